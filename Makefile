@@ -1,0 +1,161 @@
+# Every target sets itself up: the first one that runs builds .venv, and later ones reuse it until
+# pyproject.toml or constraints.txt change. `make PYTHON=/path/to/python` chooses another interpreter.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+export PYTHONUNBUFFERED := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+BIN := .venv/bin
+PYTHONS := 3.11 3.12 3.13
+PYTHON ?= $(shell for c in python3.11 python3; do \
+	$$c -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$c; break; }; done)
+# More arguments for pytest: make test ARGS="-k ledger -x"
+ARGS ?=
+
+DEV := .venv/.dev-installed
+FLOORS := .venv-floors/.installed
+# Running the command needs less than developing it does, unless the rest is there already.
+RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
+
+.PHONY: help demo test test-all test-floors test-pythons check check-constraints check-example-env \
+	coverage bench example-env constraints clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.* ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.* ## /\1\t/' | expand -t 16
+
+demo: $(RUN) ## Run the demonstration
+	@$(BIN)/nat-observability demo
+
+test: $(DEV) ## Run the tests, without the slow ones
+	@$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
+
+test-all: $(DEV) ## Run all tests
+	@$(BIN)/pytest -n 2 $(ARGS)
+
+test-floors: $(FLOORS) ## Run the tests with the lowest supported versions
+	@.venv-floors/bin/pytest -n 2 -m "not slow" $(ARGS)
+
+test-pythons: ## Run the tests on every supported Python that is installed
+	@ran=; missing=; \
+	for version in $(PYTHONS); do \
+		if python=$$($(call find_python,$$version)); then \
+			echo "== Python $$version"; \
+			$(MAKE) --no-print-directory PYTHON="$$python" .venv-$$version/.installed; \
+			.venv-$$version/bin/pytest -n 2 -m "not slow" $(ARGS); \
+			ran="$$ran $$version"; \
+		else \
+			missing="$$missing $$version"; \
+		fi; \
+	done; \
+	echo "Ran on:$${ran:- none}. Not installed here, so not run:$${missing:- none}."; \
+	test -n "$$ran"
+
+check: check-constraints $(DEV) ## Check format, lint, types, layers and the generated files
+	@$(BIN)/ruff format --check --quiet . || { echo "Cure: $(BIN)/ruff format ." >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache --no-logo
+	@$(BIN)/python -c "$$CHECK_FLOORS"
+	@$(MAKE) --no-print-directory check-example-env
+
+check-example-env: $(RUN)
+	@$(BIN)/nat-observability settings --example | diff -u settings.example.env - \
+		|| { echo "settings.example.env is stale. Cure: make example-env" >&2; exit 1; }
+
+check-constraints:
+	@if grep -nE '://|@|^[[:space:]]*-' constraints.txt constraints-lowest.txt; then \
+		echo "The lines above hold more than a name and a version. Cure: make constraints" >&2; exit 1; fi
+
+coverage: $(DEV) ## Run all tests and write build/coverage/index.html
+	@$(BIN)/pytest -n 2 --cov --cov-report=term --cov-report=html $(ARGS)
+
+bench: $(DEV) ## Run the benchmarks
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+example-env: $(RUN) ## Regenerate settings.example.env
+	@$(BIN)/nat-observability settings --example > settings.example.env.new
+	@mv settings.example.env.new settings.example.env
+
+constraints: ## Regenerate constraints.txt with the newest versions
+	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq --upgrade pip
+	@.venv-new/bin/python -m pip install -qq -e '.[dev]'
+	@{ sed '/^[^#]/,$$d' constraints.txt; \
+		.venv-new/bin/python -m pip list --format=freeze --exclude-editable | grep -vE '^(setuptools|wheel)=='; \
+	} > constraints.txt.new
+	@mv constraints.txt.new constraints.txt
+	@rm -rf .venv-new
+	@echo "constraints.txt is new. Try it: make check test-pythons"
+
+clean: ## Remove the environments, caches and built files
+	@rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache \
+		.import_linter_cache .hypothesis *.new
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- Environments ---------------------------------------------------------------------------------
+
+.venv/pyvenv.cfg:
+	$(call create_venv,$(@D))
+
+.venv/.cli-installed: pyproject.toml constraints.txt | .venv/pyvenv.cfg
+	@echo "Installing what the command needs into .venv (once)"
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[cli]'
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | .venv/pyvenv.cfg
+	@echo "Installing the development tools into .venv (once)"
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# The libraries at their lower bounds; the test tools, which users never see, as everywhere else.
+$(FLOORS): pyproject.toml constraints.txt constraints-lowest.txt
+	$(call create_venv,$(@D))
+	@echo "Installing the lowest versions into $(@D) (once)"
+	@grep -E '^(blockbuster|forbiddenfruit|hypothesis|pytest[a-z-]*)==' constraints.txt > $(@D)/tools.txt
+	@$(@D)/bin/python -m pip install -qq -c constraints-lowest.txt -c $(@D)/tools.txt -e '.[test]'
+	@touch $@
+
+.venv-%/.installed: pyproject.toml constraints.txt
+	$(call create_venv,$(@D))
+	@echo "Installing the tests' needs into $(@D) (once)"
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt -e '.[test]'
+	@touch $@
+
+# The interpreter's own pip fetches a new one: quicker than ensurepip, and the new one resolves in half the
+# time. Where there is no such pip, ensurepip does it; Debian ships both apart from the interpreter.
+define create_venv
+	$(if $(PYTHON),,$(error No Python 3.11 or newer, neither as python3.11 nor as python3. Cure: install one, or name it with make PYTHON=/path/to/python))
+	@echo "Creating $(1) with $$($(PYTHON) --version)"
+	@rm -rf $(1)
+	@"$(PYTHON)" -m venv --without-pip $(1) \
+		&& { "$(PYTHON)" -m pip --python $(1)/bin/python install -qq -c constraints.txt pip 2>/dev/null \
+			|| $(1)/bin/python -m ensurepip >/dev/null 2>&1; } \
+		|| { rm -rf $(1); \
+			version=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+			echo "$(PYTHON) ($$version) cannot create an environment: it has neither pip nor ensurepip." >&2; \
+			echo "Cure, on Debian or Ubuntu: apt-get install python$$version-venv (or python3-venv)" >&2; \
+			exit 1; }
+endef
+
+# By name, and where pyenv keeps those that its shims hide.
+find_python = for c in python$(1) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$(1).*/bin/python; do \
+	"$$c" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$(1)')" 2>/dev/null \
+		&& { command -v "$$c"; exit 0; }; done; exit 1
+
+define CHECK_FLOORS
+import pathlib, re, sys, tomllib
+
+project = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]
+extras = project["optional-dependencies"]
+needs = project["dependencies"] + [n for e in extras if e not in ("all", "test", "dev") for n in extras[e]]
+declared = {n.replace(">=", "==") for n in needs}
+pinned = set(re.findall(r"^[^#\s]+", pathlib.Path("constraints-lowest.txt").read_text(), re.MULTILINE))
+if declared != pinned:
+    sys.exit(f"pyproject.toml and constraints-lowest.txt differ in: {', '.join(sorted(declared ^ pinned))}")
+endef
+export CHECK_FLOORS

@@ -1,0 +1,450 @@
+"""ContextState and step(): what a run is and what happens in it; the only ContextVar of the project lives here."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from nat_observability.capture import capture, capture_json, capture_text
+from nat_observability.decorate import FunctionT, decorated
+from nat_observability.errors import UnknownStepKindError
+from nat_observability.events import Boundary, IntermediateStep, Run, StepError, StepKind, TokenUsage
+from nat_observability.nesting import GENERATORS, GeneratorScope, enclosing, generator_frame, visible
+from nat_observability.stream import EventStream
+
+_current: ContextVar[ContextState | step | None] = ContextVar("nat_observability_current", default=None)
+
+# A generator of our own: an application that calls random.seed() would otherwise repeat the ids of its last start.
+_random = random.Random()
+os.register_at_fork(after_in_child=_random.seed)
+_bits = _random.getrandbits
+
+_KINDS = {kind.value.lower(): kind for kind in StepKind} | {kind.value: kind for kind in StepKind}
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+_TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}", re.ASCII)
+_START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END
+_MAX_TRACEBACK = 64  # frames
+
+
+def new_span_id() -> str:
+    """Return 16 random hex digits, not all zero."""
+    return f"{_bits(64) or 1:016x}"
+
+
+def _new_run_id() -> str:
+    digits = f"{_bits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[_bits(2)]}{digits[17:20]}-{digits[20:]}"
+
+
+def parse_traceparent(header: str | None) -> tuple[str, str, str] | None:
+    """
+    Return trace id, parent span id and flags (32, 16 and 2 hex digits) of a W3C `traceparent`.
+
+    None where it is missing or malformed, in which case the receiver starts a new trace (W3C Trace Context,
+    section 3.2). Version 00 must end after the flags; a later version may go on.
+    """
+    match = _TRACEPARENT.fullmatch(header.strip()) if header else None
+    if match is None or (match.string.startswith("00") and match[4]):
+        return None
+    return match[1], match[2], match[3]
+
+
+class ContextState:
+    """
+    The state of one run: its ids and its stream of steps.
+
+    Args:
+        run_id: Unique name of the run; a random UUID by default.
+        trace_id: 32 lower-case hex digits; by default that of `traceparent`, else a new one.
+        conversation_id: What several runs of one conversation or session share.
+        user_id: On whose behalf the run works.
+        workflow_name: What is run.
+        traceparent: W3C header of the caller, whose trace this run continues. A malformed one starts a new trace.
+
+    Raises:
+        ValueError: `trace_id` is not 32 lower-case hex digits, or all zero.
+    """
+
+    __slots__ = ("_clock_offset", "_flags", "_generator_steps", "_span_id", "run", "stream")
+
+    parent = previous = generator = None  # as a Scope: nothing is around a run
+    closed = False
+
+    def __init__(
+        self,
+        *,
+        run_id: str | None = None,
+        trace_id: str | None = None,
+        conversation_id: str | None = None,
+        user_id: str | None = None,
+        workflow_name: str | None = None,
+        traceparent: str | None = None,
+    ) -> None:
+        parent_span_id, self._flags = None, "01"
+        if trace_id is not None and not _TRACE_ID.fullmatch(trace_id):
+            raise ValueError("trace_id is 32 lower-case hex digits, not all zero (W3C Trace Context, section 3.2.2.3).")
+        if traceparent is not None and (link := parse_traceparent(traceparent)) is not None:
+            linked_trace, linked_span, self._flags = link
+            if trace_id is None or trace_id == linked_trace:
+                trace_id, parent_span_id = linked_trace, linked_span
+        self.run = Run(
+            run_id or _new_run_id(),
+            trace_id or f"{_bits(128) or 1:032x}",
+            conversation_id,
+            user_id,
+            workflow_name,
+            parent_span_id,
+        )
+        self.stream = EventStream()
+        self._span_id = parent_span_id
+        self._clock_offset = time.time_ns() - time.perf_counter_ns()
+        self._generator_steps: dict[FrameType, list[step]] = {}
+
+    @classmethod
+    def current(cls) -> ContextState | None:
+        """Return the state of the run that the calling code belongs to, None outside every run."""
+        scope = _current.get()
+        return scope._state if scope is not None else None
+
+    @property
+    def _state(self) -> ContextState:
+        return self
+
+    @property
+    def step_id(self) -> str | None:
+        """What a step at the top of the run has for a parent: the caller's span, where there is one."""
+        return self.run.parent_span_id
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C header for calls to other services: this run's trace, the step that runs now as the parent."""
+        scope = _current.get()
+        span_id = scope.step_id if scope is not None and scope._state is self else None
+        if span_id is None:
+            span_id = self._span_id = self._span_id or new_span_id()
+        return f"00-{self.run.trace_id}-{span_id}-{self._flags}"
+
+    def now_ns(self) -> int:
+        """Return nanoseconds since the epoch by a clock that never goes back during the run."""
+        return time.perf_counter_ns() + self._clock_offset
+
+    @contextmanager
+    def attach(self) -> Iterator[ContextState]:
+        """Make this the current run for a block, in a thread of one's own for example, without any exporter."""
+        previous = enter_run(self)
+        try:
+            yield self
+        finally:
+            leave_run(self, previous)
+
+    def __repr__(self) -> str:
+        return f"ContextState(run_id={self.run.run_id!r}, trace_id={self.run.trace_id!r})"
+
+
+def enter_run(state: ContextState) -> ContextState | step | None:
+    """Make `state` current in the calling context; return what was current before, for `leave_run`."""
+    previous = _current.get()
+    _current.set(state)
+    return previous
+
+
+def leave_run(state: ContextState, previous: ContextState | step | None) -> None:
+    """Make `previous` current again, where the calling context is still inside `state`."""
+    # A run may be left in another context than it was entered in (a generator fixture, a task that finishes the
+    # work of another): that context never saw the run, and a ContextVar token would raise there.
+    scope = _current.get()
+    if scope is not None and scope._state is state:
+        _current.set(previous)
+
+
+class step:  # noqa: N801  a context manager and decorator, named like contextlib.suppress
+    """
+    One step of the current run, as a context manager, sync or async, or as a decorator.
+
+    As a decorator it records the arguments as input (without `self` and `cls`), the result as output, and what
+    a generator yields as chunks; it works for functions, coroutine functions and both kinds of generator.
+    Outside every run it records nothing and costs next to nothing.
+
+    Args:
+        kind: A `StepKind` or its name in any case: llm, tool, workflow, task, function, custom, span, ttc.
+        name: What is done: the tool, the model, the function.
+        input: Recorded as it is when the block begins.
+        metadata: A mapping, recorded when the block begins.
+        tags: Short labels.
+
+    Attributes:
+        output: Set it inside the block; recorded as it is when the block ends.
+        usage: A `TokenUsage`, or a mapping with its field names.
+        step_id: 16 hex digits, None outside a run and before the block.
+
+    Raises:
+        UnknownStepKindError: There is no such kind.
+        RuntimeError: The same object is entered twice.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_input",
+        "_kind",
+        "_metadata",
+        "_parent_id",
+        "_state",
+        "_tags",
+        "closed",
+        "generator",
+        "name",
+        "output",
+        "parent",
+        "previous",
+        "step_id",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        kind: StepKind | str,
+        name: str,
+        *,
+        input: object = None,  # noqa: A002  the field's own name, in every convention
+        metadata: object = None,
+        tags: Iterable[str] = (),
+    ) -> None:
+        try:
+            self._kind = _KINDS[kind]
+        except (KeyError, TypeError):
+            self._kind = _kind(kind)
+        self.name = name
+        self._input = input
+        self._metadata = metadata
+        self._tags = tags
+        self.output: object = None
+        self.usage: TokenUsage | Any = None
+        self.step_id: str | None = None
+        self._state: ContextState | None = None
+        self._parent_id: str | None = None
+        self.parent: ContextState | step | None = None
+        self.previous: ContextState | step | None = None
+        self.generator: GeneratorScope | None = None
+        self.closed = False
+
+    def __enter__(self) -> Self:
+        head = _current.get()
+        if head is not None:
+            self._enter(head, sys._getframe(1))
+        return self
+
+    async def __aenter__(self) -> Self:
+        head = _current.get()
+        if head is not None:
+            self._enter(head, sys._getframe(1))
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        state = self._state
+        if state is None:
+            return
+        if self.generator is not None:
+            self._leave_generator(state, self.generator)
+        # Only where this context is still inside the step: a generator that another task closes, or steps that
+        # end in another order than they began, leave the ContextVar alone (see nesting).
+        if _current.get() is self:
+            _current.set(self.previous)
+            if self.generator is None:
+                # Keep no chain alive: tasks that each start the next one inside a step would grow it for ever.
+                self.parent = self.previous = None
+        self._close(state, exc)
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(exc_type, exc, traceback)
+
+    def chunk(self, data: object) -> None:
+        """Record one piece of a streamed output. The pieces are joined where `output` is not set."""
+        state = self._state
+        if state is not None and self.step_id is not None:
+            state.stream.publish(
+                IntermediateStep(
+                    state.run,
+                    self._kind,
+                    _CHUNK,
+                    self.name,
+                    self.step_id,
+                    self._parent_id,
+                    time.perf_counter_ns() + state._clock_offset,
+                    chunk=capture(data),
+                )
+            )
+
+    def __call__(self, function: FunctionT) -> FunctionT:
+        """Return `function` with each call recorded as a step of this kind and name."""
+        return decorated(function, self._of_call)
+
+    def _of_call(self, arguments: Callable[[], object]) -> step:
+        recorded = self._input
+        if recorded is None and _current.get() is not None:
+            recorded = arguments()
+        return step(self._kind, self.name, input=recorded, metadata=self._metadata, tags=self._tags)
+
+    @contextmanager
+    def driven(self) -> Iterator[AbstractContextManager[None]]:
+        """Open the step around a generator; what it yields is entered each time the generator itself runs."""
+        head = _current.get()
+        state = head._state if head is not None else None
+        if head is None or state is None:
+            yield nullcontext()
+            return
+        self._open(state, enclosing(head, state._generator_steps, sys._getframe()))
+        try:
+            yield _Running(self)
+        except BaseException as error:
+            self._close(state, error)
+            raise
+        self._close(state, None)
+
+    def _enter(self, head: ContextState | step, frame: FrameType) -> None:
+        state = head._state
+        assert state is not None  # noqa: S101  what is current lies in a run
+        parent = head
+        if state._generator_steps or head.closed:
+            parent = enclosing(head, state._generator_steps, frame)
+            head = visible(head) if head.closed else head
+        if frame.f_code.co_flags & GENERATORS and (own := generator_frame(frame)) is not None:
+            self.generator = GeneratorScope(own)
+            state._generator_steps.setdefault(own, []).append(self)
+        self._open(state, parent)
+        self.previous = head
+        _current.set(self)
+
+    def _open(self, state: ContextState, parent: ContextState | step) -> None:
+        if self._state is not None:
+            raise RuntimeError(f"Step {self.name!r} was entered before. Make a new step for each block.")
+        self._state = state
+        self.parent = parent
+        self._parent_id = parent_id = parent.step_id
+        self.step_id = step_id = f"{_bits(64) or 1:016x}"
+        value, metadata = self._input, self._metadata
+        state.stream.publish(
+            IntermediateStep(
+                state.run,
+                self._kind,
+                _START,
+                self.name,
+                step_id,
+                parent_id,
+                time.perf_counter_ns() + state._clock_offset,
+                value if value is None else capture(value),
+                None,
+                None,
+                metadata if metadata is None else capture_json(metadata),
+                tuple(self._tags),
+            )
+        )
+
+    def _close(self, state: ContextState, exc: BaseException | None) -> None:
+        self.closed = True
+        output, usage = self.output, self.usage
+        state.stream.publish(
+            IntermediateStep(
+                state.run,
+                self._kind,
+                _END,
+                self.name,
+                self.step_id,  # type: ignore[arg-type]  an open step has one
+                self._parent_id,
+                time.perf_counter_ns() + state._clock_offset,
+                None,
+                output if output is None else capture(output),
+                None,
+                None,
+                (),
+                usage if usage is None else token_usage(usage),
+                # A consumer that has seen enough closes the generator: nothing failed.
+                None if exc is None or isinstance(exc, GeneratorExit) else step_error(exc),
+            )
+        )
+
+    def _leave_generator(self, state: ContextState, generator: GeneratorScope) -> None:
+        steps = state._generator_steps.get(generator.frame)
+        if steps is not None:
+            if self in steps:
+                steps.remove(self)
+            if not steps:
+                state._generator_steps.pop(generator.frame, None)
+
+
+class _Running:
+    """Makes a generator's step, or what is open inside it, current while the generator runs, and only then."""
+
+    __slots__ = ("_inside", "_outside")
+
+    def __init__(self, current: step) -> None:
+        self._inside: ContextState | step | None = current
+        self._outside: ContextState | step | None = None
+
+    def __enter__(self) -> None:
+        self._outside = _current.get()
+        _current.set(self._inside)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._inside = _current.get()
+        _current.set(self._outside)
+
+
+def token_usage(usage: object) -> TokenUsage | None:
+    """
+    Return `usage` as `TokenUsage`: from one, or from a mapping or an object with some of its fields.
+
+    A missing total is the sum of prompt and completion; what is no count becomes 0. None where nothing fits.
+    """
+    if isinstance(usage, TokenUsage):
+        return usage
+    read = usage.get if isinstance(usage, Mapping) else functools.partial(getattr, usage)
+    counts: list[int] = []
+    for field in TokenUsage.__struct_fields__:
+        count = read(field, None)
+        counts.append(count if isinstance(count, int) and count >= 0 else 0)
+    if not any(counts):
+        return None
+    if not counts[-1]:
+        counts[-1] = counts[0] + counts[1]
+    return TokenUsage(*counts)
+
+
+def step_error(error: BaseException) -> StepError:
+    """Return an exception as data. The traceback names files, lines and functions; no source file is read."""
+    lines: list[str] = []
+    link = error.__traceback__
+    while link is not None and len(lines) < _MAX_TRACEBACK:
+        code = link.tb_frame.f_code
+        lines.append(f"{code.co_filename}:{link.tb_lineno} {code.co_qualname}")
+        link = link.tb_next
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    return StepError(name, _message(error), "\n".join(lines) or None)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # foreign code: an exception class of the application's
+        return "<str() of the exception raised>"
+    return capture_text(text)
+
+
+def _kind(kind: object) -> StepKind:
+    known = _KINDS.get(kind.lower()) if isinstance(kind, str) else None
+    if known is None:
+        raise UnknownStepKindError(kind, [each.value.lower() for each in StepKind])
+    return known

@@ -1,0 +1,109 @@
+"""BoundedQueue: entries in order, bounded in number and in bytes, with a policy for when it is full."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterable
+from typing import Generic, Literal, Protocol, TypeVar
+
+from nat_observability.events import Item, Span
+
+QueuePolicy = Literal["drop_newest", "drop_oldest"]
+"""Whether a full queue refuses what comes, or makes room for it."""
+
+_BARE_ITEM = 640  # bytes of an item with its ids and its entry, measured with sys.getsizeof
+
+
+class Entry(Protocol):
+    """What a queue holds."""
+
+    size: int
+
+
+EntryT = TypeVar("EntryT", bound=Entry)
+
+
+def weigh(item: Item) -> int:
+    """Return about how many bytes of memory an item holds."""
+    size = _BARE_ITEM
+    for value in (
+        (item.input, item.output) if isinstance(item, Span) else (item.input, item.output, item.chunk)
+    ):
+        if value is not None:
+            size += sys.getsizeof(value) if type(value) is str else len(value)
+    if item.metadata is not None:
+        size += len(item.metadata)
+    if item.error is not None:
+        size += sys.getsizeof(item.error.message) + sys.getsizeof(item.error.traceback)
+    return size
+
+
+class BoundedQueue(Generic[EntryT]):
+    """
+    Entries in the order in which they came. Not synchronized: the delivery holds its lock around every call.
+
+    What was taken still counts against the limit in bytes until it is released, because it is still in memory.
+
+    Args:
+        max_items: Most entries that wait, without those that were taken.
+        max_bytes: Most bytes of all entries that wait or were taken and not yet released.
+        policy: What happens to an entry that does not fit.
+    """
+
+    __slots__ = ("_entries", "_max_bytes", "_max_items", "_policy", "held_bytes", "queued_bytes")
+
+    def __init__(self, max_items: int, max_bytes: int, policy: QueuePolicy) -> None:
+        self._entries: deque[EntryT] = deque()
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._policy = policy
+        self.queued_bytes = 0
+        self.held_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def put(self, entry: EntryT) -> list[tuple[EntryT, str]] | None:
+        """Add `entry`. Returns what had to be dropped for it, with the reason: itself or older ones; else None."""
+        held = self.held_bytes + entry.size
+        if len(self._entries) < self._max_items and held <= self._max_bytes:
+            self._entries.append(entry)
+            self.held_bytes = held
+            self.queued_bytes += entry.size
+            return None
+        return self._put_full(entry)
+
+    def _put_full(self, entry: EntryT) -> list[tuple[EntryT, str]]:
+        if entry.size > self._max_bytes:
+            return [(entry, "too_large")]
+        taken_bytes = self.held_bytes - self.queued_bytes
+        if self._policy == "drop_newest" or taken_bytes + entry.size > self._max_bytes:
+            return [(entry, "queue_full")]
+        dropped: list[tuple[EntryT, str]] = []
+        while len(self._entries) >= self._max_items or self.held_bytes + entry.size > self._max_bytes:
+            oldest = self._entries.popleft()
+            self.queued_bytes -= oldest.size
+            self.held_bytes -= oldest.size
+            dropped.append((oldest, "queue_full"))
+        self._entries.append(entry)
+        self.queued_bytes += entry.size
+        self.held_bytes += entry.size
+        return dropped
+
+    def take(self, max_items: int, max_bytes: int) -> list[EntryT]:
+        """Remove and return the oldest entries: at most so many, and so many bytes, but always one if there is one."""
+        entries = self._entries
+        batch: list[EntryT] = []
+        size = 0
+        while entries and len(batch) < max_items and (not batch or size + entries[0].size <= max_bytes):
+            entry = entries.popleft()
+            size += entry.size
+            batch.append(entry)
+        self.queued_bytes -= size
+        return batch
+
+    def release(self, batch: Iterable[EntryT]) -> None:
+        """Count entries that were taken as no longer in memory."""
+        for entry in batch:
+            self.held_bytes -= entry.size

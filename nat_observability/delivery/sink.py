@@ -1,0 +1,119 @@
+"""Sink and BlockingSink: what a delivery writes to, one per kind of back end."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Protocol, cast, runtime_checkable
+
+from nat_observability.delivery.thread import BlockingWorker
+from nat_observability.events import Item
+
+Batch = Sequence[Item]
+"""One to `batch_items` items in the order in which they were accepted, of one or many runs."""
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """
+    The last metre of an exporter, in asynchronous form: it runs on the delivery thread's event loop.
+
+    A delivery calls `open` once before the first `write` and `close` once after the last, and never two of
+    the three at the same time. After a `close` it may call `open` again. What any of them raises is counted
+    and logged by the delivery; a `write` that raises has failed for its whole batch.
+    """
+
+    async def open(self) -> None: ...
+
+    async def write(self, batch: Batch) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class BlockingSink(Protocol):
+    """
+    The same in synchronous form: the delivery calls it on a worker thread of its own, where it may block.
+
+    All three methods are called on that one thread, one at a time.
+    """
+
+    def open(self) -> None: ...
+
+    def write(self, batch: Batch) -> None: ...
+
+    def close(self) -> None: ...
+
+
+BatchFunction = Callable[[Batch], None] | Callable[[Batch], Awaitable[None]]
+"""A plain function, or a coroutine function, that takes a batch: the shortest sink there is."""
+
+
+class FunctionSink:
+    """A sink made of a coroutine function that takes a batch."""
+
+    def __init__(self, function: Callable[[Batch], Awaitable[None]]) -> None:
+        self._function = function
+
+    async def open(self) -> None:
+        """Nothing is to be opened."""
+
+    async def write(self, batch: Batch) -> None:
+        await self._function(batch)
+
+    async def close(self) -> None:
+        """Nothing is to be closed."""
+
+
+class WorkerSink:
+    """
+    A blocking sink, or a plain function that takes a batch, on a worker thread of its own while it is open.
+
+    A call that outlasts its time-out goes on on that thread, and the next one waits for it: the sink never sees
+    two calls at once.
+    """
+
+    def __init__(self, sink: BlockingSink | Callable[[Batch], None]) -> None:
+        self.blocking = sink
+        self._worker: BlockingWorker | None = None
+
+    async def open(self) -> None:
+        self._worker = BlockingWorker(f"nat-observability-{type(self.blocking).__name__}")
+        if isinstance(self.blocking, BlockingSink):
+            await asyncio.wrap_future(self._worker.submit(self.blocking.open))
+
+    async def write(self, batch: Batch) -> None:
+        if self._worker is None:
+            raise RuntimeError("The sink is not open. The delivery opens it with its first lease.")
+        write = self.blocking.write if isinstance(self.blocking, BlockingSink) else self.blocking
+        await asyncio.wrap_future(self._worker.submit(partial(write, batch)))
+
+    async def close(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        try:
+            if isinstance(self.blocking, BlockingSink):
+                await asyncio.wrap_future(worker.submit(self.blocking.close))
+        finally:
+            worker.end()
+
+
+def as_sink(sink: Sink | BlockingSink | BatchFunction) -> Sink:
+    """
+    Return `sink` in its asynchronous form.
+
+    Raises:
+        TypeError: It is neither a sink nor a function.
+    """
+    if isinstance(sink, type) or not (isinstance(sink, Sink) or callable(sink)):
+        raise TypeError(
+            f"{sink!r} is not a sink. Pass an object with open(), write(batch) and close(), or a function of a batch."
+        )
+    if isinstance(sink, Sink):
+        return sink if inspect.iscoroutinefunction(sink.write) else WorkerSink(cast(BlockingSink, sink))
+    if inspect.iscoroutinefunction(sink) or inspect.iscoroutinefunction(type(sink).__call__):
+        return FunctionSink(sink)
+    return WorkerSink(cast("Callable[[Batch], None]", sink))

@@ -1,0 +1,124 @@
+"""The delivery thread: one event loop in the background, started with its first user and ended with its last."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+ResultT = TypeVar("ResultT")
+
+
+class LoopSource(Protocol):
+    """Where a delivery gets the event loop that it runs on: the delivery thread, or a test's own loop."""
+
+    def acquire(self) -> asyncio.AbstractEventLoop: ...
+
+    def release(self) -> None: ...
+
+
+class BlockingWorker:
+    """
+    One daemon thread that calls blocking functions, one after the other, for an event loop.
+
+    A daemon, and not a thread of concurrent.futures: the interpreter would wait at exit for a call that hangs.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, call: Callable[[], ResultT]) -> Future[ResultT]:
+        """Call `call` on the thread when those before it have returned."""
+        future: Future[ResultT] = Future()
+        self._calls.put((future, call))
+        return future
+
+    def end(self) -> None:
+        """Let the thread end after the calls that were submitted; returns at once."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while (job := self._calls.get()) is not None:
+            future, call = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = call()
+            except BaseException as error:  # noqa: BLE001  it travels to whoever waits for the call
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            del future, call, job
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """
+    An event loop whose executor goes on working at interpreter exit.
+
+    The default one refuses work as soon as the interpreter begins to exit, name resolution included, which is
+    just when the last batches are sent.
+    """
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        if executor is not None:
+            return super().run_in_executor(executor, func, *args)
+        worker = BlockingWorker("nat-observability-executor")
+        future = worker.submit(lambda: func(*args))
+        worker.end()
+        return asyncio.wrap_future(future, loop=self)
+
+
+class DeliveryThread:
+    """The thread and its loop, counted: see the module."""
+
+    def __init__(self) -> None:
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        # In a forked child the thread does not exist, and its lock may be held by nobody.
+        self._lock = threading.Lock()
+        self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def acquire(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, which runs until each `acquire` was answered by a `release`. From any thread."""
+        with self._lock:
+            self._users += 1
+            if self._loop is None:
+                self._loop = loop = _Loop()
+                threading.Thread(target=_run, args=(loop,), name="nat-observability-delivery", daemon=True).start()
+            return self._loop
+
+    def release(self) -> None:
+        """Give the loop back; with the last one the thread ends. From any thread, the delivery thread included."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+DELIVERY_THREAD = DeliveryThread()

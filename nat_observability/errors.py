@@ -1,0 +1,158 @@
+"""Every exception that the package raises; each names the thing that is wrong and the cure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+class UnknownExporterError(ValueError):
+    """Raised when no exporter is registered under the requested name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name, self.known = name, tuple(known)
+        super().__init__(f"No exporter named {name!r}. Registered: {_listed(self.known)}.")
+
+
+class InvalidExporterError(TypeError):
+    """Raised when an object is added that is not an exporter."""
+
+    def __init__(self, name: str, exporter: object, missing: Iterable[str]) -> None:
+        self.name, self.exporter_type, self.missing = name, type(exporter).__qualname__, tuple(missing)
+        super().__init__(
+            f"Exporter {name!r} is a {self.exporter_type}, which is not an exporter: it lacks "
+            f"{_listed(self.missing)}. Derive it from nat_observability.BaseExporter, or give it these methods."
+        )
+
+
+class InvalidExporterNameError(ValueError):
+    """Raised when an exporter's name is not a non-empty string."""
+
+    def __init__(self, name: object) -> None:
+        self.name = name
+        super().__init__(f"An exporter's name is a non-empty string, not {name!r}. Give it a name such as 'main'.")
+
+
+class InvalidTimeoutError(ValueError):
+    """Raised when a timeout is not a positive number of seconds."""
+
+    def __init__(self, setting: str, value: object) -> None:
+        self.setting, self.value = setting, value
+        super().__init__(f"{setting} is a positive, finite number of seconds, not {value!r}. The default is fine.")
+
+
+class ManagerRunningError(RuntimeError):
+    """Raised when a manager that runs already is started again."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The exporter manager is already running. Use manager.get() for a second run at the same time."
+        )
+
+
+class ExporterStartError(RuntimeError):
+    """Raised when a required exporter did not start; what had started was stopped before."""
+
+    def __init__(self, failures: Mapping[str, BaseException]) -> None:
+        self.failures = dict(failures)
+        reasons = "; ".join(f"{name!r}: {describe(error)}" for name, error in self.failures.items())
+        super().__init__(f"Required exporters did not start: {reasons}.")
+
+
+class ExporterEndedEarlyError(RuntimeError):
+    """Stands in a report for an exporter whose start ended before it was told to stop."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"Exporter {name!r} ended before it was told to stop: its start() has to yield once.")
+
+
+class StartTimeoutError(TimeoutError):
+    """Stands in a report for what did not start within the start timeout."""
+
+    def __init__(self, name: str, timeout: float) -> None:
+        self.name, self.timeout = name, timeout
+        super().__init__(f"{name!r} was not ready within {timeout:g} s. Raise start_timeout, or mend what it waits for.")
+
+
+class StopTimeoutError(TimeoutError):
+    """Stands in a report for what was abandoned when the shutdown deadline had passed."""
+
+    def __init__(self, name: str, timeout: float) -> None:
+        self.name, self.timeout = name, timeout
+        super().__init__(
+            f"{name!r} did not stop within {timeout:g} s and was abandoned. Raise shutdown_timeout, or mend its stop."
+        )
+
+
+class RuntimeStateError(RuntimeError):
+    """Raised when a runtime is used in a state that does not allow it."""
+
+
+class SinkError(RuntimeError):
+    """Raised when a sink cannot be opened or written; `where` names the file or address, `cure` what to do."""
+
+    def __init__(self, where: str, problem: str, cure: str) -> None:
+        self.where, self.problem, self.cure = where, problem, cure
+        super().__init__(f"{where}: {problem}. {cure}")
+
+
+class MissingExtraError(ImportError):
+    """Raised when a feature needs an optional dependency that is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        self.feature, self.extra = feature, extra
+        super().__init__(f"{feature} needs an extra: pip install 'nat-observability[{extra}]'")
+
+
+class UnknownStepKindError(ValueError):
+    """Raised when a step is given a kind that does not exist."""
+
+    def __init__(self, kind: object, known: Iterable[str]) -> None:
+        self.kind, self.known = kind, tuple(known)
+        super().__init__(f"No step kind {kind!r}.{_nearest(str(kind), self.known)} Known: {_listed(self.known)}.")
+
+
+class UnknownExporterTypeError(ValueError):
+    """Raised when a setting names an exporter type that nobody has registered."""
+
+    def __init__(self, where: str, exporter_type: str, known: Iterable[str]) -> None:
+        self.where, self.exporter_type, self.known = where, exporter_type, tuple(sorted(known))
+        super().__init__(
+            f"{where}: no exporter type {exporter_type!r}.{_nearest(exporter_type, self.known)} "
+            f"Known: {_listed(self.known)}."
+        )
+
+
+class SettingsError(ValueError):
+    """Raised when settings do not validate; one line per problem, none of which holds the value itself."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("Settings are not valid:\n" + "\n".join(f"  {problem}" for problem in self.problems))
+
+
+class SettingsWarning(UserWarning):
+    """Warned about a variable that is ignored: an unknown one of ours, or an `OTEL_` one that is not valid."""
+
+
+def describe(error: BaseException) -> str:
+    """
+    One line that names an error: its type and its message.
+
+    An exception whose own `str` raises is named by its type alone.
+    """
+    try:
+        text = str(error)
+    except Exception:  # foreign code: an exception class of the user's
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

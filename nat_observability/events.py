@@ -1,0 +1,127 @@
+"""Steps and spans: the frozen data that travels from a run to its exporters; no clock, no I/O."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+Captured = str | msgspec.Raw | None
+"""A recorded value: text as it was, anything else as the JSON it had at that moment, or nothing."""
+
+
+class StepKind(StrEnum):
+    """What a step is, in the reference toolkit's categories."""
+
+    LLM = "LLM"
+    TOOL = "TOOL"
+    WORKFLOW = "WORKFLOW"
+    TASK = "TASK"
+    FUNCTION = "FUNCTION"
+    CUSTOM = "CUSTOM"
+    SPAN = "SPAN"
+    TTC = "TTC"
+
+
+class Boundary(StrEnum):
+    """Which moment of a step an `IntermediateStep` stands for."""
+
+    START = "START"
+    CHUNK = "CHUNK"
+    END = "END"
+
+
+class Status(StrEnum):
+    """How a span ended."""
+
+    OK = "ok"
+    ERROR = "error"
+    INCOMPLETE = "incomplete"
+
+
+class TokenUsage(msgspec.Struct, frozen=True, gc=False):
+    """Tokens that a model call used. `total_tokens` is prompt plus completion unless the model says otherwise."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+
+
+class StepError(msgspec.Struct, frozen=True, gc=False):
+    """The exception that ended a step: its class, its message and its traceback as text."""
+
+    type: str
+    message: str
+    traceback: str | None = None
+
+
+class Run(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """
+    The ids of one run; every step and span of the run points at the same object.
+
+    `trace_id` is 32 lower-case hex digits, `parent_span_id` 16 (the span of another service that this run
+    continues, from its `traceparent`).
+    """
+
+    run_id: str
+    trace_id: str
+    conversation_id: str | None = None
+    user_id: str | None = None
+    workflow_name: str | None = None
+    parent_span_id: str | None = None
+
+
+class IntermediateStep(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """
+    One boundary of a step.
+
+    `step_id` is shared by the START, the CHUNKs and the END of one step; `parent_id` is the step_id of the
+    enclosing step, None at the top of a run. `time_ns` is nanoseconds since the epoch.
+    """
+
+    run: Run
+    kind: StepKind
+    boundary: Boundary
+    name: str
+    step_id: str
+    parent_id: str | None
+    time_ns: int
+    input: Captured = None
+    output: Captured = None
+    chunk: Captured = None
+    metadata: msgspec.Raw | None = None
+    tags: tuple[str, ...] = ()
+    usage: TokenUsage | None = None
+    error: StepError | None = None
+
+
+class Span(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """
+    A finished step: its START and its END joined.
+
+    `status` is INCOMPLETE where the run ended before the step did; `end_ns` is then the run's end. `output` is
+    what the step set, or its chunks joined. `first_chunk_ns` is when its first chunk came.
+    """
+
+    run: Run
+    kind: StepKind
+    name: str
+    span_id: str
+    parent_id: str | None
+    start_ns: int
+    end_ns: int
+    status: Status
+    input: Captured = None
+    output: Captured = None
+    metadata: msgspec.Raw | None = None
+    tags: tuple[str, ...] = ()
+    usage: TokenUsage | None = None
+    error: StepError | None = None
+    chunks: int = 0
+    first_chunk_ns: int | None = None
+
+
+Item = IntermediateStep | Span
+"""What a delivery carries."""

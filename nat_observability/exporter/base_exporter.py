@@ -1,0 +1,161 @@
+"""BaseExporter: one named destination, and Subscription: one run's part in it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Self
+
+from nat_observability.context import ContextState
+from nat_observability.delivery.delivery import Delivery
+from nat_observability.delivery.ledger import Ledger, LedgerSnapshot
+from nat_observability.errors import describe
+from nat_observability.events import IntermediateStep
+from nat_observability.logs import get_logger
+
+
+class Subscription:
+    """
+    One run's subscription to an exporter, from entering it to leaving it; everything mutable of the run is here.
+
+    This one calls the exporter's `export` for each step; a step is delivered when `export` has returned.
+    """
+
+    def __init__(self, exporter: BaseExporter, state: ContextState) -> None:
+        self._exporter = exporter
+        self._state = state
+        self._lock = threading.Lock()
+        self._ledger = Ledger()
+        self._first_error: BaseException | None = None
+
+    async def __aenter__(self) -> Self:
+        self._exporter.subscriptions[self._state] = self
+        self._state.stream.subscribe(self, self.handle)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._state.stream.unsubscribe(self)
+        self._exporter.subscriptions.pop(self._state, None)
+
+    def handle(self, step: IntermediateStep) -> None:
+        """Take one step, on the thread that recorded it."""
+        ledger = self._ledger
+        try:
+            self._exporter.export(step)
+        except Exception as error:  # foreign code: no exporter error reaches the workflow
+            with self._lock:
+                ledger.accepted += 1
+                ledger.failed += 1
+                first, self._first_error = self._first_error is None, self._first_error or error
+            if first:
+                get_logger().warning(
+                    "export_failed",
+                    exporter=self._exporter.name,
+                    workflow_run_id=self._state.run.run_id,
+                    error=describe(error),
+                )
+        else:
+            with self._lock:
+                ledger.accepted += 1
+                ledger.delivered += 1
+
+    @property
+    def ledger(self) -> LedgerSnapshot:
+        """What became of this run's items."""
+        with self._lock:
+            return self._ledger.snapshot()
+
+    @property
+    def oddities(self) -> dict[str, int]:
+        """What was odd about this run's steps, counted by name; empty where all was well."""
+        return {}
+
+    @property
+    def error(self) -> BaseException | None:
+        """The first error of this run, which was logged; later ones are only counted."""
+        return self._first_error
+
+
+class BaseExporter(ABC):
+    """
+    One named destination of steps. `export` is the one method to write.
+
+    One instance serves the whole process. For each run the manager asks it for an isolated instance, which shares
+    everything that `__init__` made (clients, connections, lists) and is bound to the run's own ContextState;
+    several runs may also use the instance itself at the same time. State of one run belongs into a dict keyed by
+    `event.run.run_id`, or into a `Subscription` of one's own (override `subscription`).
+
+    An exporter that needs the application's event loop, for a task of its own, overrides `start`.
+    """
+
+    delivery: Delivery | None = None
+    """What the runtime opens when the process starts and closes when it ends; None where there is nothing to open."""
+
+    def __init__(self, context_state: ContextState | None = None) -> None:
+        self._context_state = context_state
+        self._is_isolated_instance = False
+        self.subscriptions: dict[ContextState, Subscription] = {}
+
+    @abstractmethod
+    def export(self, event: IntermediateStep) -> None:
+        """
+        Take one step.
+
+        Called on the thread that recorded the step, while the workflow waits: it must be cheap, and may be called
+        from several threads at once. What it raises is counted and logged once a run, and goes no further.
+        """
+
+    @property
+    def name(self) -> str:
+        """The class's name, marked where this is an isolated instance."""
+        return f"{type(self).__name__} (isolated)" if self._is_isolated_instance else type(self).__name__
+
+    @property
+    def is_isolated_instance(self) -> bool:
+        """Whether this instance belongs to one run."""
+        return self._is_isolated_instance
+
+    def start(self) -> AbstractAsyncContextManager[object]:
+        """
+        Return the context manager that is entered when a run starts and left when it ends, in the run's own task.
+
+        An instance that is bound to no ContextState takes part in the run that is current.
+
+        Raises:
+            RuntimeError: It is bound to none, and no run is current.
+        """
+        state = self._context_state or ContextState.current()
+        if state is None:
+            raise RuntimeError(
+                f"{self.name} has no run to export. Start it through ExporterManager.start(), "
+                "or create an isolated instance with a ContextState."
+            )
+        return self.subscription(state)
+
+    def subscription(self, state: ContextState) -> Subscription:
+        """Return a new, not yet entered subscription for one run."""
+        return Subscription(self, state)
+
+    async def stop(self) -> None:
+        """End every subscription of this instance now."""
+        for subscription in list(self.subscriptions.values()):
+            await subscription.__aexit__(None, None, None)
+
+    async def wait_ready(self) -> None:
+        """Return when steps are taken, which is so as soon as what `start` returns was entered."""
+        while not self.subscriptions:
+            await asyncio.sleep(0)
+
+    def create_isolated_instance(self, context_state: ContextState) -> Self:
+        """Return an instance for one run: a new object with the same attributes and no subscription."""
+        instance = object.__new__(type(self))
+        instance.__dict__.update(self.__dict__)
+        instance._context_state = context_state
+        instance._is_isolated_instance = True
+        instance.subscriptions = {}
+        return instance

@@ -1,0 +1,130 @@
+"""SpanExporter: START and END joined into a Span, to a delivery."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from nat_observability.capture import capture_json
+from nat_observability.context import ContextState
+from nat_observability.events import Boundary, Captured, IntermediateStep, Span, Status
+from nat_observability.exporter.base_exporter import Subscription
+from nat_observability.exporter.step_exporter import StepExporter, StepSubscription
+
+_START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END
+_OK, _ERROR, _INCOMPLETE = Status.OK, Status.ERROR, Status.INCOMPLETE
+
+
+class SpanSubscription(StepSubscription):
+    """
+    One run's open spans.
+
+    A second START or END of a span (the reference toolkit's LangChain handler sends some twice) is counted and
+    otherwise ignored, and so is an END without a START. What is open when the run ends becomes an INCOMPLETE span.
+    """
+
+    def __init__(self, exporter: SpanExporter, state: ContextState) -> None:
+        super().__init__(exporter, state)
+        self._open: dict[str, IntermediateStep] = {}
+        self._chunks: dict[str, list[IntermediateStep]] = {}
+        self._started_twice: set[str] = set()
+        self._oddities: dict[str, int] = {}
+
+    def handle(self, step: IntermediateStep) -> None:
+        boundary = step.boundary
+        if boundary is _START:
+            if self._open.setdefault(step.step_id, step) is not step:
+                self._started_twice.add(step.step_id)
+                self._count("repeated_start")
+        elif boundary is _END:
+            start = self._open.pop(step.step_id, None)
+            if start is None:
+                self._count("repeated_end" if step.step_id in self._started_twice else "end_without_start")
+            else:
+                self._finish(start, step)
+        elif step.step_id in self._open:
+            self._chunks.setdefault(step.step_id, []).append(step)
+        else:
+            self._count("chunk_without_start")
+
+    def hand_over(self) -> None:
+        """End what is still open, the innermost first."""
+        while self._open:
+            # One at a time and atomically: another thread may be ending its step at this moment.
+            _, start = self._open.popitem()
+            self._finish(start, None)
+
+    @property
+    def oddities(self) -> dict[str, int]:
+        return dict(self._oddities)
+
+    def _count(self, oddity: str) -> None:
+        self._oddities[oddity] = self._oddities.get(oddity, 0) + 1
+
+    def _finish(self, start: IntermediateStep, end: IntermediateStep | None) -> None:
+        step_id = start.step_id
+        chunks = self._chunks.pop(step_id, None) if self._chunks else None
+        output: Captured = None
+        if end is None:
+            end_ns, status, end = max(self._state.now_ns(), start.time_ns), _INCOMPLETE, start
+        else:
+            # Relayed steps may come with clocks of their own: a span never ends before it starts.
+            end_ns = end.time_ns if end.time_ns > start.time_ns else start.time_ns
+            status = _OK if end.error is None else _ERROR
+            output = end.output
+        if output is None and chunks:
+            output = _joined(chunks)
+        recorded, metadata = start.input, start.metadata
+        if recorded is None:
+            recorded = end.input
+        if end.metadata is not None and end is not start:
+            metadata = end.metadata if metadata is None else _merged(metadata, end.metadata)
+        self._accept(
+            Span(
+                start.run,
+                start.kind,
+                start.name,
+                step_id,
+                start.parent_id,
+                start.time_ns,
+                end_ns,
+                status,
+                recorded,
+                output,
+                metadata,
+                start.tags or end.tags,
+                end.usage,
+                end.error,
+                len(chunks) if chunks else 0,
+                chunks[0].time_ns if chunks else None,
+            )
+        )
+
+
+class SpanExporter(StepExporter):
+    """
+    Exports finished spans: one for each step, when its END comes, or when its run ends.
+
+    The arguments are those of `StepExporter`.
+    """
+
+    def subscription(self, state: ContextState) -> Subscription:
+        return SpanSubscription(self, state)
+
+
+def _joined(chunks: list[IntermediateStep]) -> Captured:
+    pieces = [chunk.chunk for chunk in chunks]
+    texts = [piece for piece in pieces if isinstance(piece, str)]
+    if len(texts) == len(pieces):
+        return "".join(texts)
+    return capture_json([piece for piece in pieces if piece is not None])
+
+
+def _merged(first: msgspec.Raw, second: msgspec.Raw) -> msgspec.Raw:
+    """Merge the START's metadata with the END's: of the same key the END's value, unless it is null."""
+    before: Any = msgspec.json.decode(first)
+    after: Any = msgspec.json.decode(second)
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return second
+    return capture_json(before | {key: value for key, value in after.items() if value is not None or key not in before})

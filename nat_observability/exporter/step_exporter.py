@@ -1,0 +1,106 @@
+"""StepExporter: steps as they are, to a delivery."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Literal, Self
+
+from nat_observability.context import ContextState
+from nat_observability.delivery.delivery import Delivery, DeliveryLimits
+from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink
+from nat_observability.events import IntermediateStep
+from nat_observability.exporter.base_exporter import BaseExporter, Subscription
+
+Flush = Literal["handed_over", "delivered"]
+"""What a run's end waits for: that its items are in the delivery, or that each was written or has failed."""
+
+
+class StepSubscription(Subscription):
+    """One run's part in a delivery: each step is queued as it comes."""
+
+    def __init__(self, exporter: StepExporter, state: ContextState) -> None:
+        super().__init__(exporter, state)
+        self._flush = exporter.flush
+        self._delivery = exporter.delivery
+        self._lease = self._delivery.lease()
+        self._accept = self._lease.accept
+
+    async def __aenter__(self) -> Self:
+        try:
+            if self._lease.opening is not None:
+                await asyncio.wrap_future(self._lease.opening)
+            return await super().__aenter__()
+        except BaseException:
+            self._lease.release()
+            raise
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await super().__aexit__(exc_type, exc, traceback)
+            self.hand_over()
+            if self._flush == "delivered":
+                await asyncio.wrap_future(self._lease.settled())
+        finally:
+            self._lease.release()
+
+    def handle(self, step: IntermediateStep) -> None:
+        self._accept(step)
+
+    def hand_over(self) -> None:
+        """Give the delivery what the run's end leaves behind; nothing here."""
+
+    @property
+    def ledger(self) -> LedgerSnapshot:
+        return self._lease.ledger
+
+
+class StepExporter(BaseExporter):
+    """
+    Exports every step as it is.
+
+    Args:
+        sink: A sink, a function or coroutine function that takes a batch, or a `Delivery` that others use too.
+        name: For logs and reports; by default the sink's class.
+        limits: Bounds of the queue and its batches; not with a `Delivery`, which has its own.
+        flush: What a run's end waits for.
+    """
+
+    delivery: Delivery
+
+    def __init__(
+        self,
+        sink: Sink | BlockingSink | BatchFunction | Delivery,
+        *,
+        name: str | None = None,
+        limits: DeliveryLimits | None = None,
+        flush: Flush = "handed_over",
+    ) -> None:
+        super().__init__()
+        if not isinstance(sink, Delivery):
+            sink = Delivery(name or getattr(sink, "__name__", type(sink).__name__), sink, limits=limits)
+        self.delivery = sink
+        self.flush = flush
+
+    @property
+    def name(self) -> str:
+        return self.delivery.name
+
+    def export(self, event: IntermediateStep) -> None:
+        """
+        Take one step of a run that this exporter takes part in, as if its stream had published it.
+
+        Raises:
+            RuntimeError: The step's run is not started with this exporter.
+        """
+        for state, subscription in list(self.subscriptions.items()):
+            if state.run is event.run:
+                subscription.handle(event)
+                return
+        raise RuntimeError(f"{self.name} takes no steps of run {event.run.run_id!r}. Start the run with it first.")
+
+    def subscription(self, state: ContextState) -> Subscription:
+        return StepSubscription(self, state)

@@ -1,0 +1,440 @@
+"""ExporterManager: starts and stops the exporters of one run; the reference interface."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol
+
+from nat_observability.context import ContextState, enter_run, leave_run
+from nat_observability.errors import (
+    ExporterEndedEarlyError,
+    ExporterStartError,
+    InvalidExporterError,
+    InvalidExporterNameError,
+    InvalidTimeoutError,
+    ManagerRunningError,
+    UnknownExporterError,
+    describe,
+)
+from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.lifecycle import Lifecycle
+from nat_observability.logs import get_logger
+from nat_observability.reports import ExporterState, ManagerReport
+
+# Held for the moment in which a registry is replaced; registries themselves never change, so reading needs no lock.
+_registering = threading.Lock()
+
+_log = get_logger()
+_STARTING, _FAILED, _ABANDONED = ExporterState.STARTING, ExporterState.FAILED, ExporterState.ABANDONED
+
+
+class RunObserver(Protocol):
+    """Is told of each run's beginning and end; the runtime is one."""
+
+    def run_started(self) -> None: ...
+
+    def run_ended(self) -> None: ...
+
+
+class ExporterManager:
+    """
+    Manages the lifecycle of the exporters of one workflow run.
+
+    Exporters are added and removed by name; `start` starts all of them concurrently, each in a task of its own, and
+    at the end of its block stops them. What is added after `start` takes part in the next run. Each run has a
+    manager of its own: `get` copies one, sharing its registry until either side changes it. A manager may be
+    started again, in another event loop too.
+
+    Args:
+        shutdown_timeout: Most seconds for all exporters together to stop; what is stuck then is abandoned.
+        start_timeout: Most seconds for all exporters together to start; what is not ready then is left out.
+
+    Raises:
+        InvalidTimeoutError: A timeout is not a positive, finite number.
+    """
+
+    def __init__(self, shutdown_timeout: float = 120, *, start_timeout: float = 10.0) -> None:
+        self._set_up(
+            positive_seconds("shutdown_timeout", shutdown_timeout), positive_seconds("start_timeout", start_timeout), {}
+        )
+
+    def _set_up(self, shutdown_timeout: float, start_timeout: float, registry: dict[str, BaseExporter]) -> None:
+        self._shutdown_timeout = shutdown_timeout
+        self._start_timeout = start_timeout
+        self._exporter_registry = registry
+        self._is_registry_shared = False
+        self._required: frozenset[str] = frozenset()
+        self._observer: RunObserver | None = None
+        self._running = False
+        self._lock = asyncio.Lock()
+        self._shutdown_event = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._active_isolated_exporters: dict[str, BaseExporter] = {}
+        self._run: RunContext | None = None
+
+    @classmethod
+    def _create_with_shared_registry(
+        cls, shutdown_timeout: float, shared_registry: dict[str, BaseExporter]
+    ) -> ExporterManager:
+        """Return a manager on a registry that others use too; either side's changes stay its own."""
+        manager = cls(shutdown_timeout)
+        manager._exporter_registry = shared_registry
+        manager._is_registry_shared = True
+        return manager
+
+    @staticmethod
+    def from_exporters(exporters: Mapping[str, BaseExporter], shutdown_timeout: float = 120) -> ExporterManager:
+        """Return a manager with these exporters, by name."""
+        manager = ExporterManager(shutdown_timeout)
+        for name, exporter in exporters.items():
+            manager.add_exporter(name, exporter)
+        return manager
+
+    def get(self) -> ExporterManager:
+        """Return a manager of the same configuration, for another run; what either changes later stays its own."""
+        manager = type(self).__new__(type(self))
+        manager._set_up(self._shutdown_timeout, self._start_timeout, self._exporter_registry)
+        manager._is_registry_shared = True
+        manager._required = self._required
+        manager._observer = self._observer
+        return manager
+
+    def observed_by(self, observer: RunObserver) -> ExporterManager:
+        """Tell `observer` of this manager's runs and those of its copies; return the manager."""
+        self._observer = observer
+        return self
+
+    def _ensure_registry_owned(self) -> None:
+        """Make the registry our own (copy-on-write)."""
+        self._exporter_registry = dict(self._exporter_registry)
+        self._is_registry_shared = False
+
+    def add_exporter(self, name: str, exporter: BaseExporter, *, required: bool = False) -> None:
+        """
+        Add an exporter, for the next `start`. One of that name is replaced, with a warning.
+
+        Args:
+            name: Unique, not empty.
+            exporter: A `BaseExporter`, or an object with the `start`, `stop` and `wait_ready` of one.
+            required: Whether a run must not begin without it.
+
+        Raises:
+            InvalidExporterNameError: The name is empty or no string.
+            InvalidExporterError: The object is not an exporter.
+        """
+        check_exporter(name, exporter)
+        with _registering:
+            replaced = name in self._exporter_registry
+            self._exporter_registry = {**self._exporter_registry, name: exporter}
+            self._is_registry_shared = False
+            self._required = self._required | {name} if required else self._required - {name}
+        if replaced:
+            _log.warning("exporter_replaced", exporter=name)
+
+    def remove_exporter(self, name: str) -> None:
+        """
+        Remove an exporter, from the next `start` on.
+
+        Raises:
+            UnknownExporterError: A ValueError; there is none of that name.
+        """
+        with _registering:
+            registry = dict(self._exporter_registry)
+            if registry.pop(name, None) is None:
+                raise UnknownExporterError(name, registry)
+            self._exporter_registry = registry
+            self._is_registry_shared = False
+            self._required -= {name}
+
+    def get_exporter(self, name: str) -> BaseExporter:
+        """
+        Return the exporter of that name.
+
+        Raises:
+            UnknownExporterError: A ValueError; there is none.
+        """
+        try:
+            return self._exporter_registry[name]
+        except KeyError:
+            raise UnknownExporterError(name, self._exporter_registry) from None
+
+    async def get_all_exporters(self) -> dict[str, BaseExporter]:
+        """Return all exporters by name, in a dict of the caller's own."""
+        return dict(self._exporter_registry)
+
+    def create_isolated_exporters(self, context_state: ContextState | None = None) -> dict[str, BaseExporter]:
+        """
+        Return an isolated instance of every exporter, by name, bound to `context_state` or to a new one.
+
+        An exporter that cannot isolate itself is returned as it is, with a warning; so is one whose
+        `create_isolated_instance` raises.
+        """
+        state = context_state if context_state is not None else ContextState()
+        isolated: dict[str, BaseExporter] = {}
+        for name, exporter in self._exporter_registry.items():
+            try:
+                isolated[name] = exporter.create_isolated_instance(state)
+            except Exception as error:  # foreign code, and an exporter without the method
+                _log.warning(
+                    "exporter_isolation_unsupported",
+                    exporter=name,
+                    workflow_run_id=state.run.run_id,
+                    error=describe(error),
+                )
+                isolated[name] = exporter
+        return isolated
+
+    def start(self, context_state: ContextState | None = None) -> RunContext:
+        """
+        Return an async context manager that starts every exporter, yields this manager, and stops them.
+
+        Inside its block the run is current: what `step` records reaches the exporters. With a context state the
+        exporters are isolated instances; without one a new state is made and the exporters are used as they are.
+        An exporter that does not start is logged, reported and left out. The block's own exception leaves
+        unchanged, and what an exporter raises never does.
+
+        Raises, on entering:
+            ManagerRunningError: A RuntimeError; this manager runs already.
+            ExporterStartError: A required exporter did not start; those that had started were stopped.
+        """
+        return RunContext(self, context_state)
+
+    async def stop(self) -> None:
+        """
+        Stop every running exporter, all within the shutdown timeout; nothing happens where the manager is not running.
+
+        What has not stopped by then is cancelled, and what then still goes on is abandoned, named in a warning and
+        in the report. A cancellation of the caller shortens the wait and is raised when the stop is done.
+        """
+        if self._run is not None:
+            await self._run.stop()
+
+    async def _run_exporter(self, name: str, exporter: BaseExporter) -> None:
+        """Run one exporter in its own task: start it, say that it is ready, wait for the shutdown, stop it."""
+        run = self._run
+        if run is None:
+            raise RuntimeError("The manager has no run. _run_exporter belongs to start().")
+        lifecycle = run.lifecycle
+        record = lifecycle.records[name]
+        try:
+            async with exporter.start():
+                if isinstance(exporter, BaseExporter):
+                    record.subscription = exporter.subscriptions.get(run.state)
+                else:
+                    await exporter.wait_ready()
+                lifecycle.ready(record)
+                await self._shutdown_event.wait()
+                record.stopping_at = time.perf_counter()
+                if name in run.to_clean_up:
+                    await self._cleanup_single_exporter(name, exporter)
+        except asyncio.CancelledError as error:
+            if not lifecycle.ending and record.error is None:
+                record.error = error
+            raise
+        except Exception as error:  # foreign code: an exporter may raise anything, and never stops the run
+            record.error = record.error or error
+        finally:
+            lifecycle.ended(record)
+
+    async def _cleanup_single_exporter(self, name: str, exporter: BaseExporter) -> None:
+        """Stop one isolated instance; what it raises is logged and reported."""
+        run = self._run
+        if run is not None:
+            run.to_clean_up.discard(name)
+        try:
+            await exporter.stop()
+        except Exception as error:  # foreign code
+            _log.warning("exporter_stop_failed", exporter=name, error=describe(error))
+            if run is not None and name in run.lifecycle.records:
+                run.lifecycle.records[name].error = error
+
+    async def _cleanup_isolated_exporters(self) -> None:
+        """Stop those isolated instances whose own task did not come to it, concurrently, and forget them all."""
+        isolated, self._active_isolated_exporters = self._active_isolated_exporters, {}
+        run = self._run
+        if run is not None and run.to_clean_up:
+            left = [(name, exporter) for name, exporter in isolated.items() if name in run.to_clean_up]
+            await asyncio.gather(*(self._cleanup_single_exporter(name, exporter) for name, exporter in left))
+
+    @property
+    def report(self) -> ManagerReport:
+        """What the exporters of the current run did so far, or those of the last one; may be asked at any moment."""
+        return ManagerReport(running=False) if self._run is None else self._run.report(running=self._running)
+
+
+class RunContext:
+    """The context manager that `ExporterManager.start` returns: one run, from its exporters' start to their stop."""
+
+    __slots__ = ("_given", "_manager", "_previous", "_started_s", "_stopped_s", "lifecycle", "state", "to_clean_up")
+
+    lifecycle: Lifecycle
+    state: ContextState
+
+    def __init__(self, manager: ExporterManager, state: ContextState | None) -> None:
+        self._manager = manager
+        self._given = state
+        self._previous: object = None
+        self._started_s: float | None = None
+        self._stopped_s: float | None = None
+        # The isolated instances whose stop() is still to be called, by name.
+        self.to_clean_up: set[str] = set()
+
+    async def __aenter__(self) -> ExporterManager:
+        manager = self._manager
+        if manager._running:
+            raise ManagerRunningError
+        if not manager._lock.locked():
+            # A lock that was once waited for belongs to its event loop for good, a manager does not.
+            manager._lock = asyncio.Lock()
+        async with manager._lock:
+            if manager._running:
+                raise ManagerRunningError
+            manager._running = True
+            manager._run = self
+            self._enter()
+            try:
+                await self._start()
+            except BaseException:
+                manager._running = False
+                await self._end(cancel=True)
+                leave_run(self.state, self._previous)
+                raise
+        return manager
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        leave_run(self.state, self._previous)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Stop this run's exporters; see `ExporterManager.stop`."""
+        manager = self._manager
+        if not manager._running or manager._run is not self:
+            return
+        async with manager._lock:
+            if not manager._running or manager._run is not self:
+                return  # another task stopped it while this one waited
+            manager._running = False
+            cancelled = await self._end(cancel=False)
+        if cancelled:
+            raise asyncio.CancelledError
+
+    def _enter(self) -> None:
+        manager, state = self._manager, self._given
+        if state is None:
+            self.state = ContextState()
+            exporters = manager._exporter_registry
+        else:
+            self.state = state
+            exporters = manager.create_isolated_exporters(state)
+            manager._active_isolated_exporters = exporters
+            self.to_clean_up = {name for name, exporter in exporters.items() if _stops_itself(exporter)}
+        # Before the tasks are made: what an exporter starts belongs to the run, and an exporter that is bound to no
+        # ContextState asks for the current one.
+        self._previous = enter_run(self.state)
+        manager._shutdown_event = asyncio.Event()
+        manager._tasks = {}
+        self.lifecycle = Lifecycle(exporters)
+        if manager._observer is not None:
+            manager._observer.run_started()
+        for name, exporter in exporters.items():
+            manager._tasks[name] = self.lifecycle.begin(name, manager._run_exporter(name, exporter))
+
+    async def _start(self) -> None:
+        manager, lifecycle, run_id = self._manager, self.lifecycle, self.state.run.run_id
+        await lifecycle.started(manager._start_timeout)
+        self._started_s = time.perf_counter() - lifecycle.began_at
+        talkative = _log.is_enabled_for("info")
+        missing: dict[str, BaseException] = {}
+        for name, record in lifecycle.records.items():
+            if record.ready_at is not None:
+                if talkative:
+                    duration = record.ready_at - lifecycle.began_at
+                    _log.info("exporter_started", exporter=name, workflow_run_id=run_id, duration_s=duration)
+                continue
+            error = record.error or ExporterEndedEarlyError(name)
+            record.error = error
+            _log.error("exporter_start_failed", exporter=name, workflow_run_id=run_id, error=describe(error))
+            if name in manager._required:
+                missing[name] = error
+        if missing:
+            raise ExporterStartError(missing)
+        if talkative:
+            _log.info("manager_started", workflow_run_id=run_id, duration_s=self._started_s)
+
+    async def _end(self, *, cancel: bool) -> bool:
+        manager, lifecycle, run_id = self._manager, self.lifecycle, self.state.run.run_id
+        timeout = manager._shutdown_timeout
+        began = asyncio.get_running_loop().time()
+        manager._shutdown_event.set()
+        cancelled = await lifecycle.stopped(began + timeout, timeout, cancel=cancel)
+        if self.to_clean_up:
+            await lifecycle.last(began + timeout, manager._cleanup_isolated_exporters())
+        manager._active_isolated_exporters = {}
+        manager._tasks = {}
+        if manager._observer is not None:
+            manager._observer.run_ended()
+        self._stopped_s = asyncio.get_running_loop().time() - began
+        talkative = _log.is_enabled_for("info")
+        for name, record in lifecycle.records.items():
+            if record.state is _ABANDONED:
+                _log.warning("exporter_abandoned", exporter=name, workflow_run_id=run_id, error=describe(record.error))
+            elif record.state is _FAILED and record.ready_at is not None:
+                _log.warning("exporter_stop_failed", exporter=name, workflow_run_id=run_id, error=describe(record.error))
+            elif talkative:
+                _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
+        if talkative:
+            _log.info("manager_stopped", workflow_run_id=run_id, duration_s=self._stopped_s)
+        return cancelled
+
+    def report(self, *, running: bool) -> ManagerReport:
+        """Return what is known of the run now."""
+        lifecycle, run = self.lifecycle, self.state.run
+        return ManagerReport(
+            running,
+            run.run_id,
+            run.trace_id,
+            self._started_s,
+            self._stopped_s,
+            self.state.stream.unheard,
+            {name: record.report(lifecycle.began_at) for name, record in lifecycle.records.items()},
+        )
+
+
+def _stops_itself(exporter: BaseExporter) -> bool:
+    """Whether an isolated instance has a `stop` of its own, beyond the end of its subscription."""
+    return not isinstance(exporter, BaseExporter) or type(exporter).stop is not BaseExporter.stop
+
+
+def positive_seconds(setting: str, value: float) -> float:
+    """
+    Return `value`, a timeout in seconds.
+
+    Raises:
+        InvalidTimeoutError: It is not a positive, finite number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise InvalidTimeoutError(setting, value)
+    return value
+
+
+def check_exporter(name: str, exporter: object) -> None:
+    """
+    Check what is about to be registered.
+
+    Raises:
+        InvalidExporterNameError: The name is empty or no string.
+        InvalidExporterError: The object lacks a method of an exporter.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidExporterNameError(name)
+    needed = ("start", "stop", "wait_ready")
+    missing = needed if isinstance(exporter, type) else [each for each in needed if not callable(getattr(exporter, each, None))]
+    if missing:
+        raise InvalidExporterError(name, exporter, missing)

@@ -1,0 +1,144 @@
+"""The package's structlog logger; the embedding application configures structlog, the package never does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Concatenate
+
+import structlog
+
+_NAME = "nat_observability"
+_standard = logging.getLogger(_NAME)
+_thread = threading.local()
+
+# Every filtering logger class of structlog shares one method for the levels that it leaves out.
+_FILTERED_OUT = structlog.make_filtering_bound_logger(logging.CRITICAL).debug
+
+
+def _level(method: str, number: int) -> Callable[Concatenate[Logger, str, ...], None]:
+    is_configured, get_config = structlog.is_configured, structlog.get_config
+    is_enabled = _standard.isEnabledFor
+
+    def write(self: Logger, event: str, /, **keys: object) -> None:
+        if is_configured():
+            if getattr(get_config()["wrapper_class"], method, None) is _FILTERED_OUT:
+                return
+        elif not is_enabled(number):
+            return
+        self._write(method, number, event, keys)
+
+    write.__name__ = write.__qualname__ = method
+    return write
+
+
+class Logger:
+    """
+    Writes events through whatever structlog configuration holds at that moment.
+
+    Nothing is bound before a line is written, so a later `structlog.configure`, `structlog.testing.capture_logs`
+    and `cache_logger_on_first_use` set later all take effect. Where structlog is not configured, the line goes to
+    the standard library's logger `nat_observability`, as `event key=value`: warnings and above reach stderr if the
+    application has not set up logging either, and stdout stays silent.
+
+    Any thread may call it. It never raises: an exception from a processor or handler of the application is
+    swallowed, and with it the line, which is not written elsewhere because that processor may have been the one
+    that redacts. A line that is written while another is being written on the same thread, by a processor that
+    uses this package, is dropped.
+
+    Nothing is interpolated into an event; what varies goes into keys.
+    """
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: dict[str, object] | None = None) -> None:
+        self._context = context or {}
+
+    def bind(self, **keys: object) -> Logger:
+        """A logger that adds these keys to every line. It holds no structlog object, so it may be kept."""
+        return Logger({**self._context, **keys})
+
+    debug = _level("debug", logging.DEBUG)
+    info = _level("info", logging.INFO)
+    warning = _level("warning", logging.WARNING)
+    error = _level("error", logging.ERROR)
+    exception = _level("exception", logging.ERROR)
+
+    def _write(self, method: str, number: int, event: str, keys: dict[str, object]) -> None:
+        if getattr(_thread, "writes", False):
+            return
+        _thread.writes = True
+        try:
+            keys = {**self._context, **keys}
+            if structlog.is_configured():
+                getattr(_bound(), method)(event, **keys)
+            else:
+                # 3: this function, the level's method, the caller.
+                raised: Any = keys.pop("exc_info", method == "exception")
+                line = " ".join([event, *(f"{key}={_text(value)}" for key, value in keys.items())])
+                _standard.log(number, line, exc_info=raised, stacklevel=3)
+        except Exception:  # noqa: BLE001 - foreign code: a processor or a handler of the application (G4)
+            pass
+        finally:
+            _thread.writes = False
+
+
+def _bound() -> Any:
+    try:
+        return structlog.get_logger(_NAME).bind()
+    except TypeError:  # a logger factory that takes no name
+        return structlog.get_logger().bind()
+
+
+def _text(value: object) -> str:
+    # What needs no quotes to stay one word on one line is left bare.
+    text = value if isinstance(value, str) else repr(value)
+    return text if text.isprintable() and text and " " not in text and "=" not in text else repr(value)
+
+
+_logger = Logger()
+
+
+def get_logger() -> Logger:
+    """The package's one logger. Calling it is free of side effects, at import too."""
+    return _logger
+
+
+class RepeatedEvent:
+    """
+    Says when an event that keeps happening is due for a line: the first time, then once per interval.
+
+    Any thread may call it, without a lock, so that a fork cannot leave one held: two threads at the same moment
+    may be counted as one, or get two lines.
+
+    Args:
+        interval: Seconds from one line to the next.
+        clock: A monotonic clock, in seconds.
+    """
+
+    def __init__(self, interval: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval, self._clock = interval, clock
+        self._last: float | None = None
+        self._suppressed = 0
+
+    def due(self) -> int | None:
+        """
+        Count one occurrence.
+
+        Returns:
+            None where this one is to be suppressed; otherwise a line is due, and this is the number of
+            occurrences that were suppressed since the last one.
+        """
+        now = self._clock()
+        if self._last is not None and now - self._last < self._interval:
+            self._suppressed += 1
+            return None
+        self._last = now
+        return self.rest()
+
+    def rest(self) -> int:
+        """Take the number of occurrences suppressed since the last line, for a summary when it is over."""
+        suppressed, self._suppressed = self._suppressed, 0
+        return suppressed

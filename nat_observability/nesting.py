@@ -1,0 +1,127 @@
+"""enclosing(): which open step encloses the code that runs now, generators included."""
+
+from __future__ import annotations
+
+import asyncio
+import dis
+import inspect
+import threading
+from functools import lru_cache
+from types import CodeType, FrameType
+from typing import Protocol, TypeVar
+
+# A generator runs in the context of whoever asks it for the next item. What it sets in a ContextVar is therefore
+# seen by its consumer at each yield, and what the consumer sets by the generator: for a step opened inside a
+# generator the ContextVar alone names the wrong parent. Only then do the functions below look at the frames.
+
+GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+class Scope(Protocol):
+    """A run, or an open step of it, as a place that further steps can lie in."""
+
+    @property
+    def parent(self) -> Scope | None: ...  # the scope around it
+    @property
+    def previous(self) -> Scope | None: ...  # what the ContextVar held before it
+    @property
+    def generator(self) -> GeneratorScope | None: ...  # set where it was opened in a generator's own frame
+    @property
+    def closed(self) -> bool: ...
+
+
+ScopeT = TypeVar("ScopeT", bound=Scope)
+
+
+class GeneratorScope:
+    """Where a step was opened inside a generator: the generator's frame and the task or thread that opened it."""
+
+    __slots__ = ("frame", "opener")
+
+    def __init__(self, frame: FrameType) -> None:
+        self.frame = frame
+        self.opener = _here()
+
+    def suspended(self) -> bool:
+        """Whether the generator stands at a yield, so that its consumer runs."""
+        return self.frame.f_lasti in _yields(self.frame.f_code)
+
+
+def generator_frame(frame: FrameType) -> FrameType | None:
+    """Return `frame` where it is a generator's, unless contextlib has made a context manager of it."""
+    if not frame.f_code.co_flags & GENERATORS:
+        return None
+    driver = frame.f_back
+    if driver is not None and driver.f_globals.get("__name__") == "contextlib":
+        return None
+    return frame
+
+
+def visible(head: ScopeT) -> ScopeT:
+    """Return `head`, or what the ContextVar held before it, without the steps that the code that runs is not in."""
+    scope = head
+    while scope.previous is not None:
+        generator = scope.generator
+        if generator is None:
+            # A step that ended below another one. What ended on top keeps no `previous`: a task that was started
+            # inside it and outlives it goes on in it.
+            if not scope.closed:
+                break
+        elif generator.opener != _here() or not (scope.closed or generator.suspended()):
+            break  # another task, started inside the step, is still in it
+        scope = scope.previous  # type: ignore[assignment]
+    return scope
+
+
+def enclosing(head: ScopeT, open_in: dict[FrameType, list[ScopeT]], frame: FrameType) -> ScopeT:
+    """
+    Return the innermost scope around the code that runs in `frame`.
+
+    Args:
+        head: What the ContextVar holds.
+        open_in: The open steps of this run that were opened in generator frames, outermost first, by frame.
+        frame: The frame that asks.
+    """
+    scope = visible(head)
+    caller: FrameType | None = frame
+    while caller is not None:
+        inside = open_in.get(caller)
+        if inside:
+            return scope if _lies_in(scope, inside[-1]) else inside[-1]
+        caller = caller.f_back
+    return scope
+
+
+def _lies_in(scope: Scope, other: Scope) -> bool:
+    inner: Scope | None = scope
+    while inner is not None:
+        if inner is other:
+            return True
+        inner = inner.parent
+    return False
+
+
+def _here() -> object:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        task = None
+    return id(task) if task is not None else -threading.get_ident()
+
+
+@lru_cache(maxsize=512)
+def _yields(code: CodeType) -> frozenset[int]:
+    """
+    Return where a frame of `code` can stand when its consumer runs.
+
+    CPython marks the place after each suspension with a RESUME instruction, whose argument tells a yield (1)
+    and, in a plain generator, a `yield from` (2) from an await (3); see the documentation of the module dis.
+    """
+    handing_over = {1} if code.co_flags & inspect.CO_ASYNC_GENERATOR else {1, 2}
+    offsets: set[int] = set()
+    before = 0
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "RESUME" and (instruction.arg or 0) & 3 in handing_over:
+            offsets.update((before, instruction.offset))
+        before = instruction.offset
+    return frozenset(offsets)

@@ -1,0 +1,113 @@
+"""span_attributes(): a span in the words of the OpenTelemetry GenAI conventions and of OpenInference, both at once."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nat_observability.events import Span, Status, StepKind, TokenUsage
+
+AttributeValue = str | int | float | bool | tuple[str, ...]
+
+_KINDS = {kind: kind.value for kind in StepKind}
+
+# OpenInference says CHAIN for "a starting point or a link between different LLM application steps", and AGENT for
+# "a reasoning block that acts on tools using the guidance of an LLM". A workflow may be either and does not say
+# which, so it is what is always true of it. So are the kinds that OpenInference has no word for.
+_OPENINFERENCE_KINDS = {
+    StepKind.LLM: "LLM",
+    StepKind.TOOL: "TOOL",
+    StepKind.WORKFLOW: "CHAIN",
+    StepKind.TASK: "CHAIN",
+    StepKind.FUNCTION: "CHAIN",
+    StepKind.CUSTOM: "CHAIN",
+    StepKind.SPAN: "CHAIN",
+    StepKind.TTC: "CHAIN",
+}
+
+
+def span_attributes(span: Span) -> dict[str, AttributeValue]:
+    """
+    Return the attributes of a span for OTLP, in a new dict. Ids, times, name and status are not among them.
+
+    - `gen_ai.*`, `error.type`: the OpenTelemetry GenAI conventions, release 0.1.0 of
+      https://github.com/open-telemetry/semantic-conventions-genai (docs/gen-ai/client-inference.md,
+      execute-tool.md and gen-ai-agent-spans.md). A model call is taken for a `chat`, and the name of its step for
+      the model's. Only model calls, tools and workflows have an operation there. `gen_ai.workflow.name` is what
+      that release calls `gen_ai.agent.name`; both are set, for viewers that know the one before (1.41). What
+      is not known here (`gen_ai.provider.name`) or would repeat the payload in another form (`gen_ai.input.messages`,
+      `gen_ai.tool.call.arguments`, all opt-in) is left out.
+    - `openinference.*`, `input.*`, `output.*`, `llm.*`, `tool.*`, `session.id`, `user.id`, `metadata`, `tag.tags`,
+      `exception.*`: OpenInference, https://arize-ai.github.io/openinference/spec/attributes/semantic-conventions.html
+      and the package openinference-semantic-conventions 0.1.42.
+    - `nat.*`: the kind of the step and the id of the run, for which neither has a word, under the names that the
+      NeMo Agent Toolkit gives them.
+
+    Counts that no model gives for every call (cached and reasoning tokens) are left out where they are 0. An
+    incomplete span has the `error.type` "incomplete", and one that failed without an exception "_OTHER".
+    """
+    run, kind, name = span.run, span.kind, span.name
+    attributes: dict[str, AttributeValue] = {
+        "openinference.span.kind": _OPENINFERENCE_KINDS[kind],
+        "nat.span.kind": _KINDS[kind],
+        "nat.workflow.run_id": run.run_id,
+    }
+    if run.conversation_id is not None:
+        attributes["gen_ai.conversation.id"] = attributes["session.id"] = run.conversation_id
+    if run.user_id is not None:
+        attributes["user.id"] = run.user_id
+    if kind is StepKind.LLM:
+        attributes["gen_ai.operation.name"] = "chat"
+        attributes["gen_ai.request.model"] = attributes["llm.model_name"] = name
+        if span.first_chunk_ns is not None:
+            attributes["gen_ai.request.stream"] = True
+            attributes["gen_ai.response.time_to_first_chunk"] = (span.first_chunk_ns - span.start_ns) / 1e9
+    elif kind is StepKind.TOOL:
+        attributes["gen_ai.operation.name"] = "execute_tool"
+        attributes["gen_ai.tool.name"] = attributes["tool.name"] = name
+    elif kind is StepKind.WORKFLOW:
+        attributes["gen_ai.operation.name"] = "invoke_workflow"
+        attributes["gen_ai.agent.name"] = attributes["gen_ai.workflow.name"] = run.workflow_name or name
+    if span.input is not None:
+        attributes["input.value"], attributes["input.mime_type"] = _payload(span.input)
+    if span.output is not None:
+        attributes["output.value"], attributes["output.mime_type"] = _payload(span.output)
+    if span.metadata is not None:
+        attributes["metadata"] = str(bytes(span.metadata), "utf-8")
+    if span.tags:
+        attributes["tag.tags"] = span.tags
+    if span.usage is not None:
+        _add_usage(attributes, span.usage)
+    if span.error is not None or span.status is not Status.OK:
+        _add_error(attributes, span)
+    return attributes
+
+
+def _payload(value: str | msgspec.Raw) -> tuple[str, str]:
+    if isinstance(value, str):
+        return value, "text/plain"
+    return str(bytes(value), "utf-8"), "application/json"
+
+
+def _add_usage(attributes: dict[str, AttributeValue], usage: TokenUsage) -> None:
+    attributes["gen_ai.usage.input_tokens"] = attributes["llm.token_count.prompt"] = usage.prompt_tokens
+    attributes["gen_ai.usage.output_tokens"] = attributes["llm.token_count.completion"] = (
+        usage.completion_tokens
+    )
+    attributes["llm.token_count.total"] = usage.total_tokens
+    if usage.cached_tokens:
+        attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
+        attributes["llm.token_count.prompt_details.cache_read"] = usage.cached_tokens
+    if usage.reasoning_tokens:
+        attributes["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning_tokens
+        attributes["llm.token_count.completion_details.reasoning"] = usage.reasoning_tokens
+
+
+def _add_error(attributes: dict[str, AttributeValue], span: Span) -> None:
+    error = span.error
+    if error is None:
+        attributes["error.type"] = "incomplete" if span.status is Status.INCOMPLETE else "_OTHER"
+        return
+    attributes["error.type"] = attributes["exception.type"] = error.type
+    attributes["exception.message"] = error.message
+    if error.traceback is not None:
+        attributes["exception.stacktrace"] = error.traceback

@@ -1,0 +1,338 @@
+"""The settings: frozen models that are read from the environment, an env file and secret files; builds nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Secret,
+    SecretStr,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from nat_observability.errors import SettingsError
+from nat_observability.settings_sources import VariablesSource
+from nat_observability.settings_standard import MOST, SERVICE_NAME
+from nat_observability.settings_variables import DELIMITER, PREFIX, problems
+
+# Above about 24 days, which in milliseconds fill 31 bits, some platforms cannot wait.
+_LONGEST = MOST / 1000
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Bytes = Annotated[int, Field(ge=1, le=2**53)]
+Seconds = Annotated[float, Field(gt=0, le=_LONGEST, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("starts with a home directory that does not exist") from None
+
+
+FilePath = Annotated[Path, AfterValidator(_expanded)]
+
+
+class ExporterSettings(BaseModel):
+    """What every exporter can be told, whatever its type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    type: Text = Field(
+        description="What kind of exporter it is.", examples=["memory", "console", "file", "sqlite"]
+    )
+    required: bool = Field(False, description="Whether a run fails to start when this exporter does.")
+    record: Literal["spans", "steps"] = Field(
+        "spans", description="What it gets: finished spans, or every step's start, chunks and end."
+    )
+    flush: Literal["handed_over", "delivered"] = Field(
+        "handed_over", description="What the end of a run waits for: the queue, or the back end."
+    )
+    queue_items: Count = Field(
+        8192,
+        description="Items that wait in the queue at most. Without it, OTEL_BSP_MAX_QUEUE_SIZE is honoured.",
+    )
+    queue_bytes: Bytes = Field(64 * 2**20, description="Bytes that wait in the queue at most.")
+    queue_policy: Literal["drop_newest", "drop_oldest"] = Field(
+        "drop_newest", description="What is dropped, and counted, when the queue is full."
+    )
+    batch_items: Count = Field(
+        default_factory=lambda validated: min(512, validated.get("queue_items", 512)),
+        description="Items in one batch at most; no more than queue_items. "
+        "Without it, OTEL_BSP_MAX_EXPORT_BATCH_SIZE is honoured.",
+    )
+    batch_bytes: Bytes = Field(
+        4 * 2**20, description="Bytes in one batch at most; an item above it goes alone."
+    )
+    batch_age: Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)] = Field(
+        1.0,
+        description="Seconds that an item waits at most for a batch to fill; 0 sends at once. "
+        "Without it, OTEL_BSP_SCHEDULE_DELAY (milliseconds) is honoured.",
+    )
+    write_timeout: Seconds = Field(
+        30.0,
+        description="Seconds that one write of a batch may take. "
+        "Without it, OTEL_BSP_EXPORT_TIMEOUT (milliseconds) is honoured.",
+    )
+
+    @field_validator("batch_items")
+    @classmethod
+    def _fits_the_queue(cls, batch_items: int, info: ValidationInfo) -> int:
+        if batch_items > info.data.get("queue_items", batch_items):
+            raise PydanticCustomError("above_sibling", "above queue_items", {"sibling": "queue_items"})
+        return batch_items
+
+
+class MemoryExporterSettings(ExporterSettings):
+    """Keeps items in the process's memory."""
+
+    type: Literal["memory"] = Field("memory", description="Keeps items in this process's memory.")
+    limit: Count = Field(10_000, description="Items kept at most; the oldest goes first.")
+
+
+class ConsoleExporterSettings(ExporterSettings):
+    """Prints items to a stream of the process."""
+
+    type: Literal["console"] = Field("console", description="Prints items for people to read.")
+    stream: Literal["stdout", "stderr"] = Field("stdout", description="Where it prints.")
+    color: Literal["auto", "always", "never"] = Field(
+        "auto", description="Whether it colours; auto does so on a terminal."
+    )
+
+
+class FileExporterSettings(ExporterSettings):
+    """Appends items to a file, one JSON object a line."""
+
+    type: Literal["file"] = Field("file", description="Appends items to a file, one JSON object a line.")
+    path: FilePath = Field(description="The file.", examples=["var/observability.jsonl"])
+    max_bytes: Bytes = Field(
+        100 * 2**20, description="Bytes at which the file is rolled over to path.1, path.2 and so on."
+    )
+    backups: Annotated[int, Field(ge=0, le=1000)] = Field(
+        5, description="Number of rolled files that are kept."
+    )
+
+
+class SqliteExporterSettings(ExporterSettings):
+    """Stores spans in an SQLite file, which the command line and the viewer read."""
+
+    type: Literal["sqlite"] = Field(
+        "sqlite", description="Stores spans in an SQLite file, for the viewer to read."
+    )
+    path: FilePath = Field(description="The database file.", examples=["var/observability.sqlite3"])
+    record: Literal["spans"] = Field(
+        "spans", description="What it gets: finished spans; it cannot record steps."
+    )
+    synchronous: Literal["normal", "full", "off"] = Field(
+        "normal",
+        description="What a batch survives: normal the end of the process, full a power cut too; "
+        "with off, a power cut can damage the file.",
+    )
+
+    @field_validator("record", mode="before")
+    @classmethod
+    def _stores_spans(cls, record: object) -> object:
+        if record == "steps":
+            raise ValueError(
+                "cannot be steps, which an exporter of type sqlite does not store; allowed: spans"
+            )
+        return record
+
+
+class CustomExporterSettings(ExporterSettings):
+    """
+    An exporter of a type that the embedding service or an entry point adds.
+
+    Whether the type exists is for the container to check. Settings of its own are kept as they came, text from
+    variables as text. What looks like a secret, by its name or as the user part of a URL, is wrapped, so that no
+    repr, dump or log shows it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    def options(self) -> dict[str, Any]:
+        """The entry's own settings with secrets in the clear, for the model of that type to validate."""
+        return {name: _opened(value) for name, value in (self.model_extra or {}).items()}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seal_secrets(cls, data: object) -> object:
+        if not isinstance(data, Mapping):
+            return data
+        return {k: v if k in cls.model_fields else _sealed(str(k), v, secret=False) for k, v in data.items()}
+
+
+# Wider than needed on purpose: a name that is sealed without need costs nothing, one that is missed is a leak.
+_SECRET_NAME = re.compile(
+    r"key|token|secret|passw|pwd|authorization|header|credential|cookie|dsn", re.IGNORECASE
+)
+_SECRET_VALUE = re.compile(r"://[^/@]*@")
+
+
+def _sealed(name: str, value: Any, *, secret: bool) -> Any:
+    secret = secret or _SECRET_NAME.search(name) is not None
+    if isinstance(value, Mapping):
+        return {key: _sealed(str(key), inner, secret=secret) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sealed(name, inner, secret=secret) for inner in value]
+    if isinstance(value, str):
+        return SecretStr(value) if secret or _SECRET_VALUE.search(value) else value
+    return Secret(value) if secret and not isinstance(value, bool | None | SecretStr | Secret) else value
+
+
+def _opened(value: Any) -> Any:
+    if isinstance(value, SecretStr | Secret):
+        return value.get_secret_value()
+    if isinstance(value, dict):
+        return {key: _opened(inner) for key, inner in value.items()}
+    return [_opened(inner) for inner in value] if isinstance(value, list) else value
+
+
+BUILT_IN: Mapping[str, type[ExporterSettings]] = {
+    "memory": MemoryExporterSettings,
+    "console": ConsoleExporterSettings,
+    "file": FileExporterSettings,
+    "sqlite": SqliteExporterSettings,
+}
+"""The exporter types that the package brings, and the settings of each."""
+
+_CUSTOM = "custom"
+
+
+def _tag(entry: Any) -> str:
+    kind = entry.get("type") if isinstance(entry, Mapping) else getattr(entry, "type", None)
+    return kind if isinstance(kind, str) and kind in BUILT_IN else _CUSTOM
+
+
+AnyExporterSettings = Annotated[
+    Annotated[MemoryExporterSettings, Tag("memory")]
+    | Annotated[ConsoleExporterSettings, Tag("console")]
+    | Annotated[FileExporterSettings, Tag("file")]
+    | Annotated[SqliteExporterSettings, Tag("sqlite")]
+    | Annotated[CustomExporterSettings, Tag(_CUSTOM)],
+    Discriminator(_tag),
+]
+
+
+class ObservabilitySettings(BaseSettings):
+    """
+    Everything that a process can be told from outside.
+
+    Arguments win over the environment, the environment over the env file (`_env_file=`), that over the secret
+    files, and all of them over the standard `OTEL_` variables. An exporter that is passed as an object is taken
+    as it is: neither variables nor `OTEL_BSP_*` change it.
+
+    Raises:
+        SettingsError: A value is wrong. It has one line per problem, and never the value.
+
+    Warns:
+        SettingsWarning: A `NAT_OBSERVABILITY_` variable is unknown, or an `OTEL_` variable is not valid; both are
+            ignored, the latter as the OpenTelemetry specification demands.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=DELIMITER,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+    )
+
+    enabled: bool = Field(
+        True,
+        description="Whether anything is recorded. Without it, OTEL_SDK_DISABLED=true turns recording off.",
+    )
+    service_name: Text = Field(
+        "unknown_service",
+        description="The name of this service. Without it, OTEL_SERVICE_NAME is honoured, and then service.name in "
+        "OTEL_RESOURCE_ATTRIBUTES.",
+    )
+    resource_attributes: dict[str, str] = Field(
+        default_factory=dict,
+        description="What else is to be known of this service, added to OTEL_RESOURCE_ATTRIBUTES.",
+    )
+    start_timeout: Seconds = Field(10.0, description="Seconds in which an exporter has to be ready.")
+    shutdown_timeout: Seconds = Field(120.0, description="Seconds in which everything has to be stopped.")
+    secrets_dir: Path | None = Field(
+        None,
+        description="A directory of files, each named as a variable, that holds the value of that variable.",
+    )
+    exporters: dict[str, AnyExporterSettings] = Field(
+        default_factory=dict, description="The exporters by name; names are in lower case."
+    )
+
+    if not TYPE_CHECKING:  # for a type checker the signature is that of the fields
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                lines = problems(error, type(self), {**BUILT_IN, _CUSTOM: CustomExporterSettings})
+            except UnicodeDecodeError:
+                lines = ["The env file is not UTF-8 text."]
+            except OSError as error:
+                lines = [f"The env file cannot be read: {error.strerror}."]
+            else:
+                return
+            # Outside the handlers: the cause holds the values, and would travel with the error as its context.
+            raise SettingsError(lines)
+
+    @property
+    def resource(self) -> dict[str, str]:
+        """The attributes of the OpenTelemetry resource: `resource_attributes`, and the name as `service.name`."""
+        return {**self.resource_attributes, SERVICE_NAME: self.service_name}
+
+    @field_validator("resource_attributes")
+    @classmethod
+    def _without_service_name(cls, attributes: dict[str, str]) -> dict[str, str]:
+        # It was taken into account for `service_name`, which is the only place that holds the name.
+        return {key: value for key, value in attributes.items() if key != SERVICE_NAME}
+
+    @field_validator("exporters", mode="before")
+    @classmethod
+    def _lower_names(cls, exporters: object) -> object:
+        if not isinstance(exporters, Mapping):
+            return exporters
+        lower = {str(name).strip().lower(): entry for name, entry in exporters.items()}
+        if "" in lower:
+            raise ValueError("holds an exporter without a name; allowed: names that are not empty")
+        if len(lower) < len(exporters):
+            raise ValueError("holds two exporters whose names differ in case only; allowed: one")
+        return lower
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read variables as one source, so that they merge by name wherever each of them was set."""
+        variables: dict[str, str | None] = {}
+        for source in (dotenv_settings, env_settings):
+            assert isinstance(source, EnvSettingsSource)
+            variables.update(source.env_vars)
+        return init_settings, VariablesSource(settings_cls, variables)

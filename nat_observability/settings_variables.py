@@ -1,0 +1,117 @@
+"""The variables that settings come from: their names, the values they take, and in words what is wrong with one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+PREFIX = "NAT_OBSERVABILITY_"
+DELIMITER = "__"
+EXPORTERS = "exporters"
+
+_WRONG = {
+    "missing": "is not set",
+    "int_type": "is not a whole number",
+    "int_parsing": "is not a whole number",
+    "int_from_float": "is not a whole number",
+    "int_parsing_size": "is too large",
+    "float_type": "is not a number",
+    "float_parsing": "is not a number",
+    "finite_number": "is not a finite number",
+    "bool_type": "is neither true nor false",
+    "bool_parsing": "is neither true nor false",
+    "greater_than": "is too small",
+    "greater_than_equal": "is too small",
+    "less_than_equal": "is too large",
+    "dict_type": "is not what it has to be",
+    "string_type": "is not text",
+    "string_too_short": "is empty",
+    "path_type": "is not a path",
+}
+
+
+def variable(*path: object) -> str:
+    """The full name of the variable that sets what is at this path of the settings."""
+    return PREFIX + DELIMITER.join(str(part) for part in path).upper()
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` Did you mean NAME?` with the known variable whose name is closest; empty where none is close."""
+    # The prefix is on every name: compared with it, everything would be near to everything.
+    bare = [other.removeprefix(PREFIX) for other in known]
+    match = difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1)
+    return f" Did you mean {PREFIX}{match[0]}?" if match else ""
+
+
+def allowed(field: FieldInfo) -> str:
+    """The values that a setting takes, in words, derived from its annotation, its limits and its examples."""
+    kind = field.annotation
+    limits: dict[str, object] = {}
+    for limit in field.metadata:
+        limits.update((key, getattr(limit, key)) for key in ("gt", "ge", "le") if hasattr(limit, key))
+    if get_origin(kind) is Literal:
+        return _either(get_args(kind))
+    if kind is bool:
+        return "true or false"
+    if kind in (int, float):
+        least = f"above {limits['gt']}" if "gt" in limits else f"from {limits['ge']}"
+        return f"a {'whole ' if kind is int else ''}number {least} to {limits['le']}"
+    if kind == dict[str, str]:
+        return "name=value pairs with commas between them, percent-encoded where they hold a comma or a percent sign"
+    if get_origin(kind) is dict:
+        return f"a JSON object, or variables such as {variable(EXPORTERS, 'main', 'type')}"
+    such_as = f", such as {_either(field.examples)}" if field.examples else ""
+    return ("a path" if kind in (Path, Path | None) else "text that is not empty") + such_as
+
+
+def _either(values: Sequence[object]) -> str:
+    *first, last = map(str, values)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def problems(
+    error: ValidationError, settings: type[BaseModel], entries: Mapping[str, type[BaseModel]]
+) -> list[str]:
+    """
+    One line per problem of a failed validation.
+
+    Args:
+        error: The failed validation.
+        settings: The model that did not validate.
+        entries: The tag of each member of the union of exporters, and its model.
+    """
+    # Neither pydantic's messages nor the input are used: both may hold the value.
+    details = error.errors(include_url=False, include_input=False)
+    # A default that depends on a wrong value is wrong only because of that.
+    return [
+        _problem(detail, settings, entries)
+        for detail in details
+        if detail["type"] != "default_factory_not_called"
+    ]
+
+
+def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[str, type[BaseModel]]) -> str:
+    path, model, depth = list(detail["loc"]), settings, 0
+    if path[0] == EXPORTERS:
+        # After the exporter's name pydantic puts the tag of the union's member, which is no part of the variable.
+        depth, model = (2, entries[str(path.pop(2))]) if len(path) > 2 else (0, settings)
+    name, context = variable(*path), detail.get("ctx", {})
+    if "error" in context:
+        return f"{name} {context['error']}."
+    if detail["type"] == "above_sibling":
+        return f"{name} is above {variable(*path[:-1], context['sibling'])}: lower it, or raise the other."
+    if detail["type"] == "extra_forbidden":
+        known = [variable(*path[:-1], key) for key in model.model_fields]
+        return f"{name} is not a setting.{nearest(name, known) or ' Known: ' + ', '.join(known) + '.'}"
+    if len(path) == depth:
+        return (
+            f"{name} is not a group of settings; allowed: a JSON object, or variables such as {name}__TYPE."
+        )
+    wrong = _WRONG.get(detail["type"], "is not valid")
+    return f"{name} {wrong}; allowed: {allowed(model.model_fields[str(path[depth])])}."

@@ -1,0 +1,173 @@
+"""FileSink: appends items to a file as JSON lines, and rolls it by size."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+import msgspec
+
+from nat_observability.delivery.sink import Batch
+from nat_observability.errors import SinkError
+from nat_observability.sinks.disk import disk_error, make_private_directories
+
+
+class FileSink:
+    """
+    Appends each batch to `path` as JSON lines, one item a line, in one write.
+
+    A file that is created can be read by its owner alone (0600, and 0700 for directories); the mode of one that
+    exists is left as it is. When a batch does not fit into `max_bytes` any more, the file becomes `path.1`, what
+    was `path.1` becomes `path.2`, and so on; `path.<backups>` is deleted. A batch larger than `max_bytes` is
+    spread over several files between its lines, and a line larger than that has a file of its own.
+
+    Any number of processes may append to one path, and any of them may roll it: each write and each roll holds
+    an exclusive `flock(2)` on the file, so that lines are never mixed or torn and no file is rolled twice. A
+    file that was moved or deleted by somebody else (logrotate) is created anew.
+
+    A batch that cannot be written whole (the disk is full) is taken back: the file is cut to where it ended
+    before, and the batch has failed. (Of a batch spread over several files, those that were complete stay.)
+    Where a process died within a write, its torn line stays, and the next write of any process starts on a line
+    of its own. Nothing is synced: lines survive the end of the process, but not always a power cut.
+
+    Args:
+        path: Relative to the working directory of the moment.
+        max_bytes: The size in bytes at which the file is rolled.
+        backups: How many rolled files are kept. With 0, what was in the file is deleted when it is full.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, max_bytes: int = 100 * 1024 * 1024, backups: int = 5
+    ) -> None:
+        if max_bytes < 1:
+            raise ValueError(
+                f"max_bytes is a positive number of bytes, not {max_bytes!r}. The default is 100 MiB."
+            )
+        if backups < 0:
+            raise ValueError(
+                f"backups is a number of files, not {backups!r}. The default is 5, and 0 keeps none."
+            )
+        self.path = os.path.abspath(path)
+        self.max_bytes, self.backups = max_bytes, backups
+        self._encoder = msgspec.json.Encoder()
+        self._fd: int | None = None
+        self._end = 0  # where this sink's last write ended: there the file ends in a newline
+
+    def open(self) -> None:
+        """
+        Open the file for appending, and create it and its directories where they are missing.
+
+        Raises:
+            SinkError: The path cannot be opened.
+        """
+        self.close()  # in a forked worker this is the parent's: closing a copy does not unlock the original
+        try:
+            self._reopen()
+        except OSError as error:
+            raise disk_error(self.path, "cannot be opened", error) from error
+
+    def write(self, batch: Batch) -> None:
+        """
+        Append the batch.
+
+        Raises:
+            SinkError: The batch cannot be encoded, and nothing was written; or the system refused to write it.
+        """
+        if self._fd is None:
+            raise SinkError(self.path, "is not open", "Call open() before write().")
+        lines = self._encode(batch)
+        try:
+            self._append(lines)
+        except OSError as error:
+            raise disk_error(self.path, "cannot be written", error) from error
+
+    def close(self) -> None:
+        """Close the file; what was written stays. Does nothing where it is not open."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def _encode(self, batch: Batch) -> bytes:
+        try:
+            lines = self._encoder.encode_lines(batch)
+            if lines.count(b"\n") == len(batch):
+                return lines
+            # A value that came as ready-made JSON spans several lines. In JSON a raw line break can only stand
+            # between tokens, where a blank means the same.
+            return b"".join([self._encoder.encode(item).replace(b"\n", b" ") + b"\n" for item in batch])
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            cure = "Mend the processor that made it: text has to be valid Unicode, and values JSON."
+            raise SinkError(self.path, f"an item of the batch cannot be encoded: {error}", cure) from error
+
+    def _append(self, lines: bytes) -> None:
+        start = 0
+        try:
+            while start < len(lines):
+                fd, size = self._lock()
+                if size and size + len(lines) - start > self.max_bytes:
+                    self._roll(fd)
+                    continue
+                stop = len(lines)
+                if stop - start > self.max_bytes:
+                    stop = (
+                        lines.rfind(b"\n", start, start + self.max_bytes) + 1 or lines.index(b"\n", start) + 1
+                    )
+                self._write(fd, size, lines[start:stop])
+                start = stop
+        finally:
+            if self._fd is not None:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _lock(self) -> tuple[int, int]:
+        """Lock the file that is at the path now, and return its descriptor and its size in bytes."""
+        while True:
+            fd = self._reopen() if self._fd is None else self._fd
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            ours = os.fstat(fd)
+            # While we waited for the lock, or since the last batch, another process may have rolled the file:
+            # what we hold is then path.1, or deleted, and must not be rolled a second time.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(ours, os.stat(self.path)):
+                    return fd, ours.st_size
+            self._let_go(fd)
+
+    def _reopen(self) -> int:
+        make_private_directories(os.path.dirname(self.path))
+        # Readable too, to look at the last byte.
+        self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._end = 0
+        return self._fd
+
+    def _write(self, fd: int, size: int, piece: bytes) -> None:
+        if size not in (0, self._end) and os.pread(fd, 1, size - 1) != b"\n":
+            piece = b"\n" + piece  # whoever wrote last died in the middle of a line
+        done = 0
+        try:
+            with memoryview(piece) as view:
+                while done < len(piece):
+                    done += os.write(fd, view[done:])
+        except OSError:
+            # Under the lock nobody but a stranger, who does not lock, can have appended behind us. Then our torn
+            # line stays, and the next write starts on a line of its own.
+            if os.fstat(fd).st_size == size + done:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, size)
+            raise
+        self._end = size + done
+
+    def _roll(self, fd: int) -> None:
+        """Make the locked file path.1. The rename that frees the path comes last, so a new file is never rolled."""
+        paths = [self.path, *(f"{self.path}.{number}" for number in range(1, self.backups + 1))]
+        # A gap (a backup that somebody deleted) is filled before the oldest is overwritten.
+        free = next((index for index, path in enumerate(paths) if not os.path.lexists(path)), self.backups)
+        for index in range(free, 0, -1):
+            os.replace(paths[index - 1], paths[index])
+        if not self.backups:
+            os.unlink(self.path)
+        self._let_go(fd)
+
+    def _let_go(self, fd: int) -> None:
+        # Closing alone unlocks nothing while a forked child holds a copy of the descriptor.
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        self.close()

@@ -1,0 +1,58 @@
+"""MemorySink: keeps the newest items in memory, for tests and notebooks."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from nat_observability.delivery.sink import Batch
+from nat_observability.events import IntermediateStep, Item, Span
+
+
+class MemorySink:
+    """
+    Keeps the newest `limit` items that were delivered; older ones are forgotten.
+
+    What it holds survives `close` and another `open`; only `clear` empties it. It may be read and cleared from
+    any thread, also while a delivery writes to it.
+    """
+
+    def __init__(self, limit: int = 10_000) -> None:
+        if limit < 1:
+            raise ValueError(f"limit is a positive number of items, not {limit!r}. The default is 10000.")
+        self._items: deque[Item] = deque(maxlen=limit)
+        # Held for every access: without it a reader that copies the items meets "deque mutated during iteration"
+        # when the delivery thread appends in between.
+        self._lock = threading.Lock()
+
+    @property
+    def items(self) -> list[Item]:
+        """What is held, oldest first, as a list of the caller's own."""
+        with self._lock:
+            return list(self._items)
+
+    @property
+    def spans(self) -> list[Span]:
+        """The spans among `items`."""
+        return [item for item in self.items if isinstance(item, Span)]
+
+    @property
+    def steps(self) -> list[IntermediateStep]:
+        """The steps among `items`."""
+        return [item for item in self.items if isinstance(item, IntermediateStep)]
+
+    def clear(self) -> None:
+        """Forget everything held."""
+        with self._lock:
+            self._items.clear()
+
+    async def open(self) -> None:
+        """Keep what is held: there is nothing to open."""
+
+    async def write(self, batch: Batch) -> None:
+        """Hold the batch, and forget the oldest items beyond `limit`."""
+        with self._lock:
+            self._items.extend(batch)
+
+    async def close(self) -> None:
+        """Keep what is held: there is nothing to close."""

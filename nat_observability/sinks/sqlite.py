@@ -1,0 +1,267 @@
+"""SqliteSink: keeps spans, and what they say of their runs, in the embedded store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from typing import Literal
+
+import msgspec
+
+from nat_observability.delivery.sink import Batch
+from nat_observability.errors import SinkError
+from nat_observability.events import Run, Span, Status, StepKind
+from nat_observability.sinks.disk import disk_error, make_private_directories
+from nat_observability.sinks.sqlite_file import (
+    SPAN_COLUMNS,
+    create_schema,
+    database_error,
+    has_store,
+)
+
+Synchronous = Literal["off", "normal", "full"]
+
+_BUSY_TIMEOUT = 10.0
+_LOG_LIMIT = 64 * 1024 * 1024
+
+_ADD_SPAN = (
+    f"INSERT OR REPLACE INTO spans ({SPAN_COLUMNS}) VALUES ({', '.join('?' * len(SPAN_COLUMNS.split(', ')))})"
+)
+
+# Each column takes the same value in whatever order the batches of a run come, and however often one comes again.
+# SQLite's min() of two values is NULL as soon as one of them is.
+_MERGE_RUN = """
+    INSERT INTO runs (
+        run_id, trace_id, conversation_id, user_id, workflow_name, parent_span_id,
+        name, root_start_ns, status, start_ns, end_ns, error
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (run_id) DO UPDATE SET
+        conversation_id = coalesce(conversation_id, excluded.conversation_id),
+        user_id = coalesce(user_id, excluded.user_id),
+        workflow_name = coalesce(workflow_name, excluded.workflow_name),
+        parent_span_id = coalesce(parent_span_id, excluded.parent_span_id),
+        name = CASE
+            WHEN excluded.name IS NULL OR (root_start_ns, name) <= (excluded.root_start_ns, excluded.name) THEN name
+            ELSE excluded.name
+        END,
+        root_start_ns = coalesce(min(root_start_ns, excluded.root_start_ns), root_start_ns, excluded.root_start_ns),
+        status = CASE
+            WHEN 'error' IN (status, excluded.status) THEN 'error'
+            WHEN 'ok' IN (status, excluded.status) THEN 'ok'
+            ELSE 'open'
+        END,
+        start_ns = min(start_ns, excluded.start_ns),
+        end_ns = max(end_ns, excluded.end_ns),
+        error = coalesce(min(error, excluded.error), error, excluded.error)
+"""
+
+# As plain strings: sqlite3 asks its adapters about every value of a subclass.
+_KINDS = {kind: kind.value for kind in StepKind}
+_STATUSES = {status: status.value for status in Status}
+
+_inherited: list[sqlite3.Connection] = []
+
+
+class SqliteSink:
+    """
+    Stores spans in a SQLite file that `Store` and the CLI read, also while it is written.
+
+    The file, and the log and the index that SQLite puts beside it, can be read by their owner alone (0600, and
+    0700 for directories that are created). Several processes may write to one file; each waits for the others.
+
+    A batch is one transaction: it is stored whole or, where `write` raises, not at all. A span that is delivered
+    again replaces itself. Beside each span, its run is kept: it starts with its first span and ends with its
+    last; its name is that of its first root span (one whose parent is None or `Run.parent_span_id`); its status
+    is 'open' until a root span has come, 'error' as soon as one has failed or is incomplete, and else 'ok'. Its
+    error is that of the failed root span; of several the first by alphabet.
+
+    A file that is deleted or moved while the sink is open is created anew.
+
+    Args:
+        path: Relative to the working directory of the moment.
+        synchronous: When SQLite waits for the disk (https://sqlite.org/pragma.html#pragma_synchronous). With
+            "normal" a power cut can lose the newest batches, and the end of the process none; "full" waits at
+            each batch; with "off" a power cut can damage the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, synchronous: Synchronous = "normal") -> None:
+        if synchronous not in ("off", "normal", "full"):
+            raise ValueError(f"synchronous is 'off', 'normal' or 'full', not {synchronous!r}.")
+        self.path = os.path.abspath(path)
+        self._synchronous = synchronous
+        self._encode = msgspec.json.Encoder().encode
+        self._connection: sqlite3.Connection | None = None
+        self._file: os.stat_result | None = None
+        self._process = 0
+
+    def open(self) -> None:
+        """
+        Open the store, and create it and its directories where they are missing.
+
+        Raises:
+            SinkError: The path cannot be opened, or what is there is damaged, another program's, or newer. It is
+                not changed.
+        """
+        self.close()
+        try:
+            make_private_directories(os.path.dirname(self.path))
+            if not has_store(self.path):
+                # SQLite gives its log and its index the mode of this file.
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise disk_error(self.path, "cannot be opened", error) from error
+        try:
+            # Our transactions are explicit: without an isolation level, the sqlite3 module begins none of its own.
+            connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+                connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
+                create_schema(connection, self.path)
+                self._file = os.stat(self.path)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise database_error(self.path, "cannot be opened", error) from error
+        self._connection, self._process = connection, os.getpid()
+
+    def write(self, batch: Batch) -> None:
+        """
+        Store the spans of the batch, and what they say of their runs.
+
+        Raises:
+            SinkError: The batch holds something other than spans, or a value that SQLite cannot hold; or SQLite
+                refused to write. Nothing of the batch was stored, and the sink can be used on.
+        """
+        spans, runs = self._rows(batch)
+        connection = self._current()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.executemany(_ADD_SPAN, spans)
+                connection.executemany(_MERGE_RUN, runs)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # SQLite itself rolls back where the disk is full
+                    connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise database_error(self.path, "cannot be written", error) from error
+        except (OverflowError, UnicodeEncodeError) as error:
+            cure = "Mend what recorded it: text has to be valid Unicode, and integers fit into 64 bits."
+            raise SinkError(self.path, f"a span of the batch cannot be stored: {error}", cure) from error
+
+    def close(self) -> None:
+        """Close the store; does nothing where it is not open."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._process != os.getpid():
+            # A connection must not be used, nor even closed, on the other side of a fork
+            # (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_).
+            _inherited.append(connection)
+            return
+        connection.close()
+
+    def _current(self) -> sqlite3.Connection:
+        if self._connection is None or self._file is None:
+            raise SinkError(self.path, "is not open", "Call open() before write().")
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(self._file, os.stat(self.path)):
+                return self._connection
+        self.open()  # somebody deleted or moved the file: what we wrote on would be invisible
+        return self._connection
+
+    def _rows(self, batch: Batch) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+        spans: list[tuple[object, ...]] = []
+        runs: dict[str, _RunRow] = {}
+        for span in batch:
+            if not isinstance(span, Span):
+                problem = f"stores spans, and was given an item of type {type(span).__name__}"
+                raise SinkError(self.path, problem, "Use SqliteSink with an exporter that makes spans.")
+            run = span.run
+            row = runs.get(run.run_id)
+            if row is None:
+                row = runs[run.run_id] = _RunRow(run, span)
+            row.add(span)
+            given, result, usage, error = span.input, span.output, span.usage, span.error
+            spans.append(
+                (
+                    run.run_id,
+                    span.span_id,
+                    span.parent_id,
+                    _KINDS[span.kind],
+                    span.name,
+                    span.start_ns,
+                    span.end_ns,
+                    _STATUSES[span.status],
+                    str(bytes(given), "utf-8") if isinstance(given, msgspec.Raw) else given,
+                    None if given is None else "text" if isinstance(given, str) else "json",
+                    str(bytes(result), "utf-8") if isinstance(result, msgspec.Raw) else result,
+                    None if result is None else "text" if isinstance(result, str) else "json",
+                    None if span.metadata is None else str(bytes(span.metadata), "utf-8"),
+                    str(self._encode(span.tags), "utf-8") if span.tags else None,
+                    *(_NO_USAGE if usage is None else msgspec.structs.astuple(usage)),
+                    *(_NO_ERROR if error is None else (error.type, error.message, error.traceback)),
+                    span.chunks,
+                    span.first_chunk_ns,
+                )
+            )
+        return spans, [row.values() for row in runs.values()]
+
+
+_NO_USAGE = (None,) * 5
+_NO_ERROR = (None,) * 3
+
+
+class _RunRow:
+    """What the spans of one batch say of one run, merged by the rules of `_MERGE_RUN`."""
+
+    __slots__ = ("end_ns", "error", "root", "run", "start_ns", "status")
+
+    def __init__(self, run: Run, first: Span) -> None:
+        self.run, self.start_ns, self.end_ns = run, first.start_ns, first.end_ns
+        self.root: tuple[int, str] | tuple[None, None] = None, None
+        self.status = "open"
+        self.error: str | None = None
+
+    def add(self, span: Span) -> None:
+        if span.start_ns < self.start_ns:
+            self.start_ns = span.start_ns
+        if span.end_ns > self.end_ns:
+            self.end_ns = span.end_ns
+        if span.parent_id is None or span.parent_id == self.run.parent_span_id:
+            self._add_root(span)
+
+    def _add_root(self, span: Span) -> None:
+        root = span.start_ns, span.name
+        self.root = root if self.root[0] is None else min(self.root, root)
+        if span.status is Status.OK:
+            if self.status == "open":
+                self.status = "ok"
+            return
+        self.status = "error"
+        error = (
+            f"{span.error.type}: {span.error.message}" if span.error else f"{span.status.value}: {span.name}"
+        )
+        self.error = error if self.error is None else min(self.error, error)
+
+    def values(self) -> tuple[object, ...]:
+        run, (root_start_ns, name) = self.run, self.root
+        return (
+            run.run_id,
+            run.trace_id,
+            run.conversation_id,
+            run.user_id,
+            run.workflow_name,
+            run.parent_span_id,
+            name,
+            root_start_ns,
+            self.status,
+            self.start_ns,
+            self.end_ns,
+            self.error,
+        )

@@ -1,0 +1,140 @@
+"""The file of the embedded store: its schema, the check that a file is one, and errors that name the cure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+from nat_observability.errors import SinkError
+from nat_observability.sinks.disk import disk_error
+
+APPLICATION_ID = int.from_bytes(b"NaOb")
+"""Marks a SQLite file as ours (the header's bytes 68 to 71, https://sqlite.org/fileformat2.html#application_id)."""
+
+SCHEMA_VERSION = 1
+"""The `user_version` of the schema below."""
+
+SPAN_COLUMNS = (
+    "run_id, span_id, parent_id, kind, name, start_ns, end_ns, status, input, input_type, output, output_type, "
+    "metadata, tags, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, total_tokens, "
+    "error_type, error_message, error_traceback, chunks, first_chunk_ns"
+)
+
+# A table with rowids: rows hold whole prompts, and a WITHOUT ROWID table keeps its rows in the pages that a look-up
+# has to read. No index on what is usual (status 'ok'), so that it costs nothing.
+_SCHEMA = (
+    """
+    CREATE TABLE runs (
+        run_id TEXT PRIMARY KEY NOT NULL, trace_id TEXT NOT NULL, conversation_id TEXT, user_id TEXT,
+        workflow_name TEXT, parent_span_id TEXT, name TEXT, root_start_ns INTEGER, status TEXT NOT NULL,
+        start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, error TEXT
+    )
+    """,
+    "CREATE INDEX runs_by_time ON runs (start_ns)",
+    "CREATE INDEX runs_by_status ON runs (status, start_ns)",
+    "CREATE INDEX runs_by_conversation ON runs (conversation_id, start_ns) WHERE conversation_id IS NOT NULL",
+    """
+    CREATE TABLE spans (
+        run_id TEXT NOT NULL, span_id TEXT NOT NULL, parent_id TEXT, kind TEXT NOT NULL, name TEXT NOT NULL,
+        start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, status TEXT NOT NULL,
+        input TEXT, input_type TEXT, output TEXT, output_type TEXT, metadata TEXT, tags TEXT,
+        prompt_tokens INTEGER, completion_tokens INTEGER, cached_tokens INTEGER, reasoning_tokens INTEGER,
+        total_tokens INTEGER, error_type TEXT, error_message TEXT, error_traceback TEXT,
+        chunks INTEGER NOT NULL, first_chunk_ns INTEGER,
+        PRIMARY KEY (run_id, span_id)
+    )
+    """,
+    "CREATE INDEX spans_by_time ON spans (start_ns)",
+    "CREATE INDEX spans_not_ok ON spans (status, start_ns) WHERE status <> 'ok'",
+)
+
+_MOVE_AWAY = "Move it away, with its -wal and -shm files, or choose another path; nothing in it was changed."
+_WRITABLE = "Make the file and its directory writable for this user, or choose another path."
+_CURES = {
+    sqlite3.SQLITE_BUSY: "Another process keeps it locked: end that one, or choose another path.",
+    sqlite3.SQLITE_CANTOPEN: _WRITABLE,
+    sqlite3.SQLITE_CORRUPT: _MOVE_AWAY,
+    sqlite3.SQLITE_ERROR: _MOVE_AWAY,
+    sqlite3.SQLITE_FULL: "Free space on that disk, or choose a path on another one.",
+    sqlite3.SQLITE_IOERR: "Check that disk, and the limit on file sizes (ulimit -f).",
+    sqlite3.SQLITE_NOTADB: _MOVE_AWAY,
+    sqlite3.SQLITE_PERM: _WRITABLE,
+    sqlite3.SQLITE_READONLY: _WRITABLE,
+}
+
+
+def database_error(path: str, doing: str, error: sqlite3.Error) -> SinkError:
+    """Return the error to raise when SQLite refused `doing` with the file at `path`."""
+    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # absent where Python's own module raised it
+    return SinkError(
+        path, f"{doing}: {error}", _CURES.get(primary, "Check that path and the disk that it is on.")
+    )
+
+
+def connect_to_read(path: str) -> sqlite3.Connection:
+    """Return a connection that cannot change the file, nor create it."""
+    return sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True, isolation_level=None)
+
+
+def has_store(path: str) -> bool:
+    """
+    Return whether a store is at `path`; False where nothing is, an empty file, or a database without tables.
+
+    SQLite is asked, and not the file: closing a file that this process has open elsewhere through SQLite would
+    drop SQLite's locks on it (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
+
+    Raises:
+        SinkError: Another program's file is there, a damaged one, or that of a newer version of this package.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise disk_error(path, "cannot be opened", error) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise SinkError(path, "is not a file", "Give the path of a file.")
+    if not found.st_size:
+        return False
+    try:
+        with contextlib.closing(connect_to_read(path)) as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if application == APPLICATION_ID:
+                return check_schema(connection, path)
+    except sqlite3.Error as error:
+        raise database_error(path, "cannot be read", error) from error
+    if application or tables:
+        raise SinkError(path, "is another program's database", _MOVE_AWAY)
+    return False
+
+
+def check_schema(connection: sqlite3.Connection, path: str) -> bool:
+    """
+    Return whether the store has its tables; False where its creation has not been completed.
+
+    Raises:
+        SinkError: A newer version of this package wrote the store.
+        sqlite3.Error: The file is damaged.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        cure = "Upgrade nat-observability, or choose another path."
+        raise SinkError(path, f"has schema version {version}, and this version knows {SCHEMA_VERSION}", cure)
+    if version:
+        connection.execute("SELECT 1 FROM runs, spans LIMIT 0")
+    return bool(version)
+
+
+def create_schema(connection: sqlite3.Connection, path: str) -> None:
+    """Create the tables of the store in one transaction, unless another process has done so meanwhile."""
+    connection.execute("BEGIN IMMEDIATE")
+    if not check_schema(connection, path):
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")

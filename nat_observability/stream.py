@@ -1,0 +1,61 @@
+"""EventStream: the synchronous fan-out of one run's steps; it never awaits and never buffers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from nat_observability.errors import describe
+from nat_observability.events import IntermediateStep
+from nat_observability.logs import get_logger
+
+Subscriber = Callable[[IntermediateStep], object]
+
+
+class EventStream:
+    """
+    Hands each published step to every subscriber, on the thread that published it, in the order of subscription.
+
+    Subscribing and unsubscribing are safe from any thread and while others publish: a publication goes to those
+    who were subscribed when it began.
+
+    Attributes:
+        unheard: Steps that were published while nobody was subscribed, for example after the run had ended.
+    """
+
+    __slots__ = ("_by_key", "_lock", "_subscribers", "unheard")
+
+    def __init__(self) -> None:
+        # Reentrant: the garbage collector may close a generator, and with it a step, while the lock is held.
+        self._lock = threading.RLock()
+        self._by_key: dict[object, Subscriber] = {}
+        self._subscribers: tuple[Subscriber, ...] | None = ()
+        self.unheard = 0
+
+    def subscribe(self, key: object, subscriber: Subscriber) -> None:
+        """Hand every step from now on to `subscriber`, which must not block, until `key` is unsubscribed."""
+        with self._lock:
+            self._by_key[key] = subscriber
+            self._subscribers = None
+
+    def unsubscribe(self, key: object) -> None:
+        """Hand no further step to the subscriber of this key; nothing happens where there is none."""
+        with self._lock:
+            self._by_key.pop(key, None)
+            self._subscribers = None
+
+    def publish(self, step: IntermediateStep) -> None:
+        """Hand `step` to every subscriber. What one of them raises reaches neither the others nor the caller."""
+        subscribers = self._subscribers
+        if subscribers is None:
+            with self._lock:
+                # Built under the lock: a subscriber added meanwhile by another thread must not be overwritten.
+                subscribers = self._subscribers = tuple(self._by_key.values())
+        if not subscribers:
+            self.unheard += 1
+            return
+        for subscriber in subscribers:
+            try:
+                subscriber(step)
+            except Exception as error:  # foreign code: exporters guard themselves, other subscribers may not
+                get_logger().warning("subscriber_failed", subscriber=repr(subscriber), error=describe(error))
