@@ -106,6 +106,26 @@ class SinkError(RuntimeError):
         super().__init__(f"{where}: {problem}. {cure}")
 
 
+class RetryableWriteError(RuntimeError):
+    """
+    Raised by a sink's write that may succeed later; nothing of the batch was stored.
+
+    `retry_after` is the least number of seconds until then, where the back end said so.
+    """
+
+    def __init__(self, problem: str, *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(problem)
+
+
+class PermanentWriteError(RuntimeError):
+    """Raised by a sink's write that would fail again, however often it is tried."""
+
+
+class BatchTooLargeError(RuntimeError):
+    """Raised by a sink's write whose batch is larger than the back end takes; halves of it may do."""
+
+
 class MissingExtraError(ImportError):
     """Raised when a feature needs an optional dependency that is not installed."""
 

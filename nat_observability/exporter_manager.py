@@ -7,8 +7,11 @@ import math
 import threading
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple, Protocol, Self
+
+import msgspec
 
 from nat_observability.context import ContextState, enter_run, leave_run
 from nat_observability.errors import (
@@ -41,6 +44,15 @@ class RunObserver(Protocol):
     def run_ended(self) -> None: ...
 
 
+class ManagerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the managers of one process have in common, but for their exporters. Timeouts are in seconds."""
+
+    shutdown_timeout: float = 120
+    start_timeout: float = 10.0
+    required: frozenset[str] = frozenset()
+    observer: RunObserver | None = None
+
+
 class ExporterManager:
     """
     Manages the lifecycle of the exporters of one workflow run.
@@ -59,17 +71,17 @@ class ExporterManager:
     """
 
     def __init__(self, shutdown_timeout: float = 120, *, start_timeout: float = 10.0) -> None:
-        self._set_up(
-            positive_seconds("shutdown_timeout", shutdown_timeout), positive_seconds("start_timeout", start_timeout), {}
+        options = ManagerOptions(
+            shutdown_timeout=positive_seconds("shutdown_timeout", shutdown_timeout),
+            start_timeout=positive_seconds("start_timeout", start_timeout),
         )
+        self._set_up({}, options)
 
-    def _set_up(self, shutdown_timeout: float, start_timeout: float, registry: dict[str, BaseExporter]) -> None:
-        self._shutdown_timeout = shutdown_timeout
-        self._start_timeout = start_timeout
+    def _set_up(self, registry: dict[str, BaseExporter], options: ManagerOptions) -> None:
         self._exporter_registry = registry
         self._is_registry_shared = False
-        self._required: frozenset[str] = frozenset()
-        self._observer: RunObserver | None = None
+        self._options = options
+        self._shutdown_timeout = options.shutdown_timeout
         self._running = False
         self._lock = asyncio.Lock()
         self._shutdown_event = asyncio.Event()
@@ -78,14 +90,19 @@ class ExporterManager:
         self._run: RunContext | None = None
 
     @classmethod
-    def _create_with_shared_registry(
-        cls, shutdown_timeout: float, shared_registry: dict[str, BaseExporter]
-    ) -> ExporterManager:
+    def with_options(cls, exporters: dict[str, BaseExporter], options: ManagerOptions) -> Self:
         """Return a manager on a registry that others use too; either side's changes stay its own."""
-        manager = cls(shutdown_timeout)
-        manager._exporter_registry = shared_registry
+        manager = cls.__new__(cls)
+        manager._set_up(exporters, options)
         manager._is_registry_shared = True
         return manager
+
+    @classmethod
+    def _create_with_shared_registry(cls, shutdown_timeout: float, shared_registry: dict[str, BaseExporter]) -> Self:
+        return cls.with_options(
+            shared_registry,
+            ManagerOptions(shutdown_timeout=positive_seconds("shutdown_timeout", shutdown_timeout)),
+        )
 
     @staticmethod
     def from_exporters(exporters: Mapping[str, BaseExporter], shutdown_timeout: float = 120) -> ExporterManager:
@@ -95,19 +112,9 @@ class ExporterManager:
             manager.add_exporter(name, exporter)
         return manager
 
-    def get(self) -> ExporterManager:
+    def get(self) -> Self:
         """Return a manager of the same configuration, for another run; what either changes later stays its own."""
-        manager = type(self).__new__(type(self))
-        manager._set_up(self._shutdown_timeout, self._start_timeout, self._exporter_registry)
-        manager._is_registry_shared = True
-        manager._required = self._required
-        manager._observer = self._observer
-        return manager
-
-    def observed_by(self, observer: RunObserver) -> ExporterManager:
-        """Tell `observer` of this manager's runs and those of its copies; return the manager."""
-        self._observer = observer
-        return self
+        return self.with_options(self._exporter_registry, self._options)
 
     def _ensure_registry_owned(self) -> None:
         """Make the registry our own (copy-on-write)."""
@@ -132,9 +139,16 @@ class ExporterManager:
             replaced = name in self._exporter_registry
             self._exporter_registry = {**self._exporter_registry, name: exporter}
             self._is_registry_shared = False
-            self._required = self._required | {name} if required else self._required - {name}
+            self._require(name, required)
         if replaced:
             _log.warning("exporter_replaced", exporter=name)
+
+    def _require(self, name: str, required: bool) -> None:
+        names = self._options.required
+        if required is not (name in names):
+            self._options = msgspec.structs.replace(
+                self._options, required=names | {name} if required else names - {name}
+            )
 
     def remove_exporter(self, name: str) -> None:
         """
@@ -149,7 +163,7 @@ class ExporterManager:
                 raise UnknownExporterError(name, registry)
             self._exporter_registry = registry
             self._is_registry_shared = False
-            self._required -= {name}
+            self._require(name, False)
 
     def get_exporter(self, name: str) -> BaseExporter:
         """
@@ -222,18 +236,33 @@ class ExporterManager:
         lifecycle = run.lifecycle
         record = lifecycle.records[name]
         try:
+            known = traits(type(exporter))
+            if known.plain:
+                # What `async with exporter.start()` below does for an exporter that has not overridden it, without
+                # the two coroutines that would otherwise be most of what a run costs.
+                subscription = record.subscription = exporter.subscription(run.state)
+                opening = subscription.begin()
+                try:
+                    if opening is not None:
+                        await opening
+                    lifecycle.ready(record)
+                    await lifecycle.shutdown.future()
+                finally:
+                    settling = subscription.end()
+                if settling is not None:
+                    await settling
+                return
             async with exporter.start():
-                if isinstance(exporter, BaseExporter):
+                if known.ours:
                     record.subscription = exporter.subscriptions.get(run.state)
                 else:
                     await exporter.wait_ready()
                 lifecycle.ready(record)
-                await self._shutdown_event.wait()
-                record.stopping_at = time.perf_counter()
-                if name in run.to_clean_up:
+                await lifecycle.shutdown.wait()
+                if run.isolated and known.stops:
                     await self._cleanup_single_exporter(name, exporter)
         except asyncio.CancelledError as error:
-            if not lifecycle.ending and record.error is None:
+            if lifecycle.ending_at is None and record.error is None:
                 record.error = error
             raise
         except Exception as error:  # foreign code: an exporter may raise anything, and never stops the run
@@ -243,23 +272,27 @@ class ExporterManager:
 
     async def _cleanup_single_exporter(self, name: str, exporter: BaseExporter) -> None:
         """Stop one isolated instance; what it raises is logged and reported."""
-        run = self._run
-        if run is not None:
-            run.to_clean_up.discard(name)
+        record = self._run.lifecycle.records.get(name) if self._run is not None else None
+        if record is not None:
+            record.cleaned_up = True
         try:
             await exporter.stop()
-        except Exception as error:  # foreign code
+        except Exception as error:  # noqa: BLE001  foreign code
             _log.warning("exporter_stop_failed", exporter=name, error=describe(error))
-            if run is not None and name in run.lifecycle.records:
-                run.lifecycle.records[name].error = error
+            if record is not None:
+                record.error = error
 
     async def _cleanup_isolated_exporters(self) -> None:
         """Stop those isolated instances whose own task did not come to it, concurrently, and forget them all."""
         isolated, self._active_isolated_exporters = self._active_isolated_exporters, {}
-        run = self._run
-        if run is not None and run.to_clean_up:
-            left = [(name, exporter) for name, exporter in isolated.items() if name in run.to_clean_up]
-            await asyncio.gather(*(self._cleanup_single_exporter(name, exporter) for name, exporter in left))
+        if self._run is not None:
+            records = self._run.lifecycle.records
+            left = [
+                self._cleanup_single_exporter(name, exporter)
+                for name, exporter in isolated.items()
+                if traits(type(exporter)).stops and not records[name].cleaned_up
+            ]
+            await asyncio.gather(*left)
 
     @property
     def report(self) -> ManagerReport:
@@ -270,10 +303,15 @@ class ExporterManager:
 class RunContext:
     """The context manager that `ExporterManager.start` returns: one run, from its exporters' start to their stop."""
 
-    __slots__ = ("_given", "_manager", "_previous", "_started_s", "_stopped_s", "lifecycle", "state", "to_clean_up")
+    __slots__ = ("_given", "_manager", "_previous", "_started_s", "_stopped_s", "lifecycle", "state")
 
     lifecycle: Lifecycle
     state: ContextState
+
+    @property
+    def isolated(self) -> bool:
+        """Whether the exporters are isolated instances, and not the registered ones."""
+        return self._given is not None
 
     def __init__(self, manager: ExporterManager, state: ContextState | None) -> None:
         self._manager = manager
@@ -281,8 +319,6 @@ class RunContext:
         self._previous: object = None
         self._started_s: float | None = None
         self._stopped_s: float | None = None
-        # The isolated instances whose stop() is still to be called, by name.
-        self.to_clean_up: set[str] = set()
 
     async def __aenter__(self) -> ExporterManager:
         manager = self._manager
@@ -334,25 +370,24 @@ class RunContext:
             self.state = state
             exporters = manager.create_isolated_exporters(state)
             manager._active_isolated_exporters = exporters
-            self.to_clean_up = {name for name, exporter in exporters.items() if _stops_itself(exporter)}
         # Before the tasks are made: what an exporter starts belongs to the run, and an exporter that is bound to no
         # ContextState asks for the current one.
         self._previous = enter_run(self.state)
-        manager._shutdown_event = asyncio.Event()
-        manager._tasks = {}
         self.lifecycle = Lifecycle(exporters)
-        if manager._observer is not None:
-            manager._observer.run_started()
+        manager._shutdown_event = self.lifecycle.shutdown
+        manager._tasks = {}
+        if (observer := manager._options.observer) is not None:
+            observer.run_started()
         for name, exporter in exporters.items():
             manager._tasks[name] = self.lifecycle.begin(name, manager._run_exporter(name, exporter))
 
     async def _start(self) -> None:
         manager, lifecycle, run_id = self._manager, self.lifecycle, self.state.run.run_id
-        await lifecycle.started(manager._start_timeout)
+        await lifecycle.started(manager._options.start_timeout)
         self._started_s = time.perf_counter() - lifecycle.began_at
         talkative = _log.is_enabled_for("info")
         missing: dict[str, BaseException] = {}
-        for name, record in lifecycle.records.items():
+        for name, record in lifecycle.records.items() if talkative or lifecycle.troubled else ():
             if record.ready_at is not None:
                 if talkative:
                     duration = record.ready_at - lifecycle.began_at
@@ -361,7 +396,7 @@ class RunContext:
             error = record.error or ExporterEndedEarlyError(name)
             record.error = error
             _log.error("exporter_start_failed", exporter=name, workflow_run_id=run_id, error=describe(error))
-            if name in manager._required:
+            if name in manager._options.required:
                 missing[name] = error
         if missing:
             raise ExporterStartError(missing)
@@ -374,15 +409,15 @@ class RunContext:
         began = asyncio.get_running_loop().time()
         manager._shutdown_event.set()
         cancelled = await lifecycle.stopped(began + timeout, timeout, cancel=cancel)
-        if self.to_clean_up:
+        if lifecycle.troubled and self.isolated:
             await lifecycle.last(began + timeout, manager._cleanup_isolated_exporters())
         manager._active_isolated_exporters = {}
         manager._tasks = {}
-        if manager._observer is not None:
-            manager._observer.run_ended()
+        if (observer := manager._options.observer) is not None:
+            observer.run_ended()
         self._stopped_s = asyncio.get_running_loop().time() - began
         talkative = _log.is_enabled_for("info")
-        for name, record in lifecycle.records.items():
+        for name, record in lifecycle.records.items() if talkative or lifecycle.troubled else ():
             if record.state is _ABANDONED:
                 _log.warning("exporter_abandoned", exporter=name, workflow_run_id=run_id, error=describe(record.error))
             elif record.state is _FAILED and record.ready_at is not None:
@@ -403,13 +438,24 @@ class RunContext:
             self._started_s,
             self._stopped_s,
             self.state.stream.unheard,
-            {name: record.report(lifecycle.began_at) for name, record in lifecycle.records.items()},
+            {name: record.report(lifecycle.began_at, lifecycle.ending_at) for name, record in lifecycle.records.items()},
         )
 
 
-def _stops_itself(exporter: BaseExporter) -> bool:
-    """Whether an isolated instance has a `stop` of its own, beyond the end of its subscription."""
-    return not isinstance(exporter, BaseExporter) or type(exporter).stop is not BaseExporter.stop
+class Traits(NamedTuple):
+    """What the manager has to know of an exporter's class."""
+
+    ours: bool  # derived from BaseExporter, so that it has subscriptions
+    plain: bool  # ours, with nothing of its own at a run's start and end
+    stops: bool  # has a `stop` of its own, beyond the end of its subscription
+
+
+@lru_cache(maxsize=256)
+def traits(kind: type[BaseExporter]) -> Traits:
+    """Return what is to be known of an exporter's class."""
+    ours = issubclass(kind, BaseExporter)
+    stops = not ours or kind.stop is not BaseExporter.stop
+    return Traits(ours, ours and not stops and kind.start is BaseExporter.start, stops)
 
 
 def positive_seconds(setting: str, value: float) -> float:

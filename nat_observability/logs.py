@@ -11,6 +11,7 @@ from typing import Any, Concatenate
 import structlog
 
 _NAME = "nat_observability"
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _standard = logging.getLogger(_NAME)
 _thread = threading.local()
 
@@ -55,6 +56,12 @@ class Logger:
 
     def __init__(self, context: dict[str, object] | None = None) -> None:
         self._context = context or {}
+
+    def is_enabled_for(self, method: str) -> bool:
+        """Whether a line of this level, debug to error, is written; asked before many of them are prepared."""
+        if structlog.is_configured():
+            return getattr(structlog.get_config()["wrapper_class"], method, None) is not _FILTERED_OUT
+        return _standard.isEnabledFor(_LEVELS[method])
 
     def bind(self, **keys: object) -> Logger:
         """A logger that adds these keys to every line. It holds no structlog object, so it may be kept."""

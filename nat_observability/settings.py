@@ -1,7 +1,7 @@
 """The settings: frozen models that are read from the environment, an env file and secret files; builds nothing."""
 
-from __future__ import annotations
-
+# Annotations are evaluated here, not postponed: some versions of pydantic evaluate the text of a model's annotation
+# for extra settings again in the module of a subclass, where the names do not exist.
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainSerializer,
     Secret,
     SecretStr,
     Tag,
@@ -114,7 +115,7 @@ class ConsoleExporterSettings(ExporterSettings):
     """Prints items to a stream of the process."""
 
     type: Literal["console"] = Field("console", description="Prints items for people to read.")
-    stream: Literal["stdout", "stderr"] = Field("stdout", description="Where it prints.")
+    stream: Literal["stdout", "stderr"] = Field("stderr", description="Where it prints.")
     color: Literal["auto", "always", "never"] = Field(
         "auto", description="Whether it colours; auto does so on a terminal."
     )
@@ -159,16 +160,26 @@ class SqliteExporterSettings(ExporterSettings):
         return record
 
 
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _masked(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    return str(value) if isinstance(value, SecretStr | Secret) else value
+
+
 class CustomExporterSettings(ExporterSettings):
     """
     An exporter of a type that the embedding service or an entry point adds.
 
     Whether the type exists is for the container to check. Settings of its own are kept as they came, text from
-    variables as text. What looks like a secret, by its name or as the user part of a URL, is wrapped, so that no
-    repr, dump or log shows it.
+    variables as text. What looks like a secret, by its name or as part of a URL or a connection string, is wrapped,
+    so that no repr, dump or log shows it.
     """
 
     model_config = ConfigDict(extra="allow")
+    # Without it, some versions of pydantic cannot write a secret of undeclared type as JSON.
+    __pydantic_extra__: dict[str, Annotated[Any, PlainSerializer(_masked, when_used="json")]]
 
     def options(self) -> dict[str, Any]:
         """The entry's own settings with secrets in the clear, for the model of that type to validate."""
@@ -183,10 +194,9 @@ class CustomExporterSettings(ExporterSettings):
 
 
 # Wider than needed on purpose: a name that is sealed without need costs nothing, one that is missed is a leak.
-_SECRET_NAME = re.compile(
-    r"key|token|secret|passw|pwd|authorization|header|credential|cookie|dsn", re.IGNORECASE
-)
-_SECRET_VALUE = re.compile(r"://[^/@]*@")
+_WORDS = "key|token|secret|passw|pwd|authorization|header|credential|cookie|dsn"
+_SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
+_SECRET_VALUE = re.compile(rf"://\S*@|({_WORDS})[^=\s]*=", re.IGNORECASE)
 
 
 def _sealed(name: str, value: Any, *, secret: bool) -> Any:
@@ -239,7 +249,7 @@ class ObservabilitySettings(BaseSettings):
     Everything that a process can be told from outside.
 
     Arguments win over the environment, the environment over the env file (`_env_file=`), that over the secret
-    files, and all of them over the standard `OTEL_` variables. An exporter that is passed as an object is taken
+    files (in `secrets_dir`), and all of them over the standard `OTEL_` variables. An exporter that is passed as an object is taken
     as it is: neither variables nor `OTEL_BSP_*` change it.
 
     Raises:

@@ -77,7 +77,7 @@ def setting_rows(settings: ObservabilitySettings) -> list[tuple[str, str]]:
     process = {key: value for key, value in settings if key != EXPORTERS}
     rows = list(_rows((), process))
     for name, entry in settings.exporters.items():
-        rows += _rows((EXPORTERS, name), dict(entry))
+        rows += _rows((EXPORTERS, name), {key: value for key, value in entry})  # noqa: C416  it may have `keys`
     return rows
 
 
@@ -86,7 +86,9 @@ def _variables(model: type[BaseModel], path: Sequence[str], exporter_type: str |
         Variable(
             variable(*path, key),
             _type(field),
-            _text(field.get_default(call_default_factory=True, validated_data={})),
+            ""
+            if field.is_required()
+            else _text(field.get_default(call_default_factory=True, validated_data={})),
             field.description or "",
             allowed(field),
             exporter_type,

@@ -39,7 +39,8 @@ class VariablesSource(EnvSettingsSource):
     def __call__(self) -> dict[str, Any]:
         given, standard = self.current_state, StandardVariables.read(self._variables)
         directory = given.get("secrets_dir") or self._variables.get(f"{_OURS}secrets_dir")
-        variables = {**(_secrets(directory) if directory else {}), **self._variables}
+        secrets = _secrets(directory) if directory and isinstance(directory, str | Path) else {}
+        variables = {**secrets, **self._variables}
         # In order of their names a JSON object comes before the variables inside it, which then change it.
         ours = {name: value for name, value in sorted(variables.items()) if name.startswith(_OURS)}
         self.env_vars = {name: value for name, value in ours.items() if self._is_known(name)}

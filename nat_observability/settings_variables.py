@@ -41,12 +41,12 @@ def variable(*path: object) -> str:
     return PREFIX + DELIMITER.join(str(part) for part in path).upper()
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], *, below: str = PREFIX) -> str:
     """` Did you mean NAME?` with the known variable whose name is closest; empty where none is close."""
-    # The prefix is on every name: compared with it, everything would be near to everything.
-    bare = [other.removeprefix(PREFIX) for other in known]
-    match = difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1)
-    return f" Did you mean {PREFIX}{match[0]}?" if match else ""
+    # What every name starts with does not count: compared with it, everything would be near to everything.
+    ends = [other.removeprefix(below) for other in known]
+    match = difflib.get_close_matches(name.removeprefix(below), ends, n=1)
+    return f" Did you mean {below}{match[0]}?" if match else ""
 
 
 def allowed(field: FieldInfo) -> str:
@@ -98,17 +98,18 @@ def problems(
 
 def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[str, type[BaseModel]]) -> str:
     path, model, depth = list(detail["loc"]), settings, 0
-    if path[0] == EXPORTERS:
+    if path[:1] == [EXPORTERS]:
         # After the exporter's name pydantic puts the tag of the union's member, which is no part of the variable.
         depth, model = (2, entries[str(path.pop(2))]) if len(path) > 2 else (0, settings)
-    name, context = variable(*path), detail.get("ctx", {})
+    name, context = variable(*path) if path else "The whole", detail.get("ctx", {})
     if "error" in context:
         return f"{name} {context['error']}."
     if detail["type"] == "above_sibling":
         return f"{name} is above {variable(*path[:-1], context['sibling'])}: lower it, or raise the other."
     if detail["type"] == "extra_forbidden":
         known = [variable(*path[:-1], key) for key in model.model_fields]
-        return f"{name} is not a setting.{nearest(name, known) or ' Known: ' + ', '.join(known) + '.'}"
+        near = nearest(name, known, below=variable(*path[:-1], ""))
+        return f"{name} is not a setting.{near or ' Known: ' + ', '.join(known) + '.'}"
     if len(path) == depth:
         return (
             f"{name} is not a group of settings; allowed: a JSON object, or variables such as {name}__TYPE."

@@ -22,12 +22,16 @@ class Sink(Protocol):
 
     A delivery calls `open` once before the first `write` and `close` once after the last, and never two of
     the three at the same time. After a `close` it may call `open` again. What any of them raises is counted
-    and logged by the delivery; a `write` that raises has failed for its whole batch.
+    and logged by the delivery.
+
+    A `write` that raises has failed for its whole batch. `RetryableWriteError`, `SinkError`, `OSError` and
+    `TimeoutError` are tried again, `BatchTooLargeError` in halves; anything else is final. A `write` may return the
+    number of items that the back end took note of and rejected (OTLP's partial success); they count as failed.
     """
 
     async def open(self) -> None: ...
 
-    async def write(self, batch: Batch) -> None: ...
+    async def write(self, batch: Batch) -> int | None: ...
 
     async def close(self) -> None: ...
 
@@ -42,26 +46,26 @@ class BlockingSink(Protocol):
 
     def open(self) -> None: ...
 
-    def write(self, batch: Batch) -> None: ...
+    def write(self, batch: Batch) -> int | None: ...
 
     def close(self) -> None: ...
 
 
-BatchFunction = Callable[[Batch], None] | Callable[[Batch], Awaitable[None]]
+BatchFunction = Callable[[Batch], int | None] | Callable[[Batch], Awaitable[int | None]]
 """A plain function, or a coroutine function, that takes a batch: the shortest sink there is."""
 
 
 class FunctionSink:
     """A sink made of a coroutine function that takes a batch."""
 
-    def __init__(self, function: Callable[[Batch], Awaitable[None]]) -> None:
+    def __init__(self, function: Callable[[Batch], Awaitable[int | None]]) -> None:
         self._function = function
 
     async def open(self) -> None:
         """Nothing is to be opened."""
 
-    async def write(self, batch: Batch) -> None:
-        await self._function(batch)
+    async def write(self, batch: Batch) -> int | None:
+        return await self._function(batch)
 
     async def close(self) -> None:
         """Nothing is to be closed."""
@@ -75,7 +79,7 @@ class WorkerSink:
     two calls at once.
     """
 
-    def __init__(self, sink: BlockingSink | Callable[[Batch], None]) -> None:
+    def __init__(self, sink: BlockingSink | Callable[[Batch], int | None]) -> None:
         self.blocking = sink
         self._worker: BlockingWorker | None = None
 
@@ -84,11 +88,11 @@ class WorkerSink:
         if isinstance(self.blocking, BlockingSink):
             await asyncio.wrap_future(self._worker.submit(self.blocking.open))
 
-    async def write(self, batch: Batch) -> None:
+    async def write(self, batch: Batch) -> int | None:
         if self._worker is None:
             raise RuntimeError("The sink is not open. The delivery opens it with its first lease.")
         write = self.blocking.write if isinstance(self.blocking, BlockingSink) else self.blocking
-        await asyncio.wrap_future(self._worker.submit(partial(write, batch)))
+        return await asyncio.wrap_future(self._worker.submit(partial(write, batch)))
 
     async def close(self) -> None:
         worker, self._worker = self._worker, None
@@ -116,4 +120,4 @@ def as_sink(sink: Sink | BlockingSink | BatchFunction) -> Sink:
         return sink if inspect.iscoroutinefunction(sink.write) else WorkerSink(cast(BlockingSink, sink))
     if inspect.iscoroutinefunction(sink) or inspect.iscoroutinefunction(type(sink).__call__):
         return FunctionSink(sink)
-    return WorkerSink(cast("Callable[[Batch], None]", sink))
+    return WorkerSink(cast("Callable[[Batch], int | None]", sink))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
 from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery
-from nat_observability.delivery.ledger import Ledger, LedgerSnapshot
+from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.errors import describe
 from nat_observability.events import IntermediateStep
 from nat_observability.logs import get_logger
@@ -19,56 +20,54 @@ from nat_observability.logs import get_logger
 
 class Subscription:
     """
-    One run's subscription to an exporter, from entering it to leaving it; everything mutable of the run is here.
+    One run's part in an exporter, from `begin` to `end`; everything mutable of the run is here.
 
-    This one calls the exporter's `export` for each step; a step is delivered when `export` has returned.
+    As an async context manager it does both.
     """
+
+    __slots__ = ("_exporter", "_state")
 
     def __init__(self, exporter: BaseExporter, state: ContextState) -> None:
         self._exporter = exporter
         self._state = state
-        self._lock = threading.Lock()
-        self._ledger = Ledger()
-        self._first_error: BaseException | None = None
+
+    def begin(self) -> Awaitable[None] | None:
+        """Take steps from now on; return what to wait for until the destination is open, None where it is."""
+        state = self._state
+        self._exporter.subscriptions[state] = self
+        state.stream.subscribe(self, self.handle)
+        return None
+
+    def end(self) -> Awaitable[None] | None:
+        """Take no more steps; return what to wait for until this run's items are settled, None where nothing is."""
+        state = self._state
+        state.stream.unsubscribe(self)
+        self._exporter.subscriptions.pop(state, None)
+        return None
 
     async def __aenter__(self) -> Self:
-        self._exporter.subscriptions[self._state] = self
-        self._state.stream.subscribe(self, self.handle)
+        if (opening := self.begin()) is not None:
+            try:
+                await opening
+            except BaseException:
+                self.end()
+                raise
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._state.stream.unsubscribe(self)
-        self._exporter.subscriptions.pop(self._state, None)
+        if (settling := self.end()) is not None:
+            await settling
 
     def handle(self, step: IntermediateStep) -> None:
         """Take one step, on the thread that recorded it."""
-        ledger = self._ledger
-        try:
-            self._exporter.export(step)
-        except Exception as error:  # foreign code: no exporter error reaches the workflow
-            with self._lock:
-                ledger.accepted += 1
-                ledger.failed += 1
-                first, self._first_error = self._first_error is None, self._first_error or error
-            if first:
-                get_logger().warning(
-                    "export_failed",
-                    exporter=self._exporter.name,
-                    workflow_run_id=self._state.run.run_id,
-                    error=describe(error),
-                )
-        else:
-            with self._lock:
-                ledger.accepted += 1
-                ledger.delivered += 1
+        raise NotImplementedError
 
     @property
     def ledger(self) -> LedgerSnapshot:
         """What became of this run's items."""
-        with self._lock:
-            return self._ledger.snapshot()
+        raise NotImplementedError
 
     @property
     def oddities(self) -> dict[str, int]:
@@ -78,7 +77,51 @@ class Subscription:
     @property
     def error(self) -> BaseException | None:
         """The first error of this run, which was logged; later ones are only counted."""
-        return self._first_error
+        return None
+
+
+class ExportSubscription(Subscription):
+    """Calls the exporter's `export` for each step. A step is delivered when `export` has returned."""
+
+    __slots__ = ("_counted", "_error", "_failed", "_lock")
+
+    def __init__(self, exporter: BaseExporter, state: ContextState) -> None:
+        self._exporter = exporter  # not by super().__init__: one of these is made for each exporter and run
+        self._state = state
+        self._lock = threading.Lock()
+        self._counted = self._failed = 0
+        self._error: BaseException | None = None
+
+    def handle(self, step: IntermediateStep) -> None:
+        failure: BaseException | None = None
+        try:
+            self._exporter.export(step)
+        except Exception as error:  # noqa: BLE001  foreign code: no exporter error reaches the workflow
+            failure = error
+        # Several threads may record at once.
+        with self._lock:
+            self._counted += 1
+            if failure is None:
+                return
+            self._failed += 1
+            if self._error is not None:
+                return
+            self._error = failure
+        get_logger().warning(
+            "export_failed",
+            exporter=self._exporter.name,
+            workflow_run_id=self._state.run.run_id,
+            error=describe(failure),
+        )
+
+    @property
+    def ledger(self) -> LedgerSnapshot:
+        with self._lock:
+            return LedgerSnapshot(self._counted, self._counted - self._failed, self._failed)
+
+    @property
+    def error(self) -> BaseException | None:
+        return self._error
 
 
 class BaseExporter(ABC):
@@ -139,12 +182,13 @@ class BaseExporter(ABC):
 
     def subscription(self, state: ContextState) -> Subscription:
         """Return a new, not yet entered subscription for one run."""
-        return Subscription(self, state)
+        return ExportSubscription(self, state)
 
     async def stop(self) -> None:
         """End every subscription of this instance now."""
         for subscription in list(self.subscriptions.values()):
-            await subscription.__aexit__(None, None, None)
+            if (settling := subscription.end()) is not None:
+                await settling
 
     async def wait_ready(self) -> None:
         """Return when steps are taken, which is so as soon as what `start` returns was entered."""
@@ -154,8 +198,10 @@ class BaseExporter(ABC):
     def create_isolated_instance(self, context_state: ContextState) -> Self:
         """Return an instance for one run: a new object with the same attributes and no subscription."""
         instance = object.__new__(type(self))
-        instance.__dict__.update(self.__dict__)
-        instance._context_state = context_state
-        instance._is_isolated_instance = True
-        instance.subscriptions = {}
+        instance.__dict__ = {
+            **self.__dict__,
+            "_context_state": context_state,
+            "_is_isolated_instance": True,
+            "subscriptions": {},
+        }
         return instance

@@ -24,6 +24,8 @@ class SpanSubscription(StepSubscription):
     otherwise ignored, and so is an END without a START. What is open when the run ends becomes an INCOMPLETE span.
     """
 
+    __slots__ = ("_chunks", "_oddities", "_open", "_started_twice")
+
     def __init__(self, exporter: SpanExporter, state: ContextState) -> None:
         super().__init__(exporter, state)
         self._open: dict[str, IntermediateStep] = {}

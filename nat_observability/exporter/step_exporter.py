@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
-from typing import Literal, Self
+from collections.abc import Awaitable
+from typing import Literal
 
 from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery, DeliveryLimits
@@ -20,30 +20,24 @@ Flush = Literal["handed_over", "delivered"]
 class StepSubscription(Subscription):
     """One run's part in a delivery: each step is queued as it comes."""
 
+    __slots__ = ("_accept", "_delivered", "_lease")
+
     def __init__(self, exporter: StepExporter, state: ContextState) -> None:
         super().__init__(exporter, state)
-        self._flush = exporter.flush
-        self._delivery = exporter.delivery
-        self._lease = self._delivery.lease()
+        self._delivered = exporter.flush == "delivered"
+        self._lease = exporter.delivery.lease()
         self._accept = self._lease.accept
 
-    async def __aenter__(self) -> Self:
-        try:
-            if self._lease.opening is not None:
-                await asyncio.wrap_future(self._lease.opening)
-            return await super().__aenter__()
-        except BaseException:
-            self._lease.release()
-            raise
+    def begin(self) -> Awaitable[None] | None:
+        super().begin()
+        opening = self._lease.opening
+        return asyncio.wrap_future(opening) if opening is not None else None
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def end(self) -> Awaitable[None] | None:
+        super().end()
+        self.hand_over()
         try:
-            await super().__aexit__(exc_type, exc, traceback)
-            self.hand_over()
-            if self._flush == "delivered":
-                await asyncio.wrap_future(self._lease.settled())
+            return asyncio.wrap_future(self._lease.settled()) if self._delivered else None
         finally:
             self._lease.release()
 

@@ -172,7 +172,11 @@ class SqliteSink:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(self._file, os.stat(self.path)):
                 return self._connection
-        self.open()  # somebody deleted or moved the file: what we wrote on would be invisible
+        # Somebody deleted or moved the file, and what we wrote on would be invisible. The newest spans are still in
+        # the log, which is bound to the path: a file that was moved would lack them.
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.open()
         return self._connection
 
     def _rows(self, batch: Batch) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:

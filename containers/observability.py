@@ -1,0 +1,83 @@
+"""ObservabilityContainer: builds the objects of nat_observability and names their lifetimes; no logic."""
+
+# Annotations are not postponed here: the container looks at them at run time.
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from dependency_injector import containers, providers
+
+from nat_observability.builders import ExporterBuilder, build_exporters, exporter_types, required_exporters
+from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter_manager import ExporterManager, ManagerOptions
+from nat_observability.runtime import ObservabilityRuntime
+from nat_observability.settings import ObservabilitySettings
+
+
+def _runtime(exporters: Mapping[str, BaseExporter], settings: ObservabilitySettings) -> ObservabilityRuntime:
+    return ObservabilityRuntime(
+        exporters,
+        start_timeout=settings.start_timeout,
+        shutdown_timeout=settings.shutdown_timeout,
+        required=required_exporters(settings),
+    )
+
+
+async def _opened(runtime: ObservabilityRuntime) -> AsyncIterator[ObservabilityRuntime]:
+    await runtime.init()
+    try:
+        yield runtime
+    finally:
+        await runtime.shutdown()
+
+
+def _manager_options(settings: ObservabilitySettings, runtime: ObservabilityRuntime) -> ManagerOptions:
+    return ManagerOptions(
+        shutdown_timeout=settings.shutdown_timeout,
+        start_timeout=settings.start_timeout,
+        required=required_exporters(settings),
+        observer=runtime,
+    )
+
+
+def _validate(
+    container: containers.Container, settings: ObservabilitySettings, own_types: Mapping[str, ExporterBuilder]
+) -> None:
+    container.check_dependencies()
+    exporter_types(settings, own_types)
+
+
+class ObservabilityContainer(containers.DeclarativeContainer):
+    """
+    What a service embeds.
+
+    `await container.init_resources()` when the process starts, `await container.shutdown_resources()` when it ends,
+    `container.exporter_manager()` for each workflow run, and `container.validate()` to find a wrong configuration
+    before anything is opened. `settings` and `exporter_types` may be given by the embedding container.
+
+    `runtime` is the only asynchronous provider and nothing depends on it, so that all others give their objects and
+    not futures of them. Do not use dependency-injector's `Closing` on a manager: it would shut the shared exporters
+    down after one request.
+    """
+
+    __self__ = providers.Self()
+
+    settings: providers.Provider[ObservabilitySettings] = providers.Dependency(
+        instance_of=ObservabilitySettings, default=providers.ThreadSafeSingleton(ObservabilitySettings)
+    )
+    exporter_types: providers.Provider[Mapping[str, ExporterBuilder]] = providers.Dependency(
+        instance_of=Mapping, default=providers.Object({})
+    )
+    exporters: providers.Provider[dict[str, BaseExporter]] = providers.ThreadSafeSingleton(
+        build_exporters, settings, exporter_types
+    )
+    unopened_runtime: providers.Provider[ObservabilityRuntime] = providers.ThreadSafeSingleton(
+        _runtime, exporters, settings
+    )
+    runtime: providers.Provider[Any] = providers.Resource(_opened, unopened_runtime)
+    manager_options: providers.Provider[ManagerOptions] = providers.ThreadSafeSingleton(
+        _manager_options, settings, unopened_runtime
+    )
+    exporter_manager: providers.Provider[ExporterManager] = providers.Factory(
+        ExporterManager.with_options, exporters, manager_options
+    )
+    validate: providers.Provider[None] = providers.Callable(_validate, __self__, settings, exporter_types)

@@ -1,0 +1,79 @@
+"""Lifecycle of telemetry exporters for asynchronous Python workflows."""
+
+from nat_observability.context import ContextState, step
+from nat_observability.delivery.delivery import Delivery, DeliveryHealth, DeliveryLimits
+from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.sink import BlockingSink, Sink
+from nat_observability.errors import (
+    ExporterStartError,
+    InvalidExporterError,
+    InvalidExporterNameError,
+    InvalidTimeoutError,
+    ManagerRunningError,
+    MissingExtraError,
+    RuntimeStateError,
+    SettingsError,
+    SettingsWarning,
+    SinkError,
+    UnknownExporterError,
+    UnknownExporterTypeError,
+    UnknownStepKindError,
+)
+from nat_observability.events import (
+    Boundary,
+    IntermediateStep,
+    Run,
+    Span,
+    Status,
+    StepError,
+    StepKind,
+    TokenUsage,
+)
+from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.exporter.step_exporter import StepExporter
+from nat_observability.exporter_manager import ExporterManager
+from nat_observability.reports import ExporterReport, ExporterState, ManagerReport
+from nat_observability.runtime import ObservabilityRuntime, RuntimeHealth, RuntimeReport
+
+__all__ = [
+    "BaseExporter",
+    "BlockingSink",
+    "Boundary",
+    "ContextState",
+    "Delivery",
+    "DeliveryHealth",
+    "DeliveryLimits",
+    "ExporterManager",
+    "ExporterReport",
+    "ExporterStartError",
+    "ExporterState",
+    "IntermediateStep",
+    "InvalidExporterError",
+    "InvalidExporterNameError",
+    "InvalidTimeoutError",
+    "LedgerSnapshot",
+    "ManagerReport",
+    "ManagerRunningError",
+    "MissingExtraError",
+    "ObservabilityRuntime",
+    "RuntimeHealth",
+    "RuntimeReport",
+    "RuntimeStateError",
+    "Run",
+    "SettingsError",
+    "SettingsWarning",
+    "Sink",
+    "SinkError",
+    "Span",
+    "SpanExporter",
+    "Status",
+    "StepError",
+    "StepExporter",
+    "StepKind",
+    "TokenUsage",
+    "UnknownExporterError",
+    "UnknownExporterTypeError",
+    "UnknownStepKindError",
+    "step",
+]

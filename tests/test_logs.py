@@ -1,0 +1,302 @@
+"""Contract of the logger: the application's structlog configuration decides, and nothing that it does breaks a run."""
+
+from __future__ import annotations
+
+import io
+import logging
+import subprocess
+import sys
+import timeit
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import CapturingLogger, capture_logs
+from structlog.typing import EventDict, Processor
+
+from nat_observability.logs import RepeatedEvent, get_logger
+
+AT_INFO = structlog.make_filtering_bound_logger(logging.INFO)
+
+
+@pytest.fixture(autouse=True)
+def unconfigured() -> Iterator[None]:
+    """Each test starts and ends with structlog as nobody has configured it."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    """What an interpreter does in which nothing has set up any logging."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
+def configure_into(lines: list[EventDict], *processors: Processor, **options: Any) -> None:
+    """Configure structlog so that each line ends in this list."""
+
+    def collect(_: object, method: str, event: EventDict) -> EventDict:
+        lines.append({**event, "level": method})
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[*processors, collect], **options)
+
+
+class TestUnconfigured:
+    def test_stdout_is_silent(self) -> None:
+        """Where nothing is configured, warnings and above go to stderr, and nothing to stdout."""
+        ran = run_python(
+            "from nat_observability.logs import get_logger as g\n"
+            "for level in ('debug', 'info', 'warning', 'error'): getattr(g(), level)(level + '_event', key='a b')"
+        )
+        assert ran.stdout == ""
+        assert ran.stderr.splitlines() == ["warning_event key='a b'", "error_event key='a b'"]
+
+    def test_importing_configures_nothing(self) -> None:
+        """Neither structlog nor the standard library's logging is touched by an import."""
+        ran = run_python(
+            "import logging, structlog, nat_observability.logs\n"
+            "print(structlog.is_configured(), logging.root.handlers, logging.getLogger('nat_observability').handlers)"
+        )
+        assert ran.stdout == "False [] []\n"
+
+    def test_lines_go_to_the_standard_logger(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The standard library's logger of the package's name gets the line, with its level and its caller."""
+        with caplog.at_level(logging.DEBUG, logger="nat_observability"):
+            get_logger().bind(run="r1").debug("manager_started", exporters=2, name="main")
+        (record,) = caplog.records
+        assert (record.name, record.levelno) == ("nat_observability", logging.DEBUG)
+        assert record.getMessage() == "manager_started run=r1 exporters=2 name=main"
+        assert record.pathname == __file__
+
+    def test_an_exception_brings_its_traceback(self, caplog: pytest.LogCaptureFixture) -> None:
+        """`exception` logs an error with what is being handled."""
+        try:
+            raise ValueError("no")
+        except ValueError:
+            get_logger().exception("exporter_start_failed")
+        (record,) = caplog.records
+        assert record.exc_info is not None
+        assert record.exc_info[0] is ValueError
+        assert record.getMessage() == "exporter_start_failed"
+
+    @pytest.mark.parametrize("value", ["", "a b", "a=b", "a\nb", "\x1b[31m", "\u2028"])
+    def test_a_value_never_breaks_the_line(self, caplog: pytest.LogCaptureFixture, value: str) -> None:
+        """What is empty, or would end the line or the value, is quoted and escaped."""
+        get_logger().warning("delivery_dropped", error=value)
+        assert caplog.messages == [f"delivery_dropped error={value!r}"]
+
+
+class TestConfiguredLater:
+    def test_a_later_configuration_takes_effect(self) -> None:
+        """A logger that was bound and used before follows each configuration that comes after."""
+        log = get_logger().bind(run="r1")
+        log.info("manager_started")
+        first: list[EventDict] = []
+        second: list[EventDict] = []
+        configure_into(first)
+        log.info("manager_started")
+        configure_into(second)
+        log.warning("manager_stopped", run="r2")
+        assert first == [{"run": "r1", "event": "manager_started", "level": "info"}]
+        assert second == [{"run": "r2", "event": "manager_stopped", "level": "warning"}]
+
+    def test_caching_set_later_caches_nothing_here(self) -> None:
+        """With `cache_logger_on_first_use`, the next configuration is still honoured."""
+        lines: list[EventDict] = []
+        structlog.configure(cache_logger_on_first_use=True, logger_factory=lambda *_: CapturingLogger())
+        get_logger().info("runtime_opened")
+        configure_into(lines)
+        get_logger().info("runtime_drained")
+        assert [line["event"] for line in lines] == ["runtime_drained"]
+
+    @pytest.mark.parametrize("cached", [True, False])
+    def test_capture_logs_captures(self, cached: bool) -> None:
+        """structlog's own way to test logs sees every line, whether or not anything was configured."""
+        if cached:
+            structlog.configure(cache_logger_on_first_use=True)
+        with capture_logs() as lines:
+            get_logger().bind(run="r1").warning("exporter_abandoned", exporter="main")
+        assert lines == [
+            {"run": "r1", "exporter": "main", "event": "exporter_abandoned", "log_level": "warning"}
+        ]
+
+    def test_the_standard_library_integration_gets_the_name(self, caplog: pytest.LogCaptureFixture) -> None:
+        """With structlog on top of the standard library, the logger is `nat_observability`."""
+        structlog.configure(
+            processors=[structlog.stdlib.render_to_log_kwargs],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            logger_factory=structlog.stdlib.LoggerFactory(),
+        )
+        get_logger().error("exporter_start_failed", exporter="main")
+        (record,) = caplog.records
+        assert (record.name, record.getMessage()) == ("nat_observability", "exporter_start_failed")
+
+    @pytest.mark.parametrize("wrapper", [structlog.BoundLogger, structlog.stdlib.BoundLogger, AT_INFO])
+    def test_any_wrapper_class_works(self, wrapper: type[Any]) -> None:
+        """Those that have a method per level work, and the one that makes them up."""
+        lines: list[EventDict] = []
+        configure_into(lines, wrapper_class=wrapper)
+        get_logger().info("runtime_opened")
+        assert [line["event"] for line in lines] == ["runtime_opened"]
+
+    def test_a_factory_without_a_name_works(self) -> None:
+        """A logger factory that takes no argument is called without."""
+        logger = CapturingLogger()
+
+        def factory() -> CapturingLogger:
+            return logger
+
+        structlog.configure(
+            processors=[structlog.processors.KeyValueRenderer()],
+            logger_factory=factory,
+        )
+        get_logger().info("runtime_opened")
+        assert [call.args for call in logger.calls] == [("event='runtime_opened'",)]
+
+    def test_nothing_is_interpolated(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A percent sign or a brace in an event or a value is what it is."""
+        lines: list[EventDict] = []
+        get_logger().warning("100%s {x}", key="%d{}")
+        configure_into(lines)
+        get_logger().warning("100%s {x}", key="%d{}")
+        assert caplog.messages == ["100%s {x} key=%d{}"]
+        assert lines == [{"event": "100%s {x}", "key": "%d{}", "level": "warning"}]
+
+
+class TestForeignFailures:
+    def test_a_raising_processor_breaks_nothing(self) -> None:
+        """What a processor of the application raises stays in the logger (G4)."""
+
+        def broken(*_: object) -> EventDict:
+            raise RuntimeError("broken processor")
+
+        lines: list[EventDict] = []
+        structlog.configure(processors=[broken])
+        get_logger().warning("exporter_abandoned")
+        configure_into(lines)
+        get_logger().warning("exporter_stopped")
+        assert [line["event"] for line in lines] == ["exporter_stopped"]
+
+    def test_a_line_that_failed_goes_nowhere_else(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The processor that raised may be the one that redacts, so the line is not written without it (G13)."""
+
+        def broken(*_: object) -> EventDict:
+            raise RuntimeError("broken redaction")
+
+        structlog.configure(processors=[broken])
+        get_logger().error("exporter_start_failed", error="s3cr3t")
+        assert caplog.records == []
+
+    def test_a_raising_handler_breaks_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The same holds for a handler of the standard library, and for a value whose repr raises."""
+
+        class Broken(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                raise RuntimeError("broken handler")
+
+        class Unprintable:
+            def __repr__(self) -> str:
+                raise RuntimeError("no repr")
+
+        handler, logger = Broken(), logging.getLogger("nat_observability")
+        logger.addHandler(handler)
+        try:
+            get_logger().warning("exporter_abandoned")
+        finally:
+            logger.removeHandler(handler)
+        get_logger().warning("exporter_abandoned", value=Unprintable())
+        get_logger().warning("exporter_stopped")
+        assert caplog.messages == ["exporter_stopped"]
+
+    def test_a_processor_that_logs_through_us_does_not_recurse(self) -> None:
+        """A line written while another is written on the same thread is dropped; the first one is not."""
+        lines: list[EventDict] = []
+
+        def recursive(_: object, __: str, event: EventDict) -> EventDict:
+            get_logger().warning("delivery_dropped")
+            return event
+
+        configure_into(lines, recursive)
+        get_logger().warning("exporter_abandoned")
+        get_logger().warning("exporter_stopped")
+        assert [line["event"] for line in lines] == ["exporter_abandoned", "exporter_stopped"]
+
+    def test_an_interrupt_is_not_swallowed(self) -> None:
+        """What is no `Exception`, such as Ctrl-C within a processor, reaches the caller, and logging goes on."""
+
+        def interrupted(*_: object) -> EventDict:
+            raise KeyboardInterrupt
+
+        structlog.configure(processors=[interrupted])
+        with pytest.raises(KeyboardInterrupt):
+            get_logger().warning("exporter_abandoned")
+        with capture_logs() as lines:
+            get_logger().warning("exporter_abandoned")
+        assert len(lines) == 1
+
+
+class TestFilteredOut:
+    def test_a_filtered_level_runs_no_processor(self) -> None:
+        """A line below the level of the filtering wrapper is not seen by any processor."""
+        lines: list[EventDict] = []
+        configure_into(lines, wrapper_class=AT_INFO)
+        get_logger().debug("manager_started")
+        get_logger().info("manager_stopped")
+        assert [line["event"] for line in lines] == ["manager_stopped"]
+
+    @pytest.mark.parametrize("configured", [True, False])
+    def test_a_filtered_line_is_cheap(self, configured: bool) -> None:
+        """It costs less than half of what structlog's own unbound logger takes to filter it out."""
+        ours, theirs = get_logger(), structlog.get_logger("theirs")
+        structlog.configure(wrapper_class=AT_INFO, logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
+        reference = min(timeit.repeat(lambda: theirs.debug("event", a=1, b=2, c=3), number=2000, repeat=20))
+        if not configured:
+            structlog.reset_defaults()
+        measured = min(timeit.repeat(lambda: ours.debug("event", a=1, b=2, c=3), number=2000, repeat=20))
+        assert measured < reference / 2
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TestRepeatedEvent:
+    def test_the_first_is_due_and_then_one_per_interval(self) -> None:
+        """Occurrences within the interval are counted, and the next line says how many there were."""
+        clock = Clock()
+        repeated = RepeatedEvent(interval=30.0, clock=clock)
+        assert repeated.due() == 0
+        assert [repeated.due() for _ in range(3)] == [None, None, None]
+        clock.now += 29.9
+        assert repeated.due() is None
+        clock.now += 0.2
+        assert repeated.due() == 4
+        clock.now += 30
+        assert repeated.due() == 0
+
+    def test_the_rest_can_be_summarised(self) -> None:
+        """What was suppressed since the last line is told once, at the end."""
+        repeated = RepeatedEvent(clock=Clock())
+        for _ in range(5):
+            repeated.due()
+        assert (repeated.rest(), repeated.rest()) == (4, 0)
+
+    @given(st.lists(st.floats(min_value=0, max_value=100), max_size=50))
+    def test_every_occurrence_is_told_or_counted(self, pauses: list[float]) -> None:
+        """Lines and suppressed occurrences add up to all there were, however they are spread."""
+        clock = Clock()
+        repeated = RepeatedEvent(interval=30.0, clock=clock)
+        told = 0
+        for pause in pauses:
+            clock.now += pause
+            suppressed = repeated.due()
+            told += 0 if suppressed is None else 1 + suppressed
+        assert told + repeated.rest() == len(pauses)
