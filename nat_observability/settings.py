@@ -249,8 +249,8 @@ class ObservabilitySettings(BaseSettings):
     Everything that a process can be told from outside.
 
     Arguments win over the environment, the environment over the env file (`_env_file=`), that over the secret
-    files (in `secrets_dir`), and all of them over the standard `OTEL_` variables. An exporter that is passed as an object is taken
-    as it is: neither variables nor `OTEL_BSP_*` change it.
+    files in `secrets_dir`, and all of them over the standard `OTEL_` variables. An exporter that is passed as an
+    object is taken as it is: neither variables nor `OTEL_BSP_*` change it.
 
     Raises:
         SettingsError: A value is wrong. It has one line per problem, and never the value.
