@@ -1,8 +1,9 @@
 """Lifecycle of telemetry exporters for asynchronous Python workflows."""
 
 from nat_observability.context import ContextState, step
-from nat_observability.delivery.delivery import Delivery, DeliveryHealth, DeliveryLimits
+from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sink import BlockingSink, Sink
 from nat_observability.errors import (
     ExporterStartError,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from nat_observability.delivery.delivery import DeliveryLimits
+from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sink import BlockingSink
 from nat_observability.errors import UnknownExporterTypeError
 from nat_observability.exporter.base_exporter import BaseExporter

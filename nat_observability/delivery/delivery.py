@@ -1,4 +1,4 @@
-"""Delivery: the shared part of an exporter, from its queue to its sink; runs on whatever event loop it is given."""
+"""Delivery and Lease: the shared part of an exporter, from its queue to its sink, on the event loop that it is given."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from functools import partial
 
 import msgspec
 
+from nat_observability.delivery.breaker import BreakerState
 from nat_observability.delivery.ledger import Ledger, LedgerSnapshot
-from nat_observability.delivery.queue import BoundedQueue, QueuePolicy, weigh
+from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.queue import BoundedQueue, weigh
+from nat_observability.delivery.sender import Outcome, Sender
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
 from nat_observability.delivery.thread import DELIVERY_THREAD, LoopSource
 from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError, describe
@@ -26,6 +29,7 @@ from nat_observability.logs import RepeatedEvent, get_logger
 
 _NEVER = 1 << 62
 _REOPEN_AFTER = 5.0  # seconds between two attempts to open a sink that could not be opened
+_log = get_logger()
 
 
 class DeliveryState(StrEnum):
@@ -39,35 +43,14 @@ class DeliveryState(StrEnum):
     FAILED = "failed"
 
 
-_AT_WORK = (DeliveryState.OPENING, DeliveryState.OPEN, DeliveryState.CLOSING)
-
-
-class DeliveryLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    The bounds of a delivery: counts in items, sizes in bytes, times in seconds.
-
-    `batch_age` is how long an item waits for others before it is written; `write_timeout` is for one batch,
-    `open_timeout` for opening the sink, `drain_timeout` for the drain at interpreter exit.
-    """
-
-    queue_items: int = 8192
-    queue_bytes: int = 64 * 1024 * 1024
-    queue_policy: QueuePolicy = "drop_newest"
-    batch_items: int = 512
-    batch_bytes: int = 4 * 1024 * 1024
-    batch_age: float = 1.0
-    open_timeout: float = 10.0
-    write_timeout: float = 30.0
-    drain_timeout: float = 120.0
-
-
 class DeliveryHealth(msgspec.Struct, frozen=True):
-    """What can be asked of a delivery at any moment."""
+    """What can be asked of a delivery at any moment. `queue_bytes` includes what is being written."""
 
     state: DeliveryState
     ledger: LedgerSnapshot
     queue_depth: int
     queue_bytes: int
+    breaker: BreakerState
     last_error: str | None
 
 
@@ -109,15 +92,17 @@ class Lease:
             ledger.pending += 1
             total.accepted += 1
             total.pending += 1
-            if not delivery._serving:
-                delivery._drop(entry, "closed")
-                return
-            dropped = queue.put(entry)
-            if dropped is not None:
-                for each, reason in dropped:
-                    delivery._drop(each, reason)
-            if queue.queued_bytes >= delivery._wake_bytes or len(queue) >= delivery._wake_items:
-                delivery._wake()
+            if delivery._serving:
+                dropped = queue.put(entry)
+                if dropped is None:
+                    if queue.queued_bytes >= delivery._wake_bytes or len(queue) >= delivery._wake_items:
+                        delivery._wake()
+                    return
+            else:
+                dropped = [(entry, "closed")]
+            for each, reason in dropped:
+                delivery._drop(each, reason)
+        delivery._log_drops()
 
     @property
     def ledger(self) -> LedgerSnapshot:
@@ -132,7 +117,7 @@ class Lease:
         with delivery._lock:
             if self._ledger.pending:
                 self._waiters = [*(self._waiters or ()), future]
-                delivery._hurry = True
+                delivery._flush = True
                 delivery._wake()
                 return future
         future.set_result(None)
@@ -150,7 +135,7 @@ class Delivery:
     Args:
         name: The exporter's name, for logs and reports.
         sink: A `Sink`, a `BlockingSink`, or a function or coroutine function that takes a batch.
-        limits: Bounds of queue, batches and times.
+        limits: Bounds of queue, batches, tries and times.
         loop_source: Where the event loop comes from; the delivery thread by default.
 
     Raises:
@@ -169,8 +154,6 @@ class Delivery:
         self.limits = limits or DeliveryLimits()
         self._sink = as_sink(sink)
         self._loop_source = loop_source
-        self._log_failure = RepeatedEvent()
-        self._log_drop = RepeatedEvent()
         self._epoch = 0
         self._kept = 0
         self._begin_empty()
@@ -181,19 +164,20 @@ class Delivery:
         self._lock = threading.RLock()
         limits = self.limits
         self._queue: BoundedQueue[_Entry] = BoundedQueue(limits.queue_items, limits.queue_bytes, limits.queue_policy)
-        self._in_flight: list[_Entry] = []
+        self._in_flight: set[_Entry] = set()
         self._ledger = Ledger()
         self._state = DeliveryState.NEW
-        self._last_error: BaseException | None = None
-        self._failed_at = -_REOPEN_AFTER
+        self._open_error: BaseException | None = None
+        self._open_failed_at = -_REOPEN_AFTER
         self._leases = self._kept
         self._serving = False
-        self._server: asyncio.Task[None] | None = None
-        self._signal: Callable[[], object] | None = None
+        self._server: _Server | None = None
         self._opening: list[Future[None]] = []
         self._closing: list[Future[None]] = []
-        self._hurry = False
-        self._last_call = False
+        self._flush = False  # write what is queued without waiting for more
+        self._last_call = False  # write what is queued, with one try for each batch, and close
+        self._log_drop = RepeatedEvent()
+        self._dropped_since = 0
         # The next wake-up: at so many queued items or bytes. Out of reach while the delivery is awake anyway.
         self._wake_items = self._wake_bytes = _NEVER
 
@@ -211,15 +195,15 @@ class Delivery:
             if self._state is DeliveryState.OPEN:
                 return lease
             lease.opening = Future()
-            if not self._serving and time.monotonic() < self._failed_at + _REOPEN_AFTER and self._last_error:
-                lease.opening.set_exception(self._last_error)
+            if not self._serving and self._open_error and time.monotonic() < self._open_failed_at + _REOPEN_AFTER:
+                lease.opening.set_exception(self._open_error)
                 return lease
             self._opening.append(lease.opening)
             if self._serving:
                 return lease
             self._serving, self._last_call, self._state = True, False, DeliveryState.OPENING
-        loop = self._loop_source.acquire()
-        loop.call_soon_threadsafe(self._begin_serving, loop)
+            self._server = server = _Server(self, self._loop_source)
+        server.start()
         return lease
 
     def closed(self) -> Future[None]:
@@ -233,7 +217,7 @@ class Delivery:
         return future
 
     def close(self) -> Future[None]:
-        """Write what is queued and close, whoever still holds a lease; return what `closed` does."""
+        """Write what is queued, each batch with one last try, and close, whoever holds a lease; see `closed`."""
         with self._lock:
             self._last_call = True
             self._wake()
@@ -247,24 +231,31 @@ class Delivery:
         is stuck.
         """
         with self._lock:
-            if not self._serving:
+            server = self._server
+            if server is None:
                 return 0
             lost = [*self._in_flight, *self._queue.take(_NEVER, _NEVER)]
-            server, self._server = self._server, None
             self._finish(DeliveryState.FAILED, StopTimeoutError(self.name, self.limits.drain_timeout), lost, "shutdown_timeout")
-            if server is not None:
-                server.get_loop().call_soon_threadsafe(server.cancel)
+        server.cancel()
+        self._log_drops()
         return len(lost)
 
+    @property
+    def held(self) -> bool:
+        """Whether the delivery is at work, or somebody counts on it being so."""
+        return self._serving and self._leases > 0
+
     def health(self) -> DeliveryHealth:
-        """Return state, counts and last error as they are now."""
+        """Return state, counts and last error as they are now. From any thread."""
         with self._lock:
-            error = self._last_error
+            sender = self._server.sender if self._server is not None else None
+            error = (sender.last_error if sender is not None else None) or self._open_error
             return DeliveryHealth(
                 self._state,
                 self._ledger.snapshot(),
                 len(self._queue),
                 self._queue.held_bytes,
+                sender.breaker_state if sender is not None else BreakerState.CLOSED,
                 describe(error) if error is not None else None,
             )
 
@@ -272,22 +263,45 @@ class Delivery:
 
     def _wake(self) -> None:
         self._wake_items = self._wake_bytes = _NEVER
-        if self._signal is not None:
-            self._signal()
+        if self._server is not None:
+            self._server.wake()
 
     def _drop(self, entry: _Entry, reason: str) -> None:
         self._ledger.drop(reason)
         entry.lease._ledger.drop(reason)
+        self._dropped_since += 1
         self._notify(entry.lease)
-        suppressed = self._log_drop.due()
-        if suppressed is not None:
-            get_logger().warning("delivery_dropped", exporter=self.name, reason=reason, suppressed=suppressed)
 
     def _notify(self, lease: Lease) -> None:
         if lease._waiters is not None and not lease._ledger.pending:
             waiters, lease._waiters = lease._waiters, None
             for waiter in waiters:
                 _resolve(waiter)
+
+    def _finish(self, state: DeliveryState, error: BaseException | None, lost: Sequence[_Entry], reason: str) -> None:
+        """End the serving: whatever is lost is dropped, whoever waits is told."""
+        self._state = state
+        self._serving = False
+        self._server = None
+        self._wake_items = self._wake_bytes = _NEVER
+        self._in_flight.clear()
+        self._queue.release(lost)
+        for entry in lost:
+            self._drop(entry, reason)
+        opening, self._opening = self._opening, []
+        for future in opening:
+            _resolve(future, error or RuntimeStateError(f"The delivery of {self.name!r} was closed while it opened."))
+        closing, self._closing = self._closing, []
+        for future in closing:
+            _resolve(future)
+
+    # Not under the lock, from any thread:
+
+    def _log_drops(self) -> None:
+        """Log what was dropped; outside the lock, because the application's log processors are foreign code."""
+        if self._dropped_since and self._log_drop.due() is not None:
+            dropped, self._dropped_since = self._dropped_since, 0
+            _log.warning("delivery_dropped", exporter=self.name, items=dropped, dropped=self.health().ledger.dropped)
 
     def _give_back(self, lease: Lease) -> None:
         with self._lock:
@@ -300,155 +314,165 @@ class Delivery:
             if not self._leases:
                 self._wake()
 
-    def _finish(self, state: DeliveryState, error: BaseException | None, lost: Sequence[_Entry], reason: str) -> None:
-        self._state = state
-        self._serving = False
-        self._signal = None
-        self._wake_items = self._wake_bytes = _NEVER
-        self._in_flight = []
-        self._queue.release(lost)
-        for entry in lost:
-            self._drop(entry, reason)
-        if error is not None:
-            self._last_error = error
-        opening, self._opening = self._opening, []
-        for future in opening:
-            _resolve(future, error or RuntimeStateError(f"The delivery of {self.name!r} was closed."))
-        closing, self._closing = self._closing, []
-        for future in closing:
-            _resolve(future)
-
-    # On the delivery's own loop:
-
-    def _begin_serving(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._server = loop.create_task(self._serve(), name=f"delivery {self.name}")
-
-    async def _serve(self) -> None:
-        signal = asyncio.Event()
-        wake = partial(asyncio.get_running_loop().call_soon_threadsafe, signal.set)
-        me = asyncio.current_task()
-        try:
-            with self._lock:
-                self._signal = wake
-            while True:
-                await self._open()
-                await self._write_batches(signal)
-                await self._sink.close()
-                with self._lock:
-                    if self._server is not me:
-                        return
-                    if not self._leases or self._last_call:
-                        # Between the last batch and here nothing was accepted but by those whose lease outlived it.
-                        late = self._queue.take(_NEVER, _NEVER)
-                        self._finish(DeliveryState.CLOSED, None, late, "closed")
-                        return
-                    self._state = DeliveryState.OPENING
-        except BaseException as error:
-            with self._lock:
-                if self._server is me:
-                    self._failed_at = time.monotonic()
-                    self._finish(DeliveryState.FAILED, error, self._queue.take(_NEVER, _NEVER), "not_open")
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            self._loop_source.release()
-
-    async def _open(self) -> None:
-        timeout = self.limits.open_timeout
-        try:
-            await asyncio.wait_for(self._sink.open(), timeout)
-        except TimeoutError as error:
-            raise StartTimeoutError(self.name, timeout) from error
-        with self._lock:
-            self._state = DeliveryState.OPEN
-            opening, self._opening = self._opening, []
-        for future in opening:
-            _resolve(future)
-
-    async def _write_batches(self, signal: asyncio.Event) -> None:
-        """Write batch after batch; return when nobody holds a lease, or at the last call, and nothing is queued."""
-        limits, queue = self.limits, self._queue
-        age_ends: float | None = None
-        while True:
-            signal.clear()
-            batch: list[_Entry] = []
-            with self._lock:
-                wait: float | None = None
-                ending = self._last_call or not self._leases
-                if not queue:
-                    if ending:
-                        self._state = DeliveryState.CLOSING
-                        return
-                    self._hurry, age_ends = False, None
-                    self._wake_items = 1
-                else:
-                    now = time.monotonic()
-                    age_ends = age_ends or now + limits.batch_age
-                    full = len(queue) >= limits.batch_items or queue.queued_bytes >= limits.batch_bytes
-                    if full or ending or self._hurry or now >= age_ends:
-                        batch = self._in_flight = queue.take(limits.batch_items, limits.batch_bytes)
-                        age_ends = None
-                    else:
-                        wait = age_ends - now
-                        self._wake_items, self._wake_bytes = limits.batch_items, limits.batch_bytes
-            if batch:
-                await self._write(batch)
-                continue
-            try:
-                async with asyncio.timeout(wait):
-                    await signal.wait()
-            except TimeoutError:
-                continue
-
-    async def _write(self, batch: list[_Entry]) -> None:
-        items = [entry.item for entry in batch]
-        error: Exception | None = None
-        try:
-            async with asyncio.timeout(self.limits.write_timeout):
-                await self._sink.write(items)
-        except Exception as caught:  # foreign code: a sink may raise anything; its batch has failed
-            error = caught
-        with self._lock:
-            if self._in_flight is not batch:
-                return  # abandoned meanwhile, and counted
-            self._in_flight = []
-            self._settle(batch, delivered=error is None)
-            if error is None:
-                return
-            self._last_error = error
-            suppressed = self._log_failure.due()
-        if suppressed is not None:
-            get_logger().error(
-                "delivery_failed", exporter=self.name, items=len(batch), error=describe(error), suppressed=suppressed
-            )
-
-    def _settle(self, batch: list[_Entry], *, delivered: bool) -> None:
-        total, count = self._ledger, len(batch)
-        total.pending -= count
-        if delivered:
-            total.delivered += count
-        else:
-            total.failed += count
-        for entry in batch:
-            lease = entry.lease
-            ledger = lease._ledger
-            ledger.pending -= 1
-            if delivered:
-                ledger.delivered += 1
-            else:
-                ledger.failed += 1
-            if lease._waiters is not None:
-                self._notify(lease)
-        self._queue.release(batch)
-
-    # In a forked child:
-
     def _start_clean(self) -> None:
+        """Forget what belongs to the parent, in a forked child."""
         # The parent writes what it accepted. Its open files and connections are inherited as they are: closing
         # them here could end what the parent still does with them, so they are kept and never touched.
         _inherited.append(copy.copy(self._sink.blocking if isinstance(self._sink, WorkerSink) else self._sink))
         self._epoch += 1
         self._begin_empty()
+
+
+class _Server:
+    """One opening-to-closing of a delivery, on the delivery's loop."""
+
+    def __init__(self, delivery: Delivery, loop_source: LoopSource) -> None:
+        self._delivery = delivery
+        self._loop_source = loop_source
+        self._loop = loop_source.acquire()
+        self._signal = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._sends: set[asyncio.Task[None]] = set()
+        self.sender = Sender(delivery.name, delivery._sink, delivery.limits, self._loop, self._hurry)
+
+    def start(self) -> None:
+        """Begin, on the loop. From any thread."""
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def wake(self) -> None:
+        """Look at the queue again. From any thread."""
+        self._loop.call_soon_threadsafe(self._signal.set)
+
+    def cancel(self) -> None:
+        """End whatever goes on, without waiting. From any thread."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(self._serve(), name=f"delivery {self._delivery.name}")
+
+    def _cancel(self) -> None:
+        for task in (self._task, *self._sends):
+            if task is not None:
+                task.cancel()
+
+    @property
+    def _current(self) -> bool:
+        return self._delivery._server is self
+
+    async def _serve(self) -> None:
+        delivery = self._delivery
+        try:
+            while True:
+                await self._open()
+                await self._write_batches()
+                await delivery._sink.close()
+                with delivery._lock:
+                    if not self._current:
+                        return
+                    if not delivery._leases or delivery._last_call:
+                        # Since the last batch only those recorded whose lease had ended.
+                        late = delivery._queue.take(_NEVER, _NEVER)
+                        delivery._finish(DeliveryState.CLOSED, None, late, "closed")
+                        return
+                    delivery._state = DeliveryState.OPENING
+        except Exception as error:  # noqa: BLE001  foreign code: opening and closing a sink may raise anything
+            with delivery._lock:
+                if self._current:
+                    delivery._open_error, delivery._open_failed_at = error, time.monotonic()
+                    lost = delivery._queue.take(_NEVER, _NEVER)
+                    delivery._finish(DeliveryState.FAILED, error, lost, "not_open")
+        finally:
+            self._loop_source.release()
+            delivery._log_drops()
+
+    async def _open(self) -> None:
+        delivery = self._delivery
+        timeout = delivery.limits.open_timeout
+        try:
+            async with asyncio.timeout(timeout):
+                await delivery._sink.open()
+        except TimeoutError as error:
+            raise StartTimeoutError(delivery.name, timeout) from error
+        with delivery._lock:
+            delivery._state = DeliveryState.OPEN
+            delivery._open_error = None
+            opening, delivery._opening = delivery._opening, []
+        for future in opening:
+            _resolve(future)
+
+    async def _write_batches(self) -> None:
+        """Write batch after batch; return when nobody holds a lease, or at the last call, and nothing is queued."""
+        delivery = self._delivery
+        limits, queue = delivery.limits, delivery._queue
+        age_ends: float | None = None
+        while True:
+            self._signal.clear()
+            batch: list[_Entry] = []
+            wait: float | None = None
+            with delivery._lock:
+                if delivery._last_call:
+                    self._hurry.set()
+                ending = delivery._last_call or not delivery._leases
+                if not queue:
+                    delivery._flush, age_ends = False, None
+                    if ending and not self._sends:
+                        delivery._state = DeliveryState.CLOSING
+                        return
+                    delivery._wake_items = 1
+                elif len(self._sends) < limits.batches_in_flight:
+                    now = self._loop.time()
+                    age_ends = age_ends or now + limits.batch_age
+                    full = len(queue) >= limits.batch_items or queue.queued_bytes >= limits.batch_bytes
+                    if full or ending or delivery._flush or now >= age_ends:
+                        batch = queue.take(limits.batch_items, limits.batch_bytes)
+                        delivery._in_flight.update(batch)
+                        age_ends = None
+                    else:
+                        wait = age_ends - now
+                        delivery._wake_items, delivery._wake_bytes = limits.batch_items, limits.batch_bytes
+            if batch:
+                task = self._loop.create_task(self._send(batch))
+                self._sends.add(task)
+                continue
+            try:
+                async with asyncio.timeout(wait):
+                    await self._signal.wait()
+            except TimeoutError:
+                continue
+
+    async def _send(self, batch: list[_Entry]) -> None:
+        delivery = self._delivery
+        try:
+            outcomes = await self.sender.send([entry.item for entry in batch])
+            with delivery._lock:
+                if self._current:
+                    self._settle(batch, outcomes)
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._sends.discard(task)
+            self._signal.set()
+
+    def _settle(self, batch: list[_Entry], outcomes: list[Outcome]) -> None:
+        delivery = self._delivery
+        total = delivery._ledger
+        delivered = outcomes.count(Outcome.DELIVERED)
+        total.pending -= len(batch)
+        total.delivered += delivered
+        total.failed += len(batch) - delivered
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            lease = entry.lease
+            ledger = lease._ledger
+            ledger.pending -= 1
+            if outcome is Outcome.DELIVERED:
+                ledger.delivered += 1
+            else:
+                ledger.failed += 1
+            if lease._waiters is not None:
+                delivery._notify(lease)
+        delivery._in_flight.difference_update(batch)
+        delivery._queue.release(batch)
 
 
 def _resolve(future: Future[None], error: BaseException | None = None) -> None:
@@ -470,18 +494,16 @@ def _start_clean_in_child() -> None:
 
 def _drain_at_exit() -> None:
     """Write what is left where nobody shut the runtime down; each delivery within its drain_timeout."""
-    begun = time.monotonic()
-    left = [(delivery, delivery.close()) for delivery in list(_deliveries) if delivery.health().state in _AT_WORK]
-    if not left:
-        return
-    held = sorted(delivery.name for delivery, _ in left if delivery._leases)
+    began = time.monotonic()
+    at_work = [delivery for delivery in list(_deliveries) if delivery._serving]
+    held = sorted(delivery.name for delivery in at_work if delivery.held)
     if held:
-        get_logger().warning("runtime_not_shut_down", exporters=held)
-    for delivery, closed in left:
+        _log.warning("runtime_not_shut_down", exporters=held)
+    for delivery, closed in [(delivery, delivery.close()) for delivery in at_work]:
         try:
-            closed.result(max(0.0, begun + delivery.limits.drain_timeout - time.monotonic()))
+            closed.result(max(0.0, began + delivery.limits.drain_timeout - time.monotonic()))
         except TimeoutError:
-            get_logger().warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
+            _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
 
 
 os.register_at_fork(after_in_child=_start_clean_in_child)

@@ -7,7 +7,8 @@ from collections.abc import Awaitable
 from typing import Literal
 
 from nat_observability.context import ContextState
-from nat_observability.delivery.delivery import Delivery, DeliveryLimits
+from nat_observability.delivery.delivery import Delivery
+from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink
 from nat_observability.events import IntermediateStep
