@@ -314,7 +314,7 @@ class RunContext:
         return self._given is not None
 
     def __init__(self, manager: ExporterManager, state: ContextState | None) -> None:
-        self._manager = manager
+        self._manager: ExporterManager | None = manager
         self._given = state
         self._previous: object = None
         self._started_s: float | None = None
@@ -322,6 +322,8 @@ class RunContext:
 
     async def __aenter__(self) -> ExporterManager:
         manager = self._manager
+        if manager is None:
+            raise RuntimeError("This run has ended. Call start() again for another one.")
         if manager._running:
             raise ManagerRunningError
         if not manager._lock.locked():
@@ -332,12 +334,12 @@ class RunContext:
                 raise ManagerRunningError
             manager._running = True
             manager._run = self
-            self._enter()
+            self._enter(manager)
             try:
-                await self._start()
+                await self._start(manager)
             except BaseException:
                 manager._running = False
-                await self._end(cancel=True)
+                await self._end(manager, cancel=True)
                 leave_run(self.state, self._previous)
                 raise
         return manager
@@ -351,18 +353,18 @@ class RunContext:
     async def stop(self) -> None:
         """Stop this run's exporters; see `ExporterManager.stop`."""
         manager = self._manager
-        if not manager._running or manager._run is not self:
+        if manager is None:
             return
         async with manager._lock:
-            if not manager._running or manager._run is not self:
+            if self._manager is None or manager._run is not self:
                 return  # another task stopped it while this one waited
             manager._running = False
-            cancelled = await self._end(cancel=False)
+            cancelled = await self._end(manager, cancel=False)
         if cancelled:
             raise asyncio.CancelledError
 
-    def _enter(self) -> None:
-        manager, state = self._manager, self._given
+    def _enter(self, manager: ExporterManager) -> None:
+        state = self._given
         if state is None:
             self.state = ContextState()
             exporters = manager._exporter_registry
@@ -381,8 +383,8 @@ class RunContext:
         for name, exporter in exporters.items():
             manager._tasks[name] = self.lifecycle.begin(name, manager._run_exporter(name, exporter))
 
-    async def _start(self) -> None:
-        manager, lifecycle, run_id = self._manager, self.lifecycle, self.state.run.run_id
+    async def _start(self, manager: ExporterManager) -> None:
+        lifecycle, run_id = self.lifecycle, self.state.run.run_id
         await lifecycle.started(manager._options.start_timeout)
         self._started_s = time.perf_counter() - lifecycle.began_at
         talkative = _log.is_enabled_for("info")
@@ -403,8 +405,8 @@ class RunContext:
         if talkative:
             _log.info("manager_started", workflow_run_id=run_id, duration_s=self._started_s)
 
-    async def _end(self, *, cancel: bool) -> bool:
-        manager, lifecycle, run_id = self._manager, self.lifecycle, self.state.run.run_id
+    async def _end(self, manager: ExporterManager, *, cancel: bool) -> bool:
+        lifecycle, run_id = self.lifecycle, self.state.run.run_id
         timeout = manager._shutdown_timeout
         began = asyncio.get_running_loop().time()
         manager._shutdown_event.set()
@@ -426,6 +428,9 @@ class RunContext:
                 _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
         if talkative:
             _log.info("manager_stopped", workflow_run_id=run_id, duration_s=self._stopped_s)
+        # The manager keeps its last run for the report: letting go of the manager here spares each finished run from
+        # being a reference cycle, which only the garbage collector could free.
+        self._manager = None
         return cancelled
 
     def report(self, *, running: bool) -> ManagerReport:

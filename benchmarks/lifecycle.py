@@ -1,0 +1,112 @@
+"""A run's start and stop beside bare tasks, and a manager from the container beside a bare factory."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import time
+import timeit
+from collections.abc import Awaitable, Callable
+
+from dependency_injector import providers
+
+from benchmarks.report import Row, at_most, report
+from containers import ObservabilityContainer
+from nat_observability import BaseExporter, ContextState, ExporterManager, IntermediateStep
+
+ROUNDS = 15
+
+
+class NoOpExporter(BaseExporter):
+    """Exports nothing."""
+
+    def export(self, event: IntermediateStep) -> None:
+        """Do nothing."""
+
+
+async def bare_tasks(count: int) -> None:
+    """Wait in so many tasks for one event, set it, gather: the least that a run could cost."""
+    event = asyncio.Event()
+    tasks = [asyncio.create_task(event.wait()) for _ in range(count)]
+    await asyncio.sleep(0)
+    event.set()
+    await asyncio.gather(*tasks)
+
+
+async def run(manager: ExporterManager) -> None:
+    """Start and stop one run."""
+    async with manager.get().start(ContextState()):
+        pass
+
+
+async def best_of(times: int, *contenders: Callable[[], Awaitable[None]]) -> list[float]:
+    """Return the best seconds per call of each contender, measured in turns, so that all meet the same machine."""
+    best = [float("inf")] * len(contenders)
+    for _ in range(ROUNDS):
+        for index, contender in enumerate(contenders):
+            began = time.perf_counter()
+            for _ in range(times):
+                await contender()
+            best[index] = min(best[index], (time.perf_counter() - began) / times)
+    return best
+
+
+def manager_with(count: int) -> ExporterManager:
+    """Return a manager with so many exporters that do nothing."""
+    manager = ExporterManager()
+    for index in range(count):
+        manager.add_exporter(f"exporter_{index}", NoOpExporter())
+    return manager
+
+
+async def lifecycles() -> list[Row]:
+    """Measure start and stop, one run at a time and a thousand at once."""
+    rows: list[Row] = []
+    for count in (1, 5, 20):
+        manager = manager_with(count)
+        ours, floor = await best_of(300, lambda: run(manager), lambda: bare_tasks(count))
+        rows.append(at_most(f"start and stop, {count} exporters", "µs", ours * 1e6, "bare tasks", floor * 1e6, 1.5))
+    manager = manager_with(5)
+
+    async def at_once() -> None:
+        await asyncio.gather(*(run(manager) for _ in range(1000)))
+
+    together, single = await best_of(1, at_once, lambda: run(manager))
+    for _ in range(20):
+        single = min(single, *(await best_of(1, lambda: run(manager))))
+    rows.append(
+        at_most("1000 runs at once, 5 exporters, each", "µs", together * 1e3, "one at a time", single * 1e6, 1.5)
+    )
+    return rows
+
+
+def resolving() -> list[Row]:
+    """Measure a manager from the container beside a factory with two singletons."""
+    os.environ["NAT_OBSERVABILITY_EXPORTERS__KEPT__TYPE"] = "memory"
+    container = ObservabilityContainer()
+
+    class Plain:
+        def __init__(self, first: object, second: object) -> None:
+            self.first, self.second = first, second
+
+    bare = providers.Factory(Plain, providers.ThreadSafeSingleton(object), providers.ThreadSafeSingleton(object))
+    best = [float("inf")] * 2
+    for _ in range(ROUNDS):
+        for index, provider in enumerate((container.exporter_manager, bare)):
+            best[index] = min(best[index], timeit.timeit(provider, number=20_000) / 20_000)
+    ours, floor = best
+    return [
+        at_most("manager from the container", "µs", ours * 1e6, "factory, 2 singletons", floor * 1e6, 2.5),
+    ]
+
+
+def measure() -> list[Row]:
+    """Measure everything."""
+    gc.collect()
+    return asyncio.run(lifecycles()) + resolving()
+
+
+if __name__ == "__main__":
+    sys.exit(report("Lifecycle of a run", measure))

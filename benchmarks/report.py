@@ -1,0 +1,80 @@
+"""Row and report(): how a benchmark prints what it measured, as a table and as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    One measurement beside another of the same process and moment.
+
+    `beside` names the peer or the floor, `theirs` is its figure in the same unit, `bar` what the ratio is to reach
+    in words, `ratio` ours to theirs, the smaller the better, unless the unit is a rate.
+    """
+
+    name: str
+    unit: str
+    ours: float
+    beside: str
+    theirs: float | None
+    bar: str
+    holds: bool | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours to theirs."""
+        return None if not self.theirs else self.ours / self.theirs
+
+
+def at_most(name: str, unit: str, ours: float, beside: str, theirs: float, ratio: float) -> Row:
+    """Return a row that holds where ours is at most `ratio` times theirs."""
+    return Row(name, unit, ours, beside, theirs, f"at most {ratio:g}x", ours <= ratio * theirs)
+
+
+def at_least(name: str, unit: str, ours: float, beside: str, theirs: float, ratio: float) -> Row:
+    """Return a row that holds where ours is at least `ratio` times theirs."""
+    return Row(name, unit, ours, beside, theirs, f"at least {ratio:g}x", ours >= ratio * theirs)
+
+
+def report(description: str, measure: Callable[[], Sequence[Row]]) -> int:
+    """Measure, print a table, write `--json FILE` where asked; return 1 where a bar does not hold."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--json", metavar="FILE", help="write the rows there too")
+    arguments = parser.parse_args()
+    rows = measure()
+    print(f"{description}\nPython {platform.python_version()} on {platform.machine()}\n")
+    table = [("what", "ours", "beside", "theirs", "unit", "ratio", "bar", "holds")]
+    for row in rows:
+        table.append(
+            (
+                row.name,
+                _figure(row.ours),
+                row.beside,
+                _figure(row.theirs),
+                row.unit,
+                "" if row.ratio is None else f"{row.ratio:.2f}x",
+                row.bar,
+                "" if row.holds is None else "yes" if row.holds else "NO",
+            )
+        )
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump([asdict(row) | {"ratio": row.ratio} for row in rows], file, indent=1)
+    sys.stdout.flush()
+    return 1 if any(row.holds is False for row in rows) else 0
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "missing"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
