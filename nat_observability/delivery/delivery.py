@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from enum import StrEnum
-from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -52,6 +52,8 @@ class DeliveryHealth(msgspec.Struct, frozen=True):
     queue_bytes: int
     breaker: BreakerState
     last_error: str | None
+    blocking: bool
+    """Whether the sink was found to block the delivery thread, since when it has a thread of its own."""
 
 
 class _Entry:
@@ -156,6 +158,7 @@ class Delivery:
         self._loop_source = loop_source
         self._epoch = 0
         self._kept = 0
+        self._blocking = False
         self._begin_empty()
         _deliveries.add(self)
 
@@ -257,6 +260,7 @@ class Delivery:
                 self._queue.held_bytes,
                 sender.breaker_state if sender is not None else BreakerState.CLOSED,
                 describe(error) if error is not None else None,
+                self._blocking,
             )
 
     # Under the lock, from any thread:
@@ -314,6 +318,28 @@ class Delivery:
             if not self._leases:
                 self._wake()
 
+    def _move(self) -> None:
+        """Go on in another loop, because somebody else blocks the one that this delivery is on."""
+        with self._lock:
+            stuck = self._server
+            if stuck is None:
+                return
+            # What was being written is written again: whether it arrived can no longer be known.
+            self._queue.put_back(self._in_flight)
+            self._in_flight.clear()
+            if self._state is DeliveryState.OPEN and not isinstance(self._sink, WorkerSink):
+                self._state = DeliveryState.OPENING
+            stuck.leave()
+            self._server = server = _Server(self, self._loop_source, reopen=not isinstance(self._sink, WorkerSink))
+        server.start()
+
+    def _keep_to_itself(self, loop_source: LoopSource) -> None:
+        with self._lock:
+            self._blocking = True
+            self._loop_source = loop_source
+            if self._server is not None:
+                self._server.loop_source = loop_source
+
     def _start_clean(self) -> None:
         """Forget what belongs to the parent, in a forked child."""
         # The parent writes what it accepted. Its open files and connections are inherited as they are: closing
@@ -326,10 +352,11 @@ class Delivery:
 class _Server:
     """One opening-to-closing of a delivery, on the delivery's loop."""
 
-    def __init__(self, delivery: Delivery, loop_source: LoopSource) -> None:
+    def __init__(self, delivery: Delivery, loop_source: LoopSource, *, reopen: bool = True) -> None:
         self._delivery = delivery
-        self._loop_source = loop_source
+        self.loop_source: LoopSource | None = loop_source
         self._loop = loop_source.acquire()
+        self._opens = reopen
         self._signal = asyncio.Event()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -348,6 +375,15 @@ class _Server:
         """End whatever goes on, without waiting. From any thread."""
         self._loop.call_soon_threadsafe(self._cancel)
 
+    def leave(self) -> None:
+        """Have nothing more to do with the loop, which is somebody else's from now on. From any thread."""
+        self.loop_source = None
+        self.cancel()
+
+    def runs(self, task: asyncio.Task[Any]) -> bool:
+        """Whether `task` is one of this server's."""
+        return task is self._task or task in self._sends
+
     def _begin(self) -> None:
         self._task = self._loop.create_task(self._serve(), name=f"delivery {self._delivery.name}")
 
@@ -364,8 +400,11 @@ class _Server:
         delivery = self._delivery
         try:
             while True:
-                await self._open()
-                await self._write_batches()
+                if self._opens:
+                    await self._open()
+                self._opens = True
+                if not await self._write_batches():
+                    return
                 await delivery._sink.close()
                 with delivery._lock:
                     if not self._current:
@@ -383,7 +422,8 @@ class _Server:
                     lost = delivery._queue.take(_NEVER, _NEVER)
                     delivery._finish(DeliveryState.FAILED, error, lost, "not_open")
         finally:
-            self._loop_source.release()
+            if self.loop_source is not None:
+                self.loop_source.release()
             delivery._log_drops()
 
     async def _open(self) -> None:
@@ -395,14 +435,21 @@ class _Server:
         except TimeoutError as error:
             raise StartTimeoutError(delivery.name, timeout) from error
         with delivery._lock:
+            if not self._current:
+                return
             delivery._state = DeliveryState.OPEN
             delivery._open_error = None
             opening, delivery._opening = delivery._opening, []
         for future in opening:
             _resolve(future)
 
-    async def _write_batches(self) -> None:
-        """Write batch after batch; return when nobody holds a lease, or at the last call, and nothing is queued."""
+    async def _write_batches(self) -> bool:
+        """
+        Write batch after batch until nobody holds a lease, or the last call came, and nothing is queued.
+
+        Returns:
+            Whether the sink is to be closed: False where another server has taken the delivery over.
+        """
         delivery = self._delivery
         limits, queue = delivery.limits, delivery._queue
         age_ends: float | None = None
@@ -411,6 +458,8 @@ class _Server:
             batch: list[_Entry] = []
             wait: float | None = None
             with delivery._lock:
+                if not self._current:
+                    return False
                 if delivery._last_call:
                     self._hurry.set()
                 ending = delivery._last_call or not delivery._leases
@@ -418,7 +467,7 @@ class _Server:
                     delivery._flush, age_ends = False, None
                     if ending and not self._sends:
                         delivery._state = DeliveryState.CLOSING
-                        return
+                        return True
                     delivery._wake_items = 1
                 elif len(self._sends) < limits.batches_in_flight:
                     now = self._loop.time()
@@ -506,5 +555,19 @@ def _drain_at_exit() -> None:
             _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
 
 
+def _separate(task: asyncio.Task[Any]) -> None:
+    """Leave the delivery thread to the delivery whose sink blocks it, and go on with the others on a new one."""
+    shared = [each for each in list(_deliveries) if each._loop_source is DELIVERY_THREAD]
+    culprit = next((each for each in shared if each._server is not None and each._server.runs(task)), None)
+    if culprit is None:
+        return
+    culprit._keep_to_itself(DELIVERY_THREAD.split_off())
+    _log.error("delivery_thread_blocked", exporter=culprit.name)
+    for delivery in shared:
+        if delivery is not culprit:
+            delivery._move()
+
+
+DELIVERY_THREAD.on_blocked = _separate
 os.register_at_fork(after_in_child=_start_clean_in_child)
 atexit.register(_drain_at_exit)

@@ -103,6 +103,12 @@ class BoundedQueue(Generic[EntryT]):
         self.queued_bytes -= size
         return batch
 
+    def put_back(self, batch: Iterable[EntryT]) -> None:
+        """Let entries that were taken, and not released, be the next ones to be taken."""
+        for entry in batch:
+            self._entries.appendleft(entry)
+            self.queued_bytes += entry.size
+
     def release(self, batch: Iterable[EntryT]) -> None:
         """Count entries that were taken as no longer in memory."""
         for entry in batch:

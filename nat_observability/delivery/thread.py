@@ -10,6 +10,8 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
+from nat_observability.delivery.watchdog import Watchdog
+
 ResultT = TypeVar("ResultT")
 
 
@@ -75,9 +77,16 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 class DeliveryThread:
-    """The thread and its loop, counted: see the module."""
+    """
+    The thread and its loop, counted: see the module.
 
-    def __init__(self) -> None:
+    Args:
+        blocked_after: Seconds after which a task that does not give way is reported to `on_blocked`.
+    """
+
+    def __init__(self, blocked_after: float = 5.0) -> None:
+        self._blocked_after = blocked_after
+        self.on_blocked: Callable[[asyncio.Task[Any]], None] | None = None
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
@@ -86,6 +95,7 @@ class DeliveryThread:
         self._lock = threading.Lock()
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._watchdog: Watchdog | None = None
 
     def acquire(self) -> asyncio.AbstractEventLoop:
         """Return the loop, which runs until each `acquire` was answered by a `release`. From any thread."""
@@ -94,6 +104,8 @@ class DeliveryThread:
             if self._loop is None:
                 self._loop = loop = _Loop()
                 threading.Thread(target=_run, args=(loop,), name="nat-observability-delivery", daemon=True).start()
+                if self.on_blocked is not None:
+                    self._watchdog = Watchdog(loop, self.on_blocked, self._blocked_after)
             return self._loop
 
     def release(self) -> None:
@@ -103,8 +115,24 @@ class DeliveryThread:
             if self._users:
                 return
             loop, self._loop = self._loop, None
+            watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            watchdog.end()
         if loop is not None:
             loop.call_soon_threadsafe(loop.stop)
+
+    def split_off(self) -> DeliveryThread:
+        """
+        Give the loop that runs now to a new owner with one user, and begin with another one at the next `acquire`.
+
+        For a loop that one user has blocked: that one keeps it, the others acquire anew.
+        """
+        other = DeliveryThread(self._blocked_after)
+        with self._lock:
+            other._loop, self._loop = self._loop, None
+            other._users, self._users = 1, 0
+            self._watchdog = None
+        return other
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
