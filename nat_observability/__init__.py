@@ -34,7 +34,7 @@ from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import ExporterManager
-from nat_observability.reports import ExporterReport, ExporterState, ManagerReport
+from nat_observability.reports import ExporterReport, ExporterState, FlushReceipt, ManagerReport
 from nat_observability.runtime import ObservabilityRuntime, RuntimeHealth, RuntimeReport
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "ExporterReport",
     "ExporterStartError",
     "ExporterState",
+    "FlushReceipt",
     "IntermediateStep",
     "InvalidExporterError",
     "InvalidExporterNameError",

@@ -27,7 +27,7 @@ from nat_observability.errors import (
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.lifecycle import Lifecycle
 from nat_observability.logs import get_logger
-from nat_observability.reports import ExporterState, ManagerReport
+from nat_observability.reports import ExporterState, FlushReceipt, ManagerReport
 
 # Held for the moment in which a registry is replaced; registries themselves never change, so reading needs no lock.
 _registering = threading.Lock()
@@ -227,6 +227,35 @@ class ExporterManager:
         """
         if self._run is not None:
             await self._run.stop()
+
+    async def flush(self, timeout: float = 30.0) -> FlushReceipt:
+        """
+        Have everything written that the current run, or the last one, has recorded; wait for no other run.
+
+        Args:
+            timeout: Most seconds for all exporters together.
+
+        Returns:
+            What became of this run's items. Steps that are still open are not part of it.
+
+        Raises:
+            InvalidTimeoutError: `timeout` is not a positive, finite number.
+        """
+        positive_seconds("timeout", timeout)
+        subscriptions = self._run.lifecycle.subscriptions() if self._run is not None else {}
+        waiting = [
+            asyncio.ensure_future(settled)
+            for subscription in subscriptions.values()
+            if (settled := subscription.settled()) is not None
+        ]
+        if waiting:
+            try:
+                await asyncio.wait(waiting, timeout=timeout)
+            finally:
+                for future in waiting:
+                    future.cancel()
+        ledgers = {name: subscription.ledger for name, subscription in subscriptions.items()}
+        return FlushReceipt(not any(ledger.pending for ledger in ledgers.values()), ledgers)
 
     async def _run_exporter(self, name: str, exporter: BaseExporter) -> None:
         """Run one exporter in its own task: start it, say that it is ready, wait for the shutdown, stop it."""

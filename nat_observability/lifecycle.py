@@ -191,6 +191,14 @@ class Lifecycle:
             _abandoned.add(task)
             task.add_done_callback(_forget)
 
+    def subscriptions(self) -> dict[str, Subscription]:
+        """Return the subscriptions of those exporters that have one, by name."""
+        return {
+            name: record.subscription
+            for name, record in self.records.items()
+            if record.subscription is not None
+        }
+
     def _running(self) -> list[Record]:
         return [record for record in self.records.values() if record.ended_at is None]
 

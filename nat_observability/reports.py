@@ -54,3 +54,14 @@ class ManagerReport(msgspec.Struct, frozen=True):
     def ledger(self) -> LedgerSnapshot:
         """The sum of the exporters' ledgers."""
         return total(report.ledger for report in self.exporters.values() if report.ledger is not None)
+
+
+class FlushReceipt(msgspec.Struct, frozen=True):
+    """
+    What became of one run's items by the end of a flush, per exporter.
+
+    `complete` says whether nothing of the run was pending any more; exporters without a ledger do not count.
+    """
+
+    complete: bool
+    exporters: dict[str, LedgerSnapshot]

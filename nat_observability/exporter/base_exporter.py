@@ -45,6 +45,10 @@ class Subscription:
         self._exporter.subscriptions.pop(state, None)
         return None
 
+    def settled(self) -> Awaitable[None] | None:
+        """Return what to wait for until nothing that this run has recorded is pending, None where nothing is."""
+        return None
+
     async def __aenter__(self) -> Self:
         if (opening := self.begin()) is not None:
             try:

@@ -38,9 +38,12 @@ class StepSubscription(Subscription):
         super().end()
         self.hand_over()
         try:
-            return asyncio.wrap_future(self._lease.settled()) if self._delivered else None
+            return self.settled() if self._delivered else None
         finally:
             self._lease.release()
+
+    def settled(self) -> Awaitable[None] | None:
+        return asyncio.wrap_future(self._lease.settled())
 
     def handle(self, step: IntermediateStep) -> None:
         self._accept(step)
