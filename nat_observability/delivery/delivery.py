@@ -44,12 +44,20 @@ class DeliveryState(StrEnum):
 
 
 class DeliveryHealth(msgspec.Struct, frozen=True):
-    """What can be asked of a delivery at any moment. `queue_bytes` includes what is being written."""
+    """
+    What can be asked of a delivery at any moment.
+
+    `queue_bytes` includes what is being written, `in_flight` is the number of items of which that is so.
+    `last_batch_s` is how many seconds the last batch took, all its tries included.
+    """
 
     state: DeliveryState
     ledger: LedgerSnapshot
     queue_depth: int
+    queue_capacity: int
     queue_bytes: int
+    in_flight: int
+    last_batch_s: float | None
     breaker: BreakerState
     last_error: str | None
     blocking: bool
@@ -140,6 +148,9 @@ class Delivery:
         limits: Bounds of queue, batches, tries and times.
         loop_source: Where the event loop comes from; the delivery thread by default.
 
+    Attributes:
+        on_batch: Called on the delivery's loop with the seconds that a batch took and what it failed with.
+
     Raises:
         TypeError: `sink` is none of these.
     """
@@ -159,6 +170,7 @@ class Delivery:
         self._epoch = 0
         self._kept = 0
         self._blocking = False
+        self.on_batch: Callable[[float, BaseException | None], None] | None = None
         self._begin_empty()
         _deliveries.add(self)
 
@@ -181,6 +193,7 @@ class Delivery:
         self._last_call = False  # write what is queued, with one try for each batch, and close
         self._log_drop = RepeatedEvent()
         self._dropped_since = 0
+        self._last_batch_s: float | None = None
         # The next wake-up: at so many queued items or bytes. Out of reach while the delivery is awake anyway.
         self._wake_items = self._wake_bytes = _NEVER
 
@@ -257,7 +270,10 @@ class Delivery:
                 self._state,
                 self._ledger.snapshot(),
                 len(self._queue),
+                self.limits.queue_items,
                 self._queue.held_bytes,
+                len(self._in_flight),
+                self._last_batch_s,
                 sender.breaker_state if sender is not None else BreakerState.CLOSED,
                 describe(error) if error is not None else None,
                 self._blocking,
@@ -492,11 +508,18 @@ class _Server:
 
     async def _send(self, batch: list[_Entry]) -> None:
         delivery = self._delivery
+        began = self._loop.time()
         try:
             outcomes = await self.sender.send([entry.item for entry in batch])
+            duration = self._loop.time() - began
             with delivery._lock:
-                if self._current:
-                    self._settle(batch, outcomes)
+                if not self._current:
+                    return
+                self._settle(batch, outcomes)
+                delivery._last_batch_s = duration
+            if delivery.on_batch is not None:
+                failed = Outcome.DELIVERED not in outcomes
+                delivery.on_batch(duration, self.sender.last_error if failed else None)
         finally:
             task = asyncio.current_task()
             if task is not None:
