@@ -22,7 +22,7 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.queue import BoundedQueue, weigh
 from nat_observability.delivery.sender import Outcome, Sender
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
-from nat_observability.delivery.thread import DELIVERY_THREAD, LoopSource
+from nat_observability.delivery.thread import DeliveryThread, LoopSource
 from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError, describe
 from nat_observability.events import Item
 from nat_observability.logs import RepeatedEvent, get_logger
@@ -161,12 +161,12 @@ class Delivery:
         sink: Sink | BlockingSink | BatchFunction,
         *,
         limits: DeliveryLimits | None = None,
-        loop_source: LoopSource = DELIVERY_THREAD,
+        loop_source: LoopSource | None = None,
     ) -> None:
         self.name = name
         self.limits = limits or DeliveryLimits()
         self._sink = as_sink(sink)
-        self._loop_source = loop_source
+        self._loop_source = loop_source or DELIVERY_THREAD
         self._epoch = 0
         self._kept = 0
         self._blocking = False
@@ -363,6 +363,11 @@ class Delivery:
         _inherited.append(copy.copy(self._sink.blocking if isinstance(self._sink, WorkerSink) else self._sink))
         self._epoch += 1
         self._begin_empty()
+
+
+def delivery_thread(*, blocked_after: float) -> DeliveryThread:
+    """Return a delivery thread of one's own, whose deliveries are separated from one that blocks it so long."""
+    return DeliveryThread(_separate, blocked_after=blocked_after)
 
 
 class _Server:
@@ -578,19 +583,21 @@ def _drain_at_exit() -> None:
             _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
 
 
-def _separate(task: asyncio.Task[Any]) -> None:
-    """Leave the delivery thread to the delivery whose sink blocks it, and go on with the others on a new one."""
-    shared = [each for each in list(_deliveries) if each._loop_source is DELIVERY_THREAD]
+def _separate(thread: DeliveryThread, task: asyncio.Task[Any]) -> None:
+    """Leave a delivery thread to the delivery whose sink blocks it, and go on with the others on a new one."""
+    shared = [each for each in list(_deliveries) if each._loop_source is thread]
     culprit = next((each for each in shared if each._server is not None and each._server.runs(task)), None)
     if culprit is None:
         return
-    culprit._keep_to_itself(DELIVERY_THREAD.split_off())
+    culprit._keep_to_itself(thread.split_off())
     _log.error("delivery_thread_blocked", exporter=culprit.name)
     for delivery in shared:
         if delivery is not culprit:
             delivery._move()
 
 
-DELIVERY_THREAD.on_blocked = _separate
+DELIVERY_THREAD = DeliveryThread(_separate)
+"""The one background thread of the process, for every delivery that was given no other."""
+
 os.register_at_fork(after_in_child=_start_clean_in_child)
 atexit.register(_drain_at_exit)

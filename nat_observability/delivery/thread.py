@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
@@ -81,12 +82,18 @@ class DeliveryThread:
     The thread and its loop, counted: see the module.
 
     Args:
-        blocked_after: Seconds after which a task that does not give way is reported to `on_blocked`.
+        on_blocked: Called, on a thread of its own, with this thread and the task that does not give way.
+        blocked_after: Seconds after which a task is such a one.
     """
 
-    def __init__(self, blocked_after: float = 5.0) -> None:
+    def __init__(
+        self,
+        on_blocked: Callable[[DeliveryThread, asyncio.Task[Any]], None] | None = None,
+        *,
+        blocked_after: float = 5.0,
+    ) -> None:
         self._blocked_after = blocked_after
-        self.on_blocked: Callable[[asyncio.Task[Any]], None] | None = None
+        self._on_blocked = on_blocked
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
@@ -104,8 +111,8 @@ class DeliveryThread:
             if self._loop is None:
                 self._loop = loop = _Loop()
                 threading.Thread(target=_run, args=(loop,), name="nat-observability-delivery", daemon=True).start()
-                if self.on_blocked is not None:
-                    self._watchdog = Watchdog(loop, self.on_blocked, self._blocked_after)
+                if self._on_blocked is not None:
+                    self._watchdog = Watchdog(loop, partial(self._on_blocked, self), self._blocked_after)
             return self._loop
 
     def release(self) -> None:
@@ -127,7 +134,7 @@ class DeliveryThread:
 
         For a loop that one user has blocked: that one keeps it, the others acquire anew.
         """
-        other = DeliveryThread(self._blocked_after)
+        other = DeliveryThread()
         with self._lock:
             other._loop, self._loop = self._loop, None
             other._users, self._users = 1, 0
@@ -147,6 +154,3 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
-
-
-DELIVERY_THREAD = DeliveryThread()

@@ -1,0 +1,68 @@
+"""The exporters' own figures as OpenTelemetry metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from nat_observability import (
+    ContextState,
+    ExporterManager,
+    ObservabilityRuntime,
+    SpanExporter,
+    step,
+)
+from nat_observability.delivery.sink import Batch
+
+
+@pytest.fixture(scope="module")
+def reader() -> InMemoryMetricReader:
+    """The process's one meter provider, which OpenTelemetry lets nobody replace."""
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([reader]))
+    return reader
+
+
+def points(reader: InMemoryMetricReader, exporter: str) -> dict[tuple[str, str | None], Any]:
+    """Return the data points of one exporter by name of the instrument and error type."""
+    data = reader.get_metrics_data()
+    assert data is not None
+    return {
+        (metric.name, point.attributes.get("error.type")): getattr(point, "value", point)
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.data.data_points
+        if point.attributes is not None
+        and point.attributes["otel.component.name"] == f"nat_observability/{exporter}"
+    }
+
+
+async def test_g16_metrics_tell_what_was_exported_and_what_failed(reader: InMemoryMetricReader) -> None:
+    """Delivered and rejected spans, the queue and the batch's duration appear under the conventions' names."""
+
+    async def rejects_one(batch: Batch) -> int:
+        return 1
+
+    exporters = {"measured": SpanExporter(rejects_one)}
+    async with (
+        ObservabilityRuntime(exporters),
+        ExporterManager.from_exporters(exporters).start(ContextState()) as manager,
+    ):
+        for _ in range(3):
+            with step("tool", "a"):
+                pass
+        assert (await manager.flush()).complete
+        seen = points(reader, "measured")
+    assert seen["otel.sdk.exporter.span.exported", None] == 2
+    assert seen["otel.sdk.exporter.span.exported", "rejected"] == 1
+    assert seen["otel.sdk.processor.span.processed", None] == 3
+    assert seen["otel.sdk.processor.span.queue.size", None] == 0
+    assert seen["otel.sdk.processor.span.queue.capacity", None] == 8192
+    assert seen["otel.sdk.exporter.span.inflight", None] == 0
+    assert seen["otel.sdk.exporter.operation.duration", None].count == 1
+    assert seen["nat_observability.exporter.breaker.open", None] == 0
