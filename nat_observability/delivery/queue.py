@@ -26,7 +26,7 @@ EntryT = TypeVar("EntryT", bound=Entry)
 
 def weigh(item: Item) -> int:
     """Return about how many bytes of memory an item holds."""
-    size = _BARE_ITEM
+    size = _BARE_ITEM + sys.getsizeof(item.name)
     for value in (
         (item.input, item.output) if isinstance(item, Span) else (item.input, item.output, item.chunk)
     ):
@@ -34,6 +34,8 @@ def weigh(item: Item) -> int:
             size += sys.getsizeof(value) if type(value) is str else len(value)
     if item.metadata is not None:
         size += len(item.metadata)
+    if item.tags:
+        size += sum(map(sys.getsizeof, item.tags))
     if item.error is not None:
         size += sys.getsizeof(item.error.message) + sys.getsizeof(item.error.traceback)
     return size
@@ -105,7 +107,7 @@ class BoundedQueue(Generic[EntryT]):
 
     def put_back(self, batch: Iterable[EntryT]) -> None:
         """Let entries that were taken, and not released, be the next ones to be taken."""
-        for entry in batch:
+        for entry in reversed(list(batch)):
             self._entries.appendleft(entry)
             self.queued_bytes += entry.size
 
