@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from nat_observability.delivery.thread import BlockingWorker
 from nat_observability.events import Item
@@ -76,23 +76,33 @@ class WorkerSink:
     A blocking sink, or a plain function that takes a batch, on a worker thread of its own while it is open.
 
     A call that outlasts its time-out goes on on that thread, and the next one waits for it: the sink never sees
-    two calls at once.
+    two calls at once. What a call returns to be awaited is awaited on the loop.
     """
 
     def __init__(self, sink: BlockingSink | Callable[[Batch], int | None]) -> None:
         self.blocking = sink
         self._worker: BlockingWorker | None = None
+        self._latest: BlockingWorker | None = None
 
     async def open(self) -> None:
-        self._worker = BlockingWorker(f"nat-observability-{type(self.blocking).__name__}")
+        self.end()
+        # The one before may still be in the middle of a call that nobody waits for any more.
+        self._worker = self._latest = worker = BlockingWorker(
+            f"nat-observability-{type(self.blocking).__name__}", self._latest
+        )
         if isinstance(self.blocking, BlockingSink):
-            await asyncio.wrap_future(self._worker.submit(self.blocking.open))
+            try:
+                await _call(worker, self.blocking.open)
+            except BaseException:
+                self.end()
+                raise
 
     async def write(self, batch: Batch) -> int | None:
         if self._worker is None:
             raise RuntimeError("The sink is not open. The delivery opens it with its first lease.")
         write = self.blocking.write if isinstance(self.blocking, BlockingSink) else self.blocking
-        return await asyncio.wrap_future(self._worker.submit(partial(write, batch)))
+        rejected: int | None = await _call(self._worker, partial(write, batch))
+        return rejected
 
     async def close(self) -> None:
         worker, self._worker = self._worker, None
@@ -100,9 +110,21 @@ class WorkerSink:
             return
         try:
             if isinstance(self.blocking, BlockingSink):
-                await asyncio.wrap_future(worker.submit(self.blocking.close))
+                await _call(worker, self.blocking.close)
         finally:
             worker.end()
+
+    def end(self) -> None:
+        """Let the thread end after the calls that it was given, without closing the sink. On the loop's thread."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.end()
+
+
+async def _call(worker: BlockingWorker, call: Callable[[], Any]) -> Any:
+    result = await asyncio.wrap_future(worker.submit(call))
+    # A function that is no coroutine function may return a coroutine all the same: a lambda, a decorated one.
+    return await result if inspect.isawaitable(result) else result
 
 
 def as_sink(sink: Sink | BlockingSink | BatchFunction) -> Sink:
@@ -119,5 +141,5 @@ def as_sink(sink: Sink | BlockingSink | BatchFunction) -> Sink:
     if isinstance(sink, Sink):
         return sink if inspect.iscoroutinefunction(sink.write) else WorkerSink(cast(BlockingSink, sink))
     if inspect.iscoroutinefunction(sink) or inspect.iscoroutinefunction(type(sink).__call__):
-        return FunctionSink(sink)
+        return FunctionSink(cast("Callable[[Batch], Awaitable[int | None]]", sink))
     return WorkerSink(cast("Callable[[Batch], int | None]", sink))

@@ -6,14 +6,17 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
 from nat_observability.delivery.watchdog import Watchdog
+from nat_observability.errors import describe
 
 ResultT = TypeVar("ResultT")
+Ts = TypeVarTuple("Ts")
 
 
 class LoopSource(Protocol):
@@ -29,15 +32,19 @@ class BlockingWorker:
     One daemon thread that calls blocking functions, one after the other, for an event loop.
 
     A daemon, and not a thread of concurrent.futures: the interpreter would wait at exit for a call that hangs.
+
+    Args:
+        name: The thread's name.
+        after: A worker that is not given anything any more, and whose last call has to be over first.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, after: BlockingWorker | None = None) -> None:
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(after,), name=name, daemon=True)
         self._thread.start()
 
     def submit(self, call: Callable[[], ResultT]) -> Future[ResultT]:
-        """Call `call` on the thread when those before it have returned."""
+        """Call `call` on the thread when those before it have returned; what it raises is always an Exception."""
         future: Future[ResultT] = Future()
         self._calls.put((future, call))
         return future
@@ -46,18 +53,28 @@ class BlockingWorker:
         """Let the thread end after the calls that were submitted; returns at once."""
         self._calls.put(None)
 
-    def _work(self) -> None:
+    def _work(self, after: BlockingWorker | None) -> None:
+        if after is not None:
+            after._thread.join()
+            del after
         while (job := self._calls.get()) is not None:
-            future, call = job
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                result = call()
-            except BaseException as error:  # noqa: BLE001  it travels to whoever waits for the call
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-            del future, call, job
+            _call(*job)
+            del job
+
+
+def _call(future: Future[ResultT], call: Callable[[], ResultT]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001  it travels to whoever waits for the call
+        if isinstance(error, Exception) and not isinstance(error, StopIteration | CancelledError):
+            future.set_exception(error)
+            return
+        # A loop's future cannot hold a StopIteration, and the others would end the task, or the thread, that waits.
+        wrapped = RuntimeError(f"The call raised {describe(error)}.")
+        wrapped.__cause__ = error
+        future.set_exception(wrapped)
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -68,12 +85,21 @@ class _Loop(asyncio.SelectorEventLoop):
     just when the last batches are sent.
     """
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], ResultT], *args: *Ts
+    ) -> asyncio.Future[ResultT]:
         if executor is not None:
             return super().run_in_executor(executor, func, *args)
-        worker = BlockingWorker("nat-observability-executor")
-        future = worker.submit(lambda: func(*args))
-        worker.end()
+        call: Callable[[], ResultT] = partial(func, *args)
+        try:
+            worker = BlockingWorker("nat-observability-executor")
+        except RuntimeError:
+            # Python 3.12 starts no thread at exit. The call then holds up the drain, which has a deadline.
+            future: Future[ResultT] = Future()
+            _call(future, call)
+        else:
+            future = worker.submit(call)
+            worker.end()
         return asyncio.wrap_future(future, loop=self)
 
 
@@ -105,14 +131,26 @@ class DeliveryThread:
         self._watchdog: Watchdog | None = None
 
     def acquire(self) -> asyncio.AbstractEventLoop:
-        """Return the loop, which runs until each `acquire` was answered by a `release`. From any thread."""
+        """
+        Return the loop, which runs until each `acquire` was answered by a `release`. From any thread.
+
+        Raises:
+            RuntimeError: The system, or an interpreter that exits, starts no thread.
+        """
         with self._lock:
-            self._users += 1
             if self._loop is None:
-                self._loop = loop = _Loop()
-                threading.Thread(target=_run, args=(loop,), name="nat-observability-delivery", daemon=True).start()
+                loop = _Loop()
+                try:
+                    _start(loop)
+                except RuntimeError:
+                    loop.close()
+                    raise
+                self._loop = loop
                 if self._on_blocked is not None:
-                    self._watchdog = Watchdog(loop, partial(self._on_blocked, self), self._blocked_after)
+                    # Where the system has just one thread left to give, a loop without a watchdog is better than none.
+                    with suppress(RuntimeError):
+                        self._watchdog = Watchdog(loop, partial(self._on_blocked, self), self._blocked_after)
+            self._users += 1
             return self._loop
 
     def release(self) -> None:
@@ -140,6 +178,10 @@ class DeliveryThread:
             other._users, self._users = 1, 0
             self._watchdog = None
         return other
+
+
+def _start(loop: asyncio.AbstractEventLoop) -> None:
+    threading.Thread(target=_run, args=(loop,), name="nat-observability-delivery", daemon=True).start()
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

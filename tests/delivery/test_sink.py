@@ -1,0 +1,229 @@
+"""as_sink and WorkerSink: whatever form a sink comes in, it is called in order, and never twice at once."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from nat_observability.delivery.sink import Batch, BlockingSink, FunctionSink, Sink, WorkerSink, as_sink
+from nat_observability.events import Item
+from tests.delivery.sinks import ScriptedSink
+from tests.sinks.builders import make_step
+
+PATIENCE = 10.0
+BATCH = [make_step(), make_step()]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    """Fail a test that leaves a thread behind."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), thread
+
+
+class Blocking:
+    """A blocking sink that notes the calls, and how many threads it saw, and fails on request."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.threads: set[threading.Thread] = set()
+        self.at_once = 0
+        self.fail: Exception | None = None
+        self.let_go: threading.Event | None = None
+        self.entered = threading.Event()
+
+    def open(self) -> None:
+        self._call("open")
+
+    def write(self, batch: Batch) -> int | None:
+        self._call("write")
+        return None
+
+    def close(self) -> None:
+        self._call("close")
+
+    def _call(self, name: str) -> None:
+        self.at_once += 1
+        try:
+            assert self.at_once == 1, "two calls at once"
+            self.calls.append(name)
+            self.threads.add(threading.current_thread())
+            self.entered.set()
+            if self.let_go is not None:
+                self.let_go.wait(PATIENCE)
+            if self.fail is not None:
+                raise self.fail
+        finally:
+            self.at_once -= 1
+
+
+async def test_a_blocking_sink_is_called_on_one_thread_that_is_not_the_loops() -> None:
+    """Open, writes and close run on one worker thread, which ends with the close; a new open gets a new one."""
+    blocking = Blocking()
+    sink = as_sink(blocking)
+    for _ in range(2):
+        await sink.open()
+        await sink.write(BATCH)
+        await sink.write(BATCH)
+        await sink.close()
+    assert blocking.calls == ["open", "write", "write", "close"] * 2
+    assert len(blocking.threads) == 2
+    assert threading.main_thread() not in blocking.threads
+
+
+async def test_a_sink_that_could_not_be_opened_keeps_no_thread() -> None:
+    """A failing open may be repeated for ever: none of them costs a thread."""
+    blocking = Blocking()
+    blocking.fail = OSError("no such directory")
+    sink = as_sink(blocking)
+    for _ in range(3):
+        with pytest.raises(OSError, match="no such directory"):
+            await sink.open()
+    for thread in blocking.threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+async def test_a_sink_that_cannot_be_closed_keeps_no_thread() -> None:
+    """What close raises goes to the caller, and the thread ends all the same."""
+    blocking = Blocking()
+    sink = as_sink(blocking)
+    await sink.open()
+    blocking.fail = OSError("disk full")
+    with pytest.raises(OSError, match="disk full"):
+        await sink.close()
+
+
+async def test_a_write_that_is_given_up_holds_up_the_next_call() -> None:
+    """A time-out cannot stop a blocking call: the next write waits for it, so the sink never sees two at once."""
+    blocking = Blocking()
+    sink = as_sink(blocking)
+    await sink.open()
+    blocking.entered.clear()
+    blocking.let_go = let_go = threading.Event()
+    given_up = asyncio.ensure_future(sink.write(BATCH))
+    assert await asyncio.to_thread(blocking.entered.wait, PATIENCE)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    blocking.let_go = None
+    again = asyncio.ensure_future(sink.write(BATCH))
+    await asyncio.sleep(0)
+    assert not again.done()
+    let_go.set()
+    await asyncio.wait_for(again, PATIENCE)
+    await sink.close()
+    assert blocking.calls == ["open", "write", "write", "close"]
+
+
+@pytest.mark.parametrize("stuck_in", ["open", "write"])
+async def test_a_new_open_waits_for_a_call_that_was_abandoned(stuck_in: str) -> None:
+    """A delivery that was abandoned is opened anew only when the stuck call is over."""
+    blocking = Blocking()
+    sink = as_sink(blocking)
+    if stuck_in == "write":
+        await sink.open()
+        blocking.entered.clear()
+    blocking.let_go = let_go = threading.Event()
+    stuck = asyncio.ensure_future(sink.open() if stuck_in == "open" else sink.write(BATCH))
+    assert await asyncio.to_thread(blocking.entered.wait, PATIENCE)
+    stuck.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stuck
+    blocking.let_go = None
+    before = list(blocking.calls)
+    reopening = asyncio.ensure_future(sink.open())
+    await asyncio.sleep(0)
+    assert blocking.calls == before
+    let_go.set()
+    await asyncio.wait_for(reopening, PATIENCE)
+    await sink.close()
+    assert blocking.calls == [*before, "open", "close"]
+
+
+async def test_a_sink_that_is_not_open_cannot_be_written() -> None:
+    """The error says who opens it; closing what is not open does nothing."""
+    sink = as_sink(Blocking())
+    with pytest.raises(RuntimeError, match="not open"):
+        await sink.write(BATCH)
+    await sink.close()
+
+
+def test_a_sink_in_asynchronous_form_is_taken_as_it_is() -> None:
+    """It runs on the delivery's loop, without a thread of its own."""
+    sink = ScriptedSink()
+    assert as_sink(sink) is sink
+    assert isinstance(sink, Sink)
+    assert isinstance(Blocking(), BlockingSink)
+
+
+class Callable_:  # noqa: N801
+    """An object that is called."""
+
+    def __init__(self, taken: list[Item]) -> None:
+        self.taken = taken
+
+    def __call__(self, batch: Batch) -> None:
+        self.taken.extend(batch)
+
+
+class AsyncCallable(Callable_):
+    """One that is awaited, too."""
+
+    async def __call__(self, batch: Batch) -> None:  # type: ignore[override]
+        self.taken.extend(batch)
+
+
+async def _take(taken: list[Item], batch: Batch) -> None:
+    taken.extend(batch)
+
+
+def _wrapped(taken: list[Item]) -> Callable[[Batch], Awaitable[None]]:
+    """A coroutine function behind a decorator that does not say so."""
+
+    def wrapper(batch: Batch) -> Awaitable[None]:
+        return _take(taken, batch)
+
+    return wrapper
+
+
+FORMS: dict[str, Callable[[list[Item]], Any]] = {
+    "bound method": lambda taken: taken.extend,
+    "function": lambda taken: lambda batch: taken.extend(batch),
+    "object": Callable_,
+    "asynchronous object": AsyncCallable,
+    "partial of a coroutine function": lambda taken: functools.partial(_take, taken),
+    "function that returns a coroutine": _wrapped,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_every_kind_of_function_is_a_sink(form: str) -> None:
+    """Plain ones run on a worker thread, coroutine functions on the loop, and whatever is to be awaited is."""
+    taken: list[Item] = []
+    sink = as_sink(FORMS[form](taken))
+    await sink.open()
+    await sink.write(BATCH)
+    await sink.close()
+    assert taken == BATCH
+    assert isinstance(
+        sink,
+        FunctionSink if form in ("asynchronous object", "partial of a coroutine function") else WorkerSink,
+    )
+
+
+@pytest.mark.parametrize("wrong", [None, 7, "file.jsonl", object(), ScriptedSink, Blocking], ids=repr)
+def test_what_is_no_sink_is_refused_when_it_is_configured(wrong: Any) -> None:
+    """The error names the thing and says what would do; a class instead of its object is a usual slip."""
+    with pytest.raises(
+        TypeError, match=r"is not a sink\. Pass an object with open\(\), write\(batch\) and close\(\)"
+    ):
+        as_sink(wrong)

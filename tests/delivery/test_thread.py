@@ -1,0 +1,310 @@
+"""DeliveryThread and BlockingWorker: one thread while somebody needs it, and none afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+
+import pytest
+
+from nat_observability.delivery.thread import BlockingWorker, DeliveryThread
+from tests.processes import run_program
+
+PATIENCE = 10.0
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    """Fail a test that leaves a thread behind."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), thread
+
+
+def on(loop: asyncio.AbstractEventLoop) -> threading.Thread:
+    """Return the thread that a loop runs on."""
+
+    async def current() -> threading.Thread:
+        return threading.current_thread()
+
+    return asyncio.run_coroutine_threadsafe(current(), loop).result(PATIENCE)
+
+
+def test_all_users_share_one_loop_on_one_daemon_thread() -> None:
+    """The thread starts with the first user; a daemon, so that the interpreter does not wait for it."""
+    thread = DeliveryThread()
+    loops = [thread.acquire() for _ in range(3)]
+    assert loops[0] is loops[1] is loops[2]
+    assert on(loops[0]).daemon
+    assert on(loops[0]) is not threading.current_thread()
+    for _ in loops:
+        thread.release()
+
+
+def test_the_thread_ends_with_its_last_user_and_starts_with_the_next() -> None:
+    """While one user is left it runs; afterwards thread and loop are gone, and a new user gets new ones."""
+    thread = DeliveryThread()
+    first = thread.acquire()
+    thread.acquire()
+    running = on(first)
+    thread.release()
+    assert on(first) is running
+    thread.release()
+    running.join(PATIENCE)
+    assert not running.is_alive()
+    assert first.is_closed()
+    second = thread.acquire()
+    assert second is not first
+    assert on(second) is not running
+    thread.release()
+
+
+def test_the_last_user_may_release_on_the_thread_itself() -> None:
+    """A delivery gives its loop back in its last task, which runs there."""
+    thread = DeliveryThread()
+    loop = thread.acquire()
+    running = on(loop)
+    loop.call_soon_threadsafe(thread.release)
+    running.join(PATIENCE)
+    assert not running.is_alive()
+
+
+def test_g11_any_number_of_threads_acquire_and_release() -> None:
+    """Whoever holds it has a loop that runs, whatever the others do at that moment."""
+    thread = DeliveryThread()
+    together = threading.Barrier(8)
+
+    def use() -> None:
+        together.wait(PATIENCE)
+        for _ in range(100):
+            loop = thread.acquire()
+            assert on(loop).is_alive()
+            thread.release()
+
+    with ThreadPoolExecutor(8) as pool:
+        for used in [pool.submit(use) for _ in range(8)]:
+            used.result(PATIENCE)
+
+
+def test_tasks_that_are_left_are_cancelled_at_the_end() -> None:
+    """Nothing that was started on the loop outlives it."""
+    thread = DeliveryThread()
+    loop = thread.acquire()
+    ended = threading.Event()
+
+    async def wait_for_ever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    asyncio.run_coroutine_threadsafe(_spawn(wait_for_ever()), loop).result(PATIENCE)
+    thread.release()
+    assert ended.wait(PATIENCE)
+
+
+async def _spawn(coroutine: object) -> None:
+    task = asyncio.ensure_future(coroutine)  # type: ignore[call-overload]
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+_tasks: set[object] = set()
+
+
+def test_a_thread_that_cannot_be_started_harms_nobody_later() -> None:
+    """Where the system has no thread to give, the user gets the error, and the next one a new attempt."""
+    run_program("""
+        import threading
+        from nat_observability.delivery.thread import DeliveryThread
+
+        start = threading.Thread.start
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+
+        shared = DeliveryThread()
+        threading.Thread.start = refuse
+        try:
+            shared.acquire()
+        except RuntimeError:
+            pass
+        else:
+            raise AssertionError
+        threading.Thread.start = start
+        loop = shared.acquire()
+        called = threading.Event()
+        loop.call_soon_threadsafe(called.set)
+        assert called.wait(5)
+        shared.release()
+        for thread in threading.enumerate():
+            if thread is not threading.main_thread():
+                thread.join(5)
+        assert loop.is_closed()
+        """)
+
+
+def test_g15_a_forked_child_has_a_thread_of_its_own() -> None:
+    """The child forgets the parent's users and loop; the parent's thread goes on."""
+    run_program("""
+        import asyncio, os, threading
+        from nat_observability.delivery.thread import DeliveryThread
+
+        async def where():
+            return os.getpid(), threading.current_thread()
+
+        def ask(loop):
+            return asyncio.run_coroutine_threadsafe(where(), loop).result(5)
+
+        shared = DeliveryThread()
+        parents = shared.acquire()
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                loop = shared.acquire()
+                assert loop is not parents
+                pid, thread = ask(loop)
+                assert pid == os.getpid()
+                shared.release()
+                thread.join(5)
+                assert not thread.is_alive()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        assert ask(parents)[0] == os.getpid()
+        shared.release()
+        """)
+
+
+def test_g15_a_fork_in_the_middle_of_an_acquire_leaves_no_lock_held() -> None:
+    """Other threads that acquire and release at the moment of the fork do not lock the child up."""
+    run_program("""
+        import os, sys, threading
+        from nat_observability.delivery.thread import DeliveryThread
+
+        sys.setswitchinterval(1e-5)
+        shared = DeliveryThread()
+        stop = threading.Event()
+        def churn():
+            while not stop.is_set():
+                shared.acquire()
+                shared.release()
+        churners = [threading.Thread(target=churn) for _ in range(3)]
+        for thread in churners:
+            thread.start()
+        for _ in range(20):
+            child = os.fork()
+            if not child:
+                loop = shared.acquire()
+                called = threading.Event()
+                loop.call_soon_threadsafe(called.set)
+                os._exit(0 if called.wait(5) else 1)
+            assert os.waitpid(child, 0)[1] == 0
+        stop.set()
+        for thread in churners:
+            thread.join()
+        """)
+
+
+def test_g6_what_needs_a_helper_thread_still_works_at_interpreter_exit() -> None:
+    """The last batches are sent when the interpreter refuses new threads (3.12): looking up a name works there too."""
+    done = run_program("""
+        import asyncio, atexit, socket, threading
+        from nat_observability.delivery.thread import DeliveryThread
+
+        shared = DeliveryThread()
+        loop = shared.acquire()
+
+        async def look_up():
+            await asyncio.get_running_loop().run_in_executor(None, print, "called")
+            return await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+
+        @atexit.register
+        def last():
+            print(asyncio.run_coroutine_threadsafe(look_up(), loop).result(5)[0][4])
+            shared.release()
+        """)
+    assert done.stdout.split("\n")[:2] == ["called", "('127.0.0.1', 80)"]
+    assert done.stderr == ""
+
+
+def test_a_blocking_worker_calls_in_order_and_one_at_a_time() -> None:
+    """Calls run on one daemon thread in the order in which they were submitted, also those before `end`."""
+    worker = BlockingWorker("worker")
+    order: list[int] = []
+    futures = [worker.submit(lambda number=number: order.append(number)) for number in range(100)]  # type: ignore[misc]
+    thread = worker.submit(threading.current_thread)
+    worker.end()
+    wait(futures, PATIENCE)
+    assert order == list(range(100))
+    assert thread.result(PATIENCE).daemon
+    thread.result().join(PATIENCE)
+    assert not thread.result().is_alive()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), SystemExit(1), StopIteration(), KeyboardInterrupt(), CancelledError()],
+    ids=repr,
+)
+async def test_whatever_a_blocking_call_raises_arrives_as_an_error(error: BaseException) -> None:
+    """It ends neither the worker nor the loop that waits: what would do so is wrapped."""
+    worker = BlockingWorker("worker")
+
+    def fail() -> None:
+        raise error
+
+    try:
+        with pytest.raises(Exception) as caught:  # noqa: PT011  that it is one at all
+            await asyncio.wait_for(asyncio.wrap_future(worker.submit(fail)), PATIENCE)
+        assert error in (caught.value, caught.value.__cause__)
+        assert await asyncio.wrap_future(worker.submit(lambda: 7)) == 7
+    finally:
+        worker.end()
+
+
+def test_a_worker_may_have_to_wait_for_the_one_before_it() -> None:
+    """Where one was given up in the middle of a call, its successor calls nothing until that call is over."""
+    entered, let_go = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def stuck() -> None:
+        entered.set()
+        let_go.wait(PATIENCE)
+        order.append("first")
+
+    first = BlockingWorker("first")
+    first.submit(stuck)
+    assert entered.wait(PATIENCE)
+    first.end()
+    second = BlockingWorker("second", after=first)
+    called = second.submit(lambda: order.append("second"))
+    second.end()
+    assert not called.running()
+    let_go.set()
+    called.result(PATIENCE)
+    assert order == ["first", "second"]
+
+
+def test_a_blocking_worker_keeps_nothing_of_a_call_that_is_over() -> None:
+    """Batches are large: none is kept until the next one comes."""
+
+    class Batch:
+        pass
+
+    worker = BlockingWorker("worker")
+    batch = Batch()
+    seen = weakref.ref(batch)
+    worker.submit(lambda batch=batch: None).result(PATIENCE)  # type: ignore[misc]
+    del batch
+    worker.submit(lambda: None).result(PATIENCE)
+    gc.collect()
+    assert seen() is None
+    worker.end()

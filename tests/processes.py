@@ -1,0 +1,44 @@
+"""Programs of the tests' own in an interpreter of their own: what happens at exit, on a signal or in a fork."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[1]
+
+
+def run_program(
+    code: str, *arguments: object, status: int = 0, timeout: float = 15.0
+) -> subprocess.CompletedProcess[str]:
+    """
+    Run Python code that can import the package and the tests, with warnings as errors, and return what it printed.
+
+    Args:
+        code: May be indented as a whole.
+        arguments: For its `sys.argv[1:]`.
+        status: The exit status that it has to have.
+        timeout: Most seconds, after which the test fails.
+    """
+    done = subprocess.run(
+        # Python 3.12 warns about every fork of a process that has threads.
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore:This process:DeprecationWarning",
+            "-c",
+            textwrap.dedent(code),
+        ]
+        + [str(argument) for argument in arguments],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == status, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
