@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Sequence
 from enum import Enum
@@ -24,7 +25,13 @@ class Outcome(Enum):
 
 
 _log = get_logger()
+# A generator of our own: retrying must not disturb one that the application has seeded, nor repeat itself with it, and
+# forked workers must not wait in step.
+_random = random.Random()
+os.register_at_fork(after_in_child=_random.seed)
 _RETRYABLE = (RetryableWriteError, SinkError, OSError, TimeoutError)
+# A sink is foreign code and may raise anything. What it cancelled or exited must not end the delivery thread.
+_FINAL = (Exception, asyncio.CancelledError, SystemExit)
 
 
 class Sender:
@@ -44,7 +51,12 @@ class Sender:
     """
 
     def __init__(
-        self, name: str, sink: Sink, limits: DeliveryLimits, loop: asyncio.AbstractEventLoop, hurry: asyncio.Event
+        self,
+        name: str,
+        sink: Sink,
+        limits: DeliveryLimits,
+        loop: asyncio.AbstractEventLoop,
+        hurry: asyncio.Event,
     ) -> None:
         self._name = name
         self._sink = sink
@@ -62,8 +74,9 @@ class Sender:
 
     async def send(self, batch: Sequence[Item]) -> list[Outcome]:
         """Write `batch` and return what became of each item, in order. Raises nothing but a cancellation."""
-        limits = self._limits
-        give_up_at = self._time() + limits.retry_for
+        return await self._send(batch, self._time() + self._limits.retry_for)
+
+    async def _send(self, batch: Sequence[Item], give_up_at: float) -> list[Outcome]:
         tries = 0
         while True:
             last_try = self._hurry.is_set()
@@ -74,14 +87,15 @@ class Sender:
                 continue
             tries += 1
             try:
-                async with asyncio.timeout(limits.write_timeout):
+                async with asyncio.timeout(self._limits.write_timeout):
                     rejected = await self._sink.write(batch)
             except BatchTooLargeError as error:
                 self._answered()
                 if len(batch) == 1:
                     return self._refused(error, batch)
                 middle = len(batch) // 2
-                return await self.send(batch[:middle]) + await self.send(batch[middle:])
+                halves = batch[:middle], batch[middle:]
+                return [outcome for half in halves for outcome in await self._send(half, give_up_at)]
             except _RETRYABLE as error:
                 self._failed(error)
                 pause = self._backoff(tries, error)
@@ -89,19 +103,23 @@ class Sender:
                     return [Outcome.UNSENT] * len(batch)
                 self._log_retry(error, pause, len(batch))
                 await self._pause(pause)
-            except Exception as error:  # noqa: BLE001  foreign code: a sink may raise anything, which is final
+            except _FINAL as error:
+                if isinstance(error, asyncio.CancelledError) and _cancelled():
+                    raise
                 self._answered()
                 return self._refused(error, batch)
             else:
                 self._answered()
-                taken = len(batch) - min(rejected or 0, len(batch))
+                # A function that takes a batch may return anything at all.
+                failed = min(max(0, rejected), len(batch)) if type(rejected) is int else 0
+                taken = len(batch) - failed
                 # The back end says how many it rejected, not which: the last ones are counted as such.
-                return [Outcome.DELIVERED] * taken + [Outcome.FAILED] * (len(batch) - taken)
+                return [Outcome.DELIVERED] * taken + [Outcome.FAILED] * failed
 
     def _backoff(self, tries: int, error: BaseException) -> float:
         ceiling = min(self._limits.retry_max, self._limits.retry_initial * 2 ** min(tries - 1, 32))
         asked = error.retry_after if isinstance(error, RetryableWriteError) else None
-        return max(random.uniform(0, ceiling), asked or 0.0)
+        return max(_random.uniform(0, ceiling), asked or 0.0)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -135,3 +153,9 @@ class Sender:
                 wait_s=pause,
                 suppressed=suppressed,
             )
+
+
+def _cancelled() -> bool:
+    """Whether the running task was told to end, and not merely something that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

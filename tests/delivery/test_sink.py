@@ -5,28 +5,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from nat_observability.delivery.sink import Batch, BlockingSink, FunctionSink, Sink, WorkerSink, as_sink
 from nat_observability.events import Item
+from nat_observability.testing import until
 from tests.delivery.sinks import ScriptedSink
 from tests.sinks.builders import make_step
 
 PATIENCE = 10.0
 BATCH = [make_step(), make_step()]
-
-
-@pytest.fixture(autouse=True)
-def no_thread_left() -> Iterator[None]:
-    """Fail a test that leaves a thread behind."""
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), thread
 
 
 class Blocking:
@@ -110,7 +101,7 @@ async def test_a_write_that_is_given_up_holds_up_the_next_call() -> None:
     blocking.entered.clear()
     blocking.let_go = let_go = threading.Event()
     given_up = asyncio.ensure_future(sink.write(BATCH))
-    assert await asyncio.to_thread(blocking.entered.wait, PATIENCE)
+    await until(blocking.entered.is_set)
     given_up.cancel()
     with pytest.raises(asyncio.CancelledError):
         await given_up
@@ -134,7 +125,7 @@ async def test_a_new_open_waits_for_a_call_that_was_abandoned(stuck_in: str) -> 
         blocking.entered.clear()
     blocking.let_go = let_go = threading.Event()
     stuck = asyncio.ensure_future(sink.open() if stuck_in == "open" else sink.write(BATCH))
-    assert await asyncio.to_thread(blocking.entered.wait, PATIENCE)
+    await until(blocking.entered.is_set)
     stuck.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stuck

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 
 import pytest
@@ -15,16 +14,6 @@ from nat_observability.delivery.thread import BlockingWorker, DeliveryThread
 from tests.processes import run_program
 
 PATIENCE = 10.0
-
-
-@pytest.fixture(autouse=True)
-def no_thread_left() -> Iterator[None]:
-    """Fail a test that leaves a thread behind."""
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), thread
 
 
 def on(loop: asyncio.AbstractEventLoop) -> threading.Thread:
