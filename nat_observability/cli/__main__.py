@@ -1,0 +1,6 @@
+"""Lets `python -m nat_observability.cli` run the command."""
+
+from nat_observability.cli.entry import main
+
+if __name__ == "__main__":
+    main()

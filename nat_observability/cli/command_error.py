@@ -1,0 +1,15 @@
+"""CommandError: what ends a command, with its exit code."""
+
+from __future__ import annotations
+
+
+class CommandError(RuntimeError):
+    """
+    Raised by a command that cannot do what it was asked; the message names the thing and the cure.
+
+    `exit_code` is 2 for bad input, 1 for work that did not come out right.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = 2) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)

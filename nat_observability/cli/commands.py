@@ -1,0 +1,394 @@
+"""The commands: their arguments, and what each prints."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from nat_observability.cli import output
+from nat_observability.cli.command_error import CommandError
+from nat_observability.cli.demo import Demo, check_demo, failures, own_file, run_demo
+from nat_observability.cli.event_file import EventFile
+from nat_observability.cli.log_to_stderr import log_to_stderr
+from nat_observability.cli.questions import ABOUT_THE_PROJECT, questions
+from nat_observability.cli.replay import Replayed, replay
+from nat_observability.cli.session import Session, open_session, read_settings, store_paths
+from nat_observability.cli.text_folder import TextFolder
+from nat_observability.errors import (
+    ExporterStartError,
+    MissingExtraError,
+    SettingsError,
+    SinkError,
+    UnknownExporterTypeError,
+)
+from nat_observability.events import Captured
+from nat_observability.settings import ObservabilitySettings
+from nat_observability.settings_example import example_env, setting_rows
+from nat_observability.store import RunStatus, Store, StoredRun
+
+_EXAMPLE = "settings.example.env"
+_SHOWN_SKIPPED = 20
+_BAD_INPUT = (ExporterStartError, MissingExtraError, SettingsError, SinkError, UnknownExporterTypeError)
+
+Command = Callable[..., None]
+
+
+def _command(function: Command) -> Command:
+    """Add what every command has: `--verbose`, and errors that are one line and an exit code."""
+
+    @click.option("-v", "--verbose", is_flag=True, help="Log each step of every lifecycle to stderr.")
+    @functools.wraps(function)
+    def command(*, verbose: bool, **arguments: Any) -> None:
+        log_to_stderr(verbose=verbose)
+        try:
+            function(**arguments)
+        except CommandError as error:
+            output.complain(str(error), kind="error")
+            raise SystemExit(error.exit_code) from None
+        except _BAD_INPUT as error:
+            output.complain(str(error), kind="error")
+            raise SystemExit(2) from None
+
+    return command
+
+
+_env_file = click.option(
+    "--env-file",
+    type=click.Path(path_type=Path),
+    help="Read settings from this file too; the environment wins over it.",
+)
+_store_option = click.option(
+    "--store",
+    "store_path",
+    type=click.Path(path_type=Path),
+    help="The SQLite store; else the one in the settings.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="nat-observability")
+def cli() -> None:
+    """Carries the steps of workflow runs to where people look at them."""
+
+
+@cli.command("demo")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--runs", type=click.IntRange(min=1), default=200, show_default=True, help="How many runs.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="How many of them at once.",
+)
+@_command
+def _demo(folder: Path | None, runs: int, concurrency: int) -> None:
+    """
+    Answer questions about a FOLDER of text files, and show what was recorded.
+
+    FOLDER is this project's documentation by default. The configuration is settings.example.env alone: the
+    environment is left out. What is recorded goes below var/ in the current directory; what an earlier
+    demonstration has left there stays, and is not counted.
+    """
+    known = () if folder is not None else ABOUT_THE_PROJECT
+    texts = TextFolder(folder if folder is not None else _own_docs())
+    settings, origin = _example_settings()
+    paths = store_paths(settings)
+    if not paths:
+        raise CommandError(f"{_EXAMPLE} names no exporter of type sqlite. Restore it with: make example-env")
+    asked = questions(texts, known)
+    output.say(f"{runs} runs, {min(runs, concurrency)} at a time: questions about the text files in {texts.path}")
+    output.say(f"Settings: {origin}")
+    began = time.perf_counter()
+    session, demo = asyncio.run(_demonstrate(settings, texts, asked, runs, concurrency))
+    took = time.perf_counter() - began
+    path = next(iter(paths.values()))
+    with Store(path) as store:
+        problems = check_demo(demo, session, store)
+        _print_one_run(demo, store)
+        _print_demo(demo, session, store, took)
+    output.say()
+    output.say(f"Look further: nat-observability runs --store {_shown(path)}")
+    _end(problems)
+
+
+async def _demonstrate(
+    settings: ObservabilitySettings, texts: TextFolder, asked: list[str], runs: int, concurrency: int
+) -> tuple[Session, Demo]:
+    async with open_session(settings) as session:
+        if session.unopened:
+            names = ", ".join(session.unopened)
+            raise CommandError(f"The demonstration needs its exporters, and these did not open: {names}.")
+        with output.progress("Running", runs) as advance:
+            demo = await run_demo(
+                session, texts, asked, runs=runs, concurrency=concurrency, advance=lambda: advance(1)
+            )
+    return session, demo
+
+
+def _own_docs() -> Path:
+    if (docs := own_file("docs")) is None:
+        raise CommandError("The documentation is not installed here. Give a folder of text files.")
+    return docs
+
+
+def _example_settings() -> tuple[ObservabilitySettings, str]:
+    if (example := own_file(_EXAMPLE)) is not None:
+        return read_settings(example, only=True)[0], _shown(example)
+    with tempfile.TemporaryDirectory() as folder:
+        example = Path(folder) / _EXAMPLE
+        example.write_text(example_env(), encoding="utf-8")
+        return read_settings(example, only=True)[
+            0
+        ], "those that `nat-observability settings --example` prints"
+
+
+def _print_one_run(demo: Demo, store: Store) -> None:
+    shown = next((run for run in demo.runs if run.error is None), demo.runs[0])
+    nodes = store.tree(shown.run_id)
+    console = output.to_stdout()
+    output.say()
+    console.print(f"[bold]One run[/bold] ({shown.run_id}), read back from the store")
+    output.say(f"Q: {shown.question}")
+    if shown.error is not None:
+        output.say(f"It failed: {shown.error}")
+    else:
+        output.say(f"A: {_text(nodes[0].span.output) if nodes else ''}")
+    output.say()
+    console.print(output.tree(nodes))
+
+
+def _print_demo(demo: Demo, session: Session, store: Store, took: float) -> None:
+    counts = store.counts([run.run_id for run in demo.runs])
+    kinds, tokens = counts["spans_by_category"], counts["token_usage_of_llm_ends"]
+    failed = failures(demo)
+    reasons = ", ".join(f"{number} {error}" for error, number in failed.items())
+    busy, idle = demo.busy_overhead_s, demo.idle_overhead_s
+    exporters = len(session.exporters)
+    console = output.to_stdout()
+    output.say()
+    console.print(f"[bold]All runs[/bold], in {took:.1f} s")
+    rows = [
+        ("runs", f"{counts['runs']}"),
+        ("failed runs", f"{sum(failed.values())}" + (f" ({reasons})" if reasons else "")),
+        ("spans", f"{counts['spans']:,} ({_listed(kinds)})"),
+        ("tokens", f"{tokens['total_tokens']:,}" if isinstance(tokens, dict) else "0"),
+        (
+            "run overhead",
+            f"{_microseconds(statistics.median(idle))} alone, {_microseconds(statistics.median(busy))} "
+            f"among the other runs (start and stop of {exporters} exporters, medians)",
+        ),
+    ]
+    console.print(output.facts(rows))
+    output.say()
+    console.print(output.ledgers({name: health.ledger for name, health in session.health().items()}))
+
+
+@cli.command("replay")
+@click.argument("file", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), default=50, show_default=True, help="How many runs at once."
+)
+@_env_file
+@_command
+def _replay(file: str, as_json: bool, concurrency: int, env_file: Path | None) -> None:
+    """
+    Send a recorded event stream of the reference toolkit through the configured exporters.
+
+    FILE is what the toolkit's file exporter writes, one step a line, with or without the run beside it. Each of
+    its runs gets a manager and a context of its own. A line that is no step is counted and skipped.
+
+    Exit code 0: all was delivered. 1: it was not, or the ledger does not add up. 2: bad input.
+    """
+    settings, ignored = read_settings(env_file)
+    for each in ignored:
+        output.complain(each)
+    with EventFile(file) as events:
+        with output.progress("Reading", events.size, count=False) as advance:
+            events.index(advance)
+        session, replayed = asyncio.run(_replay_all(settings, events, concurrency))
+    if not session.exporters:
+        state = "No exporter is configured" if settings.enabled else "Observability is switched off"
+        output.complain(f"{state}: the runs are only counted.")
+    _complain_of_skipped(events)
+    if as_json:
+        click.echo(msgspec.json.encode(_replay_object(events, replayed)).decode())
+    else:
+        _print_replayed(events, session, replayed)
+    problems = session.problems(replayed.accepted)
+    if replayed.steps + events.skipped_count != events.lines:
+        problems.append(f"{events.path}: {replayed.steps} of {events.lines} lines were published.")
+    _end(problems)
+
+
+async def _replay_all(
+    settings: ObservabilitySettings, events: EventFile, concurrency: int
+) -> tuple[Session, Replayed]:
+    async with open_session(settings) as session:
+        with output.progress("Replaying", events.lines - events.skipped_count) as advance:
+            replayed = await replay(events, session, concurrency=concurrency, advance=advance)
+    return session, replayed
+
+
+def _replay_object(events: EventFile, replayed: Replayed) -> dict[str, Any]:
+    counts = msgspec.structs.asdict(replayed.counts)
+    return {"lines": events.lines, **counts, "skipped": events.skipped, "skipped_lines": events.skipped_count}
+
+
+def _print_replayed(events: EventFile, session: Session, replayed: Replayed) -> None:
+    counts = replayed.counts
+    tokens = counts.token_usage_of_llm_ends
+    rows = [
+        ("file", events.path),
+        (
+            "lines",
+            f"{events.lines:,}" + (f", {events.skipped_count:,} skipped" if events.skipped_count else ""),
+        ),
+        ("runs", f"{counts.runs:,} ({counts.runs_ok:,} ok, {counts.runs_failed:,} failed)"),
+        ("spans", f"{counts.spans:,} ({counts.spans_paired:,} paired, {counts.spans_unpaired:,} unpaired)"),
+        ("by category", _listed(counts.spans_by_category)),
+        ("max depth", f"{counts.max_depth}"),
+        ("llm calls", f"{counts.llm_calls:,}"),
+        (
+            "tokens",
+            ", ".join(f"{number:,} {name.removesuffix('_tokens')}" for name, number in tokens.items()),
+        ),
+    ]
+    if replayed.oddities:
+        rows.append(
+            (
+                "oddities",
+                ", ".join(f"{number:,} {_words(name)}" for name, number in replayed.oddities.items()),
+            )
+        )
+    console = output.to_stdout()
+    console.print(output.facts(rows))
+    if session.exporters:
+        output.say()
+        console.print(output.ledgers({name: health.ledger for name, health in session.health().items()}))
+
+
+def _complain_of_skipped(events: EventFile) -> None:
+    if not events.skipped_count:
+        return
+    for skipped in events.skipped[:_SHOWN_SKIPPED]:
+        output.complain(f"{events.path}: line {skipped.line} was skipped: {skipped.reason}")
+    more = events.skipped_count - min(_SHOWN_SKIPPED, len(events.skipped))
+    shown = f", {more} of them not shown" if more else ""
+    output.complain(f"{events.path}: {events.skipped_count} of {events.lines} lines were skipped{shown}.")
+
+
+@cli.command("settings")
+@click.option("--example", is_flag=True, help="Print an env file that works, with every setting in it.")
+@_env_file
+@_command
+def _settings(example: bool, env_file: Path | None) -> None:
+    """Show the settings that hold now, with secrets as asterisks."""
+    if example:
+        click.echo(example_env(), nl=False)
+        return
+    settings, ignored = read_settings(env_file)
+    for each in ignored:
+        output.complain(each)
+    output.to_stdout().print(output.facts(setting_rows(settings)))
+
+
+@cli.command("runs")
+@_store_option
+@click.option("--status", type=click.Choice(["ok", "error", "open"]), help="Only runs with this status.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
+@_command
+def _runs(store_path: Path | None, status: RunStatus | None, limit: int) -> None:
+    """List the newest runs in a store."""
+    with Store(_store(store_path)) as store:
+        stored = store.runs(limit + 1, status)
+    if not stored:
+        output.say("No runs.")
+        return
+    output.to_stdout().print(output.runs(stored[:limit]))
+    if len(stored) > limit:
+        output.say(f"There are more: --limit {2 * limit}")
+
+
+@cli.command("show")
+@click.argument("run_id")
+@_store_option
+@_command
+def _show(run_id: str, store_path: Path | None) -> None:
+    """Show one run as a tree, with durations. RUN_ID may be the beginning of an id."""
+    path = _store(store_path)
+    with Store(path) as store:
+        run = _find(store, run_id)
+        nodes = store.tree(run.run.run_id)
+    console = output.to_stdout()
+    console.print(output.facts(output.run_facts(run)))
+    output.say()
+    console.print(output.tree(nodes))
+
+
+def _find(store: Store, run_id: str) -> StoredRun:
+    found = store.runs(5, id_prefix=run_id)
+    exact = [run for run in found if run.run.run_id == run_id]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if not found:
+        raise CommandError(
+            f"{store.path} holds no run {run_id!r}. See: nat-observability runs --store {store.path}"
+        )
+    ids = ", ".join(run.run.run_id for run in found)
+    raise CommandError(f"{run_id!r} is the beginning of several ids: {ids}. Give more of it.")
+
+
+def _store(given: Path | None) -> Path:
+    if given is not None:
+        return given
+    configured = store_paths(read_settings()[0])
+    if configured:
+        return next(iter(configured.values()))
+    demonstration = next(iter(store_paths(_example_settings()[0]).values()), None)
+    if demonstration is not None and demonstration.exists():
+        return demonstration
+    raise CommandError("The settings name no exporter of type sqlite. Give a store: --store PATH")
+
+
+def _end(problems: list[str]) -> None:
+    for problem in problems:
+        output.complain(problem, kind="error")
+    if problems:
+        raise SystemExit(1)
+
+
+def _listed(counts: object) -> str:
+    if not isinstance(counts, Mapping):
+        return ""
+    return ", ".join(f"{number:,} {str(name).lower()}" for name, number in counts.items())
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{seconds * 1e6:,.0f} µs"
+
+
+def _text(value: Captured) -> str:
+    return value if isinstance(value, str) else "" if value is None else bytes(value).decode()
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _shown(path: Path) -> str:
+    """Return a path relative to the current directory where it is below it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,20 @@
+"""main(): the entry point, which says what to install where the command's own packages are missing."""
+
+from __future__ import annotations
+
+import sys
+
+from nat_observability.errors import MissingExtraError
+
+_NEEDED = ("click", "rich")
+
+
+def main() -> None:
+    """Run the command with the arguments of the process; exits with its code."""
+    try:
+        from nat_observability.cli.commands import cli
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _NEEDED:
+            raise
+        sys.exit(f"error: {MissingExtraError('The command nat-observability', 'cli')}")
+    cli(prog_name="nat-observability")

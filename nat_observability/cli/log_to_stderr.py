@@ -1,0 +1,32 @@
+"""log_to_stderr(): structlog, configured for the command; the library itself never configures it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+
+class _Stderr:
+    """Whatever sys.stderr is at the moment of writing: a progress bar replaces it while it is shown."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def log_to_stderr(*, verbose: bool) -> None:
+    """Write log lines to stderr: warnings and errors, or with `verbose` each step of every lifecycle too."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if verbose else logging.WARNING),
+        logger_factory=structlog.WriteLoggerFactory(_Stderr()),  # type: ignore[arg-type]
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,200 @@
+"""What the command prints: tables, trees and progress on stdout and stderr, readable at 80 columns."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.events import Span, Status
+from nat_observability.store import SpanNode, StoredRun
+
+Fact = tuple[str, str]
+"""A name and a value."""
+
+_STYLES = {"ok": "green", "error": "red", "incomplete": "yellow", "open": "yellow"}
+_SHORT_ID = 8
+
+
+def to_stdout() -> Console:
+    """Return a console for results."""
+    return Console(file=sys.stdout, highlight=False)
+
+
+def to_stderr() -> Console:
+    """Return a console for progress and problems."""
+    return Console(file=sys.stderr, highlight=False)
+
+
+def say(text: str = "") -> None:
+    """Print a line of text as it is, wrapped where it is too long."""
+    to_stdout().print(Text(printable(text)))
+
+
+def complain(problem: str, *, kind: str = "warning") -> None:
+    """Print what is wrong to stderr, on one line."""
+    style = {"error": "bold red"}.get(kind, "yellow")
+    line = Text.assemble((f"{kind}: ", style), printable(problem, keep="\n"))
+    to_stderr().print(line, soft_wrap=True)
+
+
+@contextmanager
+def progress(what: str, total: int, *, count: bool = True) -> Iterator[Callable[[int], None]]:
+    """
+    Show a progress bar on stderr, where that is a terminal; yield what advances it.
+
+    Args:
+        what: What goes on.
+        total: When it is done.
+        count: Whether to show the number that is done, and not a percentage.
+    """
+    console = to_stderr()
+    done = MofNCompleteColumn() if count else TaskProgressColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), done, TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda number: bar.advance(task, number)
+
+
+def facts(rows: Iterable[Fact]) -> Table:
+    """Return names and values as a table without a frame, the values on one line below each other."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(printable(value)))
+    return table
+
+
+def ledgers(by_exporter: Mapping[str, LedgerSnapshot]) -> Table:
+    """Return the ledger of each exporter."""
+    table = _table("exporter")
+    for column in ("accepted", "delivered", "failed", "dropped", "pending", "adds up"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, ledger in by_exporter.items():
+        dropped = sum(ledger.dropped.values())
+        table.add_row(
+            Text(printable(name)),
+            *(f"{number:,}" for number in (ledger.accepted, ledger.delivered)),
+            *(
+                Text(f"{number:,}", "red" if number else "")
+                for number in (ledger.failed, dropped, ledger.pending)
+            ),
+            Text("yes", "green") if ledger.adds_up else Text("NO", "bold red"),
+        )
+    return table
+
+
+def tree(nodes: Sequence[SpanNode]) -> Table:
+    """Return the spans of a run, each below the one that it belongs to, with when it started and how long it took."""
+    table = _table("step")
+    table.add_column("kind", no_wrap=True)
+    table.add_column("start", justify="right", no_wrap=True)
+    table.add_column("duration", justify="right", no_wrap=True)
+    table.add_column("result", no_wrap=True, overflow="ellipsis")
+    first_ns = min((node.span.start_ns for node in nodes), default=0)
+    for guide, span in _outline(nodes):
+        table.add_row(
+            Text.assemble((guide, "dim"), printable(span.name)),
+            span.kind.value.lower(),
+            f"+{duration(max(0, span.start_ns - first_ns))}",
+            duration(span.end_ns - span.start_ns),
+            _result(span),
+        )
+    return table
+
+
+def runs(stored: Iterable[StoredRun]) -> Table:
+    """Return runs, one a line, with the beginnings of their ids."""
+    table = _table("run", min_width=_SHORT_ID)
+    table.add_column("started", no_wrap=True, min_width=14)
+    table.add_column("duration", justify="right", no_wrap=True, min_width=8)
+    table.add_column("name", overflow="ellipsis", no_wrap=True, max_width=24)
+    table.add_column("status", overflow="ellipsis", no_wrap=True)
+    for run in stored:
+        status = run.status if run.error is None else f"{run.status}: {run.error}"
+        table.add_row(
+            Text(printable(run.run.run_id[:_SHORT_ID])),
+            moment(run.start_ns, "%m-%d %H:%M:%S"),
+            duration(run.end_ns - run.start_ns),
+            Text(printable(run.name or "")),
+            Text(printable(status), _STYLES[run.status]),
+        )
+    return table
+
+
+def run_facts(run: StoredRun) -> list[Fact]:
+    """Return what is known of a run, without its spans."""
+    ids = run.run
+    rows = [
+        ("run", ids.run_id),
+        ("trace", ids.trace_id),
+        ("conversation", ids.conversation_id),
+        ("user", ids.user_id),
+        ("workflow", ids.workflow_name),
+        ("continues", ids.parent_span_id),
+        ("started", moment(run.start_ns)),
+        ("status", run.status if run.error is None else f"{run.status}: {run.error}"),
+    ]
+    return [(name, value) for name, value in rows if value is not None]
+
+
+def duration(nanoseconds: float) -> str:
+    """Return a duration with a unit that fits it."""
+    seconds = nanoseconds / 1e9
+    if seconds >= 100:
+        return f"{seconds:.0f} s"
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} µs"
+
+
+def moment(nanoseconds: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Return a time in the local time zone."""
+    return time.strftime(form, time.localtime(nanoseconds / 1e9))
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Return text with escapes for what a terminal would obey instead of showing it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def _table(first: str, *, min_width: int | None = None) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(first, overflow="ellipsis", no_wrap=True, min_width=min_width)
+    return table
+
+
+def _outline(nodes: Sequence[SpanNode], above: str = "", *, root: bool = True) -> Iterator[tuple[str, Span]]:
+    for number, node in enumerate(nodes, 1):
+        last = number == len(nodes)
+        yield "" if root else f"{above}{'└─ ' if last else '├─ '}", node.span
+        below = "" if root else f"{above}{'   ' if last else '│  '}"
+        yield from _outline(node.children, below, root=False)
+
+
+def _result(span: Span) -> Text:
+    if span.error is not None:
+        return Text(printable(span.error.type), _STYLES[Status.ERROR])
+    if span.status is not Status.OK:
+        return Text(span.status.value, _STYLES[span.status])
+    return Text(f"{span.usage.total_tokens:,} tokens" if span.usage is not None else "ok", "green")

@@ -1,0 +1,72 @@
+"""Pace: holds a producer back where the deliveries do not keep up with it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+
+from nat_observability.delivery.delivery import Delivery
+
+_POLL = 0.005  # seconds between two looks at queues that are too full
+
+
+class Pace:
+    """
+    Lets a producer go on while there is room in every queue, so that nothing is dropped.
+
+    It is for one event loop, whose tasks publish nothing but what they asked it for. A back end that takes nothing
+    for `patience` seconds is no longer waited for until it moves again; its queue then drops and counts.
+
+    Args:
+        deliveries: All that get what is produced.
+        patience: Seconds.
+    """
+
+    def __init__(self, deliveries: Collection[Delivery], *, patience: float = 30.0) -> None:
+        self._deliveries = deliveries
+        self._patience = patience
+        self._reserved = 0
+        self._given_up_at: int | None = None
+
+    async def keep(self) -> None:
+        """Return when one item may be produced."""
+        await self._wait(1)
+
+    async def reserve(self, items: int) -> None:
+        """Return when so many items may be produced at once; the room for them is kept until `release`."""
+        if items:
+            self._reserved += items
+            await self._wait(0)
+
+    def release(self, items: int) -> None:
+        """Say that what `reserve` was asked for has been produced."""
+        self._reserved = max(0, self._reserved - items)
+
+    async def _wait(self, items: int) -> None:
+        before: int | None = None
+        deadline = 0.0
+        while (settled := self._settled_while_behind(items)) not in (None, self._given_up_at):
+            if settled != before:
+                before, deadline = settled, time.monotonic() + self._patience
+            elif time.monotonic() > deadline:
+                self._given_up_at = settled
+                return
+            await asyncio.sleep(_POLL)
+
+    def _settled_while_behind(self, items: int) -> int | None:
+        """Return how many items the deliveries that are behind have settled; None where none is behind."""
+        behind = [delivery for delivery in self._deliveries if self._is_behind(delivery, items)]
+        ledgers = [delivery.health().ledger for delivery in behind]
+        return sum(ledger.accepted - ledger.pending for ledger in ledgers) if behind else None
+
+    def _is_behind(self, delivery: Delivery, items: int) -> bool:
+        health, limits = delivery.health(), delivery.limits
+        depth = health.queue_depth
+        # A queue that waits for its batch to fill has to get more, however small it is.
+        enough = max(limits.queue_items // 2, limits.batch_items)
+        return (
+            depth >= enough
+            or (depth > 0 and depth + self._reserved + items > limits.queue_items)
+            or health.queue_bytes > limits.queue_bytes // 2
+        )

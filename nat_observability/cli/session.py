@@ -1,0 +1,152 @@
+"""Session: the container of one command, opened, with what became of its exporters."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from containers import ObservabilityContainer
+from nat_observability.cli.command_error import CommandError
+from nat_observability.delivery.delivery import Delivery, DeliveryHealth, DeliveryState
+from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.exporter_manager import ExporterManager
+from nat_observability.settings import ObservabilitySettings, SqliteExporterSettings
+
+_OURS = ("NAT_OBSERVABILITY_", "OTEL_")
+
+
+class Session:
+    """
+    What a command works with between `open_session` and its end.
+
+    `unopened` are the exporters that did not open, with the reason; the runs of the session go without them.
+    """
+
+    def __init__(self, container: ObservabilityContainer) -> None:
+        self._container = container
+        self.settings: ObservabilitySettings = container.settings()
+        self.exporters: dict[str, BaseExporter] = container.exporters()
+        self.unopened = {
+            name: health.last_error or f"was not ready within {self.settings.start_timeout:g} s"
+            for name, health in self.health().items()
+            if health.state is not DeliveryState.OPEN
+        }
+
+    def manager(self) -> ExporterManager:
+        """Return a manager for one run, with every exporter that is open."""
+        manager = self._container.exporter_manager()
+        for name in self.unopened:
+            manager.remove_exporter(name)
+        return manager
+
+    @property
+    def deliveries(self) -> dict[str, Delivery]:
+        """The deliveries of the open exporters, by name."""
+        names = [name for name in self.health() if name not in self.unopened]
+        deliveries = ((name, self.exporters[name].delivery) for name in names)
+        return {name: delivery for name, delivery in deliveries if delivery is not None}
+
+    def health(self) -> dict[str, DeliveryHealth]:
+        """Return how the exporters are now, also after the session's end."""
+        health = self._container.unopened_runtime().health()
+        return {name: each for name, each in health.exporters.items() if each is not None}
+
+    def problems(self, spans: int) -> list[str]:
+        """
+        Say, after the session's end, what was not delivered and where a ledger does not add up, in sentences.
+
+        Args:
+            spans: How many spans each exporter of spans has to have accepted.
+        """
+        problems = [f"Exporter {name!r} did not open: {error}" for name, error in self.unopened.items()]
+        for name, health in self.health().items():
+            ledger = health.ledger
+            lost = {"failed": ledger.failed, "still pending": ledger.pending}
+            lost |= {f"dropped ({reason})": number for reason, number in ledger.dropped.items()}
+            said = ", ".join(f"{number} {what}" for what, number in lost.items() if number)
+            if said:
+                problems.append(
+                    f"Exporter {name!r} delivered {ledger.delivered} of {ledger.accepted} items: {said}."
+                )
+            if not ledger.adds_up:
+                problems.append(f"The ledger of exporter {name!r} does not add up: {ledger}.")
+            takes_spans = isinstance(self.exporters[name], SpanExporter) and name not in self.unopened
+            if takes_spans and ledger.accepted != spans:
+                problems.append(f"Exporter {name!r} accepted {ledger.accepted} of {spans} spans.")
+        return problems
+
+
+@asynccontextmanager
+async def open_session(settings: ObservabilitySettings) -> AsyncIterator[Session]:
+    """
+    Open what the settings name; at the end deliver everything and close it.
+
+    Raises:
+        UnknownExporterTypeError: A setting names an exporter type that does not exist.
+        ExporterStartError: A required exporter did not open.
+    """
+    container = ObservabilityContainer()
+    container.settings.override(settings)
+    container.validate()
+    if (opening := container.init_resources()) is not None:
+        await opening
+    try:
+        yield Session(container)
+    finally:
+        if (closing := container.shutdown_resources()) is not None:
+            await closing
+
+
+def read_settings(
+    env_file: Path | None = None, *, only: bool = False
+) -> tuple[ObservabilitySettings, list[str]]:
+    """
+    Read the settings from the environment and an env file.
+
+    Args:
+        env_file: The environment wins over it.
+        only: Leave the environment out.
+
+    Returns:
+        The settings, and what was ignored, in sentences.
+
+    Raises:
+        CommandError: The env file does not exist.
+        SettingsError: A value is wrong.
+    """
+    if env_file is not None and not env_file.is_file():
+        raise CommandError(
+            f"{env_file} does not exist. Write one with: nat-observability settings --example > {env_file}"
+        )
+    with warnings.catch_warnings(record=True) as caught, _environment(without_ours=only):
+        warnings.simplefilter("always")
+        settings = ObservabilitySettings(_env_file=env_file)
+    return settings, [str(each.message) for each in caught]
+
+
+def store_paths(settings: ObservabilitySettings) -> dict[str, Path]:
+    """Return the path of each SQLite exporter that the settings name, by the exporter's name."""
+    if not settings.enabled:
+        return {}
+    return {
+        name: entry.path
+        for name, entry in settings.exporters.items()
+        if isinstance(entry, SqliteExporterSettings)
+    }
+
+
+@contextmanager
+def _environment(*, without_ours: bool) -> Iterator[None]:
+    removed = {
+        name: value for name, value in os.environ.items() if without_ours and name.upper().startswith(_OURS)
+    }
+    for name in removed:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(removed)

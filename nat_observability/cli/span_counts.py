@@ -1,0 +1,108 @@
+"""SpanCounts: what the spans of whole runs add up to."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from nat_observability.events import Item, Run, Span, Status, StepKind, TokenUsage
+
+
+class RunCounts(msgspec.Struct, frozen=True):
+    """
+    The spans of runs in numbers, as `Store.counts` has them.
+
+    A span is paired when its END came, else unpaired. `max_depth` counts a span whose parent is no span of its run
+    as 1.
+    """
+
+    runs: int
+    runs_ok: int
+    runs_failed: int
+    spans: int
+    spans_paired: int
+    spans_unpaired: int
+    spans_by_category: dict[str, int]
+    max_depth: int
+    llm_calls: int
+    token_usage_of_llm_ends: dict[str, int]
+
+
+class SpanCounts:
+    """
+    Counts spans as a sink of a `SpanExporter`, so that it sees what every exporter sees.
+
+    Runs may come at once and in any order; a span that comes twice counts once. A run's spans are kept until
+    `finish` is called for it.
+    """
+
+    def __init__(self) -> None:
+        # The delivery thread takes, the application's finishes.
+        self._lock = threading.Lock()
+        self._open: dict[str, dict[str, Span]] = {}
+        self._runs: Counter[bool] = Counter()
+        self._kinds: Counter[str] = Counter()
+        self._unpaired = 0
+        self._depth = 0
+        self._tokens: Counter[str] = Counter()
+
+    def take(self, batch: Sequence[Item]) -> None:
+        """Count a batch of spans."""
+        with self._lock:
+            for span in batch:
+                if isinstance(span, Span):
+                    bare = msgspec.structs.replace(span, input=None, output=None, metadata=None)
+                    self._open.setdefault(span.run.run_id, {})[span.span_id] = bare
+
+    def finish(self, run: Run) -> bool:
+        """Add up a run whose spans have all come; return whether it went well."""
+        with self._lock:
+            spans = self._open.pop(run.run_id, {})
+            roots = [span for span in spans.values() if span.parent_id in (None, run.parent_span_id)]
+            went_well = bool(roots) and all(span.status is Status.OK for span in roots)
+            self._runs[went_well] += 1
+            self._kinds.update(span.kind.value for span in spans.values())
+            self._unpaired += sum(span.status is Status.INCOMPLETE for span in spans.values())
+            self._depth = max(self._depth, _depth({span.span_id: span.parent_id for span in spans.values()}))
+            for span in spans.values():
+                if span.kind is StepKind.LLM and span.usage is not None:
+                    self._tokens.update(msgspec.structs.asdict(span.usage))
+            return went_well
+
+    def counts(self) -> RunCounts:
+        """Return what the finished runs add up to."""
+        with self._lock:
+            spans = self._kinds.total()
+            return RunCounts(
+                runs=self._runs.total(),
+                runs_ok=self._runs[True],
+                runs_failed=self._runs[False],
+                spans=spans,
+                spans_paired=spans - self._unpaired,
+                spans_unpaired=self._unpaired,
+                spans_by_category=dict(sorted(self._kinds.items())),
+                max_depth=self._depth,
+                llm_calls=self._kinds[StepKind.LLM.value],
+                token_usage_of_llm_ends={
+                    field: self._tokens[field] for field in TokenUsage.__struct_fields__
+                },
+            )
+
+
+def _depth(parents: Mapping[str, str | None]) -> int:
+    """Return how deep the spans of one run are nested; where parents go round in a circle, one of them is on top."""
+    depths: dict[str, int] = {}
+    for span_id in parents:
+        path: dict[str, None] = {}
+        above: str | None = span_id
+        while above is not None and above in parents and above not in depths and above not in path:
+            path[above] = None
+            above = parents[above]
+        depth = depths.get(above, 0) if above is not None else 0
+        for below in reversed(path):
+            depth += 1
+            depths[below] = depth
+    return max(depths.values(), default=0)
