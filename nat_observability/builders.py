@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.sink import BlockingSink
+from nat_observability.delivery.sink import BlockingSink, Sink
 from nat_observability.errors import UnknownExporterTypeError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
@@ -24,28 +24,28 @@ from nat_observability.settings import (
 )
 from nat_observability.sinks import ConsoleSink, FileSink, MemorySink, SqliteSink
 
-ExporterBuilder = Callable[[str, Any], BaseExporter]
-"""Makes an exporter from its name and its settings, without opening anything."""
+ExporterBuilder = Callable[[str, Any, ObservabilitySettings], BaseExporter]
+"""Makes an exporter from its name, its own settings and those of the process, without opening anything."""
 
 ENTRY_POINT_GROUP = "nat_observability.exporters"
 """Entry points of this group add exporter types: the name is the type, the object an `ExporterBuilder`."""
 
 
-def _memory(name: str, settings: MemoryExporterSettings) -> BaseExporter:
-    return delivering(name, settings, MemorySink(settings.limit))
+def _memory(name: str, own: MemoryExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    return delivering(name, own, settings, MemorySink(own.limit))
 
 
-def _console(name: str, settings: ConsoleExporterSettings) -> BaseExporter:
-    stream = sys.stdout if settings.stream == "stdout" else sys.stderr
-    return delivering(name, settings, ConsoleSink(stream, color=settings.color))
+def _console(name: str, own: ConsoleExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    stream = sys.stdout if own.stream == "stdout" else sys.stderr
+    return delivering(name, own, settings, ConsoleSink(stream, color=own.color))
 
 
-def _file(name: str, settings: FileExporterSettings) -> BaseExporter:
-    return delivering(name, settings, FileSink(settings.path, max_bytes=settings.max_bytes, backups=settings.backups))
+def _file(name: str, own: FileExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    return delivering(name, own, settings, FileSink(own.path, max_bytes=own.max_bytes, backups=own.backups))
 
 
-def _sqlite(name: str, settings: SqliteExporterSettings) -> BaseExporter:
-    return delivering(name, settings, SqliteSink(settings.path, synchronous=settings.synchronous))
+def _sqlite(name: str, own: SqliteExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    return delivering(name, own, settings, SqliteSink(own.path, synchronous=own.synchronous))
 
 
 BUILT_IN_TYPES: Mapping[str, ExporterBuilder] = {
@@ -56,23 +56,19 @@ BUILT_IN_TYPES: Mapping[str, ExporterBuilder] = {
 }
 
 
-def delivering(name: str, settings: ExporterSettings, sink: BlockingSink) -> BaseExporter:
-    """Return the exporter of steps or spans that `settings` describes, writing to `sink`."""
-    kind = StepExporter if settings.record == "steps" else SpanExporter
-    return kind(sink, name=name, limits=delivery_limits(settings), flush=settings.flush)
+def delivering(
+    name: str, own: ExporterSettings, settings: ObservabilitySettings, sink: Sink | BlockingSink
+) -> BaseExporter:
+    """Return the exporter of steps or spans that its settings describe, writing to `sink`."""
+    kind = StepExporter if own.record == "steps" else SpanExporter
+    return kind(sink, name=name, limits=delivery_limits(own, settings), flush=own.flush)
 
 
-def delivery_limits(settings: ExporterSettings) -> DeliveryLimits:
-    """Return the limits that are part of every exporter's settings."""
-    return DeliveryLimits(
-        queue_items=settings.queue_items,
-        queue_bytes=settings.queue_bytes,
-        queue_policy=settings.queue_policy,
-        batch_items=settings.batch_items,
-        batch_bytes=settings.batch_bytes,
-        batch_age=settings.batch_age,
-        write_timeout=settings.write_timeout,
-    )
+def delivery_limits(own: ExporterSettings, settings: ObservabilitySettings) -> DeliveryLimits:
+    """Return the limits that are part of every exporter's settings, and those of the process."""
+    of_the_process = {"open_timeout": settings.start_timeout, "drain_timeout": settings.shutdown_timeout}
+    of_its_own = set(DeliveryLimits.__struct_fields__) - set(of_the_process)
+    return DeliveryLimits(**of_the_process, **{field: getattr(own, field) for field in of_its_own})
 
 
 def exporter_types(
@@ -111,7 +107,7 @@ def build_exporters(
     types = exporter_types(settings, own_types or {})
     exporters: dict[str, BaseExporter] = {}
     for name, entry in settings.exporters.items():
-        exporters[name] = types[entry.type](name, entry)
+        exporters[name] = types[entry.type](name, entry, settings)
         check_exporter(name, exporters[name])
     return exporters
 

@@ -5,7 +5,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -95,6 +95,43 @@ class ExporterSettings(BaseModel):
         description="Seconds that one write of a batch may take. "
         "Without it, OTEL_BSP_EXPORT_TIMEOUT (milliseconds) is honoured.",
     )
+
+    batches_in_flight: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="Batches that are sent at the same time at most; files and databases get one at a time."
+    )
+    retry_initial: Seconds = Field(
+        1.0, description="Seconds, at most, from a failed try to the next; doubled with each further one."
+    )
+    retry_max: Seconds = Field(30.0, description="Seconds between two tries at most.")
+    retry_for: Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)] = Field(
+        300.0, description="Seconds for which a batch is tried; 0 tries once. A spooled batch is kept after that."
+    )
+    breaker_failures: Count = Field(
+        5, description="Failed tries in a row after which nothing is sent for a while."
+    )
+    breaker_open_for: Seconds = Field(
+        10.0, description="Seconds of that while, after which one batch is tried."
+    )
+    spool: Literal["off", "spill", "always"] = Field(
+        "off",
+        description="Whether items go to the disk before they are sent: never, when the queue is half full or the "
+        "process ends, or all of them before their run ends.",
+    )
+    spool_path: FilePath | None = Field(
+        None, description="The spool's directory, of this exporter alone.", examples=["var/spool/otlp"]
+    )
+    spool_bytes: Bytes = Field(2**30, description="Bytes in the spool at most; the oldest are dropped.")
+    spool_age: Seconds | None = Field(
+        None, description="Seconds that an item stays in the spool at most; without it, for ever."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_place_to_spool(self) -> Self:
+        if self.spool != "off" and self.spool_path is None:
+            raise PydanticCustomError(
+                "spool_without_path", "spool is {spool}, and spool_path is not set", {"spool": self.spool}
+            )
+        return self
 
     @field_validator("batch_items")
     @classmethod

@@ -21,11 +21,12 @@ Flush = Literal["handed_over", "delivered"]
 class StepSubscription(Subscription):
     """One run's part in a delivery: each step is queued as it comes."""
 
-    __slots__ = ("_accept", "_delivered", "_lease")
+    __slots__ = ("_accept", "_delivered", "_lease", "_saved")
 
     def __init__(self, exporter: StepExporter, state: ContextState) -> None:
         super().__init__(exporter, state)
         self._delivered = exporter.flush == "delivered"
+        self._saved = exporter.delivery.limits.spool == "always"
         self._lease = exporter.delivery.lease()
         self._accept = self._lease.accept
 
@@ -38,7 +39,10 @@ class StepSubscription(Subscription):
         super().end()
         self.hand_over()
         try:
-            return self.settled() if self._delivered else None
+            if self._delivered:
+                return self.settled()
+            # A run has not ended before its steps are on the disk, where that was asked for.
+            return asyncio.wrap_future(self._lease.saved()) if self._saved else None
         finally:
             self._lease.release()
 
@@ -98,7 +102,9 @@ class StepExporter(BaseExporter):
             if state.run is event.run:
                 subscription.handle(event)
                 return
-        raise RuntimeError(f"{self.name} takes no steps of run {event.run.run_id!r}. Start the run with it first.")
+        raise RuntimeError(
+            f"{self.name} takes no steps of run {event.run.run_id!r}. Start the run with it first."
+        )
 
     def subscription(self, state: ContextState) -> Subscription:
         return StepSubscription(self, state)

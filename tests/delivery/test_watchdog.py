@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from structlog.testing import capture_logs
 
 from nat_observability.delivery.delivery import Delivery, delivery_thread
@@ -16,6 +17,7 @@ STEP = IntermediateStep(Run("r", "0" * 31 + "1"), StepKind.TOOL, Boundary.START,
 PATIENCE = 10.0
 
 
+@pytest.mark.may_block
 async def test_g8_a_sink_that_blocks_the_thread_holds_up_no_other_exporter() -> None:
     """While one sink blocks the delivery thread, another exporter's items are delivered; the first goes on later."""
     entered, let_go, arrived = threading.Event(), threading.Event(), threading.Event()
