@@ -97,7 +97,7 @@ class ExporterSettings(BaseModel):
     )
 
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = Field(
-        1, description="Batches that are sent at the same time at most; files and databases get one at a time."
+        1, description="Number of batches that are sent at the same time at most; a file or database gets one at a time."
     )
     retry_initial: Seconds = Field(
         1.0, description="Seconds, at most, from a failed try to the next; doubled with each further one."
@@ -107,7 +107,7 @@ class ExporterSettings(BaseModel):
         300.0, description="Seconds for which a batch is tried; 0 tries once. A spooled batch is kept after that."
     )
     breaker_failures: Count = Field(
-        5, description="Failed tries in a row after which nothing is sent for a while."
+        5, description="Number of failed tries in a row after which nothing is sent for a while."
     )
     breaker_open_for: Seconds = Field(
         10.0, description="Seconds of that while, after which one batch is tried."
@@ -128,9 +128,7 @@ class ExporterSettings(BaseModel):
     @model_validator(mode="after")
     def _has_a_place_to_spool(self) -> Self:
         if self.spool != "off" and self.spool_path is None:
-            raise PydanticCustomError(
-                "spool_without_path", "spool is {spool}, and spool_path is not set", {"spool": self.spool}
-            )
+            raise PydanticCustomError("missing_sibling", "needs spool_path", {"sibling": "spool_path", "of": "spool"})
         return self
 
     @field_validator("batch_items")

@@ -106,6 +106,8 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
         return f"{name} {context['error']}."
     if detail["type"] == "above_sibling":
         return f"{name} is above {variable(*path[:-1], context['sibling'])}: lower it, or raise the other."
+    if detail["type"] == "missing_sibling":
+        return f"{variable(*path, context['of'])} needs {variable(*path, context['sibling'])}: set it too."
     if detail["type"] == "extra_forbidden":
         known = [variable(*path[:-1], key) for key in model.model_fields]
         near = nearest(name, known, below=variable(*path[:-1], ""))

@@ -662,6 +662,16 @@ class TestExample:
         assert {each.exporter_type for each in variables} == {None, *BUILT_IN}
         assert len({(each.name, each.exporter_type) for each in variables}) == len(variables)
 
+    def test_a_spool_needs_a_place(self, set_ours: SetOurs) -> None:
+        """A spool without a path is an error that names both variables."""
+        set_ours(EXPORTERS__MAIN__TYPE="memory", EXPORTERS__MAIN__SPOOL="spill")
+        with pytest.raises(SettingsError) as caught:
+            ObservabilitySettings()
+        assert caught.value.problems == (
+            "NAT_OBSERVABILITY_EXPORTERS__MAIN__SPOOL needs NAT_OBSERVABILITY_EXPORTERS__MAIN__SPOOL_PATH: "
+            "set it too.",
+        )
+
     def test_a_duration_and_a_size_name_their_unit(self) -> None:
         """What is a number says of what."""
         for each in describe_variables():
