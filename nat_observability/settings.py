@@ -100,7 +100,7 @@ class ExporterSettings(BaseModel):
         1, description="Number of batches that are sent at the same time at most; a file or database gets one at a time."
     )
     retry_initial: Seconds = Field(
-        1.0, description="Seconds, at most, from a failed try to the next; doubled with each further one."
+        1.0, description="Seconds from a failed try to the next at most; doubled with each further one."
     )
     retry_max: Seconds = Field(30.0, description="Seconds between two tries at most.")
     retry_for: Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)] = Field(
