@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from itertools import count
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -49,8 +49,9 @@ class Store:
     """
     Reads a store, as a context manager, in the thread that entered it.
 
-    It never writes to the file, and sees what other processes write while it is open. Entering and each method
-    raise a SinkError where the file is missing, damaged, another program's or newer than this package.
+    It never writes to the file (SQLite may leave an empty log and its index beside it), and sees what other
+    processes write while it is open. Entering and each method raise a SinkError where the file is missing,
+    damaged, another program's or newer than this package.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -75,16 +76,26 @@ class Store:
             self._connection = None
 
     def runs(
-        self, limit: int = 50, status: RunStatus | None = None, conversation_id: str | None = None
+        self,
+        limit: int = 50,
+        status: RunStatus | None = None,
+        conversation_id: str | None = None,
+        id_prefix: str = "",
     ) -> list[StoredRun]:
-        """Return the newest runs, newest first; with `status` or `conversation_id`, only those that have it."""
+        """
+        Return the newest runs, newest first.
+
+        With `status` or `conversation_id` only those that have it, with `id_prefix` those whose id begins with it.
+        """
         wanted = {"status": status, "conversation_id": conversation_id}
         conditions = [f"{column} = :{column}" for column, value in wanted.items() if value is not None]
+        if id_prefix:
+            conditions.append("substr(run_id, 1, length(:id_prefix)) = :id_prefix")
         rows = self._rows(
             f"SELECT {_RUN}, name, status, start_ns, end_ns, error FROM runs "
             f"{'WHERE ' + ' AND '.join(conditions) if conditions else ''} "
             "ORDER BY start_ns DESC, run_id LIMIT :limit",
-            {**wanted, "limit": limit},
+            {**wanted, "id_prefix": id_prefix, "limit": limit},
         )
         return [StoredRun(Run(*row[:6]), *row[6:]) for row in rows]
 
@@ -114,25 +125,36 @@ class Store:
             siblings.append(nodes[span_id])
         return roots
 
-    def counts(self) -> dict[str, int | dict[str, int]]:
+    def counts(self, run_ids: Collection[str] | None = None) -> dict[str, int | dict[str, int]]:
         """
-        Return what the store holds, in numbers that belong to one moment.
+        Return what the store holds, or what it holds of the runs with these ids, in numbers of one moment.
 
         `spans_paired` are those that have ended, `spans_unpaired` those that had not when their run did.
         `max_depth` counts a span whose parent is not in its run as 1. `token_usage_of_llm_ends` is the sum over
         the spans of kind LLM.
         """
+        chosen = "" if run_ids is None else "run_id IN (SELECT value FROM json_each(:run_ids))"
+        where = f"WHERE {chosen}" if chosen else ""
+        and_chosen = f"AND {chosen}" if chosen else ""
+        ids = {"run_ids": msgspec.json.encode(list(run_ids or ())).decode()}
         self._rows("BEGIN")  # one snapshot for all the queries
         try:
-            runs = dict(self._rows("SELECT status, count(*) FROM runs GROUP BY status"))
-            kinds = dict(self._rows("SELECT kind, count(*) FROM spans GROUP BY kind ORDER BY kind"))
+            runs = dict(self._rows(f"SELECT status, count(*) FROM runs {where} GROUP BY status", ids))
+            kinds = dict(
+                self._rows(f"SELECT kind, count(*) FROM spans {where} GROUP BY kind ORDER BY kind", ids)
+            )
             ((unpaired,),) = self._rows(
-                "SELECT count(*) FROM spans WHERE status = ?", (Status.INCOMPLETE.value,)
+                f"SELECT count(*) FROM spans WHERE status = :status {and_chosen}",
+                {**ids, "status": Status.INCOMPLETE.value},
             )
             sums = ", ".join(f"coalesce(sum({column}), 0)" for column in _TOKENS)
-            (tokens,) = self._rows(f"SELECT {sums} FROM spans WHERE kind = ?", (StepKind.LLM.value,))
+            (tokens,) = self._rows(
+                f"SELECT {sums} FROM spans WHERE kind = :kind {and_chosen}",
+                {**ids, "kind": StepKind.LLM.value},
+            )
             nested = f"SELECT span_id, parent_id FROM spans WHERE run_id = ? ORDER BY {_BY_START}"
-            depths = [_depth(self._rows(nested, run)) for run in self._rows("SELECT run_id FROM runs")]
+            counted = self._rows(f"SELECT run_id FROM runs {where}", ids)
+            depths = [_depth(self._rows(nested, run)) for run in counted]
         finally:
             self._rows("ROLLBACK")
         spans = sum(kinds.values())
@@ -149,7 +171,7 @@ class Store:
             "token_usage_of_llm_ends": dict(zip(_TOKENS, tokens, strict=True)),
         }
 
-    def _rows(self, query: str, parameters: tuple[object, ...] | dict[str, object] = ()) -> list[Any]:
+    def _rows(self, query: str, parameters: tuple[object, ...] | Mapping[str, object] = ()) -> list[Any]:
         if self._connection is None:
             raise SinkError(self.path, "is not open", "Use the store in a with statement.")
         try:

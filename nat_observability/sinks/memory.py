@@ -21,8 +21,8 @@ class MemorySink:
         if limit < 1:
             raise ValueError(f"limit is a positive number of items, not {limit!r}. The default is 10000.")
         self._items: deque[Item] = deque(maxlen=limit)
-        # Held for every access: without it a reader that copies the items meets "deque mutated during iteration"
-        # when the delivery thread appends in between.
+        # Held for every access: a reader that copies the items must not meet the append of the delivery thread in
+        # the middle ("deque mutated during iteration"). The GIL alone would see to that, where there is one.
         self._lock = threading.Lock()
 
     @property

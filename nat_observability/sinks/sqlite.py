@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sqlite3
 from typing import Literal
 
 import msgspec
@@ -12,18 +10,10 @@ import msgspec
 from nat_observability.delivery.sink import Batch
 from nat_observability.errors import SinkError
 from nat_observability.events import Run, Span, Status, StepKind
-from nat_observability.sinks.disk import disk_error, make_private_directories
-from nat_observability.sinks.sqlite_file import (
-    SPAN_COLUMNS,
-    create_schema,
-    database_error,
-    has_store,
-)
+from nat_observability.sinks.sqlite_connection import WriterConnection
+from nat_observability.sinks.sqlite_file import SPAN_COLUMNS
 
 Synchronous = Literal["off", "normal", "full"]
-
-_BUSY_TIMEOUT = 10.0
-_LOG_LIMIT = 64 * 1024 * 1024
 
 _ADD_SPAN = (
     f"INSERT OR REPLACE INTO spans ({SPAN_COLUMNS}) VALUES ({', '.join('?' * len(SPAN_COLUMNS.split(', ')))})"
@@ -60,8 +50,6 @@ _MERGE_RUN = """
 _KINDS = {kind: kind.value for kind in StepKind}
 _STATUSES = {status: status.value for status in Status}
 
-_inherited: list[sqlite3.Connection] = []
-
 
 class SqliteSink:
     """
@@ -76,7 +64,8 @@ class SqliteSink:
     is 'open' until a root span has come, 'error' as soon as one has failed or is incomplete, and else 'ok'. Its
     error is that of the failed root span; of several the first by alphabet.
 
-    A file that is deleted or moved while the sink is open is created anew.
+    A file that is deleted or moved while the sink is open is created anew. A fork while it is open waits for the
+    batch under way, for a second at most; both processes may then write.
 
     Args:
         path: Relative to the working directory of the moment.
@@ -89,11 +78,8 @@ class SqliteSink:
         if synchronous not in ("off", "normal", "full"):
             raise ValueError(f"synchronous is 'off', 'normal' or 'full', not {synchronous!r}.")
         self.path = os.path.abspath(path)
-        self._synchronous = synchronous
+        self._connection = WriterConnection(self.path, synchronous)
         self._encode = msgspec.json.Encoder().encode
-        self._connection: sqlite3.Connection | None = None
-        self._file: os.stat_result | None = None
-        self._process = 0
 
     def open(self) -> None:
         """
@@ -103,30 +89,7 @@ class SqliteSink:
             SinkError: The path cannot be opened, or what is there is damaged, another program's, or newer. It is
                 not changed.
         """
-        self.close()
-        try:
-            make_private_directories(os.path.dirname(self.path))
-            if not has_store(self.path):
-                # SQLite gives its log and its index the mode of this file.
-                with contextlib.suppress(FileExistsError):
-                    os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise disk_error(self.path, "cannot be opened", error) from error
-        try:
-            # Our transactions are explicit: without an isolation level, the sqlite3 module begins none of its own.
-            connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-                connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
-                create_schema(connection, self.path)
-                self._file = os.stat(self.path)
-            except BaseException:
-                connection.close()
-                raise
-        except sqlite3.Error as error:
-            raise database_error(self.path, "cannot be opened", error) from error
-        self._connection, self._process = connection, os.getpid()
+        self._connection.open()
 
     def write(self, batch: Batch) -> None:
         """
@@ -137,47 +100,17 @@ class SqliteSink:
                 refused to write. Nothing of the batch was stored, and the sink can be used on.
         """
         spans, runs = self._rows(batch)
-        connection = self._current()
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with self._connection.transaction() as connection:
                 connection.executemany(_ADD_SPAN, spans)
                 connection.executemany(_MERGE_RUN, runs)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:  # SQLite itself rolls back where the disk is full
-                    connection.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise database_error(self.path, "cannot be written", error) from error
         except (OverflowError, UnicodeEncodeError) as error:
             cure = "Mend what recorded it: text has to be valid Unicode, and integers fit into 64 bits."
             raise SinkError(self.path, f"a span of the batch cannot be stored: {error}", cure) from error
 
     def close(self) -> None:
         """Close the store; does nothing where it is not open."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if self._process != os.getpid():
-            # A connection must not be used, nor even closed, on the other side of a fork
-            # (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_).
-            _inherited.append(connection)
-            return
-        connection.close()
-
-    def _current(self) -> sqlite3.Connection:
-        if self._connection is None or self._file is None:
-            raise SinkError(self.path, "is not open", "Call open() before write().")
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(self._file, os.stat(self.path)):
-                return self._connection
-        # Somebody deleted or moved the file, and what we wrote on would be invisible. The newest spans are still in
-        # the log, which is bound to the path: a file that was moved would lack them.
-        with contextlib.suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.open()
-        return self._connection
+        self._connection.close()
 
     def _rows(self, batch: Batch) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
         spans: list[tuple[object, ...]] = []

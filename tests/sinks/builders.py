@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +49,47 @@ def make_step(**fields: Any) -> IntermediateStep:
     return IntermediateStep(**defaults | fields)
 
 
-def start_python(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start a Python process that can import the package and these tests, and talks text over pipes."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+@contextmanager
+def python(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that can import the package and these tests; it and its children end with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=_ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
-def run_python(code: str, *arguments: object) -> str:
-    """Run Python code in a process of its own, which has to succeed, and return what it printed."""
-    with start_python(code, *arguments) as process:
+def run_python(code: str, *arguments: object, returncode: int = 0) -> str:
+    """Run Python code in a process of its own, which has to end with `returncode`, and return what it printed."""
+    with python(code, *arguments) as process:
         output, _ = process.communicate()
-    assert process.returncode == 0, output
+        assert process.returncode == returncode, output
     return output
+
+
+def run_together(code: str, *arguments: object, names: str = "abcd") -> None:
+    """
+    Run Python code in a process for each of `names`, which is its last argument; each has to succeed.
+
+    The code prints a line when it is ready, and reads one to start at the same moment as the others.
+    """
+    with ExitStack() as stack:
+        processes = [stack.enter_context(python(code, *arguments, name)) for name in names]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        for process in processes:
+            assert process.wait() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -64,23 +65,20 @@ async def test_reading_while_a_delivery_writes() -> None:
     sink = MemorySink(limit=500)
     batch = [make_span() for _ in range(100)]
     await sink.write(batch * 5)
-    errors: list[BaseException] = []
     done = threading.Event()
 
-    def read() -> None:
-        try:
-            while not done.is_set():
-                assert len(sink.items) == 500
-        except BaseException as error:
-            errors.append(error)
+    def read() -> set[int]:
+        sizes = set()
+        while not done.is_set():
+            sizes.add(len(sink.items))
+        return sizes
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    for _ in range(2_000):
-        await sink.write(batch)
-    done.set()
-    reader.join()
-    assert errors == []
+    with ThreadPoolExecutor() as pool:
+        reader = pool.submit(read)
+        for _ in range(2_000):
+            await sink.write(batch)
+        done.set()
+        assert reader.result() == {500}
 
 
 def test_limit_has_to_be_positive() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -20,7 +21,7 @@ from nat_observability.delivery.sink import Batch, BlockingSink
 from nat_observability.errors import SinkError
 from nat_observability.events import Item, Run, Span, Status, StepError, StepKind, TokenUsage
 from nat_observability.sinks import SqliteSink
-from tests.sinks.builders import RUN, make_span, make_step, run_python, start_python
+from tests.sinks.builders import RUN, make_span, make_step, run_python, run_together
 
 
 @pytest.fixture
@@ -110,7 +111,9 @@ def test_a_span_is_a_row(path: Path) -> None:
 def test_what_a_span_lacks_is_null(path: Path) -> None:
     """Nothing is made up: a span without payload, usage and error has no values there."""
     write(path, [make_span()])
-    columns = "input, input_type, output, output_type, metadata, tags, total_tokens, error_type, first_chunk_ns"
+    columns = (
+        "input, input_type, output, output_type, metadata, tags, total_tokens, error_type, first_chunk_ns"
+    )
     assert query(path, f"SELECT {columns} FROM spans") == [(None,) * 9]
 
 
@@ -126,7 +129,16 @@ def test_a_span_delivered_again_is_one_row(path: Path) -> None:
     """A span replaces itself, within a batch and across; the same id in another run is another span."""
     span, other_run = make_span(), Run("run-2", "0" * 32)
     write(path, [span, span], [span, make_span(span_id=span.span_id, run=other_run)])
-    assert query(path, "SELECT run_id, span_id FROM spans") == [("run-1", span.span_id), ("run-2", span.span_id)]
+    assert query(path, "SELECT run_id, span_id FROM spans") == [
+        ("run-1", span.span_id),
+        ("run-2", span.span_id),
+    ]
+
+
+def test_the_last_delivery_of_a_span_is_kept(path: Path) -> None:
+    """Where a span comes again and is not the same any more, the row is the one that came last."""
+    write(path, [make_span(span_id="1", name="before")], [make_span(span_id="1", name="after")])
+    assert query(path, "SELECT name FROM spans") == [("after",)]
 
 
 def test_a_run_has_its_ids(path: Path) -> None:
@@ -167,6 +179,13 @@ def test_a_run_has_the_name_of_its_first_root(path: Path) -> None:
     assert [row["name"] for row in runs(path)] == [None]
     write(path, [make_span(name="second", start_ns=20), make_span(name="first", start_ns=10)])
     assert [row["name"] for row in runs(path)] == ["first"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_roots_that_start_together_the_first_by_alphabet_names_the_run(path: Path, order: int) -> None:
+    """The name of a run does not depend on which of them came first."""
+    write(path, *[[make_span(name=name, start_ns=1)] for name in ("a", "b")[::order]])
+    assert [row["name"] for row in runs(path)] == ["a"]
 
 
 def test_a_run_lasts_from_its_first_span_to_its_last(path: Path) -> None:
@@ -326,16 +345,20 @@ def truncated(path: Path) -> None:
 def test_what_is_not_a_store_is_refused_and_left(path: Path, prepare: Any, problem: str) -> None:
     """Another program's, a damaged or a newer file is a clear error on open, and not a byte of it changes."""
     prepare(path)
-    before = {each.name: each.read_bytes() for each in path.parent.glob("runs.db*") if each.suffix != ".db-shm"}
+    before = {
+        each.name: each.read_bytes() for each in path.parent.glob("runs.db*") if each.suffix != ".db-shm"
+    }
     with pytest.raises(SinkError, match=rf"runs\.db: .*{problem}"):
         SqliteSink(path).open()
-    after = {each.name: each.read_bytes() for each in path.parent.glob("runs.db*") if each.suffix != ".db-shm"}
+    after = {
+        each.name: each.read_bytes() for each in path.parent.glob("runs.db*") if each.suffix != ".db-shm"
+    }
     assert {name: after[name] for name in before} == before
 
 
 def test_a_directory_is_a_sink_error(tmp_path: Path) -> None:
     """A directory is no file, and the cure says so."""
-    with pytest.raises(SinkError, match="is not a file. Give the path of a file"):
+    with pytest.raises(SinkError, match=r"is not a file\. Give the path of a file"):
         SqliteSink(tmp_path).open()
 
 
@@ -449,13 +472,15 @@ sink.close()
 """,
         path,
     )
-    assert "cannot be written: disk I/O error. Check that disk" in output or "Free space on that disk" in output
+    assert (
+        "cannot be written: disk I/O error. Check that disk" in output or "Free space on that disk" in output
+    )
     assert query(path, "SELECT name FROM spans ORDER BY rowid") == [("first",), ("last",)]
 
 
 def test_a_killed_process_loses_no_batch(path: Path) -> None:
     """What `write` has returned for is stored, even if the process is killed right after."""
-    killed = start_python(
+    run_python(
         """
 import os, signal, sys
 from nat_observability.sinks import SqliteSink
@@ -467,8 +492,8 @@ for number in range(20):
 os.kill(os.getpid(), signal.SIGKILL)
 """,
         path,
+        returncode=-signal.SIGKILL,
     )
-    killed.communicate()
     last = make_span()
     write(path, [last])
     assert span_ids(path) == [*map(str, range(20)), last.span_id]
@@ -490,22 +515,15 @@ sink.close()
 
 def test_processes_create_and_write_one_store(path: Path) -> None:
     """Several processes may create the same store at the same moment, and write to it."""
-    processes = [start_python(MANY, path, name) for name in "abcd"]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        process.communicate()
-        assert process.returncode == 0
-    assert sorted(span_ids(path)) == sorted(f"{a}-{n}-{p}" for a in "abcd" for n in range(50) for p in range(4))
+    run_together(MANY, path)
+    assert sorted(span_ids(path)) == sorted(
+        f"{a}-{n}-{p}" for a in "abcd" for n in range(50) for p in range(4)
+    )
 
 
-def test_a_forked_child_opens_a_connection_of_its_own(path: Path) -> None:
-    """In a forked worker `open` starts clean, leaves the parent's connection alone, and both write."""
+@pytest.mark.parametrize("sink", ["opened anew", "as it was", "another"])
+def test_a_forked_child_has_a_connection_of_its_own(path: Path, sink: str) -> None:
+    """After a fork both sides write to the store, whatever the child does with the sink that it has inherited."""
     run_python(
         """
 import os, sys
@@ -516,7 +534,10 @@ sink.open()
 sink.write([make_span()])
 child = os.fork()
 name = "parent" if child else "child"
-if not child:
+inherited = sink
+if not child and sys.argv[2] == "another":
+    sink = SqliteSink(sys.argv[1])
+if not child and sys.argv[2] != "as it was":
     sink.open()
 for number in range(100):
     sink.write([make_span(span_id=f"{name}-{number}")])
@@ -526,9 +547,48 @@ if not child:
 assert os.waitpid(child, 0)[1] == 0
 """,
         path,
+        sink,
     )
     assert len(span_ids(path)) == 201
     assert query(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_fork_in_the_middle_of_a_batch_is_safe(path: Path) -> None:
+    """A fork does not wait for ever for a batch; the child then refuses the store, and the parent's batch is kept."""
+    output = run_python(
+        """
+import os, sqlite3, sys, threading
+from nat_observability.errors import SinkError
+from nat_observability.sinks import SqliteSink
+from tests.sinks.builders import make_span
+sink = SqliteSink(sys.argv[1])
+sink.open()
+other = sqlite3.connect(sys.argv[1], isolation_level=None)
+other.execute("BEGIN IMMEDIATE")  # the batch waits for this
+thread = threading.Thread(target=sink.write, args=([make_span()],))
+thread.start()
+child = os.fork()
+if not child:
+    for call in (sink.open, lambda: sink.write([make_span()])):
+        try:
+            call()
+        except SinkError as error:
+            print(error, flush=True)
+    sink.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+other.execute("ROLLBACK")
+thread.join()
+sink.write([make_span()])
+sink.close()
+""",
+        path,
+    )
+    assert (
+        output.count("was being written when this process was forked off. Fork before the exporters start")
+        == 2
+    )
+    assert len(span_ids(path)) == 2
 
 
 def test_write_needs_open(path: Path) -> None:
@@ -547,8 +607,19 @@ def test_close_may_be_called_at_any_time(path: Path) -> None:
     sink.close()
 
 
-@pytest.mark.parametrize("table", ["runs", "spans"])
-@pytest.mark.parametrize("condition", ["status = 'error'", "start_ns > 5", "run_id = 'r'"])
+@pytest.mark.parametrize(
+    ("table", "condition"),
+    [
+        *(
+            (table, condition)
+            for table in ("runs", "spans")
+            for condition in ("status = 'ok'", "start_ns > 5")
+        ),
+        ("runs", "run_id = 'r'"),
+        ("runs", "conversation_id = 'c'"),
+        ("spans", "run_id = 'r' AND span_id = 's'"),
+    ],
+)
 def test_runs_and_spans_are_found_by_index(path: Path, table: str, condition: str) -> None:
     """Look-ups by run, time and status scan no table."""
     write(path, [make_span()])
