@@ -50,20 +50,7 @@ def report(description: str, measure: Callable[[], Sequence[Row]]) -> int:
     arguments = parser.parse_args()
     rows = measure()
     print(f"{description}\nPython {platform.python_version()} on {platform.machine()}\n")
-    table = [("what", "ours", "beside", "theirs", "unit", "ratio", "bar", "holds")]
-    for row in rows:
-        table.append(
-            (
-                row.name,
-                _figure(row.ours),
-                row.beside,
-                _figure(row.theirs),
-                row.unit,
-                "" if row.ratio is None else f"{row.ratio:.2f}x",
-                row.bar,
-                "" if row.holds is None else "yes" if row.holds else "NO",
-            )
-        )
+    table = [("what", "ours", "beside", "theirs", "unit", "ratio", "bar", "holds"), *map(_cells, rows)]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -72,6 +59,19 @@ def report(description: str, measure: Callable[[], Sequence[Row]]) -> int:
             json.dump([asdict(row) | {"ratio": row.ratio} for row in rows], file, indent=1)
     sys.stdout.flush()
     return 1 if any(row.holds is False for row in rows) else 0
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.name,
+        _figure(row.ours),
+        row.beside,
+        _figure(row.theirs),
+        row.unit,
+        "" if row.ratio is None else f"{row.ratio:.2f}x",
+        row.bar,
+        "" if row.holds is None else "yes" if row.holds else "NO",
+    )
 
 
 def _figure(value: float | None) -> str:

@@ -65,7 +65,7 @@ class ObservabilityContainer(containers.DeclarativeContainer):
         instance_of=ObservabilitySettings, default=providers.ThreadSafeSingleton(ObservabilitySettings)
     )
     exporter_types: providers.Provider[Mapping[str, ExporterBuilder]] = providers.Dependency(
-        instance_of=Mapping, default=providers.Object({})
+        default=providers.Object({})
     )
     exporters: providers.Provider[dict[str, BaseExporter]] = providers.ThreadSafeSingleton(
         build_exporters, settings, exporter_types

@@ -39,7 +39,9 @@ class InvalidExporterNameError(ValueError):
 
     def __init__(self, name: object) -> None:
         self.name = name
-        super().__init__(f"An exporter's name is a non-empty string, not {name!r}. Give it a name such as 'main'.")
+        super().__init__(
+            f"An exporter's name is a non-empty string, not {name!r}. Give it a name such as 'main'."
+        )
 
 
 class InvalidTimeoutError(ValueError):
@@ -47,7 +49,9 @@ class InvalidTimeoutError(ValueError):
 
     def __init__(self, setting: str, value: object) -> None:
         self.setting, self.value = setting, value
-        super().__init__(f"{setting} is a positive, finite number of seconds, not {value!r}. The default is fine.")
+        super().__init__(
+            f"{setting} is a positive, finite number of seconds, not {value!r}. The default is fine."
+        )
 
 
 class ManagerRunningError(RuntimeError):
@@ -73,7 +77,9 @@ class ExporterEndedEarlyError(RuntimeError):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(f"Exporter {name!r} ended before it was told to stop: its start() has to yield once.")
+        super().__init__(
+            f"Exporter {name!r} ended before it was told to stop: its start() has to yield once."
+        )
 
 
 class StartTimeoutError(TimeoutError):
@@ -81,7 +87,9 @@ class StartTimeoutError(TimeoutError):
 
     def __init__(self, name: str, timeout: float) -> None:
         self.name, self.timeout = name, timeout
-        super().__init__(f"{name!r} was not ready within {timeout:g} s. Raise start_timeout, or mend what it waits for.")
+        super().__init__(
+            f"{name!r} was not ready within {timeout:g} s. Raise start_timeout, or mend what it waits for."
+        )
 
 
 class StopTimeoutError(TimeoutError):
@@ -139,7 +147,9 @@ class UnknownStepKindError(ValueError):
 
     def __init__(self, kind: object, known: Iterable[str]) -> None:
         self.kind, self.known = kind, tuple(known)
-        super().__init__(f"No step kind {kind!r}.{_nearest(str(kind), self.known)} Known: {_listed(self.known)}.")
+        super().__init__(
+            f"No step kind {kind!r}.{_nearest(str(kind), self.known)} Known: {_listed(self.known)}."
+        )
 
 
 class UnknownExporterTypeError(ValueError):
@@ -173,6 +183,6 @@ def describe(error: BaseException) -> str:
     """
     try:
         text = str(error)
-    except Exception:  # foreign code: an exception class of the user's
+    except Exception:  # noqa: BLE001  foreign code: an exception class of the user's
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -29,12 +29,28 @@ def _processed(health: DeliveryHealth) -> Iterable[tuple[float, dict[str, str]]]
 # Names, units and meanings: OpenTelemetry semantic conventions for SDK metrics (status: development). The breaker has
 # no convention; its instrument is ours.
 _COUNTERS: Mapping[str, tuple[str, str, _Read]] = {
-    "otel.sdk.exporter.span.exported": ("{span}", "Spans whose export has finished, well or badly.", _exported),
-    "otel.sdk.processor.span.processed": ("{span}", "Spans whose processing has finished, well or badly.", _processed),
+    "otel.sdk.exporter.span.exported": (
+        "{span}",
+        "Spans whose export has finished, well or badly.",
+        _exported,
+    ),
+    "otel.sdk.processor.span.processed": (
+        "{span}",
+        "Spans whose processing has finished, well or badly.",
+        _processed,
+    ),
 }
 _GAUGES: Mapping[str, tuple[str, str, _Read]] = {
-    "otel.sdk.exporter.span.inflight": ("{span}", "Spans being exported now.", lambda health: [(health.in_flight, {})]),
-    "otel.sdk.processor.span.queue.size": ("{span}", "Spans in the queue.", lambda health: [(health.queue_depth, {})]),
+    "otel.sdk.exporter.span.inflight": (
+        "{span}",
+        "Spans being exported now.",
+        lambda health: [(health.in_flight, {})],
+    ),
+    "otel.sdk.processor.span.queue.size": (
+        "{span}",
+        "Spans in the queue.",
+        lambda health: [(health.queue_depth, {})],
+    ),
     "otel.sdk.processor.span.queue.capacity": (
         "{span}",
         "Spans that the queue holds at most.",
@@ -75,7 +91,11 @@ class SelfMetrics:
             delivery.on_batch = self._recorder(duration, name)
 
     def _attributes(self, name: str, more: Mapping[str, str]) -> dict[str, Any]:
-        return {"otel.component.type": "nat_observability", "otel.component.name": f"nat_observability/{name}", **more}
+        return {
+            "otel.component.type": "nat_observability",
+            "otel.component.name": f"nat_observability/{name}",
+            **more,
+        }
 
     def _callback(self, read: _Read) -> Callable[[CallbackOptions], Iterable[Observation]]:
         from opentelemetry.metrics import Observation

@@ -85,7 +85,8 @@ class ObservabilityRuntime:
         shutdown_timeout: float = 120.0,
         required: Collection[str] = (),
     ) -> None:
-        self._exporters = dict(exporters)
+        # A foreign exporter, which is none of ours, has nothing that the runtime could open.
+        self._exporters: dict[str, object] = dict(exporters)
         self._start_timeout = positive_seconds("start_timeout", start_timeout)
         self._shutdown_timeout = positive_seconds("shutdown_timeout", shutdown_timeout)
         self._required = frozenset(required)
@@ -141,7 +142,9 @@ class ObservabilityRuntime:
                 abandoned=list(abandoned),
                 live_managers=self._live_managers,
             )
-        return RuntimeReport(time.monotonic() - began, abandoned, self._live_managers, self.health().exporters)
+        return RuntimeReport(
+            time.monotonic() - began, abandoned, self._live_managers, self.health().exporters
+        )
 
     def health(self) -> RuntimeHealth:
         """Return how the exporters are now. From any thread."""

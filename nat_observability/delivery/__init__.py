@@ -1,0 +1,1 @@
+"""The delivery: from an exporter to a back end."""

@@ -58,7 +58,9 @@ class Books:
     def __init__(self, limits: DeliveryLimits) -> None:
         # Reentrant: the garbage collector may close a generator, and with it a step, in the middle of an accept.
         self.lock = threading.RLock()
-        self.queue: BoundedQueue[Entry] = BoundedQueue(limits.queue_items, limits.queue_bytes, limits.queue_policy)
+        self.queue: BoundedQueue[Entry] = BoundedQueue(
+            limits.queue_items, limits.queue_bytes, limits.queue_policy
+        )
         self.in_flight: set[Entry] = set()
         self.ready: list[Entry] = []
         self.owners: Owners[Account] = Owners()

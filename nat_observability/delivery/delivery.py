@@ -46,8 +46,9 @@ class DeliveryHealth(msgspec.Struct, frozen=True):
     """
     What can be asked of a delivery at any moment.
 
-    `queue_bytes` includes what is being written, `in_flight` is the number of items of which that is so.
-    `spooled` is the number of items on the disk that are not in memory. `last_batch_s` is how many seconds the last batch took, all its tries included.
+    `queue_bytes` includes what is being written, `in_flight` is the number of items of which that is so. `spooled` is
+    the number of items that are on the disk and not in memory. `last_batch_s` is how many seconds the last batch took,
+    all its tries included.
     """
 
     state: DeliveryState
@@ -170,7 +171,9 @@ class Delivery:
         self.name = name
         self.limits = limits or DeliveryLimits()
         if self.limits.spool != "off" and self.limits.spool_path is None:
-            raise ValueError(f"Exporter {name!r} is to spool and has no spool_path. Set spool_path, or spool to 'off'.")
+            raise ValueError(
+                f"Exporter {name!r} is to spool and has no spool_path. Set spool_path, or spool to 'off'."
+            )
         self.on_batch: Callable[[float, BaseException | None], None] | None = None
         self._sink = as_sink(sink)
         self._loop_source = loop_source or DELIVERY_THREAD
@@ -207,7 +210,11 @@ class Delivery:
             if self._state is DeliveryState.OPEN:
                 return lease
             lease.opening = Future()
-            if self._server is None and self._open_error and time.monotonic() < self._open_failed_at + _REOPEN_AFTER:
+            if (
+                self._server is None
+                and self._open_error
+                and time.monotonic() < self._open_failed_at + _REOPEN_AFTER
+            ):
                 lease.opening.set_exception(self._open_error)
                 return lease
             self._opening.append(lease.opening)
@@ -250,7 +257,11 @@ class Delivery:
             server = self._server
             if server is None:
                 return 0
-            lost = self._finish(DeliveryState.FAILED, StopTimeoutError(self.name, self.limits.drain_timeout), "shutdown_timeout")
+            lost = self._finish(
+                DeliveryState.FAILED,
+                StopTimeoutError(self.name, self.limits.drain_timeout),
+                "shutdown_timeout",
+            )
         server.cancel()
         self.log_drops()
         return lost
@@ -290,7 +301,9 @@ class Delivery:
         books = self._books
         if books.unlogged and self._log_drop.due() is not None:
             dropped, books.unlogged = books.unlogged, 0
-            _log.warning("delivery_dropped", exporter=self.name, items=dropped, dropped=self.health().ledger.dropped)
+            _log.warning(
+                "delivery_dropped", exporter=self.name, items=dropped, dropped=self.health().ledger.dropped
+            )
 
     def give_back(self, epoch: int | None) -> int:
         """Take a lease back, once, and not one that a parent process gave; return the epoch of one given back."""
@@ -351,7 +364,9 @@ class Delivery:
         lost = books.drop_all(books.in_hand(), reason)
         books.left_in_spool = books.ledger.pending
         opening, self._opening = self._opening, []
-        resolve(opening, error or RuntimeStateError(f"The delivery of {self.name!r} was closed while it opened."))
+        resolve(
+            opening, error or RuntimeStateError(f"The delivery of {self.name!r} was closed while it opened.")
+        )
         closing, self._closing = self._closing, []
         resolve(closing)
         return lost
@@ -389,7 +404,12 @@ class Delivery:
         """Forget what belongs to the parent, in a forked child."""
         # The parent writes what it accepted. Its open files and connections are inherited as they are: closing
         # them here could end what the parent still does with them, so they are kept and never touched.
-        _inherited.append((copy.copy(self._sink.blocking if isinstance(self._sink, WorkerSink) else self._sink), self._server))
+        _inherited.append(
+            (
+                copy.copy(self._sink.blocking if isinstance(self._sink, WorkerSink) else self._sink),
+                self._server,
+            )
+        )
         self._epoch += 1
         self._begin_empty()
 

@@ -64,7 +64,9 @@ class Ledger:
 
     def snapshot(self) -> LedgerSnapshot:
         """Return the counts as they are now."""
-        return LedgerSnapshot(self.accepted, self.delivered, self.failed, self.pending, dict(self.dropped or ()))
+        return LedgerSnapshot(
+            self.accepted, self.delivered, self.failed, self.pending, dict(self.dropped or ())
+        )
 
 
 def total(ledgers: Iterable[LedgerSnapshot] | Mapping[str, LedgerSnapshot]) -> LedgerSnapshot:

@@ -183,7 +183,12 @@ class Server:
                     from_spool = True
                 elif free and due and len(books.queue):
                     batch = books.queue.take(limits.batch_items, limits.batch_bytes)
-                elif delivery.unwanted and not self._sends and (not waiting or self._gave_up) and not len(books.queue):
+                elif (
+                    delivery.unwanted
+                    and not self._sends
+                    and (not waiting or self._gave_up)
+                    and not len(books.queue)
+                ):
                     delivery.closing()
                     return True
                 books.in_flight.update(batch)
@@ -298,7 +303,7 @@ class Server:
 
     async def _send_from_spool(self) -> None:
         line, books, limits = self._line, self._books, self._limits
-        assert line is not None  # noqa: S101  there is something waiting in it
+        assert line is not None  # something waits in it
         try:
             taken, unreadable = await line.take(limits.batch_items, limits.batch_bytes)
         except SinkError as error:
@@ -320,7 +325,7 @@ class Server:
 
     async def _save(self, entries: list[Entry]) -> None:
         line, books = self._line, self._books
-        assert line is not None  # noqa: S101  asked before
+        assert line is not None  # there is a spool to save to
         # What cannot be sent soon need not stay in memory: it is read again when its turn comes.
         stays = self._delivery.last_call or books.queue.held_bytes * 2 < self._limits.queue_bytes
         stays = stays and (books.saves_all or self._delivery.last_call)
@@ -361,7 +366,9 @@ class Server:
             self._log_spool_failure(error)
             return
         with books.lock:
-            settled = [key for entry, key in zip(entries, keys, strict=True) if key and entry not in books.in_flight]
+            settled = [
+                key for entry, key in zip(entries, keys, strict=True) if key and entry not in books.in_flight
+            ]
             for entry, key in zip(entries, keys, strict=True):
                 entry.key = key
         line.done(settled)
@@ -401,4 +408,6 @@ class Server:
     def _log_spool_failure(self, error: SinkError) -> None:
         suppressed = self._save_failed.due()
         if suppressed is not None:
-            _log.error("spool_failed", exporter=self._delivery.name, error=describe(error), suppressed=suppressed)
+            _log.error(
+                "spool_failed", exporter=self._delivery.name, error=describe(error), suppressed=suppressed
+            )

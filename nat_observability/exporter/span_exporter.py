@@ -129,4 +129,6 @@ def _merged(first: msgspec.Raw, second: msgspec.Raw) -> msgspec.Raw:
     after: Any = msgspec.json.decode(second)
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return second
-    return capture_json(before | {key: value for key, value in after.items() if value is not None or key not in before})
+    return capture_json(
+        before | {key: value for key, value in after.items() if value is not None or key not in before}
+    )

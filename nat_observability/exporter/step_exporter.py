@@ -83,7 +83,8 @@ class StepExporter(BaseExporter):
     ) -> None:
         super().__init__()
         if not isinstance(sink, Delivery):
-            sink = Delivery(name or getattr(sink, "__name__", type(sink).__name__), sink, limits=limits)
+            known_as = name or str(getattr(sink, "__name__", type(sink).__name__))
+            sink = Delivery(known_as, sink, limits=limits)
         self.delivery = sink
         self.flush = flush
 

@@ -1,0 +1,1 @@
+"""Exporters: what takes part in a run."""
