@@ -1,0 +1,47 @@
+"""The examples, and the one in the README, run as they are."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python in an empty folder, as somebody who tries something out would."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs(example: Path, tmp_path: Path) -> None:
+    """Each file in examples/ runs without an error and without a warning."""
+    result = run(["-W", "error", str(example)], tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_quickstart_prints_its_step(tmp_path: Path) -> None:
+    """What the quickstart records appears on the terminal."""
+    result = run([str(ROOT / "examples" / "quickstart.py")], tmp_path)
+    assert "search" in result.stderr + result.stdout
+
+
+def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
+    """The first Python block of the README is a program that ends well and says nothing."""
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block is not None
+    result = run(["-W", "error", "-c", block[1]], tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
