@@ -135,7 +135,7 @@ class FolderAgent:
 def _candidates(plan: Plan, read: list[Passage]) -> list[Passage]:
     """Return those passages that have the most terms of the question."""
     wanted = set(plan.terms)
-    shared = {each: len(wanted.intersection(terms(each.text))) for each in read}
+    shared = {each: len(wanted.intersection(terms(f"{each.heading} {each.text}"))) for each in read}
     return sorted((each for each in read if shared[each]), key=lambda each: -shared[each])[:_CANDIDATES]
 
 

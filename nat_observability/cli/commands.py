@@ -14,6 +14,7 @@ from typing import Any
 import click
 import msgspec
 
+from containers import ObservabilityContainer
 from nat_observability.cli import output
 from nat_observability.cli.command_error import CommandError
 from nat_observability.cli.demo import Demo, check_demo, failures, own_file, run_demo
@@ -21,7 +22,7 @@ from nat_observability.cli.event_file import EventFile
 from nat_observability.cli.log_to_stderr import log_to_stderr
 from nat_observability.cli.questions import ABOUT_THE_PROJECT, questions
 from nat_observability.cli.replay import Replayed, replay
-from nat_observability.cli.session import Session, open_session, read_settings, store_paths
+from nat_observability.cli.session import Session, build_container, open_session, read_settings, store_paths
 from nat_observability.cli.text_folder import TextFolder
 from nat_observability.errors import (
     ExporterStartError,
@@ -106,10 +107,13 @@ def _demo(folder: Path | None, runs: int, concurrency: int) -> None:
     if not paths:
         raise CommandError(f"{_EXAMPLE} names no exporter of type sqlite. Restore it with: make example-env")
     asked = questions(texts, known)
-    output.say(f"{runs} runs, {min(runs, concurrency)} at a time: questions about the text files in {texts.path}")
+    container = build_container(settings)
+    output.say(
+        f"{runs} runs, {min(runs, concurrency)} at a time: questions about the text files in {texts.path}"
+    )
     output.say(f"Settings: {origin}")
     began = time.perf_counter()
-    session, demo = asyncio.run(_demonstrate(settings, texts, asked, runs, concurrency))
+    session, demo = asyncio.run(_demonstrate(container, texts, asked, runs, concurrency))
     took = time.perf_counter() - began
     path = next(iter(paths.values()))
     with Store(path) as store:
@@ -122,9 +126,9 @@ def _demo(folder: Path | None, runs: int, concurrency: int) -> None:
 
 
 async def _demonstrate(
-    settings: ObservabilitySettings, texts: TextFolder, asked: list[str], runs: int, concurrency: int
+    container: ObservabilityContainer, texts: TextFolder, asked: list[str], runs: int, concurrency: int
 ) -> tuple[Session, Demo]:
-    async with open_session(settings) as session:
+    async with open_session(container) as session:
         if session.unopened:
             names = ", ".join(session.unopened)
             raise CommandError(f"The demonstration needs its exporters, and these did not open: {names}.")
@@ -213,10 +217,11 @@ def _replay(file: str, as_json: bool, concurrency: int, env_file: Path | None) -
     settings, ignored = read_settings(env_file)
     for each in ignored:
         output.complain(each)
+    container = build_container(settings)
     with EventFile(file) as events:
         with output.progress("Reading", events.size, count=False) as advance:
             events.index(advance)
-        session, replayed = asyncio.run(_replay_all(settings, events, concurrency))
+        session, replayed = asyncio.run(_replay_all(container, events, concurrency))
     if not session.exporters:
         state = "No exporter is configured" if settings.enabled else "Observability is switched off"
         output.complain(f"{state}: the runs are only counted.")
@@ -232,9 +237,9 @@ def _replay(file: str, as_json: bool, concurrency: int, env_file: Path | None) -
 
 
 async def _replay_all(
-    settings: ObservabilitySettings, events: EventFile, concurrency: int
+    container: ObservabilityContainer, events: EventFile, concurrency: int
 ) -> tuple[Session, Replayed]:
-    async with open_session(settings) as session:
+    async with open_session(container) as session:
         with output.progress("Replaying", events.lines - events.skipped_count) as advance:
             replayed = await replay(events, session, concurrency=concurrency, advance=advance)
     return session, replayed

@@ -17,7 +17,7 @@ from nat_observability.cli.nat_lines import NatLine, NatLineError, NatRun, parse
 from nat_observability.events import Boundary, IntermediateStep, Run, StepKind
 
 MAX_LINE = 64 * 2**20
-"""Bytes of the longest line that is read; the toolkit's own reach about 120 KB."""
+"""Bytes; the toolkit's own lines reach about 120 KB."""
 
 MAX_SKIPPED = 1000
 """How many skipped lines are kept with their reasons; further ones are only counted."""
@@ -65,6 +65,10 @@ class EventFile:
     each line and 200 for each span; `steps` then reads the lines of one run. No more than one line, or one slice
     of a run, is in memory.
 
+    Args:
+        path: A file on disk.
+        max_line: Bytes of the longest line that is read.
+
     Attributes:
         lines: How many lines there are, skipped ones included.
         skipped: The skipped ones, the first `MAX_SKIPPED` of them.
@@ -72,8 +76,9 @@ class EventFile:
         runs: In the order of their first lines.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, max_line: int = MAX_LINE) -> None:
         self.path = os.fspath(path)
+        self._max_line = max_line
         self.lines = 0
         self.skipped: list[SkippedLine] = []
         self.skipped_count = 0
@@ -123,12 +128,12 @@ class EventFile:
             file.seek(0)
             offset = 0
             for number in count(1):
-                line = rest = file.readline(MAX_LINE + 1)
+                line = rest = file.readline(self._max_line + 1)
                 if not line:
                     break
                 size = len(line)
-                while len(rest) > MAX_LINE and not rest.endswith(b"\n"):
-                    rest = file.readline(MAX_LINE + 1)
+                while len(rest) > self._max_line and not rest.endswith(b"\n"):
+                    rest = file.readline(self._max_line + 1)
                     size += len(rest)
                 self._add(index, number, offset, size, line)
                 offset += size
@@ -165,8 +170,8 @@ class EventFile:
 
     def _add(self, index: _Index, number: int, offset: int, size: int, line: bytes) -> None:
         self.lines = number
-        if size > MAX_LINE:
-            self._skip(number, f"longer than {MAX_LINE} bytes")
+        if size > self._max_line:
+            self._skip(number, f"longer than {self._max_line} bytes")
             return
         if number == 1 and line.startswith(b"\xef\xbb\xbf"):
             line = line[3:]

@@ -185,7 +185,7 @@ def _line(step: _WireStep, sidecar: NatRun | None) -> NatLine:
         kind,
         boundary,
         payload.name or kind.value.lower(),
-        round(payload.event_timestamp * 1e9),
+        _nanoseconds(payload.event_timestamp),
         _captured(data.get("input")),
         _captured(data.get("output")),
         _captured(data.get("chunk")),
@@ -195,6 +195,12 @@ def _line(step: _WireStep, sidecar: NatRun | None) -> NatLine:
         run,
         sidecar is not None,
     )
+
+
+def _nanoseconds(seconds: float) -> int:
+    # The fraction for itself: the product of the whole has more digits than a float.
+    whole = int(seconds)
+    return whole * 10**9 + round((seconds - whole) * 1e9)
 
 
 def _captured(value: msgspec.Raw | None) -> Captured:

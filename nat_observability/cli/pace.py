@@ -46,19 +46,19 @@ class Pace:
     async def _wait(self, items: int) -> None:
         before: int | None = None
         deadline = 0.0
-        while (settled := self._settled_while_behind(items)) not in (None, self._given_up_at):
-            if settled != before:
-                before, deadline = settled, time.monotonic() + self._patience
+        while (written := self._written_while_behind(items)) not in (None, self._given_up_at):
+            if written != before:
+                before, deadline = written, time.monotonic() + self._patience
             elif time.monotonic() > deadline:
-                self._given_up_at = settled
+                self._given_up_at = written
                 return
             await asyncio.sleep(_POLL)
 
-    def _settled_while_behind(self, items: int) -> int | None:
-        """Return how many items the deliveries that are behind have settled; None where none is behind."""
+    def _written_while_behind(self, items: int) -> int | None:
+        """Return how many items the deliveries that are behind have written; None where none is behind."""
         behind = [delivery for delivery in self._deliveries if self._is_behind(delivery, items)]
         ledgers = [delivery.health().ledger for delivery in behind]
-        return sum(ledger.accepted - ledger.pending for ledger in ledgers) if behind else None
+        return sum(ledger.delivered + ledger.failed for ledger in ledgers) if behind else None
 
     def _is_behind(self, delivery: Delivery, items: int) -> bool:
         health, limits = delivery.health(), delivery.limits

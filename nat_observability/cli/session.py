@@ -27,7 +27,7 @@ class Session:
     """
 
     def __init__(self, container: ObservabilityContainer) -> None:
-        self._container = container
+        self.container = container
         self.settings: ObservabilitySettings = container.settings()
         self.exporters: dict[str, BaseExporter] = container.exporters()
         self.unopened = {
@@ -38,7 +38,7 @@ class Session:
 
     def manager(self) -> ExporterManager:
         """Return a manager for one run, with every exporter that is open."""
-        manager = self._container.exporter_manager()
+        manager = self.container.exporter_manager()
         for name in self.unopened:
             manager.remove_exporter(name)
         return manager
@@ -52,7 +52,7 @@ class Session:
 
     def health(self) -> dict[str, DeliveryHealth]:
         """Return how the exporters are now, also after the session's end."""
-        health = self._container.unopened_runtime().health()
+        health = self.container.unopened_runtime().health()
         return {name: each for name, each in health.exporters.items() if each is not None}
 
     def problems(self, spans: int) -> list[str]:
@@ -80,18 +80,28 @@ class Session:
         return problems
 
 
-@asynccontextmanager
-async def open_session(settings: ObservabilitySettings) -> AsyncIterator[Session]:
+def build_container(settings: ObservabilitySettings) -> ObservabilityContainer:
     """
-    Open what the settings name; at the end deliver everything and close it.
+    Return a container with these settings, checked, with its exporters built and nothing opened.
 
     Raises:
         UnknownExporterTypeError: A setting names an exporter type that does not exist.
-        ExporterStartError: A required exporter did not open.
     """
     container = ObservabilityContainer()
     container.settings.override(settings)
     container.validate()
+    container.exporters()
+    return container
+
+
+@asynccontextmanager
+async def open_session(container: ObservabilityContainer) -> AsyncIterator[Session]:
+    """
+    Open the container's exporters; at the end deliver everything and close them.
+
+    Raises:
+        ExporterStartError: A required exporter did not open.
+    """
     if (opening := container.init_resources()) is not None:
         await opening
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -66,7 +66,8 @@ class SpanCounts:
             self._runs[went_well] += 1
             self._kinds.update(span.kind.value for span in spans.values())
             self._unpaired += sum(span.status is Status.INCOMPLETE for span in spans.values())
-            self._depth = max(self._depth, _depth({span.span_id: span.parent_id for span in spans.values()}))
+            by_start = sorted(spans.values(), key=lambda span: (span.start_ns, -span.end_ns, span.span_id))
+            self._depth = max(self._depth, _depth(by_start))
             for span in spans.values():
                 if span.kind is StepKind.LLM and span.usage is not None:
                     self._tokens.update(msgspec.structs.asdict(span.usage))
@@ -92,13 +93,21 @@ class SpanCounts:
             )
 
 
-def _depth(parents: Mapping[str, str | None]) -> int:
-    """Return how deep the spans of one run are nested; where parents go round in a circle, one of them is on top."""
+def _depth(spans: Sequence[Span]) -> int:
+    """Return how deep the spans of one run are nested; of those in a circle, the first is on top."""
+    parents = {span.span_id: span.parent_id for span in spans}
+    order = {span_id: number for number, span_id in enumerate(parents)}
     depths: dict[str, int] = {}
-    for span_id in parents:
+    for span_id in order:
         path: dict[str, None] = {}
         above: str | None = span_id
-        while above is not None and above in parents and above not in depths and above not in path:
+        while above is not None and above in parents and above not in depths:
+            if above in path:
+                members = list(path)
+                top = min(members[members.index(above) :], key=order.__getitem__)
+                parents[top] = None
+                path.clear()
+                above = span_id
             path[above] = None
             above = parents[above]
         depth = depths.get(above, 0) if above is not None else 0
