@@ -63,9 +63,12 @@ def progress(what: str, total: int, *, count: bool = True) -> Iterator[Callable[
         count: Whether to show the number that is done, and not a percentage.
     """
     console = to_stderr()
+    if not console.is_terminal:
+        yield lambda number: None
+        return
     done = MofNCompleteColumn() if count else TaskProgressColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), done, TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task(what, total=total)
         yield lambda number: bar.advance(task, number)
 
