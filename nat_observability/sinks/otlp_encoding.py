@@ -62,6 +62,14 @@ def encode(batch: Sequence[Span], resource: Mapping[str, str]) -> bytes:
     return SpanEncoder(resource).encode(batch)
 
 
+def package_version() -> str:
+    """Return the version of this package, for the back end to know."""
+    try:
+        return version("nat-observability")
+    except PackageNotFoundError:  # a copy of the package that was not installed
+        return ""
+
+
 class SpanEncoder:
     """
     Encodes spans for one resource. Any thread may use it, several at once too.
@@ -85,7 +93,7 @@ class SpanEncoder:
             for key, value in attributes.items()
         )
         self._resource = length_delimited(1, encoded)
-        scope = length_delimited(1, b"nat_observability") + length_delimited(2, _version().encode())
+        scope = length_delimited(1, b"nat_observability") + length_delimited(2, package_version().encode())
         self._scope = length_delimited(1, scope)
         # For each attribute the bytes of its values; and, for values that hardly ever come twice, those that stand
         # before them, which depend on their type and length alone.
@@ -172,13 +180,6 @@ class SpanEncoder:
         encoded = length_delimited(5, name.encode())
         _keep(self._names, name, encoded)
         return encoded
-
-
-def _version() -> str:
-    try:
-        return version("nat-observability")
-    except PackageNotFoundError:  # a copy of the package that was not installed
-        return ""
 
 
 def _keep(cache: dict[KeyT, bytes], key: KeyT, encoded: bytes) -> None:

@@ -1,0 +1,143 @@
+"""What an OTLP back end answers: partial success, the reason of a failure, and when to come back."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+from collections.abc import Iterator
+from datetime import UTC
+from typing import NamedTuple
+
+import msgspec
+
+from nat_observability.sinks.otlp_wire import fields
+
+LONGEST_WAIT = 3600.0
+"""Seconds that a back end can ask for at most; one that names a later time is asked again after an hour."""
+
+LONGEST_ANSWER = 64 * 1024
+"""Bytes of an answer that are read."""
+
+_LONGEST_MESSAGE = 300
+_RETRY_INFO = b"google.rpc.RetryInfo"
+
+
+class PartialSuccess(NamedTuple):
+    """How many spans a back end took note of and rejected, and what it says to it, or to spans that it accepted."""
+
+    rejected: int = 0
+    message: str = ""
+
+
+class _JsonPartialSuccess(msgspec.Struct, rename="camel"):
+    rejected_spans: int | str = 0
+    error_message: str = ""
+
+
+class _JsonAnswer(msgspec.Struct, rename="camel"):
+    partial_success: _JsonPartialSuccess | None = None
+
+
+class _JsonStatus(msgspec.Struct):
+    message: str = ""
+
+
+def partial_success(body: bytes, content_type: str = "") -> PartialSuccess:
+    """
+    Return what an ExportTraceServiceResponse says, in protobuf or, where the content type says so, in JSON.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if "json" in content_type:
+        answer = msgspec.json.decode(body or b"{}", type=_JsonAnswer).partial_success or _JsonPartialSuccess()
+        return PartialSuccess(max(0, int(answer.rejected_spans)), readable(answer.error_message))
+    rejected, message = 0, ""
+    for partial in _messages(body, 1):
+        for number, value in fields(partial):
+            if number == 1 and isinstance(value, int) and value < 2**63:
+                rejected = value
+            elif number == 2 and isinstance(value, bytes):
+                message = readable(value.decode("utf-8", "replace"))
+    return PartialSuccess(rejected, message)
+
+
+def failure_message(body: bytes, content_type: str = "") -> str:
+    """Return, in one short line, the reason in the body of a failure: a google.rpc.Status as a rule, or any text."""
+    try:
+        if "json" in content_type:
+            if message := msgspec.json.decode(body, type=_JsonStatus).message:
+                return readable(message)
+        elif "protobuf" in content_type:
+            return readable(b"".join(_messages(body, 2)).decode("utf-8", "replace"))
+    except ValueError:
+        pass
+    text = body.decode("utf-8", "replace")
+    return readable(re.sub(r"<[^>]*>", " ", text) if "html" in content_type else text)
+
+
+def readable(text: str) -> str:
+    """Return text of a stranger's as one line without control characters, cut where it is long."""
+    line = " ".join(
+        "".join(char if char.isprintable() else " " for char in text[: 4 * _LONGEST_MESSAGE]).split()
+    )
+    return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"
+
+
+def retry_after(value: str | None, date: str | None, now: float) -> float | None:
+    """
+    Return the seconds that a `Retry-After` header asks for, from 0 to `LONGEST_WAIT`, or None where it says nothing.
+
+    Args:
+        value: Seconds or an HTTP date (RFC 9110, section 10.2.3).
+        date: The `Date` header of the same answer: a date is relative to it, as the server's clock may differ.
+        now: Seconds since the epoch, where there is no such header.
+    """
+    value = (value or "").strip()
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+        return min(float(value), LONGEST_WAIT)
+    until = _timestamp(value)
+    if until is None:
+        return None
+    since = _timestamp(date or "")
+    return min(max(0.0, until - (now if since is None else since)), LONGEST_WAIT)
+
+
+def retry_info(status: bytes | None) -> float | None:
+    """
+    Return the seconds that the RetryInfo in a google.rpc.Status asks for, or None where there is none.
+
+    Args:
+        status: The trailing metadata `grpc-status-details-bin`.
+    """
+    try:
+        for detail in _messages(status or b"", 3):
+            content = dict(fields(detail))
+            kind, info = content.get(1), content.get(2, b"")
+            if isinstance(kind, bytes) and kind.endswith(_RETRY_INFO) and isinstance(info, bytes):
+                return sum(map(_seconds, _messages(info, 1)), 0.0)
+    except ValueError:
+        pass
+    return None
+
+
+def _seconds(duration: bytes) -> float:
+    parts = dict(fields(duration))
+    seconds, nanoseconds = parts.get(1, 0), parts.get(2, 0)
+    if not isinstance(seconds, int) or not isinstance(nanoseconds, int):
+        raise ValueError("not a google.protobuf.Duration")
+    # A negative number is a varint above 63 bits.
+    return min(seconds + nanoseconds / 1e9, LONGEST_WAIT) if max(seconds, nanoseconds) < 2**63 else 0.0
+
+
+def _messages(data: bytes, wanted: int) -> Iterator[bytes]:
+    return (value for number, value in fields(data) if number == wanted and isinstance(value, bytes))
+
+
+def _timestamp(text: str) -> float | None:
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except (TypeError, ValueError, IndexError):
+        return None
+    # An HTTP date is in GMT, also where it says -0000, which stands for a zone that is not known.
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,64 @@
+"""phoenix(), langfuse(): where back ends take OTLP, and with which headers, from no more than an address and a key."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpTarget:
+    """What an OTLP sink is to be told of a back end: `OtlpHttpSink(target.endpoint, headers=target.headers)`."""
+
+    endpoint: str
+    headers: Mapping[str, SecretStr] = field(default_factory=dict)
+    resource: Mapping[str, str] = field(default_factory=dict)
+    """Attributes to add to the resource."""
+
+
+def phoenix(
+    endpoint: str = "http://localhost:6006",
+    api_key: SecretStr | str | None = None,
+    *,
+    project: str | None = None,
+) -> OtlpTarget:
+    """
+    Return where Phoenix takes spans, over HTTP.
+
+    https://arize.com/docs/phoenix/sdk-api-reference/python/arize-phoenix-otel: a key is a bearer token, and the
+    project is an attribute of the resource; without one, spans go to the project "default".
+
+    Args:
+        endpoint: The address of the Phoenix server, as in PHOENIX_COLLECTOR_ENDPOINT.
+        api_key: A key of that server; a local one needs none by default.
+        project: The project that spans go to.
+    """
+    headers = {} if api_key is None else {"authorization": SecretStr(f"Bearer {_plain(api_key)}")}
+    return OtlpTarget(endpoint, headers, {} if project is None else {"openinference.project.name": project})
+
+
+def langfuse(
+    public_key: SecretStr | str, secret_key: SecretStr | str, host: str = "https://cloud.langfuse.com"
+) -> OtlpTarget:
+    """
+    Return where Langfuse takes spans, over HTTP; it takes none over gRPC.
+
+    https://langfuse.com/integrations/native/opentelemetry: the project's keys are Basic authentication, and with
+    the ingestion version 4 spans are shown at once instead of after minutes.
+
+    Args:
+        host: The address of the region (https://us.cloud.langfuse.com) or of a server of one's own.
+    """
+    pair = f"{_plain(public_key)}:{_plain(secret_key)}".encode()
+    headers = {
+        "authorization": SecretStr(f"Basic {base64.b64encode(pair).decode()}"),
+        "x-langfuse-ingestion-version": SecretStr("4"),
+    }
+    return OtlpTarget(f"{host.rstrip('/')}/api/public/otel", headers)
+
+
+def _plain(value: SecretStr | str) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
