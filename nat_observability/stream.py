@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from nat_observability.errors import describe
 from nat_observability.events import IntermediateStep
-from nat_observability.logs import get_logger
+from nat_observability.logs import RepeatedEvent, get_logger
 
 Subscriber = Callable[[IntermediateStep], object]
+
+_log_failure = RepeatedEvent()
 
 
 class EventStream:
@@ -44,6 +46,11 @@ class EventStream:
             self._by_key.pop(key, None)
             self._subscribers = None
 
+    @property
+    def listeners(self) -> int:
+        """How many are subscribed."""
+        return len(self._by_key)
+
     def publish(self, step: IntermediateStep) -> None:
         """Hand `step` to every subscriber. What one of them raises reaches neither the others nor the caller."""
         subscribers = self._subscribers
@@ -52,10 +59,22 @@ class EventStream:
                 # Built under the lock: a subscriber added meanwhile by another thread must not be overwritten.
                 subscribers = self._subscribers = tuple(self._by_key.values())
         if not subscribers:
-            self.unheard += 1
+            with self._lock:
+                self.unheard += 1
             return
         for subscriber in subscribers:
             try:
                 subscriber(step)
-            except Exception as error:  # foreign code: exporters guard themselves, other subscribers may not
-                get_logger().warning("subscriber_failed", subscriber=repr(subscriber), error=describe(error))
+            except Exception as error:  # noqa: BLE001  foreign code: exporters guard themselves, others may not
+                _report(subscriber, error)
+
+
+def _report(subscriber: Subscriber, error: Exception) -> None:
+    # Each of a run's steps may fail in the same way: one line now and then says so.
+    suppressed = _log_failure.due()
+    if suppressed is not None:
+        # Not its repr, which may be the application's and may raise.
+        name = getattr(type(getattr(subscriber, "__self__", subscriber)), "__qualname__", "?")
+        get_logger().warning(
+            "subscriber_failed", subscriber=name, error=describe(error), suppressed=suppressed
+        )

@@ -1,0 +1,105 @@
+"""What every test is checked for: nothing outlives it, and nothing blocks an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+import structlog
+from blockbuster import blockbuster_ctx
+
+from nat_observability.stream import EventStream
+from nat_observability.testing import wait_until
+
+_OWN_THREADS = "nat-observability-"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "may_leave_tasks: what a naive or stuck exporter leaves behind is no failure"
+    )
+    config.addinivalue_line("markers", "may_block: the test blocks an event loop on purpose")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name no parameter by its address: every worker has to find the same tests."""
+    return f"{argname}-{type(val).__name__}" if " at 0x" in repr(val) else None
+
+
+def pytest_collection_finish() -> None:
+    # What exists now is never looked at again, neither by the collector nor by the search for subscriptions.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A thread, a task, a subscription or an unheard error of a task that outlives its test fails it."""
+    may_leave_tasks = request.node.get_closest_marker("may_leave_tasks") is not None
+    before = set(threading.enumerate())
+    subscribed_before = _subscribed()
+    if inspect.iscoroutinefunction(getattr(request, "function", None)) and not may_leave_tasks:
+        request.getfixturevalue("no_task_is_left_behind")
+    with _AsyncioErrors() as errors:
+        yield
+    # Once configured, by structlog's own `capture_logs` for example, it would print every line of the tests to come.
+    structlog.reset_defaults()
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    own = [thread for thread in left if thread.name.startswith(_OWN_THREADS)]
+    if own:
+        # The delivery ends its thread in the background, when it has written what it was given.
+        wait_until(lambda: not any(thread.is_alive() for thread in own))
+    left = [thread for thread in left if thread.is_alive()]
+    assert not left, f"threads were left behind: {left}"
+    if not may_leave_tasks:
+        if len(_subscribed()) > len(subscribed_before):
+            gc.collect()  # a test's own closures may be a cycle
+        subscribed = [stream for stream in _subscribed() if stream not in subscribed_before]
+        assert not subscribed, f"subscriptions were left behind: {subscribed}"
+        assert not errors.lines, f"asyncio reported: {errors.lines}"
+
+
+@pytest_asyncio.fixture
+async def no_task_is_left_behind() -> AsyncIterator[None]:
+    """A task that outlives its test fails it."""
+    yield
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"tasks were left behind: {left}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A blocking call that this package makes on an event loop raises."""
+    if request.node.get_closest_marker("may_block"):
+        yield
+        return
+    with blockbuster_ctx("nat_observability"):
+        yield
+
+
+class _AsyncioErrors(logging.Handler):
+    """Collects what asyncio logs as an error: a task that was destroyed, an exception that nobody looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+    def __enter__(self) -> _AsyncioErrors:
+        logging.getLogger("asyncio").addHandler(self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        logging.getLogger("asyncio").removeHandler(self)
+
+
+def _subscribed() -> list[EventStream]:
+    return [each for each in gc.get_objects() if type(each) is EventStream and each.listeners]
