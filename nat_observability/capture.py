@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -12,43 +16,30 @@ from nat_observability.events import Captured
 
 _MAX_DEPTH = 32
 _MAX_REPR = 1024
-_MAX_INT = 2**63
+_SEQUENCES = (list, tuple, set, frozenset, deque)
+_BUILTIN = (str, int, float, list, tuple, dict)
+
+# Without a hook for unknown objects: it would run Python code, an application's `__repr__` for example, while the
+# encoder walks through a list or dict, and if that code or another thread changes the list the process crashes.
+_encode = msgspec.json.Encoder().encode
 
 
-def _foreign(value: Any) -> Any:
-    """Turn what msgspec does not know into something that it does: a pydantic model, an array, else its repr."""
-    for method in ("model_dump", "tolist", "isoformat"):
-        convert = getattr(value, method, None)
-        if convert is not None and not isinstance(value, type):
-            return convert(mode="json") if method == "model_dump" else convert()
-    return _opaque(value)
-
-
-def _opaque(value: object) -> dict[str, str]:
-    try:
-        text = repr(value)[:_MAX_REPR].encode("utf-8", "backslashreplace").decode()
-    except Exception as error:  # foreign code: a __repr__ of the application's
-        text = f"repr raised {type(error).__name__}"
-    return {"__type__": type(value).__qualname__, "__repr__": text}
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_foreign)
-_encode = _encoder.encode
-
-
-def capture(value: object) -> Captured:
+def capture(value: Any) -> Captured:
     """
     Return `value` as it is now.
 
-    A `str` is kept as it is, None stays None; anything else becomes JSON at once, so a list that grows or a
-    dict that is cleared afterwards changes nothing. Never raises: what JSON cannot hold (a lone surrogate, a
-    recursive structure, an object of an unknown class, a dict key that is no text) is replaced by a readable
-    mark, and only that part of the value.
+    Text is kept as text, None stays None; anything else becomes JSON at once, so a list that grows or a dict that
+    is cleared afterwards changes nothing. Never raises: what JSON cannot hold (a lone surrogate, a recursive
+    structure, an object of an unknown class, a dict key that is no text) is replaced by a readable mark, and only
+    that part of the value. Iterators are not consumed. A `msgspec.Raw` is JSON already and taken as it is.
     """
     if value is None:
         return None
-    if type(value) is str:
+    kind = type(value)
+    if kind is str:
         return value if value.isascii() else capture_text(value)
+    if issubclass(kind, str):
+        return capture_text(str.__str__(value))
     return capture_json(value)
 
 
@@ -56,8 +47,8 @@ def capture_json(value: object) -> msgspec.Raw:
     """Return `value` as JSON, text included. Never raises."""
     try:
         return msgspec.Raw(_encode(value))
-    except Exception:  # foreign code: properties and hooks of the application's objects, and what JSON lacks
-        return msgspec.Raw(_encode(_sanitised(value, 0, set())))
+    except Exception:  # noqa: BLE001  foreign code: properties of the application's objects; and what JSON lacks
+        return msgspec.Raw(_encode(_plain(value, 0, set())))
 
 
 def capture_text(text: str) -> str:
@@ -69,35 +60,113 @@ def capture_text(text: str) -> str:
     return text
 
 
-def _sanitised(value: object, depth: int, above: set[int]) -> Any:
-    """Copy `value`, with what cannot be encoded replaced; `above` holds the ids of the enclosing containers."""
-    if value is None or isinstance(value, bool):
-        return value
+def capture_label(value: object) -> str:
+    """Return what was given for a name, an id or a tag, which should be text, as text. Never raises."""
     if isinstance(value, str):
-        return capture_text(str(value))
-    if isinstance(value, int):
-        return int(value) if -_MAX_INT <= value < 2 * _MAX_INT else str(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if id(value) in above:
-        return "<recursive>"
-    if depth == _MAX_DEPTH:
-        return "<too deep>"
-    above.add(id(value))
+        return capture_text(str.__str__(value))
     try:
-        if isinstance(value, Mapping):
-            return {
-                capture_text(key if isinstance(key, str) else repr(key)): _sanitised(item, depth + 1, above)
-                for key, item in list(value.items())
-            }
-        if isinstance(value, list | tuple | set | frozenset):
-            return [_sanitised(item, depth + 1, above) for item in list(value)]
+        return capture_text(str(value))
+    except Exception:  # noqa: BLE001  foreign code: a __str__ of the application's
+        return f"<{type(value).__name__}>"
+
+
+def _plain(value: Any, depth: int, above: set[int]) -> Any:
+    """
+    Copy `value` into what can be encoded, with marks for what cannot.
+
+    Looks at types and not at `isinstance`, and calls the methods of built-in types by their name, because a
+    subclass may raise there. `above` holds the ids of the containers around it.
+    """
+    kind = type(value)
+    if value is None or kind is bool:
+        return value
+    try:
+        if issubclass(kind, enum.Enum):
+            return _plain(value._value_, depth + 1, above)
+        if issubclass(kind, str):
+            return capture_text(str.__str__(value))
+        if issubclass(kind, int):
+            return _integer(int.__index__(value))
+        if issubclass(kind, float):
+            number = float.__float__(value)
+            return number if math.isfinite(number) else None
+        if id(value) in above:
+            return "<recursive>"
+        if depth >= _MAX_DEPTH:
+            return "<too deep>"
+        above.add(id(value))
         try:
-            return msgspec.Raw(_encode(value))
-        except Exception:  # the value itself is what cannot be encoded
-            builtin = msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else _foreign(value)
-            return _sanitised(builtin, depth + 1, above)
-    except Exception:  # foreign code again: an `items` or `__iter__` that raises
+            return _container(value, depth + 1, above)
+        finally:
+            above.discard(id(value))
+    except Exception:  # noqa: BLE001  foreign code: whatever the application's object does when it is looked at
         return _opaque(value)
-    finally:
-        above.discard(id(value))
+
+
+def _container(value: Any, depth: int, above: set[int]) -> Any:
+    kind = type(value)
+    if hasattr(kind, "model_dump"):
+        return _model(value, depth, above)
+    if issubclass(kind, _SEQUENCES):
+        return [_plain(item, depth, above) for item in list(value)]
+    if issubclass(kind, Mapping):
+        return _fields(value.items(), depth, above)
+    if depth > 1:  # at the top it was tried
+        with suppress(Exception):  # the value is of no known kind, or a part of it is what cannot be encoded
+            return msgspec.Raw(_encode(value))
+    if dataclasses.is_dataclass(kind):
+        return _fields(
+            ((field.name, getattr(value, field.name)) for field in dataclasses.fields(kind)), depth, above
+        )
+    if issubclass(kind, msgspec.Struct):
+        return _fields(msgspec.structs.asdict(value).items(), depth, above)
+    for method in ("tolist", "isoformat"):
+        convert = getattr(kind, method, None)
+        converted = convert(value) if callable(convert) else None
+        # What a mock returns is another mock, and so on.
+        if isinstance(converted, _BUILTIN):
+            return _plain(converted, depth, above)
+    return _opaque(value)
+
+
+def _model(value: Any, depth: int, above: set[int]) -> Any:
+    """Return a pydantic model, by its own serializers where they can do it."""
+    try:
+        return msgspec.Raw(_encode(value.model_dump(mode="json", warnings=False)))
+    except Exception:  # noqa: BLE001  foreign code, and parts that pydantic or JSON does not know
+        return _fields(iter(value), depth, above)
+
+
+def _fields(items: Iterable[tuple[object, object]], depth: int, above: set[int]) -> dict[str, Any]:
+    # A list first: what the items do while they are looked at may change the mapping that they come from.
+    return {_key(key): _plain(item, depth, above) for key, item in list(items)}
+
+
+def _key(key: object) -> str:
+    if type(key) is str and key.isascii():
+        return key
+    if isinstance(key, enum.Enum):
+        key = key._value_
+    return capture_text(str.__str__(key)) if isinstance(key, str) else _repr(key)
+
+
+def _integer(number: int) -> Any:
+    try:
+        _encode(number)
+    except ValueError:  # too many digits for Python to print, see sys.set_int_max_str_digits
+        return f"<integer of {number.bit_length()} bits>"
+    return number
+
+
+def _opaque(value: object) -> dict[str, str]:
+    return {
+        "__type__": capture_text(type.__dict__["__qualname__"].__get__(type(value))),
+        "__repr__": _repr(value),
+    }
+
+
+def _repr(value: object) -> str:
+    try:
+        return capture_text(repr(value)[:_MAX_REPR])
+    except Exception as error:  # noqa: BLE001  foreign code: a __repr__ of the application's
+        return f"repr raised {type(error).__name__}"
