@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ from nat_observability.reports import ExporterState, FlushReceipt, ManagerReport
 _registering = threading.Lock()
 
 _log = get_logger()
-_STARTING, _FAILED, _ABANDONED = ExporterState.STARTING, ExporterState.FAILED, ExporterState.ABANDONED
+_STOPPED, _FAILED, _ABANDONED = ExporterState.STOPPED, ExporterState.FAILED, ExporterState.ABANDONED
 
 
 class RunObserver(Protocol):
@@ -98,14 +98,18 @@ class ExporterManager:
         return manager
 
     @classmethod
-    def _create_with_shared_registry(cls, shutdown_timeout: float, shared_registry: dict[str, BaseExporter]) -> Self:
+    def _create_with_shared_registry(
+        cls, shutdown_timeout: float, shared_registry: dict[str, BaseExporter]
+    ) -> Self:
         return cls.with_options(
             shared_registry,
             ManagerOptions(shutdown_timeout=positive_seconds("shutdown_timeout", shutdown_timeout)),
         )
 
     @staticmethod
-    def from_exporters(exporters: Mapping[str, BaseExporter], shutdown_timeout: float = 120) -> ExporterManager:
+    def from_exporters(
+        exporters: Mapping[str, BaseExporter], shutdown_timeout: float = 120
+    ) -> ExporterManager:
         """Return a manager with these exporters, by name."""
         manager = ExporterManager(shutdown_timeout)
         for name, exporter in exporters.items():
@@ -188,20 +192,9 @@ class ExporterManager:
         An exporter that cannot isolate itself is returned as it is, with a warning; so is one whose
         `create_isolated_instance` raises.
         """
-        state = context_state if context_state is not None else ContextState()
-        isolated: dict[str, BaseExporter] = {}
-        for name, exporter in self._exporter_registry.items():
-            try:
-                isolated[name] = exporter.create_isolated_instance(state)
-            except Exception as error:  # foreign code, and an exporter without the method
-                _log.warning(
-                    "exporter_isolation_unsupported",
-                    exporter=name,
-                    workflow_run_id=state.run.run_id,
-                    error=describe(error),
-                )
-                isolated[name] = exporter
-        return isolated
+        return isolate(
+            self._exporter_registry, context_state if context_state is not None else ContextState()
+        )
 
     def start(self, context_state: ContextState | None = None) -> RunContext:
         """
@@ -270,8 +263,8 @@ class ExporterManager:
                 # What `async with exporter.start()` below does for an exporter that has not overridden it, without
                 # the two coroutines that would otherwise be most of what a run costs.
                 subscription = record.subscription = exporter.subscription(run.state)
-                opening = subscription.begin()
                 try:
+                    opening = subscription.begin()
                     if opening is not None:
                         await opening
                     lifecycle.ready(record)
@@ -281,47 +274,47 @@ class ExporterManager:
                 if settling is not None:
                     await settling
                 return
-            async with exporter.start():
-                if known.ours:
-                    record.subscription = exporter.subscriptions.get(run.state)
-                else:
-                    await exporter.wait_ready()
-                lifecycle.ready(record)
-                await lifecycle.shutdown.wait()
-                if run.isolated and known.stops:
+            try:
+                async with exporter.start():
+                    if known.ours:
+                        record.subscription = exporter.subscriptions.get(run.state)
+                    else:
+                        await exporter.wait_ready()
+                    lifecycle.ready(record)
+                    await lifecycle.shutdown.wait()
                     await self._cleanup_single_exporter(name, exporter)
+            finally:
+                # Where its start failed or was cancelled it did not come to this above; otherwise nothing happens.
+                await self._cleanup_single_exporter(name, exporter)
         except asyncio.CancelledError as error:
-            if lifecycle.ending_at is None and record.error is None:
-                record.error = error
+            record.fail(error)
             raise
-        except Exception as error:  # foreign code: an exporter may raise anything, and never stops the run
-            record.error = record.error or error
+        except Exception as error:  # noqa: BLE001  foreign code: an exporter may raise anything
+            record.fail(error)
         finally:
             lifecycle.ended(record)
 
     async def _cleanup_single_exporter(self, name: str, exporter: BaseExporter) -> None:
-        """Stop one isolated instance; what it raises is logged and reported."""
-        record = self._run.lifecycle.records.get(name) if self._run is not None else None
-        if record is not None:
-            record.cleaned_up = True
-        try:
-            await exporter.stop()
-        except Exception as error:  # noqa: BLE001  foreign code
-            _log.warning("exporter_stop_failed", exporter=name, error=describe(error))
-            if record is not None:
-                record.error = error
+        """Stop one isolated instance of the current run, once; what it raises is reported, and logged when it ends."""
+        run = self._run
+        record = run.lifecycle.records.get(name) if run is not None else None
+        # An older run's instance may come here late, when another run has an instance of the same name.
+        if run is None or record is None or record.exporter is not exporter or record.cleaned_up:
+            return
+        record.cleaned_up = True
+        # What could not isolate itself is other runs' too.
+        if traits(type(exporter)).stops and run.isolated and run.registry.get(name) is not exporter:
+            try:
+                await exporter.stop()
+            except Exception as error:  # noqa: BLE001  foreign code
+                record.fail(error)
 
     async def _cleanup_isolated_exporters(self) -> None:
-        """Stop those isolated instances whose own task did not come to it, concurrently, and forget them all."""
+        """Stop every isolated instance of the current run now, concurrently, and not again at the run's end."""
         isolated, self._active_isolated_exporters = self._active_isolated_exporters, {}
-        if self._run is not None:
-            records = self._run.lifecycle.records
-            left = [
-                self._cleanup_single_exporter(name, exporter)
-                for name, exporter in isolated.items()
-                if traits(type(exporter)).stops and not records[name].cleaned_up
-            ]
-            await asyncio.gather(*left)
+        await asyncio.gather(
+            *(self._cleanup_single_exporter(name, exporter) for name, exporter in isolated.items())
+        )
 
     @property
     def report(self) -> ManagerReport:
@@ -332,22 +325,27 @@ class ExporterManager:
 class RunContext:
     """The context manager that `ExporterManager.start` returns: one run, from its exporters' start to their stop."""
 
-    __slots__ = ("_given", "_manager", "_previous", "_started_s", "_stopped_s", "lifecycle", "state")
+    __slots__ = (
+        "_given",
+        "_manager",
+        "_previous",
+        "_started_s",
+        "_stopped_s",
+        "lifecycle",
+        "registry",
+        "state",
+    )
 
-    lifecycle: Lifecycle
-    state: ContextState
+    def __init__(self, manager: ExporterManager, state: ContextState | None) -> None:
+        self._manager: ExporterManager | None = manager
+        self._given = state
+        self._started_s: float | None = None
+        self._stopped_s: float | None = None
 
     @property
     def isolated(self) -> bool:
         """Whether the exporters are isolated instances, and not the registered ones."""
         return self._given is not None
-
-    def __init__(self, manager: ExporterManager, state: ContextState | None) -> None:
-        self._manager: ExporterManager | None = manager
-        self._given = state
-        self._previous: object = None
-        self._started_s: float | None = None
-        self._stopped_s: float | None = None
 
     async def __aenter__(self) -> ExporterManager:
         manager = self._manager
@@ -361,15 +359,16 @@ class RunContext:
         async with manager._lock:
             if manager._running:
                 raise ManagerRunningError
-            manager._running = True
-            manager._run = self
-            self._enter(manager)
+            self._prepare(manager)
             try:
+                self._begin(manager)
                 await self._start(manager)
-            except BaseException:
+            except BaseException as error:
                 manager._running = False
-                await self._end(manager, cancel=True)
+                cancellation = await self._end(manager, hurried=not isinstance(error, ExporterStartError))
                 leave_run(self.state, self._previous)
+                if cancellation is not None and not isinstance(error, asyncio.CancelledError):
+                    raise cancellation from error
                 raise
         return manager
 
@@ -388,29 +387,34 @@ class RunContext:
             if self._manager is None or manager._run is not self:
                 return  # another task stopped it while this one waited
             manager._running = False
-            cancelled = await self._end(manager, cancel=False)
-        if cancelled:
-            raise asyncio.CancelledError
+            cancellation = await self._end(manager)
+        if cancellation is not None:
+            raise cancellation
 
-    def _enter(self, manager: ExporterManager) -> None:
-        state = self._given
+    def _prepare(self, manager: ExporterManager) -> None:
+        """Do what may fail before there is anything to undo, and say that the manager runs."""
+        registry = manager._exporter_registry
+        state, exporters = self._given, registry
         if state is None:
-            self.state = ContextState()
-            exporters = manager._exporter_registry
+            state = ContextState()
         else:
-            self.state = state
-            exporters = manager.create_isolated_exporters(state)
-            manager._active_isolated_exporters = exporters
-        # Before the tasks are made: what an exporter starts belongs to the run, and an exporter that is bound to no
-        # ContextState asks for the current one.
-        self._previous = enter_run(self.state)
+            exporters = manager._active_isolated_exporters = isolate(registry, state)
+        self.state, self.registry = state, registry
         self.lifecycle = Lifecycle(exporters)
-        manager._shutdown_event = self.lifecycle.shutdown
-        manager._tasks = {}
+        self._previous = enter_run(state)
+        manager._run = self
+        manager._running = True
+
+    def _begin(self, manager: ExporterManager) -> None:
+        # The run is current by now: what an exporter starts belongs to it, and an exporter that is bound to no
+        # ContextState asks for the current one.
+        lifecycle = self.lifecycle
+        manager._shutdown_event = lifecycle.shutdown
+        manager._tasks = tasks = {}
         if (observer := manager._options.observer) is not None:
             observer.run_started()
-        for name, exporter in exporters.items():
-            manager._tasks[name] = self.lifecycle.begin(name, manager._run_exporter(name, exporter))
+        for name, record in lifecycle.records.items():
+            tasks[name] = lifecycle.begin(name, manager._run_exporter(name, record.exporter))
 
     async def _start(self, manager: ExporterManager) -> None:
         lifecycle, run_id = self.lifecycle, self.state.run.run_id
@@ -424,8 +428,7 @@ class RunContext:
                     duration = record.ready_at - lifecycle.began_at
                     _log.info("exporter_started", exporter=name, workflow_run_id=run_id, duration_s=duration)
                 continue
-            error = record.error or ExporterEndedEarlyError(name)
-            record.error = error
+            error = record.fail(ExporterEndedEarlyError(name))
             _log.error("exporter_start_failed", exporter=name, workflow_run_id=run_id, error=describe(error))
             if name in manager._options.required:
                 missing[name] = error
@@ -434,33 +437,33 @@ class RunContext:
         if talkative:
             _log.info("manager_started", workflow_run_id=run_id, duration_s=self._started_s)
 
-    async def _end(self, manager: ExporterManager, *, cancel: bool) -> bool:
-        lifecycle, run_id = self.lifecycle, self.state.run.run_id
-        timeout = manager._shutdown_timeout
-        began = asyncio.get_running_loop().time()
-        manager._shutdown_event.set()
-        cancelled = await lifecycle.stopped(began + timeout, timeout, cancel=cancel)
-        if lifecycle.troubled and self.isolated:
-            await lifecycle.last(began + timeout, manager._cleanup_isolated_exporters())
+    async def _end(self, manager: ExporterManager, *, hurried: bool = False) -> asyncio.CancelledError | None:
+        lifecycle, run_id, loop = self.lifecycle, self.state.run.run_id, asyncio.get_running_loop()
+        began = loop.time()
+        cancellation = await lifecycle.stopped(manager._shutdown_timeout, hurried=hurried)
+        self._stopped_s = loop.time() - began
         manager._active_isolated_exporters = {}
         manager._tasks = {}
         if (observer := manager._options.observer) is not None:
             observer.run_ended()
-        self._stopped_s = asyncio.get_running_loop().time() - began
         talkative = _log.is_enabled_for("info")
         for name, record in lifecycle.records.items() if talkative or lifecycle.troubled else ():
             if record.state is _ABANDONED:
-                _log.warning("exporter_abandoned", exporter=name, workflow_run_id=run_id, error=describe(record.error))
+                _log.warning(
+                    "exporter_abandoned", exporter=name, workflow_run_id=run_id, error=record.problem
+                )
             elif record.state is _FAILED and record.ready_at is not None:
-                _log.warning("exporter_stop_failed", exporter=name, workflow_run_id=run_id, error=describe(record.error))
-            elif talkative:
+                _log.warning(
+                    "exporter_stop_failed", exporter=name, workflow_run_id=run_id, error=record.problem
+                )
+            elif record.state is _STOPPED and talkative:
                 _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
         if talkative:
             _log.info("manager_stopped", workflow_run_id=run_id, duration_s=self._stopped_s)
         # The manager keeps its last run for the report: letting go of the manager here spares each finished run from
         # being a reference cycle, which only the garbage collector could free.
         self._manager = None
-        return cancelled
+        return cancellation
 
     def report(self, *, running: bool) -> ManagerReport:
         """Return what is known of the run now."""
@@ -472,8 +475,28 @@ class RunContext:
             self._started_s,
             self._stopped_s,
             self.state.stream.unheard,
-            {name: record.report(lifecycle.began_at, lifecycle.ending_at) for name, record in lifecycle.records.items()},
+            {
+                name: record.report(lifecycle.began_at, lifecycle.ending_at)
+                for name, record in lifecycle.records.items()
+            },
         )
+
+
+def isolate(registry: Mapping[str, BaseExporter], state: ContextState) -> dict[str, BaseExporter]:
+    """Return an instance of every exporter that is bound to `state`, or itself, with a warning, where there is none."""
+    isolated: dict[str, BaseExporter] = {}
+    for name, exporter in registry.items():
+        try:
+            isolated[name] = exporter.create_isolated_instance(state)
+        except Exception as error:  # noqa: BLE001  foreign code, or an exporter without the method
+            _log.warning(
+                "exporter_isolation_unsupported",
+                exporter=name,
+                workflow_run_id=state.run.run_id,
+                error=describe(error),
+            )
+            isolated[name] = exporter
+    return isolated
 
 
 class Traits(NamedTuple):
@@ -492,19 +515,19 @@ def traits(kind: type[BaseExporter]) -> Traits:
     return Traits(ours, ours and not stops and kind.start is BaseExporter.start, stops)
 
 
-def positive_seconds(setting: str, value: float) -> float:
+def positive_seconds(setting: str, value: object) -> float:
     """
     Return `value`, a timeout in seconds.
 
     Raises:
         InvalidTimeoutError: It is not a positive, finite number.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise InvalidTimeoutError(setting, value)
-    return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max:
+        return value
+    raise InvalidTimeoutError(setting, value)
 
 
-def check_exporter(name: str, exporter: object) -> None:
+def check_exporter(name: object, exporter: object) -> None:
     """
     Check what is about to be registered.
 
@@ -515,6 +538,10 @@ def check_exporter(name: str, exporter: object) -> None:
     if not isinstance(name, str) or not name.strip():
         raise InvalidExporterNameError(name)
     needed = ("start", "stop", "wait_ready")
-    missing = needed if isinstance(exporter, type) else [each for each in needed if not callable(getattr(exporter, each, None))]
+    missing = (
+        needed
+        if isinstance(exporter, type)
+        else [each for each in needed if not callable(getattr(exporter, each, None))]
+    )
     if missing:
         raise InvalidExporterError(name, exporter, missing)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.errors import StartTimeoutError, StopTimeoutError, describe
-from nat_observability.exporter.base_exporter import Subscription
+from nat_observability.exporter.base_exporter import BaseExporter, Subscription
 from nat_observability.reports import ExporterReport, ExporterState
 
 # What did not stop in time; held until it ends, because an event loop holds its tasks only weakly.
 _abandoned: set[asyncio.Task[None]] = set()
 
-_CANCEL_GRACE = 1.0  # seconds, at most, for what was cancelled to end
+_HURRIED = 1.0  # seconds, at most, for a stop whose caller was cancelled
+_LAST_PART = 0.1  # of the time for a stop, is for what was cancelled to end; at most so many seconds:
+_LAST_SECONDS = 1.0
 
 _STARTING, _RUNNING, _STOPPED = ExporterState.STARTING, ExporterState.RUNNING, ExporterState.STOPPED
 _FAILED, _ABANDONED = ExporterState.FAILED, ExporterState.ABANDONED
@@ -54,10 +55,21 @@ class ShutdownEvent(asyncio.Event):
 class Record:
     """One exporter in one cycle. Times are `time.perf_counter()` seconds."""
 
-    __slots__ = ("cleaned_up", "ended_at", "error", "name", "ready_at", "state", "subscription", "task")
+    __slots__ = (
+        "cleaned_up",
+        "ended_at",
+        "error",
+        "exporter",
+        "name",
+        "ready_at",
+        "state",
+        "subscription",
+        "task",
+    )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, exporter: BaseExporter) -> None:
         self.name = name
+        self.exporter = exporter
         self.state = _STARTING
         self.error: BaseException | None = None
         self.subscription: Subscription | None = None
@@ -66,6 +78,17 @@ class Record:
         self.ended_at: float | None = None
         self.cleaned_up = False
 
+    def fail(self, error: BaseException) -> BaseException:
+        """Keep the first error; return it."""
+        if self.error is None:
+            self.error = error
+        return self.error
+
+    @property
+    def problem(self) -> str | None:
+        """The error in one line."""
+        return None if self.error is None else describe(self.error)
+
     def report(self, began_at: float, ending_at: float | None) -> ExporterReport:
         """Return what is known of it now."""
         subscription = self.subscription
@@ -73,7 +96,8 @@ class Record:
         error, oddities = self.error, {}
         if subscription is not None:
             ledger, oddities = subscription.ledger, subscription.oddities
-            error = error or subscription.error
+            if error is None:
+                error = subscription.error
         return ExporterReport(
             self.state,
             None if self.ready_at is None else self.ready_at - began_at,
@@ -91,10 +115,21 @@ class Lifecycle:
     Each task calls `ready` when its exporter takes steps, and `ended` last of all.
     """
 
-    __slots__ = ("_left", "_loop", "_unready", "_waiter", "_plain_tasks", "began_at", "ending_at", "records", "shutdown", "troubled")
+    __slots__ = (
+        "_left",
+        "_loop",
+        "_plain_tasks",
+        "_unready",
+        "_waiter",
+        "began_at",
+        "ending_at",
+        "records",
+        "shutdown",
+        "troubled",
+    )
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self.records = {name: Record(name) for name in names}
+    def __init__(self, exporters: Mapping[str, BaseExporter]) -> None:
+        self.records = {name: Record(name, exporter) for name, exporter in exporters.items()}
         self._left = self._unready = len(self.records)
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
@@ -118,7 +153,14 @@ class Lifecycle:
         return task
 
     def ready(self, record: Record) -> None:
-        """Count one exporter as started."""
+        """
+        Count one exporter as started.
+
+        Raises:
+            StartTimeoutError: It was left out because it was late, and swallowed the cancellation that told it so.
+        """
+        if record.error is not None:
+            raise record.error
         record.state = _RUNNING
         record.ready_at = time.perf_counter()
         self._unready -= 1
@@ -133,7 +175,8 @@ class Lifecycle:
             record.state = _STOPPED
         else:
             self.troubled = True
-            record.state = was if was is _ABANDONED else _FAILED
+            if was is not _ABANDONED:
+                record.state = _FAILED
         self._left -= 1
         if was is _STARTING:
             self._unready -= 1
@@ -146,7 +189,12 @@ class Lifecycle:
             return
         # One turn of the event loop is all that most need; it spares them the timer.
         await asyncio.sleep(0)
-        await self._wait(self._loop.time() + timeout, lambda: not self._unready)
+        if not self._unready:
+            return
+        self._notice_unbegun()
+        deadline = self._loop.time() + timeout
+        while self._unready and self._loop.time() < deadline:
+            await self._wait(deadline)
         late = [record for record in self.records.values() if record.state is _STARTING]
         for record in late:
             record.error = StartTimeoutError(record.name, timeout)
@@ -155,41 +203,49 @@ class Lifecycle:
             # One turn of the loop lets what was cancelled clean up; what holds on is stopped with the rest.
             await asyncio.sleep(0)
 
-    async def stopped(self, deadline: float, timeout: float, *, cancel: bool = False) -> bool:
+    async def stopped(self, timeout: float, *, hurried: bool = False) -> asyncio.CancelledError | None:
         """
-        Wait until every task has ended; cancel what is left shortly before the deadline, abandon it at the deadline.
+        Tell every exporter to stop and wait for it: until shortly before the deadline, when what is left is
+        cancelled, and from there to the deadline, when what is left is abandoned.
 
         Args:
-            deadline: In the event loop's time.
-            timeout: The seconds that the deadline came from, for the message.
-            cancel: Whether to cancel at once.
+            timeout: Seconds from now to the deadline.
+            hurried: Whether the caller was cancelled, so that the deadline comes within a second.
 
         Returns:
-            Whether the caller was cancelled meanwhile. The caller raises that when its own work is done.
+            The first cancellation of the caller meanwhile, which also hurries. The caller raises it when its own
+            work is done.
         """
         self.ending_at = time.perf_counter()
-        cancelled = False
-        if not cancel:
-            cancelled = await self._hold(deadline - min(_CANCEL_GRACE, timeout / 10), give_way=True)
-        if self._left:
-            if cancel or cancelled:
-                deadline = min(deadline, self._loop.time() + _CANCEL_GRACE)
-            for record in self._running():
+        began = self._loop.time()
+        cut_at, deadline = self._within(min(timeout, _HURRIED) if hurried else timeout)
+        cancellation: asyncio.CancelledError | None = None
+        self.shutdown.set()
+        for record in self._running():
+            if record.state is _STARTING:
                 self._cancel(record)
-            cancelled = await self._hold(deadline, give_way=False) or cancelled
-            for record in self._running():
-                self._abandon(record, timeout)
-        return cancelled
-
-    async def last(self, deadline: float, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run what is left to do until the deadline; what then goes on is abandoned."""
-        task = self._loop.create_task(coroutine)
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({task}, timeout=max(0.0, deadline - self._loop.time()))
-        if not task.done():
-            task.cancel()
-            _abandoned.add(task)
-            task.add_done_callback(_forget)
+        turned = cut = False
+        while self._left:
+            now = self._loop.time()
+            if turned and cut and now >= deadline:
+                self._abandon(deadline - began)
+                break
+            if turned and not cut and now >= cut_at:
+                self._cut_short(deadline - began)
+                turned, cut = False, True
+            try:
+                if turned:
+                    await self._wait(deadline if cut else cut_at)
+                else:
+                    # Whatever the deadline says, each gets one turn of the event loop; for most it is enough.
+                    turned = True
+                    await asyncio.sleep(0)
+                    self._notice_unbegun()
+            except asyncio.CancelledError as error:
+                cancellation = cancellation or error
+                if deadline > self._loop.time() + _HURRIED:
+                    cut_at, deadline = self._within(_HURRIED)
+        return cancellation
 
     def subscriptions(self) -> dict[str, Subscription]:
         """Return the subscriptions of those exporters that have one, by name."""
@@ -199,48 +255,46 @@ class Lifecycle:
             if record.subscription is not None
         }
 
+    def _within(self, seconds: float) -> tuple[float, float]:
+        now = self._loop.time()
+        return now + seconds - min(_LAST_SECONDS, _LAST_PART * seconds), now + seconds
+
     def _running(self) -> list[Record]:
         return [record for record in self.records.values() if record.ended_at is None]
+
+    def _notice_unbegun(self) -> None:
+        # A task that was cancelled before its first step never ran its coroutine, which would have called `ended`.
+        for record in self._running() if self._left else ():
+            if record.task is None or record.task.done():
+                self.ended(record)
 
     def _cancel(self, record: Record) -> None:
         if record.task is not None:
             record.task.cancel()
 
-    def _abandon(self, record: Record, timeout: float) -> None:
+    def _cut_short(self, seconds: float) -> None:
         self.troubled = True
-        record.state = _ABANDONED
-        record.error = StopTimeoutError(record.name, timeout)
-        if record.task is not None:
-            _abandoned.add(record.task)
-            record.task.add_done_callback(_forget)
+        for record in self._running():
+            if record.state is _RUNNING:
+                record.state, record.error = _ABANDONED, StopTimeoutError(record.name, seconds)
+            self._cancel(record)
 
-    async def _hold(self, deadline: float, *, give_way: bool) -> bool:
-        """Wait for all to end, until the deadline, or until a cancellation to `give_way` to; return whether one came."""
-        cancelled = tried = False
-        while self._left and not (tried and self._loop.time() >= deadline):
-            try:
-                if tried:
-                    await self._wait(deadline, lambda: not self._left)
-                else:
-                    tried = True
-                    await asyncio.sleep(0)
-            except asyncio.CancelledError:
-                cancelled = True
-                if give_way:
-                    break
-        return cancelled
+    def _abandon(self, seconds: float) -> None:
+        for record in self._running():
+            record.state, record.error = _ABANDONED, StopTimeoutError(record.name, seconds)
+            if record.task is not None:
+                _abandoned.add(record.task)
+                record.task.add_done_callback(_forget)
 
-    async def _wait(self, deadline: float, done: Callable[[], bool]) -> None:
-        while not done():
-            self._waiter = waiter = self._loop.create_future()
-            timer = self._loop.call_at(deadline, _set, waiter)
-            try:
-                await waiter
-            finally:
-                timer.cancel()
-                self._waiter = None
-            if self._loop.time() >= deadline:
-                return
+    async def _wait(self, deadline: float) -> None:
+        """Wait until the deadline, or until the last exporter has started or ended."""
+        self._waiter = waiter = self._loop.create_future()
+        timer = self._loop.call_at(deadline, _set, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
