@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from nat_observability.capture import capture, capture_json, capture_text
+from nat_observability.capture import capture, capture_json, capture_label, capture_text
 from nat_observability.decorate import FunctionT, decorated
 from nat_observability.errors import UnknownStepKindError
 from nat_observability.events import Boundary, IntermediateStep, Run, StepError, StepKind, TokenUsage
@@ -29,10 +29,17 @@ os.register_at_fork(after_in_child=_random.seed)
 _bits = _random.getrandbits
 
 _KINDS = {kind.value.lower(): kind for kind in StepKind} | {kind.value: kind for kind in StepKind}
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII
+)
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}", re.ASCII)
 _START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END
 _MAX_TRACEBACK = 64  # frames
+_MAX_TOKENS = 2**63 - 1
+_NO_TAGS: tuple[str, ...] = ()
+_DEFINED_FLAGS = (
+    0x03  # sampled and random-trace-id; others are set to zero (W3C Trace Context Level 2, section 3.2.2.5)
+)
 
 
 def new_span_id() -> str:
@@ -45,14 +52,14 @@ def _new_run_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[_bits(2)]}{digits[17:20]}-{digits[20:]}"
 
 
-def parse_traceparent(header: str | None) -> tuple[str, str, str] | None:
+def parse_traceparent(header: object) -> tuple[str, str, str] | None:
     """
     Return trace id, parent span id and flags (32, 16 and 2 hex digits) of a W3C `traceparent`.
 
     None where it is missing or malformed, in which case the receiver starts a new trace (W3C Trace Context,
     section 3.2). Version 00 must end after the flags; a later version may go on.
     """
-    match = _TRACEPARENT.fullmatch(header.strip()) if header else None
+    match = _TRACEPARENT.fullmatch(header.strip()) if isinstance(header, str) else None
     if match is None or (match.string.startswith("00") and match[4]):
         return None
     return match[1], match[2], match[3]
@@ -91,17 +98,20 @@ class ContextState:
     ) -> None:
         parent_span_id, self._flags = None, "01"
         if trace_id is not None and not _TRACE_ID.fullmatch(trace_id):
-            raise ValueError("trace_id is 32 lower-case hex digits, not all zero (W3C Trace Context, section 3.2.2.3).")
+            raise ValueError(
+                "trace_id is 32 lower-case hex digits, not all zero (W3C Trace Context, section 3.2.2.3)."
+            )
         if traceparent is not None and (link := parse_traceparent(traceparent)) is not None:
-            linked_trace, linked_span, self._flags = link
+            linked_trace, linked_span, flags = link
             if trace_id is None or trace_id == linked_trace:
                 trace_id, parent_span_id = linked_trace, linked_span
+                self._flags = f"{int(flags, 16) & _DEFINED_FLAGS:02x}"
         self.run = Run(
-            run_id or _new_run_id(),
+            _new_run_id() if run_id is None or run_id == "" else capture_label(run_id),
             trace_id or f"{_bits(128) or 1:032x}",
-            conversation_id,
-            user_id,
-            workflow_name,
+            conversation_id if conversation_id is None else capture_label(conversation_id),
+            user_id if user_id is None else capture_label(user_id),
+            workflow_name if workflow_name is None else capture_label(workflow_name),
             parent_span_id,
         )
         self.stream = EventStream()
@@ -216,7 +226,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         *,
         input: object = None,  # noqa: A002  the field's own name, in every convention
         metadata: object = None,
-        tags: Iterable[str] = (),
+        tags: Iterable[str] = _NO_TAGS,
     ) -> None:
         try:
             self._kind = _KINDS[kind]
@@ -225,7 +235,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         self.name = name
         self._input = input
         self._metadata = metadata
-        self._tags = tags
+        self._tags = tags if tags is _NO_TAGS else _labels(tags)
         self.output: object = None
         self.usage: TokenUsage | Any = None
         self.step_id: str | None = None
@@ -311,11 +321,15 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         except BaseException as error:
             self._close(state, error)
             raise
-        self._close(state, None)
+        else:
+            self._close(state, None)
+        finally:
+            self.parent = None  # as in __exit__
 
     def _enter(self, head: ContextState | step, frame: FrameType) -> None:
         state = head._state
-        assert state is not None  # noqa: S101  what is current lies in a run
+        if state is None or self._state is not None:
+            raise RuntimeError(f"Step {self.name!r} was entered before. Make a new step for each block.")
         parent = head
         if state._generator_steps or head.closed:
             parent = enclosing(head, state._generator_steps, frame)
@@ -328,9 +342,10 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         _current.set(self)
 
     def _open(self, state: ContextState, parent: ContextState | step) -> None:
-        if self._state is not None:
-            raise RuntimeError(f"Step {self.name!r} was entered before. Make a new step for each block.")
         self._state = state
+        name = self.name
+        if type(name) is not str or not name.isascii():
+            name = self.name = capture_label(name)
         self.parent = parent
         self._parent_id = parent_id = parent.step_id
         self.step_id = step_id = f"{_bits(64) or 1:016x}"
@@ -340,7 +355,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
                 state.run,
                 self._kind,
                 _START,
-                self.name,
+                name,
                 step_id,
                 parent_id,
                 time.perf_counter_ns() + state._clock_offset,
@@ -348,7 +363,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
                 None,
                 None,
                 metadata if metadata is None else capture_json(metadata),
-                tuple(self._tags),
+                self._tags,
             )
         )
 
@@ -361,7 +376,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
                 self._kind,
                 _END,
                 self.name,
-                self.step_id,  # type: ignore[arg-type]  an open step has one
+                self.step_id or "",
                 self._parent_id,
                 time.perf_counter_ns() + state._clock_offset,
                 None,
@@ -408,17 +423,18 @@ def token_usage(usage: object) -> TokenUsage | None:
 
     A missing total is the sum of prompt and completion; what is no count becomes 0. None where nothing fits.
     """
-    if isinstance(usage, TokenUsage):
-        return usage
-    read = usage.get if isinstance(usage, Mapping) else functools.partial(getattr, usage)
     counts: list[int] = []
-    for field in TokenUsage.__struct_fields__:
-        count = read(field, None)
-        counts.append(count if isinstance(count, int) and count >= 0 else 0)
+    try:
+        read = usage.get if isinstance(usage, Mapping) else functools.partial(getattr, usage)
+        for field in TokenUsage.__struct_fields__:
+            count = read(field, None)
+            counts.append(count if type(count) is int and 0 <= count <= _MAX_TOKENS else 0)
+    except Exception:  # noqa: BLE001  foreign code: a usage object of a model client's
+        return None
     if not any(counts):
         return None
     if not counts[-1]:
-        counts[-1] = counts[0] + counts[1]
+        counts[-1] = min(counts[0] + counts[1], _MAX_TOKENS)
     return TokenUsage(*counts)
 
 
@@ -431,14 +447,18 @@ def step_error(error: BaseException) -> StepError:
         lines.append(f"{code.co_filename}:{link.tb_lineno} {code.co_qualname}")
         link = link.tb_next
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    return StepError(name, _message(error), "\n".join(lines) or None)
+    name = (
+        kind.__qualname__
+        if kind.__module__ in ("builtins", "__main__")
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    return StepError(capture_text(name), _message(error), capture_text("\n".join(lines)) or None)
 
 
 def _message(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # foreign code: an exception class of the application's
+    except Exception:  # noqa: BLE001  foreign code: an exception class of the application's
         return "<str() of the exception raised>"
     return capture_text(text)
 
@@ -448,3 +468,12 @@ def _kind(kind: object) -> StepKind:
     if known is None:
         raise UnknownStepKindError(kind, [each.value.lower() for each in StepKind])
     return known
+
+
+def _labels(tags: Iterable[object]) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        return (capture_label(tags),)
+    try:
+        return tuple([capture_label(tag) for tag in tags])
+    except Exception:  # noqa: BLE001  foreign code: an iterable of the application's
+        return ()

@@ -119,7 +119,9 @@ def decorated(function: FunctionT, new_recorder: Callable[[Arguments], CallRecor
     return wrapper  # type: ignore[no-any-return]
 
 
-def _naming(function: Callable[..., Any]) -> Callable[[tuple[Any, ...], Mapping[str, Any]], dict[str, object]]:
+def _naming(
+    function: Callable[..., Any],
+) -> Callable[[tuple[Any, ...], Mapping[str, Any]], dict[str, object]]:
     """Return what turns a call's arguments into one dict by parameter name, without `self` and `cls`."""
     positional: list[str] = []
     rest = "args"

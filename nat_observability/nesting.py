@@ -6,6 +6,7 @@ import asyncio
 import dis
 import inspect
 import threading
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Protocol, TypeVar
@@ -73,7 +74,7 @@ def visible(head: ScopeT) -> ScopeT:
     return scope
 
 
-def enclosing(head: ScopeT, open_in: dict[FrameType, list[ScopeT]], frame: FrameType) -> ScopeT:
+def enclosing(head: ScopeT, open_in: Mapping[FrameType, Sequence[ScopeT]], frame: FrameType) -> ScopeT:
     """
     Return the innermost scope around the code that runs in `frame`.
 
