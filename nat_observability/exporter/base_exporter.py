@@ -7,7 +7,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from functools import lru_cache
+from types import MemberDescriptorType, TracebackType
 from typing import Self
 
 from nat_observability.context import ContextState
@@ -196,8 +197,10 @@ class BaseExporter(ABC):
 
     async def wait_ready(self) -> None:
         """Return when steps are taken, which is so as soon as what `start` returns was entered."""
+        pause = 0.0
         while not self.subscriptions:
-            await asyncio.sleep(0)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause + 0.001, 0.1)
 
     def create_isolated_instance(self, context_state: ContextState) -> Self:
         """Return an instance for one run: a new object with the same attributes and no subscription."""
@@ -208,4 +211,18 @@ class BaseExporter(ABC):
             "_is_isolated_instance": True,
             "subscriptions": {},
         }
+        for slot in slots(type(self)):
+            if hasattr(self, slot):
+                setattr(instance, slot, getattr(self, slot))
         return instance
+
+
+@lru_cache(maxsize=256)
+def slots(kind: type) -> tuple[str, ...]:
+    """Return the names of the attributes that the instances of a class keep outside their `__dict__`."""
+    return tuple(
+        name
+        for each in kind.__mro__
+        for name, member in vars(each).items()
+        if isinstance(member, MemberDescriptorType)
+    )

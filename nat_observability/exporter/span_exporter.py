@@ -24,7 +24,7 @@ class SpanSubscription(StepSubscription):
     otherwise ignored, and so is an END without a START. What is open when the run ends becomes an INCOMPLETE span.
     """
 
-    __slots__ = ("_chunks", "_oddities", "_open", "_started_twice")
+    __slots__ = ("_chunks", "_ended", "_oddities", "_open", "_started_twice")
 
     def __init__(self, exporter: SpanExporter, state: ContextState) -> None:
         super().__init__(exporter, state)
@@ -32,6 +32,7 @@ class SpanSubscription(StepSubscription):
         self._chunks: dict[str, list[IntermediateStep]] = {}
         self._started_twice: set[str] = set()
         self._oddities: dict[str, int] = {}
+        self._ended = False
 
     def handle(self, step: IntermediateStep) -> None:
         boundary = step.boundary
@@ -39,6 +40,9 @@ class SpanSubscription(StepSubscription):
             if self._open.setdefault(step.step_id, step) is not step:
                 self._started_twice.add(step.step_id)
                 self._count("repeated_start")
+            elif self._ended:
+                # The run ended while this step was on its way here from another thread: nobody else will end it.
+                self.hand_over()
         elif boundary is _END:
             start = self._open.pop(step.step_id, None)
             if start is None:
@@ -52,9 +56,13 @@ class SpanSubscription(StepSubscription):
 
     def hand_over(self) -> None:
         """End what is still open, the innermost first."""
+        self._ended = True
         while self._open:
-            # One at a time and atomically: another thread may be ending its step at this moment.
-            _, start = self._open.popitem()
+            # One at a time and atomically: another thread may be ending its step, or this one, at this moment.
+            try:
+                start = self._open.popitem()[1]
+            except KeyError:
+                return
             self._finish(start, None)
 
     @property
@@ -72,7 +80,7 @@ class SpanSubscription(StepSubscription):
             end_ns, status, end = max(self._state.now_ns(), start.time_ns), _INCOMPLETE, start
         else:
             # Relayed steps may come with clocks of their own: a span never ends before it starts.
-            end_ns = end.time_ns if end.time_ns > start.time_ns else start.time_ns
+            end_ns = end.time_ns if end.time_ns > start.time_ns else start.time_ns  # noqa: FURB136  max() takes longer
             status = _OK if end.error is None else _ERROR
             output = end.output
         if output is None and chunks:
@@ -116,11 +124,11 @@ class SpanExporter(StepExporter):
 
 
 def _joined(chunks: list[IntermediateStep]) -> Captured:
-    pieces = [chunk.chunk for chunk in chunks]
+    pieces = [chunk.chunk for chunk in chunks if chunk.chunk is not None]
     texts = [piece for piece in pieces if isinstance(piece, str)]
     if len(texts) == len(pieces):
-        return "".join(texts)
-    return capture_json([piece for piece in pieces if piece is not None])
+        return "".join(texts) if texts else None
+    return capture_json(pieces)
 
 
 def _merged(first: msgspec.Raw, second: msgspec.Raw) -> msgspec.Raw:

@@ -7,9 +7,9 @@ from collections.abc import Awaitable
 from typing import Literal
 
 from nat_observability.context import ContextState
-from nat_observability.delivery.delivery import Delivery
-from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.delivery import Delivery, Lease
 from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink
 from nat_observability.events import IntermediateStep
 from nat_observability.exporter.base_exporter import BaseExporter, Subscription
@@ -21,22 +21,26 @@ Flush = Literal["handed_over", "delivered"]
 class StepSubscription(Subscription):
     """One run's part in a delivery: each step is queued as it comes."""
 
-    __slots__ = ("_accept", "_delivered", "_lease", "_saved")
+    __slots__ = ("_accept", "_delivered", "_delivery", "_lease", "_saved")
 
     def __init__(self, exporter: StepExporter, state: ContextState) -> None:
         super().__init__(exporter, state)
         self._delivered = exporter.flush == "delivered"
         self._saved = exporter.delivery.limits.spool == "always"
-        self._lease = exporter.delivery.lease()
-        self._accept = self._lease.accept
+        self._delivery = exporter.delivery
+        self._lease: Lease | None = None
 
     def begin(self) -> Awaitable[None] | None:
+        # The lease first: a step may come as soon as this is subscribed, from another thread.
+        lease = self._lease = self._delivery.lease()
+        self._accept = lease.accept
         super().begin()
-        opening = self._lease.opening
-        return asyncio.wrap_future(opening) if opening is not None else None
+        return asyncio.wrap_future(lease.opening) if lease.opening is not None else None
 
     def end(self) -> Awaitable[None] | None:
         super().end()
+        if self._lease is None:
+            return None
         self.hand_over()
         try:
             if self._delivered:
@@ -47,7 +51,7 @@ class StepSubscription(Subscription):
             self._lease.release()
 
     def settled(self) -> Awaitable[None] | None:
-        return asyncio.wrap_future(self._lease.settled())
+        return asyncio.wrap_future(self._lease.settled()) if self._lease is not None else None
 
     def handle(self, step: IntermediateStep) -> None:
         self._accept(step)
@@ -57,7 +61,7 @@ class StepSubscription(Subscription):
 
     @property
     def ledger(self) -> LedgerSnapshot:
-        return self._lease.ledger
+        return self._lease.ledger if self._lease is not None else LedgerSnapshot()
 
 
 class StepExporter(BaseExporter):
