@@ -250,9 +250,20 @@ class SpoolDatabase:
         self._connection.close()
 
     def move_aside(self) -> Path | None:
-        """Close the database, and rename it, so that nobody takes it for a spool's; return its new path."""
+        """Close a damaged database, and rename it as it is; return its new path, None where it is gone."""
         try:
             return move_aside(self.path)
+        finally:
+            self._connection.close()
+
+    def retire(self) -> None:
+        """Close the database, and rename it, for the sake of the rejected records in it."""
+        try:
+            with self._using() as connection:
+                connection.execute("PRAGMA journal_mode = DELETE")
+            with contextlib.suppress(OSError):
+                os.unlink(f"{self.path}-journal")  # which in exclusive mode stays, and says nothing
+            move_aside(self.path, "rejected")
         finally:
             self._connection.close()
 

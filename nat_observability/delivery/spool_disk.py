@@ -130,9 +130,13 @@ def stamp() -> str:
     return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%f}"
 
 
-def move_aside(path: Path) -> Path | None:
+def move_aside(path: Path, why: str = "corrupt") -> Path | None:
     """
     Rename what is at `path`, and what SQLite put beside it, so that nobody takes it for a spool file.
+
+    Args:
+        path: A file, or whatever has its name.
+        why: A word for the new name, which goes on with the time.
 
     Returns:
         The new path; None where nothing is there any more.
@@ -140,7 +144,7 @@ def move_aside(path: Path) -> Path | None:
     Raises:
         SinkError: The system refused.
     """
-    aside = path.with_name(f"{path.name}.corrupt-{stamp()}")
+    aside = path.with_name(f"{path.name}.{why}-{stamp()}")
     try:
         path.rename(aside)
         for suffix in _BESIDE:

@@ -127,7 +127,7 @@ class SpoolFile:
             self.tidy()
             if self.is_empty:
                 if self.database.has_rejected():
-                    self.database.move_aside()
+                    self.database.retire()
                 else:
                     self.database.remove()
         self.database.close()

@@ -123,6 +123,41 @@ def test_no_record_has_two_owners(tmp_path: Path) -> None:
     assert set(records_of(everything, "+")) - set(records_of(everything, "~")) <= set(found)
 
 
+def test_what_many_have_left_is_taken_over_at_once(tmp_path: Path) -> None:
+    """However many processes open a directory at the same moment, each file in it has a new owner then."""
+    leave = """
+import os, sys
+from nat_observability.delivery.spool import Spool
+spools = [Spool(sys.argv[1], exporter="main", max_bytes=1 << 30) for _ in range(20)]
+for number, spool in enumerate(spools):
+    spool.open()
+    spool.append([b"%d" % number], taken=False)
+os.kill(os.getpid(), 9)
+"""
+    take_over = """
+import sys
+from nat_observability.delivery.spool import Spool
+print("ready", flush=True)
+sys.stdin.readline()
+spool = Spool(sys.argv[1], exporter="main", max_bytes=1 << 30)
+spool.open()
+print(*(data.decode() for _, data in spool.take(100, 1 << 20)), flush=True)
+sys.stdin.readline()
+"""
+    run_python(leave, tmp_path, returncode=-9)
+    with ExitStack() as stack:
+        workers = [stack.enter_context(python(take_over, tmp_path)) for _ in range(4)]
+        for worker in workers:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "ready\n"
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        found = [record for worker in workers if worker.stdout for record in worker.stdout.readline().split()]
+    assert sorted(found, key=int) == [str(number) for number in range(20)]
+
+
 # Forks
 
 _FORK = """
