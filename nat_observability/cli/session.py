@@ -14,7 +14,7 @@ from nat_observability.delivery.delivery import Delivery, DeliveryHealth, Delive
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter_manager import ExporterManager
-from nat_observability.settings import ObservabilitySettings, SqliteExporterSettings
+from nat_observability.settings import ObservabilitySettings
 
 _OURS = ("NAT_OBSERVABILITY_", "OTEL_")
 
@@ -143,9 +143,9 @@ def store_paths(settings: ObservabilitySettings) -> dict[str, Path]:
     if not settings.enabled:
         return {}
     return {
-        name: entry.path
+        name: Path(entry.model_dump()["path"])
         for name, entry in settings.exporters.items()
-        if isinstance(entry, SqliteExporterSettings)
+        if entry.type == "sqlite"
     }
 
 

@@ -8,6 +8,7 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from nat_observability.cli.demo import Demo, check_demo, failures, run_demo
 from nat_observability.cli.questions import questions
 from nat_observability.cli.session import Session, build_container, open_session
 from nat_observability.cli.text_folder import TextFolder
-from nat_observability.settings import FileExporterSettings, ObservabilitySettings, SqliteExporterSettings
+from nat_observability.settings import ObservabilitySettings
 from nat_observability.store import Store
 from tests.cli.builders import run_command
 
@@ -33,14 +34,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def demonstrate(folder: Path, store: Path) -> tuple[Demo, Session]:
-    container = build_container(
-        ObservabilitySettings(
-            exporters={
-                "store": SqliteExporterSettings(path=store),
-                "log": FileExporterSettings(path=store.with_suffix(".jsonl")),
-            }
-        )
-    )
+    exporters: Any = {
+        "store": {"type": "sqlite", "path": store},
+        "log": {"type": "file", "path": store.with_suffix(".jsonl")},
+    }
+    container = build_container(ObservabilitySettings(exporters=exporters))
     texts = TextFolder(folder)
     asked = questions(texts)
 
