@@ -8,6 +8,7 @@ import inspect
 import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import pytest
 import pytest_asyncio
@@ -17,7 +18,7 @@ from blockbuster import blockbuster_ctx
 from nat_observability.stream import EventStream
 from nat_observability.testing import wait_until
 
-_OWN_THREADS = "nat-observability-"
+_THREADS_END_WITHIN = 10.0  # seconds
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,12 +51,10 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
     # Once configured, by structlog's own `capture_logs` for example, it would print every line of the tests to come.
     structlog.reset_defaults()
-    left = [thread for thread in threading.enumerate() if thread not in before]
-    own = [thread for thread in left if thread.name.startswith(_OWN_THREADS)]
-    if own:
-        # The delivery ends its thread in the background, when it has written what it was given.
-        wait_until(lambda: not any(thread.is_alive() for thread in own))
-    left = [thread for thread in left if thread.is_alive()]
+    # The delivery ends its threads in the background, when they have written what they were given.
+    with suppress(TimeoutError):
+        wait_until(lambda: not set(threading.enumerate()) - before, timeout=_THREADS_END_WITHIN)
+    left = set(threading.enumerate()) - before
     assert not left, f"threads were left behind: {left}"
     if not may_leave_tasks:
         if len(_subscribed()) > len(subscribed_before):
