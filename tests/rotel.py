@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
 import subprocess
+import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+
+_NO_LIBRARY = 127  # what the loader exits with
 
 
 def _agent() -> Path:
@@ -31,6 +37,9 @@ class Rotel:
 def running_rotel(forward_to: str, directory: Path) -> Iterator[Rotel]:
     """
     Start a collector on free loopback ports, and stop it at the end of the block.
+
+    It is linked against the Python that its wheel is for. Where that was built without a shared library, or it is
+    not where the loader looks, the test is skipped.
 
     Args:
         forward_to: The OTLP endpoint, over HTTP, that it sends to.
@@ -55,6 +64,7 @@ def running_rotel(forward_to: str, directory: Path) -> Iterator[Rotel]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env={**os.environ, "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR")},
         )
         try:
             if _listens(process, http, grpc):
@@ -67,6 +77,8 @@ def running_rotel(forward_to: str, directory: Path) -> Iterator[Rotel]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if process.returncode == _NO_LIBRARY:
+            pytest.skip("rotel-agent needs the shared library of this Python, which is not installed")
     raise RuntimeError("rotel did not start")
 
 

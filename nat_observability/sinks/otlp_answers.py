@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.sinks.otlp_options import SecretHeaders
 from nat_observability.sinks.otlp_wire import fields
 
 LONGEST_WAIT = 3600.0
@@ -40,6 +42,55 @@ class _JsonAnswer(msgspec.Struct, rename="camel"):
 
 class _JsonStatus(msgspec.Struct):
     message: str = ""
+
+
+class AnswerReader:
+    """
+    Reads what a back end says of spans that it accepted, and logs it, once per half minute.
+
+    Args:
+        where: The back end's address, for the log.
+        headers: Whose secrets the log is not to show.
+    """
+
+    def __init__(self, where: str, headers: SecretHeaders) -> None:
+        self._where, self._headers = where, headers
+        self._partial = RepeatedEvent()
+        self._not_understood = RepeatedEvent()
+
+    def rejected(self, body: bytes | None, items: int, content_type: str = "") -> int:
+        """
+        Return how many of `items` spans the back end took note of and rejected.
+
+        Args:
+            body: The answer; None where not all of it came. The spans were accepted all the same, and sending them
+                again would double them.
+        """
+        try:
+            if body is None:
+                raise ValueError("it ended too early, or was too long")
+            rejected, message = partial_success(body, content_type)
+        except ValueError as error:
+            suppressed = self._not_understood.due()
+            if suppressed is not None:
+                get_logger().warning(
+                    "otlp_answer_not_understood",
+                    endpoint=self._where,
+                    error=str(error),
+                    suppressed=suppressed,
+                )
+            return 0
+        if rejected or message:
+            suppressed = self._partial.due()
+            if suppressed is not None:
+                get_logger().warning(
+                    "otlp_partial_success",
+                    endpoint=self._where,
+                    rejected=rejected,
+                    message=self._headers.hide(message),
+                    suppressed=suppressed,
+                )
+        return min(rejected, items)
 
 
 def partial_success(body: bytes, content_type: str = "") -> PartialSuccess:
@@ -103,7 +154,7 @@ def retry_after(value: str | None, date: str | None, now: float) -> float | None
     return min(max(0.0, until - (now if since is None else since)), LONGEST_WAIT)
 
 
-def retry_info(status: bytes | None) -> float | None:
+def retry_info(status: bytes) -> float | None:
     """
     Return the seconds that the RetryInfo in a google.rpc.Status asks for, or None where there is none.
 
@@ -111,7 +162,7 @@ def retry_info(status: bytes | None) -> float | None:
         status: The trailing metadata `grpc-status-details-bin`.
     """
     try:
-        for detail in _messages(status or b"", 3):
+        for detail in _messages(status, 3):
             content = dict(fields(detail))
             kind, info = content.get(1), content.get(2, b"")
             if isinstance(kind, bytes) and kind.endswith(_RETRY_INFO) and isinstance(info, bytes):

@@ -32,8 +32,7 @@ class BodyMaker:
     """
 
     def __init__(self, resource: Mapping[str, str] | None, compression: Compression) -> None:
-        if compression not in ("gzip", "none"):
-            raise ValueError(f"compression is 'gzip' or 'none', not {compression!r}.")
+        check_compression(compression)
         self._encoder = SpanEncoder(resource or {})
         self._new_compressor = _compressor() if compression == "gzip" else None
 
@@ -59,6 +58,12 @@ class BodyMaker:
         # Each call compresses without the interpreter lock.
         compressor = self._new_compressor()
         return b"".join([*map(compressor.compress, pieces), compressor.flush()])
+
+
+def check_compression(compression: Compression) -> None:
+    """Raise a ValueError where it is no compression that OTLP knows."""
+    if compression not in ("gzip", "none"):
+        raise ValueError(f"compression is 'gzip' or 'none', not {compression!r}.")
 
 
 def _give_way() -> None:

@@ -18,11 +18,10 @@ from nat_observability.errors import (
     RetryableWriteError,
     SinkError,
 )
-from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.otlp_answers import (
     LONGEST_ANSWER,
+    AnswerReader,
     failure_message,
-    partial_success,
     readable,
     retry_after,
 )
@@ -131,8 +130,7 @@ class OtlpHttpSink:
         self._aiohttp = aiohttp
         self._session: aiohttp.ClientSession | None = None
         self._proxy: dict[str, Any] = {}
-        self._log_partial = RepeatedEvent()
-        self._log_unread = RepeatedEvent()
+        self._answers = AnswerReader(self.where, self._headers)
 
     def __repr__(self) -> str:
         return f"OtlpHttpSink({self.where!r})"
@@ -200,7 +198,7 @@ class OtlpHttpSink:
             status_line = f"{self.where} answered {status} with a web page, so it takes no spans."
             raise PermanentWriteError(f"{status_line} Check the endpoint.")
         if 200 <= status < 300:
-            return self._accepted(answer, content_type, len(batch))
+            return self._answers.rejected(answer, len(batch), content_type)
         message = self._headers.hide(failure_message(answer or b"", content_type))
         raise self._refusal(status, message, headers)
 
@@ -209,30 +207,6 @@ class OtlpHttpSink:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-
-    def _accepted(self, answer: bytes | None, content_type: str, items: int) -> int:
-        try:
-            if answer is None:
-                raise ValueError("it ended too early, or was too long")
-            rejected, message = partial_success(answer, content_type)
-        except ValueError as error:
-            suppressed = self._log_unread.due()
-            if suppressed is not None:
-                get_logger().warning(
-                    "otlp_answer_not_understood", endpoint=self.where, error=str(error), suppressed=suppressed
-                )
-            return 0
-        if rejected or message:
-            suppressed = self._log_partial.due()
-            if suppressed is not None:
-                get_logger().warning(
-                    "otlp_partial_success",
-                    endpoint=self.where,
-                    rejected=rejected,
-                    message=self._headers.hide(message),
-                    suppressed=suppressed,
-                )
-        return min(rejected, items)
 
     def _refusal(self, status: int, message: str, headers: Mapping[str, str]) -> Exception:
         try:
