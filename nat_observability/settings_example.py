@@ -8,25 +8,29 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_origin
 from urllib.parse import quote
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from nat_observability.settings import BUILT_IN, ExporterSettings, ObservabilitySettings
-from nat_observability.settings_variables import EXPORTERS, allowed, variable
+from nat_observability.settings_variables import EXPORTERS, allowed, bare, is_pairs, variable
 
 _HEADER = """\
 # Settings of nat_observability: an example that works. Generated from the model; do not edit.
 # The lines without a '#' keep runs in an SQLite file (STORE) and append them to a JSON Lines file (LOG).
-# Every other setting is here with its default. An exporter's name, such as STORE, is yours to choose.
+# Every other setting is here with its default, but for the keys, which are made up. An exporter's name, such as
+# STORE, is yours to choose.
 """
 
-_SECTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
-    ("STORE", "sqlite", {"type": "sqlite", "path": "var/demo.sqlite3"}),
-    ("LOG", "file", {"type": "file", "path": "var/demo.jsonl"}),
-    ("TERMINAL", "console", {}),
-    ("RECENT", "memory", {}),
+_SECTIONS: tuple[tuple[str, str, bool, dict[str, str]], ...] = (
+    ("STORE", "sqlite", True, {"type": "sqlite", "path": "var/demo.sqlite3"}),
+    ("LOG", "file", True, {"type": "file", "path": "var/demo.jsonl"}),
+    ("COLLECTOR", "otlp", False, {}),
+    ("PHOENIX", "phoenix", False, {}),
+    ("LANGFUSE", "langfuse", False, {"public_key": "pk-lf-0123", "secret_key": "sk-lf-0123"}),
+    ("TERMINAL", "console", False, {}),
+    ("RECENT", "memory", False, {}),
 )
-"""The exporters of the example: name, type, and the settings that are not commented out."""
+"""The exporters of the example: name, type, whether the example has it, and the settings that are not defaults."""
 
 _COMMENT = textwrap.TextWrapper(
     110, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
@@ -63,12 +67,12 @@ def example_env() -> str:
     """The text of `settings.example.env`: a configuration that works, with every other setting commented out."""
     lines = [
         _HEADER,
-        *_lines(_variables(ObservabilitySettings, (), None), {variable("service_name"): "demo"}),
+        *_lines(_variables(ObservabilitySettings, (), None), {variable("service_name"): "demo"}, active=True),
     ]
-    for name, kind, active in _SECTIONS:
+    for name, kind, active, settings in _SECTIONS:
         variables = _variables(BUILT_IN[kind], (EXPORTERS, name), kind)
-        values = {variable(EXPORTERS, name, key): value for key, value in active.items()}
-        lines += [f"# --- Exporter {name}, of type {kind} ---\n", *_lines(variables, values)]
+        values = {variable(EXPORTERS, name, key): value for key, value in settings.items()}
+        lines += [f"# --- Exporter {name}, of type {kind} ---\n", *_lines(variables, values, active=active)]
     return "\n".join(lines)
 
 
@@ -93,30 +97,42 @@ def _variables(model: type[BaseModel], path: Sequence[str], exporter_type: str |
             allowed(field),
             exporter_type,
         )
-        for key, field in sorted(model.model_fields.items(), key=lambda item: _is_shared(item[0]))
+        for key, field in sorted(model.model_fields.items(), key=lambda item: _place(model, item[0]))
     ]
 
 
-def _is_shared(key: str) -> bool:
-    return key != "type" and key in ExporterSettings.model_fields
+def _place(model: type[BaseModel], key: str) -> tuple[int, int]:
+    """Where a setting comes in the list: what the type declares, in its order, what some have, what all have."""
+    own = list(model.__annotations__)
+    if key != "type" and key in ExporterSettings.model_fields:
+        return 2, 0
+    return (0, own.index(key)) if key in own else (1, 0)
 
 
 def _type(field: FieldInfo) -> str:
-    kind = field.annotation
+    kind, _ = bare(field)
     if get_origin(kind) is Literal:
         return "choice"
     if get_origin(kind) is dict:
-        return "pairs" if kind == dict[str, str] else "object"
-    names: dict[object, str] = {bool: "switch", int: "whole number", float: "number", str: "text"}
+        return "pairs" if is_pairs(kind) else "object"
+    if kind == str | SecretStr:
+        return "URL"
+    names: dict[object, str] = {
+        bool: "switch",
+        int: "whole number",
+        float: "number",
+        str: "text",
+        SecretStr: "secret",
+    }
     return names.get(kind, "path")
 
 
-def _lines(variables: Sequence[Variable], active: Mapping[str, str]) -> Iterator[str]:
+def _lines(variables: Sequence[Variable], values: Mapping[str, str], *, active: bool) -> Iterator[str]:
     for each in variables:
-        value = active.get(each.name)
+        value = values.get(each.name)
         default = f" Default: {each.default}." if value and each.default not in ("", value) else ""
         yield _COMMENT.fill(f"{each.description} Allowed: {each.allowed}.{default}")
-        yield f"{each.name}={value}\n" if value else f"#{each.name}={each.default}\n"
+        yield f"{'' if active and value else '#'}{each.name}={value or each.default}\n"
 
 
 def _rows(path: Sequence[str], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from nat_observability.errors import SettingsError, SettingsWarning
-from nat_observability.settings_standard import SERVICE_NAME, StandardVariables, parse_resource_attributes
+from nat_observability.settings_standard import SERVICE_NAME, StandardVariables, parse_pairs
+from nat_observability.settings_standard_otlp import otlp_defaults, parse_headers
 from nat_observability.settings_variables import DELIMITER, EXPORTERS, PREFIX, nearest, variable
 
 _OURS = PREFIX.lower()
@@ -43,11 +45,11 @@ class VariablesSource(EnvSettingsSource):
         variables = {**secrets, **self._variables}
         # In order of their names a JSON object comes before the variables inside it, which then change it.
         ours = {name: value for name, value in sorted(variables.items()) if name.startswith(_OURS)}
-        self.env_vars = {name: value for name, value in ours.items() if self._is_known(name)}
+        self.env_vars = _mergeable({name: value for name, value in ours.items() if self._is_known(name)})
         unknown = [name.upper() for name in ours if name not in self.env_vars]
         notes = [f"{name} is not a setting.{nearest(name, self._candidates(name))}" for name in unknown]
-        found = _completed(super().__call__(), given, standard)
-        for note in (*notes, *standard.ignored):
+        found, ignored = _completed(super().__call__(), given, standard, self._variables)
+        for note in (*notes, *standard.ignored, *ignored):
             # 5: this function, two of pydantic-settings, the constructor of the settings, its caller.
             warnings.warn(f"{note} It is ignored.", SettingsWarning, stacklevel=5)
         return found
@@ -58,7 +60,7 @@ class VariablesSource(EnvSettingsSource):
             if str(value).lstrip().startswith(("{", "[")):
                 return json.loads(value)
             is_attributes = field is self.settings_cls.model_fields[_ATTRIBUTES]
-            return parse_resource_attributes(value) if is_attributes else value
+            return parse_pairs(value) if is_attributes else value
         except (ValueError, RecursionError):
             return value
 
@@ -92,10 +94,34 @@ def _secrets(directory: str | Path) -> dict[str, str]:
     raise SettingsError([f"{name} {problem}; allowed: a directory of text files, or nothing."])
 
 
+def _mergeable(ours: dict[str, str | None]) -> dict[str, str | None]:
+    """
+    Return `ours` with headers as a JSON object where some are pairs and others variables of their own.
+
+    As text they would not merge with the others, which would be lost without a word.
+    """
+    for name, value in ours.items():
+        # At exporters, its name, headers: a header's own variable is one below.
+        nested = name.count(DELIMITER) == 2 and any(other.startswith(f"{name}{DELIMITER}") for other in ours)
+        if nested and name.endswith(f"{DELIMITER}headers") and not str(value).lstrip().startswith("{"):
+            with suppress(ValueError):  # validation says what is wrong with it
+                ours = {**ours, name: json.dumps(parse_headers(str(value)))}
+    return ours
+
+
 def _completed(
-    found: dict[str, Any], given: Mapping[str, Any], standard: StandardVariables
-) -> dict[str, Any]:
-    """Add to `found` what the standard variables say about what neither it nor the arguments (`given`) set."""
+    found: dict[str, Any],
+    given: Mapping[str, Any],
+    standard: StandardVariables,
+    variables: Mapping[str, str | None],
+) -> tuple[dict[str, Any], Iterable[str]]:
+    """
+    Add to `found` what the standard variables say about what neither it nor the arguments (`given`) set.
+
+    Returns:
+        That, and a sentence for each standard variable of OTLP exporters that is not valid.
+    """
+    ignored: dict[str, None] = {}  # each once, in order
     if standard.disabled:
         found.setdefault("enabled", False)
 
@@ -112,9 +138,15 @@ def _completed(
         for exporter, entry in {**arguments, **entries}.items():
             if isinstance(entry, dict):
                 mine = _dict(entries.get(exporter))
-                entries[exporter] = {**standard.exporter({**mine, **_dict(arguments.get(exporter))}), **mine}
+                both = {**mine, **_dict(arguments.get(exporter))}
+                defaults = standard.exporter(both)
+                if both.get("type") == "otlp":
+                    more, wrong = otlp_defaults(variables, both)
+                    defaults.update(more)
+                    ignored.update(dict.fromkeys(wrong))
+                entries[exporter] = {**defaults, **mine}
         found[EXPORTERS] = entries
-    return found
+    return found, ignored
 
 
 def _dict(value: object) -> dict[Any, Any]:

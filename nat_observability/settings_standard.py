@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 MOST = 2**31 - 1
@@ -17,13 +17,41 @@ _WHOLE_NUMBER = re.compile(r"\s*[0-9]{1,10}\s*")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
+_T = TypeVar("_T")
+
+
+class StandardReader:
+    """
+    Reads standard variables; `ignored` has a sentence for each that is not valid, without its value.
+
+    The OpenTelemetry specification has a variable that is not valid warned about and ignored.
+
+    Args:
+        variables: Names in lower case, and values; an empty value is an unset one.
+    """
+
+    def __init__(self, variables: Mapping[str, str | None]) -> None:
+        self._variables = variables
+        self.ignored: list[str] = []
+
+    def first(self, parse: Callable[[str], _T], *names: str) -> _T | None:
+        """Return what `parse` makes of the first variable that is set and valid, or None where none is."""
+        for name in names:
+            if text := self._variables.get(name.lower()):
+                try:
+                    return parse(text)
+                except ValueError as error:
+                    self.ignored.append(f"{name} {error}.")
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class StandardVariables:
     """
     What the standard variables say; None, or nothing, where one is not set or not valid.
 
-    The OpenTelemetry specification has a variable that is not valid warned about and ignored: `ignored` holds a
-    sentence for each, without its value. Times are in seconds, though the variables are in milliseconds.
+    `ignored` holds a sentence for each that is not valid. Times are in seconds, though the variables are in
+    milliseconds.
     """
 
     disabled: bool = False
@@ -43,47 +71,22 @@ class StandardVariables:
         Args:
             variables: Names in lower case, and values; an empty value is an unset one.
         """
-        ignored: list[str] = []
-
-        def whole_number(name: str, least: int) -> int | None:
-            text = variables.get(name.lower())
-            if not text:
-                return None
-            if _WHOLE_NUMBER.fullmatch(text) and least <= int(text) <= MOST:
-                return int(text)
-            ignored.append(f"{name} is not a whole number from {least} to {MOST}.")
-            return None
-
-        def switch(name: str) -> bool:
-            text = (variables.get(name.lower()) or "false").strip().lower()
-            if text not in ("true", "false"):
-                ignored.append(f"{name} is neither true nor false.")
-            return text == "true"
-
-        def attributes(name: str) -> dict[str, str]:
-            try:
-                return parse_resource_attributes(variables.get(name.lower()) or "")
-            except ValueError as error:
-                ignored.append(f"{name} {error}.")
-                return {}
-
-        queue_items = whole_number("OTEL_BSP_MAX_QUEUE_SIZE", 1)
-        batch_items = whole_number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1)
+        reader = StandardReader(variables)
+        queue_items = reader.first(_positive, "OTEL_BSP_MAX_QUEUE_SIZE")
+        batch_items = reader.first(_positive, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
         if queue_items and batch_items and batch_items > queue_items:
-            ignored.append("OTEL_BSP_MAX_EXPORT_BATCH_SIZE is above OTEL_BSP_MAX_QUEUE_SIZE.")
+            reader.ignored.append("OTEL_BSP_MAX_EXPORT_BATCH_SIZE is above OTEL_BSP_MAX_QUEUE_SIZE.")
             batch_items = None
-        delay = whole_number("OTEL_BSP_SCHEDULE_DELAY", 0)
-        timeout = whole_number("OTEL_BSP_EXPORT_TIMEOUT", 0)
+        delay = reader.first(_not_negative, "OTEL_BSP_SCHEDULE_DELAY")
         return cls(
-            disabled=switch("OTEL_SDK_DISABLED"),
+            disabled=reader.first(parse_switch, "OTEL_SDK_DISABLED") or False,
             service_name=(variables.get("otel_service_name") or "").strip() or None,
-            resource_attributes=attributes("OTEL_RESOURCE_ATTRIBUTES"),
+            resource_attributes=reader.first(parse_pairs, "OTEL_RESOURCE_ATTRIBUTES") or {},
             queue_items=queue_items,
             batch_items=batch_items,
             batch_age=None if delay is None else delay / 1000,
-            # The specification reads a timeout of 0 as no limit, and lets the largest number stand for it.
-            write_timeout=None if timeout is None else (timeout or MOST) / 1000,
-            ignored=tuple(ignored),
+            write_timeout=reader.first(parse_timeout, "OTEL_BSP_EXPORT_TIMEOUT"),
+            ignored=tuple(reader.ignored),
         )
 
     def exporter(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,6 +101,20 @@ class StandardVariables:
         return {key: value for key, value in found.items() if value is not None and key not in given}
 
 
+def _whole_number(text: str, least: int) -> int:
+    if not (_WHOLE_NUMBER.fullmatch(text) and least <= int(text) <= MOST):
+        raise ValueError(f"is not a whole number from {least} to {MOST}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    return _whole_number(text, 1)
+
+
+def _not_negative(text: str) -> int:
+    return _whole_number(text, 0)
+
+
 def _fits(batch_items: int | None, queue_items: Any) -> bool:
     try:
         return batch_items is None or queue_items is None or batch_items <= int(queue_items)
@@ -105,9 +122,33 @@ def _fits(batch_items: int | None, queue_items: Any) -> bool:
         return True  # validation says what is wrong with it
 
 
-def parse_resource_attributes(text: str) -> dict[str, str]:
+def parse_switch(text: str) -> bool:
     """
-    Parse `OTEL_RESOURCE_ATTRIBUTES`: `key=value` pairs with commas between them, both sides percent-encoded.
+    Parse a boolean as the specification has it.
+
+    Raises:
+        ValueError: It is neither true nor false.
+    """
+    if text.strip().lower() not in ("true", "false"):
+        raise ValueError("is neither true nor false")
+    return text.strip().lower() == "true"
+
+
+def parse_timeout(text: str) -> float:
+    """
+    Return the seconds of a timeout in milliseconds.
+
+    The specification reads a timeout of 0 as no limit, and lets the largest number stand for it.
+
+    Raises:
+        ValueError: It is not a whole number that is not negative.
+    """
+    return (_not_negative(text) or MOST) / 1000
+
+
+def parse_pairs(text: str) -> dict[str, str]:
+    """
+    Parse `key=value` pairs with commas between them, both sides percent-encoded, as in `OTEL_RESOURCE_ATTRIBUTES`.
 
     As in W3C Baggage, spaces around a key and a value do not count, and a value may hold a bare `=`. Empty members
     are skipped, and of a key that comes twice the last one holds.

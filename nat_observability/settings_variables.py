@@ -5,15 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 PREFIX = "NAT_OBSERVABILITY_"
 DELIMITER = "__"
 EXPORTERS = "exporters"
+
+PAIRS = "name=value pairs with commas between them, percent-encoded where they hold a comma or a percent sign"
 
 _WRONG = {
     "missing": "is not set",
@@ -32,6 +34,7 @@ _WRONG = {
     "dict_type": "is not what it has to be",
     "string_type": "is not text",
     "string_too_short": "is empty",
+    "too_short": "is empty",
     "path_type": "is not a path",
 }
 
@@ -51,9 +54,9 @@ def nearest(name: str, known: Iterable[str], *, below: str = PREFIX) -> str:
 
 def allowed(field: FieldInfo) -> str:
     """The values that a setting takes, in words, derived from its annotation, its limits and its examples."""
-    kind = field.annotation
+    kind, metadata = bare(field)
     limits: dict[str, object] = {}
-    for limit in field.metadata:
+    for limit in metadata:
         limits.update((key, getattr(limit, key)) for key in ("gt", "ge", "le") if hasattr(limit, key))
     if get_origin(kind) is Literal:
         return _either(get_args(kind))
@@ -62,12 +65,34 @@ def allowed(field: FieldInfo) -> str:
     if kind in (int, float):
         least = f"above {limits['gt']}" if "gt" in limits else f"from {limits['ge']}"
         return f"a {'whole ' if kind is int else ''}number {least} to {limits['le']}"
-    if kind == dict[str, str]:
-        return "name=value pairs with commas between them, percent-encoded where they hold a comma or a percent sign"
+    if is_pairs(kind):
+        return PAIRS
     if get_origin(kind) is dict:
         return f"a JSON object, or variables such as {variable(EXPORTERS, 'main', 'type')}"
     such_as = f", such as {_either(field.examples)}" if field.examples else ""
-    return ("a path" if kind in (Path, Path | None) else "text that is not empty") + such_as
+    what = "a URL" if kind == str | SecretStr else "a path" if kind is Path else "text that is not empty"
+    return what + such_as
+
+
+def bare(field: FieldInfo) -> tuple[Any, list[Any]]:
+    """A field's annotation without what says that it may be left out, and what restricts its values."""
+    kind: Any = field.annotation
+    metadata = list(field.metadata)
+    if type(None) in (options := get_args(kind)):
+        kind = Union[tuple(option for option in options if option is not type(None))]  # noqa: UP007
+    if get_origin(kind) is Annotated:
+        kind, *more = get_args(kind)
+        for each in more:
+            metadata += each.metadata if isinstance(each, FieldInfo) else [each]
+    return kind, metadata
+
+
+def is_pairs(kind: Any) -> bool:
+    """Whether text of `name=value` pairs gives a value of this kind."""
+    if get_origin(kind) is not dict:
+        return False
+    value = get_args(kind)[1]
+    return value is str or value is SecretStr or get_args(value)[:1] == (SecretStr,)
 
 
 def _either(values: Sequence[object]) -> str:
@@ -104,6 +129,8 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
     name, context = variable(*path) if path else "The whole", detail.get("ctx", {})
     if "error" in context:
         return f"{name} {context['error']}."
+    if detail["type"] == "unusable":
+        return f"{name} {context['problem']}; allowed: {allowed(model.model_fields[str(path[depth])])}."
     if detail["type"] == "above_sibling":
         return f"{name} is above {variable(*path[:-1], context['sibling'])}: lower it, or raise the other."
     if detail["type"] == "missing_sibling":
@@ -118,3 +145,12 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
         )
     wrong = _WRONG.get(detail["type"], "is not valid")
     return f"{name} {wrong}; allowed: {allowed(model.model_fields[str(path[depth])])}."
+
+
+def option_problems(error: ValidationError, exporter: str) -> list[str]:
+    """One line per problem of the failed validation of a custom type's own settings, without any of their values."""
+    details = error.errors(include_url=False, include_input=False, include_context=False)
+    return [
+        f"{variable(EXPORTERS, exporter, *detail['loc'])} {_WRONG.get(detail['type'], 'is not valid')}."
+        for detail in details
+    ]

@@ -24,7 +24,7 @@ from nat_observability.settings import (
     SqliteExporterSettings,
 )
 from nat_observability.settings_example import describe_variables, example_env, setting_rows
-from nat_observability.settings_standard import StandardVariables, parse_resource_attributes
+from nat_observability.settings_standard import StandardVariables, parse_pairs
 
 PREFIX = "NAT_OBSERVABILITY_"
 MAIN = "EXPORTERS__MAIN__"
@@ -232,14 +232,14 @@ class TestWrongValues:
     def test_a_missing_type_says_which_there_are(self, set_ours: SetOurs) -> None:
         """An exporter without a type is one problem, not a problem of each type."""
         set_ours(EXPORTERS__MAIN__PATH="x")
-        allowed = "text that is not empty, such as memory, console, file or sqlite"
+        allowed = "text that is not empty, such as sqlite, otlp, file or console"
         assert problems().splitlines()[1:] == [f"  {PREFIX}{MAIN}TYPE is not set; allowed: {allowed}."]
 
     def test_sqlite_does_not_record_steps(self, set_ours: SetOurs) -> None:
         """The store holds spans; asking it for steps says so."""
         set_ours(EXPORTERS__MAIN__TYPE="sqlite", EXPORTERS__MAIN__PATH="x", EXPORTERS__MAIN__RECORD="steps")
         assert (
-            "RECORD cannot be steps, which an exporter of type sqlite does not store; allowed: spans"
+            "RECORD cannot be steps, which an exporter of type sqlite does not take; allowed: spans"
             in problems()
         )
         set_ours(EXPORTERS__MAIN__RECORD="s3cr3t")
@@ -452,20 +452,20 @@ class TestResourceAttributes:
     def test_what_was_encoded_comes_back(self, attributes: dict[str, str]) -> None:
         """Any attributes survive being percent-encoded and joined, and parsed again."""
         text = ",".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in attributes.items())
-        assert parse_resource_attributes(text) == attributes
+        assert parse_pairs(text) == attributes
 
     @given(st.dictionaries(key_text, any_text), st.sampled_from(["", " ", "\t", " \t "]))
     def test_spaces_around_do_not_count(self, attributes: dict[str, str], space: str) -> None:
         """Optional white space around members, keys and values is trimmed, as W3C Baggage says."""
         pairs = [(quote(key, safe=""), quote(value, safe="")) for key, value in attributes.items()]
         text = ",".join(f"{space}{key}{space}={space}{value}{space}" for key, value in pairs)
-        assert parse_resource_attributes(text) == attributes
+        assert parse_pairs(text) == attributes
 
     @given(st.text())
     def test_any_text_parses_or_is_refused(self, text: str) -> None:
         """No text does anything but give strings that can be encoded, or a ValueError that does not hold it."""
         try:
-            parsed = parse_resource_attributes(text)
+            parsed = parse_pairs(text)
         except UnicodeError:
             pytest.fail("a Unicode error holds the text")
         except ValueError:
@@ -489,7 +489,7 @@ class TestResourceAttributes:
     )
     def test_special_forms(self, text: str, attributes: dict[str, str]) -> None:
         """Empty members are skipped, a value may hold '=' and ';', the last of a key holds, '+' is no space."""
-        assert parse_resource_attributes(text) == attributes
+        assert parse_pairs(text) == attributes
 
     @pytest.mark.parametrize(
         "text", ["a", "a=1,b", "=1", "a=1, =2", "a=%", "a=%2", "%g0=1", "a=%ff", "a=\udcff"]
@@ -497,7 +497,7 @@ class TestResourceAttributes:
     def test_one_error_discards_everything(self, text: str) -> None:
         """The specification has the whole text discarded, so no part of it is returned."""
         with pytest.raises(ValueError, match=r"^holds "):
-            parse_resource_attributes(text)
+            parse_pairs(text)
 
 
 class TestSecrets:
@@ -505,7 +505,7 @@ class TestSecrets:
         """A file named as a variable holds its value; the end of its last line does not count."""
         (tmp_path / "NAT_OBSERVABILITY_EXPORTERS__MAIN__HEADERS__AUTHORIZATION").write_text("Bearer s3cr3t\n")
         (tmp_path / "nat_observability_service_name").write_text("shop")
-        set_ours(EXPORTERS__MAIN__TYPE="otlp", SECRETS_DIR=str(tmp_path))
+        set_ours(EXPORTERS__MAIN__TYPE="queue", SECRETS_DIR=str(tmp_path))
         settings = ObservabilitySettings()
         main = settings.exporters["main"]
         assert isinstance(main, CustomExporterSettings)
@@ -642,9 +642,9 @@ class TestExample:
         (tmp_path / ".env").write_text("\n".join(lines))
         settings = ObservabilitySettings(_env_file=tmp_path / ".env")
         for entry in settings.exporters.values():
-            needed = {"type": entry.type, "path": getattr(entry, "path", None)}
-            given = {key: value for key, value in needed.items() if value is not None}
-            assert entry == type(entry).model_validate(given)
+            fields = type(entry).model_fields.items()
+            required = {key: getattr(entry, key) for key, field in fields if field.is_required()}
+            assert entry == type(entry).model_validate(required)
         process = {"exporters": {}, "service_name": "unknown_service"}
         assert settings.model_copy(update=process) == ObservabilitySettings()
         assert {entry.type for entry in settings.exporters.values()} == set(BUILT_IN)
