@@ -6,14 +6,14 @@ import asyncio
 import gc
 import os
 import sys
-import time
 import timeit
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 
 from dependency_injector import providers
 
 from benchmarks.report import Row, at_most, report
+from benchmarks.timing import best_of
 from containers import ObservabilityContainer
 from nat_observability import BaseExporter, ContextState, ExporterManager, IntermediateStep
 
@@ -42,18 +42,6 @@ async def run(manager: ExporterManager) -> None:
         pass
 
 
-async def best_of(times: int, *contenders: Callable[[], Awaitable[None]]) -> list[float]:
-    """Return the best seconds per call of each contender, measured in turns, so that all meet the same machine."""
-    best = [float("inf")] * len(contenders)
-    for _ in range(ROUNDS):
-        for index, contender in enumerate(contenders):
-            began = time.perf_counter()
-            for _ in range(times):
-                await contender()
-            best[index] = min(best[index], (time.perf_counter() - began) / times)
-    return best
-
-
 def manager_with(count: int) -> ExporterManager:
     """Return a manager with so many exporters that do nothing."""
     manager = ExporterManager()
@@ -66,7 +54,9 @@ async def lifecycles() -> list[Row]:
     """Measure start and stop, one run at a time and a thousand at once."""
     rows: list[Row] = []
     for count in (1, 5, 20):
-        ours, floor = await best_of(300, partial(run, manager_with(count)), partial(bare_tasks, count))
+        ours, floor = await best_of(
+            ROUNDS, 300, partial(run, manager_with(count)), partial(bare_tasks, count)
+        )
         rows.append(
             at_most(f"start and stop, {count} exporters", "µs", ours * 1e6, "bare tasks", floor * 1e6, 1.5)
         )
@@ -75,9 +65,9 @@ async def lifecycles() -> list[Row]:
     async def at_once() -> None:
         await asyncio.gather(*(run(manager) for _ in range(1000)))
 
-    together, single = await best_of(1, at_once, lambda: run(manager))
+    together, single = await best_of(ROUNDS, 1, at_once, lambda: run(manager))
     for _ in range(20):
-        single = min(single, *(await best_of(1, lambda: run(manager))))
+        single = min(single, *(await best_of(ROUNDS, 1, lambda: run(manager))))
     rows.append(
         at_most(
             "1000 runs at once, 5 exporters, each", "µs", together * 1e3, "one at a time", single * 1e6, 1.5

@@ -43,6 +43,21 @@ def at_least(name: str, unit: str, ours: float, beside: str, theirs: float, rati
     return Row(name, unit, ours, beside, theirs, f"at least {ratio:g}x", ours >= ratio * theirs)
 
 
+def within(name: str, unit: str, ours: float, beside: str, theirs: float | None, limit: float) -> Row:
+    """Return a row that holds where ours is at most `limit`, whatever theirs is."""
+    return Row(name, unit, ours, beside, theirs, f"at most {limit:g} {unit}", ours <= limit)
+
+
+def beside(name: str, unit: str, ours: float, peer: str, theirs: float | None) -> Row:
+    """Return a row without a bar; `theirs` is None where the peer is not installed."""
+    return Row(name, unit, ours, peer, theirs, "", None)
+
+
+def missing(name: str, unit: str, ours: float, peer: str, bar: str) -> Row:
+    """Return a row whose bar cannot be checked, because the peer is not installed."""
+    return Row(name, unit, ours, peer, None, bar, None)
+
+
 def report(description: str, measure: Callable[[], Sequence[Row]]) -> int:
     """Measure, print a table, write `--json FILE` where asked; return 1 where a bar does not hold."""
     parser = argparse.ArgumentParser(description=description)

@@ -1,0 +1,317 @@
+"""Who exports spans over OTLP: this library, the OpenTelemetry SDK, fastotel; each in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import json
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from benchmarks.workload import STEPS, works_of_run
+from nat_observability import (
+    ContextState,
+    DeliveryLimits,
+    ExporterManager,
+    ObservabilityRuntime,
+    SpanExporter,
+    step,
+)
+from nat_observability.sinks.otlp_body import Compression
+from nat_observability.sinks.otlp_http import OtlpHttpSink
+
+OURS, SDK, FASTOTEL = "nat_observability", "opentelemetry-sdk", "fastotel"
+
+_ROOT = Path(__file__).parents[1]
+_NEEDS = {
+    OURS: ("aiohttp",),
+    SDK: ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
+    FASTOTEL: ("opentelemetry.sdk", "fastotel"),
+}
+_BATCH, _DELAY = 512, 1.0  # the defaults of this library; the SDK's are 512 and 5 s
+_WAVE = 100  # runs between two flushes, so that no queue of the defaults overflows
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What one process measured: CPU time of the process, wall time and the growth of its peak resident memory."""
+
+    spans: int
+    cpu_s: float
+    wall_s: float
+    peak_bytes: int
+
+
+class Recorder(Protocol):
+    """A contender that is open."""
+
+    async def record(self, run: int) -> None:
+        """Record the run of this number."""
+
+    async def flush(self) -> None:
+        """Return when everything that was recorded has been answered."""
+
+
+def installed(contender: str) -> bool:
+    """Whether what the contender needs is installed."""
+    try:
+        return all(find_spec(module) is not None for module in _NEEDS[contender])
+    except ModuleNotFoundError:  # of a parent package
+        return False
+
+
+def measured(
+    contender: str, endpoint: str, *, runs: int, burst: bool = False, compression: Compression = "gzip"
+) -> Measured:
+    """
+    Measure a contender in a process of its own, after a warm-up of one wave.
+
+    Args:
+        burst: Record everything at once into a queue that holds it, and not in waves with a flush after each.
+    """
+    command = [sys.executable, "-m", "benchmarks.contenders", contender, endpoint, str(runs), compression]
+    done = subprocess.run(
+        [*command, *(["--burst"] if burst else [])], cwd=_ROOT, check=True, stdout=subprocess.PIPE
+    )
+    return msgspec.json.decode(done.stdout, type=Measured)
+
+
+async def recorded_by(contender: str, count: int) -> list[Any]:
+    """Return so many spans, finished, of this library or of the SDK, for their encoders."""
+    taken: list[Any] = []
+    runs = -(-count // STEPS)
+    if contender == OURS:
+
+        async def take(batch: Sequence[Any]) -> None:
+            taken.extend(batch)
+
+        exporter = SpanExporter(take)
+        async with ObservabilityRuntime({"taken": exporter}):
+            recorder: Recorder = _Ours(exporter)
+            for run in range(runs):
+                await recorder.record(run)
+    else:
+        async with _provider(
+            importlib.import_module("opentelemetry.sdk.trace.export").BatchSpanProcessor(_Taking(taken))
+        ) as provider:
+            recorder = _Sdk(provider)
+            for run in range(runs):
+                await recorder.record(run)
+    return taken[:count]
+
+
+class _Taking:
+    """An exporter of the SDK's kind, which keeps what it is given."""
+
+    def __init__(self, taken: list[Any]) -> None:
+        self._taken = taken
+
+    def export(self, spans: Sequence[Any]) -> object:
+        self._taken.extend(spans)
+        return importlib.import_module("opentelemetry.sdk.trace.export").SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        pass
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return True
+
+
+class _Ours:
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._manager = ExporterManager()
+        self._manager.add_exporter("otlp", exporter)
+        self._exporter = exporter
+        self._latest = self._manager
+
+    async def record(self, run: int) -> None:
+        self._latest = manager = self._manager.get()
+        async with manager.start(ContextState()):
+            first, *others = works_of_run(run)
+            with step("function", first.name, input=first.input, metadata=first.metadata) as outer:
+                for work in others:
+                    with step("function", work.name, input=work.input, metadata=work.metadata) as inner:
+                        inner.output = work.output
+                outer.output = first.output
+
+    async def flush(self) -> None:
+        # The sink takes one batch after the other: behind the last run's spans nothing waits.
+        await self._latest.flush()
+        ledger = self._exporter.delivery.health().ledger
+        if ledger.delivered != ledger.accepted:
+            raise RuntimeError(f"Not everything was delivered: {ledger}")
+
+
+@asynccontextmanager
+async def ours(endpoint: str, queue: int, compression: Compression) -> AsyncIterator[Recorder]:
+    """Open a SpanExporter with an OtlpHttpSink."""
+    sink = OtlpHttpSink(endpoint, compression=compression, resource={"service.name": "benchmark"})
+    limits = DeliveryLimits(
+        queue_items=queue, batch_items=_BATCH, batch_age=_DELAY, queue_bytes=1024 * 1024 * 1024
+    )
+    exporter = SpanExporter(sink, limits=limits)
+    async with ObservabilityRuntime({"otlp": exporter}):
+        yield _Ours(exporter)
+
+
+class _Sdk:
+    def __init__(self, provider: Any) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("benchmark")
+
+    async def record(self, run: int) -> None:
+        # The attributes that this library gives such a step. Metadata comes as finished JSON, in the SDK's favour.
+        span = self._tracer.start_as_current_span
+        run_id = str(uuid.uuid4())
+        first, *others = _sdk_works(run)
+        name, attributes, output = first
+        with span(name, attributes={**attributes, "nat.workflow.run_id": run_id}) as outer:
+            for name, attributes, inner_output in others:
+                with span(name, attributes={**attributes, "nat.workflow.run_id": run_id}) as inner:
+                    inner.set_attributes({"output.value": inner_output, "output.mime_type": "text/plain"})
+            outer.set_attributes({"output.value": output, "output.mime_type": "text/plain"})
+
+    async def flush(self) -> None:
+        if not self._provider.force_flush(60_000):
+            raise RuntimeError("Not everything was delivered.")
+
+
+_made: dict[int, list[tuple[str, dict[str, Any], str]]] = {}
+
+
+def _sdk_works(run: int) -> list[tuple[str, dict[str, Any], str]]:
+    """Return a run's names, attributes and outputs, made during the warm-up."""
+    run %= _WAVE
+    if run not in _made:
+        _made[run] = [
+            (
+                work.name,
+                {
+                    "openinference.span.kind": "CHAIN",
+                    "nat.span.kind": "FUNCTION",
+                    "input.value": work.input,
+                    "input.mime_type": "text/plain",
+                    "metadata": json.dumps(work.metadata, separators=(",", ":")),
+                },
+                work.output,
+            )
+            for work in works_of_run(run)
+        ]
+    return _made[run]
+
+
+@asynccontextmanager
+async def sdk(endpoint: str, queue: int, compression: Compression) -> AsyncIterator[Recorder]:
+    """Open a TracerProvider with a BatchSpanProcessor and an OTLPSpanExporter."""
+    http = importlib.import_module("opentelemetry.exporter.otlp.proto.http")
+    exporter = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    export = importlib.import_module("opentelemetry.sdk.trace.export")
+    sends = exporter.OTLPSpanExporter(
+        endpoint=f"{endpoint}/v1/traces",
+        compression=http.Compression.Gzip if compression == "gzip" else http.Compression.NoCompression,
+    )
+    async with _provider(
+        export.BatchSpanProcessor(
+            sends,
+            max_queue_size=queue,
+            max_export_batch_size=_BATCH,
+            schedule_delay_millis=_DELAY * 1000,
+        )
+    ) as provider:
+        yield _Sdk(provider)
+
+
+@asynccontextmanager
+async def fastotel(endpoint: str, queue: int, compression: Compression) -> AsyncIterator[Recorder]:
+    """Open a TracerProvider with fastotel's OTLPSpanProcessor."""
+    library = importlib.import_module("fastotel")
+    async with _provider(
+        library.OTLPSpanProcessor(
+            endpoint=f"{endpoint}/v1/traces",
+            compression=compression,
+            max_queue_size=queue,
+            max_export_batch_size=_BATCH,
+            schedule_delay_millis=_DELAY * 1000,
+        )
+    ) as provider:
+        yield _Sdk(provider)
+
+
+@asynccontextmanager
+async def _provider(processor: Any) -> AsyncIterator[Any]:
+    resource = importlib.import_module("opentelemetry.sdk.resources").Resource({"service.name": "benchmark"})
+    provider = importlib.import_module("opentelemetry.sdk.trace").TracerProvider(
+        resource=resource, shutdown_on_exit=False
+    )
+    provider.add_span_processor(processor)
+    try:
+        yield provider
+    finally:
+        provider.shutdown()
+
+
+_OPEN: dict[str, Callable[[str, int, Compression], AbstractAsyncContextManager[Recorder]]] = {
+    OURS: ours,
+    SDK: sdk,
+    FASTOTEL: fastotel,
+}
+
+
+async def _measure(
+    contender: str, endpoint: str, runs: int, compression: Compression, *, burst: bool
+) -> Measured:
+    queue = max(2048, runs * STEPS) if burst else 2048
+    async with _OPEN[contender](endpoint, queue, compression) as recorder:
+        warm_up = min(runs, _WAVE)
+        for run in range(warm_up):
+            await recorder.record(run)
+        await recorder.flush()
+        before = _forget_peak()
+        cpu, wall = time.process_time(), time.perf_counter()
+        for run in range(warm_up, runs):
+            await recorder.record(run)
+            if not burst and run % _WAVE == _WAVE - 1:
+                await recorder.flush()
+        await recorder.flush()
+        return Measured(
+            (runs - warm_up) * STEPS,
+            time.process_time() - cpu,
+            time.perf_counter() - wall,
+            _resident("VmHWM") - before,
+        )
+
+
+def _forget_peak() -> int:
+    """Let the peak of the resident memory begin anew; return what is resident now, in bytes."""
+    Path("/proc/self/clear_refs").write_text("5")  # see proc(5)
+    return _resident("VmRSS")
+
+
+def _resident(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("contender", choices=_OPEN)
+    parser.add_argument("endpoint")
+    parser.add_argument("runs", type=int)
+    parser.add_argument("compression", choices=("gzip", "none"))
+    parser.add_argument("--burst", action="store_true")
+    given = parser.parse_args()
+    result = asyncio.run(
+        _measure(given.contender, given.endpoint, given.runs, given.compression, burst=given.burst)
+    )
+    sys.stdout.buffer.write(msgspec.json.encode(result))

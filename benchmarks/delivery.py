@@ -1,0 +1,169 @@
+"""Spans from record to wire, beside the OpenTelemetry SDK and fastotel doing the same, to the same receiver."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import statistics
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from benchmarks.contenders import FASTOTEL, OURS, SDK, Measured, installed, measured, recorded_by
+from benchmarks.receiver import Receiver, Taken, running_receiver
+from benchmarks.report import Row, at_least, at_most, beside, missing, report
+from benchmarks.timing import best_of_calls
+from benchmarks.workload import STEPS
+from nat_observability.sinks.otlp_body import Compression
+from nat_observability.sinks.otlp_encoding import SpanEncoder
+
+TRIES = 5
+RUNS = 1100
+BATCH = 512
+
+
+def spans_of(taken: Taken) -> list[Any]:
+    """Return the spans in what a receiver took."""
+    requests = map(ExportTraceServiceRequest.FromString, taken.bodies)
+    return [
+        span
+        for request in requests
+        for resource_spans in request.resource_spans
+        for scope_spans in resource_spans.scope_spans
+        for span in scope_spans.spans
+    ]
+
+
+def content(span: Any) -> tuple[str, bool, dict[str, str]]:
+    """Return what a span says, but for ids and times."""
+    attributes = {each.key: each.value.string_value for each in span.attributes}
+    return span.name, bool(span.parent_span_id), attributes | {"nat.workflow.run_id": ""}
+
+
+def check_equal_content(receiver: Receiver, contenders: list[str]) -> None:
+    """Raise where one contender's spans say something else than another's, or do not have eight attributes."""
+    said = {}
+    for contender in contenders:
+        measured(contender, receiver.endpoint, runs=1)
+        said[contender] = sorted(
+            map(content, spans_of(receiver.take())), key=lambda each: each[2]["metadata"]
+        )
+        assert len(said[contender]) == STEPS, f"{contender} lost spans"
+        assert all(len(attributes) == 8 for _, _, attributes in said[contender]), contender
+        assert said[contender] == said[contenders[0]], f"{contender} says something else"
+
+
+class Figures:
+    """What was measured of one contender, over all tries."""
+
+    def __init__(self) -> None:
+        self.tries: list[Measured] = []
+        self.bytes_per_span: list[float] = []
+
+    def add(self, measurement: Measured, taken: Taken) -> None:
+        """Note one try; raise where spans were lost."""
+        spans = len(spans_of(taken))
+        assert spans == RUNS * STEPS, f"{spans} of {RUNS * STEPS} spans arrived"
+        self.tries.append(measurement)
+        self.bytes_per_span.append(taken.wire_bytes / spans)
+
+    @property
+    def cpu(self) -> float:
+        """CPU µs a span: the best try, because others on the machine only ever add to it."""
+        return min(each.cpu_s / each.spans for each in self.tries) * 1e6
+
+    @property
+    def rate(self) -> float:
+        """Spans/s: the best try."""
+        return max(each.spans / each.wall_s for each in self.tries)
+
+    @property
+    def peak(self) -> float:
+        """Growth of the peak resident memory, MB: the median."""
+        return statistics.median(each.peak_bytes for each in self.tries) / 1e6
+
+
+def run_all(
+    receiver: Receiver, contenders: list[str], *, burst: bool = False, compression: Compression = "gzip"
+) -> dict[str, Figures]:
+    """Measure every contender so many times, in turns."""
+    figures = {contender: Figures() for contender in contenders}
+    for _ in range(TRIES):
+        for contender in contenders:
+            result = measured(contender, receiver.endpoint, runs=RUNS, burst=burst, compression=compression)
+            figures[contender].add(result, receiver.take())
+    return figures
+
+
+def rows_of(
+    figures: dict[str, Figures],
+    name: str,
+    unit: str,
+    figure: Callable[[Figures], float],
+    judge: Callable[..., Row] | None = None,
+    ratio: float = 1.0,
+) -> list[Row]:
+    """Return a row beside each peer; `judge` and `ratio` are the bar beside the SDK."""
+    ours = figure(figures[OURS])
+    rows: list[Row] = []
+    for peer in (SDK, FASTOTEL):
+        theirs = figure(figures[peer]) if peer in figures else None
+        if judge is None or peer is FASTOTEL:
+            rows.append(beside(name, unit, ours, peer, theirs))
+        elif theirs is None:
+            rows.append(missing(name, unit, ours, peer, f"{ratio:g}x"))
+        else:
+            rows.append(judge(name, unit, ours, peer, theirs, ratio))
+    return rows
+
+
+def encoding() -> Row:
+    """Measure the encoders alone, over the same spans, in batches."""
+    name, unit = "encoding alone", "µs a span"
+    ours = asyncio.run(recorded_by(OURS, 2 * BATCH))
+    encoder = SpanEncoder({"service.name": "benchmark"})
+    batches = [ours[:BATCH], ours[BATCH:]]
+
+    def encode() -> None:
+        for batch in batches:
+            encoder.encode(batch)
+
+    if not installed(SDK):
+        return missing(name, unit, best_of_calls(40, encode)[0] / len(ours) * 1e6, SDK, "at most 0.2x")
+    theirs = asyncio.run(recorded_by(SDK, 2 * BATCH))
+    their_batches = [theirs[:BATCH], theirs[BATCH:]]
+    library = importlib.import_module("opentelemetry.exporter.otlp.proto.common.trace_encoder")
+
+    def sdk_encode() -> None:
+        for batch in their_batches:
+            library.encode_spans(batch).SerializeToString()
+
+    best, their_best = best_of_calls(40, encode, sdk_encode)
+    return at_most(name, unit, best / len(ours) * 1e6, SDK, their_best / len(theirs) * 1e6, 0.2)
+
+
+def measure() -> list[Row]:
+    """Measure everything."""
+    contenders = [each for each in (OURS, SDK, FASTOTEL) if installed(each)]
+    with running_receiver() as receiver:
+        check_equal_content(receiver, contenders)
+        waves = run_all(receiver, contenders)
+        plain = run_all(receiver, contenders, compression="none")
+        burst = run_all(receiver, contenders, burst=True)
+    return [
+        *rows_of(waves, "record to wire, CPU", "µs a span", lambda each: each.cpu, at_most, 0.2),
+        *rows_of(plain, "the same, not compressed", "µs a span", lambda each: each.cpu),
+        encoding(),
+        *rows_of(burst, "sustained", "spans/s", lambda each: each.rate, at_least, 1.0),
+        *rows_of(waves, "on the wire", "bytes a span", lambda each: statistics.mean(each.bytes_per_span)),
+        *rows_of(waves, "peak memory, queues of 2,048", "MB", lambda each: each.peak),
+        *rows_of(burst, f"peak memory, {(RUNS - 100) * STEPS:,} spans at once", "MB", lambda each: each.peak),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(
+        report("Spans from record to wire: 8 attributes each, gzip, batches of 512, equal content", measure)
+    )
