@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from nat_observability.errors import MissingExtraError
@@ -17,4 +18,6 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
         sys.exit(f"error: {MissingExtraError('The command nat-observability', 'cli')}")
+    # A service manager's signal ends a command like Ctrl-C does: what was recorded until then is delivered.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     cli(prog_name="nat-observability")

@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 DATA = Path(__file__).parents[1] / "data"
 PLAIN = DATA / "nat_runs_a.jsonl"
@@ -80,19 +82,38 @@ def write_lines(path: Path, *lines: dict[str, Any] | bytes) -> Path:
     return path
 
 
-def run_command(*arguments: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, with warnings as errors and no variables of ours but these."""
+@contextmanager
+def command(*arguments: object, cwd: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, with warnings as errors and no variables of ours but these."""
     inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.upper().startswith(("NAT_OBSERVABILITY_", "OTEL_")) and name != "COLUMNS"
     }
-    return subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "nat_observability.cli", *map(str, arguments)],
         cwd=cwd,
         env={**inherited, "PYTHONPATH": str(_ROOT), **variables},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=18,
-        check=False,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+class Ended(NamedTuple):
+    """What a process printed, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_command(*arguments: object, cwd: Path, **variables: str) -> Ended:
+    """Run the command to its end."""
+    with command(*arguments, cwd=cwd, **variables) as process:
+        stdout, stderr = process.communicate(timeout=18)
+    return Ended(process.returncode, stdout, stderr)

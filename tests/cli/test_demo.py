@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import signal
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -19,7 +21,8 @@ from nat_observability.cli.session import Session, build_container, open_session
 from nat_observability.cli.text_folder import TextFolder
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.store import Store
-from tests.cli.builders import run_command
+from nat_observability.testing import wait_until
+from tests.cli.builders import command, run_command
 
 RUNS = 12
 
@@ -173,3 +176,18 @@ def test_an_unwritable_place_is_a_clear_error(tmp_path: Path) -> None:
     assert "error: The demonstration needs its exporters, and these did not open: log, store." in done.stderr
     assert "choose another path" in done.stderr
     assert "One run" not in done.stdout
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order(tmp_path: Path, sent: signal.Signals) -> None:
+    """When the command is told to end, what was recorded until then is delivered to every exporter."""
+    log = tmp_path / "var" / "demo.jsonl"
+    with command("demo", "--runs", 100_000, "--concurrency", 5, cwd=tmp_path) as process:
+        wait_until(lambda: log.exists() and log.stat().st_size > 0)
+        process.send_signal(sent)
+        _, stderr = process.communicate(timeout=15)
+    assert (process.returncode, stderr) == (1, "\nAborted!\n")
+    logged = [json.loads(line)["span_id"] for line in log.read_text(encoding="utf-8").split("\n")[:-1]]
+    with closing(sqlite3.connect(tmp_path / "var" / "demo.sqlite3")) as connection:
+        stored = [span_id for (span_id,) in connection.execute("SELECT span_id FROM spans")]
+    assert sorted(logged) == sorted(stored)
