@@ -230,7 +230,7 @@ def _replay(file: str, as_json: bool, concurrency: int, env_file: Path | None) -
         click.echo(msgspec.json.encode(_replay_object(events, replayed)).decode())
     else:
         _print_replayed(events, session, replayed)
-    problems = session.problems(replayed.accepted)
+    problems = session.problems(replayed.accepted, replayed.spans)
     if replayed.steps + events.skipped_count != events.lines:
         problems.append(f"{events.path}: {replayed.steps} of {events.lines} lines were published.")
     _end(problems)

@@ -141,7 +141,7 @@ def check_demo(demo: Demo, session: Session, store: Store) -> list[str]:
         if ledger != health[name].ledger:
             problems.append(f"Exporter {name!r} has {health[name].ledger}, its runs together {ledger}.")
     spans = max((ledger.accepted for ledger in by_run.values()), default=0)
-    problems += session.problems(spans)
+    problems += session.problems({name: ledger.accepted for name, ledger in by_run.items()}, spans)
     unheard = sum(report.unheard for report in reports)
     if unheard:
         problems.append(f"{unheard} steps were recorded after the end of their runs.")

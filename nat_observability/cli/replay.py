@@ -25,12 +25,13 @@ class Replayed(msgspec.Struct, frozen=True):
     What a replay did.
 
     `counts` come from the spans that went through the same kind of exporter as the configured ones have; `steps`
-    is the number of lines that were published; `accepted` how many spans that exporter was given, repeated ones
-    included; `oddities` what it found odd.
+    is the number of lines that were published; `spans` how many spans that exporter was given, repeated ones
+    included; `accepted` what each configured exporter was given, by the runs' own ledgers; `oddities` what was odd.
     """
 
     steps: int
-    accepted: int
+    spans: int
+    accepted: dict[str, int]
     counts: RunCounts
     oddities: dict[str, int]
 
@@ -89,6 +90,7 @@ class _Replay:
         self._counter = SpanExporter(self._counts.take, name=_COUNTER, flush="delivered")
         self._pace = Pace([*session.deliveries.values(), self._counter.delivery])
         self._steps = 0
+        self._accepted: Counter[str] = Counter()
         self._oddities: Counter[str] = Counter()
 
     async def run(self, concurrency: int) -> Replayed:
@@ -99,8 +101,14 @@ class _Replay:
                     group.create_task(self._work(left))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None  # the first one is why the others were cancelled
-        accepted = self._counter.delivery.health().ledger.accepted
-        return Replayed(self._steps, accepted, self._counts.counts(), dict(sorted(self._oddities.items())))
+        spans = self._accepted.pop(_COUNTER, 0)
+        return Replayed(
+            self._steps,
+            spans,
+            dict(self._accepted),
+            self._counts.counts(),
+            dict(sorted(self._oddities.items())),
+        )
 
     async def _work(self, left: Iterator[RecordedRun]) -> None:
         # All workers share one iterator: each takes the next run when it has ended one.
@@ -117,7 +125,11 @@ class _Replay:
             finally:
                 self._pace.release(len(unended))
             self._counts.finish(state.run)
-            self._oddities.update(manager.report.exporters[_COUNTER].oddities)
+            for name, report in manager.report.exporters.items():
+                if report.ledger is not None:
+                    self._accepted[name] += report.ledger.accepted
+                if name == _COUNTER:
+                    self._oddities.update(report.oddities)
 
     async def _publish(self, recorded: RecordedRun, state: RecordedState, unended: set[str]) -> None:
         published = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def test_the_counts_are_the_true_ones(path: Path, concurrency: int, tmp_path: Pa
     result, session = asyncio.run(replayed(path, storing(tmp_path / "s.db"), concurrency))
     assert counts_of(result) == expected()
     assert stored_counts(tmp_path / "s.db") == expected()
-    assert session.problems(result.accepted) == []
+    assert session.problems(result.accepted, result.spans) == []
     assert session.health()["store"].ledger.delivered == 334
     assert result.oddities == {"repeated_end": 8, "repeated_start": 9}
 
@@ -88,7 +88,7 @@ def test_twenty_replays_at_once(tmp_path: Path) -> None:
     for number, (result, session) in enumerate(asyncio.run(twenty())):
         assert counts_of(result) == expected()
         assert stored_counts(tmp_path / f"{number}.db") == expected()
-        assert session.problems(result.accepted) == []
+        assert session.problems(result.accepted, result.spans) == []
 
 
 def test_replays_into_one_store_do_not_add_up(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_small_queue_loses_nothing(tmp_path: Path) -> None:
     """The replay waits for an exporter that does not keep up, also where a run leaves many spans open."""
     container = storing(tmp_path / "s.db", queue_items=30, batch_items=10, batch_age=0.0)
     result, session = asyncio.run(replayed(PLAIN, container))
-    assert session.problems(result.accepted) == []
+    assert session.problems(result.accepted, result.spans) == []
     assert stored_counts(tmp_path / "s.db") == expected()
 
 
@@ -191,7 +191,7 @@ def test_one_exporter_that_does_not_open_costs_the_others_nothing(tmp_path: Path
         store={"type": "sqlite", "path": str(tmp_path / "s.db")},
     )
     result, session = asyncio.run(replayed(PLAIN, container))
-    (problem,) = session.problems(result.accepted)
+    (problem,) = session.problems(result.accepted, result.spans)
     assert problem.startswith("Exporter 'bad' did not open: SinkError: /proc/none/f.jsonl")
     assert stored_counts(tmp_path / "s.db") == expected()
 
@@ -205,7 +205,7 @@ def test_what_was_not_delivered_is_a_problem(tmp_path: Path) -> None:
         *(line("TOOL_START", f"t{number}", "w") for number in range(30)),
     )
     result, session = asyncio.run(replayed(path, container))
-    (problem,) = session.problems(result.accepted)
+    (problem,) = session.problems(result.accepted, result.spans)
     assert "of 31 items" in problem
     assert "dropped (queue_full)" in problem
 
@@ -213,14 +213,38 @@ def test_what_was_not_delivered_is_a_problem(tmp_path: Path) -> None:
 def test_a_missing_span_is_a_problem(tmp_path: Path) -> None:
     """An exporter that was given fewer spans than went through is named."""
     result, session = asyncio.run(replayed(PLAIN, storing(tmp_path / "s.db")))
-    assert session.problems(result.accepted + 1) == ["Exporter 'store' accepted 334 of 335 spans."]
+    assert session.problems(result.accepted, 335) == ["Exporter 'store' accepted 334 of 335 spans."]
 
 
 def test_steps_are_recorded_too(tmp_path: Path) -> None:
     """An exporter of steps gets every line, and is no problem because spans are fewer."""
     container = delivering(log={"type": "file", "path": str(tmp_path / "l.jsonl"), "record": "steps"})
     result, session = asyncio.run(replayed(SIDECAR, container))
-    assert session.problems(result.accepted) == []
+    assert session.problems(result.accepted, result.spans) == []
     lines = (tmp_path / "l.jsonl").read_bytes().split(b"\n")
     starts = [each for each in lines if each and msgspec.json.decode(each)["boundary"] == Boundary.START]
     assert (len(lines), len(starts)) == (896, 343)
+
+
+@pytest.mark.may_block
+def test_what_a_former_process_left_is_no_problem(tmp_path: Path) -> None:
+    """Spans that an earlier replay left in the spool are delivered too, and are not taken for this one's."""
+
+    def spooling(path: str) -> ObservabilityContainer:
+        tries = {
+            "spool": "always",
+            "spool_path": str(tmp_path / "spool"),
+            "retry_for": 0,
+            "breaker_failures": 1,
+        }
+        return delivering(log={"type": "file", "path": path, **tries})
+
+    first, session = asyncio.run(replayed(PLAIN, spooling("/dev/full")))
+    assert session.problems(first.accepted, first.spans) == [
+        "Exporter 'log' delivered 0 of 334 items: 334 still pending."
+    ]
+    second, session = asyncio.run(replayed(SIDECAR, spooling(str(tmp_path / "l.jsonl"))))
+    assert session.problems(second.accepted, second.spans) == []
+    lines = (tmp_path / "l.jsonl").read_bytes().split(b"\n")[:-1]
+    spans = Counter(msgspec.json.decode(each)["span_id"] for each in lines)
+    assert (len(spans), set(spans.values())) == (334, {2})
