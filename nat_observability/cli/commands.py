@@ -176,7 +176,6 @@ def _print_demo(demo: Demo, session: Session, store: Store, took: float) -> None
     kinds, tokens = counts["spans_by_category"], counts["token_usage_of_llm_ends"]
     failed = failures(demo)
     reasons = ", ".join(f"{number} {error}" for error, number in failed.items())
-    busy, idle = demo.busy_overhead_s, demo.idle_overhead_s
     exporters = len(session.exporters)
     console = output.to_stdout()
     output.say()
@@ -188,8 +187,8 @@ def _print_demo(demo: Demo, session: Session, store: Store, took: float) -> None
         ("tokens", f"{tokens['total_tokens']:,}" if isinstance(tokens, dict) else "0"),
         (
             "run overhead",
-            f"{_microseconds(statistics.median(idle))} alone, {_microseconds(statistics.median(busy))} "
-            f"among the other runs (start and stop of {exporters} exporters, medians)",
+            f"{_duration(demo.idle_overhead_s)} to start and stop {exporters} exporters, on an idle event loop\n"
+            f"{_duration(demo.busy_overhead_s)} with the wait for the loop that all runs share; medians",
         ),
     ]
     console.print(output.facts(rows))
@@ -379,8 +378,8 @@ def _listed(counts: object) -> str:
     return ", ".join(f"{number:,} {str(name).lower()}" for name, number in counts.items())
 
 
-def _microseconds(seconds: float) -> str:
-    return f"{seconds * 1e6:,.0f} µs"
+def _duration(seconds: list[float]) -> str:
+    return output.duration(statistics.median(seconds) * 1e9)
 
 
 def _text(value: Captured) -> str:

@@ -149,7 +149,7 @@ def test_a_demonstration_in_an_empty_folder(tmp_path: Path) -> None:
     for shown in (
         r"runs +30 ",
         r"failed runs +3 \(1 ",
-        r"run overhead +[\d,]+ µs alone",
+        r"run overhead +[\d.]+ .s to start and stop 2 exporters",
         r"store +(\d+) +\1 +0 +0 +0 +yes",
     ):
         assert re.search(shown, done.stdout)
