@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import msgspec
 
-from benchmarks.workload import STEPS, works_of_run
+from benchmarks.workload import STEPS, WORKS, works_of_run
 from nat_observability import (
     ContextState,
     DeliveryLimits,
@@ -39,7 +39,6 @@ _NEEDS = {
     FASTOTEL: ("opentelemetry.sdk", "fastotel"),
 }
 _BATCH, _DELAY = 512, 1.0  # the defaults of this library; the SDK's are 512 and 5 s
-_WAVE = 100  # runs between two flushes, so that no queue of the defaults overflows
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -69,20 +68,45 @@ def installed(contender: str) -> bool:
         return False
 
 
-def measured(
-    contender: str, endpoint: str, *, runs: int, burst: bool = False, compression: Compression = "gzip"
-) -> Measured:
+class Contender:
     """
-    Measure a contender in a process of its own, after a warm-up of one wave.
+    A contender in a process of its own, which records when it is told to, and rests otherwise; a context manager.
 
     Args:
-        burst: Record everything at once into a queue that holds it, and not in waves with a flush after each.
+        contender: Its name.
+        endpoint: Where the receiver listens.
+        queue: Spans that its queue holds.
+        compression: Of what it sends.
     """
-    command = [sys.executable, "-m", "benchmarks.contenders", contender, endpoint, str(runs), compression]
-    done = subprocess.run(
-        [*command, *(["--burst"] if burst else [])], cwd=_ROOT, check=True, stdout=subprocess.PIPE
-    )
-    return msgspec.json.decode(done.stdout, type=Measured)
+
+    def __init__(
+        self, contender: str, endpoint: str, *, queue: int = 2048, compression: Compression = "gzip"
+    ) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.contenders",
+            contender,
+            endpoint,
+            str(queue),
+            compression,
+        ]
+        self._process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def record(self, runs: int) -> Measured:
+        """Have it record so many runs, and return what that took until every span was answered."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b"%d\n" % runs)
+        self._process.stdin.flush()
+        return msgspec.json.decode(self._process.stdout.readline(), type=Measured)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        # The end of its input is the end of its work.
+        self._process.communicate()
 
 
 async def recorded_by(contender: str, count: int) -> list[Any]:
@@ -189,8 +213,8 @@ _made: dict[int, list[tuple[str, dict[str, Any], str]]] = {}
 
 
 def _sdk_works(run: int) -> list[tuple[str, dict[str, Any], str]]:
-    """Return a run's names, attributes and outputs, made during the warm-up."""
-    run %= _WAVE
+    """Return a run's names, attributes and outputs, which are made once."""
+    run %= len(WORKS) // STEPS
     if run not in _made:
         _made[run] = [
             (
@@ -266,28 +290,23 @@ _OPEN: dict[str, Callable[[str, int, Compression], AbstractAsyncContextManager[R
 }
 
 
-async def _measure(
-    contender: str, endpoint: str, runs: int, compression: Compression, *, burst: bool
-) -> Measured:
-    queue = max(2048, runs * STEPS) if burst else 2048
+async def _serve(contender: str, endpoint: str, queue: int, compression: Compression) -> None:
+    """Record as many runs as each line of the standard input says; print what that took."""
+    recorded = 0
     async with _OPEN[contender](endpoint, queue, compression) as recorder:
-        warm_up = min(runs, _WAVE)
-        for run in range(warm_up):
-            await recorder.record(run)
-        await recorder.flush()
-        before = _forget_peak()
-        cpu, wall = time.process_time(), time.perf_counter()
-        for run in range(warm_up, runs):
-            await recorder.record(run)
-            if not burst and run % _WAVE == _WAVE - 1:
-                await recorder.flush()
-        await recorder.flush()
-        return Measured(
-            (runs - warm_up) * STEPS,
-            time.process_time() - cpu,
-            time.perf_counter() - wall,
-            _resident("VmHWM") - before,
-        )
+        # Nothing else is to run on this loop meanwhile.
+        for line in sys.stdin.buffer:
+            runs = int(line)
+            before = _forget_peak()
+            cpu, wall = time.process_time(), time.perf_counter()
+            for run in range(recorded, recorded + runs):
+                await recorder.record(run)
+            await recorder.flush()
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+            recorded += runs
+            measured = Measured(runs * STEPS, cpu, wall, _resident("VmHWM") - before)
+            sys.stdout.buffer.write(msgspec.json.encode(measured) + b"\n")
+            sys.stdout.buffer.flush()
 
 
 def _forget_peak() -> int:
@@ -307,11 +326,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("contender", choices=_OPEN)
     parser.add_argument("endpoint")
-    parser.add_argument("runs", type=int)
+    parser.add_argument("queue", type=int)
     parser.add_argument("compression", choices=("gzip", "none"))
-    parser.add_argument("--burst", action="store_true")
     given = parser.parse_args()
-    result = asyncio.run(
-        _measure(given.contender, given.endpoint, given.runs, given.compression, burst=given.burst)
-    )
-    sys.stdout.buffer.write(msgspec.json.encode(result))
+    asyncio.run(_serve(given.contender, given.endpoint, given.queue, given.compression))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import statistics
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from statistics import median
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from benchmarks.contenders import FASTOTEL, OURS, SDK, Measured, installed, measured, recorded_by
+from benchmarks.contenders import FASTOTEL, OURS, SDK, Contender, Measured, installed, recorded_by
 from benchmarks.receiver import Receiver, Taken, running_receiver
 from benchmarks.report import Row, at_least, at_most, beside, missing, report
 from benchmarks.timing import best_of_calls
@@ -19,8 +20,11 @@ from benchmarks.workload import STEPS
 from nat_observability.sinks.otlp_body import Compression
 from nat_observability.sinks.otlp_encoding import SpanEncoder
 
-TRIES = 5
-RUNS = 1100
+WAVE = 100
+"""Runs that are recorded and then flushed, so that no queue of the default sizes overflows."""
+WAVES = 60
+BURST = 1000
+BURSTS = 8
 BATCH = 512
 
 
@@ -46,7 +50,8 @@ def check_equal_content(receiver: Receiver, contenders: list[str]) -> None:
     """Raise where one contender's spans say something else than another's, or do not have eight attributes."""
     said = {}
     for contender in contenders:
-        measured(contender, receiver.endpoint, runs=1)
+        with Contender(contender, receiver.endpoint) as process:
+            process.record(1)
         said[contender] = sorted(
             map(content, spans_of(receiver.take())), key=lambda each: each[2]["metadata"]
         )
@@ -56,44 +61,65 @@ def check_equal_content(receiver: Receiver, contenders: list[str]) -> None:
 
 
 class Figures:
-    """What was measured of one contender, over all tries."""
+    """What was measured of one contender, the medians of all tries."""
 
     def __init__(self) -> None:
-        self.tries: list[Measured] = []
-        self.bytes_per_span: list[float] = []
+        self._tries: list[Measured] = []
+        self._wire_bytes: list[float] = []
 
-    def add(self, measurement: Measured, taken: Taken) -> None:
+    def add(self, measured: Measured, taken: Taken) -> None:
         """Note one try; raise where spans were lost."""
-        spans = len(spans_of(taken))
-        assert spans == RUNS * STEPS, f"{spans} of {RUNS * STEPS} spans arrived"
-        self.tries.append(measurement)
-        self.bytes_per_span.append(taken.wire_bytes / spans)
+        arrived = len(spans_of(taken))
+        assert arrived == measured.spans, f"{arrived} of {measured.spans} spans arrived"
+        self._tries.append(measured)
+        self._wire_bytes.append(taken.wire_bytes / arrived)
 
     @property
     def cpu(self) -> float:
-        """CPU µs a span: the best try, because others on the machine only ever add to it."""
-        return min(each.cpu_s / each.spans for each in self.tries) * 1e6
+        """CPU time, µs a span."""
+        return median(each.cpu_s / each.spans for each in self._tries) * 1e6
 
     @property
     def rate(self) -> float:
-        """Spans/s: the best try."""
-        return max(each.spans / each.wall_s for each in self.tries)
+        """Spans/s."""
+        return median(each.spans / each.wall_s for each in self._tries)
 
     @property
     def peak(self) -> float:
-        """Growth of the peak resident memory, MB: the median."""
-        return statistics.median(each.peak_bytes for each in self.tries) / 1e6
+        """Growth of the peak resident memory, MB: the largest."""
+        return max(each.peak_bytes for each in self._tries) / 1e6
+
+    @property
+    def wire(self) -> float:
+        """Bytes a span."""
+        return median(self._wire_bytes)
 
 
-def run_all(
-    receiver: Receiver, contenders: list[str], *, burst: bool = False, compression: Compression = "gzip"
+def in_turns(
+    receiver: Receiver,
+    contenders: list[str],
+    tries: int,
+    runs: int,
+    *,
+    queue: int = 2048,
+    compression: Compression = "gzip",
 ) -> dict[str, Figures]:
-    """Measure every contender so many times, in turns."""
+    """Measure every contender so many times, in short turns, so that all meet the same machine."""
     figures = {contender: Figures() for contender in contenders}
-    for _ in range(TRIES):
-        for contender in contenders:
-            result = measured(contender, receiver.endpoint, runs=RUNS, burst=burst, compression=compression)
-            figures[contender].add(result, receiver.take())
+    with ExitStack() as stack:
+        processes = {
+            contender: stack.enter_context(
+                Contender(contender, receiver.endpoint, queue=queue, compression=compression)
+            )
+            for contender in contenders
+        }
+        for process in processes.values():
+            process.record(runs)  # to warm up
+        receiver.take()
+        for _ in range(tries):
+            for contender, process in processes.items():
+                measured = process.record(runs)
+                figures[contender].add(measured, receiver.take())
     return figures
 
 
@@ -149,17 +175,17 @@ def measure() -> list[Row]:
     contenders = [each for each in (OURS, SDK, FASTOTEL) if installed(each)]
     with running_receiver() as receiver:
         check_equal_content(receiver, contenders)
-        waves = run_all(receiver, contenders)
-        plain = run_all(receiver, contenders, compression="none")
-        burst = run_all(receiver, contenders, burst=True)
+        waves = in_turns(receiver, contenders, WAVES, WAVE)
+        plain = in_turns(receiver, contenders, WAVES, WAVE, compression="none")
+        burst = in_turns(receiver, contenders, BURSTS, BURST, queue=BURST * STEPS)
     return [
         *rows_of(waves, "record to wire, CPU", "µs a span", lambda each: each.cpu, at_most, 0.2),
         *rows_of(plain, "the same, not compressed", "µs a span", lambda each: each.cpu),
         encoding(),
         *rows_of(burst, "sustained", "spans/s", lambda each: each.rate, at_least, 1.0),
-        *rows_of(waves, "on the wire", "bytes a span", lambda each: statistics.mean(each.bytes_per_span)),
-        *rows_of(waves, "peak memory, queues of 2,048", "MB", lambda each: each.peak),
-        *rows_of(burst, f"peak memory, {(RUNS - 100) * STEPS:,} spans at once", "MB", lambda each: each.peak),
+        *rows_of(waves, "on the wire", "bytes a span", lambda each: each.wire),
+        *rows_of(waves, f"peak memory, {WAVE * STEPS:,} spans at once", "MB", lambda each: each.peak),
+        *rows_of(burst, f"peak memory, {BURST * STEPS:,} spans at once", "MB", lambda each: each.peak),
     ]
 
 
