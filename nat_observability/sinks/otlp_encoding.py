@@ -17,6 +17,18 @@ from nat_observability.events import Captured, Span, Status, StepError, StepKind
 from nat_observability.semconv import AttributeValue, span_attributes
 from nat_observability.sinks.otlp_wire import DOUBLE, FIXED64, length_delimited, varint
 
+
+def _version() -> str:
+    try:
+        return version("nat-observability")
+    except PackageNotFoundError:  # a copy of the package that was not installed
+        return ""
+
+
+# Read once and here: it reads files, which is not to happen on an event loop.
+PACKAGE_VERSION = _version()
+"""The version of this package, for the back end to know."""
+
 SLICE_SPANS = 64
 """Spans that are encoded at a stretch, about a third of a millisecond."""
 
@@ -62,14 +74,6 @@ def encode(batch: Sequence[Span], resource: Mapping[str, str]) -> bytes:
     return SpanEncoder(resource).encode(batch)
 
 
-def package_version() -> str:
-    """Return the version of this package, for the back end to know."""
-    try:
-        return version("nat-observability")
-    except PackageNotFoundError:  # a copy of the package that was not installed
-        return ""
-
-
 class SpanEncoder:
     """
     Encodes spans for one resource. Any thread may use it, several at once too.
@@ -93,7 +97,7 @@ class SpanEncoder:
             for key, value in attributes.items()
         )
         self._resource = length_delimited(1, encoded)
-        scope = length_delimited(1, b"nat_observability") + length_delimited(2, package_version().encode())
+        scope = length_delimited(1, b"nat_observability") + length_delimited(2, PACKAGE_VERSION.encode())
         self._scope = length_delimited(1, scope)
         # For each attribute the bytes of its values; and, for values that hardly ever come twice, those that stand
         # before them, which depend on their type and length alone.

@@ -24,7 +24,7 @@ from nat_observability.errors import (
 )
 from nat_observability.sinks.otlp_answers import AnswerReader, readable, retry_info
 from nat_observability.sinks.otlp_body import BodyMaker, Compression, check_compression
-from nat_observability.sinks.otlp_encoding import package_version
+from nat_observability.sinks.otlp_encoding import PACKAGE_VERSION
 from nat_observability.sinks.otlp_options import (
     ClientTls,
     FileName,
@@ -246,7 +246,7 @@ class OtlpGrpcSink:
 
     def _connect(self) -> grpc.Channel:
         options = [
-            ("grpc.primary_user_agent", f"nat-observability/{package_version()}"),
+            ("grpc.primary_user_agent", f"nat-observability/{PACKAGE_VERSION}"),
             ("grpc.max_send_message_length", -1),
             # The delivery tries again; and once the back end is there, a connection is not to wait for two minutes.
             ("grpc.enable_retries", 0),

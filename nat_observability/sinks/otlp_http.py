@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
@@ -26,7 +27,7 @@ from nat_observability.sinks.otlp_answers import (
     retry_after,
 )
 from nat_observability.sinks.otlp_body import BodyMaker, Compression
-from nat_observability.sinks.otlp_encoding import package_version
+from nat_observability.sinks.otlp_encoding import PACKAGE_VERSION
 from nat_observability.sinks.otlp_options import (
     ClientTls,
     FileName,
@@ -147,7 +148,7 @@ class OtlpHttpSink:
         self._proxy = self._proxy_arguments()
         context = await loop.run_in_executor(None, self._tls.context) if self._tls.secure else None
         headers = {
-            "user-agent": f"nat-observability/{package_version()}",
+            "user-agent": f"nat-observability/{PACKAGE_VERSION}",
             **self._headers.plain(),
             "content-type": "application/x-protobuf",
         }
@@ -178,7 +179,7 @@ class OtlpHttpSink:
             raise SinkError(self.where, "is not open", "Call open() before write().")
         body = await self._body.make(batch)
         status: int | None = None
-        answer: bytes | None = b""
+        answer: bytes | None = None
         headers: Mapping[str, str] = {}
         try:
             async with session.post(
@@ -195,8 +196,8 @@ class OtlpHttpSink:
             raise RetryableWriteError(f"{self.where}: {problem}.")
         content_type = headers.get("content-type", "")
         if "text/html" in content_type and status < 300:
-            status_line = f"{self.where} answered {status} with a web page, so it takes no spans."
-            raise PermanentWriteError(f"{status_line} Check the endpoint.")
+            problem = f"{self.where} answered {status} with a web page, so it takes no spans."
+            raise PermanentWriteError(f"{problem} Check the endpoint.")
         if 200 <= status < 300:
             return self._answers.rejected(answer, len(batch), content_type)
         message = self._headers.hide(failure_message(answer or b"", content_type))
@@ -245,9 +246,11 @@ class OtlpHttpSink:
             proxy = parse_endpoint(f"{scheme or 'http'}://{host}", variable)
         except ValueError as error:
             raise SinkError(variable, str(error), "Correct it, or name this host in NO_PROXY.") from None
-        user, _, password = map(unquote, credentials.partition(":"))
-        auth = self._aiohttp.BasicAuth(user, password) if credentials else None
-        return {"proxy": proxy.geturl(), "proxy_auth": auth}
+        if not credentials:
+            return {"proxy": proxy.geturl()}
+        # The client sends it on as proxy-authorization, to the proxy alone.
+        basic = base64.b64encode(unquote(credentials).encode()).decode()
+        return {"proxy": proxy.geturl(), "proxy_headers": {"authorization": f"Basic {basic}"}}
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
         """Return the body of an answer, or None where it ends too early or is too long."""
