@@ -166,14 +166,16 @@ class Spool:
         """
         with self._lock:
             room = self._max_bytes - sum(file.taken_bytes for file in self._files)
-            fits = []
-            for record in records:
-                fits.append(len(record) <= room)
-                room -= len(record) if fits[-1] else 0
-            stored = list(compress(records, fits))
-            keys = iter(self._mending(lambda: self._files.append(stored, self._clock(), taken=taken)))
+            fits: list[bool] | None = None
+            if sum(map(len, records)) > room:
+                fits = _fits(records, room)
+                records = list(compress(records, fits))
+            keys = self._mending(lambda: self._files.append(records, self._clock(), taken=taken))
             self._limit()
-            return [next(keys) if fit else None for fit in fits]
+            if fits is None:
+                return list(keys)
+            stored = iter(keys)
+            return [next(stored) if fit else None for fit in fits]
 
     def take(self, max_records: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """
@@ -303,6 +305,14 @@ class Spool:
                 self._tell_dropped("spool_damaged", lost, replacement.lost_waiting)
         problem = f"was damaged {_REPAIRS} times in a row"
         raise SinkError(str(self.directory), problem, "Check that disk, and who else writes there.")
+
+
+def _fits(records: Sequence[bytes], room: int) -> list[bool]:
+    fits: list[bool] = []
+    for record in records:
+        fits.append(len(record) <= room)
+        room -= len(record) if fits[-1] else 0
+    return fits
 
 
 class _Immortal(msgspec.Struct, gc=False):

@@ -68,7 +68,14 @@ class SpoolFile:
         keys = range(self._next, self._next + len(records))
         self.database.insert(zip(keys, itertools.repeat(now), records, strict=False))
         self._next = keys.stop
-        self._add(dict(zip(keys, map(len, records), strict=True)), taken=taken)
+        size = sum(map(len, records))
+        self.records += len(records)
+        self.bytes += size
+        if taken:
+            self._taken.update(zip(keys, map(len, records), strict=True))
+            self.taken_bytes += size
+        else:
+            self._waiting.add(keys.start, keys.stop)
         return keys
 
     def waiting(self, chunk: int = 256) -> Iterator[WaitingRecord]:
@@ -147,21 +154,15 @@ class SpoolFile:
         while rows := list(itertools.islice(readable, _SALVAGE_ROWS)):
             self.database.insert(rows)
             sizes = {key: len(data) for key, _, data in rows}
-            self._add(sizes, taken=False)
-            self.take({key: size for key, size in sizes.items() if key in damaged._taken})
+            self.records += len(sizes)
+            self.bytes += sum(sizes.values())
             for low, high in runs_of(sizes):
+                self._waiting.add(low, high)
                 self._next = max(self._next, high)
                 lost.remove(low, high)
+            self.take({key: size for key, size in sizes.items() if key in damaged._taken})
         waited = [key for low, high in lost for key in range(low, high)]
         return waited, damaged._taken.keys() - self._taken.keys()
-
-    def _add(self, sizes: dict[int, int], *, taken: bool) -> None:
-        self.records += len(sizes)
-        self.bytes += sum(sizes.values())
-        for low, high in runs_of(sizes):
-            self._waiting.add(low, high)
-        if taken:
-            self.take(sizes)
 
     def _let_go(self, keys: Iterable[int]) -> dict[int, int]:
         sizes = {key: self._taken.pop(key) for key in set(keys) & self._taken.keys()}

@@ -30,6 +30,8 @@ class SpoolFiles:
         self._files: dict[int, SpoolFile] = {}
         self._own: SpoolFile | None = None
         self._numbers = 0
+        # What was left at the last close: number and first own key, which the file gets again, and how many records.
+        self._left: dict[Path, tuple[int, int, int]] = {}
         self._skipped: set[Path] = set()
 
     def __iter__(self) -> Iterator[SpoolFile]:
@@ -56,14 +58,15 @@ class SpoolFiles:
             file.tidy()
             self._close_if_empty(file)
         held = {file.database.path for file in self}
-        files = records = size = 0
+        files = records = size = returned = 0
         set_aside: list[str] = []
         for path in sorted(self._directory.glob(PATTERN)):
             if path in held:
                 continue
-            self._numbers += 1
+            number, first_own, left = self._left.get(path, (self._numbers + 1, None, 0))
+            self._numbers = max(self._numbers, number)
             try:
-                found, moved_to = take_over(path, self._numbers, self._logger)
+                found, moved_to = take_over(path, number, self._logger)
             except SinkError as error:
                 self._warn_skipped(path, error)
                 continue
@@ -75,13 +78,17 @@ class SpoolFiles:
                 found.database.close()  # for another process, or for later
                 continue
             files, records, size = files + 1, records + found.records, size + found.bytes
+            if first_own is not None:
+                del self._left[path]
+                returned += min(left, found.records)
+                found.first_own = first_own
             self._files[found.number] = found
             self._close_if_empty(found)
         if records:
             self._logger.info(
                 "spool_recovered", directory=str(self._directory), files=files, records=records, bytes=size
             )
-        return RecoveryReport(files, records, size, tuple(set_aside))
+        return RecoveryReport(files, records, size, tuple(set_aside), returned)
 
     def replace(self, damage: DamagedDatabaseError) -> Replacement:
         """Put what can be read of a damaged file into a new one, under the same keys."""
@@ -158,6 +165,8 @@ class SpoolFiles:
         """Close all files; what is in them is left to whoever takes them over."""
         files, self._files, self._own = self._files, {}, None
         for file in files.values():
+            if file.records:
+                self._left[file.database.path] = file.number, file.first_own, file.records
             file.close()
 
     def _opened(self) -> SpoolFile:

@@ -63,10 +63,13 @@ class KeyRanges:
 
 
 def runs_of(keys: Iterable[int]) -> list[tuple[int, int]]:
-    """Return `keys` as the ranges that they form, in ascending order."""
+    """Return `keys`, of which each comes once, as the ranges that they form, in ascending order."""
+    ordered = sorted(keys)
+    if ordered and ordered[-1] - ordered[0] < len(ordered):
+        return [(ordered[0], ordered[-1] + 1)]
     runs: list[tuple[int, int]] = []
     low = high = 0
-    for key in sorted(keys):
+    for key in ordered:
         if key == high and runs:
             high = key + 1
             runs[-1] = (low, high)

@@ -18,13 +18,15 @@ class RecoveryReport(msgspec.Struct, frozen=True):
     """
     What was taken over from former owners: so many `records` of so many `bytes` in so many `files`.
 
-    `set_aside` are the new paths of what was damaged or foreign; what could be read of it is in `records`.
+    `set_aside` are the new paths of what was damaged or foreign; what could be read of it is in `records`. Of the
+    `records`, so many were `returned`: the same spool had them when it was closed. Their keys are what they were.
     """
 
     files: int = 0
     records: int = 0
     bytes: int = 0
     set_aside: tuple[str, ...] = ()
+    returned: int = 0
 
 
 class Replacement(msgspec.Struct, frozen=True):

@@ -221,7 +221,8 @@ def test_damage_under_an_open_spool_is_survived(tmp_path: Path) -> None:
     dropped = Dropped()
     spool = Spool(tmp_path, exporter="main", max_bytes=1 << 30, on_drop=dropped)
     spool.open()
-    keys = [key for _ in range(60) for key in spool.append([os.urandom(100_000)] * 2, taken=True)]
+    stored = [key for _ in range(60) for key in spool.append([os.urandom(100_000)] * 2, taken=True)]
+    keys = [key for key in stored if key is not None]
     taken_keys, waiting = keys[50:70], keys[:50] + keys[70:]
     spool.put_back(waiting)
     [path] = tmp_path.glob("*.sqlite3")
