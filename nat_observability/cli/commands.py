@@ -1,13 +1,12 @@
-"""The commands: their arguments, and what each prints."""
+"""The commands: their arguments, and what each of them does in which order."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,13 @@ import msgspec
 from containers import ObservabilityContainer
 from nat_observability.cli import output
 from nat_observability.cli.command_error import CommandError
-from nat_observability.cli.demo import Demo, check_demo, failures, own_file, run_demo
+from nat_observability.cli.demo import Demo, check_demo, own_file, run_demo
+from nat_observability.cli.demo_report import print_demo, print_one_run
 from nat_observability.cli.event_file import EventFile
 from nat_observability.cli.log_to_stderr import log_to_stderr
 from nat_observability.cli.questions import ABOUT_THE_PROJECT, questions
 from nat_observability.cli.replay import Replayed, replay
+from nat_observability.cli.replay_report import complain_of_skipped, print_replayed, replay_object
 from nat_observability.cli.session import Session, build_container, open_session, read_settings, store_paths
 from nat_observability.cli.text_folder import TextFolder
 from nat_observability.errors import (
@@ -31,13 +32,11 @@ from nat_observability.errors import (
     SinkError,
     UnknownExporterTypeError,
 )
-from nat_observability.events import Captured
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings_example import example_env, setting_rows
 from nat_observability.store import RunStatus, Store, StoredRun
 
 _EXAMPLE = "settings.example.env"
-_SHOWN_SKIPPED = 20
 _BAD_INPUT = (ExporterStartError, MissingExtraError, SettingsError, SinkError, UnknownExporterTypeError)
 
 Command = Callable[..., None]
@@ -118,8 +117,8 @@ def _demo(folder: Path | None, runs: int, concurrency: int) -> None:
     path = next(iter(paths.values()))
     with Store(path) as store:
         problems = check_demo(demo, session, store)
-        _print_one_run(demo, store)
-        _print_demo(demo, session, store, took)
+        print_one_run(demo, store)
+        print_demo(demo, session, store, took)
     output.say()
     output.say(f"Look further: nat-observability runs --store {_shown(path)}")
     _end(problems)
@@ -156,46 +155,6 @@ def _example_settings() -> tuple[ObservabilitySettings, str]:
         ], "those that `nat-observability settings --example` prints"
 
 
-def _print_one_run(demo: Demo, store: Store) -> None:
-    shown = next((run for run in demo.runs if run.error is None), demo.runs[0])
-    nodes = store.tree(shown.run_id)
-    console = output.to_stdout()
-    output.say()
-    console.print(f"[bold]One run[/bold] ({shown.run_id}), read back from the store")
-    output.say(f"Q: {shown.question}")
-    if shown.error is not None:
-        output.say(f"It failed: {shown.error}")
-    else:
-        output.say(f"A: {_text(nodes[0].span.output) if nodes else ''}")
-    output.say()
-    console.print(output.tree(nodes))
-
-
-def _print_demo(demo: Demo, session: Session, store: Store, took: float) -> None:
-    counts = store.counts([run.run_id for run in demo.runs])
-    kinds, tokens = counts["spans_by_category"], counts["token_usage_of_llm_ends"]
-    failed = failures(demo)
-    reasons = ", ".join(f"{number} {error}" for error, number in failed.items())
-    exporters = len(session.exporters)
-    console = output.to_stdout()
-    output.say()
-    console.print(f"[bold]All runs[/bold], in {took:.1f} s")
-    rows = [
-        ("runs", f"{counts['runs']}"),
-        ("failed runs", f"{sum(failed.values())}" + (f" ({reasons})" if reasons else "")),
-        ("spans", f"{counts['spans']:,} ({_listed(kinds)})"),
-        ("tokens", f"{tokens['total_tokens']:,}" if isinstance(tokens, dict) else "0"),
-        (
-            "run overhead",
-            f"{_duration(demo.idle_overhead_s)} to start and stop {exporters} exporters, on an idle event loop\n"
-            f"{_duration(demo.busy_overhead_s)} with the wait for the loop that all runs share; medians",
-        ),
-    ]
-    console.print(output.facts(rows))
-    output.say()
-    console.print(output.ledgers({name: health.ledger for name, health in session.health().items()}))
-
-
 @cli.command("replay")
 @click.argument("file", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -224,11 +183,11 @@ def _replay(file: str, as_json: bool, concurrency: int, env_file: Path | None) -
     if not session.exporters:
         state = "No exporter is configured" if settings.enabled else "Observability is switched off"
         output.complain(f"{state}: the runs are only counted.")
-    _complain_of_skipped(events)
+    complain_of_skipped(events)
     if as_json:
-        click.echo(msgspec.json.encode(_replay_object(events, replayed)).decode())
+        click.echo(msgspec.json.encode(replay_object(events, replayed)).decode())
     else:
-        _print_replayed(events, session, replayed)
+        print_replayed(events, session, replayed)
     problems = session.problems(replayed.accepted, replayed.spans)
     if replayed.steps + events.skipped_count != events.lines:
         problems.append(f"{events.path}: {replayed.steps} of {events.lines} lines were published.")
@@ -242,54 +201,6 @@ async def _replay_all(
         with output.progress("Replaying", events.lines - events.skipped_count) as advance:
             replayed = await replay(events, session, concurrency=concurrency, advance=advance)
     return session, replayed
-
-
-def _replay_object(events: EventFile, replayed: Replayed) -> dict[str, Any]:
-    counts = msgspec.structs.asdict(replayed.counts)
-    return {"lines": events.lines, **counts, "skipped": events.skipped, "skipped_lines": events.skipped_count}
-
-
-def _print_replayed(events: EventFile, session: Session, replayed: Replayed) -> None:
-    counts = replayed.counts
-    tokens = counts.token_usage_of_llm_ends
-    rows = [
-        ("file", events.path),
-        (
-            "lines",
-            f"{events.lines:,}" + (f", {events.skipped_count:,} skipped" if events.skipped_count else ""),
-        ),
-        ("runs", f"{counts.runs:,} ({counts.runs_ok:,} ok, {counts.runs_failed:,} failed)"),
-        ("spans", f"{counts.spans:,} ({counts.spans_paired:,} paired, {counts.spans_unpaired:,} unpaired)"),
-        ("by category", _listed(counts.spans_by_category)),
-        ("max depth", f"{counts.max_depth}"),
-        ("llm calls", f"{counts.llm_calls:,}"),
-        (
-            "tokens",
-            ", ".join(f"{number:,} {name.removesuffix('_tokens')}" for name, number in tokens.items()),
-        ),
-    ]
-    if replayed.oddities:
-        rows.append(
-            (
-                "oddities",
-                ", ".join(f"{number:,} {_words(name)}" for name, number in replayed.oddities.items()),
-            )
-        )
-    console = output.to_stdout()
-    console.print(output.facts(rows))
-    if session.exporters:
-        output.say()
-        console.print(output.ledgers({name: health.ledger for name, health in session.health().items()}))
-
-
-def _complain_of_skipped(events: EventFile) -> None:
-    if not events.skipped_count:
-        return
-    for skipped in events.skipped[:_SHOWN_SKIPPED]:
-        output.complain(f"{events.path}: line {skipped.line} was skipped: {skipped.reason}")
-    more = events.skipped_count - min(_SHOWN_SKIPPED, len(events.skipped))
-    shown = f", {more} of them not shown" if more else ""
-    output.complain(f"{events.path}: {events.skipped_count} of {events.lines} lines were skipped{shown}.")
 
 
 @cli.command("settings")
@@ -370,24 +281,6 @@ def _end(problems: list[str]) -> None:
         output.complain(problem, kind="error")
     if problems:
         raise SystemExit(1)
-
-
-def _listed(counts: object) -> str:
-    if not isinstance(counts, Mapping):
-        return ""
-    return ", ".join(f"{number:,} {str(name).lower()}" for name, number in counts.items())
-
-
-def _duration(seconds: list[float]) -> str:
-    return output.duration(statistics.median(seconds) * 1e9)
-
-
-def _text(value: Captured) -> str:
-    return value if isinstance(value, str) else "" if value is None else bytes(value).decode()
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _shown(path: Path) -> str:

@@ -171,6 +171,13 @@ def moment(nanoseconds: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     return time.strftime(form, time.localtime(nanoseconds / 1e9))
 
 
+def listed(counts: object) -> str:
+    """Return counts by name on one line; nothing where it is no mapping."""
+    if not isinstance(counts, Mapping):
+        return ""
+    return ", ".join(f"{number:,} {str(name).lower()}" for name, number in counts.items())
+
+
 def printable(text: str, *, keep: str = "") -> str:
     """Return text with escapes for what a terminal would obey instead of showing it."""
     if text.isprintable():
