@@ -146,9 +146,9 @@ class Spool:
             self._limit()
             return report
 
-    def append(self, records: Sequence[bytes], *, taken: bool) -> list[int | None]:
+    def append(self, records: Sequence[bytes], *, taken: bool, durable: bool = True) -> list[int | None]:
         """
-        Add records in one transaction, which is on the disk when this returns.
+        Add records in one transaction.
 
         The oldest that wait are dropped where there is no room.
 
@@ -156,6 +156,8 @@ class Spool:
             records: At best of many runs at once, because it is the commit that costs.
             taken: Whether the caller delivers them itself, from memory, until it puts them back. Otherwise they
                 wait, to be taken.
+            durable: Whether they are on the disk when this returns. Otherwise they survive this process, however it
+                ends, and a power cut only from the next durable transaction on.
 
         Returns:
             For each record its key; None for one that was not stored, because with those that are taken it would
@@ -170,7 +172,9 @@ class Spool:
             if sum(map(len, records)) > room:
                 fits = _fits(records, room)
                 records = list(compress(records, fits))
-            keys = self._mending(lambda: self._files.append(records, self._clock(), taken=taken))
+            keys = self._mending(
+                lambda: self._files.append(records, self._clock(), taken=taken, durable=durable)
+            )
             self._limit()
             if fits is None:
                 return list(keys)
@@ -224,6 +228,16 @@ class Spool:
             rejected = [key for key in keys if key is not None]
             self._dropped["spool_rejected"] += self._mending(lambda: self._files.reject(rejected))
 
+    @property
+    def waiting(self) -> int:
+        """The number of records that can be taken; from any thread, and without waiting for a call under way."""
+        return sum(file.records - file.taken for file in self._files)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many records were dropped, as in `stats`."""
+        return {reason: count for reason, count in self._dropped.copy().items() if count}
+
     def stats(self) -> SpoolStats:
         """Return what the spool holds now. From any thread, and without waiting for a call under way."""
         files = list(self._files)
@@ -233,7 +247,7 @@ class Spool:
             bytes=sum(file.bytes for file in files),
             disk_bytes=sum(file.database.disk_bytes for file in files),
             files=len(files),
-            dropped={reason: count for reason, count in self._dropped.copy().items() if count},
+            dropped=self.dropped,
         )
 
     def close(self) -> None:

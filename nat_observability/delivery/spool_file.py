@@ -63,10 +63,10 @@ class SpoolFile:
         self._waiting.add(*totals.keys)
         self.first_own = self._next = totals.keys[1]
 
-    def append(self, records: Sequence[bytes], now: float, *, taken: bool) -> range:
-        """Add records, which are on the disk when this returns; return their keys."""
+    def append(self, records: Sequence[bytes], now: float, *, taken: bool, durable: bool) -> range:
+        """Add records, which where `durable` are on the disk when this returns; return their keys."""
         keys = range(self._next, self._next + len(records))
-        self.database.insert(zip(keys, itertools.repeat(now), records, strict=False))
+        self.database.insert(zip(keys, itertools.repeat(now), records, strict=False), durable=durable)
         self._next = keys.stop
         size = sum(map(len, records))
         self.records += len(records)

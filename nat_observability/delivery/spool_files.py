@@ -100,7 +100,7 @@ class SpoolFiles:
         self._close_if_empty(replacement.file)
         return replacement
 
-    def append(self, records: Sequence[bytes], now: float, *, taken: bool) -> list[int]:
+    def append(self, records: Sequence[bytes], now: float, *, taken: bool, durable: bool) -> list[int]:
         """Add records to the file of its own; return their keys."""
         own = self._own
         if own is None:
@@ -109,7 +109,7 @@ class SpoolFiles:
             )
         if not own.database.in_place:
             raise DamagedDatabaseError(own.database, "was deleted or moved away")
-        return own.whole(own.append(records, now, taken=taken))
+        return own.whole(own.append(records, now, taken=taken, durable=durable))
 
     def waiting(self) -> Iterator[WaitingRecord]:
         """Yield what waits, the oldest first; not to be used on after a change."""
