@@ -356,7 +356,10 @@ class RunContext:
         if not manager._lock.locked():
             # A lock that was once waited for belongs to its event loop for good, a manager does not.
             manager._lock = asyncio.Lock()
-        async with manager._lock:
+        # Not `async with`: its two coroutines cost more than the lock.
+        lock = manager._lock
+        await lock.acquire()
+        try:
             if manager._running:
                 raise ManagerRunningError
             self._prepare(manager)
@@ -370,6 +373,8 @@ class RunContext:
                 if cancellation is not None and not isinstance(error, asyncio.CancelledError):
                     raise cancellation from error
                 raise
+        finally:
+            lock.release()
         return manager
 
     async def __aexit__(
@@ -383,11 +388,15 @@ class RunContext:
         manager = self._manager
         if manager is None:
             return
-        async with manager._lock:
+        lock = manager._lock
+        await lock.acquire()
+        try:
             if self._manager is None or manager._run is not self:
                 return  # another task stopped it while this one waited
             manager._running = False
             cancellation = await self._end(manager)
+        finally:
+            lock.release()
         if cancellation is not None:
             raise cancellation
 

@@ -221,7 +221,7 @@ class Lifecycle:
         cut_at, deadline = self._within(min(timeout, _HURRIED) if hurried else timeout)
         cancellation: asyncio.CancelledError | None = None
         self.shutdown.set()
-        for record in self._running():
+        for record in self._running() if self._unready else ():
             if record.state is _STARTING:
                 self._cancel(record)
         turned = cut = False
