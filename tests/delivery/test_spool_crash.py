@@ -35,7 +35,8 @@ while True:
     ids = [f"{name}-{next(numbers)}" for _ in range(generator.randrange(1, 40))]
     taken = generator.random() < 0.5
     padding = b"." * generator.choice([0, 300, 6000])
-    keys = spool.append([id.encode() + b" " + padding for id in ids], taken=taken)
+    records = [id.encode() + b" " + padding for id in ids]
+    keys = spool.append(records, taken=taken, durable=generator.random() < 0.7)
     say("+", ids)
     if taken:
         say("t", ids)
