@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dis
 import inspect
 import threading
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Protocol, TypeVar
 
 # A generator runs in the context of whoever asks it for the next item. What it sets in a ContextVar is therefore
@@ -43,10 +41,6 @@ class GeneratorScope:
         self.frame = frame
         self.opener = _here()
 
-    def suspended(self) -> bool:
-        """Whether the generator stands at a yield, so that its consumer runs."""
-        return self.frame.f_lasti in _yields(self.frame.f_code)
-
 
 def generator_frame(frame: FrameType) -> FrameType | None:
     """Return `frame` where it is a generator's, unless contextlib has made a context manager of it."""
@@ -59,7 +53,11 @@ def generator_frame(frame: FrameType) -> FrameType | None:
 
 
 def visible(head: ScopeT) -> ScopeT:
-    """Return `head`, or what the ContextVar held before it, without the steps that the code that runs is not in."""
+    """
+    Return `head`, or what the ContextVar held before it, without steps that ended and without those of generators.
+
+    Whether a generator runs at this moment, so that its steps do enclose, only `enclosing` finds out.
+    """
     scope = head
     while scope.previous is not None:
         generator = scope.generator
@@ -68,7 +66,7 @@ def visible(head: ScopeT) -> ScopeT:
             # inside it and outlives it goes on in it.
             if not scope.closed:
                 break
-        elif generator.opener != _here() or not (scope.closed or generator.suspended()):
+        elif generator.opener != _here():
             break  # another task, started inside the step, is still in it
         scope = scope.previous  # type: ignore[assignment]
     return scope
@@ -108,21 +106,3 @@ def _here() -> object:
     except RuntimeError:  # no event loop runs in this thread
         task = None
     return id(task) if task is not None else -threading.get_ident()
-
-
-@lru_cache(maxsize=512)
-def _yields(code: CodeType) -> frozenset[int]:
-    """
-    Return where a frame of `code` can stand when its consumer runs.
-
-    CPython marks the place after each suspension with a RESUME instruction, whose argument tells a yield (1)
-    and, in a plain generator, a `yield from` (2) from an await (3); see the documentation of the module dis.
-    """
-    handing_over = {1} if code.co_flags & inspect.CO_ASYNC_GENERATOR else {1, 2}
-    offsets: set[int] = set()
-    before = 0
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "RESUME" and (instruction.arg or 0) & 3 in handing_over:
-            offsets.update((before, instruction.offset))
-        before = instruction.offset
-    return frozenset(offsets)
