@@ -9,11 +9,12 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from unittest.mock import patch
 
 import pytest
 import pytest_asyncio
 import structlog
-from blockbuster import blockbuster_ctx
+from blockbuster import BlockingError, blockbuster_ctx
 
 from nat_observability.stream import EventStream
 from nat_observability.testing import wait_until
@@ -33,6 +34,14 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return f"{argname}-{type(val).__name__}" if " at 0x" in repr(val) else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.fixturenames.insert(
+                item.fixturenames.index("nothing_is_left_behind") + 1, "no_task_is_left_behind"
+            )
+
+
 def pytest_collection_finish() -> None:
     # What exists now is never looked at again, neither by the collector nor by the search for subscriptions.
     gc.collect()
@@ -42,13 +51,12 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """A thread, a task, a subscription or an unheard error of a task that outlives its test fails it."""
-    may_leave_tasks = request.node.get_closest_marker("may_leave_tasks") is not None
     before = set(threading.enumerate())
     subscribed_before = _subscribed()
-    if inspect.iscoroutinefunction(getattr(request, "function", None)) and not may_leave_tasks:
-        request.getfixturevalue("no_task_is_left_behind")
     with _AsyncioErrors() as errors:
         yield
+        if _may_leave_tasks(request):
+            gc.collect()  # so that what asyncio reports about them comes now, and not in a later test
     # Once configured, by structlog's own `capture_logs` for example, it would print every line of the tests to come.
     structlog.reset_defaults()
     # The delivery ends its threads in the background, when they have written what they were given.
@@ -56,7 +64,7 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         wait_until(lambda: not set(threading.enumerate()) - before, timeout=_THREADS_END_WITHIN)
     left = set(threading.enumerate()) - before
     assert not left, f"threads were left behind: {left}"
-    if not may_leave_tasks:
+    if not _may_leave_tasks(request):
         if len(_subscribed()) > len(subscribed_before):
             gc.collect()  # a test's own closures may be a cycle
         subscribed = [stream for stream in _subscribed() if stream not in subscribed_before]
@@ -65,21 +73,32 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest_asyncio.fixture
-async def no_task_is_left_behind() -> AsyncIterator[None]:
-    """A task that outlives its test fails it."""
+async def no_task_is_left_behind(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """A task that outlives its test, which ran on the same loop, fails it."""
     yield
     left = asyncio.all_tasks() - {asyncio.current_task()}
-    assert not left, f"tasks were left behind: {left}"
+    assert not left or _may_leave_tasks(request), f"tasks were left behind: {left}"
+    await asyncio.get_running_loop().shutdown_default_executor()  # the threads of asyncio.to_thread
 
 
 @pytest.fixture(autouse=True)
 def nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A blocking call that this package makes on an event loop raises."""
+    """A blocking call that this package makes on an event loop raises, and fails the test where that is caught."""
     if request.node.get_closest_marker("may_block"):
         yield
         return
-    with blockbuster_ctx("nat_observability"):
+    calls: list[str] = []
+
+    def note(error: BlockingError, call: str) -> None:
+        calls.append(call)
+        Exception.__init__(error, f"Blocking call to {call}")
+
+    with patch.object(BlockingError, "__init__", note), blockbuster_ctx("nat_observability") as blockbuster:
+        for function in blockbuster.functions.values():
+            # Where a line of the log goes is for the application to say.
+            function.can_block_in("logging/__init__.py", "callHandlers")
         yield
+    assert not calls, f"blocking calls on an event loop: {calls}"
 
 
 class _AsyncioErrors(logging.Handler):
@@ -98,6 +117,10 @@ class _AsyncioErrors(logging.Handler):
 
     def __exit__(self, *exc_info: object) -> None:
         logging.getLogger("asyncio").removeHandler(self)
+
+
+def _may_leave_tasks(request: pytest.FixtureRequest) -> bool:
+    return request.node.get_closest_marker("may_leave_tasks") is not None
 
 
 def _subscribed() -> list[EventStream]:

@@ -26,7 +26,7 @@ from nat_observability import (
     step,
 )
 from nat_observability.sinks import FileSink
-from nat_observability.testing import CapturingExporter, until
+from nat_observability.testing import CapturingExporter, until, wait_until
 from tests.naive_manager import NaiveManager
 from tests.reference_toolkit import ReferenceExporter
 from tests.virtual_time import elapsed_since, now, run_virtual
@@ -587,23 +587,23 @@ def second_run_is_batched_too(kit: Kit) -> None:
 
 def every_run_is_in_the_file(kit: Kit, path: Path) -> None:
     """Three runs of ten steps, one after the other, into one file."""
+    exporter = kit.to_file(path)
 
     async def main() -> None:
         manager = kit.manager()
-        manager.add_exporter("file", kit.to_file(path))
+        manager.add_exporter("file", exporter)
         for _ in range(3):
             async with manager.start(ContextState()):
                 for index in range(10):
                     kit.record(f"step {index}")
 
-        def lines() -> int:
-            return len(path.read_text().splitlines()) if path.exists() else 0
-
-        if kit is OURS:
-            await until(lambda: lines() >= 30)
-        assert lines() == 30
+    def lines() -> int:
+        return len(path.read_text().splitlines()) if path.exists() else 0
 
     asyncio.run(main())
+    if kit is OURS:
+        wait_until(lambda: lines() >= 30)
+    assert lines() == 30
 
 
 # -- G10: a copy is a copy -----------------------------------------------------------------------------------------

@@ -68,6 +68,7 @@ def test_naive_manager_breaks(scenario: Scenario) -> None:
         scenario(NAIVE)
 
 
+@pytest.mark.may_block
 @pytest.mark.may_leave_tasks
 def test_naive_manager_breaks_files(tmp_path: Path) -> None:
     """The same for the one that needs a folder."""

@@ -1,0 +1,119 @@
+"""G11: any thread, any loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from nat_observability import ContextState, ExporterManager, SpanExporter, step
+from nat_observability.sinks import MemorySink
+from nat_observability.testing import CapturingExporter, wait_until
+from tests import scenarios
+from tests.scenarios import OURS
+
+
+@pytest.mark.parametrize("way", ["to_thread", "attach", "copy_context"])
+def test_steps_of_a_worker_thread_are_heard(way: str) -> None:
+    """What `asyncio.to_thread` or a worker thread records reaches the run's exporters."""
+    scenarios.steps_of_a_worker_thread_are_heard(OURS, way)
+
+
+@pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "shared"])
+def test_second_event_loop_is_heard(isolated: bool) -> None:
+    """The same manager in one `asyncio.run` after the other, as jobs from a queue have it."""
+    scenarios.second_event_loop_is_heard(OURS, isolated)
+
+
+def test_loops_in_two_threads_are_heard() -> None:
+    """Two event loops at once share an exporter that is not isolated, and lose no step."""
+    scenarios.loops_in_two_threads_are_heard(OURS)
+
+
+def test_many_loops_share_a_delivery() -> None:
+    """A loop per thread, several runs in each, one span exporter: everything arrives, under its own run."""
+    sink = MemorySink()
+    manager = ExporterManager.from_exporters({"spans": SpanExporter(sink)})
+
+    async def serve(thread: int) -> None:
+        async def run(number: int) -> None:
+            async with manager.get().start(ContextState(run_id=f"{thread}/{number}")):
+                for _ in range(10):
+                    with step("tool", f"{thread}/{number}"):
+                        await asyncio.sleep(0)
+
+        await asyncio.gather(*(run(number) for number in range(10)))
+
+    threads = [
+        threading.Thread(target=lambda number=number: asyncio.run(serve(number))) for number in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: len(sink.spans) == 400)
+    assert all(span.name == span.run.run_id for span in sink.spans)
+
+
+def test_stopped_loop_does_not_hold_the_manager() -> None:
+    """A manager whose lock was waited for in one loop is started in the next."""
+
+    async def main() -> None:
+        async with manager.start(ContextState()):
+            # Both wait for the lock, which binds an asyncio lock to its loop.
+            await asyncio.gather(manager.stop(), manager.stop(), manager.stop())
+
+    manager = ExporterManager.from_exporters(scenarios.well_behaved(1)())
+    for _ in range(3):
+        asyncio.run(main())
+
+
+def test_synchronous_code_is_heard() -> None:
+    """A run in a thread's loop, steps in synchronous code of the main thread, by `attach`."""
+    exporter, state = CapturingExporter(), ContextState()
+    manager = ExporterManager.from_exporters({"capturing": exporter})
+    started, may_end = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        async with manager.start(state):
+            started.set()
+            await asyncio.to_thread(may_end.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    thread.start()
+    started.wait()
+    with state.attach():
+        for _ in range(10):
+            OURS.record("here")
+    may_end.set()
+    thread.join()
+    assert OURS.names(exporter) == ["here"] * 10
+
+
+def test_report_may_be_read_from_another_thread() -> None:
+    """While runs come and go, in whatever state they are."""
+    manager = ExporterManager.from_exporters({"spans": SpanExporter(MemorySink())})
+    ended = threading.Event()
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while not ended.is_set():
+                assert manager.report.ledger.adds_up
+        except BaseException as error:  # noqa: BLE001  the test looks at it
+            errors.append(error)
+
+    async def main() -> None:
+        for _ in range(100):
+            async with manager.start(ContextState()):
+                OURS.record("step")
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        asyncio.run(main())
+    finally:
+        ended.set()
+        thread.join()
+    assert not errors
