@@ -18,7 +18,7 @@ def url_problem(url: str) -> str | None:
     except ValueError:
         return "is not a URL"
     if parts.scheme not in ("http", "https"):
-        return "does not begin with http:// or https://"
+        return "does not begin with 'http://' or 'https://'"
     if not host or port == 0 or _NEVER_IN_A_URL.search(url):
         return "has no valid host and port"
     if parts.username is not None or parts.password is not None:

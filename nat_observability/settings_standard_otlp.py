@@ -68,9 +68,8 @@ def otlp_defaults(
         found[_TRACES if traces else _EVERY] = every
         take("headers", "HEADERS", _headers)
     address = _plain(own_address or found.get(_TRACES) or found.get(_EVERY) or "")
-    if address.lower().startswith(
-        "https://"
-    ):  # the specification has certificates for a secure connection only
+    # The specification has certificates for a secure connection only.
+    if address.lower().startswith("https://"):
         take("ca_file", "CERTIFICATE", str)
         if own_address is None and not _CLIENT.intersection(given):
             take("client_certificate", "CLIENT_CERTIFICATE", str)

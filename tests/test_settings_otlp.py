@@ -233,9 +233,9 @@ class TestAddresses:
     @pytest.mark.parametrize(
         ("endpoint", "wrong"),
         [
-            ("s3cr3t", "does not begin with http:// or https://"),
-            ("localhost:4318", "does not begin with http:// or https://"),
-            ("ftp://s3cr3t/", "does not begin with http:// or https://"),
+            ("s3cr3t", "does not begin with 'http://' or 'https://'"),
+            ("localhost:4318", "does not begin with 'http://' or 'https://'"),
+            ("ftp://s3cr3t/", "does not begin with 'http://' or 'https://'"),
             ("http://", "has no valid host and port"),
             ("http://:4318", "has no valid host and port"),
             ("http://s3cr3t:0", "has no valid host and port"),
@@ -393,6 +393,16 @@ class TestStandardVariables:
         assert isinstance(other, OtlpExporterSettings)
         assert (other.endpoint, other.timeout, other.protocol) == ("http://argument", 3.0, "grpc")
 
+    def test_headers_of_ours_are_all_there_are(self, set_main: SetMain, set_otel: SetMain) -> None:
+        """Headers from variables of ours or arguments do not mix with standard ones, which may hold another's key."""
+        set_otel(HEADERS="key=theirs,other=theirs")
+        set_main(HEADERS__KEY="ours")
+        assert headers(otlp()) == {"key": "ours"}
+        given = {"b": {"type": "otlp", "headers": {"key": "argument"}}}
+        entry = ObservabilitySettings(exporters=given).exporters["b"]  # type: ignore[arg-type]
+        assert isinstance(entry, OtlpExporterSettings)
+        assert headers(entry) == {"key": "argument"}
+
     @pytest.mark.parametrize("address", ["ENDPOINT", "TRACES_ENDPOINT"])
     def test_a_key_does_not_go_to_another_address(
         self, set_main: SetMain, set_otel: SetMain, address: str
@@ -453,7 +463,7 @@ class TestStandardVariables:
     @pytest.mark.parametrize(
         ("name", "value", "wrong"),
         [
-            ("ENDPOINT", "s3cr3t", "does not begin with http:// or https://"),
+            ("ENDPOINT", "s3cr3t", "does not begin with 'http://' or 'https://'"),
             ("ENDPOINT", "https://me:s3cr3t@a", "holds credentials"),
             ("HEADERS", "s3cr3t", "holds a member that is not key=value"),
             ("HEADERS", "a=s3cr3t%0A", "holds a header that cannot be sent"),
