@@ -19,14 +19,16 @@ ARGS ?=
 
 DEV := .venv/.dev-installed
 FLOORS := .venv-floors/.installed
+BENCH := .venv-bench/.installed
+PHOENIX := .venv-phoenix/.installed
 # Running the command needs less than developing it does, unless the rest is there already.
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
 .PHONY: help demo test test-all test-floors test-pythons check check-constraints check-example-env \
-	coverage bench example-env constraints clean
+	coverage bench example-env constraints constraints-peers clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.* ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.* ## /\1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.* ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.* ## /\1\t/' | expand -t 20
 
 demo: $(RUN) ## Run the demonstration
 	@$(BIN)/nat-observability demo
@@ -34,7 +36,7 @@ demo: $(RUN) ## Run the demonstration
 test: $(DEV) ## Run the tests, without the slow ones
 	@$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
 
-test-all: $(DEV) ## Run all tests
+test-all: $(DEV) $(PHOENIX) ## Run all tests, with a real Phoenix too
 	@$(BIN)/pytest -n 2 $(ARGS)
 
 test-floors: $(FLOORS) ## Run the tests with the lowest supported versions
@@ -68,14 +70,14 @@ check-example-env: $(RUN)
 		|| { echo "settings.example.env is stale. Cure: make example-env" >&2; exit 1; }
 
 check-constraints:
-	@if grep -nE '://|@|^[[:space:]]*-' constraints.txt constraints-lowest.txt; then \
+	@if grep -nE '://|@|^[[:space:]]*-' constraints*.txt; then \
 		echo "The lines above hold more than a name and a version. Cure: make constraints" >&2; exit 1; fi
 
 coverage: $(DEV) ## Run all tests and write build/coverage/index.html
 	@$(BIN)/pytest -n 2 --cov --cov-report=term --cov-report=html $(ARGS)
 
-bench: $(DEV) ## Run the benchmarks
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(BENCH) ## Run the benchmarks beside their peers; ARGS="delivery stall --json" chooses and keeps
+	@.venv-bench/bin/python -m benchmarks $(ARGS)
 
 example-env: $(RUN) ## Regenerate settings.example.env
 	@$(BIN)/nat-observability settings --example > settings.example.env.new
@@ -91,6 +93,19 @@ constraints: ## Regenerate constraints.txt with the newest versions
 	@mv constraints.txt.new constraints.txt
 	@rm -rf .venv-new
 	@echo "constraints.txt is new. Try it: make check test-pythons"
+
+constraints-peers: ## Regenerate constraints-bench.txt and constraints-phoenix.txt with the newest versions
+	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[otlp]'
+	@.venv-new/bin/python -m pip install -qq -c constraints.txt $(PEERS)
+	@$(call freeze_into,constraints-bench.txt) \
+		| grep -vxiFf <(sed 's/#.*//' constraints.txt | grep .) >> constraints-bench.txt.new
+	@mv constraints-bench.txt.new constraints-bench.txt
+	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq arize-phoenix
+	@$(call freeze_into,constraints-phoenix.txt) >> constraints-phoenix.txt.new
+	@mv constraints-phoenix.txt.new constraints-phoenix.txt
+	@rm -rf .venv-new
 
 clean: ## Remove the environments, caches and built files
 	@rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache \
@@ -120,6 +135,25 @@ $(FLOORS): pyproject.toml constraints.txt constraints-lowest.txt
 	@$(@D)/bin/python -m pip install -qq -c constraints-lowest.txt -c $(@D)/tools.txt -e '.[test]'
 	@touch $@
 
+# What the benchmarks stand beside. One that cannot be installed here is missing in the tables, and that is all.
+PEERS := opentelemetry-sdk opentelemetry-exporter-otlp-proto-http fastotel
+$(BENCH): pyproject.toml constraints.txt constraints-bench.txt
+	$(call create_venv,$(@D))
+	@echo "Installing the benchmarks' needs into $(@D) (once)"
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt -e '.[otlp]'
+	@for peer in $(PEERS); do \
+		$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-bench.txt $$peer \
+			|| echo "$$peer cannot be installed here: the benchmarks go without it" >&2; \
+	done
+	@touch $@
+
+# A real back end for the slow tests, which needs other versions of what we need, and far more of it.
+$(PHOENIX): constraints-phoenix.txt
+	$(call create_venv,$(@D))
+	@echo "Installing Phoenix into $(@D) (once; 850 MB)"
+	@$(@D)/bin/python -m pip install -qq -c constraints-phoenix.txt arize-phoenix
+	@touch $@
+
 .venv-%/.installed: pyproject.toml constraints.txt
 	$(call create_venv,$(@D))
 	@echo "Installing the tests' needs into $(@D) (once)"
@@ -141,6 +175,10 @@ define create_venv
 			echo "Cure, on Debian or Ubuntu: apt-get install python$$version-venv (or python3-venv)" >&2; \
 			exit 1; }
 endef
+
+# The comment at the head of a file of constraints into its successor, and what is installed now to the output.
+freeze_into = sed '/^[^\#]/,$$d' $(1) > $(1).new; \
+	.venv-new/bin/python -m pip list --format=freeze --exclude-editable | grep -vE '^(pip|setuptools|wheel)=='
 
 # By name, and where pyenv keeps those that its shims hide.
 find_python = for c in python$(1) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$(1).*/bin/python; do \
