@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -133,14 +133,44 @@ async def recorded_by(contender: str, count: int) -> list[Any]:
     return taken[:count]
 
 
-class _Taking:
-    """An exporter of the SDK's kind, which keeps what it is given."""
+@asynccontextmanager
+async def discarding(contender: str) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """Yield what records so many empty spans of this library or of the SDK, until an exporter has dropped them."""
+    if contender == OURS:
 
-    def __init__(self, taken: list[Any]) -> None:
-        self._taken = taken
+        async def discard(batch: Sequence[Any]) -> None:
+            pass
+
+        exporter = SpanExporter(discard)
+        manager = ExporterManager()
+        manager.add_exporter("discarding", exporter)
+
+        async def record(count: int) -> None:
+            for _ in range(count):
+                with step("function", "work"):
+                    pass
+            await manager.flush()
+
+        async with ObservabilityRuntime({"discarding": exporter}), manager.start(ContextState()):
+            yield record
+        return
+    processor = importlib.import_module("opentelemetry.sdk.trace.export").BatchSpanProcessor(_Discarding())
+    async with _provider(processor) as provider:
+        tracer = provider.get_tracer("benchmark")
+
+        async def record_sdk(count: int) -> None:
+            for _ in range(count):
+                with tracer.start_as_current_span("work"):
+                    pass
+            provider.force_flush()
+
+        yield record_sdk
+
+
+class _Discarding:
+    """An exporter of the SDK's kind, which does nothing."""
 
     def export(self, spans: Sequence[Any]) -> object:
-        self._taken.extend(spans)
         return importlib.import_module("opentelemetry.sdk.trace.export").SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -148,6 +178,17 @@ class _Taking:
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return True
+
+
+class _Taking(_Discarding):
+    """An exporter of the SDK's kind, which keeps what it is given."""
+
+    def __init__(self, taken: list[Any]) -> None:
+        self._taken = taken
+
+    def export(self, spans: Sequence[Any]) -> object:
+        self._taken.extend(spans)
+        return super().export(spans)
 
 
 class _Ours:

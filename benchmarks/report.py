@@ -43,11 +43,6 @@ def at_least(name: str, unit: str, ours: float, beside: str, theirs: float, rati
     return Row(name, unit, ours, beside, theirs, f"at least {ratio:g}x", ours >= ratio * theirs)
 
 
-def within(name: str, unit: str, ours: float, beside: str, theirs: float | None, limit: float) -> Row:
-    """Return a row that holds where ours is at most `limit`, whatever theirs is."""
-    return Row(name, unit, ours, beside, theirs, f"at most {limit:g} {unit}", ours <= limit)
-
-
 def beside(name: str, unit: str, ours: float, peer: str, theirs: float | None) -> Row:
     """Return a row without a bar; `theirs` is None where the peer is not installed."""
     return Row(name, unit, ours, peer, theirs, "", None)

@@ -1,0 +1,170 @@
+"""Recording steps: to finished spans beside the OpenTelemetry SDK, to raw exporters, and outside every run."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from queue import SimpleQueue
+from statistics import median
+from typing import Any
+
+from benchmarks.contenders import OURS, SDK, discarding, installed
+from benchmarks.report import Row, at_most, beside, missing, report
+from nat_observability import (
+    BaseExporter,
+    ContextState,
+    DeliveryLimits,
+    ExporterManager,
+    IntermediateStep,
+    ObservabilityRuntime,
+    StepExporter,
+    step,
+)
+from nat_observability.delivery.sink import Batch
+from nat_observability.testing import recorded_run
+
+ROUNDS = 40
+COUNT = 1000
+
+Round = Callable[[], Awaitable[None]]
+
+
+class Raw(BaseExporter):
+    """Looks at each step, and does nothing."""
+
+    def export(self, event: IntermediateStep) -> None:
+        """Do nothing."""
+
+
+async def discard(batch: Batch) -> None:
+    """Take a batch, and do nothing."""
+
+
+async def one_step() -> IntermediateStep:
+    """Return one finished step."""
+    async with recorded_run() as captured:
+        with step("function", "work"):
+            pass
+    return captured.steps[0]
+
+
+def bare_queue(each: IntermediateStep) -> None:
+    """Put steps into a queue of the standard library, and get them out again."""
+    queue: SimpleQueue[IntermediateStep] = SimpleQueue()
+    for _ in range(COUNT):
+        queue.put(each)
+    for _ in range(COUNT):
+        queue.get()
+
+
+def outside() -> None:
+    """Record steps where no run is."""
+    for _ in range(COUNT):
+        with step("function", "work"):
+            pass
+
+
+def sdk_outside() -> None:
+    """Make spans where no provider is set."""
+    tracer = importlib.import_module("opentelemetry.trace").NoOpTracer()
+    for _ in range(COUNT):
+        with tracer.start_as_current_span("work"):
+            pass
+
+
+@asynccontextmanager
+async def raw_run(exporters: int) -> AsyncIterator[Round]:
+    """Yield what hands steps to so many exporters that are called directly."""
+    manager, state, each = ExporterManager(), ContextState(), await one_step()
+    for index in range(exporters):
+        manager.add_exporter(f"raw_{index}", Raw())
+
+    async def handed_over() -> None:
+        for _ in range(COUNT):
+            state.stream.publish(each)
+
+    async with manager.start(state):
+        yield handed_over
+
+
+@asynccontextmanager
+async def delivered_run(exporters: int) -> AsyncIterator[Round]:
+    """Yield what hands steps to so many exporters with a delivery, and waits until their sinks have them."""
+    manager, state, each = ExporterManager(), ContextState(), await one_step()
+    shared = {
+        f"exporter_{index}": StepExporter(discard, limits=DeliveryLimits()) for index in range(exporters)
+    }
+    for name, exporter in shared.items():
+        manager.add_exporter(name, exporter)
+
+    async def drained() -> None:
+        for _ in range(COUNT):
+            state.stream.publish(each)
+        await manager.flush()
+
+    async with ObservabilityRuntime(shared), manager.start(state):
+        yield drained
+
+
+async def in_turns(*rounds: Round) -> list[float]:
+    """Return the median of the µs of one step, of each contender."""
+    took: list[list[float]] = [[] for _ in rounds]
+    for _ in range(ROUNDS):
+        for index, contender in enumerate(rounds):
+            began = time.perf_counter()
+            await contender()
+            took[index].append((time.perf_counter() - began) / COUNT * 1e6)
+    return [median(each) for each in took]
+
+
+def awaited(call: Callable[[], object]) -> Round:
+    """Return a plain function as one to be awaited."""
+
+    async def calling() -> None:
+        call()
+
+    return calling
+
+
+async def spans() -> Row:
+    """Measure pairs of START and END to finished spans, until all are drained."""
+    name, unit, ratio = "START and END to a drained span", "µs a span", 0.2
+    async with discarding(OURS) as ours:
+        if not installed(SDK):
+            return missing(name, unit, (await in_turns(partial(ours, COUNT)))[0], SDK, f"at most {ratio:g}x")
+        async with discarding(SDK) as sdk:
+            mine, theirs = await in_turns(partial(ours, COUNT), partial(sdk, COUNT))
+    return at_most(name, unit, mine, SDK, theirs, ratio)
+
+
+async def measure_all() -> list[Row]:
+    """Measure everything."""
+    rows = [await spans()]
+    each = await one_step()
+    queue = awaited(partial(bare_queue, each))
+    for count in (1, 3):
+        async with raw_run(count) as raw, delivered_run(count) as delivered:
+            direct, drained, bare = await in_turns(raw, delivered, queue)
+        rows += [
+            beside(f"one step to {count} exporters, called", "µs", direct, "a queue's put and get", bare),
+            beside(f"one step to {count} deliveries, drained", "µs", drained, "a queue's put and get", bare),
+        ]
+    contenders: list[Any] = [outside, *([sdk_outside] if installed(SDK) else [])]
+    figures = await in_turns(*map(awaited, contenders))
+    theirs = figures[1] if len(figures) > 1 else None
+    rows.append(beside("a step outside every run", "µs", figures[0], "SDK, no provider", theirs))
+    return rows
+
+
+def measure() -> list[Row]:
+    """Measure everything."""
+    return asyncio.run(measure_all())
+
+
+if __name__ == "__main__":
+    sys.exit(report("Recording steps, without payload", measure))
