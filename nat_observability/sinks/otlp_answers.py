@@ -6,7 +6,7 @@ import email.utils
 import re
 from collections.abc import Iterator
 from datetime import UTC
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -42,6 +42,9 @@ class _JsonAnswer(msgspec.Struct, rename="camel"):
 
 class _JsonStatus(msgspec.Struct):
     message: str = ""
+
+
+AnswerT = TypeVar("AnswerT")
 
 
 class AnswerReader:
@@ -101,7 +104,7 @@ def partial_success(body: bytes, content_type: str = "") -> PartialSuccess:
         ValueError: It is neither.
     """
     if "json" in content_type:
-        answer = msgspec.json.decode(body or b"{}", type=_JsonAnswer).partial_success or _JsonPartialSuccess()
+        answer = _decoded(body or b"{}", _JsonAnswer).partial_success or _JsonPartialSuccess()
         return PartialSuccess(max(0, int(answer.rejected_spans)), readable(answer.error_message))
     rejected, message = 0, ""
     for partial in _messages(body, 1):
@@ -117,7 +120,7 @@ def failure_message(body: bytes, content_type: str = "") -> str:
     """Return, in one short line, the reason in the body of a failure: a google.rpc.Status as a rule, or any text."""
     try:
         if "json" in content_type:
-            if message := msgspec.json.decode(body, type=_JsonStatus).message:
+            if message := _decoded(body, _JsonStatus).message:
                 return readable(message)
         elif "protobuf" in content_type:
             return readable(b"".join(_messages(body, 2)).decode("utf-8", "replace"))
@@ -170,6 +173,13 @@ def retry_info(status: bytes) -> float | None:
     except ValueError:
         pass
     return None
+
+
+def _decoded(body: bytes, kind: type[AnswerT]) -> AnswerT:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:  # a ValueError in newer versions only
+        raise ValueError(str(error)) from None
 
 
 def _seconds(duration: bytes) -> float:

@@ -192,15 +192,14 @@ class OtlpGrpcSink:
     async def _called(self, body: bytes) -> tuple[grpc.Call, bytes | None]:
         """Make the call and return it when it has ended, in whatever way, with what was answered."""
         loop = asyncio.get_running_loop()
-        try:
-            if len(body) > _LARGE_BODY:
-                # gRPC copies or compresses it before this returns.
-                call = await loop.run_in_executor(None, self._start, body)
-            else:
-                call = self._start(body)
-        except RuntimeError:
-            # Python 3.12.1 starts no thread at interpreter exit, and gRPC starts one for such a call.
-            return self._call_blocking(body)
+        if not threading.main_thread().is_alive():
+            # At interpreter exit Python 3.12.1 starts no thread, which gRPC needs for the other kind of call.
+            return await loop.run_in_executor(None, self._call_blocking, body)
+        if len(body) > _LARGE_BODY:
+            # gRPC copies or compresses it before this returns.
+            call = await loop.run_in_executor(None, self._start, body)
+        else:
+            call = self._start(body)
         ended: asyncio.Future[None] = loop.create_future()
 
         def wake() -> None:

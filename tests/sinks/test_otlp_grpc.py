@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -37,6 +38,7 @@ from tests.sinks.test_otlp_answers import delay, status_with
 from tests.sinks.test_otlp_http import RESOURCE, arrived, varied_spans
 
 SECRET = "sk-very-secret-0123456789"
+_FORKS = 10
 _EXPORT = "Export"
 _SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 
@@ -44,6 +46,11 @@ Answer = Callable[[grpc.ServicerContext], bytes]
 
 
 def accept(context: grpc.ServicerContext) -> bytes:
+    return b""
+
+
+def slowly(context: grpc.ServicerContext) -> bytes:
+    time.sleep(0.1)
     return b""
 
 
@@ -69,13 +76,14 @@ class GrpcReceiver:
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.answers: list[Answer] = []
+        self.answer: Answer = accept
         self.metadata: list[dict[str, str | bytes]] = []
         self.spans: list[Span] = []
         self.end = threading.Event()
 
     def export(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         self.metadata.append(dict(context.invocation_metadata()))
-        answer = (self.answers.pop(0) if self.answers else accept)(context)
+        answer = (self.answers.pop(0) if self.answers else self.answer)(context)
         message = ExportTraceServiceRequest.FromString(request)
         self.spans += [
             span
@@ -355,24 +363,33 @@ def test_a_program_that_just_ends_delivers(receiver: GrpcReceiver) -> None:
 
 
 def test_forked_children_and_their_parent_write_on(receiver: GrpcReceiver) -> None:
-    """Forks while a call is under way: every child ends well, and the parent's batches arrive."""
+    """Forks while a call is under way: every child ends well, and every batch of the parent arrives."""
+    receiver.answer = slowly
     run_program(
         """
-        import os, sys
+        import os, sys, time
         from nat_observability.delivery.delivery import Delivery
+        from nat_observability.delivery.limits import DeliveryLimits
         from nat_observability.sinks.otlp_grpc import OtlpGrpcSink
         from tests.sinks.builders import make_span
 
-        delivery = Delivery("main", OtlpGrpcSink(sys.argv[1], timeout=3))
+        delivery = Delivery(
+            "main", OtlpGrpcSink(sys.argv[1], timeout=3), limits=DeliveryLimits(retry_initial=0.01)
+        )
+        def span():
+            return make_span(span_id=os.urandom(8).hex())
         def write(lease):
-            lease.accept(make_span())
+            lease.accept(span())
             lease.settled().result(10)
             assert not lease.ledger.failed, (lease.ledger, delivery.health())
         held = delivery.lease()
         write(held)
-        for _ in range(5):
-            held.accept(make_span())
+        for _ in range(int(sys.argv[2])):
+            held.accept(span())
             settled = held.settled()
+            while not delivery.health().in_flight:
+                time.sleep(0.001)
+            time.sleep(0.02)
             child = os.fork()
             if not child:
                 lease = delivery.lease()
@@ -380,9 +397,9 @@ def test_forked_children_and_their_parent_write_on(receiver: GrpcReceiver) -> No
                 lease.release()
                 sys.exit(0)
             settled.result(10)
-            write(held)
             assert os.waitpid(child, 0)[1] == 0
         """,
         receiver.url,
+        _FORKS,
     )
-    assert len({span.span_id for span in receiver.spans}) >= 11
+    assert len({span.span_id for span in receiver.spans}) == 1 + 2 * _FORKS
