@@ -22,6 +22,7 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.queue import weigh
 from nat_observability.delivery.server import Server
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
+from nat_observability.delivery.spool_line import SpoolLine
 from nat_observability.delivery.thread import DeliveryThread, LoopSource
 from nat_observability.errors import RuntimeStateError, StopTimeoutError, describe
 from nat_observability.events import Item
@@ -96,6 +97,7 @@ class Lease:
             total.pending += 1
             if books.wake is not None:
                 if books.saves_all:
+                    entry.unsaved = True
                     account.unsaved += 1
                 dropped = queue.put(entry)
                 if dropped is None:
@@ -103,8 +105,7 @@ class Lease:
                         books.wake_up()
                     return
                 for each, reason in dropped:
-                    books.saved(each)
-                    books.drop(each.account, reason)
+                    books.drop_entry(each, reason)
             else:
                 books.drop(account, "closed")
         self._delivery.log_drops()
@@ -127,6 +128,16 @@ class Lease:
         with self._books.lock:
             return self._hurried(account.saving if account.unsaved else None)
 
+    def room(self) -> Future[None] | None:
+        """
+        Return a future that is done when the spool has made room, where it is to and the queue is half full.
+
+        A run that waits for it when it ends keeps more runs from beginning than the disk can follow, so that nothing
+        is dropped while the back end is down. None where there is room, or no spool that makes it.
+        """
+        with self._books.lock:
+            return self._books.room()
+
     def release(self) -> None:
         """Give the lease back. With the last one the delivery writes what is queued and closes, in the background."""
         self._epoch = self._delivery.give_back(self._epoch)
@@ -137,6 +148,9 @@ class Lease:
             future.set_result(None)
         else:
             waiters.append(future)
+            # The spool knows of a run only as long as somebody has its account: whoever waits has.
+            account = self._account
+            future.add_done_callback(lambda _: account)
             self._books.hurry = True
             self._books.wake_up()
         return future
@@ -157,7 +171,7 @@ class Delivery:
 
     Raises:
         TypeError: `sink` is none of these.
-        ValueError: There is to be a spool, and `spool_path` is not set.
+        ValueError: There is to be a spool, and `spool_path` is not set or another limit of it is wrong.
     """
 
     def __init__(
@@ -170,10 +184,6 @@ class Delivery:
     ) -> None:
         self.name = name
         self.limits = limits or DeliveryLimits()
-        if self.limits.spool != "off" and self.limits.spool_path is None:
-            raise ValueError(
-                f"Exporter {name!r} is to spool and has no spool_path. Set spool_path, or spool to 'off'."
-            )
         self.on_batch: Callable[[float, BaseException | None], None] | None = None
         self._sink = as_sink(sink)
         self._loop_source = loop_source or DELIVERY_THREAD
@@ -186,6 +196,9 @@ class Delivery:
     def _begin_empty(self) -> None:
         self._books = Books(self.limits)
         self._lock = self._books.lock
+        self._line: SpoolLine | None = None
+        if self.limits.spool != "off":
+            self._line = SpoolLine(self.name, self.limits, self._books)
         self._state = DeliveryState.NEW
         self._open_error: BaseException | None = None
         self._open_failed_at = -_REOPEN_AFTER
@@ -221,7 +234,7 @@ class Delivery:
             if self._server is not None:
                 return lease
             self._last_call, self._state = False, DeliveryState.OPENING
-            server = self._serve_with(Server(self, self._books, self._sink, self._loop_source))
+            server = self._serve_with(Server(self, self._books, self._sink, self._loop_source, self._line))
         server.start()
         return lease
 
@@ -281,7 +294,6 @@ class Delivery:
         with self._lock:
             books, server = self._books, self._server
             error = (server.sender.last_error if server is not None else None) or self._open_error
-            in_memory = len(books.queue) + len(books.in_flight) + len(books.ready)
             return DeliveryHealth(
                 self._state,
                 books.ledger.snapshot(),
@@ -290,7 +302,7 @@ class Delivery:
                 books.queue.held_bytes,
                 len(books.in_flight),
                 server.last_batch_s if server is not None else None,
-                max(0, books.ledger.pending - in_memory),
+                max(0, books.ledger.pending - books.in_memory),
                 server.sender.breaker_state if server is not None else BreakerState.CLOSED,
                 describe(error) if error is not None else None,
                 self._blocking,
@@ -361,8 +373,11 @@ class Delivery:
         self._state = state
         self._server = None
         books.wake = None
+        books.tell_room()
         lost = books.drop_all(books.in_hand(), reason)
-        books.left_in_spool = books.ledger.pending
+        if self._line is not None:
+            # Before anybody takes a lease again, which opens it again.
+            self._line.end()
         opening, self._opening = self._opening, []
         resolve(
             opening, error or RuntimeStateError(f"The delivery of {self.name!r} was closed while it opened.")
@@ -383,8 +398,7 @@ class Delivery:
             if stuck is None:
                 return
             # What was being written is written again: whether it arrived can no longer be known.
-            books.queue.put_back(books.in_flight)
-            books.in_flight.clear()
+            books.send_again()
             reopen = not isinstance(self._sink, WorkerSink)
             if self._state is DeliveryState.OPEN and reopen:
                 self._state = DeliveryState.OPENING
@@ -411,6 +425,7 @@ class Delivery:
             )
         )
         self._epoch += 1
+        self._books.retire()
         self._begin_empty()
 
     def runs(self, task: asyncio.Task[Any]) -> bool:

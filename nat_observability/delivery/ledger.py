@@ -12,7 +12,9 @@ class LedgerSnapshot(msgspec.Struct, frozen=True):
     The counts at one moment, in items.
 
     `accepted == delivered + failed + sum(dropped.values()) + pending` holds in every snapshot. `dropped` is by
-    reason: `queue_full`, `too_large`, `closed`, `not_open`, `shutdown_timeout`.
+    reason: `queue_full`, `too_large`, `closed`, `not_open`, `shutdown_timeout`; and, of what was in the spool,
+    `spool_full`, `spool_expired`, `spool_damaged`, `spool_rejected`. What is in the spool is pending, and what is
+    found there is accepted by whoever finds it.
     """
 
     accepted: int = 0
@@ -55,12 +57,12 @@ class Ledger:
         self.pending = 0
         self.dropped: dict[str, int] | None = None
 
-    def drop(self, reason: str) -> None:
-        """Count one pending item as dropped."""
-        self.pending -= 1
+    def drop(self, reason: str, items: int = 1) -> None:
+        """Count pending items as dropped."""
+        self.pending -= items
         if self.dropped is None:
             self.dropped = {}
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        self.dropped[reason] = self.dropped.get(reason, 0) + items
 
     def snapshot(self) -> LedgerSnapshot:
         """Return the counts as they are now."""

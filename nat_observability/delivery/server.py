@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nat_observability.delivery.books import NEVER, Books, Entry
@@ -12,14 +12,16 @@ from nat_observability.delivery.sender import Outcome, Sender
 from nat_observability.delivery.sink import Sink
 from nat_observability.delivery.spool_line import SpoolLine
 from nat_observability.delivery.thread import LoopSource
-from nat_observability.errors import SinkError, StartTimeoutError, describe
+from nat_observability.errors import RetryableWriteError, SinkError, StartTimeoutError, describe
 from nat_observability.logs import RepeatedEvent, get_logger
 
 if TYPE_CHECKING:
     from nat_observability.delivery.delivery import Delivery
 
 _ADOPT_EVERY = 30.0  # seconds between two looks for what processes that died have left in the spool
-_SAVE_ITEMS = 2048
+_DISK_PAUSE = 1.0  # seconds after the disk has refused
+_SAVE_ITEMS = 1024
+_SAVE_BYTES = 1024 * 1024  # what is encoded and not yet on the disk is in memory twice
 _log = get_logger()
 
 
@@ -29,7 +31,8 @@ class Server:
 
     With `spool="always"` each entry is saved before it is sent. With `spool="spill"` the oldest are saved when the
     queue is half full and the sink does not keep up, and everything that is in memory when the last call comes.
-    What was saved is sent from memory while there is room for it there, and otherwise read again.
+    What was saved is sent from memory while there is room for it there, and otherwise read again. While there is
+    something to be sent from both memory and spool, they take turns.
     """
 
     def __init__(
@@ -38,8 +41,8 @@ class Server:
         books: Books,
         sink: Sink,
         loop_source: LoopSource,
+        line: SpoolLine | None,
         *,
-        line: SpoolLine | None = None,
         reopen: bool = True,
     ) -> None:
         self._delivery = delivery
@@ -56,13 +59,13 @@ class Server:
         self.sender = Sender(delivery.name, sink, delivery.limits, self._loop, self._last_tries)
         self.last_batch_s: float | None = None
         self._line = line
-        self._told: Counter[str] = Counter()
-        self._untold: Counter[str] = Counter()
         self._gave_up = False
-        self._spool_turn = False
-        self._save_failed = RepeatedEvent()
+        self._unsent = 0  # batches in a row that came back
+        self._memory_is_next = False
+        self._spool_failed = RepeatedEvent()
         self._due_at: float | None = None
-        self._adopt_at = 0.0
+        # Not before these: sending, reading the spool, spilling into it, looking for what others have left.
+        self._send_at = self._fetch_at = self._spill_at = self._adopt_at = 0.0
 
     # From any thread:
 
@@ -76,8 +79,6 @@ class Server:
 
     def cancel(self) -> None:
         """End whatever goes on, without waiting."""
-        if self._line is not None:
-            self._line.end()
         self._loop.call_soon_threadsafe(self._cancel)
 
     def leave(self) -> None:
@@ -87,7 +88,7 @@ class Server:
 
     def successor(self, loop_source: LoopSource, *, reopen: bool) -> Server:
         """Return a server that goes on where this one is made to leave."""
-        return Server(self._delivery, self._books, self._sink, loop_source, line=self._line, reopen=reopen)
+        return Server(self._delivery, self._books, self._sink, loop_source, self._line, reopen=reopen)
 
     def runs(self, task: asyncio.Task[Any]) -> bool:
         """Whether `task` is one of this server's."""
@@ -116,15 +117,12 @@ class Server:
                     return
                 if self._line is not None:
                     await self._line.close()
-                    self._line = None
                 await self._sink.close()
                 with self._books.lock:
                     if not self._in_charge or delivery.has_closed():
                         return
                 self._opens = True
         except Exception as error:  # noqa: BLE001  foreign code: opening and closing a sink may raise anything
-            if self._line is not None:
-                self._line.end()
             with self._books.lock:
                 if self._in_charge:
                     delivery.failed(error)
@@ -135,11 +133,8 @@ class Server:
 
     async def _open(self) -> None:
         delivery, limits = self._delivery, self._limits
-        recovered = 0
-        if limits.spool != "off" and self._line is None:
-            line = SpoolLine(delivery.name, limits, self._on_drop)
-            recovered = await line.open()
-            self._line = line
+        if self._line is not None:
+            await self._line.open()
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
         if self._opens:
             try:
@@ -149,7 +144,6 @@ class Server:
                 raise StartTimeoutError(delivery.name, limits.open_timeout) from error
         with self._books.lock:
             if self._in_charge:
-                self._books.recover(recovered)
                 delivery.opened()
 
     async def _move_entries(self) -> bool:
@@ -159,96 +153,105 @@ class Server:
         Returns:
             Whether the sink is to be closed: False where another server has taken the delivery over.
         """
-        books, delivery, limits = self._books, self._delivery, self._limits
+        books, delivery = self._books, self._delivery
         while True:
             self._signal.clear()
             if delivery.last_call and not self._last_tries.is_set():
                 self._last_tries.set()
-                await self._save_in_flight()
-            save: list[Entry] = []
-            batch: list[Entry] = []
-            from_spool = False
+                await self._save_what_is_sent()
             with books.lock:
                 if not self._in_charge:
                     return False
-                free = len(self._sends) < limits.batches_in_flight and not self._gave_up
-                waiting = self._line.waiting if self._line is not None else 0
-                due, wait = self._due()
-                if self._line is not None and due and self._is_to_be_saved(free=free):
-                    save = books.queue.take(_SAVE_ITEMS, NEVER)
-                    books.in_flight.update(save)
-                elif free and books.ready:
-                    batch, books.ready = books.ready[: limits.batch_items], books.ready[limits.batch_items :]
-                elif free and waiting and not (self._spool_turn and due and not books.saves_all):
-                    from_spool = True
-                elif free and due and len(books.queue):
-                    batch = books.queue.take(limits.batch_items, limits.batch_bytes)
-                elif (
-                    delivery.unwanted
-                    and not self._sends
-                    and (not waiting or self._gave_up)
-                    and not len(books.queue)
-                ):
+                move = self._next_move(self._loop.time())
+                if move is None:
                     delivery.closing()
                     return True
-                books.in_flight.update(batch)
-                self._spool_turn = from_spool
-                if batch or save:
-                    self._due_at = None
-            if save:
-                await self._save(save)
-            elif from_spool:
-                await self._send_from_spool()
-            elif batch:
-                self._send_soon(batch)
-            else:
-                await self._sleep(wait)
+            await move()
+            delivery.log_drops()
 
-    def _due(self) -> tuple[bool, float | None]:
-        """Say whether what is queued is to move on now, and else in how many seconds; set when to be woken."""
+    def _next_move(self, now: float) -> Callable[[], Awaitable[None]] | None:
+        """Take what is to move on, and return what is to be done with it; None where all is done. Under the lock."""
+        books, delivery, limits, line = self._books, self._delivery, self._limits, self._line
+        free = len(self._sends) < limits.batches_in_flight and not self._gave_up
+        free = free and (now >= self._send_at or delivery.last_call)
+        queued = self._is_due(now)
+        books.tell_room()
+        spooled = line is not None and line.waiting > 0
+        if line is not None and queued and self._is_to_be_saved(now, free=free):
+            self._due_at = None
+            if books.saves_all or delivery.last_call:
+                return partial(self._save, self._take_to_save())
+            books.spills = True
+            books.wake_items = books.wake_bytes = NEVER
+            return self._spill
+        if free and books.fetched:
+            self._memory_is_next = True
+            return self._send_soon(books.take_fetched(limits.batch_items))
+        in_memory = bool(books.ready) or queued
+        if free and spooled and now >= self._fetch_at and not (self._memory_is_next and in_memory):
+            return self._fetch
+        if free and in_memory:
+            self._memory_is_next = False
+            if books.ready:
+                return self._send_soon(books.take_ready(limits.batch_items, limits.batch_bytes))
+            self._due_at = None
+            return self._send_soon(books.queue.take(limits.batch_items, limits.batch_bytes))
+        if delivery.unwanted and not self._sends and not len(books.queue):
+            if self._gave_up or not (spooled or books.ready or books.fetched):
+                return None
+        elif line is not None and now >= self._adopt_at and not delivery.unwanted:
+            return self._adopt
+        return partial(self._sleep, now)
+
+    def _is_due(self, now: float) -> bool:
+        """Say whether what is queued is to move on now; set when to be woken."""
         books, limits, queue = self._books, self._limits, self._books.queue
         if not len(queue):
             books.hurry = False
             self._due_at = None
             books.wake_items, books.wake_bytes = 1, NEVER
-            return False, None
-        now = self._loop.time()
+            return False
         if self._due_at is None:
             self._due_at = now + limits.batch_age
         full = len(queue) >= limits.batch_items or queue.queued_bytes >= limits.batch_bytes
         if full or books.hurry or self._delivery.unwanted or now >= self._due_at:
             # Nothing more can be done until a batch comes back, unless the queue is to spill.
-            spills = self._line is not None and not books.saves_all
-            books.wake_items = max(limits.batch_items, limits.queue_items // 2) if spills else NEVER
-            books.wake_bytes = limits.queue_bytes // 2 if spills else NEVER
-            return True, None
+            spills = self._line is not None and not books.saves_all and now >= self._spill_at
+            taken_bytes = queue.held_bytes - queue.queued_bytes
+            books.wake_items = (limits.queue_items + 1) // 2 if spills else NEVER
+            books.wake_bytes = (limits.queue_bytes + 1) // 2 - taken_bytes if spills else NEVER
+            return True
         books.wake_items, books.wake_bytes = limits.batch_items, limits.batch_bytes
-        return False, self._due_at - now
+        return False
 
-    def _is_to_be_saved(self, *, free: bool) -> bool:
+    def _is_to_be_saved(self, now: float, *, free: bool) -> bool:
         books, limits = self._books, self._limits
         if books.saves_all or self._delivery.last_call:
             return True
-        half = len(books.queue) * 2 >= limits.queue_items or books.queue.held_bytes * 2 >= limits.queue_bytes
-        return half and not free
+        return not free and now >= self._spill_at and self._books.is_filled(0.5)
 
-    async def _sleep(self, seconds: float | None) -> None:
-        if self._line is not None:
-            until_adoption = self._adopt_at - self._loop.time()
-            if until_adoption <= 0:
-                await self._adopt(self._line)
-                return
-            seconds = until_adoption if seconds is None else min(seconds, until_adoption)
+    def _take_to_save(self) -> list[Entry]:
+        return self._books.take_to_save(_SAVE_ITEMS, min(_SAVE_BYTES, self._limits.queue_bytes // 16))
+
+    async def _sleep(self, now: float) -> None:
+        """Wait for a signal, or for the next time at which something may be due."""
+        times = (self._due_at, self._send_at, self._fetch_at, self._spill_at, self._adopt_at)
+        coming = [time - now for time in times if time is not None and time > now]
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(coming, default=None)):
                 await self._signal.wait()
         except TimeoutError:
             pass
 
     # Sending:
 
-    def _send_soon(self, batch: list[Entry]) -> None:
-        self._sends.add(self._loop.create_task(self._send(batch)))
+    def _send_soon(self, batch: list[Entry]) -> Callable[[], Awaitable[None]]:
+        self._books.in_flight.update(dict.fromkeys(batch))
+
+        async def start() -> None:
+            self._sends.add(self._loop.create_task(self._send(batch)))
+
+        return start
 
     async def _send(self, batch: list[Entry]) -> None:
         delivery, books = self._delivery, self._books
@@ -273,140 +276,115 @@ class Server:
     def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
         books, line = self._books, self._line
         done: list[int] = []
-        returned: list[int] = []
-        unsaved: list[Entry] = []
+        to_spool: list[int] = []
+        to_queue: list[Entry] = []
+        gone: list[Entry] = []
         for entry, outcome in zip(batch, outcomes, strict=True):
-            if outcome is Outcome.UNSENT and line is not None:
-                if entry.key is None:
-                    unsaved.append(entry)
-                else:
-                    returned.append(entry.key)
-                    books.owners.add(entry.key, entry.account)
+            del books.in_flight[entry]
+            if outcome is Outcome.UNSENT and line is not None and entry.key is None:
+                to_queue.append(entry)
                 continue
-            books.settle(entry, outcome)
-            if entry.key is not None:
-                done.append(entry.key)
-        if line is not None:
-            if done:
-                line.done(done)
-            if returned:
-                line.put_back(returned)
-            if (returned or unsaved) and self._delivery.last_call:
-                self._gave_up = True
-        books.in_flight.difference_update(batch)
-        if unsaved:
-            # They wait at the head of the queue for the next try, or for being saved.
-            books.queue.put_back(unsaved)
-            books.queue.release([entry for entry in batch if entry not in unsaved])
-        else:
-            books.queue.release(batch)
-
-    async def _send_from_spool(self) -> None:
-        line, books, limits = self._line, self._books, self._limits
-        assert line is not None  # something waits in it
-        try:
-            taken, unreadable = await line.take(limits.batch_items, limits.batch_bytes)
-        except SinkError as error:
-            self._log_spool_failure(error)
-            await self._sleep(1.0)
+            gone.append(entry)
+            if outcome is Outcome.UNSENT and line is not None and entry.key is not None:
+                books.own(entry.key, entry.account)
+                to_spool.append(entry.key)
+            else:
+                books.settle(entry, outcome)
+                if entry.key is not None:
+                    done.append(entry.key)
+        # They wait at the head of the queue for the next try, or for being saved.
+        books.queue.put_back(to_queue)
+        books.queue.release(gone)
+        if line is None:
             return
-        with books.lock:
-            for key in unreadable:
-                self._told["spool_rejected"] += 1
-                books.drop(books.owner(key), "spool_rejected")
-            # They are in memory for one batch, outside the queue: of no size there.
-            batch = [Entry(item, 0, books.owner(key), key) for key, item in taken]
-            books.in_flight.update(batch)
-        self._reconcile()
-        if batch:
-            self._send_soon(batch)
+        line.done(done)
+        line.put_back(to_spool)
+        if not (to_spool or to_queue):
+            self._unsent = 0
+        elif self._delivery.last_call:
+            self._gave_up = True
+        else:
+            self._back_off()
 
-    # Saving:
+    def _back_off(self) -> None:
+        """Let nothing be sent for a while: the sender has given a batch up, which is the next one to be sent."""
+        now, limits, error = self._loop.time(), self._limits, self.sender.last_error
+        if now < self._send_at:
+            return  # another batch has come back just before
+        pause = min(limits.retry_max, limits.retry_initial * 2 ** min(self._unsent, 32))
+        asked = error.retry_after if isinstance(error, RetryableWriteError) else None
+        self._unsent += 1
+        self._send_at = now + max(pause, asked or 0.0)
+
+    # The spool:
 
     async def _save(self, entries: list[Entry]) -> None:
-        line, books = self._line, self._books
-        assert line is not None  # there is a spool to save to
+        line, books, last_call = self._line, self._books, self._delivery.last_call
+        if line is None or not entries:
+            return
         # What cannot be sent soon need not stay in memory: it is read again when its turn comes.
-        stays = self._delivery.last_call or books.queue.held_bytes * 2 < self._limits.queue_bytes
-        stays = stays and (books.saves_all or self._delivery.last_call)
+        room = books.queue.held_bytes * 2 < self._limits.queue_bytes
         try:
-            keys = await line.save([entry.item for entry in entries], taken=stays)
+            problem = await line.save(entries, stay=last_call or room)
         except SinkError as error:
-            # Unsaved is not undelivered: they are sent from memory.
-            self._log_spool_failure(error)
-            keys = [None] * len(entries)
-        with books.lock:
-            if not self._in_charge:
-                return
-            gone: list[Entry] = []
-            for entry, key in zip(entries, keys, strict=True):
-                entry.key = key
-                books.saved(entry)
-                if key is None or stays:
-                    books.ready.append(entry)
-                    books.in_flight.discard(entry)
-                else:
-                    books.owners.add(key, entry.account)
-                    gone.append(entry)
-            books.let_go(gone)
-        self._reconcile()
+            problem = error
+        if problem is not None:
+            self._log_spool_failure(problem)
 
-    async def _save_in_flight(self) -> None:
+    async def _spill(self) -> None:
+        books = self._books
+
+        def next_entries() -> list[Entry]:
+            with books.lock:
+                books.tell_room()
+                # Until there is room for a while, or something else to do.
+                if self._signal.is_set() or not self._in_charge or not books.is_filled(0.25):
+                    return []
+                return self._take_to_save()
+
+        try:
+            problem = await self._line.spill(next_entries) if self._line is not None else None
+        except SinkError as error:
+            self._spill_at = self._loop.time() + _DISK_PAUSE
+            books.spills = False
+            problem = error
+        if problem is not None:
+            self._log_spool_failure(problem)
+
+    async def _save_what_is_sent(self) -> None:
         """Save what is being sent and is in memory alone: the deadline may come before an answer does."""
         line, books = self._line, self._books
         if line is None:
             return
         with books.lock:
-            entries = [entry for entry in books.in_flight if entry.key is None]
-        if not entries:
-            return
+            entries = [entry for entry in (*books.in_flight, *books.ready) if entry.key is None]
+        for start in range(0, len(entries), _SAVE_ITEMS):
+            try:
+                await line.save(entries[start : start + _SAVE_ITEMS], stay=True)
+            except SinkError as error:
+                self._log_spool_failure(error)
+                return
+
+    async def _fetch(self) -> None:
+        limits = self._limits
         try:
-            keys = await line.save([entry.item for entry in entries], taken=True)
+            if self._line is not None:
+                await self._line.fetch(limits.batch_items, limits.batch_bytes)
         except SinkError as error:
             self._log_spool_failure(error)
-            return
-        with books.lock:
-            settled = [
-                key for entry, key in zip(entries, keys, strict=True) if key and entry not in books.in_flight
-            ]
-            for entry, key in zip(entries, keys, strict=True):
-                entry.key = key
-        line.done(settled)
+            self._fetch_at = self._loop.time() + _DISK_PAUSE
+            self._gave_up = self._gave_up or self._delivery.last_call
 
-    async def _adopt(self, line: SpoolLine) -> None:
+    async def _adopt(self) -> None:
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
         try:
-            found = await line.adopt()
+            if self._line is not None:
+                await self._line.adopt()
         except SinkError as error:
             self._log_spool_failure(error)
-            return
-        with self._books.lock:
-            self._books.recover(found)
-        self._reconcile()
 
-    def _on_drop(self, keys: Sequence[int], reason: str) -> None:
-        """Take note of what the spool dropped of this process's. On the spool's thread."""
-        books = self._books
-        with books.lock:
-            self._told[reason] += len(keys)
-            for key in keys:
-                books.drop(books.owner(key), reason)
-
-    def _reconcile(self) -> None:
-        """Take note of what the spool dropped of what former processes had left, of which it tells nobody."""
-        line, books = self._line, self._books
-        if line is None:
-            return
-        with books.lock:
-            for reason, count in line.dropped.items():
-                untold = count - self._told[reason] - self._untold[reason]
-                self._untold[reason] += untold
-                for _ in range(untold):
-                    books.drop(books.left_behind, reason)
-        self._delivery.log_drops()
-
-    def _log_spool_failure(self, error: SinkError) -> None:
-        suppressed = self._save_failed.due()
+    def _log_spool_failure(self, error: Exception) -> None:
+        suppressed = self._spool_failed.due()
         if suppressed is not None:
             _log.error(
                 "spool_failed", exporter=self._delivery.name, error=describe(error), suppressed=suppressed

@@ -21,12 +21,12 @@ Flush = Literal["handed_over", "delivered"]
 class StepSubscription(Subscription):
     """One run's part in a delivery: each step is queued as it comes."""
 
-    __slots__ = ("_accept", "_delivered", "_delivery", "_lease", "_saved")
+    __slots__ = ("_accept", "_delivered", "_delivery", "_lease", "_spool")
 
     def __init__(self, exporter: StepExporter, state: ContextState) -> None:
         super().__init__(exporter, state)
         self._delivered = exporter.flush == "delivered"
-        self._saved = exporter.delivery.limits.spool == "always"
+        self._spool = exporter.delivery.limits.spool
         self._delivery = exporter.delivery
         self._lease: Lease | None = None
 
@@ -45,8 +45,12 @@ class StepSubscription(Subscription):
         try:
             if self._delivered:
                 return self.settled()
-            # A run has not ended before its steps are on the disk, where that was asked for.
-            return asyncio.wrap_future(self._lease.saved()) if self._saved else None
+            if self._spool == "off":
+                return None
+            # A run has not ended before its steps are on the disk, or there is room for those of the next, where that
+            # was asked for.
+            waiting = self._lease.saved() if self._spool == "always" else self._lease.room()
+            return asyncio.wrap_future(waiting) if waiting is not None else None
         finally:
             self._lease.release()
 
