@@ -26,7 +26,7 @@ from nat_observability.errors import (
 )
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.lifecycle import Lifecycle
-from nat_observability.logs import get_logger
+from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.reports import ExporterState, FlushReceipt, ManagerReport
 
 # Held for the moment in which a registry is replaced; registries themselves never change, so reading needs no lock.
@@ -498,14 +498,22 @@ def isolate(registry: Mapping[str, BaseExporter], state: ContextState) -> dict[s
         try:
             isolated[name] = exporter.create_isolated_instance(state)
         except Exception as error:  # noqa: BLE001  foreign code, or an exporter without the method
-            _log.warning(
-                "exporter_isolation_unsupported",
-                exporter=name,
-                workflow_run_id=state.run.run_id,
-                error=describe(error),
-            )
             isolated[name] = exporter
+            if (suppressed := unsupported(type(exporter)).due()) is not None:
+                _log.warning(
+                    "exporter_isolation_unsupported",
+                    exporter=name,
+                    workflow_run_id=state.run.run_id,
+                    error=describe(error),
+                    suppressed=suppressed,
+                )
     return isolated
+
+
+@lru_cache(maxsize=256)
+def unsupported(kind: type[BaseExporter]) -> RepeatedEvent:
+    """Return what says when the warning about a class that cannot isolate itself is due; each run repeats it."""
+    return RepeatedEvent()
 
 
 class Traits(NamedTuple):

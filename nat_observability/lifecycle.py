@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Coroutine, Mapping
+from contextvars import Context
 from typing import Any
 
 from nat_observability.delivery.ledger import LedgerSnapshot
@@ -289,7 +290,8 @@ class Lifecycle:
     async def _wait(self, deadline: float) -> None:
         """Wait until the deadline, or until the last exporter has started or ended."""
         self._waiter = waiter = self._loop.create_future()
-        timer = self._loop.call_at(deadline, _set, waiter)
+        # In a context of its own: a timer that was cancelled stays in the loop until its time, and with it the run.
+        timer = self._loop.call_at(deadline, _set, waiter, context=Context())
         try:
             await waiter
         finally:
