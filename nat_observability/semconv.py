@@ -83,9 +83,9 @@ def span_attributes(span: Span) -> dict[str, AttributeValue]:
 
 
 def _payload(value: str | msgspec.Raw) -> tuple[str, str]:
-    if isinstance(value, str):
-        return value, "text/plain"
-    return str(bytes(value), "utf-8"), "application/json"
+    if isinstance(value, msgspec.Raw):
+        return str(bytes(value), "utf-8"), "application/json"
+    return value, "text/plain"
 
 
 def _add_usage(attributes: dict[str, AttributeValue], usage: TokenUsage) -> None:
