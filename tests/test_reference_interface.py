@@ -92,7 +92,8 @@ async def test_attributes_during_a_run() -> None:
         shutdown = manager._shutdown_event
     assert shutdown.is_set()
     assert not attribute(manager, "_running")
-    assert manager._tasks == manager._active_isolated_exporters == {}
+    assert not manager._tasks
+    assert not manager._active_isolated_exporters
     async with manager.start():
         assert manager._active_isolated_exporters == {}
 
