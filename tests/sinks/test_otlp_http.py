@@ -402,9 +402,7 @@ async def test_a_back_end_may_be_down_and_come_back() -> None:
         pass
     async with opened(receiver.url) as sink:
         for _ in range(2):
-            with pytest.raises(
-                RetryableWriteError, match=r"Cannot connect to host 127\.0\.0\.1|closed without an answer"
-            ):
+            with pytest.raises(RetryableWriteError, match=r"^http://127\.0\.0\.1:\d+/v1/traces: "):
                 await sink.write([make_span()])
             with receiver:
                 assert await sink.write([make_span()]) == 0
