@@ -6,7 +6,7 @@ from typing import Any
 
 from dependency_injector import containers, providers
 
-from nat_observability.builders import ExporterBuilder, build_exporters, exporter_types, required_exporters
+from nat_observability.builders import ExporterBuilder, build_exporters, required_exporters
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager, ManagerOptions
 from nat_observability.runtime import ObservabilityRuntime
@@ -39,11 +39,9 @@ def _manager_options(settings: ObservabilitySettings, runtime: ObservabilityRunt
     )
 
 
-def _validate(
-    container: containers.Container, settings: ObservabilitySettings, own_types: Mapping[str, ExporterBuilder]
-) -> None:
+def _validate(container: containers.Container, exporters: Mapping[str, BaseExporter]) -> None:
+    # The exporters were made to get here: what their settings have wrong, certificates that do not exist too, is told.
     container.check_dependencies()
-    exporter_types(settings, own_types)
 
 
 class ObservabilityContainer(containers.DeclarativeContainer):
@@ -80,4 +78,4 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     exporter_manager: providers.Provider[ExporterManager] = providers.Factory(
         ExporterManager.with_options, exporters, manager_options
     )
-    validate: providers.Provider[None] = providers.Callable(_validate, __self__, settings, exporter_types)
+    validate: providers.Provider[None] = providers.Callable(_validate, __self__, exporters)

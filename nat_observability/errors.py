@@ -68,7 +68,9 @@ class ExporterStartError(RuntimeError):
 
     def __init__(self, failures: Mapping[str, BaseException]) -> None:
         self.failures = dict(failures)
-        reasons = "; ".join(f"{name!r}: {describe(error)}" for name, error in self.failures.items())
+        reasons = "; ".join(
+            f"{name!r}: {describe(error).rstrip('.')}" for name, error in self.failures.items()
+        )
         super().__init__(f"Required exporters did not start: {reasons}.")
 
 

@@ -225,8 +225,7 @@ class Server:
         return False
 
     def _is_to_be_saved(self, now: float, *, free: bool) -> bool:
-        books, limits = self._books, self._limits
-        if books.saves_all or self._delivery.last_call:
+        if self._books.saves_all or self._delivery.last_call:
             return True
         return not free and now >= self._spill_at and self._books.is_filled(0.5)
 
@@ -258,15 +257,17 @@ class Server:
         began = self._loop.time()
         try:
             outcomes = await self.sender.send([entry.item for entry in batch])
-            duration = self._loop.time() - began
-            with books.lock:
-                if not self._in_charge:
-                    return
-                self._settle(batch, outcomes)
-            self.last_batch_s = duration
+            self.last_batch_s = duration = self._loop.time() - began
             if delivery.on_batch is not None:
+                # Before the items are settled: whoever waits for them then finds the batch measured.
                 failed = Outcome.DELIVERED not in outcomes
-                delivery.on_batch(duration, self.sender.last_error if failed else None)
+                try:
+                    delivery.on_batch(duration, self.sender.last_error if failed else None)
+                except Exception as error:  # noqa: BLE001  foreign code: the application's meter
+                    _log.warning("batch_not_measured", exporter=delivery.name, error=describe(error))
+            with books.lock:
+                if self._in_charge:
+                    self._settle(batch, outcomes)
         finally:
             task = asyncio.current_task()
             if task is not None:

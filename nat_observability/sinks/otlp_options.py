@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 import ssl
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,14 +12,13 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import SecretStr
 
 from nat_observability.errors import SinkError
+from nat_observability.http_checks import is_header_name, is_header_value, url_problem
 
 Headers = Mapping[str, SecretStr | str]
 FileName = str | os.PathLike[str]
 
 TRACES_PATH = "/v1/traces"
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
-_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _SHORTEST_SECRET = 6
 
 
@@ -31,20 +29,10 @@ def parse_endpoint(endpoint: str, name: str = "endpoint") -> SplitResult:
     Raises:
         ValueError: It is none, or holds credentials. The message has neither those nor its query.
     """
-    shown = "what was given" if "@" in endpoint or "?" in endpoint else repr(endpoint)
-    example = f"{name} is a URL such as 'https://collector.example:4318'"
-    try:
-        parts = urlsplit(endpoint)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError(f"{example}, which {shown} is not.") from None
-    if parts.scheme not in ("http", "https"):
-        raise ValueError(f"{example}: {shown} does not begin with 'http://' or 'https://'.")
-    if not host or port == 0 or re.search(r"[\s\x00-\x1f\x7f]", endpoint):
-        raise ValueError(f"{example}: {shown} has no valid host and port.")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError(f"{name} holds credentials. Give them as headers, such as 'authorization'.")
-    return parts
+    if problem := url_problem(endpoint):
+        shown = "what was given" if "@" in endpoint or "?" in endpoint else repr(endpoint)
+        raise ValueError(f"{name} is a URL such as 'https://collector.example:4318': {shown} {problem}.")
+    return urlsplit(endpoint)
 
 
 def traces_url(endpoint: str, traces_endpoint: str | None) -> str:
@@ -95,7 +83,7 @@ class SecretHeaders:
         self._headers: dict[str, SecretStr] = {}
         for position, (name, value) in enumerate((headers or {}).items(), 1):
             # The name is not shown: where a key was pasted into the wrong place, it is the secret.
-            if not _TOKEN.fullmatch(name):
+            if not is_header_name(name):
                 raise ValueError(
                     f"headers: the name of header {position} is not made of letters, digits and hyphens. "
                     "Pass headers as {'name': 'value'}."
@@ -106,7 +94,7 @@ class SecretHeaders:
             if name in reserved or any(each.endswith("-") and name.startswith(each) for each in reserved):
                 raise ValueError(f"headers: {name!r} is set by the sink. Leave it out.")
             text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-            if not _VALUE.fullmatch(text):
+            if not is_header_value(text):
                 raise ValueError(
                     f"headers: the value of {name!r} holds a character that no header can, such as a line break. "
                     "Look for one at the end of the secret's file."
