@@ -211,7 +211,7 @@ async def test_every_kind_of_function_is_a_sink(form: str) -> None:
     )
 
 
-@pytest.mark.parametrize("wrong", [None, 7, "file.jsonl", object(), ScriptedSink, Blocking], ids=repr)
+@pytest.mark.parametrize("wrong", [None, 7, "file.jsonl", object(), ScriptedSink, Blocking])
 def test_what_is_no_sink_is_refused_when_it_is_configured(wrong: Any) -> None:
     """The error names the thing and says what would do; a class instead of its object is a usual slip."""
     with pytest.raises(
