@@ -102,7 +102,9 @@ class SpanEncoder:
         # For each attribute the bytes of its values; and, for values that hardly ever come twice, those that stand
         # before them, which depend on their type and length alone.
         self._values: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
-        self._headers: defaultdict[tuple[str, type], dict[int, bytes]] = defaultdict(dict)
+        self._headers: dict[type, defaultdict[str, dict[int, bytes]]] = {
+            kind: defaultdict(dict) for kind in _DATA
+        }
         self._names: dict[str, bytes] = {}
 
     def encode(self, batch: Sequence[Span]) -> bytes:
@@ -175,7 +177,7 @@ class SpanEncoder:
             else:
                 kind = type(value)
                 data = _DATA[kind](value)
-                headers = self._headers[key, kind]
+                headers = self._headers[kind][key]
                 add(headers.get(len(data)) or _header(key, kind, len(data), headers))
                 add(data)
         return b"".join(parts)
@@ -227,9 +229,11 @@ def _tag(kind: type, length: int) -> bytes:
 
 
 def _integer(value: int) -> bytes:
-    if not -_MAX_INT <= value < _MAX_INT:
+    if 0 <= value < _MAX_INT:
+        return varint(value)
+    if not -_MAX_INT <= value < 0:
         raise OverflowError("not a 64-bit integer")
-    return varint(value % 2**64)
+    return varint(value + 2**64)
 
 
 def _double(value: float) -> bytes:
