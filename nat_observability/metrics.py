@@ -1,9 +1,11 @@
-"""SelfMetrics: how the exporters are doing, as OpenTelemetry metrics, where opentelemetry-api is installed."""
+"""watch(): how deliveries are doing, as OpenTelemetry metrics, where opentelemetry-api is installed."""
 
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
@@ -65,53 +67,60 @@ _GAUGES: Mapping[str, tuple[str, str, _Read]] = {
 _DURATION = "otel.sdk.exporter.operation.duration"
 
 
-class SelfMetrics:
+def watch(deliveries: Iterable[Delivery]) -> None:
     """
-    Instruments that read the health of deliveries, registered with the application's meter provider.
+    Report the health of `deliveries` to the application's meter provider, as long as they exist.
 
-    Where opentelemetry-api is not installed it does nothing. No span is ever made of an export.
-
-    Args:
-        deliveries: By exporter name. They are held weakly: the OpenTelemetry API cannot take a callback back.
+    Deliveries of the same name, in two containers for example, are added up. Where opentelemetry-api is not
+    installed nothing happens. No span is ever made of an export.
     """
+    duration = _instruments()
+    if duration is None:
+        return
+    for delivery in deliveries:
+        _watched.add(delivery)
+        delivery.on_batch = partial(_record, duration, delivery.name)
 
-    def __init__(self, deliveries: Mapping[str, Delivery]) -> None:
-        self._deliveries = weakref.WeakValueDictionary(deliveries)
-        try:
-            from opentelemetry import metrics  # an optional dependency, imported where it is first needed
-        except ImportError:
-            return
-        meter = metrics.get_meter("nat_observability")
-        for name, (unit, description, read) in _COUNTERS.items():
-            meter.create_observable_counter(name, [self._callback(read)], unit, description)
-        for name, (unit, description, read) in _GAUGES.items():
-            meter.create_observable_up_down_counter(name, [self._callback(read)], unit, description)
-        duration = meter.create_histogram(_DURATION, "s", "How long the export of a batch took.")
-        for name, delivery in deliveries.items():
-            delivery.on_batch = self._recorder(duration, name)
 
-    def _attributes(self, name: str, more: Mapping[str, str]) -> dict[str, Any]:
-        return {
-            "otel.component.type": "nat_observability",
-            "otel.component.name": f"nat_observability/{name}",
-            **more,
-        }
+_watched: weakref.WeakSet[Delivery] = weakref.WeakSet()
 
-    def _callback(self, read: _Read) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        from opentelemetry.metrics import Observation
 
-        deliveries, attributes = self._deliveries, self._attributes
+@cache
+def _instruments() -> Any:
+    """Make the instruments, once in a process: a second one of the same name would not be asked by the SDK."""
+    try:
+        from opentelemetry import metrics  # an optional dependency, imported where it is first needed
+    except ImportError:
+        return None
+    meter = metrics.get_meter("nat_observability")
+    for name, (unit, description, read) in _COUNTERS.items():
+        meter.create_observable_counter(name, [_callback(read)], unit, description)
+    for name, (unit, description, read) in _GAUGES.items():
+        meter.create_observable_up_down_counter(name, [_callback(read)], unit, description)
+    return meter.create_histogram(_DURATION, "s", "How long the export of a batch took.")
 
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            for name, delivery in sorted(deliveries.items()):
-                for value, more in read(delivery.health()):
-                    yield Observation(value, attributes(name, more))
 
-        return observe
+def _callback(read: _Read) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    from opentelemetry.metrics import Observation
 
-    def _recorder(self, duration: Any, name: str) -> Callable[[float, BaseException | None], None]:
-        def record(seconds: float, error: BaseException | None) -> None:
-            more = {"error.type": type(error).__name__} if error is not None else {}
-            duration.record(seconds, self._attributes(name, more))
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        sums: Counter[tuple[tuple[str, str], ...]] = Counter()
+        for delivery in list(_watched):
+            for value, more in read(delivery.health()):
+                sums[tuple(_attributes(delivery.name, more).items())] += int(value)
+        return [Observation(value, dict(attributes)) for attributes, value in sums.items()]
 
-        return record
+    return observe
+
+
+def _record(duration: Any, name: str, seconds: float, error: BaseException | None) -> None:
+    more = {"error.type": type(error).__name__} if error is not None else {}
+    duration.record(seconds, _attributes(name, more))
+
+
+def _attributes(name: str, more: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "otel.component.type": "nat_observability",
+        "otel.component.name": f"nat_observability/{name}",
+        **more,
+    }

@@ -19,7 +19,7 @@ from nat_observability.errors import ExporterStartError, RuntimeStateError, Star
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import positive_seconds
 from nat_observability.logs import get_logger
-from nat_observability.metrics import SelfMetrics
+from nat_observability.metrics import watch
 
 _log = get_logger()
 
@@ -95,7 +95,6 @@ class ObservabilityRuntime:
         self._lock = threading.Lock()
         self._live_managers = 0
         self._idle: Future[None] | None = None
-        self._metrics: SelfMetrics | None = None
 
     async def init(self) -> Self:
         """
@@ -115,8 +114,7 @@ class ObservabilityRuntime:
             await self._close(time.monotonic() + self._shutdown_timeout)
             raise
         self._state = RuntimeState.OPEN
-        if self._metrics is None:
-            self._metrics = SelfMetrics(self._deliveries())
+        watch(self._deliveries().values())
         _log.info("runtime_opened", exporters=sorted(self._leases), duration_s=time.monotonic() - began)
         return self
 

@@ -27,6 +27,10 @@ def reader() -> InMemoryMetricReader:
     return reader
 
 
+async def _ignore(batch: Batch) -> None:
+    pass
+
+
 def points(reader: InMemoryMetricReader, exporter: str) -> dict[tuple[str, str], Any]:
     """Return the data points of one exporter by name of the instrument and error type."""
     data = reader.get_metrics_data()
@@ -42,13 +46,27 @@ def points(reader: InMemoryMetricReader, exporter: str) -> dict[tuple[str, str],
     }
 
 
+async def test_two_runtimes_in_one_process_are_both_measured(reader: InMemoryMetricReader) -> None:
+    """The exporters of a second container appear beside those of the first."""
+    first, second = {"a": SpanExporter(_ignore, name="first")}, {"b": SpanExporter(_ignore, name="second")}
+    async with ObservabilityRuntime(first), ObservabilityRuntime(second):
+        for exporters in (first, second):
+            async with ExporterManager.from_exporters(exporters).start(ContextState()) as manager:
+                with step("tool", "a"):
+                    pass
+                await manager.flush()
+        for exporters in (first, second):
+            seen = points(reader, next(iter(exporters.values())).name)
+            assert seen["otel.sdk.processor.span.processed", ""] == 1
+
+
 async def test_g16_metrics_tell_what_was_exported_and_what_failed(reader: InMemoryMetricReader) -> None:
     """Delivered and rejected spans, the queue and the batch's duration appear under the conventions' names."""
 
     async def rejects_one(batch: Batch) -> int:
         return 1
 
-    exporters = {"measured": SpanExporter(rejects_one)}
+    exporters = {"measured": SpanExporter(rejects_one, name="measured")}
     async with (
         ObservabilityRuntime(exporters),
         ExporterManager.from_exporters(exporters).start(ContextState()) as manager,
