@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import msgspec
+
 from nat_observability.delivery.sink import Batch
 from nat_observability.errors import PermanentWriteError
 from nat_observability.events import Span
@@ -74,7 +76,9 @@ def _give_way() -> None:
 
 
 def _payload_size(span: Span) -> int:
-    return sum(len(value) for value in (span.input, span.output, span.metadata) if value is not None)
+    # A processor may have put anything there; the encoder knows what to do with it.
+    values = (span.input, span.output, span.metadata)
+    return sum(len(value) for value in values if isinstance(value, str | msgspec.Raw))
 
 
 def _compressor() -> Callable[[], Any]:

@@ -188,27 +188,6 @@ async def test_a_large_body_has_a_length_too(receiver: OtlpReceiver) -> None:
     assert len(receiver.spans) == 3
 
 
-async def test_the_loop_goes_on_while_a_batch_is_encoded(receiver: OtlpReceiver) -> None:
-    """A large batch is encoded and compressed on another thread: other exporters on this loop are not held up."""
-    turns = 0
-
-    async def turn() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    batch = [make_span(output=str(number)) for number in range(100 * SLICE_SPANS)]
-    async with opened(receiver.url) as sink:
-        turning = asyncio.create_task(turn())
-        await asyncio.sleep(0)
-        before = turns
-        await sink.write(batch)
-        assert turns - before > 20
-        turning.cancel()
-        await asyncio.gather(turning, return_exceptions=True)
-
-
 async def test_connections_are_reused(receiver: OtlpReceiver) -> None:
     """One connection serves batch after batch, refused ones too."""
     async with opened(receiver.url) as sink:
@@ -480,6 +459,16 @@ async def test_a_cancelled_write_leaves_nothing_behind(receiver: OtlpReceiver) -
             async with asyncio.timeout(0.2):
                 await sink.write([make_span()])
         assert await sink.write([make_span()]) == 0
+
+
+async def test_a_payload_of_any_type_is_sent(receiver: OtlpReceiver) -> None:
+    """A processor that puts something odd into a span loses neither it nor its batch."""
+    odd: Any = {"city": 1.5}
+    async with opened(receiver.url) as sink:
+        assert (
+            await sink.write([make_span(), make_span(input=[1.5]), make_span(metadata=odd, output=1.5)]) == 0
+        )
+    assert len(receiver.spans) == 3
 
 
 async def test_steps_are_refused() -> None:
