@@ -53,8 +53,8 @@ class Measured(msgspec.Struct, frozen=True):
 class Recorder(Protocol):
     """A contender that is open."""
 
-    async def record(self, run: int) -> None:
-        """Record the run of this number."""
+    async def record(self, run: int, steps: int = STEPS) -> None:
+        """Record the run of this number, of so many steps."""
 
     async def flush(self) -> None:
         """Return when everything that was recorded has been answered."""
@@ -77,20 +77,20 @@ class Contender:
         endpoint: Where the receiver listens.
         queue: Spans that its queue holds.
         compression: Of what it sends.
+        steps: Spans of each run.
     """
 
     def __init__(
-        self, contender: str, endpoint: str, *, queue: int = 2048, compression: Compression = "gzip"
+        self,
+        contender: str,
+        endpoint: str,
+        *,
+        queue: int = 2048,
+        compression: Compression = "gzip",
+        steps: int = STEPS,
     ) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.contenders",
-            contender,
-            endpoint,
-            str(queue),
-            compression,
-        ]
+        options = [contender, endpoint, str(queue), compression, str(steps)]
+        command = [sys.executable, "-m", "benchmarks.contenders", *options]
         self._process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def record(self, runs: int) -> Measured:
@@ -107,30 +107,6 @@ class Contender:
     def __exit__(self, *exc_info: object) -> None:
         # The end of its input is the end of its work.
         self._process.communicate()
-
-
-async def recorded_by(contender: str, count: int) -> list[Any]:
-    """Return so many spans, finished, of this library or of the SDK, for their encoders."""
-    taken: list[Any] = []
-    runs = -(-count // STEPS)
-    if contender == OURS:
-
-        async def take(batch: Sequence[Any]) -> None:
-            taken.extend(batch)
-
-        exporter = SpanExporter(take)
-        async with ObservabilityRuntime({"taken": exporter}):
-            recorder: Recorder = _Ours(exporter)
-            for run in range(runs):
-                await recorder.record(run)
-    else:
-        async with _provider(
-            importlib.import_module("opentelemetry.sdk.trace.export").BatchSpanProcessor(_Taking(taken))
-        ) as provider:
-            recorder = _Sdk(provider)
-            for run in range(runs):
-                await recorder.record(run)
-    return taken[:count]
 
 
 @asynccontextmanager
@@ -180,17 +156,6 @@ class _Discarding:
         return True
 
 
-class _Taking(_Discarding):
-    """An exporter of the SDK's kind, which keeps what it is given."""
-
-    def __init__(self, taken: list[Any]) -> None:
-        self._taken = taken
-
-    def export(self, spans: Sequence[Any]) -> object:
-        self._taken.extend(spans)
-        return super().export(spans)
-
-
 class _Ours:
     def __init__(self, exporter: SpanExporter) -> None:
         self._manager = ExporterManager()
@@ -198,10 +163,10 @@ class _Ours:
         self._exporter = exporter
         self._latest = self._manager
 
-    async def record(self, run: int) -> None:
+    async def record(self, run: int, steps: int = STEPS) -> None:
         self._latest = manager = self._manager.get()
         async with manager.start(ContextState()):
-            first, *others = works_of_run(run)
+            first, *others = works_of_run(run, steps)
             with step("function", first.name, input=first.input, metadata=first.metadata) as outer:
                 for work in others:
                     with step("function", work.name, input=work.input, metadata=work.metadata) as inner:
@@ -233,11 +198,11 @@ class _Sdk:
         self._provider = provider
         self._tracer = provider.get_tracer("benchmark")
 
-    async def record(self, run: int) -> None:
+    async def record(self, run: int, steps: int = STEPS) -> None:
         # The attributes that this library gives such a step. Metadata comes as finished JSON, in the SDK's favour.
         span = self._tracer.start_as_current_span
         run_id = str(uuid.uuid4())
-        first, *others = _sdk_works(run)
+        first, *others = _sdk_works(run, steps)
         name, attributes, output = first
         with span(name, attributes={**attributes, "nat.workflow.run_id": run_id}) as outer:
             for name, attributes, inner_output in others:
@@ -253,9 +218,9 @@ class _Sdk:
 _made: dict[int, list[tuple[str, dict[str, Any], str]]] = {}
 
 
-def _sdk_works(run: int) -> list[tuple[str, dict[str, Any], str]]:
+def _sdk_works(run: int, steps: int) -> list[tuple[str, dict[str, Any], str]]:
     """Return a run's names, attributes and outputs, which are made once."""
-    run %= len(WORKS) // STEPS
+    run %= len(WORKS) // steps
     if run not in _made:
         _made[run] = [
             (
@@ -269,7 +234,7 @@ def _sdk_works(run: int) -> list[tuple[str, dict[str, Any], str]]:
                 },
                 work.output,
             )
-            for work in works_of_run(run)
+            for work in works_of_run(run, steps)
         ]
     return _made[run]
 
@@ -331,7 +296,7 @@ _OPEN: dict[str, Callable[[str, int, Compression], AbstractAsyncContextManager[R
 }
 
 
-async def _serve(contender: str, endpoint: str, queue: int, compression: Compression) -> None:
+async def _serve(contender: str, endpoint: str, queue: int, compression: Compression, steps: int) -> None:
     """Record as many runs as each line of the standard input says; print what that took."""
     recorded = 0
     async with _OPEN[contender](endpoint, queue, compression) as recorder:
@@ -341,11 +306,11 @@ async def _serve(contender: str, endpoint: str, queue: int, compression: Compres
             before = _forget_peak()
             cpu, wall = time.process_time(), time.perf_counter()
             for run in range(recorded, recorded + runs):
-                await recorder.record(run)
+                await recorder.record(run, steps)
             await recorder.flush()
             cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
             recorded += runs
-            measured = Measured(runs * STEPS, cpu, wall, _resident("VmHWM") - before)
+            measured = Measured(runs * steps, cpu, wall, _resident("VmHWM") - before)
             sys.stdout.buffer.write(msgspec.json.encode(measured) + b"\n")
             sys.stdout.buffer.flush()
 
@@ -369,5 +334,6 @@ if __name__ == "__main__":
     parser.add_argument("endpoint")
     parser.add_argument("queue", type=int)
     parser.add_argument("compression", choices=("gzip", "none"))
+    parser.add_argument("steps", type=int)
     given = parser.parse_args()
-    asyncio.run(_serve(given.contender, given.endpoint, given.queue, given.compression))
+    asyncio.run(_serve(given.contender, given.endpoint, given.queue, given.compression, given.steps))

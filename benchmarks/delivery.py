@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,20 +10,20 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from benchmarks.contenders import FASTOTEL, OURS, SDK, Contender, Measured, installed, recorded_by
+from benchmarks import otlp_encoding
+from benchmarks.contenders import FASTOTEL, OURS, SDK, Contender, Measured, installed
 from benchmarks.receiver import Receiver, Taken, running_receiver
 from benchmarks.report import Row, at_least, at_most, beside, missing, report
-from benchmarks.timing import best_of_calls
 from benchmarks.workload import STEPS
 from nat_observability.sinks.otlp_body import Compression
-from nat_observability.sinks.otlp_encoding import SpanEncoder
 
 WAVE = 100
 """Runs that are recorded and then flushed, so that no queue of the default sizes overflows."""
 WAVES = 60
+LONG = 100
+"""Spans of a long run: what its start and end cost is not seen any more."""
 BURST = 1000
 BURSTS = 8
-BATCH = 512
 
 
 def spans_of(taken: Taken) -> list[Any]:
@@ -103,13 +101,14 @@ def in_turns(
     *,
     queue: int = 2048,
     compression: Compression = "gzip",
+    steps: int = STEPS,
 ) -> dict[str, Figures]:
     """Measure every contender so many times, in short turns, so that all meet the same machine."""
     figures = {contender: Figures() for contender in contenders}
     with ExitStack() as stack:
         processes = {
             contender: stack.enter_context(
-                Contender(contender, receiver.endpoint, queue=queue, compression=compression)
+                Contender(contender, receiver.endpoint, queue=queue, compression=compression, steps=steps)
             )
             for contender in contenders
         }
@@ -145,43 +144,22 @@ def rows_of(
     return rows
 
 
-def encoding() -> Row:
-    """Measure the encoders alone, over the same spans, in batches."""
-    name, unit = "encoding alone", "µs a span"
-    ours = asyncio.run(recorded_by(OURS, 2 * BATCH))
-    encoder = SpanEncoder({"service.name": "benchmark"})
-    batches = [ours[:BATCH], ours[BATCH:]]
-
-    def encode() -> None:
-        for batch in batches:
-            encoder.encode(batch)
-
-    if not installed(SDK):
-        return missing(name, unit, best_of_calls(40, encode)[0] / len(ours) * 1e6, SDK, "at most 0.2x")
-    theirs = asyncio.run(recorded_by(SDK, 2 * BATCH))
-    their_batches = [theirs[:BATCH], theirs[BATCH:]]
-    library = importlib.import_module("opentelemetry.exporter.otlp.proto.common.trace_encoder")
-
-    def sdk_encode() -> None:
-        for batch in their_batches:
-            library.encode_spans(batch).SerializeToString()
-
-    best, their_best = best_of_calls(40, encode, sdk_encode)
-    return at_most(name, unit, best / len(ours) * 1e6, SDK, their_best / len(theirs) * 1e6, 0.2)
-
-
 def measure() -> list[Row]:
     """Measure everything."""
     contenders = [each for each in (OURS, SDK, FASTOTEL) if installed(each)]
     with running_receiver() as receiver:
         check_equal_content(receiver, contenders)
         waves = in_turns(receiver, contenders, WAVES, WAVE)
+        long = in_turns(receiver, contenders, WAVES, WAVE * STEPS // LONG, steps=LONG)
         plain = in_turns(receiver, contenders, WAVES, WAVE, compression="none")
         burst = in_turns(receiver, contenders, BURSTS, BURST, queue=BURST * STEPS)
     return [
-        *rows_of(waves, "record to wire, CPU", "µs a span", lambda each: each.cpu, at_most, 0.2),
-        *rows_of(plain, "the same, not compressed", "µs a span", lambda each: each.cpu),
-        encoding(),
+        *rows_of(
+            waves, f"record to wire, CPU, runs of {STEPS}", "µs a span", lambda each: each.cpu, at_most, 0.2
+        ),
+        *rows_of(long, f"the same, runs of {LONG}", "µs a span", lambda each: each.cpu, at_most, 0.2),
+        *rows_of(plain, f"the same, runs of {STEPS}, not compressed", "µs a span", lambda each: each.cpu),
+        otlp_encoding.measure()[0],
         *rows_of(burst, "sustained", "spans/s", lambda each: each.rate, at_least, 1.0),
         *rows_of(waves, "on the wire", "bytes a span", lambda each: each.wire),
         *rows_of(waves, f"peak memory, {WAVE * STEPS:,} spans at once", "MB", lambda each: each.peak),

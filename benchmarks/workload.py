@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 STEPS = 10
-"""Steps of a run: one, and the others inside it."""
+"""Steps of a run, where nothing else is said: one, and the others inside it. Recorded agents have 9 on average."""
 
 _WORDS = """
     order invoice delivery customer refund address parcel status warehouse carrier today tomorrow delayed shipped
@@ -38,10 +38,10 @@ def _works(count: int) -> list[Work]:
 
 
 WORKS = _works(1000)
-"""In a row: a run takes the next `STEPS` of them."""
+"""In a row: a run takes the next ones."""
 
 
-def works_of_run(run: int) -> list[Work]:
-    """Return what the run of this number records; the numbers go round."""
-    start = run * STEPS % len(WORKS)
-    return WORKS[start : start + STEPS]
+def works_of_run(run: int, steps: int = STEPS) -> list[Work]:
+    """Return what the run of this number records; the numbers go round. `steps` divides the number of works."""
+    start = run * steps % len(WORKS)
+    return WORKS[start : start + steps]
