@@ -90,7 +90,8 @@ class Spool:
             raise ValueError(f"max_bytes is a positive number of bytes, not {max_bytes!r}.")
         if max_age is not None and not max_age > 0:
             raise ValueError(f"max_age is a positive number of seconds, or None for never, not {max_age!r}.")
-        self.directory = Path(os.path.abspath(directory))
+        path = Path(directory)
+        self.directory = path if path.is_absolute() else Path(os.path.abspath(path))
         self._max_bytes, self._max_age, self._on_drop, self._clock = max_bytes, max_age, on_drop, clock
         self._logger = get_logger().bind(exporter=exporter)
         self._start_clean()

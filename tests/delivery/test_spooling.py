@@ -1,0 +1,862 @@
+"""The spool in a delivery: what is on the disk when, what comes back, in which order, and how it is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import subprocess
+import sys
+import textwrap
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from nat_observability.delivery.delivery import Delivery, DeliveryHealth, DeliveryState, delivery_thread
+from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
+from nat_observability.delivery.sink import Batch
+from nat_observability.delivery.spool import Spool
+from nat_observability.delivery.spool_record import encode_item
+from nat_observability.errors import ExporterStartError, RetryableWriteError
+from nat_observability.events import Item, Span
+from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.exporter_manager import ExporterManager
+from nat_observability.runtime import ObservabilityRuntime
+from nat_observability.testing import until
+from tests.delivery.backends import Backend, exporter_of, in_spool, quick_limits, record
+from tests.delivery.virtual import RunningLoop, now, virtual_time
+from tests.processes import run_program
+from tests.sinks.builders import make_span
+
+SPOOLING = ["spill", "always"]
+
+
+def runtime_of(exporters: dict[str, SpanExporter], shutdown_timeout: float = 10.0) -> ObservabilityRuntime:
+    return ObservabilityRuntime(exporters, shutdown_timeout=shutdown_timeout)
+
+
+def health_of(runtime: ObservabilityRuntime) -> DeliveryHealth:
+    health = runtime.health().exporters["main"]
+    assert health is not None
+    return health
+
+
+def numbers(stop: int, start: int = 0) -> list[str]:
+    return [str(number) for number in range(start, stop)]
+
+
+def files_in(directory: Path, pattern: str = "*") -> list[Path]:
+    return sorted(directory.glob(pattern))
+
+
+def sizes_in(directory: Path) -> dict[Path, int]:
+    return {path: path.stat().st_size for path in files_in(directory)}
+
+
+def leave(directory: Path, records: list[bytes]) -> None:
+    """Leave records in a spool as a former process would have done."""
+    with Spool(directory, exporter="main", max_bytes=1 << 20) as spool:
+        spool.append(records, taken=False)
+
+
+async def left_in(directory: Path, count: int) -> list[Item]:
+    """Wait until a spool that was abandoned is closed, and return what it holds, of which there is so much."""
+    left: list[Item] = []
+
+    async def look() -> bool:
+        left[:] = await asyncio.to_thread(in_spool, directory)
+        return bool(left)
+
+    deadline = asyncio.get_running_loop().time() + 10.0
+    while not await look():
+        assert asyncio.get_running_loop().time() < deadline
+    assert len(left) == count
+    return left
+
+
+async def left_by_a_runtime(directory: Path, names: Iterable[str], **others: Any) -> None:
+    """Record steps of these names in a runtime whose back end is down, and which is closed before it is up."""
+    exporters = exporter_of(Backend(down=True), quick_limits(directory, "always", **others))
+    async with runtime_of(exporters):
+        await record(ExporterManager.from_exporters(exporters), names)
+
+
+# Always: on the disk when the run has ended
+
+_KILLED_AFTER_ITS_RUNS = """
+    import asyncio, os, signal, sys
+    from pathlib import Path
+    from nat_observability import ExporterManager, ObservabilityRuntime
+    from tests.delivery.backends import Backend, exporter_of, quick_limits, record
+
+    async def main():
+        exporters = exporter_of(Backend(hangs=True), quick_limits(Path(sys.argv[1]), "always"))
+        async with ObservabilityRuntime(exporters):
+            manager = ExporterManager.from_exporters(exporters)
+            await asyncio.gather(*(record(manager, [f"{run}-{n}" for n in range(7)]) for run in range(20)))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    asyncio.run(main())
+"""
+
+
+def test_g6_when_a_run_has_ended_its_steps_are_on_the_disk(tmp_path: Path) -> None:
+    """With `always`, a SIGKILL right after the `async with` blocks of twenty runs loses none of their spans."""
+    run_program(_KILLED_AFTER_ITS_RUNS, tmp_path, status=-9)
+    spans = [item for item in in_spool(tmp_path) if isinstance(item, Span)]
+    assert sorted(span.name for span in spans) == sorted(f"{run}-{n}" for run in range(20) for n in range(7))
+    assert len({span.span_id for span in spans}) == 140
+    assert len({span.run.run_id for span in spans}) == 20
+
+
+# Reads the log of a database that another process has open; in that one, it would release its lock.
+_COUNT_COMMITS = """
+    import struct, sys
+    log = open(sys.argv[1], "rb").read()
+    page_size, salt = struct.unpack_from(">8xI", log)[0], log[16:24]
+    frames = (log[at : at + 24] for at in range(32, len(log) - 23, 24 + page_size))
+    # A frame ends a transaction where it says how long the database is then (https://sqlite.org/fileformat2.html).
+    print(sum(1 for frame in frames if frame[8:16] == salt and any(frame[4:8])))
+"""
+
+
+async def test_one_commit_serves_many_runs(tmp_path: Path) -> None:
+    """Two hundred runs that end at once share some commits; the log of the database shows how many."""
+    exporters = exporter_of(Backend(hangs=True), quick_limits(tmp_path, "always"))
+    runtime = runtime_of(exporters, shutdown_timeout=0.2)
+    async with runtime:
+        manager = ExporterManager.from_exporters(exporters)
+        await asyncio.gather(*(record(manager, numbers(3)) for _ in range(200)))
+        assert health_of(runtime).ledger.pending == 600
+        [log] = files_in(tmp_path, "*-wal")
+        counted = await asyncio.to_thread(run_program, _COUNT_COMMITS, log)
+    assert 1 <= int(counted.stdout) <= 50
+    await left_in(tmp_path, 600)
+
+
+async def test_a_run_whose_items_are_dropped_ends_all_the_same(tmp_path: Path) -> None:
+    """A run waits for the disk only for what will be there: not for what found no room in the queue."""
+    exporters = exporter_of(
+        Backend(hangs=True), quick_limits(tmp_path, "always", queue_items=5, queue_bytes=9000)
+    )
+    runtime = runtime_of(exporters, shutdown_timeout=0.2)
+    async with runtime:
+        manager = await record(
+            ExporterManager.from_exporters(exporters), ["large", *numbers(50)], input="." * 5000
+        )
+        ledger = manager.report.ledger
+        assert ledger.accepted == 51
+        assert ledger.dropped["queue_full"] + ledger.pending == 51
+    await left_in(tmp_path, ledger.pending)
+
+
+# Spill: only what does not fit
+
+
+async def test_g7_spill_keeps_what_overflows_and_sends_it_in_order(tmp_path: Path) -> None:
+    """While the back end is down the queue overflows to the disk; then all is delivered, that part in its order."""
+    sink = Backend(down=True)
+    exporters = exporter_of(sink, quick_limits(tmp_path, "spill", queue_items=100))
+    runtime = runtime_of(exporters)
+    async with runtime:
+        manager = ExporterManager.from_exporters(exporters)
+        for start in range(0, 1000, 20):
+            await record(manager, numbers(start + 20, start))
+        await until(lambda: health_of(runtime).queue_depth < 50 and health_of(runtime).in_flight)
+        health = health_of(runtime)
+        assert health.spooled == 1000 - health.queue_depth - health.in_flight
+        assert health.spooled > 900
+        sink.down = False
+        await until(lambda: health_of(runtime).ledger.delivered == 1000)
+    assert sorted(sink.names, key=int) == numbers(1000)
+    in_memory = 1000 - health.queue_depth
+    spilled = [name for name in sink.names if health.in_flight <= int(name) < in_memory]
+    assert spilled == sorted(spilled, key=int)
+    assert files_in(tmp_path) == []
+
+
+async def test_spill_touches_the_disk_only_where_it_has_to(tmp_path: Path) -> None:
+    """As long as the back end keeps up nothing is written to the spool."""
+    sink = Backend()
+    exporters = exporter_of(sink, quick_limits(tmp_path, "spill"))
+    runtime = runtime_of(exporters)
+    async with runtime:
+        empty = sizes_in(tmp_path)
+        for _ in range(20):
+            await record(ExporterManager.from_exporters(exporters), numbers(10))
+        await until(lambda: health_of(runtime).ledger.delivered == 200)
+        assert sizes_in(tmp_path) == empty
+
+
+async def test_g7_spill_counts_what_is_being_written_as_memory(tmp_path: Path) -> None:
+    """A large batch that hangs fills the queue's bytes as well: what comes then is spilled and not dropped."""
+    sink = Backend(hangs=True)
+    limits = quick_limits(tmp_path, "spill", queue_bytes=100_000, batch_items=60, batch_bytes=60_000)
+    exporters = exporter_of(sink, limits)
+    runtime = runtime_of(exporters, shutdown_timeout=0.5)
+    async with runtime:
+        manager = ExporterManager.from_exporters(exporters)
+        await record(manager, numbers(60), input="." * 300)
+        await until(lambda: health_of(runtime).in_flight >= 55)
+        for _ in range(40):
+            await record(manager, numbers(5), input="." * 300)
+        assert health_of(runtime).ledger.dropped == {}
+        assert health_of(runtime).queue_bytes <= 100_000
+    assert health_of(runtime).ledger.pending == 260
+
+
+async def test_g7_runs_that_end_wait_for_the_disk_rather_than_lose_steps(tmp_path: Path) -> None:
+    """Where runs record faster than the disk takes it, they end a little later, and nothing is dropped."""
+    sink = Backend(down=True)
+    exporters = exporter_of(sink, quick_limits(tmp_path, "spill", queue_items=200))
+    runtime = runtime_of(exporters)
+    async with runtime:
+        manager = ExporterManager.from_exporters(exporters)
+        for _ in range(200):
+            await record(manager, numbers(50))
+        assert health_of(runtime).ledger.dropped == {}
+        sink.down = False
+        await until(lambda: health_of(runtime).ledger.delivered == 10_000)
+    assert len(set(sink.ids)) == len(sink.ids) == 10_000
+
+
+# What a process leaves behind
+
+
+@pytest.mark.parametrize("spool", SPOOLING)
+async def test_g6_what_shutdown_could_not_send_is_sent_by_the_next_runtime(
+    tmp_path: Path, spool: SpoolMode
+) -> None:
+    """What waits when the runtime closes stays in the spool, and goes out under the same ids, the oldest first."""
+    sink = Backend(down=True)
+    exporters = exporter_of(sink, quick_limits(tmp_path, spool, batch_items=1000, queue_items=100))
+    runtime = runtime_of(exporters)
+    async with runtime:
+        for start in range(0, 300, 30):
+            await record(ExporterManager.from_exporters(exporters), numbers(start + 30, start))
+    assert health_of(runtime).state is DeliveryState.CLOSED
+    assert health_of(runtime).ledger == LedgerSnapshot(accepted=300, pending=300)
+    assert health_of(runtime).spooled == 300
+    left = await left_in(tmp_path, 300)
+
+    sink = Backend()
+    exporters = exporter_of(sink, quick_limits(tmp_path, spool))
+    runtime = runtime_of(exporters)
+    async with runtime:
+        await until(lambda: len(sink.taken) == 300)
+    assert sink.taken == left
+    assert sorted(sink.names, key=int) == numbers(300)
+    if spool == "always":
+        assert sink.names == numbers(300)
+    assert health_of(runtime).ledger == LedgerSnapshot(accepted=300, delivered=300)
+    assert files_in(tmp_path) == []
+
+
+async def test_g6_abandoned_at_the_deadline_the_spool_keeps_what_it_has(tmp_path: Path) -> None:
+    """A sink that hangs when the runtime closes is abandoned in time, and nothing is lost with it."""
+    exporters = exporter_of(Backend(hangs=True), quick_limits(tmp_path, "spill"))
+    runtime = runtime_of(exporters, shutdown_timeout=0.5)
+    await runtime.init()
+    await record(ExporterManager.from_exporters(exporters), numbers(100))
+    with capture_logs() as lines:
+        report = await runtime.shutdown()
+    assert report.abandoned == ("main",)
+    assert [line["lost"] for line in lines if line["event"] == "exporter_abandoned"] == [0]
+    assert health_of(runtime).ledger == LedgerSnapshot(accepted=100, pending=100)
+    await left_in(tmp_path, 100)
+
+    sink = Backend()
+    async with runtime_of(exporter_of(sink, quick_limits(tmp_path, "spill"))):
+        await until(lambda: len(sink.taken) == 100)
+    assert sorted(sink.names, key=int) == numbers(100)
+
+
+@pytest.mark.parametrize("spool", SPOOLING)
+async def test_without_a_runtime_a_failing_back_end_keeps_the_delivery_open(
+    tmp_path: Path, spool: SpoolMode
+) -> None:
+    """What comes back from a back end that is down is sent when it is up, though the last run has long ended."""
+    sink = Backend(down=True)
+    exporters = exporter_of(sink, quick_limits(tmp_path, spool, retry_for=0))
+    manager = await record(ExporterManager.from_exporters(exporters), numbers(50))
+    await until(lambda: sink.tries > 10)
+    assert manager.report.ledger.pending == 50
+    sink.down = False
+    await until(lambda: not exporters["main"].delivery.at_work)
+    assert sorted(sink.names, key=int) == numbers(50)
+    assert manager.report.ledger == LedgerSnapshot(accepted=50, delivered=50)
+
+
+async def test_an_exporter_that_is_opened_again_knows_whose_its_records_are(tmp_path: Path) -> None:
+    """What stayed in the spool between two runtimes is settled for the run that recorded it, and counted once."""
+    sink = Backend(down=True)
+    exporters = exporter_of(sink, quick_limits(tmp_path, "always"))
+    await left_by_a_runtime(tmp_path, ["stranger"])
+    runtime = runtime_of(exporters)
+    async with runtime:
+        first = await record(ExporterManager.from_exporters(exporters), numbers(30))
+        second = await record(ExporterManager.from_exporters(exporters), numbers(5))
+    assert health_of(runtime).ledger == LedgerSnapshot(accepted=36, pending=36)
+    # Meanwhile another process leaves something too: a file that is older by name has come in between.
+    await asyncio.to_thread(leave, tmp_path / "elsewhere", [encode_item(make_span(name="other"))])
+    [file] = (tmp_path / "elsewhere").glob("*.sqlite3")
+    file.rename(tmp_path / "spool-00000000T000000000000-1-00000000.sqlite3")
+    async with runtime:
+        sink.down = False
+        await until(lambda: health_of(runtime).ledger.delivered == 37)
+        assert (await first.flush()).complete
+        assert first.report.ledger == LedgerSnapshot(accepted=30, delivered=30)
+        assert second.report.ledger == LedgerSnapshot(accepted=5, delivered=5)
+    assert health_of(runtime).ledger == LedgerSnapshot(accepted=37, delivered=37)
+    assert Counter(sink.names).most_common(5) == [(name, 2) for name in numbers(5)]
+    (tmp_path / "elsewhere").rmdir()
+
+
+# The books
+
+
+async def test_g5_the_ledgers_add_up_at_every_moment(tmp_path: Path) -> None:
+    """While the back end comes and goes, the spool is too small and records expire, no count is ever wrong."""
+    sink = Backend()
+    limits = quick_limits(
+        tmp_path,
+        "always",
+        retry_for=0,
+        breaker_failures=1000,
+        queue_bytes=100_000,
+        spool_bytes=8_000,
+        spool_age=0.5,
+    )
+    await left_by_a_runtime(tmp_path, numbers(20))
+    exporters = exporter_of(sink, limits)
+    runtime = runtime_of(exporters)
+    managers: list[ExporterManager] = []
+    odd: list[LedgerSnapshot] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            ledgers = [health_of(runtime).ledger, *(manager.report.ledger for manager in managers[-5:])]
+            odd.extend(each for each in ledgers if not each.adds_up or each.pending < 0)
+
+    async with runtime:
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            for number in range(60):
+                sink.down = number % 15 != 0
+                managers.append(await record(ExporterManager.from_exporters(exporters), numbers(20)))
+            sink.down = True
+            # The last of them waits in the spool until it is too old.
+            await until(lambda: not health_of(runtime).ledger.pending)
+        finally:
+            done.set()
+            watcher.join()
+        ledger = health_of(runtime).ledger
+    assert odd == []
+    assert ledger.accepted == 1220
+    assert ledger.delivered == len(sink.taken) == len(set(sink.ids)) > 0
+    assert ledger.delivered + sum(ledger.dropped.values()) == 1220
+    assert ledger.dropped["spool_full"] > 0
+    assert ledger.dropped["spool_expired"] > 0
+    assert set(ledger.dropped) >= {"spool_full", "spool_expired"}
+    of_runs = [manager.report.ledger for manager in managers]
+    assert [each.pending for each in of_runs] == [0] * 60
+    lost_runs = sum(sum(each.dropped.values()) for each in of_runs)
+    assert 0 <= sum(ledger.dropped.values()) - lost_runs <= 20  # of the twenty that were there before
+
+
+async def test_what_former_processes_left_is_accepted_by_the_next(tmp_path: Path) -> None:
+    """What is recovered counts as accepted, and what has expired meanwhile, or does not fit, as dropped."""
+    await left_by_a_runtime(tmp_path, numbers(40))
+    sink = Backend(down=True)
+    exporters = exporter_of(sink, quick_limits(tmp_path, "always", spool_bytes=3000))
+    runtime = runtime_of(exporters)
+    async with runtime:
+        ledger = health_of(runtime).ledger
+        assert (ledger.accepted, ledger.pending) == (40, 40 - ledger.dropped["spool_full"])
+        assert 0 < ledger.pending < 40
+        sink.down = False
+        await until(lambda: not health_of(runtime).ledger.pending)
+    assert sink.names == numbers(40, ledger.dropped["spool_full"])
+
+
+async def test_g5_a_flush_waits_for_what_went_through_the_spool(tmp_path: Path) -> None:
+    """A receipt tells what became of that run's items, read from the disk, sent again or still waiting there."""
+    sink = Backend(down=True)
+    limits = quick_limits(tmp_path, "always", retry_for=0, breaker_failures=1000)
+    exporters = exporter_of(sink, limits)
+    runtime = runtime_of(exporters)
+    async with runtime:
+        shared = ExporterManager.from_exporters(exporters)
+        managers = await asyncio.gather(*(record(shared, numbers(30)) for _ in range(10)))
+        # What has come back once is in memory no more.
+        await until(lambda: health_of(runtime).spooled >= 290)
+        receipt = await managers[3].flush(timeout=0.05)
+        assert not receipt.complete
+        assert receipt.exporters["main"] == LedgerSnapshot(accepted=30, pending=30)
+        sink.down = False
+        receipts = await asyncio.gather(*(manager.flush(timeout=10.0) for manager in managers))
+    assert all(receipt.complete for receipt in receipts)
+    assert [receipt.exporters["main"] for receipt in receipts] == [LedgerSnapshot(30, 30)] * 10
+    assert len(sink.taken) == len(set(sink.ids)) == 300
+
+
+async def test_a_flush_that_nobody_else_knows_of_ends_too(tmp_path: Path) -> None:
+    """Whoever waits for a run's items is told of them, though the run itself was forgotten meanwhile."""
+    sink = Backend(down=True)
+    delivery = Delivery("main", sink, limits=quick_limits(tmp_path, "always", retry_for=0))
+    lease = delivery.lease()
+    lease.accept(make_span())
+    settled = lease.settled()
+    lease.release()
+    del lease
+    gc.collect()
+    await until(lambda: sink.tries > 3)
+    sink.down = False
+    await asyncio.wait_for(asyncio.wrap_future(settled), 10.0)
+    await until(lambda: not delivery.at_work)
+
+
+async def test_what_cannot_be_read_is_set_aside_and_counted(tmp_path: Path) -> None:
+    """A record that is damaged, or of a newer version, stops no other; it stays in a file of its own."""
+    good = make_span(name="good")
+    damaged = bytearray(encode_item(good))
+    damaged[-1] ^= 1
+    await asyncio.to_thread(leave, tmp_path, [b"", bytes(damaged), encode_item(good), b"\xffnewer"])
+    sink = Backend()
+    runtime = runtime_of(exporter_of(sink, quick_limits(tmp_path, "always")))
+    async with runtime:
+        await until(lambda: not health_of(runtime).ledger.pending)
+        assert health_of(runtime).ledger == LedgerSnapshot(4, 1, 0, 0, {"spool_rejected": 3})
+    assert sink.taken == [good]
+    [left] = files_in(tmp_path)
+    assert "rejected" in left.name
+
+
+async def test_an_item_that_cannot_be_a_record_is_sent_from_memory(tmp_path: Path) -> None:
+    """One item of an exporter's own making that cannot be stored harms no other, and is delivered like them."""
+    sink = Backend()
+    delivery = Delivery("main", sink, limits=quick_limits(tmp_path, "always"))
+    lease = delivery.lease()
+    odd: Any = {"kind": object()}
+    with capture_logs() as lines:
+        for span in (make_span(name="1"), make_span(name="2", **odd), make_span(name="3")):
+            lease.accept(span)
+        await asyncio.wait_for(asyncio.wrap_future(lease.saved()), 10.0)
+        lease.release()
+        await until(lambda: not delivery.at_work)
+    assert sorted(sink.names) == ["1", "2", "3"]
+    assert [line["exporter"] for line in lines if line["event"] == "spool_failed"] == ["main"]
+
+
+# The disk
+
+_UNDER_A_LIMIT_ON_FILE_SIZES = """
+    import asyncio, resource, signal, sys
+    from pathlib import Path
+    from structlog.testing import capture_logs
+    from nat_observability import ExporterManager, ObservabilityRuntime
+    from nat_observability.testing import until
+    from tests.delivery.backends import Backend, exporter_of, quick_limits, record
+
+    async def main():
+        sink = Backend(down=True)
+        limits = quick_limits(Path(sys.argv[1]), sys.argv[2], queue_items=400, queue_bytes=4_000_000)
+        exporters = exporter_of(sink, limits)
+        runtime = ObservabilityRuntime(exporters)
+        async with runtime:
+            manager = ExporterManager.from_exporters(exporters)
+            await record(manager, range(0, 300))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+            with capture_logs() as lines:
+                own = [await record(manager, range(300 + 20 * n, 320 + 20 * n), input="." * 500) for n in range(10)]
+                if sys.argv[2] == "spill":
+                    # The queue has to be bounded still.
+                    await record(manager, ["too many"] * 1000)
+                    dropped = runtime.health().ledger.dropped
+                    assert list(dropped) == ["queue_full"], dropped
+                    # And what comes back from the disk finds its place.
+                    assert runtime.health().exporters["main"].queue_depth <= 800
+                    assert runtime.health().exporters["main"].queue_bytes <= 4_000_000
+                await until(lambda: any(line["event"] == "spool_failed" for line in lines))
+            sink.down = False
+            await until(lambda: not runtime.health().ledger.pending)
+            assert all(one.report.ledger.delivered == 20 for one in own), [one.report.ledger for one in own]
+        names = set(sink.names) - {"too many"}
+        assert names == {str(number) for number in range(500)}, len(names)
+        ledger = runtime.health().ledger
+        assert ledger.delivered == len(sink.taken), (ledger, len(sink.taken))
+        assert len({line["exporter"] for line in lines if line["event"] == "spool_failed"}) == 1
+        [line, *others] = [line for line in lines if line["event"] == "spool_failed"]
+        assert not others and "ulimit" in line["error"], (line, others)
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    asyncio.run(main())
+    print("passed")
+"""
+
+
+@pytest.mark.parametrize("spool", SPOOLING)
+def test_a_disk_that_refuses_costs_nothing_but_the_safety(tmp_path: Path, spool: SpoolMode) -> None:
+    """What cannot be saved is sent from memory, and runs end: said once, as `spool_failed`, with what to do."""
+    assert run_program(_UNDER_A_LIMIT_ON_FILE_SIZES, tmp_path, spool).stdout.endswith("passed\n")
+
+
+async def test_a_spool_that_cannot_be_used_is_an_error_at_start(tmp_path: Path) -> None:
+    """A path that is a file says so when the runtime opens; the others open, and runs go on without it."""
+    (tmp_path / "file").write_bytes(b"")
+    good, bad = Backend(), Backend()
+    limits = quick_limits(tmp_path / "file" / "spool", "always")
+    exporters: dict[str, BaseExporter] = {
+        "bad": SpanExporter(bad, name="bad", limits=limits),
+        "good": SpanExporter(good, name="good"),
+    }
+    with capture_logs() as lines:
+        runtime = ObservabilityRuntime(exporters)
+        async with runtime:
+            manager = await record(ExporterManager.from_exporters(exporters), ["a"])
+            health = runtime.health().exporters["bad"]
+    [line] = [
+        line for line in lines if line["event"] == "exporter_start_failed" and "workflow_run_id" not in line
+    ]
+    assert "file is in the way" in line["error"]
+    assert str(tmp_path) in line["error"]
+    assert health is not None
+    assert health.state is DeliveryState.FAILED
+    assert health.last_error == line["error"]
+    assert manager.report.exporters["bad"].error == line["error"]
+    assert good.names == ["a"]
+
+    required = ObservabilityRuntime(exporters, required=["bad"])
+    with pytest.raises(ExporterStartError, match="a file is in the way"):
+        await required.init()
+
+
+def test_a_spool_without_a_place_is_an_error_at_once() -> None:
+    """A spool without a path, or without room, is an error where it is made."""
+    with pytest.raises(ValueError, match="Set spool_path"):
+        SpanExporter(Backend(), name="main", limits=DeliveryLimits(spool="always"))
+    with pytest.raises(ValueError, match="max_bytes"):
+        SpanExporter(Backend(), limits=DeliveryLimits(spool="spill", spool_path=Path("a"), spool_bytes=0))
+
+
+# A back end that fails
+
+
+@virtual_time
+async def test_g12_a_long_retry_after_is_honoured_by_what_comes_back_from_the_spool(tmp_path: Path) -> None:
+    """A back end that asks for longer than a batch is tried for is not asked before then."""
+    tries: list[float] = []
+
+    async def write(batch: Batch) -> None:
+        tries.append(now())
+        if len(tries) < 3:
+            raise RetryableWriteError("later", retry_after=500.0)
+
+    limits = DeliveryLimits(spool="always", spool_path=tmp_path, retry_for=10.0)
+    delivery = Delivery("main", write, limits=limits, loop_source=RunningLoop())
+    lease = delivery.lease()
+    lease.accept(make_span())
+    await asyncio.wrap_future(lease.settled())
+    lease.release()
+    await asyncio.wrap_future(delivery.closed())
+    assert len(tries) == 3
+    assert all(later - earlier >= 500 for earlier, later in itertools.pairwise(tries))
+
+
+@virtual_time
+async def test_g12_what_comes_back_is_not_tried_again_at_once(tmp_path: Path) -> None:
+    """Where a batch gets one try, it still waits longer each time, and the spool is not read in between."""
+    tries: list[float] = []
+    enough = asyncio.Event()
+
+    async def write(batch: Batch) -> None:
+        tries.append(now())
+        if len(tries) == 12:
+            enough.set()
+        raise ConnectionError("down")
+
+    limits = DeliveryLimits(spool="always", spool_path=tmp_path, retry_for=0.0, breaker_failures=10**6)
+    delivery = Delivery("main", write, limits=limits, loop_source=RunningLoop())
+    lease = delivery.lease()
+    lease.accept(make_span())
+    await enough.wait()
+    lease.release()
+    await asyncio.wrap_future(delivery.close())
+    pauses = [later - earlier for earlier, later in itertools.pairwise(tries[:12])]
+    assert pauses == pytest.approx([1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30], abs=0.01)
+
+
+async def test_memory_and_spool_take_turns(tmp_path: Path) -> None:
+    """What former processes have left is not held up by what keeps coming, nor the other way round."""
+    await left_by_a_runtime(tmp_path, [f"old-{n}" for n in range(200)])
+    sink = Backend()
+    runtime = runtime_of(exporter_of(sink, quick_limits(tmp_path, "always")))
+    exporters = exporter_of(sink, quick_limits(tmp_path, "always"))
+    runtime = runtime_of(exporters)
+    async with runtime:
+        manager = ExporterManager.from_exporters(exporters)
+        fresh = 0
+        while sum(name.startswith("old") for name in sink.names) < 200:
+            await record(manager, numbers(30))
+            fresh += 30
+            assert fresh < 20_000
+        await until(lambda: not health_of(runtime).ledger.pending)
+    old = [name for name in sink.names if name.startswith("old")]
+    assert old == [f"old-{n}" for n in range(200)]
+    assert len(sink.taken) == fresh + 200
+
+
+async def test_a_batch_is_bounded_in_bytes_wherever_it_comes_from(tmp_path: Path) -> None:
+    """From memory or from the disk, a batch holds no more bytes than it may."""
+    sink = Backend(down=True)
+    limits = quick_limits(
+        tmp_path, "always", batch_items=1000, batch_bytes=30_000, queue_bytes=400_000, retry_for=0
+    )
+    exporters = exporter_of(sink, limits)
+    runtime = runtime_of(exporters)
+    async with runtime:
+        manager = ExporterManager.from_exporters(exporters)
+        for start in range(0, 60, 6):
+            await record(manager, numbers(start + 6, start), input="." * 8000)
+        sink.down = False
+        await until(lambda: health_of(runtime).ledger.delivered == 60)
+    assert 2 <= sink.largest <= 3
+
+
+@pytest.mark.may_block
+async def test_g8_what_is_being_saved_when_another_sink_blocks_the_thread_is_sent_once(
+    tmp_path: Path,
+) -> None:
+    """A delivery that is moved off a blocked thread, whatever it was doing, keeps its books and its spool."""
+    blocked, let_go = threading.Event(), threading.Event()
+
+    async def blocks(batch: Batch) -> None:
+        blocked.set()
+        let_go.wait(15.0)  # on purpose
+
+    thread = delivery_thread(blocked_after=0.2)
+    bad = Delivery("bad", blocks, limits=DeliveryLimits(batch_age=0.001), loop_source=thread)
+    sink = Backend(down=True)
+    good = Delivery(
+        "main",
+        sink,
+        limits=quick_limits(tmp_path, "always", retry_for=0, queue_bytes=60_000),
+        loop_source=thread,
+    )
+    held = [bad.lease(), good.lease()]
+    runs = [good.lease() for _ in range(5)]
+    sent = 0
+
+    def load() -> None:
+        nonlocal sent
+        while not bad.health().blocking:
+            for lease in runs:
+                lease.accept(make_span(name=str(sent)))
+                sent += 1
+            for lease in runs:
+                lease.saved().result(10.0)
+
+    loader = threading.Thread(target=load)
+    try:
+        loader.start()
+        await until(lambda: sent > 100)
+        held[0].accept(make_span())
+        await until(blocked.is_set)
+        await asyncio.to_thread(loader.join)
+        sink.down = False
+        for lease in runs:
+            await asyncio.wait_for(asyncio.wrap_future(lease.settled()), 10.0)
+        ledgers = [lease.ledger for lease in runs]
+    finally:
+        let_go.set()
+        closing = [bad.close(), good.close()]
+        for lease in [*held, *runs]:
+            lease.release()
+        for closed in closing:
+            await asyncio.wrap_future(closed)
+    assert ledgers == [LedgerSnapshot(sent // 5, sent // 5)] * 5
+    assert good.health().ledger == LedgerSnapshot(sent, sent)
+    assert set(sink.names) == set(numbers(sent))
+    assert await asyncio.to_thread(in_spool, tmp_path) == []
+
+
+# Several processes
+
+
+_DELIVERS = """
+    import asyncio, sys
+    from pathlib import Path
+    from nat_observability import ExporterManager, ObservabilityRuntime
+    from nat_observability.testing import until
+    from tests.delivery.backends import Backend, exporter_of, quick_limits, record
+
+    async def main():
+        sink = Backend()
+        exporters = exporter_of(sink, quick_limits(Path(sys.argv[1]), "always"))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        runtime = ObservabilityRuntime(exporters)
+        async with runtime:
+            await record(ExporterManager.from_exporters(exporters), range(int(sys.argv[2])))
+            await until(lambda: not runtime.health().ledger.pending)
+            print(*sink.ids, flush=True)
+            sys.stdin.readline()
+
+    asyncio.run(main())
+"""
+
+
+def start_delivering(directory: Path, own: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(_DELIVERS), str(directory), str(own)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+def test_two_processes_on_one_spool_deliver_each_record_once(tmp_path: Path) -> None:
+    """What three dead processes have left is delivered by two living ones, by one of them each, beside their own."""
+    for number in range(3):
+        leave(
+            tmp_path / f"{number}", [encode_item(make_span(span_id=f"{number}{n:015x}")) for n in range(50)]
+        )
+        [file] = (tmp_path / f"{number}").iterdir()
+        file.rename(tmp_path / file.name)
+    processes = [start_delivering(tmp_path, 40) for _ in range(2)]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        delivered = [process.stdout.readline().split() for process in processes if process.stdout]
+    finally:
+        for process in processes:
+            process.communicate("end\n", timeout=15.0)
+    everything = [each for ids in delivered for each in ids]
+    assert len(everything) == len(set(everything)) == 150 + 80
+    assert {f"{number}{n:015x}" for number in range(3) for n in range(50)} < set(everything)
+
+
+@virtual_time
+async def test_a_dead_process_s_spool_is_taken_over_by_a_living_one(tmp_path: Path) -> None:
+    """Every half minute a delivery looks for what processes that died since it opened have left, and sends it."""
+    sink = Backend()
+    limits = DeliveryLimits(spool="always", spool_path=tmp_path)
+    delivery = Delivery("main", sink, limits=limits, loop_source=RunningLoop())
+    lease = delivery.lease()
+    assert lease.opening is not None
+    await asyncio.wrap_future(lease.opening)
+    run_program(_KILLED_AFTER_ITS_RUNS, tmp_path, status=-9)
+    died = now()
+    while len(sink.taken) < 140:
+        await asyncio.sleep(1.0)
+        assert now() - died < 10_000
+    assert delivery.health().ledger.accepted == 140
+    lease.release()
+    await asyncio.wrap_future(delivery.closed())
+    assert delivery.health().ledger == LedgerSnapshot(accepted=140, delivered=140)
+
+
+def test_g15_a_forked_child_has_a_spool_of_its_own(tmp_path: Path) -> None:
+    """A child that was forked while the spool was open records and delivers its own; the parent's are sent once."""
+    code = """
+        import asyncio, os, sys
+        from pathlib import Path
+        from nat_observability import ExporterManager, ObservabilityRuntime
+        from nat_observability.testing import until
+        from tests.delivery.backends import Backend, exporter_of, quick_limits, record
+
+        sink = Backend(down=True)
+        exporters = exporter_of(sink, quick_limits(Path(sys.argv[1]), sys.argv[2]))
+        manager = ExporterManager.from_exporters(exporters)
+        runtime = ObservabilityRuntime(exporters)
+
+        async def child():
+            sink.down = False
+            own = await record(manager, ["child"] * 20)
+            assert (await own.flush(10.0)).complete
+            assert own.report.ledger.delivered == 20
+            assert runtime.health().ledger.accepted == 20, runtime.health()
+            assert set(sink.names) == {"child"}, sink.names
+            files = {path.name.split("-")[2] for path in Path(sys.argv[1]).glob("*.sqlite3")}
+            assert files == {str(os.getppid()), str(os.getpid())}, files
+            await runtime.shutdown()
+
+        async def finish():
+            sink.down = False
+            await until(lambda: not runtime.health().ledger.pending)
+            await runtime.shutdown()
+            assert runtime.health().ledger.delivered == 80
+            assert sorted(sink.names) == ["later"] * 30 + ["parent"] * 50, sink.names
+            assert len(set(sink.ids)) == 80
+
+        asyncio.run(runtime.init())
+        asyncio.run(record(manager, ["parent"] * 50))
+        for _ in range(3):
+            pid = os.fork()
+            if not pid:
+                asyncio.run(child())
+                sys.exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+            asyncio.run(record(manager, ["later"] * 10))
+        asyncio.run(finish())
+        print("passed")
+    """
+    for spool in SPOOLING:
+        assert run_program(code, tmp_path / spool, spool).stdout == "passed\n"
+        assert list((tmp_path / spool).iterdir()) == []
+
+
+def test_g15_a_run_that_is_forked_in_its_middle_records_in_the_parent_alone(tmp_path: Path) -> None:
+    """What a child records in a run of its parent's is refused there at once, whoever held which lock at the fork."""
+    code = """
+        import asyncio, os, sys, threading
+        from pathlib import Path
+        from nat_observability import ContextState, ExporterManager, step
+        from tests.delivery.backends import Backend, exporter_of, quick_limits
+
+        sink = Backend()
+        exporters = exporter_of(sink, quick_limits(Path(sys.argv[1]), "always"))
+        manager = ExporterManager.from_exporters(exporters)
+        ended = threading.Event()
+
+        def look():
+            while not ended.is_set():
+                exporters["main"].delivery.health()  # which takes the lock that recording takes
+
+        async def main():
+            async with manager.start(ContextState()):
+                for number in range(60):
+                    with step("tool", "parent"):
+                        pass
+                    pid = os.fork()
+                    if not pid:
+                        with step("tool", "child"):
+                            pass
+                        os._exit(0)
+                    assert os.waitpid(pid, 0)[1] == 0
+            ended.set()
+            assert (await manager.flush(10.0)).complete
+
+        looker = threading.Thread(target=look)
+        looker.start()
+        asyncio.run(main())
+        looker.join()
+        assert sink.names == ["parent"] * 60, len(sink.names)
+        print("passed")
+    """
+    assert run_program(code, tmp_path).stdout == "passed\n"
