@@ -16,6 +16,7 @@ from nat_observability import (
     step,
 )
 from nat_observability.sinks.otlp_http import OtlpHttpSink
+from tests.delivery.pending import nothing_pending
 
 STEPS = 5
 AT_ONCE = 8
@@ -52,8 +53,7 @@ async def main(url: str, spool: Path, life: str, runs: int | None) -> None:
             async with asyncio.TaskGroup() as group:
                 for number in range(first, first + AT_ONCE):
                     group.create_task(workflow(manager, f"{life}-{number}"))
-        while runtime.health().ledger.pending:  # what former lives have left is delivered too
-            await asyncio.sleep(0.01)
+        await nothing_pending(runtime)  # what former lives have left is delivered too
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.delivery.crash_worker import STEPS
 from tests.otlp_receiver import OtlpReceiver, refuse
@@ -37,6 +39,12 @@ def worker(receiver: OtlpReceiver, spool: Path, life: int, *runs: int) -> subpro
     )
 
 
+def said_to_have_ended(output: str) -> dict[str, str]:
+    """Return the names of the runs in whole lines of output, by id."""
+    pairs = (line.split() for line in output.split("\n")[:-1])
+    return {pair[0]: pair[1] for pair in pairs}
+
+
 def lives(kills: int, spool: Path, seed: int) -> None:
     """Kill the program so often, at moments of all kinds, let it end in order, and compare."""
     dice = random.Random(seed)
@@ -49,30 +57,30 @@ def lives(kills: int, spool: Path, seed: int) -> None:
             process = worker(receiver, spool, life)
             assert process.stdout is not None
             # Dead between its first run's end and a few hundred runs later: whatever it is doing then.
-            ended.update([process.stdout.readline().split()])
+            ended.update(said_to_have_ended(process.stdout.readline()))
             time.sleep(dice.uniform(0, 0.15))  # the moment of death is what varies; nothing is waited for
             process.send_signal(signal.SIGKILL)
             # The last line may be torn: then its run was not said to have ended.
             said, _ = process.communicate()
-            ended.update(line.split() for line in said.split("\n")[:-1])
+            ended.update(said_to_have_ended(said))
         last = worker(receiver, spool, kills, 8)
         said, _ = last.communicate(timeout=60)
         assert last.returncode == 0
-        ended.update(line.split() for line in said.splitlines())
+        ended.update(said_to_have_ended(said))
         spans = receiver.spans
     assert_whole(ended, spans, kills)
 
 
-def assert_whole(ended: dict[str, str], spans: list[object], kills: int) -> None:
+def assert_whole(ended: dict[str, str], spans: Sequence[Span], kills: int) -> None:
     """Every run that was said to have ended is there, with each of its spans, as it was recorded."""
     by_run: dict[str, dict[bytes, tuple[str, str, str]]] = defaultdict(dict)
     copies = 0
     for span in spans:
-        attributes = {each.key: each.value.string_value for each in span.attributes}  # type: ignore[attr-defined]
-        seen = (span.name, attributes["input.value"], attributes.get("output.value", ""))  # type: ignore[attr-defined]
+        attributes = {each.key: each.value.string_value for each in span.attributes}
+        seen = (span.name, attributes["input.value"], attributes.get("output.value", ""))
         run = by_run[attributes["nat.workflow.run_id"]]
-        copies += span.span_id in run  # type: ignore[attr-defined]
-        assert run.setdefault(span.span_id, seen) == seen, "a copy differs"  # type: ignore[attr-defined]
+        copies += span.span_id in run
+        assert run.setdefault(span.span_id, seen) == seen, "a copy differs"
     missing = [run for run in ended if run not in by_run]
     assert not missing, f"{len(missing)} of {len(ended)} runs are lost"
     for run_id, name in ended.items():

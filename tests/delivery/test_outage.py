@@ -18,6 +18,7 @@ from nat_observability import (
     step,
 )
 from nat_observability.sinks.otlp_http import OtlpHttpSink
+from tests.delivery.pending import nothing_pending
 from tests.otlp_receiver import OtlpReceiver
 
 QUEUE_BYTES = 8 * 1024 * 1024
@@ -60,8 +61,7 @@ async def outage(limits: DeliveryLimits, items: int, seconds: float) -> tuple[se
             await asyncio.to_thread(receiver.start)
             await run(["after"])
             # Until the breaker lets a probe through: a shutdown would give each batch its last try at once.
-            while runtime.health().ledger.pending:
-                await asyncio.sleep(0.01)
+            await nothing_pending(runtime)
             ledger = runtime.health().ledger
         arrived = {span.name for span in receiver.spans}
     assert ledger.adds_up
