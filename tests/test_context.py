@@ -259,8 +259,12 @@ async def test_left_elsewhere_than_entered() -> None:
         assert ContextState.current() is state
 
     async def leave() -> None:
-        attached.__exit__(None, None, None)
+        with other.attach():
+            attached.__exit__(None, None, None)
+            assert ContextState.current() is other
+        assert ContextState.current() is None
 
+    other = ContextState()
     await asyncio.create_task(enter())
     await asyncio.create_task(leave())
     assert ContextState.current() is None

@@ -60,7 +60,7 @@ EXPORTERS = {
 }
 
 
-@pytest.mark.parametrize("cancel", [scenarios.at_once, scenarios.soon])
+@pytest.mark.parametrize("cancel", [scenarios.at_once, scenarios.soon], ids=["at once", "soon"])
 @pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "shared"])
 @pytest.mark.parametrize("exporters", EXPORTERS.values(), ids=EXPORTERS)
 def test_cancelled_at_every_await(
@@ -77,7 +77,7 @@ def test_cancelled_several_times(exporters: scenarios.Exporters, times: int) -> 
     scenarios.cancellation_sweep(OURS, exporters, isolated=True, times=times)
 
 
-@pytest.mark.parametrize("cancel", [scenarios.at_once, scenarios.soon])
+@pytest.mark.parametrize("cancel", [scenarios.at_once, scenarios.soon], ids=["at once", "soon"])
 @pytest.mark.parametrize("times", [1, 2, 3])
 @pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "shared"])
 def test_cancelled_while_a_failed_start_is_undone(
@@ -91,7 +91,7 @@ def test_cancelled_while_a_failed_start_is_undone(
 
 
 @pytest.mark.parametrize("flush", ["handed_over", "delivered"])
-@pytest.mark.parametrize("cancel", [scenarios.at_once, scenarios.soon])
+@pytest.mark.parametrize("cancel", [scenarios.at_once, scenarios.soon], ids=["at once", "soon"])
 def test_cancelled_while_delivering(flush: Any, cancel: scenarios.Cancel) -> None:
     """The same where a run waits for the delivery thread to open its sink and to write."""
 
@@ -160,6 +160,21 @@ def test_cancellation_does_not_wait_for_the_shutdown_timeout(where: str) -> None
         assert elapsed_since(began) <= (120.001 if where == "body" else 1.001)
 
     run_virtual(main(), leftovers=True)
+
+
+def test_cancelled_start_does_not_wait_for_what_has_not_started() -> None:
+    """What is still starting is cancelled at once; only what had started is given time to stop."""
+
+    async def main() -> None:
+        manager = ExporterManager()
+        manager.add_exporter("hangs", scenarios.StartHangs())  # type: ignore[arg-type]
+        began = now()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1), manager.start(ContextState()):
+                pass
+        assert elapsed_since(began) == pytest.approx(1)
+
+    run_virtual(main())
 
 
 def test_timeout_around_a_run_is_a_timeout() -> None:

@@ -88,8 +88,8 @@ def test_subscribing_while_publishing() -> None:
 
 @pytest.mark.parametrize("publishers", [1, 3])
 def test_no_step_is_lost_between_threads(publishers: int) -> None:
-    """A subscriber that stays hears every step, while others come and go in other threads."""
-    stream, ended = EventStream(), threading.Event()
+    """A subscriber hears every step from the moment in which it came, while others come and go in other threads."""
+    stream, ended, lost = EventStream(), threading.Event(), list[bool]()
     heard: list[IntermediateStep] = []
     stream.subscribe("stays", heard.append)
 
@@ -99,7 +99,11 @@ def test_no_step_is_lost_between_threads(publishers: int) -> None:
 
     def come_and_go() -> None:
         for key in itertools.count():
-            stream.subscribe(key, lambda step: None)
+            came: list[IntermediateStep] = []
+            stream.subscribe(key, came.append)
+            own = make_step()
+            stream.publish(own)
+            lost.append(not any(step is own for step in came))
             stream.unsubscribe(key)
             if ended.is_set():
                 return
@@ -118,7 +122,8 @@ def test_no_step_is_lost_between_threads(publishers: int) -> None:
         sys.setswitchinterval(interval)
         for thread in others:
             thread.join()
-    assert len(heard) == publishers * 1000
+    assert not any(lost)
+    assert len(heard) == publishers * 1000 + len(lost)
     assert stream.listeners == 1
 
 
