@@ -110,8 +110,14 @@ class Contender:
 
 
 @asynccontextmanager
-async def discarding(contender: str) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
-    """Yield what records so many empty spans of this library or of the SDK, until an exporter has dropped them."""
+async def discarding(contender: str, *, payload: bool) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """
+    Yield what records so many spans of this library or of the SDK, until an exporter has dropped them.
+
+    Args:
+        payload: Whether they have an input and an output.
+    """
+    given, answered = (WORKS[0].input, WORKS[0].output) if payload else (None, None)
     if contender == OURS:
 
         async def discard(batch: Sequence[Any]) -> None:
@@ -123,8 +129,8 @@ async def discarding(contender: str) -> AsyncIterator[Callable[[int], Awaitable[
 
         async def record(count: int) -> None:
             for _ in range(count):
-                with step("function", "work"):
-                    pass
+                with step("function", "work", input=given) as recorded:
+                    recorded.output = answered
             await manager.flush()
 
         async with ObservabilityRuntime({"discarding": exporter}), manager.start(ContextState()):
@@ -134,10 +140,13 @@ async def discarding(contender: str) -> AsyncIterator[Callable[[int], Awaitable[
     async with _provider(processor) as provider:
         tracer = provider.get_tracer("benchmark")
 
+        attributes = {"input.value": given} if payload else None
+
         async def record_sdk(count: int) -> None:
             for _ in range(count):
-                with tracer.start_as_current_span("work"):
-                    pass
+                with tracer.start_as_current_span("work", attributes=attributes) as span:
+                    if payload:
+                        span.set_attribute("output.value", answered)
             provider.force_flush()
 
         yield record_sdk

@@ -74,7 +74,8 @@ def stored(server: Phoenix, project: str, count: int) -> list[dict[str, Any]]:
     deadline = time.monotonic() + _STORED_WITHIN
     while len(shown := server.spans(project)) < count:
         assert time.monotonic() < deadline, f"{len(shown)} of {count} spans are stored"
-        time.sleep(0.25)  # each look costs the server and the tests much more than one at a condition in memory
+        # Each look costs the server much more than one at a condition in memory.
+        time.sleep(0.25)
     return shown
 
 
