@@ -31,7 +31,8 @@ _random = random.Random()
 os.register_at_fork(after_in_child=_random.seed)
 _RETRYABLE = (RetryableWriteError, SinkError, OSError, TimeoutError)
 # A sink is foreign code and may raise anything. What it cancelled or exited must not end the delivery thread.
-_FINAL = (Exception, asyncio.CancelledError, SystemExit)
+FOREIGN = (Exception, asyncio.CancelledError, SystemExit)
+"""What a sink may raise."""
 
 
 class Sender:
@@ -103,8 +104,8 @@ class Sender:
                     return [Outcome.UNSENT] * len(batch)
                 self._log_retry(error, pause, len(batch))
                 await self._pause(pause)
-            except _FINAL as error:
-                if isinstance(error, asyncio.CancelledError) and _cancelled():
+            except FOREIGN as error:
+                if cancelled(error):
                     raise
                 self._answered()
                 return self._refused(error, batch)
@@ -155,7 +156,7 @@ class Sender:
             )
 
 
-def _cancelled() -> bool:
-    """Whether the running task was told to end, and not merely something that it waited for."""
+def cancelled(error: BaseException) -> bool:
+    """Whether `error` tells the running task itself to end, and not that something it waited for was cancelled."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

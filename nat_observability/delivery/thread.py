@@ -68,13 +68,16 @@ def _call(future: Future[ResultT], call: Callable[[], ResultT]) -> None:
     try:
         future.set_result(call())
     except BaseException as error:  # noqa: BLE001  it travels to whoever waits for the call
-        if isinstance(error, Exception) and not isinstance(error, StopIteration | CancelledError):
-            future.set_exception(error)
-            return
-        # A loop's future cannot hold a StopIteration, and the others would end the task, or the thread, that waits.
-        wrapped = RuntimeError(f"The call raised {describe(error)}.")
-        wrapped.__cause__ = error
-        future.set_exception(wrapped)
+        future.set_exception(as_exception(error))
+
+
+def as_exception(error: BaseException) -> Exception:
+    """Return `error` as one that a future can hold and that ends neither the task nor the thread that waits for it."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration | CancelledError):
+        return error
+    wrapped = RuntimeError(f"Foreign code raised {describe(error)}.")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 class _Loop(asyncio.SelectorEventLoop):

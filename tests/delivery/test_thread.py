@@ -185,7 +185,7 @@ def test_g15_a_fork_in_the_middle_of_an_acquire_leaves_no_lock_held() -> None:
             while not stop.is_set():
                 shared.acquire()
                 shared.release()
-        churners = [threading.Thread(target=churn) for _ in range(3)]
+        churners = [threading.Thread(target=churn, daemon=True) for _ in range(3)]
         for thread in churners:
             thread.start()
         for _ in range(20):
@@ -194,7 +194,7 @@ def test_g15_a_fork_in_the_middle_of_an_acquire_leaves_no_lock_held() -> None:
                 loop = shared.acquire()
                 called = threading.Event()
                 loop.call_soon_threadsafe(called.set)
-                os._exit(0 if called.wait(5) else 1)
+                os._exit(0 if called.wait(10) else 1)
             assert os.waitpid(child, 0)[1] == 0
         stop.set()
         for thread in churners:
@@ -226,7 +226,7 @@ def test_g6_what_needs_a_helper_thread_still_works_at_interpreter_exit() -> None
 
 def test_a_blocking_worker_calls_in_order_and_one_at_a_time() -> None:
     """Calls run on one daemon thread in the order in which they were submitted, also those before `end`."""
-    worker = BlockingWorker("worker")
+    worker = BlockingWorker("nat-observability-worker")
     order: list[int] = []
     futures = [worker.submit(lambda number=number: order.append(number)) for number in range(100)]  # type: ignore[misc]
     thread = worker.submit(threading.current_thread)
@@ -245,7 +245,7 @@ def test_a_blocking_worker_calls_in_order_and_one_at_a_time() -> None:
 )
 async def test_whatever_a_blocking_call_raises_arrives_as_an_error(error: BaseException) -> None:
     """It ends neither the worker nor the loop that waits: what would do so is wrapped."""
-    worker = BlockingWorker("worker")
+    worker = BlockingWorker("nat-observability-worker")
 
     def fail() -> None:
         raise error
@@ -269,11 +269,11 @@ def test_a_worker_may_have_to_wait_for_the_one_before_it() -> None:
         let_go.wait(PATIENCE)
         order.append("first")
 
-    first = BlockingWorker("first")
+    first = BlockingWorker("nat-observability-first")
     first.submit(stuck)
     assert entered.wait(PATIENCE)
     first.end()
-    second = BlockingWorker("second", after=first)
+    second = BlockingWorker("nat-observability-second", after=first)
     called = second.submit(lambda: order.append("second"))
     second.end()
     assert not called.running()
@@ -288,7 +288,7 @@ def test_a_blocking_worker_keeps_nothing_of_a_call_that_is_over() -> None:
     class Batch:
         pass
 
-    worker = BlockingWorker("worker")
+    worker = BlockingWorker("nat-observability-worker")
     batch = Batch()
     seen = weakref.ref(batch)
     worker.submit(lambda batch=batch: None).result(PATIENCE)  # type: ignore[misc]
