@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-import time
-from collections.abc import Collection, Mapping
+import weakref
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from enum import StrEnum
 from types import TracebackType
@@ -95,27 +96,38 @@ class ObservabilityRuntime:
         self._lock = threading.Lock()
         self._live_managers = 0
         self._idle: Future[None] | None = None
+        _runtimes.add(self)
 
     async def init(self) -> Self:
         """
         Open every exporter, concurrently. One that fails or takes too long is logged and left out.
 
+        A cancellation ends the waiting at once; what had been opened then closes in the background.
+
         Raises:
             ExporterStartError: A required exporter could not be opened; those that were are closed again.
             RuntimeStateError: The runtime is open already.
         """
-        if self._state not in (RuntimeState.NEW, RuntimeState.CLOSED):
-            raise RuntimeStateError(f"The runtime is {self._state}. Shut it down before it is opened again.")
-        self._state = RuntimeState.OPENING
-        began = time.monotonic()
+        with self._lock:
+            if self._state not in (RuntimeState.NEW, RuntimeState.CLOSED):
+                raise RuntimeStateError(
+                    f"The runtime is {self._state}. Shut it down before it is opened again."
+                )
+            self._state = RuntimeState.OPENING
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             await self._open(began + self._start_timeout)
+        except ExporterStartError:
+            await self._close(clock() + self._shutdown_timeout)
+            raise
         except BaseException:
-            await self._close(time.monotonic() + self._shutdown_timeout)
+            self._begin_closing()
+            self._state = RuntimeState.CLOSED
             raise
         self._state = RuntimeState.OPEN
         watch(self._deliveries().values())
-        _log.info("runtime_opened", exporters=sorted(self._leases), duration_s=time.monotonic() - began)
+        _log.info("runtime_opened", exporters=sorted(self._leases), duration_s=clock() - began)
         return self
 
     async def shutdown(self) -> RuntimeReport:
@@ -126,23 +138,28 @@ class ObservabilityRuntime:
         the deadline is abandoned, named in a warning and in the report. A runtime that is not open reports that.
         A cancellation ends the waiting at once; the exporters then finish in the background.
         """
-        began = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        began = clock()
         abandoned: tuple[str, ...] = ()
-        if self._state is RuntimeState.OPEN:
-            self._state = RuntimeState.DRAINING
+        with self._lock:
+            draining = self._state is RuntimeState.OPEN
+            if draining:
+                self._state = RuntimeState.DRAINING
+        if draining:
             try:
                 await self._wait_for_live_managers(self._shutdown_timeout / 2)
-            finally:
-                abandoned = await self._close(began + self._shutdown_timeout)
+            except BaseException:
+                self._begin_closing()
+                self._state = RuntimeState.CLOSED
+                raise
+            abandoned = await self._close(began + self._shutdown_timeout)
             _log.info(
                 "runtime_drained",
-                duration_s=time.monotonic() - began,
+                duration_s=clock() - began,
                 abandoned=list(abandoned),
                 live_managers=self._live_managers,
             )
-        return RuntimeReport(
-            time.monotonic() - began, abandoned, self._live_managers, self.health().exporters
-        )
+        return RuntimeReport(clock() - began, abandoned, self._live_managers, self.health().exporters)
 
     def health(self) -> RuntimeHealth:
         """Return how the exporters are now. From any thread."""
@@ -160,7 +177,8 @@ class ObservabilityRuntime:
     def run_ended(self) -> None:
         """Count one live manager less. From any thread."""
         with self._lock:
-            self._live_managers -= 1
+            # In a forked child a run of the parent's may end, which is not counted here.
+            self._live_managers = max(0, self._live_managers - 1)
             idle = self._idle if not self._live_managers else None
         if idle is not None and idle.set_running_or_notify_cancel():
             idle.set_result(None)
@@ -181,25 +199,30 @@ class ObservabilityRuntime:
         }
 
     async def _open(self, deadline: float) -> None:
-        self._leases = {name: delivery.lease(keep=True) for name, delivery in self._deliveries().items()}
-        opening = {
-            name: asyncio.wrap_future(lease.opening)
-            for name, lease in self._leases.items()
-            if lease.opening is not None
-        }
-        if opening:
-            await asyncio.wait(opening.values(), timeout=max(0.0, deadline - time.monotonic()))
         failures: dict[str, BaseException] = {}
-        for name, future in opening.items():
-            if not future.done():
-                future.cancel()
-                failures[name] = StartTimeoutError(name, self._start_timeout)
-            elif (error := future.exception()) is not None:
-                failures[name] = error
-        for name, error in failures.items():
-            _log.error("exporter_start_failed", exporter=name, error=describe(error))
-            self._leases.pop(name).release()
-        missing = {name: error for name, error in failures.items() if name in self._required}
+        opening: dict[str, asyncio.Future[None]] = {}
+        try:
+            for name, delivery in self._deliveries().items():
+                try:
+                    lease = self._leases[name] = delivery.lease(keep=True)
+                except RuntimeError as error:  # no thread to be had
+                    failures[name] = error
+                    continue
+                if lease.opening is not None:
+                    opening[name] = asyncio.wrap_future(lease.opening)
+            await _all_done(opening.values(), deadline)
+            for name, future in opening.items():
+                if not future.done():
+                    failures[name] = StartTimeoutError(name, self._start_timeout)
+                elif (raised := future.exception()) is not None:
+                    failures[name] = raised
+        finally:
+            _let_go(opening.values())
+        for name, failure in failures.items():
+            _log.error("exporter_start_failed", exporter=name, error=describe(failure))
+            if name in self._leases:
+                self._leases.pop(name).release()
+        missing = {name: failure for name, failure in failures.items() if name in self._required}
         if missing:
             raise ExporterStartError(missing)
 
@@ -208,23 +231,64 @@ class ObservabilityRuntime:
             if not self._live_managers:
                 return
             self._idle = idle = Future[None]()
-        await asyncio.wait({asyncio.wrap_future(idle)}, timeout=timeout)
-        idle.cancel()
+        waiting = asyncio.wrap_future(idle)
+        try:
+            await asyncio.wait({waiting}, timeout=timeout)
+        finally:
+            _let_go([waiting])
+
+    def _begin_closing(self) -> dict[str, Future[None]]:
+        """Give every lease back and have what is queued written; return what to wait for, by name."""
+        deliveries = self._deliveries()
+        leases, self._leases = self._leases, {}
+        closing: dict[str, Future[None]] = {}
+        for name, lease in leases.items():
+            lease.release()
+            closing[name] = deliveries[name].close()
+        return closing
 
     async def _close(self, deadline: float) -> tuple[str, ...]:
+        """Close every exporter; abandon those that have not by the deadline, and return their names."""
+        closing = {name: asyncio.wrap_future(closed) for name, closed in self._begin_closing().items()}
+        try:
+            await _all_done(closing.values(), deadline)
+            late = tuple(name for name, closed in closing.items() if not closed.done())
+        finally:
+            _let_go(closing.values())
+            self._state = RuntimeState.CLOSED
         deliveries = self._deliveries()
-        closing = {name: deliveries[name].close() for name in self._leases}
-        for lease in self._leases.values():
-            lease.release()
-        self._leases = {}
-        self._state = RuntimeState.CLOSED
-        if not closing:
-            return ()
-        await asyncio.wait(
-            [asyncio.wrap_future(closed) for closed in closing.values()],
-            timeout=max(0.0, deadline - time.monotonic()),
-        )
-        abandoned = tuple(name for name, closed in closing.items() if not closed.done())
-        for name in abandoned:
+        for name in late:
             _log.warning("exporter_abandoned", exporter=name, lost=deliveries[name].abandon())
-        return abandoned
+        return late
+
+    def _start_clean(self) -> None:
+        """Forget the parent's runs, in a forked child. The leases hold there: its runs use what is configured."""
+        self._lock = threading.Lock()  # the old one may be held by a thread that is not in this process
+        self._live_managers = 0
+        self._idle = None
+        if self._state in (RuntimeState.OPENING, RuntimeState.DRAINING):
+            # It was another thread that opened or drained; it is not here to go on.
+            self._state = RuntimeState.OPEN
+
+
+async def _all_done(futures: Iterable[asyncio.Future[None]], deadline: float) -> None:
+    """Wait until all are done, or until the deadline, by the running loop's clock."""
+    if futures := list(futures):
+        await asyncio.wait(futures, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+
+
+def _let_go(futures: Iterable[asyncio.Future[None]]) -> None:
+    """Wait for none of them any longer: what is done later must not look for a loop that has ended."""
+    for future in futures:
+        future.cancel()
+
+
+_runtimes: weakref.WeakSet[ObservabilityRuntime] = weakref.WeakSet()
+
+
+def _start_clean_in_child() -> None:
+    for runtime in list(_runtimes):
+        runtime._start_clean()
+
+
+os.register_at_fork(after_in_child=_start_clean_in_child)
