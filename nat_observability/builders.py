@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr, ValidationError
@@ -172,17 +172,29 @@ def exporter_types(
 
     Raises:
         UnknownExporterTypeError: An exporter's type is not known.
+        Exception: What the package of an entry point raises when it is imported, with a note that says which.
     """
     known: dict[str, ExporterBuilder] = {**BUILT_IN_TYPES, **own}
-    # Entry points are looked up, and loaded, only for what nobody else knows: it reads the metadata of every package.
-    if any(exporter.type not in known for exporter in settings.exporters.values()):
+    # Entry points are looked up only for what nobody else knows: it reads the metadata of every package.
+    if wanted := {exporter.type for exporter in settings.exporters.values()} - known.keys():
         for point in entry_points(group=ENTRY_POINT_GROUP):
-            if point.name not in known:
-                known[point.name] = point.load()
+            if point.name in wanted:
+                known[point.name] = _load(point)
     for name, exporter in settings.exporters.items():
         if exporter.type not in known:
             raise UnknownExporterTypeError(variable(EXPORTERS, name, "type"), exporter.type, known)
     return known
+
+
+def _load(point: EntryPoint) -> ExporterBuilder:
+    try:
+        builder: ExporterBuilder = point.load()
+    except Exception as error:
+        error.add_note(
+            f"Exporter type {point.name!r} is the entry point {point.value!r}. Mend or remove its package."
+        )
+        raise
+    return builder
 
 
 def build_exporters(
