@@ -1,0 +1,678 @@
+"""Delivery and Lease: batches, leases, states and counts, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from nat_observability.delivery.breaker import BreakerState
+from nat_observability.delivery.delivery import Delivery, DeliveryState, Lease
+from nat_observability.delivery.ledger import LedgerSnapshot, total
+from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.queue import weigh
+from nat_observability.delivery.sink import Batch
+from nat_observability.errors import (
+    PermanentWriteError,
+    RetryableWriteError,
+    SinkError,
+    StartTimeoutError,
+)
+from nat_observability.events import Item
+from tests.delivery.sinks import ScriptedSink, times
+from tests.delivery.virtual import RunningLoop, now, settle, virtual_time
+from tests.sinks.builders import make_step
+
+WEIGHT = weigh(make_step())
+
+
+class Opening(ScriptedSink):
+    """A sink whose opening and closing take time, or fail, as a test tells it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opens: list[BaseException | float] = []
+        self.closes: list[BaseException | float] = []
+
+    async def open(self) -> None:
+        await super().open()
+        await _act(self.opens)
+
+    async def close(self) -> None:
+        await super().close()
+        await _act(self.closes)
+
+
+async def _act(script: list[BaseException | float]) -> None:
+    act = script.pop(0) if script else 0.0
+    if isinstance(act, BaseException):
+        raise act
+    await asyncio.sleep(act)
+
+
+@asynccontextmanager
+async def delivering(sink: Any, *, options: Any = None, **limits: Any) -> AsyncIterator[Delivery]:
+    """A delivery on the running loop, which is given back in the end; what it is to write, it has then written."""
+    source = RunningLoop()
+    delivery = Delivery("main", sink, limits=DeliveryLimits(**limits), loop_source=source, **(options or {}))
+    yield delivery
+    await asyncio.wrap_future(delivery.closed())
+    await settle()
+    assert source.users == 0
+    assert delivery.health().ledger.adds_up
+    assert delivery.health().ledger.pending == 0
+    assert delivery.health().queue_bytes == 0
+
+
+async def opened(delivery: Delivery, **kind: bool) -> Lease:
+    lease = delivery.lease(**kind)
+    if lease.opening is not None:
+        await asyncio.wrap_future(lease.opening)
+    return lease
+
+
+def accept(lease: Lease, count: int) -> list[Item]:
+    items: list[Item] = [make_step() for _ in range(count)]
+    for item in items:
+        lease.accept(item)
+    return items
+
+
+def state(delivery: Delivery) -> DeliveryState:
+    return delivery.health().state
+
+
+# Batches
+
+
+@virtual_time
+async def test_a_full_batch_is_written_at_once() -> None:
+    """Where there are `batch_items`, nothing more is waited for; what is over waits for its age."""
+    sink = ScriptedSink()
+    async with delivering(sink, batch_items=10, batch_age=60.0) as delivery:
+        lease = await opened(delivery)
+        items = accept(lease, 25)
+        await settle()
+        assert sink.sizes == [10, 10]
+        await asyncio.sleep(59.0)
+        assert sink.sizes == [10, 10]
+        await asyncio.sleep(2.0)
+        assert sink.sizes == [10, 10, 5]
+        assert sink.taken == items
+        lease.release()
+
+
+@virtual_time
+async def test_g6_an_exact_number_of_full_batches_is_delivered() -> None:
+    """1000 items in batches of 100 leave no part behind for which somebody would have to wait."""
+    sink = ScriptedSink()
+    async with delivering(sink, batch_items=100, batch_age=3600.0) as delivery:
+        lease = await opened(delivery)
+        items = accept(lease, 1000)
+        await settle()
+        assert sink.sizes == [100] * 10
+        assert sink.taken == items
+        assert lease.ledger == LedgerSnapshot(accepted=1000, delivered=1000)
+        lease.release()
+
+
+@virtual_time
+async def test_a_batch_is_full_by_bytes_too() -> None:
+    """Large items make batches of few; one that is larger than a batch goes alone."""
+    sink = ScriptedSink()
+    large = [make_step(input="x" * 1000) for _ in range(4)]
+    huge = make_step(input="x" * 10_000)
+    async with delivering(sink, batch_bytes=2 * weigh(large[0]), batch_age=60.0) as delivery:
+        lease = await opened(delivery)
+        for item in (*large, huge):
+            lease.accept(item)
+        await settle()
+        assert sink.sizes == [2, 2, 1]
+        lease.release()
+
+
+@virtual_time
+async def test_the_age_of_a_batch_is_that_of_its_first_item() -> None:
+    """Items that keep coming do not put a batch off."""
+    sink = ScriptedSink()
+    async with delivering(sink, batch_age=10.0) as delivery:
+        lease = await opened(delivery)
+        for _ in range(15):
+            accept(lease, 1)
+            await asyncio.sleep(1.0)
+        assert sink.sizes == [10]
+        assert sink.times == [pytest.approx(10.0, abs=0.01)]
+        lease.release()
+
+
+@virtual_time
+async def test_no_age_sends_at_once() -> None:
+    """`batch_age=0` waits for nothing."""
+    sink = ScriptedSink()
+    async with delivering(sink, batch_age=0.0) as delivery:
+        lease = await opened(delivery)
+        accept(lease, 1)
+        await settle()
+        assert sink.sizes == [1]
+        lease.release()
+
+
+@virtual_time
+async def test_one_batch_at_a_time_keeps_the_order() -> None:
+    """With one batch in flight the next is written when the one before it is settled, retries included."""
+    sink = ScriptedSink(RetryableWriteError("503"), RetryableWriteError("503"), seconds=0.5)
+    async with delivering(sink, batch_items=5, batch_age=0.0, batches_in_flight=1) as delivery:
+        lease = await opened(delivery)
+        items = accept(lease, 20)
+        await asyncio.wrap_future(lease.settled())
+        assert sink.taken == items
+        lease.release()
+
+
+@virtual_time
+async def test_several_batches_in_flight_up_to_the_limit() -> None:
+    """A slow back end is written to `batches_in_flight` at a time, and never more."""
+    sink = ScriptedSink(seconds=1.0)
+    async with delivering(sink, batch_items=5, batch_age=0.0, batches_in_flight=3) as delivery:
+        lease = await opened(delivery)
+        accept(lease, 30)
+        await asyncio.sleep(0.5)
+        assert len(sink.writing) == 15
+        assert delivery.health().queue_depth == 15
+        await asyncio.wrap_future(lease.settled())
+        assert now() == pytest.approx(2.0, abs=0.1)
+        lease.release()
+
+
+@virtual_time
+async def test_settled_writes_what_waits_and_waits_for_no_other_lease() -> None:
+    """A run's items are written without waiting for their age, and it is done when its own have settled."""
+    sink = ScriptedSink(seconds=1.0)
+    async with delivering(sink, batch_items=10, batch_age=3600.0) as delivery:
+        mine, other = await opened(delivery), await opened(delivery)
+        accept(mine, 5)
+        done = mine.settled()
+        await settle()
+        accept(other, 25)
+        await asyncio.wrap_future(done)
+        assert now() < 2.0
+        assert mine.ledger == LedgerSnapshot(accepted=5, delivered=5)
+        assert other.ledger.pending > 0
+        assert mine.settled().done()
+        mine.release()
+        other.release()
+
+
+# Counts
+
+
+@virtual_time
+async def test_g5_each_outcome_is_counted_for_its_own_run() -> None:
+    """Delivered, rejected, refused and given up: in the ledger of the lease that accepted, and in the total."""
+    script = (None, 2, PermanentWriteError("400"), *times(99, RetryableWriteError("503")))
+    sink = ScriptedSink(*script)
+    async with delivering(
+        sink, batch_items=5, batch_age=0.0, retry_for=10.0, breaker_failures=10**6
+    ) as delivery:
+        first, second = await opened(delivery), await opened(delivery)
+        accept(first, 5)  # delivered
+        accept(second, 5)  # two of them rejected
+        accept(first, 5)  # refused
+        accept(second, 5)  # given up after 10 s
+        assert first.ledger.pending == 10
+        await asyncio.wrap_future(first.settled())
+        await asyncio.wrap_future(second.settled())
+        assert first.ledger == LedgerSnapshot(accepted=10, delivered=5, failed=5)
+        assert second.ledger == LedgerSnapshot(accepted=10, delivered=3, failed=7)
+        assert delivery.health().ledger == total([first.ledger, second.ledger])
+        first.release()
+        second.release()
+
+
+@virtual_time
+async def test_g5_a_sink_that_raises_anything_at_all_loses_no_count() -> None:
+    """Errors, cancellations and exits of a sink, and nonsense that it returns: each item has one outcome."""
+    script: list[Any] = [
+        asyncio.CancelledError(),
+        SystemExit(1),
+        RuntimeError("bug"),
+        lambda batch: 10**6,
+        lambda batch: -3,
+    ]
+    sink = ScriptedSink(*script)
+    async with delivering(sink, batch_items=5, batch_age=0.0) as delivery:
+        lease = await opened(delivery)
+        accept(lease, 30)
+        await asyncio.wrap_future(lease.settled())
+        assert lease.ledger == LedgerSnapshot(accepted=30, delivered=10, failed=20)
+        lease.release()
+
+
+@virtual_time
+async def test_g7_a_full_queue_drops_and_counts_for_the_run_that_lost() -> None:
+    """`drop_oldest` takes from whoever was first, and says so in that run's ledger."""
+    sink = ScriptedSink(seconds=10.0)
+    async with delivering(
+        sink, queue_items=10, queue_policy="drop_oldest", batch_items=5, batch_age=0.0
+    ) as delivery:
+        first, second = await opened(delivery), await opened(delivery)
+        accept(first, 5)
+        await settle()  # these are being written
+        accept(first, 4)
+        kept = accept(second, 10)
+        assert first.ledger == LedgerSnapshot(accepted=9, pending=5, dropped={"queue_full": 4})
+        assert second.ledger == LedgerSnapshot(accepted=10, pending=10)
+        await asyncio.wrap_future(second.settled())
+        assert sink.taken[5:] == kept
+        first.release()
+        second.release()
+
+
+@virtual_time
+async def test_g7_drop_newest_refuses_what_comes() -> None:
+    """What has been accepted before is delivered; the newcomers are counted."""
+    sink = ScriptedSink(seconds=10.0)
+    async with delivering(
+        sink, queue_items=10, queue_policy="drop_newest", batch_items=5, batch_age=0.0
+    ) as delivery:
+        lease = await opened(delivery)
+        accept(lease, 5)
+        await settle()
+        kept = accept(lease, 10)
+        accept(lease, 3)
+        assert lease.ledger == LedgerSnapshot(accepted=18, pending=15, dropped={"queue_full": 3})
+        await asyncio.wrap_future(lease.settled())
+        assert sink.taken[5:] == kept
+        lease.release()
+
+
+@virtual_time
+async def test_g7_bytes_in_flight_count_against_the_limit() -> None:
+    """What is being written is still in memory: with what waits it stays within `queue_bytes`."""
+    sink = ScriptedSink(seconds=10.0)
+    async with delivering(sink, queue_bytes=10 * WEIGHT, batch_items=5, batch_age=0.0) as delivery:
+        lease = await opened(delivery)
+        accept(lease, 5)
+        await settle()
+        accept(lease, 20)
+        assert delivery.health().queue_depth == 5
+        assert delivery.health().queue_bytes == 10 * WEIGHT
+        assert lease.ledger.dropped == {"queue_full": 15}
+        lease.release()
+
+
+@virtual_time
+async def test_g7_an_item_above_the_whole_limit_is_counted_as_too_large() -> None:
+    """It is dropped alone, and named for what it is."""
+    sink = ScriptedSink()
+    async with delivering(sink, queue_bytes=10 * WEIGHT) as delivery:
+        lease = await opened(delivery)
+        items = accept(lease, 2)
+        lease.accept(make_step(input="x" * 100_000))
+        assert lease.ledger == LedgerSnapshot(accepted=3, pending=2, dropped={"too_large": 1})
+        lease.release()
+        await asyncio.wrap_future(delivery.closed())
+        assert sink.taken == items
+
+
+@virtual_time
+async def test_g5_what_is_dropped_is_logged_once_and_counted() -> None:
+    """One line for many drops, with the exporter's name and the counts by reason."""
+    async with delivering(ScriptedSink(), queue_items=10) as delivery:
+        lease = await opened(delivery)
+        with capture_logs() as lines:
+            accept(lease, 500)
+        assert [(line["event"], line["exporter"]) for line in lines] == [("delivery_dropped", "main")]
+        assert lines[0]["dropped"].keys() == {"queue_full"}
+        lease.release()
+
+
+# Leases
+
+
+@virtual_time
+async def test_the_first_lease_opens_and_the_last_one_closes() -> None:
+    """However many runs share it, the sink is opened once and closed once, after the last item."""
+    sink = ScriptedSink()
+    async with delivering(sink, batch_age=3600.0) as delivery:
+        leases = [delivery.lease() for _ in range(5)]
+        for lease in leases:
+            assert lease.opening is not None
+            await asyncio.wrap_future(lease.opening)
+        late = delivery.lease()
+        assert late.opening is None
+        accept(leases[0], 3)
+        for lease in leases:
+            lease.release()
+        await asyncio.sleep(60.0)
+        assert sink.calls == ["open"]
+        late.release()
+        await asyncio.wrap_future(delivery.closed())
+        assert sink.calls == ["open", "write", "close"]
+
+
+@virtual_time
+async def test_a_released_delivery_writes_what_is_queued_and_closes_by_itself() -> None:
+    """Nobody waits: the last run's items are written in the background, without waiting for their age."""
+    sink = ScriptedSink()
+    async with delivering(sink, batch_age=3600.0) as delivery:
+        lease = await opened(delivery)
+        items = accept(lease, 3)
+        lease.release()
+        await asyncio.wrap_future(delivery.closed())
+        assert sink.taken == items
+        assert now() < 0.1
+        assert sink.calls == ["open", "write", "close"]
+
+
+@virtual_time
+async def test_releasing_twice_gives_back_once() -> None:
+    """A second release does not end somebody else's lease."""
+    async with delivering(ScriptedSink()) as delivery:
+        first, second = await opened(delivery), await opened(delivery)
+        first.release()
+        first.release()
+        await settle()
+        assert state(delivery) is DeliveryState.OPEN
+        second.release()
+
+
+@virtual_time
+async def test_a_closed_delivery_opens_again() -> None:
+    """With the next lease it starts over, and counts on."""
+    sink = ScriptedSink()
+    async with delivering(sink) as delivery:
+        for _ in range(3):
+            lease = await opened(delivery)
+            accept(lease, 2)
+            lease.release()
+            await asyncio.wrap_future(delivery.closed())
+        assert sink.calls == ["open", "write", "close"] * 3
+        assert delivery.health().ledger == LedgerSnapshot(accepted=6, delivered=6)
+
+
+@virtual_time
+async def test_a_lease_that_comes_while_closing_gets_a_sink_that_is_opened_again() -> None:
+    """It waits for the close, and nothing that it accepts meanwhile is lost."""
+    sink = Opening()
+    sink.closes = [5.0]
+    async with delivering(sink, batch_age=0.0) as delivery:
+        first = await opened(delivery)
+        first.release()
+        await asyncio.sleep(1.0)
+        assert state(delivery) is DeliveryState.CLOSING
+        second = delivery.lease()
+        early = accept(second, 2)
+        assert second.opening is not None
+        await asyncio.wrap_future(second.opening)
+        assert now() == pytest.approx(5.0, abs=0.1)
+        late = accept(second, 2)
+        second.release()
+        await asyncio.wrap_future(delivery.closed())
+        assert sink.taken == [*early, *late]
+        assert sink.calls[:3] == ["open", "close", "open"]
+
+
+@virtual_time
+async def test_what_comes_before_the_sink_is_open_is_written_when_it_is() -> None:
+    """A slow opening loses nothing."""
+    sink = Opening()
+    sink.opens = [5.0]
+    async with delivering(sink) as delivery:
+        lease = delivery.lease()
+        items = accept(lease, 3)
+        lease.release()
+        await asyncio.wrap_future(delivery.closed())
+        assert sink.taken == items
+
+
+@virtual_time
+async def test_each_who_waits_learns_that_opening_failed() -> None:
+    """Every lease gets the sink's own error, and what was accepted meanwhile is counted as not_open."""
+    sink = Opening()
+    error = SinkError("/var/x", "cannot be opened", "Choose another path.")
+    sink.opens = [error]
+    async with delivering(sink) as delivery:
+        leases = [delivery.lease() for _ in range(3)]
+        accept(leases[0], 2)
+        for lease in leases:
+            assert lease.opening is not None
+            with pytest.raises(SinkError) as caught:
+                await asyncio.wrap_future(lease.opening)
+            assert caught.value is error
+        assert leases[0].ledger == LedgerSnapshot(accepted=2, dropped={"not_open": 2})
+        assert state(delivery) is DeliveryState.FAILED
+        assert delivery.health().last_error == f"SinkError: {error}"
+        for lease in leases:
+            lease.release()
+
+
+@virtual_time
+async def test_g1_a_sink_that_does_not_open_in_time_has_failed() -> None:
+    """Opening has `open_timeout` seconds, and the error says what to do."""
+    sink = Opening()
+    sink.opens = [1000.0]
+    async with delivering(sink, open_timeout=10.0) as delivery:
+        lease = delivery.lease()
+        assert lease.opening is not None
+        with pytest.raises(StartTimeoutError, match="'main' was not ready within 10 s"):
+            await asyncio.wrap_future(lease.opening)
+        assert now() == pytest.approx(10.0, abs=0.1)
+        lease.release()
+
+
+@virtual_time
+async def test_g3_who_stops_waiting_for_the_opening_harms_nobody() -> None:
+    """A run that is cancelled while the sink opens leaves it opening for the others."""
+    sink = Opening()
+    sink.opens = [5.0]
+    async with delivering(sink) as delivery:
+        gone, stays = delivery.lease(), delivery.lease()
+        assert gone.opening is not None
+        assert stays.opening is not None
+        waiting = asyncio.ensure_future(asyncio.wrap_future(gone.opening))
+        await asyncio.sleep(1.0)
+        waiting.cancel()
+        gone.release()
+        await asyncio.wrap_future(stays.opening)
+        accept(stays, 1)
+        stays.release()
+        await asyncio.wrap_future(delivery.closed())
+        assert stays.ledger.delivered == 1
+
+
+# Closing
+
+
+@virtual_time
+async def test_close_writes_what_is_queued_whoever_holds_a_lease() -> None:
+    """The runtime's shutdown: what was accepted is written at once, what comes afterwards is dropped as closed."""
+    sink = ScriptedSink()
+    async with delivering(sink, batch_age=3600.0) as delivery:
+        lease = await opened(delivery)
+        items = accept(lease, 3)
+        await asyncio.wrap_future(delivery.close())
+        assert sink.taken == items
+        assert state(delivery) is DeliveryState.CLOSED
+        accept(lease, 2)
+        assert lease.ledger == LedgerSnapshot(accepted=5, delivered=3, dropped={"closed": 2})
+        lease.release()
+
+
+@virtual_time
+async def test_g12_close_interrupts_a_backoff_and_gives_each_batch_its_last_try() -> None:
+    """A back end that is down costs the shutdown no waiting, and one that is back gets everything."""
+    for answers, outcome in (
+        ([RetryableWriteError("503", retry_after=200.0)], LedgerSnapshot(accepted=25, delivered=25)),
+        (times(99, RetryableWriteError("503", retry_after=200.0)), LedgerSnapshot(accepted=25, failed=25)),
+    ):
+        sink = ScriptedSink(*answers)
+        async with delivering(sink, batch_items=10, batch_age=3600.0) as delivery:
+            lease = await opened(delivery)
+            accept(lease, 25)
+            await asyncio.sleep(10.0)
+            began = now()
+            assert sink.sizes == [10]
+            await asyncio.wrap_future(delivery.close())
+            assert sink.sizes == [10, 10, 10, 5]
+            assert now() == pytest.approx(began, abs=0.1)
+            assert lease.ledger == outcome
+            lease.release()
+
+
+@virtual_time
+async def test_closing_what_is_not_open_is_done_at_once() -> None:
+    """Before the first lease and after the last there is nothing to wait for."""
+    sink = ScriptedSink()
+    delivery = Delivery("main", sink, loop_source=RunningLoop())
+    assert delivery.close().done()
+    assert delivery.closed().done()
+    assert sink.calls == []
+
+
+# Abandoning
+
+
+@virtual_time
+async def test_g2_abandoning_counts_and_waits_for_nothing() -> None:
+    """What is queued and what is being written is dropped as shutdown_timeout, at once, and whoever waits is told."""
+    sink = ScriptedSink(seconds=1000.0)
+    async with delivering(sink, batch_items=5, batch_age=0.0) as delivery:
+        first, second = await opened(delivery), await opened(delivery)
+        accept(first, 5)
+        accept(second, 7)
+        await settle()
+        closed, done = delivery.close(), first.settled()
+        assert delivery.abandon() == 12
+        assert closed.done()
+        assert done.done()
+        assert first.ledger == LedgerSnapshot(accepted=5, dropped={"shutdown_timeout": 5})
+        assert second.ledger == LedgerSnapshot(accepted=7, dropped={"shutdown_timeout": 7})
+        assert state(delivery) is DeliveryState.FAILED
+        await settle()
+        assert sink.writing == []  # the write was cancelled
+        assert delivery.abandon() == 0
+        first.release()
+        second.release()
+
+
+@virtual_time
+async def test_an_abandoned_delivery_can_be_leased_again() -> None:
+    """The next lease opens the sink anew, and what it accepts is delivered."""
+    sink = ScriptedSink(seconds=1000.0)
+    async with delivering(sink, batch_age=0.0) as delivery:
+        first = await opened(delivery)
+        accept(first, 5)
+        await settle()
+        delivery.abandon()
+        first.release()
+        sink.seconds = 0.0
+        second = await opened(delivery)
+        items = accept(second, 3)
+        second.release()
+        await asyncio.wrap_future(delivery.closed())
+        assert sink.taken == items
+        assert delivery.health().ledger == LedgerSnapshot(8, 3, 0, 0, {"shutdown_timeout": 5})
+
+
+@virtual_time
+async def test_abandoning_while_the_sink_opens_leaves_it_as_it_is() -> None:
+    """A sink that opens in spite of its cancellation does not open the delivery."""
+
+    class Stubborn(ScriptedSink):
+        async def open(self) -> None:
+            await super().open()
+            try:
+                await asyncio.sleep(10.0)
+            except asyncio.CancelledError:
+                return
+
+    sink = Stubborn()
+    async with delivering(sink) as delivery:
+        lease = delivery.lease()
+        await asyncio.sleep(1.0)
+        delivery.abandon()
+        await settle()
+        assert state(delivery) is DeliveryState.FAILED
+        lease.release()
+        again = await opened(delivery)
+        accept(again, 1)
+        again.release()
+        await asyncio.wrap_future(delivery.closed())
+        assert again.ledger.delivered == 1
+
+
+@virtual_time
+async def test_g5_a_write_that_ends_after_it_was_abandoned_changes_no_count() -> None:
+    """A sink that takes a batch in spite of its cancellation delivers what was counted as dropped; once is enough."""
+
+    class Stubborn(ScriptedSink):
+        async def write(self, batch: Batch) -> None:
+            try:
+                await asyncio.sleep(10.0)
+            except asyncio.CancelledError:
+                self.taken.extend(batch)
+
+    sink = Stubborn()
+    async with delivering(sink, batch_age=0.0) as delivery:
+        lease = await opened(delivery)
+        accept(lease, 4)
+        await asyncio.sleep(1.0)
+        delivery.abandon()
+        await settle()
+        assert len(sink.taken) == 4
+        assert lease.ledger == LedgerSnapshot(accepted=4, dropped={"shutdown_timeout": 4})
+        lease.release()
+
+
+# Health
+
+
+@virtual_time
+async def test_g16_health_says_where_the_delivery_is_at_every_moment() -> None:
+    """State, counts, depth and bytes of the queue, breaker and last error, from before the first lease to the end."""
+    sink = Opening()
+    sink.opens, sink.closes = [1.0], [1.0]
+    down = RetryableWriteError("503", retry_after=5.0)
+    source = RunningLoop()
+    limits = DeliveryLimits(batch_items=5, batch_age=1.0, breaker_failures=2, breaker_open_for=20.0)
+    delivery = Delivery("main", sink, limits=limits, loop_source=source)
+    seen: dict[DeliveryState, Any] = {}
+
+    def look() -> None:
+        health = delivery.health()
+        assert health.ledger.adds_up
+        seen[health.state] = health
+
+    look()
+    lease = delivery.lease()
+    accept(lease, 3)
+    look()
+    await asyncio.sleep(1.5)
+    look()
+    assert seen[DeliveryState.NEW].ledger == LedgerSnapshot()
+    opening, open_ = seen[DeliveryState.OPENING], seen[DeliveryState.OPEN]
+    assert (opening.queue_depth, opening.queue_bytes, opening.ledger.pending) == (3, 3 * WEIGHT, 3)
+    assert (open_.queue_depth, open_.breaker, open_.last_error) == (3, BreakerState.CLOSED, None)
+
+    sink.answers[:] = [down, down]
+    await asyncio.sleep(7.0)
+    look()
+    open_ = seen[DeliveryState.OPEN]
+    assert (open_.queue_depth, open_.queue_bytes, open_.ledger.pending) == (0, 3 * WEIGHT, 3)
+    assert (open_.breaker, open_.last_error) == (BreakerState.OPEN, "RetryableWriteError: 503")
+    await asyncio.sleep(20.0)
+    look()
+    assert seen[DeliveryState.OPEN].breaker is BreakerState.CLOSED
+    assert seen[DeliveryState.OPEN].ledger == LedgerSnapshot(accepted=3, delivered=3)
+
+    lease.release()
+    await asyncio.sleep(0.5)
+    look()
+    await asyncio.wrap_future(delivery.closed())
+    look()
+    assert list(seen) == ["new", "opening", "open", "closing", "closed"]

@@ -1,0 +1,461 @@
+"""G6 and G15: what has been accepted is delivered however the process ends, and a fork shares nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.processes import run_program
+
+# What every program below begins with. `record(count, *exporters)` is one run of so many steps.
+PRELUDE = '''
+import asyncio, atexit, gc, os, signal, sys, threading, time
+from nat_observability import *
+from nat_observability.sinks import FileSink, SqliteSink
+
+out = sys.argv[1]
+
+def note(batch):
+    """A sink that has delivered when the line is in the file, whatever becomes of the process."""
+    fd = os.open(out, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(fd, b"".join(b"%d %s\\n" % (os.getpid(), item.name.encode()) for item in batch))
+    os.close(fd)
+
+async def slow(batch):
+    await asyncio.sleep(0.01)
+    note(batch)
+
+async def record(count, *exporters, name="s"):
+    manager = ExporterManager.from_exporters({exporter.name: exporter for exporter in exporters})
+    async with manager.start(ContextState()):
+        for number in range(count):
+            with step("tool", f"{name}{number}"):
+                pass
+
+def exit_child(code):
+    """Leave a forked child as a worker process does, its atexit handlers included."""
+    atexit._run_exitfuncs()
+    os._exit(code)
+
+def wait_for(child):
+    assert os.waitpid(child, 0)[1] == 0
+'''
+
+
+def run(code: str, *arguments: object, status: int = 0) -> str:
+    """Run the prelude and the program; return what it wrote to stderr."""
+    return run_program(PRELUDE + code, *arguments, status=status).stderr
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out.txt"
+
+
+def names(out: Path) -> list[str]:
+    """What was delivered, in order."""
+    return [line.split()[1] for line in out.read_text().splitlines()] if out.exists() else []
+
+
+def expected(count: int, name: str = "s") -> list[str]:
+    return [f"{name}{number}" for number in range(count)]
+
+
+# The end of the process
+
+
+def test_g6_a_slow_sink_gets_all_of_a_run_whose_loop_has_ended(out: Path) -> None:
+    """1000 steps, 10 ms a batch; the run, its loop and the main program end at once: all are delivered, in order."""
+    stderr = run(
+        """
+exporter = SpanExporter(slow, name="slow", limits=DeliveryLimits(batch_items=20))
+asyncio.run(record(1000, exporter))
+assert exporter.delivery.health().ledger.pending > 0
+""",
+        out,
+    )
+    assert names(out) == expected(1000)
+    assert stderr == ""
+
+
+def test_g6_the_file_has_a_line_for_each_event_of_a_run_whose_loop_has_ended(tmp_path: Path) -> None:
+    """The reference's row: the file exporter, 1000 events, then the run and its loop end."""
+    path = tmp_path / "events.jsonl"
+    run('asyncio.run(record(500, StepExporter(FileSink(out), name="file")))', path)
+    lines = path.read_text().splitlines()
+    assert len(lines) == 1000
+    assert len({json.loads(line)["step_id"] for line in lines}) == 500
+
+
+ENDINGS = {
+    "the main program ends": ("asyncio.run(record(1000, exporter))", 0),
+    "sys.exit in the run's loop": (
+        "async def main():\n    await record(1000, exporter)\n    sys.exit(3)\nasyncio.run(main())",
+        3,
+    ),
+    "an exception": ("asyncio.run(record(1000, exporter))\nraise ValueError('the application failed')", 1),
+    "an exception in the run": (
+        "async def main():\n"
+        "    async with ExporterManager.from_exporters({'x': exporter}).start(ContextState()):\n"
+        "        for number in range(1000):\n"
+        "            with step('tool', f's{number}'): pass\n"
+        "        raise ValueError('the application failed')\n"
+        "asyncio.run(main())",
+        1,
+    ),
+    "sys.exit in the middle of a run": (
+        "async def main():\n"
+        "    async with ExporterManager.from_exporters({'x': exporter}).start(ContextState()):\n"
+        "        for number in range(1000):\n"
+        "            with step('tool', f's{number}'): pass\n"
+        "        sys.exit(3)\n"
+        "asyncio.run(main())",
+        3,
+    ),
+    "the main thread ends first": (
+        "def work():\n"
+        "    ended.wait()\n"
+        "    asyncio.run(record(1000, exporter))\n"
+        "ended = threading.Event()\n"
+        "threading.Thread(target=work).start()\n"
+        "atexit.register(print, 'atexit')\n"
+        "threading.Timer(0.05, ended.set).start()",
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_g6_however_the_process_ends_the_run_is_delivered(out: Path, ending: str) -> None:
+    """Nobody waits for the delivery, nobody shuts a runtime down: interpreter exit drains it."""
+    code, status = ENDINGS[ending]
+    stderr = run(
+        f'exporter = SpanExporter(slow, name="slow", limits=DeliveryLimits(batch_items=50))\n{code}',
+        out,
+        status=status,
+    )
+    assert names(out) == expected(1000), stderr
+
+
+def test_g6_g15_a_runtime_that_was_never_shut_down_drains_and_warns_by_name(out: Path) -> None:
+    """One warning names the exporters, and everything is delivered all the same."""
+    stderr = run(
+        """
+slow_one, quick_one = SpanExporter(slow, name="slow-one"), SpanExporter(lambda batch: None, name="quick-one")
+runtime = ObservabilityRuntime({"slow-one": slow_one, "quick-one": quick_one})
+asyncio.run(runtime.init())
+asyncio.run(record(1000, slow_one, quick_one))
+""",
+        out,
+    )
+    assert names(out) == expected(1000)
+    assert stderr == "runtime_not_shut_down exporters=['quick-one', 'slow-one']\n"
+
+
+def test_g15_a_runtime_that_was_shut_down_leaves_nothing_to_warn_about(out: Path) -> None:
+    """Its shutdown delivers, and the process ends silently, without a thread of ours."""
+    stderr = run(
+        """
+exporter = SpanExporter(slow, name="slow")
+
+async def main():
+    async with ObservabilityRuntime({"slow": exporter}):
+        await record(1000, exporter)
+
+asyncio.run(main())
+assert exporter.delivery.health().ledger.delivered == 1000
+for thread in threading.enumerate():
+    if thread.name.startswith("nat-observability"):
+        thread.join(5)
+        assert not thread.is_alive()
+""",
+        out,
+    )
+    assert names(out) == expected(1000)
+    assert stderr == ""
+
+
+@pytest.mark.parametrize(
+    "stuck",
+    ["async def stuck(batch): await asyncio.sleep(1000)", "def stuck(batch): time.sleep(1000)"],
+    ids=["async", "blocking"],
+)
+def test_g15_a_drain_at_exit_ends_by_its_deadline_and_says_what_it_lost(out: Path, stuck: str) -> None:
+    """A back end that hangs does not keep the process: its exporter is named, the other one gets everything."""
+    stderr = run(
+        f"""
+{stuck}
+limits = DeliveryLimits(drain_timeout=0.3)
+hangs, works = SpanExporter(stuck, name="hangs", limits=limits), SpanExporter(note, name="works", limits=limits)
+asyncio.run(record(10, hangs, works))
+""",
+        out,
+    )
+    assert names(out) == expected(10)
+    assert "exporter_abandoned exporter=hangs lost=10" in stderr
+    assert "works" not in stderr
+
+
+def test_g6_what_is_recorded_at_interpreter_exit_is_delivered(out: Path) -> None:
+    """An application's own exit handler may still run a workflow, where the interpreter allows it a new loop."""
+    run(
+        """
+exporter = SpanExporter(slow, name="slow")
+lease = exporter.delivery.lease()
+lease.opening.result(5)
+atexit.register(lambda: asyncio.run(record(10, exporter)))
+""",
+        out,
+    )
+    assert names(out) == expected(10)
+
+
+# Forks
+
+
+def test_g15_a_forked_child_starts_clean(out: Path) -> None:
+    """Own thread, own queue, own counts: each process delivers once what was recorded in it, and nothing else."""
+    stderr = run(
+        """
+def look():
+    return exporter.delivery.health()
+
+exporter = SpanExporter(slow, name="slow", limits=DeliveryLimits(batch_items=50, batch_age=60.0))
+runtime = ObservabilityRuntime({"slow": exporter})
+asyncio.run(runtime.init())
+asyncio.run(record(120, exporter, name="p"))
+assert look().ledger.accepted == 120
+assert look().ledger.pending > 0
+child = os.fork()
+if child:
+    asyncio.run(record(30, exporter, name="q"))
+    asyncio.run(runtime.shutdown())
+    assert look().ledger.delivered == 150, look()
+    wait_for(child)
+    sys.exit()
+assert look().ledger.accepted == 0, look()
+assert look().state == "new", look()
+asyncio.run(record(70, exporter, name="c"))
+asyncio.run(runtime.shutdown())
+assert look().ledger.delivered == 70, look()
+gc.collect()
+""",
+        out,
+    )
+    by_process: dict[str, list[str]] = {}
+    for line in out.read_text().splitlines():
+        process, name = line.split()
+        by_process.setdefault(process, []).append(name)
+    assert sorted(by_process.values()) == [expected(70, "c"), expected(120, "p") + expected(30, "q")]
+    assert stderr == ""
+
+
+def test_g15_forked_workers_drain_when_they_exit(out: Path) -> None:
+    """A server forks its workers with the runtime open; each of them, shut down or not, delivers its own."""
+    stderr = run(
+        """
+exporter = SpanExporter(slow, name="slow")
+asyncio.run(ObservabilityRuntime({"slow": exporter}).init())
+children = []
+for number in range(3):
+    child = os.fork()
+    if not child:
+        asyncio.run(record(50, exporter, name=f"{number}-"))
+        exit_child(0)
+    children.append(child)
+for child in children:
+    wait_for(child)
+""",
+        out,
+    )
+    assert Counter(names(out)) == Counter(name for number in range(3) for name in expected(50, f"{number}-"))
+    assert stderr.count("runtime_not_shut_down exporters=['slow']") == 4
+
+
+def test_g15_what_the_child_forgets_disturbs_nobody(out: Path) -> None:
+    """When the child's garbage collector finds the parent's tasks, the child's own deliveries work on."""
+    stderr = run(
+        """
+exporter = SpanExporter(slow, name="slow")
+
+async def main():
+    await ObservabilityRuntime({"slow": exporter}).init()
+    await record(5, exporter, name="p")
+
+asyncio.run(main())
+exporter.delivery.health()
+child = os.fork()
+if child:
+    wait_for(child)
+    os._exit(0)  # what the parent does is for other tests
+gc.collect()
+for number in range(3):
+    first, second = exporter.delivery.lease(), exporter.delivery.lease()
+    (first.opening or second.settled()).result(5)
+    gc.collect()
+    asyncio.run(record(5, exporter, name=f"{number}-"))
+    first.release()
+    second.release()
+    exporter.delivery.close().result(5)
+assert exporter.delivery.health().ledger.delivered == 15, exporter.delivery.health()
+for thread in threading.enumerate():
+    if thread.name.startswith("nat-observability"):
+        thread.join(5)
+        assert not thread.is_alive(), thread
+os._exit(0)
+""",
+        out,
+    )
+    assert [name for name in names(out) if name[0] != "p"] == [
+        n for i in range(3) for n in expected(5, f"{i}-")
+    ]
+    assert stderr == ""
+
+
+def test_g15_a_file_survives_forks_while_it_is_written(tmp_path: Path) -> None:
+    """Parent and children append to one file: every line is whole, and each item is there once."""
+    path = tmp_path / "spans.jsonl"
+    run(
+        """
+exporter = SpanExporter(FileSink(out), name="file", limits=DeliveryLimits(batch_items=10, batch_age=0.0))
+runtime = ObservabilityRuntime({"file": exporter})
+asyncio.run(runtime.init())
+children = []
+for number in range(4):
+    asyncio.run(record(100, exporter, name=f"p{number}-"))
+    child = os.fork()
+    if not child:
+        asyncio.run(record(100, exporter, name=f"c{number}-"))
+        exit_child(0)
+    children.append(child)
+asyncio.run(record(100, exporter, name="p4-"))
+asyncio.run(runtime.shutdown())
+for child in children:
+    wait_for(child)
+""",
+        path,
+    )
+    recorded = Counter(json.loads(line)["name"] for line in path.read_text().splitlines())
+    who = [*(f"p{number}-" for number in range(5)), *(f"c{number}-" for number in range(4))]
+    assert recorded == Counter(name for each in who for name in expected(100, each))
+
+
+def test_g15_a_store_survives_forks_while_it_is_written(tmp_path: Path) -> None:
+    """Parent and children write to one SQLite file: it stays sound, and each span is there once."""
+    path = tmp_path / "store.sqlite3"
+    run(
+        """
+exporter = SpanExporter(SqliteSink(out), name="sqlite", limits=DeliveryLimits(batch_items=10, batch_age=0.0))
+runtime = ObservabilityRuntime({"sqlite": exporter})
+asyncio.run(runtime.init())
+children = []
+for number in range(3):
+    asyncio.run(record(100, exporter, name=f"p{number}-"))
+    child = os.fork()
+    if not child:
+        asyncio.run(record(100, exporter, name=f"c{number}-"))
+        exit_child(0)
+    children.append(child)
+asyncio.run(record(100, exporter, name="p3-"))
+asyncio.run(runtime.shutdown())
+for child in children:
+    wait_for(child)
+""",
+        path,
+    )
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        recorded = Counter(name for (name,) in connection.execute("SELECT name FROM spans"))
+    who = [*(f"p{number}-" for number in range(4)), *(f"c{number}-" for number in range(3))]
+    assert recorded == Counter(name for each in who for name in expected(100, each))
+
+
+# Memory
+
+
+@pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest"])
+def test_g7_a_dead_back_end_costs_no_more_than_the_queue(out: Path, policy: str) -> None:
+    """200,000 steps of 1 KB while nothing can be delivered: the process grows by the limit in bytes, all is counted."""
+    run(
+        f"""
+from nat_observability.errors import RetryableWriteError
+
+async def dead(batch):
+    raise RetryableWriteError("503")
+
+LIMIT = 32 * 1024 * 1024
+limits = DeliveryLimits(queue_items=10**9, queue_bytes=LIMIT, queue_policy={policy!r}, batch_items=512,
+                        retry_initial=60.0, drain_timeout=1.0)
+exporter = StepExporter(dead, name="dead", limits=limits)
+
+def memory():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+def work(count):
+    for number in range(count):
+        with step("tool", "s", input="%010d" % number * 100):
+            pass
+
+async def main():
+    manager = ExporterManager.from_exporters({{"dead": exporter}})
+    async with manager.start(ContextState()):
+        work(100)
+        before = memory()
+        work(99_900)
+        grown = memory() - before
+    health = exporter.delivery.health()
+    assert health.ledger.adds_up
+    assert health.ledger.accepted == 200_000
+    assert health.ledger.pending + health.ledger.dropped["queue_full"] + health.ledger.failed == 200_000
+    assert LIMIT * 0.9 < health.queue_bytes <= LIMIT, health
+    assert grown < LIMIT * 1.2, grown
+
+asyncio.run(main())
+""",
+        out,
+    )
+
+
+def test_g7_g8_a_burst_against_a_slow_exporter_makes_no_task_per_event(out: Path) -> None:
+    """The reference's row: 200,000 events cost it 200,001 tasks and a stall; here the run has just its own tasks."""
+    run(
+        """
+async def crawl(batch):
+    await asyncio.sleep(0.05)
+
+exporter = StepExporter(crawl, name="slow", limits=DeliveryLimits(drain_timeout=0.2))
+
+async def main():
+    ticks = 0
+    async def tick():
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+    ticker = asyncio.create_task(tick())
+    manager = ExporterManager.from_exporters({"slow": exporter})
+    async with manager.start(ContextState()):
+        tasks = len(asyncio.all_tasks())
+        for number in range(100):
+            for _ in range(1000):
+                with step("tool", "s"):
+                    pass
+            before = ticks
+            await asyncio.sleep(0)
+            assert ticks > before
+            assert len(asyncio.all_tasks()) == tasks
+    ticker.cancel()
+    ledger = exporter.delivery.health().ledger
+    assert ledger.accepted == 200_000
+    assert ledger.adds_up
+
+asyncio.run(main())
+""",
+        out,
+    )
