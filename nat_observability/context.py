@@ -18,7 +18,14 @@ from nat_observability.capture import capture, capture_json, capture_label, capt
 from nat_observability.decorate import FunctionT, decorated
 from nat_observability.errors import UnknownStepKindError
 from nat_observability.events import Boundary, IntermediateStep, Run, StepError, StepKind, TokenUsage
-from nat_observability.nesting import GENERATORS, GeneratorScope, enclosing, generator_frame, visible
+from nat_observability.nesting import (
+    CONTEXTLIB,
+    GENERATORS,
+    GeneratorScope,
+    enclosing,
+    generator_frame,
+    visible,
+)
 from nat_observability.stream import EventStream
 
 _current: ContextVar[ContextState | step | None] = ContextVar("nat_observability_current", default=None)
@@ -335,7 +342,9 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         if state._generator_steps or head.closed:
             parent = enclosing(head, state._generator_steps, frame)
             head = visible(head) if head.closed else head
-        if frame.f_code.co_flags & GENERATORS and (own := generator_frame(frame)) is not None:
+        if (frame.f_code.co_flags & GENERATORS or frame.f_globals is CONTEXTLIB) and (
+            own := generator_frame(frame)
+        ) is not None:
             self.generator = GeneratorScope(own)
             state._generator_steps.setdefault(own, []).append(self)
         self._open(state, parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Protocol, TypeVar
 # generator the ContextVar alone names the wrong parent. Only then do the functions below look at the frames.
 
 GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+CONTEXTLIB = vars(contextlib)
 
 
 class Scope(Protocol):
@@ -43,13 +45,22 @@ class GeneratorScope:
 
 
 def generator_frame(frame: FrameType) -> FrameType | None:
-    """Return `frame` where it is a generator's, unless contextlib has made a context manager of it."""
-    if not frame.f_code.co_flags & GENERATORS:
-        return None
-    driver = frame.f_back
-    if driver is not None and driver.f_globals.get("__name__") == "contextlib":
-        return None
-    return frame
+    """
+    Return the generator's frame whose block a step that is entered in `frame` lies in, None where it is no generator's.
+
+    What contextlib does on the way is looked through: an exit stack, and a generator that it has made a context
+    manager of, whose step encloses the block of whoever entered it.
+    """
+    block: FrameType | None = frame
+    while block is not None:
+        if block.f_globals is not CONTEXTLIB:
+            driver = block.f_back
+            if not block.f_code.co_flags & GENERATORS:
+                return None
+            if driver is None or driver.f_globals is not CONTEXTLIB:
+                return block
+        block = block.f_back
+    return None
 
 
 def visible(head: ScopeT) -> ScopeT:

@@ -573,6 +573,78 @@ async def test_async_context_manager_encloses_its_block(recorded: Recorded) -> N
     }
 
 
+@pytest.mark.parametrize("way", ["manager", "nested managers", "exit stack"])
+@pytest.mark.parametrize("decorate", [True, False], ids=["decorated", "plain"])
+def test_context_manager_inside_a_generator(recorded: Recorded, decorate: bool, way: str) -> None:
+    """Its step encloses what the generator does in the block, before and after a yield, and not the consumer."""
+
+    @contextlib.contextmanager
+    def managed() -> Iterator[None]:
+        with step("task", "managed"):
+            yield
+
+    @contextlib.contextmanager
+    def nested() -> Iterator[None]:
+        with managed():
+            yield
+
+    def generate() -> Iterator[str]:
+        if way == "exit stack":
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(step("task", "managed"))
+                yield from block()
+        else:
+            with managed() if way == "manager" else nested():
+                yield from block()
+        leaf("after the block")
+
+    def block() -> Iterator[str]:
+        for index in range(2):
+            leaf(f"inside {index}")
+            yield f"item {index}"
+            leaf(f"inside {index} again")
+
+    with step("task", "consumer"):
+        for item in step("task", "generator")(generate)() if decorate else generate():
+            leaf(f"with {item}")
+        leaf("afterwards")
+    around = "generator" if decorate else "consumer"
+    parents = recorded.parents
+    assert parents["managed"] == parents["after the block"] == around
+    assert {parent for name, parent in parents.items() if name.startswith("inside")} == {"managed"}
+    assert {parents[name] for name in ("with item 0", "with item 1", "afterwards")} == {"consumer"}
+
+
+@pytest.mark.parametrize("decorate", [True, False], ids=["decorated", "plain"])
+async def test_async_context_manager_inside_an_async_generator(recorded: Recorded, decorate: bool) -> None:
+    """The same for asynchronous ones, through an exit stack too."""
+
+    @contextlib.asynccontextmanager
+    async def managed(name: str) -> AsyncIterator[None]:
+        await asyncio.sleep(0)
+        async with step("task", name):
+            yield
+
+    async def generate() -> AsyncIterator[int]:
+        async with managed("outer"), contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(managed("inner"))
+            for index in range(2):
+                await asyncio.sleep(0)
+                leaf(f"inside {index}")
+                yield index
+                leaf(f"inside {index} again")
+
+    with step("task", "consumer"):
+        async for item in step("task", "generator")(generate)() if decorate else generate():
+            leaf(f"with {item}")
+        leaf("afterwards")
+    parents = recorded.parents
+    assert parents["outer"] == ("generator" if decorate else "consumer")
+    assert parents["inner"] == "outer"
+    assert {parent for name, parent in parents.items() if name.startswith("inside")} == {"inner"}
+    assert {parents[name] for name in ("with 0", "with 1", "afterwards")} == {"consumer"}
+
+
 async def test_managed_block_that_raises(recorded: Recorded) -> None:
     """The error is the step's, and leaves unchanged."""
 
