@@ -23,16 +23,23 @@ AT_ONCE = 8
 
 
 async def workflow(manager: ExporterManager, name: str) -> None:
-    """Run one workflow and, when its block has ended, print its run id."""
+    """Run one workflow and, when its block has ended, print its name and its ids, those of its spans last."""
     state = ContextState(workflow_name=name)
+    said = [name, state.run.run_id, state.run.trace_id]
     async with manager.get().start(state):
         with step("workflow", name, input={"run": name}) as whole:
+            said.append(str(whole.step_id))
             for number in range(STEPS - 1):
-                async with step("tool", f"step {number}", input={"number": number}) as current:
+                given = {"number": number}
+                async with step(
+                    "tool", f"step {number}", input=given, metadata=given, tags=["größer"]
+                ) as current:
+                    said.append(str(current.step_id))
                     await asyncio.sleep(0)
                     current.output = [name, number]
             whole.output = name
-    sys.stdout.write(f"{state.run.run_id} {name}\n")
+    # In one write: no line is torn, unless the process dies in the middle of it.
+    sys.stdout.write(" ".join(said) + "\n")
     sys.stdout.flush()
 
 
@@ -52,7 +59,7 @@ async def main(url: str, spool: Path, life: str, runs: int | None) -> None:
         for first in count(step=AT_ONCE) if runs is None else range(0, runs, AT_ONCE):
             async with asyncio.TaskGroup() as group:
                 for number in range(first, first + AT_ONCE):
-                    group.create_task(workflow(manager, f"{life}-{number}"))
+                    group.create_task(workflow(manager, f"run-{life}.{number}."))
         await nothing_pending(runtime)  # what former lives have left is delivered too
 
 

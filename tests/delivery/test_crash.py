@@ -7,15 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.delivery.crash_worker import STEPS
-from tests.otlp_receiver import OtlpReceiver, refuse
+from tests.otlp_receiver import Answer, Hang, OtlpReceiver, Reset, refuse
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,58 +39,115 @@ def worker(receiver: OtlpReceiver, spool: Path, life: int, *runs: int) -> subpro
     )
 
 
-def said_to_have_ended(output: str) -> dict[str, str]:
-    """Return the names of the runs in whole lines of output, by id."""
-    pairs = (line.split() for line in output.split("\n")[:-1])
-    return {pair[0]: pair[1] for pair in pairs}
+@dataclass(frozen=True)
+class Ended:
+    """A run whose block had ended, as it said: its name, its ids, and those of its spans, the outermost first."""
+
+    name: str
+    run_id: str
+    trace_id: str
+    span_ids: tuple[str, ...]
+
+    def expected(self, number: int) -> tuple[str, str, str, str, str]:
+        """Return trace, parent, name, input and output of one of its spans, the outermost being the first."""
+        if not number:
+            return self.trace_id, "", self.name, f'{{"run":"{self.name}"}}', self.name
+        step = number - 1
+        given, result = f'{{"number":{step}}}', f'["{self.name}",{step}]'
+        return self.trace_id, self.span_ids[0], f"step {step}", given, result
+
+
+def said_to_have_ended(output: str) -> list[Ended]:
+    """Return the runs in the whole lines of an output: one whose line is torn was not said to have ended."""
+    lines = (line.split() for line in output.split("\n")[:-1])
+    return [Ended(name, run_id, trace_id, tuple(spans)) for name, run_id, trace_id, *spans in lines]
+
+
+def troubles(dice: random.Random) -> list[Answer]:
+    """Return what the back end does with the next requests: refuse, be slow, or take the spans and say nothing."""
+    kinds = (refuse(503), Answer(delay=0.1), Hang(keep=True), Reset(keep=True), Reset())
+    return dice.choices(kinds, weights=(5, 3, 1, 1, 1), k=dice.randrange(1, 6)) if dice.random() < 0.5 else []
 
 
 def lives(kills: int, spool: Path, seed: int) -> None:
     """Kill the program so often, at moments of all kinds, let it end in order, and compare."""
     dice = random.Random(seed)
-    ended: dict[str, str] = {}
+    ended: list[Ended] = []
     with OtlpReceiver() as receiver:
         for life in range(kills):
-            if dice.random() < 0.5:
-                # The back end has its troubles too: some of a life's batches stay in the spool for the next.
-                receiver.behave(*[refuse(503)] * dice.randrange(1, 6))
+            # Some of a life's batches stay in the spool for the next, some are there and have arrived.
+            receiver.behave(*troubles(dice))
             process = worker(receiver, spool, life)
             assert process.stdout is not None
-            # Dead between its first run's end and a few hundred runs later: whatever it is doing then.
-            ended.update(said_to_have_ended(process.stdout.readline()))
-            time.sleep(dice.uniform(0, 0.15))  # the moment of death is what varies; nothing is waited for
+            # The moment of death is what varies; nothing is waited for.
+            if dice.random() < 0.8:
+                # Dead between its first run's end and a few hundred runs later: whatever it is doing then.
+                ended += said_to_have_ended(process.stdout.readline())
+                time.sleep(dice.uniform(0, 0.15))
+            else:
+                # Or earlier, perhaps while it takes over what was left.
+                time.sleep(dice.uniform(0.2, 0.6))
             process.send_signal(signal.SIGKILL)
-            # The last line may be torn: then its run was not said to have ended.
             said, _ = process.communicate()
-            ended.update(said_to_have_ended(said))
+            ended += said_to_have_ended(said)
         last = worker(receiver, spool, kills, 8)
         said, _ = last.communicate(timeout=60)
         assert last.returncode == 0
-        ended.update(said_to_have_ended(said))
+        undisturbed = said_to_have_ended(said)
         spans = receiver.spans
-    assert_whole(ended, spans, kills)
-
-
-def assert_whole(ended: dict[str, str], spans: Sequence[Span], kills: int) -> None:
-    """Every run that was said to have ended is there, with each of its spans, as it was recorded."""
-    by_run: dict[str, dict[bytes, tuple[str, str, str]]] = defaultdict(dict)
-    copies = 0
-    for span in spans:
-        attributes = {each.key: each.value.string_value for each in span.attributes}
-        seen = (span.name, attributes["input.value"], attributes.get("output.value", ""))
-        run = by_run[attributes["nat.workflow.run_id"]]
-        copies += span.span_id in run
-        assert run.setdefault(span.span_id, seen) == seen, "a copy differs"
-    missing = [run for run in ended if run not in by_run]
-    assert not missing, f"{len(missing)} of {len(ended)} runs are lost"
-    for run_id, name in ended.items():
-        expected = {(name, f'{{"run":"{name}"}}', name)} | {
-            (f"step {number}", f'{{"number":{number}}}', f'["{name}",{number}]')
-            for number in range(STEPS - 1)
-        }
-        assert set(by_run[run_id].values()) == expected, f"run {name} is not whole"
-        assert len(by_run[run_id]) == STEPS
+    assert len(undisturbed) == 8
+    copies = assert_whole(ended + undisturbed, undisturbed[-1], spans)
     print(f"{kills} kills, {len(ended)} runs ended, {len(spans)} spans arrived, {copies} of them copies")
+
+
+def assert_whole(ended: Sequence[Ended], undisturbed: Ended, spans: Sequence[Span]) -> int:
+    """
+    Check that every run is there, with each of its spans, as it was recorded.
+
+    Args:
+        ended: Each run that was said to have ended.
+        undisturbed: One of them whose process was not killed. Nobody's attributes may differ from its.
+        spans: All that arrived.
+
+    Returns:
+        How many spans came more than once.
+    """
+    found: dict[str, Span] = {}
+    for span in spans:
+        assert found.setdefault(span.span_id.hex(), span) == span, "a copy differs"
+    missing = [run.name for run in ended if not found.keys() & set(run.span_ids)]
+    assert not missing, f"{len(missing)} of {len(ended)} runs are lost"
+    for run in ended:
+        assert len(run.span_ids) == STEPS
+        for number, span_id in enumerate(run.span_ids):
+            assert span_id in found, f"run {run.name} is not whole"
+            span = found[span_id]
+            attributes = attributes_of(span)
+            seen = (
+                span.trace_id.hex(),
+                span.parent_span_id.hex(),
+                span.name,
+                attributes["input.value"],
+                attributes["output.value"],
+            )
+            assert seen == run.expected(number)
+            like = attributes_of(found[undisturbed.span_ids[number]])
+            assert attributes == {
+                key: value.replace(undisturbed.run_id, run.run_id).replace(undisturbed.name, run.name)
+                for key, value in like.items()
+            }
+            assert 0 < span.start_time_unix_nano <= span.end_time_unix_nano
+    return len(spans) - len(found)
+
+
+def attributes_of(span: Span) -> dict[str, str]:
+    """Return the attributes of a span, each with all that the protocol says of its value."""
+    values = {each.key: each.value for each in span.attributes}
+    assert len(values) == len(span.attributes)
+    return {
+        key: value.string_value if value.HasField("string_value") else str(value)
+        for key, value in values.items()
+    }
 
 
 @pytest.mark.timeout(120)
