@@ -475,6 +475,8 @@ _UNDER_A_LIMIT_ON_FILE_SIZES = """
         async with runtime:
             manager = ExporterManager.from_exporters(exporters)
             await record(manager, range(0, 300))
+            # The half that the queue is to keep free has to be on the disk before the disk refuses.
+            await until(lambda: runtime.health().exporters["main"].queue_depth <= 200)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
             with capture_logs() as lines:
                 own = [await record(manager, range(300 + 20 * n, 320 + 20 * n), input="." * 500) for n in range(10)]
