@@ -96,7 +96,7 @@ constraints: ## Regenerate constraints.txt with the newest versions
 
 constraints-peers: ## Regenerate constraints-bench.txt and constraints-phoenix.txt with the newest versions
 	$(call create_venv,.venv-new)
-	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[otlp]'
+	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[otlp]' opentelemetry-proto
 	@.venv-new/bin/python -m pip install -qq -c constraints.txt $(PEERS)
 	@$(call freeze_into,constraints-bench.txt) \
 		| grep -vxiFf <(sed 's/#.*//' constraints.txt | grep .) >> constraints-bench.txt.new
@@ -140,7 +140,7 @@ PEERS := opentelemetry-sdk opentelemetry-exporter-otlp-proto-http fastotel
 $(BENCH): pyproject.toml constraints.txt constraints-bench.txt
 	$(call create_venv,$(@D))
 	@echo "Installing the benchmarks' needs into $(@D) (once)"
-	@$(@D)/bin/python -m pip install -qq -c constraints.txt -e '.[otlp]'
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt -e '.[otlp]' opentelemetry-proto
 	@for peer in $(PEERS); do \
 		$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-bench.txt $$peer \
 			|| echo "$$peer cannot be installed here: the benchmarks go without it" >&2; \
