@@ -98,7 +98,8 @@ def test_no_step_is_lost_between_threads(publishers: int) -> None:
             stream.publish(make_step())
 
     def come_and_go() -> None:
-        for key in itertools.count():
+        for number in itertools.count():
+            key = (threading.get_ident(), number)
             came: list[IntermediateStep] = []
             stream.subscribe(key, came.append)
             own = make_step()
