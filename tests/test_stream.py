@@ -94,7 +94,7 @@ def test_no_step_is_lost_between_threads(publishers: int) -> None:
     stream.subscribe("stays", heard.append)
 
     def publish() -> None:
-        for _ in range(1000):
+        for _ in range(10000):
             stream.publish(make_step())
 
     def come_and_go() -> None:
@@ -124,7 +124,7 @@ def test_no_step_is_lost_between_threads(publishers: int) -> None:
         for thread in others:
             thread.join()
     assert not any(lost)
-    assert len(heard) == publishers * 1000 + len(lost)
+    assert len(heard) == publishers * 10000 + len(lost)
     assert stream.listeners == 1
 
 
