@@ -214,6 +214,7 @@ class ExporterManager:
     async def stop(self) -> None:
         """
         Stop every running exporter, all within the shutdown timeout; nothing happens where the manager is not running.
+        For any task of the event loop in which the manager was started.
 
         What has not stopped by then is cancelled, and what then still goes on is abandoned, named in a warning and
         in the report. A cancellation of the caller shortens the wait and is raised when the stop is done.

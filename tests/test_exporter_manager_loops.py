@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,9 @@ from nat_observability import ContextState, ExporterManager, SpanExporter, step
 from nat_observability.sinks import MemorySink
 from nat_observability.testing import CapturingExporter, wait_until
 from tests import scenarios
+from tests.reference_toolkit import ReferenceExporter
 from tests.scenarios import OURS
+from tests.virtual_time import elapsed_since, now, run_virtual
 
 
 @pytest.mark.parametrize("way", ["to_thread", "attach", "copy_context"])
@@ -117,3 +121,89 @@ def test_report_may_be_read_from_another_thread() -> None:
         ended.set()
         thread.join()
     assert not errors
+
+
+# -- Loops of other kinds ---------------------------------------------------------------------------------------------
+
+
+def plain_factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+    """What an instrumented application sets: tasks as usual, made by a factory of its own."""
+    return asyncio.Task(coroutine, loop=loop, **options)
+
+
+EAGER = getattr(asyncio, "eager_task_factory", None)  # Python 3.12
+FACTORIES = [plain_factory, *([EAGER] if EAGER is not None else [])]
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+@pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "shared"])
+def test_cancelled_at_every_await_with_a_task_factory(factory: Any, isolated: bool) -> None:
+    """Where the application makes its tasks itself, eagerly for example, a cancellation is as correct (G3)."""
+
+    def runner(main: Coroutine[Any, Any, bool]) -> bool:
+        async def with_factory() -> bool:
+            asyncio.get_running_loop().set_task_factory(factory)
+            return await main
+
+        return run_virtual(with_factory())
+
+    exporters = scenarios.well_behaved(2)
+    assert scenarios.cancellation_sweep(OURS, exporters, isolated=isolated, runner=runner) >= 3
+
+
+def test_debug_mode_finds_nothing() -> None:
+    """asyncio's debug mode, which notices calls from the wrong thread, has nothing to say."""
+    sink = MemorySink()
+    manager = ExporterManager.from_exporters({"spans": SpanExporter(sink, flush="delivered")})
+
+    async def main() -> None:
+        async with manager.start(ContextState()):
+            with step("tool", "here"):
+                await asyncio.to_thread(OURS.record, "there")
+
+    asyncio.run(main(), debug=True)
+    assert {span.name for span in sink.spans} == {"here", "there"}
+
+
+async def test_run_that_is_left_in_another_task() -> None:
+    """A fixture may be entered in one task and left in another: the run ends, and the other task's run stays."""
+    exporter = CapturingExporter()
+    manager = ExporterManager.from_exporters({"capturing": exporter})
+    state, other = ContextState(), ContextState()
+    run = manager.start(state)
+
+    async def enter() -> None:
+        await run.__aenter__()
+        OURS.record("inside")
+
+    async def leave() -> None:
+        with other.attach():
+            await run.__aexit__(None, None, None)
+            assert ContextState.current() is other
+
+    await asyncio.create_task(enter())
+    await asyncio.create_task(leave())
+    assert OURS.names(exporter) == ["inside"]
+    assert not manager.report.running
+    assert not state.stream.listeners
+
+
+def test_start_waits_for_the_stop_before() -> None:
+    """A start that comes while another task still stops the run before waits for that, and then is as any other."""
+
+    class Slow(ReferenceExporter):
+        async def cleanup(self) -> None:
+            await asyncio.sleep(1)
+
+    async def main() -> None:
+        manager = ExporterManager.from_exporters({"slow": Slow()})  # type: ignore[dict-item]
+        async with manager.start(ContextState()):
+            stopping = asyncio.create_task(manager.stop())
+            await asyncio.sleep(0.5)
+            began = now()
+            async with manager.start(ContextState(run_id="second")):
+                assert elapsed_since(began) == pytest.approx(0.5)
+                assert stopping.done()
+                assert manager.report.workflow_run_id == "second"
+
+    run_virtual(main())
