@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -118,13 +119,15 @@ ENDINGS = {
         3,
     ),
     "the main thread ends first": (
-        "def work():\n"
-        "    ended.wait()\n"
-        "    asyncio.run(record(1000, exporter))\n"
-        "ended = threading.Event()\n"
-        "threading.Thread(target=work).start()\n"
-        "atexit.register(print, 'atexit')\n"
-        "threading.Timer(0.05, ended.set).start()",
+        "async def workflow():\n"
+        "    async with ExporterManager.from_exporters({'x': exporter}).start(ContextState()):\n"
+        "        started.set()\n"
+        "        threading.main_thread().join()\n"
+        "        for number in range(1000):\n"
+        "            with step('tool', f's{number}'): pass\n"
+        "started = threading.Event()\n"
+        "threading.Thread(target=asyncio.run, args=(workflow(),)).start()\n"
+        "started.wait()\n",
         0,
     ),
 }
@@ -138,6 +141,27 @@ def test_g6_however_the_process_ends_the_run_is_delivered(out: Path, ending: str
         f'exporter = SpanExporter(slow, name="slow", limits=DeliveryLimits(batch_items=50))\n{code}',
         out,
         status=status,
+    )
+    assert names(out) == expected(1000), stderr
+
+
+@pytest.mark.skipif(
+    (3, 12) <= sys.version_info < (3, 12, 2),
+    reason="these start no thread when the main thread has ended (gh-113964)",
+)
+def test_g6_a_workflow_that_starts_when_the_main_thread_has_ended_is_delivered(out: Path) -> None:
+    """A thread of the application's goes on after the end of the main program; its runs are like any other."""
+    stderr = run(
+        """
+exporter = SpanExporter(slow, name="slow", limits=DeliveryLimits(batch_items=50))
+
+def work():
+    threading.main_thread().join()
+    asyncio.run(record(1000, exporter))
+
+threading.Thread(target=work).start()
+""",
+        out,
     )
     assert names(out) == expected(1000), stderr
 
@@ -253,6 +277,34 @@ gc.collect()
         by_process.setdefault(process, []).append(name)
     assert sorted(by_process.values()) == [expected(70, "c"), expected(120, "p") + expected(30, "q")]
     assert stderr == ""
+
+
+def test_g15_a_childs_shutdown_waits_for_no_run_of_the_parents(out: Path) -> None:
+    """A worker that is forked off in the middle of a run counts its own live managers, from none."""
+    run(
+        """
+exporter = SpanExporter(slow, name="slow")
+runtime = ObservabilityRuntime({"slow": exporter}, shutdown_timeout=1000.0)
+asyncio.run(runtime.init())
+runtime.run_started()
+child = os.fork()
+if not child:
+    signal.alarm(8)
+    assert runtime.health().live_managers == 0
+    asyncio.run(record(5, exporter, name="c"))
+    report = asyncio.run(runtime.shutdown())
+    assert report.live_managers == 0
+    runtime.run_ended()  # the copy of the parent's run ends here too
+    assert runtime.health().live_managers == 0
+    os._exit(0)
+wait_for(child)
+assert runtime.health().live_managers == 1
+runtime.run_ended()
+asyncio.run(runtime.shutdown())
+""",
+        out,
+    )
+    assert names(out) == expected(5, "c")
 
 
 def test_g15_forked_workers_drain_when_they_exit(out: Path) -> None:
