@@ -25,7 +25,7 @@ from nat_observability.errors import (
     describe,
 )
 from nat_observability.exporter.base_exporter import BaseExporter
-from nat_observability.lifecycle import Lifecycle
+from nat_observability.lifecycle import Lifecycle, Record
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.reports import ExporterState, FlushReceipt, ManagerReport
 
@@ -283,10 +283,10 @@ class ExporterManager:
                         await exporter.wait_ready()
                     lifecycle.ready(record)
                     await lifecycle.shutdown.wait()
-                    await self._cleanup_single_exporter(name, exporter)
+                    await run.clean_up(record)
             finally:
                 # Where its start failed or was cancelled it did not come to this above; otherwise nothing happens.
-                await self._cleanup_single_exporter(name, exporter)
+                await run.clean_up(record)
         except asyncio.CancelledError as error:
             record.fail(error)
             raise
@@ -299,16 +299,8 @@ class ExporterManager:
         """Stop one isolated instance of the current run, once; what it raises is reported, and logged when it ends."""
         run = self._run
         record = run.lifecycle.records.get(name) if run is not None else None
-        # An older run's instance may come here late, when another run has an instance of the same name.
-        if run is None or record is None or record.exporter is not exporter or record.cleaned_up:
-            return
-        record.cleaned_up = True
-        # What could not isolate itself is other runs' too.
-        if traits(type(exporter)).stops and run.isolated and run.registry.get(name) is not exporter:
-            try:
-                await exporter.stop()
-            except Exception as error:  # noqa: BLE001  foreign code
-                record.fail(error)
+        if run is not None and record is not None and record.exporter is exporter:
+            await run.clean_up(record)
 
     async def _cleanup_isolated_exporters(self) -> None:
         """Stop every isolated instance of the current run now, concurrently, and not again at the run's end."""
@@ -400,6 +392,18 @@ class RunContext:
             lock.release()
         if cancellation is not None:
             raise cancellation
+
+    async def clean_up(self, record: Record) -> None:
+        """Stop an isolated instance of this run, once; what it raises is in the record."""
+        exporter = record.exporter
+        # What could not isolate itself is other runs' too.
+        own = self.isolated and self.registry.get(record.name) is not exporter
+        if own and not record.cleaned_up and traits(type(exporter)).stops:
+            record.cleaned_up = True
+            try:
+                await exporter.stop()
+            except Exception as error:  # noqa: BLE001  foreign code
+                record.fail(error)
 
     def _prepare(self, manager: ExporterManager) -> None:
         """Do what may fail before there is anything to undo, and say that the manager runs."""
