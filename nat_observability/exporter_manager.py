@@ -217,7 +217,8 @@ class ExporterManager:
         For any task of the event loop in which the manager was started.
 
         What has not stopped by then is cancelled, and what then still goes on is abandoned, named in a warning and
-        in the report. A cancellation of the caller shortens the wait and is raised when the stop is done.
+        in the report. Whatever interrupts the caller, a cancellation say, shortens the wait and is raised when the
+        stop is done.
         """
         if self._run is not None:
             await self._run.stop()
@@ -361,10 +362,10 @@ class RunContext:
                 await self._start(manager)
             except BaseException as error:
                 manager._running = False
-                cancellation = await self._end(manager, hurried=not isinstance(error, ExporterStartError))
+                interruption = await self._end(manager, hurried=not isinstance(error, ExporterStartError))
                 leave_run(self.state, self._previous)
-                if cancellation is not None and not isinstance(error, asyncio.CancelledError):
-                    raise cancellation from error
+                if interruption is not None and isinstance(error, ExporterStartError):
+                    raise interruption from error
                 raise
         finally:
             lock.release()
@@ -387,11 +388,11 @@ class RunContext:
             if self._manager is None or manager._run is not self:
                 return  # another task stopped it while this one waited
             manager._running = False
-            cancellation = await self._end(manager)
+            interruption = await self._end(manager)
         finally:
             lock.release()
-        if cancellation is not None:
-            raise cancellation
+        if interruption is not None:
+            raise interruption
 
     async def clean_up(self, record: Record) -> None:
         """Stop an isolated instance of this run, once; what it raises is in the record."""
@@ -451,10 +452,10 @@ class RunContext:
         if talkative:
             _log.info("manager_started", workflow_run_id=run_id, duration_s=self._started_s)
 
-    async def _end(self, manager: ExporterManager, *, hurried: bool = False) -> asyncio.CancelledError | None:
+    async def _end(self, manager: ExporterManager, *, hurried: bool = False) -> BaseException | None:
         lifecycle, run_id, loop = self.lifecycle, self.state.run.run_id, asyncio.get_running_loop()
         began = loop.time()
-        cancellation = await lifecycle.stopped(manager._shutdown_timeout, hurried=hurried)
+        interruption = await lifecycle.stopped(manager._shutdown_timeout, hurried=hurried)
         self._stopped_s = loop.time() - began
         manager._active_isolated_exporters = {}
         manager._tasks = {}
@@ -477,7 +478,7 @@ class RunContext:
         # The manager keeps its last run for the report: letting go of the manager here spares each finished run from
         # being a reference cycle, which only the garbage collector could free.
         self._manager = None
-        return cancellation
+        return interruption
 
     def report(self, *, running: bool) -> ManagerReport:
         """Return what is known of the run now."""

@@ -21,6 +21,10 @@ _HURRIED = 1.0  # seconds, at most, for a stop whose caller was cancelled
 _LAST_PART = 0.1  # of the time for a stop, is for what was cancelled to end; at most so many seconds:
 _LAST_SECONDS = 1.0
 
+# What may reach a caller that waits. Whatever it is, the exporters' tasks are to be ended; a coroutine that is closed
+# (GeneratorExit) must not wait any more.
+_INTERRUPTIONS = (Exception, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+
 _STARTING, _RUNNING, _STOPPED = ExporterState.STARTING, ExporterState.RUNNING, ExporterState.STOPPED
 _FAILED, _ABANDONED = ExporterState.FAILED, ExporterState.ABANDONED
 
@@ -204,7 +208,7 @@ class Lifecycle:
             # One turn of the loop lets what was cancelled clean up; what holds on is stopped with the rest.
             await asyncio.sleep(0)
 
-    async def stopped(self, timeout: float, *, hurried: bool = False) -> asyncio.CancelledError | None:
+    async def stopped(self, timeout: float, *, hurried: bool = False) -> BaseException | None:
         """
         Tell every exporter to stop and wait for it: until shortly before the deadline, when what is left is
         cancelled, and from there to the deadline, when what is left is abandoned.
@@ -214,13 +218,13 @@ class Lifecycle:
             hurried: Whether the caller was cancelled, so that the deadline comes within a second.
 
         Returns:
-            The first cancellation of the caller meanwhile, which also hurries. The caller raises it when its own
-            work is done.
+            The first cancellation or interruption of the caller meanwhile, which also hurries. The caller raises it
+            when its own work is done.
         """
         self.ending_at = time.perf_counter()
         began = self._loop.time()
         cut_at, deadline = self._within(min(timeout, _HURRIED) if hurried else timeout)
-        cancellation: asyncio.CancelledError | None = None
+        interruption: BaseException | None = None
         self.shutdown.set()
         for record in self._running() if self._unready else ():
             if record.state is _STARTING:
@@ -242,11 +246,11 @@ class Lifecycle:
                     turned = True
                     await asyncio.sleep(0)
                     self._notice_unbegun()
-            except asyncio.CancelledError as error:
-                cancellation = cancellation or error
+            except _INTERRUPTIONS as error:
+                interruption = interruption or error
                 if deadline > self._loop.time() + _HURRIED:
                     cut_at, deadline = self._within(_HURRIED)
-        return cancellation
+        return interruption
 
     def subscriptions(self) -> dict[str, Subscription]:
         """Return the subscriptions of those exporters that have one, by name."""
