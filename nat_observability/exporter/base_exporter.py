@@ -170,9 +170,10 @@ class BaseExporter(ABC):
 
     def start(self) -> AbstractAsyncContextManager[object]:
         """
-        Return the context manager that is entered when a run starts and left when it ends, in the run's own task.
+        Return the context manager that is entered when a run starts and left when it ends.
 
-        An instance that is bound to no ContextState takes part in the run that is current.
+        Where it is overridden, a task of the exporter's own does so in each run. An instance that is bound to no
+        ContextState takes part in the run that is current.
 
         Raises:
             RuntimeError: It is bound to none, and no run is current.
