@@ -48,9 +48,9 @@ def wait_for(child):
 '''
 
 
-def run(code: str, *arguments: object, status: int = 0) -> str:
+def run(code: str, *arguments: object, status: int = 0, timeout: float = 15.0) -> str:
     """Run the prelude and the program; return what it wrote to stderr."""
-    return run_program(PRELUDE + code, *arguments, status=status).stderr
+    return run_program(PRELUDE + code, *arguments, status=status, timeout=timeout).stderr
 
 
 @pytest.fixture
@@ -430,9 +430,10 @@ for child in children:
 # Memory
 
 
+@pytest.mark.timeout(70)  # a second or two, which a machine that does much else draws out
 @pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest"])
 def test_g7_a_dead_back_end_costs_no_more_than_the_queue(out: Path, policy: str) -> None:
-    """200,000 steps of 1 KB while nothing can be delivered: the process grows by the limit in bytes, all is counted."""
+    """100,000 steps of 1 KB while nothing can be delivered: the process grows by the limit in bytes, all is counted."""
     run(
         f"""
 from nat_observability.errors import RetryableWriteError
@@ -459,21 +460,23 @@ async def main():
     async with manager.start(ContextState()):
         work(100)
         before = memory()
-        work(99_900)
+        work(49_900)
         grown = memory() - before
     health = exporter.delivery.health()
     assert health.ledger.adds_up
-    assert health.ledger.accepted == 200_000
-    assert health.ledger.pending + health.ledger.dropped["queue_full"] + health.ledger.failed == 200_000
+    assert health.ledger.accepted == 100_000
+    assert health.ledger.pending + health.ledger.dropped["queue_full"] + health.ledger.failed == 100_000
     assert LIMIT * 0.9 < health.queue_bytes <= LIMIT, health
     assert grown < LIMIT * 1.2, grown
 
 asyncio.run(main())
 """,
         out,
+        timeout=60.0,
     )
 
 
+@pytest.mark.timeout(70)
 def test_g7_g8_a_burst_against_a_slow_exporter_makes_no_task_per_event(out: Path) -> None:
     """The reference's row: 200,000 events cost it 200,001 tasks and a stall; here the run has just its own tasks."""
     run(
@@ -510,4 +513,5 @@ async def main():
 asyncio.run(main())
 """,
         out,
+        timeout=60.0,
     )
