@@ -58,9 +58,9 @@ class ExporterManager:
     Manages the lifecycle of the exporters of one workflow run.
 
     Exporters are added and removed by name; `start` starts all of them concurrently, and at the end of its block
-    stops them. Each is in a task of its own, but for those that wait for nothing, which need none. What is added after `start` takes part in the next run. Each run has a
-    manager of its own: `get` copies one, sharing its registry until either side changes it. A manager may be
-    started again, in another event loop too.
+    stops them. Each is in a task of its own, but for those that wait for nothing, which need none. What is added after
+    `start` takes part in the next run. Each run has a manager of its own: `get` copies one, sharing its registry until
+    either side changes it. A manager may be started again, in another event loop too.
 
     Args:
         shutdown_timeout: Most seconds for all exporters together to stop; what is stuck then is abandoned.
