@@ -25,7 +25,7 @@ PHOENIX := .venv-phoenix/.installed
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
 .PHONY: help demo test test-all test-floors test-pythons check check-constraints check-example-env \
-	coverage bench example-env constraints constraints-peers clean
+	coverage soak bench example-env constraints constraints-peers clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.* ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.* ## /\1\t/' | expand -t 20
@@ -75,6 +75,9 @@ check-constraints:
 
 coverage: $(DEV) ## Run all tests and write build/coverage/index.html
 	@$(BIN)/pytest -n 2 --cov --cov-report=term --cov-report=html $(ARGS)
+
+soak: $(DEV) ## Ten minutes of kills and a bad network; ARGS="--seconds 60 --seed 7" chooses
+	@$(BIN)/python -m tests.faults.chaos $(ARGS)
 
 bench: $(BENCH) ## Run the benchmarks beside their peers; ARGS="delivery stall --json" chooses and keeps
 	@.venv-bench/bin/python -m benchmarks $(ARGS)
