@@ -555,6 +555,7 @@ async def test_g2_abandoning_counts_and_waits_for_nothing() -> None:
         assert state(delivery) is DeliveryState.FAILED
         await settle()
         assert sink.writing == []  # the write was cancelled
+        assert sink.calls == ["open", "write", "close"]
         assert delivery.abandon() == 0
         first.release()
         second.release()
@@ -577,6 +578,44 @@ async def test_an_abandoned_delivery_can_be_leased_again() -> None:
         await asyncio.wrap_future(delivery.closed())
         assert sink.taken == items
         assert delivery.health().ledger == LedgerSnapshot(8, 3, 0, 0, {"shutdown_timeout": 5})
+
+
+@virtual_time
+@pytest.mark.parametrize("seconds", [0.5, 1000.0], ids=["slowly", "never"])
+async def test_an_abandoned_sink_is_closed_before_it_is_opened_again(seconds: float) -> None:
+    """Its connections do not stay open; one whose closing hangs keeps the next lease waiting for a moment only."""
+
+    class ClosesLate(ScriptedSink):
+        async def close(self) -> None:
+            await asyncio.sleep(seconds)
+            await super().close()
+
+    sink = ClosesLate(seconds=1000.0)
+    async with delivering(sink, batch_age=0.0) as delivery:
+        first = await opened(delivery)
+        accept(first, 5)
+        await settle()
+        delivery.abandon()
+        first.release()
+        began = now()
+        second = await opened(delivery)
+        assert now() - began < 3.0
+        assert sink.calls == ["open", "write", *(["close"] if seconds < 1.0 else []), "open"]
+        sink.seconds = seconds = 0.0
+        accept(second, 3)
+        second.release()
+        await asyncio.wrap_future(delivery.closed())
+        assert second.ledger.delivered == 3
+
+
+@virtual_time
+async def test_a_delivery_that_is_abandoned_before_it_begins_gives_its_loop_back() -> None:
+    """The lease and the end of the deadline come at once: the delivery thread ends all the same."""
+    async with delivering(ScriptedSink()) as delivery:
+        lease = delivery.lease()
+        delivery.abandon()
+        lease.release()
+        await settle()
 
 
 @virtual_time
