@@ -60,6 +60,8 @@ class Server:
         self._loop = loop_source.acquire()
         self._opens = reopen
         self._is_open = not reopen
+        # A queue of hardly more bytes than a batch would be full, and drop, before a batch is.
+        self._due_bytes = min(self._limits.batch_bytes, max(1, self._limits.queue_bytes * 3 // 4))
         self._after = after
         self._ended: Future[None] = Future()
         self._signal = asyncio.Event()
@@ -254,7 +256,7 @@ class Server:
             return False
         if self._due_at is None:
             self._due_at = now + limits.batch_age
-        full = len(queue) >= limits.batch_items or queue.queued_bytes >= limits.batch_bytes
+        full = len(queue) >= limits.batch_items or queue.queued_bytes >= self._due_bytes
         if full or books.hurry or self._delivery.unwanted or now >= self._due_at:
             # Nothing more can be done until a batch comes back, unless the queue is to spill.
             spills = self._line is not None and not books.saves_all and now >= self._spill_at
@@ -262,7 +264,7 @@ class Server:
             books.wake_items = (limits.queue_items + 1) // 2 if spills else NEVER
             books.wake_bytes = (limits.queue_bytes + 1) // 2 - taken_bytes if spills else NEVER
             return True
-        books.wake_items, books.wake_bytes = limits.batch_items, limits.batch_bytes
+        books.wake_items, books.wake_bytes = limits.batch_items, self._due_bytes
         return False
 
     def _is_to_be_saved(self, now: float, *, free: bool) -> bool:

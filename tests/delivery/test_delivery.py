@@ -136,6 +136,22 @@ async def test_a_batch_is_full_by_bytes_too() -> None:
 
 
 @virtual_time
+async def test_g7_a_queue_of_fewer_bytes_than_a_batch_is_emptied_before_it_is_full() -> None:
+    """Items that come one after the other are not dropped for want of room, however long a batch may wait."""
+    sink = ScriptedSink()
+    async with delivering(sink, queue_bytes=10 * WEIGHT, batch_age=3600.0) as delivery:
+        lease = await opened(delivery)
+        items = []
+        for _ in range(50):
+            items += accept(lease, 1)
+            await settle()
+        assert lease.ledger.dropped == {}
+        assert len(sink.taken) >= 40
+        lease.release()
+    assert sink.taken == items
+
+
+@virtual_time
 async def test_the_age_of_a_batch_is_that_of_its_first_item() -> None:
     """Items that keep coming do not put a batch off."""
     sink = ScriptedSink()
