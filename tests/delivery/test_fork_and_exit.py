@@ -13,6 +13,9 @@ import pytest
 
 from tests.processes import run_program
 
+# Each takes a second or two, which a machine that does much else draws out.
+pytestmark = pytest.mark.timeout(60)
+
 # What every program below begins with. `record(count, *exporters)` is one run of so many steps.
 PRELUDE = '''
 import asyncio, atexit, gc, os, signal, sys, threading, time
@@ -48,9 +51,9 @@ def wait_for(child):
 '''
 
 
-def run(code: str, *arguments: object, status: int = 0, timeout: float = 15.0) -> str:
+def run(code: str, *arguments: object, status: int = 0) -> str:
     """Run the prelude and the program; return what it wrote to stderr."""
-    return run_program(PRELUDE + code, *arguments, status=status, timeout=timeout).stderr
+    return run_program(PRELUDE + code, *arguments, status=status).stderr
 
 
 @pytest.fixture
@@ -430,7 +433,6 @@ for child in children:
 # Memory
 
 
-@pytest.mark.timeout(70)  # a second or two, which a machine that does much else draws out
 @pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest"])
 def test_g7_a_dead_back_end_costs_no_more_than_the_queue(out: Path, policy: str) -> None:
     """100,000 steps of 1 KB while nothing can be delivered: the process grows by the limit in bytes, all is counted."""
@@ -472,11 +474,9 @@ async def main():
 asyncio.run(main())
 """,
         out,
-        timeout=60.0,
     )
 
 
-@pytest.mark.timeout(70)
 def test_g7_g8_a_burst_against_a_slow_exporter_makes_no_task_per_event(out: Path) -> None:
     """The reference's row: 200,000 events cost it 200,001 tasks and a stall; here the run has just its own tasks."""
     run(
@@ -513,5 +513,4 @@ async def main():
 asyncio.run(main())
 """,
         out,
-        timeout=60.0,
     )
