@@ -194,7 +194,7 @@ import pathlib, re, sys, tomllib
 project = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
 needs = project["dependencies"] + [n for e in extras if e not in ("all", "test", "dev") for n in extras[e]]
-declared = {n.replace(">=", "==") for n in needs}
+declared = {n.partition(";")[0].replace(">=", "==") for n in needs}
 pinned = set(re.findall(r"^[^#\s]+", pathlib.Path("constraints-lowest.txt").read_text(), re.MULTILINE))
 if declared != pinned:
     sys.exit(f"pyproject.toml and constraints-lowest.txt differ in: {', '.join(sorted(declared ^ pinned))}")

@@ -321,17 +321,20 @@ class Server:
 
     def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
         books, line = self._books, self._line
+        if line is None:
+            books.settle_all(batch, outcomes)
+            return
         done: list[int] = []
         to_spool: list[int] = []
         to_queue: list[Entry] = []
         gone: list[Entry] = []
         for entry, outcome in zip(batch, outcomes, strict=True):
             del books.in_flight[entry]
-            if outcome is Outcome.UNSENT and line is not None and entry.key is None:
+            if outcome is Outcome.UNSENT and entry.key is None:
                 to_queue.append(entry)
                 continue
             gone.append(entry)
-            if outcome is Outcome.UNSENT and line is not None and entry.key is not None:
+            if outcome is Outcome.UNSENT and entry.key is not None:
                 books.own(entry.key, entry.account)
                 to_spool.append(entry.key)
             else:
@@ -341,8 +344,6 @@ class Server:
         # They wait at the head of the queue for the next try, or for being saved.
         books.queue.put_back(to_queue)
         books.queue.release(gone)
-        if line is None:
-            return
         line.done(done)
         line.put_back(to_spool)
         if not (to_spool or to_queue):
