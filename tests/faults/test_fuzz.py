@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nat_observability import ContextState, SettingsError, SettingsWarning
@@ -27,7 +27,7 @@ from nat_observability.store import Store
 from tests.sinks.builders import make_span, make_step
 
 _RECORDED = Path(__file__).parents[1] / "data" / "nat_runs_a_with_run.jsonl"
-_SLOW = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+_SLOW = settings(max_examples=60)
 
 
 @st.composite

@@ -301,10 +301,14 @@ def test_g3_a_fault_at_every_await(tmp_path: Path, case: Mapping[str, Any], faul
 def test_the_sweep_reaches_every_place(tmp_path: Path) -> None:
     """The places where a life waits are those that are listed, so that none drops out of the sweep unnoticed."""
     places: set[str] = set()
-    for runtime in (True, False):
-        directory = tmp_path / str(runtime)
-        directory.mkdir()
-        sweep = Sweep(directory, exporters=3, isolated=True, spool="always", runtime=runtime)
-        sweep.run(FAULTS["cancelled at once"])
-        places |= sweep.places
+    # Where another thread is quick, there is nothing to wait for: that happens, but not every time.
+    for attempt in range(10):
+        for runtime in (True, False):
+            directory = tmp_path / f"{attempt} {runtime}"
+            directory.mkdir()
+            sweep = Sweep(directory, exporters=3, isolated=True, spool="always", runtime=runtime)
+            sweep.run(FAULTS["cancelled at once"])
+            places |= sweep.places
+        if places >= PLACES:
+            break
     assert places == PLACES
