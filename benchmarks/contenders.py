@@ -30,13 +30,14 @@ from nat_observability import (
 from nat_observability.sinks.otlp_body import Compression
 from nat_observability.sinks.otlp_http import OtlpHttpSink
 
-OURS, SDK, FASTOTEL = "nat_observability", "opentelemetry-sdk", "fastotel"
+OURS, SDK, FASTOTEL, NAT = "nat_observability", "opentelemetry-sdk", "fastotel", "nvidia-nat-core"
 
 _ROOT = Path(__file__).parents[1]
 _NEEDS = {
     OURS: ("aiohttp",),
     SDK: ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     FASTOTEL: ("opentelemetry.sdk", "fastotel"),
+    NAT: ("nat.observability",),
 }
 _BATCH, _DELAY = 512, 1.0  # the defaults of this library; the SDK's are 512 and 5 s
 
