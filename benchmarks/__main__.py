@@ -3,48 +3,79 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from benchmarks.contenders import FASTOTEL, SDK, installed
+from benchmarks.contenders import FASTOTEL, LANGFUSE, NAT, SDK, installed
+from benchmarks.picture import draw
+from benchmarks.results import Result, merged, print_bars, read_rows, write
 
 _HERE = Path(__file__).parent
 SCRIPTS = sorted(path.stem for path in _HERE.glob("*.py") if "sys.exit(report(" in path.read_text())
+TOOLKIT = "toolkit"
+"""The script that needs the reference toolkit, which has an environment of its own."""
+RESULTS = _HERE / "results"
 
 
 def main() -> int:
     """Return 1 where a bar does not hold or a script fails."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run the benchmarks.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SCRIPTS)}; all by default")
+    parser.add_argument("--times", type=int, default=3, help="how often each is run; 3 by default")
     parser.add_argument(
         "--json",
         nargs="?",
         type=Path,
-        const=_HERE / "results",
+        const=RESULTS,
         metavar="DIRECTORY",
-        help="write the rows there too, a file for each; benchmarks/results by default",
+        help="write results and a picture there; benchmarks/results by default",
     )
     given = parser.parse_args()
     unknown = set(given.names) - set(SCRIPTS)
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}. There are: {', '.join(SCRIPTS)}")
-    for peer in (SDK, FASTOTEL):
+    for peer in (SDK, FASTOTEL, LANGFUSE):
         if not installed(peer):
             print(f"{peer} is not installed: what is measured beside it stands alone. Cure: make bench\n")
-    if given.json:
-        given.json.mkdir(parents=True, exist_ok=True)
+    results: list[Result] = []
     failed: list[str] = []
-    for name in given.names or SCRIPTS:
-        command = [sys.executable, "-m", f"benchmarks.{name}"]
-        if given.json:
-            command += ["--json", str(given.json / f"{name}.json")]
-        if subprocess.run(command, cwd=_HERE.parent, check=False).returncode:
-            failed.append(name)
-        print(flush=True)
+    with tempfile.TemporaryDirectory() as directory:
+        for name in given.names or SCRIPTS:
+            rows = []
+            for number in range(max(1, given.times)):
+                path = Path(directory, f"{name}-{number}.json")
+                status = _run(name, path, quiet=number > 0)
+                if path.exists():
+                    rows.append(read_rows(path))
+                elif status:
+                    failed.append(name)
+                    break
+            results += merged(name, rows)
+    print_bars(results)
+    if given.json:
+        write(results, given.json)
+        draw(results, given.json)
+    missed = [result for result in results if result.holds is False]
     if failed:
-        print(f"A bar does not hold, or the script failed: {', '.join(failed)}")
-    return 1 if failed else 0
+        print(f"A script failed: {', '.join(failed)}")
+    return 1 if failed or missed else 0
+
+
+def _run(name: str, path: Path, *, quiet: bool) -> int:
+    """Run one script, its rows into `path`; return its exit status."""
+    python = sys.executable
+    if name == TOOLKIT and not installed(NAT):
+        # `make bench` says where the toolkit is.
+        python = os.environ.get("NAT_PYTHON", python)
+    command = [python, "-m", f"benchmarks.{name}", "--json", str(path)]
+    output = subprocess.DEVNULL if quiet else None
+    status = subprocess.run(command, cwd=_HERE.parent, check=False, stdout=output).returncode
+    if not quiet:
+        print(flush=True)
+    return status
 
 
 if __name__ == "__main__":

@@ -30,13 +30,15 @@ from nat_observability import (
 from nat_observability.sinks.otlp_body import Compression
 from nat_observability.sinks.otlp_http import OtlpHttpSink
 
-OURS, SDK, FASTOTEL, NAT = "nat_observability", "opentelemetry-sdk", "fastotel", "nvidia-nat-core"
+OURS, SDK, FASTOTEL = "nat_observability", "opentelemetry-sdk", "fastotel"
+LANGFUSE, NAT = "langfuse", "nvidia-nat-core"
 
 _ROOT = Path(__file__).parents[1]
 _NEEDS = {
     OURS: ("aiohttp",),
     SDK: ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     FASTOTEL: ("opentelemetry.sdk", "fastotel"),
+    LANGFUSE: ("langfuse",),
     NAT: ("nat.observability",),
 }
 _BATCH, _DELAY = 512, 1.0  # the defaults of this library; the SDK's are 512 and 5 s
@@ -286,6 +288,40 @@ async def fastotel(endpoint: str, queue: int, compression: Compression) -> Async
         yield _Sdk(provider)
 
 
+class _Langfuse:
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def record(self, run: int, steps: int = STEPS) -> None:
+        observed = self._client.start_as_current_observation
+        first, *others = works_of_run(run, steps)
+        with observed(name=first.name, input=first.input, metadata=first.metadata) as outer:
+            for work in others:
+                with observed(name=work.name, input=work.input, metadata=work.metadata) as inner:
+                    inner.update(output=work.output)
+            outer.update(output=first.output)
+
+    async def flush(self) -> None:
+        self._client.flush()
+
+
+@asynccontextmanager
+async def langfuse(endpoint: str, queue: int, compression: Compression) -> AsyncIterator[Recorder]:
+    """Open Langfuse's client; its queue has the size that it has."""
+    client = importlib.import_module("langfuse").Langfuse(
+        public_key="pk-lf-benchmark",
+        secret_key="sk-lf-benchmark",
+        base_url=endpoint,
+        flush_at=_BATCH,
+        flush_interval=_DELAY,
+        otel_compression=compression,
+    )
+    try:
+        yield _Langfuse(client)
+    finally:
+        client.shutdown()
+
+
 @asynccontextmanager
 async def _provider(processor: Any) -> AsyncIterator[Any]:
     resource = importlib.import_module("opentelemetry.sdk.resources").Resource({"service.name": "benchmark"})
@@ -303,6 +339,7 @@ _OPEN: dict[str, Callable[[str, int, Compression], AbstractAsyncContextManager[R
     OURS: ours,
     SDK: sdk,
     FASTOTEL: fastotel,
+    LANGFUSE: langfuse,
 }
 
 

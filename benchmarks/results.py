@@ -1,0 +1,135 @@
+"""Result: one row of a benchmark over several runs of it, and what is told and kept of all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+_PACKAGES = (
+    "nat-observability",
+    "opentelemetry-sdk",
+    "fastotel",
+    "langfuse",
+    "nvidia-nat-core",
+    "aiohttp",
+    "isal",
+    "msgspec",
+    "dependency-injector",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    One row, the medians of so many runs.
+
+    `ratio` is ours to theirs; `least` and `most` are the smallest and the largest of the runs. `holds` says whether
+    the bar holds in most of them; None where there is none.
+    """
+
+    script: str
+    name: str
+    unit: str
+    ours: float
+    beside: str
+    theirs: float | None
+    ratio: float | None
+    least: float | None
+    most: float | None
+    bar: str
+    holds: bool | None
+    runs: int
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows that a script has written."""
+    rows: list[dict[str, Any]] = json.loads(path.read_text())
+    return rows
+
+
+def merged(script: str, runs: Sequence[Sequence[dict[str, Any]]]) -> list[Result]:
+    """Return a result for each row of a script that was run several times."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for rows in runs:
+        for row in rows:
+            found.setdefault((row["name"], row["beside"]), []).append(row)
+    results: list[Result] = []
+    for (name, peer), rows in found.items():
+        ratios = [row["ratio"] for row in rows if row["ratio"] is not None]
+        theirs = [row["theirs"] for row in rows if row["theirs"] is not None]
+        held = [row["holds"] for row in rows if row["holds"] is not None]
+        results.append(
+            Result(
+                script,
+                name,
+                rows[0]["unit"],
+                median(row["ours"] for row in rows),
+                peer,
+                median(theirs) if theirs else None,
+                median(ratios) if ratios else None,
+                min(ratios, default=None),
+                max(ratios, default=None),
+                rows[0]["bar"],
+                2 * sum(held) > len(held) if held else None,
+                len(rows),
+            )
+        )
+    return results
+
+
+def print_bars(results: Sequence[Result]) -> None:
+    """Print every row that has a bar, and whether it holds."""
+    judged = [result for result in results if result.bar]
+    if not judged:
+        return
+    table = [("what", "ours", "beside", "theirs", "unit", "ratio", "spread", "bar", "holds")]
+    table += [
+        (
+            each.name,
+            f"{each.ours:.3g}",
+            each.beside,
+            "missing" if each.theirs is None else f"{each.theirs:.3g}",
+            each.unit,
+            "" if each.ratio is None else f"{each.ratio:.2f}x",
+            "" if each.least is None else f"{each.least:.2f} to {each.most:.2f}",
+            each.bar,
+            "not known" if each.holds is None else "yes" if each.holds else "NO",
+        )
+        for each in judged
+    ]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    print(f"The bars, medians of {max(each.runs for each in judged)} runs\n")
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on, and with which versions."""
+    versions: dict[str, str] = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "versions": versions,
+    }
+
+
+def write(results: Sequence[Result], directory: Path) -> None:
+    """Write all results, and what they were measured on, to `results.json` there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    whole = {"machine": machine(), "results": [asdict(result) for result in results]}
+    (directory / "results.json").write_text(json.dumps(whole, indent=1) + "\n")
