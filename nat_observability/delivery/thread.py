@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
@@ -27,9 +29,24 @@ class LoopSource(Protocol):
     def release(self) -> None: ...
 
 
+def background_context() -> Context:
+    """
+    Return a context for what a delivery does, which belongs to no run, trace or request of whoever gave it work.
+
+    An export that is itself observed is exported, which is observed, and so on. Where OpenTelemetry is loaded, what
+    it has instrumented, such as an HTTP client, is told to leave this context alone.
+    """
+    context = Context()
+    otel = sys.modules.get("opentelemetry.context")
+    if otel is not None:
+        # opentelemetry.instrumentation.utils looks for it, in all versions under this name.
+        context.run(lambda: otel.attach(otel.set_value("suppress_instrumentation", True)))
+    return context
+
+
 class BlockingWorker:
     """
-    One daemon thread that calls blocking functions, one after the other, for an event loop.
+    One daemon thread that calls blocking functions, one after the other, for an event loop; see `background_context`.
 
     A daemon, and not a thread of concurrent.futures: the interpreter would wait at exit for a call that hangs.
 
@@ -57,8 +74,9 @@ class BlockingWorker:
         if after is not None:
             after._thread.join()
             del after
+        context = background_context()
         while (job := self._calls.get()) is not None:
-            _call(*job)
+            context.run(partial(_call, *job))
             del job
 
 
@@ -86,7 +104,21 @@ class _Loop(asyncio.SelectorEventLoop):
 
     The default one refuses work as soon as the interpreter begins to exit, name resolution included, which is
     just when the last batches are sent.
+
+    Attributes:
+        ended: Whether it was told to stop by its owner, and not by a sink.
     """
+
+    ended = False
+
+    def end(self) -> None:
+        """Stop. From any thread."""
+
+        def end() -> None:
+            self.ended = True
+            self.stop()
+
+        self.call_soon_threadsafe(end)
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], ResultT], *args: *Ts
@@ -130,7 +162,7 @@ class DeliveryThread:
         # In a forked child the thread does not exist, and its lock may be held by nobody.
         self._lock = threading.Lock()
         self._users = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: _Loop | None = None
         self._watchdog: Watchdog | None = None
 
     def acquire(self) -> asyncio.AbstractEventLoop:
@@ -167,7 +199,7 @@ class DeliveryThread:
         if watchdog is not None:
             watchdog.end()
         if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+            loop.end()
 
     def split_off(self) -> DeliveryThread:
         """
@@ -183,14 +215,20 @@ class DeliveryThread:
         return other
 
 
-def _start(loop: asyncio.AbstractEventLoop) -> None:
+def _start(loop: _Loop) -> None:
     threading.Thread(target=_run, args=(loop,), name="nat-observability-delivery", daemon=True).start()
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
+def _run(loop: _Loop) -> None:
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        while not loop.ended:
+            try:
+                loop.run_forever()
+            except BaseException as error:  # noqa: BLE001  of a task that a sink has started: an exit, for example
+                loop.call_exception_handler(
+                    {"message": "A sink raised on the delivery thread", "exception": error}
+                )
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
