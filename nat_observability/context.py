@@ -93,8 +93,8 @@ def _more_span_ids() -> str:
 
 def _new_run_id() -> str:
     # A random UUID: version 4, and of the four digits that its variant allows always the same.
-    digits = f"{_bits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+    first, second = new_span_id(), new_span_id()
+    return f"{first[:8]}-{first[8:12]}-4{first[13:]}-a{second[1:4]}-{second[4:]}"
 
 
 def parse_traceparent(header: object) -> tuple[str, str, str] | None:
@@ -122,11 +122,14 @@ class ContextState:
         workflow_name: What is run.
         traceparent: W3C header of the caller, whose trace this run continues. A malformed one starts a new trace.
 
+    Attributes:
+        step_id: What a step at the top of the run has for a parent: the caller's span, where there is one.
+
     Raises:
         ValueError: `trace_id` is not 32 lower-case hex digits, or all zero.
     """
 
-    __slots__ = ("_clock_offset", "_flags", "_generator_steps", "_span_id", "run", "stream")
+    __slots__ = ("_clock_offset", "_flags", "_generator_steps", "_span_id", "run", "step_id", "stream")
 
     parent = previous = generator = None  # as a Scope: nothing is around a run
     closed = False
@@ -153,14 +156,14 @@ class ContextState:
                 self._flags = f"{int(flags, 16) & _DEFINED_FLAGS:02x}"
         self.run = Run(
             _new_run_id() if run_id is None or run_id == "" else capture_label(run_id),
-            trace_id or f"{_bits(128) or 1:032x}",
+            trace_id or new_span_id() + new_span_id(),
             conversation_id if conversation_id is None else capture_label(conversation_id),
             user_id if user_id is None else capture_label(user_id),
             workflow_name if workflow_name is None else capture_label(workflow_name),
             parent_span_id,
         )
         self.stream = EventStream()
-        self._span_id = parent_span_id
+        self._span_id = self.step_id = parent_span_id
         self._clock_offset = time.time_ns() - time.perf_counter_ns()
         self._generator_steps: dict[FrameType, list[step]] = {}
 
@@ -173,11 +176,6 @@ class ContextState:
     @property
     def _state(self) -> ContextState:
         return self
-
-    @property
-    def step_id(self) -> str | None:
-        """What a step at the top of the run has for a parent: the caller's span, where there is one."""
-        return self.run.parent_span_id
 
     @property
     def traceparent(self) -> str:
@@ -298,8 +296,28 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
 
     def __enter__(self) -> Self:
         head = _current.get()
-        if head is not None:
-            self._enter(head, _frame(1))
+        if head is None:
+            return self
+        frame = _frame(1)
+        if type(head) is ContextState:
+            state: ContextState | None = head
+        else:
+            state = head._state
+        if (
+            state is None
+            or self._state is not None
+            or state._generator_steps
+            or (state is not head and head.closed)
+            or frame.f_code.co_flags & GENERATORS
+            or frame.f_globals is CONTEXTLIB
+        ):
+            self._enter(head, frame)
+            return self
+        # What `_enter` does where there is no generator far and wide, which is nearly always.
+        self.generator = None
+        self._open(state, head)
+        self.previous = head
+        _current.set(self)
         return self
 
     async def __aenter__(self) -> Self:

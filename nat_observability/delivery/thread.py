@@ -111,6 +111,11 @@ class _Loop(asyncio.SelectorEventLoop):
 
     ended = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._workers: set[BlockingWorker] = set()
+        self._idle: list[BlockingWorker] = []
+
     def end(self) -> None:
         """Stop. From any thread."""
 
@@ -127,15 +132,31 @@ class _Loop(asyncio.SelectorEventLoop):
             return super().run_in_executor(executor, func, *args)
         call: Callable[[], ResultT] = partial(func, *args)
         try:
-            worker = BlockingWorker("nat-observability-executor")
+            worker = self._idle.pop() if self._idle else BlockingWorker("nat-observability-executor")
         except RuntimeError:
             # Python 3.12 starts no thread at exit. The call then holds up the drain, which has a deadline.
-            future: Future[ResultT] = Future()
-            _call(future, call)
-        else:
-            future = worker.submit(call)
+            called: Future[ResultT] = Future()
+            _call(called, call)
+            return asyncio.wrap_future(called, loop=self)
+        self._workers.add(worker)
+        future = worker.submit(call)
+        waiting = asyncio.wrap_future(future, loop=self)
+
+        def rest(_: object) -> None:
+            # Where nobody waits any more the call may go on, and the next one must not have to wait for it.
+            if future.done() and not self._idle:
+                self._idle.append(worker)
+            else:
+                self._workers.discard(worker)
+                worker.end()
+
+        waiting.add_done_callback(rest)
+        return waiting
+
+    def close(self) -> None:
+        for worker in self._workers:
             worker.end()
-        return asyncio.wrap_future(future, loop=self)
+        super().close()
 
 
 class DeliveryThread:

@@ -248,6 +248,33 @@ def test_g6_what_needs_a_helper_thread_still_works_at_interpreter_exit() -> None
     assert done.stderr == ""
 
 
+def test_one_helper_thread_serves_what_comes_one_after_the_other() -> None:
+    """What comes while it is busy gets another; a call that nobody waits for any more holds up no later one."""
+    shared = DeliveryThread()
+    loop = shared.acquire()
+    go_on = threading.Event()
+
+    async def calls() -> None:
+        async def helper() -> int:
+            return await asyncio.get_running_loop().run_in_executor(None, threading.get_ident)
+
+        first = await helper()
+        assert [await helper() for _ in range(3)] == [first] * 3
+        async with asyncio.timeout(PATIENCE):
+            hangs = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(None, go_on.wait))
+            second = await helper()
+            assert second != first
+            hangs.cancel()
+            await asyncio.wait({hangs})
+            assert await helper() == second
+
+    try:
+        asyncio.run_coroutine_threadsafe(calls(), loop).result(PATIENCE)
+    finally:
+        go_on.set()
+        shared.release()
+
+
 def test_a_blocking_worker_calls_in_order_and_one_at_a_time() -> None:
     """Calls run on one daemon thread in the order in which they were submitted, also those before `end`."""
     worker = BlockingWorker("nat-observability-worker")
