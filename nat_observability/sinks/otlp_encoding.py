@@ -173,7 +173,7 @@ class SpanEncoder:
         for key, value in attributes.items():
             if type(value) is str and key not in _UNIQUE:
                 values = self._values[key]
-                add(values.get(value) or _recurring(key, value, values))
+                add(values.get(value) or self._recurring(key, value, values))
             else:
                 kind = type(value)
                 data = _DATA[kind](value)
@@ -187,6 +187,13 @@ class SpanEncoder:
         _keep(self._names, name, encoded)
         return encoded
 
+    def _recurring(self, key: str, value: str, values: dict[str, bytes]) -> bytes:
+        encoded = _attribute(9, key, value)
+        if len(self._values) > _CACHED_VALUES:
+            self._values.clear()  # the names of tags are the application's, and may be any number
+        _keep(values, value, encoded)
+        return encoded
+
 
 def _keep(cache: dict[KeyT, bytes], key: KeyT, encoded: bytes) -> None:
     if len(encoded) > _CACHED_LENGTH:
@@ -195,12 +202,6 @@ def _keep(cache: dict[KeyT, bytes], key: KeyT, encoded: bytes) -> None:
         # Cheaper than to keep count of what is used: what recurs is back after one span.
         cache.clear()
     cache[key] = encoded
-
-
-def _recurring(key: str, value: str, values: dict[str, bytes]) -> bytes:
-    encoded = _attribute(9, key, value)
-    _keep(values, value, encoded)
-    return encoded
 
 
 def _header(key: str, kind: type, length: int, headers: dict[int, bytes]) -> bytes:
