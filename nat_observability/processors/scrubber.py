@@ -45,6 +45,7 @@ _TEXT = re.compile(rb"[A-Za-z0-9\x80-\xff]")
 _OPENINGS = frozenset((b"{", b"[", b'"'))
 _REMEMBERED = 4096  # names of fields
 _LONGEST_REMEMBERED = 128  # characters
+_LONGEST_NAME = 256  # bytes
 
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -248,7 +249,9 @@ class Scrubber:
         for index, value in enumerate(items):
             new = self._part(value, depth) if label is None else self._marked(label, value)
             label = None
-            if value.startswith(b'"') and (value.startswith(b'"-') or (index == 0 and len(items) == 2)):
+            if len(value) <= _LONGEST_NAME and (
+                value.startswith(b'"--') or (index == 0 and len(items) == 2 and value.startswith(b'"'))
+            ):
                 # ["--password", "x"], ["password", "x"]
                 name = _string(value)
                 if len(items) == 2 or (name.startswith("--") and "=" not in name):

@@ -237,7 +237,7 @@ def seen(item: Item) -> str:
 
 
 EXAMPLES = settings(
-    max_examples=int(os.environ.get("HEX", "60")), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=int(os.environ.get("HEX", "40")), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
