@@ -31,5 +31,9 @@ def unquoted(data: bytes) -> bytes:
 def _character(match: re.Match[bytes]) -> bytes:
     digits = match[2]
     character = b"/" if digits is None else chr(int(digits, 16)).encode(errors="replace")
-    # Of three backslashes two are one, which may be the beginning of the next escape.
-    return b"\\" * ((len(match[1]) - 1) // 2) + character
+    # An even number of backslashes halves with each level of JSON around it, until it is the odd one that escapes: of
+    # three there, two are one, which may be the beginning of the next escape.
+    count = len(match[1])
+    while count % 2 == 0:
+        count //= 2
+    return b"\\" * (count // 2) + character
