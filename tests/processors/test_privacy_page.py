@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,13 @@ def test_the_example_does_what_it_says() -> None:
         "password_hint": "dog",
         "b": "TICKET-1 me@example.com (555) 123-4567",
     }
-    everybody = msgspec.json.decode(redactor(a_span(value)).input)
+    everybody = json.loads(bytes(redactor(a_span(value)).input))  # type: ignore[arg-type]
     assert everybody["password_hint"] == "dog"
     assert re.fullmatch(r"\[redacted:patient:[0-9a-f]{16}\]", everybody["patient_name"])
     assert re.fullmatch(r"\[redacted:ssn:[0-9a-f]{16}\]", everybody["SSN"])
     assert re.fullmatch(r"\[redacted:ticket:\w+\] \[redacted:email:\w+\] \(555\) 123-4567", everybody["b"])
     clinic = msgspec.structs.replace(RUN, tags=(("tenant", "clinic"),))
-    of_clinic = msgspec.json.decode(redactor(a_span(value, run=clinic)).input)
+    of_clinic = json.loads(bytes(redactor(a_span(value, run=clinic)).input))  # type: ignore[arg-type]
     assert re.fullmatch(r"TICKET-1 \[redacted:email:\w+\] \[redacted:phone:\w+\]", of_clinic["b"])
 
 
