@@ -11,6 +11,7 @@ from nat_observability.context import ContextState
 from nat_observability.events import Boundary, Captured, IntermediateStep, Span, Status
 from nat_observability.exporter.base_exporter import Subscription
 from nat_observability.exporter.step_exporter import StepExporter, StepSubscription
+from nat_observability.stream import EventStream, OpenStep
 
 _START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END
 _OK, _ERROR, _INCOMPLETE = Status.OK, Status.ERROR, Status.INCOMPLETE
@@ -20,19 +21,46 @@ class SpanSubscription(StepSubscription):
     """
     One run's open spans.
 
-    A second START or END of a span (the reference toolkit's LangChain handler sends some twice) is counted and
-    otherwise ignored, and so is an END without a START. What is open when the run ends becomes an INCOMPLETE span.
+    What `step` records comes as a span when it ends; a START and its END that were published, such as those that are
+    relayed from elsewhere, are joined here. A second START or END of a span (the reference toolkit's LangChain handler
+    sends some twice) is counted and otherwise ignored, and so is an END without a START. What is open when the run
+    ends becomes an INCOMPLETE span.
     """
 
     __slots__ = ("_chunks", "_ended", "_oddities", "_open", "_started_twice")
 
     def __init__(self, exporter: SpanExporter, state: ContextState) -> None:
         super().__init__(exporter, state)
-        self._open: dict[str, IntermediateStep] = {}
+        self._open: dict[str, IntermediateStep | OpenStep] = {}
         self._chunks: dict[str, list[IntermediateStep]] = {}
         self._started_twice: set[str] = set()
         self._oddities: dict[str, int] = {}
         self._ended = False
+
+    def listen(self, stream: EventStream) -> None:
+        # Who overrides `handle` wants to see everything there.
+        stream.subscribe(self, self.handle, self if type(self).handle is SpanSubscription.handle else None)
+
+    def begun(self, step: OpenStep) -> None:
+        """Note a step of this process, which ends as a span."""
+        self._open[step.step_id or ""] = step
+        if self._ended:
+            self.hand_over()  # as in `handle`
+
+    def finished(self, span: Span) -> None:
+        """Take the span of such a step."""
+        if self._open.pop(span.span_id, None) is None:
+            self._count("end_without_start")
+            return
+        chunks = self._chunks.pop(span.span_id, None) if self._chunks else None
+        if chunks:
+            span = msgspec.structs.replace(
+                span,
+                output=_joined(chunks) if span.output is None else span.output,
+                chunks=len(chunks),
+                first_chunk_ns=chunks[0].time_ns,
+            )
+        self._accept(span)
 
     def handle(self, step: IntermediateStep) -> None:
         boundary = step.boundary
@@ -72,7 +100,9 @@ class SpanSubscription(StepSubscription):
     def _count(self, oddity: str) -> None:
         self._oddities[oddity] = self._oddities.get(oddity, 0) + 1
 
-    def _finish(self, start: IntermediateStep, end: IntermediateStep | None) -> None:
+    def _finish(self, start: IntermediateStep | OpenStep, end: IntermediateStep | None) -> None:
+        if not isinstance(start, IntermediateStep):
+            start = start.started()
         step_id = start.step_id
         chunks = self._chunks.pop(step_id, None) if self._chunks else None
         output: Captured = None
