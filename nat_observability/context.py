@@ -121,11 +121,13 @@ class ContextState:
         user_id: On whose behalf the run works.
         workflow_name: What is run.
         traceparent: W3C header of the caller, whose trace this run continues. A malformed one starts a new trace.
+        tags: Names and values that every step and span of the run carries along: the tenant, the route, the plan.
 
     Attributes:
         step_id: What a step at the top of the run has for a parent: the caller's span, where there is one.
 
     Raises:
+        TypeError: `tags` is not a mapping.
         ValueError: `trace_id` is not 32 lower-case hex digits, or all zero.
     """
 
@@ -143,6 +145,7 @@ class ContextState:
         user_id: str | None = None,
         workflow_name: str | None = None,
         traceparent: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         parent_span_id, self._flags = None, "01"
         if trace_id is not None and not _TRACE_ID.fullmatch(trace_id):
@@ -161,6 +164,7 @@ class ContextState:
             user_id if user_id is None else capture_label(user_id),
             workflow_name if workflow_name is None else capture_label(workflow_name),
             parent_span_id,
+            () if tags is None else _run_tags(tags),
         )
         self.stream = EventStream()
         self._span_id = self.step_id = parent_span_id
@@ -597,6 +601,12 @@ def _kind(kind: object) -> StepKind:
     if known is None:
         raise UnknownStepKindError(kind, [each.value.lower() for each in StepKind])
     return known
+
+
+def _run_tags(tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    if not isinstance(tags, Mapping):
+        raise TypeError(f"tags is a mapping of names to values, not of type {type(tags).__name__}.")
+    return tuple(sorted({capture_label(name): capture_label(value) for name, value in tags.items()}.items()))
 
 
 def _labels(tags: Iterable[object]) -> tuple[str, ...]:

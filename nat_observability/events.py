@@ -62,7 +62,8 @@ class Run(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     The ids of one run; every step and span of the run points at the same object.
 
     `trace_id` is 32 lower-case hex digits, `parent_span_id` 16 (the span of another service that this run
-    continues, from its `traceparent`).
+    continues, from its `traceparent`). `tags` are pairs of name and value, each name once, by name; `dict(run.tags)`
+    for a look-up.
     """
 
     run_id: str
@@ -71,6 +72,7 @@ class Run(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     user_id: str | None = None
     workflow_name: str | None = None
     parent_span_id: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 class IntermediateStep(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

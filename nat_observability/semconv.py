@@ -40,7 +40,7 @@ def span_attributes(span: Span) -> dict[str, AttributeValue]:
       `exception.*`: OpenInference, https://arize-ai.github.io/openinference/spec/attributes/semantic-conventions.html
       and the package openinference-semantic-conventions 0.1.42.
     - `nat.*`: the kind of the step and the id of the run, for which neither has a word, under the names that the
-      NeMo Agent Toolkit gives them.
+      NeMo Agent Toolkit gives them; and each tag of the run, `tenant` as `nat.tag.tenant`.
 
     Counts that no model gives for every call (cached and reasoning tokens) are left out where they are 0. An
     incomplete span has the `error.type` "incomplete", and one that failed without an exception "_OTHER".
@@ -84,6 +84,8 @@ def run_attributes(run: Run) -> dict[str, AttributeValue]:
         attributes["gen_ai.conversation.id"] = attributes["session.id"] = run.conversation_id
     if run.user_id is not None:
         attributes["user.id"] = run.user_id
+    for tag, text in run.tags:
+        attributes[f"nat.tag.{tag}"] = text
     return attributes
 
 

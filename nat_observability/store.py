@@ -14,13 +14,20 @@ import msgspec
 
 from nat_observability.errors import SinkError
 from nat_observability.events import Captured, Run, Span, Status, StepError, StepKind, TokenUsage
-from nat_observability.sinks.sqlite_file import SPAN_COLUMNS, connect_to_read, database_error, has_store
+from nat_observability.sinks.sqlite_file import (
+    SPAN_COLUMNS,
+    connect_to_read,
+    database_error,
+    has_run_tags,
+    has_store,
+)
 
 RunStatus = Literal["ok", "error", "open"]
 
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "total_tokens")
 _BY_START = "spans.start_ns, spans.end_ns DESC, spans.span_id"
-_RUN = "runs.run_id, trace_id, conversation_id, user_id, workflow_name, parent_span_id"
+_RUN = "runs.run_id, trace_id, conversation_id, user_id, workflow_name, parent_span_id, {tags}"
+_RUN_COLUMNS = 7
 
 
 class StoredRun(msgspec.Struct, frozen=True):
@@ -58,13 +65,21 @@ class Store:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(path)
         self._connection: sqlite3.Connection | None = None
+        self._run = ""
 
     def __enter__(self) -> Self:
         if not has_store(self.path):
             problem = "is empty" if os.path.exists(self.path) else "does not exist"
             raise SinkError(self.path, problem, "Give the path that a SQLite exporter writes to.")
         try:
-            self._connection = connect_to_read(self.path)
+            connection = connect_to_read(self.path)
+            try:
+                # A store that only an earlier version has written to has no column for them.
+                tags = "runs.tags" if has_run_tags(connection) else "NULL"
+            except BaseException:
+                connection.close()
+                raise
+            self._connection, self._run = connection, _RUN.format(tags=tags)
         except sqlite3.Error as error:
             raise database_error(self.path, "cannot be read", error) from error
         return self
@@ -93,25 +108,25 @@ class Store:
         if id_prefix:
             conditions.append("substr(run_id, 1, length(:id_prefix)) = :id_prefix")
         rows = self._rows(
-            f"SELECT {_RUN}, name, status, start_ns, end_ns, error FROM runs "
+            f"SELECT {self._run}, name, status, start_ns, end_ns, error FROM runs "
             f"{'WHERE ' + ' AND '.join(conditions) if conditions else ''} "
             "ORDER BY start_ns DESC, run_id LIMIT :limit",
             {**wanted, "id_prefix": id_prefix, "limit": limit},
         )
         with self._sound():
-            return [StoredRun(Run(*row[:6]), *row[6:]) for row in rows]
+            return [StoredRun(_run(row), *row[_RUN_COLUMNS:]) for row in rows]
 
     def spans(self, run_id: str) -> list[Span]:
         """Return the spans of a run by start time, as they were recorded; none where the run is not known."""
         columns = ", ".join(f"spans.{column}" for column in SPAN_COLUMNS.split(", ")[1:])
         rows = self._rows(
-            f"SELECT {_RUN}, {columns} FROM spans JOIN runs USING (run_id) WHERE spans.run_id = ? "
+            f"SELECT {self._run}, {columns} FROM spans JOIN runs USING (run_id) WHERE spans.run_id = ? "
             f"ORDER BY {_BY_START}",
             (run_id,),
         )
         with self._sound():
-            run = Run(*rows[0][:6]) if rows else None
-            return [_span(run, row[6:]) for row in rows if run is not None]
+            run = _run(rows[0]) if rows else None
+            return [_span(run, row[_RUN_COLUMNS:]) for row in rows if run is not None]
 
     def tree(self, run_id: str) -> list[SpanNode]:
         """
@@ -193,6 +208,14 @@ class Store:
             return self._connection.execute(query, parameters).fetchall()
         except sqlite3.Error as error:
             raise database_error(self.path, "cannot be read", error) from error
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    tags = row[_RUN_COLUMNS - 1]
+    run = Run(*row[: _RUN_COLUMNS - 1])
+    if tags is None:
+        return run
+    return msgspec.structs.replace(run, tags=tuple(msgspec.json.decode(tags, type=dict[str, str]).items()))
 
 
 def _span(run: Run, row: tuple[Any, ...]) -> Span:

@@ -10,6 +10,7 @@ import re
 import threading
 import uuid
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -169,6 +170,26 @@ def test_given_ids_are_text_that_can_be_written() -> None:
         "\\ud800",
         "Müller",
     )
+
+
+def test_tags_are_those_of_the_moment() -> None:
+    """A run's tags are pairs in the order of their names, and a mapping that changes afterwards changes nothing."""
+    tags = {"tenant": "acme", "plan": "free"}
+    run = ContextState(tags=tags).run
+    tags["tenant"] = "other"
+    assert run.tags == (("plan", "free"), ("tenant", "acme"))
+
+
+def test_tags_are_text_that_can_be_written() -> None:
+    """A name or a value that is no `str`, or that UTF-8 cannot hold, becomes text."""
+    assert ContextState(tags={7: "\ud800", "a": None}).run.tags == (("7", "\\ud800"), ("a", "None"))  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("tags", ["tenant=acme", ["tenant"], 7])
+def test_tags_that_are_no_mapping_are_refused(tags: Any) -> None:
+    """Tags without names are a mistake in the code that starts the run, and the error says what they are."""
+    with pytest.raises(TypeError, match="tags is a mapping of names to values"):
+        ContextState(tags=tags)
 
 
 def test_repr_names_the_run() -> None:

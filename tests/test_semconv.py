@@ -80,6 +80,15 @@ def test_a_model_call_has_both_vocabularies() -> None:
     }
 
 
+def test_a_span_has_the_tags_of_its_run() -> None:
+    """Each tag is an attribute under a name of its own, which no attribute of the conventions has."""
+    run = Run("run-1", "0" * 32, tags=(("gen_ai.operation.name", "mine"), ("tenant", "acme")))
+    attributes = span_attributes(make_span(run=run, kind=StepKind.TOOL))
+    assert attributes["nat.tag.tenant"] == "acme"
+    assert attributes["nat.tag.gen_ai.operation.name"] == "mine"
+    assert attributes["gen_ai.operation.name"] == "execute_tool"
+
+
 def test_a_tool_has_its_name() -> None:
     """A tool is named in both conventions."""
     attributes = span_attributes(make_span(kind=StepKind.TOOL, name="search"))

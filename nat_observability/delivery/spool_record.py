@@ -81,6 +81,7 @@ class _RunRecord(msgspec.Struct, array_like=True, gc=False):
     user_id: str | None
     workflow_name: str | None
     parent_span_id: str | None
+    tags: tuple[tuple[str, str], ...] = ()  # records of earlier versions end before it
 
 
 _encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
@@ -174,8 +175,8 @@ def _fields(item: Item, run: bytes) -> tuple[object, ...]:
     )
 
 
-def _run_fields(run: Run) -> tuple[str | None, ...]:
-    return (
+def _run_fields(run: Run) -> tuple[object, ...]:
+    ids = (
         run.run_id,
         run.trace_id,
         run.conversation_id,
@@ -183,6 +184,7 @@ def _run_fields(run: Run) -> tuple[str | None, ...]:
         run.workflow_name,
         run.parent_span_id,
     )
+    return (*ids, run.tags) if run.tags else ids
 
 
 @functools.lru_cache(64)

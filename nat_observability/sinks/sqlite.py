@@ -24,8 +24,8 @@ _ADD_SPAN = (
 _MERGE_RUN = """
     INSERT INTO runs (
         run_id, trace_id, conversation_id, user_id, workflow_name, parent_span_id,
-        name, root_start_ns, status, start_ns, end_ns, error
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        name, root_start_ns, status, start_ns, end_ns, error, tags
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (run_id) DO UPDATE SET
         conversation_id = coalesce(conversation_id, excluded.conversation_id),
         user_id = coalesce(user_id, excluded.user_id),
@@ -43,7 +43,8 @@ _MERGE_RUN = """
         END,
         start_ns = min(start_ns, excluded.start_ns),
         end_ns = max(end_ns, excluded.end_ns),
-        error = coalesce(min(error, excluded.error), error, excluded.error)
+        error = coalesce(min(error, excluded.error), error, excluded.error),
+        tags = coalesce(tags, excluded.tags)
 """
 
 # As plain strings: sqlite3 asks its adapters about every value of a subclass.
@@ -201,4 +202,5 @@ class _RunRow:
             self.start_ns,
             self.end_ns,
             self.error,
+            str(msgspec.json.encode(dict(run.tags)), "utf-8") if run.tags else None,
         )

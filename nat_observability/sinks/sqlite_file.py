@@ -30,7 +30,7 @@ _SCHEMA = (
     CREATE TABLE runs (
         run_id TEXT PRIMARY KEY NOT NULL, trace_id TEXT NOT NULL, conversation_id TEXT, user_id TEXT,
         workflow_name TEXT, parent_span_id TEXT, name TEXT, root_start_ns INTEGER, status TEXT NOT NULL,
-        start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, error TEXT
+        start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, error TEXT, tags TEXT
     )
     """,
     "CREATE INDEX runs_by_time ON runs (start_ns)",
@@ -130,11 +130,24 @@ def check_schema(connection: sqlite3.Connection, path: str) -> bool:
 
 
 def create_schema(connection: sqlite3.Connection, path: str) -> None:
-    """Create the tables of the store in one transaction, unless another process has done so meanwhile."""
+    """
+    Create the tables of the store in one transaction, unless another process has done so meanwhile.
+
+    A store of before runs had tags gets a column for them. Earlier versions of this package take no notice of it, so
+    that it needs no new version of the schema.
+    """
     connection.execute("BEGIN IMMEDIATE")
     if not check_schema(connection, path):
         for statement in _SCHEMA:
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    elif not has_run_tags(connection):
+        connection.execute("ALTER TABLE runs ADD COLUMN tags TEXT")
     connection.execute("COMMIT")
+
+
+def has_run_tags(connection: sqlite3.Connection) -> bool:
+    """Return whether the store has a column for the tags of runs."""
+    columns = connection.execute("SELECT count(*) FROM pragma_table_info('runs') WHERE name = 'tags'")
+    return bool(columns.fetchone()[0])

@@ -18,7 +18,8 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 captured = st.none() | texts | st.binary(min_size=1).map(msgspec.Raw)
 optional = st.none() | texts
 counts = st.integers(0, 2**63 - 1)
-runs = st.builds(Run, texts, texts, optional, optional, optional, optional)
+tags = st.dictionaries(texts, texts, max_size=3).map(lambda tags: tuple(sorted(tags.items())))
+runs = st.builds(Run, texts, texts, optional, optional, optional, optional, tags)
 shared: dict[str, Any] = {
     "run": runs,
     "kind": st.sampled_from(StepKind),
@@ -78,11 +79,16 @@ def test_text_that_utf8_cannot_hold_is_escaped(text: str) -> None:
     """A lone surrogate costs neither the item nor the rest of its text, wherever it stands."""
     escaped = text.encode("utf-8", "backslashreplace").decode()
     item = make_span(
-        run=Run(text, "0" * 32), name=text, input=text, tags=(text,), error=StepError(text, text, text)
+        run=Run(text, "0" * 32, tags=((text, text),)),
+        name=text,
+        input=text,
+        tags=(text,),
+        error=StepError(text, text, text),
     )
     decoded = decode_item(encode_item(item))
     assert isinstance(decoded, Span)
     assert (decoded.run.run_id, decoded.name, decoded.input) == (escaped,) * 3
+    assert decoded.run.tags == ((escaped, escaped),)
     assert decoded.tags == (escaped,)
     assert decoded.error == StepError(escaped, escaped, escaped)
 
@@ -97,6 +103,13 @@ def test_a_value_of_another_type_becomes_json() -> None:
     """What a processor put where text or JSON belongs is kept, as JSON."""
     decoded = decode_item(encode_item(make_span(input={"a": [1, None]})))
     assert decoded.input == msgspec.Raw(b'{"a":[1,null]}')
+
+
+def test_a_record_of_before_runs_had_tags_is_read() -> None:
+    """What an earlier version has spooled is delivered by this one."""
+    run = msgspec.msgpack.encode(["r", "t", None, None, None, None])
+    record = body_of(0, run, "LLM", "n", "s", None, 1, 2, "ok", None, None, None, [], None, None, 0, None)
+    assert decode_item(record).run == Run("r", "t")
 
 
 @given(spans, st.data())

@@ -55,7 +55,9 @@ JSON = st.recursive(
 INTEGERS = st.integers(0, 2**63 - 1)
 SPANS = st.builds(
     Span,
-    run=st.just(Run("run-1", "0" * 32, "conv", "user", "workflow", "parent")),
+    run=st.just(
+        Run("run-1", "0" * 32, "conv", "user", "workflow", "parent", (("plan", 'a"b'), ("tenant", "Zürich")))
+    ),
     kind=st.sampled_from(StepKind),
     name=TEXT,
     span_id=TEXT,
@@ -120,6 +122,20 @@ def test_a_run_is_whole(path: Path) -> None:
     write(path, [failed])
     with Store(path) as store:
         assert store.runs() == [StoredRun(run, "root", "error", failed.start_ns, failed.end_ns, "E: no")]
+
+
+def test_a_store_of_before_runs_had_tags_is_read_and_written(path: Path) -> None:
+    """Who reads a store of an earlier version finds no tags, and who writes to it adds them."""
+    write(path, [make_span(run=Run("old", "0" * 32), start_ns=1)])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE runs DROP COLUMN tags")
+    with Store(path) as store:
+        assert [row.run for row in store.runs()] == [Run("old", "0" * 32)]
+    tagged = Run("new", "0" * 32, tags=(("tenant", "acme"),))
+    write(path, [make_span(run=tagged, start_ns=2)])
+    with Store(path) as store:
+        assert [row.run for row in store.runs()] == [tagged, Run("old", "0" * 32)]
+        assert [span.run for span in store.spans("new")] == [tagged]
 
 
 def test_runs_are_found_by_status_and_conversation(path: Path) -> None:
