@@ -165,6 +165,44 @@ class UnknownExporterTypeError(ValueError):
         )
 
 
+class InvalidPatternError(ValueError):
+    """Raised when a pattern or a key to redact cannot be used; `name` is the pattern's."""
+
+    def __init__(self, name: object, problem: str, cure: str) -> None:
+        self.name, self.problem, self.cure = name, problem, cure
+        super().__init__(f"Pattern {name!r}: {problem}. {cure}")
+
+
+class UnknownPersonalSetError(ValueError):
+    """Raised when there is no set of personal data of the requested name."""
+
+    def __init__(self, name: object, known: Iterable[str]) -> None:
+        self.name, self.known = name, tuple(known)
+        super().__init__(
+            f"No set of personal data {name!r}.{_nearest(str(name), self.known)} Known: {_listed(self.known)}."
+        )
+
+
+class UnknownPrivacyLevelError(ValueError):
+    """Raised when there is no privacy level of the requested name."""
+
+    def __init__(self, name: object, known: Iterable[str]) -> None:
+        self.name, self.known = name, tuple(known)
+        super().__init__(
+            f"No privacy level {name!r}.{_nearest(str(name), self.known)} Known: {_listed(self.known)}."
+        )
+
+
+class InvalidLimitError(ValueError):
+    """Raised when a limit on what is recorded is not a whole number in its range."""
+
+    def __init__(self, name: str, value: object, least: int, *, optional: bool = False) -> None:
+        self.name, self.value, self.least = name, value, least
+        super().__init__(
+            f"{name} is a whole number from {least} on{', or None for no limit' if optional else ''}, not {value!r}."
+        )
+
+
 class SettingsError(ValueError):
     """Raised when settings do not validate; one line per problem, none of which holds the value itself."""
 

@@ -1,0 +1,32 @@
+"""What may leave the process: pure functions from an item to the one that goes on."""
+
+from nat_observability.processors.content import Capture, ContentSwitch
+from nat_observability.processors.pattern import Pattern
+from nat_observability.processors.processor import Processor
+from nat_observability.processors.redactor import (
+    DEFAULT_KEYS,
+    DEFAULT_PATTERNS,
+    PERSONAL_SETS,
+    Chunks,
+    Redactor,
+)
+from nat_observability.processors.rule import Rule
+from nat_observability.processors.tagger import PrivacyLevel, Tagger
+from nat_observability.processors.truncator import Limits, Truncator
+
+__all__ = [
+    "DEFAULT_KEYS",
+    "DEFAULT_PATTERNS",
+    "PERSONAL_SETS",
+    "Capture",
+    "Chunks",
+    "ContentSwitch",
+    "Limits",
+    "Pattern",
+    "PrivacyLevel",
+    "Processor",
+    "Redactor",
+    "Rule",
+    "Tagger",
+    "Truncator",
+]
