@@ -12,7 +12,8 @@ import msgspec
 from nat_observability.delivery.ledger import Ledger
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.owners import Owners
-from nat_observability.delivery.queue import BoundedQueue
+from nat_observability.delivery.processing import is_intended
+from nat_observability.delivery.queue import BoundedQueue, weigh
 from nat_observability.delivery.sender import Outcome
 from nat_observability.events import Item
 
@@ -51,7 +52,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
 
 class Books:
     """
-    The queue, what was taken from it, and the ledgers.
+    The queue, what was taken from it, and the ledgers. In the queue, what is to be processed comes in as raw.
 
     Every method, and every access to an attribute, is under `lock`, which is never held while foreign code runs.
 
@@ -70,11 +71,11 @@ class Books:
         spills: Whether the spool makes room when the queue is half full.
     """
 
-    def __init__(self, limits: DeliveryLimits) -> None:
+    def __init__(self, limits: DeliveryLimits, *, processes: bool = False) -> None:
         # Reentrant: the garbage collector may close a generator, and with it a step, in the middle of an accept.
         self.lock = threading.RLock()
         self.queue: BoundedQueue[Entry] = BoundedQueue(
-            limits.queue_items, limits.queue_bytes, limits.queue_policy
+            limits.queue_items, limits.queue_bytes, limits.queue_policy, staged=processes
         )
         self.saving: set[Entry] = set()
         self.ready: deque[Entry] = deque()
@@ -178,7 +179,7 @@ class Books:
             *self.fetched,
             *self.ready,
             *self.saving,
-            *self.queue.take(NEVER, NEVER),
+            *self.queue.take_all(),
         ]
         self.queue.release(entries)
         for held in (self.in_flight, self.fetched, self.ready, self.saving):
@@ -187,6 +188,15 @@ class Books:
         return entries
 
     # What becomes of it:
+
+    def processed(self, entries: Iterable[Entry], results: Iterable[Item | str]) -> None:
+        """Let raw entries of the queue go on as what was made of them, or drop them for the reason that there is."""
+        for entry, result in zip(entries, results, strict=False):
+            if isinstance(result, str):
+                if self.queue.let_on(entry, None):
+                    self.drop_entry(entry, result)
+            elif self.queue.let_on(entry, entry.size if result is entry.item else weigh(result)):
+                entry.item = result
 
     def settle(self, entry: Entry, outcome: Outcome) -> None:
         """Count what became of an entry."""
@@ -209,7 +219,8 @@ class Books:
         """Count pending items as dropped."""
         self.ledger.drop(reason, items)
         account.ledger.drop(reason, items)
-        self.unlogged += items
+        if not is_intended(reason):
+            self.unlogged += items
         self.tell(account)
 
     def drop_entry(self, entry: Entry, reason: str) -> None:

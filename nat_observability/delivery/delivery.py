@@ -8,7 +8,7 @@ import copy
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,7 @@ from nat_observability.delivery.books import Account, Books, Entry, resolve
 from nat_observability.delivery.breaker import BreakerState
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.processing import Processing
 from nat_observability.delivery.queue import weigh
 from nat_observability.delivery.server import Server
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
@@ -27,6 +28,7 @@ from nat_observability.delivery.thread import DeliveryThread, LoopSource
 from nat_observability.errors import RuntimeStateError, StopTimeoutError, describe
 from nat_observability.events import Item
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.processors.processor import Processor
 
 _REOPEN_AFTER = 5.0  # seconds between two attempts to open a sink that could not be opened
 _log = get_logger()
@@ -165,12 +167,15 @@ class Delivery:
         sink: A `Sink`, a `BlockingSink`, or a function or coroutine function that takes a batch.
         limits: Bounds of queue, batches, tries, times and spool.
         loop_source: Where the event loop comes from; the delivery thread by default.
+        processors: Applied to each item once, in this order, after the queue and before spool and sink. One that
+            raises drops the item, counted as `processor_failed:<name>`; one that returns None likewise as
+            `filtered:<name>`.
 
     Attributes:
         on_batch: Called on the delivery's loop with the seconds that a batch took and what it failed with.
 
     Raises:
-        TypeError: `sink` is none of these.
+        TypeError: `sink` is none of these, or a processor cannot be called.
         ValueError: There is to be a spool, and `spool_path` is not set or another limit of it is wrong.
     """
 
@@ -181,8 +186,10 @@ class Delivery:
         *,
         limits: DeliveryLimits | None = None,
         loop_source: LoopSource | None = None,
+        processors: Iterable[Processor] = (),
     ) -> None:
         self.name = name
+        self._processing = Processing(name, processors)
         self.limits = limits or DeliveryLimits()
         self.on_batch: Callable[[float, BaseException | None], None] | None = None
         self._sink = as_sink(sink)
@@ -194,7 +201,7 @@ class Delivery:
         _deliveries.add(self)
 
     def _begin_empty(self) -> None:
-        self._books = Books(self.limits)
+        self._books = Books(self.limits, processes=bool(self._processing))
         self._lock = self._books.lock
         self._line: SpoolLine | None = None
         if self.limits.spool != "off":
@@ -234,7 +241,9 @@ class Delivery:
             if self._server is not None:
                 return lease
             self._last_call, self._state = False, DeliveryState.OPENING
-            server = self._serve_with(Server(self, self._books, self._sink, self._loop_source, self._line))
+            server = self._serve_with(
+                Server(self, self._books, self._sink, self._loop_source, self._line, self._processing)
+            )
         server.start()
         return lease
 
@@ -399,7 +408,8 @@ class Delivery:
                 return
             # What was being written is written again: whether it arrived can no longer be known.
             books.send_again()
-            reopen = not isinstance(self._sink, WorkerSink)
+            # One on a worker thread stays open meanwhile, if it was.
+            reopen = self._state is not DeliveryState.OPEN or not isinstance(self._sink, WorkerSink)
             if self._state is DeliveryState.OPEN and reopen:
                 self._state = DeliveryState.OPENING
             stuck.leave()

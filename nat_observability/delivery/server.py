@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nat_observability.delivery.books import NEVER, Books, Entry
+from nat_observability.delivery.processing import STRETCH_ITEMS, Processing
 from nat_observability.delivery.sender import Outcome, Sender
 from nat_observability.delivery.sink import Sink
 from nat_observability.delivery.spool_line import SpoolLine
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _ADOPT_EVERY = 30.0  # seconds between two looks for what processes that died have left in the spool
 _DISK_PAUSE = 1.0  # seconds after the disk has refused
+_GIVE_WAY = 0.0005  # seconds between two stretches of processing
 _SAVE_ITEMS = 1024
 _SAVE_BYTES = 1024 * 1024  # what is encoded and not yet on the disk is in memory twice
 _log = get_logger()
@@ -28,6 +30,8 @@ _log = get_logger()
 class Server:
     """
     Opens the sink, and the spool where there is one; moves entries on until the delivery is unwanted; closes both.
+
+    Where there are processors, each entry is processed once before it is saved or sent.
 
     With `spool="always"` each entry is saved before it is sent. With `spool="spill"` the oldest are saved when the
     queue is half full and the sink does not keep up, and everything that is in memory when the last call comes.
@@ -42,6 +46,7 @@ class Server:
         sink: Sink,
         loop_source: LoopSource,
         line: SpoolLine | None,
+        processing: Processing,
         *,
         reopen: bool = True,
     ) -> None:
@@ -49,6 +54,7 @@ class Server:
         self._books = books
         self._sink = sink
         self._limits = delivery.limits
+        self._save_bytes = min(_SAVE_BYTES, self._limits.queue_bytes // 16)
         self.loop_source: LoopSource | None = loop_source
         self._loop = loop_source.acquire()
         self._opens = reopen
@@ -59,6 +65,7 @@ class Server:
         self.sender = Sender(delivery.name, sink, delivery.limits, self._loop, self._last_tries)
         self.last_batch_s: float | None = None
         self._line = line
+        self._processing = processing
         self._gave_up = False
         self._unsent = 0  # batches in a row that came back
         self._memory_is_next = False
@@ -88,7 +95,15 @@ class Server:
 
     def successor(self, loop_source: LoopSource, *, reopen: bool) -> Server:
         """Return a server that goes on where this one is made to leave."""
-        return Server(self._delivery, self._books, self._sink, loop_source, self._line, reopen=reopen)
+        return Server(
+            self._delivery,
+            self._books,
+            self._sink,
+            loop_source,
+            self._line,
+            self._processing,
+            reopen=reopen,
+        )
 
     def runs(self, task: asyncio.Task[Any]) -> bool:
         """Whether `task` is one of this server's."""
@@ -176,6 +191,8 @@ class Server:
         free = free and (now >= self._send_at or delivery.last_call)
         queued = self._is_due(now)
         books.tell_room()
+        if queued and self._is_to_be_processed():
+            return self._process
         spooled = line is not None and line.waiting > 0
         if line is not None and queued and self._is_to_be_saved(now, free=free):
             self._due_at = None
@@ -229,8 +246,31 @@ class Server:
             return True
         return not free and now >= self._spill_at and self._books.is_filled(0.5)
 
+    def _is_to_be_processed(self) -> bool:
+        """Say whether there is something raw, and not yet enough for the next batch, to be sent or to be saved."""
+        queue, limits = self._books.queue, self._limits
+        if not queue.has_raw():
+            return False
+        # A batch ahead, also while nothing can be sent: it is ready when the one before has come back.
+        enough = queue.let_on_items >= limits.batch_items or queue.let_on_bytes >= limits.batch_bytes
+        if self._line is None:
+            return not enough
+        return not enough and queue.let_on_items < _SAVE_ITEMS and queue.let_on_bytes < self._save_bytes
+
+    async def _process(self) -> None:
+        books = self._books
+        with books.lock:
+            entries = books.queue.raw(STRETCH_ITEMS)
+        # Outside the lock: it is foreign code. Meanwhile the entries stay in the queue, so that nothing can lose them.
+        results = self._processing.stretch([entry.item for entry in entries])
+        with books.lock:
+            if self._in_charge:
+                books.processed(entries, results)
+        # Off the processor for a moment: see otlp_body. A wait of zero would not give way to a thread that records.
+        await asyncio.sleep(_GIVE_WAY if len(results) < len(entries) else 0)
+
     def _take_to_save(self) -> list[Entry]:
-        return self._books.take_to_save(_SAVE_ITEMS, min(_SAVE_BYTES, self._limits.queue_bytes // 16))
+        return self._books.take_to_save(_SAVE_ITEMS, self._save_bytes)
 
     async def _sleep(self, now: float) -> None:
         """Wait for a signal, or for the next time at which something may be due."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Literal
 
 from nat_observability.context import ContextState
@@ -13,6 +13,7 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink
 from nat_observability.events import IntermediateStep
 from nat_observability.exporter.base_exporter import BaseExporter, Subscription
+from nat_observability.processors.processor import Processor
 
 Flush = Literal["handed_over", "delivered"]
 """What a run's end waits for: that its items are in the delivery, or that each was written or has failed."""
@@ -77,6 +78,12 @@ class StepExporter(BaseExporter):
         name: For logs and reports; by default the sink's class.
         limits: Bounds of the queue and its batches; not with a `Delivery`, which has its own.
         flush: What a run's end waits for.
+        processors: What changes or drops each item on its way, in this order, on the delivery thread; not with a
+            `Delivery`, which has its own.
+
+    Raises:
+        TypeError: `sink` is no sink, or a processor cannot be called.
+        ValueError: There are both processors and a `Delivery`.
     """
 
     delivery: Delivery
@@ -88,11 +95,17 @@ class StepExporter(BaseExporter):
         name: str | None = None,
         limits: DeliveryLimits | None = None,
         flush: Flush = "handed_over",
+        processors: Iterable[Processor] = (),
     ) -> None:
         super().__init__()
+        processors = tuple(processors)
         if not isinstance(sink, Delivery):
             known_as = name or str(getattr(sink, "__name__", type(sink).__name__))
-            sink = Delivery(known_as, sink, limits=limits)
+            sink = Delivery(known_as, sink, limits=limits, processors=processors)
+        elif processors:
+            raise ValueError(
+                f"Delivery {sink.name!r} has its own processors. Pass them to the Delivery instead of to the exporter."
+            )
         self.delivery = sink
         self.flush = flush
 
