@@ -68,7 +68,7 @@ class Server:
         self._processing = processing
         self._gave_up = False
         self._unsent = 0  # batches in a row that came back
-        self._memory_is_next = False
+        self._memory_is_next = self._fetch_is_next = False
         self._spool_failed = RepeatedEvent()
         self._due_at: float | None = None
         # Not before these: sending, reading the spool, spilling into it, looking for what others have left.
@@ -194,8 +194,16 @@ class Server:
         if queued and self._is_to_be_processed():
             return self._process
         spooled = line is not None and line.waiting > 0
-        if line is not None and queued and self._is_to_be_saved(now, free=free):
+        saves = queued and self._is_to_be_saved(now, free=free)
+        in_memory = bool(books.ready) or (queued and not saves)
+        fetches = free and spooled and now >= self._fetch_at and not (self._memory_is_next and in_memory)
+        # Runs that never pause always leave something to save, which must not keep what was saved from being sent.
+        waits = not delivery.last_call and (
+            (free and (books.ready or books.fetched)) or (fetches and self._fetch_is_next)
+        )
+        if saves and not waits:
             self._due_at = None
+            self._fetch_is_next = True
             if books.saves_all or delivery.last_call:
                 return partial(self._save, self._take_to_save())
             books.spills = True
@@ -204,8 +212,8 @@ class Server:
         if free and books.fetched:
             self._memory_is_next = True
             return self._send_soon(books.take_fetched(limits.batch_items))
-        in_memory = bool(books.ready) or queued
-        if free and spooled and now >= self._fetch_at and not (self._memory_is_next and in_memory):
+        if fetches:
+            self._fetch_is_next = False
             return self._fetch
         if free and in_memory:
             self._memory_is_next = False
@@ -242,6 +250,8 @@ class Server:
         return False
 
     def _is_to_be_saved(self, now: float, *, free: bool) -> bool:
+        if self._line is None:
+            return False
         if self._books.saves_all or self._delivery.last_call:
             return True
         return not free and now >= self._spill_at and self._books.is_filled(0.5)

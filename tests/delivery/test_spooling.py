@@ -294,6 +294,27 @@ async def test_without_a_runtime_a_failing_back_end_keeps_the_delivery_open(
     assert manager.report.ledger == LedgerSnapshot(accepted=50, delivered=50)
 
 
+@pytest.mark.parametrize("spool", SPOOLING)
+def test_g6_a_process_that_shuts_nothing_down_leaves_what_it_could_not_send(
+    tmp_path: Path, spool: SpoolMode
+) -> None:
+    """At interpreter exit, after its loops have ended, what the back end does not take is on the disk."""
+    code = """
+        import asyncio, sys
+        from pathlib import Path
+        from nat_observability import ExporterManager
+        from tests.delivery.backends import Backend, exporter_of, quick_limits, record
+
+        exporters = exporter_of(Backend(down=True), quick_limits(Path(sys.argv[1]), sys.argv[2]))
+        for job in range(5):
+            asyncio.run(record(ExporterManager.from_exporters(exporters), [f"{job}-{n}" for n in range(20)]))
+    """
+    run_program(code, tmp_path, spool)
+    assert sorted(item.name for item in in_spool(tmp_path)) == sorted(
+        f"{job}-{n}" for job in range(5) for n in range(20)
+    )
+
+
 async def test_an_exporter_that_is_opened_again_knows_whose_its_records_are(tmp_path: Path) -> None:
     """What stayed in the spool between two runtimes is settled for the run that recorded it, and counted once."""
     sink = Backend(down=True)
@@ -457,6 +478,24 @@ async def test_an_item_that_cannot_be_a_record_is_sent_from_memory(tmp_path: Pat
     assert [line["exporter"] for line in lines if line["event"] == "spool_failed"] == ["main"]
 
 
+async def test_a_spool_without_room_for_what_is_being_sent_says_so(tmp_path: Path) -> None:
+    """What the spool has no room for is sent from memory, and a line says what to change."""
+    sink = Backend(hangs=True)
+    exporters = exporter_of(sink, quick_limits(tmp_path, "always", spool_bytes=2000))
+    runtime = runtime_of(exporters, shutdown_timeout=0.5)
+    async with runtime:
+        with capture_logs() as lines:
+            manager = await record(ExporterManager.from_exporters(exporters), numbers(50))
+            await until(lambda: any(line["event"] == "spool_failed" for line in lines))
+        assert manager.report.ledger == LedgerSnapshot(accepted=50, pending=50)
+    [line] = [line for line in lines if line["event"] == "spool_failed"]
+    assert "no room" in line["error"]
+    assert "spool_bytes" in line["error"]
+    ledger = health_of(runtime).ledger
+    assert ledger.pending + ledger.dropped["shutdown_timeout"] == 50
+    await left_in(tmp_path, ledger.pending)
+
+
 # The disk
 
 _UNDER_A_LIMIT_ON_FILE_SIZES = """
@@ -476,7 +515,11 @@ _UNDER_A_LIMIT_ON_FILE_SIZES = """
             manager = ExporterManager.from_exporters(exporters)
             await record(manager, range(0, 300))
             # The half that the queue is to keep free has to be on the disk before the disk refuses.
-            await until(lambda: runtime.health().exporters["main"].queue_depth <= 200)
+            def halved():
+                health = runtime.health().exporters["main"]
+                return health.queue_depth <= 200 and health.queue_depth + health.in_flight + health.spooled == 300
+            if sys.argv[2] == "spill":
+                await until(halved)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
             with capture_logs() as lines:
                 own = [await record(manager, range(300 + 20 * n, 320 + 20 * n), input="." * 500) for n in range(10)]
@@ -595,6 +638,30 @@ async def test_g12_what_comes_back_is_not_tried_again_at_once(tmp_path: Path) ->
     await asyncio.wrap_future(delivery.close())
     pauses = [later - earlier for earlier, later in itertools.pairwise(tries[:12])]
     assert pauses == pytest.approx([1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30], abs=0.01)
+
+
+@pytest.mark.parametrize("queue_mb", [64, 8], ids=["from memory", "from the spool"])
+async def test_saving_and_sending_go_on_side_by_side(tmp_path: Path, queue_mb: int) -> None:
+    """With `always`, runs that never pause keep the disk busy, and what is on the disk is sent all the same."""
+    queued: list[int] = []
+
+    async def write(batch: Batch) -> None:
+        queued.append(delivery.health().queue_depth)
+
+    limits = quick_limits(
+        tmp_path, "always", queue_items=10_000, queue_bytes=queue_mb * 1024 * 1024, batch_items=500
+    )
+    delivery = Delivery("main", write, limits=limits, loop_source=RunningLoop())
+    lease = delivery.lease()
+    # In the queue before the delivery begins: there is something to save for a long time, however fast the disk is.
+    for _ in range(10_000):
+        lease.accept(make_span())
+    await asyncio.wrap_future(lease.settled())
+    lease.release()
+    await asyncio.wrap_future(delivery.closed())
+    assert lease.ledger == LedgerSnapshot(accepted=10_000, delivered=10_000)
+    assert queued[0] > 7_000
+    assert sum(depth > 0 for depth in queued) >= 4
 
 
 async def test_memory_and_spool_take_turns(tmp_path: Path) -> None:
