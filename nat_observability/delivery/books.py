@@ -23,10 +23,11 @@ NEVER = 1 << 62
 class Account:
     """The part of the books that belongs to one run."""
 
-    __slots__ = ("__weakref__", "ledger", "saving", "settling", "unsaved")
+    __slots__ = ("__weakref__", "accepted_bytes", "ledger", "saving", "settling", "unsaved")
 
     def __init__(self) -> None:
         self.ledger = Ledger()
+        self.accepted_bytes = 0  # counted only where a run has a limit
         self.unsaved = 0  # items that are to be on the disk before the run has ended, and are not
         self.settling: list[Future[None]] = []
         self.saving: list[Future[None]] = []
@@ -66,6 +67,7 @@ class Books:
         wake_bytes: The same in bytes.
         wake: Wakes the delivery; None while it is not at work.
         hurry: Whether what waits is to be written without waiting for more.
+        held_back: Bytes of items that runs hold back until it is known whether they are to be kept.
         unlogged: The number of drops that no line was written about.
         saves_all: Whether everything is to be put into the spool before it is sent.
         spills: Whether the spool makes room when the queue is half full.
@@ -90,7 +92,7 @@ class Books:
         self.wake_items = self.wake_bytes = NEVER
         self.wake: Callable[[], None] | None = None
         self.hurry = False
-        self.unlogged = 0
+        self.unlogged = self.held_back = 0
         self.saves_all = limits.spool == "always"
         self.spills = limits.spool == "spill"
         self._limits = limits
@@ -222,6 +224,13 @@ class Books:
         if not is_intended(reason):
             self.unlogged += items
         self.tell(account)
+
+    def discard(self, account: Account, reason: str, items: int) -> None:
+        """Count items that come to no queue as accepted and dropped."""
+        for ledger in (self.ledger, account.ledger):
+            ledger.accepted += items
+            ledger.pending += items
+        self.drop(account, reason, items)
 
     def drop_entry(self, entry: Entry, reason: str) -> None:
         """Count an entry that is not in the spool as dropped."""

@@ -11,12 +11,13 @@ import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nat_observability.delivery.books import Account, Books, Entry, resolve
+from nat_observability.delivery.books import NEVER, Account, Books, Entry, resolve
 from nat_observability.delivery.breaker import BreakerState
+from nat_observability.delivery.holding import Holding
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.processing import Processing
@@ -28,7 +29,9 @@ from nat_observability.delivery.thread import DeliveryThread, LoopSource
 from nat_observability.errors import RuntimeStateError, StopTimeoutError, describe
 from nat_observability.events import Item
 from nat_observability.logs import RepeatedEvent, get_logger
-from nat_observability.processors.processor import Processor
+
+if TYPE_CHECKING:
+    from nat_observability.processors.processor import Processor
 
 _REOPEN_AFTER = 5.0  # seconds between two attempts to open a sink that could not be opened
 _log = get_logger()
@@ -111,6 +114,28 @@ class Lease:
             else:
                 books.drop(account, "closed")
         self._delivery.log_drops()
+
+    def accept_within(self, item: Item) -> None:
+        """Queue `item`, unless with those before it exceeds `run_bytes`: then it is dropped as `run_too_large`."""
+        account, size, limit = self._account, weigh(item), self._delivery.limits.run_bytes or NEVER
+        with self._books.lock:
+            fits = account.accepted_bytes + size <= limit
+            if fits:
+                account.accepted_bytes += size
+        if fits:
+            self.accept(item)
+        else:
+            self.discard("run_too_large", 1)
+
+    def discard(self, reason: str, items: int) -> None:
+        """Count items that are not to be queued as accepted and dropped."""
+        with self._books.lock:
+            self._books.discard(self._account, reason, items)
+        self._delivery.log_drops()
+
+    def holding(self, accept: Callable[[Item], None], run_bytes: int, all_bytes: int) -> Holding:
+        """Return what holds the items of this lease's run back, until it lets go of them to `accept`."""
+        return Holding(self._books, accept, self.discard, run_bytes, all_bytes)
 
     @property
     def ledger(self) -> LedgerSnapshot:
@@ -316,6 +341,13 @@ class Delivery:
                 describe(error) if error is not None else None,
                 self._blocking,
             )
+
+    def discard(self, reason: str, items: int) -> LedgerSnapshot:
+        """Count items of a run that takes no lease as accepted and dropped, and return the run's ledger."""
+        account = Account()
+        with self._lock:
+            self._books.discard(account, reason, items)
+        return account.ledger.snapshot()
 
     def log_drops(self) -> None:
         """Log what was dropped; not under the lock, because the application's log processors are foreign code."""

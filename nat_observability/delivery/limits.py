@@ -25,6 +25,8 @@ class DeliveryLimits(msgspec.Struct, frozen=True, kw_only=True):
         batch_bytes: Most bytes in a batch; a larger item goes alone.
         batch_age: How long an item waits for others before it is written.
         batches_in_flight: Most batches that are written at the same time; a blocking sink writes one.
+        run_bytes: Most bytes of the items of one run, as they were recorded; None for any number.
+        chunk_bytes: Most bytes of chunks that are kept for the open steps of one run, to be joined when they end.
         open_timeout: For opening the sink.
         write_timeout: For one try at writing one batch.
         retry_initial: Upper limit of the first wait between two tries; it doubles with each further try.
@@ -46,6 +48,8 @@ class DeliveryLimits(msgspec.Struct, frozen=True, kw_only=True):
     batch_bytes: int = 4 * 1024 * 1024
     batch_age: float = 1.0
     batches_in_flight: int = 1
+    run_bytes: int | None = None
+    chunk_bytes: int = 16 * 1024 * 1024
     open_timeout: float = 10.0
     write_timeout: float = 30.0
     retry_initial: float = 1.0

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from nat_observability.events import Item
 from nat_observability.logs import RepeatedEvent, get_logger
-from nat_observability.processors.processor import Processor
+
+if TYPE_CHECKING:
+    from nat_observability.processors.processor import Processor
 
 STRETCH_ITEMS = 256
 """Items that are processed at a stretch at most."""
@@ -107,7 +110,7 @@ def is_intended(reason: str) -> bool:
     return reason.startswith(_INTENDED)
 
 
-_INTENDED = ("filtered:", "sampled_out")
+_INTENDED = ("filtered:", "sampled_out", "sampling_buffer_full")
 
 
 def _place(error: BaseException) -> str | None:
