@@ -27,7 +27,7 @@ class Rule:
 
     when: Callable[[Run], bool]
     keys: Iterable[str] = ()
-    patterns: Iterable[Pattern] = ()
+    patterns: Iterable[str | Pattern] = ()
     personal: Iterable[str] = ()
     without_keys: Iterable[str] = ()
     without_patterns: Iterable[str] = ()
