@@ -72,8 +72,8 @@ class StandardVariables:
             variables: Names in lower case, and values; an empty value is an unset one.
         """
         reader = StandardReader(variables)
-        queue_items = reader.first(_positive, "OTEL_BSP_MAX_QUEUE_SIZE")
-        batch_items = reader.first(_positive, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
+        queue_items = reader.first(parse_positive, "OTEL_BSP_MAX_QUEUE_SIZE")
+        batch_items = reader.first(parse_positive, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
         if queue_items and batch_items and batch_items > queue_items:
             reader.ignored.append("OTEL_BSP_MAX_EXPORT_BATCH_SIZE is above OTEL_BSP_MAX_QUEUE_SIZE.")
             batch_items = None
@@ -107,7 +107,13 @@ def _whole_number(text: str, least: int) -> int:
     return int(text)
 
 
-def _positive(text: str) -> int:
+def parse_positive(text: str) -> int:
+    """
+    Parse a whole number from 1 to the largest that the specification asks for.
+
+    Raises:
+        ValueError: It is none.
+    """
     return _whole_number(text, 1)
 
 

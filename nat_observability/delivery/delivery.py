@@ -272,6 +272,28 @@ class Delivery:
         server.start()
         return lease
 
+    @property
+    def processors(self) -> tuple[Processor, ...]:
+        """What each item goes through, in this order."""
+        return self._processing.processors
+
+    def process_with(self, processors: Iterable[Processor]) -> None:
+        """
+        Let each item go through these instead.
+
+        Raises:
+            RuntimeStateError: The delivery has been opened before.
+            TypeError: One of them cannot be called.
+        """
+        processing = Processing(self.name, processors)
+        with self._lock:
+            if self._state is not DeliveryState.NEW:
+                raise RuntimeStateError(
+                    f"The delivery of {self.name!r} is {self._state}. Give it its processors before its first lease."
+                )
+            self._processing = processing
+            self._begin_empty()
+
     def closed(self) -> Future[None]:
         """Return a future that is done when the delivery has closed, or at once where it is not open."""
         future: Future[None] = Future()

@@ -42,7 +42,8 @@ class Processing:
 
     def __init__(self, exporter: str, processors: Iterable[Processor]) -> None:
         self._exporter = exporter
-        self._processors = [(name_of(processor), processor) for processor in processors]
+        self.processors = tuple(processors)
+        self._processors = [(name_of(processor), processor) for processor in self.processors]
         self._failed = RepeatedEvent()
 
     def __bool__(self) -> bool:
