@@ -189,7 +189,7 @@ def test_an_unknown_variable_is_warned_about(monkeypatch: pytest.MonkeyPatch, na
     with pytest.warns(SettingsWarning) as caught:
         settings_of(monkeypatch, **{name: "1"})
     (said,) = [str(warning.message) for warning in caught]
-    assert said.startswith(f"{PREFIX}{name} is not a setting.{near}")
+    assert said.startswith(f"{PREFIX}{name} is not a setting.{near and f' Did you mean {PREFIX}{near}?'}")
 
 
 @given(st.text(max_size=200))
