@@ -47,20 +47,27 @@ _LONGEST_HEADER = 8192  # bytes
 _HEADERS = ("authorization", "cookie", "cookies")  # with spaces, quotes and commas in their values
 
 
-def find_assignments(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
-    """Find the values in `data` that belong to secret names."""
-    reached = 0
-    while (match := search(_ASSIGNED, data, reached)) is not None:
+def find_assignments(
+    data: bytes, keys: KeyMatcher, start: int = 0, stop: int | None = None
+) -> Iterator[Found]:
+    """Find the values in `data` that belong to secret names which end between `start` and `stop`."""
+    stop = len(data) if stop is None else stop
+    reached = start
+    while reached < stop and (match := search(_ASSIGNED, data, reached, stop)) is not None:
         reached = match.end()
         label = _label(data, match, keys)
         if label is None:
             continue
         if data[match.end() - 1] == 0x2C and not _opens_pair(data, match.start()):
             continue
-        start, end = _value(data, match.start(), match.end(), label)
-        if end > start:
-            yield start, end, label
+        begin, end = _value(data, match.start(), match.end(), label)
+        if end > begin:
+            yield begin, end, label
             reached = end
+
+
+def find_others(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    """Find the values in `data` that belong to secret names without an assignment: flags, tags, pairs by name."""
     if b"alue" in data:
         yield from _behind(_NAMED, data, keys)
     if b"--" in data:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from nat_observability.processors.encodings import unescaped, unquoted
 from nat_observability.processors.personal import FINDERS
-from nat_observability.processors.tokens import Runs
+from nat_observability.processors.tokens import Runs, has_any
 
 _PIECE = 256 * 1024  # bytes: the interpreter can do nothing else while it looks through a piece
 _OVERLAP = 4 * 1024
@@ -14,7 +14,14 @@ MOST_LAYERS = 4  # of escapes in escapes
 _TAIL = 64  # bytes before what assigns, in which the name is
 _PLAIN = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ=", b"abcdefghijklmnopqrstuvwxyz:")
 _LEFT_OUT = b"-_. \t\r\n\"'`\\]"
-_PAIRS = (b'["', b"['", b'[\\"', b'("', b"('", b"(b'", b'(b"', b"[b'")
+_QUOTES = frozenset((b'"', b"'", b"\\", b"b"))
+_MANY = 64
+_FEW = 4
+_VALUE = b",value:"
+_PART = 2048  # bytes
+_IN_NAMES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(range(0x80, 0x100))
+_LONG_WORD = 6
+_STEM = 5  # letters that two names have to have in common to be looked for as one
 _COMMON = b"key"
 
 
@@ -45,7 +52,7 @@ class Hints:
         personal: Iterable[str],
         always: bool,
     ) -> None:
-        needles = _shortest(key.encode() for key in keys)
+        needles = _fewest(key.encode() for key in keys)
         # Most names of secrets have the word key in them, and most values do not.
         self._common = tuple(needle for needle in needles if _COMMON in needle)
         self._rare = tuple(needle for needle in needles if _COMMON not in needle)
@@ -65,78 +72,152 @@ class Hints:
 
     def in_text(self, data: bytes) -> bool:
         """Say whether `data`, as it is, can hold anything to redact."""
-        return (
-            self._always
-            or (self._tokens and self.has_token(data))
-            or self.has_name(data)
-            or (bool(self._literals) and self._has_literal(data))
-            or any(next(find(data), None) is not None for find in self._finders)
-        )
+        if self._always or (self._tokens and self.has_token(data)) or self.has_name(data):
+            return True
+        if self._literals and has_any(data.lower(), self._literals):
+            return True
+        return bool(self._finders) and any(next(find(data), None) is not None for find in self._finders)
 
     def _in_piece(self, data: bytes) -> bool:
-        return self.in_text(data) or any(self.in_text(layer) for layer in layers(data))
+        if self.in_text(data):
+            return True
+        return any(self.in_text(layer) for layer in layers(data))
 
     def has_token(self, data: bytes) -> bool:
         """Say whether `data` can hold a token, a private key or a password in a URL."""
         runs = Runs.of(data)
-        if runs is not None and (runs.may_be_secret or b"PRIVATE KEY" in data):
+        if runs is not None and (runs.may_be_secret or data.find(b"PRIVATE KEY") >= 0):
             return True
-        return b"@" in data and (b"://" in data or b":\\/\\/" in data)
+        return data.find(b"@") >= 0 and data.find(b"//") >= 0
 
     def has_name(self, data: bytes) -> bool:
         """Say whether `data` can hold the name of a secret field, and something after it."""
-        if (data.count(b":") + data.count(b"=")) * _TAIL > len(data):
-            before = [data]
-        else:
-            before = _tails(data, b":")
-            before += _tails(data, b"=")
-        if (b"[" in data or b"(" in data) and any(pair in data for pair in _PAIRS):
-            before += _tails(data, b'",')
-            before += _tails(data, b"',")
-        if b"<" in data and b"</" in data:
-            before += _tails(data, b">")
-        names = b":".join((*before, b"")).translate(_PLAIN, _LEFT_OUT)
-        if self._among(names):
-            return True
-        # Names that are not before what assigns: --password x, {"name": "password", "value": "x"}.
-        apart = [part[:_TAIL] for part in data.split(b"--")[1:]] if b"--" in data else []
-        if b"value:" in names:
-            apart.append(data)
-        if not apart:
-            return False
-        names = b" ".join(apart).translate(_PLAIN, _LEFT_OUT)
-        return any(needle.rstrip(b":") in names for needle in (*self._rare, *self._common))
-
-    def _among(self, names: bytes) -> bool:
-        return any(needle in names for needle in self._rare) or (
-            _COMMON in names and any(needle in names for needle in self._common)
+        before = data.split(b":")
+        dense = len(before) * _TAIL > len(data)
+        before = [data] if dense else _tails(before)
+        find = data.find
+        if not dense and find(b"=") >= 0:
+            before += _tails(data.split(b"="))
+        if _has_pairs(data):
+            before += _tails(data.split(b'",'))
+            before += _tails(data.split(b"',"))
+        if find(b"<") >= 0 and find(b"</") >= 0:
+            before += _tails(data.split(b">"))
+        names = b""
+        if before:
+            names = _plain_names(before)
+            if self._has_words(names):
+                return True
+            if names.find(_VALUE) >= 0:
+                # {"name": "password", "value": "x"}
+                pairs = _tails(data.translate(_PLAIN, _LEFT_OUT).split(_VALUE))
+                if pairs and self._has_words(_plain_names(pairs)):
+                    return True
+        return _has_flags(data) and self._has_words(
+            # --password x
+            _plain_names([(part[:_TAIL].split(None, 1) or [b""])[0] for part in data.split(b"--")[1:]])
         )
 
-    def _has_literal(self, data: bytes) -> bool:
-        lower = data.lower()
-        return any(literal in lower for literal in self._literals)
+    def _has_words(self, names: bytes) -> bool:
+        return has_any(names, self._rare) or (names.find(_COMMON) >= 0 and has_any(names, self._common))
+
+    def with_names(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """Return the parts of a text in which there may be a name of a secret field, from where a word begins."""
+        if len(data) <= _PART:
+            yield 0, len(data)
+            return
+        begun: int | None = None
+        for start in range(0, len(data), _PART):
+            end = min(start + _PART, len(data))
+            if self.has_name(data[max(0, start - _TAIL) : end + _TAIL]):
+                if begun is None:
+                    begun = _begin_of_word(data, max(0, start - _TAIL))
+            elif begun is not None:
+                yield begun, min(start + _TAIL, len(data))
+                begun = None
+        if begun is not None:
+            yield begun, len(data)
 
 
-def layers(data: bytes) -> Iterator[bytes]:
+def _plain_names(parts: list[bytes]) -> bytes:
+    """Return what stands before something, without case and separators, each with a colon at its end."""
+    parts.append(b"")
+    return b":".join(parts).translate(_PLAIN, _LEFT_OUT)
+
+
+def _has_flags(data: bytes) -> bool:
+    at = data.find(b"-")
+    for _ in range(_FEW):
+        if at < 0:
+            return False
+        if data[at + 1 : at + 2] == b"-":
+            return True
+        at = data.find(b"-", at + 1)
+    return data.find(b"--", at) >= 0
+
+
+def _has_pairs(data: bytes) -> bool:
+    """Say whether there is a list that begins with a text: ["name", "value"], (b'name', b'value')."""
+    for bracket in (b"[", b"("):
+        at = data.find(bracket)
+        for _ in range(_MANY):
+            if at < 0:
+                break
+            if data[at + 1 : at + 2] in _QUOTES:
+                return True
+            at = data.find(bracket, at + 1)
+        else:
+            return True
+    return False
+
+
+def _begin_of_word(data: bytes, at: int) -> int:
+    window = data[max(0, at - _OVERLAP) : at]
+    return at - (len(window) - len(window.rstrip(_IN_NAMES)))
+
+
+def layers(data: bytes) -> Sequence[bytes]:
     """Return what is behind the escapes of `data`, and what is behind the escapes of that, and so on."""
+    # Those of ASCII: behind others there is nothing, and what follows them is seen without looking behind them.
+    find = data.find
+    if find(b"%") < 0 and (find(b"\\") < 0 or (find(b"\\u00") < 0 and (find(b"/") < 0 or find(b"\\/") < 0))):
+        return ()
+    found: list[bytes] = []
     for _ in range(MOST_LAYERS):
         inner = unquoted(unescaped(data))
-        if inner == data:
-            return
+        if inner is data or inner == data:
+            break
+        found.append(inner)
         data = inner
-        yield data
+    return found
 
 
-def _tails(data: bytes, separator: bytes) -> list[bytes]:
-    parts = data.split(separator)
-    parts.pop()
+def _tails(parts: list[bytes]) -> list[bytes]:
+    del parts[-1]
     return [part[-_TAIL:] for part in parts]
 
 
-def _shortest(needles: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Return `needles` without those that have another one in them."""
+def _fewest(needles: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return as few needles as are in everything that has one of `needles`, or more."""
+    given = sorted({*needles}, key=len)
+    # First those that end where the name does: the end of a long one may be all of a short one.
+    ends = [each for each in given if not any(each is not other and each.endswith(other) for other in given)]
     kept: list[bytes] = []
-    for needle in sorted(set(needles), key=len):
-        if not any(each in needle for each in kept):
+    for end in ends:
+        # A long word without its colon, so that it can stand for others that begin with it.
+        needle = end.rstrip(b":") if len(end) > _LONG_WORD else end
+        if any(each in needle for each in kept):
+            continue
+        for index, each in enumerate(kept):
+            start = _common_start(each, needle)
+            if len(start) >= _STEM:
+                kept[index] = start
+                break
+        else:
             kept.append(needle)
     return tuple(kept)
+
+
+def _common_start(first: bytes, second: bytes) -> bytes:
+    pairs = enumerate(zip(first, second, strict=False))
+    return first[: next((at for at, (one, other) in pairs if one != other), None)]

@@ -46,13 +46,10 @@ DEFAULT_KEYS: tuple[str, ...] = (
     "*credentials",
     "*cookie",
     "*cookies",
-    "*csrf*",
-    "*xsrf*",
-    "*jwt",
+    "*csrf",
     "*bearer",
     "sig",
-    "x_amz_signature",
-    "x_goog_signature",
+    "x_*_signature",
     "otp",
     "cvv*",
     "cvc",
@@ -160,7 +157,7 @@ def _expression(glob: str) -> str:
 
 
 def _needle(glob: str) -> str:
-    """Return what is in every name that `glob` matches; ends with a colon where the name ends with it."""
+    """Return what is in every name that `glob` matches, with a colon where the name ends with it."""
     literals = re.split(r"[*?]", glob)
     longest = max(literals, key=len)
     return f"{longest}:" if longest and literals[-1] == longest else longest

@@ -10,7 +10,7 @@ import msgspec
 
 from nat_observability.capture import capture_json, capture_text
 from nat_observability.events import Captured
-from nat_observability.processors.assignments import find_assignments
+from nat_observability.processors.assignments import find_assignments, find_others
 from nat_observability.processors.encodings import unescaped, unquoted
 from nat_observability.processors.hints import MOST_LAYERS, Hints
 from nat_observability.processors.keys import KeyMatcher
@@ -18,6 +18,7 @@ from nat_observability.processors.mark import MARK, Marks
 from nat_observability.processors.pattern import Pattern
 from nat_observability.processors.personal import FINDERS
 from nat_observability.processors.tokens import (
+    LEAST_RUN,
     Found,
     Runs,
     find_private_keys,
@@ -37,6 +38,7 @@ _LARGE = 512  # bytes: a part of JSON that is worth a look before it is decoded
 # Where the strings of chunks are: under the path that is the same in each, the container and the place in it.
 _Places = dict[tuple[str | int, ...], list[tuple[Any, str | int]]]
 
+_WITH_TEXT = b'{["'
 _OPENINGS = frozenset((b"{", b"[", b'"'))
 _REMEMBERED = 4096  # names of fields
 _LONGEST_REMEMBERED = 128  # characters
@@ -67,6 +69,7 @@ class Scrubber:
         "_labels",
         "_marks",
         "_patterns",
+        "_plain_words",
         "_shortest",
         "hints",
     )
@@ -84,6 +87,8 @@ class Scrubber:
         self._labels = (
             self._keys.labels | self._builtin | {*personal, *(each.name for each in self._patterns)}
         )
+        # A short word of letters and digits is nothing that shows by its form.
+        self._plain_words = not self._patterns and not personal
         self._shortest = 1 if self._patterns else _SHORTEST
         self.hints = Hints(
             keys=self._keys.needles,
@@ -143,7 +148,7 @@ class Scrubber:
 
     def text(self, text: str, depth: int = 0) -> str:
         """Return `text` without its secrets: the same object where it has none."""
-        if len(text) < self._shortest:
+        if len(text) < self._shortest or (self._plain_words and len(text) < LEAST_RUN and text.isalnum()):
             return text
         try:
             data = text.encode()
@@ -251,6 +256,8 @@ class Scrubber:
         return _encode(scrubbed) if changed else data
 
     def _part(self, value: bytes, depth: int) -> bytes:
+        if value[0] not in _WITH_TEXT and not self._finders:
+            return value
         if len(value) >= _LARGE and not value.startswith(b'"') and not self.hints.in_any(value):
             return value
         return self._json(value, depth + 1)
@@ -295,7 +302,9 @@ class Scrubber:
 
     def _find(self, data: bytes) -> Iterator[Found]:
         if self.hints.has_name(data):
-            yield from find_assignments(data, self._keys)
+            for start, stop in self.hints.with_names(data):
+                yield from find_assignments(data, self._keys, start, stop)
+            yield from find_others(data, self._keys)
         builtin = self._builtin
         if builtin and self.hints.has_token(data):
             runs = Runs.of(data)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from nat_observability.processors.windows import matches
 
@@ -113,8 +114,7 @@ _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
 
 
-@dataclass(frozen=True, slots=True)
-class Runs:
+class Runs(msgspec.Struct, frozen=True, gc=False):
     """Where a text has its long runs of token characters: all of them, joined, and what stands before each."""
 
     places: tuple[tuple[int, int], ...]
@@ -132,6 +132,8 @@ class Runs:
                 end = classes.find(b" ", at)
                 if end < 0:
                     end = len(classes)
+                if data[begin + at] == 0x75 and at and data[begin + at - 1] == 0x5C:
+                    at += 5  # an escape, \u2028 for example, is not part of what follows
                 if places and begin + at <= places[-1][1]:
                     places[-1] = (places[-1][0], begin + end)
                 else:
@@ -151,10 +153,19 @@ class Runs:
         joined, leads = self.joined, self.leads
         return (
             not _SEGMENTS.isdisjoint(joined.translate(_SPLIT).split(b"-"))
-            or any(letters in joined for letters in _LETTERS)
-            or any(lead in leads for lead in _LEADS)
-            or (b"SK" in joined and _TWILIO.search(joined) is not None)
+            or has_any(joined, _LETTERS)
+            or has_any(leads, _LEADS)
+            or (joined.find(b"SK") >= 0 and _TWILIO.search(joined) is not None)
         )
+
+
+def has_any(data: bytes, needles: Sequence[bytes]) -> bool:
+    """Say whether one of `needles` is in `data`."""
+    find = data.find  # in half the time of `in`, which takes bytes for a number first
+    for needle in needles:  # noqa: SIM110  any() takes longer
+        if find(needle) >= 0:
+            return True
+    return False
 
 
 def find_tokens(data: bytes, runs: Runs) -> Iterator[Found]:
