@@ -15,7 +15,7 @@ KINDS = ("llm", "tool", "workflow", "task", "function", "custom", "span", "ttc")
 
 _LABEL = re.compile(r"[a-z0-9_-]{1,40}")
 
-Limit = Annotated[int, Field(ge=1, le=MOST)]
+Limit = Annotated[int, Field(ge=0, le=MOST)]
 Size = Annotated[int, Field(ge=1, le=2**53)]
 Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -159,7 +159,7 @@ class ProcessingSettings(BaseModel):
     link_count_limit: Limit = Field(
         128, description="Number of links at most. Without it, OTEL_SPAN_LINK_COUNT_LIMIT is honoured."
     )
-    span_bytes_limit: Size = Field(
+    span_bytes_limit: Annotated[int, Field(ge=1024, le=2**53)] = Field(
         2**20, description="Bytes of everything that is recorded in one span at most; what is over is cut."
     )
     run_bytes: Size | None = Field(

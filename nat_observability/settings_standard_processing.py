@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nat_observability.settings_standard import StandardReader, parse_positive
+from nat_observability.settings_standard import StandardReader, parse_not_negative
 
 _LIMITS = {
     "attribute_count_limit": ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
@@ -34,7 +34,7 @@ def processing_defaults(
     """
     reader = StandardReader(variables)
     found: dict[str, Any] = {
-        key: reader.first(parse_positive, *names) for key, names in _LIMITS.items() if key not in given
+        key: reader.first(parse_not_negative, *names) for key, names in _LIMITS.items() if key not in given
     }
     if "sampling_ratio" not in given and (sampler := reader.first(_sampler, "OTEL_TRACES_SAMPLER")):
         kind = sampler.removeprefix(_PARENT_BASED)

@@ -335,7 +335,7 @@ def outputs(taken: list[Item]) -> list[Any]:
 
 
 async def test_g7_chunks_of_open_steps_are_bounded() -> None:
-    """What a run streams is kept up to its limit; the span says how much is missing, and counts every chunk."""
+    """What a run streams is kept up to its limit; the span says how much there was, and counts every chunk."""
     sink = Backend()
     manager = ExporterManager.from_exporters(exporters_of(sink, None, chunk_bytes=50_000))
     async with manager.start(ContextState()):
@@ -350,8 +350,8 @@ async def test_g7_chunks_of_open_steps_are_bounded() -> None:
     by_name = {item.name: item for item in sink.taken if not isinstance(item, IntermediateStep)}
     output = by_name["long"].output
     assert isinstance(output, str)
-    kept = output.rstrip("]").split("[cut: ")[0]
-    assert len(kept) + int(output.split("[cut: ")[1].split()[0]) == 1_000_000
+    assert output.startswith("x" * 40_000)
+    assert output.endswith("x[cut:1000000]")
     assert len(output) < 50_000
     assert by_name["long"].chunks == 1000
     # What was full for one is free again when that one has ended.
@@ -368,7 +368,7 @@ async def test_g13_a_cut_leaves_no_first_half_of_a_secret() -> None:
             for piece in ("x" * 5000, "the key is ", "half-of-a-key", "y" * 6000, "the other half"):
                 call.chunk(piece)
     (output,) = outputs(sink.taken)
-    assert output == f"[cut: {5000 + 11 + 13 + 6000 + 14} more characters]"
+    assert output == f"[cut:{5000 + 11 + 13 + 6000 + 14}]"
 
 
 async def test_g7_an_ended_run_holds_nothing() -> None:

@@ -170,7 +170,7 @@ class _Chunks:
             uncertain = 0
             while pieces and uncertain < _LONGEST_SECRET:
                 uncertain += len(pieces.pop())
-            pieces.append(f"[cut: {self.lost + uncertain} more characters]")
+            pieces.append(f"[cut:{self.size + self.lost}]")  # as the Truncator marks what it has cut
         texts = [piece for piece in pieces if isinstance(piece, str)]
         if len(texts) == len(pieces):
             return "".join(texts) if texts else None
