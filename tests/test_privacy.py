@@ -165,7 +165,7 @@ class Everything:
         self._console = io.StringIO()
         self._memory = MemorySink()
         self.logs: list[Any] = []
-        entries = {
+        entries: dict[str, Any] = {
             "memory": {"type": "kept"},
             "console": {"type": "console", "stream": "stdout"},
             "file": {"type": "file", "path": directory / "spans.jsonl"},
@@ -195,7 +195,7 @@ class Everything:
         manager = ExporterManager.from_exporters(self.exporters)
         said = {key: text_of(plant) for key, plant in planned.plants.items()}
         tag = said.pop("tag", None)
-        state = ContextState(tags={"note": tag} if tag is not None else None, **said)  # type: ignore[arg-type]
+        state = ContextState(tags={"note": tag} if tag is not None else None, **said)
         async with manager.start(state):
             record(planned.steps)
 
