@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nat_observability.delivery.books import NEVER, Books, Entry
+from nat_observability.delivery.books import NEVER, Books, Entry, resolve
 from nat_observability.delivery.processing import STRETCH_ITEMS, Processing
 from nat_observability.delivery.sender import Outcome, Sender
 from nat_observability.delivery.sink import Sink
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _ADOPT_EVERY = 30.0  # seconds between two looks for what processes that died have left in the spool
 _DISK_PAUSE = 1.0  # seconds after the disk has refused
 _GIVE_WAY = 0.0005  # seconds between two stretches of processing
+_LET_GO = 1.0  # seconds for closing the sink of a delivery that was given up, for which nobody waits
 _SAVE_ITEMS = 1024
 _SAVE_BYTES = 1024 * 1024  # what is encoded and not yet on the disk is in memory twice
 _log = get_logger()
@@ -37,6 +39,10 @@ class Server:
     queue is half full and the sink does not keep up, and everything that is in memory when the last call comes.
     What was saved is sent from memory while there is room for it there, and otherwise read again. While there is
     something to be sent from both memory and spool, they take turns.
+
+    Args:
+        after: A server that was cancelled, and may have to close the sink yet.
+        reopen: Whether the sink is to be opened.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class Server:
         line: SpoolLine | None,
         processing: Processing,
         *,
+        after: Server | None = None,
         reopen: bool = True,
     ) -> None:
         self._delivery = delivery
@@ -58,6 +65,11 @@ class Server:
         self.loop_source: LoopSource | None = loop_source
         self._loop = loop_source.acquire()
         self._opens = reopen
+        self._is_open = not reopen
+        # A queue of hardly more bytes than a batch would be full, and drop, before a batch is.
+        self._due_bytes = min(self._limits.batch_bytes, max(1, self._limits.queue_bytes * 3 // 4))
+        self._after = after
+        self._ended: Future[None] = Future()
         self._signal = asyncio.Event()
         self._last_tries = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -113,6 +125,13 @@ class Server:
 
     def _begin(self) -> None:
         self._task = self._loop.create_task(self._serve(), name=f"delivery {self._delivery.name}")
+        # Not at the end of the task itself, which does not even begin where it is cancelled at once.
+        self._task.add_done_callback(self._end)
+
+    def _end(self, _: asyncio.Task[None]) -> None:
+        if self.loop_source is not None:
+            self.loop_source.release()
+        resolve([self._ended])
 
     def _cancel(self) -> None:
         for task in (self._task, *self._sends):
@@ -132,6 +151,7 @@ class Server:
                     return
                 if self._line is not None:
                     await self._line.close()
+                self._is_open = False
                 await self._sink.close()
                 with self._books.lock:
                     if not self._in_charge or delivery.has_closed():
@@ -142,12 +162,26 @@ class Server:
                 if self._in_charge:
                     delivery.failed(error)
         finally:
-            if self.loop_source is not None:
-                self.loop_source.release()
             delivery.log_drops()
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Close a sink that is still open, because the delivery was given up: its connections would stay open."""
+        if not self._is_open or self.loop_source is None:
+            return  # or what goes on elsewhere uses it
+        self._is_open = False
+        try:
+            async with asyncio.timeout(_LET_GO):
+                await self._sink.close()
+        except Exception as error:  # noqa: BLE001  foreign code, and nobody waits for it any more
+            _log.debug("sink_not_closed", exporter=self._delivery.name, error=describe(error))
 
     async def _open(self) -> None:
         delivery, limits = self._delivery, self._limits
+        if self._after is not None:
+            # A sink is not opened while it is closed; but one that is stuck may never be.
+            await asyncio.wait([asyncio.wrap_future(self._after._ended)], timeout=2 * _LET_GO)
+            self._after = None
         if self._line is not None:
             await self._line.open()
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
@@ -157,6 +191,7 @@ class Server:
                     await self._sink.open()
             except TimeoutError as error:
                 raise StartTimeoutError(delivery.name, limits.open_timeout) from error
+            self._is_open = True
         with self._books.lock:
             if self._in_charge:
                 delivery.opened()
@@ -238,7 +273,7 @@ class Server:
             return False
         if self._due_at is None:
             self._due_at = now + limits.batch_age
-        full = len(queue) >= limits.batch_items or queue.queued_bytes >= limits.batch_bytes
+        full = len(queue) >= limits.batch_items or queue.queued_bytes >= self._due_bytes
         if full or books.hurry or self._delivery.unwanted or now >= self._due_at:
             # Nothing more can be done until a batch comes back, unless the queue is to spill.
             spills = self._line is not None and not books.saves_all and now >= self._spill_at
@@ -246,7 +281,7 @@ class Server:
             books.wake_items = (limits.queue_items + 1) // 2 if spills else NEVER
             books.wake_bytes = (limits.queue_bytes + 1) // 2 - taken_bytes if spills else NEVER
             return True
-        books.wake_items, books.wake_bytes = limits.batch_items, limits.batch_bytes
+        books.wake_items, books.wake_bytes = limits.batch_items, self._due_bytes
         return False
 
     def _is_to_be_saved(self, now: float, *, free: bool) -> bool:
@@ -326,17 +361,20 @@ class Server:
 
     def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
         books, line = self._books, self._line
+        if line is None:
+            books.settle_all(batch, outcomes)
+            return
         done: list[int] = []
         to_spool: list[int] = []
         to_queue: list[Entry] = []
         gone: list[Entry] = []
         for entry, outcome in zip(batch, outcomes, strict=True):
             del books.in_flight[entry]
-            if outcome is Outcome.UNSENT and line is not None and entry.key is None:
+            if outcome is Outcome.UNSENT and entry.key is None:
                 to_queue.append(entry)
                 continue
             gone.append(entry)
-            if outcome is Outcome.UNSENT and line is not None and entry.key is not None:
+            if outcome is Outcome.UNSENT and entry.key is not None:
                 books.own(entry.key, entry.account)
                 to_spool.append(entry.key)
             else:
@@ -346,8 +384,6 @@ class Server:
         # They wait at the head of the queue for the next try, or for being saved.
         books.queue.put_back(to_queue)
         books.queue.release(gone)
-        if line is None:
-            return
         line.done(done)
         line.put_back(to_spool)
         if not (to_spool or to_queue):

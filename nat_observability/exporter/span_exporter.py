@@ -13,6 +13,7 @@ from nat_observability.events import Boundary, Captured, IntermediateStep, Span,
 from nat_observability.exporter.base_exporter import Subscription
 from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.step_exporter import StepExporter, StepSubscription, sampled
+from nat_observability.stream import EventStream, OpenStep
 
 _START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END
 _LONGEST_SECRET = 4096  # characters; a private key of 4096 bits has 3300
@@ -23,20 +24,48 @@ class SpanSubscription(StepSubscription):
     """
     One run's open spans.
 
-    A second START or END of a span (the reference toolkit's LangChain handler sends some twice) is counted and
-    otherwise ignored, and so is an END without a START. What is open when the run ends becomes an INCOMPLETE span.
+    What `step` records comes as a span when it ends; a START and its END that were published, such as those that are
+    relayed from elsewhere, are joined here. A second START or END of a span (the reference toolkit's LangChain handler
+    sends some twice) is counted and otherwise ignored, and so is an END without a START. What is open when the run
+    ends becomes an INCOMPLETE span.
     """
 
     __slots__ = ("_chunk_bytes", "_chunks", "_ended", "_oddities", "_open", "_started_twice")
 
     def __init__(self, exporter: StepExporter, state: ContextState, hold: Sampling | None = None) -> None:
         super().__init__(exporter, state, hold)
-        self._open: dict[str, IntermediateStep] = {}
+        self._open: dict[str, IntermediateStep | OpenStep] = {}
         self._chunks: dict[str, _Chunks] = {}
         self._chunk_bytes = exporter.delivery.limits.chunk_bytes
         self._started_twice: set[str] = set()
         self._oddities: dict[str, int] = {}
         self._ended = False
+
+    def listen(self, stream: EventStream) -> None:
+        # Who overrides `handle` wants to see everything there.
+        stream.subscribe(self, self.handle, self if type(self).handle is SpanSubscription.handle else None)
+
+    def begun(self, step: OpenStep) -> None:
+        """Note a step of this process, which ends as a span."""
+        self._open[step.step_id or ""] = step
+        if self._ended:
+            self.hand_over()  # as in `handle`
+
+    def finished(self, span: Span) -> None:
+        """Take the span of such a step."""
+        if self._open.pop(span.span_id, None) is None:
+            self._count("end_without_start")
+            return
+        chunks = self._chunks.pop(span.span_id, None) if self._chunks else None
+        if chunks is not None:
+            self._chunk_bytes += chunks.size
+            span = msgspec.structs.replace(
+                span,
+                output=chunks.joined() if span.output is None else span.output,
+                chunks=next(chunks.counter),
+                first_chunk_ns=chunks.first_ns,
+            )
+        self._accept(span)
 
     def handle(self, step: IntermediateStep) -> None:
         boundary = step.boundary
@@ -98,7 +127,9 @@ class SpanSubscription(StepSubscription):
         chunks.size += size
         chunks.pieces.append(piece)
 
-    def _finish(self, start: IntermediateStep, end: IntermediateStep | None) -> None:
+    def _finish(self, start: IntermediateStep | OpenStep, end: IntermediateStep | None) -> None:
+        if not isinstance(start, IntermediateStep):
+            start = start.started()
         step_id = start.step_id
         chunks = self._chunks.pop(step_id, None) if self._chunks else None
         output: Captured = None

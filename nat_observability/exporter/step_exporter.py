@@ -13,9 +13,10 @@ from nat_observability.delivery.holding import Holding
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink
-from nat_observability.events import Boundary, IntermediateStep
+from nat_observability.events import Boundary, IntermediateStep, Span
 from nat_observability.exporter.base_exporter import BaseExporter, Subscription
 from nat_observability.exporter.sampling import Sampling
+from nat_observability.stream import EventStream, OpenStep
 
 if TYPE_CHECKING:
     from nat_observability.processors.processor import Processor
@@ -102,8 +103,18 @@ class SampledOutSubscription(Subscription):
             self._ledger = self._delivery.discard("sampled_out", counted) if counted else LedgerSnapshot()
         return None
 
+    def listen(self, stream: EventStream) -> None:
+        stream.subscribe(self, self.handle, self if self._spans else None)
+
+    def begun(self, step: OpenStep) -> None:
+        """Count a step of this process, for which there would be a span, whether it ends or not."""
+        with self._lock:
+            self._counted += 1
+
+    def finished(self, span: Span) -> None:
+        """Nothing: its step was counted when it had begun."""
+
     def handle(self, step: IntermediateStep) -> None:
-        # There will be one span for each START, whether its END comes or not.
         if self._spans and step.boundary is not Boundary.START:
             return
         with self._lock:

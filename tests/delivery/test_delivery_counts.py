@@ -111,7 +111,7 @@ class Program(RuleBasedStateMachine):
             queue_items=queue_items,
             queue_bytes=queue_weights * WEIGHT,
             queue_policy=policy,
-            batch_items=batch_items,
+            batch_items=min(batch_items, queue_items),
             batch_age=1.0,
             batches_in_flight=in_flight,
             open_timeout=5.0,
