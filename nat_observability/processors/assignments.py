@@ -14,22 +14,39 @@ from nat_observability.processors.windows import matches, search
 # begins where the word begins, and takes the whole word at once, so that no word is looked at twice.
 _NAME = rb"[A-Za-z0-9_\x80-\xff][A-Za-z0-9_.\-\x80-\xff]*+"
 _BEGIN = rb"(?:(?<![A-Za-z0-9_.\-\x80-\xff\\])|(?<=\\)(?![nrtbf])|(?<=\\[nrtbf]))[.-]*+"
+# Blanks and line ends, escaped ones too, where JSON is in a text of which it is a part.
+_SPACE = rb"(?:\s|\\++[nrt]){0,64}+"
 _ASSIGNED = re.compile(
     _BEGIN
     + b"("
     + _NAME
-    + rb""")(?:(?:\\{0,32}+["'\]]){1,3}+\s{0,8}+(?:=>|:=|={1,3}+|:|,)|\s{0,8}+(?:=>|:=|={1,3}+|:(?!//)))"""
+    + rb""")(?:(?:\\{0,32}+["'\]]){1,3}+"""
+    + _SPACE
+    + rb"""(?:=>|:=|={1,3}+|:|,)|\s{0,8}+(?:=>|:=|={1,3}+|:(?!//)))"""
 )
 # {"name": "password", "value": "x"}
 _NAMED = re.compile(
     rb"""["']("""
     + _NAME
-    + rb""")\\{0,32}+["']\s{0,8}+,\s{0,8}+\\{0,32}+["'][Vv]alue\\{0,32}+["']\s{0,8}+[:=]"""
+    + rb""")\\{0,32}+["']"""
+    + _SPACE
+    + b","
+    + _SPACE
+    + rb"""\\{0,32}+["'][Vv]alue\\{0,32}+["']"""
+    + _SPACE
+    + b"[:=]"
 )
 _TAG = re.compile(rb"<([\w.:-]++)(?:\s[^<>]{0,512})?>(?!</)")
-_FLAG = re.compile(rb"(?<![\w.-])--([A-Za-z][\w.-]*+)[ \t]{1,8}+(?!-)")
+_FLAG = re.compile(
+    rb"""(?<![\w.-])--([A-Za-z][\w.-]*+)(?:[ \t]{1,8}+(?!-)|\\{0,32}+["']"""
+    + _SPACE
+    + b","
+    + _SPACE
+    + rb"""(?!\\*+["']-))"""
+)
 
-_QUOTED = re.compile(rb"""\s{0,64}+[bBrRuUfF]{0,2}(\\*+)(["'`])""")
+_QUOTED = re.compile(_SPACE + rb"""[bBrRuUfF]{0,2}(\\*+)(["'`])""")
+_BRACKET = re.compile(_SPACE + rb"(?=[{\[])(?!\[redacted:)")
 _BLANKS = re.compile(rb"[ \t]{0,64}+")
 # To the end of a line, or of the quotes around name and value.
 _LINE = re.compile(rb"[^\r\n]*+")
@@ -41,6 +58,7 @@ _ITEM = re.compile(rb"(?:[^\r\n;\"']|;(?!\s|\Z|[\w .-]{1,64}=))*+")
 _BLOCK = re.compile(rb"[|>][+-]?[ \t]*+(?:(?:\r?\n)++[ \t]++[^\r\n]*+)++")
 _EMPTY = frozenset((b"null", b"none", b"nil", b"true", b"false", b"undefined"))
 _OPENING = {ord("{"): ord("}"), ord("["): ord("]")}
+_BEFORE_PAIR = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.- \t\r\n\\\"'"
 _CLOSING = {close: open_ for open_, close in _OPENING.items()} | {ord(")"): ord("(")}
 _STRUCTURE = re.compile(rb"[\"'\[\]{}]")
 _LONGEST_HEADER = 8192  # bytes
@@ -99,8 +117,11 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> str | None:
     if label is None and start:
         before = data[start - 1]
         if before == 0x20:
-            # Two words: "API key: x".
-            label = keys.label(_text(data[max(0, start - 33) : start].rsplit(None, 1)[-1]) + name)
+            # Several words, in quotes or not: {'shared access key': 'x'}, API key: x.
+            words = data[max(0, start - 64) : start]
+            quote = max(words.rfind(b'"'), words.rfind(b"'"))
+            label = keys.label(_text(words[quote + 1 :]) + name) if quote >= 0 else None
+            label = label or keys.label(_text(words.rsplit(None, 1)[-1]) + name)
         elif data[max(0, start - 2) : start - 1] == b"\\":
             # No escape, but a name after a backslash: DOMAIN\token=x.
             label = keys.label(chr(before) + name)
@@ -109,7 +130,7 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> str | None:
 
 def _opens_pair(data: bytes, start: int) -> bool:
     """Say whether a quoted name is the first of a pair: [("password", "x")], [b"password", b"x"]."""
-    return data[max(0, start - 34) : start].rstrip(b"\\\"' bBuU\n\t").endswith((b"(", b"["))
+    return data[max(0, start - 128) : start].rstrip(_BEFORE_PAIR).endswith((b"(", b"["))
 
 
 def _value(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
@@ -127,8 +148,9 @@ def _value(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
             return start, end - _backslashes(data, end)
     if label.endswith(_HEADERS):
         return start, _end(_LINE, data, start)
-    if data[start : start + 1] in (b"{", b"[") and not data.startswith(b"[redacted:", start):
-        return start, _end_of_brackets(data, start)
+    bracket = _BRACKET.match(data, at)
+    if bracket is not None:
+        return bracket.end(), _end_of_brackets(data, bracket.end())
     if around == b";":
         # Of a connection string, where a value may have spaces in it.
         return start, _end(_ITEM, data, start)

@@ -14,7 +14,7 @@ MOST_LAYERS = 4  # of escapes in escapes
 _TAIL = 64  # bytes before what assigns, in which the name is
 _PLAIN = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ=", b"abcdefghijklmnopqrstuvwxyz:")
 _LEFT_OUT = b"-_. \t\r\n\"'`\\]"
-_QUOTES = frozenset((b'"', b"'", b"\\", b"b"))
+_QUOTES = frozenset((b'"', b"'", b"\\", b"b", b" ", b"\n", b"\r", b"\t"))
 _MANY = 64
 _FEW = 4
 _VALUE = b",value:"

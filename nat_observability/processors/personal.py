@@ -55,7 +55,7 @@ _ALNUM = re.compile(rb"(?:[ -]|\xc2\xa0)?([A-Za-z0-9])")
 
 _PHONE = re.compile(rb"(?:(?<![\w.+-])|(?<=\\[nrtbf]))(?:\+|\(|\d)[\d ().\-/]{5,24}+(?![\w])")
 _NORTH_AMERICAN = re.compile(rb"(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}")
-_NATIONAL = re.compile(rb"\(?0\d{2,5}\)?(?:[ /-]\d{2,8}){1,4}|0\d(?:[ .-]\d{2}){4}")
+_NATIONAL = re.compile(rb"(?:\(0\d{2,5}\)|0\d{2,5})(?:[ /-]\d{2,8}){1,4}|0\d(?:[ .-]\d{2}){4}")
 
 _IPV4 = re.compile(rb"(?:(?<![\w.])|(?<=\\[nrtbf]))(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
 _IPV6 = re.compile(
@@ -85,15 +85,22 @@ def find_phones(data: bytes) -> Iterator[Found]:
     """
     for match in matches(_PHONE, data):
         text = match[0].rstrip(b" ().-/")
-        if text.startswith(b"(") and b")" not in text:
-            text = text[1:]
-        digits = text.translate(None, _NO_DIGITS)
-        start = match.start() + match[0].find(text)
-        if text.startswith((b"+", b"00")):
-            if 8 <= len(digits) - (text[:1] == b"0") * 2 <= 15:
-                yield start, start + len(text), "phone"
-        elif _NORTH_AMERICAN.fullmatch(text) or (8 <= len(digits) <= 13 and _NATIONAL.fullmatch(text)):
-            yield start, start + len(text), "phone"
+        for number in dict.fromkeys((text, text.removeprefix(b"("), text.lstrip(b"( "))):
+            if _is_phone(number):
+                end = match.start() + len(text)
+                yield end - len(number), end, "phone"
+                break
+
+
+def _is_phone(text: bytes) -> bool:
+    digits = text.translate(None, _NO_DIGITS)
+    if text.startswith(b"+"):
+        return 8 <= len(digits) <= 15
+    if text.startswith(b"00"):
+        return 8 <= len(digits) - 2 <= 15
+    if _NORTH_AMERICAN.fullmatch(text):
+        return True
+    return 8 <= len(digits) <= 13 and _NATIONAL.fullmatch(text) is not None
 
 
 def find_cards(data: bytes) -> Iterator[Found]:

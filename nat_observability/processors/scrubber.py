@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -39,6 +40,8 @@ _LARGE = 512  # bytes: a part of JSON that is worth a look before it is decoded
 _Places = dict[tuple[str | int, ...], list[tuple[Any, str | int]]]
 
 _WITH_TEXT = b'{["'
+_ESCAPED_SPACE = re.compile(rb"\\++[nrt]")
+_TEXT = re.compile(rb"[A-Za-z0-9\x80-\xff]")
 _OPENINGS = frozenset((b"{", b"[", b'"'))
 _REMEMBERED = 4096  # names of fields
 _LONGEST_REMEMBERED = 128  # characters
@@ -121,15 +124,14 @@ class Scrubber:
         A secret may be split over them: what stands in the same place of each is looked at in one piece too, and is
         all in the first of them where there was something.
         """
-        value = self.value(value)
         if not isinstance(value, msgspec.Raw):
-            return value
+            return self.value(value)
         try:
             chunks = _any(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self.text(bytes(value).decode(errors="replace"))
+            return self.value(value)
         if not isinstance(chunks, list):
-            return value
+            return self.value(value)
         places: _Places = {}
         for index in range(len(chunks)):
             _collect(chunks, index, (), places)
@@ -144,7 +146,7 @@ class Scrubber:
                     container[place] = ""
                 container, place = parts[0]
                 container[place] = scrubbed
-        return capture_json(chunks) if changed else value
+        return self.value(capture_json(chunks) if changed else value)
 
     def text(self, text: str, depth: int = 0) -> str:
         """Return `text` without its secrets: the same object where it has none."""
@@ -322,9 +324,14 @@ class Scrubber:
         pieces: list[bytes] = []
         reached = 0
         for start, end, label in _merged(found):
-            if not _meets(start, start + 1, marks):
-                pieces += (data[reached:start], self._marks.mark(label, data[start:end]).encode())
-                reached = end
+            mark = _mark_at(start, marks)
+            if mark is not None:
+                if end <= mark[1] or not _TEXT.search(_ESCAPED_SPACE.sub(b"", data[mark[1] : end])):
+                    continue
+                # What goes on behind a mark is secret too.
+                start = max(mark[0], reached)
+            pieces += (data[reached:start], self._marks.mark(label, data[start:end]).encode())
+            reached = end
         pieces.append(data[reached:])
         return b"".join(pieces)
 
@@ -346,10 +353,14 @@ class Scrubber:
         return match is not None and match[1] in self._labels
 
 
+def _mark_at(at: int, marks: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """Return the mark which a place in a text is inside, or at the beginning of."""
+    after = bisect_left(marks, (at + 1, 0))
+    return marks[after - 1] if after > 0 and marks[after - 1][1] > at else None
+
+
 def _meets(start: int, end: int, marks: Sequence[tuple[int, int]]) -> bool:
     """Say whether a part of a text has a part of one of its marks in it."""
-    if not marks:
-        return False
     after = bisect_left(marks, (end, 0))
     return after > 0 and marks[after - 1][1] > start
 

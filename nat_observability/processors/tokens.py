@@ -185,9 +185,10 @@ def find_tokens(data: bytes, runs: Runs) -> Iterator[Found]:
             at = data.find(letters, end)
     if any(lead in runs.leads for lead in _LEADS):
         for match in matches(_SCHEME, data):
-            basic = match[1].lower() == b"basic"
-            if _is_basic(match[2]) if basic else len(match[2]) >= LEAST_RUN and _is_random(match[2]):
-                yield *match.span(2), "basic_auth" if basic else "bearer_token"
+            basic, token = match[1].lower() == b"basic", match[2].rstrip(b".~")
+            if _is_basic(token) if basic else len(token) >= LEAST_RUN and _is_random(token):
+                start = match.start(2)
+                yield start, start + len(token), "basic_auth" if basic else "bearer_token"
         for match in matches(_TELEGRAM, data):
             yield *match.span(), "telegram_token"
     if b"Q~" in runs.joined:
