@@ -160,6 +160,11 @@ class BoundedQueue(Generic[EntryT]):
         """Return, without removing them, the oldest entries of the first stage; none where there is one stage only."""
         return list(islice(self._entries, max_items)) if self._staged else []
 
+    @property
+    def gives(self) -> bool:
+        """Whether there is something to be taken."""
+        return bool(self._out)
+
     def has_raw(self) -> bool:
         """Whether anything is in the first of two stages."""
         return self._staged and bool(self._entries)

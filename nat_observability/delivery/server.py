@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _ADOPT_EVERY = 30.0  # seconds between two looks for what processes that died have left in the spool
 _DISK_PAUSE = 1.0  # seconds after the disk has refused
 _GIVE_WAY = 0.0005  # seconds between two stretches of processing
+_STRETCHES = 16  # after which what is ready has its turn
 _LET_GO = 1.0  # seconds for closing the sink of a delivery that was given up, for which nobody waits
 _SAVE_ITEMS = 1024
 _SAVE_BYTES = 1024 * 1024  # what is encoded and not yet on the disk is in memory twice
@@ -81,6 +82,7 @@ class Server:
         self._gave_up = False
         self._unsent = 0  # batches in a row that came back
         self._memory_is_next = self._fetch_is_next = False
+        self._stretches = 0  # of processing, since something else was done
         self._spool_failed = RepeatedEvent()
         self._due_at: float | None = None
         # Not before these: sending, reading the spool, spilling into it, looking for what others have left.
@@ -226,9 +228,10 @@ class Server:
         free = free and (now >= self._send_at or delivery.last_call)
         queued = self._is_due(now)
         books.tell_room()
-        if queued and self._is_to_be_processed():
-            return self._process
         spooled = line is not None and line.waiting > 0
+        if queued and self._is_to_be_processed(spooled=spooled and now >= self._fetch_at):
+            return self._process
+        queued = queued and books.queue.gives
         saves = queued and self._is_to_be_saved(now, free=free)
         in_memory = bool(books.ready) or (queued and not saves)
         fetches = free and spooled and now >= self._fetch_at and not (self._memory_is_next and in_memory)
@@ -291,10 +294,15 @@ class Server:
             return True
         return not free and now >= self._spill_at and self._books.is_filled(0.5)
 
-    def _is_to_be_processed(self) -> bool:
+    def _is_to_be_processed(self, *, spooled: bool) -> bool:
         """Say whether there is something raw, and not yet enough for the next batch, to be sent or to be saved."""
-        queue, limits = self._books.queue, self._limits
+        books, queue, limits = self._books, self._books.queue, self._limits
         if not queue.has_raw():
+            return False
+        if self._stretches >= _STRETCHES and (queue.gives or books.ready or books.fetched or spooled):
+            # A filter that is never done with what keeps coming must not hold up the little that it lets through, nor
+            # what was saved.
+            self._stretches = 0
             return False
         # A batch ahead, also while nothing can be sent: it is ready when the one before has come back.
         enough = queue.let_on_items >= limits.batch_items or queue.let_on_bytes >= limits.batch_bytes
@@ -304,6 +312,7 @@ class Server:
 
     async def _process(self) -> None:
         books = self._books
+        self._stretches += 1
         with books.lock:
             entries = books.queue.raw(STRETCH_ITEMS)
         # Outside the lock: it is foreign code. Meanwhile the entries stay in the queue, so that nothing can lose them.

@@ -193,6 +193,37 @@ async def test_large_batches_are_processed_in_stretches() -> None:
     assert max(Counter(seen).values()) <= 256
 
 
+@virtual_time
+async def test_what_is_kept_goes_on_while_all_else_is_filtered() -> None:
+    """A filter that is never done with what keeps coming does not hold up the little that it lets through."""
+    sink = ScriptedSink()
+    delivery: Delivery
+    calls = 0
+
+    def filters(item: Item) -> Item | None:
+        nonlocal calls
+        calls += 1
+        if not sink.taken and calls < 200_000:
+            lease.accept(make_step())
+        return item if item.name == "kept" else None
+
+    delivery = Delivery(
+        "main",
+        sink,
+        limits=DeliveryLimits(batch_age=0.0),
+        loop_source=RunningLoop(),
+        processors=[filters],
+    )
+    lease = delivery.lease()
+    lease.accept(make_step(name="kept"))
+    lease.accept(make_step())
+    await asyncio.wrap_future(lease.settled())
+    lease.release()
+    await asyncio.wrap_future(delivery.closed())
+    assert [item.name for item in sink.taken] == ["kept"]
+    assert calls < 200_000
+
+
 @pytest.mark.may_block  # its processor does, on the delivery thread
 def test_g13_processors_run_on_the_delivery_thread_and_outside_its_lock() -> None:
     """While one runs, the process can be asked and steps are accepted; it is never on the thread that records."""
