@@ -10,6 +10,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -254,32 +255,48 @@ def receiver() -> Iterator[OtlpReceiver]:
         yield receiver
 
 
-@given(runs=st.lists(planned_runs, min_size=1, max_size=4))
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[
-        Phase.explicit,
-        Phase.reuse,
-        Phase.generate,
-    ],  # making a failing example smaller takes minutes here
-)
-def test_g13_nothing_that_is_secret_leaves(
-    tmp_path_factory: pytest.TempPathFactory, receiver: OtlpReceiver, runs: list[PlannedRun]
-) -> None:
-    """Wherever in a run secrets are, with the settings as they come: no sink, no spool and no log has one of them."""
-    everything = Everything(tmp_path_factory.mktemp("left"), receiver)
+def nothing_secret_leaves(directory: Path, receiver: OtlpReceiver, runs: list[PlannedRun]) -> None:
+    everything = Everything(directory, receiver)
     runtime = everything.run(runs)
     assert leaks(everything, [secret for run in runs for secret in run.secrets]) == []
     # And it is there, but for the secrets: nothing was dropped.
-    health = runtime.health()
-    assert health.ledger.dropped == {}
+    assert runtime.health().ledger.dropped == {}
     spans = len(everything.taken["memory"])
     assert spans >= sum(len(run.steps) for run in runs)
     assert {name: len(items) for name, items in everything.taken.items()} == dict.fromkeys(
         everything.taken, spans
     )
+
+
+# Making a failing example smaller takes minutes here.
+examples = partial(
+    settings,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+some_runs = st.lists(planned_runs, min_size=1, max_size=4)
+
+
+@pytest.mark.timeout(60)  # a few seconds, which a machine that does much else draws out
+@given(runs=some_runs)
+@examples(max_examples=7)
+def test_g13_nothing_that_is_secret_leaves(
+    tmp_path_factory: pytest.TempPathFactory, receiver: OtlpReceiver, runs: list[PlannedRun]
+) -> None:
+    """Wherever in a run secrets are, with the settings as they come: no sink, no spool and no log has one of them."""
+    nothing_secret_leaves(tmp_path_factory.mktemp("left"), receiver, runs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@given(runs=some_runs)
+@examples(max_examples=150)
+def test_g13_nothing_that_is_secret_leaves_any_of_many_runs(
+    tmp_path_factory: pytest.TempPathFactory, receiver: OtlpReceiver, runs: list[PlannedRun]
+) -> None:
+    """The same of many more runs."""
+    nothing_secret_leaves(tmp_path_factory.mktemp("left"), receiver, runs)
 
 
 def test_the_search_finds_what_is_not_redacted(tmp_path: Path, receiver: OtlpReceiver) -> None:
