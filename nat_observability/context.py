@@ -124,6 +124,8 @@ class ContextState:
         tags: Names and values that every step and span of the run carries along: the tenant, the route, the plan.
 
     Attributes:
+        failed: Whether the run has failed; the manager sets it where the run's block raises. An integration sets it,
+            before the block ends, where a failure is no exception there: an answer with the status 500, say.
         step_id: What a step at the top of the run has for a parent: the caller's span, where there is one.
 
     Raises:
@@ -131,7 +133,7 @@ class ContextState:
         ValueError: `trace_id` is not 32 lower-case hex digits, or all zero.
     """
 
-    __slots__ = ("_clock_offset", "_flags", "_generator_steps", "_span_id", "run", "step_id", "stream")
+    __slots__ = ("_clock_offset", "_flags", "_generator_steps", "_span_id", "failed", "run", "step_id", "stream")
 
     parent = previous = generator = None  # as a Scope: nothing is around a run
     closed = False
@@ -167,6 +169,7 @@ class ContextState:
             () if tags is None else _run_tags(tags),
         )
         self.stream = EventStream()
+        self.failed = False
         self._span_id = self.step_id = parent_span_id
         self._clock_offset = time.time_ns() - time.perf_counter_ns()
         self._generator_steps: dict[FrameType, list[step]] = {}
@@ -180,6 +183,11 @@ class ContextState:
     @property
     def _state(self) -> ContextState:
         return self
+
+    @property
+    def caller_sampled(self) -> bool | None:
+        """Whether the caller records the trace that this run continues, by its `traceparent`; None without a caller."""
+        return None if self.run.parent_span_id is None else bool(int(self._flags, 16) & 1)
 
     @property
     def traceparent(self) -> str:

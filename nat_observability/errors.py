@@ -54,6 +54,14 @@ class InvalidTimeoutError(ValueError):
         )
 
 
+class InvalidSamplingError(ValueError):
+    """Raised when a ratio or a limit of sampling is not in its range."""
+
+    def __init__(self, setting: str, value: object, allowed: str) -> None:
+        self.setting, self.value = setting, value
+        super().__init__(f"{setting} of a Sampling is {allowed}, not {value!r}.")
+
+
 class ManagerRunningError(RuntimeError):
     """Raised when a manager that runs already is started again."""
 

@@ -384,6 +384,8 @@ class RunContext:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if exc is not None and not isinstance(exc, GeneratorExit):
+            self.state.failed = True
         leave_run(self.state, self._previous)
         await self.stop()
 

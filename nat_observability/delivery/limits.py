@@ -22,6 +22,8 @@ _COUNTS = (
     "batches_in_flight",
     "breaker_failures",
     "spool_bytes",
+    "run_bytes",
+    "chunk_bytes",
 )
 _SECONDS = ("batch_age", "retry_for", "drain_timeout")
 _POSITIVE_SECONDS = (
@@ -46,6 +48,8 @@ class DeliveryLimits(msgspec.Struct, frozen=True, kw_only=True):
         batch_bytes: Most bytes in a batch; a larger item goes alone.
         batch_age: How long an item waits for others before it is written.
         batches_in_flight: Most batches that are written at the same time; a blocking sink writes one.
+        run_bytes: Most bytes of the items of one run, as they were recorded; None for any number.
+        chunk_bytes: Most bytes of chunks that are kept for the open steps of one run, to be joined when they end.
         open_timeout: For opening the sink.
         write_timeout: For one try at writing one batch.
         retry_initial: Upper limit of the first wait between two tries; it doubles with each further try.
@@ -70,6 +74,8 @@ class DeliveryLimits(msgspec.Struct, frozen=True, kw_only=True):
     batch_bytes: int = 4 * 1024 * 1024
     batch_age: float = 1.0
     batches_in_flight: int = 1
+    run_bytes: int | None = None
+    chunk_bytes: int = 16 * 1024 * 1024
     open_timeout: float = 10.0
     write_timeout: float = 30.0
     retry_initial: float = 1.0
@@ -86,6 +92,8 @@ class DeliveryLimits(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in _COUNTS:
             count = getattr(self, name)
+            if name == "run_bytes" and count is None:
+                continue
             if type(count) is not int or count < 1:
                 raise ValueError(f"{name} is a whole number of at least 1, not {count!r}.")
         for name in _SECONDS:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nat_observability.delivery.books import NEVER, Books, Entry, resolve
+from nat_observability.delivery.processing import STRETCH_ITEMS, Processing
 from nat_observability.delivery.sender import Outcome, Sender
 from nat_observability.delivery.sink import Sink
 from nat_observability.delivery.spool_line import SpoolLine
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _ADOPT_EVERY = 30.0  # seconds between two looks for what processes that died have left in the spool
 _DISK_PAUSE = 1.0  # seconds after the disk has refused
+_GIVE_WAY = 0.0005  # seconds between two stretches of processing
+_STRETCHES = 16  # after which what is ready has its turn
 _LET_GO = 1.0  # seconds for closing the sink of a delivery that was given up, for which nobody waits
 _SAVE_ITEMS = 1024
 _SAVE_BYTES = 1024 * 1024  # what is encoded and not yet on the disk is in memory twice
@@ -31,6 +34,8 @@ _log = get_logger()
 class Server:
     """
     Opens the sink, and the spool where there is one; moves entries on until the delivery is unwanted; closes both.
+
+    Where there are processors, each entry is processed once before it is saved or sent.
 
     With `spool="always"` each entry is saved before it is sent. With `spool="spill"` the oldest are saved when the
     queue is half full and the sink does not keep up, and everything that is in memory when the last call comes.
@@ -49,6 +54,7 @@ class Server:
         sink: Sink,
         loop_source: LoopSource,
         line: SpoolLine | None,
+        processing: Processing,
         *,
         after: Server | None = None,
         reopen: bool = True,
@@ -57,6 +63,7 @@ class Server:
         self._books = books
         self._sink = sink
         self._limits = delivery.limits
+        self._save_bytes = min(_SAVE_BYTES, self._limits.queue_bytes // 16)
         self.loop_source: LoopSource | None = loop_source
         self._loop = loop_source.acquire()
         self._opens = reopen
@@ -72,9 +79,11 @@ class Server:
         self.sender = Sender(delivery.name, sink, delivery.limits, self._loop, self._last_tries)
         self.last_batch_s: float | None = None
         self._line = line
+        self._processing = processing
         self._gave_up = False
         self._unsent = 0  # batches in a row that came back
         self._memory_is_next = self._fetch_is_next = False
+        self._stretches = 0  # of processing, since something else was done
         self._spool_failed = RepeatedEvent()
         self._due_at: float | None = None
         # Not before these: sending, reading the spool, spilling into it, looking for what others have left.
@@ -102,7 +111,15 @@ class Server:
 
     def successor(self, loop_source: LoopSource, *, reopen: bool) -> Server:
         """Return a server that goes on where this one is made to leave."""
-        return Server(self._delivery, self._books, self._sink, loop_source, self._line, reopen=reopen)
+        return Server(
+            self._delivery,
+            self._books,
+            self._sink,
+            loop_source,
+            self._line,
+            self._processing,
+            reopen=reopen,
+        )
 
     def runs(self, task: asyncio.Task[Any]) -> bool:
         """Whether `task` is one of this server's."""
@@ -217,6 +234,9 @@ class Server:
         queued = self._is_due(now)
         books.tell_room()
         spooled = line is not None and line.waiting > 0
+        if queued and self._is_to_be_processed(spooled=spooled and now >= self._fetch_at):
+            return self._process
+        queued = queued and books.queue.gives
         saves = queued and self._is_to_be_saved(now, free=free)
         in_memory = bool(books.ready) or (queued and not saves)
         fetches = free and spooled and now >= self._fetch_at and not (self._memory_is_next and in_memory)
@@ -279,8 +299,37 @@ class Server:
             return True
         return not free and now >= self._spill_at and self._books.is_filled(0.5)
 
+    def _is_to_be_processed(self, *, spooled: bool) -> bool:
+        """Say whether there is something raw, and not yet enough for the next batch, to be sent or to be saved."""
+        books, queue, limits = self._books, self._books.queue, self._limits
+        if not queue.has_raw():
+            return False
+        if self._stretches >= _STRETCHES and (queue.gives or books.ready or books.fetched or spooled):
+            # A filter that is never done with what keeps coming must not hold up the little that it lets through, nor
+            # what was saved.
+            self._stretches = 0
+            return False
+        # A batch ahead, also while nothing can be sent: it is ready when the one before has come back.
+        enough = queue.let_on_items >= limits.batch_items or queue.let_on_bytes >= limits.batch_bytes
+        if self._line is None:
+            return not enough
+        return not enough and queue.let_on_items < _SAVE_ITEMS and queue.let_on_bytes < self._save_bytes
+
+    async def _process(self) -> None:
+        books = self._books
+        self._stretches += 1
+        with books.lock:
+            entries = books.queue.raw(STRETCH_ITEMS)
+        # Outside the lock: it is foreign code. Meanwhile the entries stay in the queue, so that nothing can lose them.
+        results = self._processing.stretch([entry.item for entry in entries])
+        with books.lock:
+            if self._in_charge:
+                books.processed(entries, results)
+        # Off the processor for a moment: see otlp_body. A wait of zero would not give way to a thread that records.
+        await asyncio.sleep(_GIVE_WAY if len(results) < len(entries) else 0)
+
     def _take_to_save(self) -> list[Entry]:
-        return self._books.take_to_save(_SAVE_ITEMS, min(_SAVE_BYTES, self._limits.queue_bytes // 16))
+        return self._books.take_to_save(_SAVE_ITEMS, self._save_bytes)
 
     async def _sleep(self, now: float) -> None:
         """Wait for a signal, or for the next time at which something may be due."""
