@@ -164,7 +164,7 @@ class NatState(AdoptedState):
         )
 
     def ended(self, error: BaseException | None) -> None:
-        """End the workflow's own step with `error`, which the toolkit does not; what else is open stays so."""
+        """End the step of the workflow itself, where the toolkit has not; what else is open stays so."""
         self.stream.end_workflow(error)
         self.stream.let_go()
 
@@ -267,11 +267,16 @@ class NatStream(EventStream):
         return inner
 
     def end_workflow(self, error: BaseException | None) -> None:
-        """End the step of the workflow itself, where it is open and `error` has ended it."""
+        """
+        End the step of the workflow itself, where it is open: with `error`, or well, where the run ended without.
+
+        The toolkit does not where a run fails, and cannot where another run inside it has taken its event stream
+        away. A run whose reader has gone stays open: nobody knows how it would have ended.
+        """
         opened = self._open.get(self._workflow or "")
         self._open.clear()
         state = self._state()
-        if opened is None or state is None or error is None or isinstance(error, _NO_FAILURES):
+        if opened is None or state is None or isinstance(error, _NO_FAILURES):
             return
         start = opened.start
         super().publish(
@@ -283,7 +288,7 @@ class NatStream(EventStream):
                 start.step_id,
                 start.parent_id,
                 state.now_ns(),
-                error=step_error(error),
+                error=None if error is None else step_error(error),
             )
         )
 
