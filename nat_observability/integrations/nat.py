@@ -151,8 +151,13 @@ class NatState(AdoptedState):
 
     @property
     def step_id(self) -> str | None:
-        """The toolkit's step that is open here: it encloses a step of ours that no other step of ours does."""
-        return self.stream.enclosing()
+        """
+        The toolkit's step that is open here, under the 16 hex digits that OTLP exporters give it.
+
+        It encloses a step of ours that no other step of ours does.
+        """
+        enclosing = self.stream.enclosing()
+        return None if enclosing is None else span_id_bytes(enclosing).hex()
 
     @property
     def traceparent(self) -> str:
@@ -257,14 +262,12 @@ class NatStream(EventStream):
                 return None if step_id == _ROOT else cast(str, step_id)
         return None
 
-    def innermost(self, step_id: str | None) -> str | None:
+    def innermost(self, step_id: str) -> str:
         """Return `step_id`, or the step of the toolkit's that is open inside it in the calling context."""
         stack: list[str] = self._toolkit.active_span_id_stack.get()
         inner = stack[-1]
-        # A step of ours on top knows better what it lies in: see nesting.
-        if inner == _ROOT or inner in self._own or (step_id is not None and step_id not in stack):
-            return step_id
-        return inner
+        # Where a step of ours is on top, `step` knows better what encloses the code that runs: see nesting.
+        return inner if step_id in stack and inner not in self._own else step_id
 
     def end_workflow(self, error: BaseException | None) -> None:
         """
@@ -335,7 +338,14 @@ class NatStream(EventStream):
     def _begin(self, step: IntermediateStep) -> IntermediateStep:
         stack = self._toolkit.active_span_id_stack
         outside = stack.get()
-        parent_id = self.innermost(step.parent_id)
+        parent_id = step.parent_id
+        if parent_id is not None and parent_id in outside:
+            parent_id = self.innermost(parent_id)
+        elif (enclosing := self.enclosing()) is not None and parent_id in (
+            None,
+            span_id_bytes(enclosing).hex(),
+        ):
+            parent_id = enclosing
         # A new list, as the toolkit makes one: other tasks have the old one.
         inside = [*outside, step.step_id]
         stack.set(inside)
