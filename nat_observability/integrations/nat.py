@@ -20,7 +20,7 @@ from nat_observability.errors import (
     UnsupportedVersionError,
     describe,
 )
-from nat_observability.events import Boundary, Captured, IntermediateStep, StepKind
+from nat_observability.events import Boundary, Captured, IntermediateStep, StepError, StepKind
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.nat_lines import NatLine, parse_line
@@ -36,6 +36,7 @@ _START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END
 _WORKFLOW = StepKind.WORKFLOW
 # The toolkit has a word for the chunks of these kinds alone.
 _CHUNKS = {StepKind.LLM: "LLM_NEW_TOKEN", StepKind.SPAN: "SPAN_CHUNK"}
+_MAX_CAUSES = 16
 # What ends a generator, or whoever reads it, in the ordinary course of things.
 _NO_FAILURES = (GeneratorExit, StopIteration, StopAsyncIteration)
 
@@ -169,7 +170,7 @@ class NatState(AdoptedState):
         )
 
     def ended(self, error: BaseException | None) -> None:
-        """End the step of the workflow itself, where the toolkit has not; what else is open stays so."""
+        """End what the toolkit has left open where the run's end tells how it ended: see `NatStream.end_workflow`."""
         self.stream.end_workflow(error)
         self.stream.let_go()
 
@@ -204,6 +205,7 @@ class NatStream(EventStream):
     __slots__ = (
         "_connecting",
         "_connection",
+        "_failed",
         "_heard",
         "_open",
         "_own",
@@ -223,6 +225,7 @@ class NatStream(EventStream):
         self._heard = False
         self._workflow: str | None = None
         self._open: dict[str, Opened] = {}
+        self._failed: dict[str, StepError] = {}  # by what encloses the step that failed
         self._own: dict[str, Own] = {}
 
     def subscribe(self, key: object, subscriber: Subscriber) -> None:
@@ -249,6 +252,7 @@ class NatStream(EventStream):
             step = msgspec.structs.replace(step, parent_id=own.parent_id)
         if boundary is _END:
             self._leave(step.step_id)
+            self._note_failure(step)
         if self._heard:
             super().publish(step)
         self._tell(step)
@@ -271,29 +275,45 @@ class NatStream(EventStream):
 
     def end_workflow(self, error: BaseException | None) -> None:
         """
-        End the step of the workflow itself, where it is open: with `error`, or well, where the run ended without.
+        End what the toolkit has left open where the run's end tells how it ended.
 
-        The toolkit does not where a run fails, and cannot where another run inside it has taken its event stream
-        away. A run whose reader has gone stays open: nobody knows how it would have ended.
+        The step of the workflow ends with `error`, or well, where the run did: the toolkit does not end it where a run
+        fails, and cannot where another run inside it has taken its event stream away. A step inside of which a step
+        has failed with that error, or with one that led to it, ends with the same; a tool, most of all, which the
+        toolkit does not end where it fails. What else is open stays so, and so does all of it where a stream's reader
+        has gone: nobody knows how it would have ended.
         """
-        opened = self._open.get(self._workflow or "")
+        opened, failed = list(self._open.values()), dict(self._failed)
         self._open.clear()
-        state = self._state()
-        if opened is None or state is None or isinstance(error, _NO_FAILURES):
+        self._failed.clear()
+        if isinstance(error, _NO_FAILURES):
             return
-        start = opened.start
-        super().publish(
-            IntermediateStep(
-                start.run,
-                start.kind,
-                _END,
-                start.name,
-                start.step_id,
-                start.parent_id,
-                state.now_ns(),
-                error=None if error is None else step_error(error),
+        causes = _causes(error)
+        for start, _ in reversed(opened):
+            ended = failed.get(start.step_id)
+            if start.step_id == self._workflow:
+                ended = None if error is None else step_error(error)
+            elif ended is None or (ended.type, ended.message) not in causes:
+                continue
+            if ended is not None and start.parent_id is not None:
+                failed.setdefault(start.parent_id, ended)
+            self._end(start, ended)
+
+    def _end(self, start: IntermediateStep, error: StepError | None) -> None:
+        state = self._state()
+        if state is not None:
+            super().publish(
+                IntermediateStep(
+                    start.run,
+                    start.kind,
+                    _END,
+                    start.name,
+                    start.step_id,
+                    start.parent_id,
+                    state.now_ns(),
+                    error=error,
+                )
             )
-        )
 
     def let_go(self) -> None:
         """Forget the run: the next one that has the same event stream is another one."""
@@ -328,12 +348,19 @@ class NatStream(EventStream):
             self._open.setdefault(step.step_id, Opened(step, sys.exception()))
         elif line.boundary is _END:
             opened = self._open.pop(step.step_id, None)
+            self._failed.pop(step.step_id, None)
             error = sys.exception()
             if opened is None or error is None or error is opened.handling or step.output is not None:
                 return step
             if not isinstance(error, _NO_FAILURES):
-                return msgspec.structs.replace(step, error=step_error(error))
+                step = msgspec.structs.replace(step, error=step_error(error))
+                self._note_failure(step)
         return step
+
+    def _note_failure(self, step: IntermediateStep) -> None:
+        # Not the exception itself: that would keep alive what its traceback holds.
+        if step.error is not None and step.parent_id in self._open:
+            self._failed[step.parent_id] = step.error
 
     def _begin(self, step: IntermediateStep) -> IntermediateStep:
         stack = self._toolkit.active_span_id_stack
@@ -443,6 +470,18 @@ def _words() -> Any:
     from nat.data_models import intermediate_step
 
     return intermediate_step
+
+
+def _causes(error: BaseException | None) -> set[tuple[str, str]]:
+    """Return type and message of an exception and of those that led to it."""
+    causes: set[tuple[str, str]] = set()
+    while error is not None and len(causes) < _MAX_CAUSES:
+        told = step_error(error)
+        if (told.type, told.message) in causes:
+            break
+        causes.add((told.type, told.message))
+        error = error.__cause__ or error.__context__
+    return causes
 
 
 def _plain(value: Captured) -> Any:

@@ -114,6 +114,15 @@ async def _rescue(text: str, called: Sequence[Any]) -> str:
         return str(await called[1].ainvoke(text))
 
 
+async def _tool(text: str, called: Sequence[Any]) -> str:
+    # As its handler for LangChain does: a tool that fails is never ended.
+    manager = steps_of_context()
+    push("TOOL_START", f"tool {text}", "tool", manager=manager, given=text)
+    result = str(await called[0].ainvoke(text))
+    push("TOOL_END", f"tool {text}", "tool", manager=manager, output=result)
+    return result
+
+
 async def _model(text: str, called: Sequence[Any]) -> str:
     # One manager for all, as a callback handler has one.
     manager = Context.get().intermediate_step_manager
@@ -174,6 +183,7 @@ DOES: dict[str, Callable[[str, Sequence[Any]], Awaitable[str]]] = {
     "fail": _fail,
     "rescue": _rescue,
     "model": _model,
+    "tool": _tool,
     "thread": _thread,
     "record": _record,
     "wait": _wait,

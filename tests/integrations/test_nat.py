@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import aclosing
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,42 @@ async def test_a_failed_run_is_recorded_with_its_error() -> None:
         assert (span.error.type, span.error.message) == ("ValueError", str(raised.value))
         assert "_fail" in (span.error.traceback or "")
     assert not [each for each in recorder.events if each[0] == "WORKFLOW_END"]
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["as it was", "as the cause of another"])
+async def test_a_tool_that_fails_has_the_error_of_what_failed_in_it(wrapped: bool) -> None:
+    """The toolkit never ends a failing tool: it ends with the run's error, and what merely was open does not."""
+    sink = MemorySink()
+
+    async def agent(text: str, called: Any) -> str:
+        copy_context().run(
+            push, "CUSTOM_START", "bystander"
+        )  # as in another task, so that it encloses nothing
+        try:
+            return str(await called[0].ainvoke(text))
+        except ValueError as error:
+            if wrapped:
+                raise RuntimeError("the tool has failed") from error
+            raise
+
+    with doing(agent=agent):
+        async with workflow("agent", "a", a=("tool", "b"), b="fail") as built:
+            use_manager(built, manager_of(ours=SpanExporter(sink)))
+            with pytest.raises(RuntimeError if wrapped else ValueError):
+                await result_of(built)
+            spans = await spans_of(sink, 6)
+    errors = {name: span.error.type if span.error else None for name, span in spans.items()}
+    last = "RuntimeError" if wrapped else "ValueError"
+    assert errors == {
+        "nat_observability_test": last,
+        "<workflow>": last,
+        "bystander": None,
+        "a": "ValueError",
+        "tool": "ValueError",
+        "b": "ValueError",
+    }
+    assert spans["tool"].status is Status.ERROR
+    assert spans["bystander"].status is Status.INCOMPLETE
 
 
 async def test_a_handled_error_stays_with_the_function_that_failed() -> None:
