@@ -1,10 +1,11 @@
-"""The reference toolkit's runs as ours: adopt(), for managers and exporters, and use_manager(), for workflows."""
+"""The reference toolkit's runs as ours: adopt(), for managers, and use_manager(), for workflows."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import sys
 import threading
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, cast
 from weakref import WeakValueDictionary, ref
@@ -21,6 +22,7 @@ from nat_observability.errors import (
     describe,
 )
 from nat_observability.events import Boundary, Captured, IntermediateStep, StepError, StepKind
+from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.nat_lines import NatLine, parse_line
@@ -73,6 +75,7 @@ class ToolkitState(Protocol):
     def user_id(self) -> Variable: ...
 
 
+_NEEDED_OF_WORKFLOW = ("_exporter_manager", "telemetry_exporters")
 _NEEDED = tuple(name for name in vars(ToolkitState) if not name.startswith("_"))
 
 # By the id of its event stream, which the run keeps alive.
@@ -100,9 +103,9 @@ def adopt(foreign: object) -> AdoptedState:
 
 def use_manager(workflow: object, manager: ExporterManager) -> ExporterManager:
     """
-    Have every later run of a workflow of the toolkit use a copy of `manager`; return `manager`.
+    Have every later run of a workflow of the toolkit use a copy of `manager`, and return that copy.
 
-    The exporters that the workflow's configuration names (`general.telemetry.tracing`) are added to it. One of
+    The exporters that the workflow's configuration names (`general.telemetry.tracing`) are in the copy too. One of
     the manager's own that has the name of such an exporter takes its place.
 
     Args:
@@ -112,18 +115,47 @@ def use_manager(workflow: object, manager: ExporterManager) -> ExporterManager:
     Raises:
         InvalidWorkflowError: A TypeError; `workflow` is none.
     """
-    if missing := [
-        each for each in ("_exporter_manager", "telemetry_exporters") if not hasattr(workflow, each)
-    ]:
+    if missing := [each for each in _NEEDED_OF_WORKFLOW if not hasattr(workflow, each)]:
         raise InvalidWorkflowError(workflow, missing)
     owner = cast(Any, workflow)
-    for name, exporter in owner.telemetry_exporters.items():
+    copy = owner._exporter_manager = _with(
+        manager, owner.telemetry_exporters
+    )  # the toolkit has no other way in
+    return copy
+
+
+def use_manager_for_all(manager: ExporterManager | None) -> None:
+    """
+    Do the same with every workflow that the toolkit builds from now on, in the whole process; None undoes that.
+
+    For workflows that others build: `nat run`, `nat serve`, `nat eval`. Call it in a module that the toolkit loads
+    as a plugin (an entry point of the group `nat.components`).
+    """
+    from nat.builder import workflow
+    from nat.observability import exporter_manager
+
+    workflow.ExporterManager = exporter_manager.ExporterManager if manager is None else Managers(manager)
+
+
+class Managers:
+    """Stands where the toolkit has its own class of managers, which it asks for one when it builds a workflow."""
+
+    def __init__(self, manager: ExporterManager) -> None:
+        self._manager = manager
+
+    def from_exporters(self, exporters: Mapping[str, BaseExporter]) -> ExporterManager:
+        """Return a manager with these exporters and with ours."""
+        return _with(self._manager, exporters)
+
+
+def _with(manager: ExporterManager, exporters: Mapping[str, BaseExporter]) -> ExporterManager:
+    copy = manager.get()
+    for name, exporter in exporters.items():
         try:
-            manager.get_exporter(name)
+            copy.get_exporter(name)
         except UnknownExporterError:
-            manager.add_exporter(name, exporter)
-    owner._exporter_manager = manager  # the toolkit has no other way in
-    return manager
+            copy.add_exporter(name, exporter)
+    return copy
 
 
 class NatState(AdoptedState):

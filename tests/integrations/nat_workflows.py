@@ -15,11 +15,12 @@ with warnings.catch_warnings():
     from nat.builder.context import Context
     from nat.builder.function_info import FunctionInfo
     from nat.builder.workflow_builder import WorkflowBuilder
-    from nat.cli.register_workflow import register_function
+    from nat.cli.register_workflow import register_function, register_telemetry_exporter
     from nat.data_models.component_ref import FunctionRef
-    from nat.data_models.config import Config
+    from nat.data_models.config import Config, GeneralConfig, TelemetryConfig
     from nat.data_models.function import FunctionBaseConfig
     from nat.data_models.intermediate_step import IntermediateStepPayload, StreamEventData, UsageInfo
+    from nat.data_models.telemetry_exporter import TelemetryExporterBaseConfig
     from nat.data_models.token_usage import TokenUsageBaseModel
     from nat.observability.exporter.base_exporter import BaseExporter
 
@@ -29,6 +30,15 @@ class DoConfig(FunctionBaseConfig, name="nat_observability_test"):  # type: igno
 
     does: str
     calls: list[FunctionRef] = []  # noqa: RUF012  a field of a pydantic model
+
+
+class GivenConfig(TelemetryExporterBaseConfig, name="nat_observability_test_exporter"):  # type: ignore[misc, call-arg]
+    """An exporter that was made before."""
+
+    key: str
+
+
+_given: dict[str, Any] = {}
 
 
 class Recorder(BaseExporter):  # type: ignore[misc]
@@ -210,7 +220,12 @@ async def _function(config: DoConfig, builder: Any) -> AsyncIterator[Any]:
         yield FunctionInfo.from_fn(single)
 
 
+async def _exporter(config: GivenConfig, builder: Any) -> AsyncIterator[Any]:
+    yield _given[config.key]
+
+
 register_function(config_type=DoConfig)(_function)
+register_telemetry_exporter(config_type=GivenConfig)(_exporter)
 
 
 @asynccontextmanager
@@ -223,16 +238,20 @@ async def workflow(
     Args:
         does: What the workflow's own function does.
         calls: The names of the functions that it calls.
-        exporters: Exporters, by name, that the workflow has from the toolkit's side.
+        exporters: By name, what the configuration names as `general.telemetry.tracing`.
         functions: By name what the function does, or that and the names of those that it calls.
     """
     built = {
         name: DoConfig(does=each) if isinstance(each, str) else DoConfig(does=each[0], calls=list(each[1:]))
         for name, each in functions.items()
     }
-    config = Config(functions=built, workflow=DoConfig(does=does, calls=list(calls)))
-    async with WorkflowBuilder() as builder:
+    telemetry = TelemetryConfig(tracing={name: GivenConfig(key=name) for name in exporters or {}})
+    config = Config(
+        general=GeneralConfig(telemetry=telemetry),
+        functions=built,
+        workflow=DoConfig(does=does, calls=list(calls)),
+    )
+    _given.update(exporters or {})
+    async with WorkflowBuilder(general_config=config.general) as builder:
         await builder.populate_builder(config)
-        made = await builder.build()
-        made.telemetry_exporters.update(exporters or {})
-        yield made
+        yield await builder.build()

@@ -35,7 +35,7 @@ from nat_observability.cli.event_file import EventFile
 from nat_observability.cli.replay import RecordedState
 from nat_observability.context import parse_traceparent
 from nat_observability.errors import InvalidWorkflowError, UnsupportedVersionError
-from nat_observability.integrations.nat import use_manager
+from nat_observability.integrations.nat import use_manager, use_manager_for_all
 from nat_observability.sinks.memory import MemorySink
 from nat_observability.sinks.otlp_encoding import span_id_bytes
 from nat_observability.sinks.sqlite import SqliteSink
@@ -105,7 +105,6 @@ async def test_a_workflow_runs_as_under_its_own_manager(name: str) -> None:
     does, calls, functions = WORKFLOWS[name]
     theirs, mixed, ours = Recorder(), Recorder(), CapturingExporter()
     async with workflow(does, *calls, exporters={"recorder": theirs}, **functions) as built:
-        built._exporter_manager = ToolkitManager.from_exporters({"recorder": theirs})
         before = await result_of(built)
         use_manager(built, manager_of(recorder=mixed, ours=ours))
         assert await result_of(built) == before
@@ -114,13 +113,30 @@ async def test_a_workflow_runs_as_under_its_own_manager(name: str) -> None:
     assert [event(each) for each in ours.steps] == [event(each) for each in mixed.seen]
 
 
+async def test_workflows_that_others_build_take_a_manager_too() -> None:
+    """Once told, every workflow that is built has the manager, with its own exporters beside; until that is undone."""
+    configured, ours = Recorder(), CapturingExporter()
+    manager = manager_of(ours=ours)
+    use_manager_for_all(manager)
+    try:
+        async with workflow("shout", exporters={"configured": configured}) as built:
+            assert await result_of(built) == TEXT.upper()
+    finally:
+        use_manager_for_all(None)
+    assert [event(each) for each in ours.steps] == [event(each) for each in configured.seen]
+    assert len(ours.steps) == 4
+    assert [*await manager.get_all_exporters()] == ["ours"]
+    async with workflow("shout") as built:
+        assert isinstance(built.exporter_manager, ToolkitManager)
+
+
 async def test_only_the_toolkits_exporters() -> None:
     """Its own exporters run unchanged without any of ours, those that the configuration names included."""
     configured, added = Recorder(), Recorder()
     async with workflow("chain", "a", exporters={"configured": configured}, a="shout") as built:
-        manager = use_manager(built, manager_of(added=added))
+        use_manager(built, manager_of(added=added))
         assert await result_of(built) == TEXT.upper()
-        assert await built.get_all_exporters() == await manager.get_all_exporters()
+        assert await built.get_all_exporters() == {"configured": configured, "added": added}
     assert configured.events == added.events
     assert [each[0] for each in added.events] == [
         "WORKFLOW_START",
@@ -606,8 +622,8 @@ async def test_our_exporters_under_the_toolkits_own_manager() -> None:
     """Among the exporters of the toolkit's configuration ours have every step too, its manager unchanged."""
     ours, sink, recorder = CapturingExporter(), MemorySink(), Recorder()
     exporters = {"ours": ours, "spans": SpanExporter(sink), "recorder": recorder}
-    async with workflow("chain", "a", "b", a="shout", b="fail") as built:
-        built._exporter_manager = ToolkitManager.from_exporters(exporters)
+    async with workflow("chain", "a", "b", exporters=exporters, a="shout", b="fail") as built:
+        assert isinstance(built.exporter_manager, ToolkitManager)
         for _ in range(2):
             with pytest.raises(ValueError, match="cannot do"):
                 await result_of(built)
