@@ -18,6 +18,7 @@ pytest.importorskip("nat.builder", reason="the NeMo Agent Toolkit is installed a
 from nat.builder.context import ContextState as ToolkitState
 from nat.observability.exporter.file_exporter import FileExporter
 from nat.observability.exporter_manager import ExporterManager as ToolkitManager
+from nat.runtime.loader import load_workflow
 from nat.runtime.runner import Runner
 
 from nat_observability import (
@@ -113,21 +114,39 @@ async def test_a_workflow_runs_as_under_its_own_manager(name: str) -> None:
     assert [event(each) for each in ours.steps] == [event(each) for each in mixed.seen]
 
 
-async def test_workflows_that_others_build_take_a_manager_too() -> None:
-    """Once told, every workflow that is built has the manager, with its own exporters beside; until that is undone."""
-    configured, ours = Recorder(), CapturingExporter()
-    manager = manager_of(ours=ours)
-    use_manager_for_all(manager)
+async def test_workflows_that_others_build_take_a_manager_too(tmp_path: Path) -> None:
+    """What the toolkit's command loads from a file and serves by sessions has the manager, until that is undone."""
+    ours = CapturingExporter()
+    file = tmp_path / "workflow.yml"
+    file.write_text(
+        "functions: {a: {_type: nat_observability_test, does: shout}}\n"
+        "workflow: {_type: nat_observability_test, does: chain, calls: [a]}\n"
+    )
+    use_manager_for_all(manager_of(ours=ours))
     try:
-        async with workflow("shout", exporters={"configured": configured}) as built:
-            assert await result_of(built) == TEXT.upper()
+        async with (
+            load_workflow(file) as sessions,
+            sessions.session(conversation_id="talk-1", user_id="ann") as session,
+            session.run(TEXT) as runner,
+        ):
+            assert await runner.result() == TEXT.upper()
     finally:
         use_manager_for_all(None)
-    assert [event(each) for each in ours.steps] == [event(each) for each in configured.seen]
-    assert len(ours.steps) == 4
-    assert [*await manager.get_all_exporters()] == ["ours"]
+    assert len(ours.steps) == 6
+    assert {(each.run.conversation_id, each.run.user_id) for each in ours.steps} == {("talk-1", "ann")}
     async with workflow("shout") as built:
         assert isinstance(built.exporter_manager, ToolkitManager)
+
+
+async def test_exporters_of_the_configuration_are_beside_ours() -> None:
+    """A workflow keeps its own exporters to itself: the manager that was given does not get them."""
+    configured, ours = Recorder(), CapturingExporter()
+    manager = manager_of(ours=ours)
+    async with workflow("shout", exporters={"configured": configured}) as built:
+        assert use_manager(built, manager) is not manager
+        assert await result_of(built) == TEXT.upper()
+    assert [event(each) for each in ours.steps] == [event(each) for each in configured.seen]
+    assert await manager.get_all_exporters() == {"ours": ours}
 
 
 async def test_only_the_toolkits_exporters() -> None:
