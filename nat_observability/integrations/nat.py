@@ -25,7 +25,7 @@ from nat_observability.events import Boundary, Captured, IntermediateStep, StepE
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.logs import RepeatedEvent, get_logger
-from nat_observability.nat_lines import NatLine, parse_line
+from nat_observability.nat_lines import NatLine, NatLineError, parse_json
 from nat_observability.sinks.otlp_encoding import span_id_bytes
 from nat_observability.stream import EventStream, Subscriber
 
@@ -478,22 +478,19 @@ def read_step(foreign: Any) -> NatLine:
         NatLineError: It is none.
     """
     try:
-        text = foreign.model_dump_json(warnings=False)
-    except Exception:  # noqa: BLE001  foreign code: a value that pydantic cannot write, for which the toolkit has no line
-        payload = dict(foreign.payload)
-        text = bytes(
-            memoryview(
-                capture_json(
-                    {
-                        "parent_id": foreign.parent_id,
-                        "function_ancestry": foreign.function_ancestry,
-                        "payload": payload,
-                    }
-                )
+        return parse_json(foreign.model_dump_json(warnings=False))
+    except NatLineError:
+        raise
+    except Exception:  # noqa: BLE001  foreign code: a value that pydantic cannot write, and the toolkit has no line for
+        return parse_json(
+            capture_json(
+                {
+                    "parent_id": foreign.parent_id,
+                    "function_ancestry": foreign.function_ancestry,
+                    "payload": dict(foreign.payload),
+                }
             )
         )
-        return parse_line(text)
-    return parse_line(text.encode())
 
 
 @lru_cache(maxsize=1)
