@@ -6,6 +6,7 @@ import importlib.metadata
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, cast
 from weakref import WeakValueDictionary, ref
@@ -13,7 +14,7 @@ from weakref import WeakValueDictionary, ref
 import msgspec
 
 from nat_observability.adopted import AdoptedState
-from nat_observability.capture import capture_json, capture_label
+from nat_observability.capture import capture_json, capture_label, holds_generator
 from nat_observability.context import step_error
 from nat_observability.errors import (
     InvalidWorkflowError,
@@ -25,7 +26,7 @@ from nat_observability.events import Boundary, Captured, IntermediateStep, StepE
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.logs import RepeatedEvent, get_logger
-from nat_observability.nat_lines import NatLine, NatLineError, parse_json
+from nat_observability.nat_lines import NatLine, parse_json
 from nat_observability.sinks.otlp_encoding import span_id_bytes
 from nat_observability.stream import EventStream, Subscriber
 
@@ -477,20 +478,20 @@ def read_step(foreign: Any) -> NatLine:
     Raises:
         NatLineError: It is none.
     """
-    try:
-        return parse_json(foreign.model_dump_json(warnings=False))
-    except NatLineError:
-        raise
-    except Exception:  # noqa: BLE001  foreign code: a value that pydantic cannot write, and the toolkit has no line for
-        return parse_json(
-            capture_json(
-                {
-                    "parent_id": foreign.parent_id,
-                    "function_ancestry": foreign.function_ancestry,
-                    "payload": dict(foreign.payload),
-                }
-            )
-        )
+    payload, text = foreign.payload, None
+    with suppress(
+        Exception
+    ):  # foreign code: a value that pydantic cannot write, and the toolkit has no line for
+        if not holds_generator(payload.data, payload.metadata, payload.model_extra):
+            text = foreign.model_dump_json(warnings=False)
+    if text is not None:
+        return parse_json(text)
+    step = {
+        "parent_id": foreign.parent_id,
+        "function_ancestry": foreign.function_ancestry,
+        "payload": dict(payload),
+    }
+    return parse_json(capture_json(step))
 
 
 @lru_cache(maxsize=1)

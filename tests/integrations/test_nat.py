@@ -562,6 +562,23 @@ async def test_values_that_the_toolkit_cannot_write_are_marked() -> None:
     assert end.output is None
 
 
+@pytest.mark.parametrize("wrap", [lambda it: it, lambda it: {"deep": [(it,)]}], ids=["bare", "deep"])
+async def test_generators_are_left_to_the_workflow(wrap: Any) -> None:
+    """A generator among a step's values is marked and not read: the workflow gets all that it gives."""
+    ours, got = CapturingExporter(), list[str]()
+
+    def stream() -> None:
+        given = (piece for piece in "abc")
+        push("CUSTOM_START", "c", given=wrap(given))
+        got.extend(given)
+
+    await odd_run(ours, steps=stream)
+    (start,) = (each for each in ours.steps if each.step_id == "c")
+    assert isinstance(start.input, msgspec.Raw)
+    assert b"generator object" in bytes(start.input)
+    assert got == ["a", "b", "c"]
+
+
 async def test_what_was_pushed_is_recorded_as_it_was_then() -> None:
     """A chat history that grows after the step was pushed changes nothing in it."""
     ours = CapturingExporter()
