@@ -22,13 +22,13 @@ from nat_observability.errors import (
     UnsupportedVersionError,
     describe,
 )
-from nat_observability.events import Boundary, Captured, IntermediateStep, StepError, StepKind
+from nat_observability.events import Boundary, Captured, IntermediateStep, Span, StepError, StepKind
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.nat_lines import NatLine, parse_json
 from nat_observability.sinks.otlp_encoding import span_id_bytes
-from nat_observability.stream import EventStream, Subscriber
+from nat_observability.stream import EventStream, OpenStep, SpanTaker, Subscriber
 
 PACKAGE = "nvidia-nat-core"
 SUPPORTED = ">=1.5,<2"
@@ -216,9 +216,8 @@ class Opened(NamedTuple):
 
 
 class Own(NamedTuple):
-    """A step of ours that has begun: its parent, and the toolkit's stack of open steps outside and inside it."""
+    """The toolkit's stack of open steps outside and inside a step of ours that has begun."""
 
-    parent_id: str | None
     outside: list[str]
     inside: list[str]
 
@@ -236,10 +235,10 @@ class NatStream(EventStream):
     """
 
     __slots__ = (
+        "_attending",
         "_connecting",
         "_connection",
         "_failed",
-        "_heard",
         "_open",
         "_own",
         "_state",
@@ -255,16 +254,21 @@ class NatStream(EventStream):
         self._subject = toolkit.event_stream.get()
         self._connecting = threading.RLock()
         self._connection: Any = None
-        self._heard = False
+        self._attending = True
+        super().subscribe(self, _ignore, self)  # the first: it corrects the parent, which others then see
         self._workflow: str | None = None
         self._open: dict[str, Opened] = {}
         self._failed: dict[str, StepError] = {}  # by what encloses the step that failed
         self._own: dict[str, Own] = {}
 
-    def subscribe(self, key: object, subscriber: Subscriber) -> None:
+    @property
+    def listeners(self) -> int:
+        """How many are subscribed, without this object itself."""
+        return super().listeners - self._attending
+
+    def subscribe(self, key: object, subscriber: Subscriber, taker: SpanTaker | None = None) -> None:
         with self._connecting:
-            super().subscribe(key, subscriber)
-            self._heard = True
+            super().subscribe(key, subscriber, taker)
             if self._connection is None:
                 self._connection = self._subject.subscribe(self._take)
 
@@ -277,20 +281,47 @@ class NatStream(EventStream):
                 self.let_go()
 
     def publish(self, step: IntermediateStep) -> None:
-        """Hand a step that `step` has recorded to our subscribers and to the toolkit's."""
-        boundary = step.boundary
-        if boundary is _START:
-            step = self._begin(step)
-        elif (own := self._own.get(step.step_id)) is not None and own.parent_id != step.parent_id:
-            step = msgspec.structs.replace(step, parent_id=own.parent_id)
-        if boundary is _END:
+        """Hand what is published here, and not pushed into the toolkit's stream, to our subscribers and to its own."""
+        if step.boundary is _START:
+            parent_id = self._begin(step.step_id, step.parent_id)
+            if parent_id != step.parent_id:
+                step = msgspec.structs.replace(step, parent_id=parent_id)
+        super().publish(step)
+        if step.boundary is _END:
+            self._note_failure(step.parent_id, step.error)
             self._leave(step.step_id)
-            self._note_failure(step)
-        if self._heard:
-            super().publish(step)
         self._tell(step)
-        if boundary is _END:
+        if step.boundary is _END:
             self._own.pop(step.step_id, None)
+
+    def begun(self, step: OpenStep) -> None:
+        """Give a step that `step` begins its place among those of the toolkit, and tell the toolkit's subscribers."""
+        start = step.started()
+        parent_id = self._begin(start.step_id, start.parent_id)
+        if parent_id != start.parent_id:
+            step.enclose_in(parent_id)
+            start = msgspec.structs.replace(start, parent_id=parent_id)
+        self._tell(start)
+
+    def finished(self, span: Span) -> None:
+        """Take such a step away again, and tell."""
+        self._note_failure(span.parent_id, span.error)
+        self._leave(span.span_id)
+        self._tell(
+            IntermediateStep(
+                span.run,
+                span.kind,
+                _END,
+                span.name,
+                span.span_id,
+                span.parent_id,
+                span.end_ns,
+                output=span.output,
+                usage=span.usage,
+                error=span.error,
+            )
+        )
+        self._own.pop(span.span_id, None)
 
     def enclosing(self) -> str | None:
         """Return the innermost step of the toolkit's that is open in the calling context."""
@@ -349,7 +380,11 @@ class NatStream(EventStream):
             )
 
     def let_go(self) -> None:
-        """Forget the run: the next one that has the same event stream is another one."""
+        """Forget the run, which has ended: the next one that has the same event stream is another one."""
+        if self._attending:
+            # It would be a reference cycle, which only the garbage collector could free.
+            self._attending = False
+            super().unsubscribe(self)
         with _adopting:
             if _runs.get(id(self._subject)) is self._state():
                 _runs.pop(id(self._subject), None)
@@ -387,18 +422,18 @@ class NatStream(EventStream):
                 return step
             if not isinstance(error, _NO_FAILURES):
                 step = msgspec.structs.replace(step, error=step_error(error))
-                self._note_failure(step)
+                self._note_failure(step.parent_id, step.error)
         return step
 
-    def _note_failure(self, step: IntermediateStep) -> None:
+    def _note_failure(self, parent_id: str | None, error: StepError | None) -> None:
         # Not the exception itself: that would keep alive what its traceback holds.
-        if step.error is not None and step.parent_id in self._open:
-            self._failed[step.parent_id] = step.error
+        if error is not None and parent_id in self._open:
+            self._failed[parent_id] = error
 
-    def _begin(self, step: IntermediateStep) -> IntermediateStep:
+    def _begin(self, step_id: str, parent_id: str | None) -> str | None:
+        """Put a step of ours on the toolkit's stack; return its parent, which may be a step of the toolkit's."""
         stack = self._toolkit.active_span_id_stack
         outside = stack.get()
-        parent_id = step.parent_id
         if parent_id is not None and parent_id in outside:
             parent_id = self.innermost(parent_id)
         elif (enclosing := self.enclosing()) is not None and parent_id in (
@@ -407,10 +442,10 @@ class NatStream(EventStream):
         ):
             parent_id = enclosing
         # A new list, as the toolkit makes one: other tasks have the old one.
-        inside = [*outside, step.step_id]
+        inside = [*outside, step_id]
         stack.set(inside)
-        self._own[step.step_id] = Own(parent_id, outside, inside)
-        return step if parent_id == step.parent_id else msgspec.structs.replace(step, parent_id=parent_id)
+        self._own[step_id] = Own(outside, inside)
+        return parent_id
 
     def _leave(self, step_id: str) -> None:
         own = self._own.get(step_id)
@@ -469,6 +504,10 @@ class NatStream(EventStream):
                 UUID=step.step_id,
             ),
         )
+
+
+def _ignore(step: IntermediateStep) -> None:
+    """Take nothing of what is published: it comes from here."""
 
 
 def read_step(foreign: Any) -> NatLine:
