@@ -114,7 +114,7 @@ constraints-peers: ## Regenerate constraints-bench.txt, -phoenix.txt and -nat.tx
 	@$(call freeze_into,constraints-phoenix.txt) >> constraints-phoenix.txt.new
 	@mv constraints-phoenix.txt.new constraints-phoenix.txt
 	$(call create_venv,.venv-new)
-	@.venv-new/bin/python -m pip install -qq -e '.[cli]' nvidia-nat-core $(NAT_TOOLS)
+	@.venv-new/bin/python -m pip install -qq -e '.[cli,nat]' $(NAT_TOOLS)
 	@$(call freeze_into,constraints-nat.txt) >> constraints-nat.txt.new
 	@mv constraints-nat.txt.new constraints-nat.txt
 	@rm -rf .venv-new
@@ -171,7 +171,7 @@ NAT_TOOLS := blockbuster hypothesis pytest pytest-asyncio pytest-timeout
 $(NAT): pyproject.toml constraints-nat.txt
 	$(call create_venv,$(@D))
 	@echo "Installing the NeMo Agent Toolkit into $(@D) (once; 400 MB)"
-	@$(@D)/bin/python -m pip install -qq -c constraints-nat.txt -e '.[cli]' nvidia-nat-core $(NAT_TOOLS)
+	@$(@D)/bin/python -m pip install -qq -c constraints-nat.txt -e '.[cli,nat]' $(NAT_TOOLS)
 	@touch $@
 
 .venv-%/.installed: pyproject.toml constraints.txt
