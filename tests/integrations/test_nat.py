@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import aclosing
 from contextvars import copy_context
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -240,6 +241,52 @@ async def test_steps_of_ours_and_of_the_toolkit_nest_in_each_other() -> None:
     assert len({span.run.run_id for span in spans.values()}) == 1
     model = spans["our model"]
     assert (model.output, model.chunks, model.usage) == ("ab", 2, TokenUsage(5, 1, total_tokens=6))
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_every_step_lies_in_what_called_it(seed: int) -> None:
+    """In any tree of functions of the toolkit and steps of ours, one after the other or at once, parents are right."""
+    random = Random(seed)
+    callers: dict[str, str | None] = {"0": None}
+    for number in range(1, 40):
+        callers[str(number)] = str(random.randrange(number))
+    ours, at_once = ({each for each in callers if random.random() < 0.5} for _ in range(2))
+    ours.discard("0")
+
+    async def call(text: str, called: Any) -> str:
+        inner = [each for each, caller in callers.items() if caller == text]
+        calls = [one(each, called) for each in inner]
+        if text in at_once:
+            await asyncio.gather(*calls)
+        else:
+            for each in calls:
+                await each
+        return text
+
+    async def one(text: str, called: Any) -> None:
+        await asyncio.sleep(0)
+        if text in ours:
+            async with step("custom", text, input=text):
+                await call(text, called)
+        else:
+            await function.ainvoke(text)
+
+    sink, recorder = MemorySink(), Recorder()
+    with doing(call=call):
+        async with workflow("call", "f", f="call") as built:
+            use_manager(built, manager_of(ours=SpanExporter(sink), recorder=recorder))
+            function = built.functions["f"]
+            await result_of(built, "0")
+            await until(lambda: len(sink.spans) == 41)
+    by_id = {span.span_id: span for span in sink.spans}
+    found = {
+        str(span.input): by_id[span.parent_id].input if span.parent_id in by_id else None
+        for span in sink.spans
+        if span.kind is not StepKind.WORKFLOW
+    }
+    assert found == callers | {"0": "0"}  # the workflow's own step has the same input as its function
+    told = {(each.UUID, each.parent_id) for each in recorder.seen}
+    assert told == {(span.span_id, span.parent_id or "root") for span in sink.spans}
 
 
 async def test_the_toolkits_exporters_see_steps_of_ours() -> None:
