@@ -333,9 +333,8 @@ class NatStream(EventStream):
     def innermost(self, step_id: str) -> str:
         """Return `step_id`, or the step of the toolkit's that is open inside it in the calling context."""
         stack: list[str] = self._toolkit.active_span_id_stack.get()
-        inner = stack[-1]
         # Where a step of ours is on top, `step` knows better what encloses the code that runs: see nesting.
-        return inner if step_id in stack and inner not in self._own else step_id
+        return stack[-1] if step_id in stack and stack[-1] not in self._own else step_id
 
     def end_workflow(self, error: BaseException | None) -> None:
         """
@@ -456,7 +455,7 @@ class NatStream(EventStream):
             stack.set(own.outside)
         # Where another task has it, or an inner step puts it back later, the list itself must not name a step that
         # has ended; the toolkit does the same with its own.
-        if own.inside[-1] == step_id:
+        if own.inside[-1:] == [step_id]:
             own.inside.pop()
 
     def _tell(self, step: IntermediateStep) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections import Counter
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import copy_context
 from pathlib import Path
 from random import Random
@@ -21,6 +23,7 @@ from nat.observability.exporter.file_exporter import FileExporter
 from nat.observability.exporter_manager import ExporterManager as ToolkitManager
 from nat.runtime.loader import load_workflow
 from nat.runtime.runner import Runner
+from nat.utils.reactive.subject import Subject
 
 from nat_observability import (
     Boundary,
@@ -438,6 +441,51 @@ async def test_a_handled_error_stays_with_the_function_that_failed() -> None:
     }
 
 
+async def test_what_ends_in_a_handler_has_not_failed() -> None:
+    """A step that begins while an error is handled has not failed with it, nor one that ends there with an output."""
+    sink = MemorySink()
+
+    def recovering() -> None:
+        manager = steps_of_context()
+        push("TOOL_START", "recovered", manager=manager)
+        try:
+            raise ValueError("not found")
+        except ValueError:
+            push("TOOL_START", "looked elsewhere", manager=manager)
+            push("TOOL_END", "looked elsewhere", manager=manager)
+            push("TOOL_START", "gave up", manager=manager)
+            try:
+                raise KeyError("nor there")
+            except KeyError:
+                push("TOOL_END", "gave up", manager=manager)
+            push("TOOL_END", "recovered", manager=manager, output="a guess")
+
+    await odd_run(SpanExporter(sink), steps=recovering)
+    spans = await spans_of(sink, 5)
+    errors = {name: span.error.message for name, span in spans.items() if span.error is not None}
+    assert errors == {"gave up": "'nor there'"}
+
+
+async def test_an_error_that_did_not_end_the_run_does_not_end_open_steps() -> None:
+    """A tool that is open at the end has not failed with an error that was handled, when another one ends the run."""
+    sink = MemorySink()
+
+    async def agent(text: str, called: Any) -> str:
+        push("TOOL_START", "tool")
+        with suppress(ValueError):
+            await called[0].ainvoke(text)
+        raise RuntimeError("something else")
+
+    with doing(agent=agent):
+        async with workflow("agent", "a", a="fail") as built:
+            use_manager(built, manager_of(ours=SpanExporter(sink)))
+            with pytest.raises(RuntimeError, match="something else"):
+                await result_of(built)
+            spans = await spans_of(sink, 4)
+    assert (spans["tool"].status, spans["tool"].error) == (Status.INCOMPLETE, None)
+    assert spans["a"].status is Status.ERROR
+
+
 async def test_a_cancelled_run_is_recorded_as_cancelled() -> None:
     """A cancellation reaches the caller, and ends the run's open steps with it."""
     sink = MemorySink()
@@ -526,6 +574,79 @@ async def test_a_workflow_inside_another_leaves_both_complete() -> None:
                 await until(lambda: len(sink.spans) == 4)
     roots = [span.status for span in sink.spans if span.kind is StepKind.WORKFLOW]
     assert roots == [Status.OK, Status.OK]
+
+
+async def test_a_task_that_outlives_a_step_of_ours_is_not_in_it_any_more() -> None:
+    """As after a step of its own, the toolkit's next step in such a task lies in what encloses the ended one."""
+    sink = MemorySink()
+
+    async def leave(text: str, called: Any) -> str:
+        ended = asyncio.Event()
+
+        async def outlive() -> None:
+            await ended.wait()
+            manager = steps_of_context()
+            push("TOOL_START", "later", manager=manager)
+            push("TOOL_END", "later", manager=manager)
+
+        with step("custom", "ours"):
+            task = asyncio.create_task(outlive())
+            await asyncio.sleep(0)
+        ended.set()
+        await task
+        return text
+
+    with doing(leave=leave):
+        async with workflow("leave") as built:
+            use_manager(built, manager_of(ours=SpanExporter(sink)))
+            await result_of(built)
+            spans = await spans_of(sink, 4)
+    assert spans["later"].parent_id == spans["<workflow>"].span_id
+
+
+class Watched(Subject):  # type: ignore[misc]
+    """The toolkit's event stream, which counts who is subscribed."""
+
+    subscribed = 0
+
+    def _subscribe_core(self, observer: Any) -> Any:
+        self.subscribed += 1
+        return super()._subscribe_core(observer)
+
+    def _unsubscribe_observer(self, observer: Any) -> None:
+        self.subscribed -= 1
+        super()._unsubscribe_observer(observer)
+
+
+async def test_a_run_leaves_nothing_behind() -> None:
+    """When a run has ended, its event stream has no subscriber of ours, and the run is freed at once."""
+    toolkit, subject = ToolkitState.get(), Watched()
+    toolkit.event_stream.set(subject)
+    manager = manager_of(ours=CapturingExporter())
+    gc.collect()
+    gc.disable()
+    try:
+        async with manager.start(toolkit):
+            assert subject.subscribed == 1
+            run = weakref.ref(ContextState.current() or manager)
+            with step("tool", "ours"):
+                push("TOOL_START", "theirs")
+        assert subject.subscribed == 0
+        del manager
+        assert run() is None
+    finally:
+        gc.enable()
+
+
+async def test_runs_one_after_the_other_in_one_event_stream_are_two() -> None:
+    """Where the toolkit has no new event stream for a second run, it is a run of its own all the same."""
+    toolkit, ours = ToolkitState.get(), CapturingExporter()
+    managers = [manager_of(ours=ours) for _ in range(2)]
+    for number, manager in enumerate(managers):
+        toolkit.workflow_run_id.set(f"run {number}")
+        async with manager.start(toolkit):
+            push("CUSTOM_START", f"step {number}")
+    assert [(each.run.run_id, each.name) for each in ours.steps] == [("run 0", "step 0"), ("run 1", "step 1")]
 
 
 # -- What is odd about the toolkit's steps -----------------------------------------------------------------------------
