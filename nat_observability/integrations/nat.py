@@ -119,9 +119,8 @@ def use_manager(workflow: object, manager: ExporterManager) -> ExporterManager:
     if missing := [each for each in _NEEDED_OF_WORKFLOW if not hasattr(workflow, each)]:
         raise InvalidWorkflowError(workflow, missing)
     owner = cast(Any, workflow)
-    copy = owner._exporter_manager = _with(
-        manager, owner.telemetry_exporters
-    )  # the toolkit has no other way in
+    # The toolkit has no other way in.
+    copy = owner._exporter_manager = _with(manager, owner.telemetry_exporters)
     return copy
 
 
@@ -195,12 +194,10 @@ class NatState(AdoptedState):
 
     @property
     def traceparent(self) -> str:
-        """The W3C header, with the id that OTLP exporters give the step that runs now."""
-        version, trace_id, rest = super().traceparent.split("-", 2)
-        step_id, flags = rest.rsplit("-", 1)
-        return (
-            f"{version}-{trace_id}-{span_id_bytes(self.stream.innermost(step_id) or step_id).hex()}-{flags}"
-        )
+        """The W3C header, with the step that runs now as the parent, be it ours or the toolkit's."""
+        version, trace_id, step_id, flags = super().traceparent.split("-")
+        step_id = span_id_bytes(self.stream.innermost(step_id)).hex()
+        return f"{version}-{trace_id}-{step_id}-{flags}"
 
     def ended(self, error: BaseException | None) -> None:
         """End what the toolkit has left open where the run's end tells how it ended: see `NatStream.end_workflow`."""
@@ -435,11 +432,8 @@ class NatStream(EventStream):
         outside = stack.get()
         if parent_id is not None and parent_id in outside:
             parent_id = self.innermost(parent_id)
-        elif (enclosing := self.enclosing()) is not None and parent_id in (
-            None,
-            span_id_bytes(enclosing).hex(),
-        ):
-            parent_id = enclosing
+        elif (enclosing := self.enclosing()) is not None and parent_id == span_id_bytes(enclosing).hex():
+            parent_id = enclosing  # what NatState.step_id stands for
         # A new list, as the toolkit makes one: other tasks have the old one.
         inside = [*outside, step_id]
         stack.set(inside)
@@ -517,9 +511,8 @@ def read_step(foreign: Any) -> NatLine:
         NatLineError: It is none.
     """
     payload, text = foreign.payload, None
-    with suppress(
-        Exception
-    ):  # foreign code: a value that pydantic cannot write, and the toolkit has no line for
+    # Foreign code: a value that pydantic cannot write, and for which the toolkit has no line.
+    with suppress(Exception):
         if not holds_generator(payload.data, payload.metadata, payload.model_extra):
             text = foreign.model_dump_json(warnings=False)
     if text is not None:

@@ -419,7 +419,7 @@ def _hashed_ids(trace_id: str, span_id: str, parent_id: str | None) -> bytes:
 
 
 def span_id_bytes(step_id: str) -> bytes:
-    """Return the 8 bytes that a step's id becomes: see `span_attributes` for what is kept of another one."""
+    """Return the 8 bytes that a step's id is sent as: what its hex digits say, or a hash of another id."""
     return _id_bytes(step_id, 8)
 
 
