@@ -21,10 +21,11 @@ DEV := .venv/.dev-installed
 FLOORS := .venv-floors/.installed
 BENCH := .venv-bench/.installed
 PHOENIX := .venv-phoenix/.installed
+NAT := .venv-nat/.installed
 # Running the command needs less than developing it does, unless the rest is there already.
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
-.PHONY: help demo test test-all test-floors test-pythons check check-constraints check-example-env \
+.PHONY: help demo test test-all test-nat test-floors test-pythons check check-constraints check-example-env \
 	coverage soak bench example-env constraints constraints-peers clean
 
 help: ## List the targets
@@ -36,8 +37,12 @@ demo: $(RUN) ## Run the demonstration
 test: $(DEV) ## Run the tests, without the slow ones
 	@$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
 
-test-all: $(DEV) $(PHOENIX) ## Run all tests, with a real Phoenix too
+test-all: $(DEV) $(PHOENIX) $(NAT) ## Run all tests, with a real Phoenix and a real NeMo Agent Toolkit too
 	@$(BIN)/pytest -n 2 $(ARGS)
+	@$(MAKE) --no-print-directory test-nat
+
+test-nat: $(NAT) ## Run the tests of the integration with the NeMo Agent Toolkit, which is installed apart
+	@.venv-nat/bin/pytest tests/integrations/test_nat*.py $(ARGS)
 
 test-floors: $(FLOORS) ## Run the tests with the lowest supported versions
 	@.venv-floors/bin/pytest -n 2 -m "not slow" $(ARGS)
@@ -97,7 +102,7 @@ constraints: ## Regenerate constraints.txt with the newest versions
 	@rm -rf .venv-new
 	@echo "constraints.txt is new. Try it: make check test-pythons"
 
-constraints-peers: ## Regenerate constraints-bench.txt and constraints-phoenix.txt with the newest versions
+constraints-peers: ## Regenerate constraints-bench.txt, -phoenix.txt and -nat.txt with the newest versions
 	$(call create_venv,.venv-new)
 	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[otlp]' opentelemetry-proto
 	@.venv-new/bin/python -m pip install -qq -c constraints.txt $(PEERS)
@@ -108,6 +113,10 @@ constraints-peers: ## Regenerate constraints-bench.txt and constraints-phoenix.t
 	@.venv-new/bin/python -m pip install -qq arize-phoenix
 	@$(call freeze_into,constraints-phoenix.txt) >> constraints-phoenix.txt.new
 	@mv constraints-phoenix.txt.new constraints-phoenix.txt
+	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq -e '.[cli,nat]' $(NAT_TOOLS)
+	@$(call freeze_into,constraints-nat.txt) >> constraints-nat.txt.new
+	@mv constraints-nat.txt.new constraints-nat.txt
 	@rm -rf .venv-new
 
 clean: ## Remove the environments, caches and built files
@@ -155,6 +164,14 @@ $(PHOENIX): constraints-phoenix.txt
 	$(call create_venv,$(@D))
 	@echo "Installing Phoenix into $(@D) (once; 850 MB)"
 	@$(@D)/bin/python -m pip install -qq -c constraints-phoenix.txt arize-phoenix
+	@touch $@
+
+# The reference toolkit pins much of what it needs, and some of it to other versions than ours.
+NAT_TOOLS := blockbuster hypothesis pytest pytest-asyncio pytest-timeout
+$(NAT): pyproject.toml constraints-nat.txt
+	$(call create_venv,$(@D))
+	@echo "Installing the NeMo Agent Toolkit into $(@D) (once; 400 MB)"
+	@$(@D)/bin/python -m pip install -qq -c constraints-nat.txt -e '.[cli,nat]' $(NAT_TOOLS)
 	@touch $@
 
 .venv-%/.installed: pyproject.toml constraints.txt

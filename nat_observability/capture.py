@@ -8,6 +8,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from types import GeneratorType
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from nat_observability.events import Captured
 _MAX_DEPTH = 32
 _MAX_REPR = 1024
 _SEQUENCES = (list, tuple, set, frozenset, deque)
+_LEAVES = frozenset({str, int, float, bool, type(None)})
 _BUILTIN = (str, int, float, list, tuple, dict)
 
 # Without a hook for unknown objects: it would run Python code, an application's `__repr__` for example, while the
@@ -68,6 +70,29 @@ def capture_label(value: object) -> str:
         return capture_text(str(value))
     except Exception:  # noqa: BLE001  foreign code: a __str__ of the application's
         return f"<{type(value).__name__}>"
+
+
+def holds_generator(*values: Any) -> bool:
+    """Whether there is a generator in what pydantic looks into when it serializes: it would consume it."""
+    left, seen = [*values], set()
+    while left:
+        value = left.pop()
+        kind = type(value)
+        if kind in _LEAVES:
+            continue
+        if kind is GeneratorType:
+            return True
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if issubclass(kind, dict):
+            left.extend(dict.values(value))
+        elif issubclass(kind, _SEQUENCES):
+            left.extend(value)
+        elif hasattr(kind, "model_dump") or dataclasses.is_dataclass(kind):
+            left.extend(getattr(value, "__dict__", {}).values())
+            left.append(getattr(value, "__pydantic_extra__", None))
+    return False
 
 
 def _plain(value: Any, depth: int, above: set[int]) -> Any:
@@ -131,10 +156,10 @@ def _container(value: Any, depth: int, above: set[int]) -> Any:
 
 def _model(value: Any, depth: int, above: set[int]) -> Any:
     """Return a pydantic model, by its own serializers where they can do it."""
-    try:
-        return msgspec.Raw(_encode(value.model_dump(mode="json", warnings=False)))
-    except Exception:  # noqa: BLE001  foreign code, and parts that pydantic or JSON does not know
-        return _fields(iter(value), depth, above)
+    with suppress(Exception):  # foreign code, and parts that pydantic or JSON does not know
+        if not holds_generator(value):
+            return msgspec.Raw(_encode(value.model_dump(mode="json", warnings=False)))
+    return _fields(iter(value), depth, above)
 
 
 def _fields(items: Iterable[tuple[object, object]], depth: int, above: set[int]) -> dict[str, Any]:

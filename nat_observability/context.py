@@ -454,6 +454,10 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         elif not audience.everyone:
             stream.note_unheard()
 
+    def enclose_in(self, parent_id: str | None) -> None:
+        """Name another parent. Only for who is told that the step begins, and knows better what is open here."""
+        self._parent_id = parent_id
+
     def started(self) -> IntermediateStep:
         """Return what was recorded when the block began. Only of a step that has begun in a run."""
         state = self._state

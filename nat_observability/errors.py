@@ -112,6 +112,39 @@ class StopTimeoutError(TimeoutError):
         )
 
 
+class UnknownContextStateError(TypeError):
+    """Raised when a run is given a context state that is neither ours nor that of a supported framework."""
+
+    def __init__(self, state: object, known: Iterable[str]) -> None:
+        self.state_type, self.known = f"{type(state).__module__}.{type(state).__qualname__}", tuple(known)
+        super().__init__(
+            f"A run's context state is no {self.state_type}. Pass a nat_observability.ContextState, or that of a "
+            f"supported framework: {_listed(self.known)}."
+        )
+
+
+class InvalidWorkflowError(TypeError):
+    """Raised when an object is given as a workflow of the reference toolkit that is none."""
+
+    def __init__(self, workflow: object, missing: Iterable[str]) -> None:
+        self.workflow_type, self.missing = type(workflow).__qualname__, tuple(missing)
+        super().__init__(
+            f"A {self.workflow_type} is no workflow of the NeMo Agent Toolkit: it lacks {_listed(self.missing)}. "
+            "Pass what WorkflowBuilder.build() returned."
+        )
+
+
+class UnsupportedVersionError(RuntimeError):
+    """Raised when a framework is installed in a version that its integration cannot work with."""
+
+    def __init__(self, package: str, version: str, supported: str, missing: Iterable[str]) -> None:
+        self.package, self.version, self.supported, self.missing = package, version, supported, tuple(missing)
+        super().__init__(
+            f"{package} {version} is not supported: it lacks {_listed(self.missing)}. Supported: {package} "
+            f"{supported}. Install one of these."
+        )
+
+
 class RuntimeStateError(RuntimeError):
     """Raised when a runtime is used in a state that does not allow it."""
 

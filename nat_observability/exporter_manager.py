@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol, Self
 
 import msgspec
 
+from nat_observability.adopted import AdoptedState, run_state
 from nat_observability.context import ContextState, enter_run, leave_run
 from nat_observability.errors import (
     ExporterEndedEarlyError,
@@ -203,10 +204,12 @@ class ExporterManager:
 
         An exporter that cannot isolate itself is returned as it is, with a warning; so is one whose
         `create_isolated_instance` raises.
+
+        Raises:
+            UnknownContextStateError: A TypeError; as `start` does.
         """
-        return isolate(
-            self._exporter_registry, context_state if context_state is not None else ContextState()
-        )
+        given = context_state if context_state is not None else ContextState()
+        return isolate(self._exporter_registry, run_state(given), given)
 
     def start(self, context_state: ContextState | None = None) -> RunContext:
         """
@@ -217,7 +220,11 @@ class ExporterManager:
         An exporter that does not start is logged, reported and left out. The block's own exception leaves
         unchanged, and what an exporter raises never does.
 
+        The context state may be that of the reference toolkit: its own exporters are then isolated with it, and
+        ours with the run that it stands for.
+
         Raises, on entering:
+            UnknownContextStateError: A TypeError; `context_state` is nothing of the kind.
             ManagerRunningError: A RuntimeError; this manager runs already.
             ExporterStartError: A required exporter did not start; those that had started were stopped.
         """
@@ -330,6 +337,7 @@ class RunContext:
     """The context manager that `ExporterManager.start` returns: one run, from its exporters' start to their stop."""
 
     __slots__ = (
+        "_adopted",
         "_given",
         "_manager",
         "_previous",
@@ -343,6 +351,7 @@ class RunContext:
     def __init__(self, manager: ExporterManager, state: ContextState | None) -> None:
         self._manager: ExporterManager | None = manager
         self._given = state
+        self._adopted: AdoptedState | None = None
         self._started_s: float | None = None
         self._stopped_s: float | None = None
 
@@ -386,6 +395,8 @@ class RunContext:
     ) -> None:
         if exc is not None and not isinstance(exc, GeneratorExit):
             self.state.failed = True
+        if self._adopted is not None:
+            self._adopted.ended(exc)
         leave_run(self.state, self._previous)
         await self.stop()
 
@@ -436,12 +447,16 @@ class RunContext:
 
     def _prepare(self, manager: ExporterManager) -> None:
         """Do what may fail before there is anything to undo, and say that the manager runs."""
-        registry = manager._exporter_registry
-        state, exporters = self._given, registry
-        if state is None:
+        registry = exporters = manager._exporter_registry
+        given = self._given
+        if given is None:
             state = ContextState()
         else:
-            exporters = manager._active_isolated_exporters = isolate(registry, state)
+            state = given
+            if type(given) is not ContextState:
+                state = run_state(given)
+                self._adopted = state if isinstance(state, AdoptedState) else None
+            exporters = manager._active_isolated_exporters = isolate(registry, state, given)
         self.state, self.registry = state, registry
         self.lifecycle = Lifecycle(exporters)
         self._previous = enter_run(state)
@@ -523,12 +538,22 @@ class RunContext:
         )
 
 
-def isolate(registry: Mapping[str, BaseExporter], state: ContextState) -> dict[str, BaseExporter]:
-    """Return an instance of every exporter that is bound to `state`, or itself, with a warning, where there is none."""
+def isolate(
+    registry: Mapping[str, BaseExporter], state: ContextState, given: ContextState
+) -> dict[str, BaseExporter]:
+    """
+    Return an instance of every exporter, or itself, with a warning, where there is none.
+
+    Args:
+        registry: The exporters, by name.
+        state: What ours are bound to.
+        given: What those of the framework are bound to that the run belongs to.
+    """
     isolated: dict[str, BaseExporter] = {}
     for name, exporter in registry.items():
         try:
-            isolated[name] = exporter.create_isolated_instance(state)
+            own = state if state is given or traits(type(exporter)).ours else given
+            isolated[name] = exporter.create_isolated_instance(own)
         except Exception as error:  # noqa: BLE001  foreign code, or an exporter without the method
             isolated[name] = exporter
             if (suppressed := unsupported(type(exporter)).due()) is not None:

@@ -23,6 +23,10 @@ class OpenStep(Protocol):
     @property
     def step_id(self) -> str | None: ...
 
+    def enclose_in(self, parent_id: str | None) -> None:
+        """Name another parent, while it begins."""
+        ...
+
     def started(self) -> IntermediateStep:
         """Return its START."""
         ...

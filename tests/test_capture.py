@@ -174,6 +174,43 @@ def test_iterators_are_not_consumed() -> None:
     assert list(iterator) == [1, 2]
 
 
+class Holding(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    value: Any
+
+
+@dataclasses.dataclass
+class HoldingToo:
+    value: Any
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda generator: generator,
+        lambda generator: {"a": [(generator,)]},
+        lambda generator: Holding(value=generator),
+        lambda generator: HoldingToo(generator),
+    ],
+    ids=["itself", "in containers", "in another model", "in a dataclass"],
+)
+@pytest.mark.parametrize("field", ["value", "extra"])
+def test_generators_in_a_model_are_not_consumed(wrap: Any, field: str) -> None:
+    """Pydantic reads a generator when it serializes one; what holds one is recorded without it."""
+    generator = (number for number in range(3))
+    recorded = read(Holding(**{"value": 1, field: wrap(generator)}))
+    assert "generator" in json.dumps(recorded)
+    assert list(generator) == [0, 1, 2]
+
+
+def test_a_model_that_holds_itself_is_recorded() -> None:
+    """The search for generators ends."""
+    model = Holding(value=1)
+    model.value = [model, {"again": model}]
+    assert read(model)["value"] == ["<recursive>", {"again": "<recursive>"}]
+
+
 # -- Values that are not -----------------------------------------------------------------------------------------------
 
 

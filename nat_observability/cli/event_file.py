@@ -13,8 +13,8 @@ from typing import Self
 import msgspec
 
 from nat_observability.cli.command_error import CommandError
-from nat_observability.cli.nat_lines import NatLine, NatLineError, NatRun, parse_line
 from nat_observability.events import Boundary, IntermediateStep, Run, StepKind
+from nat_observability.nat_lines import NatLine, NatLineError, NatRun, parse_line
 
 MAX_LINE = 64 * 2**20
 """Bytes; the toolkit's own lines reach about 120 KB."""

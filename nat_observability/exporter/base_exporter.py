@@ -11,6 +11,7 @@ from functools import lru_cache
 from types import MemberDescriptorType, TracebackType
 from typing import Self
 
+from nat_observability.adopted import run_state
 from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.ledger import LedgerSnapshot
@@ -209,11 +210,19 @@ class BaseExporter(ABC):
             pause = min(2 * pause + 0.001, 0.1)
 
     def create_isolated_instance(self, context_state: ContextState) -> Self:
-        """Return an instance for one run: a new object with the same attributes and no subscription."""
+        """
+        Return an instance for one run: a new object with the same attributes and no subscription.
+
+        The context state may be the reference toolkit's, so that its manager can start this exporter too.
+
+        Raises:
+            UnknownContextStateError: A TypeError; it is neither ours nor that of a supported framework.
+        """
+        state = context_state if type(context_state) is ContextState else run_state(context_state)
         instance = object.__new__(type(self))
         instance.__dict__ = {
             **self.__dict__,
-            "_context_state": context_state,
+            "_context_state": state,
             "_is_isolated_instance": True,
             "subscriptions": {},
         }

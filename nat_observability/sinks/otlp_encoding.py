@@ -418,6 +418,11 @@ def _hashed_ids(trace_id: str, span_id: str, parent_id: str | None) -> bytes:
     return ids if parent_id is None else ids + length_delimited(4, _id_bytes(parent_id, 8))
 
 
+def span_id_bytes(step_id: str) -> bytes:
+    """Return the 8 bytes that a step's id is sent as: what its hex digits say, or a hash of another id."""
+    return _id_bytes(step_id, 8)
+
+
 def _id_bytes(text: str, size: int) -> bytes:
     """Return the bytes of an id: those that its hex digits say, else a hash, which is never all zero."""
     try:

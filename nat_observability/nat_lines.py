@@ -92,6 +92,25 @@ def parse_line(line: bytes) -> NatLine:
         # Checked whole, UTF-8 and numbers too: what is kept as raw JSON would otherwise fail in an exporter.
         text = line.decode()
         _check(text)
+    except UnicodeDecodeError:
+        raise NatLineError("not UTF-8") from None
+    except msgspec.ValidationError as error:
+        raise NatLineError(f"no step of the toolkit: {error}") from None
+    except msgspec.DecodeError as error:
+        raise NatLineError(f"not JSON, or torn: {error}" if line.strip() else "empty") from None
+    except RecursionError:
+        raise NatLineError("nested too deeply") from None
+    return parse_json(text)
+
+
+def parse_json(text: str | msgspec.Raw) -> NatLine:
+    """
+    Read one line that is JSON for certain, because a serializer has just written it.
+
+    Raises:
+        NatLineError: It is JSON of something else.
+    """
+    try:
         wire = _decode_line(text)
         if wire.step is not None:
             if wire.workflow_run_id is None:
@@ -102,12 +121,8 @@ def parse_line(line: bytes) -> NatLine:
         if wire.payload == _NULL:
             raise NatLineError("no step of the toolkit: it has neither `payload` nor `step`")
         return _line(_WireStep(wire.payload, wire.parent_id, wire.function_ancestry), None)
-    except UnicodeDecodeError:
-        raise NatLineError("not UTF-8") from None
     except msgspec.ValidationError as error:
         raise NatLineError(f"no step of the toolkit: {error}") from None
-    except msgspec.DecodeError as error:
-        raise NatLineError(f"not JSON, or torn: {error}" if line.strip() else "empty") from None
     except RecursionError:
         raise NatLineError("nested too deeply") from None
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat_observability.cli.nat_lines import NatLine, NatLineError, parse_line
 from nat_observability.events import Boundary, Captured, Run, StepKind, TokenUsage
+from nat_observability.nat_lines import NatLine, NatLineError, parse_line
 from tests.cli.builders import PLAIN, SIDECAR, TRACE, line, sidecar, workflow
 
 RUN = Run("run-1", TRACE)
