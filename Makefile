@@ -21,6 +21,7 @@ DEV := .venv/.dev-installed
 FLOORS := .venv-floors/.installed
 BENCH := .venv-bench/.installed
 PHOENIX := .venv-phoenix/.installed
+INSTRUMENTATIONS := .venv-instrumentations/.installed
 # Running the command needs less than developing it does, unless the rest is there already.
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
@@ -36,7 +37,7 @@ demo: $(RUN) ## Run the demonstration
 test: $(DEV) ## Run the tests, without the slow ones
 	@$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
 
-test-all: $(DEV) $(PHOENIX) ## Run all tests, with a real Phoenix too
+test-all: $(DEV) $(PHOENIX) $(INSTRUMENTATIONS) ## Run all tests, with a real Phoenix and real instrumentations too
 	@$(BIN)/pytest -n 2 $(ARGS)
 
 test-floors: $(FLOORS) ## Run the tests with the lowest supported versions
@@ -97,7 +98,7 @@ constraints: ## Regenerate constraints.txt with the newest versions
 	@rm -rf .venv-new
 	@echo "constraints.txt is new. Try it: make check test-pythons"
 
-constraints-peers: ## Regenerate constraints-bench.txt and constraints-phoenix.txt with the newest versions
+constraints-peers: ## Regenerate constraints-bench.txt, -instrumentations.txt and -phoenix.txt with the newest versions
 	$(call create_venv,.venv-new)
 	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[otlp]' opentelemetry-proto
 	@.venv-new/bin/python -m pip install -qq -c constraints.txt $(PEERS)
@@ -108,6 +109,11 @@ constraints-peers: ## Regenerate constraints-bench.txt and constraints-phoenix.t
 	@.venv-new/bin/python -m pip install -qq arize-phoenix
 	@$(call freeze_into,constraints-phoenix.txt) >> constraints-phoenix.txt.new
 	@mv constraints-phoenix.txt.new constraints-phoenix.txt
+	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[opentelemetry-sdk]' $(INSTRUMENTED)
+	@$(call freeze_into,constraints-instrumentations.txt) \
+		| grep -vxiFf <(sed 's/#.*//' constraints.txt | grep .) >> constraints-instrumentations.txt.new
+	@mv constraints-instrumentations.txt.new constraints-instrumentations.txt
 	@rm -rf .venv-new
 
 clean: ## Remove the environments, caches and built files
@@ -155,6 +161,16 @@ $(PHOENIX): constraints-phoenix.txt
 	$(call create_venv,$(@D))
 	@echo "Installing Phoenix into $(@D) (once; 850 MB)"
 	@$(@D)/bin/python -m pip install -qq -c constraints-phoenix.txt arize-phoenix
+	@touch $@
+
+# What other people's instrumentations instrument, for the slow tests.
+INSTRUMENTED := openai langchain-core openinference-instrumentation-openai openinference-instrumentation-langchain \
+	opentelemetry-instrumentation-openai
+$(INSTRUMENTATIONS): pyproject.toml constraints.txt constraints-instrumentations.txt
+	$(call create_venv,$(@D))
+	@echo "Installing clients and their instrumentations into $(@D) (once)"
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-instrumentations.txt \
+		-e '.[opentelemetry-sdk]' $(INSTRUMENTED)
 	@touch $@
 
 .venv-%/.installed: pyproject.toml constraints.txt

@@ -109,7 +109,7 @@ class Follower(Protocol):
     def driving(
         self, state: ContextState, scope: step, running: AbstractContextManager[None]
     ) -> AbstractContextManager[None]:
-        """Return `running`, which makes a generator's step current while the generator runs, with a part of one's own."""
+        """Return `running`, which makes a generator's step current while the generator runs, and one's own part."""
         ...
 
 
@@ -247,9 +247,14 @@ class ContextState:
         """The W3C header for calls to other services: this run's trace, the step that runs now as the parent."""
         scope = _current.get()
         span_id = scope.step_id if scope is not None and scope._state is self else None
-        if span_id is None:
-            span_id = self._span_id = self._span_id or new_span_id()
-        return f"00-{self.run.trace_id}-{span_id}-{self._flags}"
+        return f"00-{self.run.trace_id}-{span_id or self.span_id}-{self._flags}"
+
+    @property
+    def span_id(self) -> str:
+        """What a call to another service has for a parent at the top of the run: the caller's span, or a new id."""
+        if self._span_id is None:
+            self._span_id = new_span_id()
+        return self._span_id
 
     @property
     def trace_flags(self) -> int:
