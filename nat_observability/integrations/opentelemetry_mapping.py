@@ -139,6 +139,8 @@ def mapped(name: str, attributes: Mapping[str, Any]) -> Mapped:
     instrumentation is of kind SPAN, with all its attributes for `rest`. Token counts are a step's usage where it is a
     model call; an agent's span repeats those of its model calls, so there they stay what they are, in `rest`.
     """
+    if not attributes:
+        return Mapped(StepKind.SPAN, capture_label(name), None, None, None, (), {})
     kind = _kind(attributes)
     called = _name(kind, attributes) or name
     usage = None
@@ -149,14 +151,14 @@ def mapped(name: str, attributes: Mapping[str, Any]) -> Mapped:
         key: _value(value)
         for key, value in attributes.items()
         if key not in _SHOWN_ELSEWHERE
-        and not key.startswith(_FLAT)
+        and not (kind is StepKind.LLM and key.startswith(_FLAT))
         and not (usage is not None and key in _COUNTS)
     }
     return Mapped(
         kind,
         capture_label(called),
-        _payload(attributes, _INPUTS, _FLAT_INPUTS),
-        _payload(attributes, _OUTPUTS, _FLAT_OUTPUTS),
+        _payload(attributes, _INPUTS, _FLAT_INPUTS if kind is StepKind.LLM else ()),
+        _payload(attributes, _OUTPUTS, _FLAT_OUTPUTS if kind is StepKind.LLM else ()),
         usage,
         _tags(attributes.get("tag.tags")),
         rest,
@@ -186,9 +188,7 @@ def _first(attributes: Mapping[str, Any], keys: Iterable[str]) -> Any:
     return next((attributes[key] for key in keys if key in attributes), None)
 
 
-def _payload(
-    attributes: Mapping[str, Any], keys: tuple[str, ...], flat: tuple[tuple[str, str], ...]
-) -> Captured:
+def _payload(attributes: Mapping[str, Any], keys: Iterable[str], flat: Iterable[tuple[str, str]]) -> Captured:
     for key in keys:
         value = attributes.get(key)
         if value is not None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from nat_observability import Boundary, IntermediateStep, StepKind, TokenUsage
+from nat_observability import IntermediateStep, StepKind, TokenUsage
 from nat_observability.integrations.opentelemetry import unfollow_steps
 from nat_observability.integrations.opentelemetry_mapping import mapped
 from nat_observability.integrations.opentelemetry_processor import StepSpanProcessor
@@ -111,10 +111,10 @@ def test_names(attributes: dict[str, Any], name: str) -> None:
 )
 def test_inputs_and_outputs(attributes: dict[str, Any], recorded: Any, result: Any) -> None:
     """JSON where it is some, text as it is, messages put together again where they came in pieces."""
-    seen = mapped("a", attributes)
+    seen = mapped("a", {"openinference.span.kind": "LLM", **attributes})
     assert plain(seen.input) == recorded
     assert plain(seen.output) == result
-    assert seen.rest == {}
+    assert seen.rest == {"openinference.span.kind": "LLM"}
 
 
 @pytest.mark.parametrize(
