@@ -83,11 +83,9 @@ class LeakCheck:
         ]
 
     def _left(self) -> tuple[list[EventStream], list[Delivery]]:
-        left = self._since()
-        if any(left):
+        if any(self._since()):
             gc.collect()  # what is dropped already may hang in a cycle
-            left = self._since()
-        return left
+        return self._since()
 
     def _since(self) -> tuple[list[EventStream], list[Delivery]]:
         subscribed, held = _open()
