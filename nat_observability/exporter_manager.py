@@ -24,6 +24,7 @@ from nat_observability.errors import (
     UnknownExporterError,
     describe,
 )
+from nat_observability.events import Run
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.lifecycle import Lifecycle, Record
 from nat_observability.logs import RepeatedEvent, get_logger
@@ -33,6 +34,7 @@ from nat_observability.reports import ExporterState, FlushReceipt, ManagerReport
 _registering = threading.Lock()
 
 _log = get_logger()
+_log_selection = RepeatedEvent()
 _STOPPED, _FAILED, _ABANDONED = ExporterState.STOPPED, ExporterState.FAILED, ExporterState.ABANDONED
 
 
@@ -434,11 +436,9 @@ class RunContext:
 
     def _prepare(self, manager: ExporterManager) -> None:
         """Do what may fail before there is anything to undo, and say that the manager runs."""
-        registry = manager._exporter_registry
-        state, exporters = self._given, registry
-        if state is None:
-            state = ContextState()
-        else:
+        state = self._given if self._given is not None else ContextState()
+        registry = exporters = taking_part(manager._exporter_registry, state.run)
+        if self.isolated:
             exporters = manager._active_isolated_exporters = isolate(registry, state)
         self.state, self.registry = state, registry
         self.lifecycle = Lifecycle(exporters)
@@ -519,6 +519,31 @@ class RunContext:
                 for name, record in lifecycle.records.items()
             },
         )
+
+
+def taking_part(registry: dict[str, BaseExporter], run: Run) -> dict[str, BaseExporter]:
+    """Return those that take part in a run: the registry itself, which is not to be changed, where that is all."""
+    selecting = [name for name, exporter in registry.items() if getattr(exporter, "select", None) is not None]
+    left_out = [name for name in selecting if not _selected(name, registry[name], run)]
+    return {name: registry[name] for name in registry if name not in left_out} if left_out else registry
+
+
+def _selected(name: str, exporter: object, run: Run) -> bool:
+    # A class written for the reference toolkit may have a `select` that means something else.
+    if not isinstance(exporter, BaseExporter) or exporter.select is None:
+        return True
+    try:
+        return bool(exporter.select(run))
+    except Exception as error:  # noqa: BLE001  foreign code
+        if (suppressed := _log_selection.due()) is not None:
+            _log.warning(
+                "exporter_selection_failed",
+                exporter=name,
+                workflow_run_id=run.run_id,
+                error=describe(error),
+                suppressed=suppressed,
+            )
+        return False
 
 
 def isolate(registry: Mapping[str, BaseExporter], state: ContextState) -> dict[str, BaseExporter]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from nat_observability.context import ContextState
@@ -11,7 +11,7 @@ from nat_observability.delivery.delivery import Delivery, Lease
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink
-from nat_observability.events import IntermediateStep
+from nat_observability.events import IntermediateStep, Run
 from nat_observability.exporter.base_exporter import BaseExporter, Subscription
 
 Flush = Literal["handed_over", "delivered"]
@@ -77,6 +77,7 @@ class StepExporter(BaseExporter):
         name: For logs and reports; by default the sink's class.
         limits: Bounds of the queue and its batches; not with a `Delivery`, which has its own.
         flush: What a run's end waits for.
+        select: Which runs it takes part in, by their ids: `lambda run: run.user_id == "u-1"`; by default all.
     """
 
     delivery: Delivery
@@ -88,8 +89,10 @@ class StepExporter(BaseExporter):
         name: str | None = None,
         limits: DeliveryLimits | None = None,
         flush: Flush = "handed_over",
+        select: Callable[[Run], bool] | None = None,
     ) -> None:
         super().__init__()
+        self.select = select
         if not isinstance(sink, Delivery):
             known_as = name or str(getattr(sink, "__name__", type(sink).__name__))
             sink = Delivery(known_as, sink, limits=limits)
