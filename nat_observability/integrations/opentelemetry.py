@@ -70,7 +70,7 @@ def step_span(context: otel.Context | None) -> StepSpan | None:
 class Relayed:
     """A span of OpenTelemetry that is a step of a run, as a place that further steps can lie in."""
 
-    __slots__ = ("_alive", "parent", "parent_id", "state", "step_id")
+    __slots__ = ("_alive", "ended", "parent", "parent_id", "state", "step_id")
 
     previous = generator = None
     closed = False
@@ -84,6 +84,7 @@ class Relayed:
         # Of ours, and no other span: spans that each start the next one would keep all of them alive.
         self.parent = parent
         self.parent_id = parent_id
+        self.ended = False
         self.step_id: str | None = f"{context.span_id:016x}"
         # As long as the span is: what it started may ask for it when it has ended.
         self._alive = weakref.ref(span, lambda _: _relayed.pop(key, None))

@@ -86,8 +86,9 @@ class StepSpanProcessor(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         own = span.get_span_context()
         entry = relayed(own) if own is not None else None
-        if entry is None:
+        if entry is None or entry.ended:
             return
+        entry.ended = True
         attributes: dict[str, Any] = dict(span.attributes or {})
         for event in span.events:
             key = _CONTENT_EVENTS.get(event.name)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 
 import pytest
 from opentelemetry import context as otel
@@ -14,10 +17,16 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    Decision,
+    ParentBased,
+    StaticSampler,
+    TraceIdRatioBased,
+)
 
 from nat_observability import ContextState, ExporterManager, Span, SpanExporter, Status, StepKind, step
-from nat_observability.integrations.opentelemetry import follow_steps, unfollow_steps
+from nat_observability.integrations.opentelemetry import Relayed, follow_steps, relayed, unfollow_steps
 from nat_observability.integrations.opentelemetry_processor import StepSpanProcessor
 from nat_observability.sinks import MemorySink
 from nat_observability.testing import recorded_run
@@ -294,6 +303,24 @@ async def test_what_the_sampler_leaves_out_is_left_out(run: Run) -> None:
     assert {span.name: span.parent_id for span in run.spans} == {"a": None, "b": around.step_id}
 
 
+async def test_what_is_recorded_and_not_sampled_is_left_out(run: Run) -> None:
+    """A sampler may have the SDK record a span for others than exporters: those are none of ours either."""
+
+    class RecordOnly(StaticSampler):
+        def __init__(self) -> None:
+            super().__init__(Decision.RECORD_ONLY)
+
+    made = Otel(TracerProvider(sampler=RecordOnly(), shutdown_on_exit=False))
+    try:
+        async with run.manager.start(ContextState()):
+            with step("tool", "a"), made.tracer.start_as_current_span("recorded") as span:
+                assert span.is_recording()
+    finally:
+        unfollow_steps()
+        made.provider.shutdown()
+    assert [each.name for each in run.spans] == ["a"]
+
+
 async def test_a_caller_that_does_not_sample(run: Run) -> None:
     """Flag 00 of a `traceparent` reaches a parent-based sampler, and is handed on."""
     made = Otel(TracerProvider(sampler=ParentBased(TraceIdRatioBased(1.0)), shutdown_on_exit=False))
@@ -334,6 +361,23 @@ async def test_a_step_in_a_generator_is_not_its_consumers(instrumented: Otel, ru
         assert run[f"around {number}"].parent_id == consumer.step_id
         assert run[f"b{number}"].parent_id == run[f"around {number}"].span_id
     assert nothing_is_current()
+
+
+async def test_a_generator_inside_a_span(instrumented: Otel, run: Run) -> None:
+    """What its consumer does lies in the consumer's span all the same."""
+
+    async def items() -> AsyncIterator[int]:
+        with step("tool", "generator"):
+            yield 0
+            yield 1
+
+    async with run.manager.start(ContextState()):
+        with step("tool", "consumer"), instrumented.tracer.start_as_current_span("around"):
+            async for number in items():
+                with step("tool", f"step {number}"):
+                    pass
+    assert run["generator"].parent_id == run["around"].span_id
+    assert run["step 0"].parent_id == run["step 1"].parent_id == run["around"].span_id
 
 
 async def test_a_decorated_generator(instrumented: Otel, run: Run) -> None:
@@ -433,18 +477,23 @@ async def test_a_task_that_outlives_its_step(instrumented: Otel, run: Run) -> No
     assert run["later"].parent_id == run["late"].span_id
 
 
-async def test_tasks_that_each_start_the_next_keep_nothing_alive(instrumented: Otel) -> None:
+@pytest.mark.parametrize("with_steps", [True, False])
+async def test_tasks_that_each_start_the_next_keep_nothing_alive(
+    instrumented: Otel, with_steps: bool
+) -> None:
     """Neither steps nor spans: an endless chain of tasks needs no more memory than one link."""
     made: list[int] = []
+    tasks: list[asyncio.Task[None]] = []
 
     def alive() -> int:
         gc.collect()
-        return sum(type(each) is step for each in gc.get_objects())
-
-    tasks: list[asyncio.Task[None]] = []
+        return sum(type(each) in (step, Relayed) for each in gc.get_objects())
 
     async def link(left: int) -> None:
-        with step("tool", "a"), instrumented.tracer.start_as_current_span("b"):
+        with (
+            step("tool", "a") if with_steps else nullcontext(),
+            instrumented.tracer.start_as_current_span("b"),
+        ):
             made.append(left)
             if left:
                 tasks.append(asyncio.create_task(link(left - 1)))
@@ -459,15 +508,12 @@ async def test_tasks_that_each_start_the_next_keep_nothing_alive(instrumented: O
     assert alive() - before < 10
 
 
-async def test_two_processors_make_one_step(instrumented: Otel, run: Run) -> None:
+async def test_two_processors_make_one_step(instrumented: Otel) -> None:
     """A span that comes twice is still one."""
     instrumented.provider.add_span_processor(StepSpanProcessor())
-    async with run.manager.start(ContextState()):
+    async with recorded_run() as exporter:
         instrumented.tracer.start_span("once").end()
-    assert len(run.spans) == 1
-    ledger = run.manager.report.exporters["spans"].ledger
-    assert ledger is not None
-    assert ledger.accepted == 1
+    assert [each.boundary.value for each in exporter.steps] == ["START", "END"]
 
 
 async def test_a_shut_down_provider_records_nothing(instrumented: Otel) -> None:
@@ -508,3 +554,41 @@ async def test_span_limits_are_the_sdks(run: Run) -> None:
         unfollow_steps()
         made.provider.shutdown()
     assert run["a"].input == "abc"
+
+
+async def test_what_is_known_of_a_span_goes_with_it(instrumented: Otel) -> None:
+    """A span that nobody holds any more, ended or not, is forgotten; until then it is known."""
+    async with recorded_run():
+        span = instrumented.tracer.start_span("a")
+        context = span.get_span_context()
+        assert relayed(context) is not None
+        del span
+        gc.collect()
+        assert relayed(context) is None
+
+
+def imported_without(missing: str, module: str) -> subprocess.CompletedProcess[str]:
+    """Import a module where another one is not installed, and print what was imported of OpenTelemetry."""
+    code = f"import sys; sys.modules[{missing!r}] = None; import {module}; print(*sys.modules)"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("missing", "module", "extra"),
+    [
+        ("opentelemetry", "opentelemetry", "opentelemetry"),
+        ("opentelemetry", "opentelemetry_processor", "opentelemetry"),
+        ("opentelemetry.sdk", "opentelemetry_processor", "opentelemetry-sdk"),
+    ],
+)
+def test_what_is_not_installed(missing: str, module: str, extra: str) -> None:
+    """The error says what to install."""
+    ran = imported_without(missing, f"nat_observability.integrations.{module}")
+    assert f"pip install 'nat-observability[{extra}]'" in ran.stderr
+
+
+def test_the_current_span_needs_the_api_alone() -> None:
+    """No SDK is imported, and none needs to be there."""
+    ran = imported_without("opentelemetry.sdk", "nat_observability.integrations.opentelemetry")
+    assert ran.returncode == 0
+    assert "opentelemetry.trace" in ran.stdout.split()
