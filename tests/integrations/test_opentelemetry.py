@@ -592,3 +592,11 @@ def test_the_current_span_needs_the_api_alone() -> None:
     ran = imported_without("opentelemetry.sdk", "nat_observability.integrations.opentelemetry")
     assert ran.returncode == 0
     assert "opentelemetry.trace" in ran.stdout.split()
+
+
+async def test_kind_and_name_that_are_told_late(instrumented: Otel, run: Run) -> None:
+    """The exported span has those of its end."""
+    async with run.manager.start(ContextState()):
+        with instrumented.tracer.start_as_current_span("early") as span:
+            span.set_attributes({"openinference.span.kind": "TOOL", "tool.name": "late"})
+    assert run["late"].kind is StepKind.TOOL
