@@ -22,6 +22,7 @@ FLOORS := .venv-floors/.installed
 BENCH := .venv-bench/.installed
 PHOENIX := .venv-phoenix/.installed
 NAT := .venv-nat/.installed
+INSTRUMENTATIONS := .venv-instrumentations/.installed
 # Running the command needs less than developing it does, unless the rest is there already.
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
@@ -37,7 +38,7 @@ demo: $(RUN) ## Run the demonstration
 test: $(DEV) ## Run the tests, without the slow ones
 	@$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
 
-test-all: $(DEV) $(PHOENIX) $(NAT) ## Run all tests, with a real Phoenix and a real NeMo Agent Toolkit too
+test-all: $(DEV) $(PHOENIX) $(NAT) $(INSTRUMENTATIONS) ## Run all tests, with a real Phoenix, toolkit and instrumentations too
 	@$(BIN)/pytest -n 2 $(ARGS)
 	@$(MAKE) --no-print-directory test-nat
 
@@ -102,7 +103,7 @@ constraints: ## Regenerate constraints.txt with the newest versions
 	@rm -rf .venv-new
 	@echo "constraints.txt is new. Try it: make check test-pythons"
 
-constraints-peers: ## Regenerate constraints-bench.txt, -phoenix.txt and -nat.txt with the newest versions
+constraints-peers: ## Regenerate the other constraints files with the newest versions
 	$(call create_venv,.venv-new)
 	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[otlp]' opentelemetry-proto
 	@.venv-new/bin/python -m pip install -qq -c constraints.txt $(PEERS)
@@ -117,6 +118,11 @@ constraints-peers: ## Regenerate constraints-bench.txt, -phoenix.txt and -nat.tx
 	@.venv-new/bin/python -m pip install -qq -e '.[cli,nat]' $(NAT_TOOLS)
 	@$(call freeze_into,constraints-nat.txt) >> constraints-nat.txt.new
 	@mv constraints-nat.txt.new constraints-nat.txt
+	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[opentelemetry-sdk]' $(INSTRUMENTED)
+	@$(call freeze_into,constraints-instrumentations.txt) \
+		| grep -vxiFf <(sed 's/#.*//' constraints.txt | grep .) >> constraints-instrumentations.txt.new
+	@mv constraints-instrumentations.txt.new constraints-instrumentations.txt
 	@rm -rf .venv-new
 
 clean: ## Remove the environments, caches and built files
@@ -172,6 +178,16 @@ $(NAT): pyproject.toml constraints-nat.txt
 	$(call create_venv,$(@D))
 	@echo "Installing the NeMo Agent Toolkit into $(@D) (once; 400 MB)"
 	@$(@D)/bin/python -m pip install -qq -c constraints-nat.txt -e '.[cli,nat]' $(NAT_TOOLS)
+	@touch $@
+
+# What other people's instrumentations instrument, for the slow tests.
+INSTRUMENTED := openai langchain-core openinference-instrumentation-openai openinference-instrumentation-langchain \
+	opentelemetry-instrumentation-openai
+$(INSTRUMENTATIONS): pyproject.toml constraints.txt constraints-instrumentations.txt
+	$(call create_venv,$(@D))
+	@echo "Installing clients and their instrumentations into $(@D) (once)"
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-instrumentations.txt \
+		-e '.[opentelemetry-sdk]' $(INSTRUMENTED)
 	@touch $@
 
 .venv-%/.installed: pyproject.toml constraints.txt

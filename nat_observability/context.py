@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from nat_observability.capture import capture, capture_json, capture_label, capture_text
 from nat_observability.decorate import FunctionT, decorated
@@ -31,6 +31,7 @@ from nat_observability.nesting import (
     CONTEXTLIB,
     GENERATORS,
     GeneratorScope,
+    Scope,
     enclosing,
     generator_frame,
     visible,
@@ -73,6 +74,66 @@ def _begin_anew() -> None:
 
 
 os.register_at_fork(after_in_child=_begin_anew)
+
+
+class Parent(Scope, Protocol):
+    """A scope that a step can have for its parent: a run, a step, or what another tracing system has opened in it."""
+
+    @property
+    def step_id(self) -> str | None: ...
+
+
+class Follower(Protocol):
+    """
+    Another tracing system's idea of what is current, kept in step with ours. None of its methods may raise.
+
+    They are called on the thread, and in the context, of the code that enters a run or a step, or leaves it.
+    """
+
+    def traceparent(self) -> str | None:
+        """Return what a run that is made here continues, where its maker does not say."""
+        ...
+
+    def enclosing(self, state: ContextState, scope: ContextState | step) -> Parent:
+        """Return what encloses the code that runs: `scope`, or something of the other system's that lies in it."""
+        ...
+
+    def entered(self, state: ContextState, scope: ContextState | step) -> None:
+        """A run, or a step of it, has become current."""
+        ...
+
+    def left(self, state: ContextState, scope: ContextState | step) -> None:
+        """What was entered in this context is no longer current."""
+        ...
+
+    def driving(
+        self, state: ContextState, scope: step, running: AbstractContextManager[None]
+    ) -> AbstractContextManager[None]:
+        """Return `running`, which makes a generator's step current while the generator runs, and one's own part."""
+        ...
+
+
+_follower: Follower | None = None
+
+
+def follow(follower: Follower | None) -> None:
+    """Have `follower` told from now on, in the whole process, of what becomes current; None for nobody."""
+    global _follower
+    _follower = follower
+
+
+def scope_at(scope: ContextState | step, frame: FrameType) -> ContextState | step:
+    """Return the innermost run or step around the code in `frame`, whose context says that it is `scope`."""
+    state = scope._state
+    if state is None or not (state._generator_steps or scope.closed):
+        return scope
+    return enclosing(scope, state._generator_steps, frame)
+
+
+def current_scope() -> ContextState | step | None:
+    """Return the innermost run or step around the calling code."""
+    head = _current.get()
+    return head if head is None else scope_at(head, _frame(1))
 
 
 def new_span_id() -> str:
@@ -149,6 +210,8 @@ class ContextState:
         traceparent: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
+        if _follower is not None and trace_id is None and traceparent is None:
+            traceparent = _follower.traceparent()
         parent_span_id, self._flags = None, "01"
         if trace_id is not None and not _TRACE_ID.fullmatch(trace_id):
             raise ValueError(
@@ -194,9 +257,19 @@ class ContextState:
         """The W3C header for calls to other services: this run's trace, the step that runs now as the parent."""
         scope = _current.get()
         span_id = scope.step_id if scope is not None and scope._state is self else None
-        if span_id is None:
-            span_id = self._span_id = self._span_id or new_span_id()
-        return f"00-{self.run.trace_id}-{span_id}-{self._flags}"
+        return f"00-{self.run.trace_id}-{span_id or self.span_id}-{self._flags}"
+
+    @property
+    def span_id(self) -> str:
+        """What a call to another service has for a parent at the top of the run: the caller's span, or a new id."""
+        if self._span_id is None:
+            self._span_id = new_span_id()
+        return self._span_id
+
+    @property
+    def trace_flags(self) -> int:
+        """The W3C trace flags of the caller, or 1, sampled, where this run's trace is its own."""
+        return int(self._flags, 16)
 
     def now_ns(self) -> int:
         """Return nanoseconds since the epoch by a clock that never goes back during the run."""
@@ -219,6 +292,8 @@ def enter_run(state: ContextState) -> ContextState | step | None:
     """Make `state` current in the calling context; return what was current before, for `leave_run`."""
     previous = _current.get()
     _current.set(state)
+    if _follower is not None:
+        _follower.entered(state, state)
     return previous
 
 
@@ -229,6 +304,8 @@ def leave_run(state: ContextState, previous: ContextState | step | None) -> None
     scope = _current.get()
     if scope is not None and scope._state is state:
         _current.set(previous)
+        if _follower is not None:
+            _follower.left(state, state)
 
 
 class step:  # noqa: N801  a context manager and decorator, named like contextlib.suppress
@@ -278,7 +355,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
     # Of a step that has begun, which outside every run none ever does:
     closed: bool
     generator: GeneratorScope | None
-    parent: ContextState | step | None
+    parent: Scope | None
     previous: ContextState | step | None
     _parent_id: str | None
     _start_ns: int
@@ -353,6 +430,8 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
             if self.generator is None:
                 # Keep no chain alive: tasks that each start the next one inside a step would grow it for ever.
                 self.parent = self.previous = None
+            if _follower is not None:
+                _follower.left(state, self)
         self._close(state, exc)
 
     async def __aexit__(
@@ -396,9 +475,15 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
             yield nullcontext()
             return
         self.previous = self.generator = None
-        self._open(state, enclosing(head, state._generator_steps, _frame()))
+        parent = enclosing(head, state._generator_steps, _frame())
+        running: AbstractContextManager[None] = _Running(self)
+        if _follower is not None:
+            self._open(state, _follower.enclosing(state, parent))
+            running = _follower.driving(state, self, running)
+        else:
+            self._open(state, parent)
         try:
-            yield _Running(self)
+            yield running
         except BaseException as error:
             self._close(state, error)
             raise
@@ -421,11 +506,16 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         ) is not None:
             self.generator = GeneratorScope(own)
             state._generator_steps.setdefault(own, []).append(self)
-        self._open(state, parent)
+        if _follower is not None:
+            self._open(state, _follower.enclosing(state, parent))
+        else:
+            self._open(state, parent)
         self.previous = head
         _current.set(self)
+        if _follower is not None:
+            _follower.entered(state, self)
 
-    def _open(self, state: ContextState, parent: ContextState | step) -> None:
+    def _open(self, state: ContextState, parent: Parent) -> None:
         self._state = state
         self.closed = False
         name, value = self.name, self._input

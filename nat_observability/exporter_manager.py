@@ -25,6 +25,7 @@ from nat_observability.errors import (
     UnknownExporterError,
     describe,
 )
+from nat_observability.events import Run
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.lifecycle import Lifecycle, Record
 from nat_observability.logs import RepeatedEvent, get_logger
@@ -34,6 +35,7 @@ from nat_observability.reports import ExporterState, FlushReceipt, ManagerReport
 _registering = threading.Lock()
 
 _log = get_logger()
+_log_selection = RepeatedEvent()
 _STOPPED, _FAILED, _ABANDONED = ExporterState.STOPPED, ExporterState.FAILED, ExporterState.ABANDONED
 
 
@@ -447,15 +449,16 @@ class RunContext:
 
     def _prepare(self, manager: ExporterManager) -> None:
         """Do what may fail before there is anything to undo, and say that the manager runs."""
-        registry = exporters = manager._exporter_registry
         given = self._given
         if given is None:
             state = ContextState()
-        else:
+        elif type(given) is ContextState:
             state = given
-            if type(given) is not ContextState:
-                state = run_state(given)
-                self._adopted = state if isinstance(state, AdoptedState) else None
+        else:
+            state = run_state(given)
+            self._adopted = state if isinstance(state, AdoptedState) else None
+        registry = exporters = taking_part(manager._exporter_registry, state.run)
+        if given is not None:
             exporters = manager._active_isolated_exporters = isolate(registry, state, given)
         self.state, self.registry = state, registry
         self.lifecycle = Lifecycle(exporters)
@@ -538,17 +541,17 @@ class RunContext:
         )
 
 
-def isolate(
-    registry: Mapping[str, BaseExporter], state: ContextState, given: ContextState
-) -> dict[str, BaseExporter]:
-    """
-    Return an instance of every exporter, or itself, with a warning, where there is none.
-
-    Args:
-        registry: The exporters, by name.
-        state: What ours are bound to.
-        given: What those of the framework are bound to that the run belongs to.
-    """
+        given = self._given
+        if given is None:
+            state = ContextState()
+        elif type(given) is ContextState:
+            state = given
+        else:
+            state = run_state(given)
+            self._adopted = state if isinstance(state, AdoptedState) else None
+        registry = exporters = taking_part(manager._exporter_registry, state.run)
+        if given is not None:
+            exporters = manager._active_isolated_exporters = isolate(registry, state, given)
     isolated: dict[str, BaseExporter] = {}
     for name, exporter in registry.items():
         try:

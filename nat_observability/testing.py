@@ -1,4 +1,4 @@
-"""For tests of code that records steps: CapturingExporter, recorded_run and wait_until."""
+"""For tests of code that records steps: CapturingExporter, recorded_run, StepTree and waiting for conditions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from nat_observability.context import ContextState
 from nat_observability.events import IntermediateStep
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.testing_tree import StepNode, StepTree
+
+__all__ = ["CapturingExporter", "StepNode", "StepTree", "recorded_run", "until", "wait_until"]
 
 _INTERVAL = 0.002  # seconds from one look at a condition to the next
 
@@ -37,6 +40,11 @@ class CapturingExporter(BaseExporter):
     def steps_of(self, run_id: str) -> list[IntermediateStep]:
         """What was recorded until now in one run, oldest first."""
         return [step for step in self.steps if step.run.run_id == run_id]
+
+    @property
+    def tree(self) -> StepTree:
+        """What was recorded until now as a tree, to assert on: `exporter.tree.one("tool", "search", under="llm")`."""
+        return StepTree(self._taken.copy())
 
     def clear(self) -> None:
         """Forget what was recorded."""

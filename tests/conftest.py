@@ -1,26 +1,16 @@
-"""What every test is checked for: nothing outlives it, and nothing blocks an event loop."""
+"""What every test is checked for, besides what it leaves behind: no error is unheard, nothing blocks an event loop."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import inspect
 import logging
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from unittest.mock import patch
 
 import pytest
-import pytest_asyncio
 import structlog
 from blockbuster import BlockingError, blockbuster_ctx
 from hypothesis import HealthCheck, settings
-
-from nat_observability.stream import EventStream
-from nat_observability.testing import wait_until
-
-_THREADS_END_WITHIN = 10.0  # seconds
 
 # How long an example takes, or its making, is the machine's affair: no test asserts a time.
 settings.register_profile("no deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -41,49 +31,21 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
-            item.fixturenames.insert(
-                item.fixturenames.index("nothing_is_left_behind") + 1, "no_task_is_left_behind"
-            )
-
-
-def pytest_collection_finish() -> None:
-    # What exists now is never looked at again, neither by the collector nor by the search for subscriptions.
-    gc.collect()
-    gc.freeze()
+        if item.get_closest_marker("may_leave_tasks"):
+            item.add_marker(pytest.mark.observability_may_leak("tasks", "subscriptions", "leases"))
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A thread, a task, a subscription or an unheard error of a task that outlives its test fails it."""
-    before = set(threading.enumerate())
-    subscribed_before = _subscribed()
+def nothing_goes_unheard(request: pytest.FixtureRequest) -> Iterator[None]:
+    """An error of a task that nobody has looked at fails the test."""
+    may_leave_tasks = request.node.get_closest_marker("may_leave_tasks") is not None
     with _AsyncioErrors() as errors:
         yield
-        if _may_leave_tasks(request):
+        if may_leave_tasks:
             gc.collect()  # so that what asyncio reports about them comes now, and not in a later test
     # Once configured, by structlog's own `capture_logs` for example, it would print every line of the tests to come.
     structlog.reset_defaults()
-    # The delivery ends its threads in the background, when they have written what they were given.
-    with suppress(TimeoutError):
-        wait_until(lambda: not set(threading.enumerate()) - before, timeout=_THREADS_END_WITHIN)
-    left = set(threading.enumerate()) - before
-    assert not left, f"threads were left behind: {left}"
-    if not _may_leave_tasks(request):
-        if len(_subscribed()) > len(subscribed_before):
-            gc.collect()  # a test's own closures may be a cycle
-        subscribed = [stream for stream in _subscribed() if stream not in subscribed_before]
-        assert not subscribed, f"subscriptions were left behind: {subscribed}"
-        assert not errors.lines, f"asyncio reported: {errors.lines}"
-
-
-@pytest_asyncio.fixture
-async def no_task_is_left_behind(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """A task that outlives its test, which ran on the same loop, fails it."""
-    yield
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    assert not left or _may_leave_tasks(request), f"tasks were left behind: {left}"
-    await asyncio.get_running_loop().shutdown_default_executor()  # the threads of asyncio.to_thread
+    assert may_leave_tasks or not errors.lines, f"asyncio reported: {errors.lines}"
 
 
 @pytest.fixture(autouse=True)
@@ -122,11 +84,3 @@ class _AsyncioErrors(logging.Handler):
 
     def __exit__(self, *exc_info: object) -> None:
         logging.getLogger("asyncio").removeHandler(self)
-
-
-def _may_leave_tasks(request: pytest.FixtureRequest) -> bool:
-    return request.node.get_closest_marker("may_leave_tasks") is not None
-
-
-def _subscribed() -> list[EventStream]:
-    return [each for each in gc.get_objects() if type(each) is EventStream and each.listeners]

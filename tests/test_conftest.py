@@ -12,11 +12,8 @@ import threading
 import time
 
 import pytest
-from tests import conftest
-
 from nat_observability import BaseExporter, ContextState, ExporterManager, step
 
-conftest._THREADS_END_WITHIN = 0.05
 kept = []
 
 
@@ -80,6 +77,8 @@ def test_leaks_and_blocking_calls_fail(tmp_path: Path) -> None:
         "tests.conftest",
         "-p",
         "no:cacheprovider",
+        "-o",
+        "observability_leak_wait=0.05",
         "-q",
         "--tb=no",
         "--show-capture=no",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from types import MemberDescriptorType, TracebackType
@@ -16,7 +16,7 @@ from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.errors import describe
-from nat_observability.events import IntermediateStep
+from nat_observability.events import IntermediateStep, Run
 from nat_observability.logs import get_logger
 from nat_observability.stream import EventStream
 
@@ -149,6 +149,14 @@ class BaseExporter(ABC):
 
     delivery: Delivery | None = None
     """What the runtime opens when the process starts and closes when it ends; None where there is nothing to open."""
+
+    select: Callable[[Run], bool] | None = None
+    """
+    Which runs it takes part in, by their ids; None for all. A manager asks once, when the run starts.
+
+    Set it on the instance. A run that it does not take part in costs it nothing, and its report does not name it. One
+    whose `select` raises takes no part either: what is meant for one tenant must not reach another by an error.
+    """
 
     def __init__(self, context_state: ContextState | None = None) -> None:
         self._context_state = context_state

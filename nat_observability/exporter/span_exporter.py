@@ -152,8 +152,9 @@ class SpanSubscription(StepSubscription):
         self._accept(
             Span(
                 start.run,
-                start.kind,
-                start.name,
+                # What a step is may be known only at its end: instrumentations of others tell it then.
+                end.kind,
+                end.name,
                 step_id,
                 start.parent_id,
                 start.time_ns,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
 from nat_observability.context import ContextState
@@ -13,7 +13,7 @@ from nat_observability.delivery.holding import Holding
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink
-from nat_observability.events import Boundary, IntermediateStep, Span
+from nat_observability.events import Boundary, IntermediateStep, Run, Span
 from nat_observability.exporter.base_exporter import BaseExporter, Subscription
 from nat_observability.exporter.sampling import Sampling
 from nat_observability.stream import EventStream, OpenStep
@@ -141,6 +141,7 @@ class StepExporter(BaseExporter):
         processors: What changes or drops each item on its way, in this order, on the delivery thread; not with a
             `Delivery`, which has its own.
         sampling: Which runs it gets; every one by default.
+        select: Which runs it takes part in, by their ids: `lambda run: run.user_id == "u-1"`; by default all.
 
     Raises:
         TypeError: `sink` is no sink, or a processor cannot be called.
@@ -158,8 +159,10 @@ class StepExporter(BaseExporter):
         flush: Flush = "handed_over",
         processors: Iterable[Processor] = (),
         sampling: Sampling | None = None,
+        select: Callable[[Run], bool] | None = None,
     ) -> None:
         super().__init__()
+        self.select = select
         processors = tuple(processors)
         if not isinstance(sink, Delivery):
             known_as = name or str(getattr(sink, "__name__", type(sink).__name__))

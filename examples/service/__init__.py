@@ -1,0 +1,1 @@
+"""A service with containers of its own that embeds ObservabilityContainer."""

@@ -1,0 +1,265 @@
+"""StepTree: the steps of runs as a tree that a test asks questions, and that its failures print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from nat_observability.errors import UnknownStepKindError
+from nat_observability.events import (
+    Boundary,
+    Captured,
+    IntermediateStep,
+    Run,
+    Status,
+    StepError,
+    StepKind,
+    TokenUsage,
+)
+
+_SHOWN = 60  # characters of an input or output
+_KINDS = {kind.value.lower(): kind for kind in StepKind}
+
+
+@dataclass(eq=False)
+class StepNode:
+    """
+    One step: what its START, its CHUNKs and its END say together.
+
+    `input`, `output` and `metadata` are Python values again. `output` is what the step set, or its chunks joined
+    where they are text and listed where not. `status` is `Status.INCOMPLETE` where there is no END.
+    """
+
+    run: Run
+    kind: StepKind
+    name: str
+    step_id: str
+    parent: StepNode | None = field(default=None, repr=False)
+    children: list[StepNode] = field(default_factory=list, repr=False)
+    input: Any = None
+    output: Any = None
+    chunks: list[Any] = field(default_factory=list)
+    metadata: Any = None
+    tags: tuple[str, ...] = ()
+    usage: TokenUsage | None = None
+    error: StepError | None = None
+    status: Status = Status.INCOMPLETE
+
+    @property
+    def ancestors(self) -> Iterator[StepNode]:
+        """The steps around it, innermost first."""
+        above = self.parent
+        while above is not None:
+            yield above
+            above = above.parent
+
+    def __str__(self) -> str:
+        words = [self.kind.value.lower(), repr(self.name)]
+        words += [
+            f"{word}={_short(value)}"
+            for word, value in (("input", self.input), ("output", self.output))
+            if value is not None
+        ]
+        if self.error is not None:
+            words.append(f"error={self.error.type}: {_short(self.error.message)}")
+        elif self.status is not Status.OK:
+            words.append(f"({self.status})")
+        return " ".join(words)
+
+
+Wanted = StepNode | StepKind | str | tuple[StepKind | str | None, str]
+"""A step, any of a kind, or one of a kind (None for any) and a name."""
+
+
+class StepTree:
+    """
+    The steps of one run or several, as a tree.
+
+    Kinds are given as for `step`. `under` is what has to be the direct parent, `inside` what has to be somewhere
+    above: a kind, a kind and a name, or a step that was found before.
+    """
+
+    def __init__(self, steps: Iterable[IntermediateStep]) -> None:
+        self.roots: list[StepNode] = []
+        self._nodes: dict[tuple[str, str], StepNode] = {}
+        parents: dict[tuple[str, str], str | None] = {}
+        for each in steps:
+            key = (each.run.run_id, each.step_id)
+            node = self._nodes.get(key)
+            if node is None:
+                node = self._nodes[key] = StepNode(each.run, each.kind, each.name, each.step_id)
+                parents[key] = each.parent_id
+            _take(node, each)
+        for (run_id, step_id), node in self._nodes.items():
+            parent_id = parents[run_id, step_id]
+            parent = self._nodes.get((run_id, parent_id)) if parent_id is not None else None
+            # Recorded by others, a step may name itself for its parent, or two each other.
+            if parent is None or parent is node or node in parent.ancestors:
+                self.roots.append(node)
+            else:
+                node.parent = parent
+                parent.children.append(node)
+
+    def __iter__(self) -> Iterator[StepNode]:
+        """Every step, in the order of their starts."""
+        return iter(self._nodes.values())
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def all(
+        self,
+        kind: StepKind | str | None = None,
+        name: str | None = None,
+        *,
+        under: Wanted | None = None,
+        inside: Wanted | None = None,
+    ) -> list[StepNode]:
+        """
+        Return the steps that fit, in the order of their starts; none is an empty list.
+
+        Raises:
+            UnknownStepKindError: There is no such kind.
+        """
+        wanted = _known(kind)
+        parent, above = _matcher(under), _matcher(inside)
+        return [
+            node
+            for node in self
+            if (wanted is None or node.kind is wanted)
+            and (name is None or node.name == name)
+            and (under is None or (node.parent is not None and parent(node.parent)))
+            and (inside is None or any(above(each) for each in node.ancestors))
+        ]
+
+    def expect(
+        self,
+        kind: StepKind | str | None = None,
+        name: str | None = None,
+        *,
+        under: Wanted | None = None,
+        inside: Wanted | None = None,
+        times: int | None = None,
+    ) -> list[StepNode]:
+        """
+        Return the steps that fit.
+
+        Args:
+            kind: None for any.
+            name: None for any.
+            under: What their parent is.
+            inside: What is somewhere above them.
+            times: How many there have to be, 0 for none; by default one at least.
+
+        Raises:
+            AssertionError: There are more or fewer; it prints the tree.
+            UnknownStepKindError: There is no such kind.
+        """
+        __tracebackhide__ = True
+        found = self.all(kind, name, under=under, inside=inside)
+        if len(found) == times or (times is None and found):
+            return found
+        number = (
+            "at least one step" if times is None else "1 step" if times == 1 else f"{times or 'no'} steps"
+        )
+        what = _described(kind, name)
+        where = f" directly under {_wording(under)}" if under is not None else ""
+        where += f" inside {_wording(inside)}" if inside is not None else ""
+        raise AssertionError(
+            f"Expected {number}: {what}{where}. Found {len(found) or 'none'}.\n{self._drawn(found)}"
+        )
+
+    def one(
+        self,
+        kind: StepKind | str | None = None,
+        name: str | None = None,
+        *,
+        under: Wanted | None = None,
+        inside: Wanted | None = None,
+    ) -> StepNode:
+        """Return the only step that fits; see `expect`."""
+        __tracebackhide__ = True
+        return self.expect(kind, name, under=under, inside=inside, times=1)[0]
+
+    def __str__(self) -> str:
+        return self._drawn([])
+
+    def _drawn(self, marked: list[StepNode]) -> str:
+        if not self.roots:
+            return "No step was recorded."
+        lines: list[str] = []
+        for run_id in dict.fromkeys(root.run.run_id for root in self.roots):
+            lines.append(f"run {run_id}")
+            _draw([root for root in self.roots if root.run.run_id == run_id], "", marked, lines)
+        return "\n".join(lines)
+
+
+def _take(node: StepNode, each: IntermediateStep) -> None:
+    if each.boundary is Boundary.CHUNK:
+        node.chunks.append(_decoded(each.chunk))
+        return
+    if each.boundary is Boundary.END:
+        # What a step is may be known only at its end.
+        node.kind, node.name = each.kind, each.name
+        node.status = Status.OK if each.error is None else Status.ERROR
+        node.output, node.usage, node.error = _decoded(each.output), each.usage, each.error
+        if node.output is None and node.chunks:
+            texts = [chunk for chunk in node.chunks if isinstance(chunk, str)]
+            node.output = "".join(texts) if len(texts) == len(node.chunks) else node.chunks
+    if node.input is None:
+        node.input = _decoded(each.input)
+    node.tags = node.tags or each.tags
+    metadata = _decoded(each.metadata)
+    if isinstance(node.metadata, dict) and isinstance(metadata, dict):
+        node.metadata = node.metadata | metadata
+    elif metadata is not None:
+        node.metadata = metadata
+
+
+def _decoded(value: Captured) -> Any:
+    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+
+
+def _known(kind: StepKind | str | None) -> StepKind | None:
+    if kind is None or isinstance(kind, StepKind):
+        return kind
+    known = _KINDS.get(str(kind).lower())
+    if known is None:
+        raise UnknownStepKindError(kind, list(_KINDS))
+    return known
+
+
+def _matcher(wanted: Wanted | None) -> Any:
+    if wanted is None or isinstance(wanted, StepNode):
+        return lambda node: node is wanted
+    kind, name = wanted if isinstance(wanted, tuple) else (wanted, None)
+    known = _known(kind)
+    return lambda node: (known is None or node.kind is known) and (name is None or node.name == name)
+
+
+def _wording(wanted: Wanted) -> str:
+    if isinstance(wanted, StepNode):
+        return _described(wanted.kind, wanted.name)
+    return _described(*wanted) if isinstance(wanted, tuple) else _described(wanted, None)
+
+
+def _described(kind: StepKind | str | None, name: str | None) -> str:
+    known = _known(kind)
+    words = [known.value.lower()] if known is not None else []
+    return " ".join([*words, repr(name)] if name is not None else words) or "any"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def _draw(nodes: list[StepNode], indent: str, marked: list[StepNode], lines: list[str]) -> None:
+    for node in nodes:
+        last = node is nodes[-1]
+        mark = "  <-- found" if node in marked else ""
+        lines.append(f"{indent}{'└─' if last else '├─'} {node}{mark}")
+        _draw(node.children, f"{indent}{'   ' if last else '│  '}", marked, lines)

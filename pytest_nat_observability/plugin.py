@@ -1,0 +1,179 @@
+"""Fixtures for tests of code that records steps, and a check for what tests leave behind."""
+
+# Every session of pytest imports this module where the package is installed: nothing of nat_observability, of
+# asyncio or of another plugin may be imported before a test asks for it.
+from __future__ import annotations
+
+import gc
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from nat_observability import BaseExporter, ExporterManager
+    from nat_observability.testing import CapturingExporter
+
+_CHECK = "observability_leak_check"
+_TASK_CHECK = "observability_task_check"
+_WAIT = "observability_leak_wait"
+_MAY_LEAK = "observability_may_leak"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini(
+        _CHECK, "check every test for what it leaves behind (nat-observability)", type="bool", default=False
+    )
+    parser.addini(
+        _WAIT,
+        "most seconds that the leak check waits for threads and tasks to end (nat-observability)",
+        default="10",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        f"{_MAY_LEAK}(*what): leave tasks, threads, subscriptions or leases, or all of them, out of the leak check",
+    )
+    config.pluginmanager.register(_async_fixtures(config), "nat_observability_async_fixtures")
+    if config.getini(_CHECK):
+        config.pluginmanager.register(_checking_everything(), "nat_observability_checking_everything")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if (
+            isinstance(item, pytest.Function)
+            and _CHECK in item.fixturenames
+            and inspect.iscoroutinefunction(item.obj)
+        ):
+            item.fixturenames.insert(item.fixturenames.index(_CHECK) + 1, _TASK_CHECK)
+
+
+@pytest.fixture
+def capturing_exporter() -> CapturingExporter:
+    """An exporter that keeps every step: its `steps`, and its `tree` to assert on."""
+    from nat_observability.testing import CapturingExporter
+
+    return CapturingExporter()
+
+
+@pytest.fixture
+def recorded_run(capturing_exporter: CapturingExporter) -> Iterator[CapturingExporter]:
+    """Make the test one run, without a manager and without an event loop; gives the exporter that has its steps."""
+    from nat_observability import ContextState
+
+    state = ContextState()
+    subscription = capturing_exporter.subscription(state)
+    subscription.begin()
+    with state.attach():
+        yield capturing_exporter
+    subscription.end()
+
+
+@pytest.fixture
+def observability_exporters(capturing_exporter: CapturingExporter) -> dict[str, BaseExporter]:
+    """What `started_manager` has, by name: the capturing exporter. Override it to add others."""
+    return {"capturing": capturing_exporter}
+
+
+@pytest.fixture
+def observability_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test where it leaves a thread, a task, a subscription or a lease behind."""
+    from nat_observability.testing_leaks import LeakCheck
+
+    check = LeakCheck()
+    yield
+    ignoring = _ignored(request.node)
+    if found := check.found(within=_wait(request.config), ignoring=ignoring):
+        pytest.fail(_report(found), pytrace=False)
+
+
+def _async_fixtures(config: pytest.Config) -> ModuleType:
+    """Return a plugin with the fixtures that need an event loop, for whatever plugin runs coroutines here."""
+
+    async def started_manager(
+        observability_exporters: dict[str, BaseExporter],
+    ) -> AsyncIterator[ExporterManager]:
+        """Give a manager whose run is current; it has what `observability_exporters` gives."""
+        from nat_observability import ContextState, ExporterManager
+
+        manager = ExporterManager.from_exporters(observability_exporters)
+        async with manager.start(ContextState()):
+            yield manager
+
+    async def observability_task_check(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+        """A part of `observability_leak_check`, on the event loop of the test."""
+        import asyncio
+
+        from nat_observability.testing_leaks import tasks_left
+
+        before = asyncio.all_tasks()
+        yield
+        if "tasks" in _ignored(request.node):
+            return
+        if found := await tasks_left(before, within=_wait(request.config)):
+            pytest.fail(_report(found), pytrace=False)
+
+    plugin = ModuleType("nat_observability_async_fixtures")
+    for function in (started_manager, observability_task_check):
+        name = function.__name__
+        if config.pluginmanager.has_plugin("asyncio"):
+            import pytest_asyncio
+
+            setattr(plugin, name, pytest_asyncio.fixture(function))
+        elif config.pluginmanager.has_plugin("anyio"):
+            setattr(plugin, name, pytest.fixture(function))
+        else:
+            setattr(plugin, name, pytest.fixture(name=name)(_unavailable))
+    return plugin
+
+
+def _unavailable(request: pytest.FixtureRequest) -> None:
+    raise pytest.UsageError(
+        f"The fixture {request.fixturename} needs a plugin that runs coroutines. "
+        "Install pytest-asyncio or anyio, or use recorded_run."
+    )
+
+
+def _checking_everything() -> ModuleType:
+    @pytest.fixture(autouse=True)
+    def observability_leak_check_everywhere(observability_leak_check: None) -> None:
+        """Use `observability_leak_check` in every test."""
+
+    def pytest_collection_finish() -> None:
+        # What exists now is not looked at in every test.
+        gc.collect()
+        gc.freeze()
+
+    plugin = ModuleType("nat_observability_checking_everything")
+    plugin.pytest_collection_finish = pytest_collection_finish  # type: ignore[attr-defined]
+    plugin.observability_leak_check_everywhere = observability_leak_check_everywhere  # type: ignore[attr-defined]
+    return plugin
+
+
+def _ignored(node: pytest.Item) -> set[str]:
+    ignored: set[str] = set()
+    known = {"tasks", "threads", "subscriptions", "leases"}
+    for marker in node.iter_markers(_MAY_LEAK):
+        if unknown := set(marker.args) - known:
+            raise pytest.UsageError(
+                f"{_MAY_LEAK} knows {', '.join(sorted(known))}, and not {', '.join(map(repr, sorted(unknown)))}."
+            )
+        ignored |= set(marker.args) or known
+    return ignored
+
+
+def _wait(config: pytest.Config) -> float:
+    value = config.getini(_WAIT)
+    try:
+        return float(value)
+    except ValueError:
+        raise pytest.UsageError(f"{_WAIT} is a number of seconds, not {value!r}.") from None
+
+
+def _report(found: list[str]) -> str:
+    return "\n".join(["The test left behind:", *(f"- {each}" for each in found)])

@@ -1,0 +1,346 @@
+"""The pytest plugin, in test suites of other people's: what it gives and finds, and what it costs who does not ask."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+AGENT = """
+import asyncio
+from nat_observability import step
+
+@step("tool", "search")
+def search(query):
+    return query.upper()
+
+@step("llm", "gpt")
+def answer(query):
+    return search(query)
+
+@step("workflow", "agent")
+async def agent(query):
+    await asyncio.sleep(0)
+    return answer(query)
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+    """An empty test suite beside a module `agent`, whose warnings are errors."""
+    pytester.makepyfile(agent=AGENT)
+    return pytester
+
+
+def run(suite: pytest.Pytester, *, coroutines: str = "pytest-asyncio", ini: str = "") -> pytest.RunResult:
+    """Run the suite's tests in this process, with pytest-asyncio, anyio or neither."""
+    without = {"pytest-asyncio": ["anyio"], "anyio": ["asyncio"], "neither": ["anyio", "asyncio"]}[coroutines]
+    if coroutines == "pytest-asyncio":
+        ini += "\nasyncio_mode = strict\nasyncio_default_fixture_loop_scope = function"
+    suite.makeini(f"[pytest]\nfilterwarnings = error\n{ini}\n")
+    plugins = [f"-pno:{name}" for name in ("cacheprovider", "xdist", "hypothesispytest", *without)]
+    return suite.runpytest_inprocess("--strict-markers", "--strict-config", *plugins)
+
+
+def test_a_synchronous_test_is_one_run(suite: pytest.Pytester) -> None:
+    """`recorded_run` needs no event loop and no other plugin; each test has a run of its own."""
+    suite.makepyfile(
+        """
+        import pytest
+        from agent import answer
+        from nat_observability import ContextState, step
+
+        def test_tree(recorded_run):
+            assert answer("tea") == "TEA"
+            found = recorded_run.tree.one("tool", "search", under="llm")
+            assert (found.input, found.output) == ({"query": "tea"}, "TEA")
+
+        def test_own(recorded_run, capturing_exporter):
+            assert recorded_run is capturing_exporter
+            assert not recorded_run.steps
+
+        def test_not_asked_for():
+            assert ContextState.current() is None
+
+        @pytest.fixture
+        def prepared(recorded_run):
+            with step("task", "prepare"):
+                pass
+
+        def test_fixtures_are_in_it(prepared, recorded_run):
+            recorded_run.tree.one("task", "prepare")
+        """
+    )
+    run(suite, coroutines="neither").assert_outcomes(passed=4)
+
+
+def test_coroutines_of_pytest_asyncio(suite: pytest.Pytester) -> None:
+    """Both kinds of run are current in the test; a started manager has a report, and is stopped afterwards."""
+    suite.makepyfile(
+        """
+        import pytest
+        from agent import agent
+
+        pytestmark = pytest.mark.asyncio
+
+        async def test_recorded(recorded_run):
+            await agent("tea")
+            recorded_run.tree.one("llm", "gpt", under=("workflow", "agent"))
+
+        managers = []
+
+        async def test_started(started_manager, capturing_exporter):
+            managers.append(started_manager)
+            await agent("tea")
+            capturing_exporter.tree.one("tool", "search", inside="workflow")
+            assert started_manager.report.running
+            assert started_manager.report.exporters["capturing"].ledger.delivered == 6
+
+        async def test_stopped():
+            assert not managers[0].report.running
+        """
+    )
+    run(suite).assert_outcomes(passed=3, warnings=0)
+
+
+def test_coroutines_of_anyio(suite: pytest.Pytester) -> None:
+    """The same where anyio runs them, on asyncio."""
+    suite.makepyfile(
+        """
+        import pytest
+        from agent import agent
+
+        pytestmark = pytest.mark.anyio
+
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
+        async def test_recorded(recorded_run):
+            await agent("tea")
+            recorded_run.tree.one("llm", "gpt", under=("workflow", "agent"))
+
+        async def test_started(started_manager, capturing_exporter):
+            await agent("tea")
+            capturing_exporter.tree.one("tool", "search", inside="workflow")
+        """
+    )
+    run(suite, coroutines="anyio").assert_outcomes(passed=2)
+
+
+def test_exporters_of_ones_own(suite: pytest.Pytester) -> None:
+    """`observability_exporters` is what a suite overrides to have more of them."""
+    suite.makepyfile(
+        """
+        import pytest
+        from agent import agent
+        from nat_observability.testing import CapturingExporter
+
+        @pytest.fixture
+        def observability_exporters(observability_exporters):
+            return {**observability_exporters, "other": CapturingExporter()}
+
+        @pytest.mark.asyncio
+        async def test_both(started_manager):
+            await agent("tea")
+            assert {each.ledger.accepted for each in started_manager.report.exporters.values()} == {6}
+            assert set(started_manager.report.exporters) == {"capturing", "other"}
+        """
+    )
+    run(suite).assert_outcomes(passed=1)
+
+
+def test_a_manager_without_a_plugin_for_coroutines(suite: pytest.Pytester) -> None:
+    """The error says what to install."""
+    suite.makepyfile("def test_a(started_manager): pass")
+    result = run(suite, coroutines="neither")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*started_manager needs a plugin*Install pytest-asyncio or anyio*"])
+
+
+def test_a_failure_prints_the_tree(suite: pytest.Pytester) -> None:
+    """And points at what was found, and at the line of the test, not into this package."""
+    suite.makepyfile(
+        """
+        from agent import answer, search
+
+        def test_a(recorded_run):
+            answer("tea")
+            search("milk")
+            recorded_run.tree.one("tool", "search")
+        """
+    )
+    result = run(suite)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E * AssertionError: Expected 1 step: tool 'search'. Found 2.",
+            "E * run *",
+            "E * ├─ llm 'gpt' input={'query': 'tea'} output='TEA'",
+            "E * │  └─ tool 'search' input={'query': 'tea'} output='TEA'  <-- found",
+            "E * └─ tool 'search' input={'query': 'milk'} output='MILK'  <-- found",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*testing_tree.py*")
+
+
+CHECKED = "observability_leak_check = true\nobservability_leak_wait = 0.1"
+LEAKING = """
+    import asyncio
+    import threading
+    import pytest
+    from nat_observability import ContextState, ExporterManager, SpanExporter
+    from nat_observability.testing import CapturingExporter, wait_until
+
+    kept = []
+    stop = threading.Event()
+
+    def teardown_module():
+        stop.set()
+        for each in kept:
+            if isinstance(each, threading.Thread):
+                each.join()
+            elif not isinstance(each, asyncio.Task):
+                each()
+
+    def test_thread():
+        kept.append(threading.Thread(target=stop.wait, name="forgotten"))
+        kept[-1].start()
+
+    @pytest.mark.asyncio
+    async def test_task():
+        kept.append(asyncio.create_task(asyncio.sleep(100), name="forgotten"))
+
+    def test_subscription():
+        subscription = CapturingExporter().subscription(ContextState())
+        subscription.begin()
+        kept.append(subscription.end)
+
+    def test_lease():
+        exporter = SpanExporter(lambda batch: None, name="forgotten")
+        lease = exporter.delivery.lease()
+        kept.append(lambda: (lease.release(), exporter.delivery.closed().result()))
+"""
+
+
+def test_leaks(suite: pytest.Pytester) -> None:
+    """Where it is switched on for all tests, what leaves something behind fails, and the error names it."""
+    suite.makepyfile(LEAKING)
+    result = run(suite, ini=CHECKED)
+    result.assert_outcomes(passed=4, errors=4)
+    result.stdout.fnmatch_lines_random(
+        [
+            "- the thread 'forgotten'",
+            "- the task 'forgotten', <coroutine object sleep *",
+            "- 1 subscriptions to one run's stream*",
+            "- a lease on the delivery 'forgotten'*",
+        ]
+    )
+
+
+def test_what_ends_is_no_leak(suite: pytest.Pytester) -> None:
+    """Where a run, its delivery and a task are over with the test, or soon after, nothing is found."""
+    suite.makepyfile(
+        """
+        import asyncio
+        import pytest
+        from nat_observability import ContextState, ExporterManager, SpanExporter
+
+        @pytest.mark.asyncio
+        async def test_clean(started_manager):
+            exporter = SpanExporter(lambda batch: None)
+            async with ExporterManager.from_exporters({"a": exporter}).start(ContextState()):
+                await asyncio.to_thread(len, "")
+            asyncio.create_task(asyncio.sleep(0))
+        """
+    )
+    run(suite, ini="observability_leak_check = true").assert_outcomes(passed=1)
+
+
+def test_leaks_that_are_allowed(suite: pytest.Pytester) -> None:
+    """A marker leaves them out of the check, all or some; what it does not know is told."""
+    suite.makepyfile(
+        LEAKING.replace(
+            "def test_thread", '@pytest.mark.observability_may_leak("threads")\n    def test_thread'
+        )
+        .replace("@pytest.mark.asyncio", "@pytest.mark.asyncio\n    @pytest.mark.observability_may_leak")
+        .replace("def test_lease", '@pytest.mark.observability_may_leak("lease")\n    def test_lease')
+    )
+    result = run(suite, ini=CHECKED)
+    result.assert_outcomes(passed=4, errors=2)
+    result.stdout.fnmatch_lines_random(
+        [
+            "- 1 subscriptions to one run's stream*",
+            "*observability_may_leak knows leases, subscriptions, tasks, threads, and not 'lease'.*",
+        ]
+    )
+
+
+def test_leaks_of_some_tests(suite: pytest.Pytester) -> None:
+    """Without the option the check is a fixture; what exists before its test, or in a wider scope, is no leak."""
+    suite.makepyfile(
+        """
+        import pytest
+        from nat_observability import ContextState
+        from nat_observability.testing import CapturingExporter
+
+        exporter, state = CapturingExporter(), ContextState()
+
+        @pytest.fixture(scope="module")
+        def for_the_module():
+            subscription = exporter.subscription(state)
+            subscription.begin()
+            yield
+            subscription.end()
+
+        def subscribed():
+            subscription = CapturingExporter().subscription(ContextState())
+            subscription.begin()
+            return subscription
+
+        kept = []
+
+        def test_unchecked():
+            kept.append(subscribed())
+
+        def test_checked(observability_leak_check):
+            kept.append(subscribed())
+
+        @pytest.mark.usefixtures("observability_leak_check")
+        def test_good(for_the_module):
+            pass
+
+        def test_done():
+            for each in kept:
+                each.end()
+        """
+    )
+    result = run(suite)
+    result.assert_outcomes(passed=4, errors=1)
+    result.stdout.fnmatch_lines(["ERROR *::test_checked*"])
+
+
+def test_loading_the_plugin_imports_nothing() -> None:
+    """Not nat_observability, whose coverage would be measured too late, nor asyncio, nor pytest-asyncio."""
+    code = (
+        "import pytest, sys; before = set(sys.modules); import pytest_nat_observability.plugin;"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["pytest_nat_observability", "pytest_nat_observability.plugin"]
+
+
+def test_who_does_not_ask_imports_nothing(suite: pytest.Pytester) -> None:
+    """A whole session, collection and tests, without a module of this package."""
+    suite.makepyfile(
+        """
+        import sys
+
+        def test_a():
+            assert not [name for name in sys.modules if name.startswith("nat_observability")]
+        """
+    )
+    suite.runpytest_subprocess("-pno:cacheprovider", "-pno:asyncio").assert_outcomes(passed=1)
