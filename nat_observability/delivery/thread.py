@@ -113,6 +113,7 @@ class DeliveryThread:
     Args:
         on_blocked: Called, on a thread of its own, with this thread and the task that does not give way.
         blocked_after: Seconds after which a task is such a one.
+        name: The thread's name.
     """
 
     def __init__(
@@ -120,7 +121,9 @@ class DeliveryThread:
         on_blocked: Callable[[DeliveryThread, asyncio.Task[Any]], None] | None = None,
         *,
         blocked_after: float = 5.0,
+        name: str = "nat-observability-delivery",
     ) -> None:
+        self._name = name
         self._blocked_after = blocked_after
         self._on_blocked = on_blocked
         self._reset()
@@ -144,7 +147,7 @@ class DeliveryThread:
             if self._loop is None:
                 loop = _Loop()
                 try:
-                    _start(loop)
+                    _start(loop, self._name)
                 except RuntimeError:
                     loop.close()
                     raise
@@ -175,7 +178,7 @@ class DeliveryThread:
 
         For a loop that one user has blocked: that one keeps it, the others acquire anew.
         """
-        other = DeliveryThread()
+        other = DeliveryThread(name=self._name)
         with self._lock:
             other._loop, self._loop = self._loop, None
             other._users, self._users = 1, 0
@@ -183,8 +186,8 @@ class DeliveryThread:
         return other
 
 
-def _start(loop: asyncio.AbstractEventLoop) -> None:
-    threading.Thread(target=_run, args=(loop,), name="nat-observability-delivery", daemon=True).start()
+def _start(loop: asyncio.AbstractEventLoop, name: str) -> None:
+    threading.Thread(target=_run, args=(loop,), name=name, daemon=True).start()
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
