@@ -25,7 +25,7 @@ PHOENIX := .venv-phoenix/.installed
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
 .PHONY: help demo test test-all test-floors test-pythons check check-constraints check-example-env \
-	coverage bench example-env constraints constraints-peers clean
+	coverage soak bench example-env constraints constraints-peers clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.* ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.* ## /\1\t/' | expand -t 20
@@ -75,6 +75,9 @@ check-constraints:
 
 coverage: $(DEV) ## Run all tests and write build/coverage/index.html
 	@$(BIN)/pytest -n 2 --cov --cov-report=term --cov-report=html $(ARGS)
+
+soak: $(DEV) ## Ten minutes of kills and a bad network; ARGS="--seconds 60 --seed 7" chooses
+	@$(BIN)/python -m tests.faults.chaos $(ARGS)
 
 bench: $(BENCH) ## Run the benchmarks beside their peers; ARGS="delivery stall --json" chooses and keeps
 	@.venv-bench/bin/python -m benchmarks $(ARGS)
@@ -191,7 +194,7 @@ import pathlib, re, sys, tomllib
 project = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
 needs = project["dependencies"] + [n for e in extras if e not in ("all", "test", "dev") for n in extras[e]]
-declared = {n.replace(">=", "==") for n in needs}
+declared = {n.partition(";")[0].replace(">=", "==") for n in needs}
 pinned = set(re.findall(r"^[^#\s]+", pathlib.Path("constraints-lowest.txt").read_text(), re.MULTILINE))
 if declared != pinned:
     sys.exit(f"pyproject.toml and constraints-lowest.txt differ in: {', '.join(sorted(declared ^ pinned))}")

@@ -7,6 +7,7 @@ from typing import Any
 from dependency_injector import containers, providers
 
 from nat_observability.builders import ExporterBuilder, build_exporters, required_exporters
+from nat_observability.builders_processing import OwnProcessing
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager, ManagerOptions
 from nat_observability.runtime import ObservabilityRuntime
@@ -50,7 +51,8 @@ class ObservabilityContainer(containers.DeclarativeContainer):
 
     `await container.init_resources()` when the process starts, `await container.shutdown_resources()` when it ends,
     `container.exporter_manager()` for each workflow run, and `container.validate()` to find a wrong configuration
-    before anything is opened. `settings` and `exporter_types` may be given by the embedding container.
+    before anything is opened. `settings`, `exporter_types` and `processing` (processors and rules by exporter name, `*`
+    for every exporter) may be given by the embedding container.
 
     `runtime` is the only asynchronous provider and nothing depends on it, so that all others give their objects and
     not futures of them. Do not use dependency-injector's `Closing` on a manager: it would shut the shared exporters
@@ -65,8 +67,11 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     exporter_types: providers.Provider[Mapping[str, ExporterBuilder]] = providers.Dependency(
         default=providers.Object({})
     )
+    processing: providers.Provider[Mapping[str, OwnProcessing]] = providers.Dependency(
+        default=providers.Object({})
+    )
     exporters: providers.Provider[dict[str, BaseExporter]] = providers.ThreadSafeSingleton(
-        build_exporters, settings, exporter_types
+        build_exporters, settings, exporter_types, processing
     )
     unopened_runtime: providers.Provider[ObservabilityRuntime] = providers.ThreadSafeSingleton(
         _runtime, exporters, settings

@@ -31,6 +31,7 @@ from nat_observability.events import (
     TokenUsage,
 )
 from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import ExporterManager
@@ -63,6 +64,7 @@ __all__ = [
     "RuntimeHealth",
     "RuntimeReport",
     "RuntimeStateError",
+    "Sampling",
     "SettingsError",
     "SettingsWarning",
     "Sink",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr, ValidationError
 
+from nat_observability.builders_processing import OwnProcessing, apply_processing
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sink import BlockingSink, Sink
 from nat_observability.errors import (
@@ -198,12 +199,20 @@ def _load(point: EntryPoint) -> ExporterBuilder:
 
 
 def build_exporters(
-    settings: ObservabilitySettings, own_types: Mapping[str, ExporterBuilder] | None = None
+    settings: ObservabilitySettings,
+    own_types: Mapping[str, ExporterBuilder] | None = None,
+    own_processing: Mapping[str, OwnProcessing] | None = None,
 ) -> dict[str, BaseExporter]:
     """
     Return the configured exporters by name, none where observability is switched off.
 
+    Args:
+        settings: Of the process.
+        own_types: Builders by type.
+        own_processing: Processors and rules of a service's own, by the name of the exporter; `*` for every one.
+
     Raises:
+        UnknownExporterError: There is no exporter of a name in `own_processing`.
         UnknownExporterTypeError: An exporter's type is not known.
         InvalidExporterError: A builder returned something else.
         MissingExtraError: An exporter needs a package that is not installed.
@@ -228,10 +237,13 @@ def build_exporters(
             problems.append(f"{variable(EXPORTERS, name)}: {error}")
         else:
             check_exporter(name, exporters[name])
-    if problems:
-        # Outside the handlers: a cause may hold values, and would travel with the error as its context.
-        raise SettingsError(problems)
-    return exporters
+    if not problems:
+        wrong = apply_processing(exporters, settings.exporters, own_processing or {})
+        problems = [f"{variable(EXPORTERS, name)}: {error}" for name, error in wrong.items()]
+    if not problems:
+        return exporters
+    # Outside the handlers: a cause may hold values, and would travel with the error as its context.
+    raise SettingsError(problems)
 
 
 def required_exporters(settings: ObservabilitySettings) -> frozenset[str]:

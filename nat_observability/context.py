@@ -17,7 +17,16 @@ from typing import Any, Self
 from nat_observability.capture import capture, capture_json, capture_label, capture_text
 from nat_observability.decorate import FunctionT, decorated
 from nat_observability.errors import UnknownStepKindError
-from nat_observability.events import Boundary, IntermediateStep, Run, StepError, StepKind, TokenUsage
+from nat_observability.events import (
+    Boundary,
+    IntermediateStep,
+    Run,
+    Span,
+    Status,
+    StepError,
+    StepKind,
+    TokenUsage,
+)
 from nat_observability.nesting import (
     CONTEXTLIB,
     GENERATORS,
@@ -26,14 +35,20 @@ from nat_observability.nesting import (
     generator_frame,
     visible,
 )
-from nat_observability.stream import EventStream
+from nat_observability.stream import EventStream, hand, report
 
 _current: ContextVar[ContextState | step | None] = ContextVar("nat_observability_current", default=None)
 
 # A generator of our own: an application that calls random.seed() would otherwise repeat the ids of its last start.
 _random = random.Random()
-os.register_at_fork(after_in_child=_random.seed)
 _bits = _random.getrandbits
+
+# Made so many at once, which takes a fifth of the time. A list, because each of its operations is atomic.
+_SPARE_IDS = 64
+_spare_ids: list[str] = []
+
+_frame = sys._getframe
+_clock_ns = time.perf_counter_ns
 
 _KINDS = {kind.value.lower(): kind for kind in StepKind} | {kind.value: kind for kind in StepKind}
 _TRACEPARENT = re.compile(
@@ -41,6 +56,8 @@ _TRACEPARENT = re.compile(
 )
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}", re.ASCII)
 _START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END
+_OK, _ERROR = Status.OK, Status.ERROR
+_NO_ID = "0" * 16
 _MAX_TRACEBACK = 64  # frames
 _MAX_TOKENS = 2**63 - 1
 _NO_TAGS: tuple[str, ...] = ()
@@ -49,9 +66,29 @@ _DEFINED_FLAGS = (
 )
 
 
+def _begin_anew() -> None:
+    """In a forked child: repeat no id of the parent's."""
+    _random.seed()
+    _spare_ids.clear()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
+
+
 def new_span_id() -> str:
     """Return 16 random hex digits, not all zero."""
-    return f"{_bits(64) or 1:016x}"
+    try:
+        return _spare_ids.pop()
+    except IndexError:
+        return _more_span_ids()
+
+
+def _more_span_ids() -> str:
+    digits = f"{_bits(64 * _SPARE_IDS):0{16 * _SPARE_IDS}x}"
+    ids = [digits[start : start + 16] for start in range(0, len(digits), 16)]
+    span_id, *spare = [each for each in ids if each != _NO_ID] or [f"{1:016x}"]
+    _spare_ids.extend(spare)
+    return span_id
 
 
 def _new_run_id() -> str:
@@ -86,12 +123,16 @@ class ContextState:
         traceparent: W3C header of the caller, whose trace this run continues. A malformed one starts a new trace.
         tags: Names and values that every step and span of the run carries along: the tenant, the route, the plan.
 
+    Attributes:
+        failed: Whether the run has failed; the manager sets it where the run's block raises. An integration sets it,
+            before the block ends, where a failure is no exception there: an answer with the status 500, say.
+
     Raises:
         TypeError: `tags` is not a mapping.
         ValueError: `trace_id` is not 32 lower-case hex digits, or all zero.
     """
 
-    __slots__ = ("_clock_offset", "_flags", "_generator_steps", "_span_id", "run", "stream")
+    __slots__ = ("_clock_offset", "_flags", "_generator_steps", "_span_id", "failed", "run", "stream")
 
     parent = previous = generator = None  # as a Scope: nothing is around a run
     closed = False
@@ -127,6 +168,7 @@ class ContextState:
             () if tags is None else _run_tags(tags),
         )
         self.stream = EventStream()
+        self.failed = False
         self._span_id = parent_span_id
         self._clock_offset = time.time_ns() - time.perf_counter_ns()
         self._generator_steps: dict[FrameType, list[step]] = {}
@@ -145,6 +187,11 @@ class ContextState:
     def step_id(self) -> str | None:
         """What a step at the top of the run has for a parent: the caller's span, where there is one."""
         return self.run.parent_span_id
+
+    @property
+    def caller_sampled(self) -> bool | None:
+        """Whether the caller records the trace that this run continues, by its `traceparent`; None without a caller."""
+        return None if self.run.parent_span_id is None else bool(int(self._flags, 16) & 1)
 
     @property
     def traceparent(self) -> str:
@@ -219,6 +266,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         "_kind",
         "_metadata",
         "_parent_id",
+        "_start_ns",
         "_state",
         "_tags",
         "closed",
@@ -230,6 +278,14 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         "step_id",
         "usage",
     )
+
+    # Of a step that has begun, which outside every run none ever does:
+    closed: bool
+    generator: GeneratorScope | None
+    parent: ContextState | step | None
+    previous: ContextState | step | None
+    _parent_id: str | None
+    _start_ns: int
 
     def __init__(
         self,
@@ -245,29 +301,25 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         except (KeyError, TypeError):
             self._kind = _kind(kind)
         self.name = name
-        self._input = input
-        self._metadata = metadata
+        # What they are when the block begins replaces them then.
+        self._input: Any = input
+        self._metadata: Any = metadata
         self._tags = tags if tags is _NO_TAGS else _labels(tags)
         self.output: object = None
         self.usage: TokenUsage | Any = None
         self.step_id: str | None = None
         self._state: ContextState | None = None
-        self._parent_id: str | None = None
-        self.parent: ContextState | step | None = None
-        self.previous: ContextState | step | None = None
-        self.generator: GeneratorScope | None = None
-        self.closed = False
 
     def __enter__(self) -> Self:
         head = _current.get()
         if head is not None:
-            self._enter(head, sys._getframe(1))
+            self._enter(head, _frame(1))
         return self
 
     async def __aenter__(self) -> Self:
         head = _current.get()
         if head is not None:
-            self._enter(head, sys._getframe(1))
+            self._enter(head, _frame(1))
         return self
 
     def __exit__(
@@ -304,7 +356,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
                     self.name,
                     self.step_id,
                     self._parent_id,
-                    time.perf_counter_ns() + state._clock_offset,
+                    _clock_ns() + state._clock_offset,
                     chunk=capture(data),
                 )
             )
@@ -327,7 +379,8 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         if head is None or state is None:
             yield nullcontext()
             return
-        self._open(state, enclosing(head, state._generator_steps, sys._getframe()))
+        self.previous = self.generator = None
+        self._open(state, enclosing(head, state._generator_steps, _frame()))
         try:
             yield _Running(self)
         except BaseException as error:
@@ -346,6 +399,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         if state._generator_steps or head.closed:
             parent = enclosing(head, state._generator_steps, frame)
             head = visible(head) if head.closed else head
+        self.generator = None
         if (frame.f_code.co_flags & GENERATORS or frame.f_globals is CONTEXTLIB) and (
             own := generator_frame(frame)
         ) is not None:
@@ -357,52 +411,109 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
 
     def _open(self, state: ContextState, parent: ContextState | step) -> None:
         self._state = state
-        name = self.name
+        self.closed = False
+        name, value = self.name, self._input
         if type(name) is not str or not name.isascii():
-            name = self.name = capture_label(name)
+            self.name = capture_label(name)
         self.parent = parent
-        self._parent_id = parent_id = parent.step_id
-        self.step_id = step_id = f"{_bits(64) or 1:016x}"
-        value, metadata = self._input, self._metadata
-        state.stream.publish(
-            IntermediateStep(
-                state.run,
-                self._kind,
-                _START,
-                name,
-                step_id,
-                parent_id,
-                time.perf_counter_ns() + state._clock_offset,
-                value if value is None else capture(value),
-                None,
-                None,
-                metadata if metadata is None else capture_json(metadata),
-                self._tags,
-            )
+        self._parent_id = parent.step_id
+        try:
+            self.step_id = _spare_ids.pop()
+        except IndexError:
+            self.step_id = _more_span_ids()
+        self._start_ns = _clock_ns() + state._clock_offset
+        if value is not None and not (type(value) is str and value.isascii()):
+            self._input = capture(value)
+        if self._metadata is not None:
+            self._metadata = capture_json(self._metadata)
+        stream = state.stream
+        audience = stream.audience or stream.gathered()
+        for take in audience.begun:
+            try:
+                take(self)
+            except Exception as error:  # noqa: BLE001  as in `hand`, whose call would cost more than this
+                report(take, error)
+        if audience.steps:
+            hand(audience.steps, self.started())
+        elif not audience.everyone:
+            stream.note_unheard()
+
+    def started(self) -> IntermediateStep:
+        """Return what was recorded when the block began. Only of a step that has begun in a run."""
+        state = self._state
+        if state is None or self.step_id is None:
+            raise RuntimeError(f"Step {self.name!r} has not begun in a run.")
+        return IntermediateStep(
+            state.run,
+            self._kind,
+            _START,
+            self.name,
+            self.step_id,
+            self._parent_id,
+            self._start_ns,
+            self._input,
+            None,
+            None,
+            self._metadata,
+            self._tags,
         )
 
     def _close(self, state: ContextState, exc: BaseException | None) -> None:
         self.closed = True
-        output, usage = self.output, self.usage
-        state.stream.publish(
-            IntermediateStep(
+        end_ns = _clock_ns() + state._clock_offset
+        output: Any = self.output
+        usage, error = self.usage, None
+        if output is not None and not (type(output) is str and output.isascii()):
+            output = capture(output)
+        if usage is not None:
+            usage = token_usage(usage)
+        # A consumer that has seen enough closes the generator: nothing failed.
+        if exc is not None and not isinstance(exc, GeneratorExit):
+            error = step_error(exc)
+        stream, step_id = state.stream, self.step_id or ""
+        audience = stream.audience or stream.gathered()
+        if audience.finished:
+            span = Span(
+                state.run,
+                self._kind,
+                self.name,
+                step_id,
+                self._parent_id,
+                self._start_ns,
+                end_ns,
+                _OK if error is None else _ERROR,
+                self._input,
+                output,
+                self._metadata,
+                self._tags,
+                usage,
+                error,
+            )
+            for take in audience.finished:
+                try:
+                    take(span)
+                except Exception as problem:  # noqa: BLE001  as in `_open`
+                    report(take, problem)
+        if audience.steps:
+            end = IntermediateStep(
                 state.run,
                 self._kind,
                 _END,
                 self.name,
-                self.step_id or "",
+                step_id,
                 self._parent_id,
-                time.perf_counter_ns() + state._clock_offset,
+                end_ns,
                 None,
-                output if output is None else capture(output),
+                output,
                 None,
                 None,
                 (),
-                usage if usage is None else token_usage(usage),
-                # A consumer that has seen enough closes the generator: nothing failed.
-                None if exc is None or isinstance(exc, GeneratorExit) else step_error(exc),
+                usage,
+                error,
             )
-        )
+            hand(audience.steps, end)
+        elif not audience.everyone:
+            stream.note_unheard()
 
     def _leave_generator(self, state: ContextState, generator: GeneratorScope) -> None:
         steps = state._generator_steps.get(generator.frame)

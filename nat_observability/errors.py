@@ -54,6 +54,14 @@ class InvalidTimeoutError(ValueError):
         )
 
 
+class InvalidSamplingError(ValueError):
+    """Raised when a ratio or a limit of sampling is not in its range."""
+
+    def __init__(self, setting: str, value: object, allowed: str) -> None:
+        self.setting, self.value = setting, value
+        super().__init__(f"{setting} of a Sampling is {allowed}, not {value!r}.")
+
+
 class ManagerRunningError(RuntimeError):
     """Raised when a manager that runs already is started again."""
 
@@ -194,6 +202,44 @@ class UnknownExporterTypeError(ValueError):
         super().__init__(
             f"{where}: no exporter type {exporter_type!r}.{_nearest(exporter_type, self.known)} "
             f"Known: {_listed(self.known)}."
+        )
+
+
+class InvalidPatternError(ValueError):
+    """Raised when a pattern or a key to redact cannot be used; `name` is the pattern's."""
+
+    def __init__(self, name: object, problem: str, cure: str) -> None:
+        self.name, self.problem, self.cure = name, problem, cure
+        super().__init__(f"Pattern {name!r}: {problem}. {cure}")
+
+
+class UnknownPersonalSetError(ValueError):
+    """Raised when there is no set of personal data of the requested name."""
+
+    def __init__(self, name: object, known: Iterable[str]) -> None:
+        self.name, self.known = name, tuple(known)
+        super().__init__(
+            f"No set of personal data {name!r}.{_nearest(str(name), self.known)} Known: {_listed(self.known)}."
+        )
+
+
+class UnknownPrivacyLevelError(ValueError):
+    """Raised when there is no privacy level of the requested name."""
+
+    def __init__(self, name: object, known: Iterable[str]) -> None:
+        self.name, self.known = name, tuple(known)
+        super().__init__(
+            f"No privacy level {name!r}.{_nearest(str(name), self.known)} Known: {_listed(self.known)}."
+        )
+
+
+class InvalidLimitError(ValueError):
+    """Raised when a limit on what is recorded is not a whole number in its range."""
+
+    def __init__(self, name: str, value: object, least: int, *, optional: bool = False) -> None:
+        self.name, self.value, self.least = name, value, least
+        super().__init__(
+            f"{name} is a whole number from {least} on{', or None for no limit' if optional else ''}, not {value!r}."
         )
 
 

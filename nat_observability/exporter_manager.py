@@ -57,10 +57,10 @@ class ExporterManager:
     """
     Manages the lifecycle of the exporters of one workflow run.
 
-    Exporters are added and removed by name; `start` starts all of them concurrently, each in a task of its own, and
-    at the end of its block stops them. What is added after `start` takes part in the next run. Each run has a
-    manager of its own: `get` copies one, sharing its registry until either side changes it. A manager may be
-    started again, in another event loop too.
+    Exporters are added and removed by name; `start` starts all of them concurrently, and at the end of its block
+    stops them. Each is in a task of its own, but for those that wait for nothing, which need none. What is added
+    after `start` takes part in the next run. Each run has a manager of its own: `get` copies one, sharing its registry
+    until either side changes it. A manager may be started again, in another event loop too.
 
     Args:
         shutdown_timeout: Most seconds for all exporters together to stop; what is stuck then is abandoned.
@@ -84,10 +84,22 @@ class ExporterManager:
         self._shutdown_timeout = options.shutdown_timeout
         self._running = False
         self._lock = asyncio.Lock()
-        self._shutdown_event = asyncio.Event()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._active_isolated_exporters: dict[str, BaseExporter] = {}
         self._run: RunContext | None = None
+
+    @property
+    def _tasks(self) -> dict[str, asyncio.Task[None]]:
+        """
+        The task of each exporter that runs, by name.
+
+        One that only subscribes needs none, and gets one when this is asked for, in the event loop of the run.
+        """
+        return self._run.tasks() if self._run is not None else {}
+
+    @property
+    def _shutdown_event(self) -> asyncio.Event:
+        """What is set when the exporters of the current run, or of the last one, are to stop."""
+        return self._run.lifecycle.shutdown if self._run is not None else asyncio.Event()
 
     @classmethod
     def with_options(cls, exporters: dict[str, BaseExporter], options: ManagerOptions) -> Self:
@@ -217,7 +229,8 @@ class ExporterManager:
         For any task of the event loop in which the manager was started.
 
         What has not stopped by then is cancelled, and what then still goes on is abandoned, named in a warning and
-        in the report. A cancellation of the caller shortens the wait and is raised when the stop is done.
+        in the report. Whatever interrupts the caller, a cancellation say, shortens the wait and is raised when the
+        stop is done.
         """
         if self._run is not None:
             await self._run.stop()
@@ -260,15 +273,13 @@ class ExporterManager:
         record = lifecycle.records[name]
         try:
             known = traits(type(exporter))
-            if known.plain:
-                # What `async with exporter.start()` below does for an exporter that has not overridden it, without
-                # the two coroutines that would otherwise be most of what a run costs.
-                subscription = record.subscription = exporter.subscription(run.state)
+            if (subscription := record.subscription) is not None:
+                # It was begun when the run began, and has to wait for something, or somebody asked for its task.
                 try:
-                    opening = subscription.begin()
-                    if opening is not None:
+                    if (opening := record.opening) is not None:
+                        record.opening = None
                         await opening
-                    lifecycle.ready(record)
+                        lifecycle.ready(record)
                     await lifecycle.shutdown.future()
                 finally:
                     settling = subscription.end()
@@ -361,10 +372,10 @@ class RunContext:
                 await self._start(manager)
             except BaseException as error:
                 manager._running = False
-                cancellation = await self._end(manager, hurried=not isinstance(error, ExporterStartError))
+                interruption = await self._end(manager, hurried=not isinstance(error, ExporterStartError))
                 leave_run(self.state, self._previous)
-                if cancellation is not None and not isinstance(error, asyncio.CancelledError):
-                    raise cancellation from error
+                if interruption is not None and isinstance(error, ExporterStartError):
+                    raise interruption from error
                 raise
         finally:
             lock.release()
@@ -373,6 +384,8 @@ class RunContext:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if exc is not None and not isinstance(exc, GeneratorExit):
+            self.state.failed = True
         leave_run(self.state, self._previous)
         await self.stop()
 
@@ -387,11 +400,27 @@ class RunContext:
             if self._manager is None or manager._run is not self:
                 return  # another task stopped it while this one waited
             manager._running = False
-            cancellation = await self._end(manager)
+            interruption = await self._end(manager)
         finally:
             lock.release()
-        if cancellation is not None:
-            raise cancellation
+        if interruption is not None:
+            raise interruption
+
+    def tasks(self) -> dict[str, asyncio.Task[None]]:
+        """Return the tasks of the exporters that have not ended, by name; see `ExporterManager._tasks`."""
+        manager, lifecycle = self._manager, self.lifecycle
+        tasks: dict[str, asyncio.Task[None]] = {}
+        if manager is None:
+            return tasks
+        for name, record in lifecycle.records.items():
+            task = record.task
+            if record.ended_at is not None:
+                continue
+            if task is None and lifecycle.is_in_its_loop:
+                task = lifecycle.begin(name, manager._run_exporter(name, record.exporter))
+            if task is not None:
+                tasks[name] = task
+        return tasks
 
     async def clean_up(self, record: Record) -> None:
         """Stop an isolated instance of this run, once; what it raises is in the record."""
@@ -423,12 +452,11 @@ class RunContext:
         # The run is current by now: what an exporter starts belongs to it, and an exporter that is bound to no
         # ContextState asks for the current one.
         lifecycle = self.lifecycle
-        manager._shutdown_event = lifecycle.shutdown
-        manager._tasks = tasks = {}
         if (observer := manager._options.observer) is not None:
             observer.run_started()
         for name, record in lifecycle.records.items():
-            tasks[name] = lifecycle.begin(name, manager._run_exporter(name, record.exporter))
+            if not (traits(type(record.exporter)).plain and lifecycle.begin_here(record, self.state)):
+                lifecycle.begin(name, manager._run_exporter(name, record.exporter))
 
     async def _start(self, manager: ExporterManager) -> None:
         lifecycle, run_id = self.lifecycle, self.state.run.run_id
@@ -451,13 +479,12 @@ class RunContext:
         if talkative:
             _log.info("manager_started", workflow_run_id=run_id, duration_s=self._started_s)
 
-    async def _end(self, manager: ExporterManager, *, hurried: bool = False) -> asyncio.CancelledError | None:
+    async def _end(self, manager: ExporterManager, *, hurried: bool = False) -> BaseException | None:
         lifecycle, run_id, loop = self.lifecycle, self.state.run.run_id, asyncio.get_running_loop()
         began = loop.time()
-        cancellation = await lifecycle.stopped(manager._shutdown_timeout, hurried=hurried)
+        interruption = await lifecycle.stopped(manager._shutdown_timeout, hurried=hurried)
         self._stopped_s = loop.time() - began
         manager._active_isolated_exporters = {}
-        manager._tasks = {}
         if (observer := manager._options.observer) is not None:
             observer.run_ended()
         talkative = _log.is_enabled_for("info")
@@ -477,7 +504,7 @@ class RunContext:
         # The manager keeps its last run for the report: letting go of the manager here spares each finished run from
         # being a reference cycle, which only the garbage collector could free.
         self._manager = None
-        return cancellation
+        return interruption
 
     def report(self, *, running: bool) -> ManagerReport:
         """Return what is known of the run now."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from contextvars import Context
 from typing import Any
 
+from nat_observability.context import ContextState
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.errors import StartTimeoutError, StopTimeoutError, describe
 from nat_observability.exporter.base_exporter import BaseExporter, Subscription
@@ -20,6 +21,10 @@ _abandoned: set[asyncio.Task[None]] = set()
 _HURRIED = 1.0  # seconds, at most, for a stop whose caller was cancelled
 _LAST_PART = 0.1  # of the time for a stop, is for what was cancelled to end; at most so many seconds:
 _LAST_SECONDS = 1.0
+
+# What may reach a caller that waits. Whatever it is, the exporters' tasks are to be ended; a coroutine that is closed
+# (GeneratorExit) must not wait any more.
+_INTERRUPTIONS = (Exception, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 
 _STARTING, _RUNNING, _STOPPED = ExporterState.STARTING, ExporterState.RUNNING, ExporterState.STOPPED
 _FAILED, _ABANDONED = ExporterState.FAILED, ExporterState.ABANDONED
@@ -54,7 +59,7 @@ class ShutdownEvent(asyncio.Event):
 
 
 class Record:
-    """One exporter in one cycle. Times are `time.perf_counter()` seconds."""
+    """One exporter in one cycle. Times are `time.perf_counter()` seconds. `task` is None where it needs none."""
 
     __slots__ = (
         "cleaned_up",
@@ -62,6 +67,7 @@ class Record:
         "error",
         "exporter",
         "name",
+        "opening",
         "ready_at",
         "state",
         "subscription",
@@ -74,6 +80,7 @@ class Record:
         self.state = _STARTING
         self.error: BaseException | None = None
         self.subscription: Subscription | None = None
+        self.opening: Awaitable[None] | None = None
         self.task: asyncio.Task[None] | None = None
         self.ready_at: float | None = None
         self.ended_at: float | None = None
@@ -111,21 +118,21 @@ class Record:
 
 class Lifecycle:
     """
-    Runs one task per exporter from `begin` to `end`.
+    Runs one task per exporter from `begin` to `end`, but for those that never wait: these need none.
 
-    Each task calls `ready` when its exporter takes steps, and `ended` last of all.
+    Each task calls `ready` when its exporter takes steps, and `ended` last of all. Without a task `begin_here` does
+    the one, and `stopped` the other.
     """
 
     __slots__ = (
         "_left",
         "_loop",
-        "_plain_tasks",
+        "_shutdown",
         "_unready",
         "_waiter",
         "began_at",
         "ending_at",
         "records",
-        "shutdown",
         "troubled",
     )
 
@@ -134,16 +141,55 @@ class Lifecycle:
         self._left = self._unready = len(self.records)
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
-        self.shutdown = ShutdownEvent(self._loop)
+        self._shutdown: ShutdownEvent | None = None
         self.began_at = time.perf_counter()
         self.ending_at: float | None = None
         self.troubled = False  # whether any exporter failed, was cancelled or was abandoned
-        self._plain_tasks = self._loop.get_task_factory() is None
+
+    @property
+    def shutdown(self) -> ShutdownEvent:
+        """What the tasks wait for. Made when it is asked for the first time: a run without tasks never does."""
+        if self._shutdown is None:
+            self._shutdown = ShutdownEvent(self._loop)
+            if self.ending_at is not None:
+                self._shutdown.set()
+        return self._shutdown
+
+    @property
+    def is_in_its_loop(self) -> bool:
+        """Whether the calling code runs in the event loop in which the cycle began."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:  # no event loop runs in this thread
+            return False
+
+    def begin_here(self, record: Record, state: ContextState) -> bool:
+        """
+        Begin the subscription of an exporter that does nothing else, in the caller's task.
+
+        Returns:
+            Whether it needs no task: False where there is something to wait for, which is then in `record.opening`.
+        """
+        try:
+            subscription = record.subscription = record.exporter.subscription(state)
+            try:
+                record.opening = subscription.begin()
+            except BaseException:
+                subscription.end()
+                raise
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  foreign code: a subscription may raise
+            record.fail(error)
+            self.ended(record)
+            return True
+        if record.opening is not None:
+            return False
+        self.ready(record)
+        return True
 
     def begin(self, name: str, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start the task of one exporter."""
         record = self.records[name]
-        if not self._plain_tasks:
+        if self._loop.get_task_factory() is not None:
             task = self._loop.create_task(coroutine, name=name)
         elif sys.version_info >= (3, 12):
             # It runs up to its first real wait at once, which for most exporters is all that starting takes.
@@ -204,7 +250,7 @@ class Lifecycle:
             # One turn of the loop lets what was cancelled clean up; what holds on is stopped with the rest.
             await asyncio.sleep(0)
 
-    async def stopped(self, timeout: float, *, hurried: bool = False) -> asyncio.CancelledError | None:
+    async def stopped(self, timeout: float, *, hurried: bool = False) -> BaseException | None:
         """
         Tell every exporter to stop and wait for it: until shortly before the deadline, when what is left is
         cancelled, and from there to the deadline, when what is left is abandoned.
@@ -214,17 +260,21 @@ class Lifecycle:
             hurried: Whether the caller was cancelled, so that the deadline comes within a second.
 
         Returns:
-            The first cancellation of the caller meanwhile, which also hurries. The caller raises it when its own
-            work is done.
+            The first cancellation or interruption of the caller meanwhile, which also hurries. The caller raises it
+            when its own work is done.
         """
         self.ending_at = time.perf_counter()
         began = self._loop.time()
         cut_at, deadline = self._within(min(timeout, _HURRIED) if hurried else timeout)
-        cancellation: asyncio.CancelledError | None = None
-        self.shutdown.set()
-        for record in self._running() if self._unready else ():
-            if record.state is _STARTING:
-                self._cancel(record)
+        interruption: BaseException | None = None
+        if self._shutdown is not None:
+            self._shutdown.set()
+        for record in self.records.values():
+            if record.ended_at is None:
+                if record.task is None:
+                    self._end_here(record)
+                elif record.state is _STARTING:
+                    self._cancel(record)
         turned = cut = False
         while self._left:
             now = self._loop.time()
@@ -242,11 +292,38 @@ class Lifecycle:
                     turned = True
                     await asyncio.sleep(0)
                     self._notice_unbegun()
-            except asyncio.CancelledError as error:
-                cancellation = cancellation or error
+            except _INTERRUPTIONS as error:
+                interruption = interruption or error
                 if deadline > self._loop.time() + _HURRIED:
                     cut_at, deadline = self._within(_HURRIED)
-        return cancellation
+        return interruption
+
+    def _end_here(self, record: Record) -> None:
+        """End the subscription of an exporter that has no task; it gets one where there is something to wait for."""
+        settling = self._leave(record, record.subscription) if record.subscription is not None else None
+        if settling is not None:
+            self.begin(record.name, self._settle(record, settling))
+        else:
+            self.ended(record)
+
+    def _leave(self, record: Record, subscription: Subscription) -> Awaitable[None] | None:
+        """End a subscription; return what to wait for, None where there is nothing."""
+        try:
+            return subscription.end()
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  foreign code: a subscription may raise
+            record.fail(error)
+            return None
+
+    async def _settle(self, record: Record, settling: Awaitable[None]) -> None:
+        try:
+            await settling
+        except asyncio.CancelledError as error:
+            record.fail(error)
+            raise
+        except Exception as error:  # noqa: BLE001  foreign code: what a subscription waits for may raise
+            record.fail(error)
+        finally:
+            self.ended(record)
 
     def subscriptions(self) -> dict[str, Subscription]:
         """Return the subscriptions of those exporters that have one, by name."""
@@ -266,7 +343,10 @@ class Lifecycle:
     def _notice_unbegun(self) -> None:
         # A task that was cancelled before its first step never ran its coroutine, which would have called `ended`.
         for record in self._running() if self._left else ():
-            if record.task is None or record.task.done():
+            if record.task is not None and record.task.done():
+                if record.subscription is not None:
+                    # It was begun before the task was made. Nobody waits for what it has recorded until now.
+                    self._leave(record, record.subscription)
                 self.ended(record)
 
     def _cancel(self, record: Record) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nat_observability.events import Span, Status, StepKind, TokenUsage
+from nat_observability.events import Run, Span, Status, StepKind, TokenUsage
 
 AttributeValue = str | int | float | bool | tuple[str, ...]
 
@@ -45,36 +45,56 @@ def span_attributes(span: Span) -> dict[str, AttributeValue]:
     Counts that no model gives for every call (cached and reasoning tokens) are left out where they are 0. An
     incomplete span has the `error.type` "incomplete", and one that failed without an exception "_OTHER".
     """
-    run, kind, name = span.run, span.kind, span.name
-    attributes: dict[str, AttributeValue] = {
-        "openinference.span.kind": _OPENINFERENCE_KINDS[kind],
-        "nat.span.kind": _KINDS[kind],
-        "nat.workflow.run_id": run.run_id,
-    }
-    if run.conversation_id is not None:
-        attributes["gen_ai.conversation.id"] = attributes["session.id"] = run.conversation_id
-    if run.user_id is not None:
-        attributes["user.id"] = run.user_id
-    for tag, text in run.tags:
-        attributes[f"nat.tag.{tag}"] = text
-    if kind is StepKind.LLM:
-        attributes["gen_ai.operation.name"] = "chat"
-        attributes["gen_ai.request.model"] = attributes["llm.model_name"] = name
-        if span.first_chunk_ns is not None:
-            attributes["gen_ai.request.stream"] = True
-            attributes["gen_ai.response.time_to_first_chunk"] = (span.first_chunk_ns - span.start_ns) / 1e9
-    elif kind is StepKind.TOOL:
-        attributes["gen_ai.operation.name"] = "execute_tool"
-        attributes["gen_ai.tool.name"] = attributes["tool.name"] = name
-    elif kind is StepKind.WORKFLOW:
-        attributes["gen_ai.operation.name"] = "invoke_workflow"
-        attributes["gen_ai.agent.name"] = attributes["gen_ai.workflow.name"] = run.workflow_name or name
+    attributes = step_attributes(span.kind, span.name, span.run.workflow_name) | run_attributes(span.run)
     if span.input is not None:
         attributes["input.value"], attributes["input.mime_type"] = _payload(span.input)
     if span.output is not None:
         attributes["output.value"], attributes["output.mime_type"] = _payload(span.output)
     if span.metadata is not None:
         attributes["metadata"] = str(bytes(span.metadata), "utf-8")
+    return attributes | outcome_attributes(span)
+
+
+# The same in four parts, each of which an encoder may keep or write in its own way: of the step, of the run, of the
+# payloads (input, output and metadata), and of what became of it.
+
+
+def step_attributes(kind: StepKind, name: str, workflow_name: str | None) -> dict[str, AttributeValue]:
+    """Return the attributes that every step of this kind and name has, in a run of that workflow."""
+    attributes: dict[str, AttributeValue] = {
+        "openinference.span.kind": _OPENINFERENCE_KINDS[kind],
+        "nat.span.kind": _KINDS[kind],
+    }
+    if kind is StepKind.LLM:
+        attributes["gen_ai.operation.name"] = "chat"
+        attributes["gen_ai.request.model"] = attributes["llm.model_name"] = name
+    elif kind is StepKind.TOOL:
+        attributes["gen_ai.operation.name"] = "execute_tool"
+        attributes["gen_ai.tool.name"] = attributes["tool.name"] = name
+    elif kind is StepKind.WORKFLOW:
+        attributes["gen_ai.operation.name"] = "invoke_workflow"
+        attributes["gen_ai.agent.name"] = attributes["gen_ai.workflow.name"] = workflow_name or name
+    return attributes
+
+
+def run_attributes(run: Run) -> dict[str, AttributeValue]:
+    """Return the attributes that every span of the run has."""
+    attributes: dict[str, AttributeValue] = {"nat.workflow.run_id": run.run_id}
+    if run.conversation_id is not None:
+        attributes["gen_ai.conversation.id"] = attributes["session.id"] = run.conversation_id
+    if run.user_id is not None:
+        attributes["user.id"] = run.user_id
+    for tag, text in run.tags:
+        attributes[f"nat.tag.{tag}"] = text
+    return attributes
+
+
+def outcome_attributes(span: Span) -> dict[str, AttributeValue]:
+    """Return the attributes of streaming, tags, tokens and errors."""
+    attributes: dict[str, AttributeValue] = {}
+    if span.first_chunk_ns is not None and span.kind is StepKind.LLM:
+        attributes["gen_ai.request.stream"] = True
+        attributes["gen_ai.response.time_to_first_chunk"] = (span.first_chunk_ns - span.start_ns) / 1e9
     if span.tags:
         attributes["tag.tags"] = span.tags
     if span.usage is not None:

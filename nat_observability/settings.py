@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -29,6 +29,7 @@ from nat_observability.settings_otlp import (
     OtlpExporterSettings,
     PhoenixExporterSettings,
 )
+from nat_observability.settings_processing import ProcessingSettings
 from nat_observability.settings_sources import VariablesSource
 from nat_observability.settings_standard import SERVICE_NAME
 from nat_observability.settings_variables import DELIMITER, PREFIX, problems
@@ -80,13 +81,13 @@ AnyExporterSettings = Annotated[
 ]
 
 
-class ObservabilitySettings(BaseSettings):
+class ObservabilitySettings(ProcessingSettings, BaseSettings):
     """
     Everything that a process can be told from outside.
 
     Arguments win over the environment, the environment over the env file (`_env_file=`), that over the secret
     files in `secrets_dir`, and all of them over the standard `OTEL_` variables. An exporter that is passed as an
-    object is taken as it is: neither variables nor `OTEL_BSP_*` change it.
+    object is taken as it is: neither variables nor `OTEL_BSP_*` change it, nor what is set for the process.
 
     Raises:
         SettingsError: A value is wrong. It has one line per problem, and never the value.
@@ -157,10 +158,15 @@ class ObservabilitySettings(BaseSettings):
 
     @field_validator("exporters", mode="before")
     @classmethod
-    def _lower_names(cls, exporters: object) -> object:
+    def _completed(cls, exporters: object, info: ValidationInfo) -> object:
         if not isinstance(exporters, Mapping):
             return exporters
-        lower = {str(name).strip().lower(): entry for name, entry in exporters.items()}
+        # What an exporter is not told itself, it is told for the process; one that is passed as an object was told all.
+        shared = {key: info.data[key] for key in ProcessingSettings.model_fields if key in info.data}
+        lower = {
+            str(name).strip().lower(): {**shared, **entry} if isinstance(entry, Mapping) else entry
+            for name, entry in exporters.items()
+        }
         if "" in lower:
             raise ValueError("holds an exporter without a name; allowed: names that are not empty")
         if len(lower) < len(exporters):

@@ -12,13 +12,15 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from nat_observability.settings import BUILT_IN, ExporterSettings, ObservabilitySettings
-from nat_observability.settings_variables import EXPORTERS, allowed, bare, is_pairs, variable
+from nat_observability.settings_processing import ProcessingSettings
+from nat_observability.settings_variables import DELIMITER, EXPORTERS, allowed, bare, is_pairs, variable
 
 _HEADER = """\
 # Settings of nat_observability: an example that works. Generated from the model; do not edit.
 # The lines without a '#' keep runs in an SQLite file (STORE) and append them to a JSON Lines file (LOG).
 # Every other setting is here with its default, but for the keys, which are made up. An exporter's name, such as
-# STORE, is yours to choose.
+# STORE, is yours to choose. What is set for the process about redaction, content, limits, sampling and tags can be
+# set for one exporter too, as in NAT_OBSERVABILITY_EXPORTERS__LOG__REDACT_PERSONAL=email.
 """
 
 _SECTIONS: tuple[tuple[str, str, bool, dict[str, str]], ...] = (
@@ -70,7 +72,11 @@ def example_env() -> str:
         *_lines(_variables(ObservabilitySettings, (), None), {variable("service_name"): "demo"}, active=True),
     ]
     for name, kind, active, settings in _SECTIONS:
-        variables = _variables(BUILT_IN[kind], (EXPORTERS, name), kind)
+        variables = [
+            each
+            for each in _variables(BUILT_IN[kind], (EXPORTERS, name), kind)
+            if each.name.rpartition(DELIMITER)[2].lower() not in ProcessingSettings.model_fields
+        ]
         values = {variable(EXPORTERS, name, key): value for key, value in settings.items()}
         lines += [f"# --- Exporter {name}, of type {kind} ---\n", *_lines(variables, values, active=active)]
     return "\n".join(lines)
@@ -115,6 +121,8 @@ def _type(field: FieldInfo) -> str:
         return "choice"
     if get_origin(kind) is dict:
         return "pairs" if is_pairs(kind) else "object"
+    if get_origin(kind) is tuple:
+        return "list"
     if kind == str | SecretStr:
         return "URL"
     names: dict[object, str] = {
@@ -148,4 +156,6 @@ def _text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Mapping):
         return ",".join(f"{quote(str(key))}={quote(str(inner))}" for key, inner in value.items())
+    if isinstance(value, tuple):
+        return ",".join(value)
     return "" if value is None else str(value)

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -22,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from nat_observability.settings_processing import ProcessingSettings
 from nat_observability.settings_standard import MOST
 
 # Above about 24 days, which in milliseconds fill 31 bits, some platforms cannot wait.
@@ -53,10 +53,8 @@ def _no_steps(record: object, info: ValidationInfo) -> object:
 SpansOnly = Annotated[Literal["spans"], BeforeValidator(_no_steps)]
 
 
-class ExporterSettings(BaseModel):
+class ExporterSettings(ProcessingSettings):
     """What every exporter can be told, whatever its type."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     type: Text = Field(
         description="What kind of exporter it is.", examples=["sqlite", "otlp", "file", "console"]

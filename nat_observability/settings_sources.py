@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,14 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.settings_standard import SERVICE_NAME, StandardVariables, parse_pairs
 from nat_observability.settings_standard_otlp import otlp_defaults, parse_headers
+from nat_observability.settings_standard_processing import processing_defaults
 from nat_observability.settings_variables import DELIMITER, EXPORTERS, PREFIX, nearest, variable
 
 _OURS = PREFIX.lower()
 _ATTRIBUTES = "resource_attributes"
+_PATTERNS = "redact_patterns"
+_PARTS: Mapping[str, Callable[[str], dict[str, str]]] = {"headers": parse_headers, _PATTERNS: parse_pairs}
+"""What is pairs in one variable or several variables, and how the pairs are read."""
 
 
 class VariablesSource(EnvSettingsSource):
@@ -66,7 +70,7 @@ class VariablesSource(EnvSettingsSource):
 
     def _is_known(self, name: str) -> bool:
         head, nested, _ = name.removeprefix(_OURS).partition(DELIMITER)
-        return head in self.settings_cls.model_fields and (not nested or head == EXPORTERS)
+        return head in self.settings_cls.model_fields and (not nested or head in (EXPORTERS, _PATTERNS))
 
     def _candidates(self, name: str) -> list[str]:
         bare = name.removeprefix(PREFIX)
@@ -96,16 +100,17 @@ def _secrets(directory: str | Path) -> dict[str, str]:
 
 def _mergeable(ours: dict[str, str | None]) -> dict[str, str | None]:
     """
-    Return `ours` with headers as a JSON object where some are pairs and others variables of their own.
+    Return `ours` with headers and patterns as a JSON object where some are pairs and others variables of their own.
 
     As text they would not merge with the others, which would be lost without a word.
     """
     for name, value in ours.items():
-        # At exporters, its name, headers: a header's own variable is one below.
-        nested = name.count(DELIMITER) == 2 and any(other.startswith(f"{name}{DELIMITER}") for other in ours)
-        if nested and name.endswith(f"{DELIMITER}headers") and not str(value).lstrip().startswith("{"):
+        # At exporters, its name, headers, or that of the process: a header's own variable is one below.
+        *path, last = name.removeprefix(_OURS).split(DELIMITER)
+        nested = len(path) in (0, 2) and any(other.startswith(f"{name}{DELIMITER}") for other in ours)
+        if nested and last in _PARTS and not str(value).lstrip().startswith("{"):
             with suppress(ValueError):  # validation says what is wrong with it
-                ours = {**ours, name: json.dumps(parse_headers(str(value)))}
+                ours = {**ours, name: json.dumps(_PARTS[last](str(value)))}
     return ours
 
 
@@ -119,7 +124,7 @@ def _completed(
     Add to `found` what the standard variables say about what neither it nor the arguments (`given`) set.
 
     Returns:
-        That, and a sentence for each standard variable of OTLP exporters that is not valid.
+        That, and a sentence for each standard variable of OTLP exporters, limits or sampling that is not valid.
     """
     ignored: dict[str, None] = {}  # each once, in order
     if standard.disabled:
@@ -132,6 +137,10 @@ def _completed(
     ours = found.get(_ATTRIBUTES, {})
     if isinstance(ours, dict):
         found[_ATTRIBUTES] = {**standard.resource_attributes, **ours}
+
+    processing, wrong = processing_defaults(variables, {**found, **given})
+    found.update(processing)
+    ignored.update(dict.fromkeys(wrong))
 
     arguments, entries = _dict(given.get(EXPORTERS)), found.get(EXPORTERS, {})
     if isinstance(entries, dict):

@@ -77,7 +77,7 @@ class StandardVariables:
         if queue_items and batch_items and batch_items > queue_items:
             reader.ignored.append("OTEL_BSP_MAX_EXPORT_BATCH_SIZE is above OTEL_BSP_MAX_QUEUE_SIZE.")
             batch_items = None
-        delay = reader.first(_not_negative, "OTEL_BSP_SCHEDULE_DELAY")
+        delay = reader.first(parse_not_negative, "OTEL_BSP_SCHEDULE_DELAY")
         return cls(
             disabled=reader.first(parse_switch, "OTEL_SDK_DISABLED") or False,
             service_name=(variables.get("otel_service_name") or "").strip() or None,
@@ -111,7 +111,13 @@ def _positive(text: str) -> int:
     return _whole_number(text, 1)
 
 
-def _not_negative(text: str) -> int:
+def parse_not_negative(text: str) -> int:
+    """
+    Parse a whole number from 0 to the largest that the specification asks for.
+
+    Raises:
+        ValueError: It is none.
+    """
     return _whole_number(text, 0)
 
 
@@ -143,7 +149,7 @@ def parse_timeout(text: str) -> float:
     Raises:
         ValueError: It is not a whole number that is not negative.
     """
-    return (_not_negative(text) or MOST) / 1000
+    return (parse_not_negative(text) or MOST) / 1000
 
 
 def parse_pairs(text: str) -> dict[str, str]:

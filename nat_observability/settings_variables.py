@@ -67,6 +67,9 @@ def allowed(field: FieldInfo) -> str:
         return f"a {'whole ' if kind is int else ''}number {least} to {limits['le']}"
     if is_pairs(kind):
         return PAIRS
+    if get_origin(kind) is tuple:
+        listed = "names with commas between them"
+        return listed + (f", such as {_either(field.examples)}" if field.examples else "")
     if get_origin(kind) is dict:
         return f"a JSON object, or variables such as {variable(EXPORTERS, 'main', 'type')}"
     such_as = f", such as {_either(field.examples)}" if field.examples else ""
@@ -92,7 +95,7 @@ def is_pairs(kind: Any) -> bool:
     if get_origin(kind) is not dict:
         return False
     value = get_args(kind)[1]
-    return value is str or value is SecretStr or get_args(value)[:1] == (SecretStr,)
+    return value in (str, float, SecretStr) or get_args(value)[:1] == (SecretStr,)
 
 
 def _either(values: Sequence[object]) -> str:
@@ -136,7 +139,9 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
     if detail["type"] == "missing_sibling":
         return f"{variable(*path, context['of'])} needs {variable(*path, context['sibling'])}: set it too."
     if detail["type"] == "extra_forbidden":
-        known = [variable(*path[:-1], key) for key in model.model_fields]
+        known = [
+            variable(*path[:-1], key) for key in sorted(model.model_fields, key=lambda key: key != "type")
+        ]
         near = nearest(name, known, below=variable(*path[:-1], ""))
         return f"{name} is not a setting.{near or ' Known: ' + ', '.join(known) + '.'}"
     if len(path) == depth:

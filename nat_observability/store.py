@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -112,7 +113,8 @@ class Store:
             "ORDER BY start_ns DESC, run_id LIMIT :limit",
             {**wanted, "id_prefix": id_prefix, "limit": limit},
         )
-        return [StoredRun(_run(row), *row[_RUN_COLUMNS:]) for row in rows]
+        with self._sound():
+            return [StoredRun(_run(row), *row[_RUN_COLUMNS:]) for row in rows]
 
     def spans(self, run_id: str) -> list[Span]:
         """Return the spans of a run by start time, as they were recorded; none where the run is not known."""
@@ -122,8 +124,9 @@ class Store:
             f"ORDER BY {_BY_START}",
             (run_id,),
         )
-        run = _run(rows[0]) if rows else None
-        return [_span(run, row[_RUN_COLUMNS:]) for row in rows if run is not None]
+        with self._sound():
+            run = _run(rows[0]) if rows else None
+            return [_span(run, row[_RUN_COLUMNS:]) for row in rows if run is not None]
 
     def tree(self, run_id: str) -> list[SpanNode]:
         """
@@ -185,6 +188,18 @@ class Store:
             "llm_calls": kinds.get(StepKind.LLM.value, 0),
             "token_usage_of_llm_ends": dict(zip(_TOKENS, tokens, strict=True)),
         }
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """Report cells of damaged pages, which SQLite gives out as they are, as damage."""
+        try:
+            yield
+        except (AttributeError, TypeError, ValueError) as error:
+            raise SinkError(
+                self.path,
+                f"holds a row that cannot be read: {error}",
+                "The file is damaged: move it away, and a new one is made.",
+            ) from error
 
     def _rows(self, query: str, parameters: tuple[object, ...] | Mapping[str, object] = ()) -> list[Any]:
         if self._connection is None:

@@ -3,15 +3,50 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol, TypeVar
 
 from nat_observability.errors import describe
-from nat_observability.events import IntermediateStep
+from nat_observability.events import IntermediateStep, Span
 from nat_observability.logs import RepeatedEvent, get_logger
 
 Subscriber = Callable[[IntermediateStep], object]
 
+ItemT = TypeVar("ItemT")
+
 _log_failure = RepeatedEvent()
+
+
+class OpenStep(Protocol):
+    """A step of this process that has begun."""
+
+    @property
+    def step_id(self) -> str | None: ...
+
+    def started(self) -> IntermediateStep:
+        """Return its START."""
+        ...
+
+
+class SpanTaker(Protocol):
+    """
+    Takes a step of this process as a whole, where others take its START and its END.
+
+    There is one span for all of them, and they spare the run the START and the END.
+    """
+
+    def begun(self, step: OpenStep) -> object: ...
+
+    def finished(self, span: Span) -> object: ...
+
+
+class Audience(NamedTuple):
+    """Who is subscribed, at one moment."""
+
+    everyone: tuple[Subscriber, ...]
+    steps: tuple[Subscriber, ...]  # of those the ones that take START and END
+    begun: tuple[Callable[[OpenStep], object], ...]  # and of the others what they take
+    finished: tuple[Callable[[Span], object], ...]
 
 
 class EventStream:
@@ -23,28 +58,35 @@ class EventStream:
 
     Attributes:
         unheard: Steps that were published while nobody was subscribed, for example after the run had ended.
+        audience: Who is subscribed now; None where that changed, and `gathered` finds out.
     """
 
-    __slots__ = ("_by_key", "_lock", "_subscribers", "unheard")
+    __slots__ = ("_by_key", "_lock", "audience", "unheard")
 
     def __init__(self) -> None:
         # Reentrant: the garbage collector may close a generator, and with it a step, while the lock is held.
         self._lock = threading.RLock()
-        self._by_key: dict[object, Subscriber] = {}
-        self._subscribers: tuple[Subscriber, ...] | None = ()
+        self._by_key: dict[object, tuple[Subscriber, SpanTaker | None]] = {}
+        self.audience: Audience | None = None
         self.unheard = 0
 
-    def subscribe(self, key: object, subscriber: Subscriber) -> None:
-        """Hand every step from now on to `subscriber`, which must not block, until `key` is unsubscribed."""
+    def subscribe(self, key: object, subscriber: Subscriber, taker: SpanTaker | None = None) -> None:
+        """
+        Hand every step from now on to `subscriber`, which must not block, until `key` is unsubscribed.
+
+        Args:
+            taker: Is given the steps of this process as a whole. What else is published, the chunks among it, goes to
+                `subscriber` all the same.
+        """
         with self._lock:
-            self._by_key[key] = subscriber
-            self._subscribers = None
+            self._by_key[key] = subscriber, taker
+            self.audience = None
 
     def unsubscribe(self, key: object) -> None:
         """Hand no further step to the subscriber of this key; nothing happens where there is none."""
         with self._lock:
             self._by_key.pop(key, None)
-            self._subscribers = None
+            self.audience = None
 
     @property
     def listeners(self) -> int:
@@ -53,24 +95,43 @@ class EventStream:
 
     def publish(self, step: IntermediateStep) -> None:
         """Hand `step` to every subscriber. What one of them raises reaches neither the others nor the caller."""
-        subscribers = self._subscribers
-        if subscribers is None:
-            with self._lock:
-                # Built under the lock: a subscriber added meanwhile by another thread must not be overwritten.
-                subscribers = self._subscribers = tuple(self._by_key.values())
-        if not subscribers:
-            with self._lock:
-                self.unheard += 1
-            return
-        for subscriber in subscribers:
-            try:
-                subscriber(step)
-            except Exception as error:  # noqa: BLE001  foreign code: exporters guard themselves, others may not
-                _report(subscriber, error)
+        everyone = (self.audience or self.gathered()).everyone
+        if everyone:
+            hand(everyone, step)
+        else:
+            self.note_unheard()
+
+    def note_unheard(self) -> None:
+        """Count a step that nobody is there to hear."""
+        with self._lock:
+            self.unheard += 1
+
+    def gathered(self) -> Audience:
+        """Return who is subscribed now."""
+        with self._lock:
+            # Built under the lock: a subscriber added meanwhile by another thread must not be overwritten.
+            subscribed = self._by_key.values()
+            takers = [taker for _, taker in subscribed if taker is not None]
+            self.audience = audience = Audience(
+                tuple([subscriber for subscriber, _ in subscribed]),
+                tuple([subscriber for subscriber, taker in subscribed if taker is None]),
+                tuple([taker.begun for taker in takers]),
+                tuple([taker.finished for taker in takers]),
+            )
+            return audience
 
 
-def _report(subscriber: Subscriber, error: Exception) -> None:
-    # Each of a run's steps may fail in the same way: one line now and then says so.
+def hand(receivers: Iterable[Callable[[ItemT], object]], item: ItemT) -> None:
+    """Hand `item` to each receiver. What one of them raises reaches neither the others nor the caller."""
+    for receive in receivers:
+        try:
+            receive(item)
+        except Exception as error:  # noqa: BLE001  foreign code: exporters guard themselves, others may not
+            report(receive, error)
+
+
+def report(subscriber: Callable[..., object], error: Exception) -> None:
+    """Log what a subscriber raised. Each of a run's steps may fail in the same way: a line now and then says so."""
     suppressed = _log_failure.due()
     if suppressed is not None:
         # Not its repr, which may be the application's and may raise.

@@ -15,15 +15,15 @@ import pytest
 import pytest_asyncio
 import structlog
 from blockbuster import BlockingError, blockbuster_ctx
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from nat_observability.stream import EventStream
 from nat_observability.testing import wait_until
 
 _THREADS_END_WITHIN = 10.0  # seconds
 
-# How long an example takes is the machine's affair: no test asserts a time.
-settings.register_profile("no deadline", deadline=None)
+# How long an example takes, or its making, is the machine's affair: no test asserts a time.
+settings.register_profile("no deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no deadline")
 
 

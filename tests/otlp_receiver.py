@@ -168,6 +168,12 @@ class OtlpReceiver:
         with self._changed:
             return list(self._kept)
 
+    def take(self) -> list[Span]:
+        """Return every span so far of the requests that were accepted, and forget them, and the requests."""
+        with self._changed:
+            spans, self._kept, self._requests = self._kept, [], []
+        return spans
+
     @property
     def connections(self) -> int:
         """How many connections have been opened so far."""

@@ -11,7 +11,7 @@ _ROOT = Path(__file__).parents[1]
 
 
 def run_program(
-    code: str, *arguments: object, status: int = 0, timeout: float = 15.0
+    code: str, *arguments: object, status: int = 0, timeout: float = 50.0
 ) -> subprocess.CompletedProcess[str]:
     """
     Run Python code that can import the package and the tests, with warnings as errors, and return what it printed.

@@ -6,8 +6,7 @@ import asyncio
 import contextvars
 import sys
 import threading
-import types
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +26,7 @@ from nat_observability import (
 )
 from nat_observability.sinks import FileSink
 from nat_observability.testing import CapturingExporter, until, wait_until
+from tests.faults.injection import Inject, Injected, at_once
 from tests.naive_manager import NaiveManager
 from tests.reference_toolkit import ReferenceExporter
 from tests.virtual_time import elapsed_since, now, run_virtual
@@ -336,57 +336,6 @@ def slow_cleanups_get_their_time(kit: Kit) -> None:
 
 # -- G3: cancellation is correct -----------------------------------------------------------------------------------
 
-Cancel = Callable[["asyncio.Task[Any]"], object]
-"""How a task is cancelled that is about to wait."""
-
-
-def at_once(task: asyncio.Task[Any]) -> None:
-    """The wait itself is cancelled."""
-    task.cancel()
-
-
-def soon(task: asyncio.Task[Any]) -> None:
-    """What it waits for may come first, in the same turn of the loop."""
-    task.get_loop().call_soon(task.cancel)
-
-
-class Injected:
-    """
-    A coroutine that is cancelled where it waits for the n-th time.
-
-    Attributes:
-        cancelled: How often it was cancelled.
-    """
-
-    def __init__(self, program: Coroutine[Any, Any, None], waits: range, cancel: Cancel) -> None:
-        self._program, self._waits, self._cancel = program, waits, cancel
-        self.cancelled = 0
-
-    async def run(self) -> None:
-        await self._drive()
-
-    @types.coroutine
-    def _drive(self) -> Generator[Any, Any, None]:
-        task = asyncio.current_task()
-        assert task is not None
-        waits = 0
-        error: BaseException | None = None
-        while True:
-            try:
-                waited_for = self._program.send(None) if error is None else self._program.throw(error)
-            except StopIteration:
-                return
-            waits += 1
-            if waits in self._waits:
-                self.cancelled += 1
-                self._cancel(task)
-            error = None
-            try:
-                yield waited_for
-            except BaseException as raised:  # noqa: BLE001  it is the program's to handle
-                error = raised
-
-
 Exporters = Callable[[], dict[str, Any]]
 Runner = Callable[[Coroutine[Any, Any, bool]], bool]
 
@@ -397,7 +346,7 @@ def cancellation_sweep(
     *,
     isolated: bool,
     times: int = 1,
-    cancel: Cancel = at_once,
+    cancel: Inject = at_once,
     required: bool = False,
     runner: Runner = run_virtual,
     pause: float = 1.0,
@@ -428,7 +377,7 @@ async def _cancelled_run(
     exporters: dict[str, Any],
     waits: range,
     isolated: bool,
-    cancel: Cancel,
+    cancel: Inject,
     required: bool,
     pause: float,
 ) -> bool:
@@ -456,7 +405,7 @@ async def _cancelled_run(
     done, _ = await asyncio.wait({task}, timeout=1000)
     where = f"cancelled at {waits}"
     assert done, f"{where}: it hangs"
-    if not injected.cancelled:
+    if not injected.injected:
         assert isinstance(task.exception(), ExporterStartError if required else type(None)), task
     else:
         assert task.cancelled(), f"{where}: the cancellation did not reach the caller: {task}"
@@ -472,7 +421,7 @@ async def _cancelled_run(
         kit.record("second run")
         await asyncio.sleep(0)
     assert kit.names(heard) == ["second run"], f"{where}: the second run was not heard"
-    return bool(injected.cancelled)
+    return bool(injected.injected)
 
 
 def well_behaved(count: int) -> Callable[[], dict[str, Any]]:

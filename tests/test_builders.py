@@ -90,6 +90,8 @@ OTHER: dict[str, Any] = {
     "batch_age": st.floats(0, 1000),
     "batches_in_flight": st.integers(1, 64),
     "write_timeout": st.floats(0.1, 1000),
+    "run_bytes": st.integers(1, 2**30),
+    "chunk_bytes": st.integers(1, 2**30),
     "retry_initial": st.floats(0.1, 1000),
     "retry_max": st.floats(0.1, 1000),
     "retry_for": st.floats(0, 1000),

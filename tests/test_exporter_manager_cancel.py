@@ -12,6 +12,7 @@ import pytest
 from nat_observability import BaseExporter, ContextState, ExporterManager, IntermediateStep, SpanExporter
 from nat_observability.testing import CapturingExporter
 from tests import scenarios
+from tests.faults.injection import Inject, at_once, soon
 from tests.reference_toolkit import ReferenceExporter
 from tests.scenarios import OURS
 from tests.virtual_time import elapsed_since, now, run_virtual
@@ -60,12 +61,10 @@ EXPORTERS = {
 }
 
 
-@pytest.mark.parametrize("cancel", [scenarios.at_once, scenarios.soon], ids=["at once", "soon"])
+@pytest.mark.parametrize("cancel", [at_once, soon], ids=["at once", "soon"])
 @pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "shared"])
 @pytest.mark.parametrize("exporters", EXPORTERS.values(), ids=EXPORTERS)
-def test_cancelled_at_every_await(
-    exporters: scenarios.Exporters, isolated: bool, cancel: scenarios.Cancel
-) -> None:
+def test_cancelled_at_every_await(exporters: scenarios.Exporters, isolated: bool, cancel: Inject) -> None:
     """Wherever it comes, the cancellation reaches the caller, nothing is left, and the manager starts again."""
     assert scenarios.cancellation_sweep(OURS, exporters, isolated=isolated, cancel=cancel) >= 3
 
@@ -77,12 +76,10 @@ def test_cancelled_several_times(exporters: scenarios.Exporters, times: int) -> 
     scenarios.cancellation_sweep(OURS, exporters, isolated=True, times=times)
 
 
-@pytest.mark.parametrize("cancel", [scenarios.at_once, scenarios.soon], ids=["at once", "soon"])
+@pytest.mark.parametrize("cancel", [at_once, soon], ids=["at once", "soon"])
 @pytest.mark.parametrize("times", [1, 2, 3])
 @pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "shared"])
-def test_cancelled_while_a_failed_start_is_undone(
-    isolated: bool, times: int, cancel: scenarios.Cancel
-) -> None:
+def test_cancelled_while_a_failed_start_is_undone(isolated: bool, times: int, cancel: Inject) -> None:
     """A cancellation is not lost behind the `ExporterStartError` of a required exporter."""
     exporters = several(scenarios.RaisesBeforeStart, OwnStartAndStop, scenarios.StopRaises)
     scenarios.cancellation_sweep(
@@ -91,8 +88,8 @@ def test_cancelled_while_a_failed_start_is_undone(
 
 
 @pytest.mark.parametrize("flush", ["handed_over", "delivered"])
-@pytest.mark.parametrize("cancel", [scenarios.at_once, scenarios.soon], ids=["at once", "soon"])
-def test_cancelled_while_delivering(flush: Any, cancel: scenarios.Cancel) -> None:
+@pytest.mark.parametrize("cancel", [at_once, soon], ids=["at once", "soon"])
+def test_cancelled_while_delivering(flush: Any, cancel: Inject) -> None:
     """The same where a run waits for the delivery thread to open its sink and to write."""
 
     def write(batch: object) -> None:

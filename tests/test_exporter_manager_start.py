@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,7 +17,9 @@ from nat_observability import (
     IntermediateStep,
     ManagerRunningError,
 )
+from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.errors import ExporterStartError
+from nat_observability.exporter.base_exporter import Subscription
 from nat_observability.testing import CapturingExporter
 from tests import scenarios
 from tests.reference_toolkit import ReferenceExporter
@@ -238,13 +242,23 @@ async def test_report_may_be_asked_at_any_moment() -> None:
     assert len(reports) == 2
 
 
+class OwnStart(CapturingExporter):
+    """Has a task in each run, because it does something of its own there."""
+
+    @asynccontextmanager
+    async def start(self) -> AsyncIterator[None]:
+        async with super().start():
+            yield
+
+
 @pytest.mark.parametrize("before_first_step", [True, False])
 def test_exporter_task_cancelled_by_others_is_left_out(before_first_step: bool) -> None:
     """Somebody who cancels every task of the loop ends the exporters, and the run neither hangs nor waits."""
 
     async def main() -> None:
         manager = ExporterManager()
-        manager.add_exporter("capturing", CapturingExporter())
+        manager.add_exporter("own start", OwnStart())
+        manager.add_exporter("capturing", exporter := CapturingExporter())
         began = now()
 
         def cancel_all() -> None:
@@ -259,7 +273,66 @@ def test_exporter_task_cancelled_by_others_is_left_out(before_first_step: bool) 
                 cancel_all()
             await asyncio.sleep(0)
             await asyncio.sleep(0)
+            OURS.record("heard by what has no task")
         assert elapsed_since(began) < 1
-        assert manager.report.exporters["capturing"].state is ExporterState.FAILED
+        assert manager.report.exporters["own start"].state is ExporterState.FAILED
+        assert manager.report.exporters["capturing"].state is ExporterState.STOPPED
+        assert len(exporter.steps) == 2
 
     run_virtual(main())
+
+
+async def test_what_only_subscribes_needs_no_turn_of_the_loop() -> None:
+    """A run whose exporters wait for nothing makes no task, and starts and ends without giving way."""
+    manager = ExporterManager.from_exporters({"a": CapturingExporter(), "b": CapturingExporter()})
+    turns: list[None] = []
+    asyncio.get_running_loop().call_soon(turns.append, None)
+    async with manager.start(ContextState()):
+        assert len(asyncio.all_tasks()) == 1
+    assert not turns
+    assert {each.state for each in manager.report.exporters.values()} == {ExporterState.STOPPED}
+
+
+@pytest.mark.parametrize("error", [LookupError, asyncio.CancelledError])
+@pytest.mark.parametrize("where", ["subscription", "begin", "end"])
+async def test_subscription_that_raises_is_left_out(where: str, error: type[BaseException]) -> None:
+    """Whatever it raises and wherever, the run goes on with the other exporters, and nothing stays subscribed."""
+
+    class Broken(Subscription):
+        def begin(self) -> None:
+            super().begin()
+            if where == "begin":
+                raise error("broken")
+
+        def end(self) -> None:
+            super().end()
+            if where == "end":
+                raise error("broken")
+
+        def handle(self, step: IntermediateStep) -> None:
+            """Do nothing."""
+
+        @property
+        def ledger(self) -> LedgerSnapshot:
+            return LedgerSnapshot()
+
+    class Breaking(CapturingExporter):
+        def subscription(self, state: ContextState) -> Subscription:
+            if where == "subscription":
+                raise error("broken")
+            return Broken(self, state)
+
+    manager, state, exporter = ExporterManager(), ContextState(), CapturingExporter()
+    manager.add_exporter("broken", Breaking())
+    manager.add_exporter("capturing", exporter)
+    async with manager.start(state):
+        OURS.record("a step")
+        assert state.stream.listeners == (2 if where == "end" else 1)
+    assert not state.stream.listeners
+    assert OURS.names(exporter) == ["a step"]
+    report = manager.report.exporters
+    assert (report["broken"].state, report["capturing"].state) == (
+        ExporterState.FAILED,
+        ExporterState.STOPPED,
+    )
+    assert "broken" in (report["broken"].error or "")

@@ -33,6 +33,7 @@ from nat_observability import (
     step,
 )
 from nat_observability.exporter.base_exporter import Subscription
+from nat_observability.exporter.span_exporter import SpanSubscription
 from nat_observability.sinks import MemorySink
 from nat_observability.testing import CapturingExporter, until
 
@@ -464,6 +465,113 @@ async def test_open_steps_are_ended_and_marked() -> None:
     assert span.end_ns >= span.start_ns
     assert spans.named("closed").status is Status.OK
     assert manager.report.unheard == 1
+
+
+async def test_span_exporters_share_the_span() -> None:
+    """What is recorded becomes one span for all of them, beside those that take every step."""
+    first, second, steps = Spans(), Spans(), CapturingExporter()
+    manager = ExporterManager.from_exporters(
+        {"first": first.exporter(), "steps": steps, "second": second.exporter()}
+    )
+    async with manager.start(ContextState()):
+        with step("tool", "search", input=[1], metadata={"a": 1}, tags=["x"]) as current:
+            current.output = "found"
+            current.usage = {"prompt_tokens": 1}
+    assert first.spans[0] is second.spans[0]
+    span = first.spans[0]
+    began, ended = steps.steps
+    assert (began.boundary, ended.boundary) == (START, END)
+    assert (began.input, began.metadata, began.tags) == (span.input, span.metadata, span.tags)
+    assert (ended.output, ended.usage) == (span.output, span.usage)
+    for each in (began, ended):
+        assert (each.run, each.kind, each.name, each.step_id) == (
+            span.run,
+            span.kind,
+            span.name,
+            span.span_id,
+        )
+    assert (began.time_ns, ended.time_ns) == (span.start_ns, span.end_ns)
+
+
+async def test_exporter_that_comes_later_takes_what_begins_then() -> None:
+    """A step that began before is none of its spans, and is counted as odd; a first one has it whole."""
+    early, late, state = Spans(), Spans(), ContextState()
+    first = ExporterManager.from_exporters({"early": early.exporter()})
+    second = ExporterManager.from_exporters({"late": late.exporter()})
+    async with first.start(state):
+        outer = step("tool", "outer")
+        outer.__enter__()
+        async with second.start(state):
+            with step("tool", "inner"):
+                pass
+            outer.__exit__(None, None, None)
+    assert {span.name for span in early.spans} == {"outer", "inner"}
+    assert [span.name for span in late.spans] == ["inner"]
+    assert second.report.exporters["late"].oddities == {"end_without_start": 1}
+
+
+async def test_published_end_ends_a_step_of_this_process() -> None:
+    """Whoever relays the END of a step that `step` has begun ends its span; its own END is then odd."""
+    spans, state = Spans(), ContextState()
+    async with run_with(spans.exporter(), state) as manager:
+        with step("tool", "search", input="asked") as current:
+            assert current.step_id is not None
+            end = IntermediateStep(
+                state.run, StepKind.TOOL, END, "search", current.step_id, None, state.now_ns(), output="told"
+            )
+            state.stream.publish(end)
+    span = spans.named("search")
+    assert (span.input, span.output, span.end_ns) == ("asked", "told", end.time_ns)
+    assert manager.report.exporters["exporter"].oddities == {"end_without_start": 1}
+
+
+async def test_subscription_that_handles_steps_sees_them_all() -> None:
+    """Who derives from the span exporter's subscription and overrides `handle` is given START and END there."""
+    seen: list[Boundary] = []
+
+    class Looking(SpanSubscription):
+        def handle(self, step: IntermediateStep) -> None:
+            seen.append(step.boundary)
+            super().handle(step)
+
+    class Exporter(SpanExporter):
+        def subscription(self, state: ContextState) -> Subscription:
+            return Looking(self, state)
+
+    spans = Spans()
+    async with run_with(Exporter(spans.write, flush="delivered")):
+        with step("tool", "search") as current:
+            current.chunk("piece")
+    assert seen == [START, CHUNK, END]
+    assert spans.named("search").output == "piece"
+
+
+async def test_failing_taker_harms_nobody() -> None:
+    """What a subscription raises when it is given a step reaches neither the workflow nor the other exporters."""
+
+    class Failing(SpanSubscription):
+        def begun(self, step: object) -> None:
+            raise OSError("begun")
+
+        def finished(self, span: Span) -> None:
+            raise OSError("finished")
+
+    class Exporter(SpanExporter):
+        def subscription(self, state: ContextState) -> Subscription:
+            return Failing(self, state)
+
+    spans = Spans()
+    manager = ExporterManager.from_exporters({"bad": Exporter(Spans().write), "good": spans.exporter()})
+    async with manager.start(ContextState()):
+        with step("tool", "search"):
+            pass
+    assert [span.name for span in spans.spans] == ["search"]
+
+
+def test_step_that_has_not_begun_has_no_start() -> None:
+    """It says so instead of making one up."""
+    with pytest.raises(RuntimeError, match="has not begun"):
+        step("tool", "search").started()
 
 
 async def test_oddities_are_counted() -> None:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from nat_observability.context import ContextState
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.reports import ExporterState
 from nat_observability.testing import CapturingExporter, until
 from tests.reference_toolkit import ReferenceExporter, SharedExporter
 from tests.scenarios import OURS
@@ -96,6 +97,33 @@ async def test_attributes_during_a_run() -> None:
     assert not manager._active_isolated_exporters
     async with manager.start():
         assert manager._active_isolated_exporters == {}
+
+
+async def test_task_of_what_only_subscribes_is_made_when_asked_for() -> None:
+    """It is a task like any other: cancelled, it ends that exporter alone; left alone, it ends with the run."""
+    manager, exporter = ExporterManager(), CapturingExporter()
+    manager.add_exporter("cancelled", CapturingExporter())
+    manager.add_exporter("kept", exporter)
+    async with manager.start(ContextState()):
+        tasks = manager._tasks
+        assert manager._tasks == tasks
+        assert await asyncio.to_thread(lambda: manager._tasks) == tasks
+        await asyncio.sleep(0)
+        tasks["cancelled"].cancel()
+        await asyncio.wait({tasks["cancelled"]})
+        OURS.record("a step")
+        assert manager._tasks == {"kept": tasks["kept"]}
+    assert all(task.done() for task in tasks.values())
+    states = {name: each.state for name, each in manager.report.exporters.items()}
+    assert states == {"cancelled": ExporterState.FAILED, "kept": ExporterState.STOPPED}
+    assert len(exporter.steps) == 2
+
+
+async def test_tasks_are_not_made_in_another_thread() -> None:
+    """Who asks there gets those that exist."""
+    manager = ExporterManager.from_exporters({"capturing": CapturingExporter()})
+    async with manager.start(ContextState()):
+        assert await asyncio.to_thread(lambda: manager._tasks) == {}
 
 
 async def test_shared_registry_is_copied_when_it_is_written() -> None:

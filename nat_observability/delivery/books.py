@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 
@@ -12,7 +12,8 @@ import msgspec
 from nat_observability.delivery.ledger import Ledger
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.owners import Owners
-from nat_observability.delivery.queue import BoundedQueue
+from nat_observability.delivery.processing import is_intended
+from nat_observability.delivery.queue import BoundedQueue, weigh
 from nat_observability.delivery.sender import Outcome
 from nat_observability.events import Item
 
@@ -22,10 +23,11 @@ NEVER = 1 << 62
 class Account:
     """The part of the books that belongs to one run."""
 
-    __slots__ = ("__weakref__", "ledger", "saving", "settling", "unsaved")
+    __slots__ = ("__weakref__", "accepted_bytes", "ledger", "saving", "settling", "unsaved")
 
     def __init__(self) -> None:
         self.ledger = Ledger()
+        self.accepted_bytes = 0  # counted only where a run has a limit
         self.unsaved = 0  # items that are to be on the disk before the run has ended, and are not
         self.settling: list[Future[None]] = []
         self.saving: list[Future[None]] = []
@@ -51,7 +53,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
 
 class Books:
     """
-    The queue, what was taken from it, and the ledgers.
+    The queue, what was taken from it, and the ledgers. In the queue, what is to be processed comes in as raw.
 
     Every method, and every access to an attribute, is under `lock`, which is never held while foreign code runs.
 
@@ -65,16 +67,17 @@ class Books:
         wake_bytes: The same in bytes.
         wake: Wakes the delivery; None while it is not at work.
         hurry: Whether what waits is to be written without waiting for more.
+        held_back: Bytes of items that runs hold back until it is known whether they are to be kept.
         unlogged: The number of drops that no line was written about.
         saves_all: Whether everything is to be put into the spool before it is sent.
         spills: Whether the spool makes room when the queue is half full.
     """
 
-    def __init__(self, limits: DeliveryLimits) -> None:
+    def __init__(self, limits: DeliveryLimits, *, processes: bool = False) -> None:
         # Reentrant: the garbage collector may close a generator, and with it a step, in the middle of an accept.
         self.lock = threading.RLock()
         self.queue: BoundedQueue[Entry] = BoundedQueue(
-            limits.queue_items, limits.queue_bytes, limits.queue_policy
+            limits.queue_items, limits.queue_bytes, limits.queue_policy, staged=processes
         )
         self.saving: set[Entry] = set()
         self.ready: deque[Entry] = deque()
@@ -89,7 +92,7 @@ class Books:
         self.wake_items = self.wake_bytes = NEVER
         self.wake: Callable[[], None] | None = None
         self.hurry = False
-        self.unlogged = 0
+        self.unlogged = self.held_back = 0
         self.saves_all = limits.spool == "always"
         self.spills = limits.spool == "spill"
         self._limits = limits
@@ -178,7 +181,7 @@ class Books:
             *self.fetched,
             *self.ready,
             *self.saving,
-            *self.queue.take(NEVER, NEVER),
+            *self.queue.take_all(),
         ]
         self.queue.release(entries)
         for held in (self.in_flight, self.fetched, self.ready, self.saving):
@@ -187,6 +190,15 @@ class Books:
         return entries
 
     # What becomes of it:
+
+    def processed(self, entries: Iterable[Entry], results: Iterable[Item | str]) -> None:
+        """Let raw entries of the queue go on as what was made of them, or drop them for the reason that there is."""
+        for entry, result in zip(entries, results, strict=False):
+            if isinstance(result, str):
+                if self.queue.let_on(entry, None):
+                    self.drop_entry(entry, result)
+            elif self.queue.let_on(entry, entry.size if result is entry.item else weigh(result)):
+                entry.item = result
 
     def settle(self, entry: Entry, outcome: Outcome) -> None:
         """Count what became of an entry."""
@@ -205,12 +217,40 @@ class Books:
         if account.settling:
             self.tell(account)
 
+    def settle_all(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
+        """Count what became of a batch that was sent, where there is no spool, and let go of it."""
+        if len(batch) == len(self.in_flight):
+            self.in_flight.clear()
+        else:
+            for entry in batch:
+                del self.in_flight[entry]
+        self.queue.release(batch)
+        # A few runs with many entries each: counted at once for each run.
+        delivered = [outcome is Outcome.DELIVERED for outcome in outcomes]
+        accounts = [entry.account for entry in batch]
+        for (account, success), items in Counter(zip(accounts, delivered, strict=True)).items():
+            for ledger in (self.ledger, account.ledger):
+                ledger.pending -= items
+                if success:
+                    ledger.delivered += items
+                else:
+                    ledger.failed += items
+            self.tell(account)
+
     def drop(self, account: Account, reason: str, items: int = 1) -> None:
         """Count pending items as dropped."""
         self.ledger.drop(reason, items)
         account.ledger.drop(reason, items)
-        self.unlogged += items
+        if not is_intended(reason):
+            self.unlogged += items
         self.tell(account)
+
+    def discard(self, account: Account, reason: str, items: int) -> None:
+        """Count items that come to no queue as accepted and dropped."""
+        for ledger in (self.ledger, account.ledger):
+            ledger.accepted += items
+            ledger.pending += items
+        self.drop(account, reason, items)
 
     def drop_entry(self, entry: Entry, reason: str) -> None:
         """Count an entry that is not in the spool as dropped."""

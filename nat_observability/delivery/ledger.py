@@ -12,9 +12,10 @@ class LedgerSnapshot(msgspec.Struct, frozen=True):
     The counts at one moment, in items.
 
     `accepted == delivered + failed + sum(dropped.values()) + pending` holds in every snapshot. `dropped` is by
-    reason: `queue_full`, `too_large`, `closed`, `not_open`, `shutdown_timeout`; and, of what was in the spool,
-    `spool_full`, `spool_expired`, `spool_damaged`, `spool_rejected`. What is in the spool is pending, and what is
-    found there is accepted by whoever finds it.
+    reason: `queue_full`, `too_large`, `run_too_large`, `closed`, `not_open`, `shutdown_timeout`; of what was in the
+    spool, `spool_full`, `spool_expired`, `spool_damaged`, `spool_rejected`; by processors, `filtered:<name>` and
+    `processor_failed:<name>`; and by sampling, `sampled_out` and `sampling_buffer_full`. What is in the spool is
+    pending, and what is found there is accepted by whoever finds it.
     """
 
     accepted: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 from typing import Generic, Literal, Protocol, TypeVar
 
 from nat_observability.events import Item, Span
@@ -12,7 +13,8 @@ from nat_observability.events import Item, Span
 QueuePolicy = Literal["drop_newest", "drop_oldest"]
 """Whether a full queue refuses what comes, or makes room for it."""
 
-_BARE_ITEM = 640  # bytes of an item with its ids and its entry, measured with sys.getsizeof
+# Bytes of an item with its ids and its entry, and of the heads of its name, input and output: sys.getsizeof("") each.
+_BARE_ITEM = 640 + 3 * 49
 
 
 class Entry(Protocol):
@@ -26,14 +28,17 @@ EntryT = TypeVar("EntryT", bound=Entry)
 
 def weigh(item: Item) -> int:
     """Return about how many bytes of memory an item holds."""
-    size = _BARE_ITEM + sys.getsizeof(item.name)
-    for value in (
-        (item.input, item.output) if isinstance(item, Span) else (item.input, item.output, item.chunk)
-    ):
-        if value is not None:
-            size += sys.getsizeof(value) if type(value) is str else len(value)
+    # Written out, because it is called for each item while the workflow waits.
+    size, name, given, result = _BARE_ITEM, item.name, item.input, item.output
+    size += len(name) if type(name) is str and name.isascii() else sys.getsizeof(name)
+    if given is not None:
+        size += len(given) if type(given) is not str or given.isascii() else sys.getsizeof(given)
+    if result is not None:
+        size += len(result) if type(result) is not str or result.isascii() else sys.getsizeof(result)
     if item.metadata is not None:
         size += len(item.metadata)
+    if not isinstance(item, Span) and (chunk := item.chunk) is not None:
+        size += sys.getsizeof(chunk) if type(chunk) is str else len(chunk)
     if item.tags:
         size += sum(map(sys.getsizeof, item.tags))
     if item.error is not None:
@@ -47,16 +52,40 @@ class BoundedQueue(Generic[EntryT]):
 
     What was taken still counts against the limit in bytes until it is released, because it is still in memory.
 
+    A queue with two `stages` gives out only what has been let on from the first to the second (`raw`, `let_on`).
+    Both count against the limits, and no entry is ever outside them.
+
     Args:
         max_items: Most entries that wait, without those that were taken.
         max_bytes: Most bytes of all entries that wait or were taken and not yet released.
         policy: What happens to an entry that does not fit.
+        staged: Whether there are two stages.
+
+    Attributes:
+        queued_bytes: Of what waits.
+        held_bytes: Of that and of what was taken and not yet released.
+        let_on_items: Entries of the second stage; 0 where there is none.
+        let_on_bytes: Their bytes.
     """
 
-    __slots__ = ("_entries", "_max_bytes", "_max_items", "_policy", "held_bytes", "queued_bytes")
+    __slots__ = (
+        "_entries",
+        "_max_bytes",
+        "_max_items",
+        "_out",
+        "_policy",
+        "_staged",
+        "held_bytes",
+        "let_on_bytes",
+        "let_on_items",
+        "queued_bytes",
+    )
 
-    def __init__(self, max_items: int, max_bytes: int, policy: QueuePolicy) -> None:
+    def __init__(self, max_items: int, max_bytes: int, policy: QueuePolicy, *, staged: bool = False) -> None:
         self._entries: deque[EntryT] = deque()
+        self._out: deque[EntryT] = deque() if staged else self._entries
+        self._staged = staged
+        self.let_on_items = self.let_on_bytes = 0
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._policy = policy
@@ -64,12 +93,12 @@ class BoundedQueue(Generic[EntryT]):
         self.held_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + self.let_on_items
 
     def put(self, entry: EntryT) -> list[tuple[EntryT, str]] | None:
         """Add `entry`. Returns what had to be dropped for it, with the reason: itself or older ones; else None."""
         held = self.held_bytes + entry.size
-        if len(self._entries) < self._max_items and held <= self._max_bytes:
+        if len(self._entries) + self.let_on_items < self._max_items and held <= self._max_bytes:
             self._entries.append(entry)
             self.held_bytes = held
             self.queued_bytes += entry.size
@@ -83,8 +112,8 @@ class BoundedQueue(Generic[EntryT]):
         if self._policy == "drop_newest" or taken_bytes + entry.size > self._max_bytes:
             return [(entry, "queue_full")]
         dropped: list[tuple[EntryT, str]] = []
-        while len(self._entries) >= self._max_items or self.held_bytes + entry.size > self._max_bytes:
-            oldest = self._entries.popleft()
+        while len(self) >= self._max_items or self.held_bytes + entry.size > self._max_bytes:
+            oldest = self._take_oldest()
             self.queued_bytes -= oldest.size
             self.held_bytes -= oldest.size
             dropped.append((oldest, "queue_full"))
@@ -95,7 +124,7 @@ class BoundedQueue(Generic[EntryT]):
 
     def take(self, max_items: int, max_bytes: int) -> list[EntryT]:
         """Remove and return the oldest entries: at most so many, and so many bytes, but always one if there is one."""
-        entries = self._entries
+        entries = self._out
         batch: list[EntryT] = []
         size = 0
         while entries and len(batch) < max_items and (not batch or size + entries[0].size <= max_bytes):
@@ -103,15 +132,69 @@ class BoundedQueue(Generic[EntryT]):
             size += entry.size
             batch.append(entry)
         self.queued_bytes -= size
+        if self._staged:
+            self._count_let_on(-len(batch), -size)
         return batch
+
+    def take_all(self) -> list[EntryT]:
+        """Remove and return every entry, of both stages."""
+        entries = [*self._out, *self._entries] if self._staged else list(self._entries)
+        self._out.clear()
+        self._entries.clear()
+        self.queued_bytes = self.let_on_items = self.let_on_bytes = 0
+        return entries
 
     def put_back(self, batch: Iterable[EntryT]) -> None:
         """Let entries that were taken, and not released, be the next ones to be taken."""
         for entry in reversed(list(batch)):
-            self._entries.appendleft(entry)
+            self._out.appendleft(entry)
             self.queued_bytes += entry.size
+            if self._staged:
+                self._count_let_on(1, entry.size)
 
     def release(self, batch: Iterable[EntryT]) -> None:
         """Count entries that were taken as no longer in memory."""
-        for entry in batch:
-            self.held_bytes -= entry.size
+        self.held_bytes -= sum([entry.size for entry in batch])
+
+    def raw(self, max_items: int) -> list[EntryT]:
+        """Return, without removing them, the oldest entries of the first stage; none where there is one stage only."""
+        return list(islice(self._entries, max_items)) if self._staged else []
+
+    @property
+    def gives(self) -> bool:
+        """Whether there is something to be taken."""
+        return bool(self._out)
+
+    def has_raw(self) -> bool:
+        """Whether anything is in the first of two stages."""
+        return self._staged and bool(self._entries)
+
+    def let_on(self, entry: EntryT, size: int | None) -> bool:
+        """
+        Let the oldest entry of the first stage on to the second, with a new size; None takes it out of the queue.
+
+        Returns:
+            Whether it is still the oldest: meanwhile it may have been dropped, or taken with everything else.
+        """
+        if not self._entries or self._entries[0] is not entry:
+            return False
+        self._entries.popleft()
+        grown = (0 if size is None else size) - entry.size
+        self.queued_bytes += grown
+        self.held_bytes += grown
+        if size is not None:
+            entry.size = size
+            self._out.append(entry)
+            self._count_let_on(1, size)
+        return True
+
+    def _take_oldest(self) -> EntryT:
+        if not self.let_on_items:
+            return self._entries.popleft()
+        entry = self._out.popleft()
+        self._count_let_on(-1, -entry.size)
+        return entry
+
+    def _count_let_on(self, items: int, size: int) -> None:
+        self.let_on_items += items
+        self.let_on_bytes += size

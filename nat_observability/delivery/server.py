@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nat_observability.delivery.books import NEVER, Books, Entry
+from nat_observability.delivery.books import NEVER, Books, Entry, resolve
+from nat_observability.delivery.processing import STRETCH_ITEMS, Processing
 from nat_observability.delivery.sender import Outcome, Sender
 from nat_observability.delivery.sink import Sink
 from nat_observability.delivery.spool_line import SpoolLine
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 _ADOPT_EVERY = 30.0  # seconds between two looks for what processes that died have left in the spool
 _DISK_PAUSE = 1.0  # seconds after the disk has refused
+_GIVE_WAY = 0.0005  # seconds between two stretches of processing
+_STRETCHES = 16  # after which what is ready has its turn
+_LET_GO = 1.0  # seconds for closing the sink of a delivery that was given up, for which nobody waits
 _SAVE_ITEMS = 1024
 _SAVE_BYTES = 1024 * 1024  # what is encoded and not yet on the disk is in memory twice
 _log = get_logger()
@@ -29,10 +34,16 @@ class Server:
     """
     Opens the sink, and the spool where there is one; moves entries on until the delivery is unwanted; closes both.
 
+    Where there are processors, each entry is processed once before it is saved or sent.
+
     With `spool="always"` each entry is saved before it is sent. With `spool="spill"` the oldest are saved when the
     queue is half full and the sink does not keep up, and everything that is in memory when the last call comes.
     What was saved is sent from memory while there is room for it there, and otherwise read again. While there is
     something to be sent from both memory and spool, they take turns.
+
+    Args:
+        after: A server that was cancelled, and may have to close the sink yet.
+        reopen: Whether the sink is to be opened.
     """
 
     def __init__(
@@ -42,16 +53,24 @@ class Server:
         sink: Sink,
         loop_source: LoopSource,
         line: SpoolLine | None,
+        processing: Processing,
         *,
+        after: Server | None = None,
         reopen: bool = True,
     ) -> None:
         self._delivery = delivery
         self._books = books
         self._sink = sink
         self._limits = delivery.limits
+        self._save_bytes = min(_SAVE_BYTES, self._limits.queue_bytes // 16)
         self.loop_source: LoopSource | None = loop_source
         self._loop = loop_source.acquire()
         self._opens = reopen
+        self._is_open = not reopen
+        # A queue of hardly more bytes than a batch would be full, and drop, before a batch is.
+        self._due_bytes = min(self._limits.batch_bytes, max(1, self._limits.queue_bytes * 3 // 4))
+        self._after = after
+        self._ended: Future[None] = Future()
         self._signal = asyncio.Event()
         self._last_tries = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -59,9 +78,11 @@ class Server:
         self.sender = Sender(delivery.name, sink, delivery.limits, self._loop, self._last_tries)
         self.last_batch_s: float | None = None
         self._line = line
+        self._processing = processing
         self._gave_up = False
         self._unsent = 0  # batches in a row that came back
-        self._memory_is_next = False
+        self._memory_is_next = self._fetch_is_next = False
+        self._stretches = 0  # of processing, since something else was done
         self._spool_failed = RepeatedEvent()
         self._due_at: float | None = None
         # Not before these: sending, reading the spool, spilling into it, looking for what others have left.
@@ -88,7 +109,15 @@ class Server:
 
     def successor(self, loop_source: LoopSource, *, reopen: bool) -> Server:
         """Return a server that goes on where this one is made to leave."""
-        return Server(self._delivery, self._books, self._sink, loop_source, self._line, reopen=reopen)
+        return Server(
+            self._delivery,
+            self._books,
+            self._sink,
+            loop_source,
+            self._line,
+            self._processing,
+            reopen=reopen,
+        )
 
     def runs(self, task: asyncio.Task[Any]) -> bool:
         """Whether `task` is one of this server's."""
@@ -98,6 +127,13 @@ class Server:
 
     def _begin(self) -> None:
         self._task = self._loop.create_task(self._serve(), name=f"delivery {self._delivery.name}")
+        # Not at the end of the task itself, which does not even begin where it is cancelled at once.
+        self._task.add_done_callback(self._end)
+
+    def _end(self, _: asyncio.Task[None]) -> None:
+        if self.loop_source is not None:
+            self.loop_source.release()
+        resolve([self._ended])
 
     def _cancel(self) -> None:
         for task in (self._task, *self._sends):
@@ -117,6 +153,7 @@ class Server:
                     return
                 if self._line is not None:
                     await self._line.close()
+                self._is_open = False
                 await self._sink.close()
                 with self._books.lock:
                     if not self._in_charge or delivery.has_closed():
@@ -127,12 +164,26 @@ class Server:
                 if self._in_charge:
                     delivery.failed(error)
         finally:
-            if self.loop_source is not None:
-                self.loop_source.release()
             delivery.log_drops()
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Close a sink that is still open, because the delivery was given up: its connections would stay open."""
+        if not self._is_open or self.loop_source is None:
+            return  # or what goes on elsewhere uses it
+        self._is_open = False
+        try:
+            async with asyncio.timeout(_LET_GO):
+                await self._sink.close()
+        except Exception as error:  # noqa: BLE001  foreign code, and nobody waits for it any more
+            _log.debug("sink_not_closed", exporter=self._delivery.name, error=describe(error))
 
     async def _open(self) -> None:
         delivery, limits = self._delivery, self._limits
+        if self._after is not None:
+            # A sink is not opened while it is closed; but one that is stuck may never be.
+            await asyncio.wait([asyncio.wrap_future(self._after._ended)], timeout=2 * _LET_GO)
+            self._after = None
         if self._line is not None:
             await self._line.open()
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
@@ -142,6 +193,7 @@ class Server:
                     await self._sink.open()
             except TimeoutError as error:
                 raise StartTimeoutError(delivery.name, limits.open_timeout) from error
+            self._is_open = True
         with self._books.lock:
             if self._in_charge:
                 delivery.opened()
@@ -177,8 +229,19 @@ class Server:
         queued = self._is_due(now)
         books.tell_room()
         spooled = line is not None and line.waiting > 0
-        if line is not None and queued and self._is_to_be_saved(now, free=free):
+        if queued and self._is_to_be_processed(spooled=spooled and now >= self._fetch_at):
+            return self._process
+        queued = queued and books.queue.gives
+        saves = queued and self._is_to_be_saved(now, free=free)
+        in_memory = bool(books.ready) or (queued and not saves)
+        fetches = free and spooled and now >= self._fetch_at and not (self._memory_is_next and in_memory)
+        # Runs that never pause always leave something to save, which must not keep what was saved from being sent.
+        waits = not delivery.last_call and (
+            (free and (books.ready or books.fetched)) or (fetches and self._fetch_is_next)
+        )
+        if saves and not waits:
             self._due_at = None
+            self._fetch_is_next = True
             if books.saves_all or delivery.last_call:
                 return partial(self._save, self._take_to_save())
             books.spills = True
@@ -187,8 +250,8 @@ class Server:
         if free and books.fetched:
             self._memory_is_next = True
             return self._send_soon(books.take_fetched(limits.batch_items))
-        in_memory = bool(books.ready) or queued
-        if free and spooled and now >= self._fetch_at and not (self._memory_is_next and in_memory):
+        if fetches:
+            self._fetch_is_next = False
             return self._fetch
         if free and in_memory:
             self._memory_is_next = False
@@ -213,7 +276,7 @@ class Server:
             return False
         if self._due_at is None:
             self._due_at = now + limits.batch_age
-        full = len(queue) >= limits.batch_items or queue.queued_bytes >= limits.batch_bytes
+        full = len(queue) >= limits.batch_items or queue.queued_bytes >= self._due_bytes
         if full or books.hurry or self._delivery.unwanted or now >= self._due_at:
             # Nothing more can be done until a batch comes back, unless the queue is to spill.
             spills = self._line is not None and not books.saves_all and now >= self._spill_at
@@ -221,16 +284,47 @@ class Server:
             books.wake_items = (limits.queue_items + 1) // 2 if spills else NEVER
             books.wake_bytes = (limits.queue_bytes + 1) // 2 - taken_bytes if spills else NEVER
             return True
-        books.wake_items, books.wake_bytes = limits.batch_items, limits.batch_bytes
+        books.wake_items, books.wake_bytes = limits.batch_items, self._due_bytes
         return False
 
     def _is_to_be_saved(self, now: float, *, free: bool) -> bool:
+        if self._line is None:
+            return False
         if self._books.saves_all or self._delivery.last_call:
             return True
         return not free and now >= self._spill_at and self._books.is_filled(0.5)
 
+    def _is_to_be_processed(self, *, spooled: bool) -> bool:
+        """Say whether there is something raw, and not yet enough for the next batch, to be sent or to be saved."""
+        books, queue, limits = self._books, self._books.queue, self._limits
+        if not queue.has_raw():
+            return False
+        if self._stretches >= _STRETCHES and (queue.gives or books.ready or books.fetched or spooled):
+            # A filter that is never done with what keeps coming must not hold up the little that it lets through, nor
+            # what was saved.
+            self._stretches = 0
+            return False
+        # A batch ahead, also while nothing can be sent: it is ready when the one before has come back.
+        enough = queue.let_on_items >= limits.batch_items or queue.let_on_bytes >= limits.batch_bytes
+        if self._line is None:
+            return not enough
+        return not enough and queue.let_on_items < _SAVE_ITEMS and queue.let_on_bytes < self._save_bytes
+
+    async def _process(self) -> None:
+        books = self._books
+        self._stretches += 1
+        with books.lock:
+            entries = books.queue.raw(STRETCH_ITEMS)
+        # Outside the lock: it is foreign code. Meanwhile the entries stay in the queue, so that nothing can lose them.
+        results = self._processing.stretch([entry.item for entry in entries])
+        with books.lock:
+            if self._in_charge:
+                books.processed(entries, results)
+        # Off the processor for a moment: see otlp_body. A wait of zero would not give way to a thread that records.
+        await asyncio.sleep(_GIVE_WAY if len(results) < len(entries) else 0)
+
     def _take_to_save(self) -> list[Entry]:
-        return self._books.take_to_save(_SAVE_ITEMS, min(_SAVE_BYTES, self._limits.queue_bytes // 16))
+        return self._books.take_to_save(_SAVE_ITEMS, self._save_bytes)
 
     async def _sleep(self, now: float) -> None:
         """Wait for a signal, or for the next time at which something may be due."""
@@ -276,17 +370,20 @@ class Server:
 
     def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
         books, line = self._books, self._line
+        if line is None:
+            books.settle_all(batch, outcomes)
+            return
         done: list[int] = []
         to_spool: list[int] = []
         to_queue: list[Entry] = []
         gone: list[Entry] = []
         for entry, outcome in zip(batch, outcomes, strict=True):
             del books.in_flight[entry]
-            if outcome is Outcome.UNSENT and line is not None and entry.key is None:
+            if outcome is Outcome.UNSENT and entry.key is None:
                 to_queue.append(entry)
                 continue
             gone.append(entry)
-            if outcome is Outcome.UNSENT and line is not None and entry.key is not None:
+            if outcome is Outcome.UNSENT and entry.key is not None:
                 books.own(entry.key, entry.account)
                 to_spool.append(entry.key)
             else:
@@ -296,8 +393,6 @@ class Server:
         # They wait at the head of the queue for the next try, or for being saved.
         books.queue.put_back(to_queue)
         books.queue.release(gone)
-        if line is None:
-            return
         line.done(done)
         line.put_back(to_spool)
         if not (to_spool or to_queue):

@@ -51,6 +51,7 @@ class SpoolLine:
             max_age=limits.spool_age,
             on_drop=lambda keys, reason: self._drops.append((keys, reason)),
         )
+        self._max_bytes = limits.spool_bytes
         self._name = name
         self._books = books
         self._worker: BlockingWorker | None = None
@@ -90,7 +91,7 @@ class SpoolLine:
             stay: Whether they stay in memory too, to be sent.
 
         Returns:
-            Why an item could not be made a record; None where all could.
+            Why an item was not stored: it could not be made a record, or there is no room; None where all were.
 
         Raises:
             SinkError: The disk refused. Nothing was stored.
@@ -105,7 +106,7 @@ class SpoolLine:
             next_entries: Takes them from the queue, on the worker thread, until there are none.
 
         Returns:
-            Why an item could not be made a record, which is then sent unsaved; None where all could.
+            Why an item was not stored, which is then sent unsaved, as in `save`; None where all were.
 
         Raises:
             SinkError: The disk refused.
@@ -184,11 +185,20 @@ class SpoolLine:
                 else:
                     books.stored(entries, [None] * len(entries), stay=stay)
             raise
+        if None in keys:
+            problem = problem or self._no_room(keys.count(None))
         key_of = dict(zip(records, keys, strict=True))
         with books.lock:
             done = books.stored(entries, [key_of.get(entry) for entry in entries], stay=stay)
         self._spool.done(done)
         return problem
+
+    def _no_room(self, items: int) -> SinkError:
+        return SinkError(
+            str(self._spool.directory),
+            f"has no room beside what is being sent: {items} items are in memory alone",
+            f"Set spool_bytes above {self._max_bytes}.",
+        )
 
     def _fetch(self, max_items: int, max_bytes: int, age: int) -> None:
         books = self._books

@@ -17,6 +17,7 @@ from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.errors import describe
 from nat_observability.events import IntermediateStep
 from nat_observability.logs import get_logger
+from nat_observability.stream import EventStream
 
 
 class Subscription:
@@ -36,8 +37,12 @@ class Subscription:
         """Take steps from now on; return what to wait for until the destination is open, None where it is."""
         state = self._state
         self._exporter.subscriptions[state] = self
-        state.stream.subscribe(self, self.handle)
+        self.listen(state.stream)
         return None
+
+    def listen(self, stream: EventStream) -> None:
+        """Subscribe to a run's stream, under this object as the key."""
+        stream.subscribe(self, self.handle)
 
     def end(self) -> Awaitable[None] | None:
         """Take no more steps; return what to wait for until this run's items are settled, None where nothing is."""
@@ -170,9 +175,10 @@ class BaseExporter(ABC):
 
     def start(self) -> AbstractAsyncContextManager[object]:
         """
-        Return the context manager that is entered when a run starts and left when it ends, in the run's own task.
+        Return the context manager that is entered when a run starts and left when it ends.
 
-        An instance that is bound to no ContextState takes part in the run that is current.
+        Where it is overridden, a task of the exporter's own does so in each run. An instance that is bound to no
+        ContextState takes part in the run that is current.
 
         Raises:
             RuntimeError: It is bound to none, and no run is current.

@@ -27,7 +27,7 @@ class BodyMaker:
     Encodes batches for one resource, and compresses them where asked.
 
     Args:
-        compression: "gzip" is zlib's level 1, or that of isal where it is installed.
+        compression: "gzip" is level 1 of isal, or of zlib where isal is not installed.
 
     Raises:
         ValueError: `compression` is neither.

@@ -13,8 +13,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from nat_observability.capture import capture, capture_json, capture_text
-from nat_observability.events import Captured, Span, Status, StepError, StepKind
-from nat_observability.semconv import AttributeValue, span_attributes
+from nat_observability.events import Captured, Run, Span, Status, StepError, StepKind
+from nat_observability.semconv import (
+    AttributeValue,
+    outcome_attributes,
+    run_attributes,
+    span_attributes,
+    step_attributes,
+)
 from nat_observability.sinks.otlp_wire import DOUBLE, FIXED64, length_delimited, varint
 
 
@@ -39,9 +45,8 @@ SLICE_BYTES = 256 * 1024
 # decode with them. Numbers of fields and their types: opentelemetry/proto/trace/v1/trace.proto and
 # common/v1/common.proto, release 1.10. Fields may come in any order, so what has a fixed size is packed together.
 
-_TIMES = struct.Struct(
-    "<BQBQ"
-)  # the tags of start_time_unix_nano (7) and end_time_unix_nano (8), and their values
+# The flags, and the tags of start_time_unix_nano (7) and end_time_unix_nano (8) with their values.
+_TIMES = struct.Struct("<6sBQBQ")
 _MAX_TIME = 2**64 - 1
 _MAX_INT = 2**63
 
@@ -62,6 +67,7 @@ _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 _UNIQUE = frozenset({"input.value", "output.value", "metadata", "exception.message", "exception.stacktrace"})
 _CACHED_LENGTH = 256
 _CACHED_VALUES = 1024
+_CACHED_HEAD = 2048
 
 _NOT_ENCODABLE = (LookupError, OverflowError, ValueError, TypeError, AttributeError, struct.error)
 
@@ -105,7 +111,11 @@ class SpanEncoder:
         self._headers: dict[type, defaultdict[str, dict[int, bytes]]] = {
             kind: defaultdict(dict) for kind in _DATA
         }
-        self._names: dict[str, bytes] = {}
+        # What spans of one kind and name have in common, and the length of a span as the field that it is.
+        self._heads: dict[tuple[StepKind, str, str | None], bytes] = {}
+        self._lengths: dict[int, bytes] = {}
+        self._input, self._output = _payload_headers("input"), _payload_headers("output")
+        self._metadata = _Headers("metadata")
 
     def encode(self, batch: Sequence[Span]) -> bytes:
         """Return the request for the whole batch, at one stretch."""
@@ -134,13 +144,14 @@ class SpanEncoder:
     def _slices(self, batch: Sequence[Span]) -> Iterator[bytes]:
         parts: list[bytes] = []
         size = 0
+        runs: dict[int, tuple[bytes, bytes]] = {}  # by their address, while the batch keeps them
         for span in batch:
             try:
-                encoded = self._span(span, span_attributes(span))
+                encoded = self._usual_span(span, runs) or self._span(span, span_attributes(span))
             except _NOT_ENCODABLE:
                 encoded = self._span(*_encodable(span))
             length = len(encoded)
-            parts.append(b"\x12" + varint(length))
+            parts.append(self._lengths.get(length) or self._length(length))
             parts.append(encoded)
             size += length
             if size >= SLICE_BYTES or len(parts) == 2 * SLICE_SPANS:
@@ -150,53 +161,163 @@ class SpanEncoder:
         if parts:
             yield b"".join(parts)
 
+    def _usual_span(self, span: Span, runs: dict[int, tuple[bytes, bytes]]) -> bytes | None:
+        """
+        Return a span as `_span` does, from what is known of its run, and of other spans of its kind and name.
+
+        None where it is not a usual one: an id is no hex digits, or a payload neither text nor JSON.
+        """
+        run, name, span_id, parent_id = span.run, span.name, span.span_id, span.parent_id
+        trace_id, of_run = runs.get(id(run)) or self._run(run, runs)
+        if not trace_id or len(span_id) != 16 or span_id == _NO_SPAN:
+            return None
+        flags = _LOCAL_PARENT
+        try:
+            if parent_id is None:
+                ids = bytes.fromhex(f"1208{span_id}")
+                if len(ids) != 10:
+                    return None
+            else:
+                ids = bytes.fromhex(f"1208{span_id}2208{parent_id}")
+                if len(ids) != 20 or len(parent_id) != 16 or parent_id == _NO_SPAN:
+                    return None
+                if parent_id == run.parent_span_id:
+                    flags = _REMOTE_PARENT
+        except ValueError:
+            return None
+        head = (span.kind, name, run.workflow_name)
+        parts = [
+            trace_id,
+            ids,
+            self._heads.get(head) or self._head(*head),
+            of_run,
+            _TIMES.pack(flags, 0x39, span.start_ns, 0x41, span.end_ns),
+        ]
+        for value, (texts, documents) in ((span.input, self._input), (span.output, self._output)):
+            if value is None:
+                continue
+            if type(value) is str:
+                data = value.encode()
+                parts.append(texts.get(len(data)) or texts.header(len(data)))
+            elif type(value) is msgspec.Raw:
+                data = bytes(value)
+                if not data.isascii():
+                    str(data, "utf-8")  # raises where it is none
+                parts.append(documents.get(len(data)) or documents.header(len(data)))
+            else:
+                return None
+            parts.append(data)
+        if span.metadata is not None:
+            data = bytes(span.metadata)
+            if not data.isascii():
+                str(data, "utf-8")
+            parts.append(self._metadata.get(len(data)) or self._metadata.header(len(data)))
+            parts.append(data)
+        if span.status is not Status.OK:
+            self._add_status(parts, span)
+        if (
+            span.usage is not None
+            or span.tags
+            or span.first_chunk_ns is not None
+            or span.error is not None
+            or span.status is not Status.OK
+        ):
+            self._add(parts, outcome_attributes(span))
+        return b"".join(parts)
+
     def _span(self, span: Span, attributes: dict[str, AttributeValue]) -> bytes:
         run, name, parent_id = span.run, span.name, span.parent_id
         ids = _hex_ids(run.trace_id, span.span_id, parent_id)
         if ids is None:
             ids = _hashed_ids(run.trace_id, span.span_id, parent_id)
             attributes["nat.span.id"] = span.span_id
+        flags = _REMOTE_PARENT if parent_id is not None and parent_id == run.parent_span_id else _LOCAL_PARENT
         parts = [
             ids,
-            self._names.get(name) or self._name(name),
-            _TIMES.pack(0x39, span.start_ns, 0x41, span.end_ns),
+            length_delimited(5, name.encode()),
+            _TIMES.pack(flags, 0x39, span.start_ns, 0x41, span.end_ns),
             _KINDS[span.kind],
-            _REMOTE_PARENT if parent_id is not None and parent_id == run.parent_span_id else _LOCAL_PARENT,
         ]
-        add = parts.append
         if span.status is not Status.OK:
-            add(_status(span))
-            if span.error is not None:
-                add(_exception_event(span.error, span.end_ns))
-            if span.status is Status.INCOMPLETE:
-                attributes["nat.span.incomplete"] = True
+            self._add_status(parts, span)
+        self._add(parts, attributes)
+        return b"".join(parts)
+
+    def _add_status(self, parts: list[bytes], span: Span) -> None:
+        parts.append(_status(span))
+        if span.error is not None:
+            parts.append(_exception_event(span.error, span.end_ns))
+        if span.status is Status.INCOMPLETE:
+            parts.append(_INCOMPLETE_MARK)
+
+    def _add(self, parts: list[bytes], attributes: dict[str, AttributeValue]) -> None:
+        add = parts.append
         for key, value in attributes.items():
             if type(value) is str and key not in _UNIQUE:
                 values = self._values[key]
-                add(values.get(value) or self._recurring(key, value, values))
+                add(values.get(value) or _recurring(key, value, values))
             else:
                 kind = type(value)
                 data = _DATA[kind](value)
                 headers = self._headers[kind][key]
-                add(headers.get(len(data)) or _header(key, kind, len(data), headers))
+                header = headers.get(len(data))
+                if header is None:
+                    header = _header(key, kind, len(data))
+                    _keep(headers, len(data), header)
+                add(header)
                 add(data)
-        return b"".join(parts)
 
-    def _name(self, name: str) -> bytes:
-        encoded = length_delimited(5, name.encode())
-        _keep(self._names, name, encoded)
+    def _run(self, run: Run, runs: dict[int, tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+        """Return the trace id, empty where it is no valid one, and the attributes that all spans of a run have."""
+        trace_id = _id_bytes(run.trace_id, 16)
+        known = (
+            b"\x0a\x10" + trace_id if trace_id.hex() == run.trace_id.lower() else b"",
+            b"".join([_attribute(9, key, value) for key, value in run_attributes(run).items()]),
+        )
+        runs[id(run)] = known
+        return known
+
+    def _head(self, kind: StepKind, name: str, workflow_name: str | None) -> bytes:
+        """Return name, kind and the attributes that all spans of this kind and name have."""
+        attributes = step_attributes(kind, name, workflow_name).items()
+        head = b"".join(
+            [
+                length_delimited(5, name.encode()),
+                _KINDS[kind],
+                *(_attribute(9, key, value) for key, value in attributes),
+            ]
+        )
+        _keep(self._heads, (kind, name, workflow_name), head, _CACHED_HEAD)
+        return head
+
+    def _length(self, length: int) -> bytes:
+        encoded = b"\x12" + varint(length)
+        _keep(self._lengths, length, encoded)
         return encoded
 
-    def _recurring(self, key: str, value: str, values: dict[str, bytes]) -> bytes:
-        encoded = _attribute(9, key, value)
-        if len(self._values) > _CACHED_VALUES:
-            self._values.clear()  # the names of tags are the application's, and may be any number
-        _keep(values, value, encoded)
+
+class _Headers(dict[int, bytes]):
+    """
+    What stands before a text in an attribute, by the length of the text.
+
+    Args:
+        key: The attribute's name.
+        before: What comes before that, which is the attribute that says what the text is.
+    """
+
+    def __init__(self, key: str, before: bytes = b"") -> None:
+        super().__init__()
+        self._key, self._before = key, before
+
+    def header(self, length: int) -> bytes:
+        """Return it for a length that is not known yet."""
+        encoded = self._before + _header(self._key, str, length)
+        _keep(self, length, encoded)
         return encoded
 
 
-def _keep(cache: dict[KeyT, bytes], key: KeyT, encoded: bytes) -> None:
-    if len(encoded) > _CACHED_LENGTH:
+def _keep(cache: dict[KeyT, bytes], key: KeyT, encoded: bytes, longest: int = _CACHED_LENGTH) -> None:
+    if len(encoded) > longest:
         return
     if len(cache) >= _CACHED_VALUES:
         # Cheaper than to keep count of what is used: what recurs is back after one span.
@@ -204,13 +325,26 @@ def _keep(cache: dict[KeyT, bytes], key: KeyT, encoded: bytes) -> None:
     cache[key] = encoded
 
 
-def _header(key: str, kind: type, length: int, headers: dict[int, bytes]) -> bytes:
+def _recurring(key: str, value: str, values: dict[str, bytes]) -> bytes:
+    encoded = _attribute(9, key, value)
+    _keep(values, value, encoded)
+    return encoded
+
+
+def _payload_headers(name: str) -> tuple[_Headers, _Headers]:
+    """Return the headers of an input or output that is text, and of one that is JSON."""
+    texts, documents = (
+        _Headers(f"{name}.value", _attribute(9, f"{name}.mime_type", kind))
+        for kind in ("text/plain", "application/json")
+    )
+    return texts, documents
+
+
+def _header(key: str, kind: type, length: int) -> bytes:
     """Return what stands before the `length` bytes of a value in the attribute of a span."""
     tag = _tag(kind, length)
     key_value = length_delimited(1, key.encode()) + b"\x12" + varint(len(tag) + length) + tag
-    header = b"\x4a" + varint(len(key_value) + length) + key_value
-    _keep(headers, length, header)
-    return header
+    return b"\x4a" + varint(len(key_value) + length) + key_value
 
 
 def _attribute(number: int, key: str, value: AttributeValue) -> bytes:
@@ -257,6 +391,9 @@ _DATA: dict[type, Callable[[Any], bytes]] = {
     float: _double,
     tuple: _array,
 }
+
+
+_INCOMPLETE_MARK = _attribute(9, "nat.span.incomplete", True)
 
 
 def _hex_ids(trace_id: str, span_id: str, parent_id: str | None) -> bytes | None:

@@ -112,7 +112,7 @@ class OtlpHttpSink:
     ) -> None:
         self._url = traces_url(endpoint, traces_endpoint)
         self.where = shown_url(self._url)
-        self._headers = SecretHeaders(headers, _RESERVED)
+        self._headers = SecretHeaders(headers, _RESERVED, url=self._url)
         self._timeout = check_timeout(timeout)
         self._body = BodyMaker(resource, compression)
         self._compression = compression

@@ -7,7 +7,7 @@ import os
 import ssl
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from pydantic import SecretStr
 
@@ -74,12 +74,14 @@ class SecretHeaders:
 
     Args:
         reserved: Names that the sink sets itself; one that ends in `-` stands for all that begin with it.
+        url: Where they are sent. The values in its query are hidden too.
 
     Raises:
         ValueError: A name or a value cannot be sent. The message holds no value.
     """
 
-    def __init__(self, headers: Headers | None, reserved: Collection[str]) -> None:
+    def __init__(self, headers: Headers | None, reserved: Collection[str], *, url: str = "") -> None:
+        self._query = SecretStr(urlsplit(url).query)
         self._headers: dict[str, SecretStr] = {}
         for position, (name, value) in enumerate((headers or {}).items(), 1):
             # The name is not shown: where a key was pasted into the wrong place, it is the secret.
@@ -109,10 +111,14 @@ class SecretHeaders:
         return {name: value.get_secret_value() for name, value in self._headers.items()}
 
     def hide(self, text: str) -> str:
-        """Return `text`, such as what a server answered, with every secret of these headers as asterisks."""
-        for value in self.plain().values():
-            for secret in _secrets(value):
-                text = text.replace(secret, "***")
+        """Return `text`, such as what a server answered, with every secret that it was sent as asterisks."""
+        secrets = [secret for value in self.plain().values() for secret in _secrets(value)]
+        query = self._query.get_secret_value()
+        for member in query.split("&"):
+            value = member.partition("=")[2] or member
+            secrets += [each for each in (value, unquote_plus(value)) if len(each) >= _SHORTEST_SECRET]
+        for secret in secrets:
+            text = text.replace(secret, "***")
         return text
 
 

@@ -136,6 +136,22 @@ async def test_a_batch_is_full_by_bytes_too() -> None:
 
 
 @virtual_time
+async def test_g7_a_queue_of_fewer_bytes_than_a_batch_is_emptied_before_it_is_full() -> None:
+    """Items that come one after the other are not dropped for want of room, however long a batch may wait."""
+    sink = ScriptedSink()
+    async with delivering(sink, queue_bytes=10 * WEIGHT, batch_age=3600.0) as delivery:
+        lease = await opened(delivery)
+        items = []
+        for _ in range(50):
+            items += accept(lease, 1)
+            await settle()
+        assert lease.ledger.dropped == {}
+        assert len(sink.taken) >= 40
+        lease.release()
+    assert sink.taken == items
+
+
+@virtual_time
 async def test_the_age_of_a_batch_is_that_of_its_first_item() -> None:
     """Items that keep coming do not put a batch off."""
     sink = ScriptedSink()
@@ -555,6 +571,7 @@ async def test_g2_abandoning_counts_and_waits_for_nothing() -> None:
         assert state(delivery) is DeliveryState.FAILED
         await settle()
         assert sink.writing == []  # the write was cancelled
+        assert sink.calls == ["open", "write", "close"]
         assert delivery.abandon() == 0
         first.release()
         second.release()
@@ -577,6 +594,44 @@ async def test_an_abandoned_delivery_can_be_leased_again() -> None:
         await asyncio.wrap_future(delivery.closed())
         assert sink.taken == items
         assert delivery.health().ledger == LedgerSnapshot(8, 3, 0, 0, {"shutdown_timeout": 5})
+
+
+@virtual_time
+@pytest.mark.parametrize("seconds", [0.5, 1000.0], ids=["slowly", "never"])
+async def test_an_abandoned_sink_is_closed_before_it_is_opened_again(seconds: float) -> None:
+    """Its connections do not stay open; one whose closing hangs keeps the next lease waiting for a moment only."""
+
+    class ClosesLate(ScriptedSink):
+        async def close(self) -> None:
+            await asyncio.sleep(seconds)
+            await super().close()
+
+    sink = ClosesLate(seconds=1000.0)
+    async with delivering(sink, batch_age=0.0) as delivery:
+        first = await opened(delivery)
+        accept(first, 5)
+        await settle()
+        delivery.abandon()
+        first.release()
+        began = now()
+        second = await opened(delivery)
+        assert now() - began < 3.0
+        assert sink.calls == ["open", "write", *(["close"] if seconds < 1.0 else []), "open"]
+        sink.seconds = seconds = 0.0
+        accept(second, 3)
+        second.release()
+        await asyncio.wrap_future(delivery.closed())
+        assert second.ledger.delivered == 3
+
+
+@virtual_time
+async def test_a_delivery_that_is_abandoned_before_it_begins_gives_its_loop_back() -> None:
+    """The lease and the end of the deadline come at once: the delivery thread ends all the same."""
+    async with delivering(ScriptedSink()) as delivery:
+        lease = delivery.lease()
+        delivery.abandon()
+        lease.release()
+        await settle()
 
 
 @virtual_time

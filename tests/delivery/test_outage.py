@@ -180,7 +180,7 @@ _LONG_OUTAGE = """
 """
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)  # a few seconds of work, which a machine that does much else draws out
 @pytest.mark.parametrize(
     ("spool", "items"),
     [
@@ -191,7 +191,7 @@ _LONG_OUTAGE = """
 )
 def test_g7_memory_is_bounded_however_much_is_in_the_spool(tmp_path: Path, spool: str, items: int) -> None:
     """Two hundred thousand spans of two thousand runs wait in the spool, and go out, in the memory of the queue."""
-    done = run_program(_LONG_OUTAGE, tmp_path, spool, items, timeout=55.0)
+    done = run_program(_LONG_OUTAGE, tmp_path, spool, items, timeout=280.0)
     spooled, down, up = map(float, done.stdout.splitlines()[-1].split())
     assert spooled > items - 10_000
     assert down <= 1.2

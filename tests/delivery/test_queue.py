@@ -183,3 +183,67 @@ def test_g7_chunks_and_metadata_count() -> None:
 def _bytes(text: str | None) -> int:
     """The memory that the characters of a text take, beyond what an empty one does."""
     return 0 if text is None else sys.getsizeof(text) - sys.getsizeof("")
+
+
+STAGED_OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.integers(1, 60)),
+        st.tuples(st.just("let_on"), st.none() | st.integers(1, 60)),
+        st.tuples(st.just("take"), st.integers(1, 60)),
+        st.tuples(st.sampled_from(("release", "put_back")), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+@given(STAGED_OPERATIONS, policies, st.integers(1, 6), st.integers(60, 120))
+def test_g7_two_stages_are_one_queue(
+    program: Sequence[tuple[str, int | None]], policy: QueuePolicy, max_items: int, max_bytes: int
+) -> None:
+    """Only what was let on is taken, in order; counts and bytes are those of both stages, whatever sizes become."""
+    queue: BoundedQueue[Sized] = BoundedQueue(max_items, max_bytes, policy, staged=True)
+    raw: list[Sized] = []
+    ready: list[Sized] = []
+    taken: list[Sized] = []
+    for operation, argument in program:
+        if operation == "put":
+            entry = Sized(argument or 0)
+            raw.append(entry)
+            for each, _ in queue.put(entry) or []:
+                (ready if each in ready else raw).remove(each)
+        elif operation == "let_on":
+            assert queue.raw(3) == raw[:3]
+            if raw and queue.let_on(raw[0], argument):
+                entry = raw.pop(0)
+                if argument is not None:
+                    assert entry.size == argument
+                    ready.append(entry)
+        elif operation == "take":
+            batch = queue.take(2, argument or 0)
+            assert batch == ready[: len(batch)]
+            assert batch or not ready
+            del ready[: len(batch)]
+            taken += batch
+        elif operation == "release":
+            queue.release(taken)
+            taken = []
+        else:
+            queue.put_back(taken)
+            ready, taken = [*taken, *ready], []
+        assert (len(queue), queue.has_raw()) == (len(raw) + len(ready), bool(raw))
+        assert (queue.let_on_items, queue.let_on_bytes) == (len(ready), sum(each.size for each in ready))
+        assert queue.queued_bytes == sum(each.size for each in (*raw, *ready))
+        assert queue.held_bytes == queue.queued_bytes + sum(each.size for each in taken)
+    assert queue.take_all() == [*ready, *raw]
+    assert (len(queue), queue.queued_bytes) == (0, 0)
+
+
+def test_what_is_gone_is_not_let_on() -> None:
+    """An entry that was dropped for another while it was processed is not in the queue again afterwards."""
+    queue: BoundedQueue[Sized] = BoundedQueue(1, 100, "drop_oldest", staged=True)
+    first, second = Sized(1), Sized(2)
+    queue.put(first)
+    assert queue.raw(10) == [first]
+    assert queue.put(second) == [(first, "queue_full")]
+    assert not queue.let_on(first, 1)
+    assert (len(queue), queue.raw(10)) == (1, [second])

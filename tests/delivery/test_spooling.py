@@ -144,7 +144,7 @@ async def test_one_commit_serves_many_runs(tmp_path: Path) -> None:
 async def test_a_run_whose_items_are_dropped_ends_all_the_same(tmp_path: Path) -> None:
     """A run waits for the disk only for what will be there: not for what found no room in the queue."""
     exporters = exporter_of(
-        Backend(hangs=True), quick_limits(tmp_path, "always", queue_items=5, queue_bytes=9000)
+        Backend(hangs=True), quick_limits(tmp_path, "always", queue_items=5, batch_items=5, queue_bytes=9000)
     )
     runtime = runtime_of(exporters, shutdown_timeout=0.2)
     async with runtime:
@@ -236,7 +236,7 @@ async def test_g6_what_shutdown_could_not_send_is_sent_by_the_next_runtime(
 ) -> None:
     """What waits when the runtime closes stays in the spool, and goes out under the same ids, the oldest first."""
     sink = Backend(down=True)
-    exporters = exporter_of(sink, quick_limits(tmp_path, spool, batch_items=1000, queue_items=100))
+    exporters = exporter_of(sink, quick_limits(tmp_path, spool, batch_items=100, queue_items=100))
     runtime = runtime_of(exporters)
     async with runtime:
         for start in range(0, 300, 30):
@@ -292,6 +292,27 @@ async def test_without_a_runtime_a_failing_back_end_keeps_the_delivery_open(
     await until(lambda: not exporters["main"].delivery.at_work)
     assert sorted(sink.names, key=int) == numbers(50)
     assert manager.report.ledger == LedgerSnapshot(accepted=50, delivered=50)
+
+
+@pytest.mark.parametrize("spool", SPOOLING)
+def test_g6_a_process_that_shuts_nothing_down_leaves_what_it_could_not_send(
+    tmp_path: Path, spool: SpoolMode
+) -> None:
+    """At interpreter exit, after its loops have ended, what the back end does not take is on the disk."""
+    code = """
+        import asyncio, sys
+        from pathlib import Path
+        from nat_observability import ExporterManager
+        from tests.delivery.backends import Backend, exporter_of, quick_limits, record
+
+        exporters = exporter_of(Backend(down=True), quick_limits(Path(sys.argv[1]), sys.argv[2]))
+        for job in range(5):
+            asyncio.run(record(ExporterManager.from_exporters(exporters), [f"{job}-{n}" for n in range(20)]))
+    """
+    run_program(code, tmp_path, spool)
+    assert sorted(item.name for item in in_spool(tmp_path)) == sorted(
+        f"{job}-{n}" for job in range(5) for n in range(20)
+    )
 
 
 async def test_an_exporter_that_is_opened_again_knows_whose_its_records_are(tmp_path: Path) -> None:
@@ -457,6 +478,24 @@ async def test_an_item_that_cannot_be_a_record_is_sent_from_memory(tmp_path: Pat
     assert [line["exporter"] for line in lines if line["event"] == "spool_failed"] == ["main"]
 
 
+async def test_a_spool_without_room_for_what_is_being_sent_says_so(tmp_path: Path) -> None:
+    """What the spool has no room for is sent from memory, and a line says what to change."""
+    sink = Backend(hangs=True)
+    exporters = exporter_of(sink, quick_limits(tmp_path, "always", spool_bytes=2000))
+    runtime = runtime_of(exporters, shutdown_timeout=0.5)
+    async with runtime:
+        with capture_logs() as lines:
+            manager = await record(ExporterManager.from_exporters(exporters), numbers(50))
+            await until(lambda: any(line["event"] == "spool_failed" for line in lines))
+        assert manager.report.ledger == LedgerSnapshot(accepted=50, pending=50)
+    [line] = [line for line in lines if line["event"] == "spool_failed"]
+    assert "no room" in line["error"]
+    assert "spool_bytes" in line["error"]
+    ledger = health_of(runtime).ledger
+    assert ledger.pending + ledger.dropped["shutdown_timeout"] == 50
+    await left_in(tmp_path, ledger.pending)
+
+
 # The disk
 
 _UNDER_A_LIMIT_ON_FILE_SIZES = """
@@ -476,7 +515,11 @@ _UNDER_A_LIMIT_ON_FILE_SIZES = """
             manager = ExporterManager.from_exporters(exporters)
             await record(manager, range(0, 300))
             # The half that the queue is to keep free has to be on the disk before the disk refuses.
-            await until(lambda: runtime.health().exporters["main"].queue_depth <= 200)
+            def halved():
+                health = runtime.health().exporters["main"]
+                return health.queue_depth <= 200 and health.queue_depth + health.in_flight + health.spooled == 300
+            if sys.argv[2] == "spill":
+                await until(halved)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
             with capture_logs() as lines:
                 own = [await record(manager, range(300 + 20 * n, 320 + 20 * n), input="." * 500) for n in range(10)]
@@ -546,7 +589,7 @@ def test_a_spool_without_a_place_is_an_error_at_once() -> None:
     """A spool without a path, or without room, is an error where it is made."""
     with pytest.raises(ValueError, match="Set spool_path"):
         SpanExporter(Backend(), name="main", limits=DeliveryLimits(spool="always"))
-    with pytest.raises(ValueError, match="max_bytes"):
+    with pytest.raises(ValueError, match="spool_bytes"):
         SpanExporter(Backend(), limits=DeliveryLimits(spool="spill", spool_path=Path("a"), spool_bytes=0))
 
 
@@ -595,6 +638,30 @@ async def test_g12_what_comes_back_is_not_tried_again_at_once(tmp_path: Path) ->
     await asyncio.wrap_future(delivery.close())
     pauses = [later - earlier for earlier, later in itertools.pairwise(tries[:12])]
     assert pauses == pytest.approx([1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30], abs=0.01)
+
+
+@pytest.mark.parametrize("queue_mb", [64, 8], ids=["from memory", "from the spool"])
+async def test_saving_and_sending_go_on_side_by_side(tmp_path: Path, queue_mb: int) -> None:
+    """With `always`, runs that never pause keep the disk busy, and what is on the disk is sent all the same."""
+    queued: list[int] = []
+
+    async def write(batch: Batch) -> None:
+        queued.append(delivery.health().queue_depth)
+
+    limits = quick_limits(
+        tmp_path, "always", queue_items=10_000, queue_bytes=queue_mb * 1024 * 1024, batch_items=500
+    )
+    delivery = Delivery("main", write, limits=limits, loop_source=RunningLoop())
+    lease = delivery.lease()
+    # In the queue before the delivery begins: there is something to save for a long time, however fast the disk is.
+    for _ in range(10_000):
+        lease.accept(make_span())
+    await asyncio.wrap_future(lease.settled())
+    lease.release()
+    await asyncio.wrap_future(delivery.closed())
+    assert lease.ledger == LedgerSnapshot(accepted=10_000, delivered=10_000)
+    assert queued[0] > 7_000
+    assert sum(depth > 0 for depth in queued) >= 4
 
 
 async def test_memory_and_spool_take_turns(tmp_path: Path) -> None:
@@ -773,6 +840,7 @@ async def test_a_dead_process_s_spool_is_taken_over_by_a_living_one(tmp_path: Pa
     assert delivery.health().ledger == LedgerSnapshot(accepted=140, delivered=140)
 
 
+@pytest.mark.timeout(60)  # a second, which a machine that does much else draws out
 def test_g15_a_forked_child_has_a_spool_of_its_own(tmp_path: Path) -> None:
     """A child that was forked while the spool was open records and delivers its own; the parent's are sent once."""
     code = """
@@ -823,6 +891,7 @@ def test_g15_a_forked_child_has_a_spool_of_its_own(tmp_path: Path) -> None:
         assert list((tmp_path / spool).iterdir()) == []
 
 
+@pytest.mark.timeout(60)  # a second, which a machine that does much else draws out
 def test_g15_a_run_that_is_forked_in_its_middle_records_in_the_parent_alone(tmp_path: Path) -> None:
     """What a child records in a run of its parent's is refused there at once, whoever held which lock at the fork."""
     code = """

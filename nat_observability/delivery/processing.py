@@ -1,0 +1,121 @@
+"""Processing: what an exporter's processors make of its items, in stretches short enough for those who wait."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from nat_observability.events import Item
+from nat_observability.logs import RepeatedEvent, get_logger
+
+if TYPE_CHECKING:
+    from nat_observability.processors.processor import Processor
+
+STRETCH_ITEMS = 256
+"""Items that are processed at a stretch at most."""
+
+STRETCH_SECONDS = 0.001
+"""Seconds after which a stretch ends earlier, after the item that it is at."""
+
+# Somebody else's code may raise anything. What it cancelled or exited must not end the delivery thread.
+_FOREIGN = (Exception, asyncio.CancelledError, SystemExit)
+_log = get_logger()
+
+
+class Processing:
+    """
+    Applies processors in their order, each to what the one before has made of an item.
+
+    It fails closed: one that raises, or returns what is no item, drops the item, and so does one that returns None. A
+    line is logged about the first, which names the processor, the class of the error and where it was raised. The
+    error's message is left out, because it may hold what was to be redacted.
+
+    Args:
+        exporter: Its name, for logs.
+        processors: None of them is called by two threads at once for the same exporter.
+
+    Raises:
+        TypeError: One of them cannot be called.
+    """
+
+    def __init__(self, exporter: str, processors: Iterable[Processor]) -> None:
+        self._exporter = exporter
+        self.processors = tuple(processors)
+        self._processors = [(name_of(processor), processor) for processor in self.processors]
+        self._failed = RepeatedEvent()
+
+    def __bool__(self) -> bool:
+        return bool(self._processors)
+
+    def stretch(self, items: Iterable[Item]) -> list[Item | str]:
+        """Return, for as many of the first items as the time allows, what goes on, or why nothing does."""
+        results: list[Item | str] = []
+        end = time.perf_counter() + STRETCH_SECONDS
+        for item in items:
+            results.append(self.apply(item))
+            if time.perf_counter() >= end:
+                break
+        return results
+
+    def apply(self, item: Item) -> Item | str:
+        """Return what goes on instead of `item`, or the reason for which it is dropped."""
+        for name, processor in self._processors:
+            try:
+                result = processor(item)
+            except _FOREIGN as error:
+                self._log_failure(name, type(error).__name__, _place(error))
+                return f"processor_failed:{name}"
+            if result is None:
+                return f"filtered:{name}"
+            if type(result) is not type(item):
+                self._log_failure(
+                    name, f"returned a {type(result).__name__} for a {type(item).__name__}", None
+                )
+                return f"processor_failed:{name}"
+            item = result
+        return item
+
+    def _log_failure(self, name: str, problem: str, place: str | None) -> None:
+        suppressed = self._failed.due()
+        if suppressed is not None:
+            _log.error(
+                "processor_failed",
+                exporter=self._exporter,
+                processor=name,
+                error=problem,
+                place=place,
+                suppressed=suppressed,
+            )
+
+
+def name_of(processor: object) -> str:
+    """
+    Return the name by which a processor is counted: its own, or that of its function or class.
+
+    Raises:
+        TypeError: It cannot be called, or is a class.
+    """
+    if isinstance(processor, type) or not callable(processor):
+        shown = processor.__name__ if isinstance(processor, type) else f"a {type(processor).__name__}"
+        raise TypeError(
+            f"A processor is a function of an item, or an object that can be called like one, and {shown} is not."
+        )
+    own = getattr(processor, "name", None)
+    return own if isinstance(own, str) else getattr(processor, "__name__", type(processor).__name__)
+
+
+def is_intended(reason: str) -> bool:
+    """Whether items dropped for this reason were meant to be: nothing is wrong, and no line says so."""
+    return reason.startswith(_INTENDED)
+
+
+_INTENDED = ("filtered:", "sampled_out", "sampling_buffer_full")
+
+
+def _place(error: BaseException) -> str | None:
+    link = error.__traceback__
+    while link is not None and link.tb_next is not None:
+        link = link.tb_next
+    return None if link is None else f"{link.tb_frame.f_code.co_filename}:{link.tb_lineno}"

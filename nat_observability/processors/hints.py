@@ -1,0 +1,223 @@
+"""Hints: whether a value can hold anything to redact, told quickly and without decoding it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from nat_observability.processors.encodings import unescaped, unquoted
+from nat_observability.processors.personal import FINDERS
+from nat_observability.processors.tokens import Runs, has_any
+
+_PIECE = 256 * 1024  # bytes: the interpreter can do nothing else while it looks through a piece
+_OVERLAP = 4 * 1024
+MOST_LAYERS = 4  # of escapes in escapes
+_TAIL = 64  # bytes before what assigns, in which the name is
+_PLAIN = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ=", b"abcdefghijklmnopqrstuvwxyz:")
+_LEFT_OUT = b"-_. \t\r\n\"'`\\]"
+_QUOTES = frozenset((b'"', b"'", b"\\", b"b", b" ", b"\n", b"\r", b"\t"))
+_MANY = 64
+_FEW = 4
+_VALUE = b",value:"
+_PART = 2048  # bytes
+_IN_NAMES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(range(0x80, 0x100))
+_LONG_WORD = 6
+_STEM = 5  # letters that two names have to have in common to be looked for as one
+_COMMON = b"key"
+
+
+class Hints:
+    """
+    Looks for what every secret has: the letters of its name, or those that it begins with, or its form.
+
+    It works on text and on JSON as it is encoded, and looks behind its escapes where there are any. It says yes
+    without need now and then, and no only where there is nothing.
+
+    Args:
+        keys: Letters of which the names of secret fields have some, without case and separators; a colon at the end
+            says that the name ends there.
+        tokens: Whether tokens are looked for.
+        literals: What the users' own patterns need, in lower case.
+        personal: The sets of personal data that are looked for.
+        always: Say yes to everything: there are patterns without literals.
+    """
+
+    __slots__ = ("_always", "_common", "_finders", "_literals", "_rare", "_tokens")
+
+    def __init__(
+        self,
+        *,
+        keys: Iterable[str],
+        tokens: bool,
+        literals: Iterable[bytes],
+        personal: Iterable[str],
+        always: bool,
+    ) -> None:
+        needles = _fewest(key.encode() for key in keys)
+        # Most names of secrets have the word key in them, and most values do not.
+        self._common = tuple(needle for needle in needles if _COMMON in needle)
+        self._rare = tuple(needle for needle in needles if _COMMON not in needle)
+        self._tokens = tokens
+        self._literals = tuple(literals)
+        self._finders = tuple(FINDERS[name] for name in personal)
+        self._always = always or b"" in needles
+
+    def in_any(self, data: bytes) -> bool:
+        """Say whether `data` can hold anything to redact, in any encoding."""
+        if self._always:
+            return True
+        if len(data) <= _PIECE:
+            return self._in_piece(data)
+        step = _PIECE - _OVERLAP
+        return any(self._in_piece(data[at : at + _PIECE]) for at in range(0, len(data), step))
+
+    def in_text(self, data: bytes) -> bool:
+        """Say whether `data`, as it is, can hold anything to redact."""
+        if self._always or (self._tokens and self.has_token(data)) or self.has_name(data):
+            return True
+        if self._literals and has_any(data.lower(), self._literals):
+            return True
+        return bool(self._finders) and any(next(find(data), None) is not None for find in self._finders)
+
+    def _in_piece(self, data: bytes) -> bool:
+        if self.in_text(data):
+            return True
+        return any(self.in_text(layer) for layer in layers(data))
+
+    def has_token(self, data: bytes) -> bool:
+        """Say whether `data` can hold a token, a private key or a password in a URL."""
+        runs = Runs.of(data)
+        if runs is not None and (runs.may_be_secret or data.find(b"PRIVATE KEY") >= 0):
+            return True
+        return data.find(b"@") >= 0 and data.find(b"//") >= 0
+
+    def has_name(self, data: bytes) -> bool:
+        """Say whether `data` can hold the name of a secret field, and something after it."""
+        before = data.split(b":")
+        dense = len(before) * _TAIL > len(data)
+        before = [data] if dense else _tails(before)
+        find = data.find
+        if not dense and find(b"=") >= 0:
+            before += _tails(data.split(b"="))
+        if _has_pairs(data):
+            before += _tails(data.split(b'",'))
+            before += _tails(data.split(b"',"))
+        if find(b"<") >= 0 and find(b"</") >= 0:
+            before += _tails(data.split(b">"))
+        names = b""
+        if before:
+            names = _plain_names(before)
+            if self._has_words(names):
+                return True
+            if names.find(_VALUE) >= 0:
+                # {"name": "password", "value": "x"}
+                pairs = _tails(data.translate(_PLAIN, _LEFT_OUT).split(_VALUE))
+                if pairs and self._has_words(_plain_names(pairs)):
+                    return True
+        return _has_flags(data) and self._has_words(
+            # --password x
+            _plain_names([(part[:_TAIL].split(None, 1) or [b""])[0] for part in data.split(b"--")[1:]])
+        )
+
+    def _has_words(self, names: bytes) -> bool:
+        return has_any(names, self._rare) or (names.find(_COMMON) >= 0 and has_any(names, self._common))
+
+    def with_names(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """Return the parts of a text in which there may be a name of a secret field, from where a word begins."""
+        if len(data) <= _PART:
+            yield 0, len(data)
+            return
+        begun: int | None = None
+        for start in range(0, len(data), _PART):
+            end = min(start + _PART, len(data))
+            if self.has_name(data[max(0, start - _TAIL) : end + _TAIL]):
+                if begun is None:
+                    begun = _begin_of_word(data, max(0, start - _TAIL))
+            elif begun is not None:
+                yield begun, min(start + _TAIL, len(data))
+                begun = None
+        if begun is not None:
+            yield begun, len(data)
+
+
+def _plain_names(parts: list[bytes]) -> bytes:
+    """Return what stands before something, without case and separators, each with a colon at its end."""
+    parts.append(b"")
+    return b":".join(parts).translate(_PLAIN, _LEFT_OUT)
+
+
+def _has_flags(data: bytes) -> bool:
+    at = data.find(b"-")
+    for _ in range(_FEW):
+        if at < 0:
+            return False
+        if data[at + 1 : at + 2] == b"-":
+            return True
+        at = data.find(b"-", at + 1)
+    return data.find(b"--", at) >= 0
+
+
+def _has_pairs(data: bytes) -> bool:
+    """Say whether there is a list that begins with a text: ["name", "value"], (b'name', b'value')."""
+    for bracket in (b"[", b"("):
+        at = data.find(bracket)
+        for _ in range(_MANY):
+            if at < 0:
+                break
+            if data[at + 1 : at + 2] in _QUOTES:
+                return True
+            at = data.find(bracket, at + 1)
+        else:
+            return True
+    return False
+
+
+def _begin_of_word(data: bytes, at: int) -> int:
+    window = data[max(0, at - _OVERLAP) : at]
+    return at - (len(window) - len(window.rstrip(_IN_NAMES)))
+
+
+def layers(data: bytes) -> Sequence[bytes]:
+    """Return what is behind the escapes of `data`, and what is behind the escapes of that, and so on."""
+    # Those of ASCII: behind others there is nothing, and what follows them is seen without looking behind them.
+    find = data.find
+    if find(b"%") < 0 and (find(b"\\") < 0 or (find(b"\\u00") < 0 and (find(b"/") < 0 or find(b"\\/") < 0))):
+        return ()
+    found: list[bytes] = []
+    for _ in range(MOST_LAYERS):
+        inner = unquoted(unescaped(data))
+        if inner is data or inner == data:
+            break
+        found.append(inner)
+        data = inner
+    return found
+
+
+def _tails(parts: list[bytes]) -> list[bytes]:
+    del parts[-1]
+    return [part[-_TAIL:] for part in parts]
+
+
+def _fewest(needles: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return as few needles as are in everything that has one of `needles`, or more."""
+    given = sorted({*needles}, key=len)
+    # First those that end where the name does: the end of a long one may be all of a short one.
+    ends = [each for each in given if not any(each is not other and each.endswith(other) for other in given)]
+    kept: list[bytes] = []
+    for end in ends:
+        # A long word without its colon, so that it can stand for others that begin with it.
+        needle = end.rstrip(b":") if len(end) > _LONG_WORD else end
+        if any(each in needle for each in kept):
+            continue
+        for index, each in enumerate(kept):
+            start = _common_start(each, needle)
+            if len(start) >= _STEM:
+                kept[index] = start
+                break
+        else:
+            kept.append(needle)
+    return tuple(kept)
+
+
+def _common_start(first: bytes, second: bytes) -> bytes:
+    pairs = enumerate(zip(first, second, strict=False))
+    return first[: next((at for at, (one, other) in pairs if one != other), None)]

@@ -1,0 +1,167 @@
+"""KeyMatcher: which names of fields have secret values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from nat_observability.errors import InvalidPatternError
+
+DEFAULT_KEYS: tuple[str, ...] = (
+    "*password*",
+    "*passwd*",
+    "*passphrase*",
+    "*passcode*",
+    "*pwd",
+    "*secret",
+    "*secrets",
+    "*secret_key*",
+    "*secret_value*",
+    "*secret_string",
+    "*secret_binary",
+    "*secret_id",
+    "*secret_hash",
+    "*secret_data",
+    "*token",
+    "*authorization",
+    "auth",
+    "*http_auth",
+    "*basic_auth",
+    "*proxy_auth",
+    "*api_key*",
+    "*access_key*",
+    "*private_key*",
+    "*account_key",
+    "*auth_key",
+    "*encryption_key",
+    "*master_key",
+    "*service_key",
+    "*session_key",
+    "*shared_key",
+    "*signing_key",
+    "*ssh_key",
+    "*storage_key",
+    "*subscription_key",
+    "*credential",
+    "*credentials",
+    "*cookie",
+    "*cookies",
+    "*csrf",
+    "*bearer",
+    "sig",
+    "x_*_signature",
+    "otp",
+    "cvv*",
+    "cvc",
+    # Not secret, though the name says so: places in a list, and the words of a model.
+    "!*next_token",
+    "!*page_token",
+    "!*continuation_token",
+    "!*sync_token",
+    "!*cancellation_token",
+    "!*special_token",
+    "!*stop_token",
+    "!*per_token",
+    "!bos_token",
+    "!cls_token",
+    "!eos_token",
+    "!mask_token",
+    "!pad_token",
+    "!sep_token",
+    "!unk_token",
+)
+"""Names of fields whose values never leave the process by default; those with a `!` are not among them."""
+
+_SEPARATORS = str.maketrans("", "", "-_. \t")
+_PATH = re.compile(r"[.:/\\\[\]]+")
+_REMEMBERED = 4096  # names
+_LONGEST_REMEMBERED = 128  # characters
+
+
+def normalised(name: str) -> str:
+    """Return `name` without what differs between `X-API-Key`, `x_api_key` and `xApiKey`."""
+    return name.lower().translate(_SEPARATORS)
+
+
+class KeyMatcher:
+    """
+    Says of a field's name whether its value is secret.
+
+    Args:
+        keys: Names; `*` stands for any characters, `?` for one. After a `!`: a name that is not secret, though
+            another matches it. Case and separators do not matter.
+
+    Raises:
+        InvalidPatternError: A key is no text, or empty.
+    """
+
+    __slots__ = ("_exact", "_globs", "_kept", "_memo", "labels", "needles")
+
+    def __init__(self, keys: Iterable[object]) -> None:
+        self._exact: dict[str, str] = {}
+        self._globs: list[tuple[re.Pattern[str], str]] = []
+        kept: list[str] = []
+        needles: set[str] = set()
+        for key in keys:
+            if not isinstance(key, str) or not (glob := normalised(key.removeprefix("!"))):
+                raise InvalidPatternError(
+                    key, "a key is a non-empty text", "Cure: the name of a field, such as 'x-api-key'."
+                )
+            if key.startswith("!"):
+                kept.append(_expression(glob))
+                continue
+            needles.add(_needle(glob))
+            if "*" in glob or "?" in glob:
+                self._globs.append((re.compile(_expression(glob), re.DOTALL), _label(key)))
+            else:
+                self._exact[glob] = _label(key)
+        self._kept = re.compile("|".join(kept), re.DOTALL) if kept else None
+        self._memo: dict[str, str | None] = {}
+        self.needles = frozenset(needles)
+        self.labels = frozenset((*self._exact.values(), *(label for _, label in self._globs)))
+
+    def label(self, name: str) -> str | None:
+        """Return what the mark for the value of such a field says, None where the value is not secret."""
+        try:
+            return self._memo[name]
+        except KeyError:
+            label = self._find(name)
+            # A race of two threads makes it a few larger.
+            if len(name) <= _LONGEST_REMEMBERED and len(self._memo) < _REMEMBERED:
+                self._memo[name] = label
+            return label
+
+    def _find(self, name: str) -> str | None:
+        label = self._of(name)
+        if label is None and (parts := _PATH.split(name)) and len(parts) > 1:
+            # The last part of a path: config.db.auth, user[auth], ns:auth.
+            label = self._of(next((part for part in reversed(parts) if part), ""))
+        return label
+
+    def _of(self, name: str) -> str | None:
+        plain = normalised(name)
+        if self._kept is not None and self._kept.fullmatch(plain):
+            return None
+        if plain in self._exact:
+            return self._exact[plain]
+        for expression, label in self._globs:
+            if expression.fullmatch(plain):
+                return label
+        return None
+
+
+def _expression(glob: str) -> str:
+    # `.*` of the last asterisk aside, each takes as little as it can: a name is matched in one go for one asterisk
+    # at either end, and in polynomial time for the names that people have.
+    return "".join(".*?" if each == "*" else "." if each == "?" else re.escape(each) for each in glob)
+
+
+def _needle(glob: str) -> str:
+    """Return what is in every name that `glob` matches, with a colon where the name ends with it."""
+    literals = re.split(r"[*?]", glob)
+    longest = max(literals, key=len)
+    return f"{longest}:" if longest and literals[-1] == longest else longest
+
+
+def _label(key: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", key.lower()).strip("_")[:40] or "key"

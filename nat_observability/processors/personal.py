@@ -1,0 +1,170 @@
+"""Personal data that shows by its form: e-mail and IP addresses, phone numbers, cards and bank accounts."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from nat_observability.processors.tokens import Found
+from nat_observability.processors.windows import matches
+
+Finder = Callable[[bytes], Iterator[Found]]
+
+_LOCAL = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+'-&=" + bytes(range(0x80, 0x100))
+_DOMAIN = re.compile(rb"(?:[A-Za-z0-9\x80-\xff-]{1,63}+\.){1,8}[A-Za-z\x80-\xff][A-Za-z0-9\x80-\xff-]{1,62}+")
+_LONGEST_LOCAL = 64  # bytes (RFC 5321, section 4.5.3.1.1)
+
+# Digits in a row, or in the groups that stand on cards: 4-4-4-4 and longer, 4-6-5.
+_CARD = re.compile(
+    rb"(?<![\d.])(?=(\d{13,19}(?!\d)|\d{4}([ -]|\xc2\xa0)\d{4}\2\d{4}\2\d{1,4}(?:\2\d{1,3})?(?!\d)"
+    rb"|3\d{3}([ -]|\xc2\xa0)\d{6}\3\d{5}(?!\d)))"
+)
+_NO_DIGITS = bytes(code for code in range(256) if not 48 <= code <= 57)
+
+# The country's code and how many characters its numbers have, of the registry at https://www.swift.com/standards/
+# data-standards/iban-international-bank-account-number.
+_IBAN_LENGTHS = {
+    length: words.split()
+    for length, words in {
+        15: "NO",
+        16: "BE",
+        18: "DK FI FK FO GL NL SD",
+        19: "MK SI",
+        20: "AT BA EE KZ LT LU MN XK",
+        21: "CH HR LI LV",
+        22: "BG BH CR DE GB GE IE ME RS VA",
+        23: "AE GI IL IQ OM SO TL",
+        24: "AD CZ ES MD PK RO SA SE SK TN VG",
+        25: "LY PT ST",
+        26: "IS TR",
+        27: "BI DJ FR GR IT MC MR SM",
+        28: "AL AZ BY CY DO GT HN HU LB NI PL SV",
+        29: "BR EG PS QA UA",
+        30: "JO KW MU YE",
+        31: "MT SC",
+        32: "LC",
+        33: "RU",
+    }.items()
+}
+_LENGTH_OF = {
+    country.encode(): length for length, countries in _IBAN_LENGTHS.items() for country in countries
+}
+_IBAN = re.compile(rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf]))([A-Za-z]{2})\d{2}(?=[ -]?[A-Za-z0-9])")
+_ALNUM = re.compile(rb"(?:[ -]|\xc2\xa0)?([A-Za-z0-9])")
+
+_PHONE = re.compile(rb"(?:(?<![\w.+-])|(?<=\\[nrtbf]))(?:\+|\(|\d)[\d ().\-/]{5,24}+(?![\w])")
+_NORTH_AMERICAN = re.compile(rb"(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}")
+_NATIONAL = re.compile(rb"(?:\(0\d{2,5}\)|0\d{2,5})(?:[ /-]\d{2,8}){1,4}|0\d(?:[ .-]\d{2}){4}")
+
+_IPV4 = re.compile(rb"(?:(?<![\w.])|(?<=\\[nrtbf]))(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
+_IPV6 = re.compile(
+    rb"(?:(?<![\w:.])|(?<=\\[nrtbf]))(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{0,4})(?![\w:])"
+)
+
+
+def find_emails(data: bytes) -> Iterator[Found]:
+    """Find `local@domain.tld`, international ones too."""
+    at = data.find(b"@")
+    while at >= 0:
+        window = data[max(0, at - _LONGEST_LOCAL) : at]
+        local = len(window) - len(window.rstrip(_LOCAL))
+        domain = _DOMAIN.match(data, at + 1)
+        if local and domain is not None:
+            # The equals sign may be part of a local part, and mostly stands before an address.
+            start = at - local
+            yield start + data[start:at].rfind(b"=") + 1, domain.end(), "email"
+        at = data.find(b"@", at + 1)
+
+
+def find_phones(data: bytes) -> Iterator[Found]:
+    """
+    Find phone numbers with a `+` or `00` and the country's code, of North America, and others with their leading 0.
+
+    A row of digits alone is none: it may be any number.
+    """
+    for match in matches(_PHONE, data):
+        text = match[0].rstrip(b" ().-/")
+        for number in dict.fromkeys((text, text.removeprefix(b"("), text.lstrip(b"( "))):
+            if _is_phone(number):
+                end = match.start() + len(text)
+                yield end - len(number), end, "phone"
+                break
+
+
+def _is_phone(text: bytes) -> bool:
+    digits = text.translate(None, _NO_DIGITS)
+    if text.startswith(b"+"):
+        return 8 <= len(digits) <= 15
+    if text.startswith(b"00"):
+        return 8 <= len(digits) - 2 <= 15
+    if _NORTH_AMERICAN.fullmatch(text):
+        return True
+    return 8 <= len(digits) <= 13 and _NATIONAL.fullmatch(text) is not None
+
+
+def find_cards(data: bytes) -> Iterator[Found]:
+    """Find card numbers, in a row or in the groups on the card, whose last digit is right (Luhn)."""
+    reached = 0
+    for match in matches(_CARD, data):
+        start, end = match.span(1)
+        if start >= reached and is_card(match[1].translate(None, _NO_DIGITS)):
+            reached = end
+            yield start, end, "card"
+
+
+def is_card(digits: bytes) -> bool:
+    """Say whether `digits` are a card's: of a length and a network that exist, with the right check digit."""
+    # 2 to 6 are the first digits of payment cards (ISO/IEC 7812): a time in nanoseconds has a 1.
+    if not 13 <= len(digits) <= 19 or not 0x32 <= digits[0] <= 0x36:
+        return False
+    total = 0
+    for place, code in enumerate(reversed(digits)):
+        digit = code - 48
+        total += digit if place % 2 == 0 else digit * 2 - 9 * (digit > 4)
+    return total % 10 == 0
+
+
+def find_ibans(data: bytes) -> Iterator[Found]:
+    """Find account numbers of the length that their country has, whose check digits are right (ISO 13616)."""
+    for match in matches(_IBAN, data):
+        length = _LENGTH_OF.get(match[1].upper())
+        if length is None:
+            continue
+        digits, at = match[0], match.end()
+        while len(digits) < length and (character := _ALNUM.match(data, at)) is not None:
+            digits, at = digits + character[1], character.end()
+        if len(digits) == length and not data[at : at + 1].isalnum() and _is_iban(digits):
+            yield match.start(), at, "iban"
+
+
+def _is_iban(digits: bytes) -> bool:
+    return int("".join(str(int(chr(code), 36)) for code in digits[4:] + digits[:4])) % 97 == 1
+
+
+def find_addresses(data: bytes) -> Iterator[Found]:
+    """Find IP addresses of both versions, but for those that every machine has."""
+    for expression in (_IPV4, _IPV6):
+        for match in matches(expression, data):
+            if _is_address(match[0].decode()):
+                yield *match.span(), "ip"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified) and len(text) > 5
+
+
+FINDERS: Mapping[str, Finder] = {
+    "email": find_emails,
+    "phone": find_phones,
+    "card": find_cards,
+    "iban": find_ibans,
+    "ip": find_addresses,
+}
+"""The finder of each set of personal data."""
+
+PERSONAL_SETS: tuple[str, ...] = tuple(FINDERS)

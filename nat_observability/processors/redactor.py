@@ -1,0 +1,233 @@
+"""Redactor: takes out of an item what must not leave the process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from nat_observability.errors import InvalidPatternError, UnknownPersonalSetError
+from nat_observability.events import Item, Run, Span, StepError
+from nat_observability.processors.keys import DEFAULT_KEYS
+from nat_observability.processors.mark import Marks
+from nat_observability.processors.pattern import Pattern
+from nat_observability.processors.personal import PERSONAL_SETS
+from nat_observability.processors.rule import Rule
+from nat_observability.processors.scrubber import Scrubber
+from nat_observability.processors.tokens import DEFAULT_PATTERNS
+
+Chunks = Literal["withhold", "scan"]
+"""What becomes of the chunks of raw steps: each is replaced by a mark, or searched as if it stood alone."""
+
+_WITHHELD = "[redacted:chunk]"
+_REMEMBERED = 256  # runs
+
+
+class Redactor:
+    """
+    Replaces what is secret in an item, in every text and every JSON value of it, by a mark.
+
+    A key is matched without regard to case and to the separators `-`, `_`, `.` and space; `*` and `?` stand for any
+    characters and for one, and a `!` before it for names that are not secret though another key matches them. What is
+    under it is replaced as a whole, in JSON, in JSON inside strings, in query strings, headers and assignments in
+    text. What a pattern matches is replaced wherever it stands.
+
+    Ids, times and counts stay as they are; the texts that an application gives a run (user, conversation, name and
+    tags) are texts. It has no state that shows, and may be called from several threads.
+
+    Args:
+        keys: Names of fields whose values are secret.
+        patterns: What is secret wherever it stands: names of `DEFAULT_PATTERNS`, and patterns of one's own.
+        personal: Sets of personal data to take out too, of `PERSONAL_SETS`.
+        hash_key: Marks get a hash of what they replace, keyed with this, so that equal values can be told. Only who
+            has the key can try out what a hash stands for. 16 bytes or more, never shown in a repr.
+        rules: Changes to the above in some runs, in order.
+        chunks: Of raw steps. A secret can be split over two chunks, which are separate items, so that nothing that
+            looks at one of them finds it: they are withheld unless this is "scan". A span has its chunks joined.
+
+    Raises:
+        InvalidPatternError: A key or a pattern is not as it should be, or two patterns have the same name.
+        UnknownPersonalSetError: There is no set of personal data of that name.
+        ValueError: The key of the hash is too short.
+    """
+
+    __slots__ = ("_chunks", "_keys", "_marks", "_memo", "_patterns", "_personal", "_rules", "_scrubbers")
+
+    name = "redact"
+
+    def __init__(
+        self,
+        *,
+        keys: Iterable[str] = DEFAULT_KEYS,
+        patterns: Iterable[str | Pattern] = DEFAULT_PATTERNS,
+        personal: Iterable[str] = (),
+        hash_key: bytes | None = None,
+        rules: Iterable[Rule] = (),
+        chunks: Chunks = "withhold",
+    ) -> None:
+        if chunks not in ("withhold", "scan"):
+            raise ValueError(f"chunks is 'withhold' or 'scan', not {chunks!r}.")
+        self._chunks = chunks
+        self._keys = _several(keys, "keys")
+        self._patterns = _known_patterns(_several(patterns, "patterns"))
+        self._personal = _known_sets(_several(personal, "personal"))
+        self._marks = Marks(hash_key)
+        self._rules = tuple(rules)
+        _known_patterns((*self._patterns, *(each for rule in self._rules for each in rule.patterns)))
+        # The rules that apply to a run, by their places, and the scrubber that they make. Each rule's own now, so that
+        # what is wrong with it shows at once.
+        self._scrubbers: dict[tuple[int, ...], Scrubber] = {}
+        for applied in ((), *((index,) for index in range(len(self._rules)))):
+            self._scrubbers[applied] = self._scrubber(applied)
+        self._memo: dict[int, tuple[Run, Run, Scrubber]] = {}
+
+    def __call__(self, item: Item) -> Item:
+        """Return `item` without its secrets: the same object where it has none."""
+        remembered = self._memo.get(id(item.run))
+        if remembered is None:
+            remembered = self._remember(item.run)
+        run, scrubbed_run, scrubber = remembered
+        if isinstance(item, Span):
+            if scrubbed_run is run and not scrubber.hints.in_any(_span_bytes(item)) and not _is_chunked(item):
+                return item
+            changes = _common_changes(item, scrubber)
+            if _is_chunked(item):
+                changes["output"] = scrubber.chunked(item.output)
+        else:
+            changes = _common_changes(item, scrubber)
+            if item.chunk is not None:
+                changes["chunk"] = _WITHHELD if self._chunks == "withhold" else scrubber.value(item.chunk)
+        changes["run"] = scrubbed_run
+        if all(getattr(item, field) is value for field, value in changes.items()):
+            return item
+        return msgspec.structs.replace(item, **changes)
+
+    def __repr__(self) -> str:
+        personal = ", ".join(self._personal) or "none"
+        return (
+            f"Redactor({len(self._keys)} keys, {len(self._patterns)} patterns, personal data: {personal}, "
+            f"{len(self._rules)} rules)"
+        )
+
+    def _remember(self, run: Run) -> tuple[Run, Run, Scrubber]:
+        applied = tuple(index for index, rule in enumerate(self._rules) if rule.when(run))
+        scrubber = self._scrubbers.get(applied)
+        if scrubber is None:
+            scrubber = self._scrubbers[applied] = self._scrubber(applied)
+        if len(self._memo) >= _REMEMBERED:
+            self._memo.clear()
+        # It keeps the run alive, so that no other has its id.
+        remembered = self._memo[id(run)] = (run, _scrubbed_run(run, scrubber), scrubber)
+        return remembered
+
+    def _scrubber(self, applied: Sequence[int]) -> Scrubber:
+        keys, patterns, personal = list(self._keys), list(self._patterns), list(self._personal)
+        for rule in (self._rules[index] for index in applied):
+            keys += _several(rule.keys, "keys")
+            patterns += _several(rule.patterns, "patterns")
+            personal += _known_sets(_several(rule.personal, "personal"))
+            without = set(_several(rule.without_patterns, "without_patterns"))
+            keys = _without(keys, _several(rule.without_keys, "without_keys"))
+            patterns = [each for each in patterns if _name(each) not in without]
+            personal = _without(personal, _known_sets(_several(rule.without_personal, "without_personal")))
+        return Scrubber(keys, patterns, tuple(dict.fromkeys(personal)), self._marks)
+
+
+def _span_bytes(span: Span) -> bytes:
+    """Return everything that is recorded in a span, for a first look."""
+    error = span.error
+    values: tuple[Any, ...] = (span.name, span.input, span.output, span.metadata, *span.tags)
+    if error is not None:
+        values += (error.type, error.message, error.traceback)
+    return b"\n".join(
+        [
+            value.encode(errors="replace") if isinstance(value, str) else value
+            for value in values
+            if value is not None
+        ]
+    )
+
+
+def _is_chunked(span: Span) -> bool:
+    return span.chunks > 1 and isinstance(span.output, msgspec.Raw)
+
+
+def _common_changes(item: Item, scrubber: Scrubber) -> dict[str, Any]:
+    """Return the fields that both kinds of item have, without secrets."""
+    changes: dict[str, Any] = {
+        "name": scrubber.text(item.name),
+        "input": scrubber.value(item.input),
+        "output": scrubber.value(item.output),
+    }
+    if item.metadata is not None:
+        metadata = scrubber.value(item.metadata)
+        # What is no JSON has become a text.
+        changes["metadata"] = (
+            msgspec.Raw(msgspec.json.encode(metadata)) if isinstance(metadata, str) else metadata
+        )
+    if item.tags:
+        tags = tuple(scrubber.text(tag) for tag in item.tags)
+        changes["tags"] = item.tags if tags == item.tags else tags
+    if item.error is not None:
+        error = item.error
+        scrubbed = StepError(
+            scrubber.text(error.type),
+            scrubber.text(error.message),
+            None if error.traceback is None else scrubber.text(error.traceback),
+        )
+        changes["error"] = error if scrubbed == error else scrubbed
+    return changes
+
+
+def _scrubbed_run(run: Run, scrubber: Scrubber) -> Run:
+    scrubbed = msgspec.structs.replace(
+        run,
+        conversation_id=None if run.conversation_id is None else scrubber.text(run.conversation_id),
+        user_id=None if run.user_id is None else scrubber.text(run.user_id),
+        workflow_name=None if run.workflow_name is None else scrubber.text(run.workflow_name),
+        tags=tuple((scrubber.text(name), scrubber.named(name, value)) for name, value in run.tags),
+    )
+    return run if scrubbed == run else scrubbed
+
+
+def _several(values: Iterable[Any], argument: str) -> tuple[Any, ...]:
+    if isinstance(values, str | bytes):
+        raise TypeError(f"{argument} are several: a list or a tuple, not the text {values!r} alone.")
+    return tuple(values)
+
+
+def _known_patterns(patterns: Iterable[str | Pattern]) -> tuple[str | Pattern, ...]:
+    known: dict[str, str | Pattern] = {}
+    for pattern in patterns:
+        if not isinstance(pattern, str | Pattern):
+            raise InvalidPatternError(
+                pattern, "it is no pattern", "Cure: Pattern(name, expression), or a name of DEFAULT_PATTERNS."
+            )
+        if isinstance(pattern, str) and pattern not in DEFAULT_PATTERNS:
+            raise InvalidPatternError(
+                pattern,
+                "there is none of that name",
+                f"Cure: Pattern({pattern!r}, expression), or one of: {', '.join(DEFAULT_PATTERNS)}.",
+            )
+        before = known.setdefault(_name(pattern), pattern)
+        if before is not pattern and before != pattern:
+            raise InvalidPatternError(_name(pattern), "there is another of that name", "Cure: another name.")
+    return tuple(known.values())
+
+
+def _known_sets(names: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(names)
+    for name in names:
+        if name not in PERSONAL_SETS:
+            raise UnknownPersonalSetError(name, PERSONAL_SETS)
+    return names
+
+
+def _name(pattern: str | Pattern) -> str:
+    return pattern if isinstance(pattern, str) else pattern.name
+
+
+def _without(values: Sequence[str], left_out: Iterable[str]) -> list[str]:
+    left_out = set(left_out)
+    return [value for value in values if value not in left_out]

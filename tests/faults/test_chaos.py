@@ -1,0 +1,46 @@
+"""G5, G6, G12: conservation under faults, in short; `make soak` runs it for minutes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.faults.chaos import Storm
+
+
+@pytest.mark.timeout(120)
+def test_every_run_that_ended_arrives_unaltered(tmp_path: Path) -> None:
+    """Through resets, black holes, throttling, delays and kills: nothing acknowledged is lost, and it clears up."""
+    storm = Storm(seed=7, seconds=6, workers=2)
+    storm.run(tmp_path)
+    storm.check()
+    assert storm.ended
+    assert storm.kills
+    assert storm.disturbed
+
+
+def test_a_lost_run_is_noticed(tmp_path: Path) -> None:
+    """The check fails where a span is missing or altered."""
+    storm = Storm(seed=1, seconds=0.5, workers=1)
+    storm.run(tmp_path)
+    storm.check()
+    span_id = storm.ended[-1].span_ids[2]
+    arrived = storm.arrived.pop(span_id)
+    with pytest.raises(AssertionError, match="lost"):
+        storm.check()
+    trace, parent, name, given, _ = arrived.seen
+    storm.arrived[span_id] = type(arrived)(arrived.digest, (trace, parent, name, given, json.dumps("else")))
+    with pytest.raises(AssertionError, match="altered"):
+        storm.check()
+
+
+def test_growth_is_noticed() -> None:
+    """A process that keeps opening something fails the check."""
+    flat = {"memory": 10**8, "descriptors": 20, "tasks": 3, "threads": 5}
+    storm = Storm(seed=1, seconds=0, lived=[flat] * 20)
+    storm.check_flat()
+    storm.lived = [{**flat, "descriptors": 20 + 2 * number} for number in range(20)]
+    with pytest.raises(AssertionError, match="descriptors has grown from"):
+        storm.check_flat()

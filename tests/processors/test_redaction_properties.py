@@ -1,0 +1,340 @@
+"""Secrets that are planted anywhere, in any encoding, are in nothing that comes out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import string
+import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nat_observability.events import Boundary, Item, Run
+from nat_observability.processors import DEFAULT_KEYS, Redactor
+from tests.processors.builders import RUN, a_span, a_step, an_error, identity
+
+REDACTOR = Redactor()
+
+ALNUM = string.ascii_letters + string.digits
+
+
+def letters(characters: str, length: int) -> st.SearchStrategy[str]:
+    return st.text(characters, min_size=length, max_size=length)
+
+
+# What each form begins with, of what it goes on, and for how long.
+FORMS = (
+    ("sk-", ALNUM, 48),
+    ("sk-proj-", ALNUM + "_-", 64),
+    ("sk-ant-api03-", ALNUM + "_-", 95),
+    ("AKIA", string.ascii_uppercase + "234567", 16),
+    ("ASIA", string.ascii_uppercase + "234567", 16),
+    ("AIza", ALNUM + "_-", 35),
+    ("ya29.", ALNUM + "_-", 60),
+    ("GOCSPX-", ALNUM + "_-", 28),
+    ("ghp_", ALNUM, 36),
+    ("gho_", ALNUM, 36),
+    ("github_pat_", ALNUM + "_", 82),
+    ("glpat-", ALNUM + "_-", 20),
+    ("xoxb-", string.digits, 24),
+    ("xoxp-", ALNUM + "-", 48),
+    ("sk_live_", ALNUM, 24),
+    ("rk_test_", ALNUM, 24),
+    ("whsec_", ALNUM, 32),
+    ("hf_", ALNUM, 34),
+    ("nvapi-", ALNUM + "_-", 64),
+    ("npm_", ALNUM, 36),
+    ("pypi-AgEIcHlwaS5vcmc", ALNUM + "_-", 100),
+    ("gsk_", ALNUM, 52),
+    ("dapi", "0123456789abcdef", 32),
+    ("SK", "0123456789abcdef", 32),
+    ("hvs.", ALNUM + "_-", 24),
+)
+
+
+@st.composite
+def tokens(draw: st.DrawFn) -> str:
+    """Keys and tokens of providers, and what else shows by its form."""
+    form = draw(st.sampled_from(FORMS))
+    # A digit at the beginning: in some a hyphenated word would be no token.
+    return (
+        form[0]
+        + draw(st.sampled_from("234567" if form[0] != "SK" else "01234567"))
+        + draw(letters(form[1], form[2] - 1))
+    )
+
+
+def jwt(body: dict[str, str], signature: str) -> str:
+    parts = (json.dumps({"alg": "HS256", "typ": "JWT"}), json.dumps(body))
+    encoded = [base64.urlsafe_b64encode(part.encode()).rstrip(b"=").decode() for part in parts]
+    return ".".join((*encoded, signature))
+
+
+jwts = st.builds(
+    jwt, st.dictionaries(letters("abc", 3), letters(ALNUM, 8), min_size=1), letters(ALNUM + "_-", 43)
+)
+passwords = letters(ALNUM + "!#$%*+-._~", 14).map(lambda tail: "7x" + tail)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A value, and the text that may be in nothing of what comes out."""
+
+    value: Any
+    secret: str
+
+
+# -- How a secret stands in a text -----------------------------------------------------------------------------------
+
+AROUND = st.sampled_from(
+    (
+        "",
+        " ",
+        "\n",
+        "\t",
+        "key: ",
+        "the key is ",
+        "(",
+        '"',
+        "'",
+        "=",
+        "é",
+        "x=",
+        "\r\n",
+        "<",
+        "`",
+        ",",
+        "[",
+        "|",
+    )
+)
+BEHIND = st.sampled_from(("", " ", "\n", ".", ")", '"', "'", ", and", " é", "\\", "</a>", "`", "]", "|"))
+
+bearing: st.SearchStrategy[Planted] = st.builds(
+    lambda before, token, behind: Planted(f"{before}{token}{behind}", token), AROUND, tokens() | jwts, BEHIND
+)
+headers: st.SearchStrategy[Planted] = st.builds(
+    lambda form, secret: Planted(form.format(secret), secret),
+    st.sampled_from(
+        (
+            "Authorization: Bearer {}",
+            "authorization: {}\r\nAccept: */*",
+            "curl -H 'Authorization: Bearer {}' https://example.com",
+            'curl -H "X-API-Key: {}" https://example.com',
+            "Proxy-Authorization: Basic {}",
+            "GET / HTTP/1.1\nCookie: session={}; other=1",
+            "headers={{'x-api-key': '{}'}}",
+            "[(b'authorization', b'Bearer {}')]",
+            "postgres://app:{}@db.example.com:5432/app",
+            "redis://:{}@localhost/0",
+            "https://user:{}@example.com/path?query=1",
+            "password={}",
+            "export PGPASSWORD='{}'",
+            "--api-key {} --verbose",
+            "--password={}",
+            "client_secret={}&grant_type=client_credentials",
+            "https://example.com/?a=1&access_token={}&b=2",
+            "Server=db;Database=app;Password={};Timeout=30",
+            "AccountName=a;AccountKey={};EndpointSuffix=core.windows.net",
+            "<config><password>{}</password></config>",
+            "password: {}\nuser: me",
+            'error: {{"user": "me", "password": "{}", "n": 1}} was refused',
+            "Client(api_key='{}', timeout=3)",
+            "KeyError: {{'passwd': '{}'}}",
+            'data: {{"api_key": "{}"}}\n\ndata: [DONE]',
+        )
+    ),
+    letters(ALNUM, 14).map(lambda tail: "7x" + tail),
+)
+
+
+def spelled(key: str, style: int) -> str:
+    """Return the name of a field as somebody else would write it."""
+    words = key.strip("*").replace("*", "amz").split("_")
+    return (
+        "_".join(words),
+        "-".join(words),
+        "".join(words),
+        words[0] + "".join(word.title() for word in words[1:]),
+        "-".join(word.title() for word in words),
+        "_".join(words).upper(),
+        " ".join(words),
+    )[style]
+
+
+secret_names = st.builds(
+    spelled, st.sampled_from([key for key in DEFAULT_KEYS if key[0] != "!"]), st.integers(0, 6)
+)
+named: st.SearchStrategy[Planted] = st.builds(
+    lambda name, secret, form: Planted(form(name, secret), secret),
+    secret_names,
+    passwords,
+    st.sampled_from(
+        (
+            lambda name, secret: {name: secret},
+            lambda name, secret: {"a": 1, name: [secret]},
+            lambda name, secret: {name: {"value": secret, "n": 1}},
+            lambda name, secret: [[name, secret]],
+            lambda name, secret: [[name, secret], ["accept", "*/*"]],
+            lambda name, secret: {"name": name, "value": secret},
+            lambda name, secret: ["run", f"--{name}", secret],
+        )
+    ),
+)
+
+# -- How a value stands in another -----------------------------------------------------------------------------------
+
+
+def escaped(text: str) -> str:
+    """Return JSON with each letter and digit escaped, but for those that are part of an escape."""
+    return re.sub(
+        r"\\.|[A-Za-z0-9]", lambda match: match[0] if match[0][0] == "\\" else f"\\u{ord(match[0]):04x}", text
+    )
+
+
+WRAPS: tuple[Callable[[Any], Any], ...] = (
+    lambda value: {"a": value, "b": 1.50},
+    lambda value: ["x", value, None],
+    lambda value: {"arguments": json.dumps(value)},
+    lambda value: {"arguments": json.dumps(value, indent=2)},
+    lambda value: {"messages": [{"role": "user", "content": json.dumps(value)}]},
+    lambda value: json.dumps(value),
+    lambda value: "the tool said " + json.dumps(value) + " and ended",
+    lambda value: escaped(json.dumps(value)),
+    lambda value: json.dumps(value).replace("/", "\\/"),
+    lambda value: "https://example.com/?q=" + urllib.parse.quote(json.dumps(value)),
+    lambda value: "q=" + urllib.parse.quote_plus(json.dumps(value)).replace("+", "%20"),
+)
+
+
+@st.composite
+def planted(draw: st.DrawFn) -> Planted:
+    """A secret at some depth of some value."""
+    inner = draw(bearing | headers | named)
+    value = inner.value
+    for wrap in draw(st.lists(st.sampled_from(WRAPS), max_size=3)):
+        value = wrap(value)
+    return Planted(value, inner.secret)
+
+
+def seen(item: Item) -> str:
+    """Return everything that leaves with an item, as it is and without every kind of escape."""
+    text = msgspec.json.encode(item).decode()
+    layers = [text]
+    for _ in range(6):
+        text = urllib.parse.unquote(text, errors="replace")
+        text = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
+        layers.append(text)
+        layers.append(text.replace("\\", ""))
+    return "\n".join(layers)
+
+
+EXAMPLES = settings(
+    max_examples=int(os.environ.get("HEX", "60")), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+@given(planted(), st.sampled_from(("input", "output", "metadata", "message", "traceback", "name", "tags")))
+@EXAMPLES
+def test_a_secret_is_in_nothing_of_a_span(plant: Planted, place: str) -> None:
+    """Wherever it is planted, at whatever depth and in whatever encoding."""
+    text = plant.value if isinstance(plant.value, str) else repr(plant.value)
+    span = {
+        "input": lambda: a_span(plant.value),
+        "output": lambda: a_span(None, plant.value),
+        "metadata": lambda: a_span(metadata={"given": plant.value}),
+        "message": lambda: a_span(error=an_error(text)),
+        "traceback": lambda: a_span(
+            error=an_error("failed", f'  File "a.py", line 1\n    f({text})\n{text}')
+        ),
+        "name": lambda: a_span(name=text),
+        "tags": lambda: a_span(tags=("a", text)),
+    }[place]()
+    redacted = REDACTOR(span)
+    assert plant.secret not in seen(redacted)
+    assert identity(redacted) == identity(span)
+    assert REDACTOR(redacted) == redacted, "the second time there is nothing left to redact"
+
+
+@given(planted(), st.sampled_from((Boundary.START, Boundary.CHUNK, Boundary.END)))
+@EXAMPLES
+def test_a_secret_is_in_nothing_of_a_step(plant: Planted, boundary: Boundary) -> None:
+    """The boundaries of a step are redacted as its span is."""
+    step = a_step(
+        plant.value, output=plant.value, chunk=plant.value, metadata=[plant.value], boundary=boundary
+    )
+    redacted = REDACTOR(step)
+    assert plant.secret not in seen(redacted)
+    assert identity(redacted) == identity(step)
+
+
+@given(planted(), st.data())
+@EXAMPLES
+def test_a_secret_that_is_split_over_chunks_is_in_nothing_of_the_span(
+    plant: Planted, data: st.DataObject
+) -> None:
+    """A span has its chunks joined, where they are texts, and where they are JSON."""
+    text = plant.value if isinstance(plant.value, str) else json.dumps(plant.value)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=1, max_size=5)))
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    joined = a_span(None, "".join(pieces), chunks=len(pieces))
+    assert plant.secret not in seen(REDACTOR(joined))
+    deltas = [{"id": "c-1", "choices": [{"delta": {"content": piece}}]} for piece in pieces]
+    redacted = REDACTOR(a_span(None, deltas, chunks=len(pieces)))
+    assert plant.secret not in seen(redacted)
+    output = msgspec.json.decode(redacted.output)  # type: ignore[arg-type]
+    assert plant.secret not in "".join(chunk["choices"][0]["delta"]["content"] for chunk in output)
+
+
+@given(planted())
+@EXAMPLES
+def test_a_secret_is_in_nothing_of_a_run(plant: Planted) -> None:
+    """What an application calls its user, conversation, workflow and tags are texts too."""
+    text = plant.value if isinstance(plant.value, str) else repr(plant.value)
+    run = Run("run-1", "1" * 32, text, text, text, "4" * 16, (("plan", text),))
+    span = a_span("fine", run=run)
+    redacted = REDACTOR(span)
+    assert plant.secret not in seen(redacted)
+    assert identity(redacted) == identity(span)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text('abc é\n"\\{}[]', max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text("abcdé\n ", max_size=6), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(json_values, json_values)
+@EXAMPLES
+def test_what_has_no_secret_is_the_same_object(value: object, output: object) -> None:
+    """Nothing is encoded anew, or changed, where there is nothing to redact."""
+    span = a_span(value, output)
+    assert REDACTOR(span) is span
+
+
+@given(json_values)
+@EXAMPLES
+def test_what_is_beside_a_secret_stays_as_it_was(value: object) -> None:
+    """Only the secret is replaced."""
+    redacted = REDACTOR(a_span({"kept": value, "password": "x", "again": [value]}))
+    assert isinstance(redacted.input, msgspec.Raw)
+    assert json.loads(bytes(redacted.input)) == {
+        "kept": value,
+        "password": "[redacted:password]",
+        "again": [value],
+    }
+    assert RUN is redacted.run

@@ -1,0 +1,346 @@
+"""Redactor: what is replaced by what, what stays, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from typing import Any
+
+import msgspec
+import pytest
+
+from nat_observability.errors import InvalidPatternError, UnknownPersonalSetError
+from nat_observability.events import Boundary, Captured, Run
+from nat_observability.processors import DEFAULT_KEYS, DEFAULT_PATTERNS, Pattern, Redactor, Rule
+from tests.processors.builders import RUN, a_span, a_step, an_error
+
+KEY = "sk-proj-" + "a1B2c3D4" * 6
+
+
+def plain(value: Captured) -> Any:
+    """Return what was recorded, decoded where it is JSON."""
+    return json.loads(bytes(value)) if isinstance(value, msgspec.Raw) else value
+
+
+def redacted(value: object, redactor: Redactor | None = None) -> Any:
+    return plain((redactor or Redactor())(a_span(value)).input)
+
+
+# -- What is replaced ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"password": "x"}, {"password": "[redacted:password]"}),
+        ({"API-Key": "x", "apikey": 1}, {"API-Key": "[redacted:api_key]", "apikey": "[redacted:api_key]"}),
+        ({"a": [{"clientSecret": {"b": 1}}]}, {"a": [{"clientSecret": "[redacted:secret]"}]}),
+        ({"headers": [["Cookie", "a=b"]]}, {"headers": [["Cookie", "[redacted:cookie]"]]}),
+        (
+            {"key": "Authorization", "value": "x"},
+            {"key": "Authorization", "value": "[redacted:authorization]"},
+        ),
+        (["sh", "--token", "x", "y"], ["sh", "--token", "[redacted:token]", "y"]),
+        ({KEY: 1, "a": 2}, {"[redacted:openai_key]": 1, "a": 2}),
+        (f"use {KEY}, please", "use [redacted:openai_key], please"),
+        ("password=x&user=me", "password=[redacted:password]&user=me"),
+        ("password = 'a b' # mine", "password = '[redacted:password]' # mine"),
+        ("Authorization: Basic eDp5\nHost: a", "Authorization: [redacted:authorization]\nHost: a"),
+        ("postgres://me:x@db/app", "postgres://me:[redacted:url_password]@db/app"),
+        ("https://a:80/x?mail=b@c", "https://a:80/x?mail=b@c"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n", "[redacted:private_key]"),
+        ("pass\\u0077ord=x y", "password=[redacted:password] y"),
+        ("https://a/?q=password%3Dx%20y", "https://a/?q=password=[redacted:password] y"),
+    ],
+)
+def test_a_secret_is_replaced_by_a_mark(value: object, expected: object) -> None:
+    """The mark says by what it was found; what is around it stays."""
+    assert redacted(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"password": None, "token": True, "secret": "", "api_key": [], "cookies": {}},
+        {"max_tokens": 100, "usage": {"prompt_tokens": 3, "total_tokens": 5}, "tokens": ["a"]},
+        {"next_page_token": "abc", "eos_token": "</s>", "keyboard": "de", "author": "me", "monkey": 1},
+        "sk-learn-pipeline-with-many-words",
+        "The token is spent: what remains is a memory.",
+        "see https://example.com:8080/a/b?c=d and me@example.com",
+        "3f2b1c9e-7a4d-4e1f-9b2a-0c8d7e6f5a4b",
+        {"id": "chatcmpl-A1b2C3d4E5f6G7h8I9j0", "created": 1700000000},
+        "f(x) = y: 1 = 2",
+        "[redacted:password] and [redacted:openai_key]",
+    ],
+)
+def test_what_is_no_secret_stays(value: object) -> None:
+    """The very same object goes on, not encoded anew."""
+    span = a_span(value)
+    assert Redactor()(span) is span
+
+
+def test_numbers_beside_a_secret_stay_as_they_were_written() -> None:
+    """What is not redacted is not decoded: not a digit of it changes."""
+    span = a_span()
+    raw = msgspec.Raw(b'{"a":1.50,"b":123456789012345678901234567890,"c":1e400,"password":"x"}')
+    output = Redactor()(msgspec.structs.replace(span, input=raw)).input
+    assert bytes(output or b"") == (  # type: ignore[arg-type]
+        b'{"a":1.50,"b":123456789012345678901234567890,"c":1e400,"password":"[redacted:password]"}'
+    )
+
+
+def test_every_text_of_an_item_is_redacted() -> None:
+    """Name, input, output, metadata, tags, error and chunk; and what an application calls its run."""
+    run = Run("run-1", "1" * 32, KEY, KEY, KEY, None, (("note", KEY), ("password", "x")))
+    redactor = Redactor(chunks="scan")
+    span = redactor(
+        a_span(KEY, KEY, run=run, metadata=[KEY], name=KEY, tags=(KEY,), error=an_error(KEY, f"at\n{KEY}"))
+    )
+    step = redactor(a_step(KEY, output=KEY, chunk=KEY, run=run, metadata={"a": KEY}, name=KEY, tags=(KEY,)))
+    for item in (span, step):
+        assert KEY not in msgspec.json.encode(item).decode()
+    assert span.run.tags == (("note", "[redacted:openai_key]"), ("password", "[redacted:password]"))
+    assert span.run is step.run, "the items of a run share it"
+
+
+def test_json_that_is_none_is_redacted_as_text() -> None:
+    """An application's own Raw may be anything."""
+    span = msgspec.structs.replace(a_span(), input=msgspec.Raw(b'{"password": "x", oops'))
+    assert Redactor()(span).input == '{"password": "[redacted:password]", oops'
+
+
+def test_json_that_is_too_deep_is_withheld() -> None:
+    """What cannot be looked at does not go on."""
+    deep = msgspec.Raw(b"[" * 500 + b'{"password":"x"}' + b"]" * 500)
+    output = Redactor()(msgspec.structs.replace(a_span(), input=deep)).input
+    assert isinstance(output, msgspec.Raw)
+    assert b"[redacted:too_deep]" in bytes(output)
+    assert b'"x"' not in bytes(output)
+    json.loads(bytes(output))
+
+
+# -- Chunks ----------------------------------------------------------------------------------------------------------
+
+
+def test_chunks_of_steps_are_withheld() -> None:
+    """Nothing that looks at one of them can find what is split over two."""
+    step = a_step(chunk="any", boundary=Boundary.CHUNK)
+    assert Redactor()(step).chunk == "[redacted:chunk]"  # type: ignore[union-attr]
+
+
+def test_chunks_of_steps_are_searched_where_that_was_asked_for() -> None:
+    """Each as if it stood alone."""
+    redactor = Redactor(chunks="scan")
+    step = a_step(chunk="any", boundary=Boundary.CHUNK)
+    assert redactor(step) is step
+    assert redactor(a_step(chunk=KEY)).chunk == "[redacted:openai_key]"  # type: ignore[union-attr]
+
+
+def test_a_key_over_two_chunks_is_caught_in_the_joined_span() -> None:
+    """Where the chunks are texts, and where they are objects, whose parts in the same place belong together."""
+    assert Redactor()(a_span(None, KEY, chunks=2)).output == "[redacted:openai_key]"
+    chunks = [{"n": 1, "delta": {"text": f"a {KEY[:20]}"}}, {"n": 2, "delta": {"text": f"{KEY[20:]} b"}}]
+    assert plain(Redactor()(a_span(None, chunks, chunks=2)).output) == [
+        {"n": 1, "delta": {"text": "a [redacted:openai_key] b"}},
+        {"n": 2, "delta": {"text": ""}},
+    ]
+
+
+# -- Rules of one's own ----------------------------------------------------------------------------------------------
+
+
+def test_keys_of_ones_own() -> None:
+    """Exact names, and globs."""
+    redactor = Redactor(keys=(*DEFAULT_KEYS, "ssn", "patient_*", "?x"))
+    assert redacted({"SSN": 1, "patientName": "a", "ax": "b", "axx": "c", "password": "d"}, redactor) == {
+        "SSN": "[redacted:ssn]",
+        "patientName": "[redacted:patient]",
+        "ax": "[redacted:x]",
+        "axx": "c",
+        "password": "[redacted:password]",
+    }
+
+
+def test_a_key_can_be_kept() -> None:
+    """After an exclamation mark: a name that is not secret, though another key matches it."""
+    redactor = Redactor(keys=(*DEFAULT_KEYS, "!password_hint"))
+    assert redacted({"password_hint": "a", "password": "b"}, redactor) == {
+        "password_hint": "a",
+        "password": "[redacted:password]",
+    }
+
+
+def test_patterns_of_ones_own() -> None:
+    """The group named secret is replaced, or all of it; a check decides."""
+    redactor = Redactor(
+        patterns=[
+            *DEFAULT_PATTERNS,
+            Pattern("ticket", r"TICKET-\d+", literals=["ticket-"]),
+            Pattern("customer", r"customer (?P<secret>\w+)", check=lambda text: text != "service"),
+            Pattern("word", re.compile("ünïcode", re.IGNORECASE)),
+        ]
+    )
+    text = f"TICKET-1 of customer anna, customer service, ÜNÏCODE, {KEY}"
+    expected = (
+        "[redacted:ticket] of customer [redacted:customer], customer service, [redacted:word], "
+        "[redacted:openai_key]"
+    )
+    assert redacted(text, redactor) == expected
+    assert redacted({"a": [text]}, redactor) == {"a": [expected]}
+    assert redacted(expected, redactor) == expected
+
+
+def test_a_pattern_without_a_match_leaves_everything_as_it_is() -> None:
+    """A literal of it alone is nothing."""
+    redactor = Redactor(patterns=[Pattern("ticket", r"TICKET-\d+", literals=["ticket-"])])
+    span = a_span({"a": "no ticket-number here"})
+    assert redactor(span) is span
+
+
+def test_without_keys_and_patterns_nothing_is_replaced() -> None:
+    """Redaction can be reduced to what one wants."""
+    span = a_span({"password": "x", "a": KEY, "b": "me@example.com"})
+    assert Redactor(keys=(), patterns=())(span) is span
+    only = Redactor(keys=(), patterns=(), personal=["email"])
+    assert redacted({"password": "x", "b": "me@example.com"}, only) == {
+        "password": "x",
+        "b": "[redacted:email]",
+    }
+
+
+def test_one_default_pattern_can_be_left_out() -> None:
+    """By its name."""
+    redactor = Redactor(patterns=[name for name in DEFAULT_PATTERNS if name != "jwt"])
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijk"
+    assert redacted(token, redactor) == token
+    assert redacted(token) == "[redacted:jwt]"
+
+
+# -- Hashes ----------------------------------------------------------------------------------------------------------
+
+
+def test_equal_secrets_have_equal_hashes() -> None:
+    """Wherever and by whatever they are found, so that they can be joined; with another key they differ."""
+    redactor = Redactor(hash_key=b"k" * 16)
+    by_pattern = redacted(f"a {KEY} b", redactor).split()[1]
+    by_name = redacted({"api_key": KEY, "password": "x"}, redactor)
+    assert re.fullmatch(r"\[redacted:openai_key:[0-9a-f]{16}\]", by_pattern)
+    assert by_name["api_key"] == by_pattern.replace("openai_key", "api_key")
+    assert by_name["password"][-17:] != by_name["api_key"][-17:]
+    assert redacted(f"a {KEY} b", Redactor(hash_key=b"l" * 16)).split()[1] != by_pattern
+
+
+def test_the_key_of_the_hash_shows_nowhere() -> None:
+    """Neither in the repr nor in the error of one that is too short."""
+    assert "sesame" not in repr(Redactor(hash_key=b"open sesame, now"))
+    with pytest.raises(ValueError, match="16 bytes or more") as caught:
+        Redactor(hash_key=b"sesame")
+    assert "sesame" not in str(caught.value)
+
+
+# -- Rules for some runs ---------------------------------------------------------------------------------------------
+
+
+def test_a_rule_changes_what_is_redacted_in_its_runs() -> None:
+    """By conversation, user or tags; several rules add up in their order."""
+    redactor = Redactor(
+        rules=[
+            Rule(
+                when=lambda run: dict(run.tags).get("tenant") == "clinic",
+                keys=["diagnosis"],
+                personal=["email"],
+                patterns=[Pattern("case", r"case \d+")],
+            ),
+            Rule(
+                when=lambda run: run.user_id == "tester",
+                without_keys=["*password*"],
+                without_patterns=["jwt"],
+            ),
+            Rule(when=lambda run: run.conversation_id == "open", without_personal=["email"]),
+        ]
+    )
+    value = {"diagnosis": "a", "b": "me@example.com case 7", "password": "c"}
+
+    def of(**fields: Any) -> Any:
+        return plain(redactor(a_span(value, run=msgspec.structs.replace(RUN, **fields))).input)
+
+    clinic = (("tenant", "clinic"),)
+    assert of() == value | {"password": "[redacted:password]"}
+    assert of(tags=clinic) == {
+        "diagnosis": "[redacted:diagnosis]",
+        "b": "[redacted:email] [redacted:case]",
+        "password": "[redacted:password]",
+    }
+    assert of(tags=clinic, user_id="tester")["password"] == "c"
+    assert of(tags=clinic, conversation_id="open")["b"] == "me@example.com [redacted:case]"
+
+
+def test_a_predicate_that_raises_is_not_swallowed() -> None:
+    """Whoever runs the processor drops the item then."""
+
+    def when(run: Run) -> bool:
+        raise LookupError("no such tenant")
+
+    with pytest.raises(LookupError):
+        Redactor(rules=[Rule(when=when)])(a_span("a"))
+
+
+# -- Threads ---------------------------------------------------------------------------------------------------------
+
+
+def test_threads_may_share_a_redactor() -> None:
+    """Each gets what it would get alone, however many runs there are."""
+    redactor = Redactor(rules=[Rule(when=lambda run: run.user_id == "u-1", keys=["mine"])])
+    runs = [msgspec.structs.replace(RUN, user_id=f"u-{index % 2}") for index in range(400)]
+    wrong: list[object] = []
+
+    def work() -> None:
+        for run in runs:
+            mine = plain(redactor(a_span({"mine": 1, "password": "x"}, run=run)).input)["mine"]
+            if mine != ("[redacted:mine]" if run.user_id == "u-1" else 1):
+                wrong.append(run)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# -- Bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "ticket", "expression": "("}, "'ticket': it does not compile"),
+        ({"name": "ticket", "expression": "a*"}, "'ticket': it matches an empty text"),
+        ({"name": "My Ticket", "expression": "a"}, "'My Ticket': the name of a pattern"),
+        ({"name": "ticket", "expression": "a", "literals": [""]}, "'ticket': '' is no literal"),
+        ({"name": "ticket", "expression": "a", "literals": ["ä"]}, "'ticket': 'ä' is no literal"),
+    ],
+)
+def test_a_pattern_that_cannot_be_used_is_refused(arguments: dict[str, Any], message: str) -> None:
+    """When it is made, by its name."""
+    with pytest.raises(InvalidPatternError, match=re.escape(message)):
+        Pattern(**arguments)
+
+
+def test_what_is_unknown_is_refused() -> None:
+    """When the redactor is made, with what there is instead; what a rule adds too."""
+    with pytest.raises(UnknownPersonalSetError, match="Did you mean 'email'"):
+        Redactor(personal=["emial"])
+    with pytest.raises(InvalidPatternError, match="'jwts': there is none of that name"):
+        Redactor(patterns=["jwts"])
+    with pytest.raises(UnknownPersonalSetError):
+        Redactor(rules=[Rule(when=lambda run: False, personal=["name"])])
+    with pytest.raises(InvalidPatternError, match="a key is a non-empty text"):
+        Redactor(rules=[Rule(when=lambda run: False, keys=["-"])])
+    with pytest.raises(InvalidPatternError, match="there is another of that name"):
+        Redactor(patterns=[Pattern("a", "b"), Pattern("a", "c")])
+    with pytest.raises(TypeError, match="keys are several"):
+        Redactor(keys="password")
+    with pytest.raises(ValueError, match="chunks is 'withhold' or 'scan'"):
+        Redactor(chunks="keep")  # type: ignore[arg-type]

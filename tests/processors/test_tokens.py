@@ -1,0 +1,134 @@
+"""Tokens of providers: each form is found, under its name, and what only looks like one is not."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from nat_observability.processors import DEFAULT_PATTERNS, Redactor
+from tests.processors.builders import a_span
+
+HEX = "0123456789abcdef" * 4
+MIXED = "a1B2c3D4e5F6g7H8" * 8
+UPPER = "A2B3C4D5E6F7G2H3" * 4
+DIGITS = "1234567890123"
+
+EXAMPLES = [
+    ("openai_key", f"sk-{MIXED[:48]}"),
+    ("openai_key", f"sk-proj-{MIXED[:40]}_{MIXED[:20]}-T3BlbkFJ{MIXED[:40]}"),
+    ("openai_key", f"sk-or-v1-{HEX}"),
+    ("anthropic_key", f"sk-ant-api03-{MIXED[:90]}-AA"),
+    ("aws_key", f"AKIA{UPPER[:16]}"),
+    ("aws_key", f"ASIA{UPPER[:16]}"),
+    ("aws_key", f"ABSK{MIXED[:100]}=="),
+    ("google_key", f"AIza{MIXED[:35]}"),
+    ("google_key", f"ya29.a0{MIXED}"),
+    ("google_key", f"GOCSPX-{MIXED[:28]}"),
+    ("google_key", f"1//0g{MIXED[:60]}"),
+    ("azure_key", f"abc8Q~{MIXED[:34]}"),
+    ("azure_key", f"{MIXED[:52]}JQQJ99BAAC{MIXED[:20]}"),
+    ("github_token", f"ghp_{MIXED[:36]}"),
+    ("github_token", f"ghs_{MIXED[:36]}"),
+    ("github_token", f"github_pat_11{MIXED[:20]}_{MIXED[:59]}"),
+    ("gitlab_token", f"glpat-{MIXED[:20]}"),
+    ("gitlab_token", f"glrt-{MIXED[:20]}"),
+    ("slack_token", f"xoxb-{DIGITS}-{DIGITS}-{MIXED[:24]}"),
+    ("slack_token", f"xapp-1-A0123-{DIGITS}-{HEX}"),
+    ("slack_webhook", f"hooks.slack.com/services/T01234567/B01234567/{MIXED[:24]}"),
+    ("stripe_key", f"sk_live_{MIXED[:24]}"),
+    ("stripe_key", f"rk_test_{MIXED[:24]}"),
+    ("stripe_key", f"whsec_{MIXED[:32]}"),
+    ("huggingface_token", f"hf_{MIXED[:34]}"),
+    ("nvidia_key", f"nvapi-{MIXED[:64]}"),
+    ("npm_token", f"npm_{MIXED[:36]}"),
+    ("pypi_token", f"pypi-AgEIcHlwaS5vcmc{MIXED}"),
+    ("jwt", f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.{MIXED[:43]}"),
+    ("jwt", "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxMjM0NTY3ODkwIn0."),
+    ("sendgrid_key", f"SG.{MIXED[:22]}.{MIXED[:43]}"),
+    ("twilio_key", f"SK{HEX[:32]}"),
+    ("databricks_token", f"dapi{HEX[:32]}"),
+    ("digitalocean_token", f"dop_v1_{HEX}"),
+    ("shopify_token", f"shpat_{HEX[:32]}"),
+    ("atlassian_token", f"ATATT3xFfGF0{MIXED}=ABCDEF01"),
+    ("docker_token", f"dckr_pat_{MIXED[:27]}"),
+    ("vault_token", f"hvs.{MIXED[:90]}"),
+    ("grafana_token", f"glsa_{MIXED[:32]}_{HEX[:8]}"),
+    ("sentry_token", f"sntrys_{MIXED}=_{MIXED[:43]}"),
+    ("linear_key", f"lin_api_{MIXED[:40]}"),
+    ("notion_token", f"ntn_{MIXED[:46]}"),
+    ("new_relic_key", f"NRAK-{UPPER[:27]}"),
+    ("postman_key", f"PMAK-{HEX[:24]}-{HEX[:34]}"),
+    ("supabase_key", f"sbp_{HEX[:40]}"),
+    ("rubygems_key", f"rubygems_{HEX[:48]}"),
+    ("model_api_key", f"gsk_{MIXED[:52]}"),
+    ("model_api_key", f"xai-{MIXED[:80]}"),
+    ("model_api_key", f"pplx-{MIXED[:48]}"),
+    ("model_api_key", f"r8_{MIXED[:37]}"),
+    ("model_api_key", f"tvly-dev-{MIXED[:32]}"),
+    ("model_api_key", f"lsv2_pt_{HEX[:32]}_{HEX[:10]}"),
+    ("age_key", f"AGE-SECRET-KEY-1{UPPER[:58]}"),
+    ("telegram_token", f"123456789:AA{MIXED[:33]}"),
+]
+
+
+def redacted(text: str) -> object:
+    return Redactor(keys=())(a_span(text)).input
+
+
+def test_each_pattern_has_an_example() -> None:
+    """But for those that need something around them, which have tests of their own."""
+    apart = {"basic_auth", "bearer_token", "private_key", "url_password", "url_token"}
+    assert {name for name, _ in EXAMPLES} == set(DEFAULT_PATTERNS) - apart
+
+
+@pytest.mark.parametrize(("name", "token"), EXAMPLES, ids=lambda value: str(value)[:24])
+def test_a_token_is_replaced_by_its_name(name: str, token: str) -> None:
+    """As a whole, and nothing else, whatever is around it."""
+    for around in ("{}", "the key is {}, you know", '"{}"', "x={}&y=1", "é{}é", "({})", "a\n{}\nb"):
+        assert redacted(around.format(token)) == around.format(f"[redacted:{name}]")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"bearer {MIXED[:20]}", "bearer [redacted:bearer_token]"),
+        (f"use 'Bearer {HEX}'", "use 'Bearer [redacted:bearer_token]'"),
+        (
+            f"Basic {base64.b64encode(b'somebody:something').decode()}.",
+            "Basic [redacted:basic_auth].",
+        ),
+        (f"https://{HEX}@sentry.example.com/1", "https://[redacted:url_token]@sentry.example.com/1"),
+        ("amqp://me:p@ss@mq/vhost x", "amqp://me:[redacted:url_password]@mq/vhost x"),
+        ("mongodb+srv://me:a/b?c@db/x", "mongodb+srv://me:[redacted:url_password]@db/x"),
+        (
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\nrest",
+            "[redacted:private_key]\nrest",
+        ),
+    ],
+)
+def test_what_shows_by_what_is_around_it(text: str, expected: str) -> None:
+    """Schemes of authentication, credentials in URLs, private keys."""
+    assert redacted(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the bearer of good news and of internationalization-efforts",
+        "Basic understanding of telecommunications",
+        "sk-learn-pipeline-with-many-words",
+        f"a{MIXED[:20]}sk-",
+        "https://example.com:8443/a?mail=me@example.com",
+        "git@github.com:me/project.git",
+        "https://example.com/users/@me",
+        "-----BEGIN CERTIFICATE-----\nMIIDdzCCAl+gAwIBAgIEAgAAuTANBgkqhkiG9w0BAQUFADBa\n-----END CERTIFICATE-----",
+        "-----BEGIN PUBLIC KEY-----\nMIIDdzCCAl+gAwIBAgIEAgAAuTANBgkqhkiG9w0BAQUFADBa\n-----END PUBLIC KEY-----",
+        "task-123e4567-e89b-12d3-a456-426614174000",
+        "pypi-classifiers-and-metadata-2024",
+        "Akialand and Asiatic",
+    ],
+)
+def test_what_only_looks_like_a_token_stays(text: str) -> None:
+    """Words, ids, certificates and addresses."""
+    assert redacted(text) == text
