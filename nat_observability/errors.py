@@ -185,6 +185,38 @@ class MissingExtraError(ImportError):
         super().__init__(f"{feature} needs an extra: pip install 'nat-observability[{extra}]'")
 
 
+class UnsupportedVersionError(ImportError):
+    """Raised when an integration is imported and its framework has a version that it does not work with."""
+
+    def __init__(self, package: str, found: str, supported: str) -> None:
+        self.package, self.found, self.supported = package, found, supported
+        super().__init__(
+            f"{package} {found} is installed, supported is {supported}: pip install '{package}{supported}'"
+        )
+
+
+class UnsupportedPoolError(RuntimeError):
+    """Raised when a worker has a pool in which its integration does not work."""
+
+    def __init__(self, framework: str, pool: str, supported: Iterable[str]) -> None:
+        self.framework, self.pool, self.supported = framework, pool, tuple(supported)
+        super().__init__(
+            f"{framework}'s pool {pool} is not supported. Start it with one of: {_listed(self.supported)}."
+        )
+
+
+class MissingContainerError(TypeError):
+    """Raised when an integration is given something that is not a container of observability."""
+
+    def __init__(self, feature: str, given: object, missing: Iterable[str]) -> None:
+        self.feature, self.missing = feature, tuple(missing)
+        kind = "None" if given is None else f"a {type(given).__qualname__}"
+        super().__init__(
+            f"{feature} needs a containers.ObservabilityContainer and was given {kind}, which lacks "
+            f"{_listed(self.missing)}. Make one when the process starts, and pass it."
+        )
+
+
 class UnknownStepKindError(ValueError):
     """Raised when a step is given a kind that does not exist."""
 

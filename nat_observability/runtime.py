@@ -161,6 +161,11 @@ class ObservabilityRuntime:
             )
         return RuntimeReport(clock() - began, abandoned, self._live_managers, self.health().exporters)
 
+    @property
+    def state(self) -> RuntimeState:
+        """Where the runtime is in its life. From any thread; costs nothing."""
+        return self._state
+
     def health(self) -> RuntimeHealth:
         """Return how the exporters are now. From any thread."""
         deliveries = self._deliveries()

@@ -166,6 +166,7 @@ class DeliveryThread:
     Args:
         on_blocked: Called, on a thread of its own, with this thread and the task that does not give way.
         blocked_after: Seconds after which a task is such a one.
+        name: The thread's name.
     """
 
     def __init__(
@@ -173,7 +174,9 @@ class DeliveryThread:
         on_blocked: Callable[[DeliveryThread, asyncio.Task[Any]], None] | None = None,
         *,
         blocked_after: float = 5.0,
+        name: str = "nat-observability-delivery",
     ) -> None:
+        self._name = name
         self._blocked_after = blocked_after
         self._on_blocked = on_blocked
         self._reset()
@@ -197,7 +200,7 @@ class DeliveryThread:
             if self._loop is None:
                 loop = _Loop()
                 try:
-                    _start(loop)
+                    _start(loop, self._name)
                 except RuntimeError:
                     loop.close()
                     raise
@@ -228,7 +231,7 @@ class DeliveryThread:
 
         For a loop that one user has blocked: that one keeps it, the others acquire anew.
         """
-        other = DeliveryThread()
+        other = DeliveryThread(name=self._name)
         with self._lock:
             other._loop, self._loop = self._loop, None
             other._users, self._users = 1, 0
@@ -236,8 +239,8 @@ class DeliveryThread:
         return other
 
 
-def _start(loop: _Loop) -> None:
-    threading.Thread(target=_run, args=(loop,), name="nat-observability-delivery", daemon=True).start()
+def _start(loop: _Loop, name: str) -> None:
+    threading.Thread(target=_run, args=(loop,), name=name, daemon=True).start()
 
 
 def _run(loop: _Loop) -> None:

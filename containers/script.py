@@ -1,0 +1,196 @@
+"""observability and run(): a whole process's observability in one block or one call, for scripts and notebooks."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from containers.observability import ObservabilityContainer
+from nat_observability.context import ContextState
+from nat_observability.integrations.process_scope import ProcessScope
+from nat_observability.integrations.run_scope import RunIds, RunScope, run_scope
+
+ResultT = TypeVar("ResultT")
+
+_TERMINATED = 128 + signal.SIGTERM  # the exit status that shells and supervisors know for it
+
+
+class observability:  # noqa: N801  a context manager, named like contextlib.suppress
+    """
+    Opens the exporters that the environment configures, makes the block one run, and drains them when it ends.
+
+    With `with` it needs no event loop, and works where one runs too: in a cell of a notebook, and in what that calls.
+    While such a block is executed in the main thread, SIGTERM raises SystemExit in it, unless the program handles that
+    signal itself, so that the block is left as with any exception and what it has recorded is delivered. With
+    `async with` the signals are for whoever runs the event loop: see `run`.
+
+    Args:
+        container: The container to use; by default one of its own, configured by the environment. A runtime that
+            somebody else has opened stays open.
+        job: The name of what is done. The block is then also recorded as a step, of the kind `task`.
+        **ids: What is known of the run: the arguments of `ContextState`.
+
+    Attributes:
+        container: The container, for `container.unopened_runtime().health()` for example.
+
+    Raises:
+        SettingsError: A setting is not valid.
+        ExporterStartError: A required exporter did not start; on entering.
+    """
+
+    def __init__(
+        self,
+        *,
+        container: ObservabilityContainer | None = None,
+        job: str | None = None,
+        **ids: Unpack[RunIds],
+    ) -> None:
+        self.container = container if container is not None else ObservabilityContainer()
+        self._process = ProcessScope(self.container, "observability")
+        self._scope = run_scope(self.container, job=job, **ids)
+        self._inside = False
+        self._terminated = False
+
+    @property
+    def state(self) -> ContextState:
+        """The ids of the block's run."""
+        return self._scope.state
+
+    def run_scope(self, *, job: str | None = None, **ids: Unpack[RunIds]) -> RunScope:
+        """Return a context manager, for `with` and `async with`, that makes a block inside this one its own run."""
+        return run_scope(self.container, job=job, **ids)
+
+    async def __aenter__(self) -> Self:
+        await self._process.open()
+        try:
+            await self._scope.__aenter__()
+        except BaseException:
+            await self._process.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._scope.__aexit__(exc_type, exc, traceback)
+        finally:
+            await self._process.close()
+
+    def __enter__(self) -> Self:
+        self._process.open_now()
+        try:
+            self._scope.__enter__()
+        except BaseException:
+            self._process.close_now()
+            raise
+        if _may_handle_sigterm():
+            signal.signal(signal.SIGTERM, self._terminate)
+        self._inside = True
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._inside = False
+        try:
+            self._scope.__exit__(exc_type, exc, traceback)
+        finally:
+            self._process.close_now()
+            if _in_main_thread() and signal.getsignal(signal.SIGTERM) == self._terminate:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                if self._terminated:
+                    signal.raise_signal(signal.SIGTERM)
+
+    def _terminate(self, signum: int, frame: FrameType | None) -> None:
+        if self._inside:
+            raise SystemExit(_TERMINATED)
+        # It came while the exporters are drained, which has a deadline: the process ends right after that.
+        self._terminated = True
+
+
+def run(
+    main: Coroutine[Any, Any, ResultT],
+    *,
+    container: ObservabilityContainer | None = None,
+    job: str | None = None,
+    debug: bool | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    **ids: Unpack[RunIds],
+) -> ResultT:
+    """
+    Do as `asyncio.run(main)`, with `main` as one run of `observability`; return what `main` returns.
+
+    SIGTERM cancels `main`, as SIGINT does, unless the program handles that signal itself. What was recorded is then
+    delivered, and SystemExit raised.
+
+    Args:
+        main: A coroutine, awaited in a new event loop.
+        container: As for `observability`.
+        job: As for `observability`.
+        debug: As for `asyncio.run`.
+        loop_factory: As for `asyncio.Runner`.
+        **ids: As for `observability`.
+
+    Raises:
+        RuntimeError: An event loop runs already, in a notebook for example.
+        SettingsError: A setting is not valid.
+        ExporterStartError: A required exporter did not start.
+    """
+    try:
+        if _loop_runs():
+            raise RuntimeError(
+                "run() starts an event loop, and one runs here already. Use `async with observability():` instead."
+            )
+        block = observability(container=container, job=job, **ids)
+    except BaseException:
+        main.close()  # or Python would warn that nobody has awaited it
+        raise
+    terminated = False
+
+    async def observed() -> ResultT:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def terminate() -> None:
+            nonlocal terminated
+            if not terminated and task is not None:
+                terminated = True
+                task.cancel()
+
+        if _may_handle_sigterm():
+            with suppress(NotImplementedError):  # on Windows
+                loop.add_signal_handler(signal.SIGTERM, terminate)
+        async with block:
+            return await main
+
+    with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+        try:
+            return runner.run(observed())
+        except asyncio.CancelledError:
+            if terminated:
+                raise SystemExit(_TERMINATED) from None
+            raise
+        finally:
+            main.close()  # where the exporters did not start; otherwise nothing happens
+
+
+def _may_handle_sigterm() -> bool:
+    """Whether nobody handles SIGTERM, and this thread may."""
+    return _in_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

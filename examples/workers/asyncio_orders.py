@@ -1,0 +1,64 @@
+"""
+A consumer without a framework: orders in a list of Redis, each of them a run.
+
+`python -m examples.workers.asyncio_orders` works until it is told to end (SIGTERM, Ctrl-C), and
+`python -m examples.workers.asyncio_orders tea milk` orders tea and milk. REDIS_URL says where Redis is. Needs redis.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+
+from redis.asyncio import Redis
+
+from containers import ObservabilityContainer, run
+from nat_observability import step
+from nat_observability.integrations.headers import write_headers
+from nat_observability.integrations.run_scope import run_scope
+
+QUEUE = "orders"
+
+
+def connection() -> Redis:
+    """Return a client of Redis, to be closed."""
+    return Redis.from_url(os.environ.get("REDIS_URL", "redis://localhost:6379"))
+
+
+async def handle(order: str) -> None:
+    """Do the work of one message."""
+    with step("tool", "charge", input={"order": order}) as charge:
+        await asyncio.sleep(0)
+        charge.output = "paid"
+
+
+async def work() -> None:
+    """Handle orders until the process is told to end; the one that is being handled is finished."""
+    container, ending = ObservabilityContainer(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ending.set)
+    # From here on the exporters are open, until this block drains them.
+    async with container.unopened_runtime(), connection() as redis:
+        while not ending.is_set():
+            message = await redis.brpop([QUEUE], timeout=0.5)
+            if message is not None:
+                sent = json.loads(message[1])
+                async with run_scope(container, headers=sent["headers"], job="handle_order"):
+                    await handle(sent["body"])
+
+
+async def order(things: list[str]) -> None:
+    """Send orders; the runs of those who handle them continue the trace of this one."""
+    async with connection() as redis:
+        for thing in things:
+            headers: dict[str, str] = {}
+            write_headers(headers)
+            await redis.lpush(QUEUE, json.dumps({"headers": headers, "body": thing}))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        run(order(sys.argv[1:]), job="order", user_id="somebody")
+    else:
+        asyncio.run(work())

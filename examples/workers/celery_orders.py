@@ -1,0 +1,39 @@
+"""
+Celery on Redis: each execution of a task is a run.
+
+`celery -A examples.workers.celery_orders worker` works until it is told to end (SIGTERM, Ctrl-C), and
+`python -m examples.workers.celery_orders tea milk` orders tea and milk. REDIS_URL says where Redis is. Needs the extra
+celery, and redis.
+"""
+
+import os
+import sys
+
+from celery import Celery
+
+from containers import ObservabilityContainer, observability
+from nat_observability import step
+from nat_observability.integrations.celery import instrument
+
+container = ObservabilityContainer()
+app = Celery("shop", broker=os.environ.get("REDIS_URL", "redis://localhost:6379"))
+app.conf.broker_connection_retry_on_startup = True
+instrument(app, container)
+
+
+@app.task(name="handle_order")
+def handle_order(order: str) -> None:
+    """Do the work of one message, in a process of the worker's pool."""
+    with step("tool", "charge", input={"order": order}) as charge:
+        charge.output = "paid"
+
+
+def order(things: list[str]) -> None:
+    """Send orders, in this run's trace."""
+    with observability(container=container, job="order", user_id="somebody"):
+        for thing in things:
+            handle_order.delay(thing)
+
+
+if __name__ == "__main__":
+    order(sys.argv[1:])

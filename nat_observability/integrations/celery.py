@@ -1,0 +1,172 @@
+"""Celery: each execution of a task is a run, by Celery's signals, in prefork, threads and solo pools."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+from nat_observability.context import ContextState
+from nat_observability.errors import MissingExtraError, UnsupportedPoolError, describe
+from nat_observability.integrations.headers import BAGGAGE, TRACEPARENT, write_headers
+from nat_observability.integrations.process_scope import ProcessScope
+from nat_observability.integrations.run_scope import Container, RunScope, run_scope
+from nat_observability.integrations.versions import check_version
+
+try:
+    from celery import Celery, Task, signals
+    from celery.concurrency.prefork import TaskPool as PreforkPool
+    from celery.concurrency.solo import TaskPool as SoloPool
+    from celery.concurrency.thread import TaskPool as ThreadPool
+except ImportError as error:
+    raise MissingExtraError("nat_observability.integrations.celery", "celery") from error
+
+check_version("celery", at_least="5.7.0", below="6")
+
+_SCOPE = "_nat_observability_run"  # an attribute of the task's request, which is that of one execution
+_POOLS = {"prefork": PreforkPool, "processes": PreforkPool, "solo": SoloPool, "threads": ThreadPool}
+
+
+class CeleryObservability:
+    """
+    What `instrument` returns: the receivers of one application's signals.
+
+    Celery logs what a receiver raises and goes on, so that nothing of it reaches a task.
+    """
+
+    def __init__(self, app: Celery, container: Container) -> None:
+        self._app = app
+        self._container = container
+        self._process = ProcessScope(container, "instrument()")
+        self._uid = f"nat_observability.{id(app)}"
+        self._receivers = {
+            signals.worker_init: self._worker_begins,
+            signals.worker_process_init: self._process_begins,
+            signals.worker_process_shutdown: self._process_ends,
+            signals.worker_shutdown: self._worker_ends,
+            signals.before_task_publish: self._task_is_sent,
+            signals.task_prerun: self._task_begins,
+            signals.task_failure: self._task_failed,
+            signals.task_retry: self._task_is_tried_again,
+            signals.task_postrun: self._task_ends,
+        }
+
+    def connect(self) -> None:
+        """Receive the signals. What was connected for the same application before is replaced."""
+        for signal, receiver in self._receivers.items():
+            # Celery compares these ids, and else leaves the older of two receivers in place.
+            signal.disconnect(dispatch_uid=self._uid)
+            signal.connect(receiver, weak=False, dispatch_uid=self._uid)
+
+    def disconnect(self) -> None:
+        """Receive them no longer."""
+        for signal in self._receivers:
+            signal.disconnect(dispatch_uid=self._uid)
+
+    def _worker_begins(self, sender: Any, **_: object) -> None:
+        if sender.app is not self._app:
+            return
+        try:
+            pool = _pool(sender.pool_cls)
+            if not issubclass(pool, PreforkPool):
+                self._process.open_now()
+            elif self._container.manager_options().required:
+                # Each child opens its own. It is here that a worker can still be kept from starting.
+                with self._process:
+                    pass
+        except Exception as error:
+            # Celery goes on after everything that a receiver raises, but for this.
+            raise SystemExit(f"The worker does not start. {describe(error)}") from error
+
+    def _process_begins(self, **_: object) -> None:
+        # Celery kills a child that has not started within this time (4 s by default).
+        self._process.open_now(timeout=self._app.conf.worker_proc_alive_timeout / 2)
+
+    def _process_ends(self, **_: object) -> None:
+        # The child of a prefork pool ends with os._exit(): nothing else drains it.
+        self._process.close_now(whoever_opened=True)
+
+    def _worker_ends(self, **_: object) -> None:
+        self._process.close_now()
+
+    def _task_is_sent(self, headers: MutableMapping[str, Any], **_: object) -> None:
+        write_headers(headers)
+
+    def _task_begins(self, task: Task, task_id: str, **_: object) -> None:
+        if task.app is not self._app:
+            return
+        request = task.request
+        headers = {name: getattr(request, name, None) for name in (TRACEPARENT, BAGGAGE)}
+        if request.is_eager and ContextState.current() is not None:
+            write_headers(headers)
+        scope = run_scope(
+            self._container, headers=headers, job=task.name, metadata=_metadata(request, task_id)
+        )
+        scope.__enter__()
+        setattr(request, _SCOPE, scope)
+
+    def _task_failed(self, sender: Task, exception: BaseException, **_: object) -> None:
+        _note(sender, exception)
+
+    def _task_is_tried_again(self, sender: Task, reason: object, **_: object) -> None:
+        # A task that asks to be tried again without an exception has not failed.
+        cause = getattr(reason, "exc", None)
+        if isinstance(cause, BaseException):
+            _note(sender, cause)
+
+    def _task_ends(self, task: Task, **_: object) -> None:
+        scope: RunScope | None = task.request.__dict__.pop(_SCOPE, None)
+        if scope is not None:
+            # Where the worker is told to end inside the task, no other signal has said so.
+            scope.__exit__(*(sys.exc_info() if scope.error is None else (None, None, None)))
+
+
+def instrument(app: Celery, container: Container) -> CeleryObservability:
+    """
+    Make each execution of an application's tasks a run; call it where the application is made.
+
+    The exporters open in each process that executes tasks when it starts, and are drained when it ends. A run
+    continues the trace of who sent the task; a task that is sent inside a run carries the run's trace and ids in its
+    headers. Each try of a task that is tried again is a run of its own, in the same trace.
+
+    A worker whose pool is not supported (gevent, eventlet), or whose required exporters do not open, does not start.
+
+    Raises:
+        MissingContainerError: `container` is none.
+    """
+    observability = CeleryObservability(app, container)
+    observability.connect()
+    return observability
+
+
+def _pool(given: object) -> type:
+    """Return the class of a worker's pool, which its command line gives as a class and everybody else by a name."""
+    pool = _POOLS.get(given) if isinstance(given, str) else given
+    if isinstance(pool, type) and issubclass(pool, tuple(_POOLS.values())):
+        return pool
+    name = (
+        given
+        if isinstance(given, str)
+        else f"{getattr(given, '__module__', '')}.{getattr(given, '__qualname__', given)}"
+    )
+    raise UnsupportedPoolError("Celery", name, sorted(_POOLS))
+
+
+def _note(task: Task, error: BaseException) -> None:
+    scope: RunScope | None = getattr(task.request, _SCOPE, None)
+    if scope is not None:
+        scope.error = error
+
+
+def _metadata(request: Any, task_id: str) -> dict[str, object]:
+    # Names of the OpenTelemetry messaging conventions, 1.38; the last one is Celery's own.
+    metadata: dict[str, object] = {
+        "messaging.system": "celery",
+        "messaging.operation.type": "process",
+        "messaging.message.id": task_id,
+    }
+    if destination := (request.delivery_info or {}).get("routing_key"):
+        metadata["messaging.destination.name"] = destination
+    if request.retries:
+        metadata["celery.retries"] = request.retries
+    return metadata

@@ -1,0 +1,163 @@
+"""FastStream: each message that a subscriber handles is a run, for every broker that FastStream speaks to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from nat_observability.context import ContextState
+from nat_observability.errors import MissingExtraError
+from nat_observability.integrations.headers import BAGGAGE, TRACEPARENT, write_headers
+from nat_observability.integrations.process_scope import ProcessScope
+from nat_observability.integrations.run_scope import Container, RunScope, run_scope
+from nat_observability.integrations.versions import check_version
+
+try:
+    from faststream import BaseMiddleware, FastStream
+    from faststream.exceptions import AckMessage, SkipMessage, StopApplication, StopConsume
+except ImportError as error:
+    raise MissingExtraError("nat_observability.integrations.faststream", "faststream") from error
+
+if TYPE_CHECKING:
+    from faststream import ContextRepo
+    from faststream.message import StreamMessage
+    from faststream.response import PublishCommand
+
+check_version("faststream", at_least="0.7.0", below="1")
+
+# What a handler raises to say what becomes of the message, and not that something went wrong.
+_NO_ERRORS = (AckMessage, SkipMessage, StopApplication, StopConsume)
+
+
+class ObservabilityMiddleware:
+    """
+    A middleware for a broker: `NatsBroker(middlewares=[ObservabilityMiddleware(container)])`.
+
+    What a handler records, what it publishes and its reply belong to one run, which ends when the message is
+    processed. The run continues the trace of who sent the message; what is published inside a run, in a handler or
+    anywhere else, carries that run's trace and ids in its headers.
+
+    Use `instrument` where there is a FastStream application: it also opens the exporters and drains them. A middleware
+    alone needs somebody else to do that, `await container.init_resources()` for example. Where nobody has when the
+    first message comes, it opens them, and the interpreter's exit drains them.
+
+    Raises:
+        MissingContainerError: `container` is none.
+    """
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.process = ProcessScope(container, "ObservabilityMiddleware")
+
+    def __call__(self, msg: Any, /, *, context: ContextRepo) -> MessageMiddleware:
+        return MessageMiddleware(msg, context=context, owner=self)
+
+
+class MessageMiddleware(BaseMiddleware[Any, Any]):
+    """What `ObservabilityMiddleware` does with one message."""
+
+    def __init__(self, msg: Any, /, *, context: ContextRepo, owner: ObservabilityMiddleware) -> None:
+        super().__init__(msg, context=context)
+        self._owner = owner
+        self._scope: RunScope | None = None
+
+    async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]) -> Any:
+        name = _handler_name(self.context)
+        await self._owner.process.open()
+        scope = run_scope(self._owner.container, headers=_headers(msg), job=name, metadata=_metadata(msg))
+        await scope.__aenter__()
+        self._scope = scope
+        try:
+            return await call_next(msg)
+        except _NO_ERRORS:
+            raise
+        except BaseException as error:
+            # Kept for the step's end: until then another middleware may have made something else of it.
+            scope.error = error
+            raise
+
+    async def after_processed(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> bool | None:
+        scope, self._scope = self._scope, None
+        if scope is not None:
+            if isinstance(exc_val, _NO_ERRORS):
+                exc_type = exc_val = exc_tb = None
+            await scope.__aexit__(exc_type, exc_val, exc_tb)
+        return False
+
+    async def publish_scope(
+        self, call_next: Callable[[PublishCommand], Awaitable[Any]], cmd: PublishCommand
+    ) -> Any:
+        if ContextState.current() is not None:
+            # Not into the caller's own dict, which may go out again, in another run.
+            cmd.headers = dict(cmd.headers or {})
+            write_headers(cmd.headers)
+        return await call_next(cmd)
+
+
+def instrument(app: FastStream, container: Container) -> ObservabilityMiddleware:
+    """
+    Give every broker of an application the middleware; open the exporters before it starts, drain them when it stopped.
+
+    Call it before the application runs, after its brokers were added.
+
+    Raises:
+        MissingContainerError: `container` is none.
+        ValueError: The application has no broker yet.
+    """
+    middleware = ObservabilityMiddleware(container)
+    if not app.brokers:
+        raise ValueError("The application has no broker. Call instrument() after app.add_broker().")
+    for broker in app.brokers:
+        # The outermost, so that the run is there before the others' scopes and still after them.
+        broker.insert_middleware(middleware)
+
+    async def open_exporters() -> None:
+        await middleware.process.open()
+
+    async def drain_exporters() -> None:
+        await middleware.process.close()
+
+    app.on_startup(open_exporters)
+    app.after_shutdown(drain_exporters)
+    return middleware
+
+
+def _handler_name(context: ContextRepo) -> str:
+    subscriber = context.get_local("handler_")
+    specification = getattr(subscriber, "specification", None)
+    return str(getattr(specification, "call_name", None) or "message")
+
+
+def _headers(msg: StreamMessage[Any]) -> Mapping[str, object] | None:
+    # The messages of one batch may be of several traces: the run belongs to a sender only where there is just one.
+    batch = [(each.get(TRACEPARENT), each.get(BAGGAGE)) for each in msg.batch_headers]
+    return None if len(set(batch)) > 1 else msg.headers
+
+
+def _metadata(msg: StreamMessage[Any]) -> dict[str, object]:
+    # Names of the OpenTelemetry messaging conventions, 1.38.
+    module = type(msg).__module__.split(".")
+    known = {
+        "messaging.system": module[1] if module[0] == "faststream" else None,
+        "messaging.operation.type": "process",
+        "messaging.destination.name": _destination(msg.raw_message),
+        "messaging.message.id": msg.message_id,
+        "messaging.message.conversation_id": msg.correlation_id,
+        "messaging.batch.message_count": len(msg.batch_headers) or None,
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _destination(raw: Any) -> object:
+    """Return where a broker's own message came from, None where that is not known."""
+    first = raw[0] if isinstance(raw, list | tuple) and raw else raw
+    if isinstance(first, Mapping):  # redis
+        return first.get("channel") or first.get("list") or first.get("stream")
+    named = (getattr(first, name, None) for name in ("subject", "routing_key", "topic"))
+    return next((each for each in named if isinstance(each, str)), None)

@@ -1,0 +1,134 @@
+"""Taskiq: each execution of a task is a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from nat_observability.context import ContextState
+from nat_observability.errors import MissingExtraError
+from nat_observability.integrations.headers import write_headers
+from nat_observability.integrations.process_scope import ProcessScope
+from nat_observability.integrations.run_scope import Container, RunScope, run_scope
+from nat_observability.integrations.versions import check_version
+
+try:
+    from taskiq import NoResultError, TaskiqMessage, TaskiqMiddleware, TaskiqResult
+except ImportError as error:
+    raise MissingExtraError("nat_observability.integrations.taskiq", "taskiq") from error
+
+check_version("taskiq", at_least="0.12.0", below="1")
+
+_EXECUTION = "__nat_observability_execution"  # an attribute of the message, as other middlewares have theirs
+
+
+class ObservabilityMiddleware(TaskiqMiddleware):
+    """
+    A middleware for a broker: `broker.with_middlewares(ObservabilityMiddleware(container))`.
+
+    It opens the exporters when the broker starts, in the worker and in the client, and drains them when it shuts down.
+    A run continues the trace of who sent the task; a task that is sent inside a run carries the run's trace and ids in
+    its labels. Each try of a task that is tried again is a run of its own, in the same trace.
+
+    Give it first: what the middlewares after it record and send is then part of the run.
+
+    Raises:
+        MissingContainerError: `container` is none.
+    """
+
+    def __init__(self, container: Container) -> None:
+        super().__init__()
+        self._container = container
+        self._process = ProcessScope(container, "ObservabilityMiddleware")
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def startup(self) -> None:
+        """
+        Open the exporters.
+
+        Raises:
+            ExporterStartError: A required exporter did not open: the broker does not start.
+        """
+        await self._process.open()
+
+    async def shutdown(self) -> None:
+        """Write what is queued and close the exporters, within the shutdown timeout."""
+        await self._process.close()
+
+    def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
+        """Put the current run's trace and ids into the labels."""
+        if ContextState.current() is not None:
+            # Not into the caller's own dict, which may go out again, in another run.
+            message.labels = dict(message.labels)
+            write_headers(message.labels)
+        return message
+
+    async def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
+        """Begin the run."""
+        # Where nobody has started the broker; nobody shuts it down either, and the interpreter's exit drains.
+        await self._process.open()
+        scope = run_scope(
+            self._container, headers=message.labels, job=message.task_name, metadata=_metadata(message)
+        )
+        await scope.__aenter__()
+        execution = _Execution(scope, self._end)
+        # Pydantic refuses attributes that are no fields.
+        object.__setattr__(message, _EXECUTION, execution)
+        return message
+
+    def on_error(self, message: TaskiqMessage, result: TaskiqResult[Any], exception: BaseException) -> None:
+        """Keep what the task raised for the end of the run."""
+        # NoResultError says what becomes of the result, and not that something went wrong.
+        execution: _Execution | None = getattr(message, _EXECUTION, None)
+        if execution is not None and not isinstance(exception, NoResultError):
+            execution.scope.error = exception
+
+    async def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
+        """End the run."""
+        execution: _Execution | None = getattr(message, _EXECUTION, None)
+        if execution is not None:
+            execution.forget_task()
+            await execution.scope.__aexit__(None, None, None)
+
+    def _end(self, scope: RunScope) -> None:
+        ending = asyncio.ensure_future(scope.__aexit__(None, None, None))
+        self._ending.add(ending)  # an event loop holds its tasks only weakly
+        ending.add_done_callback(self._ending.discard)
+
+
+class _Execution:
+    """A run, and the asyncio task that has to end it: one that is cancelled, say, never comes to `post_execute`."""
+
+    def __init__(self, scope: RunScope, end: Callable[[RunScope], None]) -> None:
+        self.scope = scope
+        self._end = end
+        self._task = asyncio.current_task()
+        if self._task is not None:
+            self._task.add_done_callback(self._task_is_done)
+
+    def forget_task(self) -> None:
+        """Leave the end of the run to the caller."""
+        if self._task is not None:
+            self._task.remove_done_callback(self._task_is_done)
+
+    def _task_is_done(self, task: asyncio.Task[Any]) -> None:
+        # Whoever asks a task for its exception takes on to log it, which is not for us.
+        self.scope.error = (
+            asyncio.CancelledError()
+            if task.cancelled()
+            else RuntimeError("The execution ended outside the task, in another middleware perhaps.")
+        )
+        self._end(self.scope)
+
+
+def _metadata(message: TaskiqMessage) -> dict[str, object]:
+    # Names of the OpenTelemetry messaging conventions, 1.38; the last one is taskiq's own label.
+    metadata: dict[str, object] = {
+        "messaging.system": "taskiq",
+        "messaging.operation.type": "process",
+        "messaging.message.id": message.task_id,
+    }
+    if (retries := message.labels.get("_retries")) is not None:
+        metadata["taskiq.retries"] = retries
+    return metadata

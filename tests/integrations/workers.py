@@ -1,0 +1,39 @@
+"""What the tests of workers share: a container whose spans are kept in memory, and the spans of a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from containers import ObservabilityContainer
+from nat_observability.events import Span
+from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.runtime import RuntimeState
+from nat_observability.sinks.memory import MemorySink
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A container with one exporter, whose spans can be looked at."""
+
+    container: ObservabilityContainer
+    sink: MemorySink
+
+    def state(self) -> RuntimeState:
+        """Where the container's runtime is in its life."""
+        return self.container.unopened_runtime().state
+
+    def spans(self, name: str | None = None) -> list[Span]:
+        """What was delivered until now, of one name or of all."""
+        return [span for span in self.sink.spans if name in (None, span.name)]
+
+    def span(self, name: str) -> Span:
+        """The only span of that name that was delivered."""
+        (span,) = self.spans(name)
+        return span
+
+
+def observed() -> Observed:
+    """Return a container of its own, which nobody has opened."""
+    container, sink = ObservabilityContainer(), MemorySink()
+    container.exporters.override({"memory": SpanExporter(sink)})
+    return Observed(container, sink)
