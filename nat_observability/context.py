@@ -194,7 +194,16 @@ class ContextState:
         ValueError: `trace_id` is not 32 lower-case hex digits, or all zero.
     """
 
-    __slots__ = ("_clock_offset", "_flags", "_generator_steps", "_span_id", "failed", "run", "step_id", "stream")
+    __slots__ = (
+        "_clock_offset",
+        "_flags",
+        "_generator_steps",
+        "_span_id",
+        "failed",
+        "run",
+        "step_id",
+        "stream",
+    )
 
     parent = previous = generator = None  # as a Scope: nothing is around a run
     closed = False

@@ -134,17 +134,6 @@ class InvalidWorkflowError(TypeError):
         )
 
 
-class UnsupportedVersionError(RuntimeError):
-    """Raised when a framework is installed in a version that its integration cannot work with."""
-
-    def __init__(self, package: str, version: str, supported: str, missing: Iterable[str]) -> None:
-        self.package, self.version, self.supported, self.missing = package, version, supported, tuple(missing)
-        super().__init__(
-            f"{package} {version} is not supported: it lacks {_listed(self.missing)}. Supported: {package} "
-            f"{supported}. Install one of these."
-        )
-
-
 class RuntimeStateError(RuntimeError):
     """Raised when a runtime is used in a state that does not allow it."""
 
@@ -186,12 +175,17 @@ class MissingExtraError(ImportError):
 
 
 class UnsupportedVersionError(ImportError):
-    """Raised when an integration is imported and its framework has a version that it does not work with."""
+    """
+    Raised when a framework has a version that its integration does not work with.
 
-    def __init__(self, package: str, found: str, supported: str) -> None:
-        self.package, self.found, self.supported = package, found, supported
+    `missing` are the parts that it would need and this version lacks, where that is how it was found out.
+    """
+
+    def __init__(self, package: str, found: str, supported: str, missing: Iterable[str] = ()) -> None:
+        self.package, self.found, self.supported, self.missing = package, found, supported, tuple(missing)
+        lacks = f", which lacks {_listed(self.missing)}" if self.missing else ""
         super().__init__(
-            f"{package} {found} is installed, supported is {supported}: pip install '{package}{supported}'"
+            f"{package} {found} is installed{lacks}, supported is {supported}: pip install '{package}{supported}'"
         )
 
 

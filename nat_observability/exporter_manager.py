@@ -541,17 +541,42 @@ class RunContext:
         )
 
 
-        given = self._given
-        if given is None:
-            state = ContextState()
-        elif type(given) is ContextState:
-            state = given
-        else:
-            state = run_state(given)
-            self._adopted = state if isinstance(state, AdoptedState) else None
-        registry = exporters = taking_part(manager._exporter_registry, state.run)
-        if given is not None:
-            exporters = manager._active_isolated_exporters = isolate(registry, state, given)
+def taking_part(registry: dict[str, BaseExporter], run: Run) -> dict[str, BaseExporter]:
+    """Return those that take part in a run: the registry itself, which is not to be changed, where that is all."""
+    selecting = [name for name, exporter in registry.items() if getattr(exporter, "select", None) is not None]
+    left_out = [name for name in selecting if not _selected(name, registry[name], run)]
+    return {name: registry[name] for name in registry if name not in left_out} if left_out else registry
+
+
+def _selected(name: str, exporter: object, run: Run) -> bool:
+    # A class written for the reference toolkit may have a `select` that means something else.
+    if not isinstance(exporter, BaseExporter) or exporter.select is None:
+        return True
+    try:
+        return bool(exporter.select(run))
+    except Exception as error:  # noqa: BLE001  foreign code
+        if (suppressed := _log_selection.due()) is not None:
+            _log.warning(
+                "exporter_selection_failed",
+                exporter=name,
+                workflow_run_id=run.run_id,
+                error=describe(error),
+                suppressed=suppressed,
+            )
+        return False
+
+
+def isolate(
+    registry: Mapping[str, BaseExporter], state: ContextState, given: ContextState
+) -> dict[str, BaseExporter]:
+    """
+    Return an instance of every exporter, or itself, with a warning, where there is none.
+
+    Args:
+        registry: The exporters, by name.
+        state: What ours are bound to.
+        given: What those of the framework are bound to that the run belongs to.
+    """
     isolated: dict[str, BaseExporter] = {}
     for name, exporter in registry.items():
         try:

@@ -192,6 +192,10 @@ class NatState(AdoptedState):
         enclosing = self.stream.enclosing()
         return None if enclosing is None else span_id_bytes(enclosing).hex()
 
+    @step_id.setter
+    def step_id(self, caller: str | None) -> None:
+        """Nothing: what encloses a step is the toolkit's to say, from step to step."""
+
     @property
     def traceparent(self) -> str:
         """The W3C header, with the step that runs now as the parent, be it ours or the toolkit's."""

@@ -78,7 +78,7 @@ class Model(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-@tool  # type: ignore[untyped-decorator]
+@tool
 def brew(leaf: str) -> str:
     """Brew a leaf."""
     return f"hot {leaf}"

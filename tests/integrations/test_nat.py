@@ -874,5 +874,5 @@ async def test_another_version_is_named_with_those_that_work() -> None:
                 raise AttributeError(name)
             return super().__getattribute__(name)
 
-    with pytest.raises(UnsupportedVersionError, match=r"1\.9\.0 .* workflow_trace_id\. Supported: .*>=1\.5"):
+    with pytest.raises(UnsupportedVersionError, match=r"1\.9\.0 .* workflow_trace_id, supported is .*>=1\.5"):
         await manager_of(ours=CapturingExporter()).start(Older()).__aenter__()
