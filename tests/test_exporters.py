@@ -20,6 +20,7 @@ from nat_observability import (
     Boundary,
     ContextState,
     Delivery,
+    DeliveryLimits,
     ExporterManager,
     ExporterState,
     IntermediateStep,
@@ -32,6 +33,7 @@ from nat_observability import (
     TokenUsage,
     step,
 )
+from nat_observability.delivery.sink import Batch
 from nat_observability.exporter.base_exporter import Subscription
 from nat_observability.exporter.span_exporter import SpanSubscription
 from nat_observability.sinks import MemorySink
@@ -653,3 +655,27 @@ async def test_no_step_is_lost_at_the_run_end() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert began > 100
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["async", "blocking"])
+async def test_g16_an_export_is_not_observed(blocking: bool) -> None:
+    """A sink that records steps of its own does not record them in the run that it exports, which would never end."""
+    written: list[str] = []
+
+    def record_and_keep(batch: Batch) -> None:
+        with step("function", "exporting"):
+            written.extend(item.name for item in batch)
+
+    async def write(batch: Batch) -> None:
+        record_and_keep(batch)
+
+    limits = DeliveryLimits(batch_age=0.0)
+    exporter = SpanExporter(record_and_keep if blocking else write, name="main", limits=limits)
+    manager = ExporterManager.from_exporters({"main": exporter})
+    async with manager.start(ContextState()):
+        with step("tool", "search"):
+            pass
+        assert (await manager.flush()).complete
+        assert (await manager.flush()).complete
+    assert written == ["search"]
+    assert manager.report.ledger == LedgerSnapshot(accepted=1, delivered=1)

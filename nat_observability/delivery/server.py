@@ -12,7 +12,7 @@ from nat_observability.delivery.books import NEVER, Books, Entry, resolve
 from nat_observability.delivery.sender import Outcome, Sender
 from nat_observability.delivery.sink import Sink
 from nat_observability.delivery.spool_line import SpoolLine
-from nat_observability.delivery.thread import LoopSource
+from nat_observability.delivery.thread import LoopSource, background_context
 from nat_observability.errors import RetryableWriteError, SinkError, StartTimeoutError, describe
 from nat_observability.logs import RepeatedEvent, get_logger
 
@@ -83,7 +83,8 @@ class Server:
 
     def start(self) -> None:
         """Begin, on the loop."""
-        self._loop.call_soon_threadsafe(self._begin)
+        # Not in the context of whoever took the first lease: its run would record what its own export does.
+        self._loop.call_soon_threadsafe(self._begin, context=background_context())
 
     def wake(self) -> None:
         """Look at the queue again."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
@@ -27,9 +29,24 @@ class LoopSource(Protocol):
     def release(self) -> None: ...
 
 
+def background_context() -> Context:
+    """
+    Return a context for what a delivery does, which belongs to no run, trace or request of whoever gave it work.
+
+    An export that is itself observed is exported, which is observed, and so on. Where OpenTelemetry is loaded, what
+    it has instrumented, such as an HTTP client, is told to leave this context alone.
+    """
+    context = Context()
+    otel = sys.modules.get("opentelemetry.context")
+    if otel is not None:
+        # opentelemetry.instrumentation.utils looks for it, in all versions under this name.
+        context.run(lambda: otel.attach(otel.set_value("suppress_instrumentation", True)))
+    return context
+
+
 class BlockingWorker:
     """
-    One daemon thread that calls blocking functions, one after the other, for an event loop.
+    One daemon thread that calls blocking functions, one after the other, for an event loop; see `background_context`.
 
     A daemon, and not a thread of concurrent.futures: the interpreter would wait at exit for a call that hangs.
 
@@ -57,8 +74,9 @@ class BlockingWorker:
         if after is not None:
             after._thread.join()
             del after
+        context = background_context()
         while (job := self._calls.get()) is not None:
-            _call(*job)
+            context.run(partial(_call, *job))
             del job
 
 

@@ -340,6 +340,43 @@ async def test_certificates_of_ones_own(tmp_path: Path) -> None:
     assert len(receiver.spans) == 2
 
 
+def test_g16_an_export_is_not_observed(receiver: GrpcReceiver) -> None:
+    """Where the application has gRPC instrumented, its own calls are traced, and those of the delivery are not."""
+    run_program(
+        """
+        import sys
+        import grpc
+        from opentelemetry import trace
+        from opentelemetry.instrumentation.grpc import GrpcInstrumentorClient
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        from nat_observability.delivery.delivery import Delivery
+        from nat_observability.sinks.otlp_grpc import OtlpGrpcSink
+        from tests.sinks.builders import make_span
+
+        traced, provider = InMemorySpanExporter(), TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(traced))
+        trace.set_tracer_provider(provider)
+        GrpcInstrumentorClient().instrument()
+        with provider.get_tracer("application").start_as_current_span("request"):
+            delivery = Delivery("main", OtlpGrpcSink(sys.argv[1]))
+            lease = delivery.lease()
+            lease.accept(make_span())
+            lease.settled().result(10)
+            assert lease.ledger.delivered == 1, lease.ledger
+            with grpc.insecure_channel(sys.argv[1].removeprefix("http://")) as channel:
+                channel.unary_unary(sys.argv[2])(b"")
+        names = [span.name for span in traced.get_finished_spans()]
+        assert names == [sys.argv[2], "request"], names
+        lease.release()
+        """,
+        receiver.url,
+        f"/{_SERVICE}/{_EXPORT}",
+    )
+    assert len(receiver.spans) == 1
+
+
 # Exit and fork (G6, G15).
 
 
