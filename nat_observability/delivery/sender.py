@@ -30,9 +30,6 @@ _log = get_logger()
 _random = random.Random()
 os.register_at_fork(after_in_child=_random.seed)
 _RETRYABLE = (RetryableWriteError, SinkError, OSError, TimeoutError)
-# A sink is foreign code and may raise anything. What it cancelled or exited must not end the delivery thread.
-FOREIGN = (Exception, asyncio.CancelledError, SystemExit)
-"""What a sink may raise."""
 
 
 class Sender:
@@ -89,11 +86,12 @@ class Sender:
             tries += 1
             try:
                 async with asyncio.timeout(self._limits.write_timeout):
-                    rejected = await self._sink.write(batch)
+                    # A list of its own, which it may change.
+                    rejected = await self._sink.write(list(batch))
             except BatchTooLargeError as error:
                 self._answered()
                 if len(batch) == 1:
-                    return self._refused(error, batch)
+                    return self.refused(error, batch)
                 middle = len(batch) // 2
                 halves = batch[:middle], batch[middle:]
                 return [outcome for half in halves for outcome in await self._send(half, give_up_at)]
@@ -104,11 +102,12 @@ class Sender:
                     return [Outcome.UNSENT] * len(batch)
                 self._log_retry(error, pause, len(batch))
                 await self._pause(pause)
-            except FOREIGN as error:
-                if cancelled(error):
+            except BaseException as error:
+                # A sink is foreign code and may raise anything. What it cancelled or exited must not end the thread.
+                if cancelled(error) or isinstance(error, GeneratorExit):
                     raise
                 self._answered()
-                return self._refused(error, batch)
+                return self.refused(error, batch)
             else:
                 self._answered()
                 # A function that takes a batch may return anything at all.
@@ -129,7 +128,8 @@ class Sender:
         except TimeoutError:
             pass
 
-    def _refused(self, error: BaseException, batch: Sequence[Item]) -> list[Outcome]:
+    def refused(self, error: BaseException, batch: Sequence[Item]) -> list[Outcome]:
+        """Return that a batch has failed for good, and say why."""
         self.last_error = error
         _log.error("delivery_failed", exporter=self._name, items=len(batch), error=describe(error))
         return [Outcome.FAILED] * len(batch)

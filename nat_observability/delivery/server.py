@@ -12,8 +12,9 @@ from nat_observability.delivery.books import NEVER, Books, Entry, resolve
 from nat_observability.delivery.sender import Outcome, Sender
 from nat_observability.delivery.sink import Sink
 from nat_observability.delivery.spool_line import SpoolLine
-from nat_observability.delivery.thread import LoopSource, background_context
+from nat_observability.delivery.thread import LoopSource, as_exception, background_context
 from nat_observability.errors import RetryableWriteError, SinkError, StartTimeoutError, describe
+from nat_observability.events import Item
 from nat_observability.logs import RepeatedEvent, get_logger
 
 if TYPE_CHECKING:
@@ -143,10 +144,13 @@ class Server:
                     if not self._in_charge or delivery.has_closed():
                         return
                 self._opens = True
-        except Exception as error:  # noqa: BLE001  foreign code: opening and closing a sink may raise anything
+        except BaseException as error:
+            # Foreign code: opening and closing a sink may raise anything, an exit too, and cancel this very task.
             with self._books.lock:
                 if self._in_charge:
-                    delivery.failed(error)
+                    delivery.failed(as_exception(error))
+                elif not isinstance(error, Exception):
+                    raise
         finally:
             delivery.log_drops()
             await self._let_go()
@@ -159,7 +163,7 @@ class Server:
         try:
             async with asyncio.timeout(_LET_GO):
                 await self._sink.close()
-        except Exception as error:  # noqa: BLE001  foreign code, and nobody waits for it any more
+        except BaseException as error:  # noqa: BLE001  foreign code, and nobody waits for it any more
             _log.debug("sink_not_closed", exporter=self._delivery.name, error=describe(error))
 
     async def _open(self) -> None:
@@ -302,7 +306,7 @@ class Server:
         delivery, books = self._delivery, self._books
         began = self._loop.time()
         try:
-            outcomes = await self.sender.send([entry.item for entry in batch])
+            outcomes = await self._outcomes([entry.item for entry in batch])
             self.last_batch_s = duration = self._loop.time() - began
             if delivery.on_batch is not None:
                 # Before the items are settled: whoever waits for them then finds the batch measured.
@@ -319,6 +323,17 @@ class Server:
             if task is not None:
                 self._sends.discard(task)
             self._signal.set()
+
+    async def _outcomes(self, items: Sequence[Item]) -> list[Outcome]:
+        try:
+            return await self.sender.send(items)
+        except BaseException as error:
+            # Whoever cancels a send for good has taken charge away before. Here it is the sink that cancelled the
+            # task that it runs in.
+            with self._books.lock:
+                if not self._in_charge:
+                    raise
+            return self.sender.refused(error, items)
 
     def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
         books, line = self._books, self._line

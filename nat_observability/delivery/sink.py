@@ -138,6 +138,12 @@ def as_sink(sink: Sink | BlockingSink | BatchFunction) -> Sink:
         raise TypeError(
             f"{sink!r} is not a sink. Pass an object with open(), write(batch) and close(), or a function of a batch."
         )
+    for function in (sink, getattr(sink, "write", None), type(sink).__call__):
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            # Calling it would do nothing at all, and look like success.
+            raise TypeError(
+                f"{sink!r} writes nothing: it is a generator, which nobody iterates. Remove its yield."
+            )
     if isinstance(sink, Sink):
         return sink if inspect.iscoroutinefunction(sink.write) else WorkerSink(cast(BlockingSink, sink))
     if inspect.iscoroutinefunction(sink) or inspect.iscoroutinefunction(type(sink).__call__):

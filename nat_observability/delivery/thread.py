@@ -104,7 +104,21 @@ class _Loop(asyncio.SelectorEventLoop):
 
     The default one refuses work as soon as the interpreter begins to exit, name resolution included, which is
     just when the last batches are sent.
+
+    Attributes:
+        ended: Whether it was told to stop by its owner, and not by a sink.
     """
+
+    ended = False
+
+    def end(self) -> None:
+        """Stop. From any thread."""
+
+        def end() -> None:
+            self.ended = True
+            self.stop()
+
+        self.call_soon_threadsafe(end)
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], ResultT], *args: *Ts
@@ -148,7 +162,7 @@ class DeliveryThread:
         # In a forked child the thread does not exist, and its lock may be held by nobody.
         self._lock = threading.Lock()
         self._users = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: _Loop | None = None
         self._watchdog: Watchdog | None = None
 
     def acquire(self) -> asyncio.AbstractEventLoop:
@@ -185,7 +199,7 @@ class DeliveryThread:
         if watchdog is not None:
             watchdog.end()
         if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+            loop.end()
 
     def split_off(self) -> DeliveryThread:
         """
@@ -201,14 +215,20 @@ class DeliveryThread:
         return other
 
 
-def _start(loop: asyncio.AbstractEventLoop) -> None:
+def _start(loop: _Loop) -> None:
     threading.Thread(target=_run, args=(loop,), name="nat-observability-delivery", daemon=True).start()
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
+def _run(loop: _Loop) -> None:
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        while not loop.ended:
+            try:
+                loop.run_forever()
+            except BaseException as error:  # noqa: BLE001  of a task that a sink has started: an exit, for example
+                loop.call_exception_handler(
+                    {"message": "A sink raised on the delivery thread", "exception": error}
+                )
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()

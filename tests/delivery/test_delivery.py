@@ -269,6 +269,50 @@ async def test_g5_a_sink_that_raises_anything_at_all_loses_no_count() -> None:
 
 
 @virtual_time
+async def test_g5_a_sink_may_cancel_its_task_or_empty_its_batch() -> None:
+    """What it cancels has failed, and what it does to its list of items is its own affair."""
+
+    async def cancels(batch: list[Item]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    async def raises(batch: list[Item]) -> None:
+        raise GeneratorExit
+
+    async def empties(batch: list[Item]) -> None:
+        batch.clear()
+
+    writes = [cancels, raises, empties]
+
+    async def write(batch: list[Item]) -> None:
+        await writes.pop(0)(batch)
+
+    async with delivering(write, batch_items=5, batch_age=0.0) as delivery:
+        lease = await opened(delivery)
+        accept(lease, 15)
+        await asyncio.wrap_future(lease.settled())
+        assert lease.ledger == LedgerSnapshot(accepted=15, delivered=5, failed=10)
+        lease.release()
+
+
+@virtual_time
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()], ids=repr)
+async def test_a_sink_that_exits_when_it_is_opened_is_an_error(error: BaseException) -> None:
+    """Whoever waits for it to open is told, and no thread ends."""
+    sink = Opening()
+    sink.opens = [error]
+    async with delivering(sink) as delivery:
+        lease = delivery.lease()
+        assert lease.opening is not None
+        with pytest.raises(RuntimeError, match=type(error).__name__):
+            await asyncio.wrap_future(lease.opening)
+        assert state(delivery) is DeliveryState.FAILED
+        lease.release()
+
+
+@virtual_time
 async def test_g7_a_full_queue_drops_and_counts_for_the_run_that_lost() -> None:
     """`drop_oldest` takes from whoever was first, and says so in that run's ledger."""
     sink = ScriptedSink(seconds=10.0)

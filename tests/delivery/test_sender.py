@@ -230,7 +230,9 @@ def test_g5_whatever_a_write_returns_each_item_has_one_outcome(items: int, retur
 
 
 @pytest.mark.parametrize(
-    "error", [asyncio.CancelledError(), SystemExit(3)], ids=lambda error: type(error).__name__
+    "error",
+    [asyncio.CancelledError(), SystemExit(3), KeyboardInterrupt(), BaseExceptionGroup("", [SystemExit(3)])],
+    ids=lambda error: type(error).__name__,
 )
 @virtual_time
 async def test_g5_a_sink_that_cancels_or_exits_has_failed(error: BaseException) -> None:

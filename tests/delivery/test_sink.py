@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -217,4 +217,25 @@ def test_what_is_no_sink_is_refused_when_it_is_configured(wrong: Any) -> None:
     with pytest.raises(
         TypeError, match=r"is not a sink\. Pass an object with open\(\), write\(batch\) and close\(\)"
     ):
+        as_sink(wrong)
+
+
+def _generator(batch: Batch) -> Iterator[Item]:
+    yield from batch
+
+
+async def _async_generator(batch: Batch) -> AsyncIterator[Item]:
+    for item in batch:
+        yield item
+
+
+class GeneratorSink(Blocking):
+    def write(self, batch: Batch) -> Any:
+        yield from batch
+
+
+@pytest.mark.parametrize("wrong", [_generator, _async_generator, GeneratorSink()])
+def test_a_generator_is_refused(wrong: Any) -> None:
+    """Nobody would iterate over it: what it is to write would count as delivered, and go nowhere."""
+    with pytest.raises(TypeError, match="writes nothing: it is a generator"):
         as_sink(wrong)

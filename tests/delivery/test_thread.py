@@ -54,6 +54,30 @@ def test_the_thread_ends_with_its_last_user_and_starts_with_the_next() -> None:
     thread.release()
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), None], ids=repr)
+def test_g8_a_sink_cannot_end_the_thread(
+    error: BaseException | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a task of a sink's own raises, or a sink that stops the loop, ends it for nobody else."""
+    caplog.set_level("CRITICAL", "asyncio")
+    thread = DeliveryThread()
+    loop = thread.acquire()
+    running = on(loop)
+
+    def exits() -> None:
+        if error is None:
+            loop.stop()
+        else:
+            raise error
+
+    loop.call_soon_threadsafe(exits)
+    assert on(loop) is running
+    thread.release()
+    running.join(PATIENCE)
+    assert not running.is_alive()
+    assert loop.is_closed()
+
+
 def test_the_last_user_may_release_on_the_thread_itself() -> None:
     """A delivery gives its loop back in its last task, which runs there."""
     thread = DeliveryThread()
