@@ -408,6 +408,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
             or (state is not head and head.closed)
             or frame.f_code.co_flags & GENERATORS
             or frame.f_globals is CONTEXTLIB
+            or _follower is not None
         ):
             self._enter(head, frame)
             return self

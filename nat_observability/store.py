@@ -15,6 +15,7 @@ import msgspec
 from nat_observability.errors import SinkError
 from nat_observability.events import Captured, Run, Span, Status, StepError, StepKind, TokenUsage
 from nat_observability.sinks.sqlite_file import (
+    DATABASE_ERRORS,
     SPAN_COLUMNS,
     connect_to_read,
     database_error,
@@ -80,7 +81,7 @@ class Store:
                 connection.close()
                 raise
             self._connection, self._run = connection, _RUN.format(tags=tags)
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             raise database_error(self.path, "cannot be read", error) from error
         return self
 
@@ -206,7 +207,7 @@ class Store:
             raise SinkError(self.path, "is not open", "Use the store in a with statement.")
         try:
             return self._connection.execute(query, parameters).fetchall()
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             raise database_error(self.path, "cannot be read", error) from error
 
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 import msgspec
 
 from nat_observability.delivery.spool_disk import (
+    DATABASE_ERRORS,
     database_error,
     delete,
     disk_error,
@@ -92,7 +93,7 @@ class SpoolDatabase:
                 isolation_level=None,
                 check_same_thread=False,
             )
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             raise database_error(path, "cannot be opened", error) from error
 
     @classmethod
@@ -231,7 +232,7 @@ class SpoolDatabase:
         query = f"SELECT key, time, data FROM records WHERE {_WELL_FORMED} AND key > ? ORDER BY key"
         last = -1
         for order in ("", " DESC"):
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*DATABASE_ERRORS):
                 for row in self._connection.execute(query + order, (last,)):
                     if not order:
                         last = row[0]
@@ -254,7 +255,7 @@ class SpoolDatabase:
     def remove(self) -> None:
         """Close the database, and delete it with all that is in it."""
         # The log goes first, while the lock is held: without it, the file holds what was checkpointed.
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*DATABASE_ERRORS):
             self._connection.execute("PRAGMA journal_mode = DELETE")
         delete(self.path)
         self._connection.close()
@@ -341,7 +342,7 @@ class SpoolDatabase:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                with contextlib.suppress(sqlite3.Error):
+                with contextlib.suppress(*DATABASE_ERRORS):
                     if connection.in_transaction:  # SQLite itself rolls back where the disk is full
                         connection.execute("ROLLBACK")
                 raise
@@ -350,7 +351,7 @@ class SpoolDatabase:
     def _using(self) -> Iterator[sqlite3.Connection]:
         try:
             yield self._connection
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             if is_damage(error):
                 raise DamagedDatabaseError(self, str(error)) from error
             raise database_error(self.path, "was refused by the disk", error) from error

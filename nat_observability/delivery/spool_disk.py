@@ -51,7 +51,7 @@ def disk_error(path: Path, doing: str, error: OSError) -> SinkError:
     return SinkError(str(path), f"{doing}: {error.strerror or error}", _OS_CURES.get(error.errno or 0, _ELSE))
 
 
-def database_error(path: Path, doing: str, error: sqlite3.Error) -> SinkError:
+def database_error(path: Path, doing: str, error: Exception) -> SinkError:
     """Return the error to raise when SQLite refused `doing` with the file at `path`."""
     return SinkError(str(path), f"{doing}: {error}", _DATABASE_CURES.get(_code(error), _ELSE))
 
@@ -61,9 +61,16 @@ def is_busy(error: BaseException | None) -> bool:
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What Python's module raises: it cannot always decode what SQLite says of a damaged file."""
+
+
 def is_damage(error: BaseException | None) -> bool:
     """Whether SQLite found the file damaged, or not to be one of its own."""
-    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return isinstance(error, UnicodeDecodeError) or _code(error) in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    )
 
 
 def _code(error: BaseException | None) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from nat_observability.errors import SinkError
 from nat_observability.sinks.disk import disk_error, make_private_directories
-from nat_observability.sinks.sqlite_file import create_schema, database_error, has_store
+from nat_observability.sinks.sqlite_file import DATABASE_ERRORS, create_schema, database_error, has_store
 
 _BUSY_TIMEOUT = 10.0
 _FORK_PATIENCE = 1.0
@@ -86,7 +86,7 @@ class WriterConnection:
                     if connection.in_transaction:  # SQLite itself rolls back where the disk is full
                         connection.execute("ROLLBACK")
                     raise
-            except sqlite3.Error as error:
+            except DATABASE_ERRORS as error:
                 raise database_error(self.path, "cannot be written", error) from error
 
     def before_fork(self) -> None:
@@ -143,7 +143,7 @@ class WriterConnection:
             except BaseException:
                 connection.close()
                 raise
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             raise database_error(self.path, "cannot be opened", error) from error
         self._connection, self._state = connection, _State.OPEN
         return connection

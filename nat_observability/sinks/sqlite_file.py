@@ -66,9 +66,15 @@ _CURES = {
 }
 
 
-def database_error(path: str, doing: str, error: sqlite3.Error) -> SinkError:
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What Python's module raises: it cannot always decode what SQLite says of a damaged file."""
+
+
+def database_error(path: str, doing: str, error: Exception) -> SinkError:
     """Return the error to raise when SQLite refused `doing` with the file at `path`."""
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # absent where Python's own module raised it
+    if isinstance(error, UnicodeDecodeError):
+        primary = sqlite3.SQLITE_CORRUPT
     return SinkError(
         path, f"{doing}: {error}", _CURES.get(primary, "Check that path and the disk that it is on.")
     )
@@ -105,7 +111,7 @@ def has_store(path: str) -> bool:
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if application == APPLICATION_ID:
                 return check_schema(connection, path)
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         raise database_error(path, "cannot be read", error) from error
     if application or tables:
         raise SinkError(path, "is another program's database", _MOVE_AWAY)
@@ -118,7 +124,7 @@ def check_schema(connection: sqlite3.Connection, path: str) -> bool:
 
     Raises:
         SinkError: A newer version of this package wrote the store.
-        sqlite3.Error: The file is damaged.
+        sqlite3.Error, UnicodeDecodeError: The file is damaged.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:

@@ -186,6 +186,17 @@ def test_of_a_damaged_file_the_rest_is_salvaged(tmp_path: Path) -> None:
     assert aside_of(path).read_bytes() == content
 
 
+def test_a_schema_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    """Python cannot decode what SQLite says of it; the file is set aside like any other."""
+    path = leave_behind(tmp_path, 0, 3)
+    checkpoint(path)
+    path.write_bytes(path.read_bytes().replace(b"tablerecordsrecords", b"tablerecord\xffrecord\xfe"))
+    with make_spool(tmp_path) as spool:
+        spool.append([b"new"], taken=False)
+        assert taken(spool)[-1] == b"new"
+    assert aside_of(path).exists()
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_garbage_anywhere_is_survived(tmp_path: Path, seed: int) -> None:
     """Wherever a file was overwritten, the spool opens, works, and gives out no record twice."""

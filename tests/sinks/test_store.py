@@ -368,6 +368,13 @@ def foreign(path: Path) -> None:
         connection.execute("CREATE TABLE runs (run_id)")
 
 
+def no_text(path: Path) -> None:
+    """Python cannot decode what SQLite says of such a schema."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    path.write_bytes(path.read_bytes().replace(b"tablerunsruns", b"tablerun\xffrun\xfe"))
+
+
 def newer(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 2")
@@ -380,6 +387,7 @@ def newer(path: Path) -> None:
         (empty, "is empty. Give the path that a SQLite exporter writes to"),
         (text, "file is not a database"),
         (directory, "is not a file"),
+        (no_text, "cannot be read: 'utf-8' codec can't decode .* Move it away"),
         (foreign, "is another program's database"),
         (newer, "has schema version 2, and this version knows 1. Upgrade nat-observability"),
     ],
