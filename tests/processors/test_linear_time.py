@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -35,9 +36,9 @@ def seconds(redactor: Redactor, text: str) -> float:
 def test_time_is_in_proportion_to_the_length(unit: str) -> None:
     """Eight times as long a text takes no more than some eight times as long: by its square it would be 64 times."""
     redactor = Redactor(personal=PERSONAL_SETS)
-    short, long = (unit * (size // len(unit) + 1) for size in (4 * 1024, 32 * 1024))
+    short, long = (unit * (size // len(unit) + 1) for size in (3 * 1024, 24 * 1024))
     # The best of several: the machine may have been busy with something else.
-    taken = min(seconds(redactor, long) for _ in range(2)) / min(seconds(redactor, short) for _ in range(3))
+    taken = min(seconds(redactor, long) for _ in range(2)) / min(seconds(redactor, short) for _ in range(2))
     assert taken < 30
 
 
@@ -52,7 +53,7 @@ def test_a_megabyte_takes_no_longer_than_in_proportion(unit: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["word " * 200_000, "a" * 1_000_000, "token: a, " * 20_000, "%41" * 50_000, "x=1;" * 50_000],
+    ["word " * 2_000_000, "a" * 4_000_000, "token: a, " * 20_000, "%41" * 50_000, "x=1;" * 50_000],
     ids=["words", "one word", "assignments", "escapes", "no names"],
 )
 def test_other_threads_run_meanwhile(text: str) -> None:
@@ -66,13 +67,17 @@ def test_other_threads_run_meanwhile(text: str) -> None:
         while not stop.wait(0.0001):
             turns += 1
 
+    interval = sys.getswitchinterval()
     thread = threading.Thread(target=count)
     thread.start()
     try:
+        sys.setswitchinterval(0.0005)
         before = turns
         output = redactor(span)
-        assert turns - before >= 5
+        # One before and one after are all there would be, were it looked through in one go.
+        assert turns - before > 2
     finally:
+        sys.setswitchinterval(interval)
         stop.set()
         thread.join()
     assert isinstance(output.input, str)
