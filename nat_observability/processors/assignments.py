@@ -26,9 +26,7 @@ _ASSIGNED = re.compile(
 )
 # {"name": "password", "value": "x"}
 _NAMED = re.compile(
-    rb"""["']("""
-    + _NAME
-    + rb""")\\{0,32}+["']"""
+    rb"""["']([A-Za-z0-9_. \-\x80-\xff]{1,80}+)\\{0,32}+["']"""
     + _SPACE
     + b","
     + _SPACE

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-_UNICODE_ESCAPE = re.compile(rb"(?<!\\)\\++(?:u([0-9a-fA-F]{4})|/)")
-_PERCENT_ESCAPE = re.compile(rb"%([0-9a-fA-F]{2})")
+_UNICODE_ESCAPE = re.compile(rb"(?<!\\)(\\++)(?:u([0-9a-fA-F]{4})|/)")
+_DIGITS = "0123456789abcdefABCDEF"
+_DECODED = {(one + other).encode(): bytes((int(one + other, 16),)) for one in _DIGITS for other in _DIGITS}
 
 
 def unescaped(data: bytes) -> bytes:
@@ -19,13 +20,20 @@ def unescaped(data: bytes) -> bytes:
 
 def unquoted(data: bytes) -> bytes:
     """Return `data` without its percent-encoding. What comes out may be no UTF-8."""
-    return _PERCENT_ESCAPE.sub(_byte, data) if b"%" in data else data
+    if b"%" not in data:
+        return data
+    first, *rest = data.split(b"%")
+    decoded = _DECODED.get
+    # In half the time of a regular expression.
+    return first + b"".join([decoded(part[:2], b"%" + part[:2]) + part[2:] for part in rest])
 
 
 def _character(match: re.Match[bytes]) -> bytes:
-    digits = match[1]
-    return b"/" if digits is None else chr(int(digits, 16)).encode(errors="replace")
-
-
-def _byte(match: re.Match[bytes]) -> bytes:
-    return bytes((int(match[1], 16),))
+    digits = match[2]
+    character = b"/" if digits is None else chr(int(digits, 16)).encode(errors="replace")
+    # An even number of backslashes halves with each level of JSON around it, until it is the odd one that escapes: of
+    # three there, two are one, which may be the beginning of the next escape.
+    count = len(match[1])
+    while count % 2 == 0:
+        count //= 2
+    return b"\\" * (count // 2) + character

@@ -76,6 +76,7 @@ _SEPARATORS = str.maketrans("", "", "-_. \t")
 _PATH = re.compile(r"[.:/\\\[\]]+")
 _REMEMBERED = 4096  # names
 _LONGEST_REMEMBERED = 128  # characters
+_LONGEST = 256  # characters of a name
 
 
 def normalised(name: str) -> str:
@@ -95,13 +96,14 @@ class KeyMatcher:
         InvalidPatternError: A key is no text, or empty.
     """
 
-    __slots__ = ("_exact", "_globs", "_kept", "_memo", "labels", "needles")
+    __slots__ = ("_exact", "_globs", "_kept", "_letters", "_memo", "labels", "needles")
 
     def __init__(self, keys: Iterable[object]) -> None:
         self._exact: dict[str, str] = {}
         self._globs: list[tuple[re.Pattern[str], str]] = []
         kept: list[str] = []
         needles: set[str] = set()
+        letters: list[tuple[str, str]] = []
         for key in keys:
             if not isinstance(key, str) or not (glob := normalised(key.removeprefix("!"))):
                 raise InvalidPatternError(
@@ -111,11 +113,13 @@ class KeyMatcher:
                 kept.append(_expression(glob))
                 continue
             needles.add(_needle(glob))
+            letters.append((_needle(glob).rstrip(":"), _label(key)))
             if "*" in glob or "?" in glob:
                 self._globs.append((re.compile(_expression(glob), re.DOTALL), _label(key)))
             else:
                 self._exact[glob] = _label(key)
         self._kept = re.compile("|".join(kept), re.DOTALL) if kept else None
+        self._letters = tuple(letters)
         self._memo: dict[str, str | None] = {}
         self.needles = frozenset(needles)
         self.labels = frozenset((*self._exact.values(), *(label for _, label in self._globs)))
@@ -140,6 +144,9 @@ class KeyMatcher:
 
     def _of(self, name: str) -> str | None:
         plain = normalised(name)
+        if len(plain) > _LONGEST:
+            # No name at all: what has the letters of one is taken for it, so that this takes no time.
+            return next((label for needle, label in self._letters if needle in plain), None)
         if self._kept is not None and self._kept.fullmatch(plain):
             return None
         if plain in self._exact:

@@ -51,7 +51,10 @@ _LENGTH_OF = {
     country.encode(): length for length, countries in _IBAN_LENGTHS.items() for country in countries
 }
 _IBAN = re.compile(rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf]))([A-Za-z]{2})\d{2}(?=[ -]?[A-Za-z0-9])")
-_ALNUM = re.compile(rb"(?:[ -]|\xc2\xa0)?([A-Za-z0-9])")
+_ALNUM = re.compile(rb"(?:[ -]|\xc2\xa0)?[A-Za-z0-9]")
+_ALNUMS = re.compile(rb"(?:(?:[ -]|\xc2\xa0)?[A-Za-z0-9]){15,33}")
+_BETWEEN = b" -\xc2\xa0"
+_NUMBERS = {ord("A") + place: str(10 + place) for place in range(26)}
 
 _PHONE = re.compile(rb"(?:(?<![\w.+-])|(?<=\\[nrtbf]))(?:\+|\(|\d)[\d ().\-/]{5,24}+(?![\w])")
 _NORTH_AMERICAN = re.compile(rb"(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}")
@@ -59,7 +62,7 @@ _NATIONAL = re.compile(rb"(?:\(0\d{2,5}\)|0\d{2,5})(?:[ /-]\d{2,8}){1,4}|0\d(?:[
 
 _IPV4 = re.compile(rb"(?:(?<![\w.])|(?<=\\[nrtbf]))(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
 _IPV6 = re.compile(
-    rb"(?:(?<![\w:.])|(?<=\\[nrtbf]))(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{0,4})(?![\w:])"
+    rb"(?:(?<![\w:.])|(?<=\\[nrtbf]))(?=[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:])[0-9A-Fa-f:]{3,39}+(?:(?:\.\d{1,3}){3})?(?![\w:])"
 )
 
 
@@ -131,15 +134,19 @@ def find_ibans(data: bytes) -> Iterator[Found]:
         length = _LENGTH_OF.get(match[1].upper())
         if length is None:
             continue
-        digits, at = match[0], match.end()
-        while len(digits) < length and (character := _ALNUM.match(data, at)) is not None:
-            digits, at = digits + character[1], character.end()
-        if len(digits) == length and not data[at : at + 1].isalnum() and _is_iban(digits):
-            yield match.start(), at, "iban"
+        written = _ALNUMS.match(data, match.start())
+        digits = b"" if written is None else written[0].translate(None, _BETWEEN)[:length]
+        if len(digits) == length and _is_iban(digits):
+            at = match.start()
+            for _ in range(length):
+                character = _ALNUM.match(data, at)
+                at = at if character is None else character.end()
+            if not data[at : at + 1].isalnum():
+                yield match.start(), at, "iban"
 
 
 def _is_iban(digits: bytes) -> bool:
-    return int("".join(str(int(chr(code), 36)) for code in digits[4:] + digits[:4])) % 97 == 1
+    return int((digits[4:] + digits[:4]).decode().upper().translate(_NUMBERS)) % 97 == 1
 
 
 def find_addresses(data: bytes) -> Iterator[Found]:

@@ -156,7 +156,7 @@ def _is_chunked(span: Span) -> bool:
 def _common_changes(item: Item, scrubber: Scrubber) -> dict[str, Any]:
     """Return the fields that both kinds of item have, without secrets."""
     changes: dict[str, Any] = {
-        "name": scrubber.text(item.name),
+        "name": scrubber.name(item.name),
         "input": scrubber.value(item.input),
         "output": scrubber.value(item.output),
     }
@@ -167,12 +167,12 @@ def _common_changes(item: Item, scrubber: Scrubber) -> dict[str, Any]:
             msgspec.Raw(msgspec.json.encode(metadata)) if isinstance(metadata, str) else metadata
         )
     if item.tags:
-        tags = tuple(scrubber.text(tag) for tag in item.tags)
+        tags = tuple(scrubber.name(tag) for tag in item.tags)
         changes["tags"] = item.tags if tags == item.tags else tags
     if item.error is not None:
         error = item.error
         scrubbed = StepError(
-            scrubber.text(error.type),
+            scrubber.name(error.type),
             scrubber.text(error.message),
             None if error.traceback is None else scrubber.text(error.traceback),
         )

@@ -45,6 +45,7 @@ _TEXT = re.compile(rb"[A-Za-z0-9\x80-\xff]")
 _OPENINGS = frozenset((b"{", b"[", b'"'))
 _REMEMBERED = 4096  # names of fields
 _LONGEST_REMEMBERED = 128  # characters
+_LONGEST_NAME = 256  # bytes
 
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -169,6 +170,15 @@ class Scrubber:
         scrubbed = self._plain(data)
         return text if scrubbed == data else scrubbed.decode(errors="replace")
 
+    def name(self, name: str, depth: int = 0) -> str:
+        """Return what `text` does, of a text that comes again and again: the name of a step, or of a field."""
+        if name in self._clean_names:
+            return name
+        scrubbed = self.text(name, depth)
+        if scrubbed == name and len(name) <= _LONGEST_REMEMBERED and len(self._clean_names) < _REMEMBERED:
+            self._clean_names.add(name)
+        return scrubbed
+
     def named(self, name: str, text: str) -> str:
         """Return the text of a field of that name without its secrets."""
         label = self._keys.label(name)
@@ -219,16 +229,10 @@ class Scrubber:
             if label is None and named is not None and key in _VALUES:
                 label = named
             new = self._part(value, depth) if label is None else self._marked(label, value)
-            new_key = key if key in self._clean_names else self._name(key, depth)
+            new_key = self.name(key, depth)
             changed = changed or new != value or new_key != key
             scrubbed[new_key] = msgspec.Raw(new)
         return _encode(scrubbed) if changed else data
-
-    def _name(self, key: str, depth: int) -> str:
-        scrubbed = self.text(key, depth)
-        if scrubbed == key and len(key) <= _LONGEST_REMEMBERED and len(self._clean_names) < _REMEMBERED:
-            self._clean_names.add(key)
-        return scrubbed
 
     def _names_of_values(self, fields: dict[str, msgspec.Raw]) -> str | None:
         """Return the label for the value in {"name": "password", "value": "x"}."""
@@ -248,7 +252,9 @@ class Scrubber:
         for index, value in enumerate(items):
             new = self._part(value, depth) if label is None else self._marked(label, value)
             label = None
-            if value.startswith(b'"') and (value.startswith(b'"-') or (index == 0 and len(items) == 2)):
+            if len(value) <= _LONGEST_NAME and (
+                value.startswith(b'"--') or (index == 0 and len(items) == 2 and value.startswith(b'"'))
+            ):
                 # ["--password", "x"], ["password", "x"]
                 name = _string(value)
                 if len(items) == 2 or (name.startswith("--") and "=" not in name):

@@ -40,7 +40,8 @@ _PREFIXED: dict[str, str] = {
     "pypi_token": r"pypi-Ag[\w-]{14,}",
     "google_key": r"AIza[\w-]{30,}|GOCSPX-[\w-]{16,}|ya29\.[\w.-]{16,}|1//0[\w-]{20,}",
     "aws_key": r"A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{12,}|ABSK[A-Za-z0-9+/=]{40,}",
-    "jwt": r"eyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*){0,3}",
+    # A hyphen before it makes it a part of something else; else each of many would be looked at to its end.
+    "jwt": r"(?:(?<![\w-])|(?<=\\[nrtbf]))eyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*){0,3}",
     "sendgrid_key": r"SG\.[\w-]{16,}\.[\w-]{16,}",
     "twilio_key": r"SK[0-9a-f]{32}",
     "databricks_token": r"dapi[0-9a-f]{32}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import string
 import urllib.parse
@@ -184,7 +183,7 @@ named: st.SearchStrategy[Planted] = st.builds(
             lambda name, secret: [[name, secret]],
             lambda name, secret: [[name, secret], ["accept", "*/*"]],
             lambda name, secret: {"name": name, "value": secret},
-            lambda name, secret: ["run", f"--{name}", secret],
+            lambda name, secret: ["run", f"--{name.replace(' ', '-')}", secret],
         )
     ),
 )
@@ -236,9 +235,7 @@ def seen(item: Item) -> str:
     return "\n".join(layers)
 
 
-EXAMPLES = settings(
-    max_examples=int(os.environ.get("HEX", "60")), deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @given(planted(), st.sampled_from(("input", "output", "metadata", "message", "traceback", "name", "tags")))

@@ -31,7 +31,7 @@ values = st.recursive(
     ),
     max_leaves=25,
 )
-EXAMPLES = settings(max_examples=100, deadline=None)
+EXAMPLES = settings(max_examples=40, deadline=None)
 
 
 def length_limit(characters: int) -> Truncator:

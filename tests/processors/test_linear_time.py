@@ -1,0 +1,102 @@
+"""No text, however it is made, takes more than a time in proportion to its length, nor holds up other threads."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+import msgspec
+import pytest
+
+from nat_observability.processors import PERSONAL_SETS, Redactor
+from tests.processors.builders import a_span
+
+# Each is repeated: what a pattern could be made to go over again and again.
+UNITS = [
+    "a", ":", " ", "a=", "'a=,", '"password=', "password: ", '"', "\\", '\\"', "://a:", "://a:b@", "sk-", "eyJ-",
+    "eyJaaaaaaaaa.", "-----BEGIN PRIVATE KEY-----", "-----BEGIN ", "<password>", "<a ", "--password ",
+    '"password","value":', "\\u0041", "%41", "%25", "a@", "4 ", "4111 1111 1111 111", "+1 ", "(0", "DE89 ", "1.",
+    "1:", "a::", 'password=[', "password={'", '["a",', "bearer ", "Basic aaaaaaaaaaaaaaaa ", "[redacted:password]",
+    "password: |\n a\n", "cookie: a\n", "password=a&", "password=a;", "JQQJ9", "JQQJ9-", "abc8Q~", "1:AA",
+    "hooks.slack.com/services/", "[", "\\n", "token: ", '"value":', "SG.", "a-", "b'",
+]  # fmt: skip
+
+
+def seconds(redactor: Redactor, text: str) -> float:
+    """Return the CPU seconds that a text takes, in one piece and in JSON beside something to redact."""
+    spans = [a_span(text), a_span([text, {"password": "x"}])]
+    began = time.process_time()
+    for span in spans:
+        redactor(span)
+    return time.process_time() - began
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=ascii)
+def test_time_is_in_proportion_to_the_length(unit: str) -> None:
+    """Eight times as long a text takes no more than some eight times as long: by its square it would be 64 times."""
+    redactor = Redactor(personal=PERSONAL_SETS)
+    short, long = (unit * (size // len(unit) + 1) for size in (3 * 1024, 24 * 1024))
+    # The best of several: the machine may have been busy with something else.
+    taken = min(seconds(redactor, long) for _ in range(2)) / min(seconds(redactor, short) for _ in range(2))
+    assert taken < 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", UNITS, ids=ascii)
+def test_a_megabyte_takes_no_longer_than_in_proportion(unit: str) -> None:
+    """The same again, as far as what a process may well be given."""
+    redactor = Redactor()
+    short, long = (unit * (size // len(unit) + 1) for size in (64 * 1024, 1024 * 1024))
+    assert seconds(redactor, long) < 60 * min(seconds(redactor, short) for _ in range(3)) + 0.05
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["word " * 2_000_000, "a" * 4_000_000, "token: a, " * 20_000, "%41" * 50_000, "x=1;" * 50_000],
+    ids=["words", "one word", "assignments", "escapes", "no names"],
+)
+def test_other_threads_run_meanwhile(text: str) -> None:
+    """A long text is looked through in pieces: between two of them another thread gets its turn."""
+    redactor, span = Redactor(), a_span(text + " password=x")
+    turns = 0
+    stop = threading.Event()
+
+    def count() -> None:
+        nonlocal turns
+        while not stop.wait(0.0001):
+            turns += 1
+
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        sys.setswitchinterval(0.0005)
+        before = turns
+        output = redactor(span)
+        # One before and one after are all there would be, were it looked through in one go.
+        assert turns - before > 2
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        thread.join()
+    assert isinstance(output.input, str)
+    assert output.input.endswith(" password=[redacted:password]")
+
+
+def test_long_values_are_redacted_to_their_end() -> None:
+    """What is looked through in pieces is looked through as a whole: at each place of a boundary between them."""
+    redactor = Redactor(personal=["email"])
+    key = "sk-" + "a1B2c3D4" * 5
+    secrets = (
+        f"{key} ",
+        f'"api_key": "{key}" ',
+        f"postgres://me:{key}@db ",
+        f"{key}@example.com ",
+        f"--token {key} ",
+    )
+    for offset in range(0, 60, 14):
+        filler = ("word " * 7000)[offset:]
+        text = "".join(f"{filler}{secret}" for secret in secrets * 2)
+        for value in (text, [{"a": text}]):
+            assert key not in msgspec.json.encode(redactor(a_span(value))).decode()
