@@ -2,6 +2,7 @@
 
 # Annotations are evaluated here, not postponed, as in settings_exporters.
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -61,13 +62,20 @@ def _patterns(value: object) -> object:
                     "holds a pattern whose name is not made of lower-case letters, digits, _ and -"
                 )
             try:
-                if isinstance(expression, str) and re.compile(expression).search(""):
+                if isinstance(expression, str) and _matches_nothing(expression):
                     raise ValueError(f"holds the pattern {name}, which matches an empty text; write + for *")
             except (re.error, RecursionError, OverflowError) as error:
                 # Without its message, which may show a part of the pattern.
                 place = f" (character {error.pos})" if isinstance(error, re.error) else ""
                 raise ValueError(f"holds the pattern {name}, which does not compile{place}") from None
     return patterns
+
+
+def _matches_nothing(expression: str) -> bool:
+    with warnings.catch_warnings():
+        # What may mean another thing in a Python to come means now what it does.
+        warnings.simplefilter("ignore", FutureWarning)
+        return re.compile(expression).search("") is not None
 
 
 def _ratios(value: object) -> object:
