@@ -154,7 +154,8 @@ $(FLOORS): pyproject.toml constraints.txt constraints-lowest.txt
 	@touch $@
 
 # What the benchmarks stand beside. One that cannot be installed here is missing in the tables, and that is all.
-PEERS := opentelemetry-sdk opentelemetry-exporter-otlp-proto-http fastotel langfuse matplotlib
+PEERS := opentelemetry-instrumentation-asgi opentelemetry-sdk opentelemetry-exporter-otlp-proto-http fastotel langfuse \
+	matplotlib
 $(BENCH): pyproject.toml constraints.txt constraints-bench.txt
 	$(call create_venv,$(@D))
 	@echo "Installing the benchmarks' needs into $(@D) (once)"

@@ -53,6 +53,19 @@ def capture_json(value: object) -> msgspec.Raw:
         return msgspec.Raw(_encode(_plain(value, 0, set())))
 
 
+def merged_json(first: msgspec.Raw | None, second: msgspec.Raw | None) -> msgspec.Raw | None:
+    """Merge the JSON objects of a step's START and its END: of the same key the END's value, unless it is null."""
+    if first is None or second is None:
+        return first if second is None else second
+    before: Any = msgspec.json.decode(first)
+    after: Any = msgspec.json.decode(second)
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return second
+    return capture_json(
+        before | {key: value for key, value in after.items() if value is not None or key not in before}
+    )
+
+
 def capture_text(text: str) -> str:
     """Return `text` with lone surrogates, which UTF-8 cannot hold, as backslash escapes."""
     try:

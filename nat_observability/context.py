@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
-from nat_observability.capture import capture, capture_json, capture_label, capture_text
+from nat_observability.capture import capture, capture_json, capture_label, capture_text, merged_json
 from nat_observability.decorate import FunctionT, decorated
 from nat_observability.errors import UnknownStepKindError
 from nat_observability.events import (
@@ -334,6 +334,8 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
 
     Attributes:
         output: Set it inside the block; recorded as it is when the block ends.
+        metadata: A mapping, set inside the block; recorded when the block ends, beside what was given for it.
+        name: May be changed inside the block; a span has the one that it ended with.
         usage: A `TokenUsage`, or a mapping with its field names.
         step_id: 16 hex digits, None outside a run and before the block.
 
@@ -353,6 +355,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         "_tags",
         "closed",
         "generator",
+        "metadata",
         "name",
         "output",
         "parent",
@@ -388,6 +391,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         self._metadata: Any = metadata
         self._tags = tags if tags is _NO_TAGS else _labels(tags)
         self.output: object = None
+        self.metadata: object = None
         self.usage: TokenUsage | Any = None
         self.step_id: str | None = None
         self._state: ContextState | None = None
@@ -590,6 +594,9 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         # A consumer that has seen enough closes the generator: nothing failed.
         if exc is not None and not isinstance(exc, GeneratorExit):
             error = step_error(exc)
+        if type(self.name) is not str or not self.name.isascii():
+            self.name = capture_label(self.name)  # it may have been changed
+        metadata = None if self.metadata is None else capture_json(self.metadata)
         stream, step_id = state.stream, self.step_id or ""
         audience = stream.audience or stream.gathered()
         if audience.finished:
@@ -604,7 +611,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
                 _OK if error is None else _ERROR,
                 self._input,
                 output,
-                self._metadata,
+                merged_json(self._metadata, metadata),
                 self._tags,
                 usage,
                 error,
@@ -626,7 +633,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
                 None,
                 output,
                 None,
-                None,
+                metadata,
                 (),
                 usage,
                 error,

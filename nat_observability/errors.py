@@ -211,6 +211,55 @@ class MissingContainerError(TypeError):
         )
 
 
+class RuntimeNotOpenError(RuntimeError):
+    """Raised when an application starts that records runs, and nobody has opened the runtime that they need."""
+
+    def __init__(self, feature: str, state: str, cure: str) -> None:
+        self.feature, self.state = feature, state
+        super().__init__(f"{feature} needs an open runtime, and its runtime is {state}. {cure}")
+
+
+class NoRequestRunError(RuntimeError):
+    """Raised when what belongs to a request's run is asked for where there is none."""
+
+    def __init__(self, feature: str) -> None:
+        self.feature = feature
+        super().__init__(
+            f"{feature} is for code that handles a request, and no request's run is current here. Add "
+            "ObservabilityMiddleware to the application, or call observe(), and see that the path is not excluded."
+        )
+
+
+class ClientDisconnectedError(ConnectionError):
+    """Stands in a record for a response that its client did not wait for."""
+
+    def __init__(self) -> None:
+        super().__init__("The client disconnected before the response was complete.")
+
+
+class ResponseIncompleteError(RuntimeError):
+    """Stands in a record for a response that the application did not complete."""
+
+    def __init__(self) -> None:
+        super().__init__("The application returned without completing its response.")
+
+
+class ServerStatusError(RuntimeError):
+    """Stands in a record for a response that says by its status, 500 or more, that the server failed."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        super().__init__(f"The response has the status {status}.")
+
+
+class WebsocketClosedError(RuntimeError):
+    """Stands in a record for a websocket that the application closed because of an error of its own."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(f"The application closed the websocket with the code {code}.")
+
+
 class UnknownStepKindError(ValueError):
     """Raised when a step is given a kind that does not exist."""
 

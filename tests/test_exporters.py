@@ -412,6 +412,15 @@ async def test_start_and_end_become_a_span() -> None:
     assert span.run is state.run
 
 
+async def test_span_has_what_was_known_at_its_end() -> None:
+    """The name that the step ended with, and the metadata of both ends."""
+    spans = Spans()
+    async with run_with(spans.exporter()):
+        with step("workflow", "GET", metadata={"path": "/a/1"}) as current:
+            current.name, current.metadata = "GET /a/{id}", {"status": 200}
+    assert read(spans.named("GET /a/{id}").metadata) == {"path": "/a/1", "status": 200}
+
+
 async def test_failed_step_is_a_failed_span() -> None:
     """The exception is in it."""
     spans = Spans()

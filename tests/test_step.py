@@ -226,6 +226,22 @@ def test_entering_twice_inside_a_generator_leaves_no_trace(heard: list[Intermedi
     assert heard[2].parent_id is None
 
 
+def test_name_and_metadata_may_be_told_at_the_end(heard: list[IntermediateStep]) -> None:
+    """What a step is called, and what belongs to it, may be known only when it ends: a request's route, its status."""
+    with step("workflow", "GET", metadata={"path": "/a/1"}) as current:
+        current.name, current.metadata = "GET /a/{id}", {"status": 200}
+    start, end = heard
+    assert (start.name, start.metadata) == ("GET", msgspec.Raw(b'{"path":"/a/1"}'))
+    assert (end.name, end.metadata) == ("GET /a/{id}", msgspec.Raw(b'{"status":200}'))
+
+
+def test_name_that_is_told_at_the_end_can_be_written(heard: list[IntermediateStep]) -> None:
+    """A name that is no text, or none that UTF-8 holds, becomes one then too."""
+    with step("tool", "name") as current:
+        current.name = "\ud800"
+    heard[1].name.encode()
+
+
 @pytest.mark.parametrize("name", [3, None, b"bytes", "\ud800", ["a"]])
 def test_name_is_text_that_can_be_written(heard: list[IntermediateStep], name: Any) -> None:
     """Whatever is given for a name, what is recorded is text, so that no back end breaks on it."""

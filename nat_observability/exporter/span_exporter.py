@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import msgspec
 
-from nat_observability.capture import capture_json
+from nat_observability.capture import capture_json, merged_json
 from nat_observability.context import ContextState
 from nat_observability.events import Boundary, Captured, IntermediateStep, Span, Status
 from nat_observability.exporter.base_exporter import Subscription
@@ -148,7 +147,7 @@ class SpanSubscription(StepSubscription):
         if recorded is None:
             recorded = end.input
         if end.metadata is not None and end is not start:
-            metadata = end.metadata if metadata is None else _merged(metadata, end.metadata)
+            metadata = merged_json(metadata, end.metadata)
         self._accept(
             Span(
                 start.run,
@@ -207,14 +206,3 @@ class _Chunks:
         if len(texts) == len(pieces):
             return "".join(texts) if texts else None
         return capture_json(pieces)
-
-
-def _merged(first: msgspec.Raw, second: msgspec.Raw) -> msgspec.Raw:
-    """Merge the START's metadata with the END's: of the same key the END's value, unless it is null."""
-    before: Any = msgspec.json.decode(first)
-    after: Any = msgspec.json.decode(second)
-    if not (isinstance(before, dict) and isinstance(after, dict)):
-        return second
-    return capture_json(
-        before | {key: value for key, value in after.items() if value is not None or key not in before}
-    )

@@ -1,0 +1,31 @@
+"""ASGI applications: a run for each request, and the runtime in the application's lifespan."""
+
+from nat_observability.integrations.asgi.health import HealthRoute, health_response
+from nat_observability.integrations.asgi.incoming import header
+from nat_observability.integrations.asgi.lifespan import ObservabilityLifespan, lifespan
+from nat_observability.integrations.asgi.middleware import ObservabilityMiddleware, Options
+from nat_observability.integrations.asgi.request import (
+    RequestState,
+    current_manager,
+    current_source,
+    current_state,
+    keep_open,
+)
+from nat_observability.integrations.asgi.source import RuntimeSource, Source
+
+__all__ = [
+    "HealthRoute",
+    "ObservabilityLifespan",
+    "ObservabilityMiddleware",
+    "Options",
+    "RequestState",
+    "RuntimeSource",
+    "Source",
+    "current_manager",
+    "current_source",
+    "current_state",
+    "header",
+    "health_response",
+    "keep_open",
+    "lifespan",
+]

@@ -1,0 +1,97 @@
+"""Incoming: what a request's headers say of the run that it is to become."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from nat_observability.context import parse_traceparent
+from nat_observability.integrations.asgi.types import Scope
+from nat_observability.integrations.headers import read_headers
+
+_CONVERSATION, _TRACE = b"conversation-id", b"workflow-trace-id"
+_PARENT_ID, _PARENT_NAME = b"workflow-parent-id", b"workflow-parent-name"
+# The last four are those of the reference toolkit.
+_OTHERS = frozenset((b"baggage", _CONVERSATION, _TRACE, _PARENT_ID, _PARENT_NAME))
+_READ = _OTHERS | {b"traceparent"}
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+_SPAN_ID = re.compile(r"(?!0{16})[0-9a-f]{16}", re.ASCII)
+_MAX_ID = 256  # characters: an id stands in each of the run's spans, and whoever calls may choose it
+
+
+class Incoming(NamedTuple):
+    """`ids` are arguments of `ContextState`, `metadata` belongs to the root step."""
+
+    ids: dict[str, Any]
+    baggage: Mapping[str, str]
+    metadata: Mapping[str, str]
+
+
+def header(scope: Scope, name: str) -> str | None:
+    """Return the value of a request's header, None where it has none; of several the last."""
+    wanted = name.lower().encode("latin-1")
+    return next((_text(value) for each, value in reversed(list(scope["headers"])) if each == wanted), None)
+
+
+def read_request(scope: Scope) -> Incoming | None:
+    """
+    Read the headers of a request, or of a websocket's handshake; None where none of them is of interest.
+
+    `traceparent` and `baggage` are read as everywhere. What `conversation-id` says counts more than `baggage`. Of
+    the reference toolkit's headers, `workflow-trace-id` counts where there is no valid `traceparent`; with it, a
+    `workflow-parent-id` of 16 hex digits is the caller's span. Any other parent stands in the metadata, with its
+    name. An id that is longer than 256 characters is passed over.
+    """
+    headers = scope["headers"]
+    found: dict[bytes, bytes] = dict(headers)
+    traceparent = found.get(b"traceparent")
+    if traceparent is None:
+        if _READ.isdisjoint(found):
+            return None
+    elif _OTHERS.isdisjoint(found) and len(found) == len(headers):
+        # What most services send to each other, without a search for what else there may be.
+        return Incoming({"traceparent": traceparent.decode("latin-1")}, _NONE, _NONE)
+    incoming = read_headers(headers)
+    ids: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    ids.update({name: value for name, value in incoming.ids.items() if len(str(value)) <= _MAX_ID})
+    for name, key in (
+        (_CONVERSATION, "conversation_id"),
+        (_PARENT_ID, "workflow.parent_id"),
+        (_PARENT_NAME, "workflow.parent_name"),
+    ):
+        text = _text(found.get(name, b""))
+        if text and len(text) <= _MAX_ID:
+            (ids if name == _CONVERSATION else metadata)[key] = text
+    valid = "traceparent" in ids and parse_traceparent(ids["traceparent"]) is not None
+    if not valid and (trace_id := _trace_id(found.get(_TRACE))) is not None:
+        parent = metadata.get("workflow.parent_id", "").lower()
+        if _SPAN_ID.fullmatch(parent):
+            ids["traceparent"] = f"00-{trace_id}-{parent}-01"
+        else:
+            ids["trace_id"] = trace_id
+    return Incoming(ids, incoming.baggage, metadata)
+
+
+def chosen(baggage: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    """Return those members of `baggage` that are to be tags of the run."""
+    return {name: baggage[name] for name in names if len(baggage.get(name) or "x" * 257) <= _MAX_ID}
+
+
+def _trace_id(header: bytes | None) -> str | None:
+    """Return the 32 hex digits of a UUID, as the reference toolkit writes a trace's id."""
+    if header is None:
+        return None
+    try:
+        found = uuid.UUID(_text(header))
+    except ValueError:
+        return None
+    return found.hex if found.int else None
+
+
+def _text(value: object) -> str:
+    return value.decode("latin-1").strip() if isinstance(value, bytes) else ""

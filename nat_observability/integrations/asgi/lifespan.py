@@ -1,0 +1,129 @@
+"""ObservabilityLifespan and lifespan(): the runtime is open from an application's start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from nat_observability.errors import describe
+from nat_observability.integrations.asgi.source import Source, check_source, close_source, open_source
+from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
+from nat_observability.logs import get_logger
+from nat_observability.runtime import RuntimeState
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+_SHUTDOWN_COMPLETE, _SHUTDOWN_FAILED = "lifespan.shutdown.complete", "lifespan.shutdown.failed"
+_log = get_logger()
+
+
+def lifespan(source: Source, inner: Lifespan | None = None) -> Lifespan:
+    """
+    Return a lifespan for Starlette, FastAPI or Litestar: the runtime is open around the application's own.
+
+    Args:
+        source: The container, or a `RuntimeSource`.
+        inner: The application's own, whose state is passed on.
+
+    Raises:
+        MissingContainerError: `source` gives no managers, or has no runtime.
+    """
+    check_source("lifespan()", source)
+
+    @asynccontextmanager
+    async def around(app: Any) -> AsyncIterator[Any]:
+        await open_source(source)
+        try:
+            if inner is None:
+                yield
+            else:
+                async with inner(app) as state:
+                    yield state
+        finally:
+            await close_source(source)
+
+    return around
+
+
+class ObservabilityLifespan:
+    """
+    A pure ASGI wrapper that opens the runtime before the application starts, and drains it after it has ended.
+
+    It works for an application that knows no lifespan too. Where the server sends none either, the runtime is opened
+    by the first request, and what is queued is written when the interpreter exits.
+
+    Args:
+        app: What is wrapped; the outermost, so that every request finds the runtime open.
+        source: The container, or a `RuntimeSource`.
+
+    Raises:
+        MissingContainerError: `source` gives no managers, or has no runtime.
+    """
+
+    def __init__(self, app: Application, source: Source) -> None:
+        check_source(type(self).__name__, source)
+        self._app = app
+        self._source = source
+        self._opening = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the lifespan, or pass on a request."""
+        if scope["type"] == "lifespan":
+            await self._serve(scope, receive, send)
+            return
+        if self._source.unopened_runtime().state is RuntimeState.NEW:
+            async with self._opening:  # one of the first requests opens it, the others wait for that
+                if self._source.unopened_runtime().state is RuntimeState.NEW:
+                    await open_source(self._source)
+        await self._app(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        startup = await receive()
+        try:
+            await open_source(self._source)
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": describe(error)})
+            raise
+        inner = _Inner(startup, receive, send)
+        try:
+            try:
+                await self._app(scope, inner.receive, inner.send)
+            except Exception as error:
+                if inner.answered:
+                    raise
+                # What a server does with an application that knows no lifespan: it goes on without.
+                _log.info("application_has_no_lifespan", error=describe(error))
+            if not inner.answered:
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                inner.ended = {"type": _SHUTDOWN_COMPLETE}
+        finally:
+            await close_source(self._source)
+            if inner.ended is not None:
+                await send(inner.ended)
+
+
+class _Inner:
+    """The application's own lifespan. How it ended is kept until everything has."""
+
+    def __init__(self, startup: Message, receive: Receive, send: Send) -> None:
+        self._startup: Message | None = startup
+        self._receive = receive
+        self._send = send
+        self.answered = False
+        self.ended: Message | None = None
+
+    async def receive(self) -> Message:
+        """Return what the server said, from the beginning."""
+        startup, self._startup = self._startup, None
+        return startup or await self._receive()
+
+    async def send(self, message: Message) -> None:
+        """Pass on how the application started; keep how it ended."""
+        if message["type"] in (_SHUTDOWN_COMPLETE, _SHUTDOWN_FAILED):
+            self.ended = message
+            return
+        await self._send(message)
+        self.answered = True

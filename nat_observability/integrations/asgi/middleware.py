@@ -1,0 +1,247 @@
+"""ObservabilityMiddleware: gives each request and each websocket a run of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypedDict, Unpack
+
+from nat_observability.context import step
+from nat_observability.errors import RuntimeNotOpenError, describe
+from nat_observability.exporter_manager import ExporterManager
+from nat_observability.integrations.asgi.exchange import Exchange
+from nat_observability.integrations.asgi.health import HealthRoute
+from nat_observability.integrations.asgi.incoming import Incoming, chosen, read_request
+from nat_observability.integrations.asgi.paths import Paths
+from nat_observability.integrations.asgi.request import RequestState
+from nat_observability.integrations.asgi.route import route_template
+from nat_observability.integrations.asgi.source import Source, check_open, check_source
+from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
+from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.runtime import RuntimeState
+
+_STATE = "nat_observability"  # in the scope: the run of this request, for a middleware further in
+_ROOT = "workflow"
+_NOTHING: Incoming = Incoming({}, {}, {})
+_log = get_logger()
+
+
+class Options(TypedDict, total=False):
+    """
+    What a middleware may be told.
+
+    excluded: Paths without a run: `/health` for itself, `/static/*` for all below it. Below the root path, where the
+        application is not at the server's root.
+    health: A path that answers with the runtime's health; it has no run.
+    workflow_name: The name of the workflow, or a function of the scope that returns it.
+    ids: A function of the scope that returns some of `run_id`, `trace_id`, `conversation_id`, `user_id` and
+        `traceparent`. It counts more than the headers. What it raises is logged, and the request goes on without.
+    tags: The run's tags, or a function of the scope that returns them.
+    baggage: Names of the caller's baggage that become tags of the run.
+    trusted: Whether the headers are believed that name trace, conversation, user and parent, or a function of the
+        scope that returns it. Say False where anybody may call.
+    """
+
+    excluded: Collection[str]
+    health: str | None
+    workflow_name: str | Callable[[Scope], str | None] | None
+    ids: Callable[[Scope], Mapping[str, Any]] | None
+    tags: Mapping[str, str] | Callable[[Scope], Mapping[str, str]] | None
+    baggage: Collection[str]
+    trusted: bool | Callable[[Scope], bool]
+
+
+class ObservabilityMiddleware:
+    """
+    A pure ASGI middleware: each HTTP request and each websocket is one run, with a manager of its own.
+
+    Its outermost step, of the kind workflow, is named by method and route, and ends with the response's status, and
+    with the exception where the application raises one, which goes on unchanged. The run is open until the
+    application returns: until the last byte of a body that is streamed, and the last background task of the
+    framework's. Of two of these around one application, the outer one counts.
+
+    Args:
+        app: What is wrapped.
+        source: The container, or a `RuntimeSource`. Something else has to open it: a lifespan (see `lifespan` and
+            `ObservabilityLifespan`). Where the application starts without, that is an error then.
+        **options: See `Options`.
+
+    Raises:
+        MissingContainerError: `source` gives no managers, or has no runtime.
+        ValueError: A path is none.
+    """
+
+    def __init__(self, app: Application, source: Source, **options: Unpack[Options]) -> None:
+        name = type(self).__name__
+        check_source(name, source)
+        self._app = app
+        self._source = source
+        self._health = Paths("health", (path,)) if (path := options.get("health")) else None
+        self._health_route = HealthRoute(source)
+        self._excluded = Paths("excluded", paths) if (paths := options.get("excluded")) else None
+        self._trusted = options.get("trusted", True)
+        self._baggage = tuple(options.get("baggage", ()))
+        told = _Told(options)
+        self._told = None if told.nothing and not self._baggage and not callable(self._trusted) else told
+        self._not_open = RepeatedEvent()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, one websocket, or the lifespan."""
+        kind = scope["type"]
+        if kind not in ("http", "websocket"):
+            await self._serve_lifespan(scope, receive, send)
+            return
+        if _STATE in scope or (self._excluded is not None and self._excluded.hold(scope)):
+            await self._app(scope, receive, send)
+            return
+        if self._health is not None and self._health.hold(scope):
+            await self._health_route(scope, receive, send)
+            return
+        incoming = read_request(scope) if self._trusted is True else self._believed(scope)
+        method = scope["method"] if kind == "http" else "WEBSOCKET"
+        # What it did and where is known when it has ended; until then its name has the path itself.
+        began_as = f"{method} {scope['path']}"
+        root = step(_ROOT, began_as)
+        manager = self._manager()
+        if self._told is None:
+            ids, baggage, caller = incoming or _NOTHING
+            state = RequestState(self._source, manager, root, baggage, ids)
+        else:
+            state, caller = self._told_state(scope, manager, root, incoming or _NOTHING)
+        scope[_STATE] = state
+        exchange = Exchange(receive, send)
+        async with manager.start(state):
+            failure: BaseException | None = None
+            root.__enter__()
+            try:
+                await self._app(scope, exchange.receive, exchange.send)
+                if state.held:
+                    await state.until_unheld()
+                if not exchange.went_well:
+                    failure = exchange.failure(state.failure)
+            except BaseException as error:
+                exchange.fail(error)
+                failure = None if exchange.is_normal_end(error) else error
+                raise
+            finally:
+                route = state.route or route_template(scope)
+                if root.name is began_as:
+                    root.name = method if route is None else f"{method} {route}"
+                root.metadata = _metadata(scope, method, route, exchange, caller, root.metadata)
+                root.__exit__(None if failure is None else type(failure), failure, None)
+                failure = None  # its traceback holds this frame
+                state.let_go()
+
+    def _manager(self) -> ExporterManager:
+        if (opened := self._source.unopened_runtime().state) is not RuntimeState.OPEN:
+            self._note_not_open(opened)
+        return self._source.exporter_manager()
+
+    def _believed(self, scope: Scope) -> Incoming | None:
+        trusted, told = self._trusted, self._told
+        if callable(trusted) and told is not None and told.believes(trusted, scope):
+            return read_request(scope)
+        return None
+
+    def _told_state(
+        self, scope: Scope, manager: ExporterManager, root: step, incoming: Incoming
+    ) -> tuple[RequestState, Mapping[str, str]]:
+        told = self._told
+        tags = chosen(incoming.baggage, self._baggage) if self._baggage else {}
+        ids = told.of(scope, tags) if told is not None else {}
+        try:
+            state = RequestState(self._source, manager, root, incoming.baggage, {**incoming.ids, **ids})
+        except (TypeError, ValueError) as error:  # what the application said of the run is no id
+            if told is not None:
+                told.failed("ids", error)
+            state = RequestState(self._source, manager, root, incoming.baggage, incoming.ids)
+        return state, incoming.metadata
+
+    def _note_not_open(self, state: RuntimeState) -> None:
+        # A request before the runtime is open, or after it was closed, is served all the same: each exporter opens
+        # with its first run then, and closes with its last.
+        if state in (RuntimeState.NEW, RuntimeState.CLOSED) and self._not_open.due() is not None:
+            cure = "open it in the application's lifespan"
+            _log.warning("runtime_not_open", feature=type(self).__name__, state=str(state), cure=cure)
+
+    async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused: RuntimeNotOpenError | None = None
+
+        async def checked(message: Message) -> None:
+            nonlocal refused
+            if refused is not None:
+                return  # the server has been told
+            if message["type"] == "lifespan.startup.complete":
+                try:
+                    check_open(type(self).__name__, self._source)
+                except RuntimeNotOpenError as error:
+                    refused = error
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    raise  # so that what the application had opened is closed again
+            await send(message)
+
+        await self._app(scope, receive, checked)
+
+
+class _Told:
+    """What the application says of a run: by constants, and by functions, which are foreign code."""
+
+    def __init__(self, options: Options) -> None:
+        self._workflow_name = options.get("workflow_name")
+        self._ids = options.get("ids")
+        self._tags = options.get("tags")
+        self._log = RepeatedEvent()
+        self.nothing = not (self._workflow_name or self._ids or self._tags)
+
+    def of(self, scope: Scope, tags: dict[str, str]) -> dict[str, Any]:
+        """Return arguments of `ContextState`, with `tags` among them."""
+        ids: dict[str, Any] = {}
+        name, given, own = self._workflow_name, self._ids, self._tags
+        if given is not None and (found := self._asked("ids", given, scope)) is not None:
+            ids.update({key: value for key, value in found.items() if value is not None})
+        if (found_name := self._asked("workflow_name", name, scope) if callable(name) else name) is not None:
+            ids["workflow_name"] = found_name
+        if (found_tags := self._asked("tags", own, scope) if callable(own) else own) is not None:
+            tags.update(found_tags)
+        if tags:
+            ids["tags"] = tags
+        return ids
+
+    def believes(self, trusted: Callable[[Scope], bool], scope: Scope) -> bool:
+        """Whether a request's headers are to be believed; not where the function that says so fails."""
+        return bool(self._asked("trusted", trusted, scope))
+
+    def _asked(self, option: str, function: Callable[[Scope], Any], scope: Scope) -> Any:
+        try:
+            return function(scope)
+        except Exception as error:  # noqa: BLE001  foreign code: the run comes first
+            self.failed(option, error)
+            return None
+
+    def failed(self, option: str, error: Exception) -> None:
+        """Log, now and then, what an option came to."""
+        if (suppressed := self._log.due()) is not None:
+            _log.warning("request_option_failed", option=option, error=describe(error), suppressed=suppressed)
+
+
+def _metadata(
+    scope: Scope, method: str, route: str | None, exchange: Exchange, caller: Mapping[str, str], told: object
+) -> dict[str, Any]:
+    """Return what is known of a request, with what its caller and its handler (`told`) have said of it."""
+    # The names of the OpenTelemetry HTTP conventions. The query, the address and the user agent are left out: they
+    # may hold secrets, and they are personal.
+    metadata: dict[str, Any] = {
+        "http.request.method": method,
+        "url.scheme": scope.get("scheme", "http"),
+        "url.path": scope["path"],
+    }
+    if route is not None:
+        metadata["http.route"] = route
+    if exchange.status is not None:
+        metadata["http.response.status_code"] = exchange.status
+    if exchange.close_code is not None:
+        metadata["websocket.close_code"] = exchange.close_code
+    if caller:
+        metadata.update(caller)
+    if isinstance(told, Mapping):
+        metadata.update(told)
+    return metadata

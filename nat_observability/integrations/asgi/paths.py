@@ -1,0 +1,38 @@
+"""Paths: which requests are meant by a few paths, and by all that begin with others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nat_observability.integrations.asgi.types import Scope
+
+
+class Paths:
+    """
+    Paths of an application, below its root path: `/health` means itself, `/static/*` all that begins with `/static/`.
+
+    Raises:
+        ValueError: One of them is no path; the message names `option`.
+    """
+
+    __slots__ = ("_exact", "_prefixes")
+
+    def __init__(self, option: str, paths: Iterable[str]) -> None:
+        listed = [paths] if isinstance(paths, str) else list(paths)
+        for path in listed:
+            if not path.startswith("/") or "*" in path[:-1]:
+                raise ValueError(
+                    f"{option}: {path!r} is no path. Write it with its first slash, and for all that begins alike "
+                    "with an asterisk at its end: '/health', '/static/*'."
+                )
+        self._exact = frozenset(path for path in listed if not path.endswith("*"))
+        self._prefixes = tuple(path[:-1] for path in listed if path.endswith("*"))
+
+    def hold(self, scope: Scope) -> bool:
+        """Whether a request is for one of them."""
+        if not self._exact and not self._prefixes:
+            return False
+        path: str = scope["path"]
+        if root_path := scope.get("root_path", ""):
+            path = path.removeprefix(root_path)
+        return path in self._exact or path.startswith(self._prefixes)

@@ -1,0 +1,113 @@
+"""Source: what gives each request its manager, and has to be open while requests are served."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from nat_observability.errors import MissingContainerError, RuntimeNotOpenError
+from nat_observability.exporter_manager import ExporterManager
+from nat_observability.runtime import ObservabilityRuntime, RuntimeState
+
+_NEEDED = ("exporter_manager", "unopened_runtime", "init_resources", "shutdown_resources")
+
+
+class Source(Protocol):
+    """An `ObservabilityContainer`, or a `RuntimeSource` where there is no container."""
+
+    @property
+    def exporter_manager(self) -> Callable[[], ExporterManager]: ...
+
+    @property
+    def unopened_runtime(self) -> Callable[[], ObservabilityRuntime]: ...
+
+    @property
+    def init_resources(self) -> Callable[[], Any]: ...
+
+    @property
+    def shutdown_resources(self) -> Callable[[], Any]: ...
+
+
+class RuntimeSource:
+    """
+    A runtime, and what makes the managers of its exporters.
+
+    Args:
+        runtime: Is opened when the application starts, and drained and closed when it ends.
+        exporter_manager: Returns a new manager for each request. Its options name the runtime as their `observer`,
+            so that a shutdown waits for the requests that are still open.
+    """
+
+    def __init__(
+        self, runtime: ObservabilityRuntime, exporter_manager: Callable[[], ExporterManager]
+    ) -> None:
+        self._runtime = runtime
+        self.exporter_manager = exporter_manager
+
+    def unopened_runtime(self) -> ObservabilityRuntime:
+        """Return the runtime, in whatever state it is."""
+        return self._runtime
+
+    async def init_resources(self) -> None:
+        """Open the runtime, where it is not open."""
+        if self._runtime.state in (RuntimeState.NEW, RuntimeState.CLOSED):
+            await self._runtime.init()
+
+    async def shutdown_resources(self) -> None:
+        """Drain and close it."""
+        await self._runtime.shutdown()
+
+
+def check_source(feature: str, source: object) -> None:
+    """
+    Check what an integration was given.
+
+    Raises:
+        MissingContainerError: It gives no managers, or has no runtime; the message names `feature`.
+    """
+    missing = (
+        _NEEDED
+        if isinstance(source, type)
+        else [each for each in _NEEDED if not callable(getattr(source, each, None))]
+    )
+    if missing:
+        raise MissingContainerError(feature, source, missing)
+
+
+def check_open(feature: str, source: Source) -> None:
+    """
+    Check that what the requests need is open.
+
+    Raises:
+        RuntimeNotOpenError: It is not; the message names `feature`.
+    """
+    state = source.unopened_runtime().state
+    if state is not RuntimeState.OPEN:
+        raise RuntimeNotOpenError(
+            feature,
+            state,
+            "Open it in the application's lifespan: lifespan(container), ObservabilityLifespan(app, container), "
+            "or await container.init_resources().",
+        )
+
+
+async def open_source(source: Source) -> None:
+    """
+    Open what the requests need.
+
+    Raises:
+        ExporterStartError: A required exporter could not be opened.
+    """
+    opening = source.init_resources()
+    if inspect.isawaitable(
+        opening
+    ):  # dependency-injector has nothing to await where no resource is asynchronous
+        await opening
+
+
+async def close_source(source: Source) -> None:
+    """Drain and close it, within the runtime's shutdown timeout."""
+    closing = source.shutdown_resources()
+    if inspect.isawaitable(closing):
+        await closing

@@ -1,0 +1,30 @@
+"""observe() for FastAPI, and what a request's handler is injected with."""
+
+# Annotations are not postponed here: FastAPI looks at them at run time.
+from typing import Annotated
+
+from fastapi import Depends
+
+from nat_observability.exporter_manager import ExporterManager
+from nat_observability.integrations.asgi import (
+    RequestState,
+    Source,
+    current_manager,
+    current_source,
+    current_state,
+)
+from nat_observability.integrations.starlette import observe
+from nat_observability.integrations.versions import check_version
+
+check_version("fastapi", at_least="0.115", below="1")
+
+CurrentManager = Annotated[ExporterManager, Depends(current_manager)]
+"""The manager of the request's run: `async def ask(manager: CurrentManager)`."""
+
+CurrentState = Annotated[RequestState, Depends(current_state)]
+"""The state of the request's run."""
+
+CurrentSource = Annotated[Source, Depends(current_source)]
+"""What the manager comes from: the container."""
+
+__all__ = ["CurrentManager", "CurrentSource", "CurrentState", "observe"]

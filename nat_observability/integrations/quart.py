@@ -1,0 +1,82 @@
+"""observe(): makes each request of a Quart application a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Unpack
+
+from quart import Quart, request, websocket
+from quart.signals import got_request_exception, got_websocket_exception
+
+from nat_observability.context import ContextState
+from nat_observability.integrations.asgi import (
+    ObservabilityLifespan,
+    ObservabilityMiddleware,
+    Options,
+    RequestState,
+    Source,
+)
+from nat_observability.integrations.versions import check_version
+
+check_version("quart", at_least="0.20", below="1")
+
+
+def observe(app: Quart, source: Source, **options: Unpack[Options]) -> None:
+    """
+    Give each request and each websocket of `app` a run, and open the runtime in its lifespan.
+
+    A run stays open until what its handlers gave to `app.add_background_task` is done.
+
+    Args:
+        app: An application that has not started yet.
+        source: The container, or a `RuntimeSource`; opened before the application starts, and drained after its end.
+        **options: Those of `ObservabilityMiddleware`.
+
+    Raises:
+        MissingContainerError: `source` gives no managers, or has no runtime.
+    """
+    middleware = ObservabilityMiddleware(app.asgi_app, source, **options)  # type: ignore[arg-type]
+    app.asgi_app = ObservabilityLifespan(middleware, source)  # type: ignore[assignment, method-assign]
+    # First of all, because a function that comes before may answer for the handler.
+    app.before_request_funcs.setdefault(None, []).insert(0, _note_request)
+    app.before_websocket_funcs.setdefault(None, []).insert(0, _note_websocket)
+    # Quart answers for an exception itself and raises it no further.
+    got_request_exception.connect(_note_failure, app, weak=False)
+    got_websocket_exception.connect(_note_failure, app, weak=False)
+    app.add_background_task = _keeping_open(app)  # type: ignore[method-assign]
+
+
+def _keeping_open(app: Quart) -> Callable[..., None]:
+    add = app.add_background_task
+
+    def add_background_task(func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        before = set(app.background_tasks)
+        add(func, *args, **kwargs)
+        state = ContextState.current()
+        if isinstance(state, RequestState):
+            for task in app.background_tasks - before:
+                if isinstance(task, asyncio.Future):
+                    state.keep_open(task)
+
+    return add_background_task
+
+
+async def _note_request() -> None:
+    _note_route(request.url_rule)
+
+
+async def _note_websocket() -> None:
+    _note_route(websocket.url_rule)
+
+
+def _note_route(rule: Any) -> None:
+    state = ContextState.current()
+    if rule is not None and isinstance(state, RequestState):
+        state.route = rule.rule
+
+
+async def _note_failure(app: Quart, exception: Exception, **_: object) -> None:
+    state = ContextState.current()
+    if isinstance(state, RequestState):
+        state.failure = exception

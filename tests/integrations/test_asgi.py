@@ -1,0 +1,486 @@
+"""The ASGI middleware, its lifespan, its health route and what it takes from headers, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from containers import ObservabilityContainer
+from nat_observability import ContextState, ExporterManager, ObservabilityRuntime, SpanExporter, step
+from nat_observability.errors import (
+    MissingContainerError,
+    NoRequestRunError,
+    UnsupportedVersionError,
+)
+from nat_observability.events import Span
+from nat_observability.exporter_manager import ManagerOptions
+from nat_observability.integrations.asgi import (
+    HealthRoute,
+    ObservabilityLifespan,
+    ObservabilityMiddleware,
+    RequestState,
+    RuntimeSource,
+    current_manager,
+    current_source,
+    current_state,
+    header,
+    keep_open,
+    lifespan,
+)
+from nat_observability.integrations.versions import check_version
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
+
+
+class Service:
+    """A source whose one exporter keeps the spans, and what requests are made with."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        exporter = SpanExporter(self.take)
+        self.runtime = ObservabilityRuntime({"kept": exporter})
+        options = ManagerOptions(observer=self.runtime)
+        self.source = RuntimeSource(
+            self.runtime, lambda: ExporterManager.with_options({"kept": exporter}, options)
+        )
+
+    def take(self, batch: Any) -> None:
+        self.spans += batch
+
+    async def request(self, app: Any, path: str = "/", **headers: str) -> list[dict[str, Any]]:
+        """Make one request while the runtime is open; return what was sent."""
+        async with self.runtime:
+            return await request(app, path, **headers)
+
+    @property
+    def root(self) -> Span:
+        """The span of the one request."""
+        (root,) = [span for span in self.spans if span.kind == "WORKFLOW"]
+        return root
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What it says of the request."""
+        return dict(json.loads(bytes(self.root.metadata or b"{}")))
+
+
+async def request(app: Any, path: str = "/", **headers: str) -> list[dict[str, Any]]:
+    """Make one request; return what was sent."""
+    sent: list[dict[str, Any]] = []
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+    }
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+async def answer(scope: Any, receive: Any, send: Any) -> None:
+    """Answer 200, to a request; an application that knows no lifespan raises."""
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+class Server:
+    """The server's side of a lifespan."""
+
+    def __init__(self, app: Any) -> None:
+        self.said: list[dict[str, Any]] = []
+        self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._messages.put_nowait({"type": "lifespan.startup"})
+        self._answered = asyncio.Event()
+        self.task = asyncio.ensure_future(
+            app({"type": "lifespan", "state": {}}, self._messages.get, self._hear)
+        )
+
+    async def _hear(self, message: dict[str, Any]) -> None:
+        self.said.append(message)
+        self._answered.set()
+
+    async def started(self) -> str:
+        """Return the type of the application's first answer."""
+        await self._answered.wait()
+        return str(self.said[0]["type"])
+
+    async def stop(self) -> str:
+        """Tell it to end, and return its last answer's type."""
+        self._messages.put_nowait({"type": "lifespan.shutdown"})
+        await self.task
+        return str(self.said[-1]["type"])
+
+
+async def starlette_like(scope: Any, receive: Any, send: Any) -> None:
+    """An application that knows the lifespan."""
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+    else:
+        await answer(scope, receive, send)
+
+
+# -- What the headers say ---------------------------------------------------------------------------------------------
+
+
+async def test_trace_of_the_caller_goes_on() -> None:
+    """The run is in the trace of `traceparent`, below its span."""
+    service = Service()
+    await service.request(ObservabilityMiddleware(answer, service.source), traceparent=TRACEPARENT)
+    assert (service.root.run.trace_id, service.root.parent_id) == (TRACE, PARENT)
+
+
+@pytest.mark.parametrize(
+    "traceparent", ["", "garbage", "00-" + "0" * 32 + "-" + PARENT + "-01", "\x00\xff", TRACEPARENT + "-more"]
+)
+async def test_malformed_traceparent_starts_a_new_trace(traceparent: str) -> None:
+    """And the request is answered."""
+    service = Service()
+    sent = await service.request(ObservabilityMiddleware(answer, service.source), traceparent=traceparent)
+    assert sent[0]["status"] == 200
+    assert service.root.run.trace_id != TRACE
+    assert service.root.parent_id is None
+
+
+async def test_conversation_user_and_chosen_baggage_are_taken() -> None:
+    """The reference's header counts more than baggage; baggage becomes a tag where it was named."""
+    service = Service()
+    app = ObservabilityMiddleware(answer, service.source, baggage=["tenant", "absent"])
+    await service.request(
+        app, conversation_id="c-1", baggage="session.id=c-2,user.id=u%201,tenant=acme;p=1,secret=x"
+    )
+    run = service.root.run
+    assert (run.conversation_id, run.user_id, dict(run.tags)) == ("c-1", "u 1", {"tenant": "acme"})
+
+
+async def test_parent_of_the_reference_toolkit() -> None:
+    """Its trace is taken where there is no other; its parent's id and name are in the metadata."""
+    service = Service()
+    await service.request(
+        ObservabilityMiddleware(answer, service.source),
+        workflow_trace_id="0af76519-16cd-43dd-8448-eb211c80319c",
+        workflow_parent_id="9f1b3c1e-0000-4000-8000-000000000000",
+        workflow_parent_name="planner",
+    )
+    assert service.root.run.trace_id == TRACE
+    assert service.metadata["workflow.parent_name"] == "planner"
+    assert service.metadata["workflow.parent_id"] == "9f1b3c1e-0000-4000-8000-000000000000"
+
+
+async def test_parent_of_the_reference_toolkit_that_is_a_span() -> None:
+    """16 hex digits are the caller's span."""
+    service = Service()
+    await service.request(
+        ObservabilityMiddleware(answer, service.source), workflow_trace_id=TRACE, workflow_parent_id=PARENT
+    )
+    assert (service.root.run.trace_id, service.root.parent_id) == (TRACE, PARENT)
+
+
+@pytest.mark.parametrize("trusted", [False, lambda scope: False, lambda scope: scope["nothing"]])
+async def test_headers_of_strangers_are_not_believed(trusted: Any) -> None:
+    """Nobody from outside chooses the trace, the conversation or the user."""
+    service = Service()
+    app = ObservabilityMiddleware(answer, service.source, trusted=trusted)
+    await service.request(app, traceparent=TRACEPARENT, conversation_id="c-1", baggage="user.id=root")
+    run = service.root.run
+    assert (run.trace_id == TRACE, run.conversation_id, run.user_id) == (False, None, None)
+
+
+async def test_ids_that_are_too_long_are_passed_over() -> None:
+    """An id stands in each span, and whoever calls may choose it."""
+    service = Service()
+    app = ObservabilityMiddleware(answer, service.source)
+    await service.request(app, conversation_id="c" * 257, baggage=f"user.id={'u' * 257}")
+    assert (service.root.run.conversation_id, service.root.run.user_id) == (None, None)
+
+
+# -- What the application says ----------------------------------------------------------------------------------------
+
+
+async def test_ids_name_and_tags_by_functions() -> None:
+    """They count more than the headers."""
+    service = Service()
+    app = ObservabilityMiddleware(
+        answer,
+        service.source,
+        workflow_name=lambda scope: "support",
+        ids=lambda scope: {"user_id": header(scope, "X-User"), "conversation_id": None},
+        tags=lambda scope: {"path": scope["path"]},
+    )
+    await service.request(app, "/ask", conversation_id="c-1", x_user="u-1")
+    run = service.root.run
+    assert (run.workflow_name, run.user_id, run.conversation_id) == ("support", "u-1", "c-1")
+    assert dict(run.tags) == {"path": "/ask"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ids": lambda scope: 1 / 0},
+        {"ids": lambda scope: {"no_such_id": "x"}},
+        {"ids": lambda scope: {"trace_id": "garbage"}},
+        {"tags": lambda scope: 1 / 0},
+        {"workflow_name": lambda scope: 1 / 0},
+    ],
+)
+async def test_option_that_fails_fails_no_request(options: Any) -> None:
+    """It is logged, and the run has what the headers say."""
+    service = Service()
+    with capture_logs() as logs:
+        sent = await service.request(
+            ObservabilityMiddleware(answer, service.source, **options), conversation_id="c-1"
+        )
+    assert sent[0]["status"] == 200
+    assert service.root.run.conversation_id == "c-1"
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["request_option_failed"]
+
+
+async def test_handler_may_name_the_root_and_add_to_it() -> None:
+    """Its name, its output and its metadata are the application's to set."""
+    service = Service()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        state = await current_state()
+        assert (await current_manager(), await current_source()) == (state.manager, service.source)
+        state.root.name, state.root.output, state.root.metadata = "asked", "tea", {"plan": "free"}
+        await answer(scope, receive, send)
+
+    await service.request(ObservabilityMiddleware(app, service.source))
+    assert (service.root.name, service.root.output, service.metadata["plan"]) == ("asked", "tea", "free")
+
+
+# -- Which requests, and how long -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "runs"), [("/health", 0), ("/static/a/b", 0), ("/healthy", 1), ("/static", 1)]
+)
+async def test_excluded_paths_have_no_run(path: str, runs: int) -> None:
+    """A path means itself; one with an asterisk what begins alike."""
+    service = Service()
+    app = ObservabilityMiddleware(answer, service.source, excluded=["/health", "/static/*"])
+    await service.request(app, path)
+    assert len(service.spans) == runs
+
+
+@pytest.mark.parametrize("path", ["health", "*", "/a/*/b", ""])
+async def test_excluded_path_that_is_none(path: str) -> None:
+    """It says how one is written."""
+    with pytest.raises(ValueError, match=r"Write it with its first slash"):
+        ObservabilityMiddleware(answer, Service().source, excluded=[path])
+
+
+async def test_of_two_middlewares_the_outer_one_counts() -> None:
+    """A request is one run, in a sub-application that has a middleware of its own too."""
+    service = Service()
+    inner = ObservabilityMiddleware(answer, service.source)
+    await service.request(ObservabilityMiddleware(inner, service.source))
+    assert len(service.spans) == 1
+
+
+async def test_task_that_is_kept_open_for() -> None:
+    """The run waits for a task that the handler leaves behind."""
+    service = Service()
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        with step("function", "afterwards"):
+            pass
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        keep_open(asyncio.ensure_future(work()))
+        await answer(scope, receive, send)
+
+    await service.request(ObservabilityMiddleware(app, service.source))
+    assert {span.name for span in service.spans} == {"afterwards", "GET"}
+
+
+async def test_response_that_is_not_completed_is_an_error() -> None:
+    """And so is none at all."""
+    service = Service()
+
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+    await service.request(ObservabilityMiddleware(nothing, service.source))
+    assert service.root.error is not None
+    assert "without completing" in service.root.error.message
+
+
+async def test_finished_request_leaves_no_cycle() -> None:
+    """A state that is kept holds neither the manager nor the root, and says so."""
+    service, kept = Service(), list[RequestState]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        kept.append(await current_state())
+        await answer(scope, receive, send)
+
+    await service.request(ObservabilityMiddleware(app, service.source))
+    with pytest.raises(NoRequestRunError):
+        kept[0].manager  # noqa: B018
+
+
+async def test_accessors_outside_a_request_say_what_is_missing() -> None:
+    """Also inside a run that is no request's."""
+    with pytest.raises(NoRequestRunError, match="Add ObservabilityMiddleware"):
+        await current_state()
+    with ContextState().attach(), pytest.raises(NoRequestRunError, match=r"current_manager\(\)"):
+        await current_manager()
+
+
+# -- The lifespan -----------------------------------------------------------------------------------------------------
+
+
+async def silent(scope: Any, receive: Any, send: Any) -> None:
+    """An application that returns at once where it knows nothing."""
+
+
+@pytest.mark.parametrize("app", [starlette_like, answer, silent])
+async def test_lifespan_opens_and_drains(app: Any) -> None:
+    """For an application that knows no lifespan too: what it then raises is the server's to overlook, and ours."""
+    service = Service()
+    server = Server(ObservabilityLifespan(app, service.source))
+    assert await server.started() == "lifespan.startup.complete"
+    assert service.runtime.state == "open"
+    assert await server.stop() == "lifespan.shutdown.complete"
+    assert service.runtime.state == "closed"
+
+
+async def test_without_a_lifespan_the_first_request_opens() -> None:
+    """A server may send none."""
+    service = Service()
+    app = ObservabilityLifespan(ObservabilityMiddleware(answer, service.source), service.source)
+    await asyncio.gather(*(request(app) for _ in range(5)))
+    assert service.runtime.state == "open"
+    await service.runtime.shutdown()
+    assert len(service.spans) == 5
+
+
+async def test_application_that_fails_to_start_closes_what_was_opened() -> None:
+    """Its own message reaches the server."""
+    service = Service()
+
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+        raise RuntimeError("no database")
+
+    server = Server(ObservabilityLifespan(failing, service.source))
+    assert await server.started() == "lifespan.startup.failed"
+    with pytest.raises(RuntimeError, match="no database"):
+        await server.task
+    assert service.runtime.state == "closed"
+
+
+async def test_middleware_without_its_runtime_says_what_is_missing_at_startup() -> None:
+    """The server is told, and what the application had opened is closed."""
+    service, closed = Service(), []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        try:
+            await send({"type": "lifespan.startup.complete"})
+        finally:
+            closed.append(True)
+
+    server = Server(ObservabilityMiddleware(app, service.source))
+    assert await server.started() == "lifespan.startup.failed"
+    assert "needs an open runtime" in server.said[0]["message"]
+    assert "init_resources()" in server.said[0]["message"]
+    with pytest.raises(RuntimeError, match="needs an open runtime"):
+        await server.task
+    assert closed
+
+
+async def test_request_without_a_runtime_is_served_with_a_warning() -> None:
+    """The run comes first."""
+    service = Service()
+    with capture_logs() as logs:
+        sent = await request(ObservabilityMiddleware(answer, service.source))
+    assert sent[0]["status"] == 200
+    assert "runtime_not_open" in [line["event"] for line in logs]
+
+
+async def test_lifespan_around_the_applications_own() -> None:
+    """The runtime is open before, and until after; its state is passed on."""
+    service = Service()
+
+    @asynccontextmanager
+    async def inner(app: Any) -> AsyncIterator[dict[str, int]]:
+        assert service.runtime.state == "open"
+        yield {"a": 1}
+        assert service.runtime.state == "open"
+
+    async with lifespan(service.source, inner)(None) as state:
+        assert state == {"a": 1}
+    assert service.runtime.state == "closed"
+
+
+async def test_container_is_a_source() -> None:
+    """Of dependency-injector's containers nothing else is needed."""
+    container = ObservabilityContainer()
+    app = ObservabilityMiddleware(answer, container)
+    async with lifespan(container)(None):
+        assert (await request(app))[0]["status"] == 200
+
+
+@pytest.mark.parametrize("source", [None, ExporterManager, ObservabilityContainer, object()])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda source: ObservabilityMiddleware(answer, source),
+        lambda source: ObservabilityLifespan(answer, source),
+        HealthRoute,
+        lifespan,
+    ],
+)
+async def test_anything_else_is_not(source: Any, make: Any) -> None:
+    """It is told at once what is missing, a class in the place of its instance included."""
+    with pytest.raises(MissingContainerError, match="unopened_runtime"):
+        make(source)
+
+
+def test_unknown_framework_version_names_the_supported_range() -> None:
+    """When the integration is imported."""
+    with pytest.raises(UnsupportedVersionError, match=r"starlette .* supported is >=2,<3"):
+        check_version("starlette", at_least="2", below="3")
+
+
+# -- Health -----------------------------------------------------------------------------------------------------------
+
+
+async def test_health_is_the_runtimes() -> None:
+    """200 while it is open, 503 while it is not."""
+    service = Service()
+    route = HealthRoute(service.source)
+    assert (await request(route))[0]["status"] == 503
+    start, body = await service.request(route)
+    health = json.loads(body["body"])
+    assert (start["status"], health["state"], health["exporters"]["kept"]["queue_depth"]) == (200, "open", 0)
+
+
+async def test_health_by_the_middleware_has_no_run() -> None:
+    """Its path is answered for every framework alike."""
+    service = Service()
+    sent = await service.request(
+        ObservabilityMiddleware(answer, service.source, health="/healthz"), "/healthz"
+    )
+    assert json.loads(sent[1]["body"])["state"] == "open"
+    assert not service.spans
