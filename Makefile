@@ -86,7 +86,8 @@ soak: $(DEV) ## Ten minutes of kills and a bad network; ARGS="--seconds 60 --see
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)
 
 bench: $(BENCH) ## Run the benchmarks beside their peers; ARGS="delivery stall --json" chooses and keeps
-	@.venv-bench/bin/python -m benchmarks $(ARGS)
+	@$(MAKE) --no-print-directory $(NAT) || echo "The NeMo Agent Toolkit cannot be installed here: it is left out" >&2
+	@NAT_PYTHON=$(CURDIR)/.venv-nat/bin/python .venv-bench/bin/python -m benchmarks $(ARGS)
 
 example-env: $(RUN) ## Regenerate settings.example.env
 	@$(BIN)/nat-observability settings --example > settings.example.env.new

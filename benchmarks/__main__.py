@@ -67,9 +67,10 @@ def main() -> int:
 def _run(name: str, path: Path, *, quiet: bool) -> int:
     """Run one script, its rows into `path`; return its exit status."""
     python = sys.executable
-    if name == TOOLKIT and not installed(NAT):
-        # `make bench` says where the toolkit is.
-        python = os.environ.get("NAT_PYTHON", python)
+    # `make bench` says where the toolkit is.
+    elsewhere = os.environ.get("NAT_PYTHON")
+    if name == TOOLKIT and not installed(NAT) and elsewhere and Path(elsewhere).exists():
+        python = elsewhere
     command = [python, "-m", f"benchmarks.{name}", "--json", str(path)]
     output = subprocess.DEVNULL if quiet else None
     status = subprocess.run(command, cwd=_HERE.parent, check=False, stdout=output).returncode
