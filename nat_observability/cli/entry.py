@@ -20,4 +20,7 @@ def main() -> None:
         sys.exit(f"error: {MissingExtraError('The command nat-observability', 'cli')}")
     # A service manager's signal ends a command like Ctrl-C does: what was recorded until then is delivered.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # A script's shell starts what is in its background so, and SIGTERM has to end that too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     cli(prog_name="nat-observability")

@@ -8,6 +8,7 @@ import re
 import signal
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,17 @@ def test_an_unwritable_place_is_a_clear_error(tmp_path: Path) -> None:
     assert "One run" not in done.stdout
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.fixture
+def in_the_background(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have what is started ignore SIGINT, as a script's shell starts what is in its background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if request.param else signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("in_the_background", [False, True], ids=["foreground", "background"], indirect=True)
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.usefixtures("in_the_background")
 def test_a_signal_ends_it_in_order(tmp_path: Path, sent: signal.Signals) -> None:
     """When the command is told to end, what was recorded until then is delivered to every exporter."""
     log = tmp_path / "var" / "demo.jsonl"
