@@ -184,7 +184,9 @@ class ObservabilityRuntime:
         with self._lock:
             # In a forked child a run of the parent's may end, which is not counted here.
             self._live_managers = max(0, self._live_managers - 1)
-            idle = self._idle if not self._live_managers else None
+            idle = None
+            if not self._live_managers:
+                idle, self._idle = self._idle, None
         if idle is not None and idle.set_running_or_notify_cancel():
             idle.set_result(None)
 
@@ -232,15 +234,21 @@ class ObservabilityRuntime:
             raise ExporterStartError(missing)
 
     async def _wait_for_live_managers(self, timeout: float) -> None:
-        with self._lock:
-            if not self._live_managers:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
+        while True:
+            with self._lock:
+                # Asked again: a run may have begun after the last one had ended, and before this was told.
+                if not self._live_managers:
+                    return
+                self._idle = idle = Future[None]()
+            waiting = asyncio.wrap_future(idle)
+            try:
+                done, _ = await asyncio.wait({waiting}, timeout=max(0.0, deadline - clock()))
+            finally:
+                _let_go([waiting])
+            if not done:
                 return
-            self._idle = idle = Future[None]()
-        waiting = asyncio.wrap_future(idle)
-        try:
-            await asyncio.wait({waiting}, timeout=timeout)
-        finally:
-            _let_go([waiting])
 
     def _begin_closing(self) -> dict[str, Future[None]]:
         """Give every lease back and have what is queued written; return what to wait for, by name."""

@@ -575,6 +575,25 @@ async def test_an_exporter_without_a_delivery_is_none_of_the_runtimes_business()
         assert runtime.health().exporters == {"foreign": None, "capturing": None}
 
 
+async def test_a_shutdown_waits_for_runs_that_begin_while_the_last_one_ends() -> None:
+    """A server may begin a request when it is told to end: it ends as any other, and is waited for."""
+    runtime = ObservabilityRuntime({"capturing": CapturingExporter()})
+    await runtime.init()
+    runtime.run_started()
+    closing = asyncio.ensure_future(runtime.shutdown())
+    await until(lambda: runtime.state is RuntimeState.DRAINING)
+    runtime.run_ended()
+    runtime.run_started()
+    runtime.run_ended()
+    runtime.run_started()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not closing.done()
+    runtime.run_ended()
+    report = await closing
+    assert report.live_managers == 0
+
+
 async def test_live_managers_are_counted_while_their_runs_last() -> None:
     """One for each run that has started and not ended, however it ends."""
     exporters: dict[str, BaseExporter] = {"capturing": CapturingExporter()}

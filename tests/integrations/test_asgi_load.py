@@ -11,6 +11,7 @@ import pytest
 from tests.integrations.asgi_servers import Server, running_server, runs_of, uvicorn
 
 APPLICATION = "tests.integrations.asgi_apps:starlette"
+PATIENT = "--timeout-graceful-shutdown=30"  # on a busy machine too, no request is cut off: none may be lost
 GUNICORN = [
     "gunicorn",
     f"{APPLICATION}()",
@@ -18,7 +19,7 @@ GUNICORN = [
     "--worker-class=uvicorn_worker.UvicornWorker",
     "--workers=2",
     "--preload",
-    "--graceful-timeout=5",
+    "--graceful-timeout=30",
 ]
 
 
@@ -59,7 +60,7 @@ def lost(answered: list[str], store: Path) -> set[str]:
 @pytest.mark.timeout(60)
 def test_stop_in_the_middle_loses_no_answered_request(tmp_path: Path) -> None:
     """SIGTERM while two workers are busy: each request that was answered is in the store (the short form)."""
-    with running_server(uvicorn(APPLICATION, "--workers=2"), tmp_path) as server:
+    with running_server(uvicorn(APPLICATION, "--workers=2", PATIENT), tmp_path) as server:
         answered = asyncio.run(load(server, connections=20, answers=200))
         assert len(answered) >= 200
         assert not lost(answered, server.store)
@@ -69,7 +70,7 @@ def test_stop_in_the_middle_loses_no_answered_request(tmp_path: Path) -> None:
 @pytest.mark.timeout(240)
 def test_stop_under_200_connections_loses_no_answered_request(tmp_path: Path) -> None:
     """The same with 4 workers and 200 connections."""
-    with running_server(uvicorn(APPLICATION, "--workers=4"), tmp_path) as server:
+    with running_server(uvicorn(APPLICATION, "--workers=4", PATIENT), tmp_path) as server:
         answered = asyncio.run(load(server, connections=200, answers=4000))
         assert len(answered) >= 4000
         assert not lost(answered, server.store)
