@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import aiohttp
@@ -26,10 +27,14 @@ GUNICORN = [
 async def load(server: Server, connections: int, answers: int) -> list[str]:
     """Send requests over so many connections, stop the server after so many answers; return whose were answered."""
     answered: list[str] = []
-    enough = asyncio.Event()
+    enough, stopping = asyncio.Event(), asyncio.Event()
 
     async def client(number: int, session: aiohttp.ClientSession) -> None:
-        for count in range(1_000_000):
+        # Each has a request under way when the server is told to end, and then makes no other: uvicorn goes on to serve
+        # a connection that it had not noticed by then, for as long as requests come.
+        for count in itertools.count():
+            if stopping.is_set():
+                return
             name = f"{number}-{count}"
             try:
                 async with session.get("/stream", headers={"conversation-id": name}) as response:
@@ -45,6 +50,7 @@ async def load(server: Server, connections: int, answers: int) -> list[str]:
     async with aiohttp.ClientSession(server.address, connector=connector) as session:
         clients = [asyncio.ensure_future(client(number, session)) for number in range(connections)]
         await enough.wait()
+        stopping.set()
         await asyncio.to_thread(server.stop)
         await asyncio.gather(*clients)
     return answered
