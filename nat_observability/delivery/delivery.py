@@ -241,6 +241,7 @@ class Delivery:
         self._opening: list[Future[None]] = []
         self._closing: list[Future[None]] = []
         self._last_call = False
+        self._latecomers = False  # whether a lease was taken after the last call
         self._log_drop = RepeatedEvent()
 
     def lease(self, *, keep: bool = False) -> Lease:
@@ -254,6 +255,7 @@ class Delivery:
             lease = Lease(self, self._books, None if keep else self._epoch)
             self._leases += 1
             self._kept += keep
+            self._latecomers = self._latecomers or (self._last_call and self._server is not None)
             if self._state is DeliveryState.OPEN:
                 return lease
             lease.opening = Future()
@@ -267,7 +269,7 @@ class Delivery:
             self._opening.append(lease.opening)
             if self._server is not None:
                 return lease
-            self._last_call, self._state = False, DeliveryState.OPENING
+            self._last_call, self._latecomers, self._state = False, False, DeliveryState.OPENING
             after, self._abandoned = self._abandoned, None
             server = self._serve_with(
                 Server(
@@ -431,10 +433,17 @@ class Delivery:
 
     def has_closed(self) -> bool:
         """Note that the sink was closed; return whether it is to stay so. Under the lock."""
-        if self.unwanted:
+        if self._latecomers and (self._leases or len(self._books.queue)):
+            # A server answers requests while its process shuts down: their runs find an open delivery once more. Who
+            # asked for the last call has what was asked for.
+            self._last_call = False
+            closing, self._closing = self._closing, []
+            resolve(closing)
+        elif self.unwanted:
             # In the queue is now only what those recorded whose lease had ended.
             self._finish(DeliveryState.CLOSED, None, "closed")
             return True
+        self._latecomers = False
         self._state = DeliveryState.OPENING
         return False
 

@@ -161,6 +161,8 @@ class Server:
                     if not self._in_charge or delivery.has_closed():
                         return
                 self._opens = True
+                self._gave_up = False
+                self._last_tries.clear()
         except BaseException as error:
             # Foreign code: opening and closing a sink may raise anything, an exit too, and cancel this very task.
             with self._books.lock:

@@ -584,6 +584,34 @@ async def test_g12_close_interrupts_a_backoff_and_gives_each_batch_its_last_try(
             lease.release()
 
 
+@pytest.mark.parametrize("ends_early", [False, True])
+@virtual_time
+async def test_g6_a_lease_that_comes_after_the_last_call_loses_nothing(ends_early: bool) -> None:
+    """A run that begins while the process shuts down is delivered, and the shutdown does not wait for it."""
+    sink = Opening()
+    sink.closes = [1.0]
+    async with delivering(sink, batch_age=60.0) as delivery:
+        kept = await opened(delivery, keep=True)
+        kept.release()
+        closing = asyncio.wrap_future(delivery.close())
+        await settle()
+        assert delivery.health().state is DeliveryState.CLOSING
+        late = delivery.lease()
+        late.accept(make_step(name="late"))
+        if ends_early:
+            late.release()
+        await closing
+        assert now() == pytest.approx(1.0, abs=0.01)
+        if not ends_early:
+            await asyncio.wrap_future(late.settled())
+            late.accept(make_step(name="later"))
+            late.release()
+    expected = ["late"] if ends_early else ["late", "later"]
+    assert [item.name for item in sink.taken] == expected
+    assert late.ledger == LedgerSnapshot(accepted=len(expected), delivered=len(expected))
+    assert sink.calls.count("open") == sink.calls.count("close") == 2
+
+
 @virtual_time
 async def test_closing_what_is_not_open_is_done_at_once() -> None:
     """Before the first lease and after the last there is nothing to wait for."""
