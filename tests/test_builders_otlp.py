@@ -322,7 +322,9 @@ class TestImports:
     def test_who_sends_nothing_imports_nothing(self, code: str) -> None:
         """Neither a client nor the protocol's package is imported before an exporter needs it."""
         heavy = "('aiohttp', 'grpc', 'opentelemetry', 'google.protobuf')"
-        code += f"\nimport sys\nprint([name for name in sys.modules if name.startswith({heavy})])"
+        # dependency-injector imports web frameworks wherever it finds them, and they what they please.
+        hidden = "import sys\nsys.modules.update(dict.fromkeys(('fast_depends', 'fastapi', 'flask', 'starlette')))\n"
+        code = f"{hidden}{code}\nprint([name for name in sys.modules if name.startswith({heavy})])"
         run = subprocess.run(
             [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
         )

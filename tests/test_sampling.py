@@ -249,24 +249,20 @@ async def test_g7_all_runs_together_hold_no_more_than_their_limit() -> None:
     sink = Backend()
     exporters = exporters_of(sink, Sampling(0.0, keep_errors=True, all_bytes=20_000))
 
-    async def one(gate: asyncio.Event) -> LedgerSnapshot:
+    async def one(everyone: asyncio.Barrier) -> LedgerSnapshot:
         manager = ExporterManager.from_exporters(exporters)
         async with manager.start(state := ContextState()):
             for _ in range(5):
                 with step("tool", "a", input="x" * 100):
                     pass
-            await gate.wait()
+            await everyone.wait()
             state.failed = True
         return manager.report.ledger
 
     for _ in range(2):
         sink.taken.clear()
-        gate = asyncio.Event()
-        tasks = [asyncio.create_task(one(gate)) for _ in range(40)]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        gate.set()
-        ledgers = await asyncio.gather(*tasks)
+        everyone = asyncio.Barrier(40)
+        ledgers = await asyncio.gather(*(one(everyone) for _ in range(40)))
         assert sum(ledger.delivered for ledger in ledgers) == len(sink.taken)
         assert 10 < len(sink.taken) < 30
         assert all(ledger.adds_up and ledger.accepted == 5 for ledger in ledgers)

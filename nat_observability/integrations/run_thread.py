@@ -7,6 +7,7 @@ import os
 from collections.abc import Coroutine
 from concurrent import futures
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TypeVar
 
 from nat_observability.context import ContextState
@@ -79,7 +80,7 @@ class BackgroundRun:
             self._started.result()
         except BaseException:
             # Where the caller was interrupted the run may have begun: it ends in the background.
-            self._lease.loop.call_soon_threadsafe(self._over.set)
+            self._tell_over()
             raise
 
     def stop(self, timeout: float) -> None:
@@ -91,10 +92,14 @@ class BackgroundRun:
         """
         if self._lease.void:
             return
-        self._lease.loop.call_soon_threadsafe(self._over.set)
+        self._tell_over()
         futures.wait([self._ended], timeout)
         if not self._ended.done():
             _log.warning("run_abandoned", workflow_run_id=self._state.run.run_id, waited_s=timeout)
+
+    def _tell_over(self) -> None:
+        with suppress(RuntimeError):  # the run has ended already, and with the last one the loop
+            self._lease.loop.call_soon_threadsafe(self._over.set)
 
     async def _live(self) -> None:
         try:
