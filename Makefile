@@ -16,6 +16,8 @@ PYTHON ?= $(shell for c in python3.11 python3; do \
 	$$c -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$c; break; }; done)
 # More arguments for pytest: make test ARGS="-k ledger -x"
 ARGS ?=
+# How often `make test-repeated` runs the tests.
+TIMES ?= 20
 
 DEV := .venv/.dev-installed
 FLOORS := .venv-floors/.installed
@@ -23,11 +25,12 @@ BENCH := .venv-bench/.installed
 PHOENIX := .venv-phoenix/.installed
 NAT := .venv-nat/.installed
 INSTRUMENTATIONS := .venv-instrumentations/.installed
+MUTANTS := .venv-mutants/.installed
 # Running the command needs less than developing it does, unless the rest is there already.
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
-.PHONY: help demo test test-all test-nat test-floors test-pythons check check-constraints check-example-env \
-	coverage soak bench example-env constraints constraints-peers clean
+.PHONY: help demo test test-all test-nat test-repeated test-floors test-pythons check check-constraints check-example-env \
+	coverage mutants soak bench example-env constraints constraints-peers clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.* ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.* ## /\1\t/' | expand -t 20
@@ -44,6 +47,9 @@ test-all: $(DEV) $(PHOENIX) $(NAT) $(INSTRUMENTATIONS) ## Run all tests, with a 
 
 test-nat: $(NAT) ## Run the tests of the integration with the NeMo Agent Toolkit, which is installed apart
 	@.venv-nat/bin/pytest tests/integrations/test_nat*.py $(ARGS)
+
+test-repeated: $(DEV) ## Run the tests TIMES (20) times in a row, and name each that failed in any of them
+	@$(BIN)/python -m tests.repeated --times $(TIMES) -- -n 2 -m "not slow" $(ARGS)
 
 test-floors: $(FLOORS) ## Run the tests with the lowest supported versions
 	@.venv-floors/bin/pytest -n 2 -m "not slow" $(ARGS)
@@ -79,8 +85,12 @@ check-constraints:
 	@if grep -nE '://|@|^[[:space:]]*-' constraints*.txt; then \
 		echo "The lines above hold more than a name and a version. Cure: make constraints" >&2; exit 1; fi
 
-coverage: $(DEV) ## Run all tests and write build/coverage/index.html
+coverage: $(DEV) ## Run all tests, write build/coverage/index.html and fail below 95% in total or 85% in a file
 	@$(BIN)/pytest -n 2 --cov --cov-report=term --cov-report=html $(ARGS)
+	@$(BIN)/python -m tests.coverage_bars
+
+mutants: $(DEV) $(MUTANTS) ## Ten minutes of mutation testing; ARGS="delivery/queue.py --all --seed 7" chooses
+	@.venv-mutants/bin/python -m tests.mutation.run $(ARGS)
 
 soak: $(DEV) ## Ten minutes of kills and a bad network; ARGS="--seconds 60 --seed 7" chooses
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)
@@ -124,6 +134,10 @@ constraints-peers: ## Regenerate the other constraints files with the newest ver
 	@$(call freeze_into,constraints-instrumentations.txt) \
 		| grep -vxiFf <(sed 's/#.*//' constraints.txt | grep .) >> constraints-instrumentations.txt.new
 	@mv constraints-instrumentations.txt.new constraints-instrumentations.txt
+	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq mutmut
+	@$(call freeze_into,constraints-mutants.txt) >> constraints-mutants.txt.new
+	@mv constraints-mutants.txt.new constraints-mutants.txt
 	@rm -rf .venv-new
 
 clean: ## Remove the environments, caches and built files
@@ -196,6 +210,13 @@ $(INSTRUMENTATIONS): pyproject.toml constraints.txt constraints-instrumentations
 	$(call create_venv,$(@D))
 	@echo "Installing the tests' needs into $(@D) (once)"
 	@$(@D)/bin/python -m pip install -qq -c constraints.txt -e '.[test]'
+	@touch $@
+
+# It makes the mutants only: the tests run in .venv.
+$(MUTANTS): constraints-mutants.txt
+	$(call create_venv,$(@D))
+	@echo "Installing mutmut into $(@D) (once)"
+	@$(@D)/bin/python -m pip install -qq -c constraints-mutants.txt mutmut
 	@touch $@
 
 # The interpreter's own pip fetches a new one: quicker than ensurepip, and the new one resolves in half the

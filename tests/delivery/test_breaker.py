@@ -88,3 +88,8 @@ def test_waits_are_never_so_short_that_a_caller_spins(clock: Clock) -> None:
     breaker = opened(clock)
     clock.now += 10 - 1e-9
     assert breaker.wait() >= 0.01
+
+
+def test_g16_its_states_are_called_what_they_are_called_everywhere() -> None:
+    """The names stand in the health of the runtime and in metrics: they are what alerts are written for."""
+    assert [str(state) for state in BreakerState] == ["closed", "open", "half_open"]

@@ -132,6 +132,24 @@ def test_g7_an_entry_above_the_whole_limit_is_refused_alone(policy: QueuePolicy)
     assert queue.take(10, 100) == [small]
 
 
+def test_g7_an_entry_of_exactly_the_limit_gets_all_the_room() -> None:
+    """The limit itself is allowed, in a queue that has to be emptied for it too."""
+    queue: BoundedQueue[Sized] = BoundedQueue(10, 100, "drop_oldest")
+    first, whole = Sized(1), Sized(100)
+    queue.put(first)
+    assert queue.put(whole) == [(first, "queue_full")]
+    assert queue.take(10, 100) == [whole]
+
+
+def test_what_was_put_back_waits_with_all_its_bytes() -> None:
+    """Several entries that come back count as what they weigh together."""
+    queue: BoundedQueue[Sized] = BoundedQueue(10, 100, "drop_newest")
+    for size in (10, 20, 30):
+        queue.put(Sized(size))
+    queue.put_back(queue.take(2, 100))
+    assert queue.queued_bytes == queue.held_bytes == 60
+
+
 def test_an_entry_larger_than_a_batch_goes_alone() -> None:
     """`take` gives at least one entry, so that none blocks the queue for ever."""
     queue: BoundedQueue[Sized] = BoundedQueue(10, 100, "drop_newest")
