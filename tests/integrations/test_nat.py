@@ -29,6 +29,7 @@ from nat_observability import (
     Boundary,
     ContextState,
     ExporterManager,
+    Run,
     Span,
     SpanExporter,
     Status,
@@ -210,7 +211,7 @@ async def test_the_ids_are_the_toolkits() -> None:
             variable.set(value)
         await result_of(built)
     run = ours.steps[0].run
-    assert msgspec.structs.astuple(run) == (
+    assert run == Run(
         "run of mine",
         f"{0xABC:032x}",
         "talk-1",
