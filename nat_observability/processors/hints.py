@@ -21,6 +21,7 @@ _MANY = 64
 _FEW_BYTES = 48
 _VALUE = b"value:"
 _BETWEEN_ITEMS = frozenset((b" -", b"+-"))
+_ESCAPED = re.compile(rb"\\(?:u00|x1b\[|/)").search
 _DEEP = b"\\" * 24
 _PART = 2048  # bytes
 _IN_NAMES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(range(0x80, 0x100))
@@ -210,14 +211,7 @@ def layers(data: bytes) -> Sequence[bytes]:
     """Return what is behind the escapes of `data`, and what is behind the escapes of that, and so on."""
     # Those of ASCII: behind others there is nothing, and what follows them is seen without looking behind them.
     find = data.find
-    if (
-        find(b"%") < 0
-        and find(b"\x1b") < 0
-        and (
-            find(b"\\") < 0
-            or (find(b"\\u00") < 0 and find(b"\\x1b[") < 0 and (find(b"/") < 0 or find(b"\\/") < 0))
-        )
-    ):
+    if find(b"%") < 0 and find(b"\x1b") < 0 and (find(b"\\") < 0 or _ESCAPED(data) is None):
         return ()
     found: list[bytes] = []
     for _ in range(MOST_LAYERS):
