@@ -331,6 +331,24 @@ class SettingsWarning(UserWarning):
     """Warned about a variable that is ignored: an unknown one of ours, or an `OTEL_` one that is not valid."""
 
 
+def place(error: BaseException) -> str | None:
+    """Return where an error was raised, file and line, None where it never was."""
+    link = error.__traceback__
+    while link is not None and link.tb_next is not None:
+        link = link.tb_next
+    return None if link is None else f"{link.tb_frame.f_code.co_filename}:{link.tb_lineno}"
+
+
+def locate(error: BaseException) -> str:
+    """
+    One line that names an error: its type and the place where it was raised.
+
+    For those of foreign code that saw an item before redaction: their messages may hold what was to be redacted.
+    """
+    where = place(error)
+    return f"{type(error).__name__} at {where}" if where is not None else type(error).__name__
+
+
 def describe(error: BaseException) -> str:
     """
     One line that names an error: its type and its message.

@@ -24,6 +24,7 @@ from nat_observability.errors import (
     ManagerRunningError,
     UnknownExporterError,
     describe,
+    locate,
 )
 from nat_observability.events import Run
 from nat_observability.exporter.base_exporter import BaseExporter
@@ -560,7 +561,7 @@ def _selected(name: str, exporter: object, run: Run) -> bool:
                 "exporter_selection_failed",
                 exporter=name,
                 workflow_run_id=run.run_id,
-                error=describe(error),
+                error=locate(error),
                 suppressed=suppressed,
             )
         return False
@@ -589,7 +590,7 @@ def isolate(
                     "exporter_isolation_unsupported",
                     exporter=name,
                     workflow_run_id=state.run.run_id,
-                    error=describe(error),
+                    error=locate(error),
                     suppressed=suppressed,
                 )
     return isolated

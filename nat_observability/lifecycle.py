@@ -11,10 +11,11 @@ from typing import Any
 
 from nat_observability.context import ContextState
 from nat_observability.delivery.ledger import LedgerSnapshot
-from nat_observability.errors import StartTimeoutError, StopTimeoutError, describe
+from nat_observability.errors import StartTimeoutError, StopTimeoutError, describe, locate
 from nat_observability.exporter.base_exporter import BaseExporter, Subscription
 from nat_observability.reports import ExporterReport, ExporterState
 
+_OURS = StopTimeoutError.__module__
 # What did not stop in time; held until it ends, because an event loop holds its tasks only weakly.
 _abandoned: set[asyncio.Task[None]] = set()
 
@@ -94,24 +95,29 @@ class Record:
 
     @property
     def problem(self) -> str | None:
-        """The error in one line."""
-        return None if self.error is None else describe(self.error)
+        """The error in one line, without its message where that may hold what was to be redacted."""
+        error = self.error
+        if error is None:
+            return None
+        # An exporter's own code has seen steps since it was ready; a delivery's sees them redacted.
+        own = getattr(self.exporter, "delivery", None) is None and type(error).__module__ != _OURS
+        return locate(error) if own and self.ready_at is not None else describe(error)
 
     def report(self, began_at: float, ending_at: float | None) -> ExporterReport:
         """Return what is known of it now."""
         subscription = self.subscription
         ledger: LedgerSnapshot | None = None
-        error, oddities = self.error, {}
+        problem, oddities = self.problem, {}
         if subscription is not None:
             ledger, oddities = subscription.ledger, subscription.oddities
-            if error is None:
-                error = subscription.error
+            if problem is None:
+                problem = subscription.problem
         return ExporterReport(
             self.state,
             None if self.ready_at is None else self.ready_at - began_at,
             None if self.ended_at is None or ending_at is None else max(0.0, self.ended_at - ending_at),
             ledger,
-            None if error is None else describe(error),
+            problem,
             oddities,
         )
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol, TypeVar
 
-from nat_observability.errors import describe
+from nat_observability.errors import locate
 from nat_observability.events import IntermediateStep, Span
 from nat_observability.logs import RepeatedEvent, get_logger
 
@@ -140,6 +140,4 @@ def report(subscriber: Callable[..., object], error: Exception) -> None:
     if suppressed is not None:
         # Not its repr, which may be the application's and may raise.
         name = getattr(type(getattr(subscriber, "__self__", subscriber)), "__qualname__", "?")
-        get_logger().warning(
-            "subscriber_failed", subscriber=name, error=describe(error), suppressed=suppressed
-        )
+        get_logger().warning("subscriber_failed", subscriber=name, error=locate(error), suppressed=suppressed)

@@ -7,7 +7,7 @@ import io
 import json
 import re
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,29 +34,9 @@ from nat_observability.sinks import MemorySink
 from nat_observability.store import Store
 from tests.delivery.backends import Backend, in_spool
 from tests.otlp_receiver import OtlpReceiver
-from tests.processors.test_redaction_properties import Planted, bearing, headers, named
+from tests.processors.test_redaction_properties import Planted, planted
 
 PLACES = ("input", "output", "metadata", "error", "argument", "chunks", "name", "label")
-
-
-# How a value stands in another. What is known of secrets in stranger places is for the tests of the redaction to say.
-WRAPS: tuple[Callable[[Any], Any], ...] = (
-    lambda value: {"a": value, "b": 1.50},
-    lambda value: ["x", value, None],
-    lambda value: {"arguments": json.dumps(value)},
-    lambda value: {"messages": [{"role": "user", "content": json.dumps(value)}]},
-    lambda value: json.dumps(value),
-)
-
-
-@st.composite
-def planted(draw: st.DrawFn) -> Planted:
-    """A secret at some depth of some value."""
-    inner = draw(bearing | headers | named)
-    value = inner.value
-    for wrap in draw(st.lists(st.sampled_from(WRAPS), max_size=3)):
-        value = wrap(value)
-    return Planted(value, inner.secret)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from nat_observability.errors import place
 from nat_observability.events import Item
 from nat_observability.logs import RepeatedEvent, get_logger
 
@@ -65,7 +66,7 @@ class Processing:
             try:
                 result = processor(item)
             except _FOREIGN as error:
-                self._log_failure(name, type(error).__name__, _place(error))
+                self._log_failure(name, type(error).__name__, place(error))
                 return f"processor_failed:{name}"
             if result is None:
                 return f"filtered:{name}"
@@ -112,10 +113,3 @@ def is_intended(reason: str) -> bool:
 
 
 _INTENDED = ("filtered:", "sampled_out", "sampling_buffer_full")
-
-
-def _place(error: BaseException) -> str | None:
-    link = error.__traceback__
-    while link is not None and link.tb_next is not None:
-        link = link.tb_next
-    return None if link is None else f"{link.tb_frame.f_code.co_filename}:{link.tb_lineno}"

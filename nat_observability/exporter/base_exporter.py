@@ -15,7 +15,7 @@ from nat_observability.adopted import run_state
 from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.ledger import LedgerSnapshot
-from nat_observability.errors import describe
+from nat_observability.errors import describe, locate
 from nat_observability.events import IntermediateStep, Run
 from nat_observability.logs import get_logger
 from nat_observability.stream import EventStream
@@ -90,6 +90,11 @@ class Subscription:
         """The first error of this run, which was logged; later ones are only counted."""
         return None
 
+    @property
+    def problem(self) -> str | None:
+        """That error in one line."""
+        return None if self.error is None else describe(self.error)
+
 
 class ExportSubscription(Subscription):
     """Calls the exporter's `export` for each step. A step is delivered when `export` has returned."""
@@ -122,7 +127,7 @@ class ExportSubscription(Subscription):
             "export_failed",
             exporter=self._exporter.name,
             workflow_run_id=self._state.run.run_id,
-            error=describe(failure),
+            error=locate(failure),
         )
 
     @property
@@ -133,6 +138,10 @@ class ExportSubscription(Subscription):
     @property
     def error(self) -> BaseException | None:
         return self._error
+
+    @property
+    def problem(self) -> str | None:
+        return None if self.error is None else locate(self.error)
 
 
 class BaseExporter(ABC):

@@ -20,7 +20,7 @@ from nat_observability.errors import (
     InvalidWorkflowError,
     UnknownExporterError,
     UnsupportedVersionError,
-    describe,
+    locate,
 )
 from nat_observability.events import Boundary, Captured, IntermediateStep, Span, StepError, StepKind
 from nat_observability.exporter.base_exporter import BaseExporter
@@ -397,7 +397,7 @@ class NatStream(EventStream):
             step = self._read(foreign)
         except Exception as error:  # noqa: BLE001  foreign code: whatever was pushed into the stream
             if (suppressed := _log_unread.due()) is not None:
-                get_logger().warning("nat_step_not_read", error=describe(error), suppressed=suppressed)
+                get_logger().warning("nat_step_not_read", error=locate(error), suppressed=suppressed)
             return
         if step is not None:
             super().publish(step)
@@ -464,7 +464,7 @@ class NatStream(EventStream):
                 self._subject.on_next(told)
         except Exception as error:  # noqa: BLE001  foreign code: the toolkit's models and its subscribers
             if (suppressed := _log_untold.due()) is not None:
-                get_logger().warning("nat_step_not_told", error=describe(error), suppressed=suppressed)
+                get_logger().warning("nat_step_not_told", error=locate(error), suppressed=suppressed)
 
     def _in_its_words(self, step: IntermediateStep) -> Any:
         words = _words()

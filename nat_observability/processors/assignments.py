@@ -14,38 +14,48 @@ from nat_observability.processors.windows import matches, search
 # begins where the word begins, and takes the whole word at once, so that no word is looked at twice.
 _NAME = rb"[A-Za-z0-9_\x80-\xff][A-Za-z0-9_.\-\x80-\xff]*+"
 _BEGIN = rb"(?:(?<![A-Za-z0-9_.\-\x80-\xff\\])|(?<=\\)(?![nrtbf])|(?<=\\[nrtbf]))[.-]*+"
-# Blanks and line ends, escaped ones too, where JSON is in a text of which it is a part.
-_SPACE = rb"(?:\s|\\++[nrt]){0,64}+"
+# Blanks and line ends, escaped ones too, where JSON is in a text of which it is a part; of a form a plus sign is one.
+_SPACE = rb"(?:[\s+]|\\++[nrt]){0,64}+"
 _ASSIGNED = re.compile(
     _BEGIN
     + b"("
     + _NAME
-    + rb""")(?:(?:\\{0,32}+["'\]]){1,3}+"""
+    + rb""")(?:(?:\\{0,256}+["'\]]){1,3}+"""
     + _SPACE
-    + rb"""(?:=>|:=|={1,3}+|:|,)|\s{0,8}+(?:=>|:=|={1,3}+|:(?!//)))"""
+    + rb"""(?:=>|:=|={1,3}+|:|,)|(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|:=|={1,3}+|:(?!//)))"""
 )
-# {"name": "password", "value": "x"}
+# {"name": "password", "value": "x"}, <a name="password" value="x"/>, and in YAML name: password and value: x, each on
+# a line of its own.
 _NAMED = re.compile(
-    rb"""["']([A-Za-z0-9_. \-\x80-\xff]{1,80}+)\\{0,32}+["']"""
+    rb"""(?:["']([A-Za-z0-9_. +\-\x80-\xff]{1,80}+)\\{0,256}+["']"""
+    + rb"""|(?<![A-Za-z0-9])(?:[Nn]ame|[Kk]ey|header):[ \t+]{1,8}+([A-Za-z0-9_. +\-\x80-\xff]{1,80}+)(?=\s|\\|,))"""
     + _SPACE
-    + b","
+    + b",?"
     + _SPACE
-    + rb"""\\{0,32}+["'][Vv]alue\\{0,32}+["']"""
+    + rb"""(?:\\{0,256}+["'])?[Vv]alue(?:\\{0,256}+["'])?"""
     + _SPACE
     + b"[:=]"
 )
+# [["password", "x"]] in YAML.
+_ITEMS = re.compile(
+    rb"""-[ +]-[ +](?:\\{0,256}+["'])?([A-Za-z0-9_. +\-\x80-\xff]{1,80}+)(?:\\{0,256}+["'])?(?:\s|\\++[nr])"""
+    + _SPACE
+    + b"-[ +]"
+)
 _TAG = re.compile(rb"<([\w.:-]++)(?:\s[^<>]{0,512})?>(?!</)")
 _FLAG = re.compile(
-    rb"""(?<![\w.-])--([A-Za-z][\w.-]*+)(?:[ \t]{1,8}+(?!-)|\\{0,32}+["']"""
+    rb"""(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z][\w.-]*+)(?:[ \t+]{1,8}+(?!-)|\\{0,256}+["']"""
     + _SPACE
     + b","
     + _SPACE
-    + rb"""(?!\\*+["']-))"""
+    + rb"""(?!\\*+["']-)|(?:\\{0,256}+["'])?(?:\r?\n|\\++n)"""
+    + _SPACE
+    + rb"""-[ +](?!\\*+["']?-))"""
 )
 
 _QUOTED = re.compile(_SPACE + rb"""[bBrRuUfF]{0,2}(\\*+)(["'`])""")
 _BRACKET = re.compile(_SPACE + rb"(?=[{\[])(?!\[redacted:)")
-_BLANKS = re.compile(rb"[ \t]{0,64}+")
+_BLANKS = re.compile(rb"[ \t+]{0,64}+")
 # To the end of a line, or of the quotes around name and value.
 _LINE = re.compile(rb"[^\r\n]*+")
 # A comma, semicolon or ampersand ends a value where something else begins.
@@ -53,10 +63,19 @@ _WORD = re.compile(
     rb"""(?:[^\s"'`<>&;,]|&(?![\w.%\[\]-]{1,64}=)|;(?!\s|\Z|[\w .-]{1,64}=)|,(?!\s|\Z|[\w."'-]{1,64}[=:]))++"""
 )
 _ITEM = re.compile(rb"(?:[^\r\n;\"']|;(?!\s|\Z|[\w .-]{1,64}=))*+")
-_BLOCK = re.compile(rb"[|>][+-]?[ \t]*+(?:(?:\r?\n)++[ \t]++[^\r\n]*+)++")
+# Of YAML: what a block begins with, and the beginning of a line.
+_BLOCK = re.compile(rb"[|>][0-9]?[+-]?[ \t+]*+(?=\r?\n|\\++[rn])")
+_NEW_LINE = re.compile(rb"(?:\r?\n|(?:\\++r)?(\\++)n)([ \t+]*+)(-(?=[ +]))?")
+_FIRST_ON_LINE = re.compile(rb"""(?:^|\n|\\n|["'`])([ \t+-]*+)(?:\\*+["'])?\Z""")
+_LONGEST_INDENT = 256  # bytes
+_ESCAPED_END = re.compile(rb"""(\\*+)([nr"'`])""")
+_BEFORE_QUOTE = frozenset(b" \t+:,-[{(=")
 _EMPTY = frozenset((b"null", b"none", b"nil", b"true", b"false", b"undefined"))
 _OPENING = {ord("{"): ord("}"), ord("["): ord("]")}
-_BEFORE_PAIR = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.- \t\r\n\\\"'"
+_BEFORE_PAIR = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.- +\t\r\n\\\"'"
+_BLANK = b" +"
+_IN_NAMES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(range(0x80, 0x100))
+_IN_WORDS = _IN_NAMES + _BLANK
 _CLOSING = {close: open_ for open_, close in _OPENING.items()} | {ord(")"): ord("(")}
 _STRUCTURE = re.compile(rb"[\"'\[\]{}]")
 _LONGEST_HEADER = 8192  # bytes
@@ -71,12 +90,13 @@ def find_assignments(
     reached = start
     while reached < stop and (match := search(_ASSIGNED, data, reached, stop)) is not None:
         reached = match.end()
-        label = _label(data, match, keys)
-        if label is None:
+        found = _label(data, match, keys)
+        if found is None:
             continue
+        label, name_begin = found
         if data[match.end() - 1] == 0x2C and not _opens_pair(data, match.start()):
             continue
-        begin, end = _value(data, match.start(), match.end(), label)
+        begin, end = _value(data, name_begin, match.end(), label)
         if end > begin:
             yield begin, end, label
             reached = end
@@ -86,6 +106,8 @@ def find_others(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     """Find the values in `data` that belong to secret names without an assignment: flags, tags, pairs by name."""
     if b"alue" in data:
         yield from _behind(_NAMED, data, keys)
+    if b"- - " in data or b"-+-+" in data:
+        yield from _behind(_ITEMS, data, keys)
     if b"--" in data:
         yield from _behind(_FLAG, data, keys)
     if b"</" in data:
@@ -101,34 +123,47 @@ def _behind(expression: re.Pattern[bytes], data: bytes, keys: KeyMatcher) -> Ite
     reached = 0
     for match in matches(expression, data):
         # Not inside a value that was found: each byte is looked at once.
-        if match.start() >= reached and (label := keys.label(_text(match[1]))) is not None:
+        if match.start() < reached:
+            continue
+        name = _text(match[match.lastindex or 0].replace(b"+", b""))
+        if (label := keys.label(name)) is not None:
             start, end = _value(data, match.start(), match.end(), label)
             if end > start:
                 reached = end
                 yield start, end, label
 
 
-def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> str | None:
+def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, int] | None:
+    """Return what the mark for a value says, and where the name of it begins; None where it is not secret."""
     name = _text(match[1])
     label = keys.label(name)
     start = match.start(1)
-    if label is None and start:
+    if label is not None:
+        return label, match.start()
+    if start:
         before = data[start - 1]
-        if before == 0x20:
+        if before in b" +":
             # Several words, in quotes or not: {'shared access key': 'x'}, API key: x.
             words = data[max(0, start - 64) : start]
             quote = max(words.rfind(b'"'), words.rfind(b"'"))
-            label = keys.label(_text(words[quote + 1 :]) + name) if quote >= 0 else None
-            label = label or keys.label(_text(words.rsplit(None, 1)[-1]) + name)
+            quoted = words[quote + 1 :] if quote >= 0 else b""
+            last = words.rstrip(_BLANK)
+            blanks = words[len(last) :]
+            for each in (quoted, last[len(last.rstrip(_IN_NAMES)) :] + blanks):
+                # Nothing but words: what stands behind a bracket or a comma begins anew.
+                if each and not each.strip(_IN_WORDS):
+                    label = keys.label(_text(each.translate(None, _BLANK)) + name)
+                    if label is not None:
+                        return label, start - len(each.lstrip(_BLANK))
         elif data[max(0, start - 2) : start - 1] == b"\\":
             # No escape, but a name after a backslash: DOMAIN\token=x.
             label = keys.label(chr(before) + name)
-    return label
+    return None if label is None else (label, match.start())
 
 
 def _opens_pair(data: bytes, start: int) -> bool:
     """Say whether a quoted name is the first of a pair: [("password", "x")], [b"password", b"x"]."""
-    return data[max(0, start - 128) : start].rstrip(_BEFORE_PAIR).endswith((b"(", b"["))
+    return data[max(0, start - 512) : start].rstrip(_BEFORE_PAIR).endswith((b"(", b"["))
 
 
 def _value(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
@@ -144,21 +179,65 @@ def _value(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
         end = data.find(around, start, start + _LONGEST_HEADER)
         if end >= 0 and data.find(b"\n", start, end) < 0:
             return start, end - _backslashes(data, end)
-    if label.endswith(_HEADERS):
-        return start, _end(_LINE, data, start)
+    block = _BLOCK.match(data, start)
+    lines = start if block is None else block.end()
+    lines_end = _end_of_lines(data, begin, lines, is_block=block is not None)
+    if lines_end > start:
+        return start, lines_end
     bracket = _BRACKET.match(data, at)
+    if label.endswith(_HEADERS) and (bracket is None or bracket.end() > start):
+        return start, _end(_LINE, data, start)
     if bracket is not None:
         return bracket.end(), _end_of_brackets(data, bracket.end())
     if around == b";":
         # Of a connection string, where a value may have spaces in it.
         return start, _end(_ITEM, data, start)
-    block = _BLOCK.match(data, start)
-    if block is not None:
-        return start, block.end()
     end = _end(_WORD, data, start)
     while end > start and data[end - 1] in _CLOSING and _is_unopened(data, start, end):
         end -= 1
     return (start, start) if data[start:end].lower().rstrip(b")]},;.") in _EMPTY else (start, end)
+
+
+def _end_of_lines(data: bytes, begin: int, at: int, *, is_block: bool) -> int:
+    """
+    Return where the lines end that belong to a name of YAML at `begin` for being further to the right, or `at`.
+
+    Without the sign of a block, they begin with an item of a list, or the name is the first on its line: what follows
+    `if password:` is something else.
+    """
+    line = _NEW_LINE.match(data, at)
+    if line is None:
+        return at
+    before = _FIRST_ON_LINE.search(data, max(0, begin - _LONGEST_INDENT), begin)
+    if before is not None:
+        indent = len(before[1])
+    elif is_block or line[3] is not None:
+        indent = len(line[2]) - 1
+    else:
+        return at
+    if line.end() < len(data) and data[line.end()] in _OPENING and line[3] is None:
+        return at
+    end = at
+    escapes = len(line[1] or b"")
+    while (
+        line is not None and len(line[2]) + (line[3] is not None) > indent and len(line[1] or b"") == escapes
+    ):
+        end = (
+            _end(_LINE, data, line.end()) if not escapes else _end_of_escaped_line(data, line.end(), escapes)
+        )
+        line = _NEW_LINE.match(data, end)
+    return end
+
+
+def _end_of_escaped_line(data: bytes, at: int, escapes: int) -> int:
+    """Return where a line ends in a text in quotes, before the line end with so many backslashes or the last quote."""
+    for match in matches(_ESCAPED_END, data, at):
+        if match[2] == b"n" or match[2] == b"r":
+            if len(match[1]) == escapes:
+                return match.start()
+        elif len(match[1]) < escapes and data[match.start() - 1] not in _BEFORE_QUOTE:
+            return match.start()
+    return len(data)
 
 
 def _is_unopened(data: bytes, start: int, end: int) -> bool:

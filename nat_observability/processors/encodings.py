@@ -1,12 +1,18 @@
-"""Escapes behind which a text can hide: those of JSON, at any depth, and percent-encoding."""
+"""Escapes behind which a text can hide: those of JSON, at any depth, percent-encoding, and a terminal's colours."""
 
 from __future__ import annotations
 
 import re
 
 _UNICODE_ESCAPE = re.compile(rb"(?<!\\)(\\++)(?:u([0-9a-fA-F]{4})|/)")
+_COLOUR = re.compile(rb"(?:\x1b|\\++x1b)\[[0-9;]{0,32}+m")
 _DIGITS = "0123456789abcdefABCDEF"
 _DECODED = {(one + other).encode(): bytes((int(one + other, 16),)) for one in _DIGITS for other in _DIGITS}
+
+
+def decoded(data: bytes) -> bytes:
+    """Return what is behind one layer of all of them. What comes out may be no UTF-8."""
+    return unquoted(unescaped(_COLOUR.sub(b"", data) if b"\x1b" in data or b"x1b[" in data else data))
 
 
 def unescaped(data: bytes) -> bytes:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from nat_observability.processors.encodings import unescaped, unquoted
+from nat_observability.processors.encodings import decoded
 from nat_observability.processors.personal import FINDERS
 from nat_observability.processors.tokens import Runs, has_any
 
 _PIECE = 256 * 1024  # bytes: the interpreter can do nothing else while it looks through a piece
 _OVERLAP = 4 * 1024
-MOST_LAYERS = 4  # of escapes in escapes
+MOST_LAYERS = 8  # of escapes in escapes
 _TAIL = 64  # bytes before what assigns, in which the name is
+_MARGIN = 512  # bytes: the same, with the backslashes behind it
 _PLAIN = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ=", b"abcdefghijklmnopqrstuvwxyz:")
-_LEFT_OUT = b"-_. \t\r\n\"'`\\]"
+_LEFT_OUT = b"-_. +\t\r\n\"'`\\]"
 _QUOTES = frozenset((b'"', b"'", b"\\", b"b", b" ", b"\n", b"\r", b"\t"))
 _MANY = 64
-_FEW = 4
 _FEW_BYTES = 48
-_VALUE = b",value:"
+_VALUE = b"value:"
+_BETWEEN_ITEMS = frozenset((b" -", b"+-"))
+_ESCAPED = re.compile(rb"\\(?:u00|x1b\[|/)").search
+_DEEP = b"\\" * 24
 _PART = 2048  # bytes
 _IN_NAMES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(range(0x80, 0x100))
 _LONG_WORD = 6
@@ -89,12 +92,15 @@ class Hints:
     def has_token(self, data: bytes) -> bool:
         """Say whether `data` can hold a token, a private key or a password in a URL."""
         runs = Runs.of(data)
-        if runs is not None and (runs.may_be_secret or data.find(b"PRIVATE KEY") >= 0):
+        if runs is not None and (runs.may_be_secret or data.find(b"-----BEGIN") >= 0):
             return True
         return data.find(b"@") >= 0 and data.find(b"//") >= 0
 
     def has_name(self, data: bytes) -> bool:
         """Say whether `data` can hold the name of a secret field, and something after it."""
+        backslash = data.find(b"\\")
+        if backslash >= 0 and data.find(_DEEP, backslash) >= 0:
+            data = data.translate(None, b"\\")
         before = data.split(b":")
         dense = len(before) * _TAIL > len(data)
         before = [data] if dense else _tails(before)
@@ -104,6 +110,10 @@ class Hints:
         if _has_pairs(data):
             before += _tails(data.split(b'",'))
             before += _tails(data.split(b"',"))
+        flags, items = _hyphens(data)
+        if items:
+            # [["password", "x"]] in YAML.
+            before += _tails(data.replace(b"\\n", b"\n").split(b"\n"))
         if find(b"<") >= 0 and find(b"</") >= 0:
             before += _tails(data.split(b">"))
         names = b""
@@ -113,12 +123,13 @@ class Hints:
                 return True
             if names.find(_VALUE) >= 0:
                 # {"name": "password", "value": "x"}
-                pairs = _tails(data.translate(_PLAIN, _LEFT_OUT).split(_VALUE))
-                if pairs and self._has_words(_plain_names(pairs)):
+                plain = data.replace(b"\\n", b"") if find(b"\\n") >= 0 else data
+                pairs = _tails(plain.translate(_PLAIN, _LEFT_OUT).split(_VALUE))
+                if self._has_words(_plain_names([each.rstrip(b",") for each in pairs])):
                     return True
-        return _has_flags(data) and self._has_words(
+        return flags and self._has_words(
             # --password x
-            _plain_names([(part[:_TAIL].split(None, 1) or [b""])[0] for part in data.split(b"--")[1:]])
+            _plain_names([_first_word(part[:_TAIL]) for part in data.split(b"--")[1:]])
         )
 
     def _has_words(self, names: bytes) -> bool:
@@ -134,11 +145,11 @@ class Hints:
         begun: int | None = None
         for start in range(0, len(data), _PART):
             end = min(start + _PART, len(data))
-            if self.has_name(data[max(0, start - _TAIL) : end + _TAIL]):
+            if self.has_name(data[max(0, start - _MARGIN) : end + _MARGIN]):
                 if begun is None:
-                    begun = _begin_of_word(data, max(0, start - _TAIL))
+                    begun = _begin_of_word(data, max(0, start - _MARGIN))
             elif begun is not None:
-                yield begun, min(start + _TAIL, len(data))
+                yield begun, min(start + _MARGIN, len(data))
                 begun = None
         if begun is not None:
             yield begun, len(data)
@@ -150,15 +161,25 @@ def _plain_names(parts: list[bytes]) -> bytes:
     return b":".join(parts).translate(_PLAIN, _LEFT_OUT)
 
 
-def _has_flags(data: bytes) -> bool:
+def _hyphens(data: bytes) -> tuple[bool, bool]:
+    """Say whether there are flags, and items of a list in a list as YAML has them: --password x, - - password."""
+    flags = items = False
     at = data.find(b"-")
-    for _ in range(_FEW):
+    for _ in range(_MANY):
         if at < 0:
-            return False
-        if data[at + 1 : at + 2] == b"-":
-            return True
+            return flags, items
+        after = data[at + 1 : at + 3]
+        if after in _BETWEEN_ITEMS:
+            items = True
+        elif after[:1] == b"-":
+            flags = True
         at = data.find(b"-", at + 1)
-    return data.find(b"--", at) >= 0
+    if at < 0:
+        return flags, items
+    return (
+        flags or data.find(b"--", at) >= 0,
+        items or data.find(b"- -", at) >= 0 or data.find(b"-+-", at) >= 0,
+    )
 
 
 def _has_pairs(data: bytes) -> bool:
@@ -176,6 +197,11 @@ def _has_pairs(data: bytes) -> bool:
     return False
 
 
+def _first_word(part: bytes) -> bytes:
+    words = part.replace(b"\\n", b" ").replace(b"+", b" ").split(None, 1)
+    return words[0] if words else b""
+
+
 def _begin_of_word(data: bytes, at: int) -> int:
     window = data[max(0, at - _OVERLAP) : at]
     return at - (len(window) - len(window.rstrip(_IN_NAMES)))
@@ -185,11 +211,11 @@ def layers(data: bytes) -> Sequence[bytes]:
     """Return what is behind the escapes of `data`, and what is behind the escapes of that, and so on."""
     # Those of ASCII: behind others there is nothing, and what follows them is seen without looking behind them.
     find = data.find
-    if find(b"%") < 0 and (find(b"\\") < 0 or (find(b"\\u00") < 0 and (find(b"/") < 0 or find(b"\\/") < 0))):
+    if find(b"%") < 0 and find(b"\x1b") < 0 and (find(b"\\") < 0 or _ESCAPED(data) is None):
         return ()
     found: list[bytes] = []
     for _ in range(MOST_LAYERS):
-        inner = unquoted(unescaped(data))
+        inner = decoded(data)
         if inner is data or inner == data:
             break
         found.append(inner)

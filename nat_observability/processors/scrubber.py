@@ -12,7 +12,7 @@ import msgspec
 from nat_observability.capture import capture_json, capture_text
 from nat_observability.events import Captured
 from nat_observability.processors.assignments import find_assignments, find_others
-from nat_observability.processors.encodings import unescaped, unquoted
+from nat_observability.processors.encodings import decoded
 from nat_observability.processors.hints import MOST_LAYERS, Hints
 from nat_observability.processors.keys import KeyMatcher
 from nat_observability.processors.mark import MARK, Marks
@@ -40,7 +40,7 @@ _LARGE = 512  # bytes: a part of JSON that is worth a look before it is decoded
 _Places = dict[tuple[str | int, ...], list[tuple[Any, str | int]]]
 
 _WITH_TEXT = b'{["'
-_ESCAPED_SPACE = re.compile(rb"\\++[nrt]")
+_ENDED = re.compile(rb"""\s*+(?:[\])}]|\\++[nrt])""")
 _TEXT = re.compile(rb"[A-Za-z0-9\x80-\xff]")
 _OPENINGS = frozenset((b"{", b"[", b'"'))
 _REMEMBERED = 4096  # names of fields
@@ -288,7 +288,7 @@ class Scrubber:
         """Return text without its secrets; decoded, where some were behind escapes."""
         scrubbed = layer = self._cut(data)
         for _ in range(MOST_LAYERS):
-            deeper = unquoted(unescaped(layer)).decode(errors="replace").encode()
+            deeper = decoded(layer).decode(errors="replace").encode()
             if deeper == layer:
                 break
             layer = self._cut(deeper)
@@ -332,7 +332,7 @@ class Scrubber:
         for start, end, label in _merged(found):
             mark = _mark_at(start, marks)
             if mark is not None:
-                if end <= mark[1] or not _TEXT.search(_ESCAPED_SPACE.sub(b"", data[mark[1] : end])):
+                if end <= mark[1] or _ENDED.match(data, mark[1]) or not _TEXT.search(data, mark[1], end):
                     continue
                 # What goes on behind a mark is secret too.
                 start = max(mark[0], reached)

@@ -23,8 +23,8 @@ _LONG = b"a" * LEAST_RUN
 _PIECE = 256 * 1024  # bytes: the interpreter can do nothing else while it looks through a piece
 _LEAD = 24  # bytes before a run that say what it is: "Bearer ", "PRIVATE KEY-----", a Telegram bot's number
 
-# At the beginning of a word, or after an escape in a text of which only parts are JSON.
-_BEGIN = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf]))"
+# At the beginning of a word, or after an escape in a text of which only parts are JSON, or of which it is a repr.
+_BEGIN = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\x[0-9a-f]{2}))"
 
 _PREFIXED: dict[str, str] = {
     "anthropic_key": r"sk-ant-[\w-]{16,}",
@@ -41,7 +41,7 @@ _PREFIXED: dict[str, str] = {
     "google_key": r"AIza[\w-]{30,}|GOCSPX-[\w-]{16,}|ya29\.[\w.-]{16,}|1//0[\w-]{20,}",
     "aws_key": r"A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{12,}|ABSK[A-Za-z0-9+/=]{40,}",
     # A hyphen before it makes it a part of something else; else each of many would be looked at to its end.
-    "jwt": r"(?:(?<![\w-])|(?<=\\[nrtbf]))eyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*){0,3}",
+    "jwt": r"(?:(?<![\w-])|(?<=\\[nrtbf])|(?<=\\x[0-9a-f]{2}))eyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*){0,3}",
     "sendgrid_key": r"SG\.[\w-]{16,}\.[\w-]{16,}",
     "twilio_key": r"SK[0-9a-f]{32}",
     "databricks_token": r"dapi[0-9a-f]{32}",
@@ -105,12 +105,12 @@ _LETTERS = (
 _LEADS = (b"bearer", b"basic", b":aa")
 _TWILIO = re.compile(rb"SK[0-9a-f]{32}")
 
-_SCHEME = re.compile(_BEGIN + rb"(bearer|basic)[ \t]{1,16}+([\w.~+/=-]{6,})", re.IGNORECASE)
+_SCHEME = re.compile(_BEGIN + rb"(bearer|basic)[ \t+]{1,16}+([\w.~+/=-]{6,})", re.IGNORECASE)
 _TELEGRAM = re.compile(rb"(?<!\d)\d{6,12}:AA[\w-]{30,}")
 _AZURE_SECRET = re.compile(rb"[\w.~-]{3}\d?Q~[\w.~-]{30,}")
 _INFIX = (b"JQQJ9", b"T3BlbkFJ")
 _INSIDE = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
-_KEY_HEADER = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_HEADER = re.compile(rb"-----BEGIN[ +][A-Z0-9 +]{0,40}PRIVATE[ +]KEY(?:[ +]BLOCK)?-----")
 _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
 
@@ -133,8 +133,9 @@ class Runs(msgspec.Struct, frozen=True, gc=False):
                 end = classes.find(b" ", at)
                 if end < 0:
                     end = len(classes)
-                if data[begin + at] == 0x75 and at and data[begin + at - 1] == 0x5C:
-                    at += 5  # an escape, \u2028 for example, is not part of what follows
+                if at and data[begin + at - 1] == 0x5C:
+                    # An escape, \u2028 or \xa9 for example, is not part of what follows.
+                    at += 5 if data[begin + at] == 0x75 else 3 if data[begin + at] == 0x78 else 0
                 if places and begin + at <= places[-1][1]:
                     places[-1] = (places[-1][0], begin + end)
                 else:
@@ -200,17 +201,17 @@ def find_tokens(data: bytes, runs: Runs) -> Iterator[Found]:
 
 def find_private_keys(data: bytes) -> Iterator[Found]:
     """Find private keys in PEM, from their first line to their last, or to the end where that is missing."""
-    at = data.find(b"-----BEGIN ")
+    at = data.find(b"-----BEGIN")
     while at >= 0:
         header = _KEY_HEADER.match(data, at)
         if header is None:
-            at = data.find(b"-----BEGIN ", at + 1)
+            at = data.find(b"-----BEGIN", at + 1)
             continue
-        end = data.find(b"-----END ", header.end())
-        closing = data.find(b"-----", end + 9) if end >= 0 else -1
+        end = data.find(b"-----END", header.end())
+        closing = data.find(b"-----", end + 8) if end >= 0 else -1
         end = closing + 5 if closing >= 0 else len(data)
         yield at, end, "private_key"
-        at = data.find(b"-----BEGIN ", end)
+        at = data.find(b"-----BEGIN", end)
 
 
 def find_url_credentials(data: bytes) -> Iterator[Found]:

@@ -7,7 +7,6 @@ import json
 import re
 import string
 import urllib.parse
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from nat_observability.events import Boundary, Item, Run
 from nat_observability.processors import DEFAULT_KEYS, Redactor
 from tests.processors.builders import RUN, a_span, a_step, an_error, identity
+from tests.processors.nestings import NESTINGS
 
 REDACTOR = Redactor()
 
@@ -148,6 +148,25 @@ headers: st.SearchStrategy[Planted] = st.builds(
             "Client(api_key='{}', timeout=3)",
             "KeyError: {{'passwd': '{}'}}",
             'data: {{"api_key": "{}"}}\n\ndata: [DONE]',
+            "users:\n  - name: me\n    password: {}\n    n: 1",
+            "env:\n  - name: API_KEY\n    value: {}\n",
+            "password: |\n  {}\nuser: me",
+            "password: >-\n    {}\n    and more\nuser: me",
+            "secrets:\n  - x\n  - {}\nuser: me",
+            "secrets:\n- {}\nuser: me",
+            "args:\n  - --password\n  - {}\n",
+            '<input name="password" value="{}"/>',
+            "headers = [Header(name='Cookie', value='{}')]",
+            "level=info api_key={} n=1",
+            'level=info password="{}" n=1',
+            "+    'token': '{}',",
+            "set PASSWORD {}".replace(" {}", "={}"),
+            "[client]\nuser = me\npassword = {}\n",
+            "machine example.com login me password={}",
+            "Set-Cookie: session={}; HttpOnly; Path=/",
+            "Basic auth failed: Authorization: Basic {}",
+            "\x1b[36mpassword\x1b[0m=\x1b[35m{}\x1b[0m \x1b[36mn\x1b[0m=\x1b[35m1\x1b[0m",
+            "-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----\n",
         )
     ),
     letters(ALNUM, 14).map(lambda tail: "7x" + tail),
@@ -188,38 +207,14 @@ named: st.SearchStrategy[Planted] = st.builds(
     ),
 )
 
-# -- How a value stands in another -----------------------------------------------------------------------------------
-
-
-def escaped(text: str) -> str:
-    """Return JSON with each letter and digit escaped, but for those that are part of an escape."""
-    return re.sub(
-        r"\\.|[A-Za-z0-9]", lambda match: match[0] if match[0][0] == "\\" else f"\\u{ord(match[0]):04x}", text
-    )
-
-
-WRAPS: tuple[Callable[[Any], Any], ...] = (
-    lambda value: {"a": value, "b": 1.50},
-    lambda value: ["x", value, None],
-    lambda value: {"arguments": json.dumps(value)},
-    lambda value: {"arguments": json.dumps(value, indent=2)},
-    lambda value: {"messages": [{"role": "user", "content": json.dumps(value)}]},
-    lambda value: json.dumps(value),
-    lambda value: "the tool said " + json.dumps(value) + " and ended",
-    lambda value: escaped(json.dumps(value)),
-    lambda value: json.dumps(value).replace("/", "\\/"),
-    lambda value: "https://example.com/?q=" + urllib.parse.quote(json.dumps(value)),
-    lambda value: "q=" + urllib.parse.quote_plus(json.dumps(value)).replace("+", "%20"),
-)
-
 
 @st.composite
 def planted(draw: st.DrawFn) -> Planted:
     """A secret at some depth of some value."""
     inner = draw(bearing | headers | named)
     value = inner.value
-    for wrap in draw(st.lists(st.sampled_from(WRAPS), max_size=3)):
-        value = wrap(value)
+    for name in draw(st.lists(st.sampled_from(sorted(NESTINGS)), max_size=3)):
+        value = NESTINGS[name](value)
     return Planted(value, inner.secret)
 
 
