@@ -231,12 +231,21 @@ def _end_of_lines(data: bytes, begin: int, at: int, *, is_block: bool) -> int:
 
 def _end_of_escaped_line(data: bytes, at: int, escapes: int) -> int:
     """Return where a line ends in a text in quotes, before the line end with so many backslashes or the last quote."""
+    inner: tuple[bytes, bytes] | None = (
+        None  # the quotes of a value on that line, where others are around all lines
+    )
     for match in matches(_ESCAPED_END, data, at):
         if match[2] == b"n" or match[2] == b"r":
             if len(match[1]) == escapes:
                 return match.start()
-        elif len(match[1]) < escapes and data[match.start() - 1] not in _BEFORE_QUOTE:
-            return match.start()
+        elif len(match[1]) < escapes:
+            quote = (match[1], match[2])
+            if quote == inner:
+                inner = None
+            elif inner is None:
+                if data[match.start() - 1] not in _BEFORE_QUOTE:
+                    return match.start()
+                inner = quote
     return len(data)
 
 

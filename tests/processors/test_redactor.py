@@ -51,6 +51,14 @@ def redacted(value: object, redactor: Redactor | None = None) -> Any:
         ("https://a:80/x?mail=b@c", "https://a:80/x?mail=b@c"),
         ("-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n", "[redacted:private_key]"),
         ("pass\\u0077ord=x y", "password=[redacted:password] y"),
+        (
+            'E: \'a:\\n  cookies:\\n    x: "y"\\n    z: "v"\\n  b: 1\'',
+            "E: 'a:\\n  cookies:[redacted:cookies]\\n  b: 1'",
+        ),
+        ("password:\n  - x\n  - y\nuser: me", "password:[redacted:password]\nuser: me"),
+        ("if password:\n    login()\nn = 1", "if password:\n    login()\nn = 1"),
+        ("a password, n=1 or (token) m=2", "a password, n=1 or (token) m=2"),
+        ("q=%7B%22token%22%3A+%22x+y%22%7D", 'q={"token":+"[redacted:token]"}'),
         ("https://a/?q=password%3Dx%20y", "https://a/?q=password=[redacted:password] y"),
     ],
 )
