@@ -63,6 +63,7 @@ def test_abandoned_is_named(isolated: bool) -> None:
                 pass
         warnings = [line for line in lines if line["log_level"] == "warning"]
         assert [(line["event"], line["exporter"]) for line in warnings] == [("exporter_abandoned", "stuck")]
+        assert warnings[0]["workflow_run_id"] == manager.report.workflow_run_id
         assert "did not stop within 1 s" in warnings[0]["error"]
         report = manager.report
         assert report.exporters["stuck"].state is ExporterState.ABANDONED

@@ -109,6 +109,16 @@ def test_g7_drop_oldest_makes_room() -> None:
     assert queue.take(10, 1000) == [entries[2], large]
 
 
+def test_g7_drop_oldest_gives_up_nothing_for_room_that_is_there() -> None:
+    """An entry that fills the queue to its last byte, or its last place, needs no other to go."""
+    queue: BoundedQueue[Sized] = BoundedQueue(2, 100, "drop_oldest")
+    first, second, third = Sized(50), Sized(30), Sized(70)
+    queue.put(first)
+    queue.put(second)
+    assert queue.put(third) == [(first, "queue_full")]
+    assert queue.take(10, 100) == [second, third]
+
+
 def test_g7_drop_oldest_never_drops_what_is_being_written() -> None:
     """Where entries in flight leave no room, the newcomer is refused and the queue is left alone."""
     queue: BoundedQueue[Sized] = BoundedQueue(10, 100, "drop_oldest")

@@ -24,6 +24,7 @@ _TESTS = (
     "tests/test_metrics.py",
     "tests/test_reference_interface.py",
     "tests/test_runtime.py",
+    "tests/test_sampling.py",
 )
 # They run the package in processes of their own, where nobody sees which test reached which line.
 _LEFT_OUT = (

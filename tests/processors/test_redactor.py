@@ -344,3 +344,38 @@ def test_what_is_unknown_is_refused() -> None:
         Redactor(keys="password")
     with pytest.raises(ValueError, match="chunks is 'withhold' or 'scan'"):
         Redactor(chunks="keep")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name",
+    """
+    password passwd_hash user_passphrase passcode pwd db_pwd secret client_secret secrets secret_key secret_value
+    secret_string secret_binary secret_id secret_hash secret_data token access_token authorization auth http_auth
+    basic_auth proxy_auth api_key x_api_key_id access_key private_key_id account_key auth_key encryption_key master_key
+    service_key session_key shared_key signing_key ssh_key storage_key subscription_key credential aws_credentials
+    cookie set_cookie cookies x_csrf bearer sig x_amz_signature x_goog_signature otp cvv cvv2 cvc
+    """.split(),  # noqa: SIM905  a literal would be two pages
+)
+def test_what_is_called_a_secret_is_one(name: str) -> None:
+    """In a JSON object, in a text, and in capitals."""
+    assert "v1" not in str(redacted({name: "v1", "other": "v2"}))
+    assert redacted({"other": "v2"}) == {"other": "v2"}
+    assert "v1" not in str(redacted({name.upper(): "v1"}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    """
+    next_token next_page_token page_token continuation_token sync_token cancellation_token special_token stop_token
+    cost_per_token bos_token cls_token eos_token mask_token pad_token sep_token unk_token
+    """.split(),  # noqa: SIM905
+)
+def test_what_only_sounds_like_a_secret_stays(name: str) -> None:
+    """Places in a list, and the words of a model."""
+    assert redacted({name: "v1"}) == {name: "v1"}
+
+
+def test_what_goes_on_behind_a_mark_is_secret_too() -> None:
+    """A value that was redacted in part, by somebody else, is redacted as a whole."""
+    assert redacted("password=[redacted:openai_key]abcdef next") == "password=[redacted:password] next"
+    assert redacted("a token=[redacted:a][redacted:b]xyz") == "a token=[redacted:token]"

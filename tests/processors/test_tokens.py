@@ -132,3 +132,12 @@ def test_what_shows_by_what_is_around_it(text: str, expected: str) -> None:
 def test_what_only_looks_like_a_token_stays(text: str) -> None:
     """Words, ids, certificates and addresses."""
     assert redacted(text) == text
+
+
+def test_what_is_between_two_private_keys_stays() -> None:
+    """Each ends with its own last line, and a last line that comes before the first one ends nothing."""
+    key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0\n-----END PRIVATE KEY-----"
+    text = f"-----END PRIVATE KEY----- first {key} second {key} third"
+    assert redacted(text) == (
+        "-----END PRIVATE KEY----- first [redacted:private_key] second [redacted:private_key] third"
+    )

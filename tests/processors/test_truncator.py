@@ -216,3 +216,18 @@ def test_a_limit_that_cannot_be_is_refused(limits: dict[str, Any], message: str)
     """By its name, with what it can be."""
     with pytest.raises(InvalidLimitError, match=re.escape(message)):
         Limits(**limits)
+
+
+def test_what_one_limit_has_cut_is_what_the_next_one_sees() -> None:
+    """A span that is within its bytes when its values are cut loses nothing more."""
+    span = a_span("a" * 500, error=an_error("b" * 9000, "c" * 9000), tags=("d" * 9000, "e"))
+    both = Truncator(Limits(attribute_value_length_limit=100, span_bytes_limit=1024))(span)
+    assert both == length_limit(100)(span)
+    assert both.error == an_error("b" * 90 + "[cut:9000]", "[cut:9000]" + "c" * 90)
+
+
+def test_tags_that_are_too_many_and_too_long_are_cut_both_ways() -> None:
+    """Those that were left out do not come back when the others are shortened."""
+    limits = Limits(attribute_count_limit=2, attribute_value_length_limit=20, span_bytes_limit=None)
+    cut = Truncator(limits)(a_span(tags=("a" * 50, "b" * 50, "c")))
+    assert cut.tags == ("a" * 12 + "[cut:50]", "[cut:3]")
