@@ -47,7 +47,13 @@ async def test_report_before_during_and_after() -> None:
     assert during.stop_duration_s is None
     assert not after.running
     assert after.exporters["capturing"].state is ExporterState.STOPPED
-    for duration in (after.start_duration_s, after.stop_duration_s):
+    of_exporter = after.exporters["capturing"]
+    for duration in (
+        after.start_duration_s,
+        after.stop_duration_s,
+        of_exporter.start_duration_s,
+        of_exporter.stop_duration_s,
+    ):
         assert duration is not None
         assert 0 <= duration < 1
     assert during.ledger == after.ledger == LedgerSnapshot(accepted=2, delivered=2)

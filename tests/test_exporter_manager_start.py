@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -20,6 +21,7 @@ from nat_observability import (
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.errors import ExporterStartError
 from nat_observability.exporter.base_exporter import Subscription
+from nat_observability.exporter_manager import ManagerOptions
 from nat_observability.testing import CapturingExporter
 from tests import scenarios
 from tests.reference_toolkit import ReferenceExporter
@@ -337,3 +339,35 @@ async def test_subscription_that_raises_is_left_out(where: str, error: type[Base
     )
     # Of one that has seen steps only the place is told, not the message.
     assert (__file__ if where == "end" else "broken") in (report["broken"].error or "")
+
+
+@pytest.mark.may_leave_tasks
+@pytest.mark.parametrize("by_options", [True, False])
+def test_without_timeouts_of_ones_own_a_start_takes_10_s_and_a_stop_120(by_options: bool) -> None:
+    """The defaults are the reference's for a stop, and as documented for a start."""
+
+    async def main() -> None:
+        hanging: dict[str, Any] = {
+            "start": scenarios.StartHangsAgainstCancellation(),
+            "stop": scenarios.stubborn(scenarios.FOREVER),
+        }
+        manager = (
+            ExporterManager.with_options(hanging, ManagerOptions())
+            if by_options
+            else ExporterManager.from_exporters(hanging)
+        )
+        began = now()
+        async with manager.start(ContextState()):
+            assert elapsed_since(began) == pytest.approx(10)
+            began = now()
+        assert elapsed_since(began) == pytest.approx(120)
+
+    run_virtual(main(), leftovers=True)
+
+
+async def test_the_steps_of_an_exporter_with_a_start_of_its_own_are_counted() -> None:
+    """What surrounds its subscription takes nothing away from the report."""
+    manager = ExporterManager.from_exporters({"own": OwnStart()})
+    async with manager.start(ContextState()):
+        OURS.record("a step")
+    assert manager.report.ledger == LedgerSnapshot(accepted=2, delivered=2)

@@ -189,10 +189,10 @@ def test_patterns_of_ones_own() -> None:
             Pattern("word", re.compile("ünïcode", re.IGNORECASE)),
         ]
     )
-    text = f"TICKET-1 of customer anna, customer service, ÜNÏCODE, {KEY}"
+    text = f"TICKET-1 of customer anna, customer service, ÜNÏCODE, {KEY}, ünïcode and more"
     expected = (
         "[redacted:ticket] of customer [redacted:customer], customer service, [redacted:word], "
-        "[redacted:openai_key]"
+        "[redacted:openai_key], [redacted:word] and more"
     )
     assert redacted(text, redactor) == expected
     assert redacted({"a": [text]}, redactor) == {"a": [expected]}
