@@ -428,6 +428,7 @@ def test_nothing_makes_it_raise(value: object) -> None:
     read(value)
 
 
+@pytest.mark.timeout(120)
 @settings(max_examples=150)
 @given(st.lists(evil))
 def test_good_neighbours_survive(values: list[object]) -> None:

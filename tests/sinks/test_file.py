@@ -246,6 +246,7 @@ sink.close()
 """
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("max_bytes", [100_000_000, 8_000])
 def test_processes_append_to_one_file(path: Path, max_bytes: int) -> None:
     """Several processes that append, and roll, tear no line and lose none."""
