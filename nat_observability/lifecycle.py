@@ -271,7 +271,6 @@ class Lifecycle:
         """
         self.ending_at = time.perf_counter()
         began = self._loop.time()
-        cut_at, deadline = self._within(min(timeout, _HURRIED) if hurried else timeout)
         interruption: BaseException | None = None
         if self._shutdown is not None:
             self._shutdown.set()
@@ -281,6 +280,9 @@ class Lifecycle:
                     self._end_here(record)
                 elif record.state is _STARTING:
                     self._cancel(record)
+        if not self._left:
+            return None
+        cut_at, deadline = _within(min(timeout, _HURRIED) if hurried else timeout, began)
         turned = cut = False
         while self._left:
             now = self._loop.time()
@@ -301,7 +303,7 @@ class Lifecycle:
             except _INTERRUPTIONS as error:
                 interruption = interruption or error
                 if deadline > self._loop.time() + _HURRIED:
-                    cut_at, deadline = self._within(_HURRIED)
+                    cut_at, deadline = _within(_HURRIED, self._loop.time())
         return interruption
 
     def _end_here(self, record: Record) -> None:
@@ -338,10 +340,6 @@ class Lifecycle:
             for name, record in self.records.items()
             if record.subscription is not None
         }
-
-    def _within(self, seconds: float) -> tuple[float, float]:
-        now = self._loop.time()
-        return now + seconds - min(_LAST_SECONDS, _LAST_PART * seconds), now + seconds
 
     def _running(self) -> list[Record]:
         return [record for record in self.records.values() if record.ended_at is None]
@@ -387,6 +385,11 @@ class Lifecycle:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _within(seconds: float, began: float) -> tuple[float, float]:
+    """Return when what is left is cut short, and the deadline, by the loop's clock."""
+    return began + seconds - min(_LAST_SECONDS, _LAST_PART * seconds), began + seconds
 
 
 def _set(waiter: asyncio.Future[None]) -> None:
