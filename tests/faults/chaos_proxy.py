@@ -57,10 +57,15 @@ class ChaosProxy:
     async def _end(self) -> None:
         assert self._server is not None
         self._server.close()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        # A connection that was accepted just before becomes a task a few turns of the loop later.
+        quiet = 0
+        while quiet < 5:
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+            await asyncio.sleep(0)
+            quiet = 0 if left else quiet + 1
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
