@@ -596,7 +596,9 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
             error = step_error(exc)
         if type(self.name) is not str or not self.name.isascii():
             self.name = capture_label(self.name)  # it may have been changed
-        metadata = None if self.metadata is None else capture_json(self.metadata)
+        metadata = whole = None if self.metadata is None else capture_json(self.metadata)
+        if self._metadata is not None:
+            whole = merged_json(self._metadata, metadata)
         stream, step_id = state.stream, self.step_id or ""
         audience = stream.audience or stream.gathered()
         if audience.finished:
@@ -611,7 +613,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
                 _OK if error is None else _ERROR,
                 self._input,
                 output,
-                merged_json(self._metadata, metadata),
+                whole,
                 self._tags,
                 usage,
                 error,

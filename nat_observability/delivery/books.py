@@ -6,6 +6,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from itertools import compress
 
 import msgspec
 
@@ -225,16 +226,22 @@ class Books:
             for entry in batch:
                 del self.in_flight[entry]
         self.queue.release(batch)
-        # A few runs with many entries each: counted at once for each run.
-        delivered = [outcome is Outcome.DELIVERED for outcome in outcomes]
         accounts = [entry.account for entry in batch]
-        for (account, success), items in Counter(zip(accounts, delivered, strict=True)).items():
+        failed: list[Account] = []
+        if outcomes.count(Outcome.DELIVERED) < len(batch):
+            results = [outcome is Outcome.DELIVERED for outcome in outcomes]
+            failed = [account for account, good in zip(accounts, results, strict=True) if not good]
+            accounts = list(compress(accounts, results))
+        # A few runs with many entries each: counted at once for each run.
+        for account, items in Counter(accounts).items():
             for ledger in (self.ledger, account.ledger):
                 ledger.pending -= items
-                if success:
-                    ledger.delivered += items
-                else:
-                    ledger.failed += items
+                ledger.delivered += items
+            self.tell(account)
+        for account, items in Counter(failed).items():
+            for ledger in (self.ledger, account.ledger):
+                ledger.pending -= items
+                ledger.failed += items
             self.tell(account)
 
     def drop(self, account: Account, reason: str, items: int = 1) -> None:

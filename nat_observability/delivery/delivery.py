@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -93,28 +94,37 @@ class Lease:
     def accept(self, item: Item) -> None:
         """Queue `item`; what becomes of it is in the ledger. Never blocks, never raises."""
         books, account = self._books, self._account
+        lock = books.lock
         entry = Entry(item, weigh(item), account)
-        with books.lock:
-            total, ledger, queue = books.ledger, account.ledger, books.queue
+        total, ledger, queue = books.ledger, account.ledger, books.queue
+        dropped: list[tuple[Entry, str]] | None = None
+        # What `with` does, for a third of its time: an interruption may come while this waits for the lock, or right
+        # after.
+        try:
+            lock.acquire()
             ledger.accepted += 1
             ledger.pending += 1
             total.accepted += 1
             total.pending += 1
-            if books.wake is not None:
+            if books.wake is None:
+                dropped = [(entry, "closed")]
+            else:
                 if books.saves_all:
                     entry.unsaved = True
                     account.unsaved += 1
                 dropped = queue.put(entry)
-                if dropped is None:
-                    # Called as a method, which takes half the time of len().
-                    if queue.__len__() >= books.wake_items or queue.queued_bytes >= books.wake_bytes:
-                        books.wake_up()
-                    return
+                if queue.items >= books.wake_items or queue.queued_bytes >= books.wake_bytes:
+                    books.wake_up()
+            if dropped is not None:
                 for each, reason in dropped:
                     books.drop_entry(each, reason)
-            else:
-                books.drop(account, "closed")
-        self._delivery.log_drops()
+        except BaseException:
+            with suppress(RuntimeError):  # it was not acquired
+                lock.release()
+            raise
+        lock.release()
+        if dropped is not None:
+            self._delivery.log_drops()
 
     def accept_within(self, item: Item) -> None:
         """Queue `item`, unless with those before it exceeds `run_bytes`: then it is dropped as `run_too_large`."""

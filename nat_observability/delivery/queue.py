@@ -62,6 +62,7 @@ class BoundedQueue(Generic[EntryT]):
         staged: Whether there are two stages.
 
     Attributes:
+        items: Entries that wait.
         queued_bytes: Of what waits.
         held_bytes: Of that and of what was taken and not yet released.
         let_on_items: Entries of the second stage; 0 where there is none.
@@ -76,6 +77,7 @@ class BoundedQueue(Generic[EntryT]):
         "_policy",
         "_staged",
         "held_bytes",
+        "items",
         "let_on_bytes",
         "let_on_items",
         "queued_bytes",
@@ -89,21 +91,23 @@ class BoundedQueue(Generic[EntryT]):
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._policy = policy
-        self.queued_bytes = 0
-        self.held_bytes = 0
+        # Counted: put() is called for each item while the workflow waits, and so is whoever asks then.
+        self.items = self.queued_bytes = self.held_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._entries) + self.let_on_items
+        return self.items
 
     def put(self, entry: EntryT) -> list[tuple[EntryT, str]] | None:
         """Add `entry`. Returns what had to be dropped for it, with the reason: itself or older ones; else None."""
-        held = self.held_bytes + entry.size
-        if len(self._entries) + self.let_on_items < self._max_items and held <= self._max_bytes:
-            self._entries.append(entry)
-            self.held_bytes = held
-            self.queued_bytes += entry.size
-            return None
-        return self._put_full(entry)
+        size = entry.size
+        held = self.held_bytes + size
+        if self.items >= self._max_items or held > self._max_bytes:
+            return self._put_full(entry)
+        self._entries.append(entry)
+        self.items += 1
+        self.held_bytes = held
+        self.queued_bytes += size
+        return None
 
     def _put_full(self, entry: EntryT) -> list[tuple[EntryT, str]]:
         if entry.size > self._max_bytes:
@@ -112,12 +116,14 @@ class BoundedQueue(Generic[EntryT]):
         if self._policy == "drop_newest" or taken_bytes + entry.size > self._max_bytes:
             return [(entry, "queue_full")]
         dropped: list[tuple[EntryT, str]] = []
-        while len(self) >= self._max_items or self.held_bytes + entry.size > self._max_bytes:
+        while self.items >= self._max_items or self.held_bytes + entry.size > self._max_bytes:
             oldest = self._take_oldest()
+            self.items -= 1
             self.queued_bytes -= oldest.size
             self.held_bytes -= oldest.size
             dropped.append((oldest, "queue_full"))
         self._entries.append(entry)
+        self.items += 1
         self.queued_bytes += entry.size
         self.held_bytes += entry.size
         return dropped
@@ -125,12 +131,15 @@ class BoundedQueue(Generic[EntryT]):
     def take(self, max_items: int, max_bytes: int) -> list[EntryT]:
         """Remove and return the oldest entries: at most so many, and so many bytes, but always one if there is one."""
         entries = self._out
+        if not self._staged and self.items <= max_items and self.queued_bytes <= max_bytes:
+            return self.take_all()
         batch: list[EntryT] = []
         size = 0
         while entries and len(batch) < max_items and (not batch or size + entries[0].size <= max_bytes):
             entry = entries.popleft()
             size += entry.size
             batch.append(entry)
+        self.items -= len(batch)
         self.queued_bytes -= size
         if self._staged:
             self._count_let_on(-len(batch), -size)
@@ -141,13 +150,14 @@ class BoundedQueue(Generic[EntryT]):
         entries = [*self._out, *self._entries] if self._staged else list(self._entries)
         self._out.clear()
         self._entries.clear()
-        self.queued_bytes = self.let_on_items = self.let_on_bytes = 0
+        self.items = self.queued_bytes = self.let_on_items = self.let_on_bytes = 0
         return entries
 
     def put_back(self, batch: Iterable[EntryT]) -> None:
         """Let entries that were taken, and not released, be the next ones to be taken."""
         for entry in reversed(list(batch)):
             self._out.appendleft(entry)
+            self.items += 1
             self.queued_bytes += entry.size
             if self._staged:
                 self._count_let_on(1, entry.size)
@@ -182,7 +192,9 @@ class BoundedQueue(Generic[EntryT]):
         grown = (0 if size is None else size) - entry.size
         self.queued_bytes += grown
         self.held_bytes += grown
-        if size is not None:
+        if size is None:
+            self.items -= 1
+        else:
             entry.size = size
             self._out.append(entry)
             self._count_let_on(1, size)
