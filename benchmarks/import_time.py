@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-from benchmarks.report import Row, beside, report
+from benchmarks.report import Row, at_most, beside, missing, report
 
 TRIES = 21
-LIMIT_MS = 60.0
+LIMIT = 1.2  # 60 ms, on the machine where the SDK takes 50
 
 _ROOT = Path(__file__).parents[1]
 _CORE = "dependency_injector.containers, dependency_injector.providers, msgspec, pydantic, pydantic_settings, structlog"
@@ -43,16 +43,17 @@ def measure() -> list[Row]:
         for name, modules in cases.items():
             took[name].append(imported(modules))
     ms = {name: median(each) for name, each in took.items()}
-    over = ms["library over core"] - ms["core"]
+    over, name = ms["library over core"] - ms["core"], "import nat_observability, over its core dependencies"
     return [
-        Row(
-            "import core dependencies and nat_observability",
+        at_most(name, "ms", over, "opentelemetry-sdk", ms["sdk"], LIMIT)
+        if has_sdk
+        else missing(name, "ms", over, "opentelemetry-sdk", f"at most {LIMIT:g}x"),
+        beside(
+            "import nat_observability and its core dependencies",
             "ms",
             ms["library over core"],
             "core dependencies",
             ms["core"],
-            f"at most {LIMIT_MS:g} ms over",
-            over <= LIMIT_MS,
         ),
         beside(
             "the same, and the container", "ms", ms["container over core"], "core dependencies", ms["core"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib  # which takes a while, and is needed only here
+
     match = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {match[0]!r}?" if match else ""
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nat_observability.delivery import spool_forks
 from nat_observability.delivery.books import NEVER, Account, Books, Entry, resolve
 from nat_observability.delivery.breaker import BreakerState
 from nat_observability.delivery.holding import Holding
@@ -25,13 +26,13 @@ from nat_observability.delivery.processing import Processing
 from nat_observability.delivery.queue import weigh
 from nat_observability.delivery.server import Server
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
-from nat_observability.delivery.spool_line import SpoolLine
 from nat_observability.delivery.thread import DeliveryThread, LoopSource
 from nat_observability.errors import RuntimeStateError, StopTimeoutError, describe
 from nat_observability.events import Item
 from nat_observability.logs import RepeatedEvent, get_logger
 
 if TYPE_CHECKING:
+    from nat_observability.delivery.spool_line import SpoolLine
     from nat_observability.processors.processor import Processor
 
 _REOPEN_AFTER = 5.0  # seconds between two attempts to open a sink that could not be opened
@@ -241,7 +242,7 @@ class Delivery:
         self._lock = self._books.lock
         self._line: SpoolLine | None = None
         if self.limits.spool != "off":
-            self._line = SpoolLine(self.name, self.limits, self._books)
+            self._line = _spool_line(self.name, self.limits, self._books)
         self._state = DeliveryState.NEW
         self._open_error: BaseException | None = None
         self._open_failed_at = -_REOPEN_AFTER
@@ -530,6 +531,13 @@ class Delivery:
     def runs_on(self, loop_source: LoopSource) -> bool:
         """Whether this is where the delivery's loop comes from."""
         return self._loop_source is loop_source
+
+
+def _spool_line(name: str, limits: DeliveryLimits, books: Books) -> SpoolLine:
+    with spool_forks.loading:
+        # SQLite and all that a spool needs are a quarter of what there is to import, and most exporters have none.
+        from nat_observability.delivery.spool_line import SpoolLine
+    return SpoolLine(name, limits, books)
 
 
 def delivery_thread(*, blocked_after: float) -> DeliveryThread:

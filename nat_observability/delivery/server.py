@@ -12,7 +12,6 @@ from nat_observability.delivery.books import NEVER, Books, Entry, resolve
 from nat_observability.delivery.processing import STRETCH_ITEMS, Processing
 from nat_observability.delivery.sender import Outcome, Sender
 from nat_observability.delivery.sink import Sink
-from nat_observability.delivery.spool_line import SpoolLine
 from nat_observability.delivery.thread import LoopSource, as_exception, background_context
 from nat_observability.errors import RetryableWriteError, SinkError, StartTimeoutError, describe
 from nat_observability.events import Item
@@ -20,6 +19,7 @@ from nat_observability.logs import RepeatedEvent, get_logger
 
 if TYPE_CHECKING:
     from nat_observability.delivery.delivery import Delivery
+    from nat_observability.delivery.spool_line import SpoolLine
 
 _ADOPT_EVERY = 30.0  # seconds between two looks for what processes that died have left in the spool
 _DISK_PAUSE = 1.0  # seconds after the disk has refused

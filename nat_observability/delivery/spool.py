@@ -6,7 +6,6 @@ import contextlib
 import os
 import threading
 import time
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress, islice
@@ -20,13 +19,13 @@ from nat_observability.delivery.spool_database import DamagedDatabaseError
 from nat_observability.delivery.spool_disk import alone_in, make_private_directory
 from nat_observability.delivery.spool_file import WaitingRecord
 from nat_observability.delivery.spool_files import SpoolFiles
+from nat_observability.delivery.spool_forks import watch
 from nat_observability.delivery.spool_recovery import RecoveryReport
 from nat_observability.errors import SinkError
 from nat_observability.logs import get_logger
 
 ResultT = TypeVar("ResultT")
 
-_FORK_PATIENCE = 1.0  # seconds
 _DROP_RECORDS = 4096  # at a time: dropping a million takes no memory for a million
 _REPAIRS = 3
 
@@ -94,19 +93,24 @@ class Spool:
         self.directory = path if path.is_absolute() else Path(os.path.abspath(path))
         self._max_bytes, self._max_age, self._on_drop, self._clock = max_bytes, max_age, on_drop, clock
         self._logger = get_logger().bind(exporter=exporter)
-        self._start_clean()
-        with _registry:
-            _spools.add(self)
+        self.start_clean()
+        watch(self)
 
-    def _start_clean(self) -> None:
+    def start_clean(self) -> None:
+        """Hold nothing, as in the beginning."""
         # Held for a whole call, and over a fork. Reentrant, because the thread that forks may be in a call.
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._files = SpoolFiles(self.directory, self._logger)
         self._dropped: Counter[str] = Counter()
         # The keys of records that were taken when their file was damaged, and could not be read.
         self._lost: set[int] = set()
         # No record that waits is older than this; None where it is not known.
         self._oldest: float | None = None
+
+    @property
+    def left_to_parent(self) -> object:
+        """What a forked child must never close."""
+        return self._files
 
     def open(self) -> RecoveryReport:
         """
@@ -117,7 +121,7 @@ class Spool:
         Raises:
             SinkError: The directory cannot be created or written.
         """
-        with self._lock:
+        with self.lock:
             if self._files.is_open:
                 return RecoveryReport()
             make_private_directory(self.directory)
@@ -138,7 +142,7 @@ class Spool:
 
         Files that would not fit into `max_bytes` are left until there is room. Does nothing where it is not open.
         """
-        with self._lock:
+        with self.lock:
             if not self._files.is_open:
                 return RecoveryReport()
             with alone_in(self.directory):
@@ -167,7 +171,7 @@ class Spool:
         Raises:
             SinkError: The disk refused, or the spool is not open. Nothing was stored, and the spool can be used on.
         """
-        with self._lock:
+        with self.lock:
             room = self._max_bytes - sum(file.taken_bytes for file in self._files)
             fits: list[bool] | None = None
             if sum(map(len, records)) > room:
@@ -189,7 +193,7 @@ class Spool:
         Raises:
             SinkError: The disk cannot be read. Nothing was taken.
         """
-        with self._lock:
+        with self.lock:
             self._limit()
             return self._mending(lambda: self._files.take(max_records, max_bytes))
 
@@ -200,7 +204,7 @@ class Spool:
         This does not wait for the disk: after a power cut, though not after a kill, the last ones may be given out
         again.
         """
-        with self._lock:
+        with self.lock:
             finished = [key for key in keys if key is not None]
             self._lost.difference_update(finished)
             self._files.finish(finished)
@@ -209,7 +213,7 @@ class Spool:
         """
         Let what was taken wait again, in its old place. Never raises; a key that is not taken, and None, is ignored.
         """
-        with self._lock:
+        with self.lock:
             back = [key for key in keys if key is not None]
             self._files.put_back(back)
             lost = self._lost.intersection(back)
@@ -225,7 +229,7 @@ class Spool:
         It stays in a table of its file, `rejected`; when all else in the file is done, the file is moved aside.
         Never raises: where the disk refuses, the records stay taken. A key that is not taken, and None, is ignored.
         """
-        with self._lock, contextlib.suppress(SinkError):
+        with self.lock, contextlib.suppress(SinkError):
             rejected = [key for key in keys if key is not None]
             self._dropped["spool_rejected"] += self._mending(lambda: self._files.reject(rejected))
 
@@ -253,7 +257,7 @@ class Spool:
 
     def close(self) -> None:
         """Let go of the files; what is in them goes to whoever takes them over. An empty one is deleted."""
-        with self._lock:
+        with self.lock:
             self._files.close()
             self._lost.clear()
 
@@ -328,52 +332,3 @@ def _fits(records: Sequence[bytes], room: int) -> list[bool]:
         fits.append(len(record) <= room)
         room -= len(record) if fits[-1] else 0
     return fits
-
-
-class _Immortal(msgspec.Struct, gc=False):
-    """
-    Keeps an object until the process ends, and at its end too.
-
-    It refers to itself, and the garbage collector does not see it: nothing ever lets go of what it holds. A module
-    would, when the interpreter exits.
-    """
-
-    held: object
-    itself: object = None
-
-
-_registry = threading.Lock()
-_spools: weakref.WeakSet[Spool] = weakref.WeakSet()
-_held: list[Spool] = []
-
-
-def _before_fork() -> None:
-    # SQLite is not to be caught in the middle: its own locks would stay held in the child for ever.
-    _registry.acquire()
-    deadline = time.monotonic() + _FORK_PATIENCE
-    _held.extend(
-        spool for spool in list(_spools) if spool._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
-    )
-
-
-def _after_fork_in_parent() -> None:
-    for spool in _held:
-        spool._lock.release()
-    _held.clear()
-    _registry.release()
-
-
-def _after_fork_in_child() -> None:
-    for spool in list(_spools):
-        # Closing a connection here would write the parent's log into its file and delete it, under the parent.
-        left = _Immortal(spool._files)
-        left.itself = left
-        spool._start_clean()
-    _held.clear()
-    _registry.release()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
