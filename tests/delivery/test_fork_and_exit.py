@@ -514,3 +514,40 @@ asyncio.run(main())
 """,
         out,
     )
+
+
+def test_g15_a_fork_while_another_thread_makes_the_first_spool_leaves_the_child_able_to(
+    tmp_path: Path,
+) -> None:
+    """Its modules are imported then, and one that is caught half imported could never be imported in the child."""
+    run_program(
+        """
+        import importlib.abc, os, signal, sys, threading, time
+        from nat_observability import Delivery, DeliveryLimits
+
+        importing = threading.Event()
+
+        class Slowly(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, path, target=None):
+                if name.endswith(".spool_record"):
+                    importing.set()
+                    time.sleep(0.3)
+
+        sys.meta_path.insert(0, Slowly())
+
+        def make(name):
+            return Delivery(name, print, limits=DeliveryLimits(spool="spill", spool_path=sys.argv[1]))
+
+        maker = threading.Thread(target=make, args=("parent",))
+        maker.start()
+        importing.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(10)  # which ends a child that waits for ever
+            make("child")
+            os._exit(0)
+        maker.join()
+        assert os.waitpid(child, 0)[1] == 0
+        """,
+        tmp_path,
+    )
