@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
-from collections.abc import Collection
+from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
 
-from nat_observability import Boundary, IntermediateStep, Run, StepKind
-from nat_observability.stream import Audience, EventStream, SpanTaker, Subscriber
+from nat_observability import Boundary, IntermediateStep, Run, Span, StepKind
+from nat_observability.stream import EventStream, OpenStep
 
 RUN = Run("run", "1" * 32)
 
@@ -87,21 +87,23 @@ def test_subscribing_while_publishing() -> None:
     assert heard == ["first a", "second a", "first b", "third b"]
 
 
-def test_who_subscribes_while_another_thread_gathers_is_not_forgotten(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_who_subscribes_while_another_gathers_is_not_forgotten() -> None:
     """What was gathered without it is kept by nobody."""
     stream, heard = EventStream(), list[IntermediateStep]()
 
-    def gathered_meanwhile(subscribed: Collection[tuple[Subscriber, SpanTaker | None]]) -> Audience:
-        audience = Audience(subscribed)
-        monkeypatch.undo()
-        stream.subscribe("late", heard.append)
-        return audience
+    class AskedWhileGathering:
+        """Is asked for its methods when it is already too late to come in."""
 
-    stream.subscribe("first", lambda step: None)
-    monkeypatch.setattr("nat_observability.stream.Audience", gathered_meanwhile)
+        @property
+        def begun(self) -> Callable[[OpenStep], object]:
+            stream.subscribe("late", heard.append)
+            return heard.append
+
+        def finished(self, span: Span) -> None: ...
+
+    stream.subscribe("first", lambda step: None, AskedWhileGathering())
     stream.publish(make_step("before"))
+    stream.unsubscribe("first")
     stream.publish(make_step("after"))
     assert [step.name for step in heard] == ["after"]
 
