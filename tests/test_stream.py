@@ -97,13 +97,12 @@ def test_who_subscribes_while_another_gathers_is_not_forgotten() -> None:
         @property
         def begun(self) -> Callable[[OpenStep], object]:
             stream.subscribe("late", heard.append)
-            return heard.append
+            return lambda step: None
 
         def finished(self, span: Span) -> None: ...
 
     stream.subscribe("first", lambda step: None, AskedWhileGathering())
     stream.publish(make_step("before"))
-    stream.unsubscribe("first")
     stream.publish(make_step("after"))
     assert [step.name for step in heard] == ["after"]
 
