@@ -36,7 +36,7 @@ from nat_observability import (
 )
 from nat_observability.sinks.otlp_http import OtlpHttpSink
 
-TRIES = 7
+TRIES = 3
 SECONDS = 3.0
 LIMIT_MS = 5.0
 INTERVAL = 0.001
