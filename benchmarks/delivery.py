@@ -135,17 +135,17 @@ def rows_of(
     judge: Callable[..., Row] | None = None,
     ratio: float = 1.0,
 ) -> list[Row]:
-    """Return a row beside each peer; `judge` and `ratio` are the bar beside the SDK."""
+    """Return a row beside each peer; `judge` and `ratio` are the bar beside the SDK, and fastotel is to be behind."""
     ours = figure(figures[OURS])
     rows: list[Row] = []
-    for peer in (SDK, FASTOTEL):
+    for peer, bar in ((SDK, ratio), (FASTOTEL, 1.0)):
         theirs = figure(figures[peer]) if peer in figures else None
-        if judge is None or peer is FASTOTEL:
+        if judge is None:
             rows.append(beside(name, unit, ours, peer, theirs))
         elif theirs is None:
-            rows.append(missing(name, unit, ours, peer, f"{ratio:g}x"))
+            rows.append(missing(name, unit, ours, peer, f"{bar:g}x"))
         else:
-            rows.append(judge(name, unit, ours, peer, theirs, ratio))
+            rows.append(judge(name, unit, ours, peer, theirs, bar))
     return rows
 
 
