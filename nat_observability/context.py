@@ -547,7 +547,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         if self._metadata is not None:
             self._metadata = capture_json(self._metadata)
         stream = state.stream
-        audience = stream.audience or stream.gathered()
+        audience = stream.kept[0] or stream.gathered()
         for take in audience.begun:
             try:
                 take(self)
@@ -600,7 +600,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         if self._metadata is not None:
             whole = merged_json(self._metadata, metadata)
         stream, step_id = state.stream, self.step_id or ""
-        audience = stream.audience or stream.gathered()
+        audience = stream.kept[0] or stream.gathered()
         if audience.finished:
             span = Span(
                 state.run,

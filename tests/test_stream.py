@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
+from collections.abc import Collection
 from typing import NoReturn
 
 import pytest
 
 from nat_observability import Boundary, IntermediateStep, Run, StepKind
-from nat_observability.stream import EventStream
+from nat_observability.stream import Audience, EventStream, SpanTaker, Subscriber
 
 RUN = Run("run", "1" * 32)
 
@@ -84,6 +85,25 @@ def test_subscribing_while_publishing() -> None:
     stream.publish(make_step("a"))
     stream.publish(make_step("b"))
     assert heard == ["first a", "second a", "first b", "third b"]
+
+
+def test_who_subscribes_while_another_thread_gathers_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was gathered without it is kept by nobody."""
+    stream, heard = EventStream(), list[IntermediateStep]()
+
+    def gathered_meanwhile(subscribed: Collection[tuple[Subscriber, SpanTaker | None]]) -> Audience:
+        audience = Audience(subscribed)
+        monkeypatch.undo()
+        stream.subscribe("late", heard.append)
+        return audience
+
+    stream.subscribe("first", lambda step: None)
+    monkeypatch.setattr("nat_observability.stream.Audience", gathered_meanwhile)
+    stream.publish(make_step("before"))
+    stream.publish(make_step("after"))
+    assert [step.name for step in heard] == ["after"]
 
 
 @pytest.mark.parametrize("publishers", [1, 3])

@@ -30,8 +30,9 @@ class Account:
         self.ledger = Ledger()
         self.accepted_bytes = 0  # counted only where a run has a limit
         self.unsaved = 0  # items that are to be on the disk before the run has ended, and are not
-        self.settling: list[Future[None]] = []
-        self.saving: list[Future[None]] = []
+        # Tuples, because nearly no run is waited for, and an empty one takes no memory.
+        self.settling: tuple[Future[None], ...] = ()
+        self.saving: tuple[Future[None], ...] = ()
 
 
 class Entry(msgspec.Struct, eq=False, gc=False):
@@ -284,13 +285,13 @@ class Books:
         account = entry.account
         account.unsaved -= 1
         if not account.unsaved and account.saving:
-            waiters, account.saving = account.saving, []
+            waiters, account.saving = account.saving, ()
             resolve(waiters)
 
     def tell(self, account: Account) -> None:
         """Tell those who wait for the last of a run's items, if it was the last."""
         if account.settling and not account.ledger.pending:
-            waiters, account.settling = account.settling, []
+            waiters, account.settling = account.settling, ()
             resolve(waiters)
 
     # What the spool says:

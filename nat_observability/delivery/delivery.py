@@ -159,13 +159,21 @@ class Lease:
         """Return a future that is done when nothing of this lease is pending. What waits is written at once."""
         account = self._account
         with self._books.lock:
-            return self._hurried(account.settling if account.ledger.pending else None)
+            if not account.ledger.pending:
+                return _done()
+            future = self._hurried()
+            account.settling += (future,)
+            return future
 
     def saved(self) -> Future[None]:
         """Return a future that is done when everything of this lease is on the disk, where `spool` is `always`."""
         account = self._account
         with self._books.lock:
-            return self._hurried(account.saving if account.unsaved else None)
+            if not account.unsaved:
+                return _done()
+            future = self._hurried()
+            account.saving += (future,)
+            return future
 
     def room(self) -> Future[None] | None:
         """
@@ -181,17 +189,14 @@ class Lease:
         """Give the lease back. With the last one the delivery writes what is queued and closes, in the background."""
         self._epoch = self._delivery.give_back(self._epoch)
 
-    def _hurried(self, waiters: list[Future[None]] | None) -> Future[None]:
+    def _hurried(self) -> Future[None]:
+        """Have what waits written at once; return what is to be done then."""
         future: Future[None] = Future()
-        if waiters is None:
-            future.set_result(None)
-        else:
-            waiters.append(future)
-            # The spool knows of a run only as long as somebody has its account: whoever waits has.
-            account = self._account
-            future.add_done_callback(lambda _: account)
-            self._books.hurry = True
-            self._books.wake_up()
+        # The spool knows of a run only as long as somebody has its account: whoever waits has.
+        account = self._account
+        future.add_done_callback(lambda _: account)
+        self._books.hurry = True
+        self._books.wake_up()
         return future
 
 
@@ -320,13 +325,12 @@ class Delivery:
 
     def closed(self) -> Future[None]:
         """Return a future that is done when the delivery has closed, or at once where it is not open."""
-        future: Future[None] = Future()
         with self._lock:
-            if self._server is not None:
-                self._closing.append(future)
-                return future
-        future.set_result(None)
-        return future
+            if self._server is None:
+                return _done()
+            future: Future[None] = Future()
+            self._closing.append(future)
+            return future
 
     def close(self) -> Future[None]:
         """
@@ -531,6 +535,12 @@ class Delivery:
     def runs_on(self, loop_source: LoopSource) -> bool:
         """Whether this is where the delivery's loop comes from."""
         return self._loop_source is loop_source
+
+
+def _done() -> Future[None]:
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
 
 
 def _spool_line(name: str, limits: DeliveryLimits, books: Books) -> SpoolLine:

@@ -25,6 +25,7 @@ from nat_observability.errors import (
 from nat_observability.events import Item
 from tests.delivery.sinks import ScriptedSink, times
 from tests.delivery.virtual import RunningLoop, now, settle, virtual_time
+from tests.processes import run_program
 from tests.sinks.builders import make_step
 
 WEIGHT = weigh(make_step())
@@ -803,3 +804,40 @@ async def test_g16_health_says_where_the_delivery_is_at_every_moment() -> None:
     await asyncio.wrap_future(delivery.closed())
     look()
     assert list(seen) == ["new", "opening", "open", "closing", "closed"]
+
+
+def test_g5_an_interruption_while_an_item_waits_for_the_lock_leaves_it_free() -> None:
+    """Ctrl-C in the middle of recording goes on as what it is, and whoever records next is not locked out."""
+    run_program("""
+        import signal, threading
+        from nat_observability import ContextState, Delivery, Span, Status, StepKind
+
+        delivery = Delivery("interrupted", print)
+        lease = delivery.lease()
+        span = Span(ContextState().run, StepKind.TOOL, "search", "1" * 16, None, 1, 2, Status.OK)
+        held, interrupted = threading.Event(), threading.Event()
+
+        def hold():
+            with delivery._lock:
+                held.set()
+                waits = threading.main_thread().ident
+                threading.Timer(0.2, signal.pthread_kill, (waits, signal.SIGINT)).start()
+                interrupted.wait(10)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait()
+        try:
+            lease.accept(span)
+        except KeyboardInterrupt:
+            interrupted.set()
+        assert interrupted.is_set()
+        holder.join()
+        lease.accept(span)
+        other = threading.Thread(target=lease.accept, args=(span,), daemon=True)
+        other.start()
+        other.join(10)
+        assert not other.is_alive()
+        ledger = delivery.health().ledger
+        assert (ledger.accepted, ledger.adds_up) == (2, True)
+        """)
