@@ -2,5 +2,4 @@
 
 from nat_observability.cli.entry import main
 
-if __name__ == "__main__":
-    main()
+main()

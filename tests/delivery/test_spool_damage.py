@@ -10,12 +10,16 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import structlog
 
 from nat_observability.delivery.spool import Spool
+from nat_observability.delivery.spool_file import SpoolFile
+from nat_observability.delivery.spool_recovery import take_over
 from nat_observability.errors import SinkError
+from nat_observability.logs import get_logger
 from tests.sinks.builders import run_python
 
 _NAME = "spool-20260101T000000000000-1-00000000.sqlite3"
@@ -118,6 +122,46 @@ def test_what_is_no_file_is_set_aside(tmp_path: Path, kind: str) -> None:
         spool.append([b"1"], taken=False)
     assert not os.path.lexists(path)
     assert os.path.lexists(next(tmp_path.glob("*.corrupt-*")))
+
+
+def test_what_has_gone_meanwhile_is_nothing(tmp_path: Path) -> None:
+    """Another process was quicker."""
+    assert take_over(tmp_path / _NAME, 1, get_logger()) == (None, None)
+
+
+def test_what_cannot_even_be_looked_at_is_a_clear_error(tmp_path: Path) -> None:
+    """It names the path."""
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match="cannot be opened") as raised:
+        take_over(tmp_path / "file" / _NAME, 1, get_logger())
+    assert str(tmp_path / "file" / _NAME) in str(raised.value)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("call", ["load", "replace"])
+def test_what_the_disk_refuses_to_take_over_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, damaged: bool
+) -> None:
+    """Whoever tries next gets all that can be read, and nothing half made is left."""
+    path = leave_behind(tmp_path, 0, 300, size=100)
+    checkpoint(path)
+    if damaged:
+        overwrite(path, path.stat().st_size // 2, b"\xff" * 512)
+    before = sorted(tmp_path.glob("*.sqlite3"))
+
+    def refused(*arguments: object) -> NoReturn:
+        raise SinkError(str(path), "Input/output error", "Check that disk.")
+
+    reached = damaged or call == "load"
+    with monkeypatch.context() as disk:
+        disk.setattr(SpoolFile, call, refused)
+        if reached:
+            with pytest.raises(SinkError, match="Input/output error"):
+                take_over(path, 1, get_logger())
+            assert sorted(tmp_path.glob("*.sqlite3")) == before
+    with make_spool(tmp_path) as spool:
+        whole = taken(spool)
+    assert len(whole) == 300 if not damaged else 100 < len(whole) < 300
 
 
 def test_an_empty_file_is_cleared_away(tmp_path: Path) -> None:

@@ -12,15 +12,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from celery import Celery
+from celery import Celery, signals
 from celery.app.trace import build_tracer
+from celery.concurrency.base import BasePool
+from celery.concurrency.prefork import TaskPool as PreforkPool
+from celery.concurrency.solo import TaskPool as SoloPool
+from celery.concurrency.thread import TaskPool as ThreadPool
+from celery.contrib.testing.worker import start_worker
 
+from containers import ObservabilityContainer
 from nat_observability.context import ContextState, step
 from nat_observability.errors import MissingContainerError, SinkError
 from nat_observability.events import Span, Status
 from nat_observability.integrations.celery import instrument
 from nat_observability.integrations.process_scope import ProcessScope
+from nat_observability.runtime import RuntimeState
 from nat_observability.store import Store
 from nat_observability.testing import wait_until
 from tests.brokers import running_redis
@@ -282,3 +290,105 @@ def test_something_that_is_no_container_is_refused(given: Any) -> None:
     """At once, with what is needed, and not when the first task comes."""
     with pytest.raises(MissingContainerError, match=r"instrument\(\) needs a containers\."):
         instrument(Celery("shop", set_as_current=False), given)
+
+
+class BeginningWorker:
+    """What Celery sends `worker_init` with, as far as it is asked."""
+
+    def __init__(self, app: Celery, pool_cls: object) -> None:
+        self.app, self.pool_cls = app, pool_cls
+
+
+class NoMilkError(Exception):
+    """What a task fails with, and is tried again."""
+
+
+def test_each_try_is_a_run_that_says_which_it_was() -> None:
+    """A worker in this process: the tries of a task are runs in one trace, with the queue that they came through."""
+    worker, app = (
+        observed(),
+        Celery("shop", set_as_current=False, broker="memory://", backend="cache+memory://"),
+    )
+
+    @app.task(name="again", bind=True, max_retries=1)
+    def again(self: Any) -> None:
+        raise self.retry(exc=NoMilkError("no milk"), countdown=0)
+
+    instrumented = instrument(app, worker.container)
+    try:
+        with (
+            ProcessScope(worker.container, "the test"),
+            start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30),
+            pytest.raises(NoMilkError, match="no milk"),
+        ):
+            again.delay().get(timeout=15)
+    finally:
+        instrumented.disconnect()
+    first, second = [msgspec.json.decode(span.metadata or b"") for span in worker.spans("again")]
+    assert "celery.retries" not in first
+    assert (second["celery.retries"], second["messaging.destination.name"]) == (1, "celery")
+    assert [span.error.type for span in worker.spans("again") if span.error] == 2 * [
+        f"{__name__}.NoMilkError"
+    ]
+    assert len({span.run.trace_id for span in worker.spans("again")}) == 1
+
+
+@pytest.mark.parametrize("pool", ["solo", ThreadPool])
+def test_a_worker_without_children_opens_the_exporters_itself(pool: object) -> None:
+    """And drains them when it ends; another application's worker in the same process does neither."""
+    worker, app, other = (
+        observed(),
+        Celery("shop", set_as_current=False),
+        Celery("other", set_as_current=False),
+    )
+    instrumented = instrument(app, worker.container)
+    try:
+        signals.worker_init.send(sender=BeginningWorker(other, pool))
+        assert worker.state() is RuntimeState.NEW
+        signals.worker_init.send(sender=BeginningWorker(app, pool))
+        assert worker.state() is RuntimeState.OPEN
+        signals.worker_shutdown.send(sender=None)
+        assert worker.state() is RuntimeState.CLOSED
+    finally:
+        instrumented.disconnect()
+
+
+def test_a_child_of_a_worker_opens_them_and_drains_them() -> None:
+    """Not the worker that it is forked from, where nothing is required."""
+    worker, app = observed(), Celery("shop", set_as_current=False)
+    instrumented = instrument(app, worker.container)
+    try:
+        signals.worker_init.send(sender=BeginningWorker(app, "prefork"))
+        assert worker.state() is RuntimeState.NEW
+        signals.worker_process_init.send(sender=None)
+        assert worker.state() is RuntimeState.OPEN
+        signals.worker_process_shutdown.send(sender=None)
+        assert worker.state() is RuntimeState.CLOSED
+    finally:
+        instrumented.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("pool", "message"),
+    [
+        ("gevent", "pool gevent is not supported"),
+        (BasePool, r"pool celery\.concurrency\.base\.BasePool is not supported"),
+        (7, "pool .*7 is not supported"),
+        (PreforkPool, "Required exporters did not start: 'store'"),
+        (SoloPool, "Required exporters did not start: 'store'"),
+    ],
+    ids=["name", "class", "nonsense", "prefork", "solo"],
+)
+def test_a_worker_that_cannot_be_observed_is_kept_from_starting(
+    monkeypatch: pytest.MonkeyPatch, pool: object, message: str
+) -> None:
+    """Celery lets SystemExit alone through, whatever else a receiver raises."""
+    for setting, value in (("TYPE", "sqlite"), ("PATH", "/proc/none/store"), ("REQUIRED", "true")):
+        monkeypatch.setenv(f"NAT_OBSERVABILITY_EXPORTERS__STORE__{setting}", value)
+    app = Celery("shop", set_as_current=False)
+    instrumented = instrument(app, ObservabilityContainer())
+    try:
+        with pytest.raises(SystemExit, match=f"The worker does not start. .*{message}"):
+            signals.worker_init.send(sender=BeginningWorker(app, pool))
+    finally:
+        instrumented.disconnect()
