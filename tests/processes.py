@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ _ROOT = Path(__file__).parents[1]
 
 
 def run_program(
-    code: str, *arguments: object, status: int = 0, timeout: float = 50.0
+    code: str, *arguments: object, status: int = 0, timeout: float = 50.0, measured: bool = True
 ) -> subprocess.CompletedProcess[str]:
     """
     Run Python code that can import the package and the tests, with warnings as errors, and return what it printed.
@@ -21,6 +22,8 @@ def run_program(
         arguments: For its `sys.argv[1:]`.
         status: The exit status that it has to have.
         timeout: Most seconds, after which the test fails.
+        measured: Whether its coverage may be measured. What measures it has locks of its own, which a fork while other
+            threads are busy leaves held in the child for ever.
     """
     done = subprocess.run(
         # Python 3.12 warns about every fork of a process that has threads.
@@ -35,6 +38,9 @@ def run_program(
         ]
         + [str(argument) for argument in arguments],
         cwd=_ROOT,
+        env={
+            name: value for name, value in os.environ.items() if measured or not name.startswith("COVERAGE")
+        },
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -292,6 +292,10 @@ def test_something_that_is_no_container_is_refused(given: Any) -> None:
         instrument(Celery("shop", set_as_current=False), given)
 
 
+def leave_logging_alone(**_: object) -> None:
+    """Connected, it keeps a worker from configuring the logging of the whole process."""
+
+
 class BeginningWorker:
     """What Celery sends `worker_init` with, as far as it is asked."""
 
@@ -315,6 +319,7 @@ def test_each_try_is_a_run_that_says_which_it_was() -> None:
         raise self.retry(exc=NoMilkError("no milk"), countdown=0)
 
     instrumented = instrument(app, worker.container)
+    signals.setup_logging.connect(leave_logging_alone)
     try:
         with (
             ProcessScope(worker.container, "the test"),
@@ -323,6 +328,7 @@ def test_each_try_is_a_run_that_says_which_it_was() -> None:
         ):
             again.delay().get(timeout=15)
     finally:
+        signals.setup_logging.disconnect(leave_logging_alone)
         instrumented.disconnect()
     first, second = [msgspec.json.decode(span.metadata or b"") for span in worker.spans("again")]
     assert "celery.retries" not in first
