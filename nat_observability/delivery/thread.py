@@ -244,7 +244,8 @@ def _start(loop: _Loop, name: str) -> None:
 
 
 def _run(loop: _Loop) -> None:
-    asyncio.set_event_loop(loop)
+    # Not made the thread's own with asyncio.set_event_loop(): the first call in a process takes a lock of asyncio's,
+    # which a fork at that moment leaves held in the child for ever. What runs here runs in the loop, and finds it.
     try:
         while not loop.ended:
             try:
@@ -256,8 +257,8 @@ def _run(loop: _Loop) -> None:
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if left:
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
-        asyncio.set_event_loop(None)
         loop.close()

@@ -79,6 +79,7 @@ _IN_WORDS = _IN_NAMES + _BLANK
 _CLOSING = {close: open_ for open_, close in _OPENING.items()} | {ord(")"): ord("(")}
 _STRUCTURE = re.compile(rb"[\"'\[\]{}]")
 _LONGEST_HEADER = 8192  # bytes
+_MOST_WORDS = 4  # of a name without quotes: x amz security token: x
 _HEADERS = ("authorization", "cookie", "cookies")  # with spaces, quotes and commas in their values
 
 
@@ -143,22 +144,30 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, 
     if start:
         before = data[start - 1]
         if before in b" +":
-            # Several words, in quotes or not: {'shared access key': 'x'}, API key: x.
+            # Several words, in quotes or not: {'shared access key': 'x'}, API key: x. What stands behind a bracket or a
+            # comma begins anew.
             words = data[max(0, start - 64) : start]
             quote = max(words.rfind(b'"'), words.rfind(b"'"))
             quoted = words[quote + 1 :] if quote >= 0 else b""
-            last = words.rstrip(_BLANK)
-            blanks = words[len(last) :]
-            for each in (quoted, last[len(last.rstrip(_IN_NAMES)) :] + blanks):
-                # Nothing but words: what stands behind a bracket or a comma begins anew.
-                if each and not each.strip(_IN_WORDS):
-                    label = keys.label(_text(each.translate(None, _BLANK)) + name)
-                    if label is not None:
-                        return label, start - len(each.lstrip(_BLANK))
+            for further in (*([quoted] if quoted and not quoted.strip(_IN_WORDS) else []), *_last_words(words)):
+                label = keys.label(_text(further.translate(None, _BLANK)) + name)
+                if label is not None:
+                    return label, start - len(further.lstrip(_BLANK))
         elif data[max(0, start - 2) : start - 1] == b"\\":
             # No escape, but a name after a backslash: DOMAIN\token=x.
             label = keys.label(chr(before) + name)
     return None if label is None else (label, match.start())
+
+
+def _last_words(text: bytes) -> Iterator[bytes]:
+    """Return the last word of `text`, the last two, and so on, each to the end of `text`."""
+    at = len(text)
+    for _ in range(_MOST_WORDS - 1):
+        word_end = len(text[:at].rstrip(_BLANK))
+        at = len(text[:word_end].rstrip(_IN_NAMES))
+        if at == word_end:
+            return
+        yield text[at:]
 
 
 def _opens_pair(data: bytes, start: int) -> bool:

@@ -229,6 +229,22 @@ def test_g15_a_fork_in_the_middle_of_an_acquire_leaves_no_lock_held() -> None:
     )
 
 
+def test_g15_the_loop_needs_no_lock_that_a_fork_may_leave_held() -> None:
+    """The one that asyncio holds while it makes its policy, in the first call of a process that needs it."""
+    run_program("""
+        import asyncio.events, threading
+        from nat_observability.delivery.thread import DeliveryThread
+
+        with asyncio.events._lock:
+            shared = DeliveryThread()
+            loop = shared.acquire()
+            called = threading.Event()
+            loop.call_soon_threadsafe(called.set)
+            assert called.wait(10)
+            shared.release()
+        """)
+
+
 def test_g6_what_needs_a_helper_thread_still_works_at_interpreter_exit() -> None:
     """The last batches are sent when the interpreter refuses new threads (3.12): looking up a name works there too."""
     done = run_program("""
