@@ -88,6 +88,24 @@ def test_what_is_no_secret_stays(value: object) -> None:
     assert Redactor()(span) is span
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "API key: {}",
+        "my shared access key: {}",
+        "x amz signature: {}",
+        'run:\n  x amz signature:\n    - "{}"',
+        "of our app the x amz security signature = {}",
+    ],
+)
+def test_a_name_may_be_of_several_words_without_quotes(text: str) -> None:
+    """As people write it in YAML and prose, also where only all of the words together are a secret's name."""
+    redacted = Redactor()(a_span(text.format("7xYlJlES8pUzfNuy"))).input
+    assert isinstance(redacted, str)
+    assert "7xYl" not in redacted
+    assert redacted.startswith(text.partition("{}")[0].rstrip(' "-\n'))
+
+
 def test_numbers_beside_a_secret_stay_as_they_were_written() -> None:
     """What is not redacted is not decoded: not a digit of it changes."""
     span = a_span()
