@@ -120,6 +120,10 @@ async def test_a_selection_that_fails_selects_nothing() -> None:
     assert len(other.steps) == 6
     failed = [line for line in lines if line["event"] == "exporter_selection_failed"]
     assert len(failed) <= 1  # repeated ones are summarised, those of other tests too
+    for line in failed:
+        # Where it was raised, and not what it says, which may be about the tenant.
+        assert "LookupError" in line["error"]
+        assert "no such tenant" not in line["error"]
 
 
 async def test_a_required_exporter_is_required_where_it_takes_part() -> None:

@@ -244,6 +244,27 @@ async def test_g7_a_long_run_that_is_not_chosen_holds_no_more_than_its_limit() -
     assert ledger == LedgerSnapshot(202, kept, dropped={"sampling_buffer_full": 202 - kept})
 
 
+async def test_g5_all_that_one_large_item_pushes_out_is_counted() -> None:
+    """However many those are."""
+    sink = Backend()
+    manager = ExporterManager.from_exporters(
+        exporters_of(sink, Sampling(0.0, keep_errors=True, run_bytes=20_000))
+    )
+    async with manager.start(state := ContextState()):
+        for number in range(12):
+            with step("tool", f"small {number}"):
+                pass
+        with step("tool", "large", input="x" * 17_000):
+            pass
+        state.failed = True
+    ledger = manager.report.ledger
+    assert sink.names[-1] == "large"
+    assert ledger == LedgerSnapshot(
+        13, len(sink.names), dropped={"sampling_buffer_full": 13 - len(sink.names)}
+    )
+    assert len(sink.names) < 6
+
+
 async def test_g7_all_runs_together_hold_no_more_than_their_limit() -> None:
     """However many runs are open, what is held for all of them is bounded, and is given back as they end."""
     sink = Backend()

@@ -149,7 +149,10 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, 
             words = data[max(0, start - 64) : start]
             quote = max(words.rfind(b'"'), words.rfind(b"'"))
             quoted = words[quote + 1 :] if quote >= 0 else b""
-            for further in (*([quoted] if quoted and not quoted.strip(_IN_WORDS) else []), *_last_words(words)):
+            for further in (
+                *([quoted] if quoted and not quoted.strip(_IN_WORDS) else []),
+                *_last_words(words),
+            ):
                 label = keys.label(_text(further.translate(None, _BLANK)) + name)
                 if label is not None:
                     return label, start - len(further.lstrip(_BLANK))

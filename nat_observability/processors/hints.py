@@ -46,7 +46,7 @@ class Hints:
         always: Say yes to everything: there are patterns without literals.
     """
 
-    __slots__ = ("_always", "_common", "_finders", "_literals", "_rare", "_search", "_tokens")
+    __slots__ = ("_always", "_any_name", "_common", "_finders", "_literals", "_rare", "_search", "_tokens")
 
     def __init__(
         self,
@@ -65,7 +65,8 @@ class Hints:
         self._tokens = tokens
         self._literals = tuple(literals)
         self._finders = tuple(FINDERS[name] for name in personal)
-        self._always = always or b"" in needles
+        self._any_name = b"" in needles  # there is a key of asterisks alone
+        self._always = always or self._any_name
 
     def in_any(self, data: bytes) -> bool:
         """Say whether `data` can hold anything to redact, in any encoding."""
@@ -98,6 +99,8 @@ class Hints:
 
     def has_name(self, data: bytes) -> bool:
         """Say whether `data` can hold the name of a secret field, and something after it."""
+        if self._any_name:
+            return True
         backslash = data.find(b"\\")
         if backslash >= 0 and data.find(_DEEP, backslash) >= 0:
             data = data.translate(None, b"\\")

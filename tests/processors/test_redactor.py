@@ -176,6 +176,12 @@ def test_a_key_over_two_chunks_is_caught_in_the_joined_span() -> None:
 # -- Rules of one's own ----------------------------------------------------------------------------------------------
 
 
+def test_the_value_of_a_tag_ends_with_it() -> None:
+    """Of XML: other tags before and behind it stay."""
+    text = "<a>1</a><password>7xsecret</password> after <b>2</b>"
+    assert Redactor()(a_span(text)).input == text.replace("7xsecret", "[redacted:password]")
+
+
 def test_keys_of_ones_own() -> None:
     """Exact names, and globs."""
     redactor = Redactor(keys=(*DEFAULT_KEYS, "ssn", "patient_*", "?x"))
@@ -186,6 +192,14 @@ def test_keys_of_ones_own() -> None:
         "axx": "c",
         "password": "[redacted:password]",
     }
+
+
+@pytest.mark.parametrize(
+    "value", [{"anything": "x1y2z3"}, "anything: x1y2z3", "a=b" * 2000 + " anything=x1y2z3 c"]
+)
+def test_a_key_of_an_asterisk_alone_is_every_name(value: object) -> None:
+    """In texts too, short and long."""
+    assert "x1y2z3" not in str(plain(Redactor(keys=["*"], patterns=[])(a_span(value)).input))
 
 
 def test_a_key_can_be_kept() -> None:

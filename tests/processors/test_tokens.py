@@ -89,6 +89,12 @@ def test_a_token_is_replaced_by_its_name(name: str, token: str) -> None:
         assert redacted(around.format(token)) == around.format(f"[redacted:{name}]")
 
 
+@pytest.mark.parametrize("escape", "nrtbf")
+def test_a_token_may_stand_behind_an_escape(escape: str) -> None:
+    """Of JSON that is in a text: what is written as a backslash and a letter begins a line, or whatever it is."""
+    assert redacted(f"x\\{escape}sk-proj-{'a1B2c3D4e5' * 6}") == f"x\\{escape}[redacted:openai_key]"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -99,6 +105,8 @@ def test_a_token_is_replaced_by_its_name(name: str, token: str) -> None:
             "Basic [redacted:basic_auth].",
         ),
         (f"https://{HEX}@sentry.example.com/1", "https://[redacted:url_token]@sentry.example.com/1"),
+        # One digit, and be it a zero, tells it from words with hyphens between them.
+        ("https://abcdefghijkLMNOPQRSTU0vwxyz@example.com", "https://[redacted:url_token]@example.com"),
         ("amqp://me:p@ss@mq/vhost x", "amqp://me:[redacted:url_password]@mq/vhost x"),
         ("mongodb+srv://me:a/b?c@db/x", "mongodb+srv://me:[redacted:url_password]@db/x"),
         (

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from nat_observability.errors import InvalidLimitError
 from nat_observability.events import Captured, Item
 from nat_observability.processors import Limits, Redactor, Truncator
+from nat_observability.processors.cut import cut_json, cut_text
 from nat_observability.processors.mark import MARK
 from tests.processors.builders import a_span, a_step, an_error, identity
 
@@ -179,6 +180,21 @@ def test_more_events_and_links_than_the_limit_are_left_out() -> None:
     assert json.loads(bytes(cut.metadata)) == metadata | {  # type: ignore[arg-type]
         "otel.events": [{"name": "a"}] * 3 + ["[cut:9]"]
     }
+
+
+def test_a_mark_may_be_all_that_is_left() -> None:
+    """Where there is just room for it; where there is less, the text itself has it."""
+    assert cut_text("x" * 100, 9) == "[cut:100]"
+    assert cut_text("x" * 100, 8) == "x" * 8
+
+
+@pytest.mark.parametrize("depth", [50, 60, 200])
+def test_what_is_very_deep_is_cut_as_a_whole(depth: int) -> None:
+    """And is JSON still."""
+    deep = b"[" * depth + b'"' + b"x" * 1000 + b'"' + b"]" * depth
+    cut = cut_json(deep, 600)
+    assert cut is not None
+    assert cut == b"[" * 49 + b'"[cut:%d]"' % (len(deep) - 2 * 49) + b"]" * 49
 
 
 def test_steps_are_cut_too() -> None:
