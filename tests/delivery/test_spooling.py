@@ -166,6 +166,22 @@ async def test_a_run_whose_items_are_dropped_ends_all_the_same(tmp_path: Path) -
     await left_in(tmp_path, ledger.pending)
 
 
+@pytest.mark.parametrize("spool", ["spill", "always"])
+async def test_g5_what_the_back_end_refuses_is_counted_once(tmp_path: Path, spool: SpoolMode) -> None:
+    """For its run and for the exporter, and it does not stay in the spool."""
+
+    async def refusing(batch: Batch) -> None:
+        raise ValueError("no such field")
+
+    exporters = {"main": SpanExporter(refusing, name="main", limits=quick_limits(tmp_path, spool))}
+    runtime = runtime_of(exporters)
+    async with runtime:
+        manager = await record(ExporterManager.from_exporters(exporters), numbers(3))
+        await until(lambda: not health_of(runtime).ledger.pending)
+        assert manager.report.ledger == health_of(runtime).ledger == LedgerSnapshot(accepted=3, failed=3)
+        assert health_of(runtime).spooled == 0
+
+
 # Spill: only what does not fit
 
 

@@ -182,6 +182,36 @@ def test_the_value_of_a_tag_ends_with_it() -> None:
     assert Redactor()(a_span(text)).input == text.replace("7xsecret", "[redacted:password]")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "Server=db;Password=two words of it;Timeout=30",
+            "Server=db;Password=[redacted:password];Timeout=30",
+        ),
+        ("call(password=7xabc) and (b)", "call(password=[redacted:password]) and (b)"),
+        (
+            'said {"password": {"a": [1, {"c": 2}], "b": "x]"}, "d": 1} and more',
+            'said {"password": [redacted:password], "d": 1} and more',
+        ),
+        (
+            f"https://{'0123456789abcdef' * 2}@example.com:8443/x",
+            "https://[redacted:url_token]@example.com:8443/x",
+        ),
+    ],
+    ids=["connection string", "call", "brackets", "port"],
+)
+def test_a_value_ends_where_what_is_around_it_says(text: str, expected: str) -> None:
+    """Not before, which would leave a part of it, nor behind, which would take what is no secret."""
+    assert Redactor()(a_span(text)).input == expected
+
+
+def test_a_name_too_long_for_one_is_looked_at_all_the_same() -> None:
+    """What has the letters of a secret name in it is taken for one."""
+    name = "x" * 300 + "password"
+    assert plain(Redactor()(a_span({name: "7xabcdef"})).input) == {name: "[redacted:password]"}
+
+
 def test_keys_of_ones_own() -> None:
     """Exact names, and globs."""
     redactor = Redactor(keys=(*DEFAULT_KEYS, "ssn", "patient_*", "?x"))

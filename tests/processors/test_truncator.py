@@ -188,6 +188,13 @@ def test_a_mark_may_be_all_that_is_left() -> None:
     assert cut_text("x" * 100, 8) == "x" * 8
 
 
+def test_a_cut_text_takes_the_room_that_there_is() -> None:
+    """Of JSON, where some characters take two bytes and others one."""
+    cut = cut_json(b'"' + b"\\n" * 3000 + b'"', 600)
+    assert cut is not None
+    assert 590 < len(cut) <= 600
+
+
 @pytest.mark.parametrize("depth", [50, 60, 200])
 def test_what_is_very_deep_is_cut_as_a_whole(depth: int) -> None:
     """And is JSON still."""
