@@ -206,6 +206,12 @@ def test_a_value_ends_where_what_is_around_it_says(text: str, expected: str) -> 
     assert Redactor()(a_span(text)).input == expected
 
 
+@pytest.mark.parametrize("text", ["password: null", "f(token=None)", "api_key=true; x", "secret = undefined."])
+def test_that_there_is_no_value_may_be_seen(text: str) -> None:
+    """It is what one looks for, and no secret."""
+    assert Redactor()(a_span(text)).input == text
+
+
 def test_a_name_too_long_for_one_is_looked_at_all_the_same() -> None:
     """What has the letters of a secret name in it is taken for one."""
     name = "x" * 300 + "password"
