@@ -206,7 +206,9 @@ def test_a_value_ends_where_what_is_around_it_says(text: str, expected: str) -> 
     assert Redactor()(a_span(text)).input == expected
 
 
-@pytest.mark.parametrize("text", ["password: null", "f(token=None)", "api_key=true; x", "secret = undefined."])
+@pytest.mark.parametrize(
+    "text", ["password: null", "f(token=None)", "api_key=true; x", "secret = undefined."]
+)
 def test_that_there_is_no_value_may_be_seen(text: str) -> None:
     """It is what one looks for, and no secret."""
     assert Redactor()(a_span(text)).input == text
