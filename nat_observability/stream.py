@@ -15,8 +15,6 @@ Subscriber = Callable[[IntermediateStep], object]
 ItemT = TypeVar("ItemT")
 
 _log_failure = RepeatedEvent()
-# Reentrant: the garbage collector may close a generator, and with it a step, while it is held.
-_counting = threading.RLock()
 
 
 class OpenStep(Protocol):
@@ -81,9 +79,12 @@ class EventStream:
             has found out.
     """
 
-    __slots__ = ("_by_key", "kept", "unheard")
+    __slots__ = ("_by_key", "_counting", "kept", "unheard")
 
     def __init__(self) -> None:
+        # Reentrant: the garbage collector may close a generator, and with it a step, while it is held. One for each
+        # run: a fork may leave it held in the child, which has runs of its own.
+        self._counting = threading.RLock()
         self._by_key: dict[object, tuple[Subscriber, SpanTaker | None]] = {}
         self.kept: list[Audience | None] = [None]
         self.unheard = 0
@@ -119,7 +120,7 @@ class EventStream:
 
     def note_unheard(self) -> None:
         """Count a step that nobody is there to hear."""
-        with _counting:
+        with self._counting:
             self.unheard += 1
 
     def gathered(self) -> Audience:
