@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import random
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +10,7 @@ from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
-from nat_observability.capture import capture, capture_json, capture_label, capture_text, merged_json
+from nat_observability.capture import capture, capture_json, capture_label, merged_json
 from nat_observability.decorate import FunctionT, decorated
 from nat_observability.errors import UnknownStepKindError
 from nat_observability.events import (
@@ -23,10 +19,10 @@ from nat_observability.events import (
     Run,
     Span,
     Status,
-    StepError,
     StepKind,
     TokenUsage,
 )
+from nat_observability.ids import more_span_ids, new_run_id, new_span_id, spare_span_ids
 from nat_observability.nesting import (
     CONTEXTLIB,
     GENERATORS,
@@ -36,44 +32,19 @@ from nat_observability.nesting import (
     generator_frame,
     visible,
 )
+from nat_observability.step_outcome import step_error, token_usage
 from nat_observability.stream import EventStream, hand, report
+from nat_observability.traceparent import defined_flags, is_trace_id, parse_traceparent
 
 _current: ContextVar[ContextState | step | None] = ContextVar("nat_observability_current", default=None)
-
-# A generator of our own: an application that calls random.seed() would otherwise repeat the ids of its last start.
-_random = random.Random()
-_bits = _random.getrandbits
-
-# Made so many at once, which takes a fifth of the time. A list, because each of its operations is atomic.
-_SPARE_IDS = 64
-_spare_ids: list[str] = []
 
 _frame = sys._getframe
 _clock_ns = time.perf_counter_ns
 
 _KINDS = {kind.value.lower(): kind for kind in StepKind} | {kind.value: kind for kind in StepKind}
-_TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII
-)
-_TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}", re.ASCII)
 _START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END
 _OK, _ERROR = Status.OK, Status.ERROR
-_NO_ID = "0" * 16
-_MAX_TRACEBACK = 64  # frames
-_MAX_TOKENS = 2**63 - 1
 _NO_TAGS: tuple[str, ...] = ()
-_DEFINED_FLAGS = (
-    0x03  # sampled and random-trace-id; others are set to zero (W3C Trace Context Level 2, section 3.2.2.5)
-)
-
-
-def _begin_anew() -> None:
-    """In a forked child: repeat no id of the parent's."""
-    _random.seed()
-    _spare_ids.clear()
-
-
-os.register_at_fork(after_in_child=_begin_anew)
 
 
 class Parent(Scope, Protocol):
@@ -136,41 +107,6 @@ def current_scope() -> ContextState | step | None:
     return head if head is None else scope_at(head, _frame(1))
 
 
-def new_span_id() -> str:
-    """Return 16 random hex digits, not all zero."""
-    try:
-        return _spare_ids.pop()
-    except IndexError:
-        return _more_span_ids()
-
-
-def _more_span_ids() -> str:
-    digits = f"{_bits(64 * _SPARE_IDS):0{16 * _SPARE_IDS}x}"
-    ids = [digits[start : start + 16] for start in range(0, len(digits), 16)]
-    span_id, *spare = [each for each in ids if each != _NO_ID] or [f"{1:016x}"]
-    _spare_ids.extend(spare)
-    return span_id
-
-
-def _new_run_id() -> str:
-    # A random UUID: version 4, and of the four digits that its variant allows always the same.
-    first, second = new_span_id(), new_span_id()
-    return f"{first[:8]}-{first[8:12]}-4{first[13:]}-a{second[1:4]}-{second[4:]}"
-
-
-def parse_traceparent(header: object) -> tuple[str, str, str] | None:
-    """
-    Return trace id, parent span id and flags (32, 16 and 2 hex digits) of a W3C `traceparent`.
-
-    None where it is missing or malformed, in which case the receiver starts a new trace (W3C Trace Context,
-    section 3.2). Version 00 must end after the flags; a later version may go on.
-    """
-    match = _TRACEPARENT.fullmatch(header.strip()) if isinstance(header, str) else None
-    if match is None or (match.string.startswith("00") and match[4]):
-        return None
-    return match[1], match[2], match[3]
-
-
 class ContextState:
     """
     The state of one run: its ids and its stream of steps.
@@ -222,7 +158,7 @@ class ContextState:
         if _follower is not None and trace_id is None and traceparent is None:
             traceparent = _follower.traceparent()
         parent_span_id, self._flags = None, "01"
-        if trace_id is not None and not _TRACE_ID.fullmatch(trace_id):
+        if trace_id is not None and not is_trace_id(trace_id):
             raise ValueError(
                 "trace_id is 32 lower-case hex digits, not all zero (W3C Trace Context, section 3.2.2.3)."
             )
@@ -230,9 +166,9 @@ class ContextState:
             linked_trace, linked_span, flags = link
             if trace_id is None or trace_id == linked_trace:
                 trace_id, parent_span_id = linked_trace, linked_span
-                self._flags = f"{int(flags, 16) & _DEFINED_FLAGS:02x}"
+                self._flags = defined_flags(flags)
         self.run = Run(
-            _new_run_id() if run_id is None or run_id == "" else capture_label(run_id),
+            new_run_id() if run_id is None or run_id == "" else capture_label(run_id),
             trace_id or new_span_id() + new_span_id(),
             conversation_id if conversation_id is None else capture_label(conversation_id),
             user_id if user_id is None else capture_label(user_id),
@@ -538,9 +474,9 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         self.parent = parent
         self._parent_id = parent.step_id
         try:
-            self.step_id = _spare_ids.pop()
+            self.step_id = spare_span_ids.pop()
         except IndexError:
-            self.step_id = _more_span_ids()
+            self.step_id = more_span_ids()
         self._start_ns = _clock_ns() + state._clock_offset
         if value is not None and not (type(value) is str and value.isascii()):
             self._input = capture(value)
@@ -669,52 +605,6 @@ class _Running:
     def __exit__(self, *exc_info: object) -> None:
         self._inside = _current.get()
         _current.set(self._outside)
-
-
-def token_usage(usage: object) -> TokenUsage | None:
-    """
-    Return `usage` as `TokenUsage`: from one, or from a mapping or an object with some of its fields.
-
-    A missing total is the sum of prompt and completion; what is no count becomes 0. None where nothing fits.
-    """
-    counts: list[int] = []
-    try:
-        read = usage.get if isinstance(usage, Mapping) else functools.partial(getattr, usage)
-        for field in TokenUsage.__struct_fields__:
-            count = read(field, None)
-            counts.append(count if type(count) is int and 0 <= count <= _MAX_TOKENS else 0)
-    except Exception:  # noqa: BLE001  foreign code: a usage object of a model client's
-        return None
-    if not any(counts):
-        return None
-    if not counts[-1]:
-        counts[-1] = min(counts[0] + counts[1], _MAX_TOKENS)
-    return TokenUsage(*counts)
-
-
-def step_error(error: BaseException) -> StepError:
-    """Return an exception as data. The traceback names files, lines and functions; no source file is read."""
-    lines: list[str] = []
-    link = error.__traceback__
-    while link is not None and len(lines) < _MAX_TRACEBACK:
-        code = link.tb_frame.f_code
-        lines.append(f"{code.co_filename}:{link.tb_lineno} {code.co_qualname}")
-        link = link.tb_next
-    kind = type(error)
-    name = (
-        kind.__qualname__
-        if kind.__module__ in ("builtins", "__main__")
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
-    return StepError(capture_text(name), _message(error), capture_text("\n".join(lines)) or None)
-
-
-def _message(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  foreign code: an exception class of the application's
-        return "<str() of the exception raised>"
-    return capture_text(text)
 
 
 def _kind(kind: object) -> StepKind:

@@ -14,7 +14,8 @@ from typing import Self
 
 import msgspec
 
-from nat_observability.delivery.delivery import Delivery, DeliveryHealth, Lease
+from nat_observability.delivery.delivery import Delivery, DeliveryHealth
+from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.errors import ExporterStartError, RuntimeStateError, StartTimeoutError, describe
 from nat_observability.exporter.base_exporter import BaseExporter

@@ -367,3 +367,10 @@ def resolve(waiters: Iterable[Future[None]], error: BaseException | None = None)
                 waiter.set_result(None)
             else:
                 waiter.set_exception(error)
+
+
+def resolved() -> Future[None]:
+    """Return a future that is done."""
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
 from nat_observability.context import ContextState
-from nat_observability.delivery.delivery import Delivery, Lease
+from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.holding import Holding
+from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink

@@ -15,7 +15,6 @@ import msgspec
 
 from nat_observability.adopted import AdoptedState
 from nat_observability.capture import capture_json, capture_label, holds_generator
-from nat_observability.context import step_error
 from nat_observability.errors import (
     InvalidWorkflowError,
     UnknownExporterError,
@@ -28,6 +27,7 @@ from nat_observability.exporter_manager import ExporterManager
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.nat_lines import NatLine, parse_json
 from nat_observability.sinks.otlp_encoding import span_id_bytes
+from nat_observability.step_outcome import step_error
 from nat_observability.stream import EventStream, OpenStep, SpanTaker, Subscriber
 
 PACKAGE = "nvidia-nat-core"

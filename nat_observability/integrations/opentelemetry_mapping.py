@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from nat_observability.capture import capture, capture_label, capture_text
-from nat_observability.context import token_usage
 from nat_observability.events import Captured, StepKind, TokenUsage
+from nat_observability.step_outcome import token_usage
 
 # An agent, a retriever or an embedding inside a run is something that its workflow calls. WORKFLOW is for what says
 # so itself, because a workflow's step stands for the whole run.

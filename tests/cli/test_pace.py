@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from nat_observability.cli.pace import Pace
-from nat_observability.delivery.delivery import Delivery, Lease
+from nat_observability.delivery.delivery import Delivery
+from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.events import Item
 from nat_observability.testing import until

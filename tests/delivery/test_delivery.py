@@ -11,7 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from nat_observability.delivery.breaker import BreakerState
-from nat_observability.delivery.delivery import Delivery, DeliveryState, Lease
+from nat_observability.delivery.delivery import Delivery, DeliveryState
+from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.queue import weigh

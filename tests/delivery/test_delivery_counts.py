@@ -14,7 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from nat_observability.delivery.delivery import Delivery, Lease
+from nat_observability.delivery.delivery import Delivery
+from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.queue import QueuePolicy, weigh
