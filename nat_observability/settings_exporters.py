@@ -171,10 +171,10 @@ class FileExporterSettings(ExporterSettings):
 
 
 class SqliteExporterSettings(ExporterSettings):
-    """Stores spans in an SQLite file, which the command line and the viewer read."""
+    """Stores spans in an SQLite file, which the command and `Store` read."""
 
     type: Literal["sqlite"] = Field(
-        "sqlite", description="Stores spans in an SQLite file, for the viewer to read."
+        "sqlite", description="Stores spans in an SQLite file, which the command and Store read."
     )
     path: FilePath = Field(description="The database file.", examples=["var/observability.sqlite3"])
     record: SpansOnly = Field("spans", description="What it gets: finished spans; it cannot record steps.")
