@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 
 from nat_observability.capture import capture, capture_json, capture_label, merged_json
 from nat_observability.decorate import FunctionT, decorated
-from nat_observability.errors import UnknownStepKindError
+from nat_observability.errors import EXITS, UnknownStepKindError
 from nat_observability.events import (
     Boundary,
     IntermediateStep,
@@ -487,7 +487,9 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         for take in audience.begun:
             try:
                 take(self)
-            except Exception as error:  # noqa: BLE001  as in `hand`, whose call would cost more than this
+            except EXITS:
+                raise
+            except BaseException as error:  # noqa: BLE001  as in `hand`, whose call would cost more than this
                 report(take, error)
         if audience.steps:
             hand(audience.steps, self.started())
@@ -557,7 +559,9 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
             for take in audience.finished:
                 try:
                     take(span)
-                except Exception as problem:  # noqa: BLE001  as in `_open`
+                except EXITS:
+                    raise
+                except BaseException as problem:  # noqa: BLE001  as in `_open`
                     report(take, problem)
         if audience.steps:
             end = IntermediateStep(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+EXITS = (KeyboardInterrupt, SystemExit)
+"""What ends the program, whoever's code it comes from. Foreign code may raise anything else by mistake."""
+
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     import difflib  # which takes a while, and is needed only here

@@ -94,7 +94,8 @@ class ObservabilityRuntime:
         self._required = frozenset(required)
         self._state = RuntimeState.NEW
         self._leases: dict[str, Lease] = {}
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may end a run while it is held.
+        self._lock = threading.RLock()
         self._live_managers = 0
         self._idle: Future[None] | None = None
         _runtimes.add(self)
@@ -277,7 +278,7 @@ class ObservabilityRuntime:
 
     def _start_clean(self) -> None:
         """Forget the parent's runs, in a forked child. The leases hold there: its runs use what is configured."""
-        self._lock = threading.Lock()  # the old one may be held by a thread that is not in this process
+        self._lock = threading.RLock()  # the old one may be held by a thread that is not in this process
         self._live_managers = 0
         self._idle = None
         if self._state in (RuntimeState.OPENING, RuntimeState.DRAINING):

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol, TypeVar
 
-from nat_observability.errors import locate
+from nat_observability.errors import EXITS, locate
 from nat_observability.events import IntermediateStep, Span
 from nat_observability.logs import RepeatedEvent, get_logger
 
@@ -137,11 +137,13 @@ def hand(receivers: Iterable[Callable[[ItemT], object]], item: ItemT) -> None:
     for receive in receivers:
         try:
             receive(item)
-        except Exception as error:  # noqa: BLE001  foreign code: exporters guard themselves, others may not
+        except EXITS:
+            raise
+        except BaseException as error:  # noqa: BLE001  foreign code: exporters guard themselves, others may not
             report(receive, error)
 
 
-def report(subscriber: Callable[..., object], error: Exception) -> None:
+def report(subscriber: Callable[..., object], error: BaseException) -> None:
     """Log what a subscriber raised. Each of a run's steps may fail in the same way: a line now and then says so."""
     suppressed = _log_failure.due()
     if suppressed is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -20,8 +19,6 @@ STRETCH_ITEMS = 256
 STRETCH_SECONDS = 0.001
 """Seconds after which a stretch ends earlier, after the item that it is at."""
 
-# Somebody else's code may raise anything. What it cancelled or exited must not end the delivery thread.
-_FOREIGN = (Exception, asyncio.CancelledError, SystemExit)
 _log = get_logger()
 
 
@@ -65,7 +62,7 @@ class Processing:
         for name, processor in self._processors:
             try:
                 result = processor(item)
-            except _FOREIGN as error:
+            except BaseException as error:  # noqa: BLE001  foreign code may raise anything, and is not to end the thread
                 self._log_failure(name, type(error).__name__, place(error))
                 return f"processor_failed:{name}"
             if result is None:

@@ -50,6 +50,9 @@ class BoundedQueue(Generic[EntryT]):
     """
     Entries in the order in which they came. Not synchronized: the delivery holds its lock around every call.
 
+    The lock is reentrant: at any call in here the garbage collector may close a step, and `put` is called once more, in
+    the middle. Hence no count is read before a call and written after it.
+
     What was taken still counts against the limit in bytes until it is released, because it is still in memory.
 
     A queue with two `stages` gives out only what has been let on from the first to the second (`raw`, `let_on`).
@@ -100,12 +103,11 @@ class BoundedQueue(Generic[EntryT]):
     def put(self, entry: EntryT) -> list[tuple[EntryT, str]] | None:
         """Add `entry`. Returns what had to be dropped for it, with the reason: itself or older ones; else None."""
         size = entry.size
-        held = self.held_bytes + size
-        if self.items >= self._max_items or held > self._max_bytes:
+        if self.items >= self._max_items or self.held_bytes + size > self._max_bytes:
             return self._put_full(entry)
         self._entries.append(entry)
         self.items += 1
-        self.held_bytes = held
+        self.held_bytes += size
         self.queued_bytes += size
         return None
 
@@ -139,19 +141,22 @@ class BoundedQueue(Generic[EntryT]):
             entry = entries.popleft()
             size += entry.size
             batch.append(entry)
-        self.items -= len(batch)
+        taken = len(batch)
+        self.items -= taken
         self.queued_bytes -= size
         if self._staged:
-            self._count_let_on(-len(batch), -size)
+            self._count_let_on(-taken, -size)
         return batch
 
     def take_all(self) -> list[EntryT]:
         """Remove and return every entry, of both stages."""
-        entries = [*self._out, *self._entries] if self._staged else list(self._entries)
-        self._out.clear()
-        self._entries.clear()
+        first: deque[EntryT] = deque()
+        second: deque[EntryT] = deque() if self._staged else first
+        # Nothing is called until all of this has been exchanged.
+        entries, out = self._entries, self._out
+        self._entries, self._out = first, second
         self.items = self.queued_bytes = self.let_on_items = self.let_on_bytes = 0
-        return entries
+        return [*out, *entries] if self._staged else list(entries)
 
     def put_back(self, batch: Iterable[EntryT]) -> None:
         """Let entries that were taken, and not released, be the next ones to be taken."""
@@ -164,7 +169,8 @@ class BoundedQueue(Generic[EntryT]):
 
     def release(self, batch: Iterable[EntryT]) -> None:
         """Count entries that were taken as no longer in memory."""
-        self.held_bytes -= sum([entry.size for entry in batch])
+        freed = sum([entry.size for entry in batch])
+        self.held_bytes -= freed
 
     def raw(self, max_items: int) -> list[EntryT]:
         """Return, without removing them, the oldest entries of the first stage; none where there is one stage only."""

@@ -15,7 +15,7 @@ from nat_observability.adopted import run_state
 from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.ledger import LedgerSnapshot
-from nat_observability.errors import describe, locate
+from nat_observability.errors import EXITS, describe, locate
 from nat_observability.events import IntermediateStep, Run
 from nat_observability.logs import get_logger
 from nat_observability.stream import EventStream
@@ -104,7 +104,8 @@ class ExportSubscription(Subscription):
     def __init__(self, exporter: BaseExporter, state: ContextState) -> None:
         self._exporter = exporter  # not by super().__init__: one of these is made for each exporter and run
         self._state = state
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may close a step while somebody asks for the counts.
+        self._lock = threading.RLock()
         self._counted = self._failed = 0
         self._error: BaseException | None = None
 
@@ -112,7 +113,9 @@ class ExportSubscription(Subscription):
         failure: BaseException | None = None
         try:
             self._exporter.export(step)
-        except Exception as error:  # noqa: BLE001  foreign code: no exporter error reaches the workflow
+        except EXITS:
+            raise
+        except BaseException as error:  # noqa: BLE001  foreign code: no exporter error reaches the workflow
             failure = error
         # Several threads may record at once.
         with self._lock:

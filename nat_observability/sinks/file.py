@@ -29,7 +29,8 @@ class FileSink:
     A batch that cannot be written whole (the disk is full) is taken back: the file is cut to where it ended
     before, and the batch has failed. (Of a batch spread over several files, those that were complete stay.)
     Where that is not possible, because a program that takes no lock has written behind it, or where a process
-    died within a write, the torn line stays, and the next write of any process starts on a line of its own.
+    died within a write, the torn line stays, and the next write of any process starts on a line of its own. (What such
+    a program writes between the last look and the cut is cut off too: the system has no way to do both at once.)
     Nothing is synced: lines survive the end of the process, but not always a power cut.
 
     Args:
