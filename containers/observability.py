@@ -1,10 +1,10 @@
 """ObservabilityContainer: builds the objects of nat_observability and names their lifetimes; no logic."""
 
 # Annotations are not postponed here: the container looks at them at run time.
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from dependency_injector import containers, providers
+from dependency_injector import containers, providers, resources
 
 from nat_observability.builders import ExporterBuilder, build_exporters, required_exporters
 from nat_observability.builders_processing import OwnProcessing
@@ -23,12 +23,15 @@ def _runtime(exporters: Mapping[str, BaseExporter], settings: ObservabilitySetti
     )
 
 
-async def _opened(runtime: ObservabilityRuntime) -> AsyncIterator[ObservabilityRuntime]:
-    await runtime.init()
-    try:
-        yield runtime
-    finally:
-        await runtime.shutdown()
+class _OpenRuntime(resources.AsyncResource[ObservabilityRuntime]):
+    # Not an asynchronous generator: the event loop in which one began closes it when it ends itself.
+
+    async def init(self, runtime: ObservabilityRuntime) -> ObservabilityRuntime:
+        return await runtime.init()
+
+    async def shutdown(self, resource: ObservabilityRuntime | None) -> None:
+        if resource is not None:
+            await resource.shutdown()
 
 
 def _manager_options(settings: ObservabilitySettings, runtime: ObservabilityRuntime) -> ManagerOptions:
@@ -76,7 +79,7 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     unopened_runtime: providers.Provider[ObservabilityRuntime] = providers.ThreadSafeSingleton(
         _runtime, exporters, settings
     )
-    runtime: providers.Provider[Any] = providers.Resource(_opened, unopened_runtime)
+    runtime: providers.Provider[Any] = providers.Resource(_OpenRuntime, unopened_runtime)
     manager_options: providers.Provider[ManagerOptions] = providers.ThreadSafeSingleton(
         _manager_options, settings, unopened_runtime
     )

@@ -405,6 +405,8 @@ class RunContext:
         manager = self._manager
         if manager is None:
             return
+        # Whoever stops it while it starts does not wait for those that have not started.
+        self.lifecycle.give_up_starting()
         lock = manager._lock
         await lock.acquire()
         try:
@@ -496,10 +498,17 @@ class RunContext:
             _log.info("manager_started", workflow_run_id=run_id, duration_s=self._started_s)
 
     async def _end(self, manager: ExporterManager, *, hurried: bool = False) -> BaseException | None:
-        lifecycle, run_id, loop = self.lifecycle, self.state.run.run_id, asyncio.get_running_loop()
-        began = loop.time()
-        interruption = await lifecycle.stopped(manager._shutdown_timeout, hurried=hurried)
-        self._stopped_s = loop.time() - began
+        lifecycle, run_id = self.lifecycle, self.state.run.run_id
+        interruption: BaseException | None = None
+        if lifecycle.is_in_its_loop:
+            clock = asyncio.get_running_loop().time
+            began = clock()
+            interruption = await lifecycle.stopped(manager._shutdown_timeout, hurried=hurried)
+            self._stopped_s = clock() - began
+        else:
+            # Its loop has ended without cancelling it, and the garbage collector destroys the coroutine.
+            lifecycle.dropped()
+            self._stopped_s = 0.0
         manager._active_isolated_exporters = {}
         if (observer := manager._options.observer) is not None:
             observer.run_ended()

@@ -11,7 +11,13 @@ from typing import Any
 
 from nat_observability.context import ContextState
 from nat_observability.delivery.ledger import LedgerSnapshot
-from nat_observability.errors import StartTimeoutError, StopTimeoutError, describe, locate
+from nat_observability.errors import (
+    RuntimeStateError,
+    StartTimeoutError,
+    StopTimeoutError,
+    describe,
+    locate,
+)
 from nat_observability.exporter.base_exporter import BaseExporter, Subscription
 from nat_observability.reports import ExporterReport, ExporterState
 
@@ -131,6 +137,7 @@ class Lifecycle:
     """
 
     __slots__ = (
+        "_is_given_up",
         "_left",
         "_loop",
         "_shutdown",
@@ -150,6 +157,7 @@ class Lifecycle:
         self._shutdown: ShutdownEvent | None = None
         self.began_at = time.perf_counter()
         self.ending_at: float | None = None
+        self._is_given_up = False
         self.troubled = False  # whether any exporter failed, was cancelled or was abandoned
 
     @property
@@ -221,7 +229,9 @@ class Lifecycle:
             self._wake()
 
     def ended(self, record: Record) -> None:
-        """Count the task of one exporter as ended."""
+        """Count the task of one exporter as ended, once."""
+        if record.ended_at is not None:
+            return
         record.ended_at = time.perf_counter()
         was = record.state
         if was is _RUNNING and record.error is None:
@@ -236,6 +246,11 @@ class Lifecycle:
         if not self._left or not self._unready:
             self._wake()
 
+    def give_up_starting(self) -> None:
+        """Let `started` wait no longer: the run is to stop."""
+        self._is_given_up = True
+        self._wake()
+
     async def started(self, timeout: float) -> None:
         """Wait until each exporter has started or failed; cancel those that have not done so in time."""
         if not self._unready:
@@ -246,11 +261,15 @@ class Lifecycle:
             return
         self._notice_unbegun()
         deadline = self._loop.time() + timeout
-        while self._unready and self._loop.time() < deadline:
+        while self._unready and not self._is_given_up and self._loop.time() < deadline:
             await self._wait(deadline)
         late = [record for record in self.records.values() if record.state is _STARTING]
         for record in late:
-            record.error = StartTimeoutError(record.name, timeout)
+            record.error = (
+                RuntimeStateError(f"The run was stopped while exporter {record.name!r} started.")
+                if self._is_given_up
+                else StartTimeoutError(record.name, timeout)
+            )
             self._cancel(record)
         if late:
             # One turn of the loop lets what was cancelled clean up; what holds on is stopped with the rest.
@@ -301,10 +320,18 @@ class Lifecycle:
                     await asyncio.sleep(0)
                     self._notice_unbegun()
             except _INTERRUPTIONS as error:
-                interruption = interruption or error
+                interruption = error if interruption is None else interruption
                 if deadline > self._loop.time() + _HURRIED:
                     cut_at, deadline = _within(_HURRIED, self._loop.time())
         return interruption
+
+    def dropped(self) -> None:
+        """End what can be ended without waiting: the coroutine of the run was destroyed, and its loop does not run."""
+        self.ending_at = time.perf_counter()
+        for record in self._running():
+            if record.subscription is not None:
+                self._leave(record, record.subscription)
+            self.ended(record)
 
     def _end_here(self, record: Record) -> None:
         """End the subscription of an exporter that has no task; it gets one where there is something to wait for."""

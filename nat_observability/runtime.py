@@ -273,7 +273,9 @@ class ObservabilityRuntime:
             self._state = RuntimeState.CLOSED
         deliveries = self._deliveries()
         for name in late:
-            _log.warning("exporter_abandoned", exporter=name, lost=deliveries[name].abandon())
+            _log.warning(
+                "exporter_abandoned", exporter=name, lost=deliveries[name].abandon(self._shutdown_timeout)
+            )
         return late
 
     def _start_clean(self) -> None:

@@ -548,3 +548,26 @@ async def test_the_embedding_service_has_the_last_word_on_a_type(backend: Backen
     async with opened(container):
         await record(container.exporter_manager())
     assert sorted(backend.taken) == ["main", "second"]
+
+
+# Event loops
+
+
+def test_g11_opened_in_one_loop_and_closed_in_another(backend: Backend) -> None:
+    """The loop that opened it may end: the runtime stays open for jobs in other loops, and the last one drains it."""
+    container = container_of(backend, main="taking")
+    runtime = runtime_of(container)
+
+    async def init() -> None:
+        await _awaited(container.init_resources())
+
+    async def shutdown() -> None:
+        await _awaited(container.shutdown_resources())
+
+    asyncio.run(init())
+    assert runtime.state is RuntimeState.OPEN
+    asyncio.run(record(container.exporter_manager(), 3))
+    assert runtime.state is RuntimeState.OPEN
+    asyncio.run(shutdown())
+    assert runtime.state is RuntimeState.CLOSED
+    assert [item.name for item in backend.taken["main"]] == ["s0", "s1", "s2"]

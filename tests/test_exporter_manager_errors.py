@@ -66,6 +66,22 @@ class EndRaises(BaseExporter):
         raise UnprintableError
 
 
+class ExportPanics(BaseExporter):
+    """Raises what is no Exception, as a library that is written in Rust does."""
+
+    def export(self, event: IntermediateStep) -> None:
+        raise BaseException("panic")
+
+
+class ExportCancels(BaseExporter):
+    """Asks for the result of something that was cancelled."""
+
+    def export(self, event: IntermediateStep) -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        future.result()
+
+
 class StopRaises(CapturingExporter):
     async def stop(self) -> None:
         raise UnprintableError
@@ -82,6 +98,8 @@ def write_raises(batch: object) -> None:
 
 RAISING: dict[str, Any] = {
     "export": ExportRaises,
+    "export panics": ExportPanics,
+    "export cancels": ExportCancels,
     "start": StartRaises,
     "end": EndRaises,
     "stop": StopRaises,

@@ -110,6 +110,33 @@ def test_start_that_is_stuck_is_abandoned_too() -> None:
     run_virtual(main(), leftovers=True)
 
 
+def test_stop_while_starting() -> None:
+    """A stop from another task waits for no exporter that has not started, and the report says why it is left out."""
+
+    async def main() -> None:
+        manager, quick = ExporterManager(shutdown_timeout=1, start_timeout=1000), OURS.capturing()
+        manager.add_exporter("hangs", scenarios.StartHangs())  # type: ignore[arg-type]
+        manager.add_exporter("quick", quick)
+
+        async def run() -> None:
+            async with manager.start(ContextState()):
+                await asyncio.sleep(10)
+
+        task = asyncio.create_task(run())
+        await asyncio.sleep(5)
+        began = now()
+        await manager.stop()
+        assert elapsed_since(began) <= 1.001
+        report = manager.report
+        assert not report.running
+        assert report.exporters["hangs"].state is ExporterState.FAILED
+        assert "was stopped while exporter 'hangs' started" in (report.exporters["hangs"].error or "")
+        assert report.exporters["quick"].state is ExporterState.STOPPED
+        await task
+
+    run_virtual(main())
+
+
 def test_stop_inside_the_block() -> None:
     """`stop` may be called inside the block, by several tasks; the block's end then has nothing to do."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from nat_observability.errors import (
 from nat_observability.events import Item
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.exporter.step_exporter import Flush
 from nat_observability.exporter_manager import ExporterManager, ManagerOptions
 from nat_observability.runtime import ObservabilityRuntime, RuntimeState
 from nat_observability.testing import CapturingExporter, until
@@ -454,6 +456,37 @@ def test_g11_opened_in_one_loop_and_shut_down_in_another() -> None:
 
 async def _init(runtime: ObservabilityRuntime) -> None:
     await runtime.init()
+
+
+@pytest.mark.may_leave_tasks
+@pytest.mark.parametrize("flush", ["handed_over", "delivered"])
+def test_g3_g5_a_run_whose_loop_ended_without_it_is_ended_by_the_collector(flush: Flush) -> None:
+    """Nobody cancelled it. What it recorded is delivered, and no shutdown waits for it."""
+    taken: list[Item] = []
+    exporters: dict[str, BaseExporter] = {"main": SpanExporter(taken.extend, flush=flush)}
+    runtime = ObservabilityRuntime(exporters, shutdown_timeout=PATIENCE)
+
+    async def workflow() -> None:
+        async with manager_of(runtime, exporters).start(ContextState()):
+            with step("tool", "open"):
+                await asyncio.get_running_loop().create_future()
+
+    async def main() -> None:
+        await runtime.init()
+        running.append(asyncio.create_task(workflow()))
+        await until(lambda: runtime.health().live_managers == 1)
+
+    running: list[asyncio.Task[None]] = []
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    running.clear()
+    gc.collect()
+    assert runtime.health().live_managers == 0
+    report = asyncio.run(runtime.shutdown())
+    assert [item.name for item in taken] == ["open"]
+    assert report.exporters["main"] is not None
+    assert report.exporters["main"].ledger == LedgerSnapshot(accepted=1, delivered=1)
 
 
 def test_g11_only_one_of_many_threads_opens() -> None:

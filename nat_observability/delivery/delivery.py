@@ -120,6 +120,9 @@ class Delivery:
             self._line = _spool_line(self.name, self.limits, self._books)
         self._state = DeliveryState.NEW
         self._open_error: BaseException | None = None
+        # Of the last server, for when there is none.
+        self._last_error: BaseException | None = None
+        self._last_batch_s: float | None = None
         self._open_failed_at = -_REOPEN_AFTER
         self._leases = self._kept
         self._server: Server | None = None
@@ -136,6 +139,9 @@ class Delivery:
 
         Args:
             keep: Whether the lease holds in a forked child too, as the runtime's does; a run's does not.
+
+        Raises:
+            RuntimeError: There is no thread to be had for it.
         """
         with self._lock:
             lease = Lease(self, self._books, None if keep else self._epoch)
@@ -147,7 +153,7 @@ class Delivery:
             lease.opening = Future()
             if (
                 self._server is None
-                and self._open_error
+                and self._open_error is not None
                 and time.monotonic() < self._open_failed_at + _REOPEN_AFTER
             ):
                 lease.opening.set_exception(self._open_error)
@@ -155,19 +161,24 @@ class Delivery:
             self._opening.append(lease.opening)
             if self._server is not None:
                 return lease
-            self._last_call, self._latecomers, self._state = False, False, DeliveryState.OPENING
-            after, self._abandoned = self._abandoned, None
-            server = self._serve_with(
-                Server(
+            try:
+                server = Server(
                     self,
                     self._books,
                     self._sink,
                     self._loop_source,
                     self._line,
                     self._processing,
-                    after=after,
+                    after=self._abandoned,
                 )
-            )
+            except RuntimeError:
+                self._leases -= 1
+                self._kept -= keep
+                self._opening.clear()
+                raise
+            self._last_call, self._latecomers, self._state = False, False, DeliveryState.OPENING
+            self._abandoned = None
+            self._serve_with(server)
         server.start()
         return lease
 
@@ -213,12 +224,15 @@ class Delivery:
             self._books.wake_up()
         return self.closed()
 
-    def abandon(self) -> int:
+    def abandon(self, timeout: float | None = None) -> int:
         """
         Give up at once what is not yet written; return how many items that were, dropped as `shutdown_timeout`.
 
         For when the deadline has passed: it waits for nothing, not even for the delivery thread, which may be what
         is stuck. What is in the spool stays there, and pending.
+
+        Args:
+            timeout: Seconds that it had; `drain_timeout` by default.
         """
         with self._lock:
             server = self._server
@@ -226,7 +240,7 @@ class Delivery:
                 return 0
             lost = self._finish(
                 DeliveryState.FAILED,
-                StopTimeoutError(self.name, self.limits.drain_timeout),
+                StopTimeoutError(self.name, self.limits.drain_timeout if timeout is None else timeout),
                 "shutdown_timeout",
             )
             self._abandoned = server
@@ -248,7 +262,9 @@ class Delivery:
         """Return state, counts and last error as they are now. From any thread."""
         with self._lock:
             books, server = self._books, self._server
-            error = (server.sender.last_error if server is not None else None) or self._open_error
+            # Not by whether they are true: an error is foreign code, and may raise on being asked.
+            error = self._last_error if server is None else server.sender.last_error
+            error = self._open_error if error is None else error
             return DeliveryHealth(
                 self._state,
                 books.ledger.snapshot(),
@@ -256,7 +272,7 @@ class Delivery:
                 self.limits.queue_items,
                 books.queue.held_bytes,
                 len(books.in_flight),
-                server.last_batch_s if server is not None else None,
+                server.last_batch_s if server is not None else self._last_batch_s,
                 max(0, books.ledger.pending - books.in_memory),
                 server.sender.breaker_state if server is not None else BreakerState.CLOSED,
                 describe(error) if error is not None else None,
@@ -338,8 +354,11 @@ class Delivery:
         self._finish(DeliveryState.FAILED, error, "not_open")
 
     def _finish(self, state: DeliveryState, error: BaseException | None, reason: str) -> int:
-        books = self._books
+        books, server = self._books, self._server
         self._state = state
+        if server is not None:
+            last = server.sender.last_error
+            self._last_error, self._last_batch_s = error if last is None else last, server.last_batch_s
         self._server = None
         books.wake = None
         books.tell_room()
@@ -348,9 +367,9 @@ class Delivery:
             # Before anybody takes a lease again, which opens it again.
             self._line.end()
         opening, self._opening = self._opening, []
-        resolve(
-            opening, error or RuntimeStateError(f"The delivery of {self.name!r} was closed while it opened.")
-        )
+        if error is None:
+            error = RuntimeStateError(f"The delivery of {self.name!r} was closed while it opened.")
+        resolve(opening, error)
         closing, self._closing = self._closing, []
         resolve(closing)
         return lost

@@ -50,7 +50,7 @@ class DeliveryLimits(msgspec.Struct, frozen=True, kw_only=True):
         batches_in_flight: Most batches that are written at the same time; a blocking sink writes one.
         run_bytes: Most bytes of the items of one run, as they were recorded; None for any number.
         chunk_bytes: Most bytes of chunks that are kept for the open steps of one run, to be joined when they end.
-        open_timeout: For opening the sink.
+        open_timeout: For opening the sink, and for closing it.
         write_timeout: For one try at writing one batch.
         retry_initial: Upper limit of the first wait between two tries; it doubles with each further try.
         retry_max: Upper limit of every wait.

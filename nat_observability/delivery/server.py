@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nat_observability.delivery.books import NEVER, Books, Entry, resolve
 from nat_observability.delivery.processing import STRETCH_ITEMS, Processing
-from nat_observability.delivery.sender import Outcome, Sender
+from nat_observability.delivery.sender import Outcome, Sender, cancelled
 from nat_observability.delivery.sink import Sink
 from nat_observability.delivery.thread import LoopSource, as_exception, background_context
 from nat_observability.errors import RetryableWriteError, SinkError, StartTimeoutError, describe
@@ -155,8 +155,7 @@ class Server:
                     return
                 if self._line is not None:
                     await self._line.close()
-                self._is_open = False
-                await self._sink.close()
+                await self._close()
                 with self._books.lock:
                     if not self._in_charge or delivery.has_closed():
                         return
@@ -164,7 +163,7 @@ class Server:
                 self._gave_up = False
                 self._last_tries.clear()
         except BaseException as error:
-            # Foreign code: opening and closing a sink may raise anything, an exit too, and cancel this very task.
+            # Foreign code: opening a sink may raise anything, an exit too, and cancel this very task.
             with self._books.lock:
                 if self._in_charge:
                     delivery.failed(as_exception(error))
@@ -173,6 +172,17 @@ class Server:
         finally:
             delivery.log_drops()
             await self._let_go()
+
+    async def _close(self) -> None:
+        """Close the sink, which has written everything: nothing is lost where that raises, or never ends."""
+        self._is_open = False
+        try:
+            async with asyncio.timeout(self._limits.open_timeout):
+                await self._sink.close()
+        except BaseException as error:
+            if cancelled(error) or isinstance(error, GeneratorExit):
+                raise
+            _log.warning("sink_close_failed", exporter=self._delivery.name, error=describe(error))
 
     async def _let_go(self) -> None:
         """Close a sink that is still open, because the delivery was given up: its connections would stay open."""

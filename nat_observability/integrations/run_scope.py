@@ -118,7 +118,7 @@ class RunScope:
     def _end_job(self, error: BaseException | None) -> None:
         job, self._job = self._job, None
         if job is not None:
-            error = self.error or error
+            error = error if self.error is None else self.error
             job.__exit__(type(error) if error is not None else None, error, None)
 
 

@@ -652,6 +652,95 @@ async def test_g2_abandoning_counts_and_waits_for_nothing() -> None:
 
 
 @virtual_time
+@pytest.mark.parametrize(
+    "close",
+    [OSError("reset by peer"), SystemExit(3), asyncio.CancelledError(), 1000.0],
+    ids=["raises", "exits", "cancels", "hangs"],
+)
+async def test_g1_g6_a_sink_that_does_not_close_is_opened_again(close: BaseException | float) -> None:
+    """Everything was written by then: a line says so, and those who come meanwhile or afterwards lose nothing."""
+    sink = Opening()
+    sink.closes = [close]
+    with capture_logs() as lines:
+        async with delivering(sink, batch_age=3600.0, open_timeout=5.0) as delivery:
+            first = await opened(delivery)
+            accept(first, 2)
+            first.release()
+            await settle()
+            assert state(delivery) in (DeliveryState.CLOSING, DeliveryState.CLOSED)
+            began = now()
+            second = await opened(delivery)
+            assert now() - began <= 5.0
+            accept(second, 3)
+            second.release()
+    assert sink.calls == ["open", "write", "close"] * 2
+    assert (first.ledger, second.ledger) == (
+        LedgerSnapshot(accepted=2, delivered=2),
+        LedgerSnapshot(accepted=3, delivered=3),
+    )
+    [line] = [line for line in lines if line["log_level"] != "info"]
+    assert (line["event"], line["exporter"], line["log_level"]) == ("sink_close_failed", "main", "warning")
+
+
+@virtual_time
+async def test_g16_the_last_error_outlives_the_delivery() -> None:
+    """Whoever asks at the end is told why items have failed; an opening that goes well is no reason to forget it."""
+    sink = ScriptedSink(PermanentWriteError("401 Unauthorized"))
+    async with delivering(sink) as delivery:
+        lease = await opened(delivery)
+        accept(lease, 3)
+        await asyncio.wrap_future(lease.settled())
+        assert delivery.health().last_error == "PermanentWriteError: 401 Unauthorized"
+        lease.release()
+        await asyncio.wrap_future(delivery.closed())
+        health = delivery.health()
+        assert (health.state, health.ledger.failed) == (DeliveryState.CLOSED, 3)
+        assert health.last_error == "PermanentWriteError: 401 Unauthorized"
+        assert health.last_batch_s is not None
+
+
+@virtual_time
+async def test_who_waits_for_an_abandoned_opening_is_told_the_time_that_it_had() -> None:
+    """Not the time-out of somebody else."""
+    sink = Opening()
+    sink.opens = [1000.0]
+    async with delivering(sink) as delivery:
+        lease = delivery.lease()
+        assert lease.opening is not None
+        await asyncio.sleep(1.0)
+        delivery.abandon(2.5)
+        assert "2.5 s" in str(lease.opening.exception())
+        assert "2.5 s" in (delivery.health().last_error or "")
+        lease.release()
+        await settle()
+
+
+@virtual_time
+async def test_a_thread_that_cannot_be_had_leaves_no_lease() -> None:
+    """The delivery closes when those that could be given are back."""
+
+    class NoLoopYet(RunningLoop):
+        refuses = True
+
+        def acquire(self) -> asyncio.AbstractEventLoop:
+            if self.refuses:
+                raise RuntimeError("can't start new thread")
+            return super().acquire()
+
+    source = NoLoopYet()
+    delivery = Delivery("main", ScriptedSink(), loop_source=source)
+    for keep in (False, True):
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            delivery.lease(keep=keep)
+    source.refuses = False
+    lease = await opened(delivery)
+    lease.release()
+    await asyncio.wrap_future(delivery.closed())
+    await settle()
+    assert (state(delivery), source.users) == (DeliveryState.CLOSED, 0)
+
+
+@virtual_time
 async def test_an_abandoned_delivery_can_be_leased_again() -> None:
     """The next lease opens the sink anew, and what it accepts is delivered."""
     sink = ScriptedSink(seconds=1000.0)

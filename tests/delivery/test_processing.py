@@ -96,6 +96,10 @@ async def test_an_item_is_processed_once_however_often_it_is_tried() -> None:
     assert [[item.name for item in batch] for _, batch in sink.tries] == [["a-once"]] * 3
 
 
+class PanicError(BaseException):
+    """As a library that is written in Rust raises it: no Exception."""
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -105,8 +109,9 @@ async def test_an_item_is_processed_once_however_often_it_is_tried() -> None:
         lambda item: [item],
         lambda item: (_ for _ in ()).throw(asyncio.CancelledError()),
         lambda item: (_ for _ in ()).throw(SystemExit(3)),
+        lambda item: (_ for _ in ()).throw(PanicError()),
     ],
-    ids=["raises", "a name", "another kind of item", "a list", "cancels", "exits"],
+    ids=["raises", "a name", "another kind of item", "a list", "cancels", "exits", "panics"],
 )
 @virtual_time
 async def test_g13_a_processor_that_fails_lets_nothing_out(answer: Callable[[Item], Any]) -> None:

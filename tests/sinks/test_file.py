@@ -484,8 +484,8 @@ for _ in range(100):
         )
         stranger.terminate()
         count = int(stranger.stdout.read())
-    # Between the last look and the cut there is a moment that nothing but the lock could guard: how often something falls
-    # into it is counted, because how much does depends on how long the sink is kept from the processor just then.
+    # Between the last look and the cut there is a moment that nothing but the lock could guard. How often something
+    # falls into it is counted: how much does depends on how long the sink is kept from the processor just then.
     kept = [-1, *map(int, re.findall(rb"stranger (\d+)\n", path.read_bytes())), count]
     assert sum(later - earlier > 1 for earlier, later in pairwise(kept)) < 10
 
