@@ -58,16 +58,17 @@ class LeakCheck:
             ignoring: Of "threads", "subscriptions" and "leases" what not to look for.
         """
         lines: list[str] = []
+        subscribed, held = self._left()
         # Leases first: what is held keeps the delivery's thread, and waiting for that one would be in vain.
         if "leases" not in ignoring:
             lines += [
                 f"a lease on the delivery {delivery.name!r}: a run has not ended, or a runtime was not shut down"
-                for delivery in self.leases()
+                for delivery in held
             ]
         if "subscriptions" not in ignoring:
             lines += [
                 f"{stream.listeners} subscriptions to one run's stream: its manager was not stopped"
-                for stream in self.subscriptions()
+                for stream in subscribed
             ]
         if "threads" not in ignoring:
             lines += [
