@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from nat_observability.settings_processing import ProcessingSettings
-from nat_observability.settings_standard import MOST
+from nat_observability.settings_standard import DEFAULT_QUEUE_ITEMS, MOST
 
 # Above about 24 days, which in milliseconds fill 31 bits, some platforms cannot wait.
 _LONGEST = MOST / 1000
@@ -67,7 +67,7 @@ class ExporterSettings(ProcessingSettings):
         "handed_over", description="What the end of a run waits for: the queue, or the back end."
     )
     queue_items: Count = Field(
-        8192,
+        DEFAULT_QUEUE_ITEMS,
         description="Items that wait in the queue at most. Without it, OTEL_BSP_MAX_QUEUE_SIZE is honoured.",
     )
     queue_bytes: Bytes = Field(64 * 2**20, description="Bytes that wait in the queue at most.")

@@ -124,7 +124,7 @@ def _completed(
     Add to `found` what the standard variables say about what neither it nor the arguments (`given`) set.
 
     Returns:
-        That, and a sentence for each standard variable of OTLP exporters, limits or sampling that is not valid.
+        That, and a sentence for each standard variable of exporters, limits or sampling that is left out.
     """
     ignored: dict[str, None] = {}  # each once, in order
     if standard.disabled:
@@ -148,7 +148,8 @@ def _completed(
             if isinstance(entry, dict):
                 mine = _dict(entries.get(exporter))
                 both = {**mine, **_dict(arguments.get(exporter))}
-                defaults = standard.exporter(both)
+                defaults, wrong = standard.exporter(exporter, both)
+                ignored.update(dict.fromkeys(wrong))
                 if both.get("type") == "otlp":
                     more, wrong = otlp_defaults(variables, both)
                     defaults.update(more)

@@ -8,13 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from pydantic import TypeAdapter
+
+from nat_observability.settings_variables import EXPORTERS, variable
+
 MOST = 2**31 - 1
 """The largest integer that the OpenTelemetry specification asks for; in milliseconds, its stand-in for no limit."""
 
 SERVICE_NAME = "service.name"
 
+DEFAULT_QUEUE_ITEMS = 8192
+"""The items in an exporter's queue at most, where neither a variable of ours nor a standard one says."""
+
 _WHOLE_NUMBER = re.compile(r"\s*[0-9]{1,10}\s*")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_INTEGER = TypeAdapter(int)
 
 
 _T = TypeVar("_T")
@@ -89,16 +97,32 @@ class StandardVariables:
             ignored=tuple(reader.ignored),
         )
 
-    def exporter(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What they add to the settings of an exporter, of which `given` are set already."""
+    def exporter(self, name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """
+        Return what they add to the settings of an exporter, and a sentence for each that does not go with these.
+
+        Args:
+            name: The exporter's name.
+            given: The settings of it that are set already.
+        """
+        queue_items, batch_items, ignored = self.queue_items, self.batch_items, []
+        given_queue, given_batch = _size(given.get("queue_items")), _size(given.get("batch_items"))
+        if "queue_items" not in given and queue_items and given_batch and queue_items < given_batch:
+            ignored.append(f"OTEL_BSP_MAX_QUEUE_SIZE is below {variable(EXPORTERS, name, 'batch_items')}.")
+            queue_items = None
+        holds = given_queue if "queue_items" in given else queue_items or DEFAULT_QUEUE_ITEMS
+        if "batch_items" not in given and batch_items and holds and batch_items > holds:
+            which = "" if "queue_items" in given else "the default of "
+            queue = variable(EXPORTERS, name, "queue_items")
+            ignored.append(f"OTEL_BSP_MAX_EXPORT_BATCH_SIZE is above {which}{queue}.")
+            batch_items = None
         found = {
-            "queue_items": self.queue_items,
-            # A batch that does not fit a queue of the user's is left to the default, which does.
-            "batch_items": self.batch_items if _fits(self.batch_items, given.get("queue_items")) else None,
+            "queue_items": queue_items,
+            "batch_items": batch_items,
             "batch_age": self.batch_age,
             "write_timeout": self.write_timeout,
         }
-        return {key: value for key, value in found.items() if value is not None and key not in given}
+        return {key: value for key, value in found.items() if value is not None and key not in given}, ignored
 
 
 def _whole_number(text: str, least: int) -> int:
@@ -121,11 +145,12 @@ def parse_not_negative(text: str) -> int:
     return _whole_number(text, 0)
 
 
-def _fits(batch_items: int | None, queue_items: Any) -> bool:
+def _size(given: object) -> int | None:
+    """Read a size as validation will, which says what is wrong with one that is None here."""
     try:
-        return batch_items is None or queue_items is None or batch_items <= int(queue_items)
-    except (TypeError, ValueError):
-        return True  # validation says what is wrong with it
+        return _INTEGER.validate_python(given)
+    except ValueError:
+        return None
 
 
 def parse_switch(text: str) -> bool:

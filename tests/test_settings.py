@@ -432,7 +432,55 @@ class TestStandardVariables:
         """A standard variable never makes settings of ours fail."""
         monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "600")
         set_ours(EXPORTERS__MAIN__TYPE="memory", EXPORTERS__MAIN__QUEUE_ITEMS="100")
-        assert ObservabilitySettings().exporters["main"].batch_items == 100
+        with pytest.warns(
+            SettingsWarning, match=f"BATCH_SIZE is above {PREFIX}{MAIN}QUEUE_ITEMS. It is ignored"
+        ):
+            assert ObservabilitySettings().exporters["main"].batch_items == 100
+
+    def test_a_batch_never_breaks_the_default_queue(
+        self, monkeypatch: pytest.MonkeyPatch, set_ours: SetOurs
+    ) -> None:
+        """A batch of a standard variable alone, above the default of the queue, is warned about and ignored."""
+        monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10000")
+        set_ours(EXPORTERS__MAIN__TYPE="memory")
+        with pytest.warns(
+            SettingsWarning, match=f"BATCH_SIZE is above the default of {PREFIX}{MAIN}QUEUE_ITEMS"
+        ):
+            main = ObservabilitySettings().exporters["main"]
+        assert (main.queue_items, main.batch_items) == (8192, 512)
+
+    @pytest.mark.parametrize("given", ["1000", "1000.0"])
+    def test_a_queue_never_breaks_a_batch_of_ours(
+        self, monkeypatch: pytest.MonkeyPatch, set_ours: SetOurs, given: str
+    ) -> None:
+        """A queue of a standard variable that our batch does not fit is warned about and ignored, the rest holds."""
+        monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "512")
+        set_ours(EXPORTERS__MAIN__TYPE="memory", EXPORTERS__MAIN__BATCH_ITEMS=given)
+        set_ours(EXPORTERS__OTHER__TYPE="memory")
+        with pytest.warns(
+            SettingsWarning, match=f"QUEUE_SIZE is below {PREFIX}{MAIN}BATCH_ITEMS. It is ignored"
+        ):
+            exporters = ObservabilitySettings().exporters
+        assert (exporters["main"].queue_items, exporters["main"].batch_items) == (8192, 1000)
+        assert exporters["other"].queue_items == 512
+
+    def test_a_queue_and_a_batch_that_fit_hold(
+        self, monkeypatch: pytest.MonkeyPatch, set_ours: SetOurs
+    ) -> None:
+        """A standard batch is compared with the queue that holds: the standard one here."""
+        monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "20000")
+        monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10000")
+        set_ours(EXPORTERS__MAIN__TYPE="memory")
+        main = ObservabilitySettings().exporters["main"]
+        assert (main.queue_items, main.batch_items) == (20000, 10000)
+
+    def test_a_wrong_size_of_ours_is_the_only_problem(
+        self, monkeypatch: pytest.MonkeyPatch, set_ours: SetOurs
+    ) -> None:
+        """Next to a standard variable, a size of ours that is no number is told as ever."""
+        monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "512")
+        set_ours(EXPORTERS__MAIN__TYPE="memory", EXPORTERS__MAIN__BATCH_ITEMS="many")
+        assert f"{PREFIX}{MAIN}BATCH_ITEMS is not a whole number" in problems()
 
     def test_a_timeout_of_zero_is_no_limit(self, monkeypatch: pytest.MonkeyPatch, set_ours: SetOurs) -> None:
         """The specification reads 0 so for a timeout, and lets the largest number stand for it; a delay of 0 is 0."""
