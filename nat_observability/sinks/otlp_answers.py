@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import email.utils
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from nat_observability.logs import RepeatedEvent, get_logger
-from nat_observability.sinks.otlp_options import SecretHeaders
+from nat_observability.sinks.otlp_options import SecretHeaders, one_line
 from nat_observability.sinks.otlp_wire import fields
 
 LONGEST_WAIT = 3600.0
@@ -19,6 +19,9 @@ LONGEST_WAIT = 3600.0
 
 LONGEST_ANSWER = 64 * 1024
 """Bytes of an answer that are read."""
+
+Hide = Callable[[str], str]
+"""What takes the secrets out of a stranger's text: `SecretHeaders.hide`."""
 
 _LONGEST_MESSAGE = 300
 _RETRY_INFO = b"google.rpc.RetryInfo"
@@ -72,7 +75,7 @@ class AnswerReader:
         try:
             if body is None:
                 raise ValueError("it ended too early, or was too long")
-            rejected, message = partial_success(body, content_type)
+            rejected, message = partial_success(body, content_type, hide=self._headers.hide)
         except ValueError as error:
             suppressed = self._not_understood.due()
             if suppressed is not None:
@@ -90,51 +93,52 @@ class AnswerReader:
                     "otlp_partial_success",
                     endpoint=self._where,
                     rejected=rejected,
-                    message=self._headers.hide(message),
+                    message=message,
                     suppressed=suppressed,
                 )
         return min(rejected, items)
 
 
-def partial_success(body: bytes, content_type: str = "") -> PartialSuccess:
+def partial_success(body: bytes, content_type: str = "", *, hide: Hide) -> PartialSuccess:
     """
     Return what an ExportTraceServiceResponse says, in protobuf or, where the content type says so, in JSON.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: It is neither. The message has nothing of it.
     """
     if "json" in content_type:
         answer = _decoded(body or b"{}", _JsonAnswer).partial_success or _JsonPartialSuccess()
-        return PartialSuccess(max(0, int(answer.rejected_spans)), readable(answer.error_message))
+        return PartialSuccess(_count(answer.rejected_spans), readable(answer.error_message, hide))
     rejected, message = 0, ""
     for partial in _messages(body, 1):
         for number, value in fields(partial):
             if number == 1 and isinstance(value, int) and value < 2**63:
                 rejected = value
             elif number == 2 and isinstance(value, bytes):
-                message = readable(value.decode("utf-8", "replace"))
+                message = readable(value.decode("utf-8", "replace"), hide)
     return PartialSuccess(rejected, message)
 
 
-def failure_message(body: bytes, content_type: str = "") -> str:
+def failure_message(body: bytes, content_type: str = "", *, hide: Hide) -> str:
     """Return, in one short line, the reason in the body of a failure: a google.rpc.Status as a rule, or any text."""
     try:
         if "json" in content_type:
             if message := _decoded(body, _JsonStatus).message:
-                return readable(message)
+                return readable(message, hide)
         elif "protobuf" in content_type:
-            return readable(b"".join(_messages(body, 2)).decode("utf-8", "replace"))
+            return readable(b"".join(_messages(body, 2)).decode("utf-8", "replace"), hide)
     except ValueError:
         pass
     text = body.decode("utf-8", "replace")
-    return readable(re.sub(r"<[^>]*>", " ", text) if "html" in content_type else text)
+    # Hidden first: a secret may have in it what looks like a tag.
+    return readable(re.sub(r"<[^>]*>", " ", hide(text)) if "html" in content_type else text, hide)
 
 
-def readable(text: str) -> str:
-    """Return text of a stranger's as one line without control characters, cut where it is long."""
-    line = " ".join(
-        "".join(char if char.isprintable() else " " for char in text[: 4 * _LONGEST_MESSAGE]).split()
-    )
+def readable(text: str, hide: Hide) -> str:
+    """Return text of a stranger's as one line without control characters and secrets, cut where it is long."""
+    # Hidden before the last cut, which would leave the beginning of a secret. The first one may leave it too, at the
+    # end, where `hide` looks for it.
+    line = hide(one_line(text[: 4 * _LONGEST_MESSAGE]))
     return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"
 
 
@@ -180,6 +184,14 @@ def _decoded(body: bytes, kind: type[AnswerT]) -> AnswerT:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as error:  # a ValueError in newer versions only
         raise ValueError(str(error)) from None
+
+
+def _count(number: int | str) -> int:
+    try:
+        return max(0, int(number))
+    except ValueError:
+        # The interpreter's message quotes what it was.
+        raise ValueError("rejectedSpans is not a number") from None
 
 
 def _seconds(duration: bytes) -> float:

@@ -268,7 +268,7 @@ class OtlpGrpcSink:
     def _failure(self, call: grpc.Call) -> Exception:
         code = call.code().name
         details = call.details() or ""
-        message = self._headers.hide(readable(details)).rstrip(".")
+        message = readable(details, self._headers.hide).rstrip(".")
         problem = f"{self.where}: {code}{': ' + message if message else ''}."
         if code in _SIZE_CODES and _TOO_LARGE.search(details):
             return BatchTooLargeError(f"{problem} Lower batch_bytes.")

@@ -200,7 +200,7 @@ class OtlpHttpSink:
             raise PermanentWriteError(f"{problem} Check the endpoint.")
         if 200 <= status < 300:
             return self._answers.rejected(answer, len(batch), content_type)
-        message = self._headers.hide(failure_message(answer or b"", content_type))
+        message = failure_message(answer or b"", content_type, hide=self._headers.hide)
         raise self._refusal(status, message, headers)
 
     async def close(self) -> None:
@@ -231,7 +231,7 @@ class OtlpHttpSink:
             text = f"no valid answer ({error.status} {error.message})"
         else:
             text = str(error) or type(error).__name__
-        return self._headers.hide(readable(text)).rstrip(".")
+        return readable(text, self._headers.hide).rstrip(".")
 
     def _proxy_arguments(self) -> dict[str, Any]:
         # By hand, because aiohttp's own way reads .netrc too, for every request and on a new thread each time.

@@ -111,19 +111,39 @@ class SecretHeaders:
         return {name: value.get_secret_value() for name, value in self._headers.items()}
 
     def hide(self, text: str) -> str:
-        """Return `text`, such as what a server answered, with every secret that it was sent as asterisks."""
-        secrets = [secret for value in self.plain().values() for secret in _secrets(value)]
-        query = self._query.get_secret_value()
-        for member in query.split("&"):
+        """
+        Return `text`, such as what a server answered, with every secret that it was sent as asterisks.
+
+        A secret is found as it was sent and as `one_line` makes it. What the text ends with is hidden too where it is
+        the beginning of a secret: a cut may have taken the rest.
+        """
+        secrets = {secret for value in self.plain().values() for secret in _secrets(value)}
+        for member in self._query.get_secret_value().split("&"):
             value = member.partition("=")[2] or member
-            secrets += [each for each in (value, unquote_plus(value)) if len(each) >= _SHORTEST_SECRET]
-        for secret in secrets:
+            secrets |= {value, unquote_plus(value)}
+        secrets |= {one_line(secret) for secret in secrets}
+        secrets = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
+        # Longest first: of a secret that holds another, the rest would be left.
+        for secret in sorted(secrets, key=len, reverse=True):
             text = text.replace(secret, "***")
-        return text
+        halved = max((_halved(text, secret) for secret in secrets), default=0)
+        return f"{text[:-halved]}***" if halved else text
 
 
-def _secrets(value: str) -> list[str]:
-    """Return a header's value and its parts, longest first: its words, and what Basic authentication encodes."""
+def one_line(text: str) -> str:
+    """Return text as one line without control characters."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def _halved(text: str, secret: str) -> int:
+    """Return how many characters at the end of `text` are the beginning of `secret`; 0 where they are too few."""
+    longest = min(len(secret) - 1, len(text))
+    lengths = range(longest, _SHORTEST_SECRET - 1, -1)
+    return next((length for length in lengths if text.endswith(secret[:length])), 0)
+
+
+def _secrets(value: str) -> set[str]:
+    """Return a header's value and its parts: its words, and what Basic authentication encodes."""
     found = {value, *value.split()}
     scheme, _, credentials = value.partition(" ")
     if scheme.lower() == "basic":
@@ -133,7 +153,7 @@ def _secrets(value: str) -> list[str]:
             pass
         else:
             found |= {pair, *pair.split(":", 1)}
-    return sorted((each for each in found if len(each) >= _SHORTEST_SECRET), key=len, reverse=True)
+    return found
 
 
 class ClientTls:

@@ -17,9 +17,19 @@ from nat_observability.sinks.otlp_answers import (
     retry_after,
     retry_info,
 )
+from nat_observability.sinks.otlp_options import SecretHeaders
 from nat_observability.sinks.otlp_wire import length_delimited, varint
 
 NOW = 1_700_000_000.0
+
+SECRETS_AT_A_CUT = [
+    ("x" * 280, "sk-" + "0123456789" * 6),
+    ("the key is", "eyJ" + "abcdefghij" * 40),
+    ("the key is", "eyJ" + "abcdefghij" * 150),
+    ("x" * 294, "sk-" + "0123456789" * 6),
+    (" " * 1190, "sk-" + "0123456789" * 6),
+]
+"""Texts and what follows them: a secret that is cut where a long answer is."""
 
 
 @given(rejected=st.integers(0, 2**63 - 1), message=st.text("abc é", max_size=50))
@@ -28,7 +38,7 @@ def test_a_partial_success_is_read(rejected: int, message: str) -> None:
     response = ExportTraceServiceResponse()
     response.partial_success.rejected_spans = rejected
     response.partial_success.error_message = message
-    assert partial_success(response.SerializeToString()) == PartialSuccess(
+    assert partial_success(response.SerializeToString(), hide=str) == PartialSuccess(
         rejected, " ".join(message.split())
     )
 
@@ -40,8 +50,8 @@ def test_a_partial_success_is_read(rejected: int, message: str) -> None:
 def test_any_bytes_are_an_answer_or_none(body: bytes, content_type: str) -> None:
     """Nothing but a ValueError is raised for bytes that are no answer, and the reason of a failure is always text."""
     with contextlib.suppress(ValueError):
-        assert partial_success(body, content_type).rejected >= 0
-    message = failure_message(body, content_type)
+        assert partial_success(body, content_type, hide=str).rejected >= 0
+    message = failure_message(body, content_type, hide=str)
     assert message.isprintable()
     assert len(message) <= 301
     retry_info(body)
@@ -102,5 +112,62 @@ def test_a_retry_info_is_read(status: bytes, wait: float | None) -> None:
 
 def test_a_strangers_text_is_one_short_line() -> None:
     """No line breaks, no escape sequences, no end without end."""
-    assert readable(" a\r\n b\x1b[31m\x00c\u202e ") == "a b [31m c"
-    assert readable("x" * 1000) == "x" * 300 + "…"
+    assert readable(" a\r\n b\x1b[31m\x00c\u202e ", str) == "a b [31m c"
+    assert readable("x" * 1000, str) == "x" * 300 + "…"
+
+
+@given(
+    before=st.text("ab \n\x00", max_size=1500),
+    secret=st.text("0123456789-._\t ", min_size=6, max_size=1500)
+    .map(str.strip)
+    .filter(lambda it: len(it) > 5),
+    after=st.text("ab \n", max_size=20),
+)
+def test_no_beginning_of_a_secret_is_readable(before: str, secret: str, after: str) -> None:
+    """Wherever the text is cut; a secret may have spaces, which come as others where a line is made of the text."""
+    shown = readable(f"{before}{secret}{after}", SecretHeaders({"x-key": secret}, ()).hide)
+    assert len(shown) <= 301
+    assert secret[:6] not in shown
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [(b"<p>the key sk-<0123456789>abcdef is</p>", "text/html"), (b'"sk-<0123456789>abcdef"', "text/plain")],
+)
+def test_a_secret_is_hidden_before_the_marks_of_a_page_are_taken_out(body: bytes, content_type: str) -> None:
+    """Without what looks like a tag in it, the rest of a secret would not be recognised."""
+    hide = SecretHeaders({"x-key": "sk-<0123456789>abcdef"}, ()).hide
+    message = failure_message(body, content_type, hide=hide)
+    assert "***" in message
+    assert "abcdef" not in message
+
+
+def test_what_is_wrong_with_an_answer_holds_no_secret() -> None:
+    """Python quotes what is no number."""
+    hide = SecretHeaders({"x-key": "sk-0123456789"}, ()).hide
+    body = b'{"partialSuccess": {"rejectedSpans": "sk-0123456789"}}'
+    with pytest.raises(ValueError, match="rejectedSpans is not a number") as caught:
+        partial_success(body, "application/json", hide=hide)
+    assert "0123456789" not in str(caught.value)
+
+
+def test_a_secret_that_holds_another_is_hidden_whole() -> None:
+    """In whatever order the headers are."""
+    hide = SecretHeaders({"x-a": "0123456789", "x-b": "0123456789abcdef"}, ()).hide
+    assert hide("neither 0123456789abcdef nor 0123456789") == "neither *** nor ***"
+
+
+def test_a_secret_is_hidden_as_one_line() -> None:
+    """As what was answered is shown: its spaces may have become others."""
+    query = "key=gh%0A%09ij%20kl"
+    headers = SecretHeaders({"x-key": "ab  cd\tef"}, (), url=f"https://collector.example/?{query}")
+    assert readable("neither ab  cd\tef nor\ngh\n\tij kl", headers.hide) == "neither *** nor ***"
+
+
+def test_the_beginning_of_a_secret_at_the_end_is_hidden() -> None:
+    """From six characters on: a cut may have taken the rest."""
+    hide = SecretHeaders({"x-key": "0123456789"}, ()).hide
+    assert hide("it is 012345678") == "it is ***"
+    assert hide("it is 012345") == "it is ***"
+    assert hide("it is 01234") == "it is 01234"
+    assert readable(" " * 1194 + "0123456789", hide) == "***"

@@ -34,7 +34,7 @@ from tests.otlp_receiver import OtlpReceiver
 from tests.processes import run_program
 from tests.rotel import running_rotel
 from tests.sinks.builders import make_span, make_step
-from tests.sinks.test_otlp_answers import delay, status_with
+from tests.sinks.test_otlp_answers import SECRETS_AT_A_CUT, delay, status_with
 from tests.sinks.test_otlp_http import RESOURCE, arrived, varied_spans
 
 SECRET = "sk-very-secret-0123456789"
@@ -260,6 +260,23 @@ async def test_rejected_spans_are_returned_and_logged_once(
     (line,) = [record.message for record in caplog.records if "otlp_partial_success" in record.message]
     assert "rejected=2" in line
     assert "too old for ***" in line
+
+
+@pytest.mark.parametrize(("before", "secret"), SECRETS_AT_A_CUT)
+async def test_no_part_of_a_secret_is_left_by_a_cut(
+    receiver: GrpcReceiver, caplog: pytest.LogCaptureFixture, before: str, secret: str
+) -> None:
+    """A long answer is cut; the beginning of a key that the cut goes through is not shown either."""
+    quoted = f"{before} {secret} {'y' * 2000}"
+    receiver.answers += [fail(grpc.StatusCode.UNAUTHENTICATED, quoted), reject(1, quoted)]
+    async with opened(receiver.url, headers={"authorization": f"Bearer {secret}"}) as sink:
+        with pytest.raises(PermanentWriteError) as caught:
+            await sink.write([make_span()])
+        assert await sink.write([make_span()]) == 1
+    (line,) = [record.message for record in caplog.records if "otlp_partial_success" in record.message]
+    for text in (str(caught.value), line):
+        assert secret[:6] not in text
+        assert len(text) < 600
 
 
 async def test_a_server_that_hangs_is_a_time_out(receiver: GrpcReceiver) -> None:

@@ -41,6 +41,7 @@ from tests.otlp_receiver import Answer, Hang, OtlpReceiver, Raw, Reset, partial,
 from tests.processes import run_program
 from tests.rotel import running_rotel
 from tests.sinks.builders import make_span, make_step
+from tests.sinks.test_otlp_answers import SECRETS_AT_A_CUT
 
 SECRET = "sk-very-secret-0123456789"
 RESOURCE = {"service.name": "checkout"}
@@ -530,6 +531,34 @@ async def test_secrets_are_in_no_error_and_no_repr(
     for text in seen:
         assert SECRET not in text
         assert pair not in text
+
+
+@pytest.mark.parametrize(("before", "secret"), SECRETS_AT_A_CUT)
+async def test_no_part_of_a_secret_is_left_by_a_cut(
+    receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture, before: str, secret: str
+) -> None:
+    """A long answer is cut; the beginning of a key that the cut goes through is not shown either."""
+    quoted = f"{before} {secret} {'y' * 2000}"
+    json = {"content-type": "application/json"}
+    receiver.behave(
+        refuse(401, quoted),
+        Answer(401, msgspec.json.encode({"message": quoted}), json),
+        Answer(502, f"<p>{quoted}</p>".encode(), {"content-type": "text/html"}),
+        Answer(503, quoted.encode(), {"content-type": "text/plain"}),
+        partial(1, quoted),
+    )
+    seen = []
+    async with opened(receiver.url, headers={"authorization": f"Bearer {secret}"}) as sink:
+        for _ in range(4):
+            with pytest.raises((PermanentWriteError, RetryableWriteError)) as caught:
+                await sink.write([make_span()])
+            seen.append(str(caught.value))
+        assert await sink.write([make_span()]) == 1
+    seen += [record.message for record in caplog.records if "otlp_partial_success" in record.message]
+    assert len(seen) == 5
+    for text in seen:
+        assert secret[:6] not in text
+        assert len(text) < 600
 
 
 # TLS.
