@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError, UnsupportedPoolError, describe
@@ -23,8 +23,15 @@ except ImportError as error:
 
 check_version("celery", at_least="5.7.0", below="6")
 
-_SCOPE = "_nat_observability_run"  # an attribute of the task's request, which is that of one execution
+_EXECUTION = "_nat_observability_run"  # an attribute of the task's request, which is that of one execution
 _POOLS = {"prefork": PreforkPool, "processes": PreforkPool, "solo": SoloPool, "threads": ThreadPool}
+
+
+class _Execution(NamedTuple):
+    """What is kept of a task while it is executed: its run, and the exception that was handled when it began."""
+
+    scope: RunScope
+    handling: BaseException | None
 
 
 class CeleryObservability:
@@ -103,7 +110,8 @@ class CeleryObservability:
             self._container, headers=headers, job=task.name, metadata=_metadata(request, task_id)
         )
         scope.__enter__()
-        setattr(request, _SCOPE, scope)
+        # An eager task may be called where an exception is handled, which is still the current one when it ends.
+        setattr(request, _EXECUTION, _Execution(scope, sys.exception()))
 
     def _task_failed(self, sender: Task, exception: BaseException, **_: object) -> None:
         _note(sender, exception)
@@ -115,10 +123,14 @@ class CeleryObservability:
             _note(sender, cause)
 
     def _task_ends(self, task: Task, **_: object) -> None:
-        scope: RunScope | None = task.request.__dict__.pop(_SCOPE, None)
-        if scope is not None:
-            # Where the worker is told to end inside the task, no other signal has said so.
-            scope.__exit__(*(sys.exc_info() if scope.error is None else (None, None, None)))
+        execution: _Execution | None = task.request.__dict__.pop(_EXECUTION, None)
+        if execution is None:
+            return
+        # Where the worker is told to end inside the task, no other signal has said so.
+        error = sys.exception()
+        if execution.scope.error is not None or error is execution.handling:
+            error = None
+        execution.scope.__exit__(type(error) if error is not None else None, error, None)
 
 
 def instrument(app: Celery, container: Container) -> CeleryObservability:
@@ -153,9 +165,9 @@ def _pool(given: object) -> type:
 
 
 def _note(task: Task, error: BaseException) -> None:
-    scope: RunScope | None = getattr(task.request, _SCOPE, None)
-    if scope is not None:
-        scope.error = error
+    execution: _Execution | None = getattr(task.request, _EXECUTION, None)
+    if execution is not None:
+        execution.scope.error = error
 
 
 def _metadata(request: Any, task_id: str) -> dict[str, object]:

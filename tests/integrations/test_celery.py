@@ -273,6 +273,32 @@ def test_an_eager_task_is_a_run_below_its_caller() -> None:
     assert (charge.run.trace_id, charge.run.conversation_id) == (state.run.trace_id, "c-1")
 
 
+def end_worker() -> None:
+    raise SystemExit(3)
+
+
+def test_an_eager_task_in_a_handler_fails_only_where_it_fails() -> None:
+    """The exception that its caller handles is not the task's; what ends the task without another signal is."""
+    worker = observed()
+    app = Celery("eager", set_as_current=False)
+    tidy, end = app.task(current_run), app.task(end_worker)
+    instrumented = instrument(app, worker.container)
+    try:
+        with ProcessScope(worker.container, "the test"):
+            try:
+                raise KeyError("shelf")
+            except KeyError:
+                assert tidy.apply().successful()
+                with pytest.raises(SystemExit):
+                    end.apply()
+    finally:
+        instrumented.disconnect()
+    assert (worker.span(tidy.name).status, worker.span(tidy.name).error) == (Status.OK, None)
+    ended = worker.span(end.name).error
+    assert ended is not None
+    assert ended.type == "SystemExit"
+
+
 def test_an_application_that_is_not_instrumented_is_left_alone() -> None:
     """The signals are those of every application in the process."""
     worker, other = observed(), Celery("other", set_as_current=False)
