@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from nat_observability.settings_standard import MOST, parse_pairs
-from nat_observability.settings_variables import PAIRS
+from nat_observability.settings_variables import PAIRS, Allowed
 
 PERSONAL = ("email", "phone", "card", "iban", "ip")
 KINDS = ("llm", "tool", "workflow", "task", "function", "custom", "span", "ttc")
@@ -93,12 +93,13 @@ def _ratios(value: object) -> object:
     return ratios
 
 
+_LONG_TEXT = "text of 16 bytes or more, such as that of openssl rand -hex 32"
+
+
 def _key(value: object) -> object:
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if isinstance(text, str) and len(text.encode(errors="replace")) < 16:
-        raise ValueError(
-            "is too short; allowed: text of 16 bytes or more, such as that of openssl rand -hex 32"
-        )
+        raise ValueError(f"is too short; allowed: {_LONG_TEXT}")
     return value
 
 
@@ -134,7 +135,7 @@ class ProcessingSettings(BaseModel):
     redact_personal: Annotated[tuple[str, ...], BeforeValidator(_of(PERSONAL))] = Field(
         (), description="Sets of personal data that are taken out too.", examples=["email,phone,card,iban,ip"]
     )
-    redact_hash_key: Annotated[SecretStr, BeforeValidator(_key)] | None = Field(
+    redact_hash_key: Annotated[SecretStr, BeforeValidator(_key), Allowed(_LONG_TEXT)] | None = Field(
         None,
         description="A key with which a mark gets a hash of what it replaces, so that equal values can be told.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -16,6 +17,14 @@ DELIMITER = "__"
 EXPORTERS = "exporters"
 
 PAIRS = "name=value pairs with commas between them, percent-encoded where they hold a comma or a percent sign"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Says, in the annotation of a setting that a function checks, which values it takes."""
+
+    words: str
+
 
 _WRONG = {
     "missing": "is not set",
@@ -57,6 +66,8 @@ def allowed(field: FieldInfo) -> str:
     kind, metadata = bare(field)
     limits: dict[str, object] = {}
     for limit in metadata:
+        if isinstance(limit, Allowed):
+            return limit.words
         limits.update((key, getattr(limit, key)) for key in ("gt", "ge", "le") if hasattr(limit, key))
     if get_origin(kind) is Literal:
         return _either(get_args(kind))

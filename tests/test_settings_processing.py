@@ -16,7 +16,7 @@ from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.events import StepKind
 from nat_observability.processors import PERSONAL_SETS, Limits, PrivacyLevel
 from nat_observability.settings import FileExporterSettings, MemoryExporterSettings, ObservabilitySettings
-from nat_observability.settings_example import setting_rows
+from nat_observability.settings_example import describe_variables, setting_rows
 from nat_observability.settings_processing import KINDS, PERSONAL, ProcessingSettings
 from nat_observability.settings_standard_processing import processing_defaults
 
@@ -172,6 +172,14 @@ def test_a_mistake_names_the_variable_and_what_is_allowed(
     (said,) = problems(monkeypatch, **{of + name: value})
     assert said.startswith(f"{PREFIX}{of}{shown} {problem}")
     assert value not in said
+
+
+def test_a_key_is_described_as_it_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example and the error say the same of what a key may be."""
+    allowed = {each.allowed for each in describe_variables() if each.name.endswith("REDACT_HASH_KEY")}
+    assert allowed == {"text of 16 bytes or more, such as that of openssl rand -hex 32"}
+    (said,) = problems(monkeypatch, REDACT_HASH_KEY="s3cr3t")
+    assert said.endswith(f"; allowed: {allowed.pop()}.")
 
 
 def test_what_is_set_for_an_exporter_that_there_is_not_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
