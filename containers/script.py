@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import FrameType, FunctionType, TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from containers.observability import ObservabilityContainer
@@ -138,19 +138,12 @@ def run(
         **ids: As for `observability`.
 
     Raises:
+        TypeError: `main` is no coroutine.
         RuntimeError: An event loop runs already, in a notebook for example.
         SettingsError: A setting is not valid.
         ExporterStartError: A required exporter did not start.
     """
-    try:
-        if _loop_runs():
-            raise RuntimeError(
-                "run() starts an event loop, and one runs here already. Use `async with observability():` instead."
-            )
-        block = observability(container=container, job=job, **ids)
-    except BaseException:
-        main.close()  # or Python would warn that nobody has awaited it
-        raise
+    _check_coroutine(main)
     terminated = False
 
     async def observed() -> ResultT:
@@ -168,15 +161,30 @@ def run(
         async with block:
             return await main
 
-    with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
-        try:
+    try:
+        if _loop_runs():
+            raise RuntimeError(
+                "run() starts an event loop, and one runs here already. Use `async with observability():` instead."
+            )
+        block = observability(container=container, job=job, **ids)
+        with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
             return runner.run(observed())
-        except asyncio.CancelledError:
-            if terminated:
-                raise SystemExit(_TERMINATED) from None
-            raise
-        finally:
-            main.close()  # where the exporters did not start; otherwise nothing happens
+    except asyncio.CancelledError:
+        if terminated:
+            raise SystemExit(_TERMINATED) from None
+        raise
+    finally:
+        # Where it was not begun, or Python would warn that nobody has awaited it; otherwise it has ended, as the
+        # runner cancels what a loop that was stopped has left.
+        main.close()
+
+
+def _check_coroutine(main: object) -> None:
+    if not asyncio.iscoroutine(main):
+        cure = "Pass what an async function returns"
+        if isinstance(main, FunctionType):
+            cure = f"Call it: run({main.__name__}())"
+        raise TypeError(f"run() takes a coroutine, not a {type(main).__name__}. {cure}.")
 
 
 def _may_handle_sigterm() -> bool:

@@ -131,6 +131,52 @@ def test_a_wrong_setting_is_told_before_anything_starts(monkeypatch: pytest.Monk
         run(main())
 
 
+@pytest.mark.parametrize("wrong_setting", [False, True])
+def test_run_given_the_function_says_to_call_it(monkeypatch: pytest.MonkeyPatch, wrong_setting: bool) -> None:
+    """Without the parentheses; at once, whatever else is wrong."""
+    if wrong_setting:
+        monkeypatch.setenv("NAT_OBSERVABILITY_SHUTDOWN_TIMEOUT", "-1")
+
+    async def main() -> None:
+        raise AssertionError("started")
+
+    with pytest.raises(TypeError, match=r"takes a coroutine, not a function\. Call it: run\(main\(\)\)"):
+        run(main)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"not a NoneType\. Pass what an async function returns"):
+        run(None)  # type: ignore[arg-type]
+
+
+def test_run_hides_no_error_of_the_loop() -> None:
+    """What keeps the event loop from being made is told as it is, and nobody is warned of a coroutine not awaited."""
+
+    async def main() -> None:
+        raise AssertionError("started")
+
+    def no_loop() -> asyncio.AbstractEventLoop:
+        raise OSError("no sockets left")
+
+    with pytest.raises(OSError, match="no sockets left") as caught:
+        run(main(), container=observed().container, loop_factory=no_loop)
+    assert caught.value.__context__ is None
+
+
+def test_run_lets_main_clean_up_where_the_loop_is_stopped() -> None:
+    """As with asyncio.run: the cancellation reaches what main awaits, before anything else ends it."""
+    seen: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().stop()
+        try:
+            await asyncio.Event().wait()
+        except BaseException as error:
+            seen.append(type(error).__name__)
+            raise
+
+    with pytest.raises(RuntimeError, match="stopped before"):
+        run(main(), container=observed().container)
+    assert seen == ["CancelledError"]
+
+
 SCRIPTS = {
     "with": """
         import threading
