@@ -222,10 +222,11 @@ def _settings(example: bool, env_file: Path | None) -> None:
 @_store_option
 @click.option("--status", type=click.Choice(["ok", "error", "open"]), help="Only runs with this status.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
+@_env_file
 @_command
-def _runs(store_path: Path | None, status: RunStatus | None, limit: int) -> None:
+def _runs(store_path: Path | None, status: RunStatus | None, limit: int, env_file: Path | None) -> None:
     """List the newest runs in a store."""
-    with Store(_store(store_path)) as store:
+    with Store(_store(store_path, env_file)) as store:
         stored = store.runs(limit + 1, status)
     if not stored:
         output.say("No runs.")
@@ -238,10 +239,11 @@ def _runs(store_path: Path | None, status: RunStatus | None, limit: int) -> None
 @cli.command("show")
 @click.argument("run_id")
 @_store_option
+@_env_file
 @_command
-def _show(run_id: str, store_path: Path | None) -> None:
+def _show(run_id: str, store_path: Path | None, env_file: Path | None) -> None:
     """Show one run as a tree, with durations. RUN_ID may be the beginning of an id."""
-    path = _store(store_path)
+    path = _store(store_path, env_file)
     with Store(path) as store:
         run = _find(store, run_id)
         nodes = store.tree(run.run.run_id)
@@ -264,16 +266,18 @@ def _find(store: Store, run_id: str) -> StoredRun:
     raise CommandError(f"{run_id!r} is the beginning of several ids: {ids}. Give more of it.")
 
 
-def _store(given: Path | None) -> Path:
+def _store(given: Path | None, env_file: Path | None) -> Path:
     if given is not None:
         return given
-    configured = store_paths(read_settings()[0])
+    configured = store_paths(read_settings(env_file)[0])
     if configured:
         return next(iter(configured.values()))
-    demonstration = next(iter(store_paths(_example_settings()[0]).values()), None)
-    if demonstration is not None and demonstration.exists():
-        return demonstration
-    raise CommandError("The settings name no exporter of type sqlite. Give a store: --store PATH")
+    if env_file is None:
+        demonstration = next(iter(store_paths(_example_settings()[0]).values()), None)
+        if demonstration is not None and demonstration.exists():
+            return demonstration
+    where = "The settings name" if env_file is None else f"{env_file} names"
+    raise CommandError(f"{where} no exporter of type sqlite. Give a store: --store PATH")
 
 
 def _end(problems: list[str]) -> None:

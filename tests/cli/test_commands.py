@@ -241,6 +241,38 @@ class TestRunsAndShow:
         assert shown.exit_code == 2
         assert "nowhere.db: does not exist" in shown.stderr
 
+    def test_an_env_file_may_name_the_store(
+        self, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As it does for the other commands; the environment wins over it, and --store over both."""
+        for name in ("TYPE", "PATH"):
+            monkeypatch.delenv(STORE + name)
+        env_file = tmp_path / "e.env"
+        env_file.write_text(f"{STORE}TYPE=sqlite\n{STORE}PATH={store}\n")
+        assert (
+            invoke("runs", "--env-file", env_file, "--limit", 1).stdout.splitlines()[1].startswith("30b5df50")
+        )
+        assert "conv-delta" in invoke("show", "3502a8ee", "--env-file", env_file).stdout
+        monkeypatch.setenv(f"{STORE}PATH", str(tmp_path / "environment.db"))
+        assert "environment.db: does not exist" in invoke("runs", "--env-file", env_file).stderr
+        shown = invoke("show", "3502a8ee", "--env-file", env_file, "--store", store)
+        assert (shown.exit_code, shown.stderr) == (0, "")
+
+    def test_an_env_file_without_a_store_is_an_error(
+        self, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not even a demonstration's store stands in for what a file was to name."""
+        for name in ("TYPE", "PATH"):
+            monkeypatch.delenv(STORE + name)
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "var").mkdir()
+        store.rename(tmp_path / "var" / "demo.sqlite3")
+        assert invoke("runs").exit_code == 0
+        (tmp_path / "e.env").write_text("")
+        shown = invoke("runs", "--env-file", "e.env")
+        assert shown.exit_code == 2
+        assert shown.stderr == "error: e.env names no exporter of type sqlite. Give a store: --store PATH\n"
+
     def test_control_characters_are_shown_not_obeyed(self, store: Path, tmp_path: Path) -> None:
         """A name that would drive the terminal is printed as escapes."""
         path = write_lines(tmp_path / "f", workflow("WORKFLOW_START", "w", "red", name="\x1b[31m[red]red"))
