@@ -109,6 +109,15 @@ _SCHEME = re.compile(_BEGIN + rb"(bearer|basic)[ \t+]{1,16}+([\w.~+/=-]{6,})", r
 _TELEGRAM = re.compile(rb"(?<!\d)\d{6,12}:AA[\w-]{30,}")
 _AZURE_SECRET = re.compile(rb"[\w.~-]{3}\d?Q~[\w.~-]{30,}")
 _INFIX = (b"JQQJ9", b"T3BlbkFJ")
+_DIGIT = re.compile(rb"[0-9]")
+# Some random tokens have no digit: of 20 letters and digits one in thirty. Then their case tells them from words.
+_LETTERS_ALONE = re.compile(rb"[A-Za-z]{10,}+")
+# words, WORDS, AutoModelForCausalLM, nameOfIt: after capitals there are two small letters or more, but for a few words.
+_CASED = re.compile(
+    rb"[a-z]*+(?:(?:As|At|By|If|In|Is|My|Of|On|Or|To)(?=[A-Z])|[A-Z]++(?:[a-z]{2,}+|s))*+[A-Z]*+"
+)
+# All tokens of Hugging Face are letters, and those of AWS are capitals, as words may be: their length tells them.
+_LENGTHS = {"huggingface_token": (len("hf_") + 34, len("api_org_") + 34), "aws_key": (len("AKIA") + 16,)}
 _INSIDE = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 _KEY_HEADER = re.compile(rb"-----BEGIN[ +][A-Z0-9 +]{0,40}PRIVATE[ +]KEY(?:[ +]BLOCK)?-----")
 _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
@@ -176,8 +185,11 @@ def find_tokens(data: bytes, runs: Runs) -> Iterator[Found]:
         for begun in matches(_TOKEN, data, start, end):
             # Some go on behind the run, with an equals sign.
             match = _TOKEN.match(data, begun.start())
-            if match is not None and match.lastgroup is not None and _is_random(match[0]):
-                yield match.start(), match.end(), _NAMES[match.lastgroup]
+            if match is None or match.lastgroup is None:
+                continue
+            name, token = _NAMES[match.lastgroup], match[0]
+            if _is_random(token) or (len(token) in _LENGTHS.get(name, ()) and not token.islower()):
+                yield match.start(), match.end(), name
     for letters in _INFIX:
         at = data.find(letters)
         while at >= 0:
@@ -234,8 +246,10 @@ def find_url_credentials(data: bytes) -> Iterator[Found]:
 
 
 def _is_random(token: bytes) -> bool:
-    # Words with hyphens between them, as in sk-learn-pipeline-example, have no digits.
-    return any(48 <= code <= 57 for code in token)
+    """Say whether `token` is no words with hyphens or the like between them, as sk-learn-pipeline-example is."""
+    if _DIGIT.search(token) is not None:
+        return True
+    return any(_CASED.fullmatch(letters) is None for letters in _LETTERS_ALONE.findall(token))
 
 
 def _is_basic(token: bytes) -> bool:

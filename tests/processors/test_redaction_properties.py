@@ -56,11 +56,32 @@ FORMS = (
     ("SK", "0123456789abcdef", 32),
     ("hvs.", ALNUM + "_-", 24),
 )
+# The same where no character happens to be a digit, or can be.
+FORMS_OF_LETTERS = (
+    ("hf_", string.ascii_letters, 34),
+    ("api_org_", string.ascii_letters, 34),
+    ("AKIA", string.ascii_uppercase, 16),
+    ("ASIA", string.ascii_uppercase, 16),
+    ("sk-", string.ascii_letters, 48),
+    ("glpat-", string.ascii_letters + "_-", 20),
+    ("sk_live_", string.ascii_letters, 24),
+    ("rk_test_", string.ascii_letters, 24),
+    ("GOCSPX-", string.ascii_letters + "_-", 28),
+    ("ghp_", string.ascii_letters, 36),
+    ("AIza", string.ascii_letters + "_-", 35),
+)
 
 
 @st.composite
 def tokens(draw: st.DrawFn) -> str:
     """Keys and tokens of providers, and what else shows by its form."""
+    if draw(st.integers(0, 3)) == 0:
+        begin, characters, length = draw(st.sampled_from(FORMS_OF_LETTERS))
+        if characters == string.ascii_uppercase:
+            return begin + draw(letters(characters, length))
+        # No word has small letters and capitals in turn.
+        pairs = st.tuples(letters("bcdfgkmpqvwxz", 1), letters(string.ascii_uppercase, 1)).map("".join)
+        return begin + "".join(draw(pairs) for _ in range(5)) + draw(letters(characters, length - 10))
     form = draw(st.sampled_from(FORMS))
     # A digit at the beginning: in some a hyphenated word would be no token.
     return (

@@ -13,6 +13,8 @@ HEX = "0123456789abcdef" * 4
 MIXED = "a1B2c3D4e5F6g7H8" * 8
 UPPER = "A2B3C4D5E6F7G2H3" * 4
 DIGITS = "1234567890123"
+LETTERS = "qXzQwYvKjHbNcRtLpMdGfSkWxZnBvTgPhD"
+CAPITALS = "QXZAWYVKJHBNCRTL"
 
 EXAMPLES = [
     ("openai_key", f"sk-{MIXED[:48]}"),
@@ -71,6 +73,25 @@ EXAMPLES = [
     ("telegram_token", f"123456789:AA{MIXED[:33]}"),
 ]
 
+# Of the letters and digits of a random token none may be a digit, and of some none can be.
+LETTERS_ALONE = [
+    ("huggingface_token", f"hf_{LETTERS}"),
+    ("huggingface_token", f"api_org_{LETTERS}"),
+    ("huggingface_token", "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"),  # there is no telling it from a token
+    ("aws_key", f"AKIA{CAPITALS}"),
+    ("aws_key", f"ASIA{CAPITALS}"),
+    ("gitlab_token", f"glpat-{LETTERS[:20]}"),
+    ("gitlab_token", f"glpat-{LETTERS[:12]}-{LETTERS[12:20]}"),
+    ("stripe_key", f"sk_live_{LETTERS[:24]}"),
+    ("stripe_key", f"rk_test_{LETTERS[:24]}"),
+    ("openai_key", f"sk-{LETTERS}"),
+    ("google_key", f"GOCSPX-{LETTERS[:28]}"),
+    ("google_key", f"AIza{LETTERS}q"),
+    ("github_token", f"ghp_{LETTERS}qX"),
+    ("docker_token", f"dckr_pat_{LETTERS[:27]}"),
+    ("model_api_key", f"xai-{LETTERS}"),
+]
+
 
 def redacted(text: str) -> object:
     return Redactor(keys=())(a_span(text)).input
@@ -82,7 +103,7 @@ def test_each_pattern_has_an_example() -> None:
     assert {name for name, _ in EXAMPLES} == set(DEFAULT_PATTERNS) - apart
 
 
-@pytest.mark.parametrize(("name", "token"), EXAMPLES, ids=lambda value: str(value)[:24])
+@pytest.mark.parametrize(("name", "token"), EXAMPLES + LETTERS_ALONE, ids=lambda value: str(value)[:24])
 def test_a_token_is_replaced_by_its_name(name: str, token: str) -> None:
     """As a whole, and nothing else, whatever is around it."""
     for around in ("{}", "the key is {}, you know", '"{}"', "x={}&y=1", "é{}é", "({})", "a\n{}\nb"):
@@ -135,6 +156,23 @@ def test_what_shows_by_what_is_around_it(text: str, expected: str) -> None:
         "task-123e4567-e89b-12d3-a456-426614174000",
         "pypi-classifiers-and-metadata-2024",
         "Akialand and Asiatic",
+        # Words of letters alone, in all the ways in which words are written.
+        "sk-learn-Pipeline-with-OpenAI-APIs-and-LaTeX",
+        "sk-MY-PROJECT-KEY-GOES-HERE",
+        "sk_test_configurationOfTheServer",
+        "sk_test_YOURSTRIPESECRETKEY",
+        "hf_AutoModelForCausalLM, hf_TextGenerationPipeline",
+        "hf_yourtokenofsomethirtyfourletters",
+        "api_org_repositoryVisibilitySettings",
+        "github_pat_documentation_page_template",
+        "npm_packageManagerConfigurationOptions",
+        "glpat-YOUR-PERSONAL-ACCESS-TOKEN",
+        "nvapi-Reference-Documentation-and-APIs",
+        "xai-explainable-Machine-Learning-with-LLMs",
+        "fw_download_progress_callback_of_the_device",
+        "AKIAYOURKEYHERE, ASIAPACIFICREGIONS, AKIAEXAMPLEKEYGOESHEREPLEASE",
+        "Bearer YOUR_ACCESS_TOKEN_HERE",
+        "https://ApplicationDeveloperName@example.com",
     ],
 )
 def test_what_only_looks_like_a_token_stays(text: str) -> None:
