@@ -10,8 +10,9 @@ from nat_observability.processors.tokens import Found
 from nat_observability.processors.windows import matches, search
 
 # A name, in quotes or not, and what assigns: password=x, "password": "x", 'password' => 'x', [("password", "x")],
-# --password=x. With escaped quotes and escaped line ends too, where JSON is in a text of which it is a part. A name
-# begins where the word begins, and takes the whole word at once, so that no word is looked at twice.
+# --password=x, and in Markdown **password**: x. With escaped quotes and escaped line ends too, where JSON is in a text
+# of which it is a part. A name begins where the word begins, and takes the whole word at once, so that no word is
+# looked at twice.
 _NAME = rb"[A-Za-z0-9_\x80-\xff][A-Za-z0-9_.\-\x80-\xff]*+"
 _BEGIN = rb"(?:(?<![A-Za-z0-9_.\-\x80-\xff\\])|(?<=\\)(?![nrtbf])|(?<=\\[nrtbf]))[.-]*+"
 # Blanks and line ends, escaped ones too, where JSON is in a text of which it is a part; of a form a plus sign is one.
@@ -22,7 +23,8 @@ _ASSIGNED = re.compile(
     + _NAME
     + rb""")(?:(?:\\{0,256}+["'\]]){1,3}+"""
     + _SPACE
-    + rb"""(?:=>|:=|={1,3}+|:|,)|(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|:=|={1,3}+|:(?!//)))"""
+    + rb"""(?:=>|:=|={1,3}+|:|,)|(?:\\{0,256}+["'])?+[*`]{1,8}+[ \t+]{0,8}+(?:=>|:=|={1,3}+|:)"""
+    + rb"""|(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|:=|={1,3}+|:(?!//)))"""
 )
 # {"name": "password", "value": "x"}, <a name="password" value="x"/>, and in YAML name: password and value: x, each on
 # a line of its own.
@@ -53,7 +55,12 @@ _FLAG = re.compile(
     + rb"""-[ +](?!\\*+["']?-))"""
 )
 
-_QUOTED = re.compile(_SPACE + rb"""[bBrRuUfF]{0,2}(\\*+)(["'`])""")
+_QUOTED = re.compile(_SPACE + rb"""[*_]{0,3}+[bBrRuUfF]{0,2}(\\*+)(\"{3}|'{3}|["']|`(?!`))""")
+# In two backticks or more, with single ones in it. Those on the next line are around a block of code.
+_CODE = re.compile(rb"[ \t+]{0,64}+[*_]{0,3}+(`{2,16}+)")
+# What ends an emphasis: **password:** x
+_EMPHASIS = re.compile(rb"[*_`]{1,5}+(?=[\s+]|\\++[nrt]|\Z)")
+_LONGEST_EMPHASIS = 64  # bytes before the name
 _BRACKET = re.compile(_SPACE + rb"(?=[{\[])(?!\[redacted:)")
 _BLANKS = re.compile(rb"[ \t+]{0,64}+")
 # To the end of a line, or of the quotes around name and value.
@@ -66,7 +73,7 @@ _ITEM = re.compile(rb"(?:[^\r\n;\"']|;(?!\s|\Z|[\w .-]{1,64}=))*+")
 # Of YAML: what a block begins with, and the beginning of a line.
 _BLOCK = re.compile(rb"[|>][0-9]?[+-]?[ \t+]*+(?=\r?\n|\\++[rn])")
 _NEW_LINE = re.compile(rb"(?:\r?\n|(?:\\++r)?(\\++)n)([ \t+]*+)(-(?=[ +]))?")
-_FIRST_ON_LINE = re.compile(rb"""(?:^|\n|\\n|["'`])([ \t+-]*+)(?:\\*+["'])?\Z""")
+_FIRST_ON_LINE = re.compile(rb"""(?:^|\n|\\n|["'`])((?:[ \t+-]|\*(?=[ +]))*+)(?:\\*+["']|\*{1,3}+)?\Z""")
 _LONGEST_INDENT = 256  # bytes
 _ESCAPED_END = re.compile(rb"""(\\*+)([nr"'`])""")
 _BEFORE_QUOTE = frozenset(b" \t+:,-[{(=")
@@ -180,6 +187,10 @@ def _opens_pair(data: bytes, start: int) -> bool:
 
 def _value(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
     """Return where the value at `at` begins and ends, of a name that begins at `begin`."""
+    at = _end_of_emphasis(data, begin, at)
+    code = _CODE.match(data, at)
+    if code is not None:
+        return code.end(), _end_of_quotes(data, code.end(), code[1], 0)
     quoted = _QUOTED.match(data, at)
     if quoted is not None:
         start = quoted.end()
@@ -208,6 +219,18 @@ def _value(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
     while end > start and data[end - 1] in _CLOSING and _is_unopened(data, start, end):
         end -= 1
     return (start, start) if data[start:end].lower().rstrip(b")]},;.") in _EMPTY else (start, end)
+
+
+def _end_of_emphasis(data: bytes, begin: int, at: int) -> int:
+    """Return where an emphasis of Markdown ends that ends at `at`, and began before the name at `begin` or with it."""
+    match = _EMPHASIS.match(data, at)
+    if match is None:
+        return at
+    before = data[max(0, begin - _LONGEST_EMPHASIS) : at].rpartition(b"\n")[2]
+    opening = match[0][::-1]
+    # What is in backticks may be a value too: password=`x`.
+    is_open = before.count(b"`") % 2 == 1 if b"`" in opening else opening in before
+    return match.end() if is_open else at
 
 
 def _end_of_lines(data: bytes, begin: int, at: int, *, is_block: bool) -> int:

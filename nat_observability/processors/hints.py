@@ -15,7 +15,7 @@ MOST_LAYERS = 8  # of escapes in escapes
 _TAIL = 64  # bytes before what assigns, in which the name is
 _MARGIN = 512  # bytes: the same, with the backslashes behind it
 _PLAIN = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ=", b"abcdefghijklmnopqrstuvwxyz:")
-_LEFT_OUT = b"-_. +\t\r\n\"'`\\]"
+_LEFT_OUT = b"-_. +\t\r\n\"'`*\\]"
 _QUOTES = frozenset((b'"', b"'", b"\\", b"b", b" ", b"\n", b"\r", b"\t"))
 _MANY = 64
 _FEW_BYTES = 48

@@ -57,6 +57,8 @@ NESTINGS: dict[str, Wrap] = {
     "brackets": lambda value: f"failed ({json.dumps(value)}), once more",
     "fence": lambda value: f"Here:\n```json\n{json.dumps(value, indent=2)}\n```\n",
     "backticks": lambda value: f"call `{text_of(value)}` first",
+    "Markdown": lambda value: f"# Answer\n\n- **Result:** `{text_of(value)}`\n- **Count:** 1\n",
+    "bold": lambda value: f"The tool said **{text_of(value)}**, and *ended*.",
     # Queries
     "query": lambda value: "https://example.com/?q=" + urllib.parse.quote(json.dumps(value)),
     "query of everything": lambda value: "https://example.com/?q=" + urllib.parse.quote(text_of(value), safe=""),

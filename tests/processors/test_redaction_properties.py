@@ -187,6 +187,12 @@ headers: st.SearchStrategy[Planted] = st.builds(
             "Set-Cookie: session={}; HttpOnly; Path=/",
             "Basic auth failed: Authorization: Basic {}",
             "\x1b[36mpassword\x1b[0m=\x1b[35m{}\x1b[0m \x1b[36mn\x1b[0m=\x1b[35m1\x1b[0m",
+            "- **Password:** `{}`\n- **User:** me",
+            "# Access\n\n**Password**: {}\n",
+            "Set `DB_PASSWORD`: `{}`, then go on.",
+            "* **API Key:** {}\n* **User:** me",
+            "__Secret:__ {}",
+            "**Token:** **`{}`**",
             "-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----\n",
         )
     ),

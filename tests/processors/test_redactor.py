@@ -207,6 +207,40 @@ def test_a_value_ends_where_what_is_around_it_says(text: str, expected: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- **Password:** `hunter2x`", "- **Password:** `[redacted:password]`"),
+        ("- **Password:** hunter2x\n- **User:** me", "- **Password:** [redacted:password]\n- **User:** me"),
+        ("**Password**: hunter2x", "**Password**: [redacted:password]"),
+        ("**The database password:** hunter2x", "**The database password:** [redacted:password]"),
+        ("**API Key:** hunter2x, and", "**API Key:** [redacted:api_key], and"),
+        ("**`token`** = hunter2x", "**`token`** = [redacted:token]"),
+        ("**`token:`** hunter2x", "**`token:`** [redacted:token]"),
+        ('**"token"**: "hunter2x y"', '**"token"**: "[redacted:token]"'),
+        ("__Secret:__ hunter2x", "__Secret:__ [redacted:secret]"),
+        ("*Passcode:* hunter2x", "*Passcode:* [redacted:passcode]"),
+        ("Set `DB_PASSWORD`: `hunter2x y`.", "Set `DB_PASSWORD`: `[redacted:password]`."),
+        ("Set `DB_PASSWORD:` `hunter2x y`.", "Set `DB_PASSWORD:` `[redacted:password]`."),
+        ("Password: **hunter2x**", "Password: [redacted:password]"),
+        ("Password: **`hunter2x y`** z", "Password: **`[redacted:password]`** z"),
+        ("Password: ``hunter2x`y`` z", "Password: ``[redacted:password]`` z"),
+        ("- **Cookie:** a=b; c=d\n- e", "- **Cookie:** [redacted:cookie]\n- e"),
+        ("**Passwords:**\n  - hunter2x\n\nEnd", "**Passwords:**[redacted:password]\n\nEnd"),
+        ("* **Passwords:**\n    * hunter2x\n* End", "* **Passwords:**[redacted:password]\n* End"),
+        ("Set your **password:**\n```sh\npasswd\n```", "Set your **password:**\n```sh\npasswd\n```"),
+        ("password=*** user=me", "password=[redacted:password] user=me"),
+        ("the `password=` a `token` has", "the `password=` [redacted:password] `token` has"),
+        ("f(Token*, size) and (see **token**, below)", "f(Token*, size) and (see **token**, below)"),
+        ('token = """hunter2x "y" z"""', 'token = """[redacted:token]"""'),
+    ],
+)
+def test_markdown_around_a_name_or_a_value_hides_nothing(text: str, expected: str) -> None:
+    """Emphasis and backticks stay where they are, and what they are around is found."""
+    assert Redactor()(a_span(text)).input == expected
+    assert redacted({"a": [f"# Notes\n\n{text}"]}) == {"a": [f"# Notes\n\n{expected}"]}
+
+
+@pytest.mark.parametrize(
     "text", ["password: null", "f(token=None)", "api_key=true; x", "secret = undefined."]
 )
 def test_that_there_is_no_value_may_be_seen(text: str) -> None:
