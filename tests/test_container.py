@@ -561,13 +561,15 @@ def test_g11_opened_in_one_loop_and_closed_in_another(backend: Backend) -> None:
     async def init() -> None:
         await _awaited(container.init_resources())
 
+    async def job() -> None:
+        await record(container.exporter_manager(), 3)
+
     async def shutdown() -> None:
         await _awaited(container.shutdown_resources())
 
-    asyncio.run(init())
-    assert runtime.state is RuntimeState.OPEN
-    asyncio.run(record(container.exporter_manager(), 3))
-    assert runtime.state is RuntimeState.OPEN
-    asyncio.run(shutdown())
-    assert runtime.state is RuntimeState.CLOSED
+    states = []
+    for step_of_the_life in (init, job, shutdown):
+        asyncio.run(step_of_the_life())
+        states.append(runtime.state)
+    assert states == [RuntimeState.OPEN, RuntimeState.OPEN, RuntimeState.CLOSED]
     assert [item.name for item in backend.taken["main"]] == ["s0", "s1", "s2"]
