@@ -16,6 +16,9 @@ _TAIL = 64  # bytes before what assigns, in which the name is
 _MARGIN = 512  # bytes: the same, with the backslashes behind it
 _PLAIN = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ=", b"abcdefghijklmnopqrstuvwxyz:")
 _LEFT_OUT = b"-_. +\t\r\n\"'`*\\]"
+# The same, with what ends texts for what ends names.
+_TEXTS = bytes.maketrans(b'ABCDEFGHIJKLMNOPQRSTUVWXYZ="', b"abcdefghijklmnopqrstuvwxyz::")
+_LEFT_OUT_OF_TEXTS = _LEFT_OUT.replace(b'"', b"")
 _QUOTES = frozenset((b'"', b"'", b"\\", b"b", b" ", b"\n", b"\r", b"\t"))
 _MANY = 64
 _FEW_BYTES = 48
@@ -74,8 +77,15 @@ class Hints:
             return True
         if len(data) <= _PIECE:
             return self._in_piece(data)
-        step = _PIECE - _OVERLAP
-        return any(self._in_piece(data[at : at + _PIECE]) for at in range(0, len(data), step))
+        pieces = [(at, at + _PIECE) for at in range(0, len(data), _PIECE - _OVERLAP)]
+        if any(self._in_piece(data[start:end]) for start, end in pieces):
+            return True
+        # Of {"value": "x", "name": "password"} the one may be in another piece than the other.
+        return any(_has_value(data[start:end]) for start, end in pieces) and any(
+            self._ends_text(layer)
+            for start, end in pieces
+            for layer in (data[start:end], *layers(data[start:end]))
+        )
 
     def in_text(self, data: bytes) -> bool:
         """Say whether `data`, as it is, can hold anything to redact."""
@@ -130,10 +140,17 @@ class Hints:
                 pairs = _tails(plain.translate(_PLAIN, _LEFT_OUT).split(_VALUE))
                 if self._has_words(_plain_names([each.rstrip(b",") for each in pairs])):
                     return True
+                # {"value": "x", "name": "password"}
+                if self._ends_text(data):
+                    return True
         return flags and self._has_words(
             # --password x
             _plain_names([_first_word(part[:_TAIL]) for part in data.split(b"--")[1:]])
         )
+
+    def _ends_text(self, data: bytes) -> bool:
+        """Say whether a text in quotes can end with the name of a secret field."""
+        return self._has_words(data.translate(_TEXTS, _LEFT_OUT_OF_TEXTS))
 
     def _has_words(self, names: bytes) -> bool:
         if len(names) <= _FEW_BYTES:
@@ -156,6 +173,11 @@ class Hints:
                 begun = None
         if begun is not None:
             yield begun, len(data)
+
+
+def _has_value(data: bytes) -> bool:
+    """Say whether a name can end with the word value."""
+    return any(layer.find(b"alue") >= 0 for layer in (data, *layers(data)))
 
 
 def _plain_names(parts: list[bytes]) -> bytes:

@@ -200,6 +200,21 @@ headers: st.SearchStrategy[Planted] = st.builds(
 )
 
 
+# What leaves JSON to be JSON.
+JSON_NESTINGS = frozenset(
+    (
+        "field",
+        "item",
+        "JSON",
+        "JSON in a field",
+        "indented JSON in a field",
+        "compact JSON in a field",
+        "message",
+        "slashes escaped",
+    )
+)
+
+
 def spelled(key: str, style: int) -> str:
     """Return the name of a field as somebody else would write it."""
     words = key.strip("*").replace("*", "amz").split("_")
@@ -280,6 +295,23 @@ def test_a_secret_is_in_nothing_of_a_span(plant: Planted, place: str) -> None:
     assert plant.secret not in seen(redacted)
     assert identity(redacted) == identity(span)
     assert REDACTOR(redacted) == redacted, "the second time there is nothing left to redact"
+
+
+@given(
+    secret_names,
+    st.sampled_from(("name", "key", "Name", "Key", "header")),
+    passwords,
+    st.lists(st.sampled_from(sorted(JSON_NESTINGS)), max_size=3),
+)
+@EXAMPLES
+def test_a_value_before_its_name_is_in_nothing_of_a_span(
+    name: str, key: str, secret: str, nestings: list[str]
+) -> None:
+    """In JSON, however deep in strings of JSON it is."""
+    value: Any = {"id": 1, "Value" if key.istitle() else "value": secret, "type": "text", key: name}
+    for nesting in nestings:
+        value = NESTINGS[nesting](value)
+    assert secret not in seen(REDACTOR(a_span(value)))
 
 
 @given(planted(), st.sampled_from((Boundary.START, Boundary.CHUNK, Boundary.END)))

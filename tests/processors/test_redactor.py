@@ -207,6 +207,32 @@ def test_a_value_ends_where_what_is_around_it_says(text: str, expected: str) -> 
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        {"value": "opaque9f8c", "name": "token"},
+        [{"value": "opaque9f8c", "name": "X-Auth-Token"}],
+        {"fields": [{"value": "opaque9f8c", "key": "access_token"}], "n": 1},
+        {"Value": "opaque9f8c", "Key": "db_pwd"},
+        {"value": "opaque9f8c" + " and more" * 200, "n": 1, "header": "Authorization"},
+        {"a": [{"value": "opaque9f8c " * 40_000, "name": "the password"}]},
+        {"arguments": '{"value": "opaque9f8c", "type": "text", "name": "client_secret"}'},
+        '{"\\u0076alue": "opaque9f8c", "name": "\\u0074oken"}',
+        {"value": {"x": "opaque9f8c"}, "name": "cookie"},
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_value_may_stand_before_its_name(value: object) -> None:
+    """In JSON, at any depth, however long the value is."""
+    assert "opaque9f8c" not in str(redacted(value))
+
+
+def test_what_stands_before_the_name_of_something_else_stays() -> None:
+    """A value beside a name that is not secret."""
+    span = a_span([{"value": "x", "name": "tokenizer"}, {"value": "the token", "name": "title"}])
+    assert Redactor()(span) is span
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("- **Password:** `hunter2x`", "- **Password:** `[redacted:password]`"),
