@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -52,6 +53,9 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _string = msgspec.json.Decoder(str).decode
 _any = msgspec.json.Decoder().decode
+_count = json.JSONDecoder(
+    object_pairs_hook=len, parse_int=str, parse_float=str
+).decode  # of keys, equal ones too
 
 
 class Scrubber:
@@ -232,7 +236,8 @@ class Scrubber:
             new_key = self.name(key, depth)
             changed = changed or new != value or new_key != key
             scrubbed[new_key] = msgspec.Raw(new)
-        return _encode(scrubbed) if changed else data
+        # Of equal keys nobody has looked at the values but the last, which is the one that counts.
+        return _encode(scrubbed) if changed or _has_equal_keys(data, fields) else data
 
     def _names_of_values(self, fields: dict[str, msgspec.Raw]) -> str | None:
         """Return the label for the value in {"name": "password", "value": "x"}."""
@@ -357,6 +362,17 @@ class Scrubber:
     def _is_mark(self, text: str) -> bool:
         match = MARK.fullmatch(text)
         return match is not None and match[1] in self._labels
+
+
+def _has_equal_keys(data: bytes, fields: dict[str, msgspec.Raw]) -> bool:
+    """Say whether an object has keys that are the same, of which `fields` has one."""
+    once = _encode(fields)
+    if len(data) == len(once) or len(msgspec.json.format(data, indent=-1)) == len(
+        msgspec.json.format(once, indent=-1)
+    ):
+        return False
+    # A key with an escape that it does not need is longer too.
+    return b"\\" not in data or _count(data.decode()) != len(fields)
 
 
 def _mark_at(at: int, marks: Sequence[tuple[int, int]]) -> tuple[int, int] | None:

@@ -235,6 +235,35 @@ def test_what_stands_before_the_name_of_something_else_stays() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ('{"token": "hunter2x", "token": null}', '{"token":null}'),
+        ('{"token":"hunter2x","token":true}', '{"token":true}'),
+        ('{"token":"hunter2x", "\\u0074oken":"", "n":1.50}', '{"token":"","n":1.50}'),
+        (f'{{"note": "{KEY}", "note": "ok"}}', '{"note":"ok"}'),
+        ('[1, {"a": {"token": "hunter2x", "token": null}}]', '[1,{"a":{"token":null}}]'),
+        (
+            '{"a": [{"b\\u0061": {"token": "x"}, "ba": 1}], "password": null}',
+            '{"a":[{"ba":1}],"password":null}',
+        ),
+        (
+            '{"b\\u0061": 1, "token": null,\n "c": [1.50, "\\u0061"]}',
+            '{"b\\u0061": 1, "token": null,\n "c": [1.50, "\\u0061"]}',
+        ),
+        ('{"a": {"a": 1}, "token": []}', '{"a": {"a": 1}, "token": []}'),
+    ],
+)
+def test_of_equal_keys_only_the_last_is_left(text: str, expected: str) -> None:
+    """As a reader of JSON takes it; where no two are equal, nothing is encoded anew."""
+    raw = msgspec.structs.replace(a_span(), input=msgspec.Raw(text.encode()))
+    output = Redactor()(raw).input
+    assert isinstance(output, msgspec.Raw)
+    assert bytes(output).decode() == expected
+    assert redacted(text) == expected
+    assert json.loads(redacted({"a": text})["a"]) == json.loads(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
         ("- **Password:** `hunter2x`", "- **Password:** `[redacted:password]`"),
         ("- **Password:** hunter2x\n- **User:** me", "- **Password:** [redacted:password]\n- **User:** me"),
         ("**Password**: hunter2x", "**Password**: [redacted:password]"),
