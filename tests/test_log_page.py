@@ -1,0 +1,67 @@
+"""The documentation knows every event that the code logs as a warning or an error, and every metric."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path(__file__).parent.parent
+_CONCEPTS = (_ROOT / "docs" / "concepts.md").read_text()
+_LEVELS = ("warning", "error", "exception")
+_LOGGER = re.compile(r"\b_?log(ger)?\b|get_logger\(\)")
+_BOUND = {"self._logger": {"exporter"}, "logger": {"exporter"}}  # what the spool's logger adds to every line
+
+
+def calls() -> Iterator[ast.Call]:
+    """Every call of the package's logger at one of these levels."""
+    for path in (
+        path for folder in ("nat_observability", "containers") for path in (_ROOT / folder).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in _LEVELS
+                and _LOGGER.search(ast.unparse(node.func.value))
+            ):
+                yield node
+
+
+def logged() -> dict[tuple[str, str], set[str]]:
+    """The keys of each event that the code can log, by event and level."""
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for call in calls():
+        assert isinstance(call.func, ast.Attribute)
+        event = ast.literal_eval(call.args[0])
+        found[event, call.func.attr] |= {
+            *(key.arg or "" for key in call.keywords),
+            *_BOUND.get(ast.unparse(call.func.value), ()),
+        }
+    return found
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table in one section of the page, without its head."""
+    section = _CONCEPTS.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_every_warning_is_documented_with_its_keys() -> None:
+    """Whoever wants to alert on an event finds it, its level and its keys; and none that does not exist."""
+    assert len(logged()) > 20
+    documented = {
+        (event.strip("`"), level): set(re.findall(r"`(\w+)`", keys)) for event, level, keys, _ in rows("Logs")
+    }
+    assert documented == logged()
+
+
+def test_every_metric_is_documented() -> None:
+    """By the names that the code gives them."""
+    source = (_ROOT / "nat_observability" / "metrics.py").read_text()
+    names = set(re.findall(r'"((?:otel\.sdk|nat_observability)\.[a-z_.]+)"', source))
+    assert len(names) == 7
+    assert {row[0].strip("`") for row in rows("Metrics")} == names
