@@ -219,7 +219,7 @@ class CustomExporterSettings(ExporterSettings):
 
 
 # Wider than needed on purpose: a name that is sealed without need costs nothing, one that is missed is a leak.
-_WORDS = "key|token|secret|passw|pwd|authorization|header|credential|cookie|dsn"
+_WORDS = "key|token|secret|pass|pwd|authorization|header|credential|cookie|dsn"
 _SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
 _SECRET_VALUE = re.compile(rf"://\S*@|({_WORDS})[^=\s]*=", re.IGNORECASE)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nat_observability.processors.keys import KeyMatcher
+from nat_observability.processors.keys import UNSURE, KeyMatcher, is_verdict
 from nat_observability.processors.tokens import Found
 from nat_observability.processors.windows import matches, search
 
@@ -75,6 +75,12 @@ _BLOCK = re.compile(rb"[|>][0-9]?[+-]?[ \t+]*+(?=\r?\n|\\++[rn])")
 _NEW_LINE = re.compile(rb"(?:\r?\n|(?:\\++r)?(\\++)n)([ \t+]*+)(-(?=[ +]))?")
 _FIRST_ON_LINE = re.compile(rb"""(?:^|\n|\\n|["'`])((?:[ \t+-]|\*(?=[ +]))*+)(?:\\*+["']|\*{1,3}+)?\Z""")
 _LONGEST_INDENT = 256  # bytes
+_QUOTES = frozenset((b'"', b"'", b"`"))
+_BEFORE_PASS = re.compile(
+    rb"""(?:^|\n|\\[nr]|[,;({\[&?|/"'`>])[ \t+]*+(?:[-*][ +]+)?[*_]{0,3}+\\*+["'`]?\Z"""
+)
+_BEHIND_PASS = re.compile(rb"""[ \t+]*+(?:\Z|[\r\n,;)}\]"'`|&#<>\\*])""")
+_ESCAPED_LINE_END = re.compile(rb"\\[nr]")
 _ESCAPED_END = re.compile(rb"""(\\*+)([nr"'`])""")
 _BEFORE_QUOTE = frozenset(b" \t+:,-[{(=")
 _EMPTY = frozenset((b"null", b"none", b"nil", b"true", b"false", b"undefined"))
@@ -105,6 +111,8 @@ def find_assignments(
         if data[match.end() - 1] == 0x2C and not _opens_pair(data, match.start()):
             continue
         begin, end = _value(data, name_begin, match.end(), label)
+        if label == UNSURE and not _is_password(data, match, begin, end):
+            continue
         if end > begin:
             yield begin, end, label
             reached = end
@@ -124,7 +132,8 @@ def find_others(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             if match.start() >= reached and (label := keys.label(_text(match[1]))) is not None:
                 end = data.find(b"</", match.end())
                 reached = end if end >= 0 else len(data)
-                yield match.end(), reached, label
+                if not is_verdict(label, data[match.end() : reached]):
+                    yield match.end(), reached, label
 
 
 def _behind(expression: re.Pattern[bytes], data: bytes, keys: KeyMatcher) -> Iterator[Found]:
@@ -136,9 +145,34 @@ def _behind(expression: re.Pattern[bytes], data: bytes, keys: KeyMatcher) -> Ite
         name = _text(match[match.lastindex or 0].replace(b"+", b""))
         if (label := keys.label(name)) is not None:
             start, end = _value(data, match.start(), match.end(), label)
-            if end > start:
+            if end > start and not is_verdict(label, data[start:end]):
                 reached = end
                 yield start, end, label
+
+
+def _is_password(data: bytes, match: re.Match[bytes], begin: int, end: int) -> bool:
+    """
+    Say whether what stands behind the name `pass` is a password, and not what has passed, or a word in a sentence.
+
+    Behind an equals sign it is one. Behind a colon the name begins a line or a phrase, and an unquoted value ends it:
+    neither "first pass: compile it", nor "pass: it is right", nor "PASS: test_it".
+    """
+    value = data[begin:end]
+    if is_verdict(UNSURE, value) or b"\n" in value or value.startswith((b"\\", b"{", b"[")):
+        return value.startswith(b"[redacted:")
+    assigns = data[match.end() - 1 : match.end()]
+    if assigns != b":":
+        return assigns == b"="
+    name_begin = match.start(1)
+    is_quoted = data[name_begin - 1 : name_begin] in _QUOTES
+    if match[1].isupper() and not is_quoted:
+        return False
+    if _BEFORE_PASS.search(data, max(0, name_begin - _LONGEST_INDENT), name_begin) is None:
+        return False
+    if data[begin - 1 : begin] in _QUOTES:
+        return True
+    line_end = _ESCAPED_LINE_END.search(data, begin, end)
+    return line_end is not None or _BEHIND_PASS.match(data, end) is not None
 
 
 def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, int] | None:
@@ -146,7 +180,7 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, 
     name = _text(match[1])
     label = keys.label(name)
     start = match.start(1)
-    if label is not None:
+    if label is not None and label != UNSURE:
         return label, match.start()
     if start:
         before = data[start - 1]
@@ -160,10 +194,10 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, 
                 *([quoted] if quoted and not quoted.strip(_IN_WORDS) else []),
                 *_last_words(words),
             ):
-                label = keys.label(_text(further.translate(None, _BLANK)) + name)
-                if label is not None:
-                    return label, start - len(further.lstrip(_BLANK))
-        elif data[max(0, start - 2) : start - 1] == b"\\":
+                longer = keys.label(_text(further.translate(None, _BLANK)) + name)
+                if longer is not None and longer != UNSURE:
+                    return longer, start - len(further.lstrip(_BLANK))
+        elif label is None and data[max(0, start - 2) : start - 1] == b"\\":
             # No escape, but a name after a backslash: DOMAIN\token=x.
             label = keys.label(chr(before) + name)
     return None if label is None else (label, match.start())

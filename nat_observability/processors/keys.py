@@ -13,6 +13,21 @@ DEFAULT_KEYS: tuple[str, ...] = (
     "*passphrase*",
     "*passcode*",
     "*pwd",
+    # No plain *pass: separators do not count, and bypass and compass would be among them.
+    "pass",
+    "*admin_pass",
+    "*become_pass",
+    "*db_pass",
+    "*ftp_pass",
+    "*login_pass",
+    "*mail_pass",
+    "*redis_pass",
+    "*root_pass",
+    "*smtp_pass",
+    "*sql_pass",
+    "*ssh_pass",
+    "*sudo_pass",
+    "*user_pass",
     "*secret",
     "*secrets",
     "*secret_key*",
@@ -42,6 +57,7 @@ DEFAULT_KEYS: tuple[str, ...] = (
     "*ssh_key",
     "*storage_key",
     "*subscription_key",
+    "*client_key_data",
     "*credential",
     "*credentials",
     "*cookie",
@@ -72,6 +88,17 @@ DEFAULT_KEYS: tuple[str, ...] = (
 )
 """Names of fields whose values never leave the process by default; those with a `!` are not among them."""
 
+UNSURE = "pass"
+"""The label of the name that means a password, or that something has passed: see `is_verdict`."""
+
+# How much has passed, or whether.
+_VERDICT = re.compile(
+    rb"[0-9]{0,5}(?:[./,:][0-9]{1,6})?\s?(?:%|m?s)?|yes|no|y|n|ok|true|false|none|null|nil|undefined|n/?a|"
+    rb"pass|passed|passes|passing|fail|failed|fails|failure|failing|success|succeeded|error|errors|skip|skipped|"
+    rb"warn|warning|partial|pending|unknown|done|all|always|never|required|optional",
+    re.IGNORECASE,
+)
+
 _SEPARATORS = str.maketrans("", "", "-_. \t")
 _PATH = re.compile(r"[.:/\\\[\]]+")
 _REMEMBERED = 4096  # names
@@ -82,6 +109,11 @@ _LONGEST = 256  # characters of a name
 def normalised(name: str) -> str:
     """Return `name` without what differs between `X-API-Key`, `x_api_key` and `xApiKey`."""
     return name.lower().translate(_SEPARATORS)
+
+
+def is_verdict(label: str, value: bytes) -> bool:
+    """Say whether the name with that label means that something has passed, not a password, for what its value is."""
+    return label == UNSURE and _VERDICT.fullmatch(value.strip(b" \t\r\n)]},;.!*")) is not None
 
 
 class KeyMatcher:

@@ -15,7 +15,7 @@ from nat_observability.events import Captured
 from nat_observability.processors.assignments import find_assignments, find_others
 from nat_observability.processors.encodings import decoded
 from nat_observability.processors.hints import MOST_LAYERS, Hints
-from nat_observability.processors.keys import KeyMatcher
+from nat_observability.processors.keys import UNSURE, KeyMatcher, is_verdict
 from nat_observability.processors.mark import MARK, Marks
 from nat_observability.processors.pattern import Pattern
 from nat_observability.processors.personal import FINDERS
@@ -32,6 +32,7 @@ _SHORTEST = 5  # characters: sig=x
 _MAX_DEPTH = 48  # of JSON in JSON, strings that hold JSON included
 _MARK = b"[redacted:"
 _TOO_DEEP = b'"[redacted:too_deep]"'
+_QUOTE = ord('"')
 _TELLS_NOTHING = frozenset((b"null", b"true", b"false", b'""', b"[]", b"{}"))
 _NAMES = ("name", "key", "Name", "Key", "header")
 _VALUES = ("value", "Value")
@@ -186,7 +187,12 @@ class Scrubber:
     def named(self, name: str, text: str) -> str:
         """Return the text of a field of that name without its secrets."""
         label = self._keys.label(name)
-        if label is None or not text or self._is_mark(text):
+        if (
+            label is None
+            or not text
+            or self._is_mark(text)
+            or is_verdict(label, text.encode(errors="replace"))
+        ):
             return self.text(text)
         return self._marks.mark(label, text.encode(errors="backslashreplace"))
 
@@ -232,6 +238,8 @@ class Scrubber:
             label = self._keys.label(key)
             if label is None and named is not None and key in _VALUES:
                 label = named
+            if label == UNSURE and (value[0] != _QUOTE or is_verdict(label, _string(value).encode())):
+                label = None
             new = self._part(value, depth) if label is None else self._marked(label, value)
             new_key = self.name(key, depth)
             changed = changed or new != value or new_key != key
@@ -264,6 +272,8 @@ class Scrubber:
                 name = _string(value)
                 if len(items) == 2 or (name.startswith("--") and "=" not in name):
                     label = self._keys.label(name.lstrip("-"))
+                    if label == UNSURE and not name.startswith("--"):
+                        label = None  # ["pass", "fail"]
             changed = changed or new != value
             scrubbed.append(msgspec.Raw(new))
         return _encode(scrubbed) if changed else data

@@ -21,7 +21,7 @@ UNITS = [
     "password: |\n a\n", "cookie: a\n", "password=a&", "password=a;", "JQQJ9", "JQQJ9-", "abc8Q~", "1:AA",
     "hooks.slack.com/services/", "[", "\\n", "token: ", '"value":', "SG.", "a-", "b'",
     "**", "**a**:", "**password:** ", "`", "``", "password: `", "`password`: ", "password:** ", "*password: **`a", "__",
-    "a``:", "password: ``a` ", 'token="""', "\\n* **token:**\\n  ",
+    "a``:", "pass: a ", "\npass: a\\n", "pass=", "password: ``a` ", 'token="""', "\\n* **token:**\\n  ",
 ]  # fmt: skip
 
 

@@ -520,6 +520,7 @@ def test_what_is_unknown_is_refused() -> None:
     secret_string secret_binary secret_id secret_hash secret_data token access_token authorization auth http_auth
     basic_auth proxy_auth api_key x_api_key_id access_key private_key_id account_key auth_key encryption_key master_key
     service_key session_key shared_key signing_key ssh_key storage_key subscription_key credential aws_credentials
+    pass db_pass mysql_pass wordpress_db_pass user_pass smtp_pass email_pass ansible_ssh_pass root_pass client_key_data
     cookie set_cookie cookies x_csrf bearer sig x_amz_signature x_goog_signature otp cvv cvv2 cvc
     """.split(),  # noqa: SIM905  a literal would be two pages
 )
@@ -528,6 +529,70 @@ def test_what_is_called_a_secret_is_one(name: str) -> None:
     assert "v1" not in str(redacted({name: "v1", "other": "v2"}))
     assert redacted({"other": "v2"}) == {"other": "v2"}
     assert "v1" not in str(redacted({name.upper(): "v1"}))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"user": "a", "pass": "hunter2x"}, {"user": "a", "pass": "[redacted:pass]"}),
+        ({"smtp": {"Pass": "12345678"}}, {"smtp": {"Pass": "[redacted:pass]"}}),
+        ({"name": "pass", "value": "hunter2x"}, {"name": "pass", "value": "[redacted:pass]"}),
+        (["run", "--pass", "hunter2x"], ["run", "--pass", "[redacted:pass]"]),
+        ("user=a&pass=hunter2x&n=1", "user=a&pass=[redacted:pass]&n=1"),
+        ("user=a pass=hunter2x n=1", "user=a pass=[redacted:pass] n=1"),
+        ("PASS='hunter2x y'", "PASS='[redacted:pass]'"),
+        ("export SMTP_PASS='hunter2x'", "export SMTP_PASS='[redacted:smtp_pass]'"),
+        ("DB_PASS=hunter2x", "DB_PASS=[redacted:db_pass]"),
+        ("smtp:\n  user: a\n  pass: hunter2x\n", "smtp:\n  user: a\n  pass: [redacted:pass]\n"),
+        ("User: a\nPass: hunter2x", "User: a\nPass: [redacted:pass]"),
+        ("user: a, pass: hunter2x, and", "user: a, pass: [redacted:pass], and"),
+        ("- **Pass:** `hunter2x y` z", "- **Pass:** `[redacted:pass]` z"),
+        ("user/pass: hunter2x", "user/pass: [redacted:pass]"),
+        ('said {"PASS": "hunter2x"} and', 'said {"PASS": "[redacted:pass]"} and'),
+        (r'said "user: a\npass: hunter2x\nhost: b c" and', r'said "user: a\npass: [redacted:pass] b c" and'),
+        ("my admin pass: hunter2x", "my admin pass: [redacted:admin_pass]"),
+        ("the {'admin pass': 'hunter2x'} of", "the {'admin pass': '[redacted:admin_pass]'} of"),
+        ("--pass hunter2x -v", "--pass [redacted:pass] -v"),
+        ("<pass>hunter2x</pass>", "<pass>[redacted:pass]</pass>"),
+        ("pass: [redacted:pass]", "pass: [redacted:pass]"),
+        (
+            "users: kubeconfig\n  client-key-data: LS0t",
+            "users: kubeconfig\n  client-key-data: [redacted:client_key_data]",
+        ),
+    ],
+)
+def test_pass_is_a_password(value: object, expected: object) -> None:
+    """Where it is one."""
+    assert redacted(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"pass": True, "fail": False, "a": [{"pass": 12, "fail": 3}, {"pass": 0.93}, {"pass": None}]},
+        {"pass": "yes", "a": [{"pass": "12/15"}, {"pass": "93%"}, {"pass": "Failed"}, {"name": "pass", "value": "ok"}]},
+        {"pass": ["test_a", "test_b"], "fail": []},
+        {"pass": {"count": 3, "names": ["a"]}},
+        {"enum": ["pass", "fail"], "pairs": [["pass", "needs work"]]},
+        {"bypass": "a", "compass": "north", "overpass": "b", "passing": "c", "passes": "d", "proxy_pass": "http://e"},
+        "12 pass: 3 fail, pass: 12, pass: 0.93",
+        "pass: true\nfail: false\npass: 12\n",
+        "pass=12 fail=3 skip=0",
+        "first pass: compile\nSecond pass: link the files",
+        "Pass: the answer is right",
+        "in {'first pass': 'compile it', 'second pass': 'link it'} and",
+        "PASS: test_of_something\n--- PASS: TestOther (0.00s)\nok",
+        "pass:\n  - test_a\n  - test_b\n",
+        'the results were {"pass": ["a"], "fail": {"n": 1}, "p": ("pass", "fail")}',
+        "try:\n    pass\nexcept ValueError: pass",
+        "<pass>12</pass><fail>3</fail>",
+        "bypass: x, compass=north",
+    ],
+)  # fmt: skip
+def test_pass_is_no_password(value: object) -> None:
+    """Where it says that something has passed, or how much of it, or is a word in a sentence."""
+    span = a_span(value)
+    assert Redactor()(span) is span
 
 
 @pytest.mark.parametrize(
