@@ -203,8 +203,19 @@ def _opaque(value: object) -> dict[str, str]:
     }
 
 
+def _cut(text: str) -> str:
+    """Return a text in a bearable length, with a mark like `[cut:12345]` where it was longer: of so many characters."""
+    if len(text) <= _MAX_REPR:
+        return text
+    kept = text[:_MAX_REPR]
+    if not (kept[-1].isspace() or text[_MAX_REPR].isspace()):
+        # The word at the cut goes as a whole: nothing that looks for secrets would know the half of one.
+        kept = kept[: -len(kept.split()[-1])]
+    return f"{kept}[cut:{len(text)}]"
+
+
 def _repr(value: object) -> str:
     try:
-        return capture_text(repr(value)[:_MAX_REPR])
+        return capture_text(_cut(repr(value)))
     except Exception as error:  # noqa: BLE001  foreign code: a __repr__ of the application's
         return f"repr raised {type(error).__name__}"

@@ -88,6 +88,16 @@ class Record(msgspec.Struct):
     b: Any = None
 
 
+class Shown:
+    """What it is shown as is all there is to it."""
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+
+    def __repr__(self) -> str:
+        return self._shown
+
+
 class Pair(collections.UserDict[str, int]):
     pass
 
@@ -151,17 +161,38 @@ def test_common_types_are_recorded_in_full(value: object, recorded: object) -> N
 
 
 def test_unknown_objects_are_named() -> None:
-    """An object of no known kind is recorded by its class and its `repr`, cut to a bearable length."""
-
-    class Unknown:
-        def __repr__(self) -> str:
-            return "x" * 100_000
-
-    recorded = read({"a": 1, "b": Unknown()})
+    """An object of no known kind is recorded by its class and its `repr`."""
+    recorded = read({"a": 1, "b": Shown("<something>")})
     assert recorded["a"] == 1
-    assert recorded["b"]["__type__"].endswith("Unknown")
-    assert set(recorded["b"]["__repr__"]) == {"x"}
-    assert len(recorded["b"]["__repr__"]) <= 1024
+    assert recorded["b"] == {"__type__": "Shown", "__repr__": "<something>"}
+
+
+@pytest.mark.parametrize(
+    ("shown", "recorded"),
+    [
+        ("x" * 1024, "x" * 1024),
+        ("x" * 100_000, "[cut:100000]"),
+        ("a " * 600, "a " * 512 + "[cut:1200]"),
+        (" a" * 600, " a" * 512 + "[cut:1200]"),
+        ("a" * 1000 + "\n" + "b" * 1000, "a" * 1000 + "\n[cut:2001]"),
+        ("a" * 1023 + " b", "a" * 1023 + " [cut:1025]"),
+        (" " * 2000, " " * 1024 + "[cut:2000]"),
+        ("é\ud800 " * 500, "é\\ud800 " * 341 + "[cut:1500]"),
+    ],
+    ids=[
+        "no cut",
+        "one word",
+        "behind a blank",
+        "before a blank",
+        "in a line",
+        "at the end",
+        "blanks",
+        "surrogates",
+    ],
+)
+def test_a_long_repr_is_cut_between_two_words(shown: str, recorded: str) -> None:
+    """And says how long it was: the half of a word may be that of a secret, which nobody would know for one."""
+    assert read(Shown(shown))["__repr__"] == recorded
 
 
 def test_iterators_are_not_consumed() -> None:

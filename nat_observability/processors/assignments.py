@@ -126,7 +126,8 @@ def find_others(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         yield from _behind(_ITEMS, data, keys)
     if b"--" in data:
         yield from _behind(_FLAG, data, keys)
-    if b"</" in data:
+    # What ends the value may be behind a cut.
+    if b"</" in data or b"[cut:" in data:
         reached = 0
         for match in matches(_TAG, data):
             if match.start() >= reached and (label := keys.label(_text(match[1]))) is not None:

@@ -127,7 +127,7 @@ class Hints:
         if items:
             # [["password", "x"]] in YAML.
             before += _tails(data.replace(b"\\n", b"\n").split(b"\n"))
-        if find(b"<") >= 0 and find(b"</") >= 0:
+        if find(b"<") >= 0 and (find(b"</") >= 0 or find(b"[cut:") >= 0):
             before += _tails(data.split(b">"))
         names = b""
         if before:

@@ -146,6 +146,46 @@ def test_json_that_is_too_deep_is_withheld() -> None:
     json.loads(bytes(output))
 
 
+class Shown:
+    """What it is shown as is all there is to it."""
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+
+    def __repr__(self) -> str:
+        return self._shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<Client key {KEY} of mine>",
+        "Client(password='Zq7kx Zq7ky Zq7kz', n=1)",
+        'Client({"password": "Zq7kx Zq7ky", "token": "Zq7kz"}, n=1)',
+        "Client(url=postgres://me:Zq7kx@db/app)",
+        "-----BEGIN RSA PRIVATE KEY-----\nZq7kxZq7kyZq7kzZq7kx\nZq7kxZq7kyZq7kz\n-----END RSA PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\\nZq7kxZq7kyZq7kzZq7kx\\nZq7kxZq7kyZq7kz\\n-----END PRIVATE KEY-----",
+        "Authorization: Bearer Zq7kxZq7kyZq7kzZq7kx\nHost: a",
+        "Server=db;Password=Zq7kx Zq7ky Zq7kz;Timeout=30",
+        "<a><password>Zq7kx Zq7ky Zq7kz</password></a>",
+        "password: |\n  Zq7kx\n  Zq7ky\nn: 1",
+        "**Password:** `Zq7kx Zq7ky` and more",
+        "run --password Zq7kx --token Zq7ky -v",
+        "Cookie: a=Zq7kx; b=Zq7ky",
+    ],
+    ids=lambda text: text[:24],
+)
+def test_a_secret_at_the_cut_of_a_repr_is_not_halved(text: str) -> None:
+    """Wherever in it the cut falls: what an object shows of itself is cut before anything looks for secrets."""
+    redactor = Redactor()
+    for before in range(1024 - len(text), 1025):
+        for filler in ("a", "a "):
+            shown = (filler * before)[: before - 1] + " " + text + " b" * 600
+            left = plain(redactor(a_span(Shown(shown))).input)["__repr__"]
+            assert "Zq7k" not in left
+            assert "sk-" not in left
+
+
 # -- Chunks ----------------------------------------------------------------------------------------------------------
 
 
