@@ -77,7 +77,7 @@ _FIRST_ON_LINE = re.compile(rb"""(?:^|\n|\\n|["'`])((?:[ \t+-]|\*(?=[ +]))*+)(?:
 _LONGEST_INDENT = 256  # bytes
 _QUOTES = frozenset((b'"', b"'", b"`"))
 _BEFORE_PASS = re.compile(
-    rb"""(?:^|\n|\\[nr]|[,;({\[&?|/"'`>])[ \t+]*+(?:[-*][ +]+)?[*_]{0,3}+\\*+["'`]?\Z"""
+    rb"""(?:(?:^|\n|\\[nr]|[,;({\[&?|/>])[ \t+]*+(?:[-*][ +]+)?[*_]{0,3}+\\*+["'`]?|["'`][*_]{0,3}+)\Z"""
 )
 _BEHIND_PASS = re.compile(rb"""[ \t+]*+(?:\Z|[\r\n,;)}\]"'`|&#<>\\*])""")
 _ESCAPED_LINE_END = re.compile(rb"\\[nr]")
