@@ -602,6 +602,7 @@ class TestSecrets:
             "HEADERS__X",
             "COOKIE",
             "DSN",
+            "SMTP_PASS",
         ]
         set_ours(**{entry + name: "s3cr3t" for name in looks_secret}, **{entry + "TYPE": "other"})
         set_ours(
