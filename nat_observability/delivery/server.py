@@ -180,6 +180,7 @@ class Server:
             async with asyncio.timeout(self._limits.open_timeout):
                 await self._sink.close()
         except BaseException as error:
+            # Foreign code may raise anything, an exit too. What tells this very task to end is not the sink's.
             if cancelled(error) or isinstance(error, GeneratorExit):
                 raise
             _log.warning("sink_close_failed", exporter=self._delivery.name, error=describe(error))
