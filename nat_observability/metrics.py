@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from nat_observability.alive import Alive
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def watch(deliveries: Iterable[Delivery]) -> None:
         delivery.on_batch = partial(_record, duration, delivery.name)
 
 
-_watched: weakref.WeakSet[Delivery] = weakref.WeakSet()
+_watched: Alive[Delivery] = Alive()
 
 
 @cache
@@ -105,7 +105,7 @@ def _callback(read: _Read) -> Callable[[CallbackOptions], Iterable[Observation]]
 
     def observe(_: CallbackOptions) -> Iterable[Observation]:
         sums: Counter[tuple[tuple[str, str], ...]] = Counter()
-        for delivery in list(_watched):
+        for delivery in _watched.all():
             for value, more in read(delivery.health()):
                 sums[tuple(_attributes(delivery.name, more).items())] += int(value)
         return [Observation(value, dict(attributes)) for attributes, value in sums.items()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import weakref
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from enum import StrEnum
@@ -14,6 +13,7 @@ from typing import Self
 
 import msgspec
 
+from nat_observability.alive import Alive
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
@@ -300,11 +300,11 @@ def _let_go(futures: Iterable[asyncio.Future[None]]) -> None:
         future.cancel()
 
 
-_runtimes: weakref.WeakSet[ObservabilityRuntime] = weakref.WeakSet()
+_runtimes: Alive[ObservabilityRuntime] = Alive()
 
 
 def _start_clean_in_child() -> None:
-    for runtime in list(_runtimes):
+    for runtime in _runtimes.all():
         runtime._start_clean()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
+from nat_observability.alive import Alive
 from nat_observability.errors import EXITS, locate
 from nat_observability.events import IntermediateStep, Span
 from nat_observability.logs import RepeatedEvent, get_logger
@@ -77,9 +78,12 @@ class EventStream:
         unheard: Steps that were published while nobody was subscribed, for example after the run had ended.
         kept: Who is subscribed now, in a list of its own for as long as that does not change; None until `gathered`
             has found out.
+        subscribed: Of all streams those that somebody has subscribed to since a leak check has put this here, which
+            wants to know; None until then.
     """
 
-    __slots__ = ("_by_key", "_counting", "kept", "unheard")
+    __slots__ = ("__weakref__", "_by_key", "_counting", "kept", "unheard")
+    subscribed: ClassVar[Alive[EventStream] | None] = None
 
     def __init__(self) -> None:
         # Reentrant: the garbage collector may close a generator, and with it a step, while it is held. One for each
@@ -99,6 +103,8 @@ class EventStream:
         """
         self._by_key[key] = subscriber, taker
         self.kept = [None]
+        if EventStream.subscribed is not None:
+            EventStream.subscribed.add(self)
 
     def unsubscribe(self, key: object) -> None:
         """Hand no further step to the subscriber of this key; nothing happens where there is none."""

@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Collection
 
-from nat_observability.delivery.delivery import Delivery
+from nat_observability.alive import Alive
+from nat_observability.delivery.delivery import Delivery, deliveries
 from nat_observability.stream import EventStream
 
 _INTERVAL = 0.002  # seconds from one look to the next
@@ -20,13 +21,12 @@ class LeakCheck:
     """
     Remembers, when it is made, what there is; says later what is there in addition.
 
-    Looks at every object of the process, which takes some milliseconds, more in a large one; `gc.freeze()` takes
-    what exists now out of its sight.
+    The first of a process looks at every object once, which takes some milliseconds, more in a large one.
     """
 
     def __init__(self) -> None:
         self._threads = set(threading.enumerate())
-        self._subscribed, self._held = _open()
+        self._subscribed, self._held = _subscribed(), _held()
 
     def threads(self, *, within: float = 10.0) -> list[threading.Thread]:
         """
@@ -84,32 +84,29 @@ class LeakCheck:
         ]
 
     def _left(self) -> tuple[list[EventStream], list[Delivery]]:
-        if any(self._since()):
-            gc.collect()  # what is dropped already may hang in a cycle
+        if not any(self._since()):
+            return [], []
+        gc.collect()  # what is dropped already may hang in a cycle
         return self._since()
 
     def _since(self) -> tuple[list[EventStream], list[Delivery]]:
-        subscribed, held = _open()
         return (
-            [each for each in subscribed if not any(each is known for known in self._subscribed)],
-            [each for each in held if not any(each is known for known in self._held)],
+            [each for each in _subscribed() if not any(each is known for known in self._subscribed)],
+            [each for each in _held() if not any(each is known for known in self._held)],
         )
 
 
-def _open() -> tuple[list[EventStream], list[Delivery]]:
-    # Once through all objects, of which there are many, and by type: what else there is may not like to be asked.
-    ours = [each for each in gc.get_objects() if type(each) is EventStream or type(each) is Delivery]
-    return (
-        [each for each in ours if type(each) is EventStream and each.listeners],
-        [each for each in ours if type(each) is Delivery and _held(each)],
-    )
+def _subscribed() -> list[EventStream]:
+    if EventStream.subscribed is None:
+        EventStream.subscribed = Alive()
+        for each in gc.get_objects():
+            if type(each) is EventStream:  # by type: what else there is may not like to be asked
+                EventStream.subscribed.add(each)
+    return [each for each in EventStream.subscribed.all() if each.listeners]
 
 
-def _held(delivery: Delivery) -> bool:
-    try:
-        return delivery.held
-    except AttributeError:  # its constructor has raised, and the traceback keeps it
-        return False
+def _held() -> list[Delivery]:
+    return [each for each in deliveries() if each.held]
 
 
 async def tasks_left(before: Collection[asyncio.Task[object]], *, within: float = 10.0) -> list[str]:

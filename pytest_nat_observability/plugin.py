@@ -4,7 +4,6 @@
 # asyncio or of another plugin may be imported before a test asks for it.
 from __future__ import annotations
 
-import gc
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
@@ -144,13 +143,7 @@ def _checking_everything() -> ModuleType:
     def observability_leak_check_everywhere(observability_leak_check: None) -> None:
         """Use `observability_leak_check` in every test."""
 
-    def pytest_collection_finish() -> None:
-        # What exists now is not looked at in every test.
-        gc.collect()
-        gc.freeze()
-
     plugin = ModuleType("nat_observability_checking_everything")
-    plugin.pytest_collection_finish = pytest_collection_finish  # type: ignore[attr-defined]
     plugin.observability_leak_check_everywhere = observability_leak_check_everywhere  # type: ignore[attr-defined]
     return plugin
 

@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Take what the imports have made out of the leak check's sight: it looks at every object, for each test."""
+    """Take what the imports have made out of the garbage collector's sight: some tests run it often."""
     gc.collect()
     gc.freeze()
 

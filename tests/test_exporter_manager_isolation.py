@@ -263,7 +263,7 @@ def memory_without_counts(exporters: dict[str, Watching]) -> int:
     for exporter in exporters.values():
         exporter.seen = Counter()
     gc.collect()
-    # asyncio's own table of tasks grows and shrinks when it pleases.
-    not_asyncio = tracemalloc.Filter(False, "*/_weakrefset.py")
-    traces = tracemalloc.take_snapshot().filter_traces([not_asyncio]).traces
+    # The tables of what is alive, asyncio's of its tasks and the leak check's, grow and shrink when they please.
+    no_tables = [tracemalloc.Filter(False, f"*/{name}.py") for name in ("_weakrefset", "alive")]
+    traces = tracemalloc.take_snapshot().filter_traces(no_tables).traces
     return sum(trace.size for trace in traces)

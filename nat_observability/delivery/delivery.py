@@ -7,7 +7,6 @@ import atexit
 import copy
 import os
 import time
-import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from enum import StrEnum
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nat_observability.alive import Alive
 from nat_observability.delivery import spool_forks
 from nat_observability.delivery.books import Account, Books, resolve, resolved
 from nat_observability.delivery.breaker import BreakerState
@@ -438,19 +438,24 @@ def delivery_thread(*, blocked_after: float) -> DeliveryThread:
     return DeliveryThread(_separate, blocked_after=blocked_after)
 
 
-_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
+_deliveries: Alive[Delivery] = Alive()
 _inherited: list[object] = []
 
 
+def deliveries() -> list[Delivery]:
+    """Return every delivery of the process."""
+    return _deliveries.all()
+
+
 def _start_clean_in_child() -> None:
-    for delivery in list(_deliveries):
+    for delivery in deliveries():
         delivery._start_clean()
 
 
 def _drain_at_exit() -> None:
     """Write what is left where nobody shut the runtime down; each delivery within its drain_timeout."""
     began = time.monotonic()
-    at_work = [delivery for delivery in list(_deliveries) if delivery.at_work]
+    at_work = [delivery for delivery in deliveries() if delivery.at_work]
     held = sorted(delivery.name for delivery in at_work if delivery.held)
     if held:
         _log.warning("runtime_not_shut_down", exporters=held)
@@ -463,7 +468,7 @@ def _drain_at_exit() -> None:
 
 def _separate(thread: DeliveryThread, task: asyncio.Task[Any]) -> None:
     """Leave a delivery thread to the delivery whose sink blocks it, and go on with the others on a new one."""
-    shared = [delivery for delivery in list(_deliveries) if delivery.runs_on(thread)]
+    shared = [delivery for delivery in deliveries() if delivery.runs_on(thread)]
     culprit = next((delivery for delivery in shared if delivery.runs(task)), None)
     if culprit is None:
         return
