@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 import warnings
 from pathlib import Path
@@ -200,15 +201,20 @@ def test_an_unknown_variable_is_warned_about(monkeypatch: pytest.MonkeyPatch, na
     assert said.startswith(f"{PREFIX}{name} is not a setting.{near}")
 
 
-@given(st.text(max_size=200))
-def test_no_pattern_breaks_the_error(text: str) -> None:
-    """Whatever is written for a pattern, it is taken or refused in words that do not show it."""
-    said = ""
+def refusal(pattern: str) -> str:
+    """Return what is said of a pattern, without the place in it; nothing where it is taken."""
     try:
-        ObservabilitySettings(redact_patterns={"mine": f"({text}"})
+        ObservabilitySettings(redact_patterns={"mine": pattern})
     except SettingsError as error:
         said = "".join(traceback.format_exception_only(error))
-    assert len(text) < 12 or text not in said
+        return re.sub(r" \(character \d+\)", "", said)
+    return ""
+
+
+@given(st.text(max_size=200))
+def test_no_pattern_breaks_the_error(text: str) -> None:
+    """Whatever is written for a pattern, it is taken or refused in words that do not show it: always the same."""
+    assert refusal(f"({text}") in {"", refusal("("), refusal("()")}
 
 
 # The standard variables

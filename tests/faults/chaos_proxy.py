@@ -36,6 +36,7 @@ class ChaosProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chaos-proxy", daemon=True)
         self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None] | None] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -68,6 +69,14 @@ class ChaosProxy:
             quiet = 0 if left else quiet + 1
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        # Of a connection that waits for an answer, and whose question has ended, asyncio keeps nothing.
+        self._connections.add(task)
+        with contextlib.suppress(asyncio.CancelledError):  # of `_end`; asyncio would report it as an error
+            await self._forward(reader, writer)
+        self._connections.discard(task)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:

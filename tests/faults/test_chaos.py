@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import socket
 from pathlib import Path
 
 import pytest
 
 from tests.faults.chaos import Storm
+from tests.faults.chaos_proxy import ChaosProxy
 
 
 @pytest.mark.timeout(120)
@@ -44,3 +47,23 @@ def test_growth_is_noticed() -> None:
     storm.lived = [{**flat, "descriptors": 20 + 2 * number} for number in range(20)]
     with pytest.raises(AssertionError, match="descriptors has grown from"):
         storm.check_flat()
+
+
+def test_a_connection_that_only_waits_for_its_answer_is_kept() -> None:
+    """Also where the garbage collector looks: asyncio itself holds the tasks of such a one by nothing."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        ChaosProxy(server.getsockname()[1]) as proxy,
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=30.0) as client,
+    ):
+        client.sendall(b"question")
+        client.shutdown(socket.SHUT_WR)
+        there, _ = server.accept()
+        with there:
+            there.settimeout(30.0)
+            while there.recv(100):
+                pass  # to its end, which the proxy has then seen too
+            for _ in range(10):  # the proxy has its turns meanwhile
+                gc.collect()
+            there.sendall(b"answer")
+        assert client.recv(100) == b"answer"
