@@ -20,6 +20,7 @@ from nat_observability.integrations.process_scope import ProcessScope
 from nat_observability.integrations.taskiq import ObservabilityMiddleware
 from nat_observability.runtime import RuntimeState
 from nat_observability.testing import until
+from nat_observability.testing_leaks import tasks_left
 from tests.brokers import running_redis
 from tests.integrations.workers import Observed, observed
 
@@ -41,6 +42,7 @@ def broker_for(url: str, worker: Observed) -> Any:
 @asynccontextmanager
 async def working(broker: Any) -> AsyncIterator[None]:
     """Start the broker and a receiver of its messages; stop both at the end of the block."""
+    before = asyncio.all_tasks()
     receiver = asyncio.create_task(run_receiver_task(broker, run_startup=True))
     try:
         yield
@@ -48,6 +50,9 @@ async def working(broker: Any) -> AsyncIterator[None]:
         receiver.cancel()
         with suppress(asyncio.CancelledError):
             await receiver
+        # An execution whose result can be read already may not have ended: it would open a connection again after the
+        # broker has closed them all.
+        assert not await tasks_left(before)
         await broker.shutdown()
 
 
