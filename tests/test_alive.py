@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import tracemalloc
 
 from nat_observability.alive import Alive
 
@@ -22,6 +23,19 @@ def test_those_that_somebody_keeps_are_known_once() -> None:
     assert len(alive.all()) == 2
     del first, each
     assert alive.all() == [second]
+
+
+def test_what_is_gone_takes_no_room() -> None:
+    """However many come and go: nothing of them stays, not even what knew them."""
+    alive: Alive[One] = Alive()
+    tracemalloc.start()
+    try:
+        for _ in range(10_000):
+            alive.add(One())
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert left < 10_000
 
 
 def test_one_may_be_added_while_another_thread_looks() -> None:

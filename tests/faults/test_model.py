@@ -382,7 +382,12 @@ def test_a_wrong_manager_is_found_and_its_program_printed() -> None:
     as_found = settings(_of(60), phases=[Phase.generate], derandomize=True)
     with pytest.raises(AssertionError) as raised:
         run_state_machine_as_test(WrongManagers, settings=as_found)
-    program = "\n".join(raised.value.__notes__)
-    assert "state = WrongManagers()" in program
+    printed = "\n".join(raised.value.__notes__)
+    program = printed[printed.index("state = WrongManagers()") : printed.index("state.teardown()")]
     assert "state.copy(manager=managers_" in program
     assert "state.add(manager=" in program
+    again: dict[str, Any] = {"WrongManagers": WrongManagers}
+    with pytest.raises(AssertionError) as raised_again:
+        exec(program, again)
+    again["state"].teardown()
+    assert str(raised_again.value) == str(raised.value)
