@@ -30,7 +30,6 @@ from nat_observability.errors import SettingsError
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings_example import describe_variables, setting_rows
-from nat_observability.testing import until
 from tests.cli.builders import PLAIN
 from tests.delivery.backends import Backend
 from tests.otlp_receiver import Answer, OtlpReceiver, partial, refuse
@@ -82,6 +81,10 @@ def variables(directory: Path, receiver: OtlpReceiver, closed_port: int) -> dict
         "EXPORTERS__GRPC__PROTOCOL": "grpc",
         "EXPORTERS__GRPC__ENDPOINT": f"http://127.0.0.1:{closed_port}",
         "EXPORTERS__GRPC__HEADERS": f"x-api-key={secret('grpc')}",
+        # The end of a run waits for its tries. Those of the others may all be the last ones, which nothing follows.
+        "EXPORTERS__GRPC__FLUSH": "delivered",
+        "EXPORTERS__GRPC__RETRY_INITIAL": "0.01",
+        "EXPORTERS__GRPC__RETRY_FOR": "5",
         "EXPORTERS__PHOENIX__TYPE": "phoenix",
         "EXPORTERS__PHOENIX__ENDPOINT": receiver.url,
         "EXPORTERS__PHOENIX__API_KEY": secret("phoenix"),
@@ -210,8 +213,6 @@ def test_g14_no_secret_is_in_what_a_process_says_of_itself(
                 said.append(f"{result!r} {session.health()!r} {container.unopened_runtime().health()!r}")
                 async with manager.start():
                     said.extend(shown(manager.report))
-                # A batch that is first written when everything closes has its last try, and no other.
-                await until(lambda: any(line["event"] == "delivery_retrying" for line in lines))
             said.extend(session.problems(result.accepted, result.spans))
             said.extend(shown(session))
 
@@ -259,7 +260,8 @@ def test_g14_what_is_written_is_for_its_owner_alone(
         )
         assert ran.returncode in (0, 1), ran.stderr
         said += ran.stdout + ran.stderr
-    assert "delivery_failed" in said, "the back ends refused"
+    assert "delivery_retrying" in said
+    assert "delivery_failed" in said
     assert "********" in said
     assert found(said) == []
     made = list((tmp_path / "deep").glob("**/*"))
