@@ -27,8 +27,8 @@ from nat_observability import (
     SpanExporter,
     step,
 )
-from nat_observability.sinks.otlp_body import Compression
-from nat_observability.sinks.otlp_http import OtlpHttpSink
+from nat_observability.sinks.otlp.body import Compression
+from nat_observability.sinks.otlp.http import OtlpHttpSink
 
 OURS, SDK, FASTOTEL = "nat_observability", "opentelemetry-sdk", "fastotel"
 LANGFUSE, NAT = "langfuse", "nvidia-nat-core"

@@ -20,7 +20,7 @@ from benchmarks.contenders import FASTOTEL, LANGFUSE, OURS, SDK, Contender, Meas
 from benchmarks.receiver import Receiver, Taken, running_receiver
 from benchmarks.report import Row, at_least, at_most, beside, missing, report
 from benchmarks.workload import STEPS
-from nat_observability.sinks.otlp_body import Compression
+from nat_observability.sinks.otlp.body import Compression
 
 WAVE = 100
 """Runs that are recorded and then flushed, so that no queue of the default sizes overflows."""

@@ -21,7 +21,7 @@ from nat_observability import (
     step,
 )
 from nat_observability.delivery.sink import Batch
-from nat_observability.sinks.otlp_encoding import encode
+from nat_observability.sinks.otlp.encoding import encode
 
 ROUNDS = 5
 MOST = 1.5

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import msgspec
 
 from benchmarks.report import Row, at_most, beside, report
-from nat_observability.capture import capture, capture_json
 from nat_observability.events import Item, Run, Span, Status, StepKind
 from nat_observability.processors import PERSONAL_SETS, Pattern, Redactor, Tagger, Truncator
+from nat_observability.recording.capture import capture, capture_json
 
 ROUNDS = 15
 SECONDS = 0.02  # of each measurement

@@ -16,9 +16,9 @@ import msgspec
 
 from benchmarks.report import Row, at_most, beside, report
 from benchmarks.timing import best_of_calls
-from nat_observability.delivery.spool import Spool
-from nat_observability.delivery.spool_record import decode_item, encode_item
 from nat_observability.events import Run, Span, Status, StepKind, TokenUsage
+from nat_observability.spool.record import decode_item, encode_item
+from nat_observability.spool.spool import Spool
 
 ROUNDS = 60
 TRANSACTIONS = 10

@@ -34,7 +34,7 @@ from nat_observability import (
     SpanExporter,
     step,
 )
-from nat_observability.sinks.otlp_http import OtlpHttpSink
+from nat_observability.sinks.otlp.http import OtlpHttpSink
 
 TRIES = 3
 SECONDS = 3.0

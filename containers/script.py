@@ -12,8 +12,8 @@ from typing import Any, Self, TypeVar, Unpack
 
 from containers.observability import ObservabilityContainer
 from nat_observability.context import ContextState
-from nat_observability.integrations.process_scope import ProcessScope
-from nat_observability.integrations.run_scope import RunIds, RunScope, run_scope
+from nat_observability.integrations.workers.process_scope import ProcessScope
+from nat_observability.integrations.workers.run_scope import RunIds, RunScope, run_scope
 
 ResultT = TypeVar("ResultT")
 

@@ -35,7 +35,7 @@ from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import ExporterManager
-from nat_observability.reports import ExporterReport, ExporterState, FlushReceipt, ManagerReport
+from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
 from nat_observability.runtime import ObservabilityRuntime, RuntimeHealth, RuntimeReport
 
 __all__ = [

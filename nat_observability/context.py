@@ -10,8 +10,6 @@ from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
-from nat_observability.capture import capture, capture_json, capture_label, merged_json
-from nat_observability.decorate import FunctionT, decorated
 from nat_observability.errors import EXITS, UnknownStepKindError
 from nat_observability.events import (
     Boundary,
@@ -22,8 +20,11 @@ from nat_observability.events import (
     StepKind,
     TokenUsage,
 )
-from nat_observability.ids import more_span_ids, new_run_id, new_span_id, spare_span_ids
-from nat_observability.nesting import (
+from nat_observability.propagation.ids import more_span_ids, new_run_id, new_span_id, spare_span_ids
+from nat_observability.propagation.traceparent import defined_flags, is_trace_id, parse_traceparent
+from nat_observability.recording.capture import capture, capture_json, capture_label, merged_json
+from nat_observability.recording.decorator import FunctionT, decorated
+from nat_observability.recording.generators import (
     CONTEXTLIB,
     GENERATORS,
     GeneratorScope,
@@ -32,9 +33,8 @@ from nat_observability.nesting import (
     generator_frame,
     visible,
 )
-from nat_observability.step_outcome import step_error, token_usage
+from nat_observability.recording.outcome import step_error, token_usage
 from nat_observability.stream import EventStream, hand, report
-from nat_observability.traceparent import defined_flags, is_trace_id, parse_traceparent
 
 _current: ContextVar[ContextState | step | None] = ContextVar("nat_observability_current", default=None)
 

@@ -25,10 +25,10 @@ from nat_observability.errors import (
     describe,
 )
 from nat_observability.exporter.base_exporter import BaseExporter
-from nat_observability.lifecycle import Lifecycle, Record
 from nat_observability.logs import get_logger
-from nat_observability.participants import isolate, taking_part, traits
-from nat_observability.reports import ExporterState, FlushReceipt, ManagerReport
+from nat_observability.run.isolation import isolate, taking_part, traits
+from nat_observability.run.lifecycle import Lifecycle, Record
+from nat_observability.run.report import ExporterState, FlushReceipt, ManagerReport
 
 # Held for the moment in which a registry is replaced; registries themselves never change, so reading needs no lock.
 _registering = threading.Lock()

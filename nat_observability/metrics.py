@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from nat_observability.alive import Alive
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
+from nat_observability.weak_registry import Alive
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Observation

@@ -13,7 +13,6 @@ from typing import Self
 
 import msgspec
 
-from nat_observability.alive import Alive
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
@@ -22,6 +21,7 @@ from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import positive_seconds
 from nat_observability.logs import get_logger
 from nat_observability.metrics import watch
+from nat_observability.weak_registry import Alive
 
 _log = get_logger()
 

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import ClassVar, Protocol, TypeVar
 
-from nat_observability.alive import Alive
 from nat_observability.errors import EXITS, locate
 from nat_observability.events import IntermediateStep, Span
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.weak_registry import Alive
 
 Subscriber = Callable[[IntermediateStep], object]
 

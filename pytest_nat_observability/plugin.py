@@ -82,7 +82,7 @@ def observability_exporters(capturing_exporter: CapturingExporter) -> dict[str, 
 @pytest.fixture
 def observability_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail the test where it leaves a thread, a task, a subscription or a lease behind."""
-    from nat_observability.testing_leaks import LeakCheck
+    from nat_observability.testing.leak_check import LeakCheck
 
     check = LeakCheck()
     yield
@@ -108,7 +108,7 @@ def _async_fixtures(config: pytest.Config) -> ModuleType:
         """A part of `observability_leak_check`, on the event loop of the test."""
         import asyncio
 
-        from nat_observability.testing_leaks import tasks_left
+        from nat_observability.testing.leak_check import tasks_left
 
         before = asyncio.all_tasks()
         yield

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nat_observability import ContextState, step
-from nat_observability.ids import new_span_id
-from nat_observability.traceparent import parse_traceparent
+from nat_observability.propagation.ids import new_span_id
+from nat_observability.propagation.traceparent import parse_traceparent
 
 HEX = "0123456789abcdef"
 trace_ids = st.text(HEX, min_size=32, max_size=32).filter(lambda text: text.strip("0"))

@@ -15,7 +15,7 @@ from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.runtime import ObservabilityRuntime
-from nat_observability.sinks.otlp_http import OtlpHttpSink
+from nat_observability.sinks.otlp.http import OtlpHttpSink
 from nat_observability.testing import until
 from tests.delivery.virtual import now, virtual_time
 from tests.otlp_receiver import Hang, OtlpReceiver

@@ -25,11 +25,11 @@ from nat_observability import (
     TokenUsage,
     step,
 )
-from nat_observability.cli.event_file import EventFile
-from nat_observability.cli.replay import RecordedState
+from nat_observability.cli.replay.event_file import EventFile
+from nat_observability.cli.replay.replay import RecordedState
 from nat_observability.sinks.memory import MemorySink
-from nat_observability.sinks.otlp_http import OtlpHttpSink
-from nat_observability.sinks.otlp_presets import phoenix
+from nat_observability.sinks.otlp.http import OtlpHttpSink
+from nat_observability.sinks.otlp.presets import phoenix
 from tests.phoenix_server import Phoenix, program, running_phoenix
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

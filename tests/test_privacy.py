@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from nat_observability.builders import build_exporters, delivering, delivery_limits
-from nat_observability.builders_processing import OwnProcessing
+from nat_observability.builders.processing import OwnProcessing
 from nat_observability.context import ContextState, step
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.events import Item, StepKind

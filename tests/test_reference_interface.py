@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from nat_observability.context import ContextState
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
-from nat_observability.reports import ExporterState
+from nat_observability.run.report import ExporterState
 from nat_observability.testing import CapturingExporter, until
 from tests.reference_toolkit import ReferenceExporter, SharedExporter
 from tests.scenarios import OURS

@@ -23,13 +23,13 @@ from structlog.testing import capture_logs
 
 from containers import ObservabilityContainer
 from nat_observability.builders import ExporterBuilder, delivery_limits
-from nat_observability.cli.event_file import EventFile
-from nat_observability.cli.replay import replay
+from nat_observability.cli.replay.event_file import EventFile
+from nat_observability.cli.replay.replay import replay
 from nat_observability.cli.session import open_session
 from nat_observability.errors import SettingsError
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.settings import ObservabilitySettings
-from nat_observability.settings_example import describe_variables, setting_rows
+from nat_observability.settings.example_env import describe_variables, setting_rows
 from tests.cli.builders import PLAIN
 from tests.delivery.backends import Backend
 from tests.otlp_receiver import Answer, OtlpReceiver, partial, refuse

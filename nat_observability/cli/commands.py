@@ -16,15 +16,15 @@ import msgspec
 from containers import ObservabilityContainer
 from nat_observability.cli import output
 from nat_observability.cli.command_error import CommandError
-from nat_observability.cli.demo import Demo, check_demo, own_file, run_demo
-from nat_observability.cli.demo_report import print_demo, print_one_run
-from nat_observability.cli.event_file import EventFile
-from nat_observability.cli.log_to_stderr import log_to_stderr
-from nat_observability.cli.questions import ABOUT_THE_PROJECT, questions
-from nat_observability.cli.replay import Replayed, replay
-from nat_observability.cli.replay_report import complain_of_skipped, print_replayed, replay_object
+from nat_observability.cli.demo.demo import Demo, check_demo, own_file, run_demo
+from nat_observability.cli.demo.questions import ABOUT_THE_PROJECT, questions
+from nat_observability.cli.demo.report import print_demo, print_one_run
+from nat_observability.cli.demo.text_folder import TextFolder
+from nat_observability.cli.logging import log_to_stderr
+from nat_observability.cli.replay.event_file import EventFile
+from nat_observability.cli.replay.replay import Replayed, replay
+from nat_observability.cli.replay.report import complain_of_skipped, print_replayed, replay_object
 from nat_observability.cli.session import Session, build_container, open_session, read_settings, store_paths
-from nat_observability.cli.text_folder import TextFolder
 from nat_observability.errors import (
     ExporterStartError,
     MissingExtraError,
@@ -33,7 +33,7 @@ from nat_observability.errors import (
     UnknownExporterTypeError,
 )
 from nat_observability.settings import ObservabilitySettings
-from nat_observability.settings_example import example_env, setting_rows
+from nat_observability.settings.example_env import example_env, setting_rows
 from nat_observability.store import RunStatus, Store, StoredRun
 
 _EXAMPLE = "settings.example.env"

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nat_observability.alive import Alive
-from nat_observability.delivery import spool_forks
-from nat_observability.delivery.books import Account, Books, resolve, resolved
-from nat_observability.delivery.breaker import BreakerState
+from nat_observability.delivery.accounting import Account, Books, resolve, resolved
+from nat_observability.delivery.circuit_breaker import BreakerState
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.processing import Processing
-from nat_observability.delivery.server import Server
+from nat_observability.delivery.loop import Server
+from nat_observability.delivery.processor_pipeline import Processing
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
 from nat_observability.delivery.thread import DeliveryThread, LoopSource
 from nat_observability.errors import RuntimeStateError, StopTimeoutError, describe
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.spool import forks as spool_forks
+from nat_observability.weak_registry import Alive
 
 if TYPE_CHECKING:
-    from nat_observability.delivery.spool_line import SpoolLine
+    from nat_observability.delivery.spool_client import SpoolLine
     from nat_observability.processors.processor import Processor
 
 _REOPEN_AFTER = 5.0  # seconds between two attempts to open a sink that could not be opened
@@ -429,7 +429,7 @@ class Delivery:
 def _spool_line(name: str, limits: DeliveryLimits, books: Books) -> SpoolLine:
     with spool_forks.loading:
         # SQLite and all that a spool needs are a quarter of what there is to import, and most exporters have none.
-        from nat_observability.delivery.spool_line import SpoolLine
+        from nat_observability.delivery.spool_client import SpoolLine
     return SpoolLine(name, limits, books)
 
 

@@ -7,10 +7,10 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from nat_observability.delivery.books import NEVER, Account, Books, Entry, resolved
-from nat_observability.delivery.holding import Holding
+from nat_observability.delivery.accounting import NEVER, Account, Books, Entry, resolved
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.queue import weigh
+from nat_observability.delivery.tail_sampling import Holding
 from nat_observability.events import Item
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ import itertools
 
 import msgspec
 
-from nat_observability.capture import capture_json, merged_json
 from nat_observability.context import ContextState
 from nat_observability.events import Boundary, Captured, IntermediateStep, Span, Status
 from nat_observability.exporter.base_exporter import Subscription
 from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.step_exporter import StepExporter, StepSubscription, sampled
+from nat_observability.recording.capture import capture_json, merged_json
 from nat_observability.stream import EventStream, OpenStep
 
 _START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery
-from nat_observability.delivery.holding import Holding
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink
+from nat_observability.delivery.tail_sampling import Holding
 from nat_observability.events import Boundary, IntermediateStep, Run, Span
 from nat_observability.exporter.base_exporter import BaseExporter, Subscription
 from nat_observability.exporter.sampling import Sampling

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from nat_observability.capture import capture_json, capture_text
 from nat_observability.events import Captured
 from nat_observability.processors.assignments import find_assignments, find_others
 from nat_observability.processors.encodings import decoded
@@ -27,6 +26,7 @@ from nat_observability.processors.tokens import (
     find_tokens,
     find_url_credentials,
 )
+from nat_observability.recording.capture import capture_json, capture_text
 
 _SHORTEST = 5  # characters: sig=x
 _MAX_DEPTH = 48  # of JSON in JSON, strings that hold JSON included

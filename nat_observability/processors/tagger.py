@@ -7,9 +7,9 @@ from enum import StrEnum
 
 import msgspec
 
-from nat_observability.capture import capture_label
 from nat_observability.errors import UnknownPrivacyLevelError
 from nat_observability.events import Item, Run
+from nat_observability.recording.capture import capture_label
 
 PRIVACY_TAG = "privacy.level"
 _REMEMBERED = 256  # runs

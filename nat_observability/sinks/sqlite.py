@@ -10,8 +10,8 @@ import msgspec
 from nat_observability.delivery.sink import Batch
 from nat_observability.errors import SinkError
 from nat_observability.events import Run, Span, Status, StepKind
-from nat_observability.sinks.sqlite_connection import WriterConnection
-from nat_observability.sinks.sqlite_file import SPAN_COLUMNS
+from nat_observability.store.connection import WriterConnection
+from nat_observability.store.schema import SPAN_COLUMNS
 
 Synchronous = Literal["off", "normal", "full"]
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from nat_observability.cli.commands import cli
-from nat_observability.cli.demo import own_file
-from nat_observability.settings_example import example_env
+from nat_observability.cli.demo.demo import own_file
+from nat_observability.settings.example_env import example_env
 from nat_observability.store import Store
 from tests.cli.builders import KEYS, PLAIN, SIDECAR, expected, line, run_command, workflow, write_lines
 from tests.processes import run_program

@@ -15,7 +15,7 @@ from nat_observability import (
     SpanExporter,
     step,
 )
-from nat_observability.sinks.otlp_http import OtlpHttpSink
+from nat_observability.sinks.otlp.http import OtlpHttpSink
 from tests.delivery.pending import nothing_pending
 
 STEPS = 5

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from nat_observability.delivery.breaker import BreakerState
+from nat_observability.delivery.circuit_breaker import BreakerState
 from nat_observability.delivery.delivery import Delivery, DeliveryState
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total

@@ -17,7 +17,7 @@ from nat_observability import (
     SpanExporter,
     step,
 )
-from nat_observability.sinks.otlp_http import OtlpHttpSink
+from nat_observability.sinks.otlp.http import OtlpHttpSink
 from tests.delivery.pending import nothing_pending
 from tests.otlp_receiver import OtlpReceiver
 from tests.processes import run_program

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from nat_observability import DeliveryLimits, ExporterManager, ObservabilityRuntime, SpanExporter
-from nat_observability.sinks.otlp_http import OtlpHttpSink
+from nat_observability.sinks.otlp.http import OtlpHttpSink
 from tests.delivery.crash_worker import workflow
 from tests.delivery.pending import nothing_pending
 

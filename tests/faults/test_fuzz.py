@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from nat_observability import ContextState, SettingsError, SettingsWarning
 from nat_observability.cli.command_error import CommandError
-from nat_observability.cli.event_file import EventFile
-from nat_observability.delivery.spool import Spool
-from nat_observability.delivery.spool_record import UnreadableRecordError, decode_item, encode_item
+from nat_observability.cli.replay.event_file import EventFile
 from nat_observability.errors import SinkError
+from nat_observability.propagation.traceparent import parse_traceparent
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.sinks import SqliteSink
+from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
+from nat_observability.spool.spool import Spool
 from nat_observability.store import Store
-from nat_observability.traceparent import parse_traceparent
 from tests.sinks.builders import make_span, make_step
 
 _RECORDED = Path(__file__).parents[1] / "data" / "nat_runs_a_with_run.jsonl"

@@ -25,7 +25,7 @@ from opentelemetry.instrumentation.openai import OpenAIInstrumentor as OpenLLMet
 from opentelemetry.sdk.trace import TracerProvider
 
 from nat_observability import ContextState, ExporterManager, SpanExporter, step
-from nat_observability.integrations.opentelemetry_processor import StepSpanProcessor
+from nat_observability.integrations.opentelemetry.span_processor import StepSpanProcessor
 
 INSTRUMENTORS = {
     "openinference": (OpenAIInstrumentor, LangChainInstrumentor),

@@ -37,16 +37,16 @@ from nat_observability import (
     TokenUsage,
     step,
 )
-from nat_observability.cli.event_file import EventFile
-from nat_observability.cli.replay import RecordedState
+from nat_observability.cli.replay.event_file import EventFile
+from nat_observability.cli.replay.replay import RecordedState
 from nat_observability.errors import InvalidWorkflowError, UnsupportedVersionError
 from nat_observability.integrations.nat import use_manager, use_manager_for_all
+from nat_observability.propagation.traceparent import parse_traceparent
 from nat_observability.sinks.memory import MemorySink
-from nat_observability.sinks.otlp_encoding import span_id_bytes
+from nat_observability.sinks.otlp.encoding import span_id_bytes
 from nat_observability.sinks.sqlite import SqliteSink
 from nat_observability.store import Store
 from nat_observability.testing import CapturingExporter, until
-from nat_observability.traceparent import parse_traceparent
 from tests.integrations.nat_workflows import Recorder, doing, push, started, steps_of_context, workflow
 
 pytestmark = [

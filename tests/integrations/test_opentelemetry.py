@@ -26,8 +26,9 @@ from opentelemetry.sdk.trace.sampling import (
 )
 
 from nat_observability import ContextState, ExporterManager, Span, SpanExporter, Status, StepKind, step
-from nat_observability.integrations.opentelemetry import Relayed, follow_steps, relayed, unfollow_steps
-from nat_observability.integrations.opentelemetry_processor import StepSpanProcessor
+from nat_observability.integrations.opentelemetry import follow_steps, unfollow_steps
+from nat_observability.integrations.opentelemetry.current_span import Relayed, relayed
+from nat_observability.integrations.opentelemetry.span_processor import StepSpanProcessor
 from nat_observability.sinks import MemorySink
 from nat_observability.testing import recorded_run
 

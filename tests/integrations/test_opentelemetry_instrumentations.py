@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from nat_observability import ContextState, ExporterManager, Span, SpanExporter, StepKind, step
 from nat_observability.integrations.opentelemetry import follow_steps, unfollow_steps
-from nat_observability.integrations.opentelemetry_processor import StepSpanProcessor
+from nat_observability.integrations.opentelemetry.span_processor import StepSpanProcessor
 
 ENVIRONMENT = Path(__file__).parents[2] / ".venv-instrumentations"
 

@@ -18,8 +18,8 @@ from nat_observability.errors import ExporterStartError, MissingContainerError
 from nat_observability.events import IntermediateStep, Status
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
-from nat_observability.integrations.process_scope import ProcessScope
-from nat_observability.integrations.run_scope import run_scope
+from nat_observability.integrations.workers.process_scope import ProcessScope
+from nat_observability.integrations.workers.run_scope import run_scope
 from nat_observability.runtime import RuntimeState
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.testing import CapturingExporter, until, wait_until
@@ -266,8 +266,8 @@ def test_a_forked_child_has_runs_of_its_own() -> None:
         """
         import os, sys
         from nat_observability.context import step
-        from nat_observability.integrations.process_scope import ProcessScope
-        from nat_observability.integrations.run_scope import run_scope
+        from nat_observability.integrations.workers.process_scope import ProcessScope
+        from nat_observability.integrations.workers.run_scope import run_scope
         from tests.integrations.workers import observed
 
         worker = observed()
@@ -294,7 +294,7 @@ def test_a_blocked_run_thread_is_left_alone() -> None:
         """
         import threading
         from containers import ObservabilityContainer
-        from nat_observability.integrations.run_scope import run_scope
+        from nat_observability.integrations.workers.run_scope import run_scope
         from nat_observability.exporter_manager import ManagerOptions
         from nat_observability.testing import CapturingExporter
 

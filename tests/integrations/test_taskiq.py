@@ -16,11 +16,11 @@ from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend
 from nat_observability.context import ContextState, step
 from nat_observability.errors import MissingContainerError
 from nat_observability.events import Status
-from nat_observability.integrations.process_scope import ProcessScope
 from nat_observability.integrations.taskiq import ObservabilityMiddleware
+from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.runtime import RuntimeState
 from nat_observability.testing import until
-from nat_observability.testing_leaks import tasks_left
+from nat_observability.testing.leak_check import tasks_left
 from tests.brokers import running_redis
 from tests.integrations.workers import Observed, observed
 

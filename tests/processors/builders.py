@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from nat_observability.capture import capture, capture_json
 from nat_observability.events import (
     Boundary,
     IntermediateStep,
@@ -15,6 +14,7 @@ from nat_observability.events import (
     StepError,
     StepKind,
 )
+from nat_observability.recording.capture import capture, capture_json
 
 RUN = Run("run-1", "1" * 32, "conversation-1", "user-1", "answer", None)
 

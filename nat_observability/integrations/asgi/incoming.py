@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nat_observability.integrations.asgi.types import Scope
-from nat_observability.integrations.headers import read_headers
-from nat_observability.traceparent import parse_traceparent
+from nat_observability.propagation.headers import read_headers
+from nat_observability.propagation.traceparent import parse_traceparent
 
 _CONVERSATION, _TRACE = b"conversation-id", b"workflow-trace-id"
 _PARENT_ID, _PARENT_NAME = b"workflow-parent-id", b"workflow-parent-name"

@@ -1,0 +1,26 @@
+"""From settings to exporters, processors and sampling: constructors only, which open nothing."""
+
+from nat_observability.builders.exporters import (
+    BUILT_IN_TYPES,
+    ENTRY_POINT_GROUP,
+    ExporterBuilder,
+    build_exporters,
+    delivering,
+    delivery_limits,
+    exporter_types,
+    required_exporters,
+)
+from nat_observability.builders.processing import EVERY, OwnProcessing
+
+__all__ = [
+    "BUILT_IN_TYPES",
+    "ENTRY_POINT_GROUP",
+    "EVERY",
+    "ExporterBuilder",
+    "OwnProcessing",
+    "build_exporters",
+    "delivering",
+    "delivery_limits",
+    "exporter_types",
+    "required_exporters",
+]

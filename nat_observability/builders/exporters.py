@@ -1,0 +1,253 @@
+"""From settings to exporters: which type name makes which exporter; constructors only, which connect to nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr, ValidationError
+
+from nat_observability.builders.processing import OwnProcessing, apply_processing
+from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.sink import BlockingSink, Sink
+from nat_observability.errors import (
+    MissingExtraError,
+    SettingsError,
+    SinkError,
+    UnknownExporterTypeError,
+)
+from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.exporter.step_exporter import StepExporter
+from nat_observability.exporter_manager import check_exporter
+from nat_observability.settings import (
+    ConsoleExporterSettings,
+    ExporterSettings,
+    FileExporterSettings,
+    LangfuseExporterSettings,
+    MemoryExporterSettings,
+    ObservabilitySettings,
+    OtlpExporterSettings,
+    PhoenixExporterSettings,
+    SqliteExporterSettings,
+)
+from nat_observability.settings.variables import EXPORTERS, option_problems, variable
+from nat_observability.sinks import ConsoleSink, FileSink, MemorySink, SqliteSink
+
+if TYPE_CHECKING:
+    from nat_observability.sinks.otlp.presets import OtlpTarget
+
+ExporterBuilder = Callable[[str, Any, ObservabilitySettings], BaseExporter]
+"""Makes an exporter from its name, its own settings and those of the process, without opening anything."""
+
+ENTRY_POINT_GROUP = "nat_observability.exporters"
+"""Entry points of this group add exporter types: the name is the type, the object an `ExporterBuilder`."""
+
+
+def _memory(name: str, own: MemoryExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    return delivering(name, own, settings, MemorySink(own.limit))
+
+
+def _console(name: str, own: ConsoleExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    stream = sys.stdout if own.stream == "stdout" else sys.stderr
+    return delivering(name, own, settings, ConsoleSink(stream, color=own.color))
+
+
+def _file(name: str, own: FileExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    return delivering(name, own, settings, FileSink(own.path, max_bytes=own.max_bytes, backups=own.backups))
+
+
+def _sqlite(name: str, own: SqliteExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    return delivering(name, own, settings, SqliteSink(own.path, synchronous=own.synchronous))
+
+
+# The modules of OTLP are imported where they are needed: who sends nothing does not pay for them.
+
+
+def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    traces_endpoint = None if own.traces_endpoint is None else _plain(own.traces_endpoint)
+    sink: Sink
+    if own.protocol == "grpc":
+        from nat_observability.sinks.otlp.grpc import OtlpGrpcSink
+
+        sink = OtlpGrpcSink(
+            traces_endpoint or _plain(own.endpoint),
+            headers=own.headers,
+            compression=own.compression,
+            timeout=own.timeout,
+            resource=settings.resource,
+            ca_file=own.ca_file,
+            client_certificate=own.client_certificate,
+            client_key=own.client_key,
+        )
+    else:
+        from nat_observability.sinks.otlp.http import OtlpHttpSink
+
+        sink = OtlpHttpSink(
+            _plain(own.endpoint),
+            traces_endpoint=traces_endpoint,
+            headers=own.headers,
+            compression=own.compression,
+            timeout=own.timeout,
+            resource=settings.resource,
+            ca_file=own.ca_file,
+            client_certificate=own.client_certificate,
+            client_key=own.client_key,
+        )
+    return delivering(name, own, settings, sink)
+
+
+def _phoenix(name: str, own: PhoenixExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.sinks.otlp.presets import phoenix
+
+    target = phoenix(_plain(own.endpoint), own.api_key, project=own.project)
+    return _to_target(name, own, settings, target)
+
+
+def _langfuse(name: str, own: LangfuseExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.sinks.otlp.presets import langfuse
+
+    return _to_target(name, own, settings, langfuse(own.public_key, own.secret_key, _plain(own.host)))
+
+
+def _to_target(
+    name: str,
+    own: PhoenixExporterSettings | LangfuseExporterSettings,
+    settings: ObservabilitySettings,
+    target: OtlpTarget,
+) -> BaseExporter:
+    from nat_observability.sinks.otlp.http import OtlpHttpSink
+
+    sink = OtlpHttpSink(
+        target.endpoint,
+        headers=target.headers,
+        timeout=own.timeout,
+        resource={**settings.resource, **target.resource},
+        ca_file=own.ca_file,
+        client_certificate=own.client_certificate,
+        client_key=own.client_key,
+    )
+    return delivering(name, own, settings, sink)
+
+
+def _plain(value: str | SecretStr) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+BUILT_IN_TYPES: Mapping[str, ExporterBuilder] = {
+    "console": _console,
+    "file": _file,
+    "langfuse": _langfuse,
+    "memory": _memory,
+    "otlp": _otlp,
+    "phoenix": _phoenix,
+    "sqlite": _sqlite,
+}
+
+
+def delivering(
+    name: str, own: ExporterSettings, settings: ObservabilitySettings, sink: Sink | BlockingSink
+) -> BaseExporter:
+    """Return the exporter of steps or spans that its settings describe, writing to `sink`."""
+    kind = StepExporter if own.record == "steps" else SpanExporter
+    return kind(sink, name=name, limits=delivery_limits(own, settings), flush=own.flush)
+
+
+def delivery_limits(own: ExporterSettings, settings: ObservabilitySettings) -> DeliveryLimits:
+    """Return the limits that are part of every exporter's settings, and those of the process."""
+    of_the_process: dict[str, Any] = {
+        "open_timeout": settings.start_timeout,
+        "drain_timeout": settings.shutdown_timeout,
+    }
+    of_its_own = set(DeliveryLimits.__struct_fields__) - set(of_the_process)
+    return DeliveryLimits(**of_the_process, **{field: getattr(own, field) for field in of_its_own})
+
+
+def exporter_types(
+    settings: ObservabilitySettings, own: Mapping[str, ExporterBuilder]
+) -> dict[str, ExporterBuilder]:
+    """
+    Return a builder for every configured exporter type, the caller's own before entry points before built-in ones.
+
+    Raises:
+        UnknownExporterTypeError: An exporter's type is not known.
+        Exception: What the package of an entry point raises when it is imported, with a note that says which.
+    """
+    known: dict[str, ExporterBuilder] = {**BUILT_IN_TYPES, **own}
+    # Entry points are looked up only for what nobody else knows: it reads the metadata of every package.
+    if wanted := {exporter.type for exporter in settings.exporters.values()} - known.keys():
+        for point in entry_points(group=ENTRY_POINT_GROUP):
+            if point.name in wanted:
+                known[point.name] = _load(point)
+    for name, exporter in settings.exporters.items():
+        if exporter.type not in known:
+            raise UnknownExporterTypeError(variable(EXPORTERS, name, "type"), exporter.type, known)
+    return known
+
+
+def _load(point: EntryPoint) -> ExporterBuilder:
+    try:
+        builder: ExporterBuilder = point.load()
+    except Exception as error:
+        error.add_note(
+            f"Exporter type {point.name!r} is the entry point {point.value!r}. Mend or remove its package."
+        )
+        raise
+    return builder
+
+
+def build_exporters(
+    settings: ObservabilitySettings,
+    own_types: Mapping[str, ExporterBuilder] | None = None,
+    own_processing: Mapping[str, OwnProcessing] | None = None,
+) -> dict[str, BaseExporter]:
+    """
+    Return the configured exporters by name, none where observability is switched off.
+
+    Args:
+        settings: Of the process.
+        own_types: Builders by type.
+        own_processing: Processors and rules of a service's own, by the name of the exporter; `*` for every one.
+
+    Raises:
+        UnknownExporterError: There is no exporter of a name in `own_processing`.
+        UnknownExporterTypeError: An exporter's type is not known.
+        InvalidExporterError: A builder returned something else.
+        MissingExtraError: An exporter needs a package that is not installed.
+        SettingsError: Settings are of the right form, but a builder refused them: a certificate that does not
+            exist, say. It has what each builder said, under the name of the exporter's variables.
+    """
+    if not settings.enabled:
+        return {}
+    types = exporter_types(settings, own_types or {})
+    exporters: dict[str, BaseExporter] = {}
+    problems: list[str] = []
+    for name, entry in settings.exporters.items():
+        try:
+            exporters[name] = types[entry.type](name, entry, settings)
+        except MissingExtraError as error:
+            raise MissingExtraError(f"Exporter {name!r} of type {entry.type!r}", error.extra) from error
+        except ValidationError as error:  # of a custom type's own model
+            problems += option_problems(error, name)
+        except SettingsError as error:
+            problems += error.problems
+        except (SinkError, ValueError) as error:
+            problems.append(f"{variable(EXPORTERS, name)}: {error}")
+        else:
+            check_exporter(name, exporters[name])
+    if not problems:
+        wrong = apply_processing(exporters, settings.exporters, own_processing or {})
+        problems = [f"{variable(EXPORTERS, name)}: {error}" for name, error in wrong.items()]
+    if not problems:
+        return exporters
+    # Outside the handlers: a cause may hold values, and would travel with the error as its context.
+    raise SettingsError(problems)
+
+
+def required_exporters(settings: ObservabilitySettings) -> frozenset[str]:
+    """Return the names of the exporters without which nothing is to start."""
+    return frozenset(
+        name for name, exporter in settings.exporters.items() if settings.enabled and exporter.required
+    )

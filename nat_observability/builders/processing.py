@@ -1,0 +1,164 @@
+"""From settings to processors and sampling: what is applied to the items of an exporter, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nat_observability.errors import UnknownExporterError
+from nat_observability.exporter.sampling import Sampling
+from nat_observability.exporter.step_exporter import StepExporter
+from nat_observability.processors import (
+    DEFAULT_KEYS,
+    DEFAULT_PATTERNS,
+    ContentSwitch,
+    Limits,
+    Pattern,
+    Processor,
+    Redactor,
+    Rule,
+    Tagger,
+    Truncator,
+)
+from nat_observability.processors.content import Capture
+from nat_observability.settings.processing import ProcessingSettings
+
+EVERY = "*"
+"""Instead of the name of an exporter: every exporter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnProcessing:
+    """
+    What a service adds in code to what the settings of an exporter say.
+
+    Attributes:
+        processors: Applied after the content switches and before the redaction, which so gets what they make.
+        rules: Changes to the redaction in some runs: by their user, conversation, workflow or tags.
+    """
+
+    processors: Sequence[Processor] = ()
+    rules: Sequence[Rule] = ()
+
+
+def apply_processing(
+    exporters: Mapping[str, object],
+    settings: Mapping[str, ProcessingSettings],
+    own: Mapping[str, OwnProcessing],
+) -> dict[str, ValueError]:
+    """
+    Give exporters that were just made the processors and the sampling of their settings.
+
+    Those of a service's own types get them too, where they have a delivery; processors that they brought themselves
+    come first. A delivery that several exporters share gets those of the first.
+
+    Returns:
+        By exporter, what its settings have wrong that shows only here: a rule that cannot be used, say.
+
+    Raises:
+        UnknownExporterError: Something is to be added to an exporter that there is not.
+    """
+    for name in own:
+        if name != EVERY and name not in exporters:
+            raise UnknownExporterError(name, exporters)
+    done: list[object] = []
+    wrong: dict[str, ValueError] = {}
+    for name, exporter in exporters.items():
+        if not isinstance(exporter, StepExporter) or exporter.delivery in done:
+            continue
+        done.append(exporter.delivery)
+        added = [own[key] for key in (EVERY, name) if key in own]
+        processors = [processor for each in added for processor in each.processors]
+        rules = [rule for each in added for rule in each.rules]
+        try:
+            processors = processors_of(
+                settings[name], processors=[*exporter.delivery.processors, *processors], rules=rules
+            )
+        except ValueError as error:
+            wrong[name] = error
+            continue
+        exporter.delivery.process_with(processors)
+        if exporter.sampling is None:
+            exporter.sampling = sampling_of(settings[name])
+    return wrong
+
+
+def processors_of(
+    settings: ProcessingSettings, *, processors: Sequence[Processor] = (), rules: Sequence[Rule] = ()
+) -> list[Processor]:
+    """
+    Return the processors that the settings describe, in their order: content, `processors`, redaction, limits, tags.
+
+    Args:
+        settings: Of an exporter.
+        processors: A service's own.
+        rules: For the redaction; where it is switched off, they are not applied.
+
+    Raises:
+        InvalidPatternError: A rule, a key or a pattern cannot be used.
+        ValueError: The same of anything else.
+    """
+    chosen: list[Processor] = []
+    inputs = _capture(settings.capture_inputs, settings.capture_inputs_not_of)
+    outputs = _capture(settings.capture_outputs, settings.capture_outputs_not_of)
+    if not (inputs is True and outputs is True):
+        chosen.append(ContentSwitch(capture_inputs=inputs, capture_outputs=outputs))
+    chosen += processors
+    if settings.redact:
+        chosen.append(redactor_of(settings, rules))
+    chosen.append(
+        Truncator(
+            Limits(
+                attribute_count_limit=settings.attribute_count_limit,
+                attribute_value_length_limit=settings.attribute_value_length_limit,
+                event_count_limit=settings.event_count_limit,
+                link_count_limit=settings.link_count_limit,
+                span_bytes_limit=settings.span_bytes_limit,
+            )
+        )
+    )
+    if settings.tags or settings.privacy is not None:
+        chosen.append(Tagger(settings.tags, privacy=settings.privacy))
+    return chosen
+
+
+def redactor_of(settings: ProcessingSettings, rules: Sequence[Rule] = ()) -> Redactor:
+    """
+    Return the redaction that the settings describe.
+
+    Raises:
+        InvalidPatternError: A rule, a key or a pattern cannot be used, or there is no pattern that is to be left out.
+    """
+    key = settings.redact_hash_key
+    known = [name for name in DEFAULT_PATTERNS if name not in settings.redact_without]
+    # Those that are not known are refused by name.
+    unknown = [name for name in settings.redact_without if name not in DEFAULT_PATTERNS]
+    own = [Pattern(name, expression) for name, expression in settings.redact_patterns.items()]
+    return Redactor(
+        keys=(*DEFAULT_KEYS, *settings.redact_keys),
+        patterns=(*known, *unknown, *own),
+        personal=settings.redact_personal,
+        hash_key=None if key is None else key.get_secret_value().encode(),
+        rules=rules,
+        chunks=settings.redact_chunks,
+    )
+
+
+def sampling_of(settings: ProcessingSettings) -> Sampling | None:
+    """Return the sampling that the settings describe; None where it takes every run."""
+    if settings.sampling_ratio == 1 and not settings.sampling_rules and not settings.sampling_parent_based:
+        return None
+    return Sampling(
+        settings.sampling_ratio,
+        rules=settings.sampling_rules,
+        parent_based=settings.sampling_parent_based,
+        keep_errors=settings.sampling_keep_errors,
+        run_bytes=settings.sampling_run_bytes,
+        all_bytes=settings.sampling_all_bytes,
+    )
+
+
+def _capture(captured: bool, not_of: Sequence[str]) -> Capture:
+    if not captured or not not_of:
+        return captured
+    return dict.fromkeys(not_of, False)

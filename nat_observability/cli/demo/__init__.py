@@ -1,0 +1,1 @@
+"""The demonstration: a small real workflow over a folder of text files."""

@@ -1,0 +1,1 @@
+"""Replaying a recorded event stream of the reference toolkit."""

@@ -1,0 +1,162 @@
+"""Sender: brings one batch to the sink, in as many tries as it takes and the limits allow."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Sequence
+from enum import Enum
+
+from nat_observability.delivery.circuit_breaker import BreakerState, CircuitBreaker
+from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.sink import Sink
+from nat_observability.errors import BatchTooLargeError, RetryableWriteError, SinkError, describe
+from nat_observability.events import Item
+from nat_observability.logs import RepeatedEvent, get_logger
+
+
+class Outcome(Enum):
+    """What became of an item: the back end has it, will never take it, or might later."""
+
+    DELIVERED = 1
+    FAILED = 2
+    UNSENT = 3
+
+
+_log = get_logger()
+# A generator of our own: retrying must not disturb one that the application has seeded, nor repeat itself with it, and
+# forked workers must not wait in step.
+_random = random.Random()
+os.register_at_fork(after_in_child=_random.seed)
+_RETRYABLE = (RetryableWriteError, SinkError, OSError, TimeoutError)
+
+
+class Sender:
+    """
+    Writes batches to one sink. The one place where a failing back end is handled.
+
+    A try that may succeed later is repeated after a random wait of up to `retry_initial` seconds, twice that, and
+    so on up to `retry_max` (exponential backoff with full jitter); a back end that names a longer wait is obeyed.
+    While the breaker is open no batch is tried but the probe. A batch that is too large is halved.
+
+    Args:
+        name: The exporter's name, for logs.
+        sink: Open while `send` is called.
+        limits: Time limits, waits and the breaker's bounds.
+        loop: Its clock is the only one used.
+        hurry: Set when the process ends: what waits is tried at once, for the last time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        limits: DeliveryLimits,
+        loop: asyncio.AbstractEventLoop,
+        hurry: asyncio.Event,
+    ) -> None:
+        self._name = name
+        self._sink = sink
+        self._limits = limits
+        self._time = loop.time
+        self._hurry = hurry
+        self._breaker = CircuitBreaker(limits.breaker_failures, limits.breaker_open_for, loop.time)
+        self._retrying = RepeatedEvent()
+        self.last_error: BaseException | None = None
+
+    @property
+    def breaker_state(self) -> BreakerState:
+        """Whether batches go through."""
+        return self._breaker.state
+
+    async def send(self, batch: Sequence[Item]) -> list[Outcome]:
+        """Write `batch` and return what became of each item, in order. Raises nothing but a cancellation."""
+        return await self._send(batch, self._time() + self._limits.retry_for)
+
+    async def _send(self, batch: Sequence[Item], give_up_at: float) -> list[Outcome]:
+        tries = 0
+        while True:
+            last_try = self._hurry.is_set()
+            if not last_try and (pause := self._breaker.wait()):
+                if self._time() + pause > give_up_at:
+                    return [Outcome.UNSENT] * len(batch)
+                await self._pause(pause)
+                continue
+            tries += 1
+            try:
+                async with asyncio.timeout(self._limits.write_timeout):
+                    # A list of its own, which it may change.
+                    rejected = await self._sink.write(list(batch))
+            except BatchTooLargeError as error:
+                self._answered()
+                if len(batch) == 1:
+                    return self.refused(error, batch)
+                middle = len(batch) // 2
+                halves = batch[:middle], batch[middle:]
+                return [outcome for half in halves for outcome in await self._send(half, give_up_at)]
+            except _RETRYABLE as error:
+                self._failed(error)
+                pause = self._backoff(tries, error)
+                if last_try or self._time() + pause > give_up_at:
+                    return [Outcome.UNSENT] * len(batch)
+                self._log_retry(error, pause, len(batch))
+                await self._pause(pause)
+            except BaseException as error:
+                # A sink is foreign code and may raise anything. What it cancelled or exited must not end the thread.
+                if cancelled(error) or isinstance(error, GeneratorExit):
+                    raise
+                self._answered()
+                return self.refused(error, batch)
+            else:
+                self._answered()
+                # A function that takes a batch may return anything at all.
+                failed = min(max(0, rejected), len(batch)) if type(rejected) is int else 0
+                taken = len(batch) - failed
+                # The back end says how many it rejected, not which: the last ones are counted as such.
+                return [Outcome.DELIVERED] * taken + [Outcome.FAILED] * failed
+
+    def _backoff(self, tries: int, error: BaseException) -> float:
+        ceiling = min(self._limits.retry_max, self._limits.retry_initial * 2 ** min(tries - 1, 32))
+        asked = error.retry_after if isinstance(error, RetryableWriteError) else None
+        return max(_random.uniform(0, ceiling), asked or 0.0)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+        except TimeoutError:
+            pass
+
+    def refused(self, error: BaseException, batch: Sequence[Item]) -> list[Outcome]:
+        """Return that a batch has failed for good, and say why."""
+        self.last_error = error
+        _log.error("delivery_failed", exporter=self._name, items=len(batch), error=describe(error))
+        return [Outcome.FAILED] * len(batch)
+
+    def _answered(self) -> None:
+        if self._breaker.succeeded():
+            _log.info("delivery_breaker_closed", exporter=self._name)
+
+    def _failed(self, error: BaseException) -> None:
+        self.last_error = error
+        if self._breaker.failed():
+            _log.warning("delivery_breaker_opened", exporter=self._name, error=describe(error))
+
+    def _log_retry(self, error: BaseException, pause: float, items: int) -> None:
+        suppressed = self._retrying.due()
+        if suppressed is not None:
+            _log.warning(
+                "delivery_retrying",
+                exporter=self._name,
+                items=items,
+                error=describe(error),
+                wait_s=pause,
+                suppressed=suppressed,
+            )
+
+
+def cancelled(error: BaseException) -> bool:
+    """Whether `error` tells the running task itself to end, and not that something it waited for was cancelled."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

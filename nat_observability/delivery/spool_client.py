@@ -1,0 +1,257 @@
+"""SpoolLine: a delivery's way to its spool, on a worker thread, with what comes of it in the books."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from nat_observability.delivery.accounting import Books, Entry
+from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.thread import BlockingWorker
+from nat_observability.errors import SinkError
+from nat_observability.events import Item, Run
+from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
+from nat_observability.spool.recovery import RecoveryReport
+from nat_observability.spool.spool import Spool
+
+ResultT = TypeVar("ResultT")
+
+_DROP_AT_ONCE = 256  # drops that are booked under one hold of the lock: whoever records a step waits for it
+
+
+class SpoolLine:
+    """
+    The spool as coroutines.
+
+    What a call does to the books is done on the worker thread, right after it: a call that nobody waits for any more,
+    because its loop is blocked or its delivery was abandoned, loses and doubles nothing. It outlives the servers: one
+    `open` and `close` after the other.
+
+    Args:
+        name: The exporter's.
+        limits: With a `spool_path`.
+        books: Where everything is booked.
+
+    Raises:
+        ValueError: There is no `spool_path`, or a limit of the spool is not positive.
+    """
+
+    def __init__(self, name: str, limits: DeliveryLimits, books: Books) -> None:
+        if limits.spool_path is None:
+            raise ValueError(
+                f"Exporter {name!r} is to spool and has no spool_path. Set spool_path, or spool to 'off'."
+            )
+        self._spool = Spool(
+            limits.spool_path,
+            exporter=name,
+            max_bytes=limits.spool_bytes,
+            max_age=limits.spool_age,
+            on_drop=lambda keys, reason: self._drops.append((keys, reason)),
+        )
+        self._max_bytes = limits.spool_bytes
+        self._name = name
+        self._books = books
+        self._worker: BlockingWorker | None = None
+        self._latest: BlockingWorker | None = None
+        self._drops: list[tuple[Sequence[int], str]] = []
+        self._booked: Counter[str] = Counter()
+        self._waiting = self._returning = 0
+
+    @property
+    def waiting(self) -> int:
+        """The number of records that can be fetched. Under the books' lock."""
+        return self._waiting + self._returning
+
+    async def open(self) -> None:
+        """
+        Open the spool; what others, or this process before it ended, have left is recovered.
+
+        Raises:
+            SinkError: The directory cannot be used.
+        """
+        with self._books.lock:
+            if self._worker is None:
+                # The one before may have to close the spool yet.
+                self._latest = BlockingWorker(f"nat-observability-spool-{self._name}", self._latest)
+                self._worker = self._latest
+        await self._call(partial(self._recover, self._spool.open))
+
+    async def adopt(self) -> None:
+        """Take over what processes that died since have left."""
+        await self._call(partial(self._recover, self._spool.adopt))
+
+    async def save(self, entries: Sequence[Entry], *, stay: bool) -> Exception | None:
+        """
+        Put entries on the disk in one transaction. What the disk does not take is sent unsaved.
+
+        Args:
+            stay: Whether they stay in memory too, to be sent.
+
+        Returns:
+            Why an item was not stored: it could not be made a record, or there is no room; None where all were.
+
+        Raises:
+            SinkError: The disk refused. Nothing was stored.
+        """
+        return await self._call(partial(self._save, entries, stay=stay))
+
+    async def spill(self, next_entries: Callable[[], Sequence[Entry]]) -> Exception | None:
+        """
+        Move entries from the queue to the disk, where a power cut may undo it. What it does not take is queued again.
+
+        Args:
+            next_entries: Takes them from the queue, on the worker thread, until there are none.
+
+        Returns:
+            Why an item was not stored, which is then sent unsaved, as in `save`; None where all were.
+
+        Raises:
+            SinkError: The disk refused.
+        """
+        return await self._call(partial(self._spill, next_entries))
+
+    async def fetch(self, max_items: int, max_bytes: int) -> None:
+        """
+        Read the oldest that wait, for the next batch.
+
+        Raises:
+            SinkError: The disk refused. Nothing was read.
+        """
+        await self._call(partial(self._fetch, max_items, max_bytes, self._books.age))
+
+    def done(self, keys: Sequence[int]) -> None:
+        """Erase what was delivered, in the background."""
+        self._later(partial(self._spool.done, keys))
+
+    def put_back(self, keys: Sequence[int]) -> None:
+        """Let what was fetched wait again, in the background."""
+
+        def put_back() -> None:
+            self._spool.put_back(keys)
+            self._report(returned=len(keys))
+
+        with self._books.lock:
+            if self._later(put_back):
+                self._returning += len(keys)
+
+    async def close(self) -> None:
+        """Let go of the files when what was said before is done."""
+        if self._worker is not None:
+            await self._call(self._spool.close)
+            self.end()
+
+    def end(self) -> None:
+        """Let go of the files in the background, and let the thread end. From any thread; returns at once."""
+        with self._books.lock:
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.submit(self._spool.close)
+            worker.submit(self._report)
+            worker.end()
+
+    # On the worker thread:
+
+    def _recover(self, look: Callable[[], RecoveryReport]) -> None:
+        report = look()
+        with self._books.lock:
+            # What this very process left there when it was closed was never settled: it is pending still.
+            self._books.recovered(report.records - report.returned)
+
+    def _spill(self, next_entries: Callable[[], Sequence[Entry]]) -> Exception | None:
+        problem: Exception | None = None
+        # Without going back to the loop each time, for what fills the queue keeps the loop's thread waiting too.
+        while entries := next_entries():
+            problem = self._save(entries, stay=False, spills=True) or problem
+        return problem
+
+    def _save(self, entries: Sequence[Entry], *, stay: bool, spills: bool = False) -> Exception | None:
+        books = self._books
+        records: dict[Entry, bytes] = {}
+        problem: Exception | None = None
+        for entry in entries:
+            try:
+                records[entry] = encode_item(entry.item)
+            except Exception as error:  # noqa: BLE001  an item of somebody else's making may hold anything
+                problem = error
+        try:
+            keys = self._spool.append(list(records.values()), taken=stay, durable=not spills)
+        except SinkError:
+            with books.lock:
+                if spills:
+                    books.not_stored(entries)
+                else:
+                    books.stored(entries, [None] * len(entries), stay=stay)
+            raise
+        if None in keys:
+            problem = problem or self._no_room(keys.count(None))
+        key_of = dict(zip(records, keys, strict=True))
+        with books.lock:
+            done = books.stored(entries, [key_of.get(entry) for entry in entries], stay=stay)
+        self._spool.done(done)
+        return problem
+
+    def _no_room(self, items: int) -> SinkError:
+        return SinkError(
+            str(self._spool.directory),
+            f"has no room beside what is being sent: {items} items are in memory alone",
+            f"Set spool_bytes above {self._max_bytes}.",
+        )
+
+    def _fetch(self, max_items: int, max_bytes: int, age: int) -> None:
+        books = self._books
+        items: list[tuple[int, Item]] = []
+        unreadable: list[int] = []
+        runs: dict[bytes, Run] = {}
+        for key, record in self._spool.take(max_items, max_bytes):
+            try:
+                items.append((key, decode_item(record, runs)))
+            except UnreadableRecordError:
+                unreadable.append(key)
+        with books.lock:
+            books.fetch(items, age)
+        if unreadable:
+            self._spool.reject(unreadable)
+            self._drops.append((unreadable, "spool_rejected"))
+
+    def _report(self, *, returned: int = 0) -> None:
+        """Book what the spool has dropped since the last report, and how much waits in it now."""
+        books, spool = self._books, self._spool
+        drops, self._drops = self._drops, []
+        for keys, reason in drops:
+            for start in range(0, len(keys), _DROP_AT_ONCE):
+                with books.lock:
+                    books.drop_records(keys[start : start + _DROP_AT_ONCE], reason)
+            self._booked[reason] += len(keys)
+        with books.lock:
+            for reason, count in spool.dropped.items():
+                # It tells no keys of what former processes had left.
+                unnamed = count - self._booked[reason]
+                if unnamed > 0:
+                    self._booked[reason] = count
+                    books.drop(books.left_behind, reason, unnamed)
+            self._waiting = spool.waiting
+            self._returning -= returned
+
+    # On the delivery's loop:
+
+    async def _call(self, call: Callable[[], ResultT]) -> ResultT:
+        def reported() -> ResultT:
+            try:
+                return call()
+            finally:
+                self._report()
+
+        worker = self._worker
+        if worker is None:
+            raise SinkError(str(self._spool.directory), "is not open", "Take a lease of the delivery first.")
+        # Shielded: cancelled before it began, it would leave the entries that it is about neither here nor there.
+        return await asyncio.shield(asyncio.wrap_future(worker.submit(reported)))
+
+    def _later(self, call: Callable[[], None]) -> bool:
+        if self._worker is None:
+            return False
+        self._worker.submit(call)
+        return True

@@ -1,0 +1,108 @@
+"""Holding: where a run's items wait until it is known whether the run is to be kept."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from nat_observability.delivery.accounting import Books
+from nat_observability.delivery.queue import weigh
+from nat_observability.events import Item
+
+
+class Holding:
+    """
+    Keeps the items of one run that is not sampled, and lets all of them go as soon as one holds an error.
+
+    They are in no ledger until then. What does not fit, the oldest first, is dropped as `sampling_buffer_full`, and
+    what is held when the run ends well as `sampled_out`. Any thread may call it.
+
+    Args:
+        books: Their lock guards what is held, of all runs: a lock of its own could be taken in the other order, by a
+            step that the garbage collector closes.
+        accept: Queues an item.
+        discard: Counts items as dropped, for a reason.
+        run_bytes: Most bytes that are held for this run.
+        all_bytes: Most bytes that are held for all runs of the exporter together.
+    """
+
+    __slots__ = (
+        "_accept",
+        "_all_bytes",
+        "_books",
+        "_bytes",
+        "_discard",
+        "_items",
+        "_kept",
+        "_run_bytes",
+    )
+
+    def __init__(
+        self,
+        books: Books,
+        accept: Callable[[Item], None],
+        discard: Callable[[str, int], None],
+        run_bytes: int,
+        all_bytes: int,
+    ) -> None:
+        self._books = books
+        self._accept = accept
+        self._discard = discard
+        self._run_bytes, self._all_bytes = run_bytes, all_bytes
+        self._items: deque[tuple[Item, int]] = deque()
+        self._bytes = 0
+        self._kept: bool | None = None
+
+    def accept(self, item: Item) -> None:
+        """Hold `item`, or do with it what was decided. Never blocks, never raises."""
+        if self._kept is None and item.error is not None:
+            self.decide(keep=True)
+        size = weigh(item)
+        with self._books.lock:
+            kept = self._kept
+            lost = self._hold(item, size) if kept is None else 0
+        if kept:
+            self._accept(item)
+        elif kept is False:
+            self._discard("sampled_out", 1)
+        elif lost:
+            self._discard("sampling_buffer_full", lost)
+
+    def decide(self, *, keep: bool) -> None:
+        """Let go of what is held, and of what comes from now on, one way or the other; the first decision holds."""
+        with self._books.lock:
+            if self._kept is None:
+                self._kept = keep
+            keep = self._kept
+            if not keep:
+                dropped = len(self._items)
+                while self._items:
+                    self._next()
+        if not keep:
+            if dropped:
+                self._discard("sampled_out", dropped)
+            return
+        # One at a time: whoever records a step meanwhile waits for the lock.
+        while True:
+            with self._books.lock:
+                item = self._next() if self._items else None
+            if item is None:
+                return
+            self._accept(item)
+
+    def _hold(self, item: Item, size: int) -> int:
+        """Hold `item`, and return how many were given up for it. Under the lock."""
+        books, lost = self._books, 0
+        self._items.append((item, size))
+        self._bytes += size
+        books.held_back += size
+        while self._items and (self._bytes > self._run_bytes or books.held_back > self._all_bytes):
+            self._next()
+            lost += 1
+        return lost
+
+    def _next(self) -> Item:
+        item, size = self._items.popleft()
+        self._bytes -= size
+        self._books.held_back -= size
+        return item

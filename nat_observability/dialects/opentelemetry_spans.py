@@ -1,0 +1,237 @@
+"""mapped(): what the attributes of an instrumentation's span say of a step; imports no OpenTelemetry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import msgspec
+
+from nat_observability.events import Captured, StepKind, TokenUsage
+from nat_observability.recording.capture import capture, capture_label, capture_text
+from nat_observability.recording.outcome import token_usage
+
+# An agent, a retriever or an embedding inside a run is something that its workflow calls. WORKFLOW is for what says
+# so itself, because a workflow's step stands for the whole run.
+_KINDS: Mapping[str, Mapping[str, StepKind]] = {
+    # OpenInference: https://arize-ai.github.io/openinference/spec/attributes/semantic-conventions.html
+    "openinference.span.kind": {
+        "agent": StepKind.FUNCTION,
+        "chain": StepKind.FUNCTION,
+        "embedding": StepKind.FUNCTION,
+        "evaluator": StepKind.FUNCTION,
+        "guardrail": StepKind.FUNCTION,
+        "llm": StepKind.LLM,
+        "prompt": StepKind.FUNCTION,
+        "reranker": StepKind.FUNCTION,
+        "retriever": StepKind.FUNCTION,
+        "tool": StepKind.TOOL,
+    },
+    # OpenTelemetry GenAI, docs/gen-ai/gen-ai-spans.md of the semantic conventions
+    "gen_ai.operation.name": {
+        "chat": StepKind.LLM,
+        "create_agent": StepKind.FUNCTION,
+        "embeddings": StepKind.FUNCTION,
+        "execute_tool": StepKind.TOOL,
+        "generate_content": StepKind.LLM,
+        "invoke_agent": StepKind.FUNCTION,
+        "invoke_workflow": StepKind.WORKFLOW,
+        "retrieval": StepKind.FUNCTION,
+        "text_completion": StepKind.LLM,
+    },
+    # OpenLLMetry: opentelemetry.semconv_ai, TraceloopSpanKindValues and LLMRequestTypeValues
+    "traceloop.span.kind": {
+        "agent": StepKind.FUNCTION,
+        "task": StepKind.TASK,
+        "tool": StepKind.TOOL,
+        "workflow": StepKind.WORKFLOW,
+    },
+    "llm.request.type": {
+        "chat": StepKind.LLM,
+        "completion": StepKind.LLM,
+        "embedding": StepKind.FUNCTION,
+        "rerank": StepKind.FUNCTION,
+    },
+}
+_NAMES = {
+    StepKind.LLM: ("llm.model_name", "gen_ai.request.model", "gen_ai.response.model"),
+    StepKind.TOOL: ("tool.name", "gen_ai.tool.name", "traceloop.entity.name"),
+}
+_OTHER_NAMES = ("traceloop.entity.name",)
+# The first that is there; what the others say is the same in another form.
+_INPUTS = (
+    "input.value",
+    "gen_ai.input.messages",
+    "gen_ai.tool.call.arguments",
+    "traceloop.entity.input",
+    "gen_ai.prompt",
+)
+_OUTPUTS = (
+    "output.value",
+    "gen_ai.output.messages",
+    "gen_ai.tool.call.result",
+    "traceloop.entity.output",
+    "gen_ai.completion",
+)
+# The same in attributes of one level, `llm.input_messages.0.message.role`, and the part to leave out of their keys.
+_FLAT_INPUTS = (("llm.input_messages.", "message"), ("gen_ai.prompt.", ""))
+_FLAT_OUTPUTS = (("llm.output_messages.", "message"), ("gen_ai.completion.", ""))
+_FLAT = tuple(prefix for prefix, _ in (*_FLAT_INPUTS, *_FLAT_OUTPUTS))
+_USAGE: Mapping[str, tuple[str, ...]] = {
+    "prompt_tokens": (
+        "llm.token_count.prompt",
+        "gen_ai.usage.input_tokens",
+        "gen_ai.usage.prompt_tokens",
+    ),
+    "completion_tokens": (
+        "llm.token_count.completion",
+        "gen_ai.usage.output_tokens",
+        "gen_ai.usage.completion_tokens",
+    ),
+    "cached_tokens": (
+        "llm.token_count.prompt_details.cache_read",
+        "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_read_input_tokens",
+    ),
+    "reasoning_tokens": (
+        "llm.token_count.completion_details.reasoning",
+        "gen_ai.usage.reasoning.output_tokens",
+        "gen_ai.usage.reasoning_tokens",
+        "llm.usage.reasoning_tokens",
+    ),
+    "total_tokens": ("llm.token_count.total", "gen_ai.usage.total_tokens", "llm.usage.total_tokens"),
+}
+_SHOWN_ELSEWHERE = {
+    *_INPUTS,
+    *_OUTPUTS,
+    "input.mime_type",
+    "output.mime_type",
+    "tag.tags",
+}
+_COUNTS = {name for names in _USAGE.values() for name in names}
+_INDEX = re.compile(r"(\d{1,6})\.(.+)", re.ASCII)
+_PARAMETERS = "llm.invocation_parameters"
+
+
+class _Parameters(msgspec.Struct):
+    model: str | None = None
+
+
+class Mapped(NamedTuple):
+    """What attributes say of a step. `rest` are those that have no place of their own in it."""
+
+    kind: StepKind
+    name: str
+    input: Captured
+    output: Captured
+    usage: TokenUsage | None
+    tags: tuple[str, ...]
+    rest: dict[str, Any]
+
+
+def mapped(name: str, attributes: Mapping[str, Any]) -> Mapped:
+    """
+    Return what a span of this name and these attributes is as a step. Never raises.
+
+    OpenInference, the OpenTelemetry GenAI conventions and OpenLLMetry (Traceloop) are known; a span of any other
+    instrumentation is of kind SPAN, with all its attributes for `rest`. Token counts are a step's usage where it is a
+    model call; an agent's span repeats those of its model calls, so there they stay what they are, in `rest`.
+    """
+    if not attributes:
+        return Mapped(StepKind.SPAN, capture_label(name), None, None, None, (), {})
+    kind = _kind(attributes)
+    called = _name(kind, attributes) or name
+    usage = None
+    if kind is StepKind.LLM:
+        counts = {field: _first(attributes, keys) for field, keys in _USAGE.items()}
+        usage = token_usage(counts)
+    rest = {
+        key: _value(value)
+        for key, value in attributes.items()
+        if key not in _SHOWN_ELSEWHERE
+        and not (kind is StepKind.LLM and key.startswith(_FLAT))
+        and not (usage is not None and key in _COUNTS)
+    }
+    return Mapped(
+        kind,
+        capture_label(called),
+        _payload(attributes, _INPUTS, _FLAT_INPUTS if kind is StepKind.LLM else ()),
+        _payload(attributes, _OUTPUTS, _FLAT_OUTPUTS if kind is StepKind.LLM else ()),
+        usage,
+        _tags(attributes.get("tag.tags")),
+        rest,
+    )
+
+
+def _kind(attributes: Mapping[str, Any]) -> StepKind:
+    for key, kinds in _KINDS.items():
+        said = attributes.get(key)
+        if isinstance(said, str) and (kind := kinds.get(said.lower())) is not None:
+            return kind
+    return StepKind.SPAN
+
+
+def _name(kind: StepKind, attributes: Mapping[str, Any]) -> str | None:
+    for key in _NAMES.get(kind, _OTHER_NAMES):
+        if isinstance(said := attributes.get(key), str) and said:
+            return said
+    if kind is StepKind.LLM:
+        # OpenInference knows the model's name from the answer, and there may be none.
+        with suppress(msgspec.MsgspecError, TypeError, UnicodeEncodeError):
+            return msgspec.json.decode(attributes.get(_PARAMETERS, "{}"), type=_Parameters).model
+    return None
+
+
+def _first(attributes: Mapping[str, Any], keys: Iterable[str]) -> Any:
+    return next((attributes[key] for key in keys if key in attributes), None)
+
+
+def _payload(attributes: Mapping[str, Any], keys: Iterable[str], flat: Iterable[tuple[str, str]]) -> Captured:
+    for key in keys:
+        value = attributes.get(key)
+        if value is not None:
+            # "text/plain" may look like JSON, a number for instance; all others that are text are JSON by their
+            # convention, where they are well-formed.
+            mime = attributes.get(key.replace(".value", ".mime_type")) if key.endswith(".value") else None
+            if isinstance(value, str):
+                return _json_or_text(value) if mime == "application/json" or mime is None else capture(value)
+            return capture(value)
+    for prefix, left_out in flat:
+        messages = _messages(attributes, prefix, left_out)
+        if messages:
+            return capture(messages)
+    return None
+
+
+def _json_or_text(value: str) -> Captured:
+    if value[:1] not in ("{", "["):
+        return capture_text(value)
+    try:
+        encoded = value.encode()
+        msgspec.json.decode(encoded)
+    except (UnicodeEncodeError, msgspec.DecodeError, RecursionError):
+        return capture_text(value)
+    return msgspec.Raw(encoded)
+
+
+def _messages(attributes: Mapping[str, Any], prefix: str, left_out: str) -> list[dict[str, Any]]:
+    by_index: dict[int, dict[str, Any]] = {}
+    for key, value in attributes.items():
+        if key.startswith(prefix) and (match := _INDEX.fullmatch(key, len(prefix))) is not None:
+            by_index.setdefault(int(match[1]), {})[match[2].removeprefix(f"{left_out}.")] = value
+    return [by_index[index] for index in sorted(by_index)]
+
+
+def _value(value: Any) -> Any:
+    # JSON that had to become text to be an attribute, OpenInference's `metadata` and `llm.invocation_parameters`.
+    return _json_or_text(value) if isinstance(value, str) else value
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (capture_label(value),)
+    if isinstance(value, Iterable):
+        return tuple(capture_label(each) for each in value)
+    return ()

@@ -1,0 +1,202 @@
+"""follow_steps(): runs and steps become OpenTelemetry's current span, which instrumented clients hand on."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from nat_observability.context import ContextState, Parent, follow, scope_at, step
+from nat_observability.errors import MissingExtraError
+from nat_observability.recording.generators import Scope
+
+try:
+    from opentelemetry import context as otel
+    from opentelemetry import trace
+except ModuleNotFoundError:
+    raise MissingExtraError(
+        "nat_observability.integrations.opentelemetry.current_span", "opentelemetry"
+    ) from None
+
+_MINE = otel.create_key("nat_observability")
+
+
+class StepSpan(trace.NonRecordingSpan):
+    """
+    A run or a step as OpenTelemetry's current span: it has ids and records nothing.
+
+    Attributes:
+        state: The run.
+        scope: The step, or the run itself.
+        outside: OpenTelemetry's context around it; None once the scope was left.
+    """
+
+    def __init__(self, state: ContextState, scope: ContextState | step, outside: otel.Context | None) -> None:
+        super().__init__(trace.INVALID_SPAN_CONTEXT)
+        self.state = state
+        self.scope = scope
+        self.outside = outside
+
+    def get_span_context(self) -> trace.SpanContext:
+        # Not always the scope's own: a generator leaves its context to whoever it yields to.
+        scope = scope_at(self.scope, sys._getframe(1))
+        if scope is self.scope and self._context.is_valid:
+            return self._context
+        found = _span_context(self.state, scope)
+        if scope is self.scope:
+            self._context = found
+        return found
+
+    def here(self) -> ContextState | step:
+        """Return the run or step around the calling code, whose OpenTelemetry context holds this span."""
+        return scope_at(self.scope, sys._getframe(1))
+
+
+def _span_context(state: ContextState, scope: ContextState | step) -> trace.SpanContext:
+    run = state.run
+    return trace.SpanContext(
+        int(run.trace_id, 16),
+        int(scope.step_id or state.span_id, 16),
+        is_remote=scope is state and run.parent_span_id is not None,
+        trace_flags=trace.TraceFlags(state.trace_flags),
+    )
+
+
+def step_span(context: otel.Context | None) -> StepSpan | None:
+    """Return the run or step of ours that an OpenTelemetry context lies in, however many spans further inside."""
+    found = otel.get_value(_MINE, context)
+    return found if isinstance(found, StepSpan) else None
+
+
+class Relayed:
+    """A span of OpenTelemetry that is a step of a run, as a place that further steps can lie in."""
+
+    __slots__ = ("_alive", "ended", "parent", "parent_id", "state", "step_id")
+
+    previous = generator = None
+    closed = False
+
+    def __init__(
+        self, span: trace.Span, state: ContextState, parent: Scope | None, parent_id: str | None
+    ) -> None:
+        context = span.get_span_context()
+        key = (context.trace_id, context.span_id)
+        self.state = state
+        # Of ours, and no other span: spans that each start the next one would keep all of them alive.
+        self.parent = parent
+        self.parent_id = parent_id
+        self.ended = False
+        self.step_id: str | None = f"{context.span_id:016x}"
+        # As long as the span is: what it started may ask for it when it has ended.
+        self._alive = weakref.ref(span, lambda _: _relayed.pop(key, None))
+        _relayed[key] = self
+
+
+_relayed: dict[tuple[int, int], Relayed] = {}
+
+
+def relayed(context: trace.SpanContext) -> Relayed | None:
+    """Return the step that the span of these ids is, None where it is none."""
+    return _relayed.get((context.trace_id, context.span_id))
+
+
+class _Follower:
+    """Sets OpenTelemetry's current span. Never by its tokens, which belong to one context: a generator has several."""
+
+    def traceparent(self) -> str | None:
+        context = otel.get_current()
+        if step_span(context) is not None:
+            return None  # a run inside a run is a trace of its own
+        current = trace.get_current_span(context).get_span_context()
+        if not current.is_valid:
+            return None
+        return f"00-{current.trace_id:032x}-{current.span_id:016x}-{current.trace_flags:02x}"
+
+    def enclosing(self, state: ContextState, scope: ContextState | step) -> Parent:
+        context: otel.Context | None = otel.get_current()
+        while context is not None:
+            mine = step_span(context)
+            current = trace.get_current_span(context)
+            if current is not mine:
+                inside = relayed(current.get_span_context())
+                if (
+                    inside is not None
+                    and inside.state is state
+                    and (inside.parent is scope or (mine is not None and mine.scope is scope))
+                ):
+                    return inside
+            if mine is None or mine.scope is scope:
+                break
+            # A step of a generator that has yielded, which does not enclose this one.
+            context = mine.outside
+        return scope
+
+    def entered(self, state: ContextState, scope: ContextState | step) -> None:
+        outside = otel.get_current()
+        _attach(StepSpan(state, scope, outside), outside)
+
+    def left(self, state: ContextState, scope: ContextState | step) -> None:
+        mine = step_span(otel.get_current())
+        while mine is not None and mine.scope is not scope:
+            mine = step_span(mine.outside) if mine.state is state and mine.outside is not None else None
+        if mine is not None and mine.outside is not None:
+            otel.attach(mine.outside)
+            if scope.generator is None:
+                # Keep no chain alive: tasks that each start the next one inside a step would grow it for ever.
+                mine.outside = None
+
+    def driving(
+        self, state: ContextState, scope: step, running: AbstractContextManager[None]
+    ) -> AbstractContextManager[None]:
+        return _Driven(StepSpan(state, scope, None), running)
+
+
+class _Driven:
+    """Makes the step of a decorated generator the current span while the generator runs, and only then."""
+
+    __slots__ = ("_inside", "_outside", "_running", "_span")
+
+    def __init__(self, span: StepSpan, running: AbstractContextManager[None]) -> None:
+        self._span = span
+        self._running = running
+        self._inside: otel.Context | None = None
+
+    def __enter__(self) -> None:
+        self._running.__enter__()
+        self._outside = otel.get_current()
+        if self._inside is None:
+            _attach(self._span, self._outside)
+        else:
+            otel.attach(self._inside)
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._inside = otel.get_current()
+        otel.attach(self._outside)
+        self._running.__exit__(exc_type, exc, traceback)
+
+
+def _attach(span: StepSpan, outside: otel.Context) -> None:
+    otel.attach(otel.set_value(_MINE, span, trace.set_span_in_context(span, outside)))
+
+
+_follower = _Follower()
+
+
+def follow_steps() -> None:
+    """
+    Make every run and step, from now on and in the whole process, OpenTelemetry's current span.
+
+    Instrumented clients then send the run's trace id and the step's id in `traceparent`, and spans of a tracer have
+    the step for a parent. A `ContextState` that is made inside a span, and is given no trace, continues that span's.
+    Needs opentelemetry-api alone; without an SDK or a client that asks for the current span nothing comes of it.
+    Calling it again changes nothing.
+    """
+    follow(_follower)
+
+
+def unfollow_steps() -> None:
+    """Undo `follow_steps`. What is open at this moment stays OpenTelemetry's current span until its context ends."""
+    follow(None)

@@ -1,0 +1,1 @@
+"""What the integrations of workers share: a process's exporters, and a run for each message or job."""

@@ -1,0 +1,133 @@
+"""ProcessScope: a container's exporters, open from when a process starts until it ends."""
+
+from __future__ import annotations
+
+import os
+from concurrent import futures
+from types import TracebackType
+from typing import Self
+
+from nat_observability.integrations.workers.run_scope import Container, check_container
+from nat_observability.integrations.workers.run_thread import ThreadLease
+from nat_observability.runtime import ObservabilityRuntime, RuntimeReport, RuntimeState
+
+
+class ProcessScope:
+    """
+    Opens a container's runtime and drains it, for whoever knows when a process starts and ends.
+
+    A runtime that somebody else has opened is left alone, at both ends. Each of the pairs `open` and `close`,
+    `open_now` and `close_now`, `async with` and `with` does the same; the synchronous ones need no event loop.
+
+    Args:
+        container: An `ObservabilityContainer`.
+        feature: Who it is for, in messages.
+
+    Raises:
+        MissingContainerError: `container` is none.
+    """
+
+    def __init__(self, container: Container, feature: str) -> None:
+        check_container(feature, container)
+        self._container = container
+        self._opened: ObservabilityRuntime | None = None
+        self._lease: ThreadLease | None = None
+        self._opening: futures.Future[ObservabilityRuntime] | None = None
+        self._pid = -1
+
+    async def open(self) -> None:
+        """
+        Open the exporters, where nobody has.
+
+        Raises:
+            ExporterStartError: A required exporter did not open.
+        """
+        runtime = self._runtime_to_open()
+        if runtime is not None:
+            await runtime.init()
+            self._opened, self._pid = runtime, os.getpid()
+
+    async def close(self) -> RuntimeReport | None:
+        """Write what is queued and close, within the shutdown timeout; None where it was not opened here."""
+        runtime = self._runtime_to_close()
+        return await runtime.shutdown() if runtime is not None else None
+
+    def open_now(self, *, timeout: float | None = None) -> None:
+        """
+        Do as `open`, without an event loop.
+
+        Args:
+            timeout: Most seconds to wait. What is not open by then goes on opening in the background, and a run that
+                begins waits for it.
+
+        Raises:
+            ExporterStartError: A required exporter did not open by then.
+        """
+        runtime = self._runtime_to_open()
+        if runtime is None:
+            return
+        lease = ThreadLease()
+        opening = lease.begin(runtime.init())
+        try:
+            futures.wait([opening], timeout)
+            if opening.done():
+                opening.result()
+            else:
+                self._opening = opening
+        except BaseException:
+            opening.cancel()
+            opening.add_done_callback(lambda _: lease.release())
+            raise
+        self._opened, self._pid, self._lease = runtime, os.getpid(), lease
+
+    def close_now(self, *, whoever_opened: bool = False) -> RuntimeReport | None:
+        """
+        Do as `close`, without an event loop.
+
+        Args:
+            whoever_opened: Close a runtime too that was opened elsewhere, in the process before a fork for example:
+                for when this process ends right now, without running what is registered for its exit.
+        """
+        lease, self._lease = self._lease, None
+        opening, self._opening = self._opening, None
+        runtime = self._runtime_to_close()
+        if runtime is None and whoever_opened:
+            runtime = self._container.unopened_runtime()
+        if runtime is None:
+            return None
+        if lease is None or lease.void:
+            lease = ThreadLease()
+        elif opening is not None:
+            futures.wait([opening])  # it has a timeout of its own
+        try:
+            return lease.call(runtime.shutdown())
+        finally:
+            lease.release()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __enter__(self) -> Self:
+        self.open_now()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close_now()
+
+    def _runtime_to_open(self) -> ObservabilityRuntime | None:
+        runtime = self._container.unopened_runtime()
+        free = runtime.state in (RuntimeState.NEW, RuntimeState.CLOSED)
+        return runtime if free else None
+
+    def _runtime_to_close(self) -> ObservabilityRuntime | None:
+        # In a forked child it was the parent who opened, and who closes.
+        runtime, self._opened = self._opened, None
+        return runtime if self._pid == os.getpid() else None

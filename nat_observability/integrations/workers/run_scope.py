@@ -1,0 +1,173 @@
+"""RunScope: one message, job or call as one run, for asynchronous and for synchronous code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self, TypedDict, Unpack
+
+from nat_observability.context import ContextState, enter_run, leave_run, step
+from nat_observability.errors import MissingContainerError
+from nat_observability.exporter_manager import ExporterManager, ManagerOptions, RunContext
+from nat_observability.integrations.workers.run_thread import BackgroundRun
+from nat_observability.propagation.headers import read_headers
+from nat_observability.run.report import ManagerReport
+from nat_observability.runtime import ObservabilityRuntime
+
+_LONGER_THAN_THE_STOP = 1.0  # seconds: the stop has a deadline of its own, which only a blocked thread misses
+
+
+class Container(Protocol):
+    """What an integration needs of an `ObservabilityContainer`."""
+
+    @property
+    def exporter_manager(self) -> Callable[[], ExporterManager]: ...
+
+    @property
+    def manager_options(self) -> Callable[[], ManagerOptions]: ...
+
+    @property
+    def unopened_runtime(self) -> Callable[[], ObservabilityRuntime]: ...
+
+
+class RunIds(TypedDict, total=False):
+    """What may be said of a run when it begins: the arguments of `ContextState`."""
+
+    run_id: str | None
+    trace_id: str | None
+    conversation_id: str | None
+    user_id: str | None
+    workflow_name: str | None
+    traceparent: str | None
+    tags: Mapping[str, str] | None
+
+
+class RunScope:
+    """
+    Makes a block one run of its own; what `run_scope` returns.
+
+    With `async with` the exporters run in the caller's event loop; with `with` on a thread in the background, so that
+    it works without a loop, and in a thread whose loop is busy.
+
+    Attributes:
+        state: The run's ids and its stream.
+        manager: The run's exporters.
+        error: Set it to record an exception that does not leave the block; ignored where there is no `job`.
+    """
+
+    def __init__(
+        self, manager: ExporterManager, state: ContextState, job: step | None, timeout: float
+    ) -> None:
+        self.manager = manager
+        self.state = state
+        self.error: BaseException | None = None
+        self._job = job
+        self._timeout = timeout
+        self._entered = False
+        self._run: RunContext | None = None
+        self._background: BackgroundRun | None = None
+        self._previous: ContextState | step | None = None
+
+    @property
+    def report(self) -> ManagerReport:
+        """What the run's exporters have done so far, or did."""
+        return self.manager.report
+
+    async def __aenter__(self) -> Self:
+        self._enter()
+        run = self.manager.start(self.state)
+        await run.__aenter__()
+        self._run = run
+        if self._job is not None:
+            self._job.__enter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end_job(exc)
+        run, self._run = self._run, None
+        if run is not None:
+            await run.__aexit__(exc_type, exc, traceback)
+
+    def __enter__(self) -> Self:
+        self._enter()
+        background = BackgroundRun(self.manager, self.state)
+        background.start()
+        self._background = background
+        self._previous = enter_run(self.state)
+        if self._job is not None:
+            self._job.__enter__()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end_job(exc)
+        background, self._background = self._background, None
+        if background is not None:
+            previous, self._previous = self._previous, None
+            leave_run(self.state, previous)
+            background.stop(self._timeout)
+
+    def _enter(self) -> None:
+        if self._entered:
+            raise RuntimeError("A run was entered before. Call run_scope() for each block.")
+        self._entered = True
+
+    def _end_job(self, error: BaseException | None) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            error = error if self.error is None else self.error
+            job.__exit__(type(error) if error is not None else None, error, None)
+
+
+def run_scope(
+    container: Container,
+    *,
+    headers: Mapping[Any, object] | Iterable[tuple[object, object]] | None = None,
+    job: str | None = None,
+    metadata: Mapping[str, object] | None = None,
+    **ids: Unpack[RunIds],
+) -> RunScope:
+    """
+    Return a context manager, for `async with` and for `with`, that makes its block one run.
+
+    Args:
+        container: An `ObservabilityContainer`, whose exporters take part.
+        headers: Those of the message: its `traceparent` and `baggage` make the run a part of its sender's trace, and
+            give it the conversation's and the user's id. What `ids` says counts more; what is malformed, nothing.
+        job: The name of what is done. The block is then also recorded as a step, of the kind `task`, with its
+            error where an exception leaves it.
+        metadata: Of that step.
+        **ids: The arguments of `ContextState`. `workflow_name` is `job` by default.
+
+    Raises:
+        MissingContainerError: `container` is none.
+        ExporterStartError: A required exporter did not start; on entering.
+        ValueError: `trace_id` is malformed.
+    """
+    check_container("run_scope()", container)
+    arguments: dict[str, Any] = dict(read_headers(headers).ids)
+    arguments.update(ids)
+    if job is not None:
+        arguments.setdefault("workflow_name", job)
+    return RunScope(
+        container.exporter_manager(),
+        ContextState(**arguments),
+        step("task", job, metadata=metadata) if job is not None else None,
+        container.manager_options().shutdown_timeout + _LONGER_THAN_THE_STOP,
+    )
+
+
+def check_container(feature: str, container: object) -> None:
+    """
+    Check what an integration was given.
+
+    Raises:
+        MissingContainerError: It is not a container of observability; the message names `feature`.
+    """
+    needed = ("exporter_manager", "manager_options", "unopened_runtime")
+    missing = [each for each in needed if not callable(getattr(container, each, None))]
+    if missing:
+        raise MissingContainerError(feature, container, missing)

@@ -1,0 +1,1 @@
+"""What a trace carries from one service to the next: ids, W3C traceparent, headers."""

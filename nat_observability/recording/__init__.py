@@ -1,0 +1,1 @@
+"""Recording: steps, and their values as they are at that moment."""

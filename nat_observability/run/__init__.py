@@ -1,0 +1,1 @@
+"""One run of a workflow, from the start of its exporters to their stop."""

@@ -1,0 +1,430 @@
+"""Lifecycle: the tasks of one start-to-stop cycle, how long they may take, and what became of each."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Coroutine, Mapping
+from contextvars import Context
+from typing import Any
+
+from nat_observability.context import ContextState
+from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.errors import (
+    RuntimeStateError,
+    StartTimeoutError,
+    StopTimeoutError,
+    describe,
+    locate,
+)
+from nat_observability.exporter.base_exporter import BaseExporter, Subscription
+from nat_observability.run.report import ExporterReport, ExporterState
+
+_OURS = StopTimeoutError.__module__
+# What did not stop in time; held until it ends, because an event loop holds its tasks only weakly.
+_abandoned: set[asyncio.Task[None]] = set()
+
+_HURRIED = 1.0  # seconds, at most, for a stop whose caller was cancelled
+_LAST_PART = 0.1  # of the time for a stop, is for what was cancelled to end; at most so many seconds:
+_LAST_SECONDS = 1.0
+
+# What may reach a caller that waits. Whatever it is, the exporters' tasks are to be ended; a coroutine that is closed
+# (GeneratorExit) must not wait any more.
+_INTERRUPTIONS = (Exception, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+
+_STARTING, _RUNNING, _STOPPED = ExporterState.STARTING, ExporterState.RUNNING, ExporterState.STOPPED
+_FAILED, _ABANDONED = ExporterState.FAILED, ExporterState.ABANDONED
+
+
+class ShutdownEvent(asyncio.Event):
+    """
+    An event whose waiters may also be plain futures.
+
+    Waiting for a future of one's own costs half of what `wait` does, and each exporter of each run waits once.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._future = loop.create_future
+        self._futures: list[asyncio.Future[None]] = []
+
+    def future(self) -> asyncio.Future[None]:
+        """Return a new future that is done when the event is set."""
+        future = self._future()
+        if self.is_set():
+            future.set_result(None)
+        else:
+            self._futures.append(future)
+        return future
+
+    def set(self) -> None:
+        super().set()
+        futures, self._futures = self._futures, []
+        for future in futures:
+            _set(future)
+
+
+class Record:
+    """One exporter in one cycle. Times are `time.perf_counter()` seconds. `task` is None where it needs none."""
+
+    __slots__ = (
+        "cleaned_up",
+        "ended_at",
+        "error",
+        "exporter",
+        "name",
+        "opening",
+        "ready_at",
+        "state",
+        "subscription",
+        "task",
+    )
+
+    def __init__(self, name: str, exporter: BaseExporter) -> None:
+        self.name = name
+        self.exporter = exporter
+        self.state = _STARTING
+        self.error: BaseException | None = None
+        self.subscription: Subscription | None = None
+        self.opening: Awaitable[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.ready_at: float | None = None
+        self.ended_at: float | None = None
+        self.cleaned_up = False
+
+    def fail(self, error: BaseException) -> BaseException:
+        """Keep the first error; return it."""
+        if self.error is None:
+            self.error = error
+        return self.error
+
+    @property
+    def problem(self) -> str | None:
+        """The error in one line, without its message where that may hold what was to be redacted."""
+        error = self.error
+        if error is None:
+            return None
+        # An exporter's own code has seen steps since it was ready; a delivery's sees them redacted.
+        own = getattr(self.exporter, "delivery", None) is None and type(error).__module__ != _OURS
+        return locate(error) if own and self.ready_at is not None else describe(error)
+
+    def report(self, began_at: float, ending_at: float | None) -> ExporterReport:
+        """Return what is known of it now."""
+        subscription = self.subscription
+        ledger: LedgerSnapshot | None = None
+        problem, oddities = self.problem, {}
+        if subscription is not None:
+            ledger, oddities = subscription.ledger, subscription.oddities
+            if problem is None:
+                problem = subscription.problem
+        return ExporterReport(
+            self.state,
+            None if self.ready_at is None else self.ready_at - began_at,
+            None if self.ended_at is None or ending_at is None else max(0.0, self.ended_at - ending_at),
+            ledger,
+            problem,
+            oddities,
+        )
+
+
+class Lifecycle:
+    """
+    Runs one task per exporter from `begin` to `end`, but for those that never wait: these need none.
+
+    Each task calls `ready` when its exporter takes steps, and `ended` last of all. Without a task `begin_here` does
+    the one, and `stopped` the other.
+    """
+
+    __slots__ = (
+        "_is_given_up",
+        "_left",
+        "_loop",
+        "_shutdown",
+        "_unready",
+        "_waiter",
+        "began_at",
+        "ending_at",
+        "records",
+        "troubled",
+    )
+
+    def __init__(self, exporters: Mapping[str, BaseExporter]) -> None:
+        self.records = {name: Record(name, exporter) for name, exporter in exporters.items()}
+        self._left = self._unready = len(self.records)
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._shutdown: ShutdownEvent | None = None
+        self.began_at = time.perf_counter()
+        self.ending_at: float | None = None
+        self._is_given_up = False
+        self.troubled = False  # whether any exporter failed, was cancelled or was abandoned
+
+    @property
+    def shutdown(self) -> ShutdownEvent:
+        """What the tasks wait for. Made when it is asked for the first time: a run without tasks never does."""
+        if self._shutdown is None:
+            self._shutdown = ShutdownEvent(self._loop)
+            if self.ending_at is not None:
+                self._shutdown.set()
+        return self._shutdown
+
+    @property
+    def is_in_its_loop(self) -> bool:
+        """Whether the calling code runs in the event loop in which the cycle began."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:  # no event loop runs in this thread
+            return False
+
+    def begin_here(self, record: Record, state: ContextState) -> bool:
+        """
+        Begin the subscription of an exporter that does nothing else, in the caller's task.
+
+        Returns:
+            Whether it needs no task: False where there is something to wait for, which is then in `record.opening`.
+        """
+        try:
+            subscription = record.subscription = record.exporter.subscription(state)
+            try:
+                record.opening = subscription.begin()
+            except BaseException:
+                subscription.end()
+                raise
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  foreign code: a subscription may raise
+            record.fail(error)
+            self.ended(record)
+            return True
+        if record.opening is not None:
+            return False
+        self.ready(record)
+        return True
+
+    def begin(self, name: str, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start the task of one exporter."""
+        record = self.records[name]
+        if self._loop.get_task_factory() is not None:
+            task = self._loop.create_task(coroutine, name=name)
+        elif sys.version_info >= (3, 12):
+            # It runs up to its first real wait at once, which for most exporters is all that starting takes.
+            task = asyncio.Task(coroutine, loop=self._loop, name=name, eager_start=True)
+        else:
+            task = asyncio.Task(coroutine, loop=self._loop, name=name)
+        record.task = task
+        return task
+
+    def ready(self, record: Record) -> None:
+        """
+        Count one exporter as started.
+
+        Raises:
+            StartTimeoutError: It was left out because it was late, and swallowed the cancellation that told it so.
+        """
+        if record.error is not None:
+            raise record.error
+        record.state = _RUNNING
+        record.ready_at = time.perf_counter()
+        self._unready -= 1
+        if not self._unready:
+            self._wake()
+
+    def ended(self, record: Record) -> None:
+        """Count the task of one exporter as ended, once."""
+        if record.ended_at is not None:
+            return
+        record.ended_at = time.perf_counter()
+        was = record.state
+        if was is _RUNNING and record.error is None:
+            record.state = _STOPPED
+        else:
+            self.troubled = True
+            if was is not _ABANDONED:
+                record.state = _FAILED
+        self._left -= 1
+        if was is _STARTING:
+            self._unready -= 1
+        if not self._left or not self._unready:
+            self._wake()
+
+    def give_up_starting(self) -> None:
+        """Let `started` wait no longer: the run is to stop."""
+        self._is_given_up = True
+        self._wake()
+
+    async def started(self, timeout: float) -> None:
+        """Wait until each exporter has started or failed; cancel those that have not done so in time."""
+        if not self._unready:
+            return
+        # One turn of the event loop is all that most need; it spares them the timer.
+        await asyncio.sleep(0)
+        if not self._unready:
+            return
+        self._notice_unbegun()
+        deadline = self._loop.time() + timeout
+        while self._unready and not self._is_given_up and self._loop.time() < deadline:
+            await self._wait(deadline)
+        late = [record for record in self.records.values() if record.state is _STARTING]
+        for record in late:
+            record.error = (
+                RuntimeStateError(f"The run was stopped while exporter {record.name!r} started.")
+                if self._is_given_up
+                else StartTimeoutError(record.name, timeout)
+            )
+            self._cancel(record)
+        if late:
+            # One turn of the loop lets what was cancelled clean up; what holds on is stopped with the rest.
+            await asyncio.sleep(0)
+
+    async def stopped(self, timeout: float, *, hurried: bool = False) -> BaseException | None:
+        """
+        Tell every exporter to stop and wait for it: until shortly before the deadline, when what is left is
+        cancelled, and from there to the deadline, when what is left is abandoned.
+
+        Args:
+            timeout: Seconds from now to the deadline.
+            hurried: Whether the caller was cancelled, so that the deadline comes within a second.
+
+        Returns:
+            The first cancellation or interruption of the caller meanwhile, which also hurries. The caller raises it
+            when its own work is done.
+        """
+        self.ending_at = time.perf_counter()
+        began = self._loop.time()
+        interruption: BaseException | None = None
+        if self._shutdown is not None:
+            self._shutdown.set()
+        for record in self.records.values():
+            if record.ended_at is None:
+                if record.task is None:
+                    self._end_here(record)
+                elif record.state is _STARTING:
+                    self._cancel(record)
+        if not self._left:
+            return None
+        cut_at, deadline = _within(min(timeout, _HURRIED) if hurried else timeout, began)
+        turned = cut = False
+        while self._left:
+            now = self._loop.time()
+            if turned and cut and now >= deadline:
+                self._abandon(deadline - began)
+                break
+            if turned and not cut and now >= cut_at:
+                self._cut_short(deadline - began)
+                turned, cut = False, True
+            try:
+                if turned:
+                    await self._wait(deadline if cut else cut_at)
+                else:
+                    # Whatever the deadline says, each gets one turn of the event loop; for most it is enough.
+                    turned = True
+                    await asyncio.sleep(0)
+                    self._notice_unbegun()
+            except _INTERRUPTIONS as error:
+                interruption = error if interruption is None else interruption
+                if deadline > self._loop.time() + _HURRIED:
+                    cut_at, deadline = _within(_HURRIED, self._loop.time())
+        return interruption
+
+    def dropped(self) -> None:
+        """End what can be ended without waiting: the coroutine of the run was destroyed, and its loop does not run."""
+        self.ending_at = time.perf_counter()
+        for record in self._running():
+            if record.subscription is not None:
+                self._leave(record, record.subscription)
+            self.ended(record)
+
+    def _end_here(self, record: Record) -> None:
+        """End the subscription of an exporter that has no task; it gets one where there is something to wait for."""
+        settling = self._leave(record, record.subscription) if record.subscription is not None else None
+        if settling is not None:
+            self.begin(record.name, self._settle(record, settling))
+        else:
+            self.ended(record)
+
+    def _leave(self, record: Record, subscription: Subscription) -> Awaitable[None] | None:
+        """End a subscription; return what to wait for, None where there is nothing."""
+        try:
+            return subscription.end()
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  foreign code: a subscription may raise
+            record.fail(error)
+            return None
+
+    async def _settle(self, record: Record, settling: Awaitable[None]) -> None:
+        try:
+            await settling
+        except asyncio.CancelledError as error:
+            record.fail(error)
+            raise
+        except Exception as error:  # noqa: BLE001  foreign code: what a subscription waits for may raise
+            record.fail(error)
+        finally:
+            self.ended(record)
+
+    def subscriptions(self) -> dict[str, Subscription]:
+        """Return the subscriptions of those exporters that have one, by name."""
+        return {
+            name: record.subscription
+            for name, record in self.records.items()
+            if record.subscription is not None
+        }
+
+    def _running(self) -> list[Record]:
+        return [record for record in self.records.values() if record.ended_at is None]
+
+    def _notice_unbegun(self) -> None:
+        # A task that was cancelled before its first step never ran its coroutine, which would have called `ended`.
+        for record in self._running() if self._left else ():
+            if record.task is not None and record.task.done():
+                if record.subscription is not None:
+                    # It was begun before the task was made. Nobody waits for what it has recorded until now.
+                    self._leave(record, record.subscription)
+                self.ended(record)
+
+    def _cancel(self, record: Record) -> None:
+        if record.task is not None:
+            record.task.cancel()
+
+    def _cut_short(self, seconds: float) -> None:
+        self.troubled = True
+        for record in self._running():
+            if record.state is _RUNNING:
+                record.state, record.error = _ABANDONED, StopTimeoutError(record.name, seconds)
+            self._cancel(record)
+
+    def _abandon(self, seconds: float) -> None:
+        for record in self._running():
+            record.state, record.error = _ABANDONED, StopTimeoutError(record.name, seconds)
+            if record.task is not None:
+                _abandoned.add(record.task)
+                record.task.add_done_callback(_forget)
+
+    async def _wait(self, deadline: float) -> None:
+        """Wait until the deadline, or until the last exporter has started or ended."""
+        self._waiter = waiter = self._loop.create_future()
+        # In a context of its own: a timer that was cancelled stays in the loop until its time, and with it the run.
+        timer = self._loop.call_at(deadline, _set, waiter, context=Context())
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _within(seconds: float, began: float) -> tuple[float, float]:
+    """Return when what is left is cut short, and the deadline, by the loop's clock."""
+    return began + seconds - min(_LAST_SECONDS, _LAST_PART * seconds), began + seconds
+
+
+def _set(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _forget(task: asyncio.Task[None]) -> None:
+    _abandoned.discard(task)
+    if not task.cancelled():
+        task.exception()  # looked at, so that the event loop does not report it as unheard

@@ -1,0 +1,30 @@
+"""The settings: frozen models that are read from the environment, an env file and secret files; they build nothing."""
+
+from nat_observability.settings.exporters import (
+    ConsoleExporterSettings,
+    CustomExporterSettings,
+    ExporterSettings,
+    FileExporterSettings,
+    MemoryExporterSettings,
+    SqliteExporterSettings,
+)
+from nat_observability.settings.observability import AnyExporterSettings, ObservabilitySettings
+from nat_observability.settings.otlp import (
+    LangfuseExporterSettings,
+    OtlpExporterSettings,
+    PhoenixExporterSettings,
+)
+
+__all__ = [
+    "AnyExporterSettings",
+    "ConsoleExporterSettings",
+    "CustomExporterSettings",
+    "ExporterSettings",
+    "FileExporterSettings",
+    "LangfuseExporterSettings",
+    "MemoryExporterSettings",
+    "ObservabilitySettings",
+    "OtlpExporterSettings",
+    "PhoenixExporterSettings",
+    "SqliteExporterSettings",
+]

@@ -1,0 +1,243 @@
+"""The settings of exporters: what all can be told, what each local type can, and those of custom types."""
+
+# Annotations are evaluated here, not postponed: some versions of pydantic evaluate the text of a model's annotation
+# for extra settings again in the module of a subclass, where the names do not exist.
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    Secret,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from nat_observability.settings.processing import ProcessingSettings
+from nat_observability.settings.standard_variables import DEFAULT_QUEUE_ITEMS, MOST
+
+# Above about 24 days, which in milliseconds fill 31 bits, some platforms cannot wait.
+_LONGEST = MOST / 1000
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Bytes = Annotated[int, Field(ge=1, le=2**53)]
+Seconds = Annotated[float, Field(gt=0, le=_LONGEST, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("starts with a home directory that does not exist") from None
+
+
+FilePath = Annotated[Path, AfterValidator(_expanded)]
+
+
+def _no_steps(record: object, info: ValidationInfo) -> object:
+    if record == "steps":
+        kind = info.data.get("type")
+        raise ValueError(f"cannot be steps, which an exporter of type {kind} does not take; allowed: spans")
+    return record
+
+
+SpansOnly = Annotated[Literal["spans"], BeforeValidator(_no_steps)]
+
+
+class ExporterSettings(ProcessingSettings):
+    """What every exporter can be told, whatever its type."""
+
+    type: Text = Field(
+        description="What kind of exporter it is.", examples=["sqlite", "otlp", "file", "console"]
+    )
+    required: bool = Field(False, description="Whether a run fails to start when this exporter does.")
+    record: Literal["spans", "steps"] = Field(
+        "spans", description="What it gets: finished spans, or every step's start, chunks and end."
+    )
+    flush: Literal["handed_over", "delivered"] = Field(
+        "handed_over", description="What the end of a run waits for: the queue, or the back end."
+    )
+    queue_items: Count = Field(
+        DEFAULT_QUEUE_ITEMS,
+        description="Items that wait in the queue at most. Without it, OTEL_BSP_MAX_QUEUE_SIZE is honoured.",
+    )
+    queue_bytes: Bytes = Field(64 * 2**20, description="Bytes that wait in the queue at most.")
+    queue_policy: Literal["drop_newest", "drop_oldest"] = Field(
+        "drop_newest", description="What is dropped, and counted, when the queue is full."
+    )
+    batch_items: Count = Field(
+        default_factory=lambda validated: min(512, validated.get("queue_items", 512)),
+        description="Items in one batch at most; no more than queue_items. "
+        "Without it, OTEL_BSP_MAX_EXPORT_BATCH_SIZE is honoured.",
+    )
+    batch_bytes: Bytes = Field(
+        4 * 2**20, description="Bytes in one batch at most; an item above it goes alone."
+    )
+    batch_age: Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)] = Field(
+        1.0,
+        description="Seconds that an item waits at most for a batch to fill; 0 sends at once. "
+        "Without it, OTEL_BSP_SCHEDULE_DELAY (milliseconds) is honoured.",
+    )
+    write_timeout: Seconds = Field(
+        30.0,
+        description="Seconds that one write of a batch may take. "
+        "Without it, OTEL_BSP_EXPORT_TIMEOUT (milliseconds) is honoured.",
+    )
+
+    batches_in_flight: Annotated[int, Field(ge=1, le=64)] = Field(
+        1,
+        description="Number of batches that are sent at the same time at most; a file or database gets one at a time.",
+    )
+    retry_initial: Seconds = Field(
+        1.0, description="Seconds from a failed try to the next at most; doubled with each further one."
+    )
+    retry_max: Seconds = Field(30.0, description="Seconds between two tries at most.")
+    retry_for: Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)] = Field(
+        300.0,
+        description="Seconds for which a batch is tried; 0 tries once. A spooled batch is kept after that.",
+    )
+    breaker_failures: Count = Field(
+        5, description="Number of failed tries in a row after which nothing is sent for a while."
+    )
+    breaker_open_for: Seconds = Field(
+        10.0, description="Seconds of that while, after which one batch is tried."
+    )
+    spool: Literal["off", "spill", "always"] = Field(
+        "off",
+        description="Whether items go to the disk before they are sent: never, when the queue is half full or the "
+        "process ends, or all of them before their run ends.",
+    )
+    spool_path: FilePath | None = Field(
+        None, description="The spool's directory, of this exporter alone.", examples=["var/spool/otlp"]
+    )
+    spool_bytes: Bytes = Field(2**30, description="Bytes in the spool at most; the oldest are dropped.")
+    spool_age: Seconds | None = Field(
+        None, description="Seconds that an item stays in the spool at most; without it, for ever."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_place_to_spool(self) -> Self:
+        if self.spool != "off" and self.spool_path is None:
+            raise PydanticCustomError(
+                "missing_sibling", "needs spool_path", {"sibling": "spool_path", "of": "spool"}
+            )
+        return self
+
+    @field_validator("batch_items")
+    @classmethod
+    def _fits_the_queue(cls, batch_items: int, info: ValidationInfo) -> int:
+        if batch_items > info.data.get("queue_items", batch_items):
+            raise PydanticCustomError("above_sibling", "above queue_items", {"sibling": "queue_items"})
+        return batch_items
+
+
+class MemoryExporterSettings(ExporterSettings):
+    """Keeps items in the process's memory."""
+
+    type: Literal["memory"] = Field("memory", description="Keeps items in this process's memory.")
+    limit: Count = Field(10_000, description="Items kept at most; the oldest goes first.")
+
+
+class ConsoleExporterSettings(ExporterSettings):
+    """Prints items to a stream of the process."""
+
+    type: Literal["console"] = Field("console", description="Prints items for people to read.")
+    stream: Literal["stdout", "stderr"] = Field("stderr", description="Where it prints.")
+    color: Literal["auto", "always", "never"] = Field(
+        "auto", description="Whether it colours; auto does so on a terminal."
+    )
+
+
+class FileExporterSettings(ExporterSettings):
+    """Appends items to a file, one JSON object a line."""
+
+    type: Literal["file"] = Field("file", description="Appends items to a file, one JSON object a line.")
+    path: FilePath = Field(description="The file.", examples=["var/observability.jsonl"])
+    max_bytes: Bytes = Field(
+        100 * 2**20, description="Bytes at which the file is rolled over to path.1, path.2 and so on."
+    )
+    backups: Annotated[int, Field(ge=0, le=1000)] = Field(
+        5, description="Number of rolled files that are kept."
+    )
+
+
+class SqliteExporterSettings(ExporterSettings):
+    """Stores spans in an SQLite file, which the command and `Store` read."""
+
+    type: Literal["sqlite"] = Field(
+        "sqlite", description="Stores spans in an SQLite file, which the command and Store read."
+    )
+    path: FilePath = Field(description="The database file.", examples=["var/observability.sqlite3"])
+    record: SpansOnly = Field("spans", description="What it gets: finished spans; it cannot record steps.")
+    synchronous: Literal["normal", "full", "off"] = Field(
+        "normal",
+        description="What a batch survives: normal the end of the process, full a power cut too; "
+        "with off, a power cut can damage the file.",
+    )
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _masked(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    return str(value) if isinstance(value, SecretStr | Secret) else value
+
+
+class CustomExporterSettings(ExporterSettings):
+    """
+    An exporter of a type that the embedding service or an entry point adds.
+
+    Whether the type exists is for the container to check. Settings of its own are kept as they came, text from
+    variables as text. What looks like a secret, by its name or as part of a URL or a connection string, is wrapped,
+    so that no repr, dump or log shows it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    # Without it, some versions of pydantic cannot write a secret of undeclared type as JSON.
+    __pydantic_extra__: dict[str, Annotated[Any, PlainSerializer(_masked, when_used="json")]]
+
+    def options(self) -> dict[str, Any]:
+        """The entry's own settings with secrets in the clear, for the model of that type to validate."""
+        return {name: _opened(value) for name, value in (self.model_extra or {}).items()}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seal_secrets(cls, data: object) -> object:
+        if not isinstance(data, Mapping):
+            return data
+        return {k: v if k in cls.model_fields else _sealed(str(k), v, secret=False) for k, v in data.items()}
+
+
+# Wider than needed on purpose: a name that is sealed without need costs nothing, one that is missed is a leak.
+_WORDS = "key|token|secret|pass|pwd|authorization|header|credential|cookie|dsn"
+_SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
+_SECRET_VALUE = re.compile(rf"://\S*@|({_WORDS})[^=\s]*=", re.IGNORECASE)
+
+
+def _sealed(name: str, value: Any, *, secret: bool) -> Any:
+    secret = secret or _SECRET_NAME.search(name) is not None
+    if isinstance(value, Mapping):
+        return {key: _sealed(str(key), inner, secret=secret) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sealed(name, inner, secret=secret) for inner in value]
+    if isinstance(value, str):
+        return SecretStr(value) if secret or _SECRET_VALUE.search(value) else value
+    return Secret(value) if secret and not isinstance(value, bool | None | SecretStr | Secret) else value
+
+
+def _opened(value: Any) -> Any:
+    if isinstance(value, SecretStr | Secret):
+        return value.get_secret_value()
+    if isinstance(value, dict):
+        return {key: _opened(inner) for key, inner in value.items()}
+    return [_opened(inner) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,190 @@
+"""The settings: frozen models that are read from the environment, an env file and secret files; builds nothing."""
+
+# Annotations are evaluated here, not postponed, as in settings_exporters.
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Discriminator, Field, Tag, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from nat_observability.errors import SettingsError
+from nat_observability.settings.exporters import (
+    ConsoleExporterSettings,
+    CustomExporterSettings,
+    ExporterSettings,
+    FileExporterSettings,
+    MemoryExporterSettings,
+    Seconds,
+    SqliteExporterSettings,
+    Text,
+)
+from nat_observability.settings.otlp import (
+    LangfuseExporterSettings,
+    OtlpExporterSettings,
+    PhoenixExporterSettings,
+)
+from nat_observability.settings.processing import ProcessingSettings
+from nat_observability.settings.sources import VariablesSource
+from nat_observability.settings.standard_variables import SERVICE_NAME
+from nat_observability.settings.variables import DELIMITER, PREFIX, problems
+
+__all__ = [
+    "BUILT_IN",
+    "AnyExporterSettings",
+    "ConsoleExporterSettings",
+    "CustomExporterSettings",
+    "ExporterSettings",
+    "FileExporterSettings",
+    "LangfuseExporterSettings",
+    "MemoryExporterSettings",
+    "ObservabilitySettings",
+    "OtlpExporterSettings",
+    "PhoenixExporterSettings",
+    "SqliteExporterSettings",
+]
+
+BUILT_IN: Mapping[str, type[ExporterSettings]] = {
+    "memory": MemoryExporterSettings,
+    "console": ConsoleExporterSettings,
+    "file": FileExporterSettings,
+    "sqlite": SqliteExporterSettings,
+    "otlp": OtlpExporterSettings,
+    "phoenix": PhoenixExporterSettings,
+    "langfuse": LangfuseExporterSettings,
+}
+"""The exporter types that the package brings, and the settings of each."""
+
+_CUSTOM = "custom"
+
+
+def _tag(entry: Any) -> str:
+    kind = entry.get("type") if isinstance(entry, Mapping) else getattr(entry, "type", None)
+    return kind if isinstance(kind, str) and kind in BUILT_IN else _CUSTOM
+
+
+AnyExporterSettings = Annotated[
+    Annotated[MemoryExporterSettings, Tag("memory")]
+    | Annotated[ConsoleExporterSettings, Tag("console")]
+    | Annotated[FileExporterSettings, Tag("file")]
+    | Annotated[SqliteExporterSettings, Tag("sqlite")]
+    | Annotated[OtlpExporterSettings, Tag("otlp")]
+    | Annotated[PhoenixExporterSettings, Tag("phoenix")]
+    | Annotated[LangfuseExporterSettings, Tag("langfuse")]
+    | Annotated[CustomExporterSettings, Tag(_CUSTOM)],
+    Discriminator(_tag),
+]
+
+
+class ObservabilitySettings(ProcessingSettings, BaseSettings):
+    """
+    Everything that a process can be told from outside.
+
+    Arguments win over the environment, the environment over the env file (`_env_file=`), that over the secret
+    files in `secrets_dir`, and all of them over the standard `OTEL_` variables. An exporter that is passed as an
+    object is taken as it is: neither variables nor `OTEL_BSP_*` change it, nor what is set for the process.
+
+    Raises:
+        SettingsError: A value is wrong. It has one line per problem, and never the value.
+
+    Warns:
+        SettingsWarning: A `NAT_OBSERVABILITY_` variable is unknown, or an `OTEL_` variable is not valid; both are
+            ignored, the latter as the OpenTelemetry specification demands.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=DELIMITER,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+    )
+
+    enabled: bool = Field(
+        True,
+        description="Whether anything is recorded. Without it, OTEL_SDK_DISABLED=true turns recording off.",
+    )
+    service_name: Text = Field(
+        "unknown_service",
+        description="The name of this service. Without it, OTEL_SERVICE_NAME is honoured, and then service.name in "
+        "OTEL_RESOURCE_ATTRIBUTES.",
+    )
+    resource_attributes: dict[str, str] = Field(
+        default_factory=dict,
+        description="What else is to be known of this service, added to OTEL_RESOURCE_ATTRIBUTES.",
+    )
+    start_timeout: Seconds = Field(10.0, description="Seconds in which an exporter has to be ready.")
+    shutdown_timeout: Seconds = Field(120.0, description="Seconds in which everything has to be stopped.")
+    secrets_dir: Path | None = Field(
+        None,
+        description="A directory of files, each named as a variable, that holds the value of that variable.",
+    )
+    exporters: dict[str, AnyExporterSettings] = Field(
+        default_factory=dict, description="The exporters by name; names are in lower case."
+    )
+
+    if not TYPE_CHECKING:  # for a type checker the signature is that of the fields
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                lines = problems(error, type(self), {**BUILT_IN, _CUSTOM: CustomExporterSettings})
+            except UnicodeDecodeError:
+                lines = ["The env file is not UTF-8 text."]
+            except OSError as error:
+                lines = [f"The env file cannot be read: {error.strerror}."]
+            else:
+                return
+            # Outside the handlers: the cause holds the values, and would travel with the error as its context.
+            raise SettingsError(lines)
+
+    @property
+    def resource(self) -> dict[str, str]:
+        """The attributes of the OpenTelemetry resource: `resource_attributes`, and the name as `service.name`."""
+        return {**self.resource_attributes, SERVICE_NAME: self.service_name}
+
+    @field_validator("resource_attributes")
+    @classmethod
+    def _without_service_name(cls, attributes: dict[str, str]) -> dict[str, str]:
+        # It was taken into account for `service_name`, which is the only place that holds the name.
+        return {key: value for key, value in attributes.items() if key != SERVICE_NAME}
+
+    @field_validator("exporters", mode="before")
+    @classmethod
+    def _completed(cls, exporters: object, info: ValidationInfo) -> object:
+        if not isinstance(exporters, Mapping):
+            return exporters
+        # What an exporter is not told itself, it is told for the process; one that is passed as an object was told all.
+        shared = {key: info.data[key] for key in ProcessingSettings.model_fields if key in info.data}
+        lower = {
+            str(name).strip().lower(): {**shared, **entry} if isinstance(entry, Mapping) else entry
+            for name, entry in exporters.items()
+        }
+        if "" in lower:
+            raise ValueError("holds an exporter without a name; allowed: names that are not empty")
+        if len(lower) < len(exporters):
+            raise ValueError("holds two exporters whose names differ in case only; allowed: one")
+        return lower
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read variables as one source, so that they merge by name wherever each of them was set."""
+        variables: dict[str, str | None] = {}
+        for source in (dotenv_settings, env_settings):
+            assert isinstance(source, EnvSettingsSource)
+            variables.update(source.env_vars)
+        return init_settings, VariablesSource(settings_cls, variables)

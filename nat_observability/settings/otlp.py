@@ -1,0 +1,154 @@
+"""The settings of what sends spans over OTLP: to any endpoint, to Phoenix, to Langfuse; builds nothing."""
+
+# Annotations are evaluated here, not postponed, as in settings_exporters.
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from nat_observability.http_validation import is_header_name, is_header_value, url_problem
+from nat_observability.settings.exporters import ExporterSettings, FilePath, Seconds, SpansOnly, Text
+from nat_observability.settings.standard_otlp import DEFAULT_ENDPOINTS, parse_headers
+from nat_observability.settings.variables import PAIRS
+
+
+def _checked_url(value: object) -> str | SecretStr:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    problem = url_problem(text) if isinstance(text, str) else "is not text"
+    if problem is not None or not isinstance(text, str):
+        raise PydanticCustomError("unusable", "is not a URL to send to", {"problem": problem})
+    return SecretStr(text) if "?" in text else text
+
+
+Url = Annotated[str | SecretStr, BeforeValidator(_checked_url)]
+"""An address to send to. One with a query, which may hold a key, is a secret."""
+
+
+def _checked_value(value: SecretStr) -> SecretStr:
+    if not is_header_value(value.get_secret_value()):
+        raise ValueError(
+            "holds a character that no header can, such as a line break; look for one where the secret ends"
+        )
+    return value
+
+
+HeaderValue = Annotated[SecretStr, AfterValidator(_checked_value)]
+Key = Annotated[SecretStr, Field(min_length=1), AfterValidator(_checked_value)]
+
+
+class SendingExporterSettings(ExporterSettings):
+    """What every exporter that sends spans over OTLP can be told."""
+
+    record: SpansOnly = Field("spans", description="What it gets: finished spans; it cannot record steps.")
+    batches_in_flight: Annotated[int, Field(ge=1, le=64)] = Field(
+        4, description="Number of batches that are sent at the same time at most."
+    )
+    timeout: Seconds = Field(
+        10.0, description="Seconds for one request, to the end of its answer; write_timeout ends it too."
+    )
+    ca_file: FilePath | None = Field(
+        None,
+        description="The certificates (PEM) to trust instead of the system's.",
+        examples=["/etc/ssl/our-ca.pem"],
+    )
+    client_certificate: FilePath | None = Field(
+        None,
+        description="The client's certificate (PEM), for a back end that asks for one.",
+        examples=["/etc/ssl/client.pem"],
+    )
+    client_key: FilePath | None = Field(
+        None,
+        description="Its private key (PEM, without a passphrase), where it is not in the same file.",
+        examples=["/etc/ssl/client.key"],
+    )
+
+    @model_validator(mode="after")
+    def _has_a_certificate_for_its_key(self) -> Self:
+        if self.client_key is not None and self.client_certificate is None:
+            context = {"sibling": "client_certificate", "of": "client_key"}
+            raise PydanticCustomError("missing_sibling", "needs client_certificate", context)
+        return self
+
+
+class OtlpExporterSettings(SendingExporterSettings):
+    """Sends spans to anything that takes OTLP."""
+
+    type: Literal["otlp"] = Field("otlp", description="Sends spans to anything that takes OTLP.")
+    protocol: Literal["http", "grpc"] = Field(
+        "http",
+        description="How it sends: protobuf over HTTP, or gRPC. Without it, OTEL_EXPORTER_OTLP_PROTOCOL is honoured.",
+    )
+    endpoint: Url = Field(
+        default_factory=lambda validated: DEFAULT_ENDPOINTS[validated.get("protocol", "http")],
+        description="The address of the back end for all signals; over HTTP, /v1/traces is added. With grpc, the port "
+        "of the default is 4317. Without it, OTEL_EXPORTER_OTLP_ENDPOINT is honoured.",
+        examples=["https://collector.example:4318"],
+    )
+    traces_endpoint: Url | None = Field(
+        None,
+        description="The address for spans, taken as it is instead of endpoint. Without both, "
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is honoured.",
+        examples=["https://collector.example/v1/traces"],
+    )
+    headers: dict[str, HeaderValue] = Field(
+        default_factory=dict,
+        description="What is sent along, such as a key; also as variables of their own, such as "
+        "HEADERS__AUTHORIZATION. Without it and an address, OTEL_EXPORTER_OTLP_HEADERS is honoured.",
+    )
+    compression: Literal["gzip", "none"] = Field(
+        default_factory=lambda validated: "none" if validated.get("protocol") == "grpc" else "gzip",
+        description="How requests are compressed. With grpc the default is none: gRPC's own compression stops the "
+        "application for 20 ms per megabyte. Without it, OTEL_EXPORTER_OTLP_COMPRESSION is honoured.",
+    )
+    timeout: Seconds = Field(
+        10.0,
+        description="Seconds for one request, to the end of its answer; write_timeout ends it too. "
+        "Without it, OTEL_EXPORTER_OTLP_TIMEOUT (milliseconds) is honoured.",
+    )
+
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _parsed(cls, headers: object) -> object:
+        if isinstance(headers, str):
+            try:
+                headers = parse_headers(headers)
+            except ValueError as error:
+                raise ValueError(f"{error}; allowed: {PAIRS}") from None
+        if not isinstance(headers, Mapping):
+            return headers
+        lower = {str(name).lower(): value for name, value in headers.items()}
+        # The name is not shown: where a key was pasted into the wrong place, it is the secret.
+        if not all(map(is_header_name, lower)):
+            raise ValueError("holds a name that is not made of letters, digits and hyphens")
+        if len(lower) < len(headers):
+            raise ValueError("holds two headers whose names differ in case only; allowed: one")
+        return lower
+
+
+class PhoenixExporterSettings(SendingExporterSettings):
+    """Sends spans to Phoenix."""
+
+    type: Literal["phoenix"] = Field("phoenix", description="Sends spans to Phoenix.")
+    endpoint: Url = Field(
+        "http://localhost:6006",
+        description="The address of the Phoenix server.",
+        examples=["https://phoenix.example"],
+    )
+    api_key: Key | None = Field(None, description="A key of that server; a local one needs none by default.")
+    project: Text | None = Field(
+        None, description="The project that spans go to; without it, Phoenix's default.", examples=["shop"]
+    )
+
+
+class LangfuseExporterSettings(SendingExporterSettings):
+    """Sends spans to Langfuse."""
+
+    type: Literal["langfuse"] = Field("langfuse", description="Sends spans to Langfuse.")
+    host: Url = Field(
+        "https://cloud.langfuse.com",
+        description="The address of the region, or of a server of one's own.",
+        examples=["https://us.cloud.langfuse.com"],
+    )
+    public_key: Key = Field(description="The public key of the project.", examples=["pk-lf-0123"])
+    secret_key: Key = Field(description="The secret key of the project.", examples=["sk-lf-0123"])

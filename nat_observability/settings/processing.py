@@ -1,0 +1,205 @@
+"""The settings of what may leave the process: redaction, content, limits, sampling and tags; builds nothing."""
+
+# Annotations are evaluated here, not postponed, as in settings_exporters.
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+from nat_observability.settings.standard_variables import MOST, parse_pairs
+from nat_observability.settings.variables import PAIRS, Allowed
+
+PERSONAL = ("email", "phone", "card", "iban", "ip")
+KINDS = ("llm", "tool", "workflow", "task", "function", "custom", "span", "ttc")
+
+_LABEL = re.compile(r"[a-z0-9_-]{1,40}")
+
+Limit = Annotated[int, Field(ge=0, le=MOST)]
+Size = Annotated[int, Field(ge=1, le=2**53)]
+Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+def _listed(value: object) -> object:
+    """Split text at its commas; what is no text is left for validation."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _of(known: tuple[str, ...]) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        given = _listed(value)
+        if isinstance(given, list | tuple | set | frozenset):
+            lower = tuple(str(each).lower() for each in given)
+            # The wrong one is not shown: where a key was pasted into the wrong place, it is the secret.
+            if not set(lower) <= set(known):
+                raise ValueError(f"holds a name that is not known; allowed: {', '.join(known)}")
+            return lower
+        return given
+
+    return check
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+"""Several texts; as one, with commas between them."""
+
+
+def _paired(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_pairs(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; allowed: {PAIRS}") from None
+
+
+def _patterns(value: object) -> object:
+    patterns = _paired(value)
+    if isinstance(patterns, Mapping):
+        for name, expression in patterns.items():
+            if not _LABEL.fullmatch(str(name)):
+                raise ValueError(
+                    "holds a pattern whose name is not made of lower-case letters, digits, _ and -"
+                )
+            try:
+                if isinstance(expression, str) and _matches_nothing(expression):
+                    raise ValueError(f"holds the pattern {name}, which matches an empty text; write + for *")
+            except (re.error, RecursionError, OverflowError) as error:
+                # Without its message, which may show a part of the pattern.
+                place = f" (character {error.pos})" if isinstance(error, re.error) else ""
+                raise ValueError(f"holds the pattern {name}, which does not compile{place}") from None
+    return patterns
+
+
+def _matches_nothing(expression: str) -> bool:
+    with warnings.catch_warnings():
+        # What may mean another thing in a Python to come means now what it does.
+        warnings.simplefilter("ignore", FutureWarning)
+        return re.compile(expression).search("") is not None
+
+
+def _ratios(value: object) -> object:
+    rules = _paired(value)
+    if not isinstance(rules, Mapping):
+        return rules
+    ratios: dict[Any, float] = {}
+    for name, ratio in rules.items():
+        try:
+            ratios[name] = float(ratio)
+        except (TypeError, ValueError):
+            ratios[name] = -1.0
+        if isinstance(ratio, bool) or not 0 <= ratios[name] <= 1:
+            raise ValueError("holds a ratio that is not a number from 0 to 1")
+    return ratios
+
+
+_LONG_TEXT = "text of 16 bytes or more, such as that of openssl rand -hex 32"
+
+
+def _key(value: object) -> object:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if isinstance(text, str) and len(text.encode(errors="replace")) < 16:
+        raise ValueError(f"is too short; allowed: {_LONG_TEXT}")
+    return value
+
+
+class ProcessingSettings(BaseModel):
+    """
+    What may leave the process, and in which form.
+
+    Each of these can be set for the process, and for one exporter, whose own then wins as a whole.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    redact: bool = Field(
+        True,
+        description="Whether secrets are taken out: keys, tokens, passwords. It also withholds chunks of steps.",
+    )
+    redact_keys: Texts = Field(
+        (),
+        description="Further names of fields whose values are secret, exact or with * and ?; a ! before one says "
+        "that it is not secret.",
+        examples=["ssn,*_pin,!max_tokens"],
+    )
+    redact_patterns: Annotated[dict[str, str], BeforeValidator(_patterns)] = Field(
+        default_factory=dict,
+        description="Further regular expressions of what is secret, each with a name for its mark; also as variables "
+        "of their own, such as REDACT_PATTERNS__TICKET, which need no encoding.",
+    )
+    redact_without: Texts = Field(
+        (),
+        description="Names of patterns that come with the package and are not looked for.",
+        examples=["jwt"],
+    )
+    redact_personal: Annotated[tuple[str, ...], BeforeValidator(_of(PERSONAL))] = Field(
+        (), description="Sets of personal data that are taken out too.", examples=["email,phone,card,iban,ip"]
+    )
+    redact_hash_key: Annotated[SecretStr, BeforeValidator(_key), Allowed(_LONG_TEXT)] | None = Field(
+        None,
+        description="A key with which a mark gets a hash of what it replaces, so that equal values can be told.",
+    )
+    redact_chunks: Literal["withhold", "scan"] = Field(
+        "withhold",
+        description="What becomes of the chunks where steps are recorded: each is withheld, or searched as if a "
+        "secret were never split over two of them.",
+    )
+    capture_inputs: bool = Field(True, description="Whether inputs leave the process.")
+    capture_inputs_not_of: Annotated[tuple[str, ...], BeforeValidator(_of(KINDS))] = Field(
+        (), description="Kinds of steps whose inputs do not.", examples=["llm,tool"]
+    )
+    capture_outputs: bool = Field(True, description="Whether outputs and chunks leave the process.")
+    capture_outputs_not_of: Annotated[tuple[str, ...], BeforeValidator(_of(KINDS))] = Field(
+        (), description="Kinds of steps whose outputs and chunks do not.", examples=["llm,tool"]
+    )
+    attribute_count_limit: Limit = Field(
+        128,
+        description="Number of keys in the metadata, and of tags, at most. Without it, "
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT is honoured, and then OTEL_ATTRIBUTE_COUNT_LIMIT.",
+    )
+    attribute_value_length_limit: Limit | None = Field(
+        None,
+        description="Number of characters in one value at most; without it, any. Without it, "
+        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT is honoured, and then OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT.",
+    )
+    event_count_limit: Limit = Field(
+        128, description="Number of events at most. Without it, OTEL_SPAN_EVENT_COUNT_LIMIT is honoured."
+    )
+    link_count_limit: Limit = Field(
+        128, description="Number of links at most. Without it, OTEL_SPAN_LINK_COUNT_LIMIT is honoured."
+    )
+    span_bytes_limit: Annotated[int, Field(ge=1024, le=2**53)] = Field(
+        2**20, description="Bytes of everything that is recorded in one span at most; what is over is cut."
+    )
+    run_bytes: Size | None = Field(
+        None, description="Bytes of everything that is recorded in one run at most; without it, any number."
+    )
+    chunk_bytes: Size = Field(
+        16 * 2**20, description="Bytes of chunks that are kept for the open steps of one run at most."
+    )
+    sampling_ratio: Ratio = Field(
+        1.0,
+        description="Number from 0, no run, to 1, every run: the part of the runs that leaves, by their trace ids. "
+        "Without it, OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG are honoured.",
+    )
+    sampling_rules: Annotated[dict[str, float], BeforeValidator(_ratios)] = Field(
+        default_factory=dict,
+        description="Ratios of their own for workflows, by name or with * and ?; the first that fits.",
+    )
+    sampling_parent_based: bool = Field(
+        False,
+        description="Whether a run that continues a trace leaves where its caller's traceparent says so.",
+    )
+    sampling_keep_errors: bool = Field(
+        False, description="Whether a run that was left out leaves whole after all where it fails."
+    )
+    sampling_run_bytes: Size = Field(
+        4 * 2**20, description="Bytes that are held at most for a run that may fail yet; the newest are."
+    )
+    sampling_all_bytes: Size = Field(64 * 2**20, description="Bytes that are held for all such runs at most.")
+    tags: Annotated[dict[str, str], BeforeValidator(_paired)] = Field(
+        default_factory=dict, description="Tags of every run that has none of that name."
+    )
+    privacy: Literal["none", "low", "medium", "high"] | None = Field(
+        None, description="The privacy level, which every run gets as the tag privacy.level."
+    )

@@ -1,0 +1,1 @@
+"""OTLP: spans to collectors and back ends, over HTTP and over gRPC."""

@@ -1,0 +1,1 @@
+"""The spool: the durable queue on disk."""

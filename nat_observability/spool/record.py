@@ -1,0 +1,260 @@
+"""The spool's record: one item as bytes, and back."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from nat_observability.events import (
+    Boundary,
+    Captured,
+    IntermediateStep,
+    Item,
+    Run,
+    Span,
+    Status,
+    StepError,
+    StepKind,
+    TokenUsage,
+)
+from nat_observability.recording.capture import capture_json, capture_text
+
+_FORMAT = 1
+_HEADER = 5  # bytes: the format, and the CRC-32 of what follows
+_LIMIT = 2**63
+
+
+class UnreadableRecordError(ValueError):
+    """Raised when bytes are not a record that this version can read."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"A record of the spool cannot be read: {problem}. Set it aside with Spool.reject.")
+
+
+# As arrays, without field names. The run is a record within the record: it is encoded once for all items of a
+# run, and decoded once for all that are taken together. A value is text, or bytes where it was JSON.
+class _SpanRecord(msgspec.Struct, array_like=True, tag=0, gc=False):
+    run: bytes
+    kind: StepKind
+    name: str
+    span_id: str
+    parent_id: str | None
+    start_ns: int
+    end_ns: int
+    status: Status
+    input: Any
+    output: Any
+    metadata: bytes | None
+    tags: tuple[str, ...]
+    usage: TokenUsage | None
+    error: StepError | None
+    chunks: int
+    first_chunk_ns: int | None
+
+
+class _StepRecord(msgspec.Struct, array_like=True, tag=1, gc=False):
+    run: bytes
+    kind: StepKind
+    boundary: Boundary
+    name: str
+    step_id: str
+    parent_id: str | None
+    time_ns: int
+    input: Any
+    output: Any
+    chunk: Any
+    metadata: bytes | None
+    tags: tuple[str, ...]
+    usage: TokenUsage | None
+    error: StepError | None
+
+
+class _RunRecord(msgspec.Struct, array_like=True, gc=False):
+    run_id: str
+    trace_id: str
+    conversation_id: str | None
+    user_id: str | None
+    workflow_name: str | None
+    parent_span_id: str | None
+    tags: tuple[tuple[str, str], ...] = ()  # records of earlier versions end before it
+
+
+_encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_SpanRecord | _StepRecord).decode
+_decode_run = msgspec.msgpack.Decoder(_RunRecord).decode
+
+
+def encode_item(item: Item) -> bytes:
+    """
+    Return `item` as a record.
+
+    Never raises for what a text or a number holds: text that UTF-8 cannot hold gets backslash escapes, an integer
+    over 64 bits becomes the nearest that fits, and a value that is neither text nor JSON becomes JSON.
+    """
+    run = item.run
+    try:
+        body = _encode(_fields(item, _encoded_run(run)))
+    except (UnicodeEncodeError, OverflowError):
+        body = _encode(_mended(_fields(item, _encode(_mended(_run_fields(run))))))
+    return b"%c%b%b" % (_FORMAT, zlib.crc32(body).to_bytes(4, "little"), body)
+
+
+def decode_item(record: bytes, runs: dict[bytes, Run] | None = None) -> Item:
+    """
+    Return the item that was encoded.
+
+    Args:
+        record: What `encode_item` returned, in this version or an earlier one.
+        runs: The runs met so far, which is added to: items decoded with the same dict share the run's object.
+
+    Raises:
+        UnreadableRecordError: The bytes are damaged, foreign, or a newer version's.
+    """
+    if len(record) < _HEADER or record[0] != _FORMAT:
+        problem = (
+            f"it has the format {record[0]}, and this version knows {_FORMAT}" if record else "it is empty"
+        )
+        raise UnreadableRecordError(problem)
+    body = memoryview(record)[_HEADER:]
+    if zlib.crc32(body) != int.from_bytes(record[1:_HEADER], "little"):
+        raise UnreadableRecordError("it is damaged: its checksum is wrong")
+    try:
+        fields = _decode(body)
+        run = runs.get(fields.run) if runs is not None else None
+        if run is None:
+            run = Run(*msgspec.structs.astuple(_decode_run(fields.run)))
+            if runs is not None:
+                runs[fields.run] = run
+        return _item(fields, run)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
+        raise UnreadableRecordError(str(error)) from error
+
+
+def _fields(item: Item, run: bytes) -> tuple[object, ...]:
+    if isinstance(item, Span):
+        return (
+            0,
+            run,
+            item.kind,
+            item.name,
+            item.span_id,
+            item.parent_id,
+            item.start_ns,
+            item.end_ns,
+            item.status,
+            _value(item.input),
+            _value(item.output),
+            _value(item.metadata),
+            item.tags,
+            item.usage,
+            item.error,
+            item.chunks,
+            item.first_chunk_ns,
+        )
+    return (
+        1,
+        run,
+        item.kind,
+        item.boundary,
+        item.name,
+        item.step_id,
+        item.parent_id,
+        item.time_ns,
+        _value(item.input),
+        _value(item.output),
+        _value(item.chunk),
+        _value(item.metadata),
+        item.tags,
+        item.usage,
+        item.error,
+    )
+
+
+def _run_fields(run: Run) -> tuple[object, ...]:
+    ids = (
+        run.run_id,
+        run.trace_id,
+        run.conversation_id,
+        run.user_id,
+        run.workflow_name,
+        run.parent_span_id,
+    )
+    return (*ids, run.tags) if run.tags else ids
+
+
+@functools.lru_cache(64)
+def _encoded_run(run: Run) -> bytes:
+    return _encode(_run_fields(run))
+
+
+def _value(value: Captured) -> str | bytes | None:
+    if value is None or type(value) is str:
+        return value
+    # What a processor of the application's put there may be anything.
+    return bytes(value if isinstance(value, msgspec.Raw) else capture_json(value))
+
+
+def _mended(value: Any) -> Any:
+    """Copy what is to be encoded, with the text and the integers in it that cannot be replaced by those that can."""
+    if isinstance(value, str):
+        return capture_text(str(value))
+    if isinstance(value, int):
+        return max(-_LIMIT, min(value, _LIMIT - 1))
+    if isinstance(value, tuple):
+        return tuple(_mended(each) for each in value)
+    if isinstance(value, msgspec.Struct):
+        return type(value)(*_mended(msgspec.structs.astuple(value)))
+    return value
+
+
+def _item(fields: _SpanRecord | _StepRecord, run: Run) -> Item:
+    metadata = None if fields.metadata is None else msgspec.Raw(fields.metadata)
+    given, result = _captured(fields.input), _captured(fields.output)
+    if isinstance(fields, _SpanRecord):
+        return Span(
+            run,
+            fields.kind,
+            fields.name,
+            fields.span_id,
+            fields.parent_id,
+            fields.start_ns,
+            fields.end_ns,
+            fields.status,
+            given,
+            result,
+            metadata,
+            fields.tags,
+            fields.usage,
+            fields.error,
+            fields.chunks,
+            fields.first_chunk_ns,
+        )
+    return IntermediateStep(
+        run,
+        fields.kind,
+        fields.boundary,
+        fields.name,
+        fields.step_id,
+        fields.parent_id,
+        fields.time_ns,
+        given,
+        result,
+        _captured(fields.chunk),
+        metadata,
+        fields.tags,
+        fields.usage,
+        fields.error,
+    )
+
+
+def _captured(value: object) -> Captured:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return msgspec.Raw(value)
+    raise TypeError(f"a value is of type {type(value).__name__}")

@@ -1,0 +1,195 @@
+"""WriterConnection: the connection through which a process writes a store, over forks and moved files."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+
+from nat_observability.errors import SinkError
+from nat_observability.sinks.disk import disk_error, make_private_directories
+from nat_observability.store.schema import DATABASE_ERRORS, create_schema, database_error, has_store
+
+_BUSY_TIMEOUT = 10.0
+_FORK_PATIENCE = 1.0
+_LOG_LIMIT = 64 * 1024 * 1024
+
+
+class _State(enum.Enum):
+    CLOSED = enum.auto()
+    OPEN = enum.auto()
+    DETACHED = enum.auto()  # open, but without a connection since a fork
+    LOST = enum.auto()  # in a forked child: the parent was writing, and its connection is here too
+
+
+class WriterConnection:
+    """
+    Writes to the store at `path`, one transaction at a time, from any thread.
+
+    SQLite cannot carry a connection over a fork: its notion of which locks the process holds would be copied, and
+    parent and child would overwrite each other's transactions
+    (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_). So a fork waits
+    for the transaction under way, for a second at most, and closes the connection; each side makes one of its own
+    when it needs it. Where the second was not enough, the child cannot use the store.
+    """
+
+    def __init__(self, path: str, synchronous: str) -> None:
+        self.path = path
+        self._synchronous = synchronous
+        self._state = _State.CLOSED
+        self._connection: sqlite3.Connection | None = None
+        self._file: os.stat_result | None = None
+        # Held for a whole transaction, and over a fork: the thread that forks is not the one that writes.
+        self._lock = threading.Lock()
+        self._held_for_fork = False
+        with _registry:
+            _connections.add(self)
+
+    def open(self) -> None:
+        """
+        Connect, and create the store and its directories where they are missing.
+
+        Raises:
+            SinkError: The path cannot be opened, or what is there is damaged, another program's, or newer.
+        """
+        with self._lock:
+            self._disconnect(_State.CLOSED)
+            self._connect()
+
+    def close(self) -> None:
+        """Disconnect; does nothing where nothing is open."""
+        with self._lock:
+            if self._state is not _State.LOST:
+                self._disconnect(_State.CLOSED)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """
+        Give the connection for one transaction, which is rolled back where the body raises.
+
+        Raises:
+            SinkError: The connection is not open, or SQLite refused; nothing of the transaction was stored.
+        """
+        with self._lock:
+            connection = self._current()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if connection.in_transaction:  # SQLite itself rolls back where the disk is full
+                        connection.execute("ROLLBACK")
+                    raise
+            except DATABASE_ERRORS as error:
+                raise database_error(self.path, "cannot be written", error) from error
+
+    def before_fork(self) -> None:
+        """Wait for the transaction under way, and disconnect."""
+        self._held_for_fork = self._lock.acquire(timeout=_FORK_PATIENCE)
+        if self._held_for_fork and self._state is _State.OPEN:
+            self._disconnect(_State.DETACHED)
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Let transactions begin again."""
+        if self._held_for_fork:
+            self._lock.release()
+        elif in_child:
+            self._lock = threading.Lock()  # the thread that holds the old one is not in this process
+            self._state = _State.LOST
+
+    def _current(self) -> sqlite3.Connection:
+        if self._state is _State.CLOSED:
+            raise SinkError(self.path, "is not open", "Call open() before write().")
+        if self._connection is not None and self._file is not None and self._state is _State.OPEN:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(self._file, os.stat(self.path)):
+                    return self._connection
+            # Somebody deleted or moved the file, and what we wrote on would be invisible. The newest spans are
+            # still in the log, which is bound to the path: a file that was moved would lack them.
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._disconnect(_State.DETACHED)
+        return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._state is _State.LOST:
+            cure = "Fork before the exporters start, or start processes with 'spawn'."
+            raise SinkError(self.path, "was being written when this process was forked off", cure)
+        try:
+            make_private_directories(os.path.dirname(self.path))
+            if not has_store(self.path):
+                # SQLite gives its log and its index the mode of this file.
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise disk_error(self.path, "cannot be opened", error) from error
+        try:
+            # No isolation level: our transactions are explicit, and the sqlite3 module begins none of its own.
+            connection = sqlite3.connect(
+                self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+            )
+            try:
+                _use_log(connection)
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+                connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
+                create_schema(connection, self.path)
+                self._file = os.stat(self.path)
+            except BaseException:
+                connection.close()
+                raise
+        except DATABASE_ERRORS as error:
+            raise database_error(self.path, "cannot be opened", error) from error
+        self._connection, self._state = connection, _State.OPEN
+        return connection
+
+    def _disconnect(self, state: _State) -> None:
+        if self._state is _State.LOST:
+            return
+        connection, self._connection, self._state = self._connection, None, state
+        if connection is not None:
+            connection.close()
+
+
+def _use_log(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. For this SQLite does not wait by itself where another process creates the same store."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
+_registry = threading.Lock()
+_connections: weakref.WeakSet[WriterConnection] = weakref.WeakSet()
+_over_fork: list[WriterConnection] = []
+
+
+def _before_fork() -> None:
+    _registry.acquire()
+    _over_fork[:] = _connections
+    for connection in _over_fork:
+        connection.before_fork()
+
+
+def _after_fork(*, in_child: bool) -> None:
+    for connection in _over_fork:
+        connection.after_fork(in_child=in_child)
+    _over_fork.clear()
+    _registry.release()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _after_fork(in_child=False),
+    after_in_child=lambda: _after_fork(in_child=True),
+)

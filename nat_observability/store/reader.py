@@ -1,0 +1,290 @@
+"""Store: read-only access to the embedded store that SqliteSink writes."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import msgspec
+
+from nat_observability.errors import SinkError
+from nat_observability.events import Captured, Run, Span, Status, StepError, StepKind, TokenUsage
+from nat_observability.store.schema import (
+    DATABASE_ERRORS,
+    SPAN_COLUMNS,
+    connect_to_read,
+    database_error,
+    has_run_tags,
+    has_store,
+)
+
+RunStatus = Literal["ok", "error", "open"]
+
+_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "total_tokens")
+_BY_START = "spans.start_ns, spans.end_ns DESC, spans.span_id"
+_RUN = "runs.run_id, trace_id, conversation_id, user_id, workflow_name, parent_span_id, {tags}"
+_RUN_COLUMNS = 7
+
+
+class StoredRun(msgspec.Struct, frozen=True):
+    """
+    One run, as far as its spans have arrived.
+
+    `name` is that of its first root span. `status` is 'open' until a root span has arrived, 'error' when one has
+    failed or is incomplete, and else 'ok'. `error` is that of the failed root span.
+    """
+
+    run: Run
+    name: str | None
+    status: RunStatus
+    start_ns: int
+    end_ns: int
+    error: str | None
+
+
+class SpanNode(msgspec.Struct, frozen=True):
+    """A span and the spans that it encloses, by start time."""
+
+    span: Span
+    children: list[SpanNode]
+
+
+class Store:
+    """
+    Reads a store, as a context manager, in the thread that entered it.
+
+    It never writes to the file (SQLite may leave an empty log and its index beside it), and sees what other
+    processes write while it is open. Entering and each method raise a SinkError where the file is missing,
+    damaged, another program's or newer than this package.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(path)
+        self._connection: sqlite3.Connection | None = None
+        self._run = ""
+
+    def __enter__(self) -> Self:
+        if not has_store(self.path):
+            problem = "is empty" if os.path.exists(self.path) else "does not exist"
+            raise SinkError(self.path, problem, "Give the path that a SQLite exporter writes to.")
+        try:
+            connection = connect_to_read(self.path)
+            try:
+                # A store that only an earlier version has written to has no column for them.
+                tags = "runs.tags" if has_run_tags(connection) else "NULL"
+            except BaseException:
+                connection.close()
+                raise
+            self._connection, self._run = connection, _RUN.format(tags=tags)
+        except DATABASE_ERRORS as error:
+            raise database_error(self.path, "cannot be read", error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def runs(
+        self,
+        limit: int = 50,
+        status: RunStatus | None = None,
+        conversation_id: str | None = None,
+        id_prefix: str = "",
+    ) -> list[StoredRun]:
+        """
+        Return the newest runs, newest first.
+
+        With `status` or `conversation_id` only those that have it, with `id_prefix` those whose id begins with it.
+        """
+        wanted = {"status": status, "conversation_id": conversation_id}
+        conditions = [f"{column} = :{column}" for column, value in wanted.items() if value is not None]
+        if id_prefix:
+            conditions.append("substr(run_id, 1, length(:id_prefix)) = :id_prefix")
+        rows = self._rows(
+            f"SELECT {self._run}, name, status, start_ns, end_ns, error FROM runs "
+            f"{'WHERE ' + ' AND '.join(conditions) if conditions else ''} "
+            "ORDER BY start_ns DESC, run_id LIMIT :limit",
+            {**wanted, "id_prefix": id_prefix, "limit": limit},
+        )
+        with self._sound():
+            return [StoredRun(_run(row), *row[_RUN_COLUMNS:]) for row in rows]
+
+    def spans(self, run_id: str) -> list[Span]:
+        """Return the spans of a run by start time, as they were recorded; none where the run is not known."""
+        columns = ", ".join(f"spans.{column}" for column in SPAN_COLUMNS.split(", ")[1:])
+        rows = self._rows(
+            f"SELECT {self._run}, {columns} FROM spans JOIN runs USING (run_id) WHERE spans.run_id = ? "
+            f"ORDER BY {_BY_START}",
+            (run_id,),
+        )
+        with self._sound():
+            run = _run(rows[0]) if rows else None
+            return [_span(run, row[_RUN_COLUMNS:]) for row in rows if run is not None]
+
+    def tree(self, run_id: str) -> list[SpanNode]:
+        """
+        Return the root spans of a run by start time, each with what it encloses; none where the run is not known.
+
+        A span whose parent is not in the store is a root. Where spans enclose each other in a circle, the first of
+        them is one.
+        """
+        nodes = {span.span_id: SpanNode(span, []) for span in self.spans(run_id)}
+        parents = _enclosing((span_id, node.span.parent_id) for span_id, node in nodes.items())
+        roots: list[SpanNode] = []
+        for span_id, parent_id in parents.items():
+            siblings = roots if parent_id is None else nodes[parent_id].children
+            siblings.append(nodes[span_id])
+        return roots
+
+    def counts(self, run_ids: Collection[str] | None = None) -> dict[str, int | dict[str, int]]:
+        """
+        Return what the store holds, or what it holds of the runs with these ids, in numbers of one moment.
+
+        `spans_paired` are those that have ended, `spans_unpaired` those that had not when their run did.
+        `max_depth` counts a span whose parent is not in its run as 1. `token_usage_of_llm_ends` is the sum over
+        the spans of kind LLM.
+        """
+        chosen = "" if run_ids is None else "run_id IN (SELECT value FROM json_each(:run_ids))"
+        where = f"WHERE {chosen}" if chosen else ""
+        and_chosen = f"AND {chosen}" if chosen else ""
+        ids = {"run_ids": msgspec.json.encode(list(run_ids or ())).decode()}
+        self._rows("BEGIN")  # one snapshot for all the queries
+        try:
+            runs = dict(self._rows(f"SELECT status, count(*) FROM runs {where} GROUP BY status", ids))
+            kinds = dict(
+                self._rows(f"SELECT kind, count(*) FROM spans {where} GROUP BY kind ORDER BY kind", ids)
+            )
+            ((unpaired,),) = self._rows(
+                f"SELECT count(*) FROM spans WHERE status = :status {and_chosen}",
+                {**ids, "status": Status.INCOMPLETE.value},
+            )
+            sums = ", ".join(f"coalesce(sum({column}), 0)" for column in _TOKENS)
+            (tokens,) = self._rows(
+                f"SELECT {sums} FROM spans WHERE kind = :kind {and_chosen}",
+                {**ids, "kind": StepKind.LLM.value},
+            )
+            nested = f"SELECT span_id, parent_id FROM spans WHERE run_id = ? ORDER BY {_BY_START}"
+            counted = self._rows(f"SELECT run_id FROM runs {where}", ids)
+            depths = [_depth(self._rows(nested, run)) for run in counted]
+        finally:
+            self._rows("ROLLBACK")
+        spans = sum(kinds.values())
+        return {
+            "runs": sum(runs.values()),
+            "runs_ok": runs.get("ok", 0),
+            "runs_failed": runs.get("error", 0),
+            "spans": spans,
+            "spans_paired": spans - unpaired,
+            "spans_unpaired": unpaired,
+            "spans_by_category": kinds,
+            "max_depth": max(depths, default=0),
+            "llm_calls": kinds.get(StepKind.LLM.value, 0),
+            "token_usage_of_llm_ends": dict(zip(_TOKENS, tokens, strict=True)),
+        }
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """Report cells of damaged pages, which SQLite gives out as they are, as damage."""
+        try:
+            yield
+        except (AttributeError, TypeError, ValueError) as error:
+            raise SinkError(
+                self.path,
+                f"holds a row that cannot be read: {error}",
+                "The file is damaged: move it away, and a new one is made.",
+            ) from error
+
+    def _rows(self, query: str, parameters: tuple[object, ...] | Mapping[str, object] = ()) -> list[Any]:
+        if self._connection is None:
+            raise SinkError(self.path, "is not open", "Use the store in a with statement.")
+        try:
+            return self._connection.execute(query, parameters).fetchall()
+        except DATABASE_ERRORS as error:
+            raise database_error(self.path, "cannot be read", error) from error
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    tags = row[_RUN_COLUMNS - 1]
+    run = Run(*row[: _RUN_COLUMNS - 1])
+    if tags is None:
+        return run
+    return msgspec.structs.replace(run, tags=tuple(msgspec.json.decode(tags, type=dict[str, str]).items()))
+
+
+def _span(run: Run, row: tuple[Any, ...]) -> Span:
+    span_id, parent_id, kind, name, start_ns, end_ns, status, given, given_type, result, result_type = row[
+        :11
+    ]
+    metadata, tags = row[11:13]
+    error_type, message, traceback, chunks, first_chunk_ns = row[18:]
+    return Span(
+        run=run,
+        kind=StepKind(kind),
+        name=name,
+        span_id=span_id,
+        parent_id=parent_id,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        status=Status(status),
+        input=_captured(given, given_type),
+        output=_captured(result, result_type),
+        metadata=None if metadata is None else msgspec.Raw(metadata.encode()),
+        tags=() if tags is None else tuple(msgspec.json.decode(tags)),
+        usage=None if row[13] is None else TokenUsage(*row[13:18]),
+        error=None if error_type is None else StepError(error_type, message, traceback),
+        chunks=chunks,
+        first_chunk_ns=first_chunk_ns,
+    )
+
+
+def _captured(value: str | None, kind: str | None) -> Captured:
+    return msgspec.Raw(value.encode()) if value is not None and kind == "json" else value
+
+
+def _enclosing(spans: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
+    """
+    Return the parent of each span of one run: None where it is not a span of the run, or to open a circle.
+
+    Args:
+        spans: (span_id, parent_id) by start time. Of the spans in a circle, the first gets None.
+    """
+    parents = dict(spans)
+    order = {span_id: index for index, span_id in enumerate(parents)}
+    parents = {span_id: parent if parent in order else None for span_id, parent in parents.items()}
+    settled: set[str] = set()
+    for span_id in order:
+        path: list[str] = []
+        seen: set[str] = set()
+        above: str | None = span_id
+        while above is not None and above not in settled:
+            if above in seen:
+                parents[min(path[path.index(above) :], key=order.__getitem__)] = None
+                break
+            path.append(above)
+            seen.add(above)
+            above = parents[above]
+        settled |= seen
+    return parents
+
+
+def _depth(spans: Iterable[tuple[str, str | None]]) -> int:
+    """Return how deep the spans of one run are nested, as `counts` defines it."""
+    parents = _enclosing(spans)
+    depths: dict[str, int] = {}
+    for span_id in parents:
+        path: list[str] = []
+        above: str | None = span_id
+        while above is not None and above not in depths:
+            path.append(above)
+            above = parents[above]
+        depth = 0 if above is None else depths[above]
+        depths.update(zip(reversed(path), count(depth + 1), strict=False))
+    return max(depths.values(), default=0)

@@ -1,0 +1,123 @@
+"""LeakCheck: what a piece of code has left behind: threads, tasks, subscriptions, leases."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import Collection
+
+from nat_observability.delivery.delivery import Delivery, deliveries
+from nat_observability.stream import EventStream
+from nat_observability.weak_registry import Alive
+
+_INTERVAL = 0.002  # seconds from one look to the next
+# They belong to their event loop, which keeps them for the next call.
+_POOLS = ("asyncio_", "AnyIO worker thread")
+
+
+class LeakCheck:
+    """
+    Remembers, when it is made, what there is; says later what is there in addition.
+
+    The first of a process looks at every object once, which takes some milliseconds, more in a large one.
+    """
+
+    def __init__(self) -> None:
+        self._threads = set(threading.enumerate())
+        self._subscribed, self._held = _subscribed(), _held()
+
+    def threads(self, *, within: float = 10.0) -> list[threading.Thread]:
+        """
+        Return the threads that are still there.
+
+        Args:
+            within: Most seconds to wait for them to end: a delivery ends its thread in the background, when it has
+                written what it was given.
+        """
+        deadline = time.monotonic() + within
+        while (left := self._new_threads()) and time.monotonic() < deadline:
+            time.sleep(_INTERVAL)
+        return left
+
+    def subscriptions(self) -> list[EventStream]:
+        """Return the streams of runs to which somebody has subscribed and is subscribed still."""
+        return self._left()[0]
+
+    def leases(self) -> list[Delivery]:
+        """Return the deliveries that somebody holds open: a run that has not ended, a runtime that is not shut down."""
+        return self._left()[1]
+
+    def found(self, *, within: float = 10.0, ignoring: Collection[str] = ()) -> list[str]:
+        """
+        Return a line for each leak, none where all is well.
+
+        Args:
+            within: As for `threads`.
+            ignoring: Of "threads", "subscriptions" and "leases" what not to look for.
+        """
+        lines: list[str] = []
+        subscribed, held = self._left()
+        # Leases first: what is held keeps the delivery's thread, and waiting for that one would be in vain.
+        if "leases" not in ignoring:
+            lines += [
+                f"a lease on the delivery {delivery.name!r}: a run has not ended, or a runtime was not shut down"
+                for delivery in held
+            ]
+        if "subscriptions" not in ignoring:
+            lines += [
+                f"{stream.listeners} subscriptions to one run's stream: its manager was not stopped"
+                for stream in subscribed
+            ]
+        if "threads" not in ignoring:
+            lines += [
+                f"the thread {thread.name!r}" for thread in self.threads(within=0.0 if lines else within)
+            ]
+        return lines
+
+    def _new_threads(self) -> list[threading.Thread]:
+        return [
+            thread
+            for thread in threading.enumerate()
+            if thread not in self._threads and not thread.name.startswith(_POOLS)
+        ]
+
+    def _left(self) -> tuple[list[EventStream], list[Delivery]]:
+        if not any(self._since()):
+            return [], []
+        gc.collect()  # what is dropped already may hang in a cycle
+        return self._since()
+
+    def _since(self) -> tuple[list[EventStream], list[Delivery]]:
+        return (
+            [each for each in _subscribed() if not any(each is known for known in self._subscribed)],
+            [each for each in _held() if not any(each is known for known in self._held)],
+        )
+
+
+def _subscribed() -> list[EventStream]:
+    if EventStream.subscribed is None:
+        EventStream.subscribed = Alive()
+        for each in gc.get_objects():
+            if type(each) is EventStream:  # by type: what else there is may not like to be asked
+                EventStream.subscribed.add(each)
+    return [each for each in EventStream.subscribed.all() if each.listeners]
+
+
+def _held() -> list[Delivery]:
+    return [each for each in deliveries() if each.held]
+
+
+async def tasks_left(before: Collection[asyncio.Task[object]], *, within: float = 10.0) -> list[str]:
+    """
+    Return a line for each task of the running loop that was not there before, and does not end by itself.
+
+    Args:
+        before: What `asyncio.all_tasks()` was.
+        within: Most seconds to wait for them to end.
+    """
+    left = asyncio.all_tasks() - set(before) - {asyncio.current_task()}
+    if left:
+        _, left = await asyncio.wait(left, timeout=within)
+    return [f"the task {task.get_name()!r}, {task.get_coro()}" for task in left]

@@ -1,0 +1,94 @@
+"""For tests of code that records steps: CapturingExporter, recorded_run, StepTree and waiting for conditions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from nat_observability.context import ContextState
+from nat_observability.events import IntermediateStep
+from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter_manager import ExporterManager
+from nat_observability.testing.step_tree import StepNode, StepTree
+
+__all__ = ["CapturingExporter", "StepNode", "StepTree", "recorded_run", "until", "wait_until"]
+
+_INTERVAL = 0.002  # seconds from one look at a condition to the next
+
+
+class CapturingExporter(BaseExporter):
+    """
+    Keeps every step of every run that it takes part in, in memory, its isolated instances' steps included.
+
+    Steps may be recorded and read from any thread.
+    """
+
+    def __init__(self, context_state: ContextState | None = None) -> None:
+        super().__init__(context_state)
+        self._taken: list[IntermediateStep] = []
+
+    def export(self, event: IntermediateStep) -> None:
+        self._taken.append(event)  # atomic, so it needs no lock
+
+    @property
+    def steps(self) -> list[IntermediateStep]:
+        """What was recorded until now, oldest first, in a list of the caller's own."""
+        return self._taken.copy()
+
+    def steps_of(self, run_id: str) -> list[IntermediateStep]:
+        """What was recorded until now in one run, oldest first."""
+        return [step for step in self.steps if step.run.run_id == run_id]
+
+    @property
+    def tree(self) -> StepTree:
+        """What was recorded until now as a tree, to assert on: `exporter.tree.one("tool", "search", under="llm")`."""
+        return StepTree(self._taken.copy())
+
+    def clear(self) -> None:
+        """Forget what was recorded."""
+        self._taken.clear()
+
+
+@asynccontextmanager
+async def recorded_run(context_state: ContextState | None = None) -> AsyncIterator[CapturingExporter]:
+    """Make a block one run, with nothing but a capturing exporter, which it yields."""
+    manager, exporter = ExporterManager(), CapturingExporter()
+    manager.add_exporter("capturing", exporter)
+    async with manager.start(context_state or ContextState()):
+        yield exporter
+
+
+def wait_until(condition: Callable[[], object], *, timeout: float = 10.0) -> None:
+    """
+    Return as soon as `condition()` is true. For code that runs on no event loop; see `until`.
+
+    Args:
+        timeout: Most seconds to wait.
+
+    Raises:
+        TimeoutError: It has not become true by then.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Not so within {timeout:g} s: {condition}")
+        time.sleep(_INTERVAL)
+
+
+async def until(condition: Callable[[], object], *, timeout: float = 10.0) -> None:
+    """
+    Return as soon as `condition()` is true, while the event loop goes on.
+
+    Args:
+        timeout: Most seconds to wait.
+
+    Raises:
+        TimeoutError: It has not become true by then.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Not so within {timeout:g} s: {condition}")
+        await asyncio.sleep(_INTERVAL)

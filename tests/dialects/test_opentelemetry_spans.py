@@ -1,0 +1,313 @@
+"""What attributes of OpenInference, OpenTelemetry GenAI and OpenLLMetry make of a step, and what other spans leave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+from nat_observability import IntermediateStep, StepKind, TokenUsage
+from nat_observability.dialects.opentelemetry_spans import mapped
+from nat_observability.integrations.opentelemetry import unfollow_steps
+from nat_observability.integrations.opentelemetry.span_processor import StepSpanProcessor
+from nat_observability.testing import recorded_run
+
+
+def plain(value: Any) -> Any:
+    """Return text as it is and JSON decoded."""
+    return json.loads(bytes(value)) if isinstance(value, msgspec.Raw) else value
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kind"),
+    [
+        ({"openinference.span.kind": "LLM"}, StepKind.LLM),
+        ({"openinference.span.kind": "TOOL"}, StepKind.TOOL),
+        ({"openinference.span.kind": "CHAIN"}, StepKind.FUNCTION),
+        ({"openinference.span.kind": "AGENT"}, StepKind.FUNCTION),
+        ({"openinference.span.kind": "RETRIEVER"}, StepKind.FUNCTION),
+        ({"openinference.span.kind": "EMBEDDING"}, StepKind.FUNCTION),
+        ({"openinference.span.kind": "UNKNOWN"}, StepKind.SPAN),
+        ({"gen_ai.operation.name": "chat"}, StepKind.LLM),
+        ({"gen_ai.operation.name": "text_completion"}, StepKind.LLM),
+        ({"gen_ai.operation.name": "execute_tool"}, StepKind.TOOL),
+        ({"gen_ai.operation.name": "invoke_agent"}, StepKind.FUNCTION),
+        ({"gen_ai.operation.name": "invoke_workflow"}, StepKind.WORKFLOW),
+        ({"traceloop.span.kind": "workflow"}, StepKind.WORKFLOW),
+        ({"traceloop.span.kind": "task"}, StepKind.TASK),
+        ({"traceloop.span.kind": "agent"}, StepKind.FUNCTION),
+        ({"traceloop.span.kind": "tool"}, StepKind.TOOL),
+        ({"llm.request.type": "chat"}, StepKind.LLM),
+        ({"traceloop.span.kind": "unknown", "llm.request.type": "completion"}, StepKind.LLM),
+        ({"openinference.span.kind": "UNKNOWN", "gen_ai.operation.name": "chat"}, StepKind.LLM),
+        ({"gen_ai.operation.name": 7}, StepKind.SPAN),
+        ({"http.request.method": "GET"}, StepKind.SPAN),
+        ({}, StepKind.SPAN),
+    ],
+)
+def test_kinds(attributes: dict[str, Any], kind: StepKind) -> None:
+    """Each convention's kinds have one of ours; what none of them names is a span."""
+    assert mapped("a", attributes).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("attributes", "name"),
+    [
+        ({"openinference.span.kind": "LLM", "llm.model_name": "m"}, "m"),
+        ({"openinference.span.kind": "LLM", "llm.invocation_parameters": '{"model": "m"}'}, "m"),
+        ({"openinference.span.kind": "LLM", "llm.invocation_parameters": '{"model": 1}'}, "span"),
+        ({"openinference.span.kind": "LLM", "llm.invocation_parameters": "[]"}, "span"),
+        ({"openinference.span.kind": "LLM", "llm.invocation_parameters": 1}, "span"),
+        ({"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}, "m"),
+        ({"gen_ai.operation.name": "chat", "gen_ai.response.model": "m"}, "m"),
+        ({"gen_ai.operation.name": "chat", "gen_ai.request.model": ""}, "span"),
+        ({"openinference.span.kind": "TOOL", "tool.name": "t"}, "t"),
+        ({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "t"}, "t"),
+        ({"traceloop.span.kind": "workflow", "traceloop.entity.name": "w"}, "w"),
+        ({"openinference.span.kind": "CHAIN", "llm.model_name": "m"}, "span"),
+    ],
+)
+def test_names(attributes: dict[str, Any], name: str) -> None:
+    """A model call is called by its model, a tool's step by the tool, anything else as its span is."""
+    assert mapped("span", attributes).name == name
+
+
+@pytest.mark.parametrize(
+    ("attributes", "recorded", "result"),
+    [
+        ({"input.value": "text", "output.value": "more"}, "text", "more"),
+        ({"input.value": '{"a": 1}', "input.mime_type": "application/json"}, {"a": 1}, None),
+        ({"input.value": '{"a": 1}', "input.mime_type": "text/plain"}, '{"a": 1}', None),
+        ({"input.value": '{"a": ', "input.mime_type": "application/json"}, '{"a": ', None),
+        ({"gen_ai.input.messages": '[{"role": "user"}]'}, [{"role": "user"}], None),
+        ({"gen_ai.tool.call.arguments": '{"q": 1}', "gen_ai.tool.call.result": "r"}, {"q": 1}, "r"),
+        ({"traceloop.entity.input": '{"q": 1}', "traceloop.entity.output": "[2]"}, {"q": 1}, [2]),
+        (
+            {
+                "llm.input_messages.1.message.content": "b",
+                "llm.input_messages.0.message.role": "user",
+                "llm.input_messages.0.message.content": "a",
+                "llm.output_messages.0.message.content": "c",
+            },
+            [{"role": "user", "content": "a"}, {"content": "b"}],
+            [{"content": "c"}],
+        ),
+        (
+            {"gen_ai.prompt.0.content": "a", "gen_ai.prompt.x": "b", "gen_ai.completion.10.content": "c"},
+            [{"content": "a"}],
+            [{"content": "c"}],
+        ),
+        ({"input.value": "first", "llm.input_messages.0.message.content": "same"}, "first", None),
+        ({"input.value": 7}, 7, None),
+        ({"input.value": "7"}, "7", None),
+    ],
+)
+def test_inputs_and_outputs(attributes: dict[str, Any], recorded: Any, result: Any) -> None:
+    """JSON where it is some, text as it is, messages put together again where they came in pieces."""
+    seen = mapped("a", {"openinference.span.kind": "LLM", **attributes})
+    assert plain(seen.input) == recorded
+    assert plain(seen.output) == result
+    assert seen.rest == {"openinference.span.kind": "LLM"}
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {
+            "llm.token_count.prompt": 7,
+            "llm.token_count.completion": 3,
+            "llm.token_count.total": 10,
+            "llm.token_count.prompt_details.cache_read": 2,
+            "llm.token_count.completion_details.reasoning": 1,
+        },
+        {
+            "gen_ai.usage.input_tokens": 7,
+            "gen_ai.usage.output_tokens": 3,
+            "gen_ai.usage.cache_read.input_tokens": 2,
+            "gen_ai.usage.reasoning.output_tokens": 1,
+        },
+        {
+            "gen_ai.usage.prompt_tokens": 7,
+            "gen_ai.usage.completion_tokens": 3,
+            "llm.usage.total_tokens": 10,
+            "gen_ai.usage.cache_read_input_tokens": 2,
+            "gen_ai.usage.reasoning_tokens": 1,
+        },
+    ],
+)
+def test_usage(counts: dict[str, int]) -> None:
+    """Of a model call it is the step's; an agent's is the sum of its calls, and not counted again."""
+    model = mapped("a", {"gen_ai.operation.name": "chat", **counts})
+    assert model.usage == TokenUsage(7, 3, 2, 1, 10)
+    assert model.rest == {"gen_ai.operation.name": "chat"}
+    agent = mapped("a", {"gen_ai.operation.name": "invoke_agent", **counts})
+    assert agent.usage is None
+    assert counts.items() <= agent.rest.items()
+
+
+def test_what_else_there_is() -> None:
+    """Tags have a place, JSON that had to be text is JSON again, and what nobody knows is kept."""
+    seen = mapped(
+        "a", {"tag.tags": ("x", "y"), "metadata": '{"k": [1]}', "http.request.method": "GET", "n": (1, 2)}
+    )
+    assert seen.tags == ("x", "y")
+    assert plain(seen.rest["metadata"]) == {"k": [1]}
+    assert seen.rest["http.request.method"] == "GET"
+    assert seen.rest["n"] == (1, 2)
+    assert mapped("a", {"tag.tags": "one"}).tags == ("one",)
+    assert mapped("a", {"tag.tags": 5}).tags == ()
+
+
+_VALUES = st.one_of(
+    st.text(), st.integers(), st.floats(), st.booleans(), st.lists(st.text()), st.binary(), st.none()
+)
+_KEYS = st.sampled_from(
+    [
+        "openinference.span.kind",
+        "gen_ai.operation.name",
+        "llm.model_name",
+        "llm.invocation_parameters",
+        "input.value",
+        "input.mime_type",
+        "output.value",
+        "llm.input_messages.0.message.content",
+        "llm.input_messages.9999999999.x",
+        "gen_ai.prompt.",
+        "llm.token_count.prompt",
+        "tag.tags",
+        "other",
+    ]
+)
+
+
+@given(st.text(), st.dictionaries(_KEYS, _VALUES), st.sampled_from(["LLM", "TOOL", "CHAIN"]))
+def test_no_attribute_is_too_odd(name: str, attributes: dict[str, Any], kind: str) -> None:
+    """Whatever an instrumentation sets, there is a step, and it can be written."""
+    seen = mapped(name, {"openinference.span.kind": kind, **attributes})
+    assert isinstance(seen.kind, StepKind)
+    msgspec.json.encode([seen.name, seen.input, seen.output, seen.usage, seen.tags])
+
+
+class Tracing:
+    """A tracer, and the ENDs of the steps that its spans have become."""
+
+    def __init__(self) -> None:
+        self.provider = TracerProvider(shutdown_on_exit=False)
+        self.provider.add_span_processor(StepSpanProcessor())
+        self.tracer = self.provider.get_tracer("a library")
+
+
+@pytest.fixture
+def tracing() -> Iterator[Tracing]:
+    """A tracer whose spans are steps."""
+    made = Tracing()
+    yield made
+    unfollow_steps()
+    made.provider.shutdown()
+
+
+def metadata(end: IntermediateStep) -> dict[str, Any]:
+    """Return a step's metadata."""
+    assert end.metadata is not None
+    decoded: dict[str, Any] = json.loads(bytes(end.metadata))
+    return decoded
+
+
+async def test_an_exception_is_the_steps_error(tracing: Tracing) -> None:
+    """With its type, message and traceback, and no event besides."""
+    async with recorded_run() as exporter:
+        with pytest.raises(LookupError), tracing.tracer.start_as_current_span("a"):
+            raise LookupError("no tea")
+    end = exporter.steps[-1]
+    assert end.error is not None
+    assert (end.error.type, end.error.message) == ("LookupError", "no tea")
+    assert "no tea" in str(end.error.traceback)
+    assert "otel.events" not in metadata(end)
+
+
+async def test_an_exception_that_was_handled_is_an_event(tracing: Tracing) -> None:
+    """A span whose status is no error has not failed."""
+    async with recorded_run() as exporter:
+        with tracing.tracer.start_as_current_span("a") as span:
+            span.record_exception(LookupError("no tea"))
+    end = exporter.steps[-1]
+    assert end.error is None
+    (event,) = metadata(end)["otel.events"]
+    assert event["name"] == "exception"
+    assert event["attributes"]["exception.message"] == "no tea"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kind"),
+    [
+        ({"error.type": "timeout", "http.response.status_code": 504}, "timeout"),
+        ({"http.response.status_code": 503}, "503"),
+        ({"http.status_code": 500}, "500"),
+        ({}, "_OTHER"),
+    ],
+)
+async def test_a_status_without_an_exception(tracing: Tracing, attributes: Any, kind: str) -> None:
+    """The type is `error.type` or the status code, the message the status's description."""
+    async with recorded_run() as exporter:
+        with tracing.tracer.start_as_current_span("a", attributes=attributes) as span:
+            span.set_status(trace.StatusCode.ERROR, "went wrong")
+    error = exporter.steps[-1].error
+    assert error is not None
+    assert (error.type, error.message, error.traceback) == (kind, "went wrong", None)
+
+
+async def test_what_an_instrumentation_sets_late_counts(tracing: Tracing) -> None:
+    """LangChain's sets kind, name and input when the span ends: the END has them, and so has the finished span."""
+    async with recorded_run() as exporter:
+        with tracing.tracer.start_as_current_span("early") as span:
+            span.update_name("late")
+            span.set_attributes({"openinference.span.kind": "TOOL", "input.value": "in"})
+    start, end = exporter.steps
+    assert (start.kind, start.name, start.input) == (StepKind.SPAN, "early", None)
+    assert (end.kind, end.name, end.input) == (StepKind.TOOL, "late", "in")
+
+
+async def test_events_links_kind_and_scope_are_kept(tracing: Tracing) -> None:
+    """In the metadata, under `otel.`; the span's own name too where the step has another."""
+    other = tracing.tracer.start_span("other").get_span_context()
+    async with recorded_run() as exporter:
+        with tracing.tracer.start_as_current_span(
+            "GET",
+            kind=trace.SpanKind.CLIENT,
+            links=[trace.Link(other)],
+            attributes={"openinference.span.kind": "TOOL", "tool.name": "t"},
+        ) as span:
+            span.add_event("retry", {"attempt": 2}, timestamp=5)
+    found = metadata(exporter.steps[-1])
+    assert found["otel.name"] == "GET"
+    assert found["otel.kind"] == "client"
+    assert found["otel.scope"] == "a library"
+    assert found["otel.events"] == [{"name": "retry", "time_ns": 5, "attributes": {"attempt": 2}}]
+    assert found["otel.links"] == [{"trace_id": f"{other.trace_id:032x}", "span_id": f"{other.span_id:016x}"}]
+
+
+async def test_content_in_events(tracing: Tracing) -> None:
+    """The first GenAI conventions had prompt and completion in events: they are input and output."""
+    async with recorded_run() as exporter:
+        with tracing.tracer.start_as_current_span("a") as span:
+            span.add_event("gen_ai.content.prompt", {"gen_ai.prompt": '[{"role": "user"}]'})
+            span.add_event("gen_ai.content.completion", {"gen_ai.completion": "tea"})
+    end = exporter.steps[-1]
+    assert (plain(end.input), end.output) == ([{"role": "user"}], "tea")
+    assert "otel.events" not in metadata(end)
+
+
+async def test_what_is_not_utf8_is_written_all_the_same(tracing: Tracing) -> None:
+    """A lone surrogate in a name, an attribute or a description is escaped."""
+    async with recorded_run() as exporter:
+        with tracing.tracer.start_as_current_span("a\ud800", attributes={"input.value": "b\ud800"}) as span:
+            span.set_status(trace.StatusCode.ERROR, "c\ud800")
+    for each in exporter.steps:
+        assert msgspec.json.encode(each)
