@@ -20,8 +20,8 @@ from nat_observability import (
     SpanExporter,
     step,
 )
-from nat_observability.delivery.sink import Batch
 from nat_observability.sinks.otlp.encoding import encode
+from nat_observability.sinks.protocol import Batch
 
 ROUNDS = 5
 MOST = 1.5

@@ -25,7 +25,7 @@ from nat_observability import (
     StepExporter,
     step,
 )
-from nat_observability.delivery.sink import Batch
+from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import recorded_run
 
 ROUNDS = 40

@@ -27,8 +27,8 @@ from nat_observability import (
     StepExporter,
     step,
 )
-from nat_observability.delivery.sink import Batch
 from nat_observability.sinks.file import FileSink
+from nat_observability.sinks.protocol import Batch
 
 ROUNDS = 7
 EVENTS = 1000

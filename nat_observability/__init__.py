@@ -4,7 +4,6 @@ from nat_observability.context import ContextState, step
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.sink import BlockingSink, Sink
 from nat_observability.errors import (
     ExporterStartError,
     InvalidExporterError,
@@ -37,6 +36,7 @@ from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
 from nat_observability.runtime import ObservabilityRuntime, RuntimeHealth, RuntimeReport
+from nat_observability.sinks.protocol import BlockingSink, Sink
 
 __all__ = [
     "BaseExporter",

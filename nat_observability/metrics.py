@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
-from nat_observability.weak_registry import Alive
+from nat_observability.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Observation
@@ -82,7 +82,7 @@ def watch(deliveries: Iterable[Delivery]) -> None:
         delivery.on_batch = partial(_record, duration, delivery.name)
 
 
-_watched: Alive[Delivery] = Alive()
+_watched: WeakRegistry[Delivery] = WeakRegistry()
 
 
 @cache

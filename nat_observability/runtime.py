@@ -21,7 +21,7 @@ from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import positive_seconds
 from nat_observability.logs import get_logger
 from nat_observability.metrics import watch
-from nat_observability.weak_registry import Alive
+from nat_observability.weak_registry import WeakRegistry
 
 _log = get_logger()
 
@@ -300,7 +300,7 @@ def _let_go(futures: Iterable[asyncio.Future[None]]) -> None:
         future.cancel()
 
 
-_runtimes: Alive[ObservabilityRuntime] = Alive()
+_runtimes: WeakRegistry[ObservabilityRuntime] = WeakRegistry()
 
 
 def _start_clean_in_child() -> None:

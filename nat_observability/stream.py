@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol, TypeVar
 from nat_observability.errors import EXITS, locate
 from nat_observability.events import IntermediateStep, Span
 from nat_observability.logs import RepeatedEvent, get_logger
-from nat_observability.weak_registry import Alive
+from nat_observability.weak_registry import WeakRegistry
 
 Subscriber = Callable[[IntermediateStep], object]
 
@@ -83,7 +83,7 @@ class EventStream:
     """
 
     __slots__ = ("__weakref__", "_by_key", "_counting", "kept", "unheard")
-    subscribed: ClassVar[Alive[EventStream] | None] = None
+    subscribed: ClassVar[WeakRegistry[EventStream] | None] = None
 
     def __init__(self) -> None:
         # Reentrant: the garbage collector may close a generator, and with it a step, while it is held. One for each

@@ -1,4 +1,4 @@
-"""Alive: the objects of a kind that there are, for whoever has to find all of them."""
+"""WeakRegistry: the live objects of one kind, found without keeping them alive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from weakref import ref
 ObjectT = TypeVar("ObjectT")
 
 
-class Alive(Generic[ObjectT]):
+class WeakRegistry(Generic[ObjectT]):
     """
     Knows the objects that were added to it for as long as somebody else keeps them.
 

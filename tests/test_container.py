@@ -24,8 +24,7 @@ import nat_observability
 from containers import ObservabilityContainer
 from nat_observability.builders import ExporterBuilder
 from nat_observability.context import ContextState, step
-from nat_observability.delivery.delivery import DeliveryState
-from nat_observability.delivery.sink import Batch
+from nat_observability.delivery.state import DeliveryState
 from nat_observability.errors import ExporterStartError, RuntimeStateError, UnknownExporterTypeError
 from nat_observability.events import Item
 from nat_observability.exporter.base_exporter import BaseExporter
@@ -33,6 +32,7 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.runtime import ObservabilityRuntime, RuntimeState
 from nat_observability.settings import ObservabilitySettings
+from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import CapturingExporter
 from tests import wired
 

@@ -16,7 +16,7 @@ from nat_observability import (
     SpanExporter,
     step,
 )
-from nat_observability.delivery.sink import Batch
+from nat_observability.sinks.protocol import Batch
 
 
 @pytest.fixture(scope="module")

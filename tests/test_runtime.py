@@ -13,10 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from nat_observability.context import ContextState, step
-from nat_observability.delivery.delivery import Delivery, DeliveryState
+from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.sink import Batch
+from nat_observability.delivery.state import DeliveryState
 from nat_observability.errors import (
     ExporterStartError,
     InvalidTimeoutError,
@@ -29,6 +29,7 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import Flush
 from nat_observability.exporter_manager import ExporterManager, ManagerOptions
 from nat_observability.runtime import ObservabilityRuntime, RuntimeState
+from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import CapturingExporter, until
 from tests.delivery.sinks import ScriptedSink
 from tests.delivery.virtual import RunningLoop, now, settle, virtual_time

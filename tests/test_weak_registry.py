@@ -1,4 +1,4 @@
-"""Alive: what it knows, and for how long."""
+"""WeakRegistry: what it knows, and for how long."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import threading
 import tracemalloc
 
-from nat_observability.weak_registry import Alive
+from nat_observability.weak_registry import WeakRegistry
 
 
 class One:
@@ -15,7 +15,7 @@ class One:
 
 def test_those_that_somebody_keeps_are_known_once() -> None:
     """Also where one is added again; it goes when nobody has it."""
-    alive: Alive[One] = Alive()
+    alive: WeakRegistry[One] = WeakRegistry()
     first, second = One(), One()
     for each in (first, second, first):
         alive.add(each)
@@ -27,7 +27,7 @@ def test_those_that_somebody_keeps_are_known_once() -> None:
 
 def test_what_is_gone_takes_no_room() -> None:
     """However many come and go: nothing of them stays, not even what knew them."""
-    alive: Alive[One] = Alive()
+    alive: WeakRegistry[One] = WeakRegistry()
     tracemalloc.start()
     try:
         for _ in range(10_000):
@@ -40,7 +40,7 @@ def test_what_is_gone_takes_no_room() -> None:
 
 def test_one_may_be_added_while_another_thread_looks() -> None:
     """And let go of: neither raises, and what is kept is never missed."""
-    alive: Alive[One] = Alive()
+    alive: WeakRegistry[One] = WeakRegistry()
     kept = [One() for _ in range(100)]
     for each in kept:
         alive.add(each)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr, ValidationError
 
-from nat_observability.builders.processing import OwnProcessing, apply_processing
+from nat_observability.builders.processing import OwnProcessing, ProcessingPlan, sampling_of
+from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.sink import BlockingSink, Sink
 from nat_observability.errors import (
     MissingExtraError,
     SettingsError,
@@ -35,6 +36,7 @@ from nat_observability.settings import (
 )
 from nat_observability.settings.variables import EXPORTERS, option_problems, variable
 from nat_observability.sinks import ConsoleSink, FileSink, MemorySink, SqliteSink
+from nat_observability.sinks.protocol import BlockingSink, Sink
 
 if TYPE_CHECKING:
     from nat_observability.sinks.otlp.presets import OtlpTarget
@@ -147,12 +149,23 @@ BUILT_IN_TYPES: Mapping[str, ExporterBuilder] = {
 }
 
 
+# Set while exporters are built. A builder of a service's own calls `delivering` with no more than it was given itself.
+_plan: ContextVar[ProcessingPlan | None] = ContextVar("nat_observability_processing_plan", default=None)
+
+
 def delivering(
     name: str, own: ExporterSettings, settings: ObservabilitySettings, sink: Sink | BlockingSink
 ) -> BaseExporter:
-    """Return the exporter of steps or spans that its settings describe, writing to `sink`."""
+    """
+    Return the exporter of steps or spans that its settings describe, writing to `sink`: its processors are part of it.
+
+    While the exporters of a process are built, those whose processing is equal share it, and what a service adds in
+    code is part of it.
+    """
+    plan = _plan.get() or ProcessingPlan({name: own}, {})
+    delivery = Delivery(name, sink, limits=delivery_limits(own, settings), processors=plan.intake(name))
     kind = StepExporter if own.record == "steps" else SpanExporter
-    return kind(sink, name=name, limits=delivery_limits(own, settings), flush=own.flush)
+    return kind(delivery, flush=own.flush, sampling=sampling_of(own))
 
 
 def delivery_limits(own: ExporterSettings, settings: ObservabilitySettings) -> DeliveryLimits:
@@ -224,9 +237,13 @@ def build_exporters(
     types = exporter_types(settings, own_types or {})
     exporters: dict[str, BaseExporter] = {}
     problems: list[str] = []
+    plan = ProcessingPlan(settings.exporters, own_processing or {})
     for name, entry in settings.exporters.items():
+        token = _plan.set(plan)
         try:
-            exporters[name] = types[entry.type](name, entry, settings)
+            exporters[name] = exporter = types[entry.type](name, entry, settings)
+            check_exporter(name, exporter)
+            plan.complete(name, exporter)
         except MissingExtraError as error:
             raise MissingExtraError(f"Exporter {name!r} of type {entry.type!r}", error.extra) from error
         except ValidationError as error:  # of a custom type's own model
@@ -235,11 +252,8 @@ def build_exporters(
             problems += error.problems
         except (SinkError, ValueError) as error:
             problems.append(f"{variable(EXPORTERS, name)}: {error}")
-        else:
-            check_exporter(name, exporters[name])
-    if not problems:
-        wrong = apply_processing(exporters, settings.exporters, own_processing or {})
-        problems = [f"{variable(EXPORTERS, name)}: {error}" for name, error in wrong.items()]
+        finally:
+            _plan.reset(token)
     if not problems:
         return exporters
     # Outside the handlers: a cause may hold values, and would travel with the error as its context.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nat_observability.delivery.pipeline.intake import Intake
 from nat_observability.errors import UnknownExporterError
 from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.step_exporter import StepExporter
@@ -41,46 +42,70 @@ class OwnProcessing:
     rules: Sequence[Rule] = ()
 
 
-def apply_processing(
-    exporters: Mapping[str, object],
-    settings: Mapping[str, ProcessingSettings],
-    own: Mapping[str, OwnProcessing],
-) -> dict[str, ValueError]:
+class ProcessingPlan:
     """
-    Give exporters that were just made the processors and the sampling of their settings.
+    What the items of each configured exporter go through. Exporters whose processing is equal share one intake.
 
-    Those of a service's own types get them too, where they have a delivery; processors that they brought themselves
-    come first. A delivery that several exporters share gets those of the first.
-
-    Returns:
-        By exporter, what its settings have wrong that shows only here: a rule that cannot be used, say.
+    Args:
+        settings: Of the exporters, by name.
+        own: What a service adds, by the name of the exporter; `*` for every one.
 
     Raises:
-        UnknownExporterError: Something is to be added to an exporter that there is not.
+        UnknownExporterError: Something is to be added to an exporter that does not exist.
     """
-    for name in own:
-        if name != EVERY and name not in exporters:
-            raise UnknownExporterError(name, exporters)
-    done: list[object] = []
-    wrong: dict[str, ValueError] = {}
-    for name, exporter in exporters.items():
-        if not isinstance(exporter, StepExporter) or exporter.delivery in done:
-            continue
-        done.append(exporter.delivery)
-        added = [own[key] for key in (EVERY, name) if key in own]
-        processors = [processor for each in added for processor in each.processors]
+
+    def __init__(self, settings: Mapping[str, ProcessingSettings], own: Mapping[str, OwnProcessing]) -> None:
+        for name in own:
+            if name != EVERY and name not in settings:
+                raise UnknownExporterError(name, settings)
+        self._settings = settings
+        self._own = own
+        self._made: list[tuple[object, Intake]] = []
+
+    def intake(self, name: str, brought: Sequence[Processor] = ()) -> Intake:
+        """
+        Return the intake for the items of an exporter.
+
+        Args:
+            name: The exporter's.
+            brought: Processors that it has already, which come first.
+
+        Raises:
+            InvalidPatternError: A rule, a key or a pattern cannot be used.
+            ValueError: The same of anything else.
+        """
+        settings = self._settings[name]
+        added = [self._own[key] for key in (EVERY, name) if key in self._own]
+        processors = [*brought, *(processor for each in added for processor in each.processors)]
         rules = [rule for each in added for rule in each.rules]
-        try:
-            processors = processors_of(
-                settings[name], processors=[*exporter.delivery.processors, *processors], rules=rules
-            )
-        except ValueError as error:
-            wrong[name] = error
-            continue
-        exporter.delivery.process_with(processors)
+        fields = {field: getattr(settings, field) for field in ProcessingSettings.model_fields}
+        # Processors and rules by identity: two objects that are equal may still keep a state of their own.
+        key = (fields, [id(each) for each in processors], [id(rule) for rule in rules])
+        for known, intake in self._made:
+            if known == key:
+                intake.pipeline.name = f"{intake.pipeline.name}, {name}"
+                return intake
+        intake = Intake(name, processors_of(settings, processors=processors, rules=rules))
+        self._made.append((key, intake))
+        return intake
+
+    def complete(self, name: str, exporter: object) -> None:
+        """
+        Give an exporter of a service's own making the processors and the sampling of its settings.
+
+        Those that `delivering` made have them. A delivery that several exporters share gets those of the first.
+
+        Raises:
+            InvalidPatternError: A rule, a key or a pattern cannot be used.
+            ValueError: The same of anything else.
+        """
+        if not isinstance(exporter, StepExporter):
+            return
+        delivery = exporter.delivery
+        if not any(delivery.intake is intake for _, intake in self._made):
+            delivery.process_with(self.intake(name, delivery.processors))
         if exporter.sampling is None:
-            exporter.sampling = sampling_of(settings[name])
-    return wrong
+            exporter.sampling = sampling_of(self._settings[name])
 
 
 def processors_of(

@@ -1,8 +1,8 @@
-"""Books: what a delivery has in hand, and what became of everything that it ever had."""
+"""Accounting: what a delivery has in hand, and what became of everything that it ever had."""
 
 from __future__ import annotations
 
-import threading
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -10,56 +10,37 @@ from itertools import compress
 
 import msgspec
 
-from nat_observability.delivery.ledger import Ledger
+from nat_observability.delivery import guard
+from nat_observability.delivery.lease import NEVER, Entry, Inlet, Lease, Route
+from nat_observability.delivery.ledger import Ledger, LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.processor_pipeline import is_intended
-from nat_observability.delivery.queue import BoundedQueue, weigh
+from nat_observability.delivery.pipeline.processor_pipeline import is_intended
+from nat_observability.delivery.queue import BoundedQueue
 from nat_observability.delivery.retry import Outcome
+from nat_observability.delivery.state import resolve
 from nat_observability.events import Item
+from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.spool.record_owners import Owners
 
-NEVER = 1 << 62
+_log = get_logger()
 
 
-class Account:
-    """The part of the books that belongs to one run."""
-
-    __slots__ = ("__weakref__", "accepted_bytes", "ledger", "saving", "settling", "unsaved")
-
-    def __init__(self) -> None:
-        self.ledger = Ledger()
-        self.accepted_bytes = 0  # counted only where a run has a limit
-        self.unsaved = 0  # items that are to be on the disk before the run has ended, and are not
-        # Tuples, because nearly no run is waited for, and an empty one takes no memory.
-        self.settling: tuple[Future[None], ...] = ()
-        self.saving: tuple[Future[None], ...] = ()
-
-
-class Entry(msgspec.Struct, eq=False, gc=False):
+class Accounting:
     """
-    One item on its way.
+    The queue, what was taken from it, and the ledger, of one delivery.
 
-    `key` is that of its record in the spool, where it has one, `unsaved` whether its run waits for that. One that is
-    `settled` has reached the back end or was refused by it, one that is `dropped` was given up.
-    """
+    Every method, and every access to an attribute, is under the lock of `guard`, which is never held while foreign
+    code runs.
 
-    # No object for the garbage collector to look at: thousands of these wait in a queue.
-    item: Item
-    size: int
-    account: Account
-    key: int | None = None
-    unsaved: bool = False
-    settled: bool = False
-    dropped: bool = False
-
-
-class Books:
-    """
-    The queue, what was taken from it, and the ledgers. In the queue, what is to be processed comes in as raw.
-
-    Every method, and every access to an attribute, is under `lock`, which is never held while foreign code runs.
+    Args:
+        name: The exporter's, for logs.
+        limits: Of the queue and the spool.
+        inlet: Where items wait for their processors before they come to the queue; None where there are none.
 
     Attributes:
+        route: The way to this delivery alone.
+        routes: Every way that leads here.
+        gone: Items that were given up while they waited at the inlet, and are there still.
         saving: Entries that are being put into the spool, and are not to be sent before they are there.
         ready: Entries to be sent before those in the queue, the oldest first.
         fetched: Entries that were read from the spool, for the next batch.
@@ -75,21 +56,18 @@ class Books:
         spills: Whether the spool makes room when the queue is half full.
     """
 
-    def __init__(self, limits: DeliveryLimits, *, processes: bool = False) -> None:
-        # Reentrant: the garbage collector may close a generator, and with it a step, in the middle of an accept.
-        self.lock = threading.RLock()
+    def __init__(self, name: str, limits: DeliveryLimits, inlet: Inlet | None = None) -> None:
+        self._name = name
+        self._log_drop = RepeatedEvent()
         self.queue: BoundedQueue[Entry] = BoundedQueue(
-            limits.queue_items, limits.queue_bytes, limits.queue_policy, staged=processes
+            limits.queue_items, limits.queue_bytes, limits.queue_policy
         )
         self.saving: set[Entry] = set()
         self.ready: deque[Entry] = deque()
         self.fetched: list[Entry] = []
         self.in_flight: dict[Entry, None] = {}
         self.age = 0
-        self.owners: Owners[Account] = Owners()
-        self.left_behind = (
-            Account()
-        )  # of the records of former processes, and of runs that nobody can ask for
+        self.owners: Owners[Lease] = Owners()
         self.ledger = Ledger()
         self.wake_items = self.wake_bytes = NEVER
         self.wake: Callable[[], None] | None = None
@@ -99,11 +77,91 @@ class Books:
         self.spills = limits.spool == "spill"
         self._limits = limits
         self._room: list[Future[None]] = []
+        self.gone = 0
+        self.inlet = inlet
+        self.route = Route([self], inlet)
+        self.routes: weakref.WeakSet[Route] = weakref.WeakSet([self.route])
+        # Of the records of former processes, and of runs that nobody can ask for.
+        self.left_behind = Lease(self.route)
 
-    def retire(self) -> None:
-        """In a forked child: free the lock, whoever holds it in the parent, and refuse what is still recorded here."""
-        self.lock = threading.RLock()
-        self.wake = None
+    def take_from(self, inlet: Inlet | None) -> None:
+        """Get items from this inlet, before the first comes."""
+        self.inlet = self.route.inlet = inlet
+
+    @property
+    def upstream(self) -> int:
+        """The number of items that wait at the inlet for their processors."""
+        if self.inlet is None:
+            return 0
+        return sum(route.waiting for route in self.routes) - self.gone
+
+    def snapshot(self) -> LedgerSnapshot:
+        """Return the counts as they are now, with what waits at the inlet as pending."""
+        ledger, upstream = self.ledger.snapshot(), self.upstream
+        if not upstream:
+            return ledger
+        return msgspec.structs.replace(
+            ledger, accepted=ledger.accepted + upstream, pending=ledger.pending + upstream
+        )
+
+    def log_drops(self) -> None:
+        """Log what was dropped; not under the lock, because the application's log processors are foreign code."""
+        if self.unlogged and self._log_drop.due() is not None:
+            with guard.lock:
+                dropped, self.unlogged = self.unlogged, 0
+                by_reason = dict(self.ledger.dropped or ())
+            _log.warning("delivery_dropped", exporter=self._name, items=dropped, dropped=by_reason)
+
+    # What comes in:
+
+    def accept(self, entry: Entry) -> bool:
+        """Queue an entry, or drop it or others for it; return whether anything was dropped."""
+        ledger, queue = self.ledger, self.queue
+        ledger.accepted += 1
+        ledger.pending += 1
+        dropped: list[tuple[Entry, str]] | None
+        if self.wake is None:
+            dropped = [(entry, "closed")]
+        else:
+            if self.saves_all:
+                entry.unsaved = True
+                entry.lease.count_unsaved(self, 1)
+            dropped = queue.put(entry)
+            if queue.items >= self.wake_items or queue.queued_bytes >= self.wake_bytes:
+                self.wake_up()
+        if dropped is None:
+            return False
+        for each, reason in dropped:
+            self.drop_entry(each, reason)
+        return True
+
+    def refuse(self, lease: Lease, reason: str, items: int = 1) -> None:
+        """Count items that come to no queue, and that their lease has accepted already, as accepted and dropped."""
+        self.ledger.accepted += items
+        self.ledger.pending += items
+        self.drop(lease, reason, items)
+        if self.hurry and self.wake is not None:
+            self.wake()  # it may be what the delivery waits for
+
+    def discard(self, lease: Lease, reason: str, items: int) -> None:
+        """Count items that are for this delivery alone as accepted and dropped."""
+        lease.count_accepted(self, items)
+        self.refuse(lease, reason, items)
+
+    def hasten(self) -> None:
+        """Have what waits written without waiting for more."""
+        self.hurry = True
+        self.wake_up()
+
+    def hasten_upstream(self) -> None:
+        """Have what waits for its processors processed at once, and then written."""
+        self.hurry = True
+        if self.inlet is not None:
+            self.inlet.hasten()
+
+    def forget_upstream(self, reason: str) -> int:
+        """Drop what waits for its processors; return how many items that were."""
+        return 0 if self.inlet is None else self.inlet.forget(self, reason)
 
     def wake_up(self) -> None:
         """Wake the delivery, where it is at work."""
@@ -124,8 +182,7 @@ class Books:
             return None
         future: Future[None] = Future()
         self._room.append(future)
-        self.hurry = True
-        self.wake_up()
+        self.hasten()
         return future
 
     def tell_room(self) -> None:
@@ -164,9 +221,9 @@ class Books:
         unsaved = [entry for entry in entries if entry.key is None]
         self.saving.update(unsaved)
         # Those of one run together: whose they are is then remembered in a few words.
-        runs: dict[Account, list[Entry]] = {}
+        runs: dict[Lease, list[Entry]] = {}
         for entry in unsaved:
-            runs.setdefault(entry.account, []).append(entry)
+            runs.setdefault(entry.lease, []).append(entry)
         return [entry for run in runs.values() for entry in run]
 
     def send_again(self) -> None:
@@ -193,31 +250,18 @@ class Books:
 
     # What becomes of it:
 
-    def processed(self, entries: Iterable[Entry], results: Iterable[Item | str]) -> None:
-        """Let raw entries of the queue go on as what was made of them, or drop them for the reason that there is."""
-        for entry, result in zip(entries, results, strict=False):
-            if isinstance(result, str):
-                if self.queue.let_on(entry, None):
-                    self.drop_entry(entry, result)
-            elif self.queue.let_on(entry, entry.size if result is entry.item else weigh(result)):
-                entry.item = result
-
     def settle(self, entry: Entry, outcome: Outcome) -> None:
         """Count what became of an entry."""
-        account, ledger = entry.account, entry.account.ledger
         entry.settled = True
         self.ledger.pending -= 1
-        ledger.pending -= 1
         if outcome is Outcome.DELIVERED:
             self.ledger.delivered += 1
-            ledger.delivered += 1
+            entry.lease.count_delivered(self, 1)
         else:
             self.ledger.failed += 1
-            ledger.failed += 1
+            entry.lease.count_failed(self, 1)
         if entry.unsaved:
             self.saved(entry)
-        if account.settling:
-            self.tell(account)
 
     def settle_all(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
         """Count what became of a batch that was sent, where there is no spool, and let go of it."""
@@ -227,44 +271,34 @@ class Books:
             for entry in batch:
                 del self.in_flight[entry]
         self.queue.release(batch)
-        accounts = [entry.account for entry in batch]
-        failed: list[Account] = []
+        leases = [entry.lease for entry in batch]
+        failed: list[Lease] = []
         if outcomes.count(Outcome.DELIVERED) < len(batch):
             results = [outcome is Outcome.DELIVERED for outcome in outcomes]
-            failed = [account for account, good in zip(accounts, results, strict=True) if not good]
-            accounts = list(compress(accounts, results))
+            failed = [lease for lease, good in zip(leases, results, strict=True) if not good]
+            leases = list(compress(leases, results))
+        ledger = self.ledger
+        ledger.pending -= len(batch)
+        ledger.delivered += len(leases)
+        ledger.failed += len(failed)
         # A few runs with many entries each: counted at once for each run.
-        for account, items in Counter(accounts).items():
-            for ledger in (self.ledger, account.ledger):
-                ledger.pending -= items
-                ledger.delivered += items
-            self.tell(account)
-        for account, items in Counter(failed).items():
-            for ledger in (self.ledger, account.ledger):
-                ledger.pending -= items
-                ledger.failed += items
-            self.tell(account)
+        for lease, items in Counter(leases).items():
+            lease.count_delivered(self, items)
+        for lease, items in Counter(failed).items():
+            lease.count_failed(self, items)
 
-    def drop(self, account: Account, reason: str, items: int = 1) -> None:
+    def drop(self, lease: Lease, reason: str, items: int = 1) -> None:
         """Count pending items as dropped."""
         self.ledger.drop(reason, items)
-        account.ledger.drop(reason, items)
+        lease.count_dropped(self, reason, items)
         if not is_intended(reason):
             self.unlogged += items
-        self.tell(account)
-
-    def discard(self, account: Account, reason: str, items: int) -> None:
-        """Count items that come to no queue as accepted and dropped."""
-        for ledger in (self.ledger, account.ledger):
-            ledger.accepted += items
-            ledger.pending += items
-        self.drop(account, reason, items)
 
     def drop_entry(self, entry: Entry, reason: str) -> None:
         """Count an entry that is not in the spool as dropped."""
         entry.dropped = True
         self.saved(entry)
-        self.drop(entry.account, reason)
+        self.drop(entry.lease, reason)
 
     def drop_all(self, entries: Iterable[Entry], reason: str) -> int:
         """Drop entries that were taken, but for those that are in the spool, which they stay in; return how many."""
@@ -274,7 +308,7 @@ class Books:
                 self.drop_entry(entry, reason)
                 dropped += 1
             else:
-                self.own(entry.key, entry.account)
+                self.own(entry.key, entry.lease)
         return dropped
 
     def saved(self, entry: Entry) -> None:
@@ -282,25 +316,15 @@ class Books:
         if not entry.unsaved:
             return
         entry.unsaved = False
-        account = entry.account
-        account.unsaved -= 1
-        if not account.unsaved and account.saving:
-            waiters, account.saving = account.saving, ()
-            resolve(waiters)
-
-    def tell(self, account: Account) -> None:
-        """Tell those who wait for the last of a run's items, if it was the last."""
-        if account.settling and not account.ledger.pending:
-            waiters, account.settling = account.settling, ()
-            resolve(waiters)
+        entry.lease.count_unsaved(self, -1)
 
     # What the spool says:
 
     def recovered(self, records: int) -> None:
         """Count records that were found in the spool as accepted."""
-        for ledger in (self.ledger, self.left_behind.ledger):
-            ledger.accepted += records
-            ledger.pending += records
+        self.ledger.accepted += records
+        self.ledger.pending += records
+        self.left_behind.count_accepted(self, records)
 
     def stored(self, entries: Sequence[Entry], keys: Sequence[int | None], *, stay: bool) -> list[int]:
         """
@@ -326,7 +350,7 @@ class Books:
                 entry.key = key
                 self.ready.append(entry)
             elif taken and key is not None:
-                self.own(key, entry.account)
+                self.own(key, entry.lease)
                 self.queue.release([entry])
             elif key is not None:
                 entry.key = key  # it is being sent at the same time, or has come back from there
@@ -339,7 +363,7 @@ class Books:
         self.queue.put_back(back)
 
     def fetch(self, records: Iterable[tuple[int, Item]], age: int) -> None:
-        """Take in what was read from the spool in this age of the books."""
+        """Take in what was read from the spool in this age of the accounting."""
         if age == self.age:
             # They are in memory for one batch, outside the queue: of no size there.
             self.fetched += [Entry(item, 0, self.owner(key), key) for key, item in records]
@@ -349,28 +373,11 @@ class Books:
         for key in keys:
             self.drop(self.owner(key), reason)
 
-    def own(self, key: int, account: Account) -> None:
+    def own(self, key: int, lease: Lease) -> None:
         """Say whose a record of the spool is that is not in memory."""
-        if account is not self.left_behind:
-            self.owners.add(key, account)
+        if lease is not self.left_behind:
+            self.owners.add(key, lease)
 
-    def owner(self, key: int) -> Account:
-        """Return whose a record of the spool is, and forget it; of unknown records, a former process's."""
+    def owner(self, key: int) -> Lease:
+        """Return whose a record of the spool is, and forget it; that of former processes where nobody said."""
         return self.owners.pop(key) or self.left_behind
-
-
-def resolve(waiters: Iterable[Future[None]], error: BaseException | None = None) -> None:
-    """Tell whoever still waits that it is over."""
-    for waiter in waiters:
-        if waiter.set_running_or_notify_cancel():
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(error)
-
-
-def resolved() -> Future[None]:
-    """Return a future that is done."""
-    future: Future[None] = Future()
-    future.set_result(None)
-    return future

@@ -2,58 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import copy
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from nat_observability.delivery.accounting import Account, Books, resolve, resolved
+from nat_observability.delivery import guard
+from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.circuit_breaker import BreakerState
-from nat_observability.delivery.lease import Lease
+from nat_observability.delivery.lease import Lease, Route
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.loop import Server
-from nat_observability.delivery.processor_pipeline import Processing
-from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
+from nat_observability.delivery.loop import DeliveryLoop, finish
+from nat_observability.delivery.pipeline.intake import Intake
+from nat_observability.delivery.sink_adapters import WorkerSink, as_sink
+from nat_observability.delivery.state import DeliveryState, Hold, State
 from nat_observability.delivery.thread import DeliveryThread, LoopSource
 from nat_observability.errors import RuntimeStateError, StopTimeoutError, describe
-from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.logs import get_logger
+from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink
 from nat_observability.spool import forks as spool_forks
-from nat_observability.weak_registry import Alive
+from nat_observability.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:
-    from nat_observability.delivery.spool_client import SpoolLine
+    from nat_observability.delivery.spool_client import SpoolClient
     from nat_observability.processors.processor import Processor
 
-_REOPEN_AFTER = 5.0  # seconds between two attempts to open a sink that could not be opened
 _log = get_logger()
-
-
-class DeliveryState(StrEnum):
-    """Where a delivery is in its life; it may go round more than once."""
-
-    NEW = "new"
-    OPENING = "opening"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
-    FAILED = "failed"
 
 
 class DeliveryHealth(msgspec.Struct, frozen=True):
     """
     What can be asked of a delivery at any moment.
 
-    `queue_bytes` includes what is being written, `in_flight` is the number of items of which that is so. `spooled` is
-    the number of items that are on the disk and not in memory. `last_batch_s` is how many seconds the last batch took,
-    all its tries included.
+    `queue_depth` includes what waits for its processors. `queue_bytes` includes what is being written, `in_flight` is
+    the number of items of which that is so. `spooled` is the number of items that are on the disk and not in memory.
+    `last_batch_s` is how many seconds the last batch took, all its tries included.
     """
 
     state: DeliveryState
@@ -66,22 +55,20 @@ class DeliveryHealth(msgspec.Struct, frozen=True):
     spooled: int
     breaker: BreakerState
     last_error: str | None
-    blocking: bool
-    """Whether the sink was found to block the delivery thread, since when it has a thread of its own."""
 
 
 class Delivery:
     """
-    Queue, batching and writing for one exporter, shared by all runs.
+    Queue, batching and writing for one exporter, shared by all runs. Each has a thread with an event loop of its own.
 
     Args:
         name: The exporter's name, for logs and reports.
         sink: A `Sink`, a `BlockingSink`, or a function or coroutine function that takes a batch.
         limits: Bounds of queue, batches, tries, times and spool.
-        loop_source: Where the event loop comes from; the delivery thread by default.
-        processors: Applied to each item once, in this order, after the queue and before spool and sink. One that
-            raises drops the item, counted as `processor_failed:<name>`; one that returns None likewise as
-            `filtered:<name>`.
+        loop_source: Where the event loop comes from; by default a thread of its own.
+        processors: Applied to each item once, in this order, before queue, spool and sink. One that raises drops the
+            item, counted as `processor_failed:<name>`; one that returns None likewise as `filtered:<name>`. An
+            `Intake` that several deliveries share processes an item once for all of them.
 
     Attributes:
         on_batch: Called on the delivery's loop with the seconds that a batch took and what it failed with.
@@ -98,40 +85,56 @@ class Delivery:
         *,
         limits: DeliveryLimits | None = None,
         loop_source: LoopSource | None = None,
-        processors: Iterable[Processor] = (),
+        processors: Iterable[Processor] | Intake = (),
     ) -> None:
         self.name = name
-        self._processing = Processing(name, processors)
         self.limits = limits or DeliveryLimits()
         self.on_batch: Callable[[float, BaseException | None], None] | None = None
         self._sink = as_sink(sink)
-        self._loop_source = loop_source or DELIVERY_THREAD
-        self._epoch = 0
-        self._kept = 0
-        self._blocking = False
+        self._loop_source = loop_source or DeliveryThread(f"nat-observability-delivery-{name}")
+        self._intake = _intake(name, processors, loop_source)
+        if self._intake is not None:
+            self._intake.widen(self.limits)
+        self._state = State(name)
         self._begin_empty()
         _deliveries.add(self)
 
     def _begin_empty(self) -> None:
-        self._books = Books(self.limits, processes=bool(self._processing))
-        self._lock = self._books.lock
-        self._line: SpoolLine | None = None
+        self._accounting = Accounting(self.name, self.limits, self._intake)
+        self._spool: SpoolClient | None = None
         if self.limits.spool != "off":
-            self._line = _spool_line(self.name, self.limits, self._books)
-        self._state = DeliveryState.NEW
-        self._open_error: BaseException | None = None
-        # Of the last server, for when there is none.
-        self._last_error: BaseException | None = None
-        self._last_batch_s: float | None = None
-        self._open_failed_at = -_REOPEN_AFTER
-        self._leases = self._kept
-        self._server: Server | None = None
-        self._abandoned: Server | None = None
-        self._opening: list[Future[None]] = []
-        self._closing: list[Future[None]] = []
-        self._last_call = False
-        self._latecomers = False  # whether a lease was taken after the last call
-        self._log_drop = RepeatedEvent()
+            self._spool = _spool_client(self.name, self.limits, self._accounting)
+        self._loop: DeliveryLoop | None = None  # the last one, where none is at work
+
+    @property
+    def intake(self) -> Intake | None:
+        """Where items wait for their processors; None where there are none."""
+        return self._intake
+
+    @property
+    def processors(self) -> tuple[Processor, ...]:
+        """What each item goes through, in this order."""
+        return () if self._intake is None else self._intake.pipeline.processors
+
+    def process_with(self, processors: Iterable[Processor] | Intake) -> None:
+        """
+        Let each item go through these instead.
+
+        Raises:
+            RuntimeStateError: The delivery has been opened before.
+            TypeError: One of them cannot be called.
+        """
+        intake = _intake(self.name, processors, None)
+        with guard.lock:
+            phase = self._state.phase
+            if phase is not DeliveryState.NEW:
+                raise RuntimeStateError(
+                    f"The delivery of {self.name!r} is {phase}. Give it its processors before its first lease."
+                )
+            if intake is not None:
+                intake.widen(self.limits)
+            self._intake = intake
+            self._accounting.take_from(intake)
 
     def lease(self, *, keep: bool = False) -> Lease:
         """
@@ -143,75 +146,37 @@ class Delivery:
         Raises:
             RuntimeError: There is no thread to be had for it.
         """
-        with self._lock:
-            lease = Lease(self, self._books, None if keep else self._epoch)
-            self._leases += 1
-            self._kept += keep
-            self._latecomers = self._latecomers or (self._last_call and self._server is not None)
-            if self._state is DeliveryState.OPEN:
-                return lease
-            lease.opening = Future()
-            if (
-                self._server is None
-                and self._open_error is not None
-                and time.monotonic() < self._open_failed_at + _REOPEN_AFTER
-            ):
-                lease.opening.set_exception(self._open_error)
-                return lease
-            self._opening.append(lease.opening)
-            if self._server is not None:
-                return lease
-            try:
-                server = Server(
-                    self,
-                    self._books,
-                    self._sink,
-                    self._loop_source,
-                    self._line,
-                    self._processing,
-                    after=self._abandoned,
-                )
-            except RuntimeError:
-                self._leases -= 1
-                self._kept -= keep
-                self._opening.clear()
-                raise
-            self._last_call, self._latecomers, self._state = False, False, DeliveryState.OPENING
-            self._abandoned = None
-            self._serve_with(server)
-        server.start()
+        started: DeliveryLoop | None = None
+        with guard.lock:
+            state = self._state
+            hold = state.hold(keep=keep)
+            if state.starts(hold):
+                try:
+                    started = self._new_loop()
+                except RuntimeError:
+                    state.give_back(hold)
+                    raise
+                state.begin()
+                self._loop, self._accounting.wake = started, started.wake
+            lease = Lease(self._accounting.route, hold, self._give_back)
+        if started is not None:
+            started.start()
         return lease
 
     @property
-    def processors(self) -> tuple[Processor, ...]:
-        """What each item goes through, in this order."""
-        return self._processing.processors
+    def accounting(self) -> Accounting:
+        """Its queue and its counts, as a route has them for a destination."""
+        return self._accounting
 
-    def process_with(self, processors: Iterable[Processor]) -> None:
-        """
-        Let each item go through these instead.
-
-        Raises:
-            RuntimeStateError: The delivery has been opened before.
-            TypeError: One of them cannot be called.
-        """
-        processing = Processing(self.name, processors)
-        with self._lock:
-            if self._state is not DeliveryState.NEW:
-                raise RuntimeStateError(
-                    f"The delivery of {self.name!r} is {self._state}. Give it its processors before its first lease."
-                )
-            self._processing = processing
-            self._begin_empty()
+    @property
+    def is_kept_open(self) -> bool:
+        """Whether a runtime holds it at work, so that a run needs no hold of its own."""
+        return self._state.kept > 0 and self._state.phase.at_work
 
     def closed(self) -> Future[None]:
         """Return a future that is done when the delivery has closed, or at once where it is not open."""
-        with self._lock:
-            if self._server is None:
-                return resolved()
-            future: Future[None] = Future()
-            self._closing.append(future)
-            return future
+        with guard.lock:
+            return self._state.closed()
 
     def close(self) -> Future[None]:
         """
@@ -219,189 +184,95 @@ class Delivery:
 
         With a spool everything is put on the disk first, and what the last try does not bring away stays there.
         """
-        with self._lock:
-            self._last_call = True
-            self._books.wake_up()
-        return self.closed()
+        with guard.lock:
+            self._state.note_last_call()
+            self._accounting.wake_up()
+            return self._state.closed()
 
     def abandon(self, timeout: float | None = None) -> int:
         """
         Give up at once what is not yet written; return how many items that were, dropped as `shutdown_timeout`.
 
-        For when the deadline has passed: it waits for nothing, not even for the delivery thread, which may be what
+        For when the deadline has passed: it waits for nothing, not even for the delivery's thread, which may be what
         is stuck. What is in the spool stays there, and pending.
 
         Args:
             timeout: Seconds that it had; `drain_timeout` by default.
         """
-        with self._lock:
-            server = self._server
-            if server is None:
+        with guard.lock:
+            loop = self._loop
+            if loop is None or not self._state.phase.at_work:
                 return 0
-            lost = self._finish(
-                DeliveryState.FAILED,
-                StopTimeoutError(self.name, self.limits.drain_timeout if timeout is None else timeout),
-                "shutdown_timeout",
+            loop.dismissed = True
+            seconds = self.limits.drain_timeout if timeout is None else timeout
+            error = StopTimeoutError(self.name, seconds)
+            lost = finish(
+                self._state, self._accounting, self._spool, DeliveryState.FAILED, error, "shutdown_timeout"
             )
-            self._abandoned = server
-        server.cancel()
-        self.log_drops()
+        loop.cancel()
+        self._accounting.log_drops()
         return lost
 
     @property
     def held(self) -> bool:
         """Whether the delivery is at work and somebody holds a lease."""
-        return self.at_work and self._leases > 0
+        return self.at_work and self._state.leases > 0
 
     @property
     def at_work(self) -> bool:
         """Whether the delivery is opening, open or closing."""
-        return self._server is not None
+        return self._state.phase.at_work
 
     def health(self) -> DeliveryHealth:
         """Return state, counts and last error as they are now. From any thread."""
-        with self._lock:
-            books, server = self._books, self._server
+        with guard.lock:
+            accounting, loop, state = self._accounting, self._loop, self._state
             # Not by whether they are true: an error is foreign code, and may raise on being asked.
-            error = self._last_error if server is None else server.sender.last_error
-            error = self._open_error if error is None else error
+            error = None if loop is None else loop.retry.last_error
+            error = state.open_error if error is None else error
+            error = state.end_error if error is None else error
             return DeliveryHealth(
-                self._state,
-                books.ledger.snapshot(),
-                len(books.queue),
+                state.phase,
+                accounting.snapshot(),
+                len(accounting.queue) + accounting.upstream,
                 self.limits.queue_items,
-                books.queue.held_bytes,
-                len(books.in_flight),
-                server.last_batch_s if server is not None else self._last_batch_s,
-                max(0, books.ledger.pending - books.in_memory),
-                server.sender.breaker_state if server is not None else BreakerState.CLOSED,
+                accounting.queue.held_bytes,
+                len(accounting.in_flight),
+                None if loop is None else loop.last_batch_s,
+                max(0, accounting.ledger.pending - accounting.in_memory),
+                BreakerState.CLOSED if loop is None or not state.phase.at_work else loop.retry.breaker_state,
                 describe(error) if error is not None else None,
-                self._blocking,
             )
 
     def discard(self, reason: str, items: int) -> LedgerSnapshot:
         """Count items of a run that takes no lease as accepted and dropped, and return the run's ledger."""
-        account = Account()
-        with self._lock:
-            self._books.discard(account, reason, items)
-        return account.ledger.snapshot()
+        lease = Lease(self._accounting.route)
+        lease.discard(reason, items)
+        return lease.ledger
 
-    def log_drops(self) -> None:
-        """Log what was dropped; not under the lock, because the application's log processors are foreign code."""
-        books = self._books
-        if books.unlogged and self._log_drop.due() is not None:
-            dropped, books.unlogged = books.unlogged, 0
-            _log.warning(
-                "delivery_dropped", exporter=self.name, items=dropped, dropped=self.health().ledger.dropped
-            )
+    def _give_back(self, hold: Hold) -> None:
+        with guard.lock:
+            if self._state.give_back(hold):
+                self._accounting.wake_up()
 
-    def give_back(self, epoch: int | None) -> int:
-        """Take a lease back, once, and not one that a parent process gave; return the epoch of one given back."""
-        with self._lock:
-            if epoch is None or epoch == self._epoch:
-                self._leases -= 1
-                self._kept -= epoch is None
-                if not self._leases:
-                    self._books.wake_up()
-        return -1
+    def _new_loop(self) -> DeliveryLoop:
+        last = self._loop
+        return DeliveryLoop(
+            self.name,
+            self._state,
+            self._accounting,
+            self._sink,
+            self.limits,
+            self._loop_source,
+            spool=self._spool,
+            intake=self._intake,
+            on_batch=self._note_batch,
+            after=last if last is not None and last.dismissed else None,
+        )
 
-    # For the server, on its loop:
-
-    def is_served_by(self, server: Server) -> bool:
-        """Whether `server` is still the one in charge. Under the lock."""
-        return self._server is server
-
-    @property
-    def last_call(self) -> bool:
-        """Whether what waits is to be tried once more and the delivery then closed."""
-        return self._last_call
-
-    @property
-    def unwanted(self) -> bool:
-        """Whether the delivery is to close as soon as nothing waits."""
-        return self._last_call or not self._leases
-
-    def opened(self) -> None:
-        """Note that the sink is open. Under the lock."""
-        self._state = DeliveryState.OPEN
-        self._open_error = None
-        opening, self._opening = self._opening, []
-        resolve(opening)
-
-    def closing(self) -> None:
-        """Note that the sink is about to be closed. Under the lock."""
-        self._state = DeliveryState.CLOSING
-
-    def has_closed(self) -> bool:
-        """Note that the sink was closed; return whether it is to stay so. Under the lock."""
-        if self._latecomers and (self._leases or len(self._books.queue)):
-            # A server answers requests while its process shuts down: their runs find an open delivery once more. Who
-            # asked for the last call has what was asked for.
-            self._last_call = False
-            closing, self._closing = self._closing, []
-            resolve(closing)
-        elif self.unwanted:
-            # In the queue is now only what those recorded whose lease had ended.
-            self._finish(DeliveryState.CLOSED, None, "closed")
-            return True
-        self._latecomers = False
-        self._state = DeliveryState.OPENING
-        return False
-
-    def failed(self, error: BaseException) -> None:
-        """Note that the sink or the spool could not be opened. Under the lock."""
-        self._open_error, self._open_failed_at = error, time.monotonic()
-        self._finish(DeliveryState.FAILED, error, "not_open")
-
-    def _finish(self, state: DeliveryState, error: BaseException | None, reason: str) -> int:
-        books, server = self._books, self._server
-        self._state = state
-        if server is not None:
-            last = server.sender.last_error
-            self._last_error, self._last_batch_s = error if last is None else last, server.last_batch_s
-        self._server = None
-        books.wake = None
-        books.tell_room()
-        lost = books.drop_all(books.in_hand(), reason)
-        if self._line is not None:
-            # Before anybody takes a lease again, which opens it again.
-            self._line.end()
-        opening, self._opening = self._opening, []
-        if error is None:
-            error = RuntimeStateError(f"The delivery of {self.name!r} was closed while it opened.")
-        resolve(opening, error)
-        closing, self._closing = self._closing, []
-        resolve(closing)
-        return lost
-
-    def _serve_with(self, server: Server) -> Server:
-        self._server = server
-        self._books.wake = server.wake
-        return server
-
-    def move(self) -> None:
-        """Go on in another loop, because somebody else blocks the one that this delivery is on."""
-        with self._lock:
-            stuck, books = self._server, self._books
-            if stuck is None:
-                return
-            # What was being written is written again: whether it arrived can no longer be known.
-            books.send_again()
-            # One on a worker thread stays open meanwhile, if it was.
-            reopen = self._state is not DeliveryState.OPEN or not isinstance(self._sink, WorkerSink)
-            if self._state is DeliveryState.OPEN and reopen:
-                self._state = DeliveryState.OPENING
-            stuck.leave()
-            server = self._serve_with(stuck.successor(self._loop_source, reopen=reopen))
-        server.start()
-
-    def keep_to_itself(self, loop_source: LoopSource) -> None:
-        """Stay alone on a loop that the sink blocks."""
-        with self._lock:
-            self._blocking = True
-            self._loop_source = loop_source
-            if self._server is not None:
-                self._server.loop_source = loop_source
+    def _note_batch(self, seconds: float, error: BaseException | None) -> None:
+        if self.on_batch is not None:
+            self.on_batch(seconds, error)
 
     def _start_clean(self) -> None:
         """Forget what belongs to the parent, in a forked child."""
@@ -410,35 +281,56 @@ class Delivery:
         _inherited.append(
             (
                 copy.copy(self._sink.blocking if isinstance(self._sink, WorkerSink) else self._sink),
-                self._server,
+                self._loop,
             )
         )
-        self._epoch += 1
-        self._books.retire()
+        if self._loop is not None:
+            self._loop.dismissed = True
+        self._accounting.wake = None
+        self._state = self._state.in_child()
         self._begin_empty()
 
-    def runs(self, task: asyncio.Task[Any]) -> bool:
-        """Whether `task` is at work for this delivery."""
-        return self._server is not None and self._server.runs(task)
 
-    def runs_on(self, loop_source: LoopSource) -> bool:
-        """Whether this is where the delivery's loop comes from."""
-        return self._loop_source is loop_source
+def route_to(deliveries: Sequence[Delivery]) -> Route:
+    """
+    Return the way to several deliveries that share their processors, the same one each time while they last.
+
+    Raises:
+        ValueError: They do not share them.
+    """
+    first = deliveries[0]
+    if len(deliveries) == 1:
+        return first.accounting.route
+    if any(each.intake is not first.intake for each in deliveries):
+        raise ValueError("Deliveries of one route have the same processors.")
+    with guard.lock:
+        accountings = tuple(each.accounting for each in deliveries)
+        for route in first.accounting.routes:
+            if route.destinations == accountings:
+                return route
+        route = Route(accountings, first.intake)
+        for accounting in accountings:
+            accounting.routes.add(route)
+        return route
 
 
-def _spool_line(name: str, limits: DeliveryLimits, books: Books) -> SpoolLine:
+def _intake(
+    name: str, processors: Iterable[Processor] | Intake, loop_source: LoopSource | None
+) -> Intake | None:
+    if isinstance(processors, Intake):
+        return processors
+    own = tuple(processors)
+    return Intake(name, own, loop_source) if own else None
+
+
+def _spool_client(name: str, limits: DeliveryLimits, accounting: Accounting) -> SpoolClient:
     with spool_forks.loading:
         # SQLite and all that a spool needs are a quarter of what there is to import, and most exporters have none.
-        from nat_observability.delivery.spool_client import SpoolLine
-    return SpoolLine(name, limits, books)
+        from nat_observability.delivery.spool_client import SpoolClient
+    return SpoolClient(name, limits, accounting)
 
 
-def delivery_thread(*, blocked_after: float) -> DeliveryThread:
-    """Return a delivery thread of one's own, whose deliveries are separated from one that blocks it so long."""
-    return DeliveryThread(_separate, blocked_after=blocked_after)
-
-
-_deliveries: Alive[Delivery] = Alive()
+_deliveries: WeakRegistry[Delivery] = WeakRegistry()
 _inherited: list[object] = []
 
 
@@ -448,7 +340,11 @@ def deliveries() -> list[Delivery]:
 
 
 def _start_clean_in_child() -> None:
-    for delivery in deliveries():
+    guard.renew()
+    all_of_them = deliveries()
+    for intake in {id(each.intake): each.intake for each in all_of_them if each.intake is not None}.values():
+        intake.renew()
+    for delivery in all_of_them:
         delivery._start_clean()
 
 
@@ -465,22 +361,6 @@ def _drain_at_exit() -> None:
         except TimeoutError:
             _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
 
-
-def _separate(thread: DeliveryThread, task: asyncio.Task[Any]) -> None:
-    """Leave a delivery thread to the delivery whose sink blocks it, and go on with the others on a new one."""
-    shared = [delivery for delivery in deliveries() if delivery.runs_on(thread)]
-    culprit = next((delivery for delivery in shared if delivery.runs(task)), None)
-    if culprit is None:
-        return
-    culprit.keep_to_itself(thread.split_off())
-    _log.error("delivery_thread_blocked", exporter=culprit.name)
-    for delivery in shared:
-        if delivery is not culprit:
-            delivery.move()
-
-
-DELIVERY_THREAD = DeliveryThread(_separate)
-"""The one background thread of the process, for every delivery that was given no other."""
 
 os.register_at_fork(after_in_child=_start_clean_in_child)
 atexit.register(_drain_at_exit)

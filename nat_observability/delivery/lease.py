@@ -1,144 +1,388 @@
-"""Lease: one user's hold on a delivery, and the items that come through it."""
+"""Lease: one run's way into the deliveries of a route, and what became of its items in each of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from nat_observability.delivery.accounting import NEVER, Account, Books, Entry, resolved
+import msgspec
+
+from nat_observability.delivery import guard
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.queue import weigh
-from nat_observability.delivery.tail_sampling import Holding
+from nat_observability.delivery.state import Hold, resolve, resolved
 from nat_observability.events import Item
 
-if TYPE_CHECKING:
-    from nat_observability.delivery.delivery import Delivery
+NEVER = 1 << 62
+"""A count that is out of reach."""
+
+
+class Destination(Protocol):
+    """A delivery's queue and counts, as a lease sees them."""
+
+    gone: int
+    """Items that it has given up while they waited at an inlet, and that are there still."""
+
+    @property
+    def saves_all(self) -> bool:
+        """Whether each item is to be on the disk before its run has ended."""
+        ...
+
+    def accept(self, entry: Entry) -> bool:
+        """Queue an entry; return whether it, or another one for it, was dropped."""
+        ...
+
+    def refuse(self, lease: Lease, reason: str, items: int = 1) -> None:
+        """Count items that come to no queue, and that their lease has accepted already, as accepted and dropped."""
+        ...
+
+    def discard(self, lease: Lease, reason: str, items: int) -> None:
+        """Count items that are for this delivery alone as accepted and dropped."""
+        ...
+
+    def hasten(self) -> None:
+        """Have what waits written without waiting for more."""
+        ...
+
+    def room(self) -> Future[None] | None:
+        """Return what is done when there is room in the queue; None where there is, or where nothing makes any."""
+        ...
+
+    def log_drops(self) -> None:
+        """Log what was dropped; not under the lock."""
+        ...
+
+
+class Inlet(Protocol):
+    """Where items wait for their processors, as a lease sees it."""
+
+    def put(self, arrival: Arrival) -> bool:
+        """Queue an arrival; return whether it, or another one for it, was refused for all of its destinations."""
+        ...
+
+    def hasten(self) -> None:
+        """Have what waits processed at once."""
+        ...
+
+    def forget(self, destination: Destination, reason: str) -> int:
+        """Drop what waits for one delivery; return how many items that were."""
+        ...
+
+
+class Route:
+    """
+    The way of some runs' items: through the processors at an inlet, where there are any, to some deliveries.
+
+    Attributes:
+        destinations: What each item is meant for.
+        inlet: Where it waits for its processors; None where there are none.
+        waiting: Items that wait at the inlet, or are being processed. Each destination counts them as pending.
+    """
+
+    __slots__ = ("__weakref__", "destinations", "inlet", "positions", "saves", "waiting")
+
+    def __init__(self, destinations: Iterable[Destination], inlet: Inlet | None) -> None:
+        self.destinations = tuple(destinations)
+        self.inlet = inlet
+        self.waiting = 0
+        self.positions = {id(destination): n for n, destination in enumerate(self.destinations)}
+        self.saves = tuple(each.saves_all for each in self.destinations)
+
+
+class Entry(msgspec.Struct, eq=False, gc=False):
+    """
+    One item on its way through one delivery.
+
+    `key` is that of its record in the spool, where it has one, `unsaved` whether its run waits for that. One that is
+    `settled` has reached the back end or was refused by it, one that is `dropped` was given up.
+    """
+
+    # No object for the garbage collector to look at: thousands of these wait in a queue.
+    item: Item
+    size: int
+    lease: Lease
+    key: int | None = None
+    unsaved: bool = False
+    settled: bool = False
+    dropped: bool = False
+
+
+class Arrival(msgspec.Struct, eq=False, gc=False):
+    """One item at an inlet. `gone` are those of its destinations that have given it up."""
+
+    item: Item
+    size: int
+    lease: Lease
+    gone: tuple[Destination, ...] = ()
+
+
+class _Counts:
+    """What is rare of one run in one delivery: everything but items that are accepted and delivered."""
+
+    __slots__ = ("accepted", "dropped", "failed", "saving", "settling", "unsaved")
+
+    def __init__(self) -> None:
+        self.accepted = 0  # beyond what the lease has accepted
+        self.failed = 0
+        self.unsaved = 0  # items that are to be on the disk before the run has ended, and are not
+        self.dropped: dict[str, int] = {}
+        self.settling: list[Future[None]] = []
+        self.saving: list[Future[None]] = []
 
 
 class Lease:
     """
-    One user's hold on a delivery, a run's or the runtime's: it opens with the first and closes with the last.
+    One user's way into deliveries, a run's or the runtime's. `accept` and the rest may be called from any thread.
 
-    Every method may be called from any thread.
+    It holds each of the deliveries open, unless a runtime does so for the whole process.
 
     Attributes:
-        opening: Done when the sink is open, failed with what opening it raised; None where it is open already.
+        route: Where its items go.
+        opening: Done when the sink is open, failed with what opening it raised; None if there is nothing to wait for.
     """
 
-    __slots__ = ("_account", "_books", "_delivery", "_epoch", "opening")
+    __slots__ = (
+        "__weakref__",
+        "_accepted",
+        "_accepted_bytes",
+        "_delivered",
+        "_give_back",
+        "_rare",
+        "_waiting",
+        "opening",
+        "route",
+    )
 
-    def __init__(self, delivery: Delivery, books: Books, epoch: int | None) -> None:
-        self._delivery = delivery
-        self._books = books
-        self._epoch = epoch
-        self._account = Account()
-        self.opening: Future[None] | None = None
+    def __init__(
+        self, route: Route, hold: Hold | None = None, give_back: Callable[[Hold], None] | None = None
+    ) -> None:
+        self.route = route
+        self.opening = None if hold is None else hold.opening
+        self._give_back = None if hold is None or give_back is None else (give_back, hold)
+        self._accepted = self._accepted_bytes = 0
+        self._waiting = 0  # at the inlet, or being processed
+        # Of each destination, by its position in the route. Nearly every run needs no more than this.
+        self._delivered: list[int] | None = None
+        self._rare: dict[int, _Counts] | None = None
 
     def accept(self, item: Item) -> None:
         """Queue `item`; what becomes of it is in the ledger. Never blocks, never raises."""
-        books, account = self._books, self._account
-        lock = books.lock
-        entry = Entry(item, weigh(item), account)
-        total, ledger, queue = books.ledger, account.ledger, books.queue
-        dropped: list[tuple[Entry, str]] | None = None
+        lock, size = guard.lock, weigh(item)
+        route = self.route
         # What `with` does, for a third of its time: an interruption may come while this waits for the lock, or right
         # after.
         try:
             lock.acquire()
-            ledger.accepted += 1
-            ledger.pending += 1
-            total.accepted += 1
-            total.pending += 1
-            if books.wake is None:
-                dropped = [(entry, "closed")]
+            self._accepted += 1
+            if route.inlet is not None:
+                self._waiting += 1
+                route.waiting += 1
+                dropped = route.inlet.put(Arrival(item, size, self))
             else:
-                if books.saves_all:
-                    entry.unsaved = True
-                    account.unsaved += 1
-                dropped = queue.put(entry)
-                if queue.items >= books.wake_items or queue.queued_bytes >= books.wake_bytes:
-                    books.wake_up()
-            if dropped is not None:
-                for each, reason in dropped:
-                    books.drop_entry(each, reason)
+                dropped = False
+                for destination in route.destinations:
+                    dropped |= destination.accept(Entry(item, size, self))
         except BaseException:
             with suppress(RuntimeError):  # it was not acquired
                 lock.release()
             raise
         lock.release()
-        if dropped is not None:
-            self._delivery.log_drops()
+        if dropped:
+            for destination in route.destinations:
+                destination.log_drops()
 
-    def accept_within(self, item: Item) -> None:
-        """Queue `item`, unless with those before it exceeds `run_bytes`: then it is dropped as `run_too_large`."""
-        account, size, limit = self._account, weigh(item), self._delivery.limits.run_bytes or NEVER
-        with self._books.lock:
-            fits = account.accepted_bytes + size <= limit
+    def accept_within(self, item: Item, limit: int) -> None:
+        """Queue `item`, unless with those before it exceeds so many bytes: then it is dropped as `run_too_large`."""
+        size = weigh(item)
+        with guard.lock:
+            fits = self._accepted_bytes + size <= limit
             if fits:
-                account.accepted_bytes += size
+                self._accepted_bytes += size
         if fits:
             self.accept(item)
         else:
             self.discard("run_too_large", 1)
 
     def discard(self, reason: str, items: int) -> None:
-        """Count items that are not to be queued as accepted and dropped."""
-        with self._books.lock:
-            self._books.discard(self._account, reason, items)
-        self._delivery.log_drops()
-
-    def holding(self, accept: Callable[[Item], None], run_bytes: int, all_bytes: int) -> Holding:
-        """Return what holds the items of this lease's run back, until it lets go of them to `accept`."""
-        return Holding(self._books, accept, self.discard, run_bytes, all_bytes)
+        """Count items that are not to be queued as accepted and dropped, in every delivery of the route."""
+        with guard.lock:
+            for destination in self.route.destinations:
+                destination.discard(self, reason, items)
+        for destination in self.route.destinations:
+            destination.log_drops()
 
     @property
     def ledger(self) -> LedgerSnapshot:
-        """What became of the items of this lease."""
-        with self._books.lock:
-            return self._account.ledger.snapshot()
+        """What became of its items, in the one delivery that it leads to."""
+        return self.ledger_of(self.route.destinations[0])
+
+    def ledger_of(self, destination: Destination) -> LedgerSnapshot:
+        """Return what became of its items in one of the deliveries."""
+        position = self._position(destination)
+        with guard.lock:
+            rare = self._rare.get(position) if self._rare is not None else None
+            delivered = 0 if self._delivered is None else self._delivered[position]
+            if rare is None:
+                return LedgerSnapshot(self._accepted, delivered, 0, self._accepted - delivered)
+            return LedgerSnapshot(
+                self._accepted + rare.accepted,
+                delivered,
+                rare.failed,
+                self._pending(position),
+                dict(rare.dropped),
+            )
 
     def settled(self) -> Future[None]:
         """Return a future that is done when nothing of this lease is pending. What waits is written at once."""
-        account = self._account
-        with self._books.lock:
-            if not account.ledger.pending:
+        return self._all([self.settled_in(destination) for destination in self.route.destinations])
+
+    def settled_in(self, destination: Destination) -> Future[None]:
+        """Return what is done when nothing of this lease is pending in one of the deliveries."""
+        position = self._position(destination)
+        with guard.lock:
+            if not self._pending(position):
                 return resolved()
-            future = self._hurried()
-            account.settling += (future,)
+            future = self._hastened(destination)
+            self._rare_of(position).settling.append(future)
+            return future
+
+    def saved_in(self, destination: Destination) -> Future[None]:
+        """Return what is done when everything of this lease is on the disk, where `spool` is `always`."""
+        position = self._position(destination)
+        with guard.lock:
+            if not self._unsaved(position):
+                return resolved()
+            future = self._hastened(destination)
+            self._rare_of(position).saving.append(future)
             return future
 
     def saved(self) -> Future[None]:
-        """Return a future that is done when everything of this lease is on the disk, where `spool` is `always`."""
-        account = self._account
-        with self._books.lock:
-            if not account.unsaved:
-                return resolved()
-            future = self._hurried()
-            account.saving += (future,)
-            return future
+        """Return what is done when everything is on the disk in every delivery that is to save it."""
+        return self._all([self.saved_in(destination) for destination in self.route.destinations])
 
     def room(self) -> Future[None] | None:
         """
-        Return a future that is done when the spool has made room, where it is to and the queue is half full.
+        Return what is done when the spool has made room, in deliveries where it is to and the queue is half full.
 
         A run that waits for it when it ends keeps more runs from beginning than the disk can follow, so that nothing
         is dropped while the back end is down. None where there is room, or no spool that makes it.
         """
-        with self._books.lock:
-            return self._books.room()
+        with guard.lock:
+            waiting = [room for each in self.route.destinations if (room := each.room()) is not None]
+        return self._all(waiting) if waiting else None
 
     def release(self) -> None:
         """Give the lease back. With the last one the delivery writes what is queued and closes, in the background."""
-        self._epoch = self._delivery.give_back(self._epoch)
+        given, self._give_back = self._give_back, None
+        if given is not None:
+            give_back, hold = given
+            give_back(hold)
 
-    def _hurried(self) -> Future[None]:
+    # Under the lock, for the inlet and the deliveries:
+
+    def left_inlet(self) -> None:
+        """One item was processed, or given up at the inlet."""
+        self._waiting -= 1
+        self.route.waiting -= 1
+        if self._rare is not None and not self._waiting:
+            for position, rare in list(self._rare.items()):
+                self._tell(position, rare)
+
+    def count_unsaved(self, destination: Destination, items: int) -> None:
+        """Count items that are to be on the disk before the run has ended; fewer where `items` is negative."""
+        position = self._position(destination)
+        rare = self._rare_of(position)
+        rare.unsaved += items
+        self._tell(position, rare)
+
+    def count_delivered(self, destination: Destination, items: int) -> None:
+        """Count items that have reached the back end."""
+        position = self._position(destination)
+        if self._delivered is None:
+            self._delivered = [0] * len(self.route.destinations)
+        self._delivered[position] += items
+        if self._rare is not None and (rare := self._rare.get(position)) is not None:
+            self._tell(position, rare)
+
+    def count_failed(self, destination: Destination, items: int) -> None:
+        """Count items that the back end has refused for good."""
+        position = self._position(destination)
+        rare = self._rare_of(position)
+        rare.failed += items
+        self._tell(position, rare)
+
+    def count_dropped(self, destination: Destination, reason: str, items: int) -> None:
+        """Count items that were given up."""
+        position = self._position(destination)
+        rare = self._rare_of(position)
+        rare.dropped[reason] = rare.dropped.get(reason, 0) + items
+        self._tell(position, rare)
+
+    def count_accepted(self, destination: Destination, items: int) -> None:
+        """Count items that came to one of the deliveries alone."""
+        self._rare_of(self._position(destination)).accepted += items
+
+    def _position(self, destination: Destination) -> int:
+        return self.route.positions[id(destination)]
+
+    def _rare_of(self, position: int) -> _Counts:
+        if self._rare is None:
+            self._rare = {}
+        if (rare := self._rare.get(position)) is None:
+            rare = self._rare[position] = _Counts()
+        return rare
+
+    def _pending(self, position: int) -> int:
+        pending = self._accepted - (0 if self._delivered is None else self._delivered[position])
+        rare = self._rare.get(position) if self._rare is not None else None
+        if rare is not None:
+            pending += rare.accepted - rare.failed - sum(rare.dropped.values())
+        return pending
+
+    def _unsaved(self, position: int) -> int:
+        if not self.route.saves[position]:
+            return 0
+        rare = self._rare.get(position) if self._rare is not None else None
+        return self._waiting + (rare.unsaved if rare is not None else 0)
+
+    def _tell(self, position: int, rare: _Counts) -> None:
+        """Tell those who wait for the last of a run's items, if it was the last."""
+        if rare.settling and not self._pending(position):
+            waiters, rare.settling = rare.settling, []
+            resolve(waiters)
+        if rare.saving and not self._unsaved(position):
+            waiters, rare.saving = rare.saving, []
+            resolve(waiters)
+
+    def _hastened(self, destination: Destination) -> Future[None]:
         """Have what waits written at once; return what is to be done then."""
         future: Future[None] = Future()
-        # The spool knows of a run only as long as somebody has its account: whoever waits has.
-        account = self._account
-        future.add_done_callback(lambda _: account)
-        self._books.hurry = True
-        self._books.wake_up()
+        # The spool knows of a run only as long as somebody has its lease: whoever waits has.
+        future.add_done_callback(lambda _: self)
+        if self.route.inlet is not None:
+            self.route.inlet.hasten()
+        destination.hasten()
         return future
+
+    def _all(self, futures: list[Future[None]]) -> Future[None]:
+        if len(futures) == 1:
+            return futures[0]
+        left = [future for future in futures if not future.done()]
+        if not left:
+            return resolved()
+        whole: Future[None] = Future()
+        count = len(left)
+
+        def one_is_done(_: Future[None]) -> None:
+            nonlocal count
+            with guard.lock:
+                count -= 1
+                last = not count
+            if last:
+                resolve([whole])
+
+        for future in left:
+            future.add_done_callback(one_is_done)
+        return whole

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterable
-from itertools import islice
 from typing import Generic, Literal, Protocol, TypeVar
 
 from nat_observability.events import Item, Span
@@ -55,42 +54,29 @@ class BoundedQueue(Generic[EntryT]):
 
     What was taken still counts against the limit in bytes until it is released, because it is still in memory.
 
-    A queue with two `stages` gives out only what has been let on from the first to the second (`raw`, `let_on`).
-    Both count against the limits, and no entry is ever outside them.
-
     Args:
         max_items: Most entries that wait, without those that were taken.
         max_bytes: Most bytes of all entries that wait or were taken and not yet released.
         policy: What happens to an entry that does not fit.
-        staged: Whether there are two stages.
 
     Attributes:
         items: Entries that wait.
         queued_bytes: Of what waits.
         held_bytes: Of that and of what was taken and not yet released.
-        let_on_items: Entries of the second stage; 0 where there is none.
-        let_on_bytes: Their bytes.
     """
 
     __slots__ = (
         "_entries",
         "_max_bytes",
         "_max_items",
-        "_out",
         "_policy",
-        "_staged",
         "held_bytes",
         "items",
-        "let_on_bytes",
-        "let_on_items",
         "queued_bytes",
     )
 
-    def __init__(self, max_items: int, max_bytes: int, policy: QueuePolicy, *, staged: bool = False) -> None:
+    def __init__(self, max_items: int, max_bytes: int, policy: QueuePolicy) -> None:
         self._entries: deque[EntryT] = deque()
-        self._out: deque[EntryT] = deque() if staged else self._entries
-        self._staged = staged
-        self.let_on_items = self.let_on_bytes = 0
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._policy = policy
@@ -119,7 +105,7 @@ class BoundedQueue(Generic[EntryT]):
             return [(entry, "queue_full")]
         dropped: list[tuple[EntryT, str]] = []
         while self.items >= self._max_items or self.held_bytes + entry.size > self._max_bytes:
-            oldest = self._take_oldest()
+            oldest = self._entries.popleft()
             self.items -= 1
             self.queued_bytes -= oldest.size
             self.held_bytes -= oldest.size
@@ -132,8 +118,8 @@ class BoundedQueue(Generic[EntryT]):
 
     def take(self, max_items: int, max_bytes: int) -> list[EntryT]:
         """Remove and return the oldest entries: at most so many, and so many bytes, but always one if there is one."""
-        entries = self._out
-        if not self._staged and self.items <= max_items and self.queued_bytes <= max_bytes:
+        entries = self._entries
+        if self.items <= max_items and self.queued_bytes <= max_bytes:
             return self.take_all()
         batch: list[EntryT] = []
         size = 0
@@ -141,78 +127,32 @@ class BoundedQueue(Generic[EntryT]):
             entry = entries.popleft()
             size += entry.size
             batch.append(entry)
-        taken = len(batch)
-        self.items -= taken
+        self.items -= len(batch)
         self.queued_bytes -= size
-        if self._staged:
-            self._count_let_on(-taken, -size)
         return batch
 
     def take_all(self) -> list[EntryT]:
-        """Remove and return every entry, of both stages."""
-        first: deque[EntryT] = deque()
-        second: deque[EntryT] = deque() if self._staged else first
-        # Nothing is called until all of this has been exchanged.
-        entries, out = self._entries, self._out
-        self._entries, self._out = first, second
-        self.items = self.queued_bytes = self.let_on_items = self.let_on_bytes = 0
-        return [*out, *entries] if self._staged else list(entries)
+        """Remove and return every entry."""
+        empty: deque[EntryT] = deque()
+        # Nothing is called until both have been exchanged.
+        entries = self._entries
+        self._entries = empty
+        self.items = self.queued_bytes = 0
+        return list(entries)
 
     def put_back(self, batch: Iterable[EntryT]) -> None:
         """Let entries that were taken, and not released, be the next ones to be taken."""
         for entry in reversed(list(batch)):
-            self._out.appendleft(entry)
+            self._entries.appendleft(entry)
             self.items += 1
             self.queued_bytes += entry.size
-            if self._staged:
-                self._count_let_on(1, entry.size)
 
     def release(self, batch: Iterable[EntryT]) -> None:
         """Count entries that were taken as no longer in memory."""
         freed = sum([entry.size for entry in batch])
         self.held_bytes -= freed
 
-    def raw(self, max_items: int) -> list[EntryT]:
-        """Return, without removing them, the oldest entries of the first stage; none where there is one stage only."""
-        return list(islice(self._entries, max_items)) if self._staged else []
-
     @property
-    def gives(self) -> bool:
-        """Whether there is something to be taken."""
-        return bool(self._out)
-
-    def has_raw(self) -> bool:
-        """Whether anything is in the first of two stages."""
-        return self._staged and bool(self._entries)
-
-    def let_on(self, entry: EntryT, size: int | None) -> bool:
-        """
-        Let the oldest entry of the first stage on to the second, with a new size; None takes it out of the queue.
-
-        Returns:
-            Whether it is still the oldest: meanwhile it may have been dropped, or taken with everything else.
-        """
-        if not self._entries or self._entries[0] is not entry:
-            return False
-        self._entries.popleft()
-        grown = (0 if size is None else size) - entry.size
-        self.queued_bytes += grown
-        self.held_bytes += grown
-        if size is None:
-            self.items -= 1
-        else:
-            entry.size = size
-            self._out.append(entry)
-            self._count_let_on(1, size)
-        return True
-
-    def _take_oldest(self) -> EntryT:
-        if not self.let_on_items:
-            return self._entries.popleft()
-        entry = self._out.popleft()
-        self._count_let_on(-1, -entry.size)
-        return entry
-
-    def _count_let_on(self, items: int, size: int) -> None:
-        self.let_on_items += items
-        self.let_on_bytes += size
+    def waiting(self) -> list[EntryT]:
+        """What waits, oldest first, in a list of the caller's own."""
+        return list(self._entries)

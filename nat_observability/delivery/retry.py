@@ -1,4 +1,4 @@
-"""Sender: brings one batch to the sink, in as many tries as it takes and the limits allow."""
+"""Retry: writes a batch to the sink, in as many tries as it takes and the limits allow; the one backoff formula."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from enum import Enum
 
 from nat_observability.delivery.circuit_breaker import BreakerState, CircuitBreaker
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.sink import Sink
 from nat_observability.errors import BatchTooLargeError, RetryableWriteError, SinkError, describe
 from nat_observability.events import Item
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.sinks.protocol import Sink
 
 
 class Outcome(Enum):
@@ -32,7 +32,7 @@ os.register_at_fork(after_in_child=_random.seed)
 _RETRYABLE = (RetryableWriteError, SinkError, OSError, TimeoutError)
 
 
-class Sender:
+class Retry:
     """
     Writes batches to one sink. The one place where a failing back end is handled.
 
@@ -117,9 +117,8 @@ class Sender:
                 return [Outcome.DELIVERED] * taken + [Outcome.FAILED] * failed
 
     def _backoff(self, tries: int, error: BaseException) -> float:
-        ceiling = min(self._limits.retry_max, self._limits.retry_initial * 2 ** min(tries - 1, 32))
         asked = error.retry_after if isinstance(error, RetryableWriteError) else None
-        return max(_random.uniform(0, ceiling), asked or 0.0)
+        return max(backoff(tries, self._limits.retry_initial, self._limits.retry_max), asked or 0.0)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -160,3 +159,13 @@ def cancelled(error: BaseException) -> bool:
     """Whether `error` tells the running task itself to end, and not that something it waited for was cancelled."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def backoff(tries: int, first: float, most: float) -> float:
+    """Return a random wait, in seconds, after so many failed tries: exponential backoff with full jitter."""
+    return _random.uniform(0, longest_backoff(tries, first, most))
+
+
+def longest_backoff(tries: int, first: float, most: float) -> float:
+    """Return the longest wait after so many failed tries: `first`, twice that, and so on, up to `most`."""
+    return min(most, first * 2.0 ** min(tries - 1, 32))

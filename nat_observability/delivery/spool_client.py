@@ -1,4 +1,4 @@
-"""SpoolLine: a delivery's way to its spool, on a worker thread, with what comes of it in the books."""
+"""SpoolClient: a delivery's way to its spool, on a worker thread, with what comes of it in the accounting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from nat_observability.delivery.accounting import Books, Entry
+from nat_observability.delivery import guard
+from nat_observability.delivery.accounting import Accounting
+from nat_observability.delivery.lease import Entry
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.thread import BlockingWorker
 from nat_observability.errors import SinkError
@@ -22,24 +24,24 @@ ResultT = TypeVar("ResultT")
 _DROP_AT_ONCE = 256  # drops that are booked under one hold of the lock: whoever records a step waits for it
 
 
-class SpoolLine:
+class SpoolClient:
     """
     The spool as coroutines.
 
-    What a call does to the books is done on the worker thread, right after it: a call that nobody waits for any more,
+    What a call does to the accounting is done on the worker thread, right after it: a call that nobody waits for any more,
     because its loop is blocked or its delivery was abandoned, loses and doubles nothing. It outlives the servers: one
     `open` and `close` after the other.
 
     Args:
         name: The exporter's.
         limits: With a `spool_path`.
-        books: Where everything is booked.
+        accounting: Where everything is booked.
 
     Raises:
         ValueError: There is no `spool_path`, or a limit of the spool is not positive.
     """
 
-    def __init__(self, name: str, limits: DeliveryLimits, books: Books) -> None:
+    def __init__(self, name: str, limits: DeliveryLimits, accounting: Accounting) -> None:
         if limits.spool_path is None:
             raise ValueError(
                 f"Exporter {name!r} is to spool and has no spool_path. Set spool_path, or spool to 'off'."
@@ -53,7 +55,7 @@ class SpoolLine:
         )
         self._max_bytes = limits.spool_bytes
         self._name = name
-        self._books = books
+        self._accounting = accounting
         self._worker: BlockingWorker | None = None
         self._latest: BlockingWorker | None = None
         self._drops: list[tuple[Sequence[int], str]] = []
@@ -61,8 +63,13 @@ class SpoolLine:
         self._waiting = self._returning = 0
 
     @property
+    def is_open(self) -> bool:
+        """Whether entries can be put there."""
+        return self._worker is not None
+
+    @property
     def waiting(self) -> int:
-        """The number of records that can be fetched. Under the books' lock."""
+        """The number of records that can be fetched. Under the accounting' lock."""
         return self._waiting + self._returning
 
     async def open(self) -> None:
@@ -72,7 +79,7 @@ class SpoolLine:
         Raises:
             SinkError: The directory cannot be used.
         """
-        with self._books.lock:
+        with guard.lock:
             if self._worker is None:
                 # The one before may have to close the spool yet.
                 self._latest = BlockingWorker(f"nat-observability-spool-{self._name}", self._latest)
@@ -120,7 +127,7 @@ class SpoolLine:
         Raises:
             SinkError: The disk refused. Nothing was read.
         """
-        await self._call(partial(self._fetch, max_items, max_bytes, self._books.age))
+        await self._call(partial(self._fetch, max_items, max_bytes, self._accounting.age))
 
     def done(self, keys: Sequence[int]) -> None:
         """Erase what was delivered, in the background."""
@@ -133,7 +140,7 @@ class SpoolLine:
             self._spool.put_back(keys)
             self._report(returned=len(keys))
 
-        with self._books.lock:
+        with guard.lock:
             if self._later(put_back):
                 self._returning += len(keys)
 
@@ -145,7 +152,7 @@ class SpoolLine:
 
     def end(self) -> None:
         """Let go of the files in the background, and let the thread end. From any thread; returns at once."""
-        with self._books.lock:
+        with guard.lock:
             worker, self._worker = self._worker, None
         if worker is not None:
             worker.submit(self._spool.close)
@@ -156,9 +163,9 @@ class SpoolLine:
 
     def _recover(self, look: Callable[[], RecoveryReport]) -> None:
         report = look()
-        with self._books.lock:
+        with guard.lock:
             # What this very process left there when it was closed was never settled: it is pending still.
-            self._books.recovered(report.records - report.returned)
+            self._accounting.recovered(report.records - report.returned)
 
     def _spill(self, next_entries: Callable[[], Sequence[Entry]]) -> Exception | None:
         problem: Exception | None = None
@@ -168,7 +175,7 @@ class SpoolLine:
         return problem
 
     def _save(self, entries: Sequence[Entry], *, stay: bool, spills: bool = False) -> Exception | None:
-        books = self._books
+        accounting = self._accounting
         records: dict[Entry, bytes] = {}
         problem: Exception | None = None
         for entry in entries:
@@ -179,17 +186,17 @@ class SpoolLine:
         try:
             keys = self._spool.append(list(records.values()), taken=stay, durable=not spills)
         except SinkError:
-            with books.lock:
+            with guard.lock:
                 if spills:
-                    books.not_stored(entries)
+                    accounting.not_stored(entries)
                 else:
-                    books.stored(entries, [None] * len(entries), stay=stay)
+                    accounting.stored(entries, [None] * len(entries), stay=stay)
             raise
         if None in keys:
             problem = problem or self._no_room(keys.count(None))
         key_of = dict(zip(records, keys, strict=True))
-        with books.lock:
-            done = books.stored(entries, [key_of.get(entry) for entry in entries], stay=stay)
+        with guard.lock:
+            done = accounting.stored(entries, [key_of.get(entry) for entry in entries], stay=stay)
         self._spool.done(done)
         return problem
 
@@ -201,7 +208,7 @@ class SpoolLine:
         )
 
     def _fetch(self, max_items: int, max_bytes: int, age: int) -> None:
-        books = self._books
+        accounting = self._accounting
         items: list[tuple[int, Item]] = []
         unreadable: list[int] = []
         runs: dict[bytes, Run] = {}
@@ -210,28 +217,28 @@ class SpoolLine:
                 items.append((key, decode_item(record, runs)))
             except UnreadableRecordError:
                 unreadable.append(key)
-        with books.lock:
-            books.fetch(items, age)
+        with guard.lock:
+            accounting.fetch(items, age)
         if unreadable:
             self._spool.reject(unreadable)
             self._drops.append((unreadable, "spool_rejected"))
 
     def _report(self, *, returned: int = 0) -> None:
         """Book what the spool has dropped since the last report, and how much waits in it now."""
-        books, spool = self._books, self._spool
+        accounting, spool = self._accounting, self._spool
         drops, self._drops = self._drops, []
         for keys, reason in drops:
             for start in range(0, len(keys), _DROP_AT_ONCE):
-                with books.lock:
-                    books.drop_records(keys[start : start + _DROP_AT_ONCE], reason)
+                with guard.lock:
+                    accounting.drop_records(keys[start : start + _DROP_AT_ONCE], reason)
             self._booked[reason] += len(keys)
-        with books.lock:
+        with guard.lock:
             for reason, count in spool.dropped.items():
                 # It tells no keys of what former processes had left.
                 unnamed = count - self._booked[reason]
                 if unnamed > 0:
                     self._booked[reason] = count
-                    books.drop(books.left_behind, reason, unnamed)
+                    accounting.drop(accounting.left_behind, reason, unnamed)
             self._waiting = spool.waiting
             self._returning -= returned
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
-from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
-from nat_observability.delivery.watchdog import Watchdog
 from nat_observability.errors import describe
+from nat_observability.weak_registry import WeakRegistry
 
 ResultT = TypeVar("ResultT")
 Ts = TypeVarTuple("Ts")
@@ -161,33 +161,22 @@ class _Loop(asyncio.SelectorEventLoop):
 
 class DeliveryThread:
     """
-    The thread and its loop, counted: see the module.
+    A thread with an event loop, counted: it starts with its first user and ends with its last.
 
     Args:
-        on_blocked: Called, on a thread of its own, with this thread and the task that does not give way.
-        blocked_after: Seconds after which a task is such a one.
         name: The thread's name.
     """
 
-    def __init__(
-        self,
-        on_blocked: Callable[[DeliveryThread, asyncio.Task[Any]], None] | None = None,
-        *,
-        blocked_after: float = 5.0,
-        name: str = "nat-observability-delivery",
-    ) -> None:
+    def __init__(self, name: str = "nat-observability-delivery") -> None:
         self._name = name
-        self._blocked_after = blocked_after
-        self._on_blocked = on_blocked
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        _threads.add(self)
 
     def _reset(self) -> None:
         # In a forked child the thread does not exist, and its lock may be held by nobody.
         self._lock = threading.Lock()
         self._users = 0
         self._loop: _Loop | None = None
-        self._watchdog: Watchdog | None = None
 
     def acquire(self) -> asyncio.AbstractEventLoop:
         """
@@ -205,38 +194,47 @@ class DeliveryThread:
                     loop.close()
                     raise
                 self._loop = loop
-                if self._on_blocked is not None:
-                    # Where the system has just one thread left to give, a loop without a watchdog is better than none.
-                    with suppress(RuntimeError):
-                        self._watchdog = Watchdog(loop, partial(self._on_blocked, self), self._blocked_after)
             self._users += 1
             return self._loop
 
     def release(self) -> None:
-        """Give the loop back; with the last one the thread ends. From any thread, the delivery thread included."""
+        """Give the loop back; with the last one the thread ends. From any thread, this one included."""
         with self._lock:
             self._users -= 1
             if self._users:
                 return
             loop, self._loop = self._loop, None
-            watchdog, self._watchdog = self._watchdog, None
-        if watchdog is not None:
-            watchdog.end()
         if loop is not None:
             loop.end()
 
-    def split_off(self) -> DeliveryThread:
-        """
-        Give the loop that runs now to a new owner with one user, and begin with another one at the next `acquire`.
 
-        For a loop that one user has blocked: that one keeps it, the others acquire anew.
-        """
-        other = DeliveryThread(name=self._name)
-        with self._lock:
-            other._loop, self._loop = self._loop, None
-            other._users, self._users = 1, 0
-            self._watchdog = None
-        return other
+class DeliveryThreadGroup:
+    """
+    So many threads at most, shared by exporters that are made from one template.
+
+    Args:
+        size: Most threads.
+        name: Their names begin with it.
+    """
+
+    def __init__(self, size: int = 16, name: str = "nat-observability-group") -> None:
+        self._threads = [DeliveryThread(f"{name}-{number}") for number in range(size)]
+        self._next = itertools.count()
+
+    def thread(self) -> DeliveryThread:
+        """Return the thread for one exporter more: each in its turn."""
+        return self._threads[next(self._next) % len(self._threads)]
+
+
+_threads: WeakRegistry[DeliveryThread] = WeakRegistry()
+
+
+def _reset_in_child() -> None:
+    for thread in _threads.all():
+        thread._reset()
+
+
+os.register_at_fork(after_in_child=_reset_in_child)
 
 
 def _start(loop: _Loop, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from nat_observability.context import ContextState
@@ -12,11 +13,11 @@ from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink
-from nat_observability.delivery.tail_sampling import Holding
-from nat_observability.events import Boundary, IntermediateStep, Run, Span
+from nat_observability.delivery.pipeline.tail_sampling import TailSamplingBuffer
+from nat_observability.events import Boundary, IntermediateStep, Item, Run, Span
 from nat_observability.exporter.base_exporter import BaseExporter, Subscription
 from nat_observability.exporter.sampling import Sampling
+from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink
 from nat_observability.stream import EventStream, OpenStep
 
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ Flush = Literal["handed_over", "delivered"]
 class StepSubscription(Subscription):
     """One run's part in a delivery: each step is queued as it comes."""
 
-    __slots__ = ("_accept", "_delivered", "_delivery", "_holding", "_lease", "_sampling", "_spool")
+    __slots__ = ("_accept", "_buffer", "_delivered", "_delivery", "_lease", "_sampling", "_spool")
 
     def __init__(self, exporter: StepExporter, state: ContextState, hold: Sampling | None = None) -> None:
         super().__init__(exporter, state)
         self._sampling = hold
-        self._holding: Holding | None = None
+        self._buffer: TailSamplingBuffer | None = None
         self._delivered = exporter.flush == "delivered"
         self._spool = exporter.delivery.limits.spool
         self._delivery = exporter.delivery
@@ -43,10 +44,19 @@ class StepSubscription(Subscription):
     def begin(self) -> Awaitable[None] | None:
         # The lease first: a step may come as soon as this is subscribed, from another thread.
         lease = self._lease = self._delivery.lease()
-        self._accept = lease.accept if self._delivery.limits.run_bytes is None else lease.accept_within
+        limit = self._delivery.limits.run_bytes
+        self._accept: Callable[[Item], None] = (
+            lease.accept if limit is None else partial(lease.accept_within, limit=limit)
+        )
         if self._sampling is not None:
-            self._holding = lease.holding(self._accept, self._sampling.run_bytes, self._sampling.all_bytes)
-            self._accept = self._holding.accept
+            self._buffer = TailSamplingBuffer(
+                self._delivery.accounting,
+                self._accept,
+                lease.discard,
+                self._sampling.run_bytes,
+                self._sampling.all_bytes,
+            )
+            self._accept = self._buffer.accept
         super().begin()
         return asyncio.wrap_future(lease.opening) if lease.opening is not None else None
 
@@ -55,8 +65,8 @@ class StepSubscription(Subscription):
         if self._lease is None:
             return None
         self.hand_over()
-        if self._holding is not None:
-            self._holding.decide(keep=self._state.failed)
+        if self._buffer is not None:
+            self._buffer.decide(keep=self._state.failed)
         try:
             if self._delivered:
                 return self.settled()

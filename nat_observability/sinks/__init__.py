@@ -1,8 +1,44 @@
-"""The sinks: one module per kind of back end that a delivery can write to."""
+"""The sinks, one module per kind of back end, and the protocol that each implements. Each is loaded when it is asked for."""
 
-from nat_observability.sinks.console import ConsoleSink
-from nat_observability.sinks.file import FileSink
-from nat_observability.sinks.memory import MemorySink
-from nat_observability.sinks.sqlite import SqliteSink
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["ConsoleSink", "FileSink", "MemorySink", "SqliteSink"]
+if TYPE_CHECKING:
+    from nat_observability.sinks.console import ConsoleSink
+    from nat_observability.sinks.file import FileSink
+    from nat_observability.sinks.memory import MemorySink
+    from nat_observability.sinks.otlp.grpc import OtlpGrpcSink
+    from nat_observability.sinks.otlp.http import OtlpHttpSink
+    from nat_observability.sinks.protocol import Batch, BlockingSink, Sink
+    from nat_observability.sinks.sqlite import SqliteSink
+
+__all__ = [
+    "Batch",
+    "BlockingSink",
+    "ConsoleSink",
+    "FileSink",
+    "MemorySink",
+    "OtlpGrpcSink",
+    "OtlpHttpSink",
+    "Sink",
+    "SqliteSink",
+]
+
+# A delivery needs the protocol alone. Importing SQLite, OTLP and the rest with it would be most of what there is to import.
+_HOMES = {
+    "Batch": "protocol",
+    "BlockingSink": "protocol",
+    "ConsoleSink": "console",
+    "FileSink": "file",
+    "MemorySink": "memory",
+    "OtlpGrpcSink": "otlp.grpc",
+    "OtlpHttpSink": "otlp.http",
+    "Sink": "protocol",
+    "SqliteSink": "sqlite",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

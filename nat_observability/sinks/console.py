@@ -7,9 +7,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from nat_observability.delivery.sink import Batch
 from nat_observability.errors import MissingExtraError, SinkError
 from nat_observability.events import Item, Span
+from nat_observability.sinks.protocol import Batch
 
 if TYPE_CHECKING:
     from rich.console import Console

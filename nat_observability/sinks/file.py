@@ -8,9 +8,9 @@ import os
 
 import msgspec
 
-from nat_observability.delivery.sink import Batch
 from nat_observability.errors import SinkError
 from nat_observability.sinks.disk import disk_error, make_private_directories
+from nat_observability.sinks.protocol import Batch
 
 
 class FileSink:

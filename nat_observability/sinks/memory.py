@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from nat_observability.delivery.sink import Batch
 from nat_observability.events import IntermediateStep, Item, Span
+from nat_observability.sinks.protocol import Batch
 
 
 class MemorySink:

@@ -7,9 +7,9 @@ from typing import Literal
 
 import msgspec
 
-from nat_observability.delivery.sink import Batch
 from nat_observability.errors import SinkError
 from nat_observability.events import Run, Span, Status, StepKind
+from nat_observability.sinks.protocol import Batch
 from nat_observability.store.connection import WriterConnection
 from nat_observability.store.schema import SPAN_COLUMNS
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from nat_observability.delivery.delivery import Delivery, deliveries
 from nat_observability.stream import EventStream
-from nat_observability.weak_registry import Alive
+from nat_observability.weak_registry import WeakRegistry
 
 _INTERVAL = 0.002  # seconds from one look to the next
 # They belong to their event loop, which keeps them for the next call.
@@ -98,7 +98,7 @@ class LeakCheck:
 
 def _subscribed() -> list[EventStream]:
     if EventStream.subscribed is None:
-        EventStream.subscribed = Alive()
+        EventStream.subscribed = WeakRegistry()
         for each in gc.get_objects():
             if type(each) is EventStream:  # by type: what else there is may not like to be asked
                 EventStream.subscribed.add(each)

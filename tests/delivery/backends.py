@@ -9,10 +9,10 @@ from typing import Any
 
 from nat_observability.context import ContextState, step
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
-from nat_observability.delivery.sink import Batch
 from nat_observability.events import Item, Span
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.sinks.protocol import Batch
 from nat_observability.spool.record import decode_item
 from nat_observability.spool.spool import Spool
 

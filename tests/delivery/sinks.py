@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from nat_observability.delivery.sink import Batch
 from nat_observability.errors import BatchTooLargeError
 from nat_observability.events import Item
+from nat_observability.sinks.protocol import Batch
 from tests.delivery.virtual import now
 
 Answer = BaseException | int | None | Callable[[Batch], BaseException | int | None]

@@ -11,12 +11,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from nat_observability.delivery.circuit_breaker import BreakerState
-from nat_observability.delivery.delivery import Delivery, DeliveryState
+from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.queue import weigh
-from nat_observability.delivery.sink import Batch
+from nat_observability.delivery.state import DeliveryState
 from nat_observability.errors import (
     PermanentWriteError,
     RetryableWriteError,
@@ -24,6 +24,7 @@ from nat_observability.errors import (
     StartTimeoutError,
 )
 from nat_observability.events import Item
+from nat_observability.sinks.protocol import Batch
 from tests.delivery.sinks import ScriptedSink, times
 from tests.delivery.virtual import RunningLoop, now, settle, virtual_time
 from tests.processes import run_program

@@ -19,9 +19,9 @@ from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.queue import QueuePolicy, weigh
-from nat_observability.delivery.sink import Batch
 from nat_observability.errors import BatchTooLargeError, PermanentWriteError, RetryableWriteError
 from nat_observability.events import IntermediateStep, Item
+from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import until
 from tests.delivery.sinks import Answer, takes_at_most
 from tests.sinks.builders import make_step

@@ -17,7 +17,6 @@ from nat_observability.delivery.delivery import Delivery, delivery_thread
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
 from nat_observability.delivery.queue import weigh
-from nat_observability.delivery.sink import Batch
 from nat_observability.errors import RetryableWriteError
 from nat_observability.events import Item
 from nat_observability.exporter.span_exporter import SpanExporter
@@ -25,6 +24,7 @@ from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.processors import Processor
 from nat_observability.runtime import ObservabilityRuntime
+from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import until
 from tests.delivery.backends import Backend, in_spool, quick_limits, record
 from tests.delivery.sinks import ScriptedSink

@@ -1,4 +1,4 @@
-"""Sender: what a failing back end costs, in virtual time."""
+"""Retry: what a failing back end costs, in virtual time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from nat_observability.delivery.circuit_breaker import BreakerState
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.retry import Outcome, Sender
-from nat_observability.delivery.sink import Batch, Sink, as_sink
+from nat_observability.delivery.retry import Outcome, Retry
+from nat_observability.delivery.sink_adapters import as_sink
 from nat_observability.errors import BatchTooLargeError, PermanentWriteError, RetryableWriteError, SinkError
+from nat_observability.sinks.protocol import Batch, Sink
 from tests.delivery.sinks import ScriptedSink, takes_at_most, times
 from tests.delivery.virtual import now, settle, virtual_time
 from tests.sinks.builders import make_step
@@ -25,11 +26,11 @@ BATCH = [make_step() for _ in range(8)]
 PATIENT = DeliveryLimits(retry_for=1e6, breaker_failures=10**6)
 
 
-def sender(sink: Sink, limits: DeliveryLimits = PATIENT, hurry: asyncio.Event | None = None) -> Sender:
-    return Sender("main", sink, limits, asyncio.get_running_loop(), hurry or asyncio.Event())
+def sender(sink: Sink, limits: DeliveryLimits = PATIENT, hurry: asyncio.Event | None = None) -> Retry:
+    return Retry("main", sink, limits, asyncio.get_running_loop(), hurry or asyncio.Event())
 
 
-def state_of(one: Sender) -> BreakerState:
+def state_of(one: Retry) -> BreakerState:
     return one.breaker_state
 
 

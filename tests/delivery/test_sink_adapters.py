@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from nat_observability.delivery.sink import Batch, BlockingSink, FunctionSink, Sink, WorkerSink, as_sink
+from nat_observability.delivery.sink_adapters import FunctionSink, WorkerSink, as_sink
 from nat_observability.events import Item
+from nat_observability.sinks.protocol import Batch, BlockingSink, Sink
 from nat_observability.testing import until
 from tests.delivery.sinks import ScriptedSink
 from tests.sinks.builders import make_step

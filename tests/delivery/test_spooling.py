@@ -17,16 +17,17 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from nat_observability.delivery.delivery import Delivery, DeliveryHealth, DeliveryState, delivery_thread
+from nat_observability.delivery.delivery import Delivery, DeliveryHealth, delivery_thread
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
-from nat_observability.delivery.sink import Batch
+from nat_observability.delivery.state import DeliveryState
 from nat_observability.errors import ExporterStartError, RetryableWriteError
 from nat_observability.events import Item, Span
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.runtime import ObservabilityRuntime
+from nat_observability.sinks.protocol import Batch
 from nat_observability.spool.record import encode_item
 from nat_observability.spool.spool import Spool
 from nat_observability.testing import until

@@ -33,10 +33,10 @@ from nat_observability import (
     TokenUsage,
     step,
 )
-from nat_observability.delivery.sink import Batch
 from nat_observability.exporter.base_exporter import Subscription
 from nat_observability.exporter.span_exporter import SpanSubscription
 from nat_observability.sinks import MemorySink
+from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import CapturingExporter, until
 
 START, CHUNK, END = Boundary.START, Boundary.CHUNK, Boundary.END

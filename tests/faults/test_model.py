@@ -26,9 +26,9 @@ from nat_observability import (
     step,
 )
 from nat_observability.delivery.delivery import Delivery
-from nat_observability.delivery.sink import Batch
 from nat_observability.errors import PermanentWriteError
 from nat_observability.events import Span
+from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import until
 from tests.virtual_time import VirtualTimeLoop
 

@@ -24,8 +24,8 @@ from nat_observability import (
     step,
 )
 from nat_observability.delivery.limits import SpoolMode
-from nat_observability.delivery.sink import Batch
 from nat_observability.sinks import FileSink, SqliteSink
+from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import CapturingExporter, wait_until
 from tests.delivery.backends import in_spool
 from tests.faults.injection import Inject, Injected, at_once, soon

@@ -13,7 +13,6 @@ import pytest
 
 from containers import ObservabilityContainer
 from nat_observability.context import ContextState, step
-from nat_observability.delivery.sink import Batch
 from nat_observability.errors import ExporterStartError, MissingContainerError
 from nat_observability.events import IntermediateStep, Status
 from nat_observability.exporter.base_exporter import BaseExporter
@@ -22,6 +21,7 @@ from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import run_scope
 from nat_observability.runtime import RuntimeState
 from nat_observability.settings import ObservabilitySettings
+from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import CapturingExporter, until, wait_until
 from tests.integrations.workers import observed
 from tests.processes import run_program

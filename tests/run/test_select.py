@@ -17,7 +17,7 @@ from nat_observability import (
     StepExporter,
     step,
 )
-from nat_observability.delivery.delivery import DeliveryState
+from nat_observability.delivery.state import DeliveryState
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.sinks import MemorySink
 from nat_observability.testing import CapturingExporter

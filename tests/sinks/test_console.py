@@ -11,11 +11,11 @@ from typing import TextIO
 
 import pytest
 
-from nat_observability.delivery.sink import BlockingSink
 from nat_observability.errors import SinkError
 from nat_observability.events import Boundary, Item, Run, Status, StepError, StepKind, TokenUsage
 from nat_observability.sinks import ConsoleSink
 from nat_observability.sinks.console import Color
+from nat_observability.sinks.protocol import BlockingSink
 from tests.sinks.builders import make_span, make_step, run_python
 
 

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat_observability.delivery.sink import Batch, BlockingSink
 from nat_observability.errors import SinkError
 from nat_observability.events import IntermediateStep
 from nat_observability.sinks import FileSink
+from nat_observability.sinks.protocol import Batch, BlockingSink
 from tests.sinks.builders import make_span, make_step, python, run_python, run_together
 
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nat_observability.delivery.sink import Sink
 from nat_observability.sinks import MemorySink
+from nat_observability.sinks.protocol import Sink
 from tests.sinks.builders import make_span, make_step
 
 

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat_observability.delivery.sink import Batch, BlockingSink
 from nat_observability.errors import SinkError
 from nat_observability.events import Item, Run, Span, Status, StepError, StepKind, TokenUsage
 from nat_observability.sinks import SqliteSink
+from nat_observability.sinks.protocol import Batch, BlockingSink
 from tests.sinks.builders import RUN, make_span, make_step, run_python, run_together
 
 

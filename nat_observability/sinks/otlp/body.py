@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from nat_observability.delivery.sink import Batch
 from nat_observability.errors import PermanentWriteError
 from nat_observability.events import Span
 from nat_observability.sinks.otlp.encoding import SLICE_BYTES, SLICE_SPANS, SpanEncoder
+from nat_observability.sinks.protocol import Batch
 
 Compression = Literal["gzip", "none"]
 

@@ -14,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from nat_observability.delivery.sink import Batch
 from nat_observability.errors import (
     BatchTooLargeError,
     MissingExtraError,
@@ -33,6 +32,7 @@ from nat_observability.sinks.otlp.options import (
     parse_endpoint,
 )
 from nat_observability.sinks.otlp.responses import AnswerReader, readable, retry_info
+from nat_observability.sinks.protocol import Batch
 
 if TYPE_CHECKING:
     import grpc

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from nat_observability.delivery.sink import Batch
 from nat_observability.errors import (
     BatchTooLargeError,
     MissingExtraError,
@@ -38,6 +37,7 @@ from nat_observability.sinks.otlp.responses import (
     readable,
     retry_after,
 )
+from nat_observability.sinks.protocol import Batch
 
 if TYPE_CHECKING:
     import aiohttp

@@ -21,7 +21,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pydantic import SecretStr
 
-from nat_observability.delivery.sink import Sink
 from nat_observability.errors import (
     BatchTooLargeError,
     PermanentWriteError,
@@ -30,6 +29,7 @@ from nat_observability.errors import (
 )
 from nat_observability.sinks.otlp.encoding import SLICE_SPANS
 from nat_observability.sinks.otlp.grpc import OtlpGrpcSink
+from nat_observability.sinks.protocol import Sink
 from tests.otlp_receiver import OtlpReceiver
 from tests.processes import run_program
 from tests.rotel import running_rotel

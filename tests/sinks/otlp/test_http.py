@@ -25,7 +25,6 @@ from faulty.middlewares import BaseMiddleware, DropMiddleware, ThrottleMiddlewar
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pydantic import SecretStr
 
-from nat_observability.delivery.sink import Sink
 from nat_observability.errors import (
     BatchTooLargeError,
     PermanentWriteError,
@@ -36,6 +35,7 @@ from nat_observability.events import Run, Span, Status, StepError, StepKind, Tok
 from nat_observability.sinks.otlp.encoding import SLICE_SPANS, encode
 from nat_observability.sinks.otlp.http import OtlpHttpSink
 from nat_observability.sinks.otlp.presets import langfuse, phoenix
+from nat_observability.sinks.protocol import Sink
 from nat_observability.testing import until
 from tests.otlp_receiver import Answer, Hang, OtlpReceiver, Raw, Reset, partial, refuse
 from tests.processes import run_program

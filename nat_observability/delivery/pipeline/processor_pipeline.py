@@ -1,4 +1,4 @@
-"""Processing: what an exporter's processors make of its items, in stretches short enough for those who wait."""
+"""ProcessorPipeline: what the processors of one or more exporters make of an item, in order, failing closed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STRETCH_SECONDS = 0.001
 _log = get_logger()
 
 
-class Processing:
+class ProcessorPipeline:
     """
     Applies processors in their order, each to what the one before has made of an item.
 
@@ -31,15 +31,15 @@ class Processing:
     error's message is left out, because it may hold what was to be redacted.
 
     Args:
-        exporter: Its name, for logs.
-        processors: None of them is called by two threads at once for the same exporter.
+        name: The exporter's, or those of several that share it, for logs.
+        processors: None of them is called by two threads at once.
 
     Raises:
         TypeError: One of them cannot be called.
     """
 
-    def __init__(self, exporter: str, processors: Iterable[Processor]) -> None:
-        self._exporter = exporter
+    def __init__(self, name: str, processors: Iterable[Processor]) -> None:
+        self.name = name
         self.processors = tuple(processors)
         self._processors = [(name_of(processor), processor) for processor in self.processors]
         self._failed = RepeatedEvent()
@@ -80,7 +80,7 @@ class Processing:
         if suppressed is not None:
             _log.error(
                 "processor_failed",
-                exporter=self._exporter,
+                exporter=self.name,
                 processor=name,
                 error=problem,
                 place=place,

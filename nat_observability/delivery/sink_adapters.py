@@ -1,58 +1,15 @@
-"""Sink and BlockingSink: what a delivery writes to, one per kind of back end."""
+"""Sinks in the asynchronous form in which a delivery calls them: blocking ones on a thread, functions as objects."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 from nat_observability.delivery.thread import BlockingWorker
-from nat_observability.events import Item
-
-Batch = Sequence[Item]
-"""One to `batch_items` items in the order in which they were accepted, of one or many runs."""
-
-
-@runtime_checkable
-class Sink(Protocol):
-    """
-    The last metre of an exporter, in asynchronous form: it runs on the delivery thread's event loop.
-
-    A delivery calls `open` once before the first `write` and `close` once after the last, and never two of
-    the three at the same time. After a `close` it may call `open` again. What any of them raises is counted
-    and logged by the delivery.
-
-    A `write` that raises has failed for its whole batch. `RetryableWriteError`, `SinkError`, `OSError` and
-    `TimeoutError` are tried again, `BatchTooLargeError` in halves; anything else is final. A `write` may return the
-    number of items that the back end took note of and rejected (OTLP's partial success); they count as failed.
-    """
-
-    async def open(self) -> None: ...
-
-    async def write(self, batch: Batch) -> int | None: ...
-
-    async def close(self) -> None: ...
-
-
-@runtime_checkable
-class BlockingSink(Protocol):
-    """
-    The same in synchronous form: the delivery calls it on a worker thread of its own, where it may block.
-
-    All three methods are called on that one thread, one at a time.
-    """
-
-    def open(self) -> None: ...
-
-    def write(self, batch: Batch) -> int | None: ...
-
-    def close(self) -> None: ...
-
-
-BatchFunction = Callable[[Batch], int | None] | Callable[[Batch], Awaitable[int | None]]
-"""A plain function, or a coroutine function, that takes a batch: the shortest sink there is."""
+from nat_observability.sinks.protocol import Batch, BatchFunction, BlockingSink, Sink
 
 
 class FunctionSink:

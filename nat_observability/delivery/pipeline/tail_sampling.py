@@ -1,16 +1,17 @@
-"""Holding: where a run's items wait until it is known whether the run is to be kept."""
+"""TailSamplingBuffer: where the items of a run wait until it is decided whether the run is kept."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
 
-from nat_observability.delivery.accounting import Books
+from nat_observability.delivery import guard
+from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.queue import weigh
 from nat_observability.events import Item
 
 
-class Holding:
+class TailSamplingBuffer:
     """
     Keeps the items of one run that is not sampled, and lets all of them go as soon as one holds an error.
 
@@ -18,8 +19,7 @@ class Holding:
     what is held when the run ends well as `sampled_out`. Any thread may call it.
 
     Args:
-        books: Their lock guards what is held, of all runs: a lock of its own could be taken in the other order, by a
-            step that the garbage collector closes.
+        accounting: Of the delivery; it counts what is held for all runs.
         accept: Queues an item.
         discard: Counts items as dropped, for a reason.
         run_bytes: Most bytes that are held for this run.
@@ -28,8 +28,8 @@ class Holding:
 
     __slots__ = (
         "_accept",
+        "_accounting",
         "_all_bytes",
-        "_books",
         "_bytes",
         "_discard",
         "_items",
@@ -39,13 +39,13 @@ class Holding:
 
     def __init__(
         self,
-        books: Books,
+        accounting: Accounting,
         accept: Callable[[Item], None],
         discard: Callable[[str, int], None],
         run_bytes: int,
         all_bytes: int,
     ) -> None:
-        self._books = books
+        self._accounting = accounting
         self._accept = accept
         self._discard = discard
         self._run_bytes, self._all_bytes = run_bytes, all_bytes
@@ -58,7 +58,7 @@ class Holding:
         if self._kept is None and item.error is not None:
             self.decide(keep=True)
         size = weigh(item)
-        with self._books.lock:
+        with guard.lock:
             kept = self._kept
             lost = self._hold(item, size) if kept is None else 0
         if kept:
@@ -70,7 +70,7 @@ class Holding:
 
     def decide(self, *, keep: bool) -> None:
         """Let go of what is held, and of what comes from now on, one way or the other; the first decision holds."""
-        with self._books.lock:
+        with guard.lock:
             if self._kept is None:
                 self._kept = keep
             keep = self._kept
@@ -84,7 +84,7 @@ class Holding:
             return
         # One at a time: whoever records a step meanwhile waits for the lock.
         while True:
-            with self._books.lock:
+            with guard.lock:
                 item = self._next() if self._items else None
             if item is None:
                 return
@@ -92,11 +92,11 @@ class Holding:
 
     def _hold(self, item: Item, size: int) -> int:
         """Hold `item`, and return how many were given up for it. Under the lock."""
-        books, lost = self._books, 0
+        accounting, lost = self._accounting, 0
         self._items.append((item, size))
         self._bytes += size
-        books.held_back += size
-        while self._items and (self._bytes > self._run_bytes or books.held_back > self._all_bytes):
+        accounting.held_back += size
+        while self._items and (self._bytes > self._run_bytes or accounting.held_back > self._all_bytes):
             self._next()
             lost += 1
         return lost
@@ -104,5 +104,5 @@ class Holding:
     def _next(self) -> Item:
         item, size = self._items.popleft()
         self._bytes -= size
-        self._books.held_back -= size
+        self._accounting.held_back -= size
         return item

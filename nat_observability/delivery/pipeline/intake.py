@@ -1,0 +1,252 @@
+"""Intake: where items wait for a processor pipeline, and the loop that takes them through it, once for all deliveries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from nat_observability.delivery import guard
+from nat_observability.delivery.lease import NEVER, Arrival, Destination, Entry
+from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.pipeline.processor_pipeline import STRETCH_ITEMS, ProcessorPipeline
+from nat_observability.delivery.queue import BoundedQueue, weigh
+from nat_observability.delivery.thread import DeliveryThread, LoopSource, background_context
+from nat_observability.events import Item
+
+if TYPE_CHECKING:
+    from nat_observability.processors.processor import Processor
+
+_DELAY = 0.1  # seconds at most that the first of several items waits for the others
+_GIVE_WAY = (
+    0.0005  # seconds between two stretches: a wait of zero would not give way to a thread that records
+)
+_ENTRIES = 512  # that are queued under one hold of the lock: a thread that records a step waits for it
+
+
+class Intake:
+    """
+    Takes what runs hand over through a processor pipeline, and queues the result in each delivery that it is meant for.
+
+    Its bounds are those of the most generous of its deliveries. It runs while any of them is at work.
+
+    Args:
+        name: The exporter's, or those of several that share it, for logs.
+        processors: Applied to each item once, in this order.
+        loop_source: Where its event loop comes from; by default a thread of its own.
+
+    Raises:
+        TypeError: A processor cannot be called.
+    """
+
+    def __init__(
+        self, name: str, processors: Iterable[Processor], loop_source: LoopSource | None = None
+    ) -> None:
+        self.pipeline = ProcessorPipeline(name, processors)
+        self._loop_source = loop_source or DeliveryThread("nat-observability-processors")
+        self._delay = _DELAY
+        self._oldest_go = True
+        self._max_items = self._max_bytes = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin with nothing, as a forked child does."""
+        self._queue: BoundedQueue[Arrival] = self._empty_queue()
+        self._taken: Sequence[Arrival] = ()  # that are being processed
+        self._users = 0
+        self._hurry = False
+        self._wake: Callable[[], object] | None = None
+        self._wake_items = NEVER
+        self._due_at: float | None = None
+        self._run_of: object | None = None  # which start of the loop is the one in charge
+        self._task: asyncio.Task[None] | None = None
+
+    def widen(self, limits: DeliveryLimits) -> None:
+        """Make room for what a delivery of these limits can queue."""
+        with guard.lock:
+            self._max_items = max(self._max_items, limits.queue_items)
+            self._max_bytes = max(self._max_bytes, limits.queue_bytes)
+            self._delay = min(self._delay, limits.batch_age / 10)
+            self._oldest_go = self._oldest_go and limits.queue_policy == "drop_oldest"
+            waiting = self._queue.take_all()
+            self._queue = self._empty_queue()
+            for arrival in waiting:
+                self._queue.put(arrival)
+
+    def _empty_queue(self) -> BoundedQueue[Arrival]:
+        return BoundedQueue(
+            self._max_items, self._max_bytes, "drop_oldest" if self._oldest_go else "drop_newest"
+        )
+
+    # From any thread:
+
+    def acquire(self) -> None:
+        """
+        Run for one delivery more.
+
+        Raises:
+            RuntimeError: There is no thread to be had.
+        """
+        with guard.lock:
+            self._users += 1
+            if self._wake is not None:
+                return
+            try:
+                loop = self._loop_source.acquire()
+            except BaseException:
+                self._users -= 1
+                raise
+            signal, run_of = asyncio.Event(), object()
+            self._wake, self._run_of = lambda: loop.call_soon_threadsafe(signal.set), run_of
+        # Not in the context of the first run: it would record what is done here.
+        loop.call_soon_threadsafe(self._begin, loop, signal, run_of, context=background_context())
+
+    def release(self) -> None:
+        """Run for one delivery less; with the last one the loop ends."""
+        with guard.lock:
+            self._users -= 1
+            self._wake_up()
+
+    def put(self, arrival: Arrival) -> bool:
+        """Queue an arrival; return whether it, or another one for it, was refused. Under the lock."""
+        if self._wake is None:
+            self._refuse(arrival, "closed")
+            return True
+        queue = self._queue
+        dropped = queue.put(arrival)
+        if queue.items >= self._wake_items:
+            self._wake_up()
+        if dropped is None:
+            return False
+        for each, reason in dropped:
+            self._refuse(each, reason)
+        return True
+
+    def hasten(self) -> None:
+        """Have what waits processed at once. Under the lock."""
+        self._hurry = True
+        self._wake_up()
+
+    def forget(self, destination: Destination, reason: str) -> int:
+        """Drop what waits for one delivery; return how many items that were. Under the lock."""
+        dropped = 0
+        for arrival in (*self._taken, *self._queue.waiting):
+            if destination in arrival.lease.route.destinations and destination not in arrival.gone:
+                arrival.gone = (*arrival.gone, destination)
+                destination.gone += 1
+                destination.refuse(arrival.lease, reason)
+                dropped += 1
+        return dropped
+
+    # On the loop:
+
+    def _begin(self, loop: asyncio.AbstractEventLoop, signal: asyncio.Event, run_of: object) -> None:
+        self._task = loop.create_task(
+            self._run(loop, signal, run_of), name=f"processors of {self.pipeline.name}"
+        )
+        # Not at the end of the task itself, which does not even begin where it is cancelled at once.
+        self._task.add_done_callback(lambda _: self._end(run_of))
+
+    def _end(self, run_of: object) -> None:
+        with guard.lock:
+            if self._run_of is run_of:  # it was cancelled
+                self._stop()
+        self._loop_source.release()
+
+    def _stop(self) -> None:
+        self._wake = self._run_of = None
+        for arrival in (*self._taken, *self._queue.take_all()):
+            self._refuse(arrival, "closed")
+            self._queue.release([arrival])
+        self._taken = ()
+
+    async def _run(self, loop: asyncio.AbstractEventLoop, signal: asyncio.Event, run_of: object) -> None:
+        while True:
+            signal.clear()
+            with guard.lock:
+                if self._run_of is not run_of:
+                    return
+                if not self._users:
+                    self._stop()
+                    return
+                arrivals = self._next(loop.time())
+            if not arrivals:
+                await self._sleep(signal)
+                continue
+            # Outside the lock: it is foreign code.
+            results = self.pipeline.stretch([arrival.item for arrival in arrivals])
+            self._distribute(arrivals, results)
+            # A stretch that had to end early holds the interpreter lock for long: off the processor for a moment.
+            await asyncio.sleep(_GIVE_WAY if len(results) < len(arrivals) else 0)
+
+    def _next(self, now: float) -> Sequence[Arrival]:
+        """Take what is to be processed now, and set when to be woken. Under the lock."""
+        queue = self._queue
+        if not queue.items:
+            self._due_at, self._hurry, self._wake_items = None, False, 1
+            return ()
+        if self._due_at is None:
+            self._due_at = now + self._delay
+        enough = min(STRETCH_ITEMS, (self._max_items + 1) // 2)
+        if (
+            self._hurry
+            or now >= self._due_at
+            or queue.items >= enough
+            or queue.queued_bytes * 2 >= self._max_bytes
+        ):
+            self._wake_items = NEVER
+            self._taken = queue.take(STRETCH_ITEMS, self._max_bytes)
+            return self._taken
+        self._wake_items = enough
+        return ()
+
+    async def _sleep(self, signal: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout_at(self._due_at):
+                await signal.wait()
+        except TimeoutError:
+            pass
+
+    def _distribute(self, arrivals: Sequence[Arrival], results: Sequence[Item | str]) -> None:
+        done, left = arrivals[: len(results)], arrivals[len(results) :]
+        with guard.lock:
+            self._queue.put_back(left)
+            self._taken = done
+        unlogged: dict[Destination, None] = {}
+        step = max(1, _ENTRIES // max(len(arrival.lease.route.destinations) for arrival in done))
+        for start in range(0, len(done), step):
+            with guard.lock:
+                part = done[start : start + step]
+                for arrival, result in zip(part, results[start : start + step], strict=True):
+                    if isinstance(result, str):
+                        unlogged.update(dict.fromkeys(arrival.lease.route.destinations))
+                        self._refuse(arrival, result)
+                    else:
+                        size = arrival.size if result is arrival.item else weigh(result)
+                        for destination in _remaining(arrival):
+                            if destination.accept(Entry(result, size, arrival.lease)):
+                                unlogged[destination] = None
+                        arrival.lease.left_inlet()
+                self._taken = done[start + step :]
+                self._queue.release(part)
+        for destination in unlogged:
+            destination.log_drops()
+
+    def _refuse(self, arrival: Arrival, reason: str) -> None:
+        for destination in _remaining(arrival):
+            destination.refuse(arrival.lease, reason)
+        arrival.lease.left_inlet()
+
+    def _wake_up(self) -> None:
+        self._wake_items = NEVER
+        if self._wake is not None:
+            self._wake()
+
+
+def _remaining(arrival: Arrival) -> Iterable[Destination]:
+    """Return the deliveries that have not given an arrival up; count those that have."""
+    if not arrival.gone:
+        return arrival.lease.route.destinations
+    for destination in arrival.gone:
+        destination.gone -= 1
+    return [each for each in arrival.lease.route.destinations if each not in arrival.gone]

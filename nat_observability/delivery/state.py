@@ -1,0 +1,223 @@
+"""State: where one delivery is in its life, who holds it, and who waits for it to open or to close."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from enum import StrEnum
+
+from nat_observability.errors import RuntimeStateError
+
+_FAIL_AGAIN_FOR = 5.0  # seconds in which a lease gets the last error of opening instead of another try
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery is in its life; it may go round more than once."""
+
+    NEW = "new"
+    OPENING = "opening"
+    REOPENING = "reopening"
+    """Its sink could not be opened while a runtime holds it: it is tried again in the background."""
+    OPEN = "open"
+    DRAINING = "draining"
+    """What waits is written, each batch with one last try, and then it closes, whoever holds it."""
+    CLOSING = "closing"
+    CLOSED = "closed"
+    FAILED = "failed"
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a delivery loop runs."""
+        return self not in _AT_REST
+
+
+_AT_REST = (DeliveryState.NEW, DeliveryState.CLOSED, DeliveryState.FAILED)
+_NOT_YET_OPEN = (DeliveryState.OPENING, DeliveryState.REOPENING)
+_OPEN = (DeliveryState.OPEN, DeliveryState.DRAINING)
+
+
+class Hold:
+    """What one lease counts for: it is given back once, and not after the delivery's term has ended."""
+
+    __slots__ = ("keep", "opening", "term")
+
+    def __init__(self, term: object, *, keep: bool) -> None:
+        self.term: object | None = term
+        self.keep = keep
+        self.opening: Future[None] | None = None
+
+
+class State:
+    """
+    The state of one delivery. Everything here is called under the lock.
+
+    A term is the time in which leases count: a last call ends it, and so does a fork, which only the leases that a
+    runtime keeps survive.
+
+    Attributes:
+        phase: Where the delivery is in its life.
+        leases: How many hold it.
+        kept: How many of those are a runtime's, which hold it in a forked child too.
+        open_error: Why its sink could not be opened the last time; None where it could.
+        end_error: Why it was put to rest; None where it was closed in peace.
+        last_call: Whether a last call has come that is not answered yet.
+    """
+
+    def __init__(self, name: str, *, kept: int = 0, kept_term: object | None = None) -> None:
+        self._name = name
+        self.phase = DeliveryState.NEW
+        self.leases = self.kept = kept
+        self._term = object()
+        self._kept_term = object() if kept_term is None else kept_term
+        self.open_error: BaseException | None = None
+        self.end_error: BaseException | None = None
+        self._open_failed_at = -_FAIL_AGAIN_FOR
+        self._given_up_on = False  # whether somebody has stopped waiting for it to open
+        self.last_call = False
+        self._taken = False  # whether a lease was taken in this term
+        self._opening: list[Future[None]] = []
+        self._closing: list[Future[None]] = []
+
+    def in_child(self) -> State:
+        """Return the state of the same delivery in a forked child."""
+        return State(self._name, kept=self.kept, kept_term=self._kept_term)
+
+    # Leases:
+
+    def hold(self, *, keep: bool) -> Hold:
+        """Count one more lease. Its `opening` is what it may wait for, None where there is nothing to wait for."""
+        hold = Hold(self._kept_term if keep else self._term, keep=keep)
+        # A runtime has waited for the sink before its first run began. A run that waited again would be late for
+        # what is tried again in the background anyway.
+        waits = keep or not (self.kept or self._given_up_on)
+        self.leases += 1
+        self.kept += keep
+        self._taken = True
+        if self.phase in _OPEN or (self.phase in _NOT_YET_OPEN and not waits):
+            return hold
+        hold.opening = Future()
+        if (not self.phase.at_work and self._fails_again) or self.phase is DeliveryState.REOPENING:
+            hold.opening.set_exception(self.open_error)
+        else:
+            self._opening.append(hold.opening)
+        return hold
+
+    @property
+    def _fails_again(self) -> bool:
+        return self.open_error is not None and time.monotonic() < self._open_failed_at + _FAIL_AGAIN_FOR
+
+    def starts(self, hold: Hold) -> bool:
+        """Whether a delivery loop is to be started for this lease."""
+        return not self.phase.at_work and hold.opening is not None and not hold.opening.done()
+
+    def give_back(self, hold: Hold) -> bool:
+        """Take a lease back; return whether it was the last one."""
+        term, hold.term = hold.term, None
+        if term is None or term is not (self._kept_term if hold.keep else self._term):
+            return False
+        self.leases -= 1
+        self.kept -= hold.keep
+        if hold.opening is not None and not hold.opening.done():
+            self._given_up_on = True
+        return not self.leases
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether the delivery is to close as soon as nothing waits."""
+        return not self.leases
+
+    def note_last_call(self) -> None:
+        """End the term: no lease counts any more but those that are taken from now on."""
+        self._term, self._kept_term = object(), object()
+        self.leases = self.kept = 0
+        self.last_call, self._taken = True, False
+        if self.phase is DeliveryState.OPEN:
+            self.phase = DeliveryState.DRAINING
+
+    # Those who wait:
+
+    def closed(self) -> Future[None]:
+        """Return a future that is done when the delivery has closed, at once where it is not at work."""
+        if not self.phase.at_work:
+            return resolved()
+        future: Future[None] = Future()
+        self._closing.append(future)
+        return future
+
+    # What the delivery loop says:
+
+    def begin(self) -> None:
+        """A loop was started."""
+        self.last_call = self._given_up_on = False
+        self.phase = DeliveryState.OPENING
+
+    def opened(self) -> None:
+        """The sink is open."""
+        self.phase = DeliveryState.DRAINING if self.last_call else DeliveryState.OPEN
+        self.open_error, self._given_up_on = None, False
+        opening, self._opening = self._opening, []
+        resolve(opening)
+
+    def not_opened(self, error: BaseException) -> bool:
+        """The sink could not be opened; return whether that is to be tried again, because a runtime holds it."""
+        self._note_open_error(error)
+        if self.unwanted or not self.kept:
+            return False
+        self.phase = DeliveryState.REOPENING
+        return True
+
+    def closing(self) -> None:
+        """Everything was written, and the sink is about to be closed."""
+        self.phase = DeliveryState.CLOSING
+
+    def reopens(self, *, queued: bool) -> bool:
+        """
+        The sink was closed; return whether it is opened again, for leases that were taken meanwhile.
+
+        Args:
+            queued: Whether something waits. Without a lease of this term it came too late.
+        """
+        if not (self.leases or (queued and self._taken and self.last_call)):
+            return False
+        if self.last_call:
+            # A server answers requests while its process shuts down: their runs find an open delivery once more. Who
+            # asked for the last call has what was asked for.
+            self.last_call = False
+            closing, self._closing = self._closing, []
+            resolve(closing)
+        self.phase = DeliveryState.OPENING
+        return True
+
+    def finish(self, phase: DeliveryState, error: BaseException | None) -> None:
+        """The delivery is at rest: nobody waits any longer."""
+        self.phase, self.end_error = phase, error
+        self._given_up_on = self.last_call = False
+        opening, self._opening = self._opening, []
+        if error is None:
+            error = RuntimeStateError(f"The delivery of {self._name!r} was closed while it opened.")
+        resolve(opening, error)
+        closing, self._closing = self._closing, []
+        resolve(closing)
+
+    def _note_open_error(self, error: BaseException) -> None:
+        self.open_error, self._open_failed_at = error, time.monotonic()
+        opening, self._opening = self._opening, []
+        resolve(opening, error)
+
+
+def resolve(waiters: Iterable[Future[None]], error: BaseException | None = None) -> None:
+    """Tell those who still wait that it is over."""
+    for waiter in waiters:
+        if waiter.set_running_or_notify_cancel():
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
+
+
+def resolved() -> Future[None]:
+    """Return a future that is done."""
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
