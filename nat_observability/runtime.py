@@ -102,7 +102,8 @@ class ObservabilityRuntime:
 
     async def init(self) -> Self:
         """
-        Open every exporter, concurrently. One that fails or takes too long is logged and left out.
+        Open every exporter, concurrently. One that fails or takes too long is logged, and tried again in the background.
+        What runs record for it meanwhile waits in its queue.
 
         A cancellation ends the waiting at once; what had been opened then closes in the background.
 
@@ -119,7 +120,7 @@ class ObservabilityRuntime:
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            await self._open(began + self._start_timeout)
+            opened = await self._open(began + self._start_timeout)
         except ExporterStartError:
             await self._close(clock() + self._shutdown_timeout)
             raise
@@ -129,7 +130,7 @@ class ObservabilityRuntime:
             raise
         self._state = RuntimeState.OPEN
         watch(self._deliveries().values())
-        _log.info("runtime_opened", exporters=sorted(self._leases), duration_s=clock() - began)
+        _log.info("runtime_opened", exporters=opened, duration_s=clock() - began)
         return self
 
     async def shutdown(self) -> RuntimeReport:
@@ -207,7 +208,8 @@ class ObservabilityRuntime:
             if isinstance(exporter, BaseExporter) and exporter.delivery is not None
         }
 
-    async def _open(self, deadline: float) -> None:
+    async def _open(self, deadline: float) -> list[str]:
+        """Open every exporter; return the names of those that are open."""
         failures: dict[str, BaseException] = {}
         opening: dict[str, asyncio.Future[None]] = {}
         try:
@@ -228,12 +230,12 @@ class ObservabilityRuntime:
         finally:
             _let_go(opening.values())
         for name, failure in failures.items():
+            # Its lease stays: the delivery goes on trying to open it, and keeps what runs record meanwhile.
             _log.error("exporter_start_failed", exporter=name, error=describe(failure))
-            if name in self._leases:
-                self._leases.pop(name).release()
         missing = {name: failure for name, failure in failures.items() if name in self._required}
         if missing:
             raise ExporterStartError(missing)
+        return sorted(self._leases.keys() - failures.keys())
 
     async def _wait_for_live_managers(self, timeout: float) -> None:
         clock = asyncio.get_running_loop().time

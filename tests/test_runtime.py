@@ -122,7 +122,7 @@ async def test_g1_what_fails_or_is_late_is_logged_and_left_out() -> None:
     assert [line["exporters"] for line in lines if line["event"] == "runtime_opened"] == [["works"]]
     health = runtime.health()
     assert health.exporters["fails"] is not None
-    assert health.exporters["fails"].state is DeliveryState.FAILED
+    assert health.exporters["fails"].state is DeliveryState.REOPENING
     await record(manager_of(runtime, {"works": exporters["works"]}), 3)
     report = await runtime.shutdown()
     assert report.abandoned == ()

@@ -185,9 +185,15 @@ class Delivery:
         With a spool everything is put on the disk first, and what the last try does not bring away stays there.
         """
         with guard.lock:
-            self._state.note_last_call()
-            self._accounting.wake_up()
-            return self._state.closed()
+            state, accounting, loop = self._state, self._accounting, self._loop
+            state.note_last_call()
+            if loop is not None and state.phase.opening and not (accounting.in_memory or accounting.upstream):
+                # Nothing waits for a sink that may never open, and whoever shuts down need not wait for it either.
+                loop.dismissed = True
+                finish(state, accounting, self._spool, DeliveryState.CLOSED, None, "closed")
+                loop.cancel()
+            accounting.wake_up()
+            return state.closed()
 
     def abandon(self, timeout: float | None = None) -> int:
         """

@@ -31,6 +31,11 @@ class DeliveryState(StrEnum):
         """Whether a delivery loop runs."""
         return self not in _AT_REST
 
+    @property
+    def opening(self) -> bool:
+        """Whether the sink is not open yet."""
+        return self in _NOT_YET_OPEN
+
 
 _AT_REST = (DeliveryState.NEW, DeliveryState.CLOSED, DeliveryState.FAILED)
 _NOT_YET_OPEN = (DeliveryState.OPENING, DeliveryState.REOPENING)
@@ -94,7 +99,7 @@ class State:
         self.leases += 1
         self.kept += keep
         self._taken = True
-        if self.phase in _OPEN or (self.phase in _NOT_YET_OPEN and not waits):
+        if self.phase in _OPEN or (self.phase.opening and not waits):
             return hold
         hold.opening = Future()
         if (not self.phase.at_work and self._fails_again) or self.phase is DeliveryState.REOPENING:

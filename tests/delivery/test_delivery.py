@@ -902,6 +902,7 @@ def test_g5_an_interruption_while_an_item_waits_for_the_lock_leaves_it_free() ->
     run_program("""
         import signal, threading
         from nat_observability import ContextState, Delivery, Span, Status, StepKind
+        from nat_observability.delivery import guard
 
         delivery = Delivery("interrupted", print)
         lease = delivery.lease()
@@ -909,7 +910,7 @@ def test_g5_an_interruption_while_an_item_waits_for_the_lock_leaves_it_free() ->
         held, interrupted = threading.Event(), threading.Event()
 
         def hold():
-            with delivery._lock:
+            with guard.lock:
                 held.set()
                 waits = threading.main_thread().ident
                 threading.Timer(0.2, signal.pthread_kill, (waits, signal.SIGINT)).start()

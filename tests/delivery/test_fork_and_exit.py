@@ -529,7 +529,7 @@ def test_g15_a_fork_while_another_thread_makes_the_first_spool_leaves_the_child_
 
         class Slowly(importlib.abc.MetaPathFinder):
             def find_spec(self, name, path, target=None):
-                if name.endswith(".spool_record"):
+                if name.endswith(".spool.record"):
                     importing.set()
                     time.sleep(0.3)
 

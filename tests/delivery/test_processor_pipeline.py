@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from nat_observability.delivery.delivery import Delivery, delivery_thread
+from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
 from nat_observability.delivery.queue import weigh
@@ -229,8 +229,8 @@ async def test_what_is_kept_goes_on_while_all_else_is_filtered() -> None:
     assert calls < 200_000
 
 
-@pytest.mark.may_block  # its processor does, on the delivery thread
-def test_g13_processors_run_on_the_delivery_thread_and_outside_its_lock() -> None:
+@pytest.mark.may_block  # its processor does, on a thread of its own
+def test_g13_processors_run_on_a_thread_of_their_own_and_outside_the_lock() -> None:
     """While one runs, the process can be asked and steps are accepted; it is never on the thread that records."""
     entered, go_on = threading.Event(), threading.Event()
     threads: set[str] = set()
@@ -253,13 +253,12 @@ def test_g13_processors_run_on_the_delivery_thread_and_outside_its_lock() -> Non
     lease.settled().result(10.0)
     lease.release()
     delivery.closed().result(10.0)
-    assert (len(sink), threads) == (2, {"nat-observability-delivery"})
+    assert (len(sink), threads) == (2, {"nat-observability-processors"})
 
 
-@pytest.mark.may_block  # its processor does, on the delivery thread
+@pytest.mark.may_block  # its processor does, on a thread of its own
 def test_a_processor_that_blocks_stalls_its_own_exporter_alone() -> None:
-    """The watchdog leaves the thread to it, and the items of another exporter go on being processed and sent."""
-    thread = delivery_thread(blocked_after=0.2)
+    """The items of another exporter go on being processed and sent."""
     go_on = threading.Event()
 
     def blocks(item: Item) -> Item:
@@ -268,9 +267,7 @@ def test_a_processor_that_blocks_stalls_its_own_exporter_alone() -> None:
 
     sinks: dict[str, list[Item]] = {"stuck": [], "other": []}
     deliveries = {
-        name: Delivery(
-            name, sink.extend, loop_source=thread, processors=[blocks if name == "stuck" else clean]
-        )
+        name: Delivery(name, sink.extend, processors=[blocks if name == "stuck" else clean])
         for name, sink in sinks.items()
     }
     leases = {name: delivery.lease() for name, delivery in deliveries.items()}

@@ -77,19 +77,15 @@ def release(queue: BoundedQueue[Sized], taken: list[Sized]) -> None:
     taken.clear()
 
 
-@pytest.mark.parametrize("staged", [False, True], ids=["one stage", "two stages"])
 @pytest.mark.parametrize("operation", [take_some, take_what_fits, take_all, put, put_back, release])
 def test_g5_g7_an_entry_that_comes_in_the_middle_is_kept_and_counted(
-    operation: Callable[[BoundedQueue[Sized], list[Sized]], None], staged: bool
+    operation: Callable[[BoundedQueue[Sized], list[Sized]], None],
 ) -> None:
     """Whatever the queue is doing at that moment: it holds what its numbers say, and nothing is lost."""
     for allocations in range(1, LATEST):
-        queue: BoundedQueue[Sized] = BoundedQueue(100, 1 << 20, "drop_newest", staged=staged)
+        queue: BoundedQueue[Sized] = BoundedQueue(100, 1 << 20, "drop_newest")
         for size in (1, 2, 3, 4, 5):
-            entry = Sized(size)
-            queue.put(entry)
-            if staged:
-                queue.let_on(entry, size)
+            queue.put(Sized(size))
         taken = queue.take(2, 1000)
         with collecting_after(allocations):
             Late(queue)
