@@ -14,9 +14,9 @@ from typing import Any
 
 from benchmarks.report import Row, at_most, beside, missing, report
 from nat_observability import ExporterManager, ObservabilityRuntime, SpanExporter
-from nat_observability.exporter_manager import ManagerOptions
 from nat_observability.integrations.asgi import ObservabilityMiddleware, RuntimeSource
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
+from nat_observability.run.run_context import ManagerOptions
 
 PEER = "opentelemetry-instrumentation-asgi"
 EXPORTERS = (0, 1, 3)

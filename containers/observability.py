@@ -9,7 +9,8 @@ from dependency_injector import containers, providers, resources
 from nat_observability.builders import ExporterBuilder, build_exporters, required_exporters
 from nat_observability.builders.processing import OwnProcessing
 from nat_observability.exporter.base_exporter import BaseExporter
-from nat_observability.exporter_manager import ExporterManager, ManagerOptions
+from nat_observability.exporter_manager import ExporterManager
+from nat_observability.run.run_context import ManagerOptions
 from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.settings import ObservabilitySettings
 

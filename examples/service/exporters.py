@@ -21,7 +21,7 @@ from nat_observability import (
     Span,
 )
 from nat_observability.builders import ExporterBuilder, delivering
-from nat_observability.exporter.base_exporter import Subscription
+from nat_observability.exporter.subscription import Subscription
 from nat_observability.settings import CustomExporterSettings, ObservabilitySettings
 
 

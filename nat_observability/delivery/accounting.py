@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, MutableSet, Sequence
 from concurrent.futures import Future
 from itertools import compress
 
@@ -80,7 +80,7 @@ class Accounting:
         self.gone = 0
         self.inlet = inlet
         self.route = Route([self], inlet)
-        self.routes: weakref.WeakSet[Route] = weakref.WeakSet([self.route])
+        self.routes: MutableSet[Route] = weakref.WeakSet([self.route])
         # Of the records of former processes, and of runs that nobody can ask for.
         self.left_behind = Lease(self.route)
 

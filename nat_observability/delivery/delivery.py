@@ -23,7 +23,7 @@ from nat_observability.delivery.pipeline.intake import Intake
 from nat_observability.delivery.sink_adapters import WorkerSink, as_sink
 from nat_observability.delivery.state import DeliveryState, Hold, State
 from nat_observability.delivery.thread import DeliveryThread, LoopSource
-from nat_observability.errors import RuntimeStateError, StopTimeoutError, describe
+from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError, describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink
 from nat_observability.spool import forks as spool_forks
@@ -172,6 +172,14 @@ class Delivery:
     def is_kept_open(self) -> bool:
         """Whether a runtime holds it at work, so that a run needs no hold of its own."""
         return self._state.kept > 0 and self._state.phase.at_work
+
+    @property
+    def not_open(self) -> BaseException | None:
+        """Why the sink of a delivery at work is not open; None where it is."""
+        with guard.lock:
+            if not self._state.phase.opening:
+                return None
+            return self._state.open_error or StartTimeoutError(self.name, self.limits.open_timeout)
 
     def closed(self) -> Future[None]:
         """Return a future that is done when the delivery has closed, or at once where it is not open."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableSet
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Protocol
@@ -21,6 +21,9 @@ NEVER = 1 << 62
 
 class Destination(Protocol):
     """A delivery's queue and counts, as a lease sees them."""
+
+    routes: MutableSet[Route]
+    """Every way that leads here."""
 
     gone: int
     """Items that it has given up while they waited at an inlet, and that are there still."""

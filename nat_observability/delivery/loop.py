@@ -406,7 +406,6 @@ class DeliveryLoop:
         return start
 
     async def _send(self, batch: list[Entry]) -> None:
-        accounting = self._accounting
         began = self._loop.time()
         try:
             outcomes = await self._outcomes([entry.item for entry in batch])
@@ -431,8 +430,8 @@ class DeliveryLoop:
         try:
             return await self.retry.send(items)
         except BaseException as error:
-            # A send is cancelled for good only after the loop was dismissed. Here it is the sink that cancelled the task
-            # that it runs in.
+            # A send is cancelled for good only after the loop was dismissed. Here it is the sink that cancelled the
+            # task that it runs in.
             with guard.lock:
                 if self.dismissed:
                     raise

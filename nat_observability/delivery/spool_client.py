@@ -28,9 +28,9 @@ class SpoolClient:
     """
     The spool as coroutines.
 
-    What a call does to the accounting is done on the worker thread, right after it: a call that nobody waits for any more,
-    because its loop is blocked or its delivery was abandoned, loses and doubles nothing. It outlives the servers: one
-    `open` and `close` after the other.
+    What a call does to the accounting is done on the worker thread, right after it: a call that is no longer waited
+    for, because its loop is blocked or its delivery was abandoned, loses and doubles nothing. It outlives the delivery
+    loops: one `open` and `close` after the other.
 
     Args:
         name: The exporter's.

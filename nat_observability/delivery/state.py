@@ -9,6 +9,16 @@ from enum import StrEnum
 
 from nat_observability.errors import RuntimeStateError
 
+changes = 0
+"""How often a runtime has taken or given back a delivery, or one has begun or ended its work, in this process."""
+
+
+def note_change() -> None:
+    """Have what was remembered of the deliveries, or of the exporters on them, looked at again."""
+    global changes
+    changes += 1
+
+
 _FAIL_AGAIN_FOR = 5.0  # seconds in which a lease gets the last error of opening instead of another try
 
 
@@ -86,6 +96,7 @@ class State:
 
     def in_child(self) -> State:
         """Return the state of the same delivery in a forked child."""
+        note_change()
         return State(self._name, kept=self.kept, kept_term=self._kept_term)
 
     # Leases:
@@ -99,6 +110,8 @@ class State:
         self.leases += 1
         self.kept += keep
         self._taken = True
+        if keep:
+            note_change()
         if self.phase in _OPEN or (self.phase.opening and not waits):
             return hold
         hold.opening = Future()
@@ -123,6 +136,8 @@ class State:
             return False
         self.leases -= 1
         self.kept -= hold.keep
+        if hold.keep:
+            note_change()
         if hold.opening is not None and not hold.opening.done():
             self._given_up_on = True
         return not self.leases
@@ -135,6 +150,7 @@ class State:
     def note_last_call(self) -> None:
         """End the term: no lease counts any more but those that are taken from now on."""
         self._term, self._kept_term = object(), object()
+        note_change()
         self.leases = self.kept = 0
         self.last_call, self._taken = True, False
         if self.phase is DeliveryState.OPEN:
@@ -156,6 +172,7 @@ class State:
         """A loop was started."""
         self.last_call = self._given_up_on = False
         self.phase = DeliveryState.OPENING
+        note_change()
 
     def opened(self) -> None:
         """The sink is open."""
@@ -197,6 +214,7 @@ class State:
     def finish(self, phase: DeliveryState, error: BaseException | None) -> None:
         """The delivery is at rest: nobody waits any longer."""
         self.phase, self.end_error = phase, error
+        note_change()
         self._given_up_on = self.last_call = False
         opening, self._opening = self._opening, []
         if error is None:

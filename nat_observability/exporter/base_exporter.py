@@ -1,150 +1,21 @@
-"""BaseExporter: one named destination, and Subscription: one run's part in it."""
+"""BaseExporter: one named destination of steps; what a user subclasses."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
-from types import MemberDescriptorType, TracebackType
+from types import MemberDescriptorType
 from typing import Self
 
 from nat_observability.adopted import run_state
 from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery
-from nat_observability.delivery.ledger import LedgerSnapshot
-from nat_observability.errors import EXITS, describe, locate
+from nat_observability.delivery.state import note_change
 from nat_observability.events import IntermediateStep, Run
-from nat_observability.logs import get_logger
-from nat_observability.stream import EventStream
-
-
-class Subscription:
-    """
-    One run's part in an exporter, from `begin` to `end`; everything mutable of the run is here.
-
-    As an async context manager it does both.
-    """
-
-    __slots__ = ("_exporter", "_state")
-
-    def __init__(self, exporter: BaseExporter, state: ContextState) -> None:
-        self._exporter = exporter
-        self._state = state
-
-    def begin(self) -> Awaitable[None] | None:
-        """Take steps from now on; return what to wait for until the destination is open, None where it is."""
-        state = self._state
-        self._exporter.subscriptions[state] = self
-        self.listen(state.stream)
-        return None
-
-    def listen(self, stream: EventStream) -> None:
-        """Subscribe to a run's stream, under this object as the key."""
-        stream.subscribe(self, self.handle)
-
-    def end(self) -> Awaitable[None] | None:
-        """Take no more steps; return what to wait for until this run's items are settled, None where nothing is."""
-        state = self._state
-        state.stream.unsubscribe(self)
-        self._exporter.subscriptions.pop(state, None)
-        return None
-
-    def settled(self) -> Awaitable[None] | None:
-        """Return what to wait for until nothing that this run has recorded is pending, None where nothing is."""
-        return None
-
-    async def __aenter__(self) -> Self:
-        if (opening := self.begin()) is not None:
-            try:
-                await opening
-            except BaseException:
-                self.end()
-                raise
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if (settling := self.end()) is not None:
-            await settling
-
-    def handle(self, step: IntermediateStep) -> None:
-        """Take one step, on the thread that recorded it."""
-        raise NotImplementedError
-
-    @property
-    def ledger(self) -> LedgerSnapshot:
-        """What became of this run's items."""
-        raise NotImplementedError
-
-    @property
-    def oddities(self) -> dict[str, int]:
-        """What was odd about this run's steps, counted by name; empty where all was well."""
-        return {}
-
-    @property
-    def error(self) -> BaseException | None:
-        """The first error of this run, which was logged; later ones are only counted."""
-        return None
-
-    @property
-    def problem(self) -> str | None:
-        """That error in one line."""
-        return None if self.error is None else describe(self.error)
-
-
-class ExportSubscription(Subscription):
-    """Calls the exporter's `export` for each step. A step is delivered when `export` has returned."""
-
-    __slots__ = ("_counted", "_error", "_failed", "_lock")
-
-    def __init__(self, exporter: BaseExporter, state: ContextState) -> None:
-        self._exporter = exporter  # not by super().__init__: one of these is made for each exporter and run
-        self._state = state
-        # Reentrant: the garbage collector may close a step while somebody asks for the counts.
-        self._lock = threading.RLock()
-        self._counted = self._failed = 0
-        self._error: BaseException | None = None
-
-    def handle(self, step: IntermediateStep) -> None:
-        failure: BaseException | None = None
-        try:
-            self._exporter.export(step)
-        except EXITS:
-            raise
-        except BaseException as error:  # noqa: BLE001  foreign code: no exporter error reaches the workflow
-            failure = error
-        # Several threads may record at once.
-        with self._lock:
-            self._counted += 1
-            if failure is None:
-                return
-            self._failed += 1
-            if self._error is not None:
-                return
-            self._error = failure
-        get_logger().warning(
-            "export_failed",
-            exporter=self._exporter.name,
-            workflow_run_id=self._state.run.run_id,
-            error=locate(failure),
-        )
-
-    @property
-    def ledger(self) -> LedgerSnapshot:
-        with self._lock:
-            return LedgerSnapshot(self._counted, self._counted - self._failed, self._failed)
-
-    @property
-    def error(self) -> BaseException | None:
-        return self._error
-
-    @property
-    def problem(self) -> str | None:
-        return None if self.error is None else locate(self.error)
+from nat_observability.exporter.subscription import ExportSubscription, Subscription
 
 
 class BaseExporter(ABC):
@@ -162,13 +33,22 @@ class BaseExporter(ABC):
     delivery: Delivery | None = None
     """What the runtime opens when the process starts and closes when it ends; None where there is nothing to open."""
 
-    select: Callable[[Run], bool] | None = None
-    """
-    Which runs it takes part in, by their ids; None for all. A manager asks once, when the run starts.
+    _select: Callable[[Run], bool] | None = None
 
-    Set it on the instance. A run that it does not take part in costs it nothing, and its report does not name it. One
-    whose `select` raises takes no part either: what is meant for one tenant must not reach another by an error.
-    """
+    @property
+    def select(self) -> Callable[[Run], bool] | None:
+        """
+        Which runs it takes part in, by their ids; None for all. A manager asks once, when the run starts.
+
+        Set it on the instance. A run that it does not take part in costs it nothing, and its report does not name it.
+        One whose `select` raises takes no part either: what is meant for one tenant must not reach another by an error.
+        """
+        return self._select
+
+    @select.setter
+    def select(self, select: Callable[[Run], bool] | None) -> None:
+        self._select = select
+        note_change()
 
     def __init__(self, context_state: ContextState | None = None) -> None:
         self._context_state = context_state

@@ -1,174 +1,49 @@
-"""SpanExporter: START and END joined into a Span, to a delivery."""
+"""SpanExporter: finished spans, to a delivery."""
 
 from __future__ import annotations
 
-import itertools
-
-import msgspec
-
 from nat_observability.context import ContextState
-from nat_observability.events import Boundary, Captured, IntermediateStep, Span, Status
-from nat_observability.exporter.base_exporter import Subscription
+from nat_observability.events import IntermediateStep, Span
 from nat_observability.exporter.sampling import Sampling
+from nat_observability.exporter.span_joiner import SpanJoiner
 from nat_observability.exporter.step_exporter import StepExporter, StepSubscription, sampled
-from nat_observability.recording.capture import capture_json, merged_json
+from nat_observability.exporter.subscription import Subscription
 from nat_observability.stream import EventStream, OpenStep
-
-_START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END
-_LONGEST_SECRET = 4096  # characters; a private key of 4096 bits has 3300
-_OK, _ERROR, _INCOMPLETE = Status.OK, Status.ERROR, Status.INCOMPLETE
 
 
 class SpanSubscription(StepSubscription):
-    """
-    One run's open spans.
+    """One run's spans, for one exporter."""
 
-    What `step` records comes as a span when it ends; a START and its END that were published, such as those that are
-    relayed from elsewhere, are joined here. A second START or END of a span (the reference toolkit's LangChain handler
-    sends some twice) is counted and otherwise ignored, and so is an END without a START. What is open when the run
-    ends becomes an INCOMPLETE span.
-    """
-
-    __slots__ = ("_chunk_bytes", "_chunks", "_ended", "_oddities", "_open", "_started_twice")
+    __slots__ = ("_joiner",)
 
     def __init__(self, exporter: StepExporter, state: ContextState, hold: Sampling | None = None) -> None:
         super().__init__(exporter, state, hold)
-        self._open: dict[str, IntermediateStep | OpenStep] = {}
-        self._chunks: dict[str, _Chunks] = {}
-        self._chunk_bytes = exporter.delivery.limits.chunk_bytes
-        self._started_twice: set[str] = set()
-        self._oddities: dict[str, int] = {}
-        self._ended = False
+        self._joiner = SpanJoiner(state, self._take, exporter.delivery.limits.chunk_bytes)
+
+    def _take(self, span: Span) -> None:
+        self._accept(span)
 
     def listen(self, stream: EventStream) -> None:
-        # Who overrides `handle` wants to see everything there.
+        # A subclass that overrides `handle` wants to see everything there.
         stream.subscribe(self, self.handle, self if type(self).handle is SpanSubscription.handle else None)
 
     def begun(self, step: OpenStep) -> None:
         """Note a step of this process, which ends as a span."""
-        self._open[step.step_id or ""] = step
-        if self._ended:
-            self.hand_over()  # as in `handle`
+        self._joiner.begun(step)
 
     def finished(self, span: Span) -> None:
         """Take the span of such a step."""
-        if self._open.pop(span.span_id, None) is None:
-            self._count("end_without_start")
-            return
-        chunks = self._chunks.pop(span.span_id, None) if self._chunks else None
-        if chunks is not None:
-            self._chunk_bytes += chunks.size
-            span = msgspec.structs.replace(
-                span,
-                output=chunks.joined() if span.output is None else span.output,
-                chunks=next(chunks.counter),
-                first_chunk_ns=chunks.first_ns,
-            )
-        self._accept(span)
+        self._joiner.finished(span)
 
     def handle(self, step: IntermediateStep) -> None:
-        boundary = step.boundary
-        if boundary is _START:
-            if self._open.setdefault(step.step_id, step) is not step:
-                self._started_twice.add(step.step_id)
-                self._count("repeated_start")
-            elif self._ended:
-                # The run ended while this step was on its way here from another thread: nobody else will end it.
-                self.hand_over()
-        elif boundary is _END:
-            start = self._open.pop(step.step_id, None)
-            if start is None:
-                self._count("repeated_end" if step.step_id in self._started_twice else "end_without_start")
-            else:
-                self._finish(start, step)
-        elif step.step_id in self._open:
-            self._add_chunk(step)
-        else:
-            self._count("chunk_without_start")
+        self._joiner.handle(step)
 
     def hand_over(self) -> None:
-        """End what is still open, the innermost first."""
-        self._ended = True
-        while self._open:
-            # One at a time and atomically: another thread may be ending its step, or this one, at this moment.
-            try:
-                start = self._open.popitem()[1]
-            except KeyError:
-                return
-            self._finish(start, None)
+        self._joiner.hand_over()
 
     @property
     def oddities(self) -> dict[str, int]:
-        return dict(self._oddities)
-
-    def _count(self, oddity: str) -> None:
-        self._oddities[oddity] = self._oddities.get(oddity, 0) + 1
-
-    def _add_chunk(self, step: IntermediateStep) -> None:
-        chunks = self._chunks.get(step.step_id)
-        if chunks is None:
-            chunks = self._chunks.setdefault(step.step_id, _Chunks(step.time_ns))
-        next(chunks.counter)
-        piece = step.chunk
-        if piece is None:
-            return
-        size = len(piece)
-        # Several threads may count at once, and one count be lost then. The sum is right again with the next one.
-        if self._chunk_bytes < size:
-            self._chunk_bytes = self._delivery.limits.chunk_bytes - sum(
-                each.size for each in list(self._chunks.values())
-            )
-        if chunks.lost or self._chunk_bytes < size:
-            chunks.lost += size
-            self._count("chunk_over_limit")
-            return
-        self._chunk_bytes -= size
-        chunks.size += size
-        chunks.pieces.append(piece)
-
-    def _finish(self, start: IntermediateStep | OpenStep, end: IntermediateStep | None) -> None:
-        if not isinstance(start, IntermediateStep):
-            start = start.started()
-        step_id = start.step_id
-        chunks = self._chunks.pop(step_id, None) if self._chunks else None
-        output: Captured = None
-        if end is None:
-            end_ns, status, end = max(self._state.now_ns(), start.time_ns), _INCOMPLETE, start
-        else:
-            # Relayed steps may come with clocks of their own: a span never ends before it starts.
-            end_ns = end.time_ns if end.time_ns > start.time_ns else start.time_ns  # noqa: FURB136  max() takes longer
-            status = _OK if end.error is None else _ERROR
-            output = end.output
-        if chunks is not None:
-            self._chunk_bytes += chunks.size
-            if output is None:
-                output = chunks.joined()
-        recorded, metadata = start.input, start.metadata
-        if recorded is None:
-            recorded = end.input
-        if end.metadata is not None and end is not start:
-            metadata = merged_json(metadata, end.metadata)
-        self._accept(
-            Span(
-                start.run,
-                # What a step is may be known only at its end: instrumentations of others tell it then.
-                end.kind,
-                end.name,
-                step_id,
-                start.parent_id,
-                start.time_ns,
-                end_ns,
-                status,
-                recorded,
-                output,
-                metadata,
-                start.tags or end.tags,
-                end.usage,
-                end.error,
-                next(chunks.counter) if chunks else 0,
-                chunks.first_ns if chunks else None,
-            )
-        )
+        return self._joiner.oddities
 
 
 class SpanExporter(StepExporter):
@@ -180,29 +55,3 @@ class SpanExporter(StepExporter):
 
     def subscription(self, state: ContextState) -> Subscription:
         return sampled(SpanSubscription, self, state, spans=True)
-
-
-class _Chunks:
-    """What one open step has streamed: the pieces, as far as there is room for them, and how many there were."""
-
-    __slots__ = ("counter", "first_ns", "lost", "pieces", "size")
-
-    def __init__(self, first_ns: int) -> None:
-        self.first_ns = first_ns
-        self.pieces: list[str | msgspec.Raw] = []
-        self.counter = itertools.count()  # which no two threads can add to at once
-        self.size = self.lost = 0
-
-    def joined(self) -> Captured:
-        """Return the pieces as one value, with a mark where some are missing."""
-        pieces: list[str | msgspec.Raw] = list(self.pieces)
-        if self.lost:
-            # A secret that the cut has halved would no longer be known for one: its first half goes too.
-            uncertain = 0
-            while pieces and uncertain < _LONGEST_SECRET:
-                uncertain += len(pieces.pop())
-            pieces.append(f"[cut:{self.size + self.lost}]")  # as the Truncator marks what it has cut
-        texts = [piece for piece in pieces if isinstance(piece, str)]
-        if len(texts) == len(pieces):
-            return "".join(texts) if texts else None
-        return capture_json(pieces)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -14,11 +13,13 @@ from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.tail_sampling import TailSamplingBuffer
-from nat_observability.events import Boundary, IntermediateStep, Item, Run, Span
-from nat_observability.exporter.base_exporter import BaseExporter, Subscription
+from nat_observability.delivery.state import note_change
+from nat_observability.events import IntermediateStep, Item, Run
+from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter.sampled_out import SampledOutSubscription
 from nat_observability.exporter.sampling import Sampling
+from nat_observability.exporter.subscription import Subscription
 from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink
-from nat_observability.stream import EventStream, OpenStep
 
 if TYPE_CHECKING:
     from nat_observability.processors.processor import Processor
@@ -93,53 +94,6 @@ class StepSubscription(Subscription):
         return self._lease.ledger if self._lease is not None else LedgerSnapshot()
 
 
-class SampledOutSubscription(Subscription):
-    """One run that the exporter does not get: what it would have got is counted, and that is all."""
-
-    __slots__ = ("_counted", "_delivery", "_ledger", "_lock", "_spans")
-
-    def __init__(self, exporter: StepExporter, state: ContextState, *, spans: bool) -> None:
-        super().__init__(exporter, state)
-        self._delivery = exporter.delivery
-        self._spans = spans
-        self._lock = threading.RLock()  # reentrant, as that of the books
-        self._counted = 0
-        self._ledger: LedgerSnapshot | None = None
-
-    def end(self) -> Awaitable[None] | None:
-        super().end()
-        with self._lock:
-            ended, counted = self._ledger is not None, self._counted
-        if not ended:
-            self._ledger = self._delivery.discard("sampled_out", counted) if counted else LedgerSnapshot()
-        return None
-
-    def listen(self, stream: EventStream) -> None:
-        stream.subscribe(self, self.handle, self if self._spans else None)
-
-    def begun(self, step: OpenStep) -> None:
-        """Count a step of this process, for which there would be a span, whether it ends or not."""
-        with self._lock:
-            self._counted += 1
-
-    def finished(self, span: Span) -> None:
-        """Nothing: its step was counted when it had begun."""
-
-    def handle(self, step: IntermediateStep) -> None:
-        if self._spans and step.boundary is not Boundary.START:
-            return
-        with self._lock:
-            self._counted += 1
-
-    @property
-    def ledger(self) -> LedgerSnapshot:
-        if self._ledger is not None:
-            return self._ledger
-        with self._lock:
-            counted = self._counted
-        return LedgerSnapshot(accepted=counted, dropped={"sampled_out": counted} if counted else {})
-
-
 class StepExporter(BaseExporter):
     """
     Exports every step as it is.
@@ -184,7 +138,17 @@ class StepExporter(BaseExporter):
             )
         self.delivery = sink
         self.flush = flush
-        self.sampling = sampling
+        self._sampling = sampling
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """Which runs it gets, decided once for each; None for all."""
+        return self._sampling
+
+    @sampling.setter
+    def sampling(self, sampling: Sampling | None) -> None:
+        self._sampling = sampling
+        note_change()
 
     @property
     def name(self) -> str:
@@ -223,4 +187,4 @@ def sampled(
         return kind(exporter, state)
     if sampling.keep_errors:
         return kind(exporter, state, sampling)
-    return SampledOutSubscription(exporter, state, spans=spans)
+    return SampledOutSubscription(exporter, state, exporter.delivery, spans=spans)

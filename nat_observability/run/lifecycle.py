@@ -18,7 +18,8 @@ from nat_observability.errors import (
     describe,
     locate,
 )
-from nat_observability.exporter.base_exporter import BaseExporter, Subscription
+from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter.subscription import Subscription
 from nat_observability.run.report import ExporterReport, ExporterState
 
 _OURS = StopTimeoutError.__module__
@@ -199,6 +200,13 @@ class Lifecycle:
             return False
         self.ready(record)
         return True
+
+    def add_running(self, name: str, exporter: BaseExporter, subscription: Subscription) -> None:
+        """Add the record of an exporter that runs already."""
+        record = self.records[name] = Record(name, exporter)
+        record.subscription = subscription
+        record.state, record.ready_at = _RUNNING, self.began_at
+        self._left += 1
 
     def begin(self, name: str, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start the task of one exporter."""

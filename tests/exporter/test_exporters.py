@@ -33,8 +33,8 @@ from nat_observability import (
     TokenUsage,
     step,
 )
-from nat_observability.exporter.base_exporter import Subscription
 from nat_observability.exporter.span_exporter import SpanSubscription
+from nat_observability.exporter.subscription import Subscription
 from nat_observability.sinks import MemorySink
 from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import CapturingExporter, until

@@ -19,7 +19,6 @@ from nat_observability.errors import (
     UnsupportedVersionError,
 )
 from nat_observability.events import Span
-from nat_observability.exporter_manager import ManagerOptions
 from nat_observability.integrations.asgi import (
     HealthRoute,
     ObservabilityLifespan,
@@ -34,6 +33,7 @@ from nat_observability.integrations.asgi import (
     lifespan,
 )
 from nat_observability.integrations.versions import check_version
+from nat_observability.run.run_context import ManagerOptions
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"

@@ -295,7 +295,7 @@ def test_a_blocked_run_thread_is_left_alone() -> None:
         import threading
         from containers import ObservabilityContainer
         from nat_observability.integrations.workers.run_scope import run_scope
-        from nat_observability.exporter_manager import ManagerOptions
+        from nat_observability.run.run_context import ManagerOptions
         from nat_observability.testing import CapturingExporter
 
         class Blocking(CapturingExporter):

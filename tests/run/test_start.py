@@ -20,8 +20,8 @@ from nat_observability import (
 )
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.errors import ExporterStartError
-from nat_observability.exporter.base_exporter import Subscription
-from nat_observability.exporter_manager import ManagerOptions
+from nat_observability.exporter.subscription import Subscription
+from nat_observability.run.run_context import ManagerOptions
 from nat_observability.testing import CapturingExporter
 from tests import scenarios
 from tests.reference_toolkit import ReferenceExporter

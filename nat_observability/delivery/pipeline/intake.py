@@ -1,4 +1,4 @@
-"""Intake: where items wait for a processor pipeline, and the loop that takes them through it, once for all deliveries."""
+"""Intake: where items wait for a processor pipeline, and the loop that takes them through it."""
 
 from __future__ import annotations
 

@@ -8,10 +8,11 @@ from typing import Any, Protocol, Self, TypedDict, Unpack
 
 from nat_observability.context import ContextState, enter_run, leave_run, step
 from nat_observability.errors import MissingContainerError
-from nat_observability.exporter_manager import ExporterManager, ManagerOptions, RunContext
+from nat_observability.exporter_manager import ExporterManager
 from nat_observability.integrations.workers.run_thread import BackgroundRun
 from nat_observability.propagation.headers import read_headers
 from nat_observability.run.report import ManagerReport
+from nat_observability.run.run_context import ManagerOptions, RunContext
 from nat_observability.runtime import ObservabilityRuntime
 
 _LONGER_THAN_THE_STOP = 1.0  # seconds: the stop has a deadline of its own, which only a blocked thread misses
@@ -64,7 +65,7 @@ class RunScope:
         self._job = job
         self._timeout = timeout
         self._entered = False
-        self._run: RunContext | None = None
+        self._run: RunContext[ExporterManager] | None = None
         self._background: BackgroundRun | None = None
         self._previous: ContextState | step | None = None
 

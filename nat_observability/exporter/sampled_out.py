@@ -1,0 +1,60 @@
+"""SampledOutSubscription: a run that sampling leaves out; what it would have recorded is counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable
+
+from nat_observability.context import ContextState
+from nat_observability.delivery.delivery import Delivery
+from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.events import Boundary, IntermediateStep, Span
+from nat_observability.exporter.subscription import Subscribed, Subscription
+from nat_observability.stream import EventStream, OpenStep
+
+
+class SampledOutSubscription(Subscription):
+    """One run that the exporter does not get: what it would have got is counted, and that is all."""
+
+    __slots__ = ("_counted", "_delivery", "_ledger", "_lock", "_spans")
+
+    def __init__(self, exporter: Subscribed, state: ContextState, delivery: Delivery, *, spans: bool) -> None:
+        super().__init__(exporter, state)
+        self._delivery = delivery
+        self._spans = spans
+        self._lock = threading.RLock()  # reentrant, as that of the books
+        self._counted = 0
+        self._ledger: LedgerSnapshot | None = None
+
+    def end(self) -> Awaitable[None] | None:
+        super().end()
+        with self._lock:
+            ended, counted = self._ledger is not None, self._counted
+        if not ended:
+            self._ledger = self._delivery.discard("sampled_out", counted) if counted else LedgerSnapshot()
+        return None
+
+    def listen(self, stream: EventStream) -> None:
+        stream.subscribe(self, self.handle, self if self._spans else None)
+
+    def begun(self, step: OpenStep) -> None:
+        """Count a step of this process, for which there would be a span, whether it ends or not."""
+        with self._lock:
+            self._counted += 1
+
+    def finished(self, span: Span) -> None:
+        """Nothing: its step was counted when it had begun."""
+
+    def handle(self, step: IntermediateStep) -> None:
+        if self._spans and step.boundary is not Boundary.START:
+            return
+        with self._lock:
+            self._counted += 1
+
+    @property
+    def ledger(self) -> LedgerSnapshot:
+        if self._ledger is not None:
+            return self._ledger
+        with self._lock:
+            counted = self._counted
+        return LedgerSnapshot(accepted=counted, dropped={"sampled_out": counted} if counted else {})

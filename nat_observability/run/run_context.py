@@ -1,0 +1,417 @@
+"""RunContext: one run of a manager, from the start of its exporters to their stop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from nat_observability.adopted import AdoptedState, run_state
+from nat_observability.context import ContextState, enter_run, leave_run
+from nat_observability.errors import (
+    ExporterEndedEarlyError,
+    ExporterStartError,
+    ManagerRunningError,
+    describe,
+)
+from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.logs import get_logger
+from nat_observability.run.isolation import isolate, taking_part, traits
+from nat_observability.run.lifecycle import Lifecycle, Record
+from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
+from nat_observability.run.span_group import MemberSubscription, SpanGroup, members_of
+
+ManagerT = TypeVar("ManagerT")
+
+_NONE: Mapping[str, SpanExporter] = MappingProxyType({})
+_log = get_logger()
+_STOPPED, _FAILED, _ABANDONED = ExporterState.STOPPED, ExporterState.FAILED, ExporterState.ABANDONED
+
+
+class RunObserver(Protocol):
+    """Is called when a run begins and when it ends; the runtime is one."""
+
+    def run_started(self) -> None: ...
+
+    def run_ended(self) -> None: ...
+
+
+class ManagerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the managers of one process have in common, but for their exporters. Timeouts are in seconds."""
+
+    shutdown_timeout: float = 120
+    start_timeout: float = 10.0
+    required: frozenset[str] = frozenset()
+    observer: RunObserver | None = None
+
+
+class RunSlot:
+    """
+    A manager's place for one run at a time.
+
+    Attributes:
+        registry: The exporters by name, in a dict that is replaced and never changed.
+        options: Timeouts, and which exporters are required.
+        run_exporter: Runs one exporter in a task of its own.
+        lock: Held while a run starts or stops.
+        running: Whether a run has started and not begun to stop.
+        run: The current run, or the last one.
+    """
+
+    __slots__ = ("lock", "options", "registry", "run", "run_exporter", "running")
+
+    def __init__(
+        self,
+        registry: dict[str, BaseExporter],
+        options: ManagerOptions,
+        run_exporter: Callable[[str, BaseExporter], Coroutine[Any, Any, None]],
+    ) -> None:
+        self.registry = registry
+        self.options = options
+        self.run_exporter = run_exporter
+        self.lock = asyncio.Lock()
+        self.running = False
+        self.run: RunContext[Any] | None = None
+
+
+class RunContext(Generic[ManagerT]):
+    """
+    The context manager that `ExporterManager.start` returns: one run, from its exporters' start to their stop.
+
+    Args:
+        manager: What the block is given.
+        slot: The manager's place for one run at a time.
+        given: The context state of the run; None for a new one, and exporters that are used as they are.
+
+    Attributes:
+        lifecycle: Of the exporters that take part one by one.
+        group: Those that take part as one; None where there are none.
+        state: The run's.
+    """
+
+    __slots__ = (
+        "_adopted",
+        "_given",
+        "_manager",
+        "_members",
+        "_previous",
+        "_slot",
+        "_started_s",
+        "_stopped_s",
+        "group",
+        "isolated_exporters",
+        "lifecycle",
+        "registry",
+        "state",
+    )
+
+    def __init__(self, manager: ManagerT, slot: RunSlot, given: ContextState | None) -> None:
+        self._manager: ManagerT | None = manager
+        self._slot: RunSlot | None = slot
+        self._given = given
+        self._adopted: AdoptedState | None = None
+        self._started_s: float | None = None
+        self._stopped_s: float | None = None
+        self._members = _NONE  # of the group, as far as they have no record of their own
+        self.group: SpanGroup | None = None
+        self.isolated_exporters: dict[str, BaseExporter] = {}
+
+    @property
+    def isolated(self) -> bool:
+        """Whether the exporters are isolated instances, and not the registered ones."""
+        return self._given is not None
+
+    async def __aenter__(self) -> ManagerT:
+        slot, manager = self._slot, self._manager
+        if slot is None or manager is None:
+            raise RuntimeError("This run has ended. Call start() again for another one.")
+        if slot.running:
+            raise ManagerRunningError
+        if not slot.lock.locked():
+            # A lock that was once waited for belongs to its event loop for good, a manager does not.
+            slot.lock = asyncio.Lock()
+        # Not `async with`: its two coroutines cost more than the lock.
+        lock = slot.lock
+        await lock.acquire()
+        try:
+            if slot.running:
+                raise ManagerRunningError
+            self._prepare(slot)
+            try:
+                self._begin(slot)
+                await self._start(slot)
+            except BaseException as error:
+                slot.running = False
+                interruption = await self._end(slot, hurried=not isinstance(error, ExporterStartError))
+                leave_run(self.state, self._previous)
+                if interruption is not None and isinstance(error, ExporterStartError):
+                    raise interruption from error
+                raise
+        finally:
+            lock.release()
+        return manager
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is not None and not isinstance(exc, GeneratorExit):
+            self.state.failed = True
+        if self._adopted is not None:
+            self._adopted.ended(exc)
+        leave_run(self.state, self._previous)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Stop this run's exporters; see `ExporterManager.stop`."""
+        slot = self._slot
+        if slot is None:
+            return
+        # Whoever stops it while it starts does not wait for those that have not started.
+        self.lifecycle.give_up_starting()
+        lock = slot.lock
+        await lock.acquire()
+        try:
+            if self._slot is None or slot.run is not self:
+                return  # another task stopped it while this one waited
+            slot.running = False
+            interruption = await self._end(slot)
+        finally:
+            lock.release()
+        if interruption is not None:
+            raise interruption
+
+    def tasks(self) -> dict[str, asyncio.Task[None]]:
+        """Return the tasks of the exporters that have not ended, by name; see `ExporterManager._tasks`."""
+        slot, lifecycle = self._slot, self.lifecycle
+        tasks: dict[str, asyncio.Task[None]] = {}
+        if slot is None:
+            return tasks
+        self.single_out()
+        for name, record in lifecycle.records.items():
+            task = record.task
+            if record.ended_at is not None:
+                continue
+            if task is None and lifecycle.is_in_its_loop:
+                task = lifecycle.begin(name, slot.run_exporter(name, record.exporter))
+            if task is not None:
+                tasks[name] = task
+        return tasks
+
+    async def clean_up(self, record: Record) -> None:
+        """Stop an isolated instance of this run, once; what it raises is in the record."""
+        exporter = record.exporter
+        # What could not isolate itself is other runs' too.
+        own = self.isolated and self.registry.get(record.name) is not exporter
+        if own and not record.cleaned_up and traits(type(exporter)).stops:
+            record.cleaned_up = True
+            try:
+                await exporter.stop()
+            except Exception as error:  # noqa: BLE001  foreign code
+                record.fail(error)
+
+    def single_out(self) -> None:
+        """Give each member of the group a record of its own: its task, or its isolated instance, is asked for."""
+        group, members = self.group, self._members
+        if group is None or not members:
+            return
+        self._members = _NONE
+        for name, exporter in members.items():
+            instance = exporter
+            if self._given is not None:
+                instance = exporter.create_isolated_instance(self.state)
+                self.isolated_exporters[name] = instance
+            subscription = MemberSubscription(exporter, self.state, group)
+            # What asks a subscription whether it is there finds it where each exporter has its own.
+            instance.subscriptions[self.state] = subscription
+            self.lifecycle.add_running(name, instance, subscription)
+
+    async def run_exporter(self, name: str, exporter: BaseExporter) -> None:
+        """Run one exporter in its own task: start it, say that it is ready, wait for the shutdown, stop it."""
+        lifecycle = self.lifecycle
+        record = lifecycle.records[name]
+        try:
+            known = traits(type(exporter))
+            if (subscription := record.subscription) is not None:
+                # It was begun when the run began, and has to wait for something, or somebody asked for its task.
+                try:
+                    if (opening := record.opening) is not None:
+                        record.opening = None
+                        await opening
+                        lifecycle.ready(record)
+                    await lifecycle.shutdown.future()
+                finally:
+                    settling = subscription.end()
+                if settling is not None:
+                    await settling
+                return
+            try:
+                async with exporter.start():
+                    if known.ours:
+                        record.subscription = exporter.subscriptions.get(self.state)
+                    else:
+                        await exporter.wait_ready()
+                    lifecycle.ready(record)
+                    await lifecycle.shutdown.wait()
+                    await self.clean_up(record)
+            finally:
+                # Where its start failed or was cancelled it did not come to this above; otherwise nothing happens.
+                await self.clean_up(record)
+        except asyncio.CancelledError as error:
+            record.fail(error)
+            raise
+        except Exception as error:  # noqa: BLE001  foreign code: an exporter may raise anything
+            record.fail(error)
+        finally:
+            lifecycle.ended(record)
+
+    async def flush(self, timeout: float) -> FlushReceipt:
+        """Have everything written that the run has recorded; see `ExporterManager.flush`."""
+        subscriptions, group = self.lifecycle.subscriptions(), self.group
+        settling = [subscription.settled() for subscription in subscriptions.values()]
+        if group is not None:
+            settling += [group.settled(member.delivery) for member in self._members.values()]
+        waiting = [asyncio.ensure_future(each) for each in settling if each is not None]
+        if waiting:
+            try:
+                await asyncio.wait(waiting, timeout=timeout)
+            finally:
+                for future in waiting:
+                    future.cancel()
+        ledgers = {name: subscription.ledger for name, subscription in subscriptions.items()}
+        if group is not None:
+            ledgers |= {name: group.ledger_of(each.delivery) for name, each in self._members.items()}
+        return FlushReceipt(not any(ledger.pending for ledger in ledgers.values()), ledgers)
+
+    def _prepare(self, slot: RunSlot) -> None:
+        """Do what may fail before there is anything to undo, and say that the manager runs."""
+        given = self._given
+        if given is None:
+            state = ContextState()
+        elif type(given) is ContextState:
+            state = given
+        else:
+            state = run_state(given)
+            self._adopted = state if isinstance(state, AdoptedState) else None
+        members = members_of(slot.registry)
+        registry = exporters = taking_part(members.others, state.run) if members.others else members.others
+        if given is not None and registry:
+            exporters = self.isolated_exporters = isolate(registry, state, given)
+        self.state, self.registry = state, registry
+        self.lifecycle = Lifecycle(exporters)
+        if members.exporters:
+            self.group = SpanGroup(state, members)
+            self._members = members.exporters
+        self._previous = enter_run(state)
+        slot.run = self
+        slot.running = True
+
+    def _begin(self, slot: RunSlot) -> None:
+        # The run is current by now: what an exporter starts belongs to it, and an exporter that is bound to no
+        # ContextState asks for the current one.
+        lifecycle = self.lifecycle
+        if (observer := slot.options.observer) is not None:
+            observer.run_started()
+        if self.group is not None:
+            self.group.begin()
+        for name, record in lifecycle.records.items():
+            if not (traits(type(record.exporter)).plain and lifecycle.begin_here(record, self.state)):
+                lifecycle.begin(name, slot.run_exporter(name, record.exporter))
+
+    async def _start(self, slot: RunSlot) -> None:
+        lifecycle, run_id = self.lifecycle, self.state.run.run_id
+        await lifecycle.started(slot.options.start_timeout)
+        self._started_s = time.perf_counter() - lifecycle.began_at
+        talkative = _log.is_enabled_for("info")
+        missing: dict[str, BaseException] = {}
+        for name, record in lifecycle.records.items() if talkative or lifecycle.troubled else ():
+            if record.ready_at is not None:
+                if talkative:
+                    duration = record.ready_at - lifecycle.began_at
+                    _log.info("exporter_started", exporter=name, workflow_run_id=run_id, duration_s=duration)
+                continue
+            error = record.fail(ExporterEndedEarlyError(name))
+            _log.error("exporter_start_failed", exporter=name, workflow_run_id=run_id, error=describe(error))
+            if name in slot.options.required:
+                missing[name] = error
+        if self.group is not None:
+            if talkative:
+                for name in self._members:
+                    _log.info("exporter_started", exporter=name, workflow_run_id=run_id, duration_s=0.0)
+            for name in slot.options.required & self._members.keys():
+                if (problem := self._members[name].delivery.not_open) is not None:
+                    missing[name] = problem
+        if missing:
+            raise ExporterStartError(missing)
+        if talkative:
+            _log.info("manager_started", workflow_run_id=run_id, duration_s=self._started_s)
+
+    async def _end(self, slot: RunSlot, *, hurried: bool = False) -> BaseException | None:
+        lifecycle, run_id = self.lifecycle, self.state.run.run_id
+        interruption: BaseException | None = None
+        if self.group is not None:
+            self.group.end()
+            if self.group.members.waits:
+                self.single_out()
+        if lifecycle.is_in_its_loop:
+            clock = asyncio.get_running_loop().time
+            began = clock()
+            interruption = await lifecycle.stopped(slot.options.shutdown_timeout, hurried=hurried)
+            self._stopped_s = clock() - began
+        else:
+            # Its loop has ended without cancelling it, and the garbage collector destroys the coroutine.
+            lifecycle.dropped()
+            self._stopped_s = 0.0
+        self.isolated_exporters = {}
+        if (observer := slot.options.observer) is not None:
+            observer.run_ended()
+        talkative = _log.is_enabled_for("info")
+        for name, record in lifecycle.records.items() if talkative or lifecycle.troubled else ():
+            if record.state is _ABANDONED:
+                _log.warning(
+                    "exporter_abandoned", exporter=name, workflow_run_id=run_id, error=record.problem
+                )
+            elif record.state is _FAILED and record.ready_at is not None:
+                _log.warning(
+                    "exporter_stop_failed", exporter=name, workflow_run_id=run_id, error=record.problem
+                )
+            elif record.state is _STOPPED and talkative:
+                _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
+        if talkative:
+            for name in self._members:
+                _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
+            _log.info("manager_stopped", workflow_run_id=run_id, duration_s=self._stopped_s)
+        # The manager keeps its last run for the report: letting go of the manager here spares each finished run from
+        # being a reference cycle, which only the garbage collector could free.
+        self._manager = self._slot = None
+        return interruption
+
+    def report(self, *, running: bool) -> ManagerReport:
+        """Return what is known of the run now."""
+        lifecycle, run, group = self.lifecycle, self.state.run, self.group
+        exporters = {
+            name: record.report(lifecycle.began_at, lifecycle.ending_at)
+            for name, record in lifecycle.records.items()
+        }
+        if group is not None:
+            now = ExporterState.STOPPED if group.ended else ExporterState.RUNNING
+            stopped_s = 0.0 if group.ended else None
+            exporters |= {
+                name: ExporterReport(
+                    now, 0.0, stopped_s, group.ledger_of(member.delivery), None, group.oddities
+                )
+                for name, member in self._members.items()
+            }
+        return ManagerReport(
+            running,
+            run.run_id,
+            run.trace_id,
+            self._started_s,
+            self._stopped_s,
+            self.state.stream.unheard,
+            exporters,
+        )

@@ -1,0 +1,218 @@
+"""SpanGroup: the span exporters that take every run, which take part in it as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from functools import lru_cache
+
+from nat_observability.context import ContextState
+from nat_observability.delivery import state as delivery_state
+from nat_observability.delivery.delivery import Delivery, route_to
+from nat_observability.delivery.lease import Lease, Route
+from nat_observability.delivery.ledger import LedgerSnapshot, total
+from nat_observability.events import Span
+from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.exporter.span_joiner import SpanJoiner
+from nat_observability.exporter.subscription import Subscription
+
+# What a subclass may change and still be a member: how it is made, and what it has besides.
+_DECISIVE = (
+    "create_isolated_instance",
+    "export",
+    "select",
+    "start",
+    "stop",
+    "subscription",
+    "wait_ready",
+)
+
+
+@lru_cache(maxsize=256)
+def can_join(kind: type) -> bool:
+    """Whether the exporters of a class have nothing of their own in a run."""
+    return issubclass(kind, SpanExporter) and all(
+        getattr(kind, name) is getattr(SpanExporter, name) for name in _DECISIVE
+    )
+
+
+_known: dict[int, tuple[dict[str, BaseExporter], int, Members]] = {}
+_MOST_KNOWN = 64  # registries
+
+
+class Members:
+    """
+    The exporters of a registry that take part as a group, and the ways to their deliveries.
+
+    Attributes:
+        exporters: By name.
+        others: The exporters of the registry that are not members.
+        routes: One for each pipeline of processors.
+        waits: Whether the end of a run waits for any of them.
+    """
+
+    __slots__ = ("chunk_bytes", "exporters", "others", "routes", "waits")
+
+    def __init__(self, registry: Mapping[str, BaseExporter]) -> None:
+        self.exporters: dict[str, SpanExporter] = {}
+        self.others: dict[str, BaseExporter] = {}
+        for name, exporter in registry.items():
+            if can_join(type(exporter)) and isinstance(exporter, SpanExporter) and _takes_every_run(exporter):
+                self.exporters[name] = exporter
+            else:
+                self.others[name] = exporter
+        by_intake: dict[int, list[Delivery]] = {}
+        for exporter in self.exporters.values():
+            same = by_intake.setdefault(id(exporter.delivery.intake), [])
+            if exporter.delivery not in same:
+                same.append(exporter.delivery)
+        self.routes: tuple[Route, ...] = tuple(route_to(each) for each in by_intake.values())
+        deliveries = [exporter.delivery for exporter in self.exporters.values()]
+        self.chunk_bytes = min((each.limits.chunk_bytes for each in deliveries), default=0)
+        self.waits = any(each.limits.spool != "off" for each in deliveries) or any(
+            exporter.flush == "delivered" for exporter in self.exporters.values()
+        )
+
+
+def members_of(registry: dict[str, BaseExporter]) -> Members:
+    """Return the members among the exporters of a registry, which never changes."""
+    known = _known.get(id(registry))
+    if known is not None and known[0] is registry and known[1] == delivery_state.changes:
+        return known[2]
+    changes = delivery_state.changes  # before looking: a change meanwhile makes the result an old one
+    members = Members(registry)
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[id(registry)] = (registry, changes, members)
+    return members
+
+
+def _takes_every_run(exporter: SpanExporter) -> bool:
+    return (
+        exporter.select is None
+        and exporter.sampling is None
+        and exporter.delivery.limits.run_bytes is None
+        and exporter.delivery.is_kept_open
+        and not exporter.is_isolated_instance
+    )
+
+
+class SpanGroup:
+    """
+    One run's part in all of them: a span is joined once, and handed over once for each pipeline of processors.
+
+    Attributes:
+        members: The exporters, and where their items go.
+        ended: Whether no further step is taken.
+    """
+
+    __slots__ = ("_former", "_joiner", "_leases", "_state", "ended", "members")
+
+    def __init__(self, state: ContextState, members: Members) -> None:
+        self.members = members
+        self.ended = False
+        self._state = state
+        self._leases = tuple([Lease(route) for route in members.routes])
+        self._former: tuple[Lease, ...] = ()  # from before a member has left
+        accept = self._leases[0].accept if len(self._leases) == 1 else self._accept
+        self._joiner = SpanJoiner(state, accept, members.chunk_bytes)
+
+    def begin(self) -> None:
+        """Take steps from now on."""
+        self._state.stream.subscribe(self, self._joiner.handle, self._joiner)
+
+    def end(self) -> None:
+        """Take no more steps, and hand over what is open."""
+        self._state.stream.unsubscribe(self)
+        self.ended = True
+        self._joiner.hand_over()
+
+    def leave(self, delivery: Delivery) -> None:
+        """Hand no further span to one member's delivery, but what is open now."""
+        accounting = delivery.accounting
+        if not any(accounting in lease.route.destinations for lease in self._leases):
+            return
+        last = Lease(accounting.route)
+        for span in self._joiner.unfinished():
+            last.accept(span)
+        kept: list[Lease] = []
+        for lease in self._leases:
+            left = [each for each in lease.route.destinations if each is not accounting]
+            if len(left) == len(lease.route.destinations):
+                kept.append(lease)
+            elif left:
+                kept.append(Lease(Route(left, lease.route.inlet)))
+                for each in left:
+                    each.routes.add(kept[-1].route)
+        self._former = (*self._former, last, *(lease for lease in self._leases if lease not in kept))
+        self._leases = tuple(kept)
+        self._joiner.accept = self._accept
+
+    def _accept(self, span: Span) -> None:
+        for lease in self._leases:
+            lease.accept(span)
+
+    @property
+    def oddities(self) -> dict[str, int]:
+        """What was odd about the run's steps, counted by name."""
+        return self._joiner.oddities
+
+    def leases_of(self, delivery: Delivery) -> list[Lease]:
+        """Return the leases that lead to a member's delivery, among others."""
+        accounting = delivery.accounting
+        return [lease for lease in (*self._former, *self._leases) if accounting in lease.route.destinations]
+
+    def ledger_of(self, delivery: Delivery) -> LedgerSnapshot:
+        """Return what became of the run's items in a member's delivery."""
+        return total(lease.ledger_of(delivery.accounting) for lease in self.leases_of(delivery))
+
+    async def settled(self, delivery: Delivery) -> None:
+        """Return when nothing of the run is pending in a member's delivery."""
+        for lease in self.leases_of(delivery):
+            await asyncio.wrap_future(lease.settled_in(delivery.accounting))
+
+    def room(self, delivery: Delivery) -> Awaitable[None] | None:
+        """Return what a run's end waits for where a member's delivery spools; None where there is nothing."""
+        spool = delivery.limits.spool
+        if spool == "always":
+            return self._saved(delivery)
+        waiting = delivery.accounting.room() if spool == "spill" else None
+        return None if waiting is None else asyncio.wrap_future(waiting)
+
+    async def _saved(self, delivery: Delivery) -> None:
+        for lease in self.leases_of(delivery):
+            await asyncio.wrap_future(lease.saved_in(delivery.accounting))
+
+
+class MemberSubscription(Subscription):
+    """One member's part in the group, as a subscription of its own."""
+
+    __slots__ = ("_group", "_member")
+
+    def __init__(self, exporter: SpanExporter, state: ContextState, group: SpanGroup) -> None:
+        super().__init__(exporter, state)
+        self._member = exporter
+        self._group = group
+
+    def begin(self) -> Awaitable[None] | None:
+        return None  # the group has begun
+
+    def end(self) -> Awaitable[None] | None:
+        delivery = self._member.delivery
+        if not self._group.ended:
+            self._group.leave(delivery)
+        if self._member.flush == "delivered":
+            return self._group.settled(delivery)
+        return self._group.room(delivery)
+
+    def settled(self) -> Awaitable[None] | None:
+        return self._group.settled(self._member.delivery)
+
+    @property
+    def ledger(self) -> LedgerSnapshot:
+        return self._group.ledger_of(self._member.delivery)
+
+    @property
+    def oddities(self) -> dict[str, int]:
+        return self._group.oddities
