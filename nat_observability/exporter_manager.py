@@ -57,7 +57,7 @@ class ExporterManager:
     def _set_up(
         self, registry: dict[str, BaseExporter], options: ManagerOptions, *, shared: bool = False
     ) -> None:
-        self._slot = RunSlot(registry, options, self._run_exporter)
+        self._slot = RunSlot(registry, options)
         self._is_registry_shared = shared
 
     @property
@@ -234,7 +234,7 @@ class ExporterManager:
             ManagerRunningError: A RuntimeError; this manager runs already.
             ExporterStartError: A required exporter did not start; those that had started were stopped.
         """
-        return RunContext(self, self._slot, context_state)
+        return RunContext(self, self._slot, self._run_exporter, context_state)
 
     async def stop(self) -> None:
         """

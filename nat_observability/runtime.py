@@ -102,8 +102,10 @@ class ObservabilityRuntime:
 
     async def init(self) -> Self:
         """
-        Open every exporter, concurrently. One that fails or takes too long is logged, and tried again in the background.
-        What runs record for it meanwhile waits in its queue.
+        Open every exporter, concurrently.
+
+        One that fails or takes too long is logged, and tried again in the background; what runs record for it meanwhile
+        waits in its queue.
 
         A cancellation ends the waiting at once; what had been opened then closes in the background.
 

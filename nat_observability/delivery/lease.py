@@ -12,7 +12,7 @@ import msgspec
 from nat_observability.delivery import guard
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.queue import weigh
-from nat_observability.delivery.state import Hold, resolve, resolved
+from nat_observability.delivery.state import Hold, all_of, resolve, resolved
 from nat_observability.events import Item
 
 NEVER = 1 << 62
@@ -239,7 +239,7 @@ class Lease:
 
     def settled(self) -> Future[None]:
         """Return a future that is done when nothing of this lease is pending. What waits is written at once."""
-        return self._all([self.settled_in(destination) for destination in self.route.destinations])
+        return all_of([self.settled_in(destination) for destination in self.route.destinations])
 
     def settled_in(self, destination: Destination) -> Future[None]:
         """Return what is done when nothing of this lease is pending in one of the deliveries."""
@@ -263,7 +263,7 @@ class Lease:
 
     def saved(self) -> Future[None]:
         """Return what is done when everything is on the disk in every delivery that is to save it."""
-        return self._all([self.saved_in(destination) for destination in self.route.destinations])
+        return all_of([self.saved_in(destination) for destination in self.route.destinations])
 
     def room(self) -> Future[None] | None:
         """
@@ -274,7 +274,7 @@ class Lease:
         """
         with guard.lock:
             waiting = [room for each in self.route.destinations if (room := each.room()) is not None]
-        return self._all(waiting) if waiting else None
+        return all_of(waiting) if waiting else None
 
     def release(self) -> None:
         """Give the lease back. With the last one the delivery writes what is queued and closes, in the background."""
@@ -368,24 +368,3 @@ class Lease:
             self.route.inlet.hasten()
         destination.hasten()
         return future
-
-    def _all(self, futures: list[Future[None]]) -> Future[None]:
-        if len(futures) == 1:
-            return futures[0]
-        left = [future for future in futures if not future.done()]
-        if not left:
-            return resolved()
-        whole: Future[None] = Future()
-        count = len(left)
-
-        def one_is_done(_: Future[None]) -> None:
-            nonlocal count
-            with guard.lock:
-                count -= 1
-                last = not count
-            if last:
-                resolve([whole])
-
-        for future in left:
-            future.add_done_callback(one_is_done)
-        return whole

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from enum import StrEnum
 
@@ -244,3 +245,20 @@ def resolved() -> Future[None]:
     future: Future[None] = Future()
     future.set_result(None)
     return future
+
+
+def all_of(futures: Sequence[Future[None]]) -> Future[None]:
+    """Return a future that is done when all of these are."""
+    left = [future for future in futures if not future.done()]
+    if len(left) <= 1:
+        return left[0] if left else resolved()
+    whole: Future[None] = Future()
+    done = itertools.count(1)  # which no two threads can add to at once
+
+    def one_is_done(_: Future[None]) -> None:
+        if next(done) == len(left):
+            resolve([whole])
+
+    for future in left:
+        future.add_done_callback(one_is_done)
+    return whole

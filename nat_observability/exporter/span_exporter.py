@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from nat_observability.context import ContextState
 from nat_observability.events import IntermediateStep, Span
 from nat_observability.exporter.sampling import Sampling
@@ -11,6 +13,10 @@ from nat_observability.exporter.subscription import Subscription
 from nat_observability.stream import EventStream, OpenStep
 
 
+def _drop(span: Span) -> None:
+    """Before the run begins nothing comes."""
+
+
 class SpanSubscription(StepSubscription):
     """One run's spans, for one exporter."""
 
@@ -18,10 +24,12 @@ class SpanSubscription(StepSubscription):
 
     def __init__(self, exporter: StepExporter, state: ContextState, hold: Sampling | None = None) -> None:
         super().__init__(exporter, state, hold)
-        self._joiner = SpanJoiner(state, self._take, exporter.delivery.limits.chunk_bytes)
+        self._joiner = SpanJoiner(state, _drop, exporter.delivery.limits.chunk_bytes)
 
-    def _take(self, span: Span) -> None:
-        self._accept(span)
+    def begin(self) -> Awaitable[None] | None:
+        opening = super().begin()
+        self._joiner.accept = self._accept
+        return opening
 
     def listen(self, stream: EventStream) -> None:
         # A subclass that overrides `handle` wants to see everything there.

@@ -57,23 +57,16 @@ class RunSlot:
     Attributes:
         registry: The exporters by name, in a dict that is replaced and never changed.
         options: Timeouts, and which exporters are required.
-        run_exporter: Runs one exporter in a task of its own.
         lock: Held while a run starts or stops.
         running: Whether a run has started and not begun to stop.
         run: The current run, or the last one.
     """
 
-    __slots__ = ("lock", "options", "registry", "run", "run_exporter", "running")
+    __slots__ = ("lock", "options", "registry", "run", "running")
 
-    def __init__(
-        self,
-        registry: dict[str, BaseExporter],
-        options: ManagerOptions,
-        run_exporter: Callable[[str, BaseExporter], Coroutine[Any, Any, None]],
-    ) -> None:
+    def __init__(self, registry: dict[str, BaseExporter], options: ManagerOptions) -> None:
         self.registry = registry
         self.options = options
-        self.run_exporter = run_exporter
         self.lock = asyncio.Lock()
         self.running = False
         self.run: RunContext[Any] | None = None
@@ -86,6 +79,7 @@ class RunContext(Generic[ManagerT]):
     Args:
         manager: What the block is given.
         slot: The manager's place for one run at a time.
+        run_exporter: Runs one exporter in a task of its own.
         given: The context state of the run; None for a new one, and exporters that are used as they are.
 
     Attributes:
@@ -100,6 +94,7 @@ class RunContext(Generic[ManagerT]):
         "_manager",
         "_members",
         "_previous",
+        "_run_exporter",
         "_slot",
         "_started_s",
         "_stopped_s",
@@ -110,7 +105,14 @@ class RunContext(Generic[ManagerT]):
         "state",
     )
 
-    def __init__(self, manager: ManagerT, slot: RunSlot, given: ContextState | None) -> None:
+    def __init__(
+        self,
+        manager: ManagerT,
+        slot: RunSlot,
+        run_exporter: Callable[[str, BaseExporter], Coroutine[Any, Any, None]],
+        given: ContextState | None,
+    ) -> None:
+        self._run_exporter: Callable[[str, BaseExporter], Coroutine[Any, Any, None]] | None = run_exporter
         self._manager: ManagerT | None = manager
         self._slot: RunSlot | None = slot
         self._given = given
@@ -197,7 +199,7 @@ class RunContext(Generic[ManagerT]):
             if record.ended_at is not None:
                 continue
             if task is None and lifecycle.is_in_its_loop:
-                task = lifecycle.begin(name, slot.run_exporter(name, record.exporter))
+                task = self._begin_task(name, record.exporter)
             if task is not None:
                 tasks[name] = task
         return tasks
@@ -320,7 +322,12 @@ class RunContext(Generic[ManagerT]):
             self.group.begin()
         for name, record in lifecycle.records.items():
             if not (traits(type(record.exporter)).plain and lifecycle.begin_here(record, self.state)):
-                lifecycle.begin(name, slot.run_exporter(name, record.exporter))
+                self._begin_task(name, record.exporter)
+
+    def _begin_task(self, name: str, exporter: BaseExporter) -> asyncio.Task[None] | None:
+        if self._run_exporter is None:
+            return None
+        return self.lifecycle.begin(name, self._run_exporter(name, exporter))
 
     async def _start(self, slot: RunSlot) -> None:
         lifecycle, run_id = self.lifecycle, self.state.run.run_id
@@ -387,7 +394,7 @@ class RunContext(Generic[ManagerT]):
             _log.info("manager_stopped", workflow_run_id=run_id, duration_s=self._stopped_s)
         # The manager keeps its last run for the report: letting go of the manager here spares each finished run from
         # being a reference cycle, which only the garbage collector could free.
-        self._manager = self._slot = None
+        self._manager = self._slot = self._run_exporter = None
         return interruption
 
     def report(self, *, running: bool) -> ManagerReport:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache, partial
 
 from nat_observability.context import ContextState
 from nat_observability.delivery import state as delivery_state
 from nat_observability.delivery.delivery import Delivery, route_to
 from nat_observability.delivery.lease import Lease, Route
 from nat_observability.delivery.ledger import LedgerSnapshot, total
+from nat_observability.delivery.state import all_of
 from nat_observability.events import Span
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
@@ -115,8 +116,7 @@ class SpanGroup:
         self._state = state
         self._leases = tuple([Lease(route) for route in members.routes])
         self._former: tuple[Lease, ...] = ()  # from before a member has left
-        accept = self._leases[0].accept if len(self._leases) == 1 else self._accept
-        self._joiner = SpanJoiner(state, accept, members.chunk_bytes)
+        self._joiner = SpanJoiner(state, _accept_by(self._leases), members.chunk_bytes)
 
     def begin(self) -> None:
         """Take steps from now on."""
@@ -147,11 +147,7 @@ class SpanGroup:
                     each.routes.add(kept[-1].route)
         self._former = (*self._former, last, *(lease for lease in self._leases if lease not in kept))
         self._leases = tuple(kept)
-        self._joiner.accept = self._accept
-
-    def _accept(self, span: Span) -> None:
-        for lease in self._leases:
-            lease.accept(span)
+        self._joiner.accept = _accept_by(self._leases)
 
     @property
     def oddities(self) -> dict[str, int]:
@@ -167,22 +163,30 @@ class SpanGroup:
         """Return what became of the run's items in a member's delivery."""
         return total(lease.ledger_of(delivery.accounting) for lease in self.leases_of(delivery))
 
-    async def settled(self, delivery: Delivery) -> None:
-        """Return when nothing of the run is pending in a member's delivery."""
-        for lease in self.leases_of(delivery):
-            await asyncio.wrap_future(lease.settled_in(delivery.accounting))
+    def settled(self, delivery: Delivery) -> Awaitable[None]:
+        """Return what is done when nothing of the run is pending in a member's delivery."""
+        return asyncio.wrap_future(
+            all_of([lease.settled_in(delivery.accounting) for lease in self.leases_of(delivery)])
+        )
 
     def room(self, delivery: Delivery) -> Awaitable[None] | None:
         """Return what a run's end waits for where a member's delivery spools; None where there is nothing."""
         spool = delivery.limits.spool
         if spool == "always":
-            return self._saved(delivery)
+            saved = [lease.saved_in(delivery.accounting) for lease in self.leases_of(delivery)]
+            return asyncio.wrap_future(all_of(saved))
         waiting = delivery.accounting.room() if spool == "spill" else None
         return None if waiting is None else asyncio.wrap_future(waiting)
 
-    async def _saved(self, delivery: Delivery) -> None:
-        for lease in self.leases_of(delivery):
-            await asyncio.wrap_future(lease.saved_in(delivery.accounting))
+
+def _accept_by(leases: tuple[Lease, ...]) -> Callable[[Span], object]:
+    # Not a method of the group: that would make each run a reference cycle, which only the garbage collector frees.
+    return leases[0].accept if len(leases) == 1 else partial(_accept_all, leases)
+
+
+def _accept_all(leases: tuple[Lease, ...], span: Span) -> None:
+    for lease in leases:
+        lease.accept(span)
 
 
 class MemberSubscription(Subscription):

@@ -264,6 +264,6 @@ def memory_without_counts(exporters: dict[str, Watching]) -> int:
         exporter.seen = Counter()
     gc.collect()
     # The tables of what is alive, asyncio's of its tasks and the leak check's, grow and shrink when they please.
-    no_tables = [tracemalloc.Filter(False, f"*/{name}.py") for name in ("_weakrefset", "alive")]
+    no_tables = [tracemalloc.Filter(False, f"*/{name}.py") for name in ("_weakrefset", "weak_registry")]
     traces = tracemalloc.take_snapshot().filter_traces(no_tables).traces
     return sum(trace.size for trace in traces)
