@@ -196,10 +196,11 @@ class Delivery:
             state, accounting, loop = self._state, self._accounting, self._loop
             state.note_last_call()
             if loop is not None and state.phase.opening and not (accounting.in_memory or accounting.upstream):
-                # Nothing waits for a sink that may never open, and whoever shuts down need not wait for it either.
+                # Nothing waits for a sink that may never open, so that a shutdown need not wait for it either. The loop
+                # closes it again where it does open.
                 loop.dismissed = True
+                accounting.wake_up()
                 finish(state, accounting, self._spool, DeliveryState.CLOSED, None, "closed")
-                loop.cancel()
             accounting.wake_up()
             return state.closed()
 

@@ -191,8 +191,9 @@ class DeliveryLoop:
                 problem = as_exception(error)
             else:
                 with guard.lock:
-                    if not self.dismissed:
-                        self._state.opened()
+                    if self.dismissed:
+                        return False
+                    self._state.opened()
                 if tries:
                     _log.info("exporter_reopened", exporter=self._name, tries=tries)
                 return True
@@ -279,6 +280,8 @@ class DeliveryLoop:
             self._after = None
         if self._spool is not None:
             await self._spool.open()
+            if self.dismissed:
+                await self._spool.close()
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
         try:
             async with asyncio.timeout(self._limits.open_timeout):

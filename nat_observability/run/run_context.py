@@ -24,7 +24,7 @@ from nat_observability.logs import get_logger
 from nat_observability.run.isolation import isolate, taking_part, traits
 from nat_observability.run.lifecycle import Lifecycle, Record
 from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
-from nat_observability.run.span_group import MemberSubscription, SpanGroup, members_of
+from nat_observability.run.span_group import MembersCache, MemberSubscription, SpanGroup
 
 ManagerT = TypeVar("ManagerT")
 
@@ -48,6 +48,7 @@ class ManagerOptions(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout: float = 10.0
     required: frozenset[str] = frozenset()
     observer: RunObserver | None = None
+    members: MembersCache = msgspec.field(default_factory=MembersCache)
 
 
 class RunSlot:
@@ -299,7 +300,7 @@ class RunContext(Generic[ManagerT]):
         else:
             state = run_state(given)
             self._adopted = state if isinstance(state, AdoptedState) else None
-        members = members_of(slot.registry)
+        members = slot.options.members.members_of(slot.registry)
         registry = exporters = taking_part(members.others, state.run) if members.others else members.others
         if given is not None and registry:
             exporters = self.isolated_exporters = isolate(registry, state, given)

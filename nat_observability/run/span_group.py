@@ -38,10 +38,6 @@ def can_join(kind: type) -> bool:
     )
 
 
-_known: dict[int, tuple[dict[str, BaseExporter], int, Members]] = {}
-_MOST_KNOWN = 64  # registries
-
-
 class Members:
     """
     The exporters of a registry that take part as a group, and the ways to their deliveries.
@@ -76,17 +72,22 @@ class Members:
         )
 
 
-def members_of(registry: dict[str, BaseExporter]) -> Members:
-    """Return the members among the exporters of a registry, which never changes."""
-    known = _known.get(id(registry))
-    if known is not None and known[0] is registry and known[1] == delivery_state.changes:
-        return known[2]
-    changes = delivery_state.changes  # before looking: a change meanwhile makes the result an old one
-    members = Members(registry)
-    if len(_known) >= _MOST_KNOWN:
-        _known.clear()
-    _known[id(registry)] = (registry, changes, members)
-    return members
+class MembersCache:
+    """The members of the registry that was asked for last: managers of one factory have the same one, run after run."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: tuple[dict[str, BaseExporter], int, Members] | None = None
+
+    def members_of(self, registry: dict[str, BaseExporter]) -> Members:
+        """Return the members among the exporters of a registry, which never changes."""
+        last, changes = self._last, delivery_state.changes
+        if last is not None and last[0] is registry and last[1] == changes:
+            return last[2]
+        members = Members(registry)
+        self._last = registry, changes, members
+        return members
 
 
 def _takes_every_run(exporter: SpanExporter) -> bool:

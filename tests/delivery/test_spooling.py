@@ -601,9 +601,9 @@ async def test_a_spool_that_cannot_be_used_is_an_error_at_start(tmp_path: Path) 
     assert "file is in the way" in line["error"]
     assert str(tmp_path) in line["error"]
     assert health is not None
-    assert health.state is DeliveryState.FAILED
+    assert health.state is DeliveryState.REOPENING
     assert health.last_error == line["error"]
-    assert manager.report.exporters["bad"].error == line["error"]
+    assert manager.report.exporters["bad"].ledger.dropped == {"not_open": 1}
     assert good.names == ["a"]
 
     required = ObservabilityRuntime(exporters, required=["bad"])

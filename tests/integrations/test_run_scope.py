@@ -246,17 +246,15 @@ class SlowToOpen:
 
 
 def test_a_process_need_not_wait_until_it_is_open() -> None:
-    """What is not open in time opens in the background; a run that begins waits for it, and nothing is lost."""
+    """What is not open in time opens in the background; a run does not wait for it, and nothing is lost."""
     container, sink = ObservabilityContainer(), SlowToOpen()
     container.exporters.override({"slow": SpanExporter(sink)})
     process = ProcessScope(container, "the test")
     process.open_now(timeout=0.01)
-    opener = threading.Timer(0.05, sink.may_open.set)
-    opener.start()
     with run_scope(container, job="charge"):
-        assert sink.may_open.is_set()
+        pass
+    sink.may_open.set()
     assert process.close_now() is not None
-    opener.join()
     assert sink.written == ["charge"]
 
 
