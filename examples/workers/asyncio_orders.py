@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 
 from containers import ObservabilityContainer, run
 from nat_observability import step
+from nat_observability.integrations.headers import write_headers
 from nat_observability.integrations.workers.run_scope import run_scope
-from nat_observability.propagation.headers import write_headers
 
 QUEUE = "orders"
 

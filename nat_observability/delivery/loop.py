@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
+from typing import TYPE_CHECKING
 
 from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
@@ -13,13 +14,15 @@ from nat_observability.delivery.lease import NEVER, Entry
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.intake import Intake
 from nat_observability.delivery.retry import Outcome, Retry, backoff, cancelled, longest_backoff
-from nat_observability.delivery.spool_client import SpoolClient
 from nat_observability.delivery.state import DeliveryState, State, resolve
 from nat_observability.delivery.thread import LoopSource, as_exception, background_context
 from nat_observability.errors import RetryableWriteError, SinkError, StartTimeoutError, describe
 from nat_observability.events import Item
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.protocol import Sink
+
+if TYPE_CHECKING:
+    from nat_observability.delivery.spool_client import SpoolClient
 
 _ADOPT_EVERY = 30.0  # seconds between two looks for what processes that died have left in the spool
 _DISK_PAUSE = 1.0  # seconds after the disk has refused

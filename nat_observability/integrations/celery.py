@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError, UnsupportedPoolError, describe
+from nat_observability.integrations.headers import write_headers
 from nat_observability.integrations.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunScope, run_scope
-from nat_observability.propagation.headers import BAGGAGE, TRACEPARENT, write_headers
+from nat_observability.propagation.headers import BAGGAGE, TRACEPARENT
 
 try:
     from celery import Celery, Task, signals

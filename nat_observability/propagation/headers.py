@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 from urllib.parse import quote, unquote
 
-from nat_observability.context import ContextState
+from nat_observability.events import Run
 
 TRACEPARENT = "traceparent"
 BAGGAGE = "baggage"
@@ -17,6 +17,16 @@ _USER_KEYS = ("user.id", "enduser.id")
 
 _MAX_BAGGAGE_BYTES = 8192  # what everybody has to pass on (W3C Baggage, section 3.3.2); more is not read
 _VALUE_SAFE = "!#$&'()*+-./:<=>?@[]^_`{|}~"  # baggage-octet without the percent sign, section 3.2.1.2
+
+
+class Sender(Protocol):
+    """What is continued elsewhere: a run's state, with the step that runs now."""
+
+    @property
+    def run(self) -> Run: ...
+
+    @property
+    def traceparent(self) -> str: ...
 
 
 class Ids(TypedDict, total=False):
@@ -90,27 +100,24 @@ def parse_baggage(header: str) -> dict[str, str]:
     return found
 
 
-def write_headers(headers: MutableMapping[str, Any], state: ContextState | None = None) -> None:
+def inject_headers(headers: MutableMapping[str, Any], sender: Sender) -> None:
     """
     Put the trace of a run, and its conversation's and user's ids, into the headers of what it sends.
 
     The receiver continues the trace: its parent is the step that sends. What else is in a `baggage` stays; a
-    `traceparent` of before is replaced. Outside every run nothing happens.
+    `traceparent` of before is replaced.
 
     Args:
         headers: Names are written in lower case; another spelling of the same name is removed.
-        state: The run that sends; the current one by default.
+        sender: The run that sends.
     """
-    state = state or ContextState.current()
-    if state is None:
-        return
     members: list[str] = []
     for name in [each for each in headers if each.lower() in (TRACEPARENT, BAGGAGE)]:
         value = _text(headers.pop(name))
         if name.lower() == BAGGAGE and value.strip():
             members += value.split(",")
-    headers[TRACEPARENT] = state.traceparent
-    for keys, own in ((_CONVERSATION_KEYS, state.run.conversation_id), (_USER_KEYS, state.run.user_id)):
+    headers[TRACEPARENT] = sender.traceparent
+    for keys, own in ((_CONVERSATION_KEYS, sender.run.conversation_id), (_USER_KEYS, sender.run.user_id)):
         if own is not None:
             members = [each for each in members if each.partition("=")[0].strip() not in keys]
             members.append(f"{keys[0]}={quote(own, safe=_VALUE_SAFE)}")

@@ -1,4 +1,4 @@
-"""The sinks, one module per kind of back end, and the protocol that each implements. Each is loaded when it is asked for."""
+"""The sinks, one module per kind of back end, each loaded when it is asked for, and the protocol of all of them."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ __all__ = [
     "SqliteSink",
 ]
 
-# A delivery needs the protocol alone. Importing SQLite, OTLP and the rest with it would be most of what there is to import.
+# A delivery needs the protocol alone: SQLite and OTLP would be most of what there is to import.
 _HOMES = {
     "Batch": "protocol",
     "BlockingSink": "protocol",

@@ -8,8 +8,8 @@ import os
 
 import msgspec
 
+from nat_observability.disk import disk_error, make_private_directories
 from nat_observability.errors import SinkError
-from nat_observability.sinks.disk import disk_error, make_private_directories
 from nat_observability.sinks.protocol import Batch
 
 

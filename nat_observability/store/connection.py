@@ -11,8 +11,8 @@ import time
 import weakref
 from collections.abc import Iterator
 
+from nat_observability.disk import disk_error, make_private_directories
 from nat_observability.errors import SinkError
-from nat_observability.sinks.disk import disk_error, make_private_directories
 from nat_observability.store.schema import DATABASE_ERRORS, create_schema, database_error, has_store
 
 _BUSY_TIMEOUT = 10.0

@@ -603,7 +603,7 @@ async def test_a_spool_that_cannot_be_used_is_an_error_at_start(tmp_path: Path) 
     assert health is not None
     assert health.state is DeliveryState.REOPENING
     assert health.last_error == line["error"]
-    assert manager.report.exporters["bad"].ledger.dropped == {"not_open": 1}
+    assert manager.report.exporters["bad"].ledger == LedgerSnapshot(1, dropped={"not_open": 1})
     assert good.names == ["a"]
 
     required = ObservabilityRuntime(exporters, required=["bad"])

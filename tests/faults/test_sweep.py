@@ -278,7 +278,7 @@ CASES = {
 # at: either the code no longer waits there, or the sweep no longer reaches it.
 PLACES = {
     "",  # the body itself
-    "ExporterManager.flush",
+    "ExporterManager.flush > RunContext.flush",
     "ObservabilityRuntime.__aenter__ > ObservabilityRuntime.init > ObservabilityRuntime._open > _all_done",
     "ObservabilityRuntime.__aexit__ > ObservabilityRuntime.shutdown > ObservabilityRuntime._close > _all_done",
     "RunContext.__aenter__ > RunContext._start > Lifecycle.started",

@@ -578,8 +578,8 @@ def imported_without(missing: str, module: str) -> subprocess.CompletedProcess[s
     ("missing", "module", "extra"),
     [
         ("opentelemetry", "opentelemetry", "opentelemetry"),
-        ("opentelemetry", "opentelemetry_processor", "opentelemetry"),
-        ("opentelemetry.sdk", "opentelemetry_processor", "opentelemetry-sdk"),
+        ("opentelemetry", "opentelemetry.span_processor", "opentelemetry"),
+        ("opentelemetry.sdk", "opentelemetry.span_processor", "opentelemetry-sdk"),
     ],
 )
 def test_what_is_not_installed(missing: str, module: str, extra: str) -> None:

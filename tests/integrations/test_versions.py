@@ -51,7 +51,7 @@ def test_a_framework_that_is_missing_is_named_with_its_extra(framework: str) -> 
     assert f"pip install 'nat-observability[{framework}]'" in done.stdout
 
 
-@pytest.mark.parametrize("framework", [*FRAMEWORKS, "run_scope"])
+@pytest.mark.parametrize("framework", [*FRAMEWORKS, "workers.run_scope"])
 def test_an_integration_imports_its_own_framework_only(framework: str) -> None:
     """And scripts and other consumers none."""
     done = run_program(

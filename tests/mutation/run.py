@@ -25,7 +25,7 @@ from tests.mutation.reach import Reach
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGE = _ROOT / "nat_observability"
-_DEFAULT = ("exporter_manager.py", "participants.py", "lifecycle.py", "delivery", "processors")
+_DEFAULT = ("exporter_manager.py", "run", "delivery", "spool", "processors")
 _EXPLAINED = Path(__file__).parent / "explained.toml"
 # What only a type checker reads.
 _UNSEEN = re.compile(r"\b(TypeVar|ParamSpec|cast)\(|^\s*__slots__\b|^\s*__all__\b")

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nat_observability.context import ContextState, step
-from nat_observability.propagation.headers import parse_baggage, read_headers, write_headers
+from nat_observability.integrations.headers import write_headers
+from nat_observability.propagation.headers import parse_baggage, read_headers
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{SPAN}-01"

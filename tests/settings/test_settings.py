@@ -670,7 +670,7 @@ class TestCustomTypes:
 class TestExample:
     def test_the_file_is_not_stale(self) -> None:
         """settings.example.env is what the model says now."""
-        path = Path(__file__).parent.parent / "settings.example.env"
+        path = Path(__file__).parents[2] / "settings.example.env"
         assert path.read_text("utf-8") == example_env(), "write example_env() to it"
 
     def test_it_configures_the_demo(self, tmp_path: Path) -> None:

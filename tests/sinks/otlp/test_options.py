@@ -213,7 +213,7 @@ def test_a_missing_extra_is_named_when_a_sink_is_made(sink: str, module: str, ex
         sys.modules[module] = None
         from nat_observability.errors import MissingExtraError
         try:
-            getattr(sys.modules[f"nat_observability.sinks.otlp_{'http' if module == 'aiohttp' else 'grpc'}"], sink)()
+            getattr(sys.modules[f"nat_observability.sinks.otlp.{'http' if module == 'aiohttp' else 'grpc'}"], sink)()
         except MissingExtraError as error:
             print(error)
         """
