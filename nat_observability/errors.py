@@ -210,7 +210,7 @@ class MissingContainerError(TypeError):
         self.feature, self.missing = feature, tuple(missing)
         kind = "None" if given is None else f"a {type(given).__qualname__}"
         super().__init__(
-            f"{feature} needs a containers.ObservabilityContainer and was given {kind}, which lacks "
+            f"{feature} needs an ObservabilityContainer and was given {kind}, which lacks "
             f"{_listed(self.missing)}. Make one when the process starts, and pass it."
         )
 

@@ -13,7 +13,6 @@ from typing import Any
 import click
 import msgspec
 
-from containers import ObservabilityContainer
 from nat_observability.cli import output
 from nat_observability.cli.command_error import CommandError
 from nat_observability.cli.demo import Demo, check_demo, own_file, run_demo
@@ -25,6 +24,7 @@ from nat_observability.cli.replay import Replayed, replay
 from nat_observability.cli.replay_report import complain_of_skipped, print_replayed, replay_object
 from nat_observability.cli.session import Session, build_container, open_session, read_settings, store_paths
 from nat_observability.cli.text_folder import TextFolder
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.errors import (
     ExporterStartError,
     MissingExtraError,
