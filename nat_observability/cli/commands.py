@@ -231,7 +231,8 @@ def _runs(store_path: Path | None, status: RunStatus | None, limit: int, env_fil
     if not stored:
         output.say("No runs.")
         return
-    output.to_stdout().print(output.runs(stored[:limit]))
+    console = output.to_stdout(whole=True)
+    console.print(output.runs(stored[:limit], console.width))
     if len(stored) > limit:
         output.say(f"There are more: --limit {2 * limit}")
 
@@ -247,10 +248,10 @@ def _show(run_id: str, store_path: Path | None, env_file: Path | None) -> None:
     with Store(path) as store:
         run = _find(store, run_id)
         nodes = store.tree(run.run.run_id)
-    console = output.to_stdout()
+    console = output.to_stdout(whole=True)
     console.print(output.facts(output.run_facts(run)))
     output.say()
-    console.print(output.tree(nodes))
+    console.print(output.tree(nodes, console.width))
 
 
 def _find(store: Store, run_id: str) -> StoredRun:
