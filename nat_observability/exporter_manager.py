@@ -25,7 +25,7 @@ from nat_observability.errors import (
     describe,
 )
 from nat_observability.exporter.base_exporter import BaseExporter
-from nat_observability.lifecycle import Lifecycle, Record
+from nat_observability.lifecycle import Lifecycle, Readiness, Record
 from nat_observability.logs import get_logger
 from nat_observability.participants import isolate, taking_part, traits
 from nat_observability.reports import ExporterState, FlushReceipt, ManagerReport
@@ -81,6 +81,7 @@ class ExporterManager:
     def _set_up(self, registry: dict[str, BaseExporter], options: ManagerOptions) -> None:
         self._exporter_registry = registry
         self._is_registry_shared = False
+        self._lent_registry: dict[str, BaseExporter] | None = None
         self._options = options
         self._shutdown_timeout = options.shutdown_timeout
         self._running = False
@@ -131,12 +132,15 @@ class ExporterManager:
 
     def get(self) -> Self:
         """Return a manager of the same configuration, for another run; what either changes later stays its own."""
+        self._lent_registry = self._exporter_registry
         return self.with_options(self._exporter_registry, self._options)
 
     def _ensure_registry_owned(self) -> None:
-        """Make the registry our own (copy-on-write)."""
-        self._exporter_registry = dict(self._exporter_registry)
-        self._is_registry_shared = False
+        """Make the registry our own, if other managers use it too (copy-on-write); for subclasses that change it."""
+        with _registering:
+            if self._is_registry_shared or self._lent_registry is self._exporter_registry:
+                self._exporter_registry = dict(self._exporter_registry)
+                self._is_registry_shared = False
 
     def add_exporter(self, name: str, exporter: BaseExporter, *, required: bool = False) -> None:
         """
@@ -202,14 +206,15 @@ class ExporterManager:
         """
         Return an isolated instance of every exporter, by name, bound to `context_state` or to a new one.
 
+        Without a context state, exporters of the reference toolkit are bound to its current one, as they are there.
         An exporter that cannot isolate itself is returned as it is, with a warning; so is one whose
         `create_isolated_instance` raises.
 
         Raises:
             UnknownContextStateError: A TypeError; as `start` does.
         """
-        given = context_state if context_state is not None else ContextState()
-        return isolate(self._exporter_registry, run_state(given), given)
+        state = ContextState() if context_state is None else run_state(context_state)
+        return isolate(self._exporter_registry, state, context_state)
 
     def start(self, context_state: ContextState | None = None) -> RunContext:
         """
@@ -293,16 +298,19 @@ class ExporterManager:
                 if settling is not None:
                     await settling
                 return
+            readiness = None if known.ours else Readiness(lifecycle, record)
             try:
                 async with exporter.start():
-                    if known.ours:
+                    if readiness is None:
                         record.subscription = exporter.subscriptions.get(run.state)
+                        lifecycle.ready(record)
                     else:
-                        await exporter.wait_ready()
-                    lifecycle.ready(record)
+                        await readiness.wait()
                     await lifecycle.shutdown.wait()
                     await run.clean_up(record)
             finally:
+                if readiness is not None:
+                    await readiness.close()
                 # Where its start failed or was cancelled it did not come to this above; otherwise nothing happens.
                 await run.clean_up(record)
         except asyncio.CancelledError as error:
@@ -483,11 +491,12 @@ class RunContext:
         talkative = _log.is_enabled_for("info")
         missing: dict[str, BaseException] = {}
         for name, record in lifecycle.records.items() if talkative or lifecycle.troubled else ():
-            if record.ready_at is not None:
+            if record.ready_at is not None and record.error is None:
                 if talkative:
                     duration = record.ready_at - lifecycle.began_at
                     _log.info("exporter_started", exporter=name, workflow_run_id=run_id, duration_s=duration)
                 continue
+            record.ready_at = None  # one that said it was ready, and then failed to start, never took part
             error = record.fail(ExporterEndedEarlyError(name))
             _log.error("exporter_start_failed", exporter=name, workflow_run_id=run_id, error=describe(error))
             if name in manager._options.required:

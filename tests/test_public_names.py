@@ -66,7 +66,7 @@ def test_importing_loads_no_part_that_has_to_be_asked_for() -> None:
         for name in imported_by("import nat_observability")
         if name.startswith(("nat_observability", "containers"))
     }
-    for part in ("sinks", "store", "settings", "builders", "cli", "testing", "integrations"):
+    for part in ("sinks", "store", "settings", "builders", "cli", "containers", "testing", "integrations"):
         assert not {name for name in ours if name.startswith(f"nat_observability.{part}")}, part
     assert "containers" not in ours
 

@@ -23,7 +23,7 @@ from nat_observability.delivery.spool_disk import (
     move_aside,
     stamp,
 )
-from nat_observability.errors import SinkError
+from nat_observability.errors import ObservabilityError, SinkError
 
 PATTERN = "spool-*.sqlite3"
 """What the names of the files look like; by name they are in the order of their creation."""
@@ -50,7 +50,7 @@ KeyRange = tuple[int, int]
 """A first key, and the one after the last."""
 
 
-class DamagedDatabaseError(Exception):
+class DamagedDatabaseError(ObservabilityError):
     """Raised when a database is damaged, or was never a spool's; `database` is still open."""
 
     def __init__(self, database: SpoolDatabase, problem: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from containers import ObservabilityContainer
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.context import ContextState, step
 from nat_observability.delivery.sink import Batch
 from nat_observability.errors import ExporterStartError, MissingContainerError
@@ -293,7 +293,7 @@ def test_a_blocked_run_thread_is_left_alone() -> None:
     done = run_program(
         """
         import threading
-        from containers import ObservabilityContainer
+        from nat_observability.containers import ObservabilityContainer
         from nat_observability.integrations.run_scope import run_scope
         from nat_observability.exporter_manager import ManagerOptions
         from nat_observability.testing import CapturingExporter
