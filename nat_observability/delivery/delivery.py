@@ -348,10 +348,10 @@ class Delivery:
         self._state = DeliveryState.OPENING
         return False
 
-    def failed(self, error: BaseException) -> None:
-        """Note that the sink or the spool could not be opened. Under the lock."""
+    def failed(self, error: BaseException) -> int:
+        """Note that the sink or the spool could not be opened; return how many items that cost. Under the lock."""
         self._open_error, self._open_failed_at = error, time.monotonic()
-        self._finish(DeliveryState.FAILED, error, "not_open")
+        return self._finish(DeliveryState.FAILED, error, "not_open")
 
     def _finish(self, state: DeliveryState, error: BaseException | None, reason: str) -> int:
         books, server = self._books, self._server
@@ -395,6 +395,20 @@ class Delivery:
             server = self._serve_with(stuck.successor(self._loop_source, reopen=reopen))
         server.start()
 
+    def loop_broke(self, error: Exception, *, had_begun: bool) -> None:
+        """Go on in another loop, because this one runs no more; fail if it never ran, as another one would not."""
+        with self._lock:
+            if self._server is None or not self._server.is_cut_off:
+                return
+            try:
+                if had_begun:
+                    self.move()
+                    return
+            except RuntimeError as refused:
+                error = refused
+            lost = self.failed(error)
+        _log.warning("exporter_abandoned", exporter=self.name, error=describe(error), lost=lost)
+
     def keep_to_itself(self, loop_source: LoopSource) -> None:
         """Stay alone on a loop that the sink blocks."""
         with self._lock:
@@ -435,7 +449,7 @@ def _spool_line(name: str, limits: DeliveryLimits, books: Books) -> SpoolLine:
 
 def delivery_thread(*, blocked_after: float) -> DeliveryThread:
     """Return a delivery thread of one's own, whose deliveries are separated from one that blocks it so long."""
-    return DeliveryThread(_separate, blocked_after=blocked_after)
+    return DeliveryThread(_separate, on_broken=_go_on_elsewhere, blocked_after=blocked_after)
 
 
 _deliveries: Alive[Delivery] = Alive()
@@ -479,7 +493,13 @@ def _separate(thread: DeliveryThread, task: asyncio.Task[Any]) -> None:
             delivery.move()
 
 
-DELIVERY_THREAD = DeliveryThread(_separate)
+def _go_on_elsewhere(thread: DeliveryThread, error: Exception, had_begun: bool) -> None:
+    for delivery in deliveries():
+        if delivery.runs_on(thread):
+            delivery.loop_broke(error, had_begun=had_begun)
+
+
+DELIVERY_THREAD = DeliveryThread(_separate, on_broken=_go_on_elsewhere)
 """The one background thread of the process, for every delivery that was given no other."""
 
 os.register_at_fork(after_in_child=_start_clean_in_child)
