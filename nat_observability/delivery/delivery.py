@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import copy
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -24,7 +25,7 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.processing import Processing
 from nat_observability.delivery.server import Server
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
-from nat_observability.delivery.thread import DeliveryThread, LoopSource
+from nat_observability.delivery.thread import DeliveryThread, LoopSource, loaded
 from nat_observability.errors import RuntimeStateError, StopTimeoutError, describe
 from nat_observability.logs import RepeatedEvent, get_logger
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from nat_observability.delivery.spool_line import SpoolLine
     from nat_observability.processors.processor import Processor
 
+_AFTER_ALL_OTHERS = -1000  # of a child's finalizers: those of the application may record too
 _REOPEN_AFTER = 5.0  # seconds between two attempts to open a sink that could not be opened
 _log = get_logger()
 
@@ -176,6 +178,7 @@ class Delivery:
                 self._kept -= keep
                 self._opening.clear()
                 raise
+            _drain_at_the_end_of_a_child()
             self._last_call, self._latecomers, self._state = False, False, DeliveryState.OPENING
             self._abandoned = None
             self._serve_with(server)
@@ -286,14 +289,19 @@ class Delivery:
             self._books.discard(account, reason, items)
         return account.ledger.snapshot()
 
-    def log_drops(self) -> None:
-        """Log what was dropped; not under the lock, because the application's log processors are foreign code."""
-        books = self._books
+    def log_drops(self, books: Books | None = None) -> None:
+        """
+        Log what was dropped; not under the lock, because the application's log processors are foreign code.
+
+        Args:
+            books: The parent's, in a forked child: what is recorded there in the parent's run is in no others.
+        """
+        books = books or self._books
         if books.unlogged and self._log_drop.due() is not None:
             dropped, books.unlogged = books.unlogged, 0
-            _log.warning(
-                "delivery_dropped", exporter=self.name, items=dropped, dropped=self.health().ledger.dropped
-            )
+            with books.lock:
+                reasons = books.ledger.snapshot().dropped
+            _log.warning("delivery_dropped", exporter=self.name, items=dropped, dropped=reasons)
 
     def give_back(self, epoch: int | None) -> int:
         """Take a lease back, once, and not one that a parent process gave; return the epoch of one given back."""
@@ -478,6 +486,48 @@ def _drain_at_exit() -> None:
             closed.result(max(0.0, began + delivery.limits.drain_timeout - time.monotonic()))
         except TimeoutError:
             _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
+
+
+_finalizer: Any = None
+_drainer: threading.Thread | None = None
+
+
+def _drain_at_the_end_of_a_child() -> None:
+    """
+    Have a child of `multiprocessing` write what is left when it ends, because it runs no exit handlers.
+
+    Where the application has not imported `multiprocessing`, this is not such a child.
+    """
+    global _finalizer
+    process, util = loaded("multiprocessing.process"), loaded("multiprocessing.util")
+    if process is None or util is None or process.parent_process() is None:
+        return
+    if not threading.main_thread().is_alive():
+        _drain_after_the_threads()  # the finalizers have been called already
+    elif _finalizer is None or not _finalizer.still_active():
+        # The child of a child forgets what its parent had registered.
+        _finalizer = util.Finalize(None, _drain_after_the_threads, exitpriority=_AFTER_ALL_OTHERS)
+
+
+def _drain_after_the_threads() -> None:
+    """Drain when the threads have ended for which a child waits, but calls nothing afterwards."""
+    global _drainer
+    if _drainer is not None and _drainer.is_alive():
+        return
+    main = threading.main_thread()
+    busy = [thread for thread in threading.enumerate() if not (thread.daemon or thread is main)]
+    if not busy:
+        _drain_at_exit()
+        return
+
+    def drain() -> None:
+        for thread in busy:
+            thread.join()
+        _drain_at_exit()
+
+    # For this one, which is no daemon, the child waits too.
+    _drainer = threading.Thread(target=drain, name="nat-observability-exit", daemon=False)
+    _drainer.start()
 
 
 def _separate(thread: DeliveryThread, task: asyncio.Task[Any]) -> None:
