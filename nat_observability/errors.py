@@ -206,6 +206,17 @@ class ManagerRunningError(ObservabilityError, RuntimeError):
         )
 
 
+class GreenThreadsError(ObservabilityError, RuntimeError):
+    """Raised when gevent or eventlet has replaced the threads that a delivery needs by its own."""
+
+    def __init__(self, library: str) -> None:
+        self.library = library
+        super().__init__(
+            f"{library} has patched the threads and waits of this process, and a delivery needs real ones: nothing is "
+            f"exported. Run the service with threads or with asyncio, or without its monkey patching."
+        )
+
+
 class ExporterStartError(ObservabilityError, RuntimeError):
     """Raised when a required exporter did not start; what had started was stopped before."""
 

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import copy
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -24,7 +25,7 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.processing import Processing
 from nat_observability.delivery.server import Server
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
-from nat_observability.delivery.thread import DeliveryThread, LoopSource
+from nat_observability.delivery.thread import DeliveryThread, LoopSource, loaded
 from nat_observability.errors import RuntimeStateError, StopTimeoutError, describe
 from nat_observability.logs import RepeatedEvent, get_logger
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from nat_observability.delivery.spool_line import SpoolLine
     from nat_observability.processors.processor import Processor
 
+_AFTER_ALL_OTHERS = -1000  # of a child's finalizers: those of the application may record too
 _REOPEN_AFTER = 5.0  # seconds between two attempts to open a sink that could not be opened
 _log = get_logger()
 
@@ -176,6 +178,7 @@ class Delivery:
                 self._kept -= keep
                 self._opening.clear()
                 raise
+            _drain_at_the_end_of_a_child()
             self._last_call, self._latecomers, self._state = False, False, DeliveryState.OPENING
             self._abandoned = None
             self._serve_with(server)
@@ -286,14 +289,19 @@ class Delivery:
             self._books.discard(account, reason, items)
         return account.ledger.snapshot()
 
-    def log_drops(self) -> None:
-        """Log what was dropped; not under the lock, because the application's log processors are foreign code."""
-        books = self._books
+    def log_drops(self, books: Books | None = None) -> None:
+        """
+        Log what was dropped; not under the lock, because the application's log processors are foreign code.
+
+        Args:
+            books: The parent's, in a forked child: what is recorded there in the parent's run is in no others.
+        """
+        books = books or self._books
         if books.unlogged and self._log_drop.due() is not None:
             dropped, books.unlogged = books.unlogged, 0
-            _log.warning(
-                "delivery_dropped", exporter=self.name, items=dropped, dropped=self.health().ledger.dropped
-            )
+            with books.lock:
+                reasons = books.ledger.snapshot().dropped
+            _log.warning("delivery_dropped", exporter=self.name, items=dropped, dropped=reasons)
 
     def give_back(self, epoch: int | None) -> int:
         """Take a lease back, once, and not one that a parent process gave; return the epoch of one given back."""
@@ -348,10 +356,10 @@ class Delivery:
         self._state = DeliveryState.OPENING
         return False
 
-    def failed(self, error: BaseException) -> None:
-        """Note that the sink or the spool could not be opened. Under the lock."""
+    def failed(self, error: BaseException) -> int:
+        """Note that the sink or the spool could not be opened; return how many items that cost. Under the lock."""
         self._open_error, self._open_failed_at = error, time.monotonic()
-        self._finish(DeliveryState.FAILED, error, "not_open")
+        return self._finish(DeliveryState.FAILED, error, "not_open")
 
     def _finish(self, state: DeliveryState, error: BaseException | None, reason: str) -> int:
         books, server = self._books, self._server
@@ -395,6 +403,20 @@ class Delivery:
             server = self._serve_with(stuck.successor(self._loop_source, reopen=reopen))
         server.start()
 
+    def loop_broke(self, error: Exception, *, had_begun: bool) -> None:
+        """Go on in another loop, because this one runs no more; fail if it never ran, as another one would not."""
+        with self._lock:
+            if self._server is None or not self._server.is_cut_off:
+                return
+            try:
+                if had_begun:
+                    self.move()
+                    return
+            except RuntimeError as refused:
+                error = refused
+            lost = self.failed(error)
+        _log.warning("exporter_abandoned", exporter=self.name, error=describe(error), lost=lost)
+
     def keep_to_itself(self, loop_source: LoopSource) -> None:
         """Stay alone on a loop that the sink blocks."""
         with self._lock:
@@ -435,7 +457,7 @@ def _spool_line(name: str, limits: DeliveryLimits, books: Books) -> SpoolLine:
 
 def delivery_thread(*, blocked_after: float) -> DeliveryThread:
     """Return a delivery thread of one's own, whose deliveries are separated from one that blocks it so long."""
-    return DeliveryThread(_separate, blocked_after=blocked_after)
+    return DeliveryThread(_separate, on_broken=_go_on_elsewhere, blocked_after=blocked_after)
 
 
 _deliveries: Alive[Delivery] = Alive()
@@ -466,6 +488,48 @@ def _drain_at_exit() -> None:
             _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
 
 
+_finalizer: Any = None
+_drainer: threading.Thread | None = None
+
+
+def _drain_at_the_end_of_a_child() -> None:
+    """
+    Have a child of `multiprocessing` write what is left when it ends, because it runs no exit handlers.
+
+    Where the application has not imported `multiprocessing`, this is not such a child.
+    """
+    global _finalizer
+    process, util = loaded("multiprocessing.process"), loaded("multiprocessing.util")
+    if process is None or util is None or process.parent_process() is None:
+        return
+    if not threading.main_thread().is_alive():
+        _drain_after_the_threads()  # the finalizers have been called already
+    elif _finalizer is None or not _finalizer.still_active():
+        # The child of a child forgets what its parent had registered.
+        _finalizer = util.Finalize(None, _drain_after_the_threads, exitpriority=_AFTER_ALL_OTHERS)
+
+
+def _drain_after_the_threads() -> None:
+    """Drain when the threads have ended for which a child waits, but calls nothing afterwards."""
+    global _drainer
+    if _drainer is not None and _drainer.is_alive():
+        return
+    main = threading.main_thread()
+    busy = [thread for thread in threading.enumerate() if not (thread.daemon or thread is main)]
+    if not busy:
+        _drain_at_exit()
+        return
+
+    def drain() -> None:
+        for thread in busy:
+            thread.join()
+        _drain_at_exit()
+
+    # For this one, which is no daemon, the child waits too.
+    _drainer = threading.Thread(target=drain, name="nat-observability-exit", daemon=False)
+    _drainer.start()
+
+
 def _separate(thread: DeliveryThread, task: asyncio.Task[Any]) -> None:
     """Leave a delivery thread to the delivery whose sink blocks it, and go on with the others on a new one."""
     shared = [delivery for delivery in deliveries() if delivery.runs_on(thread)]
@@ -479,7 +543,13 @@ def _separate(thread: DeliveryThread, task: asyncio.Task[Any]) -> None:
             delivery.move()
 
 
-DELIVERY_THREAD = DeliveryThread(_separate)
+def _go_on_elsewhere(thread: DeliveryThread, error: Exception, had_begun: bool) -> None:
+    for delivery in deliveries():
+        if delivery.runs_on(thread):
+            delivery.loop_broke(error, had_begun=had_begun)
+
+
+DELIVERY_THREAD = DeliveryThread(_separate, on_broken=_go_on_elsewhere)
 """The one background thread of the process, for every delivery that was given no other."""
 
 os.register_at_fork(after_in_child=_start_clean_in_child)

@@ -69,7 +69,7 @@ class Lease:
             raise
         lock.release()
         if dropped is not None:
-            self._delivery.log_drops()
+            self._delivery.log_drops(books)
 
     def accept_within(self, item: Item) -> None:
         """Queue `item`, unless with those before it exceeds `run_bytes`: then it is dropped as `run_too_large`."""

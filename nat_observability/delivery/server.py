@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,12 @@ from nat_observability.delivery.books import NEVER, Books, Entry, resolve
 from nat_observability.delivery.processing import STRETCH_ITEMS, Processing
 from nat_observability.delivery.sender import Outcome, Sender, cancelled
 from nat_observability.delivery.sink import Sink
-from nat_observability.delivery.thread import LoopSource, as_exception, background_context
+from nat_observability.delivery.thread import (
+    LoopSource,
+    as_exception,
+    background_context,
+    suppress_instrumentation,
+)
 from nat_observability.errors import RetryableWriteError, SinkError, StartTimeoutError, describe
 from nat_observability.events import Item
 from nat_observability.logs import RepeatedEvent, get_logger
@@ -93,21 +99,29 @@ class Server:
 
     def start(self) -> None:
         """Begin, on the loop."""
-        # Not in the context of whoever took the first lease: its run would record what its own export does.
-        self._loop.call_soon_threadsafe(self._begin, context=background_context())
+        with suppress(RuntimeError):  # the loop broke already, which the delivery is told
+            # Not in the context of whoever took the first lease: its run would record what its own export does.
+            self._loop.call_soon_threadsafe(self._begin, context=background_context())
 
     def wake(self) -> None:
         """Look at the queue again."""
-        self._loop.call_soon_threadsafe(self._signal.set)
+        with suppress(RuntimeError):  # the loop broke just now, and another server is about to take over
+            self._loop.call_soon_threadsafe(self._signal.set)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the loop runs no more."""
+        return self._loop.is_closed()
 
     def cancel(self) -> None:
         """End whatever goes on, without waiting."""
-        self._loop.call_soon_threadsafe(self._cancel)
+        with suppress(RuntimeError):  # the loop broke: nothing goes on
+            self._loop.call_soon_threadsafe(self._cancel)
 
     def leave(self) -> None:
         """Have nothing more to do with the loop, which is somebody else's from now on."""
         self.loop_source = None
-        self._loop.call_soon_threadsafe(self._cancel)
+        self.cancel()
 
     def successor(self, loop_source: LoopSource, *, reopen: bool) -> Server:
         """Return a server that goes on where this one is made to leave."""
@@ -150,6 +164,7 @@ class Server:
         delivery = self._delivery
         try:
             while True:
+                suppress_instrumentation()
                 await self._open()
                 if not await self._move_entries():
                     return
@@ -176,6 +191,7 @@ class Server:
     async def _close(self) -> None:
         """Close the sink, which has written everything: nothing is lost where that raises, or never ends."""
         self._is_open = False
+        suppress_instrumentation()
         try:
             async with asyncio.timeout(self._limits.open_timeout):
                 await self._sink.close()
@@ -360,6 +376,7 @@ class Server:
         self._books.in_flight.update(dict.fromkeys(batch))
 
         async def start() -> None:
+            suppress_instrumentation()  # for what is sent, in a copy of this context
             self._sends.add(self._loop.create_task(self._send(batch)))
 
         return start
@@ -381,7 +398,7 @@ class Server:
                 if self._in_charge:
                     self._settle(batch, outcomes)
         finally:
-            task = asyncio.current_task()
+            task = asyncio.current_task(self._loop)
             if task is not None:
                 self._sends.discard(task)
             self._signal.set()

@@ -6,19 +6,29 @@ import asyncio
 import os
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
 from contextlib import suppress
-from contextvars import Context
+from contextvars import Context, ContextVar
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
 from nat_observability.delivery.watchdog import Watchdog
-from nat_observability.errors import describe
+from nat_observability.errors import EXITS, GreenThreadsError, SinkError, describe
+from nat_observability.logs import get_logger
 
 ResultT = TypeVar("ResultT")
 Ts = TypeVarTuple("Ts")
+
+_BEGIN_WITHIN = (
+    5.0  # seconds for a new thread's loop to begin, after which it is taken to be slow and not broken
+)
+_BREAKS = 3  # errors of a loop itself, without a callback between them, after which it is given up
+_log = get_logger()
+_suppressed: ContextVar[bool] = ContextVar("nat_observability_suppressed", default=False)
 
 
 class LoopSource(Protocol):
@@ -29,55 +39,172 @@ class LoopSource(Protocol):
     def release(self) -> None: ...
 
 
+def loaded(name: str) -> Any:
+    """
+    Return a module that the application has imported; None if it has not, or if a thread is still importing it.
+
+    Half a module lacks names, and waiting for the other half could take as long as the application likes.
+    """
+    module = sys.modules.get(name)
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
+
+
+def suppress_instrumentation() -> None:
+    """
+    Have OpenTelemetry's instrumentations, of an HTTP client for example, leave the current context alone.
+
+    An export that is itself observed is exported, which is observed, and so on. The application may load
+    OpenTelemetry at any time, so this is called again before each piece of work: it costs next to nothing, and never
+    raises.
+    """
+    if _suppressed.get():
+        return
+    try:
+        otel = loaded("opentelemetry.context")
+        if otel is not None:
+            # opentelemetry.instrumentation.utils looks for it, in all versions under this name.
+            otel.attach(otel.set_value("suppress_instrumentation", True))
+            _suppressed.set(True)
+    except Exception as error:  # noqa: BLE001  foreign code: a delivery goes on without it
+        _log.debug("instrumentation_not_suppressed", error=describe(error))
+
+
 def background_context() -> Context:
     """
     Return a context for what a delivery does, which belongs to no run, trace or request of whoever gave it work.
 
-    An export that is itself observed is exported, which is observed, and so on. Where OpenTelemetry is loaded, what
-    it has instrumented, such as an HTTP client, is told to leave this context alone.
+    See `suppress_instrumentation`.
     """
     context = Context()
-    otel = sys.modules.get("opentelemetry.context")
-    if otel is not None:
-        # opentelemetry.instrumentation.utils looks for it, in all versions under this name.
-        context.run(lambda: otel.attach(otel.set_value("suppress_instrumentation", True)))
+    context.run(suppress_instrumentation)
     return context
+
+
+def check_threads() -> None:
+    """
+    Check that a new thread is a thread of the system.
+
+    Raises:
+        GreenThreadsError: A RuntimeError; gevent or eventlet has replaced threads by its own.
+    """
+    gevent, eventlet = loaded("gevent.monkey"), loaded("eventlet.patcher")
+    if gevent is not None and any(gevent.is_module_patched(name) for name in _GEVENT_PATCHES):
+        raise GreenThreadsError("gevent")
+    if eventlet is not None and any(eventlet.is_monkey_patched(name) for name in _EVENTLET_PATCHES):
+        raise GreenThreadsError("eventlet")
+
+
+_GEVENT_PATCHES = ("threading", "_thread", "queue", "select")
+_EVENTLET_PATCHES = ("thread", "select")
+
+_Job = tuple[Future[Any], Callable[[], Any]]
+
+
+class _Jobs:
+    """
+    What a worker has to do, in order. A job stays the first until it is done: a thread that dies loses none.
+
+    None is the end.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: deque[_Job | None] = deque()
+        self._tokens: SimpleQueue[None] = SimpleQueue()
+
+    def put(self, job: _Job | None) -> None:
+        self._jobs.append(job)
+        self._tokens.put(None)
+
+    def first(self) -> _Job | None:
+        """Wait for a job; return it."""
+        self._tokens.get()
+        return self._jobs[0]
+
+    def done(self) -> None:
+        """Take the first job off."""
+        self._jobs.popleft()
+
+    def fail(self, error: Exception) -> None:
+        """Fail all that is not done."""
+        while self._jobs:
+            job = self._jobs.popleft()
+            if job is not None:
+                with suppress(InvalidStateError):  # it was done or cancelled just before
+                    job[0].set_exception(error)
 
 
 class BlockingWorker:
     """
     One daemon thread that calls blocking functions, one after the other, for an event loop; see `background_context`.
 
-    A daemon, and not a thread of concurrent.futures: the interpreter would wait at exit for a call that hangs.
+    A daemon, and not a thread of concurrent.futures: the interpreter would wait at exit for a call that hangs. If the
+    thread dies, which no call can bring about, what it had to do fails with a `SinkError`, and the next call has a
+    new thread.
 
     Args:
         name: The thread's name.
         after: A worker that is not given anything any more, and whose last call has to be over first.
+
+    Raises:
+        RuntimeError: There is no thread to be had.
     """
 
     def __init__(self, name: str, after: BlockingWorker | None = None) -> None:
-        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, args=(after,), name=name, daemon=True)
+        check_threads()
+        self._name = name
+        self._lock = threading.RLock()
+        self._begin(after)
+
+    def _begin(self, after: BlockingWorker | None) -> None:
+        self._dead, self._jobs = False, _Jobs()
+        self._thread = threading.Thread(
+            target=self._work, args=(self._jobs, after), name=self._name, daemon=True
+        )
         self._thread.start()
 
     def submit(self, call: Callable[[], ResultT]) -> Future[ResultT]:
-        """Call `call` on the thread when those before it have returned; what it raises is always an Exception."""
+        """
+        Call `call` on the thread when those before it have returned; what it raises is always an Exception.
+
+        Raises:
+            RuntimeError: The thread has died, and there is no other to be had.
+        """
         future: Future[ResultT] = Future()
-        self._calls.put((future, call))
+        with self._lock:
+            if self._dead or not self._thread.is_alive():
+                self._begin(None)
+            self._jobs.put((future, call))
         return future
 
     def end(self) -> None:
         """Let the thread end after the calls that were submitted; returns at once."""
-        self._calls.put(None)
+        self._jobs.put(None)
 
-    def _work(self, after: BlockingWorker | None) -> None:
-        if after is not None:
-            after._thread.join()
-            del after
-        context = background_context()
-        while (job := self._calls.get()) is not None:
-            context.run(partial(_call, *job))
-            del job
+    def _work(self, jobs: _Jobs, after: BlockingWorker | None) -> None:
+        try:
+            if after is not None:
+                after._thread.join()
+                del after
+            context = Context()
+            while (job := jobs.first()) is not None:
+                context.run(suppress_instrumentation)
+                context.run(partial(_call, *job))
+                del job
+                jobs.done()
+        except BaseException as error:  # noqa: BLE001  raised into the thread by others: no call can
+            self._die(jobs, error)
+
+    def _die(self, jobs: _Jobs, error: BaseException) -> None:
+        with self._lock:
+            self._dead = True
+            self._jobs = _Jobs()
+        # Of the kind that is tried again: the next call has a thread.
+        failure = SinkError(
+            f"The thread {self._name!r}", f"ended with {describe(error)}", "The next call has a new one."
+        )
+        failure.__cause__ = error
+        jobs.fail(failure)
+        _log.error("worker_died", thread=self._name, error=describe(error))
 
 
 def _call(future: Future[ResultT], call: Callable[[], ResultT]) -> None:
@@ -110,11 +237,17 @@ class _Loop(asyncio.SelectorEventLoop):
     """
 
     ended = False
+    # In the class, where what freezes time for an application's tests does not replace it. Retries, time-outs and
+    # waiting batches are of this process, and not of the time that is tested.
+    _clock = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
         super().__init__()
         self._workers: set[BlockingWorker] = set()
         self._idle: list[BlockingWorker] = []
+
+    def time(self) -> float:
+        return self._clock()
 
     def end(self) -> None:
         """Stop. From any thread."""
@@ -133,13 +266,13 @@ class _Loop(asyncio.SelectorEventLoop):
         call: Callable[[], ResultT] = partial(func, *args)
         try:
             worker = self._idle.pop() if self._idle else BlockingWorker("nat-observability-executor")
+            future = worker.submit(call)
         except RuntimeError:
             # Python 3.12 starts no thread at exit. The call then holds up the drain, which has a deadline.
             called: Future[ResultT] = Future()
             _call(called, call)
             return asyncio.wrap_future(called, loop=self)
         self._workers.add(worker)
-        future = worker.submit(call)
         waiting = asyncio.wrap_future(future, loop=self)
 
         def rest(_: object) -> None:
@@ -165,6 +298,9 @@ class DeliveryThread:
 
     Args:
         on_blocked: Called, on a thread of its own, with this thread and the task that does not give way.
+        on_broken: Called, on the thread, with this thread, the error that has ended its loop under its users, and
+            whether the loop had run at all. The next `acquire` starts another one. Without it, `acquire` waits until
+            the loop runs, as synchronous code may.
         blocked_after: Seconds after which a task is such a one.
         name: The thread's name.
     """
@@ -173,12 +309,14 @@ class DeliveryThread:
         self,
         on_blocked: Callable[[DeliveryThread, asyncio.Task[Any]], None] | None = None,
         *,
+        on_broken: Callable[[DeliveryThread, Exception, bool], None] | None = None,
         blocked_after: float = 5.0,
         name: str = "nat-observability-delivery",
     ) -> None:
         self._name = name
         self._blocked_after = blocked_after
         self._on_blocked = on_blocked
+        self._on_broken = on_broken
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
@@ -194,13 +332,15 @@ class DeliveryThread:
         Return the loop, which runs until each `acquire` was answered by a `release`. From any thread.
 
         Raises:
-            RuntimeError: The system, or an interpreter that exits, starts no thread.
+            RuntimeError: The system, or an interpreter that exits, starts no thread. Without `on_broken`, also: no
+                loop runs on it.
         """
         with self._lock:
             if self._loop is None:
+                check_threads()
                 loop = _Loop()
                 try:
-                    _start(loop, self._name)
+                    self._start(loop)
                 except RuntimeError:
                     loop.close()
                     raise
@@ -238,27 +378,74 @@ class DeliveryThread:
             self._watchdog = None
         return other
 
+    def _start(self, loop: _Loop) -> None:
+        begun: Future[None] = Future()
+        loop.call_soon(begun.set_result, None)
+        threading.Thread(target=self._run, args=(loop, begun), name=self._name, daemon=True).start()
+        if self._on_broken is None:
+            with suppress(TimeoutError):
+                begun.result(_BEGIN_WITHIN)
 
-def _start(loop: _Loop, name: str) -> None:
-    threading.Thread(target=_run, args=(loop,), name=name, daemon=True).start()
+    def _run(self, loop: _Loop, begun: Future[None]) -> None:
+        # Not made the thread's own with asyncio.set_event_loop(): the first call in a process takes a lock of
+        # asyncio's, which a fork at that moment leaves held in the child for ever. What runs here finds the loop.
+        broken = _run_until_ended(loop)
+        if broken is not None:
+            self._break(loop, begun, broken)
+            return
+        try:
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+
+    def _break(self, loop: _Loop, begun: Future[None], error: BaseException) -> None:
+        """Have nothing more to do with a loop that does not run any more. On its thread."""
+        # Before another loop is made, which may get the number of a file handle that was closed under this one.
+        with suppress(Exception):
+            loop.close()
+        _log.error("background_loop_broken", thread=self._name, error=describe(error))
+        had_begun = begun.done()
+        if not had_begun:
+            begun.set_exception(RuntimeError(f"No event loop runs on a new thread: {describe(error)}"))
+        with self._lock:
+            if self._loop is not loop:
+                return
+            self._loop = None
+            if self._on_broken is not None:
+                self._users = 0  # it has them all acquire anew; others release what they have acquired
+            watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            watchdog.end()
+        if self._on_broken is not None:
+            self._on_broken(self, as_exception(error), had_begun)
 
 
-def _run(loop: _Loop) -> None:
-    # Not made the thread's own with asyncio.set_event_loop(): the first call in a process takes a lock of asyncio's,
-    # which a fork at that moment leaves held in the child for ever. What runs here runs in the loop, and finds it.
-    try:
-        while not loop.ended:
-            try:
-                loop.run_forever()
-            except BaseException as error:  # noqa: BLE001  of a task that a sink has started: an exit, for example
+def _run_until_ended(loop: _Loop) -> BaseException | None:
+    """Run the loop until its owner ends it; return None, or what keeps it from running."""
+    errors = 0
+
+    def works() -> None:
+        nonlocal errors
+        errors = 0
+
+    while not loop.ended:
+        try:
+            loop.run_forever()
+        except BaseException as error:  # noqa: BLE001  whatever it is, nothing else may end the thread
+            own = not isinstance(error, EXITS)
+            if not (own and errors):
                 loop.call_exception_handler(
-                    {"message": "A sink raised on the delivery thread", "exception": error}
+                    {"message": "An error on a background thread of nat_observability", "exception": error}
                 )
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        loop.close()
+            # An exit comes from a callback, such as a task that a sink has started. Anything else is the loop's own.
+            if own:
+                errors += 1
+                if errors == _BREAKS:
+                    return error
+                loop.call_soon(works)
+    return None
