@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
@@ -20,6 +19,7 @@ from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.errors import ExporterStartError, RuntimeStateError, StartTimeoutError, describe
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import positive_seconds
+from nat_observability.forks import at_fork
 from nat_observability.logs import get_logger
 from nat_observability.metrics import watch
 
@@ -308,4 +308,4 @@ def _start_clean_in_child() -> None:
         runtime._start_clean()
 
 
-os.register_at_fork(after_in_child=_start_clean_in_child)
+at_fork(after_in_child=_start_clean_in_child)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import copy
-import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -26,6 +25,7 @@ from nat_observability.delivery.server import Server
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
 from nat_observability.delivery.thread import DeliveryThread, LoopSource
 from nat_observability.errors import RuntimeStateError, StopTimeoutError, describe
+from nat_observability.forks import at_fork
 from nat_observability.logs import RepeatedEvent, get_logger
 
 if TYPE_CHECKING:
@@ -482,5 +482,5 @@ def _separate(thread: DeliveryThread, task: asyncio.Task[Any]) -> None:
 DELIVERY_THREAD = DeliveryThread(_separate)
 """The one background thread of the process, for every delivery that was given no other."""
 
-os.register_at_fork(after_in_child=_start_clean_in_child)
+at_fork(after_in_child=_start_clean_in_child)
 atexit.register(_drain_at_exit)

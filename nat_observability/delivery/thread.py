@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
 from nat_observability.delivery.watchdog import Watchdog
 from nat_observability.errors import describe
+from nat_observability.forks import at_fork
 
 ResultT = TypeVar("ResultT")
 Ts = TypeVarTuple("Ts")
@@ -180,7 +180,7 @@ class DeliveryThread:
         self._blocked_after = blocked_after
         self._on_blocked = on_blocked
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
         # In a forked child the thread does not exist, and its lock may be held by nobody.
