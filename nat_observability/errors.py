@@ -116,6 +116,17 @@ class StopTimeoutError(TimeoutError):
         )
 
 
+class ThreadRefusedError(RuntimeError):
+    """Raised when the system refuses a background thread, or what that thread's event loop needs."""
+
+    def __init__(self, thread: str, problem: str, cure: str) -> None:
+        self.thread, self.problem, self.cure = thread, problem, cure
+        super().__init__(f"The thread {thread!r} cannot be started ({problem}). {cure}")
+
+    def __reduce__(self) -> tuple[type[ThreadRefusedError], tuple[str, str, str]]:
+        return type(self), (self.thread, self.problem, self.cure)
+
+
 class UnknownContextStateError(TypeError):
     """Raised when a run is given a context state that is neither ours nor that of a supported framework."""
 

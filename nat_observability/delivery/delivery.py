@@ -24,7 +24,7 @@ from nat_observability.delivery.processing import Processing
 from nat_observability.delivery.server import Server
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
 from nat_observability.delivery.thread import DeliveryThread, LoopSource
-from nat_observability.errors import RuntimeStateError, StopTimeoutError, describe
+from nat_observability.errors import RuntimeStateError, StopTimeoutError, ThreadRefusedError, describe
 from nat_observability.forks import at_fork
 from nat_observability.logs import RepeatedEvent, get_logger
 
@@ -137,11 +137,11 @@ class Delivery:
         """
         Hold the delivery open, opening it where nobody else does. From any thread; returns at once.
 
+        It does not raise: if there is no thread to be had, `lease.opening` has failed, what the lease accepts is
+        dropped as `not_open`, and the next lease tries again.
+
         Args:
             keep: Whether the lease holds in a forked child too, as the runtime's does; a run's does not.
-
-        Raises:
-            RuntimeError: There is no thread to be had for it.
         """
         with self._lock:
             lease = Lease(self, self._books, None if keep else self._epoch)
@@ -171,16 +171,27 @@ class Delivery:
                     self._processing,
                     after=self._abandoned,
                 )
-            except RuntimeError:
-                self._leases -= 1
-                self._kept -= keep
-                self._opening.clear()
-                raise
+            except Exception as error:  # noqa: BLE001  whatever the system refuses: a thread, a file handle, memory
+                self._refused(error)
+                return lease
             self._last_call, self._latecomers, self._state = False, False, DeliveryState.OPENING
             self._abandoned = None
             self._serve_with(server)
-        server.start()
+        self._start(server)
         return lease
+
+    def _start(self, server: Server) -> None:
+        try:
+            server.start()
+        except Exception as error:  # noqa: BLE001  its loop is closed, or has no memory left
+            with self._lock:
+                if self._server is server:
+                    self._refused(error)
+            server.give_up()
+
+    def _refused(self, error: Exception) -> None:
+        self.failed(error)
+        self._open_failed_at = -_REOPEN_AFTER  # to ask for a loop again costs next to nothing
 
     @property
     def processors(self) -> tuple[Processor, ...]:
@@ -349,8 +360,12 @@ class Delivery:
         return False
 
     def failed(self, error: BaseException) -> None:
-        """Note that the sink or the spool could not be opened. Under the lock."""
-        self._open_error, self._open_failed_at = error, time.monotonic()
+        """Note that the sink or the spool could not be opened, or that no thread could be had. Under the lock."""
+        self._open_error = error
+        # A thread that was refused may be there the next moment.
+        self._open_failed_at = -_REOPEN_AFTER if isinstance(error, ThreadRefusedError) else time.monotonic()
+        if self._server is None:
+            self._last_error = error
         self._finish(DeliveryState.FAILED, error, "not_open")
 
     def _finish(self, state: DeliveryState, error: BaseException | None, reason: str) -> int:
@@ -361,6 +376,7 @@ class Delivery:
             self._last_error, self._last_batch_s = error if last is None else last, server.last_batch_s
         self._server = None
         books.wake = None
+        books.refusal = "not_open" if reason == "not_open" else "closed"
         books.tell_room()
         lost = books.drop_all(books.in_hand(), reason)
         if self._line is not None:
@@ -392,8 +408,15 @@ class Delivery:
             if self._state is DeliveryState.OPEN and reopen:
                 self._state = DeliveryState.OPENING
             stuck.leave()
-            server = self._serve_with(stuck.successor(self._loop_source, reopen=reopen))
-        server.start()
+            try:
+                server = self._serve_with(stuck.successor(self._loop_source, reopen=reopen))
+            except Exception as error:  # noqa: BLE001  as in `lease`
+                self._refused(error)
+                server = None
+        if server is None:
+            self.log_drops()
+        else:
+            self._start(server)
 
     def keep_to_itself(self, loop_source: LoopSource) -> None:
         """Stay alone on a loop that the sink blocks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,9 @@ class Server:
     Args:
         after: A server that was cancelled, and may have to close the sink yet.
         reopen: Whether the sink is to be opened.
+
+    Raises:
+        ThreadRefusedError: There is no event loop to be had. Nothing is left of it then.
     """
 
     def __init__(
@@ -65,7 +69,6 @@ class Server:
         self._limits = delivery.limits
         self._save_bytes = min(_SAVE_BYTES, self._limits.queue_bytes // 16)
         self.loop_source: LoopSource | None = loop_source
-        self._loop = loop_source.acquire()
         self._opens = reopen
         self._is_open = not reopen
         # A queue of hardly more bytes than a batch would be full, and drop, before a batch is.
@@ -76,7 +79,6 @@ class Server:
         self._last_tries = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._sends: set[asyncio.Task[None]] = set()
-        self.sender = Sender(delivery.name, sink, delivery.limits, self._loop, self._last_tries)
         self.last_batch_s: float | None = None
         self._line = line
         self._processing = processing
@@ -88,26 +90,43 @@ class Server:
         self._due_at: float | None = None
         # Not before these: sending, reading the spool, spilling into it, looking for what others have left.
         self._send_at = self._fetch_at = self._spill_at = self._adopt_at = 0.0
+        self._loop = loop_source.acquire()
+        try:
+            self.sender = Sender(delivery.name, sink, delivery.limits, self._loop, self._last_tries)
+        except BaseException:
+            loop_source.release()
+            raise
 
     # From any thread:
 
     def start(self) -> None:
-        """Begin, on the loop."""
+        """
+        Begin, on the loop.
+
+        Raises:
+            RuntimeError: The loop is closed.
+        """
         # Not in the context of whoever took the first lease: its run would record what its own export does.
         self._loop.call_soon_threadsafe(self._begin, context=background_context())
 
     def wake(self) -> None:
         """Look at the queue again."""
-        self._loop.call_soon_threadsafe(self._signal.set)
+        self._soon(self._signal.set)
 
     def cancel(self) -> None:
         """End whatever goes on, without waiting."""
-        self._loop.call_soon_threadsafe(self._cancel)
+        self._soon(self._cancel)
+
+    def give_up(self) -> None:
+        """Let go of a loop on which this could not be started."""
+        if self.loop_source is not None:
+            self.loop_source.release()
+        resolve([self._ended])
 
     def leave(self) -> None:
         """Have nothing more to do with the loop, which is somebody else's from now on."""
         self.loop_source = None
-        self._loop.call_soon_threadsafe(self._cancel)
+        self._soon(self._cancel)
 
     def successor(self, loop_source: LoopSource, *, reopen: bool) -> Server:
         """Return a server that goes on where this one is made to leave."""
@@ -121,6 +140,12 @@ class Server:
             reopen=reopen,
         )
 
+    def _soon(self, callback: Callable[[], object]) -> None:
+        with suppress(
+            RuntimeError
+        ):  # this has ended meanwhile, and its loop, which it was the last to use, is closed
+            self._loop.call_soon_threadsafe(callback)
+
     def runs(self, task: asyncio.Task[Any]) -> bool:
         """Whether `task` is one of this server's."""
         return task is self._task or task in self._sends
@@ -133,6 +158,10 @@ class Server:
         self._task.add_done_callback(self._end)
 
     def _end(self, _: asyncio.Task[None]) -> None:
+        with self._books.lock:
+            if self._in_charge:
+                # A sink has cancelled every task of the loop, this one before it began.
+                self._delivery.failed(RuntimeError("A task of the delivery was cancelled before it began."))
         if self.loop_source is not None:
             self.loop_source.release()
         resolve([self._ended])

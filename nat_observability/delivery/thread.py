@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import selectors
 import sys
 import threading
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
 from nat_observability.delivery.watchdog import Watchdog
-from nat_observability.errors import describe
+from nat_observability.errors import ThreadRefusedError, describe
 from nat_observability.forks import at_fork
 
 ResultT = TypeVar("ResultT")
@@ -53,12 +55,18 @@ class BlockingWorker:
     Args:
         name: The thread's name.
         after: A worker that is not given anything any more, and whose last call has to be over first.
+
+    Raises:
+        ThreadRefusedError: The system, or an interpreter that exits, starts no thread.
     """
 
     def __init__(self, name: str, after: BlockingWorker | None = None) -> None:
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, args=(after,), name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except Exception as error:
+            raise refusal(name, error) from error
 
     def submit(self, call: Callable[[], ResultT]) -> Future[ResultT]:
         """Call `call` on the thread when those before it have returned; what it raises is always an Exception."""
@@ -89,6 +97,19 @@ def _call(future: Future[ResultT], call: Callable[[], ResultT]) -> None:
         future.set_exception(as_exception(error))
 
 
+def refusal(thread: str, error: Exception) -> ThreadRefusedError:
+    """Return the error to raise when a thread, or its event loop, could not be had."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        cure = "Raise the limit on open files (ulimit -n), or close what is not needed."
+    elif isinstance(error, MemoryError):
+        cure = "Free memory, or raise the limit on it."
+    elif "shutdown" in str(error):  # as Python 3.12 says it
+        cure = "Record before the interpreter exits: it starts no thread once its main thread has ended."
+    else:
+        cure = "Raise the limit on threads (ulimit -u, or the container's limit on processes)."
+    return ThreadRefusedError(thread, describe(error), cure)
+
+
 def as_exception(error: BaseException) -> Exception:
     """Return `error` as one that a future can hold and that ends neither the task nor the thread that waits for it."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration | CancelledError):
@@ -110,11 +131,23 @@ class _Loop(asyncio.SelectorEventLoop):
     """
 
     ended = False
+    _is_whole = False
 
     def __init__(self) -> None:
-        super().__init__()
+        selector = selectors.DefaultSelector()
+        try:
+            super().__init__(selector)
+        except BaseException:
+            selector.close()
+            raise
+        self._is_whole = True
         self._workers: set[BlockingWorker] = set()
         self._idle: list[BlockingWorker] = []
+
+    def __del__(self) -> None:
+        # asyncio would close what was never made, if the system has no file handle left to give.
+        if self._is_whole:
+            super().__del__()
 
     def end(self) -> None:
         """Stop. From any thread."""
@@ -133,7 +166,7 @@ class _Loop(asyncio.SelectorEventLoop):
         call: Callable[[], ResultT] = partial(func, *args)
         try:
             worker = self._idle.pop() if self._idle else BlockingWorker("nat-observability-executor")
-        except RuntimeError:
+        except ThreadRefusedError:
             # Python 3.12 starts no thread at exit. The call then holds up the drain, which has a deadline.
             called: Future[ResultT] = Future()
             _call(called, call)
@@ -194,20 +227,23 @@ class DeliveryThread:
         Return the loop, which runs until each `acquire` was answered by a `release`. From any thread.
 
         Raises:
-            RuntimeError: The system, or an interpreter that exits, starts no thread.
+            ThreadRefusedError: The system has no thread, file handle or memory left; or the interpreter exits.
         """
         with self._lock:
             if self._loop is None:
-                loop = _Loop()
                 try:
-                    _start(loop, self._name)
-                except RuntimeError:
-                    loop.close()
-                    raise
+                    loop = _Loop()
+                    try:
+                        _start(loop, self._name)
+                    except BaseException:
+                        loop.close()
+                        raise
+                except Exception as error:
+                    raise refusal(self._name, error) from error
                 self._loop = loop
                 if self._on_blocked is not None:
                     # Where the system has just one thread left to give, a loop without a watchdog is better than none.
-                    with suppress(RuntimeError):
+                    with suppress(RuntimeError, MemoryError):
                         self._watchdog = Watchdog(loop, partial(self._on_blocked, self), self._blocked_after)
             self._users += 1
             return self._loop
@@ -237,6 +273,16 @@ class DeliveryThread:
             other._users, self._users = 1, 0
             self._watchdog = None
         return other
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """
+    Return an event loop that a caller runs on its own thread.
+
+    Raises:
+        OSError: The system has no file handle left to give.
+    """
+    return _Loop()
 
 
 def _start(loop: _Loop, name: str) -> None:
