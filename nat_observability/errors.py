@@ -206,17 +206,6 @@ class ManagerRunningError(ObservabilityError, RuntimeError):
         )
 
 
-class GreenThreadsError(ObservabilityError, RuntimeError):
-    """Raised when gevent or eventlet has replaced the threads that a delivery needs by its own."""
-
-    def __init__(self, library: str) -> None:
-        self.library = library
-        super().__init__(
-            f"{library} has patched the threads and waits of this process, and a delivery needs real ones: nothing is "
-            f"exported. Run the service with threads or with asyncio, or without its monkey patching."
-        )
-
-
 class ExporterStartError(ObservabilityError, RuntimeError):
     """Raised when a required exporter did not start; what had started was stopped before."""
 
@@ -255,6 +244,27 @@ class StopTimeoutError(ObservabilityError, TimeoutError):
         self.name, self.timeout = name, timeout
         super().__init__(
             f"{name!r} did not stop within {timeout:g} s and was abandoned. Raise shutdown_timeout, or mend its stop."
+        )
+
+
+class ThreadRefusedError(ObservabilityError, RuntimeError):
+    """Raised when the system refuses a background thread, or what that thread's event loop needs."""
+
+    def __init__(self, thread: str, problem: str, cure: str) -> None:
+        self.thread, self.problem, self.cure = thread, problem, cure
+        super().__init__(f"The thread {thread!r} cannot be started ({problem}). {cure}")
+
+
+class GreenThreadsError(ThreadRefusedError):
+    """Raised when gevent or eventlet has replaced the threads that a delivery needs by its own."""
+
+    def __init__(self, thread: str, library: str) -> None:
+        self.library = library
+        super().__init__(
+            thread,
+            f"{library} has patched the threads and waits of this process, and exporting needs real ones",
+            "Run the service with threads or with asyncio, or without its monkey patching: until then, nothing is "
+            "exported.",
         )
 
 

@@ -24,6 +24,7 @@ from nat_observability.errors import (
     UnknownExporterError,
     describe,
 )
+from nat_observability.events import Run
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.lifecycle import Lifecycle, Readiness, Record
 from nat_observability.logs import get_logger
@@ -216,6 +217,15 @@ class ExporterManager:
         state = ContextState() if context_state is None else run_state(context_state)
         return isolate(self._exporter_registry, state, context_state)
 
+    @property
+    def options(self) -> ManagerOptions:
+        """The timeouts, the names of the required exporters, and the observer."""
+        return self._options
+
+    def taking_part(self, run: Run) -> dict[str, BaseExporter]:
+        """Return the exporters that a run is for, by name, in a dict that is not to be changed."""
+        return taking_part(self._exporter_registry, run)
+
     def start(self, context_state: ContextState | None = None) -> RunContext:
         """
         Return an async context manager that starts every exporter, yields this manager, and stops them.
@@ -290,8 +300,12 @@ class ExporterManager:
                 try:
                     if (opening := record.opening) is not None:
                         record.opening = None
-                        await opening
-                        lifecycle.ready(record)
+                        try:
+                            await opening
+                        except Exception as error:  # noqa: BLE001  foreign code: opening a sink may raise anything
+                            lifecycle.left_out(record, error)
+                        else:
+                            lifecycle.ready(record)
                     await lifecycle.shutdown.future()
                 finally:
                     settling = subscription.end()

@@ -230,6 +230,15 @@ class Lifecycle:
         if not self._unready:
             self._wake()
 
+    def left_out(self, record: Record, error: BaseException) -> None:
+        """Count one exporter as failed to start. Its subscription goes on to the run's end, and counts what is lost."""
+        record.fail(error)
+        record.state = _FAILED
+        self.troubled = True
+        self._unready -= 1
+        if not self._unready:
+            self._wake()
+
     def ended(self, record: Record) -> None:
         """Count the task of one exporter as ended, once."""
         if record.ended_at is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import copy
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -26,7 +25,8 @@ from nat_observability.delivery.processing import Processing
 from nat_observability.delivery.server import Server
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
 from nat_observability.delivery.thread import DeliveryThread, LoopSource, loaded
-from nat_observability.errors import RuntimeStateError, StopTimeoutError, describe
+from nat_observability.errors import RuntimeStateError, StopTimeoutError, ThreadRefusedError, describe
+from nat_observability.forks import at_fork
 from nat_observability.logs import RepeatedEvent, get_logger
 
 if TYPE_CHECKING:
@@ -139,11 +139,11 @@ class Delivery:
         """
         Hold the delivery open, opening it where nobody else does. From any thread; returns at once.
 
+        It does not raise: if there is no thread to be had, `lease.opening` has failed, what the lease accepts is
+        dropped as `not_open`, and the next lease tries again.
+
         Args:
             keep: Whether the lease holds in a forked child too, as the runtime's does; a run's does not.
-
-        Raises:
-            RuntimeError: There is no thread to be had for it.
         """
         with self._lock:
             lease = Lease(self, self._books, None if keep else self._epoch)
@@ -164,6 +164,7 @@ class Delivery:
             if self._server is not None:
                 return lease
             try:
+                _drain_at_the_end_of_a_child()
                 server = Server(
                     self,
                     self._books,
@@ -173,17 +174,28 @@ class Delivery:
                     self._processing,
                     after=self._abandoned,
                 )
-            except RuntimeError:
-                self._leases -= 1
-                self._kept -= keep
-                self._opening.clear()
-                raise
-            _drain_at_the_end_of_a_child()
+            except Exception as error:  # noqa: BLE001  whatever the system refuses: a thread, a file handle, memory
+                self._refused(error)
+                return lease
             self._last_call, self._latecomers, self._state = False, False, DeliveryState.OPENING
             self._abandoned = None
             self._serve_with(server)
-        server.start()
+        self._start(server)
         return lease
+
+    def _start(self, server: Server) -> None:
+        try:
+            server.start()
+        except Exception as error:  # noqa: BLE001  its loop is closed, or has no memory left
+            with self._lock:
+                if self._server is server:
+                    self._refused(error)
+            server.give_up()
+
+    def _refused(self, error: Exception) -> int:
+        lost = self.failed(error)
+        self._open_failed_at = -_REOPEN_AFTER  # to ask for a loop again costs next to nothing
+        return lost
 
     @property
     def processors(self) -> tuple[Processor, ...]:
@@ -357,8 +369,17 @@ class Delivery:
         return False
 
     def failed(self, error: BaseException) -> int:
-        """Note that the sink or the spool could not be opened; return how many items that cost. Under the lock."""
-        self._open_error, self._open_failed_at = error, time.monotonic()
+        """
+        Note that the sink or the spool could not be opened, or that no thread could be had. Under the lock.
+
+        Returns:
+            The number of items that were dropped because of it.
+        """
+        self._open_error = error
+        # A thread that was refused may be there the next moment.
+        self._open_failed_at = -_REOPEN_AFTER if isinstance(error, ThreadRefusedError) else time.monotonic()
+        if self._server is None:
+            self._last_error = error
         return self._finish(DeliveryState.FAILED, error, "not_open")
 
     def _finish(self, state: DeliveryState, error: BaseException | None, reason: str) -> int:
@@ -369,6 +390,7 @@ class Delivery:
             self._last_error, self._last_batch_s = error if last is None else last, server.last_batch_s
         self._server = None
         books.wake = None
+        books.refusal = "not_open" if reason == "not_open" else "closed"
         books.tell_room()
         lost = books.drop_all(books.in_hand(), reason)
         if self._line is not None:
@@ -390,32 +412,44 @@ class Delivery:
     def move(self) -> None:
         """Go on in another loop, because somebody else blocks the one that this delivery is on."""
         with self._lock:
-            stuck, books = self._server, self._books
-            if stuck is None:
+            if self._server is None:
                 return
-            # What was being written is written again: whether it arrived can no longer be known.
-            books.send_again()
-            # One on a worker thread stays open meanwhile, if it was.
-            reopen = self._state is not DeliveryState.OPEN or not isinstance(self._sink, WorkerSink)
-            if self._state is DeliveryState.OPEN and reopen:
-                self._state = DeliveryState.OPENING
-            stuck.leave()
-            server = self._serve_with(stuck.successor(self._loop_source, reopen=reopen))
-        server.start()
+            server, _ = self._move(self._server)
+        if server is None:
+            self.log_drops()
+        else:
+            self._start(server)
+
+    def _move(self, stuck: Server) -> tuple[Server | None, int]:
+        """Return the server that goes on, which is to be started; None where none can, and what that costs."""
+        books = self._books
+        # What was being written is written again: whether it arrived can no longer be known.
+        books.send_again()
+        # One on a worker thread stays open meanwhile, if it was.
+        reopen = self._state is not DeliveryState.OPEN or not isinstance(self._sink, WorkerSink)
+        if self._state is DeliveryState.OPEN and reopen:
+            self._state = DeliveryState.OPENING
+        stuck.leave()
+        try:
+            return self._serve_with(stuck.successor(self._loop_source, reopen=reopen)), 0
+        except Exception as error:  # noqa: BLE001  as in `lease`
+            return None, self._refused(error)
 
     def loop_broke(self, error: Exception, *, had_begun: bool) -> None:
         """Go on in another loop, because this one runs no more; fail if it never ran, as another one would not."""
+        server: Server | None = None
         with self._lock:
             if self._server is None or not self._server.is_cut_off:
                 return
-            try:
-                if had_begun:
-                    self.move()
-                    return
-            except RuntimeError as refused:
-                error = refused
-            lost = self.failed(error)
-        _log.warning("exporter_abandoned", exporter=self.name, error=describe(error), lost=lost)
+            if had_begun:
+                server, lost = self._move(self._server)
+            else:
+                lost = self.failed(error)
+            problem = error if self._open_error is None else self._open_error
+        if server is not None:
+            self._start(server)
+        else:
+            _log.warning("exporter_abandoned", exporter=self.name, error=describe(problem), lost=lost)
 
     def keep_to_itself(self, loop_source: LoopSource) -> None:
         """Stay alone on a loop that the sink blocks."""
@@ -552,5 +586,5 @@ def _go_on_elsewhere(thread: DeliveryThread, error: Exception, had_begun: bool) 
 DELIVERY_THREAD = DeliveryThread(_separate, on_broken=_go_on_elsewhere)
 """The one background thread of the process, for every delivery that was given no other."""
 
-os.register_at_fork(after_in_child=_start_clean_in_child)
+at_fork(after_in_child=_start_clean_in_child)
 atexit.register(_drain_at_exit)

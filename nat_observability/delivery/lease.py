@@ -24,7 +24,8 @@ class Lease:
     Every method may be called from any thread.
 
     Attributes:
-        opening: Done when the sink is open, failed with what opening it raised; None where it is open already.
+        opening: Done when the sink is open, failed with what opening it raised, or with the ThreadRefusedError if there
+            is no thread for it; None where it is open already.
     """
 
     __slots__ = ("_account", "_books", "_delivery", "_epoch", "opening")
@@ -52,7 +53,7 @@ class Lease:
             total.accepted += 1
             total.pending += 1
             if books.wake is None:
-                dropped = [(entry, "closed")]
+                dropped = [(entry, books.refusal)]
             else:
                 if books.saves_all:
                     entry.unsaved = True

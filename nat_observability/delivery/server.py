@@ -17,6 +17,7 @@ from nat_observability.delivery.thread import (
     LoopSource,
     as_exception,
     background_context,
+    is_forgotten,
     suppress_instrumentation,
 )
 from nat_observability.errors import RetryableWriteError, SinkError, StartTimeoutError, describe
@@ -51,6 +52,9 @@ class Server:
     Args:
         after: A server that was cancelled, and may have to close the sink yet.
         reopen: Whether the sink is to be opened.
+
+    Raises:
+        ThreadRefusedError: There is no event loop to be had. Nothing is left of it then.
     """
 
     def __init__(
@@ -71,7 +75,6 @@ class Server:
         self._limits = delivery.limits
         self._save_bytes = min(_SAVE_BYTES, self._limits.queue_bytes // 16)
         self.loop_source: LoopSource | None = loop_source
-        self._loop = loop_source.acquire()
         self._opens = reopen
         self._is_open = not reopen
         # A queue of hardly more bytes than a batch would be full, and drop, before a batch is.
@@ -82,7 +85,6 @@ class Server:
         self._last_tries = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._sends: set[asyncio.Task[None]] = set()
-        self.sender = Sender(delivery.name, sink, delivery.limits, self._loop, self._last_tries)
         self.last_batch_s: float | None = None
         self._line = line
         self._processing = processing
@@ -94,19 +96,33 @@ class Server:
         self._due_at: float | None = None
         # Not before these: sending, reading the spool, spilling into it, looking for what others have left.
         self._send_at = self._fetch_at = self._spill_at = self._adopt_at = 0.0
+        self._loop = loop_source.acquire()
+        try:
+            self.sender = Sender(delivery.name, sink, delivery.limits, self._loop, self._last_tries)
+        except BaseException:
+            loop_source.release()
+            raise
 
     # From any thread:
 
     def start(self) -> None:
-        """Begin, on the loop."""
-        with suppress(RuntimeError):  # the loop broke already, which the delivery is told
+        """
+        Begin, on the loop.
+
+        Raises:
+            RuntimeError: The loop is closed.
+        """
+        try:
             # Not in the context of whoever took the first lease: its run would record what its own export does.
             self._loop.call_soon_threadsafe(self._begin, context=background_context())
+        except RuntimeError:
+            # The delivery is told of one that broke just now, and goes on on another one.
+            if not is_forgotten(self._loop):
+                raise
 
     def wake(self) -> None:
         """Look at the queue again."""
-        with suppress(RuntimeError):  # the loop broke just now, and another server is about to take over
-            self._loop.call_soon_threadsafe(self._signal.set)
+        self._soon(self._signal.set)
 
     @property
     def is_cut_off(self) -> bool:
@@ -115,13 +131,18 @@ class Server:
 
     def cancel(self) -> None:
         """End whatever goes on, without waiting."""
-        with suppress(RuntimeError):  # the loop broke: nothing goes on
-            self._loop.call_soon_threadsafe(self._cancel)
+        self._soon(self._cancel)
+
+    def give_up(self) -> None:
+        """Let go of a loop on which this could not be started."""
+        if self.loop_source is not None:
+            self.loop_source.release()
+        resolve([self._ended])
 
     def leave(self) -> None:
         """Have nothing more to do with the loop, which is somebody else's from now on."""
         self.loop_source = None
-        self.cancel()
+        self._soon(self._cancel)
 
     def successor(self, loop_source: LoopSource, *, reopen: bool) -> Server:
         """Return a server that goes on where this one is made to leave."""
@@ -135,6 +156,11 @@ class Server:
             reopen=reopen,
         )
 
+    def _soon(self, callback: Callable[[], object]) -> None:
+        # This has ended meanwhile, and with it its loop; or the loop broke, and another server is about to take over.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
+
     def runs(self, task: asyncio.Task[Any]) -> bool:
         """Whether `task` is one of this server's."""
         return task is self._task or task in self._sends
@@ -147,6 +173,10 @@ class Server:
         self._task.add_done_callback(self._end)
 
     def _end(self, _: asyncio.Task[None]) -> None:
+        with self._books.lock:
+            if self._in_charge:
+                # A sink has cancelled every task of the loop, this one before it began.
+                self._delivery.failed(RuntimeError("A task of the delivery was cancelled before it began."))
         if self.loop_source is not None:
             self.loop_source.release()
         resolve([self._ended])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from nat_observability.delivery.spool import Spool
 from nat_observability.delivery.spool_record import UnreadableRecordError, decode_item, encode_item
 from nat_observability.delivery.spool_recovery import RecoveryReport
 from nat_observability.delivery.thread import BlockingWorker
-from nat_observability.errors import SinkError
+from nat_observability.errors import SinkError, ThreadRefusedError
 from nat_observability.events import Item, Run
 
 ResultT = TypeVar("ResultT")
@@ -148,8 +149,11 @@ class SpoolLine:
         with self._books.lock:
             worker, self._worker = self._worker, None
         if worker is not None:
-            worker.submit(self._spool.close)
-            worker.submit(self._report)
+            with suppress(
+                ThreadRefusedError
+            ):  # its thread has died, and there is no other: the files stay open
+                worker.submit(self._spool.close)
+                worker.submit(self._report)
             worker.end()
 
     # On the worker thread:
@@ -253,5 +257,8 @@ class SpoolLine:
     def _later(self, call: Callable[[], None]) -> bool:
         if self._worker is None:
             return False
-        self._worker.submit(call)
+        try:
+            self._worker.submit(call)
+        except ThreadRefusedError:
+            return False  # its thread has died, and there is no other: the record is delivered again
         return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import errno
+import selectors
 import sys
 import threading
 import time
@@ -17,7 +18,8 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
 from nat_observability.delivery.watchdog import Watchdog
-from nat_observability.errors import EXITS, GreenThreadsError, SinkError, describe
+from nat_observability.errors import EXITS, GreenThreadsError, SinkError, ThreadRefusedError, describe
+from nat_observability.forks import at_fork
 from nat_observability.logs import get_logger
 
 ResultT = TypeVar("ResultT")
@@ -80,18 +82,18 @@ def background_context() -> Context:
     return context
 
 
-def check_threads() -> None:
+def check_threads(name: str) -> None:
     """
-    Check that a new thread is a thread of the system.
+    Check that a new thread, of this name, would be a thread of the system.
 
     Raises:
-        GreenThreadsError: A RuntimeError; gevent or eventlet has replaced threads by its own.
+        GreenThreadsError: gevent or eventlet has replaced threads by its own.
     """
     gevent, eventlet = loaded("gevent.monkey"), loaded("eventlet.patcher")
     if gevent is not None and any(gevent.is_module_patched(name) for name in _GEVENT_PATCHES):
-        raise GreenThreadsError("gevent")
+        raise GreenThreadsError(name, "gevent")
     if eventlet is not None and any(eventlet.is_monkey_patched(name) for name in _EVENTLET_PATCHES):
-        raise GreenThreadsError("eventlet")
+        raise GreenThreadsError(name, "eventlet")
 
 
 _GEVENT_PATCHES = ("threading", "_thread", "queue", "select")
@@ -146,28 +148,31 @@ class BlockingWorker:
         after: A worker that is not given anything any more, and whose last call has to be over first.
 
     Raises:
-        RuntimeError: There is no thread to be had.
+        ThreadRefusedError: The system, or an interpreter that exits, starts no thread; or it would be a greenlet.
     """
 
     def __init__(self, name: str, after: BlockingWorker | None = None) -> None:
-        check_threads()
         self._name = name
         self._lock = threading.RLock()
         self._begin(after)
 
     def _begin(self, after: BlockingWorker | None) -> None:
+        check_threads(self._name)
         self._dead, self._jobs = False, _Jobs()
         self._thread = threading.Thread(
             target=self._work, args=(self._jobs, after), name=self._name, daemon=True
         )
-        self._thread.start()
+        try:
+            self._thread.start()
+        except Exception as error:
+            raise refusal(self._name, error) from error
 
     def submit(self, call: Callable[[], ResultT]) -> Future[ResultT]:
         """
         Call `call` on the thread when those before it have returned; what it raises is always an Exception.
 
         Raises:
-            RuntimeError: The thread has died, and there is no other to be had.
+            ThreadRefusedError: The thread has died, and there is no other to be had.
         """
         future: Future[ResultT] = Future()
         with self._lock:
@@ -216,6 +221,21 @@ def _call(future: Future[ResultT], call: Callable[[], ResultT]) -> None:
         future.set_exception(as_exception(error))
 
 
+def refusal(thread: str, error: Exception) -> ThreadRefusedError:
+    """Return the error to raise when a thread, or its event loop, could not be had."""
+    if isinstance(error, ThreadRefusedError):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        cure = "Raise the limit on open files (ulimit -n), or close what is not needed."
+    elif isinstance(error, MemoryError):
+        cure = "Free memory, or raise the limit on it."
+    elif "shutdown" in str(error):  # as Python 3.12 says it
+        cure = "Record before the interpreter exits: it starts no thread once its main thread has ended."
+    else:
+        cure = "Raise the limit on threads (ulimit -u, or the container's limit on processes)."
+    return ThreadRefusedError(thread, describe(error), cure)
+
+
 def as_exception(error: BaseException) -> Exception:
     """Return `error` as one that a future can hold and that ends neither the task nor the thread that waits for it."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration | CancelledError):
@@ -234,17 +254,30 @@ class _Loop(asyncio.SelectorEventLoop):
 
     Attributes:
         ended: Whether it was told to stop by its owner, and not by a sink.
+        is_forgotten: Whether it broke, and its users are told: they need not give it back.
     """
 
-    ended = False
+    ended = is_forgotten = False
     # In the class, where what freezes time for an application's tests does not replace it. Retries, time-outs and
     # waiting batches are of this process, and not of the time that is tested.
     _clock = staticmethod(time.monotonic)
+    _is_whole = False
 
     def __init__(self) -> None:
-        super().__init__()
+        selector = selectors.DefaultSelector()
+        try:
+            super().__init__(selector)
+        except BaseException:
+            selector.close()
+            raise
+        self._is_whole = True
         self._workers: set[BlockingWorker] = set()
         self._idle: list[BlockingWorker] = []
+
+    def __del__(self) -> None:
+        # asyncio would close what was never made, if the system has no file handle left to give.
+        if self._is_whole:
+            super().__del__()
 
     def time(self) -> float:
         return self._clock()
@@ -267,7 +300,7 @@ class _Loop(asyncio.SelectorEventLoop):
         try:
             worker = self._idle.pop() if self._idle else BlockingWorker("nat-observability-executor")
             future = worker.submit(call)
-        except RuntimeError:
+        except ThreadRefusedError:
             # Python 3.12 starts no thread at exit. The call then holds up the drain, which has a deadline.
             called: Future[ResultT] = Future()
             _call(called, call)
@@ -318,7 +351,7 @@ class DeliveryThread:
         self._on_blocked = on_blocked
         self._on_broken = on_broken
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
         # In a forked child the thread does not exist, and its lock may be held by nobody.
@@ -332,22 +365,25 @@ class DeliveryThread:
         Return the loop, which runs until each `acquire` was answered by a `release`. From any thread.
 
         Raises:
-            RuntimeError: The system, or an interpreter that exits, starts no thread. Without `on_broken`, also: no
-                loop runs on it.
+            ThreadRefusedError: The system has no thread, file handle or memory left; the interpreter exits; gevent or
+                eventlet has replaced the threads. Without `on_broken`, also: no loop runs on the new thread.
         """
         with self._lock:
             if self._loop is None:
-                check_threads()
-                loop = _Loop()
+                check_threads(self._name)
                 try:
-                    self._start(loop)
-                except RuntimeError:
-                    loop.close()
-                    raise
+                    loop = _Loop()
+                    try:
+                        self._start(loop)
+                    except BaseException:
+                        loop.close()
+                        raise
+                except Exception as error:
+                    raise refusal(self._name, error) from error
                 self._loop = loop
                 if self._on_blocked is not None:
                     # Where the system has just one thread left to give, a loop without a watchdog is better than none.
-                    with suppress(RuntimeError):
+                    with suppress(RuntimeError, MemoryError):
                         self._watchdog = Watchdog(loop, partial(self._on_blocked, self), self._blocked_after)
             self._users += 1
             return self._loop
@@ -405,13 +441,22 @@ class DeliveryThread:
 
     def _break(self, loop: _Loop, begun: Future[None], error: BaseException) -> None:
         """Have nothing more to do with a loop that does not run any more. On its thread."""
+        if self._on_broken is not None:
+            with self._lock:
+                loop.is_forgotten = self._loop is loop
         # Before another loop is made, which may get the number of a file handle that was closed under this one.
         with suppress(Exception):
             loop.close()
         _log.error("background_loop_broken", thread=self._name, error=describe(error))
         had_begun = begun.done()
         if not had_begun:
-            begun.set_exception(RuntimeError(f"No event loop runs on a new thread: {describe(error)}"))
+            begun.set_exception(
+                ThreadRefusedError(
+                    self._name,
+                    f"its event loop does not run: {describe(error)}",
+                    "See that nothing closes file handles that are not its own, or replaces the selectors of Python.",
+                )
+            )
         with self._lock:
             if self._loop is not loop:
                 return
@@ -423,6 +468,21 @@ class DeliveryThread:
             watchdog.end()
         if self._on_broken is not None:
             self._on_broken(self, as_exception(error), had_begun)
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """
+    Return an event loop that a caller runs on its own thread.
+
+    Raises:
+        OSError: The system has no file handle left to give.
+    """
+    return _Loop()
+
+
+def is_forgotten(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop broke, and its users are told that: they need not give it back."""
+    return isinstance(loop, _Loop) and loop.is_forgotten
 
 
 def _run_until_ended(loop: _Loop) -> BaseException | None:

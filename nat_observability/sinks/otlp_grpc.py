@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import ssl
 import threading
@@ -22,6 +21,7 @@ from nat_observability.errors import (
     RetryableWriteError,
     SinkError,
 )
+from nat_observability.forks import at_fork
 from nat_observability.sinks.otlp_answers import AnswerReader, readable, retry_info
 from nat_observability.sinks.otlp_body import BodyMaker, Compression, check_compression
 from nat_observability.sinks.otlp_encoding import PACKAGE_VERSION
@@ -293,9 +293,7 @@ class _Forks:
             self._sinks.add(sink)
             if not self._watching:
                 self._watching = True
-                os.register_at_fork(
-                    before=self._before, after_in_parent=self._in_parent, after_in_child=self._in_child
-                )
+                at_fork(before=self._before, after_in_parent=self._in_parent, after_in_child=self._in_child)
 
     def _before(self) -> None:
         self.lock.acquire()
