@@ -33,7 +33,7 @@ def measure() -> list[Row]:
         "core": _CORE,
         "library": "nat_observability",
         "library over core": f"{_CORE}, nat_observability",
-        "container over core": f"{_CORE}, nat_observability, containers",
+        "container over core": f"{_CORE}, nat_observability.containers",
     }
     has_sdk = find_spec("opentelemetry") is not None and find_spec("opentelemetry.sdk") is not None
     if has_sdk:

@@ -14,8 +14,8 @@ from dependency_injector import providers
 
 from benchmarks.report import Row, at_most, report
 from benchmarks.timing import best_of
-from containers import ObservabilityContainer
 from nat_observability import BaseExporter, ContextState, ExporterManager, IntermediateStep
+from nat_observability.containers import ObservabilityContainer
 
 ROUNDS = 15
 

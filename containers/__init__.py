@@ -1,6 +1,5 @@
-"""The dependency-injection container of nat_observability, and what opens one for a whole script."""
+"""`nat_observability.containers` under the name it has in this repository; not part of the distribution."""
 
-from containers.observability import ObservabilityContainer
-from containers.script import observability, run
+from nat_observability.containers import ObservabilityContainer, observability, run
 
 __all__ = ["ObservabilityContainer", "observability", "run"]

@@ -3,8 +3,8 @@
 import asyncio
 import os
 
-from containers import ObservabilityContainer
 from nat_observability import ContextState, step
+from nat_observability.containers import ObservabilityContainer
 
 
 async def main() -> None:

@@ -2,8 +2,8 @@
 
 import os
 
-from containers import observability
 from nat_observability import step
+from nat_observability.containers import observability
 
 
 @step("tool", "search")

@@ -1,16 +1,19 @@
-"""AdoptedState: a run that another framework has begun, as one of ours, and run_state(), which finds the way to it."""
+"""AdoptedState: a run that another framework has begun, as one of ours; run_state() finds the run of a state."""
 
 from __future__ import annotations
 
 import importlib
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from nat_observability.context import ContextState
 from nat_observability.errors import UnknownContextStateError
+from nat_observability.events import Run
 
 # By the full name of the framework's own class: where the function is that adopts an object of it. Named and not
 # imported, because the core imports no framework; the integration is imported when the first such object comes.
 _ADAPTERS = {"nat.builder.context.ContextState": ("nat_observability.integrations.nat", "adopt")}
+# By the package in which a framework's exporters are: the module and the class of its context state.
+_STATES = {"nat": ("nat.builder.context", "ContextState")}
 
 
 class AdoptedState(ContextState):
@@ -41,23 +44,38 @@ def run_state(given: object) -> ContextState:
     """
     Return the run that a context state stands for: itself, where it is ours.
 
-    That of another framework gives each time the same run, while that lasts.
+    That of another framework gives each time the same run, while that lasts. A test's stand-in for either
+    (`Mock(spec=ContextState)`) has no run, and gives a new one.
 
     Raises:
         UnknownContextStateError: A TypeError; no supported framework has such a context state.
         UnsupportedVersionError: It is that of a version that is not supported.
     """
-    if isinstance(given, ContextState):
-        return given
-    adapter = _adapter(type(given))
-    if adapter is None:
+    # By `__class__` a stand-in says for what it stands; a proxy of a run does too, and has the run.
+    stands_for = given.__class__
+    if issubclass(stands_for, ContextState):
+        state = cast(ContextState, given)
+        return state if type(given) is stands_for or type(state.run) is Run else ContextState()
+    found = _adapter(stands_for)
+    if found is None:
         raise UnknownContextStateError(given, _ADAPTERS)
-    return adapter(given)
+    if type(given) is not stands_for:
+        return ContextState()
+    module, function = found
+    return cast(_Adapter, getattr(importlib.import_module(module), function))(given)
 
 
-def _adapter(kind: type) -> _Adapter | None:
+def framework_state(kind: type) -> Any:
+    """Return the current context state of the framework that an exporter's class is of; None for a class of none."""
+    for each in kind.__mro__:
+        if (found := _STATES.get(each.__module__.partition(".")[0])) is not None:
+            module, name = found
+            return getattr(importlib.import_module(module), name).get()
+    return None
+
+
+def _adapter(kind: type) -> tuple[str, str] | None:
     for each in kind.__mro__:
         if (found := _ADAPTERS.get(f"{each.__module__}.{each.__qualname__}")) is not None:
-            module, function = found
-            return cast(_Adapter, getattr(importlib.import_module(module), function))
+            return found
     return None

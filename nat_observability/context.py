@@ -278,6 +278,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
     Raises:
         UnknownStepKindError: There is no such kind.
         RuntimeError: The same object is entered twice.
+        TypeError: It decorates a class, or stands above `@classmethod`, `@staticmethod` or `@property`.
     """
 
     __slots__ = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any, cast
 
 EXITS = (KeyboardInterrupt, SystemExit)
 """What ends the program, whoever's code it comes from. Foreign code may raise anything else by mistake."""
@@ -19,7 +21,136 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"
 
 
-class UnknownExporterError(ValueError):
+class ObservabilityError(Exception):
+    """
+    Base class of every exception that the package raises.
+
+    It can be pickled and copied, so that it arrives if a worker process raises it: with its text, attributes, notes
+    and cause. What cannot be pickled of an attribute or a cause arrives as text, an exception as `NotPicklableError`.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not (class, args): args is the message, and the classes are not called with it.
+        _, args, *state = cast("tuple[Any, ...]", super().__reduce__())
+        attributes = dict(state[0]) if state and state[0] else {}
+        return _blank, (type(self),), _Parts(args, attributes, self.__cause__, self.__suppress_context__)
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, _Parts):
+            super().__setstate__(state)  # type: ignore[arg-type]  # of a subclass with a __reduce__ of its own
+            return
+        _builtin_base(type(self)).__init__(self, *state.args)
+        super().__setstate__(dict(state.attributes))
+        self.__cause__ = state.cause
+        self.__suppress_context__ = state.suppress_context
+
+
+class NotPicklableError(ObservabilityError):
+    """Stands for a foreign exception that could not be pickled, in an exception that was."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error_type = f"{type(error).__module__}.{type(error).__qualname__}"
+        super().__init__(describe(error))
+
+
+class _Parts:
+    """What an exception consists of, on its way into a copy: as it is, or without what cannot be pickled."""
+
+    def __init__(
+        self,
+        args: tuple[object, ...],
+        attributes: dict[str, object],
+        cause: BaseException | None,
+        suppress_context: bool,
+    ) -> None:
+        self.args, self.attributes = args, attributes
+        self.cause, self.suppress_context = cause, suppress_context
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = _picklable(self.args), _picklable(self.attributes), _picklable(self.cause)
+        return _Parts, (*parts, self.suppress_context)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Parts:
+        args, attributes = _deep_copy(self.args, memo), _deep_copy(self.attributes, memo)
+        return _Parts(args, attributes, _deep_copy(self.cause, memo), self.suppress_context)
+
+
+class _Pickled:
+    """A foreign object in a pickle: a pickle of its own, which was seen to load, or a text about the object."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        under_way = _under_way.get()
+        # An exception may be its own cause's attribute: inside itself it is named only.
+        if id(self._value) not in under_way:
+            import pickle  # not before it is needed: it takes a while
+
+            token = _under_way.set(under_way | {id(self._value)})
+            try:
+                pickled = pickle.dumps(self._value)
+                pickle.loads(pickled)
+                return pickle.loads, (pickled,)
+            except Exception:  # noqa: BLE001  foreign code: whatever an object does when it is pickled
+                pass
+            finally:
+                _under_way.reset(token)
+        if isinstance(self._value, BaseException):
+            return _same, (NotPicklableError(self._value),)
+        return str, (_text(self._value),)
+
+
+_under_way: ContextVar[frozenset[int]] = ContextVar("_under_way", default=frozenset())
+
+
+def _picklable(value: object) -> Any:
+    # What can be pickled for certain stays as it is; of mappings and sequences each part is looked at for itself.
+    if value is None or type(value) in (bool, int, float, str, bytes):
+        return value
+    if type(value) is dict:
+        return {_picklable(key): _picklable(each) for key, each in value.items()}
+    if type(value) is list or type(value) is tuple:
+        return type(value)(map(_picklable, value))
+    return _Pickled(value)
+
+
+def _deep_copy(value: object, memo: dict[int, Any]) -> Any:
+    if type(value) is dict:
+        return {_deep_copy(key, memo): _deep_copy(each, memo) for key, each in value.items()}
+    if type(value) is list or type(value) is tuple:
+        return type(value)(_deep_copy(each, memo) for each in value)
+    import copy  # not before it is needed: it takes a while
+
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:  # noqa: BLE001  foreign code: whatever an object does when it is copied
+        return value
+
+
+def _blank(kind: type[ObservabilityError]) -> object:
+    return _builtin_base(kind).__new__(kind)
+
+
+def _builtin_base(kind: Any) -> Any:
+    # Not by the order of resolution: of several built-in classes it is the one that says how an instance is laid out.
+    while kind.__module__ != "builtins":
+        kind = kind.__base__
+    return kind
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def _text(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001  foreign code: a repr that raises
+        return f"a {type(value).__qualname__}"
+
+
+class UnknownExporterError(ObservabilityError, ValueError):
     """Raised when no exporter is registered under the requested name."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
@@ -27,7 +158,7 @@ class UnknownExporterError(ValueError):
         super().__init__(f"No exporter named {name!r}. Registered: {_listed(self.known)}.")
 
 
-class InvalidExporterError(TypeError):
+class InvalidExporterError(ObservabilityError, TypeError):
     """Raised when an object is added that is not an exporter."""
 
     def __init__(self, name: str, exporter: object, missing: Iterable[str]) -> None:
@@ -38,7 +169,7 @@ class InvalidExporterError(TypeError):
         )
 
 
-class InvalidExporterNameError(ValueError):
+class InvalidExporterNameError(ObservabilityError, ValueError):
     """Raised when an exporter's name is not a non-empty string."""
 
     def __init__(self, name: object) -> None:
@@ -48,7 +179,7 @@ class InvalidExporterNameError(ValueError):
         )
 
 
-class InvalidTimeoutError(ValueError):
+class InvalidTimeoutError(ObservabilityError, ValueError):
     """Raised when a timeout is not a positive number of seconds."""
 
     def __init__(self, setting: str, value: object) -> None:
@@ -58,7 +189,7 @@ class InvalidTimeoutError(ValueError):
         )
 
 
-class InvalidSamplingError(ValueError):
+class InvalidSamplingError(ObservabilityError, ValueError):
     """Raised when a ratio or a limit of sampling is not in its range."""
 
     def __init__(self, setting: str, value: object, allowed: str) -> None:
@@ -66,7 +197,7 @@ class InvalidSamplingError(ValueError):
         super().__init__(f"{setting} of a Sampling is {allowed}, not {value!r}.")
 
 
-class ManagerRunningError(RuntimeError):
+class ManagerRunningError(ObservabilityError, RuntimeError):
     """Raised when a manager that runs already is started again."""
 
     def __init__(self) -> None:
@@ -75,7 +206,7 @@ class ManagerRunningError(RuntimeError):
         )
 
 
-class ExporterStartError(RuntimeError):
+class ExporterStartError(ObservabilityError, RuntimeError):
     """Raised when a required exporter did not start; what had started was stopped before."""
 
     def __init__(self, failures: Mapping[str, BaseException]) -> None:
@@ -86,7 +217,7 @@ class ExporterStartError(RuntimeError):
         super().__init__(f"Required exporters did not start: {reasons}.")
 
 
-class ExporterEndedEarlyError(RuntimeError):
+class ExporterEndedEarlyError(ObservabilityError, RuntimeError):
     """Stands in a report for an exporter whose start ended before it was told to stop."""
 
     def __init__(self, name: str) -> None:
@@ -96,7 +227,7 @@ class ExporterEndedEarlyError(RuntimeError):
         )
 
 
-class StartTimeoutError(TimeoutError):
+class StartTimeoutError(ObservabilityError, TimeoutError):
     """Stands in a report for what did not start within the start timeout."""
 
     def __init__(self, name: str, timeout: float) -> None:
@@ -106,7 +237,7 @@ class StartTimeoutError(TimeoutError):
         )
 
 
-class StopTimeoutError(TimeoutError):
+class StopTimeoutError(ObservabilityError, TimeoutError):
     """Stands in a report for what was abandoned when the shutdown deadline had passed."""
 
     def __init__(self, name: str, timeout: float) -> None:
@@ -116,7 +247,28 @@ class StopTimeoutError(TimeoutError):
         )
 
 
-class UnknownContextStateError(TypeError):
+class ThreadRefusedError(ObservabilityError, RuntimeError):
+    """Raised when the system refuses a background thread, or what that thread's event loop needs."""
+
+    def __init__(self, thread: str, problem: str, cure: str) -> None:
+        self.thread, self.problem, self.cure = thread, problem, cure
+        super().__init__(f"The thread {thread!r} cannot be started ({problem}). {cure}")
+
+
+class GreenThreadsError(ThreadRefusedError):
+    """Raised when gevent or eventlet has replaced the threads that a delivery needs by its own."""
+
+    def __init__(self, thread: str, library: str) -> None:
+        self.library = library
+        super().__init__(
+            thread,
+            f"{library} has patched the threads and waits of this process, and exporting needs real ones",
+            "Run the service with threads or with asyncio, or without its monkey patching: until then, nothing is "
+            "exported.",
+        )
+
+
+class UnknownContextStateError(ObservabilityError, TypeError):
     """Raised when a run is given a context state that is neither ours nor that of a supported framework."""
 
     def __init__(self, state: object, known: Iterable[str]) -> None:
@@ -127,7 +279,7 @@ class UnknownContextStateError(TypeError):
         )
 
 
-class InvalidWorkflowError(TypeError):
+class InvalidWorkflowError(ObservabilityError, TypeError):
     """Raised when an object is given as a workflow of the reference toolkit that is none."""
 
     def __init__(self, workflow: object, missing: Iterable[str]) -> None:
@@ -138,11 +290,11 @@ class InvalidWorkflowError(TypeError):
         )
 
 
-class RuntimeStateError(RuntimeError):
+class RuntimeStateError(ObservabilityError, RuntimeError):
     """Raised when a runtime is used in a state that does not allow it."""
 
 
-class SinkError(RuntimeError):
+class SinkError(ObservabilityError, RuntimeError):
     """Raised when a sink cannot be opened or written; `where` names the file or address, `cure` what to do."""
 
     def __init__(self, where: str, problem: str, cure: str) -> None:
@@ -150,7 +302,7 @@ class SinkError(RuntimeError):
         super().__init__(f"{where}: {problem}. {cure}")
 
 
-class RetryableWriteError(RuntimeError):
+class RetryableWriteError(ObservabilityError, RuntimeError):
     """
     Raised by a sink's write that may succeed later; nothing of the batch was stored.
 
@@ -162,15 +314,15 @@ class RetryableWriteError(RuntimeError):
         super().__init__(problem)
 
 
-class PermanentWriteError(RuntimeError):
+class PermanentWriteError(ObservabilityError, RuntimeError):
     """Raised by a sink's write that would fail again, however often it is tried."""
 
 
-class BatchTooLargeError(RuntimeError):
+class BatchTooLargeError(ObservabilityError, RuntimeError):
     """Raised by a sink's write whose batch is larger than the back end takes; halves of it may do."""
 
 
-class MissingExtraError(ImportError):
+class MissingExtraError(ObservabilityError, ImportError):
     """Raised when a feature needs an optional dependency that is not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
@@ -178,7 +330,7 @@ class MissingExtraError(ImportError):
         super().__init__(f"{feature} needs an extra: pip install 'nat-observability[{extra}]'")
 
 
-class UnsupportedVersionError(ImportError):
+class UnsupportedVersionError(ObservabilityError, ImportError):
     """
     Raised when a framework has a version that its integration does not work with.
 
@@ -193,7 +345,7 @@ class UnsupportedVersionError(ImportError):
         )
 
 
-class UnsupportedPoolError(RuntimeError):
+class UnsupportedPoolError(ObservabilityError, RuntimeError):
     """Raised when a worker has a pool in which its integration does not work."""
 
     def __init__(self, framework: str, pool: str, supported: Iterable[str]) -> None:
@@ -203,19 +355,19 @@ class UnsupportedPoolError(RuntimeError):
         )
 
 
-class MissingContainerError(TypeError):
+class MissingContainerError(ObservabilityError, TypeError):
     """Raised when an integration is given something that is not a container of observability."""
 
     def __init__(self, feature: str, given: object, missing: Iterable[str]) -> None:
         self.feature, self.missing = feature, tuple(missing)
         kind = "None" if given is None else f"a {type(given).__qualname__}"
         super().__init__(
-            f"{feature} needs a containers.ObservabilityContainer and was given {kind}, which lacks "
+            f"{feature} needs an ObservabilityContainer and was given {kind}, which lacks "
             f"{_listed(self.missing)}. Make one when the process starts, and pass it."
         )
 
 
-class RuntimeNotOpenError(RuntimeError):
+class RuntimeNotOpenError(ObservabilityError, RuntimeError):
     """Raised when an application starts that records runs, and nobody has opened the runtime that they need."""
 
     def __init__(self, feature: str, state: str, cure: str) -> None:
@@ -223,7 +375,7 @@ class RuntimeNotOpenError(RuntimeError):
         super().__init__(f"{feature} needs an open runtime, and its runtime is {state}. {cure}")
 
 
-class NoRequestRunError(RuntimeError):
+class NoRequestRunError(ObservabilityError, RuntimeError):
     """Raised when what belongs to a request's run is asked for where there is none."""
 
     def __init__(self, feature: str) -> None:
@@ -234,21 +386,21 @@ class NoRequestRunError(RuntimeError):
         )
 
 
-class ClientDisconnectedError(ConnectionError):
+class ClientDisconnectedError(ObservabilityError, ConnectionError):
     """Stands in a record for a response that its client did not wait for."""
 
     def __init__(self) -> None:
         super().__init__("The client disconnected before the response was complete.")
 
 
-class ResponseIncompleteError(RuntimeError):
+class ResponseIncompleteError(ObservabilityError, RuntimeError):
     """Stands in a record for a response that the application did not complete."""
 
     def __init__(self) -> None:
         super().__init__("The application returned without completing its response.")
 
 
-class ServerStatusError(RuntimeError):
+class ServerStatusError(ObservabilityError, RuntimeError):
     """Stands in a record for a response that says by its status, 500 or more, that the server failed."""
 
     def __init__(self, status: int) -> None:
@@ -256,7 +408,7 @@ class ServerStatusError(RuntimeError):
         super().__init__(f"The response has the status {status}.")
 
 
-class WebsocketClosedError(RuntimeError):
+class WebsocketClosedError(ObservabilityError, RuntimeError):
     """Stands in a record for a websocket that the application closed because of an error of its own."""
 
     def __init__(self, code: int) -> None:
@@ -264,7 +416,7 @@ class WebsocketClosedError(RuntimeError):
         super().__init__(f"The application closed the websocket with the code {code}.")
 
 
-class UnknownStepKindError(ValueError):
+class UnknownStepKindError(ObservabilityError, ValueError):
     """Raised when a step is given a kind that does not exist."""
 
     def __init__(self, kind: object, known: Iterable[str]) -> None:
@@ -274,7 +426,7 @@ class UnknownStepKindError(ValueError):
         )
 
 
-class UnknownExporterTypeError(ValueError):
+class UnknownExporterTypeError(ObservabilityError, ValueError):
     """Raised when a setting names an exporter type that nobody has registered."""
 
     def __init__(self, where: str, exporter_type: str, known: Iterable[str]) -> None:
@@ -285,7 +437,7 @@ class UnknownExporterTypeError(ValueError):
         )
 
 
-class InvalidPatternError(ValueError):
+class InvalidPatternError(ObservabilityError, ValueError):
     """Raised when a pattern or a key to redact cannot be used; `name` is the pattern's."""
 
     def __init__(self, name: object, problem: str, cure: str) -> None:
@@ -293,7 +445,7 @@ class InvalidPatternError(ValueError):
         super().__init__(f"Pattern {name!r}: {problem}. {cure}")
 
 
-class UnknownPersonalSetError(ValueError):
+class UnknownPersonalSetError(ObservabilityError, ValueError):
     """Raised when there is no set of personal data of the requested name."""
 
     def __init__(self, name: object, known: Iterable[str]) -> None:
@@ -303,7 +455,7 @@ class UnknownPersonalSetError(ValueError):
         )
 
 
-class UnknownPrivacyLevelError(ValueError):
+class UnknownPrivacyLevelError(ObservabilityError, ValueError):
     """Raised when there is no privacy level of the requested name."""
 
     def __init__(self, name: object, known: Iterable[str]) -> None:
@@ -313,7 +465,7 @@ class UnknownPrivacyLevelError(ValueError):
         )
 
 
-class InvalidLimitError(ValueError):
+class InvalidLimitError(ObservabilityError, ValueError):
     """Raised when a limit on what is recorded is not a whole number in its range."""
 
     def __init__(self, name: str, value: object, least: int, *, optional: bool = False) -> None:
@@ -323,7 +475,7 @@ class InvalidLimitError(ValueError):
         )
 
 
-class SettingsError(ValueError):
+class SettingsError(ObservabilityError, ValueError):
     """Raised when settings do not validate; one line per problem, none of which holds the value itself."""
 
     def __init__(self, problems: Iterable[str]) -> None:
@@ -331,7 +483,7 @@ class SettingsError(ValueError):
         super().__init__("Settings are not valid:\n" + "\n".join(f"  {problem}" for problem in self.problems))
 
 
-class SettingsWarning(UserWarning):
+class SettingsWarning(ObservabilityError, UserWarning):  # noqa: N818  a warning
     """Warned about a variable that is ignored: an unknown one of ours, or an `OTEL_` one that is not valid."""
 
 

@@ -18,9 +18,10 @@ from nat_observability.errors import (
     InvalidTimeoutError,
     UnknownExporterError,
 )
+from nat_observability.events import Run
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.logs import get_logger
-from nat_observability.run.isolation import isolate
+from nat_observability.run.isolation import isolate, taking_part
 from nat_observability.run.report import FlushReceipt, ManagerReport
 from nat_observability.run.run_context import ManagerOptions, RunContext, RunSlot
 
@@ -59,6 +60,7 @@ class ExporterManager:
     ) -> None:
         self._slot = RunSlot(registry, options)
         self._is_registry_shared = shared
+        self._lent_registry: dict[str, BaseExporter] | None = None
 
     @property
     def _exporter_registry(self) -> dict[str, BaseExporter]:
@@ -138,12 +140,15 @@ class ExporterManager:
 
     def get(self) -> Self:
         """Return a manager of the same configuration, for another run; what either changes later stays its own."""
+        self._lent_registry = self._slot.registry
         return self.with_options(self._slot.registry, self._slot.options)
 
     def _ensure_registry_owned(self) -> None:
-        """Make the registry our own (copy-on-write)."""
-        self._slot.registry = dict(self._slot.registry)
-        self._is_registry_shared = False
+        """Make the registry our own, if other managers use it too (copy-on-write); for subclasses that change it."""
+        with _registering:
+            if self._is_registry_shared or self._lent_registry is self._slot.registry:
+                self._slot.registry = dict(self._slot.registry)
+                self._is_registry_shared = False
 
     def add_exporter(self, name: str, exporter: BaseExporter, *, required: bool = False) -> None:
         """
@@ -208,14 +213,24 @@ class ExporterManager:
         """
         Return an isolated instance of every exporter, by name, bound to `context_state` or to a new one.
 
+        Without a context state, exporters of the reference toolkit are bound to its current one, as they are there.
         An exporter that cannot isolate itself is returned as it is, with a warning; so is one whose
         `create_isolated_instance` raises.
 
         Raises:
             UnknownContextStateError: A TypeError; as `start` does.
         """
-        given = context_state if context_state is not None else ContextState()
-        return isolate(self._exporter_registry, run_state(given), given)
+        state = ContextState() if context_state is None else run_state(context_state)
+        return isolate(self._slot.registry, state, context_state)
+
+    @property
+    def options(self) -> ManagerOptions:
+        """The timeouts, the names of the required exporters, and the observer."""
+        return self._slot.options
+
+    def taking_part(self, run: Run) -> dict[str, BaseExporter]:
+        """Return the exporters that a run is for, by name, in a dict that is not to be changed."""
+        return taking_part(self._slot.registry, run)
 
     def start(self, context_state: ContextState | None = None) -> RunContext[Self]:
         """

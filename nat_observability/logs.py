@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import time
@@ -40,9 +41,10 @@ class Logger:
     Writes events through whatever structlog configuration holds at that moment.
 
     Nothing is bound before a line is written, so a later `structlog.configure`, `structlog.testing.capture_logs`
-    and `cache_logger_on_first_use` set later all take effect. Where structlog is not configured, the line goes to
-    the standard library's logger `nat_observability`, as `event key=value`: warnings and above reach stderr if the
-    application has not set up logging either, and stdout stays silent.
+    and `cache_logger_on_first_use` set later all take effect. A line is written before the call returns, also if the
+    application's own loggers are asynchronous (`structlog.stdlib.AsyncBoundLogger`). Where structlog is not
+    configured, the line goes to the standard library's logger `nat_observability`, as `event key=value`: warnings
+    and above reach stderr if the application has not set up logging either, and stdout stays silent.
 
     Any thread may call it. It never raises: an exception from a processor or handler of the application is
     swallowed, and with it the line, which is not written elsewhere because that processor may have been the one
@@ -80,7 +82,10 @@ class Logger:
         try:
             keys = {**self._context, **keys}
             if structlog.is_configured():
-                getattr(_bound(), method)(event, **keys)
+                written = getattr(_bound(method), method)(event, **keys)
+                if inspect.iscoroutine(written):
+                    written.close()  # nobody would await it
+                    getattr(_bound_as(structlog.stdlib.BoundLogger), method)(event, **keys)
             else:
                 # 3: this function, the level's method, the caller.
                 raised: Any = keys.pop("exc_info", method == "exception")
@@ -92,11 +97,21 @@ class Logger:
             _thread.writes = False
 
 
-def _bound() -> Any:
+def _bound(method: str) -> Any:
+    kind = structlog.get_config()["wrapper_class"]
+    if not inspect.iscoroutinefunction(getattr(kind, method, None)):
+        return _bound_as(None)
+    # structlog's AsyncBoundLogger, or one like it: its methods have to be awaited, and it can be made in an event loop
+    # only. It hands lines to a synchronous logger, which writes them just as well.
+    return _bound_as(getattr(kind, "_bound_logger_factory", structlog.stdlib.BoundLogger))
+
+
+def _bound_as(kind: Any) -> Any:
+    """Return a bound logger of the application's configuration, of another class than its own if one is given."""
     try:
-        return structlog.get_logger(_NAME).bind()
+        return structlog.wrap_logger(None, wrapper_class=kind, logger_factory_args=(_NAME,)).bind()
     except TypeError:  # a logger factory that takes no name
-        return structlog.get_logger().bind()
+        return structlog.wrap_logger(None, wrapper_class=kind).bind()
 
 
 def _text(value: object) -> str:

@@ -1,13 +1,16 @@
-"""watch(): how deliveries are doing, as OpenTelemetry metrics, where opentelemetry-api is installed."""
+"""watch(): how deliveries are doing, as OpenTelemetry metrics, if the application uses those."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
+from nat_observability.delivery.thread import loaded
+from nat_observability.errors import describe
+from nat_observability.logs import get_logger
 from nat_observability.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:
@@ -71,49 +74,67 @@ def watch(deliveries: Iterable[Delivery]) -> None:
     """
     Report the health of `deliveries` to the application's meter provider, as long as they exist.
 
-    Deliveries of the same name, in two containers for example, are added up. Where opentelemetry-api is not
-    installed nothing happens. No span is ever made of an export.
+    Deliveries of the same name, in two containers for example, are added up. An application that has a meter provider
+    has imported `opentelemetry.metrics`. If it does so later, they are reported from their next batch on; if it never
+    does, nothing happens. No span is ever made of an export. Never raises.
     """
-    duration = _instruments()
-    if duration is None:
-        return
     for delivery in deliveries:
         _watched.add(delivery)
-        delivery.on_batch = partial(_record, duration, delivery.name)
+        delivery.on_batch = partial(_record, delivery.name)
+    _instruments()
 
 
 _watched: WeakRegistry[Delivery] = WeakRegistry()
+_tried = False
+_duration: Any = None
+_log = get_logger()
 
 
-@cache
 def _instruments() -> Any:
-    """Make the instruments, once in a process: a second one of the same name would not be asked by the SDK."""
-    try:
-        from opentelemetry import metrics  # an optional dependency, imported where it is first needed
-    except ImportError:
+    """
+    Return the histogram, making it and the other instruments if OpenTelemetry is there; None if it is not.
+
+    They are made once in a process: a second one of the same name would not be asked by the SDK.
+    """
+    global _tried, _duration
+    if _tried:
+        return _duration
+    # Not imported here: another thread may be importing it, and this one would have to wait for as long as that takes.
+    metrics = loaded("opentelemetry.metrics")
+    if metrics is None:
         return None
+    _tried = True
+    try:
+        _duration = _make_instruments(metrics)
+    except Exception as error:  # noqa: BLE001  foreign code: the application's meter provider
+        _log.warning("metrics_not_reported", error=describe(error))
+    return _duration
+
+
+def _make_instruments(metrics: Any) -> Any:
     meter = metrics.get_meter("nat_observability")
     for name, (unit, description, read) in _COUNTERS.items():
-        meter.create_observable_counter(name, [_callback(read)], unit, description)
+        meter.create_observable_counter(name, [_callback(metrics, read)], unit, description)
     for name, (unit, description, read) in _GAUGES.items():
-        meter.create_observable_up_down_counter(name, [_callback(read)], unit, description)
+        meter.create_observable_up_down_counter(name, [_callback(metrics, read)], unit, description)
     return meter.create_histogram(_DURATION, "s", "How long the export of a batch took.")
 
 
-def _callback(read: _Read) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    from opentelemetry.metrics import Observation
-
+def _callback(metrics: Any, read: _Read) -> Callable[[CallbackOptions], Iterable[Observation]]:
     def observe(_: CallbackOptions) -> Iterable[Observation]:
         sums: Counter[tuple[tuple[str, str], ...]] = Counter()
         for delivery in _watched.all():
             for value, more in read(delivery.health()):
                 sums[tuple(_attributes(delivery.name, more).items())] += int(value)
-        return [Observation(value, dict(attributes)) for attributes, value in sums.items()]
+        return [metrics.Observation(value, dict(attributes)) for attributes, value in sums.items()]
 
     return observe
 
 
-def _record(duration: Any, name: str, seconds: float, error: BaseException | None) -> None:
+def _record(name: str, seconds: float, error: BaseException | None) -> None:
+    duration = _instruments()
+    if duration is None:
+        return
     more = {"error.type": type(error).__name__} if error is not None else {}
     duration.record(seconds, _attributes(name, more))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
@@ -16,9 +15,11 @@ import msgspec
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
+from nat_observability.delivery.state import DeliveryState
 from nat_observability.errors import ExporterStartError, RuntimeStateError, StartTimeoutError, describe
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import positive_seconds
+from nat_observability.forks import at_fork
 from nat_observability.logs import get_logger
 from nat_observability.metrics import watch
 from nat_observability.weak_registry import WeakRegistry
@@ -216,11 +217,7 @@ class ObservabilityRuntime:
         opening: dict[str, asyncio.Future[None]] = {}
         try:
             for name, delivery in self._deliveries().items():
-                try:
-                    lease = self._leases[name] = delivery.lease(keep=True)
-                except RuntimeError as error:  # no thread to be had
-                    failures[name] = error
-                    continue
+                lease = self._leases[name] = delivery.lease(keep=True)
                 if lease.opening is not None:
                     opening[name] = asyncio.wrap_future(lease.opening)
             await _all_done(opening.values(), deadline)
@@ -261,9 +258,12 @@ class ObservabilityRuntime:
         deliveries = self._deliveries()
         leases, self._leases = self._leases, {}
         closing: dict[str, Future[None]] = {}
-        for name, lease in leases.items():
+        for lease in leases.values():
             lease.release()
-            closing[name] = deliveries[name].close()
+        for name, delivery in deliveries.items():
+            # Also one that did not open with the runtime: a run may have opened it since.
+            if name in leases or delivery.health().state is DeliveryState.OPEN:
+                closing[name] = delivery.close()
         return closing
 
     async def _close(self, deadline: float) -> tuple[str, ...]:
@@ -312,4 +312,4 @@ def _start_clean_in_child() -> None:
         runtime._start_clean()
 
 
-os.register_at_fork(after_in_child=_start_clean_in_child)
+at_fork(after_in_child=_start_clean_in_child)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import logging
 import subprocess
@@ -165,6 +167,96 @@ class TestConfiguredLater:
         get_logger().warning("100%s {x}", key="%d{}")
         assert caplog.messages == ["100%s {x} key=%d{}"]
         assert lines == [{"event": "100%s {x}", "key": "%d{}", "level": "warning"}]
+
+
+class OwnAsyncLogger(structlog.stdlib.AsyncBoundLogger):
+    """An application's own kind of it."""
+
+
+class AwaitedLogger(structlog.BoundLoggerBase):
+    """A logger of an application's own whose methods have to be awaited."""
+
+    async def _log(self, event: str, **keys: object) -> None:
+        raise AssertionError("nobody awaits it")
+
+    debug = info = warning = error = exception = _log
+
+
+def made_late(*args: Any, **kwargs: Any) -> Any:
+    """A wrapper class that does not show what it makes."""
+    return AwaitedLogger(*args, **kwargs)
+
+
+class TestAsynchronousLoggers:
+    """Lines are written at once where the application's own loggers are to be awaited; none is lost."""
+
+    @pytest.mark.parametrize("cached", [True, False])
+    @pytest.mark.parametrize(
+        "wrapper", [structlog.stdlib.AsyncBoundLogger, OwnAsyncLogger, AwaitedLogger, made_late]
+    )
+    @pytest.mark.parametrize("level", ["debug", "info", "warning", "error", "exception"])
+    def test_a_line_is_written_with_and_without_a_loop(self, wrapper: Any, cached: bool, level: str) -> None:
+        """On the loop's thread, in another one and without any loop, and without a coroutine that is left."""
+        lines: list[EventDict] = []
+        configure_into(
+            lines,
+            wrapper_class=wrapper,
+            cache_logger_on_first_use=cached,
+            logger_factory=lambda *_: logging.getLogger("nat_observability"),
+        )
+
+        def write(where: str) -> None:
+            getattr(get_logger().bind(run="r1"), level)("exporter_stopped", where=where)
+
+        async def main() -> None:
+            write("on the loop")
+            await asyncio.to_thread(write, "in a thread")
+
+        asyncio.run(main())
+        write("without a loop")
+        gc.collect()  # a coroutine that nobody has awaited warns when it is freed, and warnings are errors
+        assert [(line["event"], line["run"], line["where"]) for line in lines] == [
+            ("exporter_stopped", "r1", where) for where in ("on the loop", "in a thread", "without a loop")
+        ]
+
+    def test_processors_of_the_standard_library_work(self, caplog: pytest.LogCaptureFixture) -> None:
+        """With the usual chain, the record has the name, the level and the keys."""
+        structlog.configure(
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.render_to_log_kwargs,
+            ],
+            wrapper_class=structlog.stdlib.AsyncBoundLogger,
+            logger_factory=structlog.stdlib.LoggerFactory(),
+        )
+        with caplog.at_level(logging.WARNING, logger="nat_observability"):
+            get_logger().info("exporter_started", exporter="main")
+            get_logger().warning("exporter_abandoned", exporter="main")
+        (record,) = caplog.records
+        assert (record.name, record.levelno) == ("nat_observability", logging.WARNING)
+        assert vars(record)["exporter"] == "main"
+
+    def test_a_later_configuration_still_takes_effect(self) -> None:
+        """The asynchronous logger is kept nowhere."""
+        structlog.configure(
+            wrapper_class=structlog.stdlib.AsyncBoundLogger,
+            logger_factory=lambda *_: CapturingLogger(),
+            cache_logger_on_first_use=True,
+        )
+        get_logger().info("runtime_opened")
+        lines: list[EventDict] = []
+        configure_into(lines)
+        get_logger().info("runtime_drained")
+        assert [line["event"] for line in lines] == ["runtime_drained"]
+
+    def test_capture_logs_sees_it(self) -> None:
+        """As with any other wrapper class."""
+        structlog.configure(wrapper_class=structlog.stdlib.AsyncBoundLogger)
+        with capture_logs() as lines:
+            get_logger().warning("exporter_abandoned", exporter="main")
+        assert lines == [{"exporter": "main", "event": "exporter_abandoned", "log_level": "warning"}]
 
 
 class TestForeignFailures:

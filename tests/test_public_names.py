@@ -67,7 +67,7 @@ def test_importing_loads_no_part_that_has_to_be_asked_for() -> None:
         if name.startswith(("nat_observability", "containers"))
     }
     ours -= {"nat_observability.sinks", "nat_observability.sinks.protocol"}  # what a delivery writes to
-    for part in ("sinks", "store", "settings", "builders", "cli", "testing", "integrations"):
+    for part in ("sinks", "store", "settings", "builders", "cli", "containers", "testing", "integrations"):
         assert not {name for name in ours if name.startswith(f"nat_observability.{part}")}, part
     assert "containers" not in ours
 

@@ -146,6 +146,22 @@ async def test_shared_registry_is_copied_when_it_is_written() -> None:
     assert copy._exporter_registry == manager._exporter_registry
 
 
+def test_an_owned_registry_is_not_copied() -> None:
+    """Only what others use too is copied; what was handed on by `get` is others' too."""
+    manager = ExporterManager.from_exporters({"a": CapturingExporter()})
+    registry = manager._exporter_registry
+    manager._ensure_registry_owned()
+    assert manager._exporter_registry is registry
+    copy = manager.get()
+    manager._ensure_registry_owned()
+    assert manager._exporter_registry == registry
+    assert manager._exporter_registry is not copy._exporter_registry
+    copy._ensure_registry_owned()
+    owned = copy._exporter_registry
+    copy._ensure_registry_owned()
+    assert copy._exporter_registry is owned
+
+
 async def test_explicit_cleanup_stops_each_instance_once() -> None:
     """`_cleanup_isolated_exporters` stops the isolated instances now, and the run's end does not do it again."""
     stops: list[str] = []

@@ -224,6 +224,34 @@ def test_a_timeout_that_is_none_is_refused_when_it_is_set(setting: str, value: A
 
 
 @virtual_time
+async def test_g6_a_shutdown_drains_what_a_run_has_opened_after_a_failed_start() -> None:
+    """An exporter that was left out when the process started, and has come back since, is like any other."""
+
+    class LoopLater(RunningLoop):
+        refuses = True
+
+        def acquire(self) -> asyncio.AbstractEventLoop:
+            if self.refuses:
+                raise RuntimeError("can't start new thread")
+            return super().acquire()
+
+    source = LoopLater()
+    sink = ScriptedSink(seconds=5.0)
+    exporters = {"late": SpanExporter(Delivery("late", sink, loop_source=source))}
+    runtime = ObservabilityRuntime(exporters)
+    await runtime.init()
+    source.refuses = False
+    async with ExporterManager.from_exporters(exporters).start(ContextState()):
+        with step("tool", "search"):
+            pass
+    report = await runtime.shutdown()
+    assert report.exporters["late"] is not None
+    assert report.exporters["late"].ledger == LedgerSnapshot(1, 1)
+    await settle()
+    assert source.users == 0
+
+
+@virtual_time
 async def test_g6_a_shutdown_delivers_what_was_recorded() -> None:
     """Items wait neither for their age nor for another run."""
     source = RunningLoop()

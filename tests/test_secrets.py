@@ -21,11 +21,11 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from containers import ObservabilityContainer
 from nat_observability.builders import ExporterBuilder, delivery_limits
 from nat_observability.cli.replay.event_file import EventFile
 from nat_observability.cli.replay.replay import replay
 from nat_observability.cli.session import open_session
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.errors import SettingsError
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.settings import ObservabilitySettings

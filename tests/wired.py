@@ -5,7 +5,7 @@ from typing import Annotated
 
 from dependency_injector.wiring import Closing, Provide, inject
 
-from containers import ObservabilityContainer
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.exporter_manager import ExporterManager
 
 

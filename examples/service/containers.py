@@ -7,11 +7,11 @@ from typing import Any
 
 from dependency_injector import containers, providers
 
-from containers import ObservabilityContainer
 from examples.service.advisor import Advisor
 from examples.service.exporters import build_journal, database_builder
 from examples.service.gateways import Pool, Suppliers
 from examples.service.settings import ServiceSettings, observability_settings
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.exporter_manager import ExporterManager
 
 

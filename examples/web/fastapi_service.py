@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from containers import ObservabilityContainer
 from nat_observability import step
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.integrations.asgi import header
 from nat_observability.integrations.fastapi import CurrentState, observe
 

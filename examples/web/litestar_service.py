@@ -5,8 +5,8 @@ import os
 from litestar import Litestar, get
 from litestar.di import Provide
 
-from containers import ObservabilityContainer
 from nat_observability import step
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.integrations.asgi import RequestState, current_state
 from nat_observability.integrations.litestar import observe
 

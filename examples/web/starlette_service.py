@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from containers import ObservabilityContainer
 from nat_observability import step
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.integrations.starlette import observe
 
 os.environ.setdefault("NAT_OBSERVABILITY_EXPORTERS__TERMINAL__TYPE", "console")

@@ -13,8 +13,8 @@ import sys
 
 from redis.asyncio import Redis
 
-from containers import ObservabilityContainer, run
 from nat_observability import step
+from nat_observability.containers import ObservabilityContainer, run
 from nat_observability.integrations.headers import write_headers
 from nat_observability.integrations.workers.run_scope import run_scope
 

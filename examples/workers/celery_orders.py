@@ -11,8 +11,8 @@ import sys
 
 from celery import Celery
 
-from containers import ObservabilityContainer, observability
 from nat_observability import step
+from nat_observability.containers import ObservabilityContainer, observability
 from nat_observability.integrations.celery import instrument
 
 container = ObservabilityContainer()

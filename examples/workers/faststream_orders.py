@@ -13,8 +13,8 @@ import sys
 from faststream import FastStream
 from faststream.nats import NatsBroker
 
-from containers import ObservabilityContainer, run
 from nat_observability import step
+from nat_observability.containers import ObservabilityContainer, run
 from nat_observability.integrations.faststream import instrument
 
 container = ObservabilityContainer()

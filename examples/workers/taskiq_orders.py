@@ -12,8 +12,8 @@ import sys
 
 from taskiq_redis import ListQueueBroker
 
-from containers import ObservabilityContainer, run
 from nat_observability import step
+from nat_observability.containers import ObservabilityContainer, run
 from nat_observability.integrations.taskiq import ObservabilityMiddleware
 
 container = ObservabilityContainer()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from nat_observability.errors import ObservabilityError
 
-class CommandError(RuntimeError):
+
+class CommandError(ObservabilityError, RuntimeError):
     """
     Raised by a command that cannot do what it was asked; the message names the thing and the cure.
 

@@ -13,7 +13,6 @@ from typing import Any
 import click
 import msgspec
 
-from containers import ObservabilityContainer
 from nat_observability.cli import output
 from nat_observability.cli.command_error import CommandError
 from nat_observability.cli.demo.demo import Demo, check_demo, own_file, run_demo
@@ -23,8 +22,13 @@ from nat_observability.cli.demo.text_folder import TextFolder
 from nat_observability.cli.logging import log_to_stderr
 from nat_observability.cli.replay.event_file import EventFile
 from nat_observability.cli.replay.replay import Replayed, replay
-from nat_observability.cli.replay.report import complain_of_skipped, print_replayed, replay_object
+from nat_observability.cli.replay.report import (
+    complain_of_skipped,
+    print_replayed,
+    replay_object,
+)
 from nat_observability.cli.session import Session, build_container, open_session, read_settings, store_paths
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.errors import (
     ExporterStartError,
     MissingExtraError,
@@ -231,7 +235,8 @@ def _runs(store_path: Path | None, status: RunStatus | None, limit: int, env_fil
     if not stored:
         output.say("No runs.")
         return
-    output.to_stdout().print(output.runs(stored[:limit]))
+    console = output.to_stdout(whole=True)
+    console.print(output.runs(stored[:limit], console.width))
     if len(stored) > limit:
         output.say(f"There are more: --limit {2 * limit}")
 
@@ -247,10 +252,10 @@ def _show(run_id: str, store_path: Path | None, env_file: Path | None) -> None:
     with Store(path) as store:
         run = _find(store, run_id)
         nodes = store.tree(run.run.run_id)
-    console = output.to_stdout()
+    console = output.to_stdout(whole=True)
     console.print(output.facts(output.run_facts(run)))
     output.say()
-    console.print(output.tree(nodes))
+    console.print(output.tree(nodes, console.width))
 
 
 def _find(store: Store, run_id: str) -> StoredRun:

@@ -6,7 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,12 +29,19 @@ Fact = tuple[str, str]
 """A name and a value."""
 
 _STYLES = {"ok": "green", "error": "red", "incomplete": "yellow", "open": "yellow"}
-_SHORT_ID = 8
+_WIDEST = 1_000_000  # columns where no terminal shows it: nothing is wrapped or cut
+_LEVELS = 30  # of a tree, at most, whose guide lines are drawn
 
 
-def to_stdout() -> Console:
-    """Return a console for results."""
-    return Console(file=sys.stdout, highlight=False)
+def to_stdout(*, whole: bool = False) -> Console:
+    """
+    Return a console for results.
+
+    Args:
+        whole: Whether nothing is to be cut or wrapped in a pipe or a file, whose reader has no width.
+    """
+    width = _WIDEST if whole and not sys.stdout.isatty() else None
+    return Console(file=sys.stdout, highlight=False, width=width)
 
 
 def to_stderr() -> Console:
@@ -102,15 +111,23 @@ def ledgers(by_exporter: Mapping[str, LedgerSnapshot]) -> Table:
     return table
 
 
-def tree(nodes: Sequence[SpanNode]) -> Table:
-    """Return the spans of a run, each below the one that it belongs to, with when it started and how long it took."""
+def tree(nodes: Sequence[SpanNode], width: int) -> Table:
+    """
+    Return the spans of a run, each below the one that it belongs to, with when it started and how long it took.
+
+    Args:
+        nodes: The root spans.
+        width: Columns for all of it. Deeper in the tree than it has room for, the number of levels stands for lines.
+    """
     table = _table("step")
     table.add_column("kind", no_wrap=True)
     table.add_column("start", justify="right", no_wrap=True)
     table.add_column("duration", justify="right", no_wrap=True)
     table.add_column("result", no_wrap=True, overflow="ellipsis")
     first_ns = min((node.span.start_ns for node in nodes), default=0)
-    for guide, span in _outline(nodes):
+    # What the other columns take mostly, and a name.
+    levels = min(_LEVELS, max(2, (width - 56) // 3))
+    for guide, span in _outline(nodes, levels):
         table.add_row(
             Text.assemble((guide, "dim"), printable(span.name)),
             span.kind.value.lower(),
@@ -121,22 +138,59 @@ def tree(nodes: Sequence[SpanNode]) -> Table:
     return table
 
 
-def runs(stored: Iterable[StoredRun]) -> Table:
-    """Return runs, one a line, with the beginnings of their ids."""
-    table = _table("run", min_width=_SHORT_ID)
-    table.add_column("started", no_wrap=True, min_width=14)
-    table.add_column("duration", justify="right", no_wrap=True, min_width=8)
-    table.add_column("name", overflow="ellipsis", no_wrap=True, max_width=24)
-    table.add_column("status", overflow="ellipsis", no_wrap=True)
-    for run in stored:
-        status = run.status if run.error is None else f"{run.status}: {run.error}"
-        table.add_row(
-            Text(printable(run.run.run_id[:_SHORT_ID])),
-            moment(run.start_ns, "%m-%d %H:%M:%S"),
-            duration(run.end_ns - run.start_ns),
-            Text(printable(run.name or "")),
-            Text(printable(status), _STYLES[run.status]),
+class _Column(NamedTuple):
+    title: str
+    cells: list[Text]
+    least: int | None = None  # cut no further; as it is if None
+    right: bool = False
+
+    @property
+    def whole(self) -> int:
+        return max(cell_len(self.title), *(each.cell_len for each in self.cells))
+
+    @property
+    def shortest(self) -> int:
+        return self.whole if self.least is None else min(self.least, self.whole)
+
+
+def runs(stored: Sequence[StoredRun], width: int) -> Table:
+    """
+    Return runs, one a line, with their whole ids: they are what `show` takes.
+
+    Args:
+        stored: At least one.
+        width: Columns for all of it. Where it is too narrow, statuses and names are cut first, then columns left out.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    statuses = [each.status if each.error is None else f"{each.status}: {each.error}" for each in stored]
+    ids = _Column("run", [Text(printable(each.run.run_id)) for each in stored])
+    started = _Column("started", [Text(moment(each.start_ns, "%m-%d %H:%M:%S")) for each in stored])
+    took = _Column("duration", [Text(duration(each.end_ns - each.start_ns)) for each in stored], right=True)
+    name = _Column("name", [Text(printable(each.name or "")) for each in stored], least=8)
+    status = _Column(
+        "status",
+        [Text(printable(text), _STYLES[each.status]) for text, each in zip(statuses, stored, strict=True)],
+        least=6,
+    )
+    columns = [started, took, name, status]
+    spare = width - ids.whole
+    for least_needed in (took, started, status, name):
+        if sum(2 + each.shortest for each in columns) > spare:
+            columns.remove(least_needed)
+    spare -= sum(2 + each.shortest for each in columns)
+    table.add_column("run", overflow="fold", width=min(ids.whole, width))
+    for column in columns:
+        more = max(0, min(spare, column.whole - column.shortest))
+        spare -= more
+        table.add_column(
+            column.title,
+            overflow="ellipsis",
+            no_wrap=True,
+            width=column.shortest + more,
+            justify="right" if column.right else "left",
         )
+    for cells in zip(ids.cells, *(each.cells for each in columns), strict=True):
+        table.add_row(*cells)
     return table
 
 
@@ -188,18 +242,26 @@ def printable(text: str, *, keep: str = "") -> str:
     )
 
 
-def _table(first: str, *, min_width: int | None = None) -> Table:
+def _table(first: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column(first, overflow="ellipsis", no_wrap=True, min_width=min_width)
+    table.add_column(first, overflow="ellipsis", no_wrap=True)
     return table
 
 
-def _outline(nodes: Sequence[SpanNode], above: str = "", *, root: bool = True) -> Iterator[tuple[str, Span]]:
-    for number, node in enumerate(nodes, 1):
-        last = number == len(nodes)
-        yield "" if root else f"{above}{'└─ ' if last else '├─ '}", node.span
-        below = "" if root else f"{above}{'   ' if last else '│  '}"
-        yield from _outline(node.children, below, root=False)
+def _outline(nodes: Sequence[SpanNode], levels: int) -> Iterator[tuple[str, Span]]:
+    # Without recursion: steps may be nested deeper than Python calls functions. Of the lines above a span only the
+    # nearest are kept, or those of all spans together would grow with the square of the depth.
+    drawn = 3 * (levels - 1)
+    left = [(node, 0, "", False) for node in reversed(nodes)]
+    while left:
+        node, depth, above, last = left.pop()
+        skipped = max(0, depth - levels)
+        guide = f"{above}{'└─ ' if last else '├─ '}" if depth else ""
+        yield f"+{skipped} {guide}" if skipped else guide, node.span
+        below = f"{above}{'   ' if last else '│  '}"[-drawn:] if depth else ""
+        left += [
+            (child, depth + 1, below, number == 0) for number, child in enumerate(reversed(node.children))
+        ]
 
 
 def _result(span: Span) -> Text:

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from containers import ObservabilityContainer
 from nat_observability.cli.command_error import CommandError
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.state import DeliveryState
 from nat_observability.exporter.base_exporter import BaseExporter

@@ -49,6 +49,8 @@ class Accounting:
         wake_items: The queue's length at which the delivery is to be woken; out of reach while it is awake anyway.
         wake_bytes: The same in bytes.
         wake: Wakes the delivery; None while it is not at work.
+        refusal: The reason for which items are dropped while it is not at work.
+        refusal: The reason for which items are dropped while it is not at work.
         hurry: Whether what waits is to be written without waiting for more.
         held_back: Bytes of items that runs hold back until it is known whether they are to be kept.
         unlogged: The number of drops that no line was written about.
@@ -71,6 +73,8 @@ class Accounting:
         self.ledger = Ledger()
         self.wake_items = self.wake_bytes = NEVER
         self.wake: Callable[[], None] | None = None
+        self.refusal = "closed"
+        self.refusal = "closed"
         self.hurry = False
         self.unlogged = self.held_back = 0
         self.saves_all = limits.spool == "always"
@@ -121,7 +125,7 @@ class Accounting:
         ledger.pending += 1
         dropped: list[tuple[Entry, str]] | None
         if self.wake is None:
-            dropped = [(entry, "closed")]
+            dropped = [(entry, self.refusal)]
         else:
             if self.saves_all:
                 entry.unsaved = True

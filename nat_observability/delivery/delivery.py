@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import atexit
 import copy
-import os
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,8 +23,9 @@ from nat_observability.delivery.loop import DeliveryLoop, finish
 from nat_observability.delivery.pipeline.intake import Intake
 from nat_observability.delivery.sink_adapters import WorkerSink, as_sink
 from nat_observability.delivery.state import DeliveryState, Hold, State
-from nat_observability.delivery.thread import DeliveryThread, LoopSource
+from nat_observability.delivery.thread import DeliveryThread, LoopSource, loaded
 from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError, describe
+from nat_observability.forks import at_fork
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink
 from nat_observability.spool import forks as spool_forks
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from nat_observability.delivery.spool_client import SpoolClient
     from nat_observability.processors.processor import Processor
 
+_AFTER_ALL_OTHERS = -1000  # of a child's finalizers: those of the application may record too
 _log = get_logger()
 
 
@@ -91,7 +94,9 @@ class Delivery:
         self.limits = limits or DeliveryLimits()
         self.on_batch: Callable[[float, BaseException | None], None] | None = None
         self._sink = as_sink(sink)
-        self._loop_source = loop_source or DeliveryThread(f"nat-observability-delivery-{name}")
+        self._loop_source = loop_source or DeliveryThread(
+            f"nat-observability-delivery-{name}", on_broken=_weakly(self, "_loop_broke")
+        )
         self._intake = _intake(name, processors, loop_source)
         if self._intake is not None:
             self._intake.widen(self.limits)
@@ -140,28 +145,69 @@ class Delivery:
         """
         Hold the delivery open, opening it where nobody else does. From any thread; returns at once.
 
+        It does not raise: if there is no thread to be had, `lease.opening` has failed, what the lease accepts is
+        dropped as `not_open`, and the next lease tries again.
+
         Args:
             keep: Whether the lease holds in a forked child too, as the runtime's does; a run's does not.
-
-        Raises:
-            RuntimeError: There is no thread to be had for it.
         """
         started: DeliveryLoop | None = None
         with guard.lock:
             state = self._state
             hold = state.hold(keep=keep)
+            lease = Lease(self._accounting.route, hold, self._give_back)
             if state.starts(hold):
                 try:
+                    _drain_at_the_end_of_a_child()
                     started = self._new_loop()
-                except RuntimeError:
-                    state.give_back(hold)
-                    raise
+                except Exception as error:  # noqa: BLE001  whatever the system refuses: a thread, a file handle, memory
+                    self._refused(error)
+                    return lease
                 state.begin()
                 self._loop, self._accounting.wake = started, started.wake
-            lease = Lease(self._accounting.route, hold, self._give_back)
         if started is not None:
-            started.start()
+            self._start(started)
         return lease
+
+    def _start(self, loop: DeliveryLoop) -> None:
+        try:
+            loop.start()
+        except Exception as error:  # noqa: BLE001  its event loop is closed, or there is no memory left
+            with guard.lock:
+                if self._loop is loop and not loop.dismissed:
+                    loop.dismissed = True
+                    self._refused(error)
+            loop.give_up()
+
+    def _refused(self, error: Exception) -> int:
+        self._state.refused(error)
+        return finish(self._state, self._accounting, self._spool, DeliveryState.FAILED, error, "not_open")
+
+    def _loop_broke(self, error: Exception, had_begun: bool) -> None:
+        """Go on in another event loop, because this one does not run any more; fail if it never ran."""
+        loop: DeliveryLoop | None = None
+        lost = 0
+        with guard.lock:
+            broken = self._loop
+            if broken is None or broken.dismissed or not self.at_work or not broken.is_cut_off:
+                return
+            broken.dismissed = True
+            # What was being written is written again: whether it arrived can no longer be known.
+            self._accounting.send_again()
+            try:
+                if not had_begun:
+                    raise error
+                loop = self._new_loop()
+            except Exception as problem:  # noqa: BLE001  as in `lease`
+                error, lost = problem, self._refused(problem)
+            else:
+                self._state.begin_again()
+                self._loop, self._accounting.wake = loop, loop.wake
+        broken.give_up()
+        if loop is not None:
+            self._start(loop)
+        else:
+            _log.warning("exporter_abandoned", exporter=self.name, error=describe(error), lost=lost)
 
     @property
     def accounting(self) -> Accounting:
@@ -377,5 +423,58 @@ def _drain_at_exit() -> None:
             _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
 
 
-os.register_at_fork(after_in_child=_start_clean_in_child)
+_finalizer: Any = None
+_drainer: threading.Thread | None = None
+
+
+def _drain_at_the_end_of_a_child() -> None:
+    """
+    Have a child of `multiprocessing` write what is left when it ends, because it runs no exit handlers.
+
+    Where the application has not imported `multiprocessing`, this is not such a child.
+    """
+    global _finalizer
+    process, util = loaded("multiprocessing.process"), loaded("multiprocessing.util")
+    if process is None or util is None or process.parent_process() is None:
+        return
+    if not threading.main_thread().is_alive():
+        _drain_after_the_threads()  # the finalizers have been called already
+    elif _finalizer is None or not _finalizer.still_active():
+        # The child of a child forgets what its parent had registered.
+        _finalizer = util.Finalize(None, _drain_after_the_threads, exitpriority=_AFTER_ALL_OTHERS)
+
+
+def _drain_after_the_threads() -> None:
+    """Drain when the threads have ended for which a child waits, but calls nothing afterwards."""
+    global _drainer
+    if _drainer is not None and _drainer.is_alive():
+        return
+    main = threading.main_thread()
+    busy = [thread for thread in threading.enumerate() if not (thread.daemon or thread is main)]
+    if not busy:
+        _drain_at_exit()
+        return
+
+    def drain() -> None:
+        for thread in busy:
+            thread.join()
+        _drain_at_exit()
+
+    # For this one, which is no daemon, the child waits too.
+    _drainer = threading.Thread(target=drain, name="nat-observability-exit", daemon=False)
+    _drainer.start()
+
+
+def _weakly(delivery: Delivery, method: str) -> Callable[[Exception, bool], None]:
+    """Return a call of a method that does not keep the delivery: its thread is its own, and would make a cycle."""
+    reference = weakref.ref(delivery)
+
+    def call(error: Exception, had_begun: bool) -> None:
+        if (there := reference()) is not None:
+            getattr(there, method)(error, had_begun)
+
+    return call
+
+
+at_fork(after_in_child=_start_clean_in_child)
 atexit.register(_drain_at_exit)

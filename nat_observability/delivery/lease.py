@@ -25,6 +25,9 @@ class Destination(Protocol):
     routes: MutableSet[Route]
     """Every way that leads here."""
 
+    refusal: str
+    """The reason for which items are dropped while it is not at work."""
+
     gone: int
     """Items that it has given up while they waited at an inlet, and that are there still."""
 
@@ -143,7 +146,8 @@ class Lease:
 
     Attributes:
         route: Where its items go.
-        opening: Done when the sink is open, failed with what opening it raised; None if there is nothing to wait for.
+        opening: Done when the sink is open, failed with what opening it raised, or with the ThreadRefusedError if there
+            is no thread for it; None if there is nothing to wait for.
     """
 
     __slots__ = (

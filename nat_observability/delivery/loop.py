@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,13 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.intake import Intake
 from nat_observability.delivery.retry import Outcome, Retry, backoff, cancelled, longest_backoff
 from nat_observability.delivery.state import DeliveryState, State, resolve
-from nat_observability.delivery.thread import LoopSource, as_exception, background_context
+from nat_observability.delivery.thread import (
+    LoopSource,
+    as_exception,
+    background_context,
+    is_forgotten,
+    suppress_instrumentation,
+)
 from nat_observability.errors import RetryableWriteError, SinkError, StartTimeoutError, describe
 from nat_observability.events import Item
 from nat_observability.logs import RepeatedEvent, get_logger
@@ -62,6 +69,9 @@ class DeliveryLoop:
 
     Attributes:
         dismissed: Whether it was given up. What is under way then counts no more. Set under the lock.
+
+    Raises:
+        ThreadRefusedError: There is no event loop to be had. Nothing is left of it then.
     """
 
     def __init__(
@@ -90,13 +100,6 @@ class DeliveryLoop:
         self.dismissed = False
         self._save_bytes = min(_SAVE_BYTES, limits.queue_bytes // 16)
         self._loop_source = loop_source
-        self._loop = loop_source.acquire()
-        if intake is not None:
-            try:
-                intake.acquire()
-            except BaseException:
-                loop_source.release()
-                raise
         self._is_open = False
         # A queue of hardly more bytes than a batch would be full, and drop, before a batch is.
         self._due_bytes = min(limits.batch_bytes, max(1, limits.queue_bytes * 3 // 4))
@@ -105,30 +108,65 @@ class DeliveryLoop:
         self._last_tries = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._sends: set[asyncio.Task[None]] = set()
-        self.retry = Retry(name, sink, limits, self._loop, self._last_tries)
         self.last_batch_s: float | None = None
-        self._gave_up = False
+        self._has_run = self._gave_up = False
         self._unsent = 0  # batches in a row that came back
         self._memory_is_next = self._fetch_is_next = False
         self._spool_failed = RepeatedEvent()
         self._due_at: float | None = None
         # Not before these: sending, reading the spool, spilling into it, looking for what others have left.
         self._send_at = self._fetch_at = self._spill_at = self._adopt_at = 0.0
+        self._loop = loop_source.acquire()
+        try:
+            self.retry = Retry(name, sink, limits, self._loop, self._last_tries)
+            if intake is not None:
+                intake.acquire()
+        except BaseException:
+            loop_source.release()
+            raise
 
     # From any thread:
 
     def start(self) -> None:
-        """Begin, on the loop."""
-        # Not in the context of whoever took the first lease: its run would record what its own export does.
-        self._loop.call_soon_threadsafe(self._begin, context=background_context())
+        """
+        Begin, on the loop.
+
+        Raises:
+            RuntimeError: The loop is closed.
+        """
+        try:
+            # Not in the context of whoever took the first lease: its run would record what its own export does.
+            self._loop.call_soon_threadsafe(self._begin, context=background_context())
+        except RuntimeError:
+            # The delivery learns of a loop that broke just now, and goes on on another one.
+            if not is_forgotten(self._loop):
+                raise
 
     def wake(self) -> None:
         """Look at the queue again."""
-        self._loop.call_soon_threadsafe(self._signal.set)
+        self._soon(self._signal.set)
 
     def cancel(self) -> None:
         """End whatever goes on, without waiting."""
-        self._loop.call_soon_threadsafe(self._cancel)
+        self._soon(self._cancel)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the event loop does not run any more."""
+        return self._loop.is_closed()
+
+    def give_up(self) -> None:
+        """Let go of an event loop on which this could not be started, or that broke."""
+        if self._intake is not None:
+            self._intake.release()
+        if not is_forgotten(self._loop):
+            self._loop_source.release()
+        resolve([self._ended])
+
+    def _soon(self, callback: Callable[[], object]) -> None:
+        # This has ended meanwhile, and with it its loop; or the loop broke, and another one is about to take over.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
 
     # On the loop:
 
@@ -138,6 +176,12 @@ class DeliveryLoop:
         self._task.add_done_callback(self._end)
 
     def _end(self, _: asyncio.Task[None]) -> None:
+        with guard.lock:
+            if not self.dismissed and self._state.phase.at_work and not self._has_run:
+                # A sink has cancelled every task of the loop, this one before it began.
+                error = RuntimeError("A task of the delivery was cancelled before it began.")
+                self._state.not_opened(error)
+                self._finish(DeliveryState.FAILED, error, "not_open")
         if self._intake is not None:
             self._intake.release()
         self._loop_source.release()
@@ -149,8 +193,10 @@ class DeliveryLoop:
                 task.cancel()
 
     async def _run(self) -> None:
+        self._has_run = True
         try:
             while True:
+                suppress_instrumentation()
                 if not await self._open_at_last():
                     return
                 if not await self._move_entries():
@@ -256,6 +302,7 @@ class DeliveryLoop:
     async def _close(self) -> None:
         """Close the sink, which has written everything: nothing is lost where that raises, or never ends."""
         self._is_open = False
+        suppress_instrumentation()
         try:
             async with asyncio.timeout(self._limits.open_timeout):
                 await self._sink.close()
@@ -407,6 +454,7 @@ class DeliveryLoop:
         self._accounting.in_flight.update(dict.fromkeys(batch))
 
         async def start() -> None:
+            suppress_instrumentation()  # for what is sent, in a copy of this context
             self._sends.add(self._loop.create_task(self._send(batch)))
 
         return start
@@ -427,7 +475,7 @@ class DeliveryLoop:
                 if not self.dismissed:
                     self._settle(batch, outcomes)
         finally:
-            task = asyncio.current_task()
+            task = asyncio.current_task(self._loop)
             if task is not None:
                 self._sends.discard(task)
             self._signal.set()
@@ -570,6 +618,7 @@ def finish(
 ) -> int:
     """Put a delivery to rest; return how many items were dropped. Under the lock."""
     accounting.wake = None
+    accounting.refusal = "not_open" if reason == "not_open" else "closed"
     accounting.tell_room()
     dropped = accounting.drop_all(accounting.in_hand(), reason) + accounting.forget_upstream(reason)
     if spool is not None:

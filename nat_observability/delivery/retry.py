@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Sequence
 from enum import Enum
 
 from nat_observability.delivery.circuit_breaker import BreakerState, CircuitBreaker
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.errors import BatchTooLargeError, RetryableWriteError, SinkError, describe
+from nat_observability.errors import (
+    BatchTooLargeError,
+    RetryableWriteError,
+    SinkError,
+    ThreadRefusedError,
+    describe,
+)
 from nat_observability.events import Item
+from nat_observability.forks import at_fork
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.protocol import Sink
 
@@ -28,8 +34,8 @@ _log = get_logger()
 # A generator of our own: retrying must not disturb one that the application has seeded, nor repeat itself with it, and
 # forked workers must not wait in step.
 _random = random.Random()
-os.register_at_fork(after_in_child=_random.seed)
-_RETRYABLE = (RetryableWriteError, SinkError, OSError, TimeoutError)
+at_fork(after_in_child=_random.seed)
+_RETRYABLE = (RetryableWriteError, SinkError, ThreadRefusedError, OSError, TimeoutError)
 
 
 class Retry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.lease import Entry
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.thread import BlockingWorker
-from nat_observability.errors import SinkError
+from nat_observability.errors import SinkError, ThreadRefusedError
 from nat_observability.events import Item, Run
 from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
 from nat_observability.spool.recovery import RecoveryReport
@@ -155,8 +156,11 @@ class SpoolClient:
         with guard.lock:
             worker, self._worker = self._worker, None
         if worker is not None:
-            worker.submit(self._spool.close)
-            worker.submit(self._report)
+            with suppress(
+                ThreadRefusedError
+            ):  # its thread has died, and there is no other: the files stay open
+                worker.submit(self._spool.close)
+                worker.submit(self._report)
             worker.end()
 
     # On the worker thread:
@@ -260,5 +264,8 @@ class SpoolClient:
     def _later(self, call: Callable[[], None]) -> bool:
         if self._worker is None:
             return False
-        self._worker.submit(call)
+        try:
+            self._worker.submit(call)
+        except ThreadRefusedError:
+            return False  # its thread has died, and there is no other: the record is delivered again
         return True

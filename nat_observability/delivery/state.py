@@ -175,6 +175,15 @@ class State:
         self.phase = DeliveryState.OPENING
         note_change()
 
+    def begin_again(self) -> None:
+        """Another loop was started in the place of one that broke."""
+        self.phase = DeliveryState.OPENING
+
+    def refused(self, error: BaseException) -> None:
+        """No loop could be started: there is no thread, file handle or memory to be had for it now."""
+        self._note_open_error(error)
+        self._open_failed_at = -_FAIL_AGAIN_FOR  # to ask again costs next to nothing
+
     def opened(self) -> None:
         """The sink is open."""
         self.phase = DeliveryState.DRAINING if self.last_call else DeliveryState.OPEN

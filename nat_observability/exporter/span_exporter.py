@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
 from nat_observability.context import ContextState
 from nat_observability.events import IntermediateStep, Span
 from nat_observability.exporter.sampling import Sampling
@@ -26,12 +24,8 @@ class SpanSubscription(StepSubscription):
         super().__init__(exporter, state, hold)
         self._joiner = SpanJoiner(state, _drop, exporter.delivery.limits.chunk_bytes)
 
-    def begin(self) -> Awaitable[None] | None:
-        opening = super().begin()
-        self._joiner.accept = self._accept
-        return opening
-
     def listen(self, stream: EventStream) -> None:
+        self._joiner.accept = self._accept
         # A subclass that overrides `handle` wants to see everything there.
         stream.subscribe(self, self.handle, self if type(self).handle is SpanSubscription.handle else None)
 

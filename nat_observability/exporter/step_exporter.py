@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -43,6 +44,10 @@ class StepSubscription(Subscription):
         self._lease: Lease | None = None
 
     def begin(self) -> Awaitable[None] | None:
+        return _awaitable(self.begin_anywhere())
+
+    def begin_anywhere(self) -> Future[None] | None:
+        """Do as `begin`, also where there is no event loop."""
         # The lease first: a step may come as soon as this is subscribed, from another thread.
         lease = self._lease = self._delivery.lease()
         limit = self._delivery.limits.run_bytes
@@ -59,9 +64,13 @@ class StepSubscription(Subscription):
             )
             self._accept = self._buffer.accept
         super().begin()
-        return asyncio.wrap_future(lease.opening) if lease.opening is not None else None
+        return lease.opening
 
     def end(self) -> Awaitable[None] | None:
+        return _awaitable(self.end_anywhere())
+
+    def end_anywhere(self) -> Future[None] | None:
+        """Do as `end`, also where there is no event loop."""
         super().end()
         if self._lease is None:
             return None
@@ -70,13 +79,12 @@ class StepSubscription(Subscription):
             self._buffer.decide(keep=self._state.failed)
         try:
             if self._delivered:
-                return self.settled()
+                return self._lease.settled()
             if self._spool == "off":
                 return None
             # A run has not ended before its steps are on the disk, or there is room for those of the next, where that
             # was asked for.
-            waiting = self._lease.saved() if self._spool == "always" else self._lease.room()
-            return asyncio.wrap_future(waiting) if waiting is not None else None
+            return self._lease.saved() if self._spool == "always" else self._lease.room()
         finally:
             self._lease.release()
 
@@ -92,6 +100,10 @@ class StepSubscription(Subscription):
     @property
     def ledger(self) -> LedgerSnapshot:
         return self._lease.ledger if self._lease is not None else LedgerSnapshot()
+
+
+def _awaitable(future: Future[None] | None) -> Awaitable[None] | None:
+    return asyncio.wrap_future(future) if future is not None else None
 
 
 class StepExporter(BaseExporter):

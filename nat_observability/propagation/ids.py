@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
+
+from nat_observability.forks import at_fork
 
 # A generator of our own: an application that calls random.seed() would otherwise repeat the ids of its last start.
 _random = random.Random()
@@ -47,4 +48,4 @@ def _begin_anew() -> None:
     spare_span_ids.clear()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+at_fork(after_in_child=_begin_anew)

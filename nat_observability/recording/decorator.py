@@ -27,8 +27,33 @@ class CallRecorder(Protocol):
 Arguments = Callable[[], dict[str, object]]
 
 
+def _check_callable(function: object) -> None:
+    if isinstance(function, classmethod | staticmethod | property | functools.cached_property):
+        outer = type(function).__name__
+        raise TypeError(
+            f"step() stands above @{outer}, and would record no call of the function itself. Swap the two: "
+            f"@{outer} above, step() directly above the function."
+        )
+    if isinstance(function, type):
+        raise TypeError(
+            f"step() decorates functions, and {function.__qualname__} is a class, which would not be one any more. "
+            "Put step() above the methods to record, such as __init__ or __call__."
+        )
+    if not callable(function):
+        raise TypeError(
+            f"step() decorates functions, and was given an object of type {type(function).__qualname__}. Put it "
+            "directly above the function, below all other decorators that do not return a function."
+        )
+
+
 def decorated(function: FunctionT, new_recorder: Callable[[Arguments], CallRecorder]) -> FunctionT:
-    """Return `function` with each call inside the step that `new_recorder` makes from the call's arguments."""
+    """
+    Return `function` with each call inside the step that `new_recorder` makes from the call's arguments.
+
+    Raises:
+        TypeError: It is not a function or another callable, but a class, a class method or a property, say.
+    """
+    _check_callable(function)
     named = _naming(function)
     wrapper: Any
 

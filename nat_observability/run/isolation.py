@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from nat_observability.adopted import framework_state
 from nat_observability.context import ContextState
 from nat_observability.errors import locate
 from nat_observability.events import Run
@@ -42,7 +43,7 @@ def _selected(name: str, exporter: object, run: Run) -> bool:
 
 
 def isolate(
-    registry: Mapping[str, BaseExporter], state: ContextState, given: ContextState
+    registry: Mapping[str, BaseExporter], state: ContextState, given: ContextState | None
 ) -> dict[str, BaseExporter]:
     """
     Return an instance of every exporter, or itself, with a warning, where there is none.
@@ -50,12 +51,16 @@ def isolate(
     Args:
         registry: The exporters, by name.
         state: What ours are bound to.
-        given: What those of the framework are bound to that the run belongs to.
+        given: What those of the framework are bound to that the run belongs to; None for what is current there.
     """
     isolated: dict[str, BaseExporter] = {}
     for name, exporter in registry.items():
         try:
-            own = state if state is given or traits(type(exporter)).ours else given
+            kind = type(exporter)
+            if state is given or traits(kind).ours:
+                own = state
+            else:
+                own = given if given is not None else framework_state(kind) or state
             isolated[name] = exporter.create_isolated_instance(own)
         except Exception as error:  # noqa: BLE001  foreign code, or an exporter without the method
             isolated[name] = exporter

@@ -76,6 +76,7 @@ class Record:
         "exporter",
         "name",
         "opening",
+        "readiness",
         "ready_at",
         "state",
         "subscription",
@@ -89,6 +90,7 @@ class Record:
         self.error: BaseException | None = None
         self.subscription: Subscription | None = None
         self.opening: Awaitable[None] | None = None
+        self.readiness: Readiness | None = None
         self.task: asyncio.Task[None] | None = None
         self.ready_at: float | None = None
         self.ended_at: float | None = None
@@ -236,6 +238,15 @@ class Lifecycle:
         if not self._unready:
             self._wake()
 
+    def left_out(self, record: Record, error: BaseException) -> None:
+        """Count one exporter as failed to start. Its subscription goes on to the run's end, and counts what is lost."""
+        record.fail(error)
+        record.state = _FAILED
+        self.troubled = True
+        self._unready -= 1
+        if not self._unready:
+            self._wake()
+
     def ended(self, record: Record) -> None:
         """Count the task of one exporter as ended, once."""
         if record.ended_at is not None:
@@ -278,7 +289,7 @@ class Lifecycle:
                 if self._is_given_up
                 else StartTimeoutError(record.name, timeout)
             )
-            self._cancel(record)
+            self.cancel(record)
         if late:
             # One turn of the loop lets what was cancelled clean up; what holds on is stopped with the rest.
             await asyncio.sleep(0)
@@ -306,7 +317,7 @@ class Lifecycle:
                 if record.task is None:
                     self._end_here(record)
                 elif record.state is _STARTING:
-                    self._cancel(record)
+                    self.cancel(record)
         if not self._left:
             return None
         cut_at, deadline = _within(min(timeout, _HURRIED) if hurried else timeout, began)
@@ -376,6 +387,14 @@ class Lifecycle:
             if record.subscription is not None
         }
 
+    def cancel(self, record: Record) -> None:
+        """Cancel the task of one exporter, if it has one."""
+        if record.readiness is not None:
+            # First: the exporter's task then finds it ended, and ends in the same turn of the event loop.
+            record.readiness.cancel()
+        if record.task is not None:
+            record.task.cancel()
+
     def _running(self) -> list[Record]:
         return [record for record in self.records.values() if record.ended_at is None]
 
@@ -388,16 +407,12 @@ class Lifecycle:
                     self._leave(record, record.subscription)
                 self.ended(record)
 
-    def _cancel(self, record: Record) -> None:
-        if record.task is not None:
-            record.task.cancel()
-
     def _cut_short(self, seconds: float) -> None:
         self.troubled = True
         for record in self._running():
             if record.state is _RUNNING:
                 record.state, record.error = _ABANDONED, StopTimeoutError(record.name, seconds)
-            self._cancel(record)
+            self.cancel(record)
 
     def _abandon(self, seconds: float) -> None:
         for record in self._running():
@@ -420,6 +435,79 @@ class Lifecycle:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+class Readiness:
+    """
+    Waits for the `wait_ready` of an exporter of foreign code, from the first wait of its `start` on.
+
+    It may be ready long before its `start` yields, and says so by `wait_ready` alone. What that raises fails the
+    exporter. In the exporter's task: `wait` when `start` has yielded, and `close` in the end.
+    """
+
+    __slots__ = ("_begin", "_has_yielded", "_lifecycle", "_record", "_task")
+
+    def __init__(self, lifecycle: Lifecycle, record: Record) -> None:
+        self._lifecycle, self._record = lifecycle, record
+        record.readiness = self
+        self._task: asyncio.Task[None] | None = None
+        self._has_yielded = False
+        # Later, because most exporters yield at once, and then need no second task.
+        self._begin = asyncio.get_running_loop().call_soon(self._begin_task)
+
+    def _begin_task(self) -> None:
+        self._task = asyncio.Task(self._ready(), name=self._record.name)
+        self._task.add_done_callback(self._done)
+
+    async def _ready(self) -> None:
+        await self._record.exporter.wait_ready()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        record = self._record
+        if task.cancelled():
+            return
+        if (error := task.exception()) is None:
+            if record.error is None and record.ended_at is None:
+                self._lifecycle.ready(record)
+        elif not self._has_yielded and record.ended_at is None:
+            record.fail(error)
+            self._lifecycle.cancel(record)
+
+    async def wait(self) -> None:
+        """
+        Wait until the exporter has been counted as started.
+
+        Raises:
+            StartTimeoutError: As `Lifecycle.ready`.
+        """
+        self._has_yielded = True
+        self._begin.cancel()
+        if self._task is None:
+            await self._ready()
+            self._lifecycle.ready(self._record)
+            return
+        await self._task
+        if self._record.error is not None:
+            raise self._record.error
+
+    def cancel(self) -> None:
+        """Wait no longer for an exporter that did not come to be ready."""
+        self._begin.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def close(self) -> None:
+        """Do the same, and wait for that."""
+        self._record.readiness = None
+        self.cancel()
+        task = self._task
+        if task is not None and not task.done() and self._lifecycle.is_in_its_loop:
+            try:
+                await asyncio.wait([task])
+            finally:
+                if not task.done():
+                    _abandoned.add(task)
+                    task.add_done_callback(_forget)
 
 
 def _within(seconds: float, began: float) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.logs import get_logger
 from nat_observability.run.isolation import isolate, taking_part, traits
-from nat_observability.run.lifecycle import Lifecycle, Record
+from nat_observability.run.lifecycle import Lifecycle, Readiness, Record
 from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
 from nat_observability.run.span_group import MembersCache, MemberSubscription, SpanGroup
 
@@ -244,24 +244,31 @@ class RunContext(Generic[ManagerT]):
                 try:
                     if (opening := record.opening) is not None:
                         record.opening = None
-                        await opening
-                        lifecycle.ready(record)
+                        try:
+                            await opening
+                        except Exception as error:  # noqa: BLE001  foreign code: opening a sink may raise anything
+                            lifecycle.left_out(record, error)
+                        else:
+                            lifecycle.ready(record)
                     await lifecycle.shutdown.future()
                 finally:
                     settling = subscription.end()
                 if settling is not None:
                     await settling
                 return
+            readiness = None if known.ours else Readiness(lifecycle, record)
             try:
                 async with exporter.start():
-                    if known.ours:
+                    if readiness is None:
                         record.subscription = exporter.subscriptions.get(self.state)
+                        lifecycle.ready(record)
                     else:
-                        await exporter.wait_ready()
-                    lifecycle.ready(record)
+                        await readiness.wait()
                     await lifecycle.shutdown.wait()
                     await self.clean_up(record)
             finally:
+                if readiness is not None:
+                    await readiness.close()
                 # Where its start failed or was cancelled it did not come to this above; otherwise nothing happens.
                 await self.clean_up(record)
         except asyncio.CancelledError as error:
@@ -337,11 +344,12 @@ class RunContext(Generic[ManagerT]):
         talkative = _log.is_enabled_for("info")
         missing: dict[str, BaseException] = {}
         for name, record in lifecycle.records.items() if talkative or lifecycle.troubled else ():
-            if record.ready_at is not None:
+            if record.ready_at is not None and record.error is None:
                 if talkative:
                     duration = record.ready_at - lifecycle.began_at
                     _log.info("exporter_started", exporter=name, workflow_run_id=run_id, duration_s=duration)
                 continue
+            record.ready_at = None  # one that said it was ready, and then failed to start, never took part
             error = record.fail(ExporterEndedEarlyError(name))
             _log.error("exporter_start_failed", exporter=name, workflow_run_id=run_id, error=describe(error))
             if name in slot.options.required:

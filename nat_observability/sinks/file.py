@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 
 import msgspec
 
-from nat_observability.disk import disk_error, make_private_directories
+from nat_observability.disk import (
+    HAS_FLOCK,
+    OPEN_FLAGS,
+    disk_error,
+    lock,
+    lock_beside,
+    make_private_directories,
+    read_at,
+    unlock,
+)
 from nat_observability.errors import SinkError
 from nat_observability.sinks.protocol import Batch
 
@@ -24,7 +32,8 @@ class FileSink:
 
     Any number of processes may append to one path, and any of them may roll it: each write and each roll holds
     an exclusive `flock(2)` on the file, so that lines are never mixed or torn and no file is rolled twice. A
-    file that was moved or deleted by somebody else (logrotate) is created anew.
+    file that was moved or deleted by somebody else (logrotate) is created anew. On Windows the lock is one on
+    `path.lock`, and the file is open only while it is written.
 
     A batch that cannot be written whole (the disk is full) is taken back: the file is cut to where it ended
     before, and the batch has failed. (Of a batch spread over several files, those that were complete stay.)
@@ -54,6 +63,7 @@ class FileSink:
         self.max_bytes, self.backups = max_bytes, backups
         self._encoder = msgspec.json.Encoder()
         self._fd: int | None = None
+        self._is_open = False
         self._end = 0  # where this sink's last write ended: there the file ends in a newline
 
     def open(self) -> None:
@@ -68,6 +78,9 @@ class FileSink:
             self._reopen()
         except OSError as error:
             raise disk_error(self.path, "cannot be opened", error) from error
+        self._is_open = True
+        if not HAS_FLOCK:
+            self._close_file()
 
     def write(self, batch: Batch) -> None:
         """
@@ -76,16 +89,21 @@ class FileSink:
         Raises:
             SinkError: The batch cannot be encoded, and nothing was written; or the system refused to write it.
         """
-        if self._fd is None:
+        if not self._is_open:
             raise SinkError(self.path, "is not open", "Call open() before write().")
         lines = self._encode(batch)
         try:
-            self._append(lines)
+            with lock_beside(self.path):
+                self._append(lines)
         except OSError as error:
             raise disk_error(self.path, "cannot be written", error) from error
 
     def close(self) -> None:
         """Close the file; what was written stays. Does nothing where it is not open."""
+        self._is_open = False
+        self._close_file()
+
+    def _close_file(self) -> None:
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
@@ -118,14 +136,16 @@ class FileSink:
                 self._write(fd, size, lines[start:stop])
                 start = stop
         finally:
-            if self._fd is not None:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            if self._fd is not None and HAS_FLOCK:
+                unlock(self._fd)
+            else:
+                self._close_file()
 
     def _lock(self) -> tuple[int, int]:
         """Lock the file that is at the path now, and return its descriptor and its size in bytes."""
         while True:
             fd = self._reopen() if self._fd is None else self._fd
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            lock(fd)
             ours = os.fstat(fd)
             # While we waited for the lock, or since the last batch, another process may have rolled the file:
             # what we hold is then path.1, or deleted, and must not be rolled a second time.
@@ -137,12 +157,12 @@ class FileSink:
     def _reopen(self) -> int:
         make_private_directories(os.path.dirname(self.path))
         # Readable too, to look at the last byte.
-        self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | OPEN_FLAGS, 0o600)
         self._end = 0
         return self._fd
 
     def _write(self, fd: int, size: int, piece: bytes) -> None:
-        if size not in (0, self._end) and os.pread(fd, 1, size - 1) != b"\n":
+        if size not in (0, self._end) and read_at(fd, 1, size - 1) != b"\n":
             piece = b"\n" + piece  # whoever wrote last died in the middle of a line
         done = 0
         try:
@@ -160,6 +180,8 @@ class FileSink:
 
     def _roll(self, fd: int) -> None:
         """Make the locked file path.1. The rename that frees the path comes last, so a new file is never rolled."""
+        if not HAS_FLOCK:
+            self._close_file()  # Windows renames nothing that is open
         paths = [self.path, *(f"{self.path}.{number}" for number in range(1, self.backups + 1))]
         # A gap (a backup that somebody deleted) is filled before the oldest is overwritten.
         free = next((index for index, path in enumerate(paths) if not os.path.lexists(path)), self.backups)
@@ -167,9 +189,10 @@ class FileSink:
             os.replace(paths[index - 1], paths[index])
         if not self.backups:
             os.unlink(self.path)
-        self._let_go(fd)
+        if HAS_FLOCK:
+            self._let_go(fd)
 
     def _let_go(self, fd: int) -> None:
         # Closing alone unlocks nothing while a forked child holds a copy of the descriptor.
-        fcntl.flock(fd, fcntl.LOCK_UN)
-        self.close()
+        unlock(fd)
+        self._close_file()

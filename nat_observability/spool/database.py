@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
-from nat_observability.errors import SinkError
+from nat_observability.errors import ObservabilityError, SinkError
 from nat_observability.spool.directory import (
     DATABASE_ERRORS,
     database_error,
@@ -50,7 +50,7 @@ KeyRange = tuple[int, int]
 """A first key, and the one after the last."""
 
 
-class DamagedDatabaseError(Exception):
+class DamagedDatabaseError(ObservabilityError):
     """Raised when a database is damaged, or was never a spool's; `database` is still open."""
 
     def __init__(self, database: SpoolDatabase, problem: str) -> None:

@@ -25,11 +25,14 @@ _FREE = "Free space on that disk, or choose a directory on another one."
 _LIMIT = "Check that disk, and the limit on file sizes (ulimit -f)."
 _WRITABLE = "Choose a directory that this user can write."
 _DIRECTORY = "Choose the path of a directory: a file is in the way."
+_OPEN_FILES = "Raise the limit on open files (ulimit -n), or close what is not needed."
 _OS_CURES = {
     errno.EACCES: _WRITABLE,
     errno.EDQUOT: _FREE,
     errno.EEXIST: _DIRECTORY,
     errno.EFBIG: _LIMIT,
+    errno.EMFILE: _OPEN_FILES,
+    errno.ENFILE: _OPEN_FILES,
     errno.ENOSPC: _FREE,
     errno.ENOTDIR: _DIRECTORY,
     errno.EPERM: _WRITABLE,
@@ -110,7 +113,7 @@ def alone_in(directory: Path) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):
             if fcntl is not None:
-                descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = os.open(directory, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
                 _wait_for(descriptor)
         yield
     finally:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
 from typing import Any, Protocol
 
 import msgspec
+
+from nat_observability.forks import at_fork
 
 _PATIENCE = 1.0  # seconds
 
@@ -86,7 +87,4 @@ def _after_fork_in_child() -> None:
     loading.release()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
+at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from nat_observability.errors import ObservabilityError
 from nat_observability.events import (
     Boundary,
     Captured,
@@ -28,7 +29,7 @@ _HEADER = 5  # bytes: the format, and the CRC-32 of what follows
 _LIMIT = 2**63
 
 
-class UnreadableRecordError(ValueError):
+class UnreadableRecordError(ObservabilityError, ValueError):
     """Raised when bytes are not a record that this version can read."""
 
     def __init__(self, problem: str) -> None:

@@ -11,8 +11,9 @@ import time
 import weakref
 from collections.abc import Iterator
 
-from nat_observability.disk import disk_error, make_private_directories
+from nat_observability.disk import OPEN_FLAGS, disk_error, make_private_directories
 from nat_observability.errors import SinkError
+from nat_observability.forks import at_fork
 from nat_observability.store.schema import DATABASE_ERRORS, create_schema, database_error, has_store
 
 _BUSY_TIMEOUT = 10.0
@@ -126,7 +127,7 @@ class WriterConnection:
             if not has_store(self.path):
                 # SQLite gives its log and its index the mode of this file.
                 with contextlib.suppress(FileExistsError):
-                    os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+                    os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o600))
         except OSError as error:
             raise disk_error(self.path, "cannot be opened", error) from error
         try:
@@ -188,7 +189,7 @@ def _after_fork(*, in_child: bool) -> None:
     _registry.release()
 
 
-os.register_at_fork(
+at_fork(
     before=_before_fork,
     after_in_parent=lambda: _after_fork(in_child=False),
     after_in_child=lambda: _after_fork(in_child=True),

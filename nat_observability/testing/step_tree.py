@@ -193,7 +193,7 @@ class StepTree:
         lines: list[str] = []
         for run_id in dict.fromkeys(root.run.run_id for root in self.roots):
             lines.append(f"run {run_id}")
-            _draw([root for root in self.roots if root.run.run_id == run_id], "", marked, lines)
+            _draw([root for root in self.roots if root.run.run_id == run_id], marked, lines)
         return "\n".join(lines)
 
 
@@ -257,9 +257,12 @@ def _short(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
-def _draw(nodes: list[StepNode], indent: str, marked: list[StepNode], lines: list[str]) -> None:
-    for node in nodes:
-        last = node is nodes[-1]
+def _draw(nodes: list[StepNode], marked: list[StepNode], lines: list[str]) -> None:
+    # Without recursion: steps may be nested deeper than Python calls functions.
+    left = [(node, "", number == 0) for number, node in enumerate(reversed(nodes))]
+    while left:
+        node, indent, last = left.pop()
         mark = "  <-- found" if node in marked else ""
         lines.append(f"{indent}{'└─' if last else '├─'} {node}{mark}")
-        _draw(node.children, f"{indent}{'   ' if last else '│  '}", marked, lines)
+        below = f"{indent}{'   ' if last else '│  '}"
+        left += [(child, below, number == 0) for number, child in enumerate(reversed(node.children))]

@@ -17,9 +17,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pydantic import BaseModel, SecretStr
 
-from containers import ObservabilityContainer
 from nat_observability import ContextState, ExporterManager, StepKind, step
 from nat_observability.builders import build_exporters
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.errors import MissingExtraError, SettingsError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.settings import ObservabilitySettings
@@ -313,7 +313,7 @@ class TestImports:
         "code",
         [
             "import nat_observability.builders",
-            "import containers",
+            "import nat_observability.containers",
             "from nat_observability.settings import *\n"
             "from nat_observability.builders import build_exporters\n"
             "build_exporters(ObservabilitySettings(exporters={'main': {'type': 'memory'}}))",

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from containers import ObservabilityContainer
 from nat_observability.builders import build_exporters
 from nat_observability.builders.processing import OwnProcessing, processors_of, sampling_of
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.errors import RuntimeStateError, SettingsError, UnknownExporterError

@@ -717,8 +717,8 @@ async def test_who_waits_for_an_abandoned_opening_is_told_the_time_that_it_had()
 
 
 @virtual_time
-async def test_a_thread_that_cannot_be_had_leaves_no_lease() -> None:
-    """The delivery closes when those that could be given are back."""
+async def test_a_thread_that_cannot_be_had_fails_the_opening_of_its_lease_alone() -> None:
+    """What the lease accepts is counted; the next lease opens the delivery, which closes with the last."""
 
     class NoLoopYet(RunningLoop):
         refuses = True
@@ -729,13 +729,24 @@ async def test_a_thread_that_cannot_be_had_leaves_no_lease() -> None:
             return super().acquire()
 
     source = NoLoopYet()
-    delivery = Delivery("main", ScriptedSink(), loop_source=source)
-    for keep in (False, True):
-        with pytest.raises(RuntimeError, match="can't start new thread"):
-            delivery.lease(keep=keep)
+    sink = ScriptedSink()
+    delivery = Delivery("main", sink, loop_source=source)
+    refused = [delivery.lease(keep=keep) for keep in (False, True)]
+    for lease in refused:
+        assert lease.opening is not None
+        assert "can't start new thread" in str(lease.opening.exception())
+        accept(lease, 2)
+        assert lease.ledger == LedgerSnapshot(2, 0, 0, 0, {"not_open": 2})
+    assert (state(delivery), delivery.held) == (DeliveryState.FAILED, False)
+    assert "can't start new thread" in (delivery.health().last_error or "")
     source.refuses = False
     lease = await opened(delivery)
+    items = accept(refused[0], 3)  # a run that began without it has it from now on
     lease.release()
+    refused[1].release()
+    await asyncio.sleep(60.0)
+    assert (state(delivery), sink.taken) == (DeliveryState.OPEN, items)
+    refused[0].release()
     await asyncio.wrap_future(delivery.closed())
     await settle()
     assert (state(delivery), source.users) == (DeliveryState.CLOSED, 0)
@@ -933,3 +944,77 @@ def test_g5_an_interruption_while_an_item_waits_for_the_lock_leaves_it_free() ->
         ledger = delivery.health().ledger
         assert (ledger.accepted, ledger.adds_up) == (2, True)
         """)
+
+
+@virtual_time
+async def test_a_sink_that_cancels_every_task_leaves_no_delivery_half_open() -> None:
+    """Of the deliveries on its loop, one whose task had not even begun fails to open, and gives the loop back."""
+
+    class Cancels:
+        async def open(self) -> None:
+            neighbour.append(other.lease())
+            for task in asyncio.all_tasks() - {asyncio.current_task(), test}:
+                task.cancel()
+            await asyncio.sleep(0)  # where its own loop begins the tasks of what was leased just now
+            for task in asyncio.all_tasks() - {asyncio.current_task(), test}:
+                task.cancel()
+
+        async def write(self, batch: Batch) -> None:
+            """Write nothing."""
+
+        async def close(self) -> None:
+            """Close nothing."""
+
+    test = asyncio.current_task()
+    neighbour: list[Lease] = []
+    source = RunningLoop()
+    other = Delivery("other", ScriptedSink(), loop_source=source)
+    cancels = Delivery("cancels", Cancels(), loop_source=source)
+    first = await opened(cancels)
+    await settle()
+    assert state(other) is DeliveryState.FAILED
+    assert neighbour[0].opening is not None
+    assert neighbour[0].opening.exception() is not None
+    accept(neighbour[0], 3)
+    assert neighbour[0].ledger == LedgerSnapshot(3, 0, 0, 0, {"not_open": 3})
+    for lease in (first, *neighbour):
+        lease.release()
+    await asyncio.wrap_future(other.closed())
+    await asyncio.wrap_future(cancels.closed())
+    await settle()
+    assert source.users == 0
+
+
+@virtual_time
+async def test_a_delivery_whose_loop_is_closed_drops_and_raises_nothing() -> None:
+    """The lease says that it did not open and counts what it loses; with a new loop the next one opens."""
+
+    class ClosedLoop(RunningLoop):
+        closed = True
+
+        def acquire(self) -> asyncio.AbstractEventLoop:
+            loop = super().acquire()
+            if not self.closed:
+                return loop
+            gone = asyncio.SelectorEventLoop()
+            gone.close()
+            return gone
+
+    source, sink = ClosedLoop(), ScriptedSink()
+    delivery = Delivery("main", sink, loop_source=source)
+    lease = delivery.lease()
+    assert lease.opening is not None
+    assert "closed" in str(lease.opening.exception())
+    accept(lease, 2)
+    assert lease.ledger == LedgerSnapshot(2, 0, 0, 0, {"not_open": 2})
+    assert source.users == 0
+    delivery.close()
+    assert delivery.abandon() == 0
+    source.closed = False
+    again = await opened(delivery)
+    items = accept(again, 2)
+    again.release()
+    lease.release()
+    await asyncio.wrap_future(delivery.closed())
+    await settle()
+    assert (sink.taken, source.users) == (items, 0)

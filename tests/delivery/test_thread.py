@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import threading
 import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from pathlib import Path
 
 import pytest
 
 from nat_observability.delivery.thread import BlockingWorker, DeliveryThread
+from nat_observability.errors import SinkError
 from tests.processes import run_program
 
 PATIENCE = 10.0
@@ -160,6 +163,187 @@ def test_a_thread_that_cannot_be_started_harms_nobody_later() -> None:
                 thread.join(5)
         assert loop.is_closed()
         """)
+
+
+# What every program below begins with: a run's step goes to a sink on the loop and to one on a worker thread.
+EXPORTERS = """
+import asyncio, os, selectors, sys, threading
+from nat_observability import *
+
+arrived = []
+
+async def on_the_loop(batch):
+    arrived.extend(item.name for item in batch)
+
+def on_a_worker(batch):
+    arrived.extend(item.name for item in batch)
+
+limits = DeliveryLimits(drain_timeout=5)
+exporters = {
+    "async": SpanExporter(on_the_loop, name="async", limits=limits),
+    "worker": SpanExporter(on_a_worker, name="worker", limits=limits),
+}
+
+async def record(name, **more):
+    manager = ExporterManager.from_exporters({**exporters, **more})
+    async with manager.start(ContextState()):
+        with step("tool", name):
+            pass
+        async with asyncio.timeout(10):
+            return await manager.flush()
+"""
+
+
+def test_a_loop_that_breaks_is_not_tried_again_and_the_exporters_go_on_on_another() -> None:
+    """A program that closes files which are not its own closes the loop's selector too."""
+    done = run_program(
+        EXPORTERS
+        + """
+async def break_it(batch):
+    selector = asyncio.get_running_loop()._selector
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, selector.fileno())
+    os.close(nothing)
+
+async def main():
+    async with ObservabilityRuntime(exporters, shutdown_timeout=5) as runtime:
+        await record("before")
+        await record("breaks", breaker=SpanExporter(break_it, name="breaker", limits=limits))
+        await record("after")
+        assert runtime.health().ledger.delivered == 6, runtime.health()
+
+asyncio.run(main())
+# What was being written is written again.
+assert {name: 2 <= arrived.count(name) <= 3 for name in arrived} == dict.fromkeys(["before", "breaks", "after"], True)
+assert arrived.count("after") == 2
+"""
+    )
+    assert done.stderr.count("background_loop_broken thread=nat-observability-delivery error='OSError: ") == 1
+    assert len(done.stderr) < 5_000
+
+
+def test_g4_a_loop_that_cannot_start_fails_the_exporters_and_not_the_run() -> None:
+    """It is reported once, tried again with a later run, and never in a spin."""
+    done = run_program(
+        EXPORTERS
+        + """
+select, tries = selectors.DefaultSelector.select, 0
+
+def refuse(selector, timeout=None):
+    global tries
+    if threading.current_thread() is threading.main_thread():
+        return select(selector, timeout)
+    tries += 1
+    raise OSError("no selector")
+
+selectors.DefaultSelector.select = refuse
+asyncio.run(record("nowhere"))
+assert 0 < tries < 10, tries
+assert arrived == []
+for exporter in exporters.values():
+    health = exporter.delivery.health()
+    assert (health.state, health.last_error) == ("failed", "OSError: no selector"), health
+"""
+    )
+    assert done.stderr.count("background_loop_broken") == 1
+    assert len(done.stderr) < 5_000
+
+
+def test_g4_synchronous_code_is_told_when_no_loop_can_start() -> None:
+    """It does not wait for ever for what no loop will do; the next attempt is a new one."""
+    run_program("""
+        import asyncio, selectors
+        from nat_observability.delivery.thread import DeliveryThread
+
+        select = selectors.DefaultSelector.select
+        def refuse(selector, timeout=None):
+            raise OSError("no selector")
+
+        shared = DeliveryThread()
+        selectors.DefaultSelector.select = refuse
+        try:
+            shared.acquire()
+        except RuntimeError as error:
+            assert "no selector" in str(error)
+        else:
+            raise AssertionError
+        selectors.DefaultSelector.select = select
+        loop = shared.acquire()
+        assert asyncio.run_coroutine_threadsafe(asyncio.sleep(0, 7), loop).result(10) == 7
+        shared.release()
+        """)
+
+
+def test_what_freezes_the_time_of_an_applications_tests_freezes_no_delivery() -> None:
+    """Such tools replace `time.monotonic`, also in asyncio: a batch still goes when it has waited long enough."""
+    run_program(
+        EXPORTERS
+        + """
+import time
+
+time.monotonic = lambda now=time.monotonic(): now
+exporters = {"e": SpanExporter(on_the_loop, name="e", limits=DeliveryLimits(batch_age=0.1))}
+
+async def main():
+    async with ExporterManager.from_exporters(exporters).start(ContextState()):
+        with step("tool", "a"):
+            pass
+        while not arrived:
+            await asyncio.sleep(0)
+
+asyncio.run(main())
+""",
+        timeout=15,
+    )
+
+
+GREEN = """
+import asyncio, sys
+from nat_observability import *
+from nat_observability.errors import GreenThreadsError
+
+exporter = SpanExporter(lambda batch: None, name="e")
+
+async def main():
+    runtime = ObservabilityRuntime({"e": exporter})
+    async with runtime, ExporterManager.from_exporters({"e": exporter}).start(ContextState()) as manager:
+        with step("tool", "a"):
+            print("the run goes on")
+    print(manager.report.exporters["e"].error)
+    error = exporter.delivery.lease().opening.exception()
+    assert isinstance(error, GreenThreadsError)
+    print(error.library)
+
+asyncio.run(main())
+"""
+PATCHES = {
+    "gevent": "from gevent import monkey; monkey.patch_all()",
+    "gevent without threads": "from gevent import monkey; monkey.patch_all(thread=False)",
+    "eventlet": "import warnings; warnings.simplefilter('ignore'); import eventlet; eventlet.monkey_patch()",
+}
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_g4_patched_threads_are_refused_at_once_and_the_run_goes_on(patch: str) -> None:
+    """On a greenlet no delivery works: the error names the library, and the workflow is left alone."""
+    library = patch.split()[0]
+    pytest.importorskip(library)
+    done = run_program(f"{PATCHES[patch]}\n{GREEN}", timeout=15)
+    first, error, named = done.stdout.splitlines()
+    assert (first, named) == ("the run goes on", library)
+    assert error.startswith("GreenThreadsError: ")
+    assert f"{library} has patched" in error
+    assert len(done.stderr) < 5_000
+
+
+def test_a_library_that_patches_nothing_is_not_refused() -> None:
+    """That gevent is imported, by a server for example that was told to use threads, changes nothing."""
+    pytest.importorskip("gevent")
+    run_program(
+        "import gevent.monkey\n"
+        + EXPORTERS
+        + "asyncio.run(record('a'))\nassert arrived == ['a', 'a'], arrived\n"
+    )
 
 
 def test_g15_a_forked_child_has_a_thread_of_its_own() -> None:
@@ -367,3 +551,93 @@ def test_a_blocking_worker_keeps_nothing_of_a_call_that_is_over() -> None:
     gc.collect()
     assert seen() is None
     worker.end()
+
+
+def test_a_worker_that_dies_fails_its_calls_and_the_next_one_has_a_new_thread() -> None:
+    """What others raise into the thread between two calls leaves no caller waiting, and no worker dead for good."""
+    worker = BlockingWorker("nat-observability-worker")
+    first = worker.submit(threading.current_thread).result(PATIENCE)
+    assert first.ident is not None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(first.ident), ctypes.py_object(ValueError))
+    try:
+        # The thread may have died before this call, which then has a new one; or it dies with it.
+        failed = worker.submit(lambda: None).exception(PATIENCE)
+        if failed is not None:
+            assert isinstance(failed, SinkError)
+            assert isinstance(failed.__cause__, ValueError)
+        second = worker.submit(threading.current_thread).result(PATIENCE)
+        assert second is not first
+    finally:
+        worker.end()
+    first.join(PATIENCE)
+    second.join(PATIENCE)
+    assert not second.is_alive()
+
+
+def test_a_call_that_a_worker_died_with_is_tried_again() -> None:
+    """The sink's error is of the kind that is tried again: what it was to write arrives."""
+    done = run_program(
+        EXPORTERS
+        + """
+import ctypes
+
+workers = []
+
+def note_thread(batch):
+    workers.append(threading.current_thread())
+    arrived.extend(item.name for item in batch)
+
+exporters = {"worker": SpanExporter(note_thread, name="worker", limits=DeliveryLimits(retry_initial=0.01))}
+
+async def main():
+    async with ObservabilityRuntime(exporters):
+        await record("before")
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(workers[0].ident), ctypes.py_object(ValueError))
+        await record("after")
+
+asyncio.run(main())
+assert arrived == ["before", "after"], arrived
+assert workers[0] is not workers[1]
+"""
+    )
+    assert done.stderr.count("worker_died thread=nat-observability-function error=ValueError") == 1
+
+
+def test_a_worker_that_died_and_cannot_be_replaced_yet_is_asked_again(tmp_path: Path) -> None:
+    """That the system refuses a thread in the middle of a run fails no batch: the next try may have one."""
+    done = run_program(
+        EXPORTERS
+        + """
+import ctypes
+
+workers, refused = [], 0
+
+def note_thread(batch):
+    workers.append(threading.current_thread())
+    arrived.extend(item.name for item in batch)
+
+limits = DeliveryLimits(retry_initial=0.01, spool="always", spool_path=sys.argv[1])
+exporters = {"worker": SpanExporter(note_thread, name="worker", limits=limits)}
+real = threading.Thread.start
+
+def refuse_twice(thread):
+    global refused
+    if refused < 2:
+        refused += 1
+        raise RuntimeError("can't start new thread")
+    real(thread)
+
+async def main():
+    async with ObservabilityRuntime(exporters):
+        await record("before")
+        threading.Thread.start = refuse_twice
+        for worker in [each for each in threading.enumerate() if "function" in each.name]:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(ValueError))
+        await record("after")
+
+asyncio.run(main())
+assert (arrived, refused) == (["before", "after"], 2), (arrived, refused)
+""",
+        tmp_path,
+    )
+    assert "delivery_failed" not in done.stderr

@@ -316,7 +316,7 @@ async def test_unused_start_holds_no_lease() -> None:
 
 
 async def test_sink_that_cannot_be_opened_is_left_out() -> None:
-    """The run goes on without it, and the report says why."""
+    """The run goes on without it; the report says why, and counts what the exporter did not get."""
 
     class Unopenable:
         async def open(self) -> None:
@@ -334,7 +334,10 @@ async def test_sink_that_cannot_be_opened_is_left_out() -> None:
             pass
         assert manager.report.exporters["exporter"].state is ExporterState.FAILED
         assert "refused" in (manager.report.exporters["exporter"].error or "")
-        assert not state.stream.listeners
+        with step("tool", "search"):
+            pass
+    assert manager.report.exporters["exporter"].ledger == LedgerSnapshot(4, 0, 0, 0, {"not_open": 4})
+    assert not state.stream.listeners
 
 
 async def test_sink_that_is_slow_to_open_is_left_out_in_time() -> None:

@@ -16,8 +16,8 @@ from starlette.responses import PlainTextResponse
 from starlette.responses import StreamingResponse as StarletteStreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
-from containers import ObservabilityContainer
 from nat_observability import step
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.integrations.asgi import current_manager, current_state
 from nat_observability.integrations.fastapi import CurrentManager, CurrentState
 

@@ -8,8 +8,8 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException, WebSocketDisconnect
 from litestar.response import Stream
 
-from containers import ObservabilityContainer
 from nat_observability import ExporterManager
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.integrations.asgi import RequestState, current_manager, current_state
 from nat_observability.integrations.litestar import observe
 from tests.integrations.asgi_apps import endless, hang, later, record, streamed

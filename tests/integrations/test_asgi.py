@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from containers import ObservabilityContainer
 from nat_observability import ContextState, ExporterManager, ObservabilityRuntime, SpanExporter, step
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.errors import (
     MissingContainerError,
     NoRequestRunError,

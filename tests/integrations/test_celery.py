@@ -22,7 +22,7 @@ from celery.concurrency.solo import TaskPool as SoloPool
 from celery.concurrency.thread import TaskPool as ThreadPool
 from celery.contrib.testing.worker import start_worker
 
-from containers import ObservabilityContainer
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.context import ContextState, step
 from nat_observability.errors import MissingContainerError, SinkError
 from nat_observability.events import Span, Status
@@ -314,7 +314,7 @@ def test_an_application_that_is_not_instrumented_is_left_alone() -> None:
 @pytest.mark.parametrize("given", [None, object()])
 def test_something_that_is_no_container_is_refused(given: Any) -> None:
     """At once, with what is needed, and not when the first task comes."""
-    with pytest.raises(MissingContainerError, match=r"instrument\(\) needs a containers\."):
+    with pytest.raises(MissingContainerError, match=r"instrument\(\) needs an ObservabilityContainer"):
         instrument(Celery("shop", set_as_current=False), given)
 
 

@@ -331,7 +331,9 @@ async def test_headers_of_the_callers_are_not_changed(redis: str) -> None:
 @pytest.mark.parametrize("given", [None, object()])
 def test_something_that_is_no_container_is_refused(given: Any) -> None:
     """At once, with what is needed, and not when the first message comes."""
-    with pytest.raises(MissingContainerError, match=r"ObservabilityMiddleware needs a containers\."):
+    with pytest.raises(
+        MissingContainerError, match=r"ObservabilityMiddleware needs an ObservabilityContainer"
+    ):
         ObservabilityMiddleware(given)
 
 

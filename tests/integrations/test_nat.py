@@ -6,11 +6,13 @@ import asyncio
 import gc
 import weakref
 from collections import Counter
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import copy_context
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -29,6 +31,7 @@ from nat_observability import (
     Boundary,
     ContextState,
     ExporterManager,
+    ExporterState,
     Run,
     Span,
     SpanExporter,
@@ -877,3 +880,46 @@ async def test_another_version_is_named_with_those_that_work() -> None:
 
     with pytest.raises(UnsupportedVersionError, match=r"1\.9\.0 .* workflow_trace_id, supported is .*>=1\.5"):
         await manager_of(ours=CapturingExporter()).start(Older()).__aenter__()
+
+
+# -- What its exporters and its users' tests rely on ------------------------------------------------------------------
+
+
+class EarlyFileExporter(FileExporter):  # type: ignore[misc]
+    """Is ready, and takes steps, while its `start` goes on until it is released."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(output_path=str(path), project="p")
+        self.released = asyncio.Event()
+
+    @asynccontextmanager
+    async def start(self) -> AsyncIterator[None]:
+        async with super().start():
+            await self.released.wait()
+            yield
+
+
+async def test_an_exporter_of_the_toolkit_that_is_ready_early(tmp_path: Path) -> None:
+    """Its `wait_ready` decides, before its `start` yields (G1)."""
+    exporter = EarlyFileExporter(tmp_path / "steps.jsonl")
+    manager = ExporterManager(start_timeout=1)
+    manager.add_exporter("file", exporter, required=True)
+    async with manager.start(ToolkitState.get()):
+        assert manager.report.exporters["file"].state is ExporterState.RUNNING
+        exporter.released.set()
+
+
+async def test_a_stand_in_for_the_toolkits_state(tmp_path: Path) -> None:
+    """`Mock(spec=ContextState)` goes to the toolkit's exporters as it is; ours get a new run."""
+    stand_in = Mock(spec=ToolkitState)
+    exporter = FileExporter(output_path=str(tmp_path / "steps.jsonl"), project="p")
+    isolated = manager_of(file=exporter, ours=CapturingExporter()).create_isolated_exporters(stand_in)
+    assert isolated["file"] is not exporter
+    assert isolated["file"]._context_state is stand_in
+
+
+async def test_without_a_state_the_toolkits_current_one_is_used(tmp_path: Path) -> None:
+    """As its own manager does."""
+    exporter = FileExporter(output_path=str(tmp_path / "steps.jsonl"), project="p")
+    isolated = manager_of(file=exporter, ours=CapturingExporter()).create_isolated_exporters()
+    assert isolated["file"]._context_state is ToolkitState.get()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from containers import ObservabilityContainer
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.context import ContextState, step
 from nat_observability.errors import ExporterStartError, MissingContainerError
 from nat_observability.events import IntermediateStep, Status
@@ -293,6 +293,8 @@ def test_a_blocked_run_thread_is_left_alone() -> None:
         import threading
         from containers import ObservabilityContainer
         from nat_observability.integrations.workers.run_scope import run_scope
+        from nat_observability.run.run_context import ManagerOptions
+        from nat_observability.containers import ObservabilityContainer
         from nat_observability.run.run_context import ManagerOptions
         from nat_observability.testing import CapturingExporter
 

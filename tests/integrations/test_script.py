@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from containers import ObservabilityContainer, observability, run
 from nat_observability import step
+from nat_observability.containers import ObservabilityContainer, observability, run
 from nat_observability.context import ContextState
 from nat_observability.errors import SettingsError
 from nat_observability.events import Status
@@ -180,7 +180,7 @@ def test_run_lets_main_clean_up_where_the_loop_is_stopped() -> None:
 SCRIPTS = {
     "with": """
         import threading
-        from containers import observability
+        from nat_observability.containers import observability
         from nat_observability import step
 
         with observability(job="nightly"):
@@ -191,7 +191,7 @@ SCRIPTS = {
     """,
     "run": """
         import asyncio
-        from containers import run
+        from nat_observability.containers import run
         from nat_observability import step
 
         async def main():
@@ -246,7 +246,7 @@ def test_a_script_that_handles_the_signal_itself_keeps_its_handler() -> None:
     done = run_program(
         """
         import signal
-        from containers import observability, run
+        from nat_observability.containers import observability, run
         from tests.integrations.workers import observed
 
         signal.signal(signal.SIGTERM, lambda *_: print("handled"))
@@ -272,7 +272,7 @@ def test_a_signal_while_a_block_drains_waits_for_it() -> None:
     done = run_program(
         """
         import os, signal, sys
-        from containers import ObservabilityContainer, observability
+        from nat_observability.containers import ObservabilityContainer, observability
         from nat_observability import SpanExporter
 
         class Sink:
@@ -319,7 +319,7 @@ def test_cells_of_a_notebook(tmp_path: Path) -> None:
     """Where a loop runs all the time: blocks of both kinds, one after the other, and the advice about run()."""
     cells = [
         """
-        from containers import observability, run
+        from nat_observability.containers import observability, run
         from nat_observability import step
         with observability(job="first cell"):
             with step("tool", "sync"):

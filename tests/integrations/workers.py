@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from containers import ObservabilityContainer
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.events import Span
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.runtime import RuntimeState

@@ -621,6 +621,69 @@ def test_generators_outside_a_run_are_as_usual() -> None:
     assert asyncio.run(consume()) == [1, 2]
 
 
+class Doubling(functools.cached_property[int]):
+    """A descriptor of an application's own."""
+
+
+@pytest.mark.parametrize(
+    ("outer", "name"),
+    [
+        (classmethod, "classmethod"),
+        (staticmethod, "staticmethod"),
+        (property, "property"),
+        (functools.cached_property, "cached_property"),
+        (Doubling, "Doubling"),
+    ],
+)
+def test_a_decorator_in_the_wrong_order_is_refused(outer: Any, name: str) -> None:
+    """Where it stands, not when it is called, and with the right order."""
+    with pytest.raises(
+        TypeError, match=rf"^step\(\) stands above @{name}, .* @{name} above, step\(\) directly"
+    ):
+        step("tool", "wrong")(outer(lambda *_: 1))
+
+
+def test_a_class_is_not_decorated() -> None:
+    """It would be a function afterwards, and no class: nothing could be derived from it."""
+
+    class Tool:
+        pass
+
+    for kind in (Tool, int):
+        with pytest.raises(TypeError, match=rf"{kind.__qualname__} is a class.* __init__ or __call__"):
+            step("tool", "wrong")(kind)
+
+
+@pytest.mark.parametrize("given", [functools.partialmethod(print), "name", None])
+def test_what_cannot_be_called_is_not_decorated(given: Any) -> None:
+    """Whatever it is, the error names its type."""
+    with pytest.raises(TypeError, match=rf"was given an object of type {type(given).__qualname__}"):
+        step("tool", "wrong")(given)
+
+
+def test_the_right_order_records(heard: list[IntermediateStep]) -> None:
+    """Directly above the function, with the others above it."""
+
+    class Tool:
+        @classmethod
+        @step("tool", "class method")
+        def made(cls, number: int) -> int:
+            return number
+
+        @staticmethod
+        @step("tool", "static method")
+        def doubled(number: int) -> int:
+            return 2 * number
+
+        @property
+        @step("tool", "property")
+        def size(self) -> int:
+            return 3
+
+    assert (Tool.made(1), Tool.doubled(1), Tool().size) == (1, 2, 3)
+    assert [each.name for each in heard[1::2]] == ["class method", "static method", "property"]
+
+
 def test_callables_of_other_kinds(heard: list[IntermediateStep]) -> None:
     """A builtin, a partial and an object with `__call__` are decorated like functions."""
 

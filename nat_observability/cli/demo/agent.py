@@ -10,6 +10,7 @@ import msgspec
 from nat_observability.cli.demo.ranking import Ranked, Ranker, terms, tokens
 from nat_observability.cli.demo.text_folder import SUFFIXES, Passage, TextFolder, passages
 from nat_observability.context import step
+from nat_observability.errors import ObservabilityError
 from nat_observability.events import TokenUsage
 
 _FILE = re.compile(
@@ -21,11 +22,11 @@ _TOP = 3
 _ENOUGH = 0.6  # of what the question's terms weigh together
 
 
-class NothingToSearchError(ValueError):
+class NothingToSearchError(ObservabilityError, ValueError):
     """Raised for a question in which no word carries meaning."""
 
 
-class NoAnswerError(LookupError):
+class NoAnswerError(ObservabilityError, LookupError):
     """Raised where no passage answers the question."""
 
 

@@ -24,7 +24,7 @@ def print_one_run(demo: Demo, store: Store) -> None:
     else:
         output.say(f"A: {_text(nodes[0].span.output) if nodes else ''}")
     output.say()
-    console.print(output.tree(nodes))
+    console.print(output.tree(nodes, console.width))
 
 
 def print_demo(demo: Demo, session: Session, store: Store, took: float) -> None:

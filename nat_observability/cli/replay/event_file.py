@@ -13,6 +13,7 @@ from typing import Self
 import msgspec
 
 from nat_observability.cli.command_error import CommandError
+from nat_observability.disk import OPEN_FLAGS, read_at
 from nat_observability.events import Boundary, IntermediateStep, Run, StepKind
 from nat_observability.integrations.nat.event_lines import NatLine, NatLineError, NatRun, parse_line
 
@@ -87,7 +88,7 @@ class EventFile:
 
     def __enter__(self) -> Self:
         try:
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._fd = os.open(self.path, os.O_RDONLY | OPEN_FLAGS | getattr(os, "O_NONBLOCK", 0))
             if not stat.S_ISREG(os.fstat(self._fd).st_mode):
                 self.__exit__(None, None, None)
                 raise CommandError(
@@ -159,7 +160,7 @@ class EventFile:
             size += recorded.sizes[index]
             if steps and size > _SLICE_BYTES:
                 break
-            line = os.pread(self._fd, recorded.sizes[index], recorded.offsets[index])
+            line = read_at(self._fd, recorded.sizes[index], recorded.offsets[index])
             try:
                 steps.append(parse_line(line).step(run))
             except NatLineError as error:

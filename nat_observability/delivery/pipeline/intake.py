@@ -110,7 +110,7 @@ class Intake:
     def put(self, arrival: Arrival) -> bool:
         """Queue an arrival; return whether it, or another one for it, was refused. Under the lock."""
         if self._wake is None:
-            self._refuse(arrival, "closed")
+            self._refuse(arrival)
             return True
         queue = self._queue
         dropped = queue.put(arrival)
@@ -156,7 +156,7 @@ class Intake:
     def _stop(self) -> None:
         self._wake = self._run_of = None
         for arrival in (*self._taken, *self._queue.take_all()):
-            self._refuse(arrival, "closed")
+            self._refuse(arrival)
             self._queue.release([arrival])
         self._taken = ()
 
@@ -232,9 +232,9 @@ class Intake:
         for destination in unlogged:
             destination.log_drops()
 
-    def _refuse(self, arrival: Arrival, reason: str) -> None:
+    def _refuse(self, arrival: Arrival, reason: str | None = None) -> None:
         for destination in _remaining(arrival):
-            destination.refuse(arrival.lease, reason)
+            destination.refuse(arrival.lease, destination.refusal if reason is None else reason)
         arrival.lease.left_inlet()
 
     def _wake_up(self) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from nat_observability.errors import ObservabilityError
 from nat_observability.events import Boundary, Captured, IntermediateStep, Run, StepKind, TokenUsage
 
 _ROOT = "root"
@@ -24,7 +25,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Id = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class NatLineError(ValueError):
+class NatLineError(ObservabilityError, ValueError):
     """Raised for a line that is no step of the reference toolkit; the message is the reason, without the line."""
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from concurrent import futures
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
+from nat_observability.errors import ThreadRefusedError, describe
 from nat_observability.integrations.workers.run_scope import Container, check_container
-from nat_observability.integrations.workers.run_thread import ThreadLease
+from nat_observability.integrations.workers.run_thread import ThreadLease, run_loop
+from nat_observability.logs import get_logger
 from nat_observability.runtime import ObservabilityRuntime, RuntimeReport, RuntimeState
+
+_log = get_logger()
 
 
 class ProcessScope:
@@ -32,7 +36,7 @@ class ProcessScope:
         self._container = container
         self._opened: ObservabilityRuntime | None = None
         self._lease: ThreadLease | None = None
-        self._opening: futures.Future[ObservabilityRuntime] | None = None
+        self._opening: Future[ObservabilityRuntime] | None = None
         self._pid = -1
 
     async def open(self) -> None:
@@ -54,7 +58,8 @@ class ProcessScope:
 
     def open_now(self, *, timeout: float | None = None) -> None:
         """
-        Do as `open`, without an event loop.
+        Do as `open`, without an event loop. If no thread is to be had for it, that is logged, and each run then opens
+        what it needs.
 
         Args:
             timeout: Most seconds to wait. What is not open by then goes on opening in the background, and a run that
@@ -66,10 +71,14 @@ class ProcessScope:
         runtime = self._runtime_to_open()
         if runtime is None:
             return
-        lease = ThreadLease()
+        try:
+            lease = run_loop()
+        except ThreadRefusedError as error:
+            _log.warning("runtime_open_refused", error=describe(error))
+            return
         opening = lease.begin(runtime.init())
         try:
-            futures.wait([opening], timeout)
+            lease.wait(opening, timeout)
             if opening.done():
                 opening.result()
             else:
@@ -96,9 +105,14 @@ class ProcessScope:
         if runtime is None:
             return None
         if lease is None or lease.void:
-            lease = ThreadLease()
+            try:
+                lease = run_loop()
+            except ThreadRefusedError as error:
+                # What is queued is delivered at exit.
+                _log.warning("runtime_close_refused", error=describe(error))
+                return None
         elif opening is not None:
-            futures.wait([opening])  # it has a timeout of its own
+            lease.wait(opening)  # it has a timeout of its own
         try:
             return lease.call(runtime.shutdown())
         finally:

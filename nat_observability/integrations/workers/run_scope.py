@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self, TypedDict, Unpack
 from nat_observability.context import ContextState, enter_run, leave_run, step
 from nat_observability.errors import MissingContainerError
 from nat_observability.exporter_manager import ExporterManager
-from nat_observability.integrations.workers.run_thread import BackgroundRun
+from nat_observability.integrations.workers.run_thread import BackgroundRun, LooplessRun, sync_run
 from nat_observability.propagation.headers import read_headers
 from nat_observability.run.report import ManagerReport
 from nat_observability.run.run_context import ManagerOptions, RunContext
@@ -48,7 +48,8 @@ class RunScope:
     Makes a block one run of its own; what `run_scope` returns.
 
     With `async with` the exporters run in the caller's event loop; with `with` on a thread in the background, so that
-    it works without a loop, and in a thread whose loop is busy.
+    it works without a loop, and in a thread whose loop is busy. If there is no thread to be had, the block runs all the
+    same: what it records goes to the exporters that are open, and is counted as dropped by the others.
 
     Attributes:
         state: The run's ids and its stream.
@@ -66,13 +67,14 @@ class RunScope:
         self._timeout = timeout
         self._entered = False
         self._run: RunContext[ExporterManager] | None = None
-        self._background: BackgroundRun | None = None
+        self._background: BackgroundRun | LooplessRun | None = None
+        self._loopless: LooplessRun | None = None
         self._previous: ContextState | step | None = None
 
     @property
     def report(self) -> ManagerReport:
         """What the run's exporters have done so far, or did."""
-        return self.manager.report
+        return self.manager.report if self._loopless is None else self._loopless.report
 
     async def __aenter__(self) -> Self:
         self._enter()
@@ -93,7 +95,9 @@ class RunScope:
 
     def __enter__(self) -> Self:
         self._enter()
-        background = BackgroundRun(self.manager, self.state)
+        background = sync_run(self.manager, self.state)
+        if isinstance(background, LooplessRun):
+            self._loopless = background
         background.start()
         self._background = background
         self._previous = enter_run(self.state)

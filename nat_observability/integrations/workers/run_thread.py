@@ -1,19 +1,32 @@
-"""The run thread: an event loop in the background, for the runs of synchronous code."""
+"""The run thread: an event loop in the background, for the runs of synchronous code; and what does without it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Coroutine
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nat_observability.context import ContextState
-from nat_observability.delivery.thread import DeliveryThread
+from nat_observability.delivery.thread import DeliveryThread, new_loop
+from nat_observability.errors import (
+    ExporterStartError,
+    GreenThreadsError,
+    StartTimeoutError,
+    ThreadRefusedError,
+    describe,
+)
+from nat_observability.exporter.step_exporter import StepSubscription
+from nat_observability.exporter.subscription import Subscription
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.logs import get_logger
+from nat_observability.run.isolation import traits
+from nat_observability.run.lifecycle import Record
+from nat_observability.run.report import ExporterState, ManagerReport
 
 ResultT = TypeVar("ResultT")
 
@@ -23,7 +36,12 @@ _log = get_logger()
 
 
 class ThreadLease:
-    """Keeps the run thread alive, from when it is made until `release`; in a forked child it is void."""
+    """
+    Keeps the run thread alive, from when it is made until `release`; in a forked child it is void.
+
+    Raises:
+        ThreadRefusedError: There is no thread to be had.
+    """
 
     def __init__(self) -> None:
         self.loop = _thread.acquire()
@@ -34,15 +52,20 @@ class ThreadLease:
         """Whether this is a forked child, where the parent's thread does not exist."""
         return self._pid != os.getpid()
 
-    def begin(self, coroutine: Coroutine[object, object, ResultT]) -> Future[ResultT]:
-        """Run `coroutine` on the run thread, and do not wait for it."""
+    def begin(self, coroutine: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
+        """Run `coroutine` on the loop, and do not wait for it."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
-    def call(self, coroutine: Coroutine[object, object, ResultT]) -> ResultT:
-        """Run `coroutine` on the run thread; return what it returns, raise what it raises."""
+    def wait(self, future: Future[Any], timeout: float | None = None) -> None:
+        """Wait until `future` is done, so many seconds at most."""
+        futures.wait([future], timeout)
+
+    def call(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
+        """Run `coroutine` on the loop; return what it returns, raise what it raises."""
         future = self.begin(coroutine)
         try:
-            return future.result()
+            self.wait(future)
+            return future.result(0)
         except BaseException:
             future.cancel()  # the caller was interrupted while it waited; otherwise nothing happens
             raise
@@ -53,11 +76,90 @@ class ThreadLease:
             _thread.release()
 
 
+class CallersLoop(ThreadLease):
+    """
+    An event loop on the caller's own thread, for when there is no other thread to be had. It runs while it is waited.
+
+    Raises:
+        OSError: There is no file handle for it, or it does not run.
+        RuntimeError: An event loop runs in this thread already.
+    """
+
+    def __init__(self) -> None:
+        if _loop_runs():
+            raise RuntimeError("An event loop runs in this thread already.")
+        loop = new_loop()
+        try:
+            # Now, and not in the middle of a run, it has to show that it runs.
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        except BaseException:
+            loop.close()
+            raise
+        self._runner = asyncio.Runner(loop_factory=lambda: loop)
+        self.loop = self._runner.get_loop()
+        self._pid = os.getpid()
+        self._waits = self._released = False
+
+    def wait(self, future: Future[Any], timeout: float | None = None) -> None:
+        if _loop_runs():
+            return  # it was begun where none ran, and cannot run here
+        self._waits = True
+        try:
+            self._runner.run(_done(future, timeout))
+        except BaseException:
+            self._released = True
+            raise
+        finally:
+            self._waits = False
+            if self._released:
+                self._runner.close()
+
+    def release(self) -> None:
+        self._released = True
+        if not (self._waits or self.void or _loop_runs()):
+            self._runner.close()
+
+
+async def _done(future: Future[Any], timeout: float | None) -> None:
+    await asyncio.wait([asyncio.wrap_future(future)], timeout=timeout)
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def run_loop() -> ThreadLease:
+    """
+    Return a loop for synchronous code: on the run thread or, if there is none to be had, on the caller's.
+
+    Raises:
+        ThreadRefusedError: Neither is to be had.
+    """
+    try:
+        return ThreadLease()
+    except GreenThreadsError:
+        # Greenlets share a thread, and asyncio has one current loop for each: those of two callers would meet.
+        raise
+    except ThreadRefusedError as refused:
+        try:
+            return CallersLoop()
+        except Exception:  # noqa: BLE001  whatever the system refuses, as above
+            raise refused from None
+
+
 class BackgroundRun:
     """
     One run whose exporters start, live and stop on the run thread, while the caller's own thread does the work.
 
     The run is not made current: that is for the caller to do, in its own context.
+
+    Raises:
+        ThreadRefusedError: There is neither a thread nor a loop to be had.
     """
 
     def __init__(self, manager: ExporterManager, state: ContextState) -> None:
@@ -65,6 +167,12 @@ class BackgroundRun:
         self._state = state
         self._over = asyncio.Event()
         self._started: Future[None] = Future()
+        self._lease = run_loop()
+
+    @property
+    def report(self) -> ManagerReport:
+        """What the run's exporters have done so far, or did."""
+        return self._manager.report
 
     def start(self) -> None:
         """
@@ -73,11 +181,11 @@ class BackgroundRun:
         Raises:
             ExporterStartError: A required one did not start; those that had are stopped.
         """
-        self._lease = ThreadLease()
         self._ended = self._lease.begin(self._live())
         self._ended.add_done_callback(lambda _: self._lease.release())
         try:
-            self._started.result()
+            self._lease.wait(self._started)
+            self._started.result(0)
         except BaseException:
             # Where the caller was interrupted the run may have begun: it ends in the background.
             self._tell_over()
@@ -93,7 +201,8 @@ class BackgroundRun:
         if self._lease.void:
             return
         self._tell_over()
-        futures.wait([self._ended], timeout)
+        if not self._ended.done():
+            self._lease.wait(self._ended, timeout)
         if not self._ended.done():
             _log.warning("run_abandoned", workflow_run_id=self._state.run.run_id, waited_s=timeout)
 
@@ -110,3 +219,154 @@ class BackgroundRun:
             if self._started.done():
                 raise
             self._started.set_exception(error)
+
+
+class LooplessRun:
+    """
+    One run without an event loop, for when none is to be had: of the exporters that only subscribe.
+
+    What they record is queued where the delivery is open, and otherwise counted as dropped. An exporter with a `start`
+    of its own is left out.
+
+    Args:
+        manager: The run's.
+        state: The run's ids and its stream.
+        refused: Why there is no loop.
+    """
+
+    def __init__(self, manager: ExporterManager, state: ContextState, refused: ThreadRefusedError) -> None:
+        self._manager, self._state, self._refused = manager, state, refused
+        self._records = {
+            name: Record(name, exporter) for name, exporter in manager.taking_part(state.run).items()
+        }
+        self._pid = os.getpid()
+        self._running = False
+        self._began_at = time.perf_counter()
+        self._started_s: float | None = None
+        self._ending_at: float | None = None
+        self._stopped_s: float | None = None
+
+    @property
+    def report(self) -> ManagerReport:
+        """What the run's exporters have done so far, or did."""
+        run = self._state.run
+        return ManagerReport(
+            self._running,
+            run.run_id,
+            run.trace_id,
+            self._started_s,
+            self._stopped_s,
+            self._state.stream.unheard,
+            {name: record.report(self._began_at, self._ending_at) for name, record in self._records.items()},
+        )
+
+    def start(self) -> None:
+        """
+        Subscribe the exporters; wait until their deliveries are open, within the start timeout.
+
+        Raises:
+            ExporterStartError: A required one did not start; those that had are stopped.
+        """
+        options = self._manager.options
+        if options.observer is not None:
+            options.observer.run_started()
+        self._running = True
+        try:
+            deadline = self._began_at + options.start_timeout
+            openings = {name: self._begin(record) for name, record in self._records.items()}
+            for name, opening in openings.items():
+                self._await(self._records[name], opening, deadline)
+            self._started_s = time.perf_counter() - self._began_at
+            missing = {
+                name: record.error
+                for name, record in self._records.items()
+                if record.error is not None and name in options.required
+            }
+            if missing:
+                raise ExporterStartError(missing)
+        except BaseException:
+            self.stop(options.shutdown_timeout)
+            raise
+
+    def _begin(self, record: Record) -> Future[None] | None:
+        exporter = record.exporter
+        try:
+            if not traits(type(exporter)).plain:
+                raise self._refused
+            record.subscription = subscription = exporter.subscription(self._state)
+            if isinstance(subscription, StepSubscription):
+                return subscription.begin_anywhere()
+            if subscription.begin() is not None:
+                subscription.end()
+                raise self._refused
+        except Exception as error:  # noqa: BLE001  foreign code: a subscription may raise
+            record.fail(error)
+        return None
+
+    def _await(self, record: Record, opening: Future[None] | None, deadline: float) -> None:
+        if opening is not None:
+            try:
+                opening.result(max(0.0, deadline - time.perf_counter()))
+            except TimeoutError as error:
+                late = not opening.done()
+                record.fail(
+                    StartTimeoutError(record.name, self._manager.options.start_timeout) if late else error
+                )
+            except Exception as error:  # noqa: BLE001  foreign code: opening a sink may raise anything
+                record.fail(error)
+        if record.error is None:
+            record.ready_at, record.state = time.perf_counter(), ExporterState.RUNNING
+            return
+        record.state = ExporterState.FAILED
+        _log.error(
+            "exporter_start_failed",
+            exporter=record.name,
+            workflow_run_id=self._state.run.run_id,
+            error=describe(record.error),
+        )
+
+    def stop(self, timeout: float) -> None:
+        """
+        End the subscriptions.
+
+        Args:
+            timeout: Most seconds to wait for what an exporter wants to wait for.
+        """
+        if self._pid != os.getpid() or not self._running:
+            return
+        self._running = False
+        self._ending_at = time.perf_counter()
+        endings = {
+            name: self._end(record, record.subscription)
+            for name, record in self._records.items()
+            if record.subscription is not None
+        }
+        futures.wait([ending for ending in endings.values() if ending is not None], timeout)
+        for name, record in self._records.items():
+            ending = endings.get(name)
+            if ending is not None and not ending.done():
+                record.state = ExporterState.ABANDONED
+                _log.warning("run_abandoned", workflow_run_id=self._state.run.run_id, waited_s=timeout)
+            elif record.state is ExporterState.RUNNING:
+                record.state = ExporterState.STOPPED
+            record.ended_at = time.perf_counter()
+        self._stopped_s = time.perf_counter() - self._ending_at
+        if (observer := self._manager.options.observer) is not None:
+            observer.run_ended()
+
+    def _end(self, record: Record, subscription: Subscription) -> Future[None] | None:
+        try:
+            if isinstance(subscription, StepSubscription):
+                return subscription.end_anywhere()
+            subscription.end()
+        except Exception as error:  # noqa: BLE001  foreign code: a subscription may raise
+            record.fail(error)
+        return None
+
+
+def sync_run(manager: ExporterManager, state: ContextState) -> BackgroundRun | LooplessRun:
+    """Return a run for synchronous code, not yet started."""
+    try:
+        return BackgroundRun(manager, state)
+    except ThreadRefusedError as refused:
+        return LooplessRun(manager, state, refused)

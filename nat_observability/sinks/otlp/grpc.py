@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import ssl
 import threading
@@ -21,6 +20,7 @@ from nat_observability.errors import (
     RetryableWriteError,
     SinkError,
 )
+from nat_observability.forks import at_fork
 from nat_observability.sinks.otlp.body import BodyMaker, Compression, check_compression
 from nat_observability.sinks.otlp.encoding import PACKAGE_VERSION
 from nat_observability.sinks.otlp.options import (
@@ -293,9 +293,7 @@ class _Forks:
             self._sinks.add(sink)
             if not self._watching:
                 self._watching = True
-                os.register_at_fork(
-                    before=self._before, after_in_parent=self._in_parent, after_in_child=self._in_child
-                )
+                at_fork(before=self._before, after_in_parent=self._in_parent, after_in_child=self._in_child)
 
     def _before(self) -> None:
         self.lock.acquire()

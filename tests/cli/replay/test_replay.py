@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from containers import ObservabilityContainer
 from nat_observability.cli.replay.event_file import EventFile
 from nat_observability.cli.replay.replay import Replayed, replay
 from nat_observability.cli.session import Session, build_container, open_session
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.events import Boundary, IntermediateStep, Run, Status
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.settings import ObservabilitySettings

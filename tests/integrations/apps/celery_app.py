@@ -9,8 +9,8 @@ from typing import Any
 
 from celery import Celery
 
-from containers import ObservabilityContainer
 from nat_observability import step
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.integrations.celery import instrument
 
 app = Celery("shop", broker=os.environ["BROKER_URL"], backend=os.environ["BROKER_URL"])

@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import FrameType, FunctionType, TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from containers.observability import ObservabilityContainer
+from nat_observability.containers.container import ObservabilityContainer
 from nat_observability.context import ContextState
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import RunIds, RunScope, run_scope

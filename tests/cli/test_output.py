@@ -1,0 +1,149 @@
+"""Tables in terminals of every width, and in pipes: what is cut, what is left out, and what never is."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from nat_observability.cli import output
+from nat_observability.events import Run, Span, Status, StepKind
+from nat_observability.sinks.sqlite import SqliteSink
+from nat_observability.store import SpanNode, StoredRun
+
+IDS = ["3502a8ee-607e-42a9-b555-e8a4f4a7f022", "order-2024-000017", "order-2024-000018"]
+NAME = "answer a question about tea"
+ERROR = "TimeoutError: the model did not answer within 30 seconds"
+
+
+def stored(run_id: str, name: str | None = NAME, error: str | None = ERROR) -> StoredRun:
+    status = "ok" if error is None else "error"
+    return StoredRun(Run(run_id, "t" * 32), name, status, 1_700_000_000 * 10**9, 1_700_000_001 * 10**9, error)  # type: ignore[arg-type]
+
+
+def printed(width: int, make: Callable[[int], object]) -> list[str]:
+    """Return the lines of a table in a terminal of that width."""
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    console.print(make(width))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 50, 60, 79, 80, 100, 120, 200])
+def test_ids_are_whole_at_every_width(width: int) -> None:
+    """Other columns give way first; an id that is longer than a line goes on in the next."""
+    lines = printed(width, lambda width: output.runs([stored(each) for each in IDS], width))
+    assert max(map(cell_len, lines)) <= width
+    text = "".join(line.split()[0] for line in lines[1:]) if width < 40 else "\n".join(lines)
+    assert all(each in text for each in IDS)
+    assert ("name" in lines[0]) is (width >= 50)
+
+
+def test_a_terminal_of_80_columns_has_all_columns() -> None:
+    """Beside the longest usual id, names and statuses are cut and not left out."""
+    header, first, *_ = printed(80, lambda width: output.runs([stored(each) for each in IDS], width))
+    assert header.split() == ["run", "started", "duration", "name", "status"]
+    assert first.startswith(IDS[0])
+    assert "answer" in first
+
+
+def test_short_ids_leave_room_for_names() -> None:
+    """What is there is used: a name is whole where it can be."""
+    lines = printed(80, lambda width: output.runs([stored("order-1")], width))
+    assert NAME in lines[1]
+    assert "error" in lines[1]
+
+
+def test_names_of_wide_characters_fit() -> None:
+    """Columns are counted as a terminal shows them."""
+    lines = printed(80, lambda width: output.runs([stored(IDS[0], "質問に答える" * 5)], width))
+    assert IDS[0] in lines[1]
+    assert cell_len(lines[1]) <= 80
+
+
+def chain(depth: int) -> list[SpanNode]:
+    nodes: list[SpanNode] = []
+    for number in reversed(range(depth)):
+        span = Span(
+            Run("r", "t" * 32), StepKind.TOOL, f"step-{number}", f"{number:016x}", None, 0, 10**6, Status.OK
+        )
+        nodes = [SpanNode(span, nodes)]
+    return nodes
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_deep_tree_fits_a_terminal(width: int) -> None:
+    """Deeper than there is room for lines, a number says how many levels there are besides."""
+    lines = printed(width, lambda width: output.tree(chain(3000), width))
+    assert max(map(cell_len, lines)) <= width
+    assert "+2" in lines[-1]
+    assert "step-" in lines[-1]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store with runs of long names and errors."""
+    sink = SqliteSink(tmp_path / "s.db")
+    sink.open()
+    spans = [
+        Span(Run(each, "t" * 32), StepKind.TOOL, NAME * 8, f"{number:016x}", None, 0, 10**6, Status.OK)
+        for number, each in enumerate(IDS)
+    ]
+    sink.write(spans)
+    sink.close()
+    return tmp_path / "s.db"
+
+
+def environment() -> dict[str, str]:
+    left_out = ("COLUMNS", "LINES", "FORCE_COLOR")
+    return {name: value for name, value in os.environ.items() if name not in left_out}
+
+
+@pytest.mark.parametrize("columns", [None, "40"])
+def test_a_pipe_gets_everything(store: Path, columns: str | None) -> None:
+    """Whole ids, whole names, no codes: a pipe has no width, whatever the terminal has whose shell it is in."""
+    program = [sys.executable, "-m", "nat_observability.cli"]
+    env = environment() | ({"COLUMNS": columns} if columns is not None else {})
+    listed = subprocess.run(
+        [*program, "runs", "--store", store], env=env, capture_output=True, text=True, check=True
+    )
+    assert len(listed.stdout.splitlines()) == 1 + len(IDS)
+    for run_id in IDS:
+        assert f"{run_id} " in listed.stdout
+    assert listed.stdout.count(NAME * 8) == len(IDS)
+    assert "\x1b" not in listed.stdout
+    shown = subprocess.run(
+        [*program, "show", IDS[0], "--store", store], env=env, capture_output=True, text=True, check=True
+    )
+    assert NAME * 8 in shown.stdout
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_a_terminal_gets_what_it_has_room_for(store: Path, width: int) -> None:
+    """A real terminal's own width counts, and ids are whole there too."""
+    ours, theirs = pty.openpty()
+    try:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+        program = [sys.executable, "-m", "nat_observability.cli", "runs", "--store", str(store)]
+        env = {**environment(), "TERM": "xterm"}
+        subprocess.run(program, env=env, stdin=theirs, stdout=theirs, stderr=theirs, check=True)
+        os.set_blocking(ours, False)
+        text = re.sub(r"\x1b\[[0-9;]*m", "", os.read(ours, 65536).decode())
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    lines = text.splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert all(each in text for each in IDS)

@@ -1,0 +1,119 @@
+"""An exporter that hangs costs the others, and later runs, nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from nat_observability import ContextState, ExporterManager, SpanExporter
+from nat_observability.delivery.delivery import Delivery
+from nat_observability.runtime import ObservabilityRuntime
+from nat_observability.sinks.protocol import Batch
+from tests.delivery.virtual import RunningLoop, settle, virtual_time
+from tests.processes import run_program
+
+
+@pytest.mark.xfail(
+    strict=True, raises=TimeoutError, reason="each run waits anew for a sink that hangs while it is opened"
+)
+@virtual_time
+async def test_g1_a_run_does_not_wait_for_a_sink_that_hung_when_the_process_started() -> None:
+    """The runtime has left it out: runs begin at once, whatever their own start timeout is."""
+
+    class Hangs:
+        async def open(self) -> None:
+            await asyncio.Event().wait()
+
+        async def write(self, batch: Batch) -> None:
+            """Write nothing."""
+
+        async def close(self) -> None:
+            """Close nothing."""
+
+    delivery = Delivery("hangs", Hangs(), loop_source=RunningLoop())
+    try:
+        await left_out(delivery, start_timeout=1.0)
+    finally:
+        delivery.abandon()
+        await settle()
+
+
+@pytest.mark.xfail(
+    strict=True, raises=TimeoutError, reason="each run waits anew for a sink that hangs while it is opened"
+)
+async def test_g1_a_run_does_not_wait_for_a_blocking_sink_that_hung_when_the_process_started() -> None:
+    """Just the same, with a thread that hangs."""
+    let_go = threading.Event()
+
+    class Hangs:
+        def open(self) -> None:
+            let_go.wait(15.0)
+
+        def write(self, batch: Batch) -> None:
+            """Write nothing."""
+
+        def close(self) -> None:
+            """Close nothing."""
+
+    delivery = Delivery("hangs", Hangs())
+    try:
+        await left_out(delivery, start_timeout=0.05)
+    finally:
+        let_go.set()
+        await asyncio.wrap_future(delivery.closed())
+
+
+async def left_out(delivery: Delivery, *, start_timeout: float) -> None:
+    """Open a runtime that leaves the exporter out; start a run that may wait ten seconds, and give it two."""
+    exporters = {"hangs": SpanExporter(delivery)}
+    async with ObservabilityRuntime(exporters, start_timeout=start_timeout):
+        manager = ExporterManager(start_timeout=10.0)
+        manager.add_exporter("hangs", exporters["hangs"])
+        async with asyncio.timeout(2.0), manager.start(ContextState()):
+            pass
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="until the watchdog has noticed, a sink that blocks the delivery thread holds up those beside it",
+)
+def test_g8_a_shutdown_delivers_what_is_beside_a_sink_that_blocks_the_delivery_thread(tmp_path: Path) -> None:
+    """Within the time that the shutdown has: the innocent exporter loses nothing."""
+    path = tmp_path / "steps.jsonl"
+    run_program(
+        """
+        import asyncio, sys, threading, time
+        from nat_observability import ContextState, ExporterManager, SpanExporter, step
+        from nat_observability.runtime import ObservabilityRuntime
+        from nat_observability.sinks import FileSink
+
+        blocks = threading.Event()
+
+        async def stuck(batch):
+            blocks.set()
+            time.sleep(60)
+
+        guilty = {"stuck": SpanExporter(stuck, name="stuck")}
+        both = guilty | {"file": SpanExporter(FileSink(sys.argv[1]), name="file")}
+
+        async def record(exporters, count):
+            async with ExporterManager.from_exporters(exporters).start(ContextState()):
+                for number in range(count):
+                    with step("tool", str(number)):
+                        pass
+
+        async def main():
+            async with ObservabilityRuntime(both, shutdown_timeout=4.0):
+                await record(guilty, 1)
+                assert await asyncio.to_thread(blocks.wait, 10)
+                await record(both, 20)
+
+        asyncio.run(main())
+        """,
+        path,
+    )
+    assert len(path.read_text().splitlines()) == 20
