@@ -6,7 +6,6 @@ import atexit
 import copy
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from nat_observability.delivery.loop import DeliveryLoop, finish
 from nat_observability.delivery.pipeline.intake import Intake
 from nat_observability.delivery.sink_adapters import WorkerSink, as_sink
 from nat_observability.delivery.state import DeliveryState, Hold, State
-from nat_observability.delivery.thread import DeliveryThread, LoopSource, loaded
+from nat_observability.delivery.thread import DeliveryThread, LoopSource, loaded, weak_call
 from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError, describe
 from nat_observability.forks import at_fork
 from nat_observability.logs import get_logger
@@ -95,7 +94,7 @@ class Delivery:
         self.on_batch: Callable[[float, BaseException | None], None] | None = None
         self._sink = as_sink(sink)
         self._loop_source = loop_source or DeliveryThread(
-            f"nat-observability-delivery-{name}", on_broken=_weakly(self, "_loop_broke")
+            f"nat-observability-delivery-{name}", on_broken=weak_call(self._loop_broke)
         )
         self._intake = _intake(name, processors, loop_source)
         if self._intake is not None:
@@ -463,17 +462,6 @@ def _drain_after_the_threads() -> None:
     # For this one, which is no daemon, the child waits too.
     _drainer = threading.Thread(target=drain, name="nat-observability-exit", daemon=False)
     _drainer.start()
-
-
-def _weakly(delivery: Delivery, method: str) -> Callable[[Exception, bool], None]:
-    """Return a call of a method that does not keep the delivery: its thread is its own, and would make a cycle."""
-    reference = weakref.ref(delivery)
-
-    def call(error: Exception, had_begun: bool) -> None:
-        if (there := reference()) is not None:
-            getattr(there, method)(error, had_begun)
-
-    return call
 
 
 at_fork(after_in_child=_start_clean_in_child)

@@ -9,6 +9,7 @@ import selectors
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
@@ -439,6 +440,17 @@ class DeliveryThread:
                 self._users = 0  # it has them all acquire anew; others release what they have acquired
         if self._on_broken is not None:
             self._on_broken(as_exception(error), had_begun)
+
+
+def weak_call(method: Callable[[Exception, bool], None]) -> Callable[[Exception, bool], None]:
+    """Return a call of a method that does not keep its object: the object owns the thread that makes the call."""
+    reference = weakref.WeakMethod(method)
+
+    def call(error: Exception, had_begun: bool) -> None:
+        if (there := reference()) is not None:
+            there(error, had_begun)
+
+    return call
 
 
 class DeliveryThreadGroup:

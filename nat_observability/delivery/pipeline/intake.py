@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from nat_observability.delivery import guard
@@ -11,11 +12,15 @@ from nat_observability.delivery.lease import NEVER, Arrival, Destination, Entry
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.processor_pipeline import STRETCH_ITEMS, ProcessorPipeline
 from nat_observability.delivery.queue import BoundedQueue, weigh
-from nat_observability.delivery.thread import DeliveryThread, LoopSource, background_context
+from nat_observability.delivery.thread import DeliveryThread, LoopSource, background_context, weak_call
+from nat_observability.errors import describe
 from nat_observability.events import Item
+from nat_observability.logs import get_logger
 
 if TYPE_CHECKING:
     from nat_observability.processors.processor import Processor
+
+_log = get_logger()
 
 _DELAY = 0.1  # seconds at most that the first of several items waits for the others
 _GIVE_WAY = (
@@ -43,7 +48,9 @@ class Intake:
         self, name: str, processors: Iterable[Processor], loop_source: LoopSource | None = None
     ) -> None:
         self.pipeline = ProcessorPipeline(name, processors)
-        self._loop_source = loop_source or DeliveryThread("nat-observability-processors")
+        self._loop_source = loop_source or DeliveryThread(
+            "nat-observability-processors", on_broken=weak_call(self._loop_broke)
+        )
         self._delay = _DELAY
         self._oldest_go = True
         self._max_items = self._max_bytes = 0
@@ -92,12 +99,15 @@ class Intake:
             if self._wake is not None:
                 return
             try:
-                loop = self._loop_source.acquire()
+                self._start()
             except BaseException:
                 self._users -= 1
                 raise
-            signal, run_of = asyncio.Event(), object()
-            self._wake, self._run_of = lambda: loop.call_soon_threadsafe(signal.set), run_of
+
+    def _start(self) -> None:
+        loop = self._loop_source.acquire()
+        signal, run_of = asyncio.Event(), object()
+        self._wake, self._run_of = lambda: loop.call_soon_threadsafe(signal.set), run_of
         # Not in the context of the first run: it would record what is done here.
         loop.call_soon_threadsafe(self._begin, loop, signal, run_of, context=background_context())
 
@@ -137,6 +147,25 @@ class Intake:
                 destination.refuse(arrival.lease, reason)
                 dropped += 1
         return dropped
+
+    def _loop_broke(self, error: Exception, had_begun: bool) -> None:
+        """Go on in another event loop, because this one does not run any more."""
+        with guard.lock:
+            if self._wake is None:
+                return
+            self._wake = self._run_of = None
+            # Nothing of it was handed on, or the stretch would have been over.
+            self._queue.put_back(self._taken)
+            self._taken = ()
+            if self._users and had_begun:
+                try:
+                    self._start()
+                except Exception as problem:  # noqa: BLE001  whatever the system refuses
+                    error = problem
+                else:
+                    return
+            self._stop()
+        _log.error("processors_stopped", exporter=self.pipeline.name, error=describe(error))
 
     # On the loop:
 
@@ -240,7 +269,8 @@ class Intake:
     def _wake_up(self) -> None:
         self._wake_items = NEVER
         if self._wake is not None:
-            self._wake()
+            with suppress(RuntimeError):  # its loop broke just now
+                self._wake()
 
 
 def _remaining(arrival: Arrival) -> Iterable[Destination]:
