@@ -276,6 +276,8 @@ class ObservabilityRuntime:
             _log.warning(
                 "exporter_abandoned", exporter=name, lost=deliveries[name].abandon(self._shutdown_timeout)
             )
+        for delivery in deliveries.values():
+            delivery.log_drops(last=True)
         return late
 
     def _start_clean(self) -> None:

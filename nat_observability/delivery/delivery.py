@@ -21,12 +21,13 @@ from nat_observability.delivery.breaker import BreakerState
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.losses import log_all
 from nat_observability.delivery.processing import Processing
 from nat_observability.delivery.server import Server
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
 from nat_observability.delivery.thread import DeliveryThread, LoopSource
 from nat_observability.errors import RuntimeStateError, StopTimeoutError, describe
-from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.logs import get_logger
 
 if TYPE_CHECKING:
     from nat_observability.delivery.spool_line import SpoolLine
@@ -113,7 +114,7 @@ class Delivery:
         _deliveries.add(self)
 
     def _begin_empty(self) -> None:
-        self._books = Books(self.limits, processes=bool(self._processing))
+        self._books = Books(self.limits, exporter=self.name, processes=bool(self._processing))
         self._lock = self._books.lock
         self._line: SpoolLine | None = None
         if self.limits.spool != "off":
@@ -131,7 +132,8 @@ class Delivery:
         self._closing: list[Future[None]] = []
         self._last_call = False
         self._latecomers = False  # whether a lease was taken after the last call
-        self._log_drop = RepeatedEvent()
+        # Those who wait for the end of a server that has something to say yet.
+        self._ends: dict[Server, list[Future[None]]] = {}
 
     def lease(self, *, keep: bool = False) -> Lease:
         """
@@ -205,12 +207,17 @@ class Delivery:
             self._begin_empty()
 
     def closed(self) -> Future[None]:
-        """Return a future that is done when the delivery has closed, or at once where it is not open."""
+        """
+        Return a future that is done when the delivery has closed, or at once where it is not open.
+
+        By then the log has everything that the delivery has lost.
+        """
         with self._lock:
-            if self._server is None:
+            waiters = self._closing if self._server is not None else next(reversed(self._ends.values()), None)
+            if waiters is None:
                 return resolved()
             future: Future[None] = Future()
-            self._closing.append(future)
+            waiters.append(future)
             return future
 
     def close(self) -> Future[None]:
@@ -245,7 +252,8 @@ class Delivery:
             )
             self._abandoned = server
         server.cancel()
-        self.log_drops()
+        self.log_drops(last=True)
+        self.reported(server)
         return lost
 
     @property
@@ -286,14 +294,14 @@ class Delivery:
             self._books.discard(account, reason, items)
         return account.ledger.snapshot()
 
-    def log_drops(self) -> None:
-        """Log what was dropped; not under the lock, because the application's log processors are foreign code."""
-        books = self._books
-        if books.unlogged and self._log_drop.due() is not None:
-            dropped, books.unlogged = books.unlogged, 0
-            _log.warning(
-                "delivery_dropped", exporter=self.name, items=dropped, dropped=self.health().ledger.dropped
-            )
+    def log_drops(self, *, last: bool = False) -> None:
+        """
+        Log what has failed or was dropped, where a line is due; not under the lock.
+
+        Args:
+            last: Whether it is due however little time has passed since the last line.
+        """
+        self._books.losses.log(last=last)
 
     def give_back(self, epoch: int | None) -> int:
         """Take a lease back, once, and not one that a parent process gave; return the epoch of one given back."""
@@ -370,9 +378,15 @@ class Delivery:
         if error is None:
             error = RuntimeStateError(f"The delivery of {self.name!r} was closed while it opened.")
         resolve(opening, error)
-        closing, self._closing = self._closing, []
-        resolve(closing)
+        if server is not None:
+            self._ends[server], self._closing = self._closing, []
         return lost
+
+    def reported(self, server: Server) -> None:
+        """Tell those who wait for the end of a server, which has said what there was to say."""
+        with self._lock:
+            waiters = self._ends.pop(server, [])
+        resolve(waiters)
 
     def _serve_with(self, server: Server) -> Server:
         self._server = server
@@ -455,7 +469,7 @@ def _start_clean_in_child() -> None:
 def _drain_at_exit() -> None:
     """Write what is left where nobody shut the runtime down; each delivery within its drain_timeout."""
     began = time.monotonic()
-    at_work = [delivery for delivery in deliveries() if delivery.at_work]
+    at_work = [delivery for delivery in deliveries() if not delivery.closed().done()]
     held = sorted(delivery.name for delivery in at_work if delivery.held)
     if held:
         _log.warning("runtime_not_shut_down", exporters=held)
@@ -464,6 +478,7 @@ def _drain_at_exit() -> None:
             closed.result(max(0.0, began + delivery.limits.drain_timeout - time.monotonic()))
         except TimeoutError:
             _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
+    log_all()
 
 
 def _separate(thread: DeliveryThread, task: asyncio.Task[Any]) -> None:

@@ -69,7 +69,7 @@ class Lease:
             raise
         lock.release()
         if dropped is not None:
-            self._delivery.log_drops()
+            books.losses.log()
 
     def accept_within(self, item: Item) -> None:
         """Queue `item`, unless with those before it exceeds `run_bytes`: then it is dropped as `run_too_large`."""
@@ -87,7 +87,7 @@ class Lease:
         """Count items that are not to be queued as accepted and dropped."""
         with self._books.lock:
             self._books.discard(self._account, reason, items)
-        self._delivery.log_drops()
+        self._books.losses.log()
 
     def holding(self, accept: Callable[[Item], None], run_bytes: int, all_bytes: int) -> Holding:
         """Return what holds the items of this lease's run back, until it lets go of them to `accept`."""

@@ -133,6 +133,7 @@ class Server:
         self._task.add_done_callback(self._end)
 
     def _end(self, _: asyncio.Task[None]) -> None:
+        self._delivery.reported(self)
         if self.loop_source is not None:
             self.loop_source.release()
         resolve([self._ended])
@@ -170,7 +171,9 @@ class Server:
                 elif not isinstance(error, Exception):
                     raise
         finally:
-            delivery.log_drops()
+            delivery.log_drops(last=True)
+            # Who waits for the end, of the process for example, finds in the log all that there is to say.
+            delivery.reported(self)
             await self._let_go()
 
     async def _close(self) -> None:
@@ -380,6 +383,7 @@ class Server:
             with books.lock:
                 if self._in_charge:
                     self._settle(batch, outcomes)
+            delivery.log_drops()
         finally:
             task = asyncio.current_task()
             if task is not None:
@@ -398,9 +402,9 @@ class Server:
             return self.sender.refused(error, items)
 
     def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
-        books, line = self._books, self._line
+        books, line, failures = self._books, self._line, self.sender.failures
         if line is None:
-            books.settle_all(batch, outcomes)
+            books.settle_all(batch, outcomes, failures)
             return
         done: list[int] = []
         to_spool: list[int] = []
@@ -416,7 +420,7 @@ class Server:
                 books.own(entry.key, entry.account)
                 to_spool.append(entry.key)
             else:
-                books.settle(entry, outcome)
+                books.settle(entry, outcome, failures)
                 if entry.key is not None:
                     done.append(entry.key)
         # They wait at the head of the queue for the next try, or for being saved.

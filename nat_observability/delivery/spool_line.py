@@ -150,6 +150,8 @@ class SpoolLine:
         if worker is not None:
             worker.submit(self._spool.close)
             worker.submit(self._report)
+            # Nobody else does, where the delivery was given up.
+            worker.submit(partial(self._books.losses.log, last=True))
             worker.end()
 
     # On the worker thread:
