@@ -1,6 +1,7 @@
 """The settings: frozen models that are read from the environment, an env file and secret files; builds nothing."""
 
 # Annotations are evaluated here, not postponed, as in settings_exporters.
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,7 +33,7 @@ from nat_observability.settings_otlp import (
 from nat_observability.settings_processing import ProcessingSettings
 from nat_observability.settings_sources import VariablesSource
 from nat_observability.settings_standard import SERVICE_NAME
-from nat_observability.settings_variables import DELIMITER, PREFIX, problems
+from nat_observability.settings_variables import DELIMITER, EXPORTERS, PREFIX, problems, variable
 
 __all__ = [
     "BUILT_IN",
@@ -79,6 +80,15 @@ AnyExporterSettings = Annotated[
     | Annotated[CustomExporterSettings, Tag(_CUSTOM)],
     Discriminator(_tag),
 ]
+
+
+def _place(path: Path) -> object:
+    """What is equal for two paths of one directory, whether it exists or not."""
+    try:
+        found = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
 
 
 class ObservabilitySettings(ProcessingSettings, BaseSettings):
@@ -172,6 +182,24 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         if len(lower) < len(exporters):
             raise ValueError("holds two exporters whose names differ in case only; allowed: one")
         return lower
+
+    @field_validator("exporters")
+    @classmethod
+    def _each_has_a_spool_of_its_own(
+        cls, exporters: dict[str, AnyExporterSettings]
+    ) -> dict[str, AnyExporterSettings]:
+        # What one had left there, the other would send to its own back end, under its own key.
+        groups: dict[object, list[str]] = {}
+        for name, entry in exporters.items():
+            if entry.spool != "off" and entry.spool_path is not None:
+                groups.setdefault(_place(entry.spool_path), []).append(name)
+        for names in groups.values():
+            if len(names) > 1:
+                listed = " and ".join(variable(EXPORTERS, name, "spool_path") for name in names)
+                raise ValueError(
+                    f"holds exporters with one spool: {listed} are the same directory; allowed: one for each"
+                )
+        return exporters
 
     @classmethod
     def settings_customise_sources(

@@ -721,6 +721,66 @@ class TestExample:
             "set it too.",
         )
 
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("{0}/spool", "{0}/spool"),
+            ("{0}/spool", "{0}/link"),
+            ("{0}/spool", "{0}/other/../spool/"),
+            ("{0}/made", "{0}/made-link"),
+            ("spool", "./spool"),
+            ("spool", "{0}/spool"),
+            ("~/spool", "{0}/spool"),
+        ],
+    )
+    @pytest.mark.parametrize("kinds", [("memory", "otlp"), ("own", "own")])
+    def test_two_exporters_with_one_spool_are_refused(
+        self,
+        set_ours: SetOurs,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        one: str,
+        other: str,
+        kinds: tuple[str, str],
+    ) -> None:
+        """One would send what the other has left there: the error names both, however the path is written."""
+        (tmp_path / "link").symlink_to(tmp_path / "spool")
+        (tmp_path / "made").mkdir()
+        (tmp_path / "made-link").symlink_to(tmp_path / "made")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for name, kind, path in (("A", kinds[0], one), ("B", kinds[1], other), ("C", "memory", "{0}/c")):
+            set_ours(
+                **{
+                    f"EXPORTERS__{name}__TYPE": kind,
+                    f"EXPORTERS__{name}__SPOOL": "always" if name == "A" else "spill",
+                    f"EXPORTERS__{name}__SPOOL_PATH": path.format(tmp_path),
+                }
+            )
+        assert problems() == (
+            "Settings are not valid:\n"
+            "  NAT_OBSERVABILITY_EXPORTERS holds exporters with one spool: "
+            "NAT_OBSERVABILITY_EXPORTERS__A__SPOOL_PATH and NAT_OBSERVABILITY_EXPORTERS__B__SPOOL_PATH are the same "
+            "directory; allowed: one for each."
+        )
+
+    def test_a_spool_path_that_is_not_used_is_nobodys(self, set_ours: SetOurs, tmp_path: Path) -> None:
+        """An exporter whose spool is off leaves the directory alone."""
+        for name, spool in (("A", "always"), ("B", "off")):
+            set_ours(
+                **{
+                    f"EXPORTERS__{name}__TYPE": "memory",
+                    f"EXPORTERS__{name}__SPOOL": spool,
+                    f"EXPORTERS__{name}__SPOOL_PATH": str(tmp_path),
+                }
+            )
+        assert set(ObservabilitySettings().exporters) == {"a", "b"}
+
+    def test_exporters_in_code_with_one_spool_are_refused(self, tmp_path: Path) -> None:
+        """However the settings are given."""
+        entry = MemoryExporterSettings(spool="always", spool_path=tmp_path)
+        assert "are the same directory" in problems(exporters={"a": entry, "b": entry})
+
     def test_a_duration_and_a_size_name_their_unit(self) -> None:
         """What is a number says of what."""
         for each in describe_variables():
