@@ -31,7 +31,7 @@ from nat_observability.settings_otlp import (
     PhoenixExporterSettings,
 )
 from nat_observability.settings_processing import ProcessingSettings
-from nat_observability.settings_sources import VariablesSource
+from nat_observability.settings_sources import VariablesSource, note_exporters, with_env_file
 from nat_observability.settings_standard import SERVICE_NAME
 from nat_observability.settings_variables import DELIMITER, EXPORTERS, PREFIX, problems, variable
 
@@ -95,12 +95,14 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     """
     Everything that a process can be told from outside.
 
-    Arguments win over the environment, the environment over the env file (`_env_file=`), that over the secret
-    files in `secrets_dir`, and all of them over the standard `OTEL_` variables. An exporter that is passed as an
-    object is taken as it is: neither variables nor `OTEL_BSP_*` change it, nor what is set for the process.
+    Arguments win over the environment, the environment over the env file, that over the secret files in
+    `secrets_dir`, and all of them over the standard `OTEL_` variables. The env file is the one that the argument
+    `_env_file` or else the variable `NAT_OBSERVABILITY_ENV_FILE` names. An exporter that is passed as an object is
+    taken as it is: neither variables nor `OTEL_BSP_*` change it, nor what is set for the process.
 
     Raises:
-        SettingsError: A value is wrong. It has one line per problem, and never the value.
+        SettingsError: A value is wrong, or the env file cannot be read. It has one line per problem, and never the
+            value.
 
     Warns:
         SettingsWarning: A `NAT_OBSERVABILITY_` variable is unknown, or an `OTEL_` variable is not valid; both are
@@ -142,6 +144,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     if not TYPE_CHECKING:  # for a type checker the signature is that of the fields
 
         def __init__(self, **values: Any) -> None:
+            values = with_env_file(values)
             try:
                 super().__init__(**values)
             except ValidationError as error:
@@ -151,6 +154,8 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             except OSError as error:
                 lines = [f"The env file cannot be read: {error.strerror}."]
             else:
+                if self.exporters:
+                    note_exporters()
                 return
             # Outside the handlers: the cause holds the values, and would travel with the error as its context.
             raise SettingsError(lines)
@@ -189,10 +194,14 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         cls, exporters: dict[str, AnyExporterSettings]
     ) -> dict[str, AnyExporterSettings]:
         # What one had left there, the other would send to its own back end, under its own key.
+        spools = {
+            name: entry.spool_path
+            for name, entry in exporters.items()
+            if entry.spool != "off" and entry.spool_path is not None
+        }
         groups: dict[object, list[str]] = {}
-        for name, entry in exporters.items():
-            if entry.spool != "off" and entry.spool_path is not None:
-                groups.setdefault(_place(entry.spool_path), []).append(name)
+        for name, path in spools.items() if len(spools) > 1 else ():
+            groups.setdefault(_place(path), []).append(name)
         for names in groups.values():
             if len(names) > 1:
                 listed = " and ".join(variable(EXPORTERS, name, "spool_path") for name in names)
@@ -215,4 +224,5 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         for source in (dotenv_settings, env_settings):
             assert isinstance(source, EnvSettingsSource)
             variables.update(source.env_vars)
-        return init_settings, VariablesSource(settings_cls, variables)
+        assert isinstance(dotenv_settings, EnvSettingsSource)
+        return init_settings, VariablesSource(settings_cls, variables, dotenv_settings.env_vars)
