@@ -144,7 +144,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     if not TYPE_CHECKING:  # for a type checker the signature is that of the fields
 
         def __init__(self, **values: Any) -> None:
-            values = with_env_file(values)
+            values = with_env_file(values, type(self).model_config.get("env_file"))
             try:
                 super().__init__(**values)
             except ValidationError as error:

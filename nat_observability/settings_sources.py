@@ -96,9 +96,13 @@ class VariablesSource(EnvSettingsSource):
         return notes
 
 
-def with_env_file(arguments: dict[str, Any]) -> dict[str, Any]:
+def with_env_file(arguments: dict[str, Any], default: Any) -> dict[str, Any]:
     """
     Return the arguments of the settings with the env file that a variable names, where they have none.
+
+    Args:
+        arguments: Of the settings.
+        default: The env files of a class of settings, which need not exist.
 
     Raises:
         SettingsError: There is no such file, or it cannot be read.
@@ -110,10 +114,10 @@ def with_env_file(arguments: dict[str, Any]) -> dict[str, Any]:
             (value for each, value in os.environ.items() if each.upper() == _ENV_FILE and value.strip()), None
         )
         if files is None:
+            _note_read(_listed(default))
             return arguments
         name, files = _ENV_FILE, files.strip()
-    one = isinstance(files, str | os.PathLike)
-    listed = [files] if one and os.fspath(files) else [] if one or files is None else list(files)
+    listed = _listed(files)
     depth = arguments.get("_env_file_depth") or 0
     problems = [
         f"{name} names {file}, {problem}; allowed: an env file that exists, or nothing."
@@ -122,9 +126,21 @@ def with_env_file(arguments: dict[str, Any]) -> dict[str, Any]:
     ]
     if problems:
         raise SettingsError(problems)
-    paths = [os.path.realpath(os.path.expanduser(file)) for file in listed]
-    _env_files.update((path, _env_files.get(path, False)) for path in paths)
+    _note_read(listed)
     return {**arguments, _ENV_FILE_ARGUMENT: files}
+
+
+def _listed(files: Any) -> list[Any]:
+    if files is None or isinstance(files, str | os.PathLike):
+        return [files] if files and os.fspath(files) else []
+    return list(files)
+
+
+def _note_read(files: Iterable[Any]) -> None:
+    for file in files:
+        path = os.path.realpath(os.path.expanduser(file))
+        if os.path.exists(path):
+            _env_files.setdefault(path, False)
 
 
 def note_exporters() -> None:

@@ -164,3 +164,20 @@ def test_a_missing_env_file_stops_the_start(tmp_path: Path, name: str, code: str
     """It names the variable and the path, relative to what."""
     stderr = ran(tmp_path, {name: "deep/nowhere.env"}, code, status=1).stderr
     assert f"{P}ENV_FILE names deep/nowhere.env, which does not exist in {tmp_path}; allowed:" in stderr
+
+
+def test_an_env_file_of_a_service_is_no_env_file_that_nobody_reads(tmp_path: Path) -> None:
+    """Settings that are derived from ours may have one of their own."""
+    (tmp_path / ".env").write_text("OTHER=1\n")
+    code = f"""
+from containers import ObservabilityContainer
+from nat_observability.settings import ObservabilitySettings
+class Shop(ObservabilitySettings):
+    model_config = {{"env_file": ".env"}}
+container = ObservabilityContainer()
+container.settings.override(Shop())
+{SCRIPT.replace("observability():", "observability(container=container):")}
+"""
+    line = warned(tmp_path, {}, code)
+    assert f"{tmp_path / '.env'} was read, and names no exporter." in line
+    assert "not read" not in line
