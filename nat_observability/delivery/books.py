@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import compress
 
@@ -12,10 +12,11 @@ import msgspec
 
 from nat_observability.delivery.ledger import Ledger
 from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.losses import Losses
 from nat_observability.delivery.owners import Owners
 from nat_observability.delivery.processing import is_intended
 from nat_observability.delivery.queue import BoundedQueue, weigh
-from nat_observability.delivery.sender import Outcome
+from nat_observability.delivery.sender import Failure, Outcome
 from nat_observability.events import Item
 
 NEVER = 1 << 62
@@ -71,12 +72,12 @@ class Books:
         refusal: The reason for which items are dropped while it is not at work.
         hurry: Whether what waits is to be written without waiting for more.
         held_back: Bytes of items that runs hold back until it is known whether they are to be kept.
-        unlogged: The number of drops that no line was written about.
+        losses: What was given up and no line was written about.
         saves_all: Whether everything is to be put into the spool before it is sent.
         spills: Whether the spool makes room when the queue is half full.
     """
 
-    def __init__(self, limits: DeliveryLimits, *, processes: bool = False) -> None:
+    def __init__(self, limits: DeliveryLimits, *, exporter: str, processes: bool = False) -> None:
         # Reentrant: the garbage collector may close a generator, and with it a step, in the middle of an accept.
         self.lock = threading.RLock()
         self.queue: BoundedQueue[Entry] = BoundedQueue(
@@ -96,15 +97,19 @@ class Books:
         self.wake: Callable[[], None] | None = None
         self.refusal = "closed"
         self.hurry = False
-        self.unlogged = self.held_back = 0
+        self.held_back = 0
+        self.losses = Losses(exporter, self.lock, self.ledger)
         self.saves_all = limits.spool == "always"
         self.spills = limits.spool == "spill"
+        self._exporter = exporter
         self._limits = limits
         self._room: list[Future[None]] = []
 
     def retire(self) -> None:
         """In a forked child: free the lock, whoever holds it in the parent, and refuse what is still recorded here."""
         self.lock = threading.RLock()
+        # What the parent has lost, it says itself.
+        self.losses = Losses(self._exporter, self.lock, self.ledger)
         self.wake = None
 
     def wake_up(self) -> None:
@@ -204,8 +209,8 @@ class Books:
             elif self.queue.let_on(entry, entry.size if result is entry.item else weigh(result)):
                 entry.item = result
 
-    def settle(self, entry: Entry, outcome: Outcome) -> None:
-        """Count what became of an entry."""
+    def settle(self, entry: Entry, outcome: Outcome, failures: Mapping[Outcome, Failure]) -> None:
+        """Count what became of an entry; `failures` has why, by outcome."""
         account, ledger = entry.account, entry.account.ledger
         entry.settled = True
         self.ledger.pending -= 1
@@ -216,12 +221,15 @@ class Books:
         else:
             self.ledger.failed += 1
             ledger.failed += 1
+            self.losses.fail(*failures[outcome], 1)
         if entry.unsaved:
             self.saved(entry)
         if account.settling:
             self.tell(account)
 
-    def settle_all(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
+    def settle_all(
+        self, batch: Sequence[Entry], outcomes: Sequence[Outcome], failures: Mapping[Outcome, Failure]
+    ) -> None:
         """Count what became of a batch that was sent, where there is no spool, and let go of it."""
         if len(batch) == len(self.in_flight):
             self.in_flight.clear()
@@ -232,6 +240,9 @@ class Books:
         accounts = [entry.account for entry in batch]
         failed: list[Account] = []
         if outcomes.count(Outcome.DELIVERED) < len(batch):
+            for outcome, failure in failures.items():
+                if items := outcomes.count(outcome):
+                    self.losses.fail(*failure, items)
             results = [outcome is Outcome.DELIVERED for outcome in outcomes]
             failed = [account for account, good in zip(accounts, results, strict=True) if not good]
             accounts = list(compress(accounts, results))
@@ -252,7 +263,7 @@ class Books:
         self.ledger.drop(reason, items)
         account.ledger.drop(reason, items)
         if not is_intended(reason):
-            self.unlogged += items
+            self.losses.drop(reason, items)
         self.tell(account)
 
     def discard(self, account: Account, reason: str, items: int) -> None:

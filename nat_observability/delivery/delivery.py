@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,14 @@ from nat_observability.delivery.breaker import BreakerState
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.losses import log_all
 from nat_observability.delivery.processing import Processing
 from nat_observability.delivery.server import Server
 from nat_observability.delivery.sink import BatchFunction, BlockingSink, Sink, WorkerSink, as_sink
 from nat_observability.delivery.thread import DeliveryThread, LoopSource, loaded
 from nat_observability.errors import RuntimeStateError, StopTimeoutError, ThreadRefusedError, describe
 from nat_observability.forks import at_fork
-from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.logs import get_logger
 
 if TYPE_CHECKING:
     from nat_observability.delivery.spool_line import SpoolLine
@@ -115,7 +117,7 @@ class Delivery:
         _deliveries.add(self)
 
     def _begin_empty(self) -> None:
-        self._books = Books(self.limits, processes=bool(self._processing))
+        self._books = Books(self.limits, exporter=self.name, processes=bool(self._processing))
         self._lock = self._books.lock
         self._line: SpoolLine | None = None
         if self.limits.spool != "off":
@@ -133,7 +135,8 @@ class Delivery:
         self._closing: list[Future[None]] = []
         self._last_call = False
         self._latecomers = False  # whether a lease was taken after the last call
-        self._log_drop = RepeatedEvent()
+        # Those who wait for the end of a server that has something to say yet.
+        self._ends: dict[Server, list[Future[None]]] = {}
 
     def lease(self, *, keep: bool = False) -> Lease:
         """
@@ -191,6 +194,7 @@ class Delivery:
                 if self._server is server:
                     self._refused(error)
             server.give_up()
+            self._report(server)
 
     def _refused(self, error: Exception) -> int:
         lost = self.failed(error)
@@ -220,12 +224,17 @@ class Delivery:
             self._begin_empty()
 
     def closed(self) -> Future[None]:
-        """Return a future that is done when the delivery has closed, or at once where it is not open."""
+        """
+        Return a future that is done when the delivery has closed, or at once where it is not open.
+
+        By then the log has everything that the delivery has lost.
+        """
         with self._lock:
-            if self._server is None:
+            waiters = self._closing if self._server is not None else next(reversed(self._ends.values()), None)
+            if waiters is None:
                 return resolved()
             future: Future[None] = Future()
-            self._closing.append(future)
+            waiters.append(future)
             return future
 
     def close(self) -> Future[None]:
@@ -260,7 +269,7 @@ class Delivery:
             )
             self._abandoned = server
         server.cancel()
-        self.log_drops()
+        self._report(server)
         return lost
 
     @property
@@ -301,19 +310,20 @@ class Delivery:
             self._books.discard(account, reason, items)
         return account.ledger.snapshot()
 
-    def log_drops(self, books: Books | None = None) -> None:
+    def log_drops(self, books: Books | None = None, *, last: bool = False) -> None:
         """
-        Log what was dropped; not under the lock, because the application's log processors are foreign code.
+        Log what has failed or was dropped, where a line is due; not under the lock.
 
         Args:
             books: The parent's, in a forked child: what is recorded there in the parent's run is in no others.
+            last: Whether it is due however little time has passed since the last line.
         """
-        books = books or self._books
-        if books.unlogged and self._log_drop.due() is not None:
-            dropped, books.unlogged = books.unlogged, 0
-            with books.lock:
-                reasons = books.ledger.snapshot().dropped
-            _log.warning("delivery_dropped", exporter=self.name, items=dropped, dropped=reasons)
+        if books is not None and books is not self._books:
+            # This may be all that such a child does with the delivery, and what half a minute keeps back is said at
+            # its end. An interpreter that ends already may refuse the thread for that.
+            with suppress(RuntimeError, MemoryError):
+                _drain_at_the_end_of_a_child()
+        (books or self._books).losses.log(last=last)
 
     def give_back(self, epoch: int | None) -> int:
         """Take a lease back, once, and not one that a parent process gave; return the epoch of one given back."""
@@ -400,9 +410,19 @@ class Delivery:
         if error is None:
             error = RuntimeStateError(f"The delivery of {self.name!r} was closed while it opened.")
         resolve(opening, error)
-        closing, self._closing = self._closing, []
-        resolve(closing)
+        if server is not None:
+            self._ends[server], self._closing = self._closing, []
         return lost
+
+    def reported(self, server: Server) -> None:
+        """Tell those who wait for the end of a server, which has said what there was to say."""
+        with self._lock:
+            waiters = self._ends.pop(server, [])
+        resolve(waiters)
+
+    def _report(self, server: Server) -> None:
+        self.log_drops(last=True)
+        self.reported(server)
 
     def _serve_with(self, server: Server) -> Server:
         self._server = server
@@ -412,11 +432,12 @@ class Delivery:
     def move(self) -> None:
         """Go on in another loop, because somebody else blocks the one that this delivery is on."""
         with self._lock:
-            if self._server is None:
+            stuck = self._server
+            if stuck is None:
                 return
-            server, _ = self._move(self._server)
+            server, _ = self._move(stuck)
         if server is None:
-            self.log_drops()
+            self._report(stuck)
         else:
             self._start(server)
 
@@ -439,10 +460,11 @@ class Delivery:
         """Go on in another loop, because this one runs no more; fail if it never ran, as another one would not."""
         server: Server | None = None
         with self._lock:
-            if self._server is None or not self._server.is_cut_off:
+            broken = self._server
+            if broken is None or not broken.is_cut_off:
                 return
             if had_begun:
-                server, lost = self._move(self._server)
+                server, lost = self._move(broken)
             else:
                 lost = self.failed(error)
             problem = error if self._open_error is None else self._open_error
@@ -450,6 +472,7 @@ class Delivery:
             self._start(server)
         else:
             _log.warning("exporter_abandoned", exporter=self.name, error=describe(problem), lost=lost)
+            self._report(broken)
 
     def keep_to_itself(self, loop_source: LoopSource) -> None:
         """Stay alone on a loop that the sink blocks."""
@@ -511,7 +534,7 @@ def _start_clean_in_child() -> None:
 def _drain_at_exit() -> None:
     """Write what is left where nobody shut the runtime down; each delivery within its drain_timeout."""
     began = time.monotonic()
-    at_work = [delivery for delivery in deliveries() if delivery.at_work]
+    at_work = [delivery for delivery in deliveries() if not delivery.closed().done()]
     held = sorted(delivery.name for delivery in at_work if delivery.held)
     if held:
         _log.warning("runtime_not_shut_down", exporters=held)
@@ -520,6 +543,7 @@ def _drain_at_exit() -> None:
             closed.result(max(0.0, began + delivery.limits.drain_timeout - time.monotonic()))
         except TimeoutError:
             _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
+    log_all()
 
 
 _finalizer: Any = None

@@ -88,7 +88,7 @@ class Lease:
         """Count items that are not to be queued as accepted and dropped."""
         with self._books.lock:
             self._books.discard(self._account, reason, items)
-        self._delivery.log_drops()
+        self._books.losses.log()
 
     def holding(self, accept: Callable[[Item], None], run_bytes: int, all_bytes: int) -> Holding:
         """Return what holds the items of this lease's run back, until it lets go of them to `accept`."""

@@ -174,9 +174,13 @@ class Server:
 
     def _end(self, _: asyncio.Task[None]) -> None:
         with self._books.lock:
-            if self._in_charge:
+            never_began = self._in_charge
+            if never_began:
                 # A sink has cancelled every task of the loop, this one before it began.
                 self._delivery.failed(RuntimeError("A task of the delivery was cancelled before it began."))
+        if never_began:
+            self._delivery.log_drops(last=True)
+        self._delivery.reported(self)
         if self.loop_source is not None:
             self.loop_source.release()
         resolve([self._ended])
@@ -215,7 +219,9 @@ class Server:
                 elif not isinstance(error, Exception):
                     raise
         finally:
-            delivery.log_drops()
+            delivery.log_drops(last=True)
+            # Who waits for the end, of the process for example, finds in the log all that there is to say.
+            delivery.reported(self)
             await self._let_go()
 
     async def _close(self) -> None:
@@ -427,6 +433,7 @@ class Server:
             with books.lock:
                 if self._in_charge:
                     self._settle(batch, outcomes)
+            delivery.log_drops()
         finally:
             task = asyncio.current_task(self._loop)
             if task is not None:
@@ -445,9 +452,9 @@ class Server:
             return self.sender.refused(error, items)
 
     def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
-        books, line = self._books, self._line
+        books, line, failures = self._books, self._line, self.sender.failures
         if line is None:
-            books.settle_all(batch, outcomes)
+            books.settle_all(batch, outcomes, failures)
             return
         done: list[int] = []
         to_spool: list[int] = []
@@ -463,7 +470,7 @@ class Server:
                 books.own(entry.key, entry.account)
                 to_spool.append(entry.key)
             else:
-                books.settle(entry, outcome)
+                books.settle(entry, outcome, failures)
                 if entry.key is not None:
                     done.append(entry.key)
         # They wait at the head of the queue for the next try, or for being saved.
