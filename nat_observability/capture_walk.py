@@ -185,7 +185,7 @@ class Walk:
         elif issubclass(kind, tuple):
             items = list(tuple.__getitem__(value, slice(room)))
         else:
-            items = list(itertools.islice(_iterator(value), room))
+            items = _first(lambda: _iterator(value), room)
         copies: list[Any] = []
         add = copies.append
         for start in range(0, len(items), _PIECE):
@@ -227,7 +227,7 @@ class Walk:
         copies: dict[str, Any] = {}
         again: set[str] = set()
         taken = 0
-        for key, item in list(itertools.islice(items, room)):
+        for key, item in _first(lambda: items, room):
             if self._nodes <= 0 or self._bytes <= 0:
                 break
             name, copy = self._key(key), self.value(item, depth)
@@ -484,6 +484,16 @@ class Walk:
             reraise_signal(error)
             self._nodes -= _RAISED
             return f"repr raised {class_name(type(error))}"
+
+
+def _first(items: Callable[[], Iterable[Any]], count: int) -> list[Any]:
+    """Return the first items; again if another thread changed the container between two instructions."""
+    for _ in range(100):
+        try:
+            return list(itertools.islice(items(), count))
+        except RuntimeError:
+            continue
+    return list(itertools.islice(items(), count))
 
 
 def _are_short(numbers: list[Any]) -> bool:
