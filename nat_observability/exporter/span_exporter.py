@@ -6,7 +6,7 @@ import itertools
 
 import msgspec
 
-from nat_observability.capture import capture_json, merged_json
+from nat_observability.capture import joined_json, merged_json
 from nat_observability.context import ContextState
 from nat_observability.events import Boundary, Captured, IntermediateStep, Span, Status
 from nat_observability.exporter.base_exporter import Subscription
@@ -205,4 +205,4 @@ class _Chunks:
         texts = [piece for piece in pieces if isinstance(piece, str)]
         if len(texts) == len(pieces):
             return "".join(texts) if texts else None
-        return capture_json(pieces)
+        return joined_json(pieces)
