@@ -12,10 +12,12 @@ from nat_observability.processors.tokens import Runs, has_any
 _PIECE = 256 * 1024  # bytes: the interpreter can do nothing else while it looks through a piece
 _OVERLAP = 4 * 1024
 MOST_LAYERS = 8  # of escapes in escapes
-# Bytes before what assigns, without separators, in which the name is: 64 of the words before it, 64 letters of escaped
-# line ends behind it, and the name, unless it is a long one.
-_TAIL = 192
-_LONG_NAME = 64
+# Bytes in which a name is that ends where they do: with those of the words before it, which belong to it.
+_TAIL = 112
+_LONG_NAME = 48
+_FAR = _TAIL + 128  # bytes: the same, with separators behind the name, unless they are escapes
+_DENSE = 96  # bytes: where what assigns is as near as that, a look at everything takes no longer
+_END_OF_NAME = b" \t\r\n\f\v+\"'`*_\\],"
 _MARGIN = 512  # bytes: name and separators are in no more than twice that, unless the name is very long
 _VERY_LONG_NAME = 256
 _LOWER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ=", b"abcdefghijklmnopqrstuvwxyz:")
@@ -41,9 +43,9 @@ _COMMON = b"key"
 _IN_NAME = bytes(97 if code in _IN_NAMES else 32 for code in range(256))
 
 
-def _tables() -> dict[tuple[bool, bool, bool], tuple[bytes, bytes]]:
+def _tables() -> dict[tuple[bool, bool, bool], tuple[bytes, bytes, tuple[bytes, ...]]]:
     """Return how a text becomes names, each with a colon at its end, by which signs assign besides `:` and `=`."""
-    tables: dict[tuple[bool, bool, bool], tuple[bytes, bytes]] = {}
+    tables = {}
     for pairs in (False, True):
         for items in (False, True):
             for tags in (False, True):
@@ -51,11 +53,16 @@ def _tables() -> dict[tuple[bool, bool, bool], tuple[bytes, bytes]]:
                 table = bytearray(_LOWER)
                 for code in ends:
                     table[code] = ord(":")
-                tables[pairs, items, tags] = (bytes(table), _LEFT_OUT if items else _LEFT_OUT + _LINE_ENDS)
+                tables[pairs, items, tags] = (
+                    bytes(table),
+                    _LEFT_OUT if items else _LEFT_OUT + _LINE_ENDS,
+                    tuple(bytes((code,)) for code in b":=" + ends),
+                )
     return tables
 
 
 _TABLES = _tables()
+_PLAIN_TABLE = _TABLES[False, False, False]
 
 
 class Hints:
@@ -164,17 +171,22 @@ class Hints:
         escapes = find(b"\\") >= 0
         if items and escapes:
             data += b"\n" + data.replace(b"\\n", b"\n").replace(b"\\r", b"\n")
-        table, left_out = _TABLES[pairs, items, tags]
-        names = plain = data.translate(table, left_out)
-        ends = plain.count(b":")
-        if ends * _TAIL < len(plain) and not _has_name_of(data, _LONG_NAME):
-            names = b":".join([*_tails(plain.split(b":")), b""])
-        if self._has_words(names):
-            return True
-        if escapes:
-            kept = data.translate(table, left_out.replace(b"\\", b""))
-            if has_any(kept, _ESCAPES) and has_any(plain, self._stems):
+        table, left_out, ends = _TABLES[pairs, items, tags] if pairs or items or tags else _PLAIN_TABLE
+        names = None if escapes and find(_DEEP) >= 0 else _before(data, ends)
+        if names is not None:
+            if self._has_words(names):
                 return True
+        else:
+            plain = data.translate(table, left_out)
+            if self._has_words(plain):
+                return True
+            if escapes:
+                kept = data.translate(table, left_out.replace(b"\\", b""))
+                if has_any(kept, _ESCAPES) and has_any(plain, self._stems):
+                    return True
+        if find(b"alue") < 0:
+            return False
+        plain = data.translate(table, left_out)
         value = b"value" if escapes else b"value:"
         if plain.find(value) < 0:
             return False
@@ -227,6 +239,39 @@ def _has_value(data: bytes) -> bool:
 def _names(names: list[bytes]) -> bytes:
     """Return names without case and separators, each with a colon at its end."""
     return b":".join([*names, b""]).translate(_LOWER, _LEFT_OUT)
+
+
+def _before(data: bytes, ends: tuple[bytes, ...]) -> bytes | None:
+    """
+    Return what stands before each of `ends`, without case and separators, and with a colon behind it.
+
+    None if that would be nearly everything, or is not all of some names.
+    """
+    find = data.find
+    names: set[bytes] = set()
+    most = len(data) // _DENSE + 1
+    for end in ends:
+        if find(end) < 0:
+            continue
+        parts = data.split(end)
+        del parts[-1]
+        most -= len(parts)
+        if most < 0:
+            return None
+        for part in parts:
+            if part[-1:] == b'"':
+                # Most are in quotes, and the same again and again.
+                name = part[part.rfind(b'"', -_TAIL, -1) + 1 : -1]
+                if name.isalnum():
+                    names.add(name)
+                    continue
+            names.add(part[-_FAR:].rstrip(_END_OF_NAME)[-_TAIL:])
+    joined = b":".join([*names, b""])
+    if (len(joined) >= _LONG_NAME and _has_name_of(joined, _LONG_NAME)) or (
+        joined.find(b"\\") >= 0 and has_any(joined, _ESCAPES)
+    ):
+        return None
+    return joined.translate(_LOWER, _LEFT_OUT + _LINE_ENDS)
 
 
 def _has_name_of(data: bytes, length: int) -> bool:
