@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
-from nat_observability.errors import EXITS, UnknownStepKindError
+from nat_observability.errors import EXITS, UnknownStepKindError, reraise_signal
 from nat_observability.events import (
     Boundary,
     IntermediateStep,
@@ -22,7 +22,7 @@ from nat_observability.events import (
 )
 from nat_observability.propagation.ids import more_span_ids, new_run_id, new_span_id, spare_span_ids
 from nat_observability.propagation.traceparent import defined_flags, is_trace_id, parse_traceparent
-from nat_observability.recording.capture import capture, capture_json, capture_label, merged_json
+from nat_observability.recording.capture import MAX_BYTES, capture, capture_json, capture_label, merged_json
 from nat_observability.recording.decorator import FunctionT, decorated
 from nat_observability.recording.generators import (
     CONTEXTLIB,
@@ -479,7 +479,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         except IndexError:
             self.step_id = more_span_ids()
         self._start_ns = _clock_ns() + state._clock_offset
-        if value is not None and not (type(value) is str and value.isascii()):
+        if value is not None and not (type(value) is str and len(value) <= MAX_BYTES and value.isascii()):
             self._input = capture(value)
         if self._metadata is not None:
             self._metadata = capture_json(self._metadata)
@@ -526,7 +526,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         end_ns = _clock_ns() + state._clock_offset
         output: Any = self.output
         usage, error = self.usage, None
-        if output is not None and not (type(output) is str and output.isascii()):
+        if output is not None and not (type(output) is str and len(output) <= MAX_BYTES and output.isascii()):
             output = capture(output)
         if usage is not None:
             usage = token_usage(usage)
@@ -630,5 +630,6 @@ def _labels(tags: Iterable[object]) -> tuple[str, ...]:
         return (capture_label(tags),)
     try:
         return tuple([capture_label(tag) for tag in tags])
-    except Exception:  # noqa: BLE001  foreign code: an iterable of the application's
+    except BaseException as error:  # noqa: BLE001  foreign code: an iterable of the application's
+        reraise_signal(error)
         return ()

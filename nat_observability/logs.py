@@ -76,7 +76,7 @@ class Logger:
     exception = _level("exception", logging.ERROR)
 
     def _write(self, method: str, number: int, event: str, keys: dict[str, object]) -> None:
-        if getattr(_thread, "writes", False):
+        if is_writing():
             return
         _thread.writes = True
         try:
@@ -95,6 +95,11 @@ class Logger:
             pass
         finally:
             _thread.writes = False
+
+
+def is_writing() -> bool:
+    """Whether this thread is writing a line, in which case another that it begins is dropped."""
+    return getattr(_thread, "writes", False)
 
 
 def _bound(method: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from enum import StrEnum
 from types import TracebackType
@@ -16,6 +16,7 @@ from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.delivery.state import DeliveryState
+from nat_observability.delivery.thread import BlockingWorker
 from nat_observability.errors import ExporterStartError, RuntimeStateError, StartTimeoutError, describe
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import positive_seconds
@@ -75,6 +76,7 @@ class ObservabilityRuntime:
         start_timeout: Most seconds for all exporters together to open.
         shutdown_timeout: Most seconds for the whole shutdown.
         required: Names of the exporters without which the process must not start.
+        on_empty: Called by `init` where there are no exporters, on a thread of its own; it may block.
 
     Raises:
         InvalidTimeoutError: A timeout is not a positive, finite number.
@@ -87,12 +89,14 @@ class ObservabilityRuntime:
         start_timeout: float = 10.0,
         shutdown_timeout: float = 120.0,
         required: Collection[str] = (),
+        on_empty: Callable[[], None] | None = None,
     ) -> None:
         # A foreign exporter, which is none of ours, has nothing that the runtime could open.
         self._exporters: dict[str, object] = dict(exporters)
         self._start_timeout = positive_seconds("start_timeout", start_timeout)
         self._shutdown_timeout = positive_seconds("shutdown_timeout", shutdown_timeout)
         self._required = frozenset(required)
+        self._on_empty = on_empty
         self._state = RuntimeState.NEW
         self._leases: dict[str, Lease] = {}
         # Reentrant: the garbage collector may end a run while it is held.
@@ -123,6 +127,8 @@ class ObservabilityRuntime:
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
+            if not self._exporters and self._on_empty is not None:
+                await _elsewhere(self._on_empty)
             opened = await self._open(began + self._start_timeout)
         except ExporterStartError:
             await self._close(clock() + self._shutdown_timeout)
@@ -280,6 +286,8 @@ class ObservabilityRuntime:
             _log.warning(
                 "exporter_abandoned", exporter=name, lost=deliveries[name].abandon(self._shutdown_timeout)
             )
+        for delivery in deliveries.values():
+            delivery.log_losses()
         return late
 
     def _start_clean(self) -> None:
@@ -290,6 +298,18 @@ class ObservabilityRuntime:
         if self._state in (RuntimeState.OPENING, RuntimeState.DRAINING):
             # It was another thread that opened or drained; it is not here to go on.
             self._state = RuntimeState.OPEN
+
+
+async def _elsewhere(call: Callable[[], None]) -> None:
+    """Do what may block on a thread of its own."""
+    try:
+        worker = BlockingWorker("nat-observability-runtime")
+    except RuntimeError:  # no thread to be had
+        call()
+        return
+    called = worker.submit(call)
+    worker.end()
+    await asyncio.wrap_future(called)
 
 
 async def _all_done(futures: Iterable[asyncio.Future[None]], deadline: float) -> None:

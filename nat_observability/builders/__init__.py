@@ -9,6 +9,7 @@ from nat_observability.builders.exporters import (
     delivery_limits,
     exporter_types,
     required_exporters,
+    warn_of_no_exporter,
 )
 from nat_observability.builders.processing import EVERY, OwnProcessing
 
@@ -23,4 +24,5 @@ __all__ = [
     "delivery_limits",
     "exporter_types",
     "required_exporters",
+    "warn_of_no_exporter",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -23,6 +24,7 @@ from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import check_exporter
+from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.settings import (
     ConsoleExporterSettings,
     ExporterSettings,
@@ -34,6 +36,7 @@ from nat_observability.settings import (
     PhoenixExporterSettings,
     SqliteExporterSettings,
 )
+from nat_observability.settings.sources import unused_hints
 from nat_observability.settings.variables import EXPORTERS, option_problems, variable
 from nat_observability.sinks import ConsoleSink, FileSink, MemorySink, SqliteSink
 from nat_observability.sinks.protocol import BlockingSink, Sink
@@ -258,6 +261,24 @@ def build_exporters(
         return exporters
     # Outside the handlers: a cause may hold values, and would travel with the error as its context.
     raise SettingsError(problems)
+
+
+def warn_of_no_exporter(settings: ObservabilitySettings) -> None:
+    """
+    Log, once in a process, that nothing is recorded because no exporter is configured, with what may have been meant.
+
+    Not where observability is switched off. It looks at the file system.
+    """
+    if settings.enabled and not settings.exporters and _no_exporter.due() is not None:
+        _log.warning(
+            "no_exporter_configured",
+            seen=unused_hints(type(settings)),
+            cure=f"Set {variable(EXPORTERS, 'main', 'type')}, or {variable('enabled')}=false.",
+        )
+
+
+_log = get_logger()
+_no_exporter = RepeatedEvent(math.inf)
 
 
 def required_exporters(settings: ObservabilitySettings) -> frozenset[str]:

@@ -68,7 +68,8 @@ def _command(function: Command) -> Command:
 _env_file = click.option(
     "--env-file",
     type=click.Path(path_type=Path),
-    help="Read settings from this file too; the environment wins over it.",
+    help="Read settings from this file too; the environment wins over it. Else the one that "
+    "NAT_OBSERVABILITY_ENV_FILE names.",
 )
 _store_option = click.option(
     "--store",

@@ -15,6 +15,7 @@ from nat_observability.delivery.state import DeliveryState
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.settings import ObservabilitySettings
 
 _OURS = ("NAT_OBSERVABILITY_", "OTEL_")
@@ -92,6 +93,9 @@ def build_container(settings: ObservabilitySettings) -> ObservabilityContainer:
     """
     container = ObservabilityContainer()
     container.settings.override(settings)
+    if not settings.exporters:
+        # The command says so itself, in its own words.
+        container.unopened_runtime.override(ObservabilityRuntime({}))
     container.validate()
     container.exporters()
     return container
@@ -121,7 +125,7 @@ def read_settings(
     Read the settings from the environment and an env file.
 
     Args:
-        env_file: The environment wins over it.
+        env_file: The environment wins over it. None for the one that `NAT_OBSERVABILITY_ENV_FILE` names, if any.
         only: Leave the environment out.
 
     Returns:
@@ -137,7 +141,8 @@ def read_settings(
         )
     with warnings.catch_warnings(record=True) as caught, _environment(without_ours=only):
         warnings.simplefilter("always")
-        settings = ObservabilitySettings(_env_file=env_file)
+        # Without the argument it is the file that a variable names.
+        settings = ObservabilitySettings() if env_file is None else ObservabilitySettings(_env_file=env_file)
     return settings, [str(each.message) for each in caught]
 
 

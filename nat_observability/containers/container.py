@@ -2,11 +2,17 @@
 
 # Annotations are not postponed here: the container looks at them at run time.
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from dependency_injector import containers, providers, resources
 
-from nat_observability.builders import ExporterBuilder, build_exporters, required_exporters
+from nat_observability.builders import (
+    ExporterBuilder,
+    build_exporters,
+    required_exporters,
+    warn_of_no_exporter,
+)
 from nat_observability.builders.processing import OwnProcessing
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
@@ -21,6 +27,7 @@ def _runtime(exporters: Mapping[str, BaseExporter], settings: ObservabilitySetti
         start_timeout=settings.start_timeout,
         shutdown_timeout=settings.shutdown_timeout,
         required=required_exporters(settings),
+        on_empty=partial(warn_of_no_exporter, settings),
     )
 
 

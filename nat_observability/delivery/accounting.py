@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, MutableSet, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableSet, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import compress
 
 import msgspec
 
-from nat_observability.delivery import guard
 from nat_observability.delivery.lease import NEVER, Entry, Inlet, Lease, Route
 from nat_observability.delivery.ledger import Ledger, LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.losses import Losses
 from nat_observability.delivery.pipeline.processor_pipeline import is_intended
 from nat_observability.delivery.queue import BoundedQueue
-from nat_observability.delivery.retry import Outcome
+from nat_observability.delivery.retry import Failure, Outcome
 from nat_observability.delivery.state import resolve
 from nat_observability.events import Item
-from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.logs import get_logger
 from nat_observability.spool.record_owners import Owners
 
 _log = get_logger()
@@ -53,14 +54,14 @@ class Accounting:
         refusal: The reason for which items are dropped while it is not at work.
         hurry: Whether what waits is to be written without waiting for more.
         held_back: Bytes of items that runs hold back until it is known whether they are to be kept.
-        unlogged: The number of drops that no line was written about.
+        losses: What was given up and no line was written about.
         saves_all: Whether everything is to be put into the spool before it is sent.
         spills: Whether the spool makes room when the queue is half full.
     """
 
     def __init__(self, name: str, limits: DeliveryLimits, inlet: Inlet | None = None) -> None:
         self._name = name
-        self._log_drop = RepeatedEvent()
+        self._orphaned: Callable[[], None] | None = None
         self.queue: BoundedQueue[Entry] = BoundedQueue(
             limits.queue_items, limits.queue_bytes, limits.queue_policy
         )
@@ -76,7 +77,8 @@ class Accounting:
         self.refusal = "closed"
         self.refusal = "closed"
         self.hurry = False
-        self.unlogged = self.held_back = 0
+        self.held_back = 0
+        self.losses = Losses(name, self.ledger)
         self.saves_all = limits.spool == "always"
         self.spills = limits.spool == "spill"
         self._limits = limits
@@ -108,13 +110,29 @@ class Accounting:
             ledger, accepted=ledger.accepted + upstream, pending=ledger.pending + upstream
         )
 
-    def log_drops(self) -> None:
-        """Log what was dropped; not under the lock, because the application's log processors are foreign code."""
-        if self.unlogged and self._log_drop.due() is not None:
-            with guard.lock:
-                dropped, self.unlogged = self.unlogged, 0
-                by_reason = dict(self.ledger.dropped or ())
-            _log.warning("delivery_dropped", exporter=self._name, items=dropped, dropped=by_reason)
+    def retire(self, orphaned: Callable[[], None]) -> None:
+        """
+        In a forked child: refuse what is still recorded here, in a run of the parent's.
+
+        Args:
+            orphaned: Called when such a loss is to be logged: it may be all that the child does with the delivery.
+        """
+        # What the parent has lost, it says itself.
+        self.losses = Losses(self._name, self.ledger)
+        self.wake, self._orphaned = None, orphaned
+
+    def log_losses(self, *, last: bool = False) -> None:
+        """
+        Log what has failed or was dropped, where a line is due; not under the lock.
+
+        Args:
+            last: Whether it is due however little time has passed since the last line.
+        """
+        if self._orphaned is not None:
+            # An interpreter that ends already may refuse the thread for that.
+            with suppress(RuntimeError, MemoryError):
+                self._orphaned()
+        self.losses.log(last=last)
 
     # What comes in:
 
@@ -254,8 +272,8 @@ class Accounting:
 
     # What becomes of it:
 
-    def settle(self, entry: Entry, outcome: Outcome) -> None:
-        """Count what became of an entry."""
+    def settle(self, entry: Entry, outcome: Outcome, failures: Mapping[Outcome, Failure]) -> None:
+        """Count what became of an entry; `failures` has why, by outcome."""
         entry.settled = True
         self.ledger.pending -= 1
         if outcome is Outcome.DELIVERED:
@@ -263,11 +281,14 @@ class Accounting:
             entry.lease.count_delivered(self, 1)
         else:
             self.ledger.failed += 1
+            self.losses.fail(*failures[outcome], 1)
             entry.lease.count_failed(self, 1)
         if entry.unsaved:
             self.saved(entry)
 
-    def settle_all(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
+    def settle_all(
+        self, batch: Sequence[Entry], outcomes: Sequence[Outcome], failures: Mapping[Outcome, Failure]
+    ) -> None:
         """Count what became of a batch that was sent, where there is no spool, and let go of it."""
         if len(batch) == len(self.in_flight):
             self.in_flight.clear()
@@ -278,6 +299,9 @@ class Accounting:
         leases = [entry.lease for entry in batch]
         failed: list[Lease] = []
         if outcomes.count(Outcome.DELIVERED) < len(batch):
+            for outcome, failure in failures.items():
+                if items := outcomes.count(outcome):
+                    self.losses.fail(*failure, items)
             results = [outcome is Outcome.DELIVERED for outcome in outcomes]
             failed = [lease for lease, good in zip(leases, results, strict=True) if not good]
             leases = list(compress(leases, results))
@@ -296,7 +320,7 @@ class Accounting:
         self.ledger.drop(reason, items)
         lease.count_dropped(self, reason, items)
         if not is_intended(reason):
-            self.unlogged += items
+            self.losses.drop(reason, items)
 
     def drop_entry(self, entry: Entry, reason: str) -> None:
         """Count an entry that is not in the spool as dropped."""

@@ -18,12 +18,18 @@ from nat_observability.delivery.circuit_breaker import BreakerState
 from nat_observability.delivery.lease import Lease, Route
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.loop import DeliveryLoop, finish
+from nat_observability.delivery.loop import DeliveryLoop, finish, report
+from nat_observability.delivery.losses import log_all
 from nat_observability.delivery.pipeline.intake import Intake
 from nat_observability.delivery.sink_adapters import WorkerSink, as_sink
 from nat_observability.delivery.state import DeliveryState, Hold, State
 from nat_observability.delivery.thread import DeliveryThread, LoopSource, loaded, weak_call
-from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError, describe
+from nat_observability.errors import (
+    RuntimeStateError,
+    StartTimeoutError,
+    StopTimeoutError,
+    describe,
+)
 from nat_observability.forks import at_fork
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink
@@ -161,11 +167,13 @@ class Delivery:
                     started = self._new_loop()
                 except Exception as error:  # noqa: BLE001  whatever the system refuses: a thread, a file handle, memory
                     self._refused(error)
-                    return lease
-                state.begin()
-                self._loop, self._accounting.wake = started, started.wake
+                else:
+                    state.begin()
+                    self._loop, self._accounting.wake = started, started.wake
         if started is not None:
             self._start(started)
+        elif not state.phase.at_work:
+            report(state, self._accounting)
         return lease
 
     def _start(self, loop: DeliveryLoop) -> None:
@@ -177,6 +185,7 @@ class Delivery:
                     loop.dismissed = True
                     self._refused(error)
             loop.give_up()
+            report(self._state, self._accounting)
 
     def _refused(self, error: Exception) -> int:
         self._state.refused(error)
@@ -207,6 +216,7 @@ class Delivery:
             self._start(loop)
         else:
             _log.warning("exporter_abandoned", exporter=self.name, error=describe(error), lost=lost)
+            report(self._state, self._accounting)
 
     @property
     def accounting(self) -> Accounting:
@@ -247,7 +257,10 @@ class Delivery:
                 accounting.wake_up()
                 finish(state, accounting, self._spool, DeliveryState.CLOSED, None, "closed")
             accounting.wake_up()
-            return state.closed()
+            closed = state.closed()
+        if not state.phase.at_work:
+            report(state, accounting)
+        return closed
 
     def abandon(self, timeout: float | None = None) -> int:
         """
@@ -270,7 +283,7 @@ class Delivery:
                 self._state, self._accounting, self._spool, DeliveryState.FAILED, error, "shutdown_timeout"
             )
         loop.cancel()
-        self._accounting.log_drops()
+        report(self._state, self._accounting)
         return lost
 
     @property
@@ -303,6 +316,10 @@ class Delivery:
                 BreakerState.CLOSED if loop is None or not state.phase.at_work else loop.retry.breaker_state,
                 describe(error) if error is not None else None,
             )
+
+    def log_losses(self) -> None:
+        """Log everything that was lost and not logged yet."""
+        self._accounting.log_losses(last=True)
 
     def discard(self, reason: str, items: int) -> LedgerSnapshot:
         """Count items of a run that takes no lease as accepted and dropped, and return the run's ledger."""
@@ -346,7 +363,7 @@ class Delivery:
         )
         if self._loop is not None:
             self._loop.dismissed = True
-        self._accounting.wake = None
+        self._accounting.retire(_drain_at_the_end_of_a_child)
         self._state = self._state.in_child()
         self._begin_empty()
 
@@ -411,7 +428,7 @@ def _start_clean_in_child() -> None:
 def _drain_at_exit() -> None:
     """Write what is left where nobody shut the runtime down; each delivery within its drain_timeout."""
     began = time.monotonic()
-    at_work = [delivery for delivery in deliveries() if delivery.at_work]
+    at_work = [delivery for delivery in deliveries() if not delivery.closed().done()]
     held = sorted(delivery.name for delivery in at_work if delivery.held)
     if held:
         _log.warning("runtime_not_shut_down", exporters=held)
@@ -420,6 +437,7 @@ def _drain_at_exit() -> None:
             closed.result(max(0.0, began + delivery.limits.drain_timeout - time.monotonic()))
         except TimeoutError:
             _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
+    log_all()
 
 
 _finalizer: Any = None

@@ -56,8 +56,8 @@ class Destination(Protocol):
         """Return what is done when there is room in the queue; None where there is, or where nothing makes any."""
         ...
 
-    def log_drops(self) -> None:
-        """Log what was dropped; not under the lock."""
+    def log_losses(self) -> None:
+        """Log what was lost, where a line is due; not under the lock."""
         ...
 
 
@@ -198,7 +198,7 @@ class Lease:
         lock.release()
         if dropped:
             for destination in route.destinations:
-                destination.log_drops()
+                destination.log_losses()
 
     def accept_within(self, item: Item, limit: int) -> None:
         """Queue `item`, unless with those before it exceeds so many bytes: then it is dropped as `run_too_large`."""
@@ -218,7 +218,7 @@ class Lease:
             for destination in self.route.destinations:
                 destination.discard(self, reason, items)
         for destination in self.route.destinations:
-            destination.log_drops()
+            destination.log_losses()
 
     @property
     def ledger(self) -> LedgerSnapshot:

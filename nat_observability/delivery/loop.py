@@ -182,6 +182,7 @@ class DeliveryLoop:
                 error = RuntimeError("A task of the delivery was cancelled before it began.")
                 self._state.not_opened(error)
                 self._finish(DeliveryState.FAILED, error, "not_open")
+        report(self._state, self._accounting)
         if self._intake is not None:
             self._intake.release()
         self._loop_source.release()
@@ -222,7 +223,8 @@ class DeliveryLoop:
                 elif not isinstance(error, Exception):
                     raise
         finally:
-            self._accounting.log_drops()
+            # Before the sink is let go of: who waits for the end, of the process for example, waits for the log only.
+            report(self._state, self._accounting)
             await self._let_go()
 
     def _finish(self, phase: DeliveryState, error: BaseException | None, reason: str) -> None:
@@ -361,7 +363,7 @@ class DeliveryLoop:
                     state.closing()
                     return True
             await move()
-            self._accounting.log_drops()
+            self._accounting.log_losses()
 
     def _next_move(self, now: float) -> Callable[[], Awaitable[None]] | None:
         """Take what is to move on, and return what is to be done with it; None where all is done. Under the lock."""
@@ -474,6 +476,7 @@ class DeliveryLoop:
             with guard.lock:
                 if not self.dismissed:
                     self._settle(batch, outcomes)
+            self._accounting.log_losses()
         finally:
             task = asyncio.current_task(self._loop)
             if task is not None:
@@ -492,9 +495,9 @@ class DeliveryLoop:
             return self.retry.refused(error, items)
 
     def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
-        accounting, spool = self._accounting, self._spool
+        accounting, spool, failures = self._accounting, self._spool, self.retry.failures
         if spool is None:
-            accounting.settle_all(batch, outcomes)
+            accounting.settle_all(batch, outcomes, failures)
             return
         done: list[int] = []
         to_spool: list[int] = []
@@ -510,7 +513,7 @@ class DeliveryLoop:
                 accounting.own(entry.key, entry.lease)
                 to_spool.append(entry.key)
             else:
-                accounting.settle(entry, outcome)
+                accounting.settle(entry, outcome, failures)
                 if entry.key is not None:
                     done.append(entry.key)
         # They wait at the head of the queue for the next try, or for being saved.
@@ -626,3 +629,10 @@ def finish(
         spool.end()
     state.finish(phase, error)
     return dropped
+
+
+def report(state: State, accounting: Accounting) -> None:
+    """Log everything that was lost, and then tell those who wait for the end of a delivery that is at rest."""
+    accounting.log_losses(last=True)
+    with guard.lock:
+        state.reported()

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from enum import Enum
+from typing import NamedTuple
 
 from nat_observability.delivery.circuit_breaker import BreakerState, CircuitBreaker
 from nat_observability.delivery.limits import DeliveryLimits
@@ -30,6 +31,13 @@ class Outcome(Enum):
     UNSENT = 3
 
 
+class Failure(NamedTuple):
+    """Why items have failed or were not sent: a word for it, and the error in one line where there is one."""
+
+    reason: str
+    error: str | None
+
+
 _log = get_logger()
 # A generator of our own: retrying must not disturb one that the application has seeded, nor repeat itself with it, and
 # forked workers must not wait in step.
@@ -52,6 +60,10 @@ class Retry:
         limits: Time limits, waits and the breaker's bounds.
         loop: Its clock is the only one used.
         hurry: Set when the process ends: what waits is tried at once, for the last time.
+
+    Attributes:
+        failures: By outcome, why the last items that came to it did. Where items are lost by it, the log has it from
+            whoever counts them.
     """
 
     def __init__(
@@ -70,6 +82,7 @@ class Retry:
         self._breaker = CircuitBreaker(limits.breaker_failures, limits.breaker_open_for, loop.time)
         self._retrying = RepeatedEvent()
         self.last_error: BaseException | None = None
+        self.failures: dict[Outcome, Failure] = {}
 
     @property
     def breaker_state(self) -> BreakerState:
@@ -86,7 +99,7 @@ class Retry:
             last_try = self._hurry.is_set()
             if not last_try and (pause := self._breaker.wait()):
                 if self._time() + pause > give_up_at:
-                    return [Outcome.UNSENT] * len(batch)
+                    return self._unsent("breaker_open", batch)
                 await self._pause(pause)
                 continue
             tries += 1
@@ -104,8 +117,11 @@ class Retry:
             except _RETRYABLE as error:
                 self._failed(error)
                 pause = self._backoff(tries, error)
-                if last_try or self._time() + pause > give_up_at:
-                    return [Outcome.UNSENT] * len(batch)
+                if last_try:
+                    return self._unsent("last_try", batch)
+                if self._time() + pause > give_up_at:
+                    asked = isinstance(error, RetryableWriteError) and error.retry_after == pause
+                    return self._unsent("retry_after" if asked else "retry_for", batch)
                 self._log_retry(error, pause, len(batch))
                 await self._pause(pause)
             except BaseException as error:
@@ -119,6 +135,9 @@ class Retry:
                 # A function that takes a batch may return anything at all.
                 failed = min(max(0, rejected), len(batch)) if type(rejected) is int else 0
                 taken = len(batch) - failed
+                if failed:
+                    problem = f"The back end rejected {failed} of {len(batch)} items."
+                    self.failures[Outcome.FAILED] = Failure("rejected", problem)
                 # The back end says how many it rejected, not which: the last ones are counted as such.
                 return [Outcome.DELIVERED] * taken + [Outcome.FAILED] * failed
 
@@ -134,10 +153,15 @@ class Retry:
             pass
 
     def refused(self, error: BaseException, batch: Sequence[Item]) -> list[Outcome]:
-        """Return that a batch has failed for good, and say why."""
+        """Return that a batch has failed for good, and note why."""
         self.last_error = error
-        _log.error("delivery_failed", exporter=self._name, items=len(batch), error=describe(error))
+        self.failures[Outcome.FAILED] = Failure("refused", describe(error))
         return [Outcome.FAILED] * len(batch)
+
+    def _unsent(self, reason: str, batch: Sequence[Item]) -> list[Outcome]:
+        error = self.last_error
+        self.failures[Outcome.UNSENT] = Failure(reason, None if error is None else describe(error))
+        return [Outcome.UNSENT] * len(batch)
 
     def _answered(self) -> None:
         if self._breaker.succeeded():

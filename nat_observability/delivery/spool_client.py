@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from nat_observability.delivery import guard
@@ -16,9 +19,11 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.thread import BlockingWorker
 from nat_observability.errors import SinkError, ThreadRefusedError
 from nat_observability.events import Item, Run
+from nat_observability.forks import at_fork
 from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
 from nat_observability.spool.recovery import RecoveryReport
 from nat_observability.spool.spool import Spool
+from nat_observability.weak_registry import WeakRegistry
 
 ResultT = TypeVar("ResultT")
 
@@ -78,14 +83,14 @@ class SpoolClient:
         Open the spool; what others, or this process before it ended, have left is recovered.
 
         Raises:
-            SinkError: The directory cannot be used.
+            SinkError: The directory cannot be used, or is that of another exporter of this process.
         """
         with guard.lock:
             if self._worker is None:
                 # The one before may have to close the spool yet.
                 self._latest = BlockingWorker(f"nat-observability-spool-{self._name}", self._latest)
                 self._worker = self._latest
-        await self._call(partial(self._recover, self._spool.open))
+        await self._call(partial(self._recover, self._open))
 
     async def adopt(self) -> None:
         """Take over what processes that died since have left."""
@@ -161,9 +166,29 @@ class SpoolClient:
             ):  # its thread has died, and there is no other: the files stay open
                 worker.submit(self._spool.close)
                 worker.submit(self._report)
+                # Nobody else does, where the delivery was given up.
+                worker.submit(partial(self._accounting.losses.log, last=True))
             worker.end()
 
     # On the worker thread:
+
+    def _open(self) -> RecoveryReport:
+        self._claim()
+        return self._spool.open()
+
+    def _claim(self) -> None:
+        """Have the directory for this exporter, for as long as this object lives."""
+        directory = self._spool.directory
+        with _claiming:
+            for other in _claims.all():
+                if other._name != self._name and _same(other._spool.directory, directory):
+                    raise SinkError(
+                        str(directory),
+                        f"is the spool of exporter {other._name!r}, and would let {self._name!r} send what that one "
+                        "has left there",
+                        "Give each exporter a spool_path of its own.",
+                    )
+            _claims.add(self)
 
     def _recover(self, look: Callable[[], RecoveryReport]) -> None:
         report = look()
@@ -269,3 +294,21 @@ class SpoolClient:
         except ThreadRefusedError:
             return False  # its thread has died, and there is no other: the record is delivered again
         return True
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them does not exist
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _renew_lock() -> None:
+    global _claiming
+    _claiming = threading.Lock()
+
+
+_claims: WeakRegistry[SpoolClient] = WeakRegistry()
+_claiming = threading.Lock()
+# A thread that is not in the child may hold it.
+at_fork(after_in_child=_renew_lock)

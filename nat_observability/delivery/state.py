@@ -94,6 +94,8 @@ class State:
         self._taken = False  # whether a lease was taken in this term
         self._opening: list[Future[None]] = []
         self._closing: list[Future[None]] = []
+        # Who waits for the end of a delivery that is at rest, and has something to say yet.
+        self._unreported: list[Future[None]] | None = None
 
     def in_child(self) -> State:
         """Return the state of the same delivery in a forked child."""
@@ -160,11 +162,12 @@ class State:
     # Those who wait:
 
     def closed(self) -> Future[None]:
-        """Return a future that is done when the delivery has closed, at once where it is not at work."""
-        if not self.phase.at_work:
+        """Return a future that is done when the delivery has closed and said what it lost, at once if it has."""
+        waiters = self._closing if self.phase.at_work else self._unreported
+        if waiters is None:
             return resolved()
         future: Future[None] = Future()
-        self._closing.append(future)
+        waiters.append(future)
         return future
 
     # What the delivery loop says:
@@ -222,7 +225,7 @@ class State:
         return True
 
     def finish(self, phase: DeliveryState, error: BaseException | None) -> None:
-        """The delivery is at rest: nobody waits any longer."""
+        """The delivery is at rest. Who waits for its end waits for `reported`."""
         self.phase, self.end_error = phase, error
         note_change()
         self._given_up_on = self.last_call = False
@@ -230,8 +233,13 @@ class State:
         if error is None:
             error = RuntimeStateError(f"The delivery of {self._name!r} was closed while it opened.")
         resolve(opening, error)
-        closing, self._closing = self._closing, []
-        resolve(closing)
+        self._unreported = [*(self._unreported or ()), *self._closing]
+        self._closing = []
+
+    def reported(self) -> None:
+        """Everything was said about a delivery that is at rest: nobody waits any longer."""
+        waiters, self._unreported = self._unreported, None
+        resolve(waiters or ())
 
     def _note_open_error(self, error: BaseException) -> None:
         self.open_error, self._open_failed_at = error, time.monotonic()

@@ -9,7 +9,7 @@ import msgspec
 
 from nat_observability.context import ContextState
 from nat_observability.events import Boundary, Captured, IntermediateStep, Span, Status
-from nat_observability.recording.capture import capture_json, merged_json
+from nat_observability.recording.capture import joined_json, merged_json
 from nat_observability.stream import OpenStep
 
 _START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END
@@ -219,4 +219,4 @@ class _Chunks:
         texts = [piece for piece in pieces if isinstance(piece, str)]
         if len(texts) == len(pieces):
             return "".join(texts) if texts else None
-        return capture_json(pieces)
+        return joined_json(pieces)

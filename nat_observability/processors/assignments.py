@@ -81,17 +81,27 @@ _BEFORE_PASS = re.compile(
 )
 _BEHIND_PASS = re.compile(rb"""[ \t+]*+(?:\Z|[\r\n,;)}\]"'`|&#<>\\*])""")
 _ESCAPED_LINE_END = re.compile(rb"\\[nr]")
-_ESCAPED_END = re.compile(rb"""(\\*+)([nr"'`])""")
+# Not in the middle of backslashes: each would be the beginning of another look at the rest of them.
+_ESCAPED_END = re.compile(rb"""(?<!\\)(\\*+)([nr"'`])""")
+_ESCAPED_SPACE = re.compile(rb"\\++[nrt]")
 _BEFORE_QUOTE = frozenset(b" \t+:,-[{(=")
 _EMPTY = frozenset((b"null", b"none", b"nil", b"true", b"false", b"undefined"))
 _OPENING = {ord("{"): ord("}"), ord("["): ord("]")}
-_BEFORE_PAIR = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.- +\t\r\n\\\"'"
+_PAIR = re.compile(
+    rb"""[(\[]""" + _SPACE + rb"""[bBrRuUfF]{0,2}\\{0,256}+["'][A-Za-z0-9_. +\-\x80-\xff]{0,80}\Z"""
+)
 _BLANK = b" +"
 _IN_NAMES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(range(0x80, 0x100))
 _IN_WORDS = _IN_NAMES + _BLANK
+_CLOSING_BRACKETS = b")]}"
+_TEXT = re.compile(rb"[A-Za-z0-9\x80-\xff]")
+_BEHIND_STRUCTURE = frozenset((b")", b"]", b"}", b",", b";", b":", b"."))
+_IN_STRUCTURE = frozenset((b'"', b"'", b"\\", b"{", b"[", b"]", b"}", b" ", b"\n", b"\r", b"\t"))
 _CLOSING = {close: open_ for open_, close in _OPENING.items()} | {ord(")"): ord("(")}
 _STRUCTURE = re.compile(rb"[\"'\[\]{}]")
 _LONGEST_HEADER = 8192  # bytes
+_LONGEST_BEFORE = 1024  # bytes before a name that say what it is
+_LONGEST_VERDICT = 2048  # bytes: what is longer, on one line, is a password
 _MOST_WORDS = 4  # of a name without quotes: x amz security token: x
 _HEADERS = ("authorization", "cookie", "cookies")  # with spaces, quotes and commas in their values
 
@@ -110,9 +120,10 @@ def find_assignments(
         label, name_begin = found
         if data[match.end() - 1] == 0x2C and not _opens_pair(data, match.start()):
             continue
-        begin, end = _value(data, name_begin, match.end(), label)
-        if label == UNSURE and not _is_password(data, match, begin, end):
-            continue
+        if label == UNSURE:
+            begin, end = _password(data, match, name_begin)
+        else:
+            begin, end = _value(data, name_begin, match.end(), label)
         if end > begin:
             yield begin, end, label
             reached = end
@@ -151,14 +162,14 @@ def _behind(expression: re.Pattern[bytes], data: bytes, keys: KeyMatcher) -> Ite
                 yield start, end, label
 
 
-def _is_password(data: bytes, match: re.Match[bytes], begin: int, end: int) -> bool:
+def _is_password(data: bytes, match: re.Match[bytes], start: int, end: int, *, is_cut: bool) -> bool:
     """
     Say whether what stands behind the name `pass` is a password, and not what has passed, or a word in a sentence.
 
     Behind an equals sign it is one. Behind a colon the name begins a line or a phrase, and an unquoted value ends it:
     neither "first pass: compile it", nor "pass: it is right", nor "PASS: test_it".
     """
-    value = data[begin:end]
+    value = data[start:end]
     if is_verdict(UNSURE, value) or b"\n" in value or value.startswith((b"\\", b"{", b"[")):
         return value.startswith(b"[redacted:")
     assigns = data[match.end() - 1 : match.end()]
@@ -170,9 +181,9 @@ def _is_password(data: bytes, match: re.Match[bytes], begin: int, end: int) -> b
         return False
     if _BEFORE_PASS.search(data, max(0, name_begin - _LONGEST_INDENT), name_begin) is None:
         return False
-    if data[begin - 1 : begin] in _QUOTES:
+    if data[start - 1 : start] in _QUOTES or is_cut:
         return True
-    line_end = _ESCAPED_LINE_END.search(data, begin, end)
+    line_end = _ESCAPED_LINE_END.search(data, start, end)
     return line_end is not None or _BEHIND_PASS.match(data, end) is not None
 
 
@@ -217,7 +228,22 @@ def _last_words(text: bytes) -> Iterator[bytes]:
 
 def _opens_pair(data: bytes, start: int) -> bool:
     """Say whether a quoted name is the first of a pair: [("password", "x")], [b"password", b"x"]."""
-    return data[max(0, start - 512) : start].rstrip(_BEFORE_PAIR).endswith((b"(", b"["))
+    return _PAIR.search(data, max(0, start - 512), start) is not None
+
+
+def _password(data: bytes, match: re.Match[bytes], begin: int) -> tuple[int, int]:
+    """
+    Return what `_value` does for the name `pass`, an empty place if what follows it is not a password.
+
+    That is decided by the next few kilobytes: what follows each of many names may be the same long text.
+    """
+    first, at = max(0, begin - _LONGEST_BEFORE), match.end()
+    window = data[first : at + _LONGEST_VERDICT]
+    start, end = (place + first for place in _value(window, begin - first, at - first, UNSURE))
+    is_cut = end == first + len(window) < len(data)
+    if not _is_password(data, match, start, end, is_cut=is_cut):
+        return start, start
+    return _value(data, begin, at, UNSURE) if is_cut else (start, end)
 
 
 def _value(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
@@ -238,6 +264,10 @@ def _value(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
         if end >= 0 and data.find(b"\n", start, end) < 0:
             return start, end - _backslashes(data, end)
     block = _BLOCK.match(data, start)
+    if label == UNSURE and (
+        _BRACKET.match(data, at) is not None or (block is None and _NEW_LINE.match(data, start) is not None)
+    ):
+        return start, start  # no password, however far it goes
     lines = start if block is None else block.end()
     lines_end = _end_of_lines(data, begin, lines, is_block=block is not None)
     if lines_end > start:
@@ -246,13 +276,12 @@ def _value(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
     if label.endswith(_HEADERS) and (bracket is None or bracket.end() > start):
         return start, _end(_LINE, data, start)
     if bracket is not None:
-        return bracket.end(), _end_of_brackets(data, bracket.end())
+        start = bracket.end()
+        return start, _end_behind_brackets(data, start, _end_of_brackets(data, start))
     if around == b";":
         # Of a connection string, where a value may have spaces in it.
         return start, _end(_ITEM, data, start)
-    end = _end(_WORD, data, start)
-    while end > start and data[end - 1] in _CLOSING and _is_unopened(data, start, end):
-        end -= 1
+    end = _end_of_word(data, start)
     return (start, start) if data[start:end].lower().rstrip(b")]},;.") in _EMPTY else (start, end)
 
 
@@ -319,10 +348,34 @@ def _end_of_escaped_line(data: bytes, at: int, escapes: int) -> int:
     return len(data)
 
 
-def _is_unopened(data: bytes, start: int, end: int) -> bool:
-    """Say whether the bracket that ends a word closes one before it: f(password=x)."""
-    close = data[end - 1]
-    return data.count(close, start, end) > data.count(_CLOSING[close], start, end)
+def _end_of_word(data: bytes, start: int) -> int:
+    """Return where a word ends, before the brackets at its end that were opened before it: f(password=x)."""
+    end = _end(_WORD, data, start)
+    word_end = start + len(data[start:end].rstrip(_CLOSING_BRACKETS))
+    if word_end == end:
+        return end
+    unopened = {
+        close: data.count(close, start, end) - data.count(open_, start, end)
+        for close, open_ in _CLOSING.items()
+    }
+    while end > word_end and unopened[data[end - 1]] > 0:
+        end -= 1
+        unopened[data[end]] -= 1
+    return end
+
+
+def _end_behind_brackets(data: bytes, start: int, end: int) -> int:
+    """
+    Return where a value ends that begins with brackets, which end at `end`: {SSHA}x, [a]x.
+
+    What follows those of a list or an object is not part of the value if it closes or separates something.
+    """
+    if data[end : end + 1] in _BEHIND_STRUCTURE and data[start + 1 : start + 2] in _IN_STRUCTURE:
+        return end
+    if _ESCAPED_SPACE.match(data, end) is not None:
+        return end
+    word_end = _end_of_word(data, end)
+    return word_end if _TEXT.search(data, end, word_end) is not None else end
 
 
 def _end_of_quotes(data: bytes, start: int, quote: bytes, depth: int) -> int:

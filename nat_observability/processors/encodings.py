@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _UNICODE_ESCAPE = re.compile(rb"(?<!\\)(\\++)(?:u([0-9a-fA-F]{4})|/)")
-_COLOUR = re.compile(rb"(?:\x1b|\\++x1b)\[[0-9;]{0,32}+m")
+_COLOUR = re.compile(rb"(?:\x1b|(?<!\\)\\++x1b)\[[0-9;]{0,32}+m")
 _DIGITS = "0123456789abcdefABCDEF"
 _DECODED = {(one + other).encode(): bytes((int(one + other, 16),)) for one in _DIGITS for other in _DIGITS}
 

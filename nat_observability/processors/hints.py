@@ -12,25 +12,57 @@ from nat_observability.processors.tokens import Runs, has_any
 _PIECE = 256 * 1024  # bytes: the interpreter can do nothing else while it looks through a piece
 _OVERLAP = 4 * 1024
 MOST_LAYERS = 8  # of escapes in escapes
-_TAIL = 64  # bytes before what assigns, in which the name is
-_MARGIN = 512  # bytes: the same, with the backslashes behind it
-_PLAIN = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ=", b"abcdefghijklmnopqrstuvwxyz:")
-_LEFT_OUT = b"-_. +\t\r\n\"'`*\\]"
+# Bytes in which a name is that ends where they do: with those of the words before it, which belong to it.
+_TAIL = 112
+_LONG_NAME = 48
+_FAR = _TAIL + 128  # bytes: the same, with separators behind the name, unless they are escapes
+_DENSE = 96  # bytes: where what assigns is as near as that, a look at everything takes no longer
+_END_OF_NAME = b" \t\r\n\f\v+\"'`*_\\],"
+_MARGIN = 512  # bytes: name and separators are in no more than twice that, unless the name is very long
+_VERY_LONG_NAME = 256
+_LOWER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ=", b"abcdefghijklmnopqrstuvwxyz:")
+_LEFT_OUT = b"-_. +\"'`*\\[]/"
+_LINE_ENDS = b"\t\r\n\f\v"
 # The same, with what ends texts for what ends names.
 _TEXTS = bytes.maketrans(b'ABCDEFGHIJKLMNOPQRSTUVWXYZ="', b"abcdefghijklmnopqrstuvwxyz::")
-_LEFT_OUT_OF_TEXTS = _LEFT_OUT.replace(b'"', b"")
-_QUOTES = frozenset((b'"', b"'", b"\\", b"b", b" ", b"\n", b"\r", b"\t"))
+_LEFT_OUT_OF_TEXTS = _LEFT_OUT.replace(b'"', b"") + _LINE_ENDS
+_QUOTES = frozenset((b'"', b"'", b"\\", b" ", b"+", b"\n", b"\r", b"\t"))
+_PREFIXED = re.compile(rb"""[bBrRuUfF]{1,2}["'\\]""")
+_ESCAPES = (b"\\n:", b"\\r:", b"\\t:")
+_FLAG = re.compile(rb"""["']--([^"']{1,256}+)["']|--([A-Za-z][\w.-]*+)""")
 _MANY = 64
 _FEW_BYTES = 48
-_VALUE = b"value:"
 _BETWEEN_ITEMS = frozenset((b" -", b"+-"))
 _ESCAPED = re.compile(rb"\\(?:u00|x1b\[|/)").search
-_DEEP = b"\\" * 24
+_DEEP = b"\\" * 8
 _PART = 2048  # bytes
 _IN_NAMES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(range(0x80, 0x100))
 _LONG_WORD = 6
 _STEM = 5  # letters that two names have to have in common to be looked for as one
 _COMMON = b"key"
+_IN_NAME = bytes(97 if code in _IN_NAMES else 32 for code in range(256))
+
+
+def _tables() -> dict[tuple[bool, bool, bool], tuple[bytes, bytes, tuple[bytes, ...]]]:
+    """Return how a text becomes names, each with a colon at its end, by which signs assign besides `:` and `=`."""
+    tables = {}
+    for pairs in (False, True):
+        for items in (False, True):
+            for tags in (False, True):
+                ends = b"," * pairs + _LINE_ENDS * items + b">" * tags
+                table = bytearray(_LOWER)
+                for code in ends:
+                    table[code] = ord(":")
+                tables[pairs, items, tags] = (
+                    bytes(table),
+                    _LEFT_OUT if items else _LEFT_OUT + _LINE_ENDS,
+                    tuple(bytes((code,)) for code in b":=" + ends),
+                )
+    return tables
+
+
+_TABLES = _tables()
+_PLAIN_TABLE = _TABLES[False, False, False]
 
 
 class Hints:
@@ -47,9 +79,21 @@ class Hints:
         literals: What the users' own patterns need, in lower case.
         personal: The sets of personal data that are looked for.
         always: Say yes to everything: there are patterns without literals.
+        disabled: Say yes to everything, and that a name may be anywhere.
     """
 
-    __slots__ = ("_always", "_any_name", "_common", "_finders", "_literals", "_rare", "_search", "_tokens")
+    __slots__ = (
+        "_always",
+        "_any_name",
+        "_common",
+        "_disabled",
+        "_finders",
+        "_literals",
+        "_rare",
+        "_search",
+        "_stems",
+        "_tokens",
+    )
 
     def __init__(
         self,
@@ -59,17 +103,20 @@ class Hints:
         literals: Iterable[bytes],
         personal: Iterable[str],
         always: bool,
+        disabled: bool = False,
     ) -> None:
         needles = _fewest(key.encode() for key in keys)
         # Most names of secrets have the word key in them, and most values do not.
         self._common = tuple(needle for needle in needles if _COMMON in needle)
         self._rare = tuple(needle for needle in needles if _COMMON not in needle)
         self._search = re.compile(b"|".join(map(re.escape, needles)) or b"(?!)").search
+        self._stems = tuple(needle.rstrip(b":") for needle in needles)
         self._tokens = tokens
         self._literals = tuple(literals)
         self._finders = tuple(FINDERS[name] for name in personal)
         self._any_name = b"" in needles  # there is a key of asterisks alone
-        self._always = always or self._any_name
+        self._always = always or disabled or self._any_name
+        self._disabled = disabled
 
     def in_any(self, data: bytes) -> bool:
         """Say whether `data` can hold anything to redact, in any encoding."""
@@ -102,50 +149,54 @@ class Hints:
 
     def has_token(self, data: bytes) -> bool:
         """Say whether `data` can hold a token, a private key or a password in a URL."""
-        runs = Runs.of(data)
-        if runs is not None and (runs.may_be_secret or data.find(b"-----BEGIN") >= 0):
+        if self._disabled:
             return True
-        return data.find(b"@") >= 0 and data.find(b"//") >= 0
+        if data.find(b"-----BEGIN") >= 0 or (data.find(b"@") >= 0 and data.find(b"//") >= 0):
+            return True
+        runs = Runs.of(data)
+        return runs is not None and runs.may_be_secret
 
     def has_name(self, data: bytes) -> bool:
         """Say whether `data` can hold the name of a secret field, and something after it."""
-        if self._any_name:
+        if self._any_name or self._disabled:
             return True
-        backslash = data.find(b"\\")
-        if backslash >= 0 and data.find(_DEEP, backslash) >= 0:
-            data = data.translate(None, b"\\")
-        before = data.split(b":")
-        dense = len(before) * _TAIL > len(data)
-        before = [data] if dense else _tails(before)
         find = data.find
-        if not dense and find(b"=") >= 0:
-            before += _tails(data.split(b"="))
-        if _has_pairs(data):
-            before += _tails(data.split(b'",'))
-            before += _tails(data.split(b"',"))
+        pairs = _has_pairs(data)
         flags, items = _hyphens(data)
-        if items:
-            # [["password", "x"]] in YAML.
-            before += _tails(data.replace(b"\\n", b"\n").split(b"\n"))
-        if find(b"<") >= 0 and (find(b"</") >= 0 or find(b"[cut:") >= 0):
-            before += _tails(data.split(b">"))
-        names = b""
-        if before:
-            names = _plain_names(before)
+        tags = find(b"<") >= 0 and (find(b"</") >= 0 or find(b"[cut:") >= 0)
+        if flags and self._has_words(_names([one or other for one, other in _FLAG.findall(data)])):
+            return True
+        if not (pairs or items or tags or find(b":") >= 0 or find(b"=") >= 0):
+            return False
+        escapes = find(b"\\") >= 0
+        if items and escapes:
+            data += b"\n" + data.replace(b"\\n", b"\n").replace(b"\\r", b"\n")
+        table, left_out, ends = _TABLES[pairs, items, tags] if pairs or items or tags else _PLAIN_TABLE
+        names = None if escapes and find(_DEEP) >= 0 else _before(data, ends)
+        if names is not None:
             if self._has_words(names):
                 return True
-            if names.find(_VALUE) >= 0:
-                # {"name": "password", "value": "x"}
-                plain = data.replace(b"\\n", b"") if find(b"\\n") >= 0 else data
-                pairs = _tails(plain.translate(_PLAIN, _LEFT_OUT).split(_VALUE))
-                if self._has_words(_plain_names([each.rstrip(b",") for each in pairs])):
+        else:
+            plain = data.translate(table, left_out)
+            if self._has_words(plain):
+                return True
+            if escapes:
+                kept = data.translate(table, left_out.replace(b"\\", b""))
+                if has_any(kept, _ESCAPES) and has_any(plain, self._stems):
                     return True
-                # {"value": "x", "name": "password"}
-                if self._ends_text(data):
-                    return True
-        return flags and self._has_words(
-            # --password x
-            _plain_names([_first_word(part[:_TAIL]) for part in data.split(b"--")[1:]])
+        if find(b"alue") < 0:
+            return False
+        plain = data.translate(table, left_out)
+        value = b"value" if escapes else b"value:"
+        if plain.find(value) < 0:
+            return False
+        # {"name": "password", "value": "x"}
+        before = _tails(plain.split(value))
+        if escapes and has_any(b":".join(before), self._stems):
+            return True
+        # {"value": "x", "name": "password"}
+        return self._has_words(b":".join([each.rstrip(b",:") for each in before] + [b""])) or self._ends_text(
+            data
         )
 
     def _ends_text(self, data: bytes) -> bool:
@@ -159,7 +210,12 @@ class Hints:
 
     def with_names(self, data: bytes) -> Iterator[tuple[int, int]]:
         """Return the parts of a text in which there may be a name of a secret field, from where a word begins."""
-        if len(data) <= _PART:
+        if (
+            len(data) <= _PART
+            or self._disabled
+            or data.find(_DEEP) >= 0
+            or _has_name_of(data, _VERY_LONG_NAME)
+        ):
             yield 0, len(data)
             return
         begun: int | None = None
@@ -180,10 +236,47 @@ def _has_value(data: bytes) -> bool:
     return any(layer.find(b"alue") >= 0 for layer in (data, *layers(data)))
 
 
-def _plain_names(parts: list[bytes]) -> bytes:
-    """Return what stands before something, without case and separators, each with a colon at its end."""
-    parts.append(b"")
-    return b":".join(parts).translate(_PLAIN, _LEFT_OUT)
+def _names(names: list[bytes]) -> bytes:
+    """Return names without case and separators, each with a colon at its end."""
+    return b":".join([*names, b""]).translate(_LOWER, _LEFT_OUT)
+
+
+def _before(data: bytes, ends: tuple[bytes, ...]) -> bytes | None:
+    """
+    Return what stands before each of `ends`, without case and separators, and with a colon behind it.
+
+    None if that would be nearly everything, or is not all of some names.
+    """
+    find = data.find
+    names: set[bytes] = set()
+    most = len(data) // _DENSE + 1
+    for end in ends:
+        if find(end) < 0:
+            continue
+        parts = data.split(end)
+        del parts[-1]
+        most -= len(parts)
+        if most < 0:
+            return None
+        for part in parts:
+            if part[-1:] == b'"':
+                # Most are in quotes, and the same again and again.
+                name = part[part.rfind(b'"', -_TAIL, -1) + 1 : -1]
+                if name.isalnum():
+                    names.add(name)
+                    continue
+            names.add(part[-_FAR:].rstrip(_END_OF_NAME)[-_TAIL:])
+    joined = b":".join([*names, b""])
+    if (len(joined) >= _LONG_NAME and _has_name_of(joined, _LONG_NAME)) or (
+        joined.find(b"\\") >= 0 and has_any(joined, _ESCAPES)
+    ):
+        return None
+    return joined.translate(_LOWER, _LEFT_OUT + _LINE_ENDS)
+
+
+def _has_name_of(data: bytes, length: int) -> bool:
+    """Say whether there is a word of that many bytes."""
+    return data.translate(_IN_NAME).find(b"a" * length) >= 0
 
 
 def _hyphens(data: bytes) -> tuple[bool, bool]:
@@ -214,17 +307,12 @@ def _has_pairs(data: bytes) -> bool:
         for _ in range(_MANY):
             if at < 0:
                 break
-            if data[at + 1 : at + 2] in _QUOTES:
+            if data[at + 1 : at + 2] in _QUOTES or _PREFIXED.match(data, at + 1) is not None:
                 return True
             at = data.find(bracket, at + 1)
         else:
             return True
     return False
-
-
-def _first_word(part: bytes) -> bytes:
-    words = part.replace(b"\\n", b" ").replace(b"+", b" ").split(None, 1)
-    return words[0] if words else b""
 
 
 def _begin_of_word(data: bytes, at: int) -> int:

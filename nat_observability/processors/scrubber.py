@@ -68,6 +68,8 @@ class Scrubber:
         patterns: Names of `DEFAULT_PATTERNS`, and patterns.
         personal: Names of sets of personal data.
         marks: Makes what stands in the place of a secret.
+        prefilter: Whether values are searched only if a quick look says that they can hold a secret. The result is
+            the same without it.
     """
 
     __slots__ = (
@@ -84,7 +86,13 @@ class Scrubber:
     )
 
     def __init__(
-        self, keys: Sequence[str], patterns: Sequence[str | Pattern], personal: Sequence[str], marks: Marks
+        self,
+        keys: Sequence[str],
+        patterns: Sequence[str | Pattern],
+        personal: Sequence[str],
+        marks: Marks,
+        *,
+        prefilter: bool = True,
     ) -> None:
         self._keys = KeyMatcher(keys)
         self._builtin = frozenset(name for name in patterns if isinstance(name, str))
@@ -105,6 +113,7 @@ class Scrubber:
             literals=[literal for pattern in self._patterns for literal in pattern.literals],
             personal=personal,
             always=any(not pattern.literals for pattern in self._patterns),
+            disabled=not prefilter,
         )
 
     def value(self, value: Captured) -> Captured:
@@ -325,8 +334,12 @@ class Scrubber:
 
     def _find(self, data: bytes) -> Iterator[Found]:
         if self.hints.has_name(data):
+            reached = 0
             for start, stop in self.hints.with_names(data):
-                yield from find_assignments(data, self._keys, start, stop)
+                # Not inside a value that began in another part: each byte is looked at once.
+                for found in find_assignments(data, self._keys, max(start, reached), stop):
+                    reached = found[1]
+                    yield found
             yield from find_others(data, self._keys)
         builtin = self._builtin
         if builtin and self.hints.has_token(data):

@@ -59,7 +59,7 @@ _PREFIXED: dict[str, str] = {
     "supabase_key": r"sbp_[a-f0-9]{32,}|sb_secret_[\w-]{16,}",
     "rubygems_key": r"rubygems_[a-f0-9]{32,}",
     "model_api_key": (
-        r"(?:gsk|r8|pcsk|csk|fw)_\w{20,}|(?:xai|pplx|tvly)-[\w-]{16,}|lsv2_(?:pt|sk)_\w{16,}|wandb_v1_\w{16,}"
+        r"(?:gsk|r8|pcsk|csk|fw)_\w{20,}|(?:xai|pplx|tvly|csk)-[\w-]{16,}|lsv2_(?:pt|sk)_\w{16,}|wandb_v1_\w{16,}"
     ),
     "age_key": r"AGE-SECRET-KEY-1[0-9A-Z]{40,}",
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
+from nat_observability.errors import reraise_signal
 from nat_observability.events import StepError, TokenUsage
-from nat_observability.recording.capture import capture_text
+from nat_observability.recording.capture import capture_text, captured_text
 
 _MAX_TRACEBACK = 64  # frames
 _MAX_TOKENS = 2**63 - 1
@@ -24,7 +25,8 @@ def token_usage(usage: object) -> TokenUsage | None:
         for field in TokenUsage.__struct_fields__:
             count = read(field, None)
             counts.append(count if type(count) is int and 0 <= count <= _MAX_TOKENS else 0)
-    except Exception:  # noqa: BLE001  foreign code: a usage object of a model client's
+    except BaseException as error:  # noqa: BLE001  foreign code: a usage object of a model client's
+        reraise_signal(error)
         return None
     if not any(counts):
         return None
@@ -52,7 +54,7 @@ def step_error(error: BaseException) -> StepError:
 
 def _message(error: BaseException) -> str:
     try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  foreign code: an exception class of the application's
+        return captured_text(str(error))
+    except BaseException as problem:  # noqa: BLE001  foreign code: an exception class of the application's
+        reraise_signal(problem)
         return "<str() of the exception raised>"
-    return capture_text(text)

@@ -1,6 +1,7 @@
 """The settings: frozen models that are read from the environment, an env file and secret files; builds nothing."""
 
 # Annotations are evaluated here, not postponed, as in settings_exporters.
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,9 +31,9 @@ from nat_observability.settings.otlp import (
     PhoenixExporterSettings,
 )
 from nat_observability.settings.processing import ProcessingSettings
-from nat_observability.settings.sources import VariablesSource
+from nat_observability.settings.sources import VariablesSource, note_exporters, with_env_file
 from nat_observability.settings.standard_variables import SERVICE_NAME
-from nat_observability.settings.variables import DELIMITER, PREFIX, problems
+from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, problems, variable
 
 __all__ = [
     "BUILT_IN",
@@ -81,16 +82,27 @@ AnyExporterSettings = Annotated[
 ]
 
 
+def _place(path: Path) -> object:
+    """What is equal for two paths of one directory, whether it exists or not."""
+    try:
+        found = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
+
+
 class ObservabilitySettings(ProcessingSettings, BaseSettings):
     """
     Everything that a process can be told from outside.
 
-    Arguments win over the environment, the environment over the env file (`_env_file=`), that over the secret
-    files in `secrets_dir`, and all of them over the standard `OTEL_` variables. An exporter that is passed as an
-    object is taken as it is: neither variables nor `OTEL_BSP_*` change it, nor what is set for the process.
+    Arguments win over the environment, the environment over the env file, that over the secret files in
+    `secrets_dir`, and all of them over the standard `OTEL_` variables. The env file is the one that the argument
+    `_env_file` or else the variable `NAT_OBSERVABILITY_ENV_FILE` names. An exporter that is passed as an object is
+    taken as it is: neither variables nor `OTEL_BSP_*` change it, nor what is set for the process.
 
     Raises:
-        SettingsError: A value is wrong. It has one line per problem, and never the value.
+        SettingsError: A value is wrong, or the env file cannot be read. It has one line per problem, and never the
+            value.
 
     Warns:
         SettingsWarning: A `NAT_OBSERVABILITY_` variable is unknown, or an `OTEL_` variable is not valid; both are
@@ -132,6 +144,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     if not TYPE_CHECKING:  # for a type checker the signature is that of the fields
 
         def __init__(self, **values: Any) -> None:
+            values = with_env_file(values, type(self).model_config.get("env_file"))
             try:
                 super().__init__(**values)
             except ValidationError as error:
@@ -141,6 +154,8 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             except OSError as error:
                 lines = [f"The env file cannot be read: {error.strerror}."]
             else:
+                if self.exporters:
+                    note_exporters()
                 return
             # Outside the handlers: the cause holds the values, and would travel with the error as its context.
             raise SettingsError(lines)
@@ -173,6 +188,28 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             raise ValueError("holds two exporters whose names differ in case only; allowed: one")
         return lower
 
+    @field_validator("exporters")
+    @classmethod
+    def _each_has_a_spool_of_its_own(
+        cls, exporters: dict[str, AnyExporterSettings]
+    ) -> dict[str, AnyExporterSettings]:
+        # What one had left there, the other would send to its own back end, under its own key.
+        spools = {
+            name: entry.spool_path
+            for name, entry in exporters.items()
+            if entry.spool != "off" and entry.spool_path is not None
+        }
+        groups: dict[object, list[str]] = {}
+        for name, path in spools.items() if len(spools) > 1 else ():
+            groups.setdefault(_place(path), []).append(name)
+        for names in groups.values():
+            if len(names) > 1:
+                listed = " and ".join(variable(EXPORTERS, name, "spool_path") for name in names)
+                raise ValueError(
+                    f"holds exporters with one spool: {listed} are the same directory; allowed: one for each"
+                )
+        return exporters
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -187,4 +224,5 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         for source in (dotenv_settings, env_settings):
             assert isinstance(source, EnvSettingsSource)
             variables.update(source.env_vars)
-        return init_settings, VariablesSource(settings_cls, variables)
+        assert isinstance(dotenv_settings, EnvSettingsSource)
+        return init_settings, VariablesSource(settings_cls, variables, dotenv_settings.env_vars)

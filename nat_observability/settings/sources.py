@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -16,9 +17,11 @@ from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.settings.standard_otlp import otlp_defaults, parse_headers
 from nat_observability.settings.standard_processing import processing_defaults
 from nat_observability.settings.standard_variables import SERVICE_NAME, StandardVariables, parse_pairs
-from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, nearest, variable
+from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, corrected, nearest, variable
 
 _OURS = PREFIX.lower()
+_ENV_FILE = variable("env_file")
+_ENV_FILE_ARGUMENT = "_env_file"
 _ATTRIBUTES = "resource_attributes"
 _PATTERNS = "redact_patterns"
 _PARTS: Mapping[str, Callable[[str], dict[str, str]]] = {"headers": parse_headers, _PATTERNS: parse_pairs}
@@ -36,11 +39,18 @@ class VariablesSource(EnvSettingsSource):
     Args:
         settings_cls: The settings that they are for.
         variables: The environment over the env file: names in lower case, without empty values.
+        env_file: The names of those that the env file has.
     """
 
-    def __init__(self, settings_cls: type[BaseSettings], variables: Mapping[str, str | None]) -> None:
+    def __init__(
+        self,
+        settings_cls: type[BaseSettings],
+        variables: Mapping[str, str | None],
+        env_file: Iterable[str] = (),
+    ) -> None:
         super().__init__(settings_cls)
         self._variables = variables
+        self._env_file = tuple(env_file)
 
     def __call__(self) -> dict[str, Any]:
         given, standard = self.current_state, StandardVariables.read(self._variables)
@@ -49,9 +59,14 @@ class VariablesSource(EnvSettingsSource):
         variables = {**secrets, **self._variables}
         # In order of their names a JSON object comes before the variables inside it, which then change it.
         ours = {name: value for name, value in sorted(variables.items()) if name.startswith(_OURS)}
-        self.env_vars = _mergeable({name: value for name, value in ours.items() if self._is_known(name)})
-        unknown = [name.upper() for name in ours if name not in self.env_vars]
-        notes = [f"{name} is not a setting.{nearest(name, self._candidates(name))}" for name in unknown]
+        known = {name: value for name, value in ours.items() if _is_known(self.settings_cls, name)}
+        self.env_vars = _mergeable(known)
+        notes = [
+            _unknown(self.settings_cls, name)
+            for name in ours
+            if name not in self.env_vars and name.upper() != _ENV_FILE
+        ]
+        notes += self._misplaced()
         found, ignored = _completed(super().__call__(), given, standard, self._variables)
         for note in (*notes, *standard.ignored, *ignored):
             # 5: this function, two of pydantic-settings, the constructor of the settings, its caller.
@@ -68,18 +83,149 @@ class VariablesSource(EnvSettingsSource):
         except (ValueError, RecursionError):
             return value
 
-    def _is_known(self, name: str) -> bool:
-        head, nested, _ = name.removeprefix(_OURS).partition(DELIMITER)
-        return head in self.settings_cls.model_fields and (not nested or head in (EXPORTERS, _PATTERNS))
-
-    def _candidates(self, name: str) -> list[str]:
-        bare = name.removeprefix(PREFIX)
-        # With a misspelt first level, and with one underscore between levels instead of two.
-        nested = (bare.split(DELIMITER)[1:], bare.split("_", 2)[1:])
-        return [
-            *map(variable, self.settings_cls.model_fields),
-            *(variable(EXPORTERS, *n) for n in nested if n),
+    def _misplaced(self) -> list[str]:
+        """A sentence for each name in the env file that was meant for us and says nothing there."""
+        notes = [
+            f"{name.upper()} is not a setting. Did you mean {_meant(self.settings_cls, meant)}?"
+            for name in self._env_file
+            if (meant := corrected(name, alike=_SURELY)) is not None
         ]
+        _misspelt_in_files.update(dict.fromkeys(notes))
+        if _ENV_FILE.lower() in self._env_file:
+            notes.append(f"{_ENV_FILE} is read from the environment, not from an env file.")
+        return notes
+
+
+def with_env_file(arguments: dict[str, Any], default: Any) -> dict[str, Any]:
+    """
+    Return the arguments of the settings with the env file that a variable names, where they have none.
+
+    Args:
+        arguments: Of the settings.
+        default: The env files of a class of settings, which need not exist.
+
+    Raises:
+        SettingsError: There is no such file, or it cannot be read.
+    """
+    name, files = _ENV_FILE_ARGUMENT, arguments.get(_ENV_FILE_ARGUMENT, _NOT_GIVEN)
+    if files == _NOT_GIVEN:
+        # Names are not case-sensitive, here as everywhere.
+        files = next(
+            (value for each, value in os.environ.items() if each.upper() == _ENV_FILE and value.strip()), None
+        )
+        if files is None:
+            _note_read(_listed(default))
+            return arguments
+        name, files = _ENV_FILE, files.strip()
+    listed = _listed(files)
+    depth = arguments.get("_env_file_depth") or 0
+    problems = [
+        f"{name} names {file}, {problem}; allowed: an env file that exists, or nothing."
+        for file in listed
+        if (problem := _problem_of(Path(file), depth)) is not None
+    ]
+    if problems:
+        raise SettingsError(problems)
+    _note_read(listed)
+    return {**arguments, _ENV_FILE_ARGUMENT: files}
+
+
+def _listed(files: Any) -> list[Any]:
+    if files is None or isinstance(files, str | os.PathLike):
+        return [files] if files and os.fspath(files) else []
+    return list(files)
+
+
+def _note_read(files: Iterable[Any]) -> None:
+    for file in files:
+        path = os.path.realpath(os.path.expanduser(file))
+        if os.path.exists(path):
+            _env_files.setdefault(path, False)
+
+
+def note_exporters() -> None:
+    """Note that the env files that were read so far were read by settings with exporters."""
+    _env_files.update(dict.fromkeys(_env_files, True))
+
+
+def _problem_of(file: Path, depth: int) -> str | None:
+    try:
+        path = file.expanduser()
+        if depth and not path.is_absolute():
+            folders = (Path.cwd(), *Path.cwd().parents[:depth])
+            path = next((folder / path for folder in folders if (folder / path).exists()), path)
+        if not path.exists():
+            return f"which does not exist{'' if path.is_absolute() else f' in {Path.cwd()}'}"
+        if path.is_dir():
+            return "which is a directory"
+    except (OSError, RuntimeError):
+        return "which cannot be read"
+    return None if os.access(path, os.R_OK) else "which cannot be read"
+
+
+def unused_hints(settings_cls: type[BaseSettings]) -> list[str]:
+    """
+    What there is in this process that may have been meant to configure an exporter and does not, in sentences.
+
+    No value of a variable is in them. It looks at the file system.
+    """
+    hints: list[str] = []
+    for name in sorted(os.environ):
+        lower = name.lower()
+        if lower.startswith(_OURS):
+            if not _is_known(settings_cls, lower) and name.upper() != _ENV_FILE:
+                hints.append(_unknown(settings_cls, lower))
+        elif name.upper() in _OTEL_ENDPOINTS:
+            hints.append(
+                f"{name} is for exporters of type otlp, and there is none: "
+                f"set {variable(EXPORTERS, 'main', 'type')}=otlp."
+            )
+        elif (meant := corrected(name, alike=_PERHAPS)) is not None:
+            hints.append(f"{name} is not a setting. Did you mean {_meant(settings_cls, meant)}?")
+    hints += _misspelt_in_files
+    hints += [f"{file} was read, and names no exporter." for file, names in _env_files.items() if not names]
+    ours = os.path.realpath(".env")
+    if os.path.isfile(ours) and ours not in _env_files:
+        hints.append(f"{ours} is not read: set {_ENV_FILE}=.env.")
+    return hints
+
+
+_NOT_GIVEN = Path()  # what pydantic-settings takes for an env file that nobody has named
+_OTEL_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+# In an env file, others' variables are others' concern. Where nothing is configured, what is only similar is a hint.
+_SURELY, _PERHAPS = 0.9, 0.85
+# For the hints: the env files that were read, and whether there were exporters then; and what was misspelt there.
+_env_files: dict[str, bool] = {}
+_misspelt_in_files: dict[str, None] = {}
+
+
+def _is_known(settings_cls: type[BaseSettings], name: str) -> bool:
+    head, nested, _ = name.removeprefix(_OURS).partition(DELIMITER)
+    return head in settings_cls.model_fields and (not nested or head in (EXPORTERS, _PATTERNS))
+
+
+def _unknown(settings_cls: type[BaseSettings], name: str) -> str:
+    upper = name.upper()
+    return f"{upper} is not a setting.{nearest(upper, _candidates(settings_cls, upper))}"
+
+
+def _meant(settings_cls: type[BaseSettings], name: str) -> str:
+    """The known variable that is closest to a name with our prefix; the name itself where none is close."""
+    if _is_known(settings_cls, name.lower()):
+        return name
+    near = nearest(name, _candidates(settings_cls, name))
+    return near.removeprefix(" Did you mean ").removesuffix("?") or name
+
+
+def _candidates(settings_cls: type[BaseSettings], name: str) -> list[str]:
+    bare = name.removeprefix(PREFIX)
+    # With a misspelt first level, and with one underscore between levels instead of two.
+    nested = (bare.split(DELIMITER)[1:], bare.split("_", 2)[1:])
+    return [
+        *map(variable, settings_cls.model_fields),
+        _ENV_FILE,
+        *(variable(EXPORTERS, *n) for n in nested if n),
+    ]
 
 
 def _secrets(directory: str | Path) -> dict[str, str]:

@@ -61,6 +61,30 @@ def nearest(name: str, known: Iterable[str], *, below: str = PREFIX) -> str:
     return f" Did you mean {below}{match[0]}?" if match else ""
 
 
+def corrected(name: str, *, alike: float) -> str | None:
+    """
+    The variable that a name is meant for which begins nearly as ours do; None where it begins so, or in another way.
+
+    Args:
+        name: Of any variable.
+        alike: From 0 to 1, how much of the beginning has to be ours.
+    """
+    upper = name.upper()
+    if upper.startswith((PREFIX, "OTEL_")):
+        return None
+    matcher = difflib.SequenceMatcher(b=PREFIX, autojunk=False)
+    best, rest = alike, ""
+    for end in range(len(PREFIX) - 5, min(len(upper) - 1, len(PREFIX) + 4) + 1):
+        matcher.set_seq1(upper[:end])
+        if matcher.quick_ratio() >= best and (ratio := matcher.ratio()) >= best:
+            # The longest of those that are as close: an underscore too many belongs to the beginning.
+            best, rest = ratio, upper[end:]
+    _, exporters, entry = upper.partition(f"{EXPORTERS.upper()}{DELIMITER}")
+    if exporters and not rest:
+        rest = exporters + entry
+    return f"{PREFIX}{rest.lstrip('_')}" if rest.lstrip("_") else None
+
+
 def allowed(field: FieldInfo) -> str:
     """The values that a setting takes, in words, derived from its annotation, its limits and its examples."""
     kind, metadata = bare(field)

@@ -18,10 +18,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
+from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
 from nat_observability.delivery.state import DeliveryState
-from nat_observability.errors import ExporterStartError, RetryableWriteError
+from nat_observability.errors import ExporterStartError, RetryableWriteError, SinkError
 from nat_observability.events import Item, Span
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
@@ -941,3 +942,79 @@ def test_g15_a_run_that_is_forked_in_its_middle_records_in_the_parent_alone(tmp_
         print("passed")
     """
     assert run_program(code, tmp_path).stdout == "passed\n"
+
+
+# One directory, several exporters
+
+
+def opened(delivery: Delivery) -> Lease:
+    """Return a lease when the delivery is open."""
+    lease = delivery.lease()
+    if lease.opening is not None:
+        try:
+            lease.opening.result(10.0)
+        except SinkError:
+            lease.release()
+            raise
+    return lease
+
+
+@pytest.mark.parametrize("other", ["spool", "link", "x/../spool"])
+@pytest.mark.parametrize("first_is_open", [True, False])
+def test_the_spool_of_another_exporter_is_not_opened(tmp_path: Path, other: str, first_is_open: bool) -> None:
+    """What one has left there would be sent to the other's back end: that does not open, and says why."""
+    directory = tmp_path / "spool"
+    (tmp_path / "x").mkdir()
+    (tmp_path / "link").symlink_to(directory)
+    down, works = Backend(down=True), Backend()
+    one = Delivery("main", down, limits=quick_limits(directory, "always", retry_for=0.0))
+    two = Delivery("two", works, limits=quick_limits(tmp_path / other, "always"))
+    lease = opened(one)
+    lease.accept(make_span(name="of one"))
+    lease.saved().result(10.0)
+    if not first_is_open:
+        one.close().result(10.0)
+    said = r"is the spool of exporter 'main'.* let 'two' send.*Give each exporter a spool_path of its own"
+    with pytest.raises(SinkError, match=said):
+        opened(two)
+    one.close().result(10.0)
+    lease.release()
+    assert works.taken == []
+    assert one.health().ledger.pending == 1
+    assert [item.name for item in in_spool(directory)] == ["of one"]
+
+
+def test_an_exporter_shares_its_spool_with_itself(tmp_path: Path) -> None:
+    """A second one of the same name, made by a reload for example, opens it beside the first."""
+    sink = Backend()
+    deliveries = [Delivery("main", sink, limits=quick_limits(tmp_path, "always")) for _ in range(2)]
+    leases = [opened(delivery) for delivery in deliveries]
+    for number, lease in enumerate(leases):
+        lease.accept(make_span(name=str(number)))
+        lease.settled().result(10.0)
+        lease.release()
+    for delivery in deliveries:
+        delivery.closed().result(10.0)
+    assert sink.names == ["0", "1"]
+
+
+def test_a_spool_is_free_when_its_exporter_is_gone(tmp_path: Path) -> None:
+    """Whoever gave its exporter another name need not start a new process."""
+
+    def refused(name: str, sink: Backend) -> bool:
+        delivery = Delivery(name, sink, limits=quick_limits(tmp_path, "always"))
+        try:
+            lease = opened(delivery)
+        except SinkError:
+            return True
+        lease.accept(make_span(name=name))
+        lease.settled().result(10.0)
+        lease.release()
+        delivery.closed().result(10.0)
+        return False
+
+    sink = Backend()
+    assert not refused("before", sink)
+    while refused("after", sink):
+        gc.collect()
+    assert sink.names == ["before", "after"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import sys
 import threading
 import time
@@ -21,7 +22,8 @@ UNITS = [
     "password: |\n a\n", "cookie: a\n", "password=a&", "password=a;", "JQQJ9", "JQQJ9-", "abc8Q~", "1:AA",
     "hooks.slack.com/services/", "[", "\\n", "token: ", '"value":', "SG.", "a-", "b'",
     "**", "**a**:", "**password:** ", "`", "``", "password: `", "`password`: ", "password:** ", "*password: **`a", "__",
-    "a``:", "pass: a ", "\npass: a\\n", "pass=", "password: ``a` ", 'token="""', "\\n* **token:**\\n  ",
+    "a``:", "/pass:a", "pass: [", "pass: {'", "x pass:\n- ", "pass: |\n  ",
+    "pass: a ", "\npass: a\\n", "pass=", "password: ``a` ", 'token="""', "\\n* **token:**\\n  ",
 ]  # fmt: skip
 
 
@@ -51,6 +53,55 @@ def test_a_megabyte_takes_no_longer_than_in_proportion(unit: str) -> None:
     redactor = Redactor()
     short, long = (unit * (size // len(unit) + 1) for size in (64 * 1024, 1024 * 1024))
     assert seconds(redactor, long) < 60 * min(seconds(redactor, short) for _ in range(3)) + 0.05
+
+
+# What a value follows, in every form, and what may stand there in any number.
+BEFORE_VALUES = [
+    "", "password=", "password: ", '{"password":', '"password": "', "x-api-key: ", "password={", 'password={"',
+    ";password=", "cookie: ", "pass: ", "pass=", "'pass: ", 'pass: "', "--password ", "<password>",
+    '"name": "password", "value": ', "name: password\nvalue: ", "- - password\n  - ", '("password", ',
+    "(u'password', ", "**Password:** ", "password:\n  ", '"password:\\n  ', "password: |\n  ", '"password: \\"',
+    "https://a:", "Bearer ", "sk-", "eyJ", "SG.", "x1b[", "\x1b[", "-----BEGIN PRIVATE KEY-----",
+]  # fmt: skip
+CHARACTERS = [
+    *string.punctuation, *" \t\n\ra9é", "\\n", '\\"', "()", "[]", "([{", "}])", "''", '""'
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("personal", [(), PERSONAL_SETS], ids=["default", "personal"])
+@pytest.mark.parametrize("before", BEFORE_VALUES, ids=ascii)
+def test_a_value_of_one_character_takes_time_in_proportion(before: str, personal: tuple[str, ...]) -> None:
+    """Whatever character it is, alone and with something behind it that makes it no value after all."""
+    redactor = Redactor(personal=personal)
+
+    def taken(character: str, behind: str, size: int) -> float:
+        span = a_span(before + character * (size // len(character)) + behind)
+        began = time.process_time()
+        redactor(span)
+        return time.process_time() - began
+
+    for character in CHARACTERS:
+        for behind in ("", " x", "x1b["):
+            # By its square it takes some 0.1 seconds, on a machine of which one cannot even be sure.
+            if taken(character, behind, 16 * 1024) > 0.02:
+                short, long = (
+                    min(taken(character, behind, size) for _ in range(3)) for size in (2 * 1024, 16 * 1024)
+                )
+                assert long < 30 * short, (character, behind)
+
+
+@pytest.mark.parametrize("character", [")", "]", "}", "\\", '"'])
+def test_a_long_value_in_a_later_part_is_looked_at_once(character: str) -> None:
+    """Where names stand far apart, and the value of each goes on to the end."""
+
+    def taken(size: int) -> float:
+        text = ("password={" + "{" * 6000 + character) * (size // 6000)
+        began = time.process_time()
+        Redactor()(a_span(text))
+        return time.process_time() - began
+
+    short, long = (min(taken(size) for _ in range(2)) for size in (24 * 1024, 192 * 1024))
+    assert long < 30 * short
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,90 @@ def test_a_value_ends_where_what_is_around_it_says(text: str, expected: str) -> 
 
 
 @pytest.mark.parametrize(
+    "secret",
+    [
+        "{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
+        "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
+        "{bcrypt}$2a$10$W6phabcdefghijkl",
+        "{CRYPT}$6$rounds=5000$W6ph/x$y",
+        "{PBKDF2}10000$W6ph$y.z",
+        "{x}{y}W6ph",
+        "[a]W6ph",
+        "[W6ph]{a}",
+        "{a}[b](W6ph)x",
+        "[a])W6ph",
+        "{a}/W6ph",
+        "{a}}W6ph",
+        "{a},W6ph",
+        "{a}:W6ph",
+        "{a};W6ph",
+        "{a}éW6ph",
+        "{a}&W6ph",
+        "[a]\\W6ph",
+        "{}W6ph",
+    ],
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "LDAP_PASSWORD={}",
+        "LDAP_PASSWORD={} and",
+        "export LDAP_PASSWORD={}\nHOST=a",
+        "userPassword: {}\nhost: a",
+        "run --password {} -v",
+        "f(password={})",
+        "user=me&password={}&n=1",
+        "('password', '{}')",
+        "**Password:** {}",
+        "Server=db;Password={};Timeout=30",
+    ],
+)
+def test_a_value_that_begins_with_brackets_goes_to_its_end(text: str, secret: str) -> None:
+    """A hash of LDAP, with the name of its scheme, and whatever else a password begins with: nothing is left beside."""
+    left = Redactor()(a_span(text.replace("{}", secret))).input
+    assert isinstance(left, str)
+    assert "[redacted:password]" in left
+    assert "W6ph" not in left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'said {"password": %s, "n": 1} and',
+        'said [{"password":%s},{"n":1}] and',
+        'said [{"password":%s},1,2] and',
+        "f(password=%s).go()",
+        'said "{\\"password\\": %s\\n}" and',
+        "password=%s, and more",
+        "password=%s.",
+    ],
+)
+def test_what_follows_a_list_or_an_object_stays(text: str) -> None:
+    """Where it is the structure around it."""
+    for value in ('["7x", {"a": "7y"}]', '{"a": ["7x"], "b": 1}'):
+        given = value.replace('"', '\\"') if "\\" in text else value
+        assert Redactor()(a_span(text % given)).input == text % "[redacted:password]"
+
+
+@pytest.mark.parametrize("prefix", ["b", "u", "B", "U", "r", "f", "rb", "Rb", "bR", ""])
+@pytest.mark.parametrize(
+    "before", ["", "It was said again and again, and by everyone, that there is nothing here. " * 8]
+)
+@pytest.mark.parametrize("behind", ["", " and that this is the end of it, as everyone knows" * 10])
+@pytest.mark.parametrize(
+    "form",
+    ["(%s'password', %s'hunter2x')", "[%s'password' , %s'hunter2x']", '[(%s"api key",\n %s"hunter2x")]'],
+)
+def test_a_pair_is_found_whatever_prefix_its_texts_have(
+    form: str, before: str, behind: str, prefix: str
+) -> None:
+    """As they are in the repr of a list of headers, alone and in long prose."""
+    left = Redactor()(a_span(before + form % (prefix, prefix) + behind)).input
+    assert isinstance(left, str)
+    assert "hunter2x" not in left
+
+
+@pytest.mark.parametrize(
     "value",
     [
         {"value": "opaque9f8c", "name": "token"},

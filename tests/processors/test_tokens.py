@@ -64,6 +64,8 @@ EXAMPLES = [
     ("supabase_key", f"sbp_{HEX[:40]}"),
     ("rubygems_key", f"rubygems_{HEX[:48]}"),
     ("model_api_key", f"gsk_{MIXED[:52]}"),
+    ("model_api_key", f"csk-{MIXED[:48].lower()}"),
+    ("model_api_key", f"csk_{MIXED[:48]}"),
     ("model_api_key", f"xai-{MIXED[:80]}"),
     ("model_api_key", f"pplx-{MIXED[:48]}"),
     ("model_api_key", f"r8_{MIXED[:37]}"),

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.settings import (
@@ -296,6 +297,87 @@ class TestWrongValues:
         with pytest.raises(ValidationError) as caught:
             MemoryExporterSettings(limit="s3cr3t")  # type: ignore[arg-type]
         assert "s3cr3t" not in str(caught.value)
+
+
+class TestEnvFile:
+    def test_a_variable_names_it(self, set_ours: SetOurs, tmp_path: Path) -> None:
+        """It is read as the one that is passed is; the environment wins over it, an empty variable names none."""
+        (tmp_path / "a.env").write_text(f"{PREFIX}SERVICE_NAME=file\n{PREFIX}EXPORTERS__A__TYPE=memory\n")
+        set_ours(ENV_FILE=str(tmp_path / "a.env"))
+        assert ObservabilitySettings() == ObservabilitySettings(_env_file=tmp_path / "a.env")
+        assert ObservabilitySettings().service_name == "file"
+        set_ours(SERVICE_NAME="environment")
+        assert ObservabilitySettings().service_name == "environment"
+        set_ours(ENV_FILE="", SERVICE_NAME="")
+        assert ObservabilitySettings().exporters == {}
+
+    def test_an_argument_wins_over_the_variable(self, set_ours: SetOurs, tmp_path: Path) -> None:
+        """Whoever passes a file, or None for none, is obeyed, wherever the variable points."""
+        (tmp_path / "a.env").write_text(f"{PREFIX}SERVICE_NAME=argument\n")
+        set_ours(ENV_FILE=str(tmp_path / "nowhere.env"))
+        assert ObservabilitySettings(_env_file=tmp_path / "a.env").service_name == "argument"
+        assert ObservabilitySettings(_env_file=None).service_name == "unknown_service"
+
+    def test_a_variable_wins_over_the_class(self, set_ours: SetOurs, tmp_path: Path) -> None:
+        """A service that has an env file of its own may be told another; its own need not exist."""
+
+        class ShopSettings(ObservabilitySettings):
+            model_config = SettingsConfigDict(env_file=tmp_path / "shop.env")
+
+        assert ShopSettings().service_name == "unknown_service"
+        (tmp_path / "shop.env").write_text(f"{PREFIX}SERVICE_NAME=shop\n")
+        assert ShopSettings().service_name == "shop"
+        (tmp_path / "a.env").write_text(f"{PREFIX}SERVICE_NAME=a\n")
+        set_ours(ENV_FILE=str(tmp_path / "a.env"))
+        assert ShopSettings().service_name == "a"
+
+    def test_one_that_cannot_be_read_is_an_error(
+        self, set_ours: SetOurs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """It names who named it, and the path; of several each that is wrong."""
+        (tmp_path / "good.env").write_text(f"{PREFIX}SERVICE_NAME=good\n")
+        (tmp_path / "folder").mkdir()
+        monkeypatch.chdir(tmp_path)
+        end = "; allowed: an env file that exists, or nothing."
+        wrong = {
+            "nowhere.env": f"nowhere.env, which does not exist in {tmp_path}",
+            f"{tmp_path}/nowhere.env": f"{tmp_path}/nowhere.env, which does not exist",
+            "good.env/below": f"good.env/below, which does not exist in {tmp_path}",
+            "folder": "folder, which is a directory",
+            "~no-such-user-at-all/a.env": "~no-such-user-at-all/a.env, which cannot be read",
+        }
+        for file, said in wrong.items():
+            assert problems(_env_file=file) == f"Settings are not valid:\n  _env_file names {said}{end}"
+            assert problems(_env_file=Path(file)) == problems(_env_file=file)
+            set_ours(ENV_FILE=file)
+            assert problems() == f"Settings are not valid:\n  {PREFIX}ENV_FILE names {said}{end}"
+        lines = problems(_env_file=("good.env", "one.env", "folder")).splitlines()[1:]
+        assert [line.partition(",")[0].strip() for line in lines] == [
+            "_env_file names one.env",
+            "_env_file names folder",
+        ]
+
+    def test_several_are_read_the_last_one_wins(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Also by names that are relative to the working directory."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "a.env").write_text(f"{PREFIX}SERVICE_NAME=a\n{PREFIX}START_TIMEOUT=3\n")
+        (tmp_path / "b.env").write_text(f"{PREFIX}SERVICE_NAME=b\n")
+        settings = ObservabilitySettings(_env_file=("a.env", "b.env"))
+        assert (settings.service_name, settings.start_timeout) == ("b", 3.0)
+
+    def test_what_says_nothing_in_it_is_warned_about(self, tmp_path: Path) -> None:
+        """A prefix that is misspelt, and another env file; what is others' there is no concern."""
+        (tmp_path / "a.env").write_text(
+            f"NAT_OBSERVABILTY_SERVICE_NAME=x\n{PREFIX}ENV_FILE=b.env\nOBSERVABILITY_X=1\nOTEL_X=1\n"
+        )
+        with pytest.warns(SettingsWarning) as caught:
+            ObservabilitySettings(_env_file=tmp_path / "a.env")
+        assert [str(warning.message) for warning in caught] == [
+            f"NAT_OBSERVABILTY_SERVICE_NAME is not a setting. Did you mean {PREFIX}SERVICE_NAME? It is ignored.",
+            f"{PREFIX}ENV_FILE is read from the environment, not from an env file. It is ignored.",
+        ]
 
 
 class TestUnknownVariables:
@@ -720,6 +802,66 @@ class TestExample:
             "NAT_OBSERVABILITY_EXPORTERS__MAIN__SPOOL needs NAT_OBSERVABILITY_EXPORTERS__MAIN__SPOOL_PATH: "
             "set it too.",
         )
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("{0}/spool", "{0}/spool"),
+            ("{0}/spool", "{0}/link"),
+            ("{0}/spool", "{0}/other/../spool/"),
+            ("{0}/made", "{0}/made-link"),
+            ("spool", "./spool"),
+            ("spool", "{0}/spool"),
+            ("~/spool", "{0}/spool"),
+        ],
+    )
+    @pytest.mark.parametrize("kinds", [("memory", "otlp"), ("own", "own")])
+    def test_two_exporters_with_one_spool_are_refused(
+        self,
+        set_ours: SetOurs,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        one: str,
+        other: str,
+        kinds: tuple[str, str],
+    ) -> None:
+        """One would send what the other has left there: the error names both, however the path is written."""
+        (tmp_path / "link").symlink_to(tmp_path / "spool")
+        (tmp_path / "made").mkdir()
+        (tmp_path / "made-link").symlink_to(tmp_path / "made")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for name, kind, path in (("A", kinds[0], one), ("B", kinds[1], other), ("C", "memory", "{0}/c")):
+            set_ours(
+                **{
+                    f"EXPORTERS__{name}__TYPE": kind,
+                    f"EXPORTERS__{name}__SPOOL": "always" if name == "A" else "spill",
+                    f"EXPORTERS__{name}__SPOOL_PATH": path.format(tmp_path),
+                }
+            )
+        assert problems() == (
+            "Settings are not valid:\n"
+            "  NAT_OBSERVABILITY_EXPORTERS holds exporters with one spool: "
+            "NAT_OBSERVABILITY_EXPORTERS__A__SPOOL_PATH and NAT_OBSERVABILITY_EXPORTERS__B__SPOOL_PATH are the same "
+            "directory; allowed: one for each."
+        )
+
+    def test_a_spool_path_that_is_not_used_is_nobodys(self, set_ours: SetOurs, tmp_path: Path) -> None:
+        """An exporter whose spool is off leaves the directory alone."""
+        for name, spool in (("A", "always"), ("B", "off")):
+            set_ours(
+                **{
+                    f"EXPORTERS__{name}__TYPE": "memory",
+                    f"EXPORTERS__{name}__SPOOL": spool,
+                    f"EXPORTERS__{name}__SPOOL_PATH": str(tmp_path),
+                }
+            )
+        assert set(ObservabilitySettings().exporters) == {"a", "b"}
+
+    def test_exporters_in_code_with_one_spool_are_refused(self, tmp_path: Path) -> None:
+        """However the settings are given."""
+        entry = MemoryExporterSettings(spool="always", spool_path=tmp_path)
+        assert "are the same directory" in problems(exporters={"a": entry, "b": entry})
 
     def test_a_duration_and_a_size_name_their_unit(self) -> None:
         """What is a number says of what."""

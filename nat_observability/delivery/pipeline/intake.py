@@ -259,7 +259,7 @@ class Intake:
                 self._taken = done[start + step :]
                 self._queue.release(part)
         for destination in unlogged:
-            destination.log_drops()
+            destination.log_losses()
 
     def _refuse(self, arrival: Arrival, reason: str | None = None) -> None:
         for destination in _remaining(arrival):

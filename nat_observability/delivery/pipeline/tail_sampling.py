@@ -34,6 +34,7 @@ class TailSamplingBuffer:
         "_discard",
         "_items",
         "_kept",
+        "_lost",
         "_run_bytes",
     )
 
@@ -50,7 +51,7 @@ class TailSamplingBuffer:
         self._discard = discard
         self._run_bytes, self._all_bytes = run_bytes, all_bytes
         self._items: deque[tuple[Item, int]] = deque()
-        self._bytes = 0
+        self._bytes = self._lost = 0
         self._kept: bool | None = None
 
     def accept(self, item: Item) -> None:
@@ -73,6 +74,9 @@ class TailSamplingBuffer:
         with guard.lock:
             if self._kept is None:
                 self._kept = keep
+                if keep and self._lost:
+                    # Of a run that was sampled out they would have been dropped anyway; this one leaves incomplete.
+                    self._accounting.losses.drop("sampling_buffer_full", self._lost)
             keep = self._kept
             if not keep:
                 dropped = len(self._items)
@@ -87,8 +91,9 @@ class TailSamplingBuffer:
             with guard.lock:
                 item = self._next() if self._items else None
             if item is None:
-                return
+                break
             self._accept(item)
+        self._accounting.losses.log()
 
     def _hold(self, item: Item, size: int) -> int:
         """Hold `item`, and return how many were given up for it. Under the lock."""
@@ -99,6 +104,7 @@ class TailSamplingBuffer:
         while self._items and (self._bytes > self._run_bytes or accounting.held_back > self._all_bytes):
             self._next()
             lost += 1
+        self._lost += lost
         return lost
 
     def _next(self) -> Item:

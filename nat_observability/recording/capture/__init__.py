@@ -1,0 +1,26 @@
+"""Capture: values as they are at the moment of recording, as text or JSON, within bounds."""
+
+from nat_observability.recording.capture.plain import MAX_BYTES, MAX_NODES
+from nat_observability.recording.capture.values import (
+    capture,
+    capture_json,
+    capture_label,
+    capture_text,
+    captured_text,
+    joined_json,
+    merged_json,
+)
+from nat_observability.recording.capture.walk import holds_generator
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_NODES",
+    "capture",
+    "capture_json",
+    "capture_label",
+    "capture_text",
+    "captured_text",
+    "holds_generator",
+    "joined_json",
+    "merged_json",
+]

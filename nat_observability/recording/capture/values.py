@@ -1,0 +1,106 @@
+"""capture(): a value as it is at this moment, as text or JSON, whatever the application does to it later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from nat_observability.errors import reraise_signal
+from nat_observability.events import Captured
+from nat_observability.recording.capture.plain import MAX_BYTES, plain_json
+from nat_observability.recording.capture.walk import (
+    Walk,
+    class_name,
+    cut_text,
+    utf8_text,
+)
+
+_BYTES = (bytes, bytearray, memoryview)
+_encode = msgspec.json.Encoder().encode
+
+
+def capture(value: Any) -> Captured:
+    """
+    Return `value` as it is now.
+
+    Text is kept as text, None stays None; anything else becomes JSON at once, so a list that grows or a dict that
+    is cleared afterwards changes nothing. Never raises: what JSON cannot hold (a lone surrogate, a recursive
+    structure, an object of an unknown class, a dict key that is not text) is replaced by a readable mark, and only
+    that part of the value. Iterators are not consumed. A `msgspec.Raw` is JSON already and taken as it is.
+
+    Takes a bounded time: at most `MAX_NODES` values are visited, and `MAX_BYTES` bytes of text kept; what is left out
+    is marked with its size. An object that comes again is a mark the second time, arrays and frames are recorded by
+    their shape, web requests by their method and URL. Bytes that are UTF-8 are recorded as text.
+    """
+    if value is None:
+        return None
+    kind = type(value)
+    if kind is str:
+        return value if len(value) <= MAX_BYTES and value.isascii() else cut_text(value, MAX_BYTES)
+    if kind is dict or kind is list:
+        return capture_json(value)
+    try:
+        if issubclass(kind, str):
+            return cut_text(str.__str__(value), MAX_BYTES)
+        if issubclass(kind, _BYTES):
+            recorded = Walk().value(value)
+            if type(recorded) is str:
+                return recorded
+    except BaseException as error:  # noqa: BLE001  foreign code: a metaclass of the application's
+        reraise_signal(error)
+    return capture_json(value)
+
+
+def capture_json(value: object) -> msgspec.Raw:
+    """Return `value` as JSON, text included, within the bounds of `capture`. Never raises."""
+    data = plain_json(value)
+    if data is None:
+        if type(value) is msgspec.Raw:
+            return value
+        data = _encode(Walk().value(value))
+    return msgspec.Raw(data)
+
+
+def joined_json(value: object) -> msgspec.Raw:
+    """Return what is made of captured values as JSON, however large they are together. Never raises."""
+    try:
+        return msgspec.Raw(_encode(value))
+    except Exception:  # noqa: BLE001  what JSON lacks
+        return capture_json(value)
+
+
+def merged_json(first: msgspec.Raw | None, second: msgspec.Raw | None) -> msgspec.Raw | None:
+    """Merge the JSON objects of a step's START and its END: of the same key the END's value, unless it is null."""
+    if first is None or second is None:
+        return first if second is None else second
+    before: Any = msgspec.json.decode(first)
+    after: Any = msgspec.json.decode(second)
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return second
+    return joined_json(
+        before | {key: value for key, value in after.items() if value is not None or key not in before}
+    )
+
+
+def capture_text(text: str) -> str:
+    """Return `text` with lone surrogates, which UTF-8 cannot hold, as backslash escapes."""
+    return utf8_text(text)
+
+
+def captured_text(text: str) -> str:
+    """Return what `capture` does of a text."""
+    return cut_text(str.__str__(text), MAX_BYTES)
+
+
+def capture_label(value: object) -> str:
+    """Return what was given for a name, an id or a tag, which should be text, as text. Never raises."""
+    try:
+        if isinstance(value, str):
+            return captured_text(value)
+        if isinstance(value, _BYTES):
+            return captured_text(str(capture(value)))
+        return captured_text(str(value))
+    except BaseException as error:  # noqa: BLE001  foreign code: a __str__ of the application's
+        reraise_signal(error)
+        return f"<{class_name(type(value))}>"

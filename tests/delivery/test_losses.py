@@ -1,0 +1,487 @@
+"""G20: whatever a delivery gives up, and on whatever way, is in the log by the end: so many items, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from nat_observability.delivery.delivery import Delivery
+from nat_observability.delivery.lease import Lease
+from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.pipeline.tail_sampling import TailSamplingBuffer
+from nat_observability.delivery.queue import weigh
+from nat_observability.errors import BatchTooLargeError, PermanentWriteError, RetryableWriteError
+from nat_observability.events import Item, StepError
+from nat_observability.sinks.protocol import Batch
+from tests.delivery.backends import Backend, quick_limits
+from tests.delivery.sinks import Answer, ScriptedSink, times
+from tests.delivery.virtual import RunningLoop, virtual_time
+from tests.processes import run_program
+from tests.sinks.builders import make_span, make_step
+
+# Drops that were meant to be.
+_INTENDED = ("filtered:", "sampled_out")
+
+
+def lost(ledger: LedgerSnapshot) -> int:
+    """How many items were given up."""
+    return ledger.failed + sum(
+        items for reason, items in ledger.dropped.items() if not reason.startswith(_INTENDED)
+    )
+
+
+def said(lines: Iterable[Mapping[str, Any]], exporter: str = "main") -> Counter[str]:
+    """How many items the log says an exporter has lost, by reason."""
+    reasons: Counter[str] = Counter()
+    for line in lines:
+        if line["event"] in ("delivery_failed", "delivery_dropped") and line["exporter"] == exporter:
+            assert line["items"] == sum(line["reasons"].values())
+            assert line["log_level"] == ("error" if line["event"] == "delivery_failed" else "warning")
+            reasons.update(line["reasons"])
+    return reasons
+
+
+def accept(lease: Lease, count: int) -> None:
+    for _ in range(count):
+        lease.accept(make_step())
+
+
+async def ended(delivery: Delivery, lease: Lease) -> None:
+    lease.release()
+    await asyncio.wrap_future(delivery.closed())
+
+
+async def opened(delivery: Delivery) -> Lease:
+    lease = delivery.lease()
+    if lease.opening is not None:
+        await asyncio.wait([asyncio.wrap_future(lease.opening)])
+    return lease
+
+
+def main(sink: Any, *, processors: Any = (), **limits: Any) -> Delivery:
+    return Delivery(
+        "main", sink, limits=DeliveryLimits(**limits), loop_source=RunningLoop(), processors=processors
+    )
+
+
+async def to_the_end(delivery: Delivery, *counts: int) -> Delivery:
+    """So many items in one lease, with all their tries, one lot after the other."""
+    lease = await opened(delivery)
+    for count in counts:
+        accept(lease, count)
+        await asyncio.wrap_future(lease.settled())
+    await ended(delivery, lease)
+    return delivery
+
+
+def answering(*answers: Answer, **limits: Any) -> Callable[[], Awaitable[Delivery]]:
+    """Two lots, of which the second fails too soon after the first for a line of its own."""
+    return lambda: to_the_end(main(ScriptedSink(*answers), **limits), 5, 7)
+
+
+async def retry_for() -> Delivery:
+    down = times(10**4, ConnectionError("down"))
+    return await to_the_end(main(ScriptedSink(*down), retry_for=2.0, breaker_failures=10**6), 5, 7)
+
+
+async def breaker_open() -> Delivery:
+    down = times(10**4, ConnectionError("down"))
+    limits = {"retry_for": 20.0, "breaker_failures": 1, "breaker_open_for": 100.0}
+    return await to_the_end(main(ScriptedSink(*down), **limits), 5, 7)
+
+
+async def last_try() -> Delivery:
+    delivery = main(ScriptedSink(*times(10**4, ConnectionError("down"))), batch_items=5)
+    lease = await opened(delivery)
+    accept(lease, 12)
+    await asyncio.wrap_future(delivery.close())
+    lease.release()
+    return delivery
+
+
+async def too_large_and_down() -> Delivery:
+    """Of a batch that is halved, one half is refused and the other given up."""
+    answers: list[Answer] = [
+        BatchTooLargeError("2"),
+        PermanentWriteError("400"),
+        *times(10**4, ConnectionError("down")),
+    ]
+    return await to_the_end(main(ScriptedSink(*answers), retry_for=2.0, breaker_failures=10**6), 4)
+
+
+async def abandoned() -> Delivery:
+    delivery = main(ScriptedSink(seconds=1e6), batch_items=5)
+    lease = await opened(delivery)
+    accept(lease, 12)
+    await asyncio.sleep(1.0)
+    assert delivery.abandon() == 12
+    lease.release()
+    return delivery
+
+
+async def not_open() -> Delivery:
+    class Broken(ScriptedSink):
+        async def open(self) -> None:
+            raise OSError("no such file")
+
+    delivery = main(Broken())
+    lease = delivery.lease()
+    accept(lease, 12)
+    assert lease.opening is not None
+    with suppress(OSError):
+        await asyncio.wrap_future(lease.opening)
+    lease.release()
+    return delivery
+
+
+async def closed() -> Delivery:
+    delivery = await to_the_end(main(ScriptedSink()), 1)
+    lease = await opened(delivery)
+    await asyncio.wrap_future(delivery.close())
+    accept(lease, 12)  # a run that outlives the runtime
+    delivery.log_losses()  # as the runtime and the interpreter do
+    lease.release()
+    return delivery
+
+
+async def queue_full() -> Delivery:
+    return await to_the_end(main(ScriptedSink(), queue_items=10), 22)
+
+
+async def drop_oldest() -> Delivery:
+    return await to_the_end(main(ScriptedSink(), queue_items=10, queue_policy="drop_oldest"), 22)
+
+
+async def too_large() -> Delivery:
+    delivery = main(ScriptedSink(), queue_bytes=10 * weigh(make_step()))
+    lease = await opened(delivery)
+    for _ in range(12):
+        lease.accept(make_step(input="x" * 100_000))
+    await ended(delivery, lease)
+    return delivery
+
+
+async def run_too_large() -> Delivery:
+    delivery = main(ScriptedSink(), run_bytes=weigh(make_step()) * 3)
+    lease = await opened(delivery)
+    for _ in range(15):
+        lease.accept_within(make_step(), weigh(make_step()) * 3)
+    await ended(delivery, lease)
+    return delivery
+
+
+async def processor_failed() -> Delivery:
+    def fails(item: Item) -> Item:
+        raise LookupError
+
+    return await to_the_end(main(ScriptedSink(), processors=[fails]), 5, 7)
+
+
+async def filtered() -> Delivery:
+    def none(item: Item) -> None:
+        return None
+
+    return await to_the_end(main(ScriptedSink(), processors=[none]), 5, 7)
+
+
+async def sampling_buffer(*, fails: bool) -> Delivery:
+    delivery = main(ScriptedSink())
+    lease = await opened(delivery)
+    weight = weigh(make_step())
+    holding = TailSamplingBuffer(delivery.accounting, lease.accept, lease.discard, 3 * weight, 1000 * weight)
+    for _ in range(15):
+        holding.accept(make_step())
+    if fails:
+        holding.accept(make_span(error=StepError("ValueError", "x")))
+    holding.decide(keep=fails)
+    await ended(delivery, lease)
+    return delivery
+
+
+WAYS: dict[str, tuple[Callable[[], Awaitable[Delivery]], dict[str, int]]] = {
+    "refused": (answering(PermanentWriteError("400"), ValueError("bug")), {"refused": 12}),
+    "cancelled by the sink": (answering(asyncio.CancelledError(), SystemExit(1)), {"refused": 12}),
+    "rejected": (answering(2, 3), {"rejected": 5}),
+    "retry_for is over": (retry_for, {"retry_for": 12}),
+    "one try only": (answering(*times(2, OSError("down")), retry_for=0.0), {"retry_for": 12}),
+    "a wait beyond retry_for": (
+        answering(*times(2, RetryableWriteError("429", retry_after=99999.0))),
+        {"retry_after": 12},
+    ),
+    "the breaker is open": (breaker_open, {"breaker_open": 12}),
+    "the last try at shutdown": (last_try, {"last_try": 12}),
+    "half refused, half given up": (too_large_and_down, {"refused": 2, "retry_for": 2}),
+    "abandoned at the deadline": (abandoned, {"shutdown_timeout": 12}),
+    "the sink does not open": (not_open, {"not_open": 12}),
+    "after the delivery has closed": (closed, {"closed": 12}),
+    "a full queue": (queue_full, {"queue_full": 12}),
+    "a full queue that drops the oldest": (drop_oldest, {"queue_full": 12}),
+    "too large": (too_large, {"too_large": 12}),
+    "a run that is too large": (run_too_large, {"run_too_large": 12}),
+    "a processor that fails": (processor_failed, {"processor_failed:fails": 12}),
+    "a filter": (filtered, {}),
+    "a long run that is sampled out": (lambda: sampling_buffer(fails=False), {}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_g20_what_is_given_up_is_in_the_log(way: str) -> None:
+    """By the end of the delivery the lines have as many items as its ledger has lost, by reason, at a high level."""
+    act, expected = WAYS[way]
+
+    @virtual_time
+    async def check() -> None:
+        with capture_logs() as lines:
+            delivery = await act()
+        ledger = delivery.health().ledger
+        assert ledger.adds_up
+        assert ledger.pending == 0
+        assert said(lines) == expected
+        if "sampling_buffer_full" not in ledger.dropped:
+            assert lost(ledger) == sum(expected.values())
+
+    check()
+
+
+@virtual_time
+async def test_g20_a_run_that_was_kept_says_what_it_could_not_hold() -> None:
+    """What was held back too long leaves a hole in a run that leaves; of one that is sampled out nobody misses it."""
+    with capture_logs() as lines:
+        delivery = await sampling_buffer(fails=True)
+    dropped = delivery.health().ledger.dropped["sampling_buffer_full"]
+    assert dropped >= 12
+    assert said(lines) == {"sampling_buffer_full": dropped}
+
+
+@virtual_time
+async def test_g20_what_keeps_failing_is_one_line_and_a_last_one() -> None:
+    """A back end that refuses everything for a moment does not flood the log, and nothing is left out either."""
+    sink = ScriptedSink(*times(100, PermanentWriteError("answered 400")))
+    with capture_logs() as lines:
+        delivery = await to_the_end(main(sink, batch_items=1, batch_age=0.0), *[1] * 100)
+    failed = [line for line in lines if line["event"] == "delivery_failed"]
+    assert [line["items"] for line in failed] == [1, 99]
+    assert failed[-1]["error"] == "PermanentWriteError: answered 400"
+    assert delivery.health().ledger.failed == 100
+
+
+@virtual_time
+async def test_g20_a_line_that_cannot_be_written_now_is_written_later() -> None:
+    """A log processor that records steps of its own loses them while it writes: that is said afterwards."""
+    delivery = main(ScriptedSink(), queue_items=3)
+    lease = await opened(delivery)
+    lines: list[Any] = []
+
+    def records(logger: object, name: str, line: Any) -> Any:
+        lines.append({**line, "log_level": name})
+        if len(lines) == 1:
+            accept(lease, 4)
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(processors=[records])
+    try:
+        accept(lease, 4)
+        await ended(delivery, lease)
+    finally:
+        structlog.configure(**before)
+    assert said(lines) == delivery.health().ledger.dropped == {"queue_full": 5}
+
+
+# The spool
+
+
+async def spooled(
+    tmp_path: Path, backend: Any, count: int, **limits: Any
+) -> tuple[Delivery, list[Mapping[str, Any]]]:
+    delivery = Delivery("main", backend, limits=quick_limits(tmp_path, "always", **limits))
+    with capture_logs() as lines:
+        lease = delivery.lease()
+        for number in range(count):
+            lease.accept(make_span(name=str(number)))
+        await asyncio.wrap_future(lease.saved())
+        await asyncio.wrap_future(delivery.close())
+        lease.release()
+    return delivery, list(lines)
+
+
+async def test_g20_what_the_spool_drops_is_in_the_log(tmp_path: Path) -> None:
+    """For want of room, and of age."""
+    delivery, lines = await spooled(tmp_path, Backend(down=True), 300, spool_bytes=3000, retry_for=0.0)
+    ledger = delivery.health().ledger
+    assert lost(ledger) > 50
+    assert said(lines).total() == lost(ledger)
+    again, lines = await spooled(tmp_path, Backend(down=True), 1, spool_age=1e-6)
+    assert lost(again.health().ledger) > 0
+    assert said(lines) == again.health().ledger.dropped
+    assert "spool_expired" in said(lines)
+
+
+async def test_g20_what_a_back_end_refuses_is_in_the_log_with_a_spool_too(tmp_path: Path) -> None:
+    """It is final at once, and not kept."""
+
+    async def refuses(batch: Batch) -> None:
+        raise PermanentWriteError("answered 400")
+
+    delivery, lines = await spooled(tmp_path, refuses, 30)
+    assert delivery.health().ledger == LedgerSnapshot(accepted=30, failed=30)
+    assert said(lines) == {"refused": 30}
+
+
+async def test_a_spool_that_keeps_everything_loses_nothing_and_says_nothing(tmp_path: Path) -> None:
+    """What is kept for the next start is pending."""
+    delivery, lines = await spooled(tmp_path, Backend(down=True), 30, retry_for=0.0)
+    assert delivery.health().ledger.pending == 30
+    assert said(lines) == {}
+
+
+# Processes
+
+PRELUDE = """
+import asyncio, gc, os, sys, threading
+from nat_observability import *
+from nat_observability.errors import RetryableWriteError
+
+def exporter_of(sink, name="main", **limits):
+    return SpanExporter(sink, name=name, limits=DeliveryLimits(**{"retry_for": 0.0, **limits}))
+
+def down(batch):
+    raise RetryableWriteError("answered 503")
+
+async def record(manager, count):
+    async with manager.start(ContextState()):
+        for _ in range(count):
+            with step("tool", "t"):
+                pass
+
+def manager_of(exporter):
+    return ExporterManager.from_exporters({exporter.name: exporter})
+"""
+
+AT_EXIT = {
+    "nobody has shut anything down": """
+runtime = ObservabilityRuntime({"main": (exporter := exporter_of(down))})
+asyncio.run(runtime.init())
+for _ in range(3):
+    asyncio.run(record(manager_of(exporter), 4))
+""",
+    "a manager alone": """
+exporter = exporter_of(down)
+for _ in range(3):
+    asyncio.run(record(manager_of(exporter), 4))
+""",
+    "an exporter that nobody keeps": """
+async def main():
+    exporter = exporter_of(down)
+    for _ in range(3):
+        await record(manager_of(exporter), 4)
+        while exporter.delivery.at_work:
+            await asyncio.sleep(0.001)
+asyncio.run(main())
+gc.collect()
+""",
+    "the runtime has shut down": """
+async def main():
+    async with ObservabilityRuntime({"main": (exporter := exporter_of(down))}):
+        for _ in range(3):
+            await record(manager_of(exporter), 4)
+asyncio.run(main())
+""",
+    "a run outlives the runtime": """
+async def main():
+    runtime = ObservabilityRuntime({"main": (exporter := exporter_of(print))}, shutdown_timeout=0.2)
+    await runtime.init()
+    async with manager_of(exporter).start(ContextState()):
+        await runtime.shutdown()
+        for _ in range(12):
+            with step("tool", "t"):
+                pass
+asyncio.run(main())
+""",
+    "the sink hangs until the deadline": """
+import time
+async def main():
+    hangs = threading.Event()
+    exporter = exporter_of(lambda batch: hangs.wait(30), batch_items=3, batch_age=0.0)
+    runtime = ObservabilityRuntime({"main": exporter}, shutdown_timeout=0.3)
+    async with runtime:
+        await record(manager_of(exporter), 12)
+asyncio.run(main())
+""",
+    "the sink hangs and the interpreter exits": """
+async def hangs(batch):
+    await asyncio.sleep(3600)
+asyncio.run(record(manager_of(exporter_of(hangs, drain_timeout=0.3)), 12))
+""",
+    "a forked child records in its parent's run": """
+async def main():
+    exporter = exporter_of(lambda batch: None)
+    async with manager_of(exporter).start(ContextState()):
+        pid = os.fork()
+        if not pid:
+            for _ in range(12):
+                with step("tool", "t"):
+                    pass
+            sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+asyncio.run(main())
+""",
+    "a forked child has a dead back end": """
+exporter = exporter_of(down)
+runtime = ObservabilityRuntime({"main": exporter})
+asyncio.run(runtime.init())
+pid = os.fork()
+if not pid:
+    for _ in range(3):
+        asyncio.run(record(manager_of(exporter), 4))
+    sys.exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+asyncio.run(runtime.shutdown())
+""",
+}
+
+
+@pytest.mark.timeout(60)  # a second or two, which a machine that does much else draws out
+@pytest.mark.parametrize("ending", AT_EXIT)
+def test_g20_by_the_end_of_the_process_every_item_that_is_lost_is_in_the_log(ending: str) -> None:
+    """However it ends: twelve items are lost, and the lines on stderr have twelve, each with exporter and reason."""
+    stderr = run_program(PRELUDE + AT_EXIT[ending]).stderr
+    lines = re.findall(
+        r"^delivery_(?:failed|dropped) exporter=main items=(\d+) reasons=(.*)$", stderr, re.MULTILINE
+    )
+    assert sum(int(items) for items, _ in lines) == 12, stderr
+    assert all(re.match(r"['\"]?\{'\w+': \d+", reasons) for _, reasons in lines), stderr
+
+
+@pytest.mark.timeout(60)  # a second or two, which a machine that does much else draws out
+def test_g20_many_threads_that_lose_items_at_once_are_counted_exactly() -> None:
+    """No item is in two lines or in none."""
+    delivery = Delivery("main", lambda batch: None, limits=DeliveryLimits(queue_items=10, batch_age=60.0))
+
+    def work() -> None:
+        lease = delivery.lease()
+        accept(lease, 500)
+        lease.release()
+        delivery.log_losses()
+
+    with capture_logs() as lines:
+        keeper = delivery.lease()
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        keeper.release()
+        delivery.closed().result(10.0)
+    assert said(lines).total() == lost(delivery.health().ledger)

@@ -1,0 +1,276 @@
+"""capture() visits a bounded number of values and keeps a bounded number of bytes, whatever it is given."""
+
+from __future__ import annotations
+
+import array
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import msgspec
+import numpy
+import pydantic
+import pytest
+
+from nat_observability.context import ContextState, step
+from nat_observability.recording.capture import MAX_BYTES, MAX_NODES, capture
+
+
+def text(value: object) -> Any:
+    """Return what has been captured, decoded."""
+    recorded = capture(value)
+    return recorded if isinstance(recorded, str) else msgspec.json.decode(recorded or b"null")
+
+
+def size(value: object) -> int:
+    """Return how many bytes have been captured."""
+    recorded = capture(value)
+    return len(recorded.encode() if isinstance(recorded, str) else bytes(recorded or b""))
+
+
+class Plain:
+    def __init__(self) -> None:
+        self.handoffs: list[Any] = []
+
+
+@dataclasses.dataclass(eq=False)
+class Data:
+    handoffs: list[Any] = dataclasses.field(default_factory=list)
+
+
+class Model(pydantic.BaseModel):
+    handoffs: list[Any] = []
+
+
+class Record(msgspec.Struct, eq=False):
+    handoffs: list[Any] = []
+
+
+@attrs.define(eq=False)
+class Defined:
+    handoffs: list[Any] = attrs.Factory(list)
+
+
+@pytest.mark.parametrize("new", [Plain, Data, Model, Record, Defined], ids=lambda kind: kind.__name__)
+def test_objects_that_list_one_another_are_recorded_once(new: Callable[[], Any]) -> None:
+    """Twelve agents, each with the others in a list: as many records, and a mark for each other place."""
+    agents = [new() for _ in range(12)]
+    for agent in agents:
+        agent.handoffs.extend(each for each in agents if each is not agent)
+    for value in (agents, agents[0], {"first": agents[0], "all": agents}):
+        assert size(value) < 12 * 12 * 200
+        if new is not Plain:
+            assert bytes(capture(value) or b"").decode().count('"handoffs"') == 12  # type: ignore[arg-type]
+
+
+def test_an_object_that_comes_again_is_a_mark() -> None:
+    """Side by side; one that is inside itself has another."""
+    shared = Data([1])
+    assert text([shared, shared]) == [{"handoffs": [1]}, "<seen above>"]
+    shared.handoffs.append(shared)
+    assert text([shared]) == [{"handoffs": [1, "<recursive>"]}]
+
+
+def test_objects_that_are_made_when_they_are_asked_for_are_not_taken_for_one() -> None:
+    """The id of one that is gone may be that of the next."""
+
+    class Fresh(Mapping[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            return Data([key])
+
+        def __iter__(self) -> Iterator[str]:
+            return map(str, range(50))
+
+        def __len__(self) -> int:
+            return 50
+
+    assert text(Fresh()) == {str(number): {"handoffs": [str(number)]} for number in range(50)}
+
+
+def doubled(times: int) -> list[Any]:
+    value: list[Any] = [1, "x", object()]
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+def doubled_plain(times: int) -> list[Any]:
+    value: list[Any] = [1, "x"]
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+WORDS = "word " * (4 * MAX_BYTES // 5)
+
+LARGE: dict[str, Callable[[], Any]] = {
+    "text": lambda: WORDS,
+    "text of one word": lambda: "x" * 4 * MAX_BYTES,
+    "text that is not ASCII": lambda: "wörd " * MAX_BYTES,
+    "text of four bytes": lambda: "\U0001f600" * MAX_BYTES,
+    "bytes": lambda: WORDS.encode(),
+    "memoryview": lambda: memoryview(WORDS.encode()),
+    "text often": lambda: [WORDS] * 100,
+    "text beside an object": lambda: [object(), *[WORDS] * 100],
+    "numbers": lambda: [1.5] * 500_000,
+    "numbers beside an object": lambda: [*[1.5] * 500_000, object()],
+    "set": lambda: set(range(300_000)),
+    "dict": lambda: {str(number): number for number in range(300_000)},
+    "dict of bytes": lambda: {str(number): b"x" for number in range(300_000)},
+    "dataclasses": lambda: [Data([number]) for number in range(100_000)],
+    "objects": lambda: [object() for _ in range(200_000)],
+    "shared": lambda: doubled(30),
+    "shared plain data": lambda: doubled_plain(30),
+    "long keys": lambda: [{"k" * MAX_BYTES: 1}] * 100,
+    "model with text": lambda: Model(handoffs=[WORDS]),
+    "model with numbers": lambda: Model(handoffs=[1.5] * 500_000),
+    "array": lambda: array.array("d", bytes(8 * 500_000)),
+    "numpy array": lambda: numpy.zeros((500, 500, 3)),
+    "numpy arrays": lambda: [numpy.zeros((500, 500)) for _ in range(3)],
+    "numpy scalars": lambda: [numpy.float64(1.5)] * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_what_is_too_large_is_cut(name: str) -> None:
+    """The bytes that are kept are few more than the bound, for what escapes and marks add."""
+    assert size(LARGE[name]()) < MAX_BYTES * 1.5
+
+
+class Visited:
+    """Counts how often one of them is looked at."""
+
+    visits = 0
+
+    def __repr__(self) -> str:
+        Visited.visits += 1
+        return "visited"
+
+
+def test_a_bounded_number_of_values_is_visited() -> None:
+    """However many there are, and however they are nested."""
+    for value in (
+        [Visited() for _ in range(2 * MAX_NODES)],
+        [[Visited() for _ in range(1000)] for _ in range(200)],
+        {number: Visited() for number in range(2 * MAX_NODES)},
+    ):
+        Visited.visits = 0
+        capture(value)
+        assert 1000 < Visited.visits <= MAX_NODES
+
+
+def test_an_endless_mapping_is_cut() -> None:
+    """Its items are taken one by one, as far as there is room."""
+
+    class Endless(Mapping[str, int]):
+        def __getitem__(self, key: str) -> int:
+            return 1
+
+        def __iter__(self) -> Iterator[str]:
+            return map(str, itertools.count())
+
+        def __len__(self) -> int:
+            return 10**9
+
+    recorded = text(Endless())
+    assert recorded["[cut]"] == "[cut:1000000000]"
+    assert recorded["5"] == 1
+
+
+def test_the_marks_say_how_much_there_was() -> None:
+    """Of a text its characters, of a list its items, of a dict its fields: as the Truncator marks them."""
+    assert text(WORDS).endswith(f" [cut:{len(WORDS)}]")
+    assert text([WORDS])[0].endswith(f" [cut:{len(WORDS)}]")
+    assert text(WORDS.encode()).endswith(f" [cut:{len(WORDS)}]")
+    numbers = text([1.5] * 500_000)
+    assert numbers[:3] == [1.5, 1.5, 1.5]
+    assert numbers[-1] == "[cut:500000]"
+    fields = text({str(number): number for number in range(300_000)})
+    assert fields["0"] == 0
+    assert fields["[cut]"] == "[cut:300000]"
+
+
+def test_a_large_value_leaves_room_for_those_behind_it() -> None:
+    """A question behind an image in a dict is recorded in full."""
+    assert text({"image": "ab " * MAX_BYTES, "question": "why?"})["question"] == "why?"
+    assert text({"numbers": [1.5] * 500_000, "question": ["why?"]})["question"] == ["why?"]
+    assert text([[object(), *[1.5] * 500_000], {"question": "why?"}])[1] == {"question": "why?"}
+
+
+def test_a_word_at_the_cut_goes_as_a_whole() -> None:
+    """It may be a secret, of which nothing would know the half."""
+    token = "sk-" + "a1B2" * 12
+    for value in (
+        "x " * ((MAX_BYTES - 20) // 2) + token + " y" * 100,
+        ["x " * ((MAX_BYTES - 20) // 2) + token + " y" * 100],
+        ("x " * ((MAX_BYTES - 20) // 2) + token + " y" * 100).encode(),
+    ):
+        recorded = text(value)
+        assert "sk-" not in (recorded if isinstance(recorded, str) else recorded[0])
+
+
+def test_arrays_are_recorded_by_their_shape() -> None:
+    """Small ones in full."""
+    shape = {"__type__": "ndarray", "dtype": "float64", "shape": [500, 500, 3]}
+    assert text(numpy.zeros((500, 500, 3))) == shape
+    assert text({"a": [numpy.zeros((500, 500, 3))]}) == {"a": [shape]}
+    assert text(numpy.arange(3)) == [0, 1, 2]
+    assert text(array.array("d", [1.5] * 3)) == [1.5] * 3
+    assert text(array.array("d", bytes(8 * 375_000))) == {
+        "__type__": "array",
+        "dtype": "d",
+        "shape": [375_000],
+    }
+    assert text(memoryview(array.array("d", bytes(8 * 375_000))))["shape"] == [375_000]
+    assert text(memoryview(array.array("d", [1.5]))) == [1.5]
+
+
+class Frame:
+    """As those of pandas and polars are."""
+
+    shape = (100_000, 2)
+    columns = ("a", "b")
+
+    def __repr__(self) -> str:
+        raise AssertionError("a frame is not printed")
+
+
+class Tensor:
+    """As those of torch are."""
+
+    dtype = "torch.float32"
+    shape = (1000, 1000)
+
+    def tolist(self) -> list[float]:
+        raise AssertionError("a large tensor is not copied")
+
+
+def test_frames_and_tensors_are_recorded_by_their_shape() -> None:
+    """Frames by their columns, too; none of their values is looked at."""
+    assert text([Frame()]) == [{"__type__": "Frame", "shape": [100_000, 2], "columns": ["a", "b"]}]
+    assert text([Tensor()]) == [{"__type__": "Tensor", "dtype": "torch.float32", "shape": [1000, 1000]}]
+
+
+def test_a_step_cuts_text_too() -> None:
+    """Plain text takes a shorter way into a step, which has the same bound."""
+    state = ContextState()
+    steps: list[Any] = []
+    state.stream.subscribe("test", steps.append)
+    with state.attach(), step("tool", "large", input=WORDS) as current:
+        current.output = WORDS
+    assert steps[0].input.endswith(f"[cut:{len(WORDS)}]")
+    assert steps[1].output.endswith(f"[cut:{len(WORDS)}]")
+
+
+def test_ordinary_values_are_recorded_in_full() -> None:
+    """A history of some hundred kilobytes, and one with shared parts, is as it was."""
+    part = {"type": "text", "text": "Wörter " * 30}
+    history = [
+        {"role": "user", "content": [part, {"n": number, "f": 1.5, "x": None}]} for number in range(500)
+    ]
+    assert text(history) == history
+    assert text({"history": history, "client": object()})["history"] == history
+    mixed: dict[Any, Any] = {str(number): [number, (number,)] for number in range(100, 200)}
+    assert text(mixed | {1: "a", 2: ["b"]})["1"] == "a"
