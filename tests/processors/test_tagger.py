@@ -51,11 +51,11 @@ def test_what_is_wrong_is_refused() -> None:
     """A level that does not exist, and tags without names."""
     with pytest.raises(UnknownPrivacyLevelError, match="Did you mean 'high'"):
         Tagger(privacy="hig")
-    with pytest.raises(TypeError, match="tags is a mapping of names to values, not of type list"):
+    with pytest.raises(TypeError, match="tags must be a mapping of names to values, not list"):
         Tagger(["a"])  # type: ignore[arg-type]
 
 
 def test_it_shows_the_names_of_its_tags_and_not_their_values() -> None:
     """In the order of the alphabet; and whether a level of privacy was said."""
     assert repr(Tagger({"b": "secret", "a": "x"}, privacy="high")) == "Tagger(a, b; privacy: high)"
-    assert repr(Tagger()) == "Tagger(no tags; privacy: not said)"
+    assert repr(Tagger()) == "Tagger(no tags; privacy: not set)"

@@ -609,8 +609,8 @@ def test_threads_may_share_a_redactor() -> None:
         ({"name": "ticket", "expression": "("}, "'ticket': it does not compile"),
         ({"name": "ticket", "expression": "a*"}, "'ticket': it matches an empty text"),
         ({"name": "My Ticket", "expression": "a"}, "'My Ticket': the name of a pattern"),
-        ({"name": "ticket", "expression": "a", "literals": [""]}, "'ticket': '' is no literal"),
-        ({"name": "ticket", "expression": "a", "literals": ["ä"]}, "'ticket': 'ä' is no literal"),
+        ({"name": "ticket", "expression": "a", "literals": [""]}, "'ticket': '' is not a literal"),
+        ({"name": "ticket", "expression": "a", "literals": ["ä"]}, "'ticket': 'ä' is not a literal"),
     ],
 )
 def test_a_pattern_that_cannot_be_used_is_refused(arguments: dict[str, Any], message: str) -> None:
@@ -623,17 +623,17 @@ def test_what_is_unknown_is_refused() -> None:
     """When the redactor is made, with what there is instead; what a rule adds too."""
     with pytest.raises(UnknownPersonalSetError, match="Did you mean 'email'"):
         Redactor(personal=["emial"])
-    with pytest.raises(InvalidPatternError, match="'jwts': there is none of that name"):
+    with pytest.raises(InvalidPatternError, match="'jwts': there is no default pattern of that name"):
         Redactor(patterns=["jwts"])
     with pytest.raises(UnknownPersonalSetError):
         Redactor(rules=[Rule(when=lambda run: False, personal=["name"])])
-    with pytest.raises(InvalidPatternError, match="a key is a non-empty text"):
+    with pytest.raises(InvalidPatternError, match="a key must be a non-empty text"):
         Redactor(rules=[Rule(when=lambda run: False, keys=["-"])])
-    with pytest.raises(InvalidPatternError, match="there is another of that name"):
+    with pytest.raises(InvalidPatternError, match="another pattern has that name"):
         Redactor(patterns=[Pattern("a", "b"), Pattern("a", "c")])
-    with pytest.raises(TypeError, match="keys are several"):
+    with pytest.raises(TypeError, match="keys must be a list or a tuple"):
         Redactor(keys="password")
-    with pytest.raises(ValueError, match="chunks is 'withhold' or 'scan'"):
+    with pytest.raises(ValueError, match="chunks must be 'withhold' or 'scan'"):
         Redactor(chunks="keep")  # type: ignore[arg-type]
 
 
@@ -678,6 +678,9 @@ def test_what_is_called_a_secret_is_one(name: str) -> None:
         ("my admin pass: hunter2x", "my admin pass: [redacted:admin_pass]"),
         ("the {'admin pass': 'hunter2x'} of", "the {'admin pass': '[redacted:admin_pass]'} of"),
         ("--pass hunter2x -v", "--pass [redacted:pass] -v"),
+        ("--pass {SSHA}hunter2x -v", "--pass [redacted:pass] -v"),
+        ('{"pass":\n  "hunter2x"} said', '{"pass":\n  "[redacted:pass]"} said'),
+        ('so {"pass":\n  "hunter2x"} said', 'so {"pass":\n  "[redacted:pass]"} said'),
         ("<pass>hunter2x</pass>", "<pass>[redacted:pass]</pass>"),
         ("pass: [redacted:pass]", "pass: [redacted:pass]"),
         (

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nat_observability.events import Boundary, Item, Run
 from nat_observability.processors import DEFAULT_KEYS, Redactor
 from tests.processors.builders import RUN, a_span, a_step, an_error, identity
-from tests.processors.nestings import NESTINGS
+from tests.processors.redaction.nestings import NESTINGS
 
 REDACTOR = Redactor()
 

@@ -12,7 +12,7 @@ import msgspec
 from nat_observability.processors import DEFAULT_KEYS, Redactor
 from tests.processors.builders import RUN, a_span
 
-PAGE = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "privacy.md").read_text()
 
 
 def test_the_example_does_what_it_says() -> None:
