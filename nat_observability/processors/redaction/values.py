@@ -44,7 +44,8 @@ _OPENING = {ord("{"): ord("}"), ord("["): ord("]")}
 _CLOSING_BRACKETS = b")]}"
 _TEXT = re.compile(rb"[A-Za-z0-9\x80-\xff]")
 _BEHIND_STRUCTURE = frozenset((b")", b"]", b"}", b",", b";", b":", b"."))
-_IN_STRUCTURE = frozenset((b'"', b"'", b"\\", b"{", b"[", b"]", b"}", b" ", b"\n", b"\r", b"\t"))
+_IN_STRUCTURE = frozenset((b'"', b"'", b"\\", b"{", b"[", b" ", b"\n", b"\r", b"\t"))
+_AFTER_QUOTE = re.compile(rb"""(["'])?+(?=[A-Za-z0-9\x80-\xff])(?![\w.-]{1,64}[=:])""")
 _CLOSING = {close: open_ for open_, close in _OPENING.items()} | {ord(")"): ord("(")}
 _STRUCTURE = re.compile(rb"[\"'\[\]{}]")
 _LONGEST_HEADER = 8192  # bytes
@@ -68,7 +69,8 @@ def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
     quoted = _QUOTED.match(data, at)
     if quoted is not None:
         start = quoted.end()
-        return start, _end_of_quotes(data, start, quoted[2], len(quoted[1]))
+        end = _end_of_quotes(data, start, quoted[2], len(quoted[1]))
+        return (start, end) if quoted[1] else _with_what_follows(data, start, end, quoted[2])
     start = _end(_BLANKS, data, at)
     around = data[begin - 1 : begin] if begin else b""
     if around in _QUOTES and around not in data[begin:at]:
@@ -253,6 +255,25 @@ def _end_of_quotes(data: bytes, start: int, quote: bytes, depth: int) -> int:
             return end - (escapes if depth else 0)
         end = data.find(quote, end + 1)
     return len(data)
+
+
+def _with_what_follows(data: bytes, start: int, end: int, quote: bytes) -> tuple[int, int]:
+    """
+    Return a quoted value with the letters and digits directly after its closing quote: 'it''s', "a"b.
+
+    Args:
+        quote: The quote that opened the value and closes it at `end`.
+    """
+    while (after := _AFTER_QUOTE.match(data, end + len(quote))) is not None and len(quote) == 1:
+        if after[1] is None:
+            # With the opening quote, which would otherwise have no other.
+            return start - 1, _end_of_word(data, after.end())
+        # Doubled, as SQL and YAML write a quote inside quotes.
+        closing = data.find(quote, after.end(), end + _LONGEST_VERDICT) if after[1] == quote else -1
+        if closing < 0 or data.find(b"\n", end, closing) >= 0:
+            break
+        end = closing
+    return start, end
 
 
 def _backslashes(data: bytes, at: int) -> int:

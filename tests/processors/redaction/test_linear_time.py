@@ -22,7 +22,8 @@ UNITS = [
     "password: |\n a\n", "cookie: a\n", "password=a&", "password=a;", "JQQJ9", "JQQJ9-", "abc8Q~", "1:AA",
     "hooks.slack.com/services/", "[", "\\n", "token: ", '"value":', "SG.", "a-", "b'",
     "**", "**a**:", "**password:** ", "`", "``", "password: `", "`password`: ", "password:** ", "*password: **`a", "__",
-    "a``:", "/pass:a", "pass: [", "pass: {'", "x pass:\n- ", "pass: |\n  ",
+    "a``:", "password='a''b", "''a", "pass: 'a''b", "<pass>", "--pass 'a'b ",
+    "/pass:a", "pass: [", "pass: {'", "x pass:\n- ", "pass: |\n  ",
     "pass: a ", "\npass: a\\n", "pass=", "password: ``a` ", 'token="""', "\\n* **token:**\\n  ",
 ]  # fmt: skip
 

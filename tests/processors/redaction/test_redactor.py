@@ -294,6 +294,29 @@ def test_a_value_that_begins_with_brackets_goes_to_its_end(text: str, secret: st
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("password='it''s 7xabc' and 'b'", "password='[redacted:password]' and 'b'"),
+        ("password: 'it''s ''7xabc''' # a", "password: '[redacted:password]''' # a"),
+        ("password='it'7xabc and 'b'", "password=[redacted:password] and 'b'"),
+        ('password="it"7xabc', "password=[redacted:password]"),
+        ("password=''7xabc", "password=[redacted:password]"),
+        ('a="1"password="7x"user="me"', 'a="1"password="[redacted:password]"user="me"'),
+        ("(password='7x')", "(password='[redacted:password]')"),
+        ("f(password='7x'), 'b' and 'c'", "f(password='[redacted:password]'), 'b' and 'c'"),
+        ("say 'password='7x'' twice", "say 'password='[redacted:password]'' twice"),
+        ("password=[]7x", "password=[redacted:password]"),
+        ("password={}}7x", "password=[redacted:password]"),
+    ],
+)
+def test_nothing_of_a_value_is_left_beside_its_mark(text: str, expected: str) -> None:
+    """After a closing quote a value may go on, and a doubled quote does not close it."""
+    output = Redactor()(a_span(text))
+    assert output.input == expected
+    assert Redactor()(output) == output
+
+
+@pytest.mark.parametrize(
     "text",
     [
         'said {"password": %s, "n": 1} and',
