@@ -92,6 +92,10 @@ _TRIGGERS = [
     for index, recognisers in enumerate(_BY_TRIGGERS)
     for trigger in recognisers[0].triggers
 ]
+_BY_LITERAL = [
+    (literal, [(trigger, bit) for each, trigger, bit in _TRIGGERS if each == literal])
+    for literal in dict.fromkeys(literal for literal, _, _ in _TRIGGERS)
+]
 _COMPANIONS = {
     companion: [each for each in RECOGNISERS if each.companion == companion]
     for companion in dict.fromkeys(each.companion for each in RECOGNISERS if each.companion)
@@ -200,9 +204,12 @@ class Prefilter:
             return True
         bits = 0
         find = data.find
-        for literal, trigger, bit in _TRIGGERS:
-            if not bits & bit and find(literal) >= 0 and trigger.is_in(data):
-                bits |= bit
+        for literal, triggers in _BY_LITERAL:
+            at = find(literal)
+            if at >= 0:
+                for trigger, bit in triggers:
+                    if not bits & bit and trigger.is_in(data, at):
+                        bits |= bit
         if not bits:
             return False
         plan = _PLANS[bits]

@@ -186,7 +186,7 @@ def find_searched(data: bytes, keys: KeyMatcher, *, prefilter: bool = True) -> I
             continue
         # A tag is one only if some tag is closed, or may have been before a cut.
         is_skipped = prefilter or recogniser.value_end
-        if is_skipped and not any(trigger.is_in(data) for trigger in recogniser.triggers):
+        if is_skipped and not any(trigger.is_anywhere_in(data) for trigger in recogniser.triggers):
             continue
         reached = 0
         for match in matches(recogniser.pattern, data):

@@ -380,7 +380,8 @@ def may_have_token(data: bytes) -> bool:
     """Say whether `data` may have anything that `find_tokens` finds."""
     for recogniser in TEXT_RECOGNISERS:
         for trigger in recogniser.triggers:
-            if data.find(trigger.literal) < 0 or not trigger.is_in(data):
+            at = data.find(trigger.literal)
+            if at < 0 or not trigger.is_in(data, at):
                 break
         else:
             return True

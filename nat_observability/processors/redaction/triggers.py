@@ -23,11 +23,15 @@ class Trigger:
         self._behind = re.compile(behind) if behind else None
         self._whole = re.compile(re.escape(literal) + behind)
 
-    def is_in(self, data: bytes) -> bool:
-        """Say whether `data` has the text, with what must follow it."""
-        at = data.find(self.literal)
-        if at < 0 or self._behind is None:
-            return at >= 0
+    def is_in(self, data: bytes, at: int) -> bool:
+        """
+        Say whether `data` has the text, with what must follow it.
+
+        Args:
+            at: Where the literal is for the first time.
+        """
+        if self._behind is None:
+            return True
         # In most texts the literal is rare, and finding it takes a fraction of the time of the expression.
         for _ in range(_MANY):
             at += len(self.literal)
@@ -37,3 +41,8 @@ class Trigger:
             if at < 0:
                 return False
         return self._whole.search(data, at) is not None
+
+    def is_anywhere_in(self, data: bytes) -> bool:
+        """Say whether `data` has the text, with what must follow it."""
+        at = data.find(self.literal)
+        return at >= 0 and self.is_in(data, at)
