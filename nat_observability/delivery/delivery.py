@@ -182,7 +182,7 @@ class Delivery:
         except Exception as error:  # noqa: BLE001  its event loop is closed, or there is no memory left
             with guard.lock:
                 if self._loop is loop and not loop.dismissed:
-                    loop.dismissed = True
+                    loop.dismiss()
                     self._refused(error)
             loop.give_up()
             report(self._state, self._accounting)
@@ -199,7 +199,7 @@ class Delivery:
             broken = self._loop
             if broken is None or broken.dismissed or not self.at_work or not broken.is_cut_off:
                 return
-            broken.dismissed = True
+            broken.dismiss()
             # What was being written is written again: whether it arrived can no longer be known.
             self._accounting.send_again()
             try:
@@ -251,10 +251,9 @@ class Delivery:
             state, accounting, loop = self._state, self._accounting, self._loop
             state.note_last_call()
             if loop is not None and state.phase.opening and not (accounting.in_memory or accounting.upstream):
-                # Nothing waits for a sink that may never open, so that a shutdown need not wait for it either. The loop
-                # closes it again where it does open.
-                loop.dismissed = True
-                accounting.wake_up()
+                # Nothing waits for a sink that may never open, so that a shutdown need not wait for it either.
+                loop.dismiss()
+                loop.cancel()
                 finish(state, accounting, self._spool, DeliveryState.CLOSED, None, "closed")
             accounting.wake_up()
             closed = state.closed()
@@ -276,7 +275,7 @@ class Delivery:
             loop = self._loop
             if loop is None or not self._state.phase.at_work:
                 return 0
-            loop.dismissed = True
+            loop.dismiss()
             seconds = self.limits.drain_timeout if timeout is None else timeout
             error = StopTimeoutError(self.name, seconds)
             lost = finish(
@@ -362,7 +361,7 @@ class Delivery:
             )
         )
         if self._loop is not None:
-            self._loop.dismissed = True
+            self._loop.dismiss()
         self._accounting.retire(_drain_at_the_end_of_a_child)
         self._state = self._state.in_child()
         self._begin_empty()
