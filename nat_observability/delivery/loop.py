@@ -256,7 +256,7 @@ class DeliveryLoop:
         Wait before the next try at opening, and save meanwhile what comes, if there is a spool.
 
         Returns:
-            Whether there is to be another try: not for a delivery that is unwanted and has nothing in memory.
+            Whether there is to be another try: not if the delivery is unwanted, and everything it has is in the spool.
         """
         accounting, state, signal = self._accounting, self._state, self._mover.signal
         deadline = self._loop.time() + seconds
@@ -269,7 +269,7 @@ class DeliveryLoop:
                 if unwanted and accounting.upstream:
                     accounting.hasten_upstream()
                 elif unwanted and not entries:
-                    return accounting.in_memory > 0
+                    return accounting.only_in_memory
             if entries:
                 await self._mover.save(entries)
                 continue
