@@ -22,7 +22,7 @@ from nat_observability.delivery.thread import (
     is_forgotten,
     suppress_instrumentation,
 )
-from nat_observability.errors import StartTimeoutError, describe
+from nat_observability.errors import SinkError, StartTimeoutError, describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import Sink
 
@@ -246,6 +246,9 @@ class DeliveryLoop:
             if goes_on:
                 goes_on = await self._wait_to_reopen(backoff(tries, _REOPEN_FIRST, _REOPEN_MOST))
             if not goes_on:
+                if self._spool is not None:
+                    with suppress(SinkError):
+                        await self._spool.close()
                 with guard.lock:
                     if not self.dismissed:
                         self._finish(DeliveryState.FAILED, problem, "not_open")
