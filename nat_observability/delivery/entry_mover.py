@@ -13,7 +13,7 @@ from nat_observability.delivery.lease import NEVER, Entry
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.retry import Outcome, Retry, longest_backoff
 from nat_observability.delivery.state import State
-from nat_observability.delivery.thread import suppress_instrumentation
+from nat_observability.delivery.worker import suppress_instrumentation
 from nat_observability.errors import RetryableWriteError, SinkError, describe
 from nat_observability.events import Item
 from nat_observability.logs import RepeatedEvent, get_logger

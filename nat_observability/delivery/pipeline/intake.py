@@ -12,13 +12,8 @@ from nat_observability.delivery.lease import NEVER, Arrival, Destination, Entry
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.processor_pipeline import STRETCH_ITEMS, ProcessorPipeline
 from nat_observability.delivery.queue import BoundedQueue, QueuePolicy
-from nat_observability.delivery.thread import (
-    DeliveryThread,
-    LoopSource,
-    background_context,
-    is_forgotten,
-    weak_call,
-)
+from nat_observability.delivery.thread import DeliveryThread, LoopSource, is_forgotten, weak_call
+from nat_observability.delivery.worker import background_context
 from nat_observability.errors import describe
 from nat_observability.events import Item
 from nat_observability.logs import get_logger
