@@ -314,3 +314,44 @@ async def test_a_delivery_that_is_given_up_before_its_loop_begins_opens_nothing(
     delivery.abandon()
     await until(lambda: not source.users)
     assert sink.calls == []
+
+
+# Beside each other
+
+
+@pytest.mark.may_block
+async def test_g8_a_sink_that_blocks_its_loop_delays_no_other() -> None:
+    """Of five exporters, four deliver while the fifth blocks its own thread, which ends when they are done."""
+    blocks, others_are_done = threading.Event(), threading.Event()
+
+    async def blocking(batch: Batch) -> None:
+        blocks.set()
+        assert others_are_done.wait(5.0), "the others waited for it"
+
+    taken: dict[str, list[str]] = {f"number {number}": [] for number in range(4)}
+
+    def taking(name: str) -> SpanExporter:
+        async def take(batch: Batch) -> None:
+            taken[name].extend(item.name for item in batch)
+
+        return SpanExporter(take, name=name, limits=DeliveryLimits(batch_age=0.0))
+
+    guilty = SpanExporter(blocking, name="guilty", limits=DeliveryLimits(batch_age=0.0))
+    exporters = {"guilty": guilty, **{name: taking(name) for name in taken}}
+    async with ObservabilityRuntime(exporters) as runtime:
+        async with ExporterManager.from_exporters({"guilty": guilty}).start(ContextState()):
+            with step("tool", "first"):
+                pass
+        await until(blocks.is_set)
+        for number in range(3):
+            async with ExporterManager.from_exporters(exporters).start(ContextState()):
+                with step("tool", str(number)):
+                    pass
+        try:
+            await until(lambda: all(len(names) == 3 for names in taken.values()), timeout=4.0)
+        finally:
+            others_are_done.set()
+        await until(lambda: runtime.health().ledger.pending == 0)
+        assert runtime.health().exporters["guilty"] is not None
+    assert taken == {name: ["0", "1", "2"] for name in taken}
+    assert guilty.delivery.health().ledger == LedgerSnapshot(accepted=4, delivered=4)
