@@ -6,8 +6,6 @@ import asyncio
 import threading
 from pathlib import Path
 
-import pytest
-
 from nat_observability import ContextState, ExporterManager, SpanExporter
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.runtime import ObservabilityRuntime
