@@ -75,7 +75,7 @@ class SpoolClient:
 
     @property
     def waiting(self) -> int:
-        """The number of records that can be fetched. Under the accounting' lock."""
+        """The number of records that can be fetched. Under the lock."""
         return self._waiting + self._returning
 
     async def open(self) -> None:
