@@ -51,7 +51,6 @@ class Accounting:
         wake_bytes: The same in bytes.
         wake: Wakes the delivery; None while it is not at work.
         refusal: The reason for which items are dropped while it is not at work.
-        refusal: The reason for which items are dropped while it is not at work.
         hurry: Whether what waits is to be written without waiting for more.
         held_back: Bytes of items that runs hold back until it is known whether they are to be kept.
         losses: What was given up and no line was written about.
@@ -74,7 +73,6 @@ class Accounting:
         self.ledger = Ledger()
         self.wake_items = self.wake_bytes = NEVER
         self.wake: Callable[[], None] | None = None
-        self.refusal = "closed"
         self.refusal = "closed"
         self.hurry = False
         self.held_back = 0
@@ -220,6 +218,12 @@ class Accounting:
         """The number of entries."""
         taken = len(self.saving) + len(self.ready) + len(self.fetched) + len(self.in_flight)
         return len(self.queue) + taken
+
+    @property
+    def only_in_memory(self) -> bool:
+        """Whether any entry is in memory and not in the spool."""
+        taken = (*self.saving, *self.ready, *self.in_flight)
+        return len(self.queue) > 0 or any(entry.key is None for entry in taken)
 
     def take_ready(self, max_items: int, max_bytes: int) -> list[Entry]:
         """Take the oldest of those that are ready: so many and so many bytes at most, but always one."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import copy
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from nat_observability.delivery import guard
+from nat_observability.delivery import guard, process_end
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.circuit_breaker import BreakerState
 from nat_observability.delivery.lease import Lease, Route
@@ -23,7 +21,7 @@ from nat_observability.delivery.losses import log_all
 from nat_observability.delivery.pipeline.intake import Intake
 from nat_observability.delivery.sink_adapters import WorkerSink, as_sink
 from nat_observability.delivery.state import DeliveryState, Hold, State
-from nat_observability.delivery.thread import DeliveryThread, LoopSource, loaded, weak_call
+from nat_observability.delivery.thread import DeliveryThread, LoopSource, weak_call
 from nat_observability.errors import (
     RuntimeStateError,
     StartTimeoutError,
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from nat_observability.delivery.spool_client import SpoolClient
     from nat_observability.processors.processor import Processor
 
-_AFTER_ALL_OTHERS = -1000  # of a child's finalizers: those of the application may record too
 _log = get_logger()
 
 
@@ -163,7 +160,7 @@ class Delivery:
             lease = Lease(self._accounting.route, hold, self._give_back)
             if state.starts(hold):
                 try:
-                    _drain_at_the_end_of_a_child()
+                    process_end.drain_at_end_of_child()
                     started = self._new_loop()
                 except Exception as error:  # noqa: BLE001  whatever the system refuses: a thread, a file handle, memory
                     self._refused(error)
@@ -182,7 +179,7 @@ class Delivery:
         except Exception as error:  # noqa: BLE001  its event loop is closed, or there is no memory left
             with guard.lock:
                 if self._loop is loop and not loop.dismissed:
-                    loop.dismissed = True
+                    loop.dismiss()
                     self._refused(error)
             loop.give_up()
             report(self._state, self._accounting)
@@ -199,7 +196,7 @@ class Delivery:
             broken = self._loop
             if broken is None or broken.dismissed or not self.at_work or not broken.is_cut_off:
                 return
-            broken.dismissed = True
+            broken.dismiss()
             # What was being written is written again: whether it arrived can no longer be known.
             self._accounting.send_again()
             try:
@@ -251,10 +248,9 @@ class Delivery:
             state, accounting, loop = self._state, self._accounting, self._loop
             state.note_last_call()
             if loop is not None and state.phase.opening and not (accounting.in_memory or accounting.upstream):
-                # Nothing waits for a sink that may never open, so that a shutdown need not wait for it either. The loop
-                # closes it again where it does open.
-                loop.dismissed = True
-                accounting.wake_up()
+                # Nothing waits for a sink that may never open, so that a shutdown need not wait for it either.
+                loop.dismiss()
+                loop.cancel()
                 finish(state, accounting, self._spool, DeliveryState.CLOSED, None, "closed")
             accounting.wake_up()
             closed = state.closed()
@@ -276,7 +272,7 @@ class Delivery:
             loop = self._loop
             if loop is None or not self._state.phase.at_work:
                 return 0
-            loop.dismissed = True
+            loop.dismiss()
             seconds = self.limits.drain_timeout if timeout is None else timeout
             error = StopTimeoutError(self.name, seconds)
             lost = finish(
@@ -362,8 +358,8 @@ class Delivery:
             )
         )
         if self._loop is not None:
-            self._loop.dismissed = True
-        self._accounting.retire(_drain_at_the_end_of_a_child)
+            self._loop.dismiss()
+        self._accounting.retire(process_end.drain_at_end_of_child)
         self._state = self._state.in_child()
         self._begin_empty()
 
@@ -440,47 +436,5 @@ def _drain_at_exit() -> None:
     log_all()
 
 
-_finalizer: Any = None
-_drainer: threading.Thread | None = None
-
-
-def _drain_at_the_end_of_a_child() -> None:
-    """
-    Have a child of `multiprocessing` write what is left when it ends, because it runs no exit handlers.
-
-    Where the application has not imported `multiprocessing`, this is not such a child.
-    """
-    global _finalizer
-    process, util = loaded("multiprocessing.process"), loaded("multiprocessing.util")
-    if process is None or util is None or process.parent_process() is None:
-        return
-    if not threading.main_thread().is_alive():
-        _drain_after_the_threads()  # the finalizers have been called already
-    elif _finalizer is None or not _finalizer.still_active():
-        # The child of a child forgets what its parent had registered.
-        _finalizer = util.Finalize(None, _drain_after_the_threads, exitpriority=_AFTER_ALL_OTHERS)
-
-
-def _drain_after_the_threads() -> None:
-    """Drain when the threads have ended for which a child waits, but calls nothing afterwards."""
-    global _drainer
-    if _drainer is not None and _drainer.is_alive():
-        return
-    main = threading.main_thread()
-    busy = [thread for thread in threading.enumerate() if not (thread.daemon or thread is main)]
-    if not busy:
-        _drain_at_exit()
-        return
-
-    def drain() -> None:
-        for thread in busy:
-            thread.join()
-        _drain_at_exit()
-
-    # For this one, which is no daemon, the child waits too.
-    _drainer = threading.Thread(target=drain, name="nat-observability-exit", daemon=False)
-    _drainer.start()
-
-
 at_fork(after_in_child=_start_clean_in_child)
-atexit.register(_drain_at_exit)
+process_end.drain_at_end(_drain_at_exit)

@@ -127,11 +127,12 @@ class Arrival(msgspec.Struct, eq=False, gc=False):
 class _Counts:
     """What is rare of one run in one delivery: everything but items that are accepted and delivered."""
 
-    __slots__ = ("accepted", "dropped", "failed", "saving", "settling", "unsaved")
+    __slots__ = ("accepted", "dropped", "failed", "gone", "saving", "settling", "unsaved")
 
     def __init__(self) -> None:
         self.accepted = 0  # beyond what the lease has accepted
         self.failed = 0
+        self.gone = 0  # items at the inlet that the delivery has given up, and that are there still
         self.unsaved = 0  # items that are to be on the disk before the run has ended, and are not
         self.dropped: dict[str, int] = {}
         self.settling: list[Future[None]] = []
@@ -304,6 +305,10 @@ class Lease:
         rare.unsaved += items
         self._tell(position, rare)
 
+    def count_gone(self, destination: Destination, items: int) -> None:
+        """Count items that one of the deliveries has given up while they are at the inlet."""
+        self._rare_of(self._position(destination)).gone += items
+
     def count_delivered(self, destination: Destination, items: int) -> None:
         """Count items that have reached the back end."""
         position = self._position(destination)
@@ -352,7 +357,7 @@ class Lease:
         if not self.route.saves[position]:
             return 0
         rare = self._rare.get(position) if self._rare is not None else None
-        return self._waiting + (rare.unsaved if rare is not None else 0)
+        return self._waiting + (rare.unsaved - rare.gone if rare is not None else 0)
 
     def _tell(self, position: int, rare: _Counts) -> None:
         """Tell those who wait for the last of a run's items, if it was the last."""

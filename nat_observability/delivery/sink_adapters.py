@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from nat_observability.delivery.thread import BlockingWorker
+from nat_observability.delivery.worker import BlockingWorker
+from nat_observability.errors import ThreadRefusedError
 from nat_observability.sinks.protocol import Batch, BatchFunction, BlockingSink, Sink
 
 
@@ -48,9 +50,13 @@ class WorkerSink:
             f"nat-observability-{type(self.blocking).__name__}", self._latest
         )
         if isinstance(self.blocking, BlockingSink):
+            sink = _Opening(self.blocking)
             try:
-                await _call(worker, self.blocking.open)
+                await _call(worker, sink.open)
             except BaseException:
+                # The call may go on, and succeed when nothing waits for it any more.
+                with suppress(ThreadRefusedError):
+                    worker.submit(sink.close_if_open)
                 self.end()
                 raise
 
@@ -76,6 +82,24 @@ class WorkerSink:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.end()
+
+
+class _Opening:
+    """One try at opening a blocking sink. On the worker's thread."""
+
+    def __init__(self, sink: BlockingSink) -> None:
+        self._sink = sink
+        self._is_open = False
+
+    def open(self) -> object:
+        open_sink: Callable[[], object] = self._sink.open
+        opening = open_sink()
+        self._is_open = not inspect.isawaitable(opening)
+        return opening
+
+    def close_if_open(self) -> None:
+        if self._is_open:
+            self._sink.close()
 
 
 async def _call(worker: BlockingWorker, call: Callable[[], Any]) -> Any:

@@ -91,7 +91,7 @@ class State:
         self._open_failed_at = -_FAIL_AGAIN_FOR
         self._given_up_on = False  # whether somebody has stopped waiting for it to open
         self.last_call = False
-        self._taken = False  # whether a lease was taken in this term
+        self._taken = False  # whether a lease was taken since this began to close, or since the last call
         self._opening: list[Future[None]] = []
         self._closing: list[Future[None]] = []
         # Who waits for the end of a delivery that is at rest, and has something to say yet.
@@ -147,8 +147,8 @@ class State:
 
     @property
     def unwanted(self) -> bool:
-        """Whether the delivery is to close as soon as nothing waits."""
-        return not self.leases
+        """Whether the delivery is to close as soon as nothing waits: nothing holds it, or a last call has come."""
+        return self.last_call or not self.leases
 
     def note_last_call(self) -> None:
         """End the term: no lease counts any more but those that are taken from now on."""
@@ -204,16 +204,16 @@ class State:
 
     def closing(self) -> None:
         """Everything was written, and the sink is about to be closed."""
-        self.phase = DeliveryState.CLOSING
+        self.phase, self._taken = DeliveryState.CLOSING, False
 
-    def reopens(self, *, queued: bool) -> bool:
+    def reopens(self, *, waiting: bool) -> bool:
         """
         The sink was closed; return whether it is opened again, for leases that were taken meanwhile.
 
         Args:
-            queued: Whether something waits. Without a lease of this term it came too late.
+            waiting: Whether any item waits. If no lease was taken meanwhile, it came too late.
         """
-        if not (self.leases or (queued and self._taken and self.last_call)):
+        if not (self.leases or (waiting and self._taken)):
             return False
         if self.last_call:
             # A server answers requests while its process shuts down: their runs find an open delivery once more. Who

@@ -78,3 +78,27 @@ def takes_at_most(limit: int) -> Callable[[Batch], BatchTooLargeError | None]:
 def times(count: int, answer: Answer) -> Iterable[Answer]:
     """The same answer so many times."""
     return [answer] * count
+
+
+class Opening(ScriptedSink):
+    """A sink whose opening and closing take time, or fail, as a test tells it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opens: list[BaseException | float] = []
+        self.closes: list[BaseException | float] = []
+
+    async def open(self) -> None:
+        await super().open()
+        await _act(self.opens)
+
+    async def close(self) -> None:
+        await super().close()
+        await _act(self.closes)
+
+
+async def _act(script: list[BaseException | float]) -> None:
+    act = script.pop(0) if script else 0.0
+    if isinstance(act, BaseException):
+        raise act
+    await asyncio.sleep(act)

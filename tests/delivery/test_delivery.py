@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -25,64 +23,13 @@ from nat_observability.errors import (
 )
 from nat_observability.events import Item
 from nat_observability.sinks.protocol import Batch
-from tests.delivery.sinks import ScriptedSink, times
+from tests.delivery.leases import accept, delivering, opened
+from tests.delivery.sinks import Opening, ScriptedSink, times
 from tests.delivery.virtual import RunningLoop, now, settle, virtual_time
 from tests.processes import run_program
 from tests.sinks.builders import make_step
 
 WEIGHT = weigh(make_step())
-
-
-class Opening(ScriptedSink):
-    """A sink whose opening and closing take time, or fail, as a test tells it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.opens: list[BaseException | float] = []
-        self.closes: list[BaseException | float] = []
-
-    async def open(self) -> None:
-        await super().open()
-        await _act(self.opens)
-
-    async def close(self) -> None:
-        await super().close()
-        await _act(self.closes)
-
-
-async def _act(script: list[BaseException | float]) -> None:
-    act = script.pop(0) if script else 0.0
-    if isinstance(act, BaseException):
-        raise act
-    await asyncio.sleep(act)
-
-
-@asynccontextmanager
-async def delivering(sink: Any, *, options: Any = None, **limits: Any) -> AsyncIterator[Delivery]:
-    """A delivery on the running loop, which is given back in the end; what it is to write, it has then written."""
-    source = RunningLoop()
-    delivery = Delivery("main", sink, limits=DeliveryLimits(**limits), loop_source=source, **(options or {}))
-    yield delivery
-    await asyncio.wrap_future(delivery.closed())
-    await settle()
-    assert source.users == 0
-    assert delivery.health().ledger.adds_up
-    assert delivery.health().ledger.pending == 0
-    assert delivery.health().queue_bytes == 0
-
-
-async def opened(delivery: Delivery, **kind: bool) -> Lease:
-    lease = delivery.lease(**kind)
-    if lease.opening is not None:
-        await asyncio.wrap_future(lease.opening)
-    return lease
-
-
-def accept(lease: Lease, count: int) -> list[Item]:
-    items: list[Item] = [make_step() for _ in range(count)]
-    for item in items:
-        lease.accept(item)
-    return items
 
 
 def state(delivery: Delivery) -> DeliveryState:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nat_observability.delivery.thread import BlockingWorker, DeliveryThread
+from nat_observability.delivery.thread import DeliveryThread
+from nat_observability.delivery.worker import BlockingWorker
 from nat_observability.errors import SinkError
 from tests.processes import run_program, skip_without
 

@@ -6,8 +6,6 @@ import asyncio
 import threading
 from pathlib import Path
 
-import pytest
-
 from nat_observability import ContextState, ExporterManager, SpanExporter
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.runtime import ObservabilityRuntime
@@ -16,9 +14,6 @@ from tests.delivery.virtual import RunningLoop, settle, virtual_time
 from tests.processes import run_program
 
 
-@pytest.mark.xfail(
-    strict=True, raises=TimeoutError, reason="each run waits anew for a sink that hangs while it is opened"
-)
 @virtual_time
 async def test_g1_a_run_does_not_wait_for_a_sink_that_hung_when_the_process_started() -> None:
     """The runtime has left it out: runs begin at once, whatever their own start timeout is."""
@@ -41,9 +36,6 @@ async def test_g1_a_run_does_not_wait_for_a_sink_that_hung_when_the_process_star
         await settle()
 
 
-@pytest.mark.xfail(
-    strict=True, raises=TimeoutError, reason="each run waits anew for a sink that hangs while it is opened"
-)
 async def test_g1_a_run_does_not_wait_for_a_blocking_sink_that_hung_when_the_process_started() -> None:
     """Just the same, with a thread that hangs."""
     let_go = threading.Event()
@@ -76,11 +68,6 @@ async def left_out(delivery: Delivery, *, start_timeout: float) -> None:
             pass
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="until the watchdog has noticed, a sink that blocks the delivery thread holds up those beside it",
-)
 def test_g8_a_shutdown_delivers_what_is_beside_a_sink_that_blocks_the_delivery_thread(tmp_path: Path) -> None:
     """Within the time that the shutdown has: the innocent exporter loses nothing."""
     path = tmp_path / "steps.jsonl"

@@ -11,8 +11,9 @@ from nat_observability.delivery import guard
 from nat_observability.delivery.lease import NEVER, Arrival, Destination, Entry
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.processor_pipeline import STRETCH_ITEMS, ProcessorPipeline
-from nat_observability.delivery.queue import BoundedQueue, weigh
-from nat_observability.delivery.thread import DeliveryThread, LoopSource, background_context, weak_call
+from nat_observability.delivery.queue import BoundedQueue, QueuePolicy
+from nat_observability.delivery.thread import DeliveryThread, LoopSource, is_forgotten, weak_call
+from nat_observability.delivery.worker import background_context
 from nat_observability.errors import describe
 from nat_observability.events import Item
 from nat_observability.logs import get_logger
@@ -52,18 +53,18 @@ class Intake:
             "nat-observability-processors", on_broken=weak_call(self._loop_broke)
         )
         self._delay = _DELAY
-        self._oldest_go = True
+        self._policy: QueuePolicy = "drop_oldest"
         self._max_items = self._max_bytes = 0
         self.renew()
 
     def renew(self) -> None:
         """Begin with nothing, as a forked child does."""
-        self._queue: BoundedQueue[Arrival] = self._empty_queue()
+        self._queue: BoundedQueue[Arrival] = BoundedQueue(self._max_items, self._max_bytes, self._policy)
         self._taken: Sequence[Arrival] = ()  # that are being processed
         self._users = 0
         self._hurry = False
         self._wake: Callable[[], object] | None = None
-        self._wake_items = NEVER
+        self._wake_items = self._wake_bytes = NEVER
         self._due_at: float | None = None
         self._run_of: object | None = None  # which start of the loop is the one in charge
         self._task: asyncio.Task[None] | None = None
@@ -74,16 +75,9 @@ class Intake:
             self._max_items = max(self._max_items, limits.queue_items)
             self._max_bytes = max(self._max_bytes, limits.queue_bytes)
             self._delay = min(self._delay, limits.batch_age / 10)
-            self._oldest_go = self._oldest_go and limits.queue_policy == "drop_oldest"
-            waiting = self._queue.take_all()
-            self._queue = self._empty_queue()
-            for arrival in waiting:
-                self._queue.put(arrival)
-
-    def _empty_queue(self) -> BoundedQueue[Arrival]:
-        return BoundedQueue(
-            self._max_items, self._max_bytes, "drop_oldest" if self._oldest_go else "drop_newest"
-        )
+            if limits.queue_policy == "drop_newest":
+                self._policy = "drop_newest"
+            self._queue.rebound(self._max_items, self._max_bytes, self._policy)
 
     # From any thread:
 
@@ -107,9 +101,14 @@ class Intake:
     def _start(self) -> None:
         loop = self._loop_source.acquire()
         signal, run_of = asyncio.Event(), object()
+        try:
+            # Not in the context of the first run: it would record what is done here.
+            loop.call_soon_threadsafe(self._begin, loop, signal, run_of, context=background_context())
+        except BaseException:
+            if not is_forgotten(loop):
+                self._loop_source.release()
+            raise
         self._wake, self._run_of = lambda: loop.call_soon_threadsafe(signal.set), run_of
-        # Not in the context of the first run: it would record what is done here.
-        loop.call_soon_threadsafe(self._begin, loop, signal, run_of, context=background_context())
 
     def release(self) -> None:
         """Run for one delivery less; with the last one the loop ends."""
@@ -124,7 +123,7 @@ class Intake:
             return True
         queue = self._queue
         dropped = queue.put(arrival)
-        if queue.items >= self._wake_items:
+        if queue.items >= self._wake_items or queue.queued_bytes >= self._wake_bytes:
             self._wake_up()
         if dropped is None:
             return False
@@ -144,6 +143,7 @@ class Intake:
             if destination in arrival.lease.route.destinations and destination not in arrival.gone:
                 arrival.gone = (*arrival.gone, destination)
                 destination.gone += 1
+                arrival.lease.count_gone(destination, 1)
                 destination.refuse(arrival.lease, reason)
                 dropped += 1
         return dropped
@@ -153,19 +153,28 @@ class Intake:
         with guard.lock:
             if self._wake is None:
                 return
-            self._wake = self._run_of = None
             # Nothing of it was handed on, or the stretch would have been over.
             self._queue.put_back(self._taken)
             self._taken = ()
-            if self._users and had_begun:
-                try:
-                    self._start()
-                except Exception as problem:  # noqa: BLE001  whatever the system refuses
-                    error = problem
-                else:
-                    return
+            problem = self._go_on() if had_begun else error
+        self._log_stop(problem)
+
+    def _go_on(self) -> Exception | None:
+        """Start another run of the loop, if a delivery is at work; return what keeps it from that. Under the lock."""
+        self._wake = self._run_of = None
+        problem: Exception | None = None
+        if self._users:
+            try:
+                self._start()
+            except Exception as error:  # noqa: BLE001  whatever the system refuses
+                problem = error
+        if self._run_of is None:
             self._stop()
-        _log.error("processors_stopped", exporter=self.pipeline.name, error=describe(error))
+        return problem
+
+    def _log_stop(self, problem: Exception | None) -> None:
+        if problem is not None:
+            _log.error("processors_stopped", exporter=self.pipeline.name, error=describe(problem))
 
     # On the loop:
 
@@ -177,17 +186,26 @@ class Intake:
         self._task.add_done_callback(lambda _: self._end(run_of))
 
     def _end(self, run_of: object) -> None:
+        problem: Exception | None = None
         with guard.lock:
-            if self._run_of is run_of:  # it was cancelled
-                self._stop()
+            if self._run_of is run_of:
+                # It was cancelled, by foreign code that cancels every task. Nothing is being processed then, but if it
+                # failed, the same items would have it fail again.
+                self._refuse_all(self._taken)
+                self._taken = ()
+                problem = self._go_on()
         self._loop_source.release()
+        self._log_stop(problem)
 
     def _stop(self) -> None:
         self._wake = self._run_of = None
-        for arrival in (*self._taken, *self._queue.take_all()):
-            self._refuse(arrival)
-            self._queue.release([arrival])
+        self._refuse_all((*self._taken, *self._queue.take_all()))
         self._taken = ()
+
+    def _refuse_all(self, arrivals: Sequence[Arrival]) -> None:
+        for arrival in arrivals:
+            self._refuse(arrival)
+        self._queue.release(arrivals)
 
     async def _run(self, loop: asyncio.AbstractEventLoop, signal: asyncio.Event, run_of: object) -> None:
         while True:
@@ -204,7 +222,9 @@ class Intake:
                 continue
             # Outside the lock: it is foreign code.
             results = self.pipeline.stretch([arrival.item for arrival in arrivals])
-            self._distribute(arrivals, results)
+            self._distribute(
+                arrivals, [self._measured(*each) for each in zip(arrivals, results, strict=False)]
+            )
             # A stretch that had to end early holds the interpreter lock for long: off the processor for a moment.
             await asyncio.sleep(_GIVE_WAY if len(results) < len(arrivals) else 0)
 
@@ -213,6 +233,7 @@ class Intake:
         queue = self._queue
         if not queue.items:
             self._due_at, self._hurry, self._wake_items = None, False, 1
+            self._wake_bytes = NEVER
             return ()
         if self._due_at is None:
             self._due_at = now + self._delay
@@ -223,10 +244,10 @@ class Intake:
             or queue.items >= enough
             or queue.queued_bytes * 2 >= self._max_bytes
         ):
-            self._wake_items = NEVER
+            self._wake_items = self._wake_bytes = NEVER
             self._taken = queue.take(STRETCH_ITEMS, self._max_bytes)
             return self._taken
-        self._wake_items = enough
+        self._wake_items, self._wake_bytes = enough, (self._max_bytes + 1) // 2
         return ()
 
     async def _sleep(self, signal: asyncio.Event) -> None:
@@ -236,7 +257,13 @@ class Intake:
         except TimeoutError:
             pass
 
-    def _distribute(self, arrivals: Sequence[Arrival], results: Sequence[Item | str]) -> None:
+    def _measured(self, arrival: Arrival, result: Item | str) -> tuple[Item, int] | str:
+        """Return a result with its size in bytes, or why there is none."""
+        if isinstance(result, str):
+            return result
+        return (result, arrival.size) if result is arrival.item else self.pipeline.measured(result)
+
+    def _distribute(self, arrivals: Sequence[Arrival], results: Sequence[tuple[Item, int] | str]) -> None:
         done, left = arrivals[: len(results)], arrivals[len(results) :]
         with guard.lock:
             self._queue.put_back(left)
@@ -251,9 +278,9 @@ class Intake:
                         unlogged.update(dict.fromkeys(arrival.lease.route.destinations))
                         self._refuse(arrival, result)
                     else:
-                        size = arrival.size if result is arrival.item else weigh(result)
+                        item, size = result
                         for destination in _remaining(arrival):
-                            if destination.accept(Entry(result, size, arrival.lease)):
+                            if destination.accept(Entry(item, size, arrival.lease)):
                                 unlogged[destination] = None
                         arrival.lease.left_inlet()
                 self._taken = done[start + step :]
@@ -267,7 +294,7 @@ class Intake:
         arrival.lease.left_inlet()
 
     def _wake_up(self) -> None:
-        self._wake_items = NEVER
+        self._wake_items = self._wake_bytes = NEVER
         if self._wake is not None:
             with suppress(RuntimeError):  # its loop broke just now
                 self._wake()
@@ -279,4 +306,5 @@ def _remaining(arrival: Arrival) -> Iterable[Destination]:
         return arrival.lease.route.destinations
     for destination in arrival.gone:
         destination.gone -= 1
+        arrival.lease.count_gone(destination, -1)
     return [each for each in arrival.lease.route.destinations if each not in arrival.gone]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from nat_observability.delivery.queue import weigh
 from nat_observability.errors import place
 from nat_observability.events import Item
 from nat_observability.logs import RepeatedEvent, get_logger
@@ -74,6 +75,18 @@ class ProcessorPipeline:
                 return f"processor_failed:{name}"
             item = result
         return item
+
+    def measured(self, item: Item) -> tuple[Item, int] | str:
+        """Return what processors have made with its size in bytes, or the reason for which it is dropped."""
+        try:
+            return item, weigh(item)
+        except Exception as error:  # noqa: BLE001  they may have put anything at all into a field
+            # Whichever it was: the last one has let it pass.
+            name = self._processors[-1][0]
+            self._log_failure(
+                name, f"let a field pass that has no size ({type(error).__name__})", place(error)
+            )
+            return f"processor_failed:{name}"
 
     def _log_failure(self, name: str, problem: str, place: str | None) -> None:
         suppressed = self._failed.due()

@@ -50,12 +50,6 @@ def health_of(runtime: ObservabilityRuntime) -> DeliveryHealth:
     return health
 
 
-def spool_of(exporter: SpanExporter) -> Spool:
-    client = exporter.delivery._spool
-    assert client is not None
-    return client._spool
-
-
 def numbers(stop: int, start: int = 0) -> list[str]:
     return [str(number) for number in range(start, stop)]
 
@@ -137,17 +131,18 @@ _COUNT_COMMITS = """
 
 async def test_one_commit_serves_many_runs(tmp_path: Path) -> None:
     """Two hundred runs that end at once share some commits; the log of the database shows how many."""
-    exporters = exporter_of(Backend(hangs=True), quick_limits(tmp_path, "always"))
-    runtime = runtime_of(exporters, shutdown_timeout=0.2)
-    async with runtime:
-        manager = ExporterManager.from_exporters(exporters)
-        runs = [asyncio.create_task(record(manager, numbers(3))) for _ in range(200)]
-        with spool_of(exporters["main"]).lock:  # until all have ended the disk is at work for others
-            await until(lambda: health_of(runtime).ledger.accepted == 600)
-        await asyncio.gather(*runs)
-        assert health_of(runtime).ledger.pending == 600
-        [log] = files_in(tmp_path, "*-wal")
-        counted = await asyncio.to_thread(run_program, _COUNT_COMMITS, log)
+    source = RunningLoop()
+    limits = quick_limits(tmp_path, "always")
+    delivery = Delivery("main", Backend(hangs=True), limits=limits, loop_source=source)
+    runs = [delivery.lease() for _ in range(200)]
+    for run in runs:  # nothing is awaited, so that the delivery has its first turn when all have recorded
+        for name in numbers(3):
+            run.accept(make_span(name=name))
+    await asyncio.gather(*[asyncio.wrap_future(run.saved()) for run in runs])
+    [log] = files_in(tmp_path, "*-wal")
+    counted = await asyncio.to_thread(run_program, _COUNT_COMMITS, log)
+    delivery.abandon()
+    await until(lambda: not source.users)
     assert 1 <= int(counted.stdout) <= 10
     await left_in(tmp_path, 600)
 

@@ -1,0 +1,386 @@
+"""EntryMover: takes a delivery's entries on, from the queue to the spool and the sink, while the sink is open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from nat_observability.delivery import guard
+from nat_observability.delivery.accounting import Accounting
+from nat_observability.delivery.lease import NEVER, Entry
+from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.retry import Outcome, Retry, longest_backoff
+from nat_observability.delivery.state import State
+from nat_observability.delivery.worker import suppress_instrumentation
+from nat_observability.errors import RetryableWriteError, SinkError, describe
+from nat_observability.events import Item
+from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.sinks.protocol import Sink
+
+if TYPE_CHECKING:
+    from nat_observability.delivery.spool_client import SpoolClient
+
+_ADOPT_EVERY = 30.0  # seconds between two looks for what processes that died have left in the spool
+_DISK_PAUSE = 1.0  # seconds after the disk has refused
+_SAVE_ITEMS = 1024
+_SAVE_BYTES = 1024 * 1024  # what is encoded and not yet on the disk is in memory twice
+_log = get_logger()
+
+
+class EntryMover:
+    """
+    Saves and sends what is due, until the delivery is unwanted and nothing waits.
+
+    With `spool="always"` each entry is saved before it is sent. With `spool="spill"` the oldest are saved when the
+    queue is half full and the sink does not keep up, and everything that is in memory when the last call comes.
+    What was saved is sent from memory while there is room for it there, and otherwise read again. While there is
+    something to be sent from both memory and spool, they take turns.
+
+    Args:
+        name: The exporter's, for logs.
+        state: Of the delivery.
+        accounting: Its queue and counts.
+        sink: Where batches are written.
+        limits: Of batches, tries, times and the spool.
+        loop: The event loop, on which everything here is called.
+        spool: None if nothing is spooled.
+        on_batch: Called with the seconds that a batch took and what it failed with.
+
+    Attributes:
+        dismissed: Whether it was given up. What is under way then counts no more. Set under the lock.
+        signal: Set to have the queue looked at again.
+        retry: Writes each batch.
+        last_batch_s: Seconds that the last batch took.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        state: State,
+        accounting: Accounting,
+        sink: Sink,
+        limits: DeliveryLimits,
+        loop: asyncio.AbstractEventLoop,
+        spool: SpoolClient | None,
+        on_batch: Callable[[float, BaseException | None], None] | None,
+    ) -> None:
+        self._name = name
+        self._state = state
+        self._accounting = accounting
+        self._limits = limits
+        self._loop = loop
+        self._spool = spool
+        self._on_batch = on_batch
+        self.dismissed = False
+        self.signal = asyncio.Event()
+        self.last_batch_s: float | None = None
+        self._save_bytes = min(_SAVE_BYTES, limits.queue_bytes // 16)
+        # A queue of hardly more bytes than a batch would be full, and drop, before a batch is.
+        self._due_bytes = min(limits.batch_bytes, max(1, limits.queue_bytes * 3 // 4))
+        self._last_tries = asyncio.Event()
+        self.retry = Retry(name, sink, limits, loop, self._last_tries)
+        self._sends: set[asyncio.Task[None]] = set()
+        self._gave_up = False
+        self._unsent = 0  # batches in a row that came back
+        self._memory_is_next = self._fetch_is_next = False
+        self._spool_failed = RepeatedEvent()
+        self._due_at: float | None = None
+        # Not before these: sending, reading the spool, spilling into it, looking for what others have left.
+        self._send_at = self._fetch_at = self._spill_at = self._adopt_at = 0.0
+
+    @property
+    def sends(self) -> tuple[asyncio.Task[None], ...]:
+        """The tasks of the batches that are being sent."""
+        return tuple(self._sends)
+
+    def begin(self) -> None:
+        """Begin with a sink that was just opened."""
+        self._gave_up = False
+        self._last_tries.clear()
+        self._adopt_at = self._loop.time() + _ADOPT_EVERY
+
+    async def run(self) -> bool:
+        """
+        Save and send until the delivery is unwanted and nothing waits.
+
+        Returns:
+            Whether the sink is to be closed: False where the loop was dismissed.
+        """
+        state = self._state
+        while True:
+            self.signal.clear()
+            if state.last_call and not self._last_tries.is_set():
+                self._last_tries.set()
+                await self._save_what_is_sent()
+            with guard.lock:
+                if self.dismissed:
+                    return False
+                move = self._next_move(self._loop.time())
+                if move is None:
+                    state.closing()
+                    return True
+            await move()
+            self._accounting.log_losses()
+
+    def _next_move(self, now: float) -> Callable[[], Awaitable[None]] | None:
+        """Take what is to move on, and return what is to be done with it; None where all is done. Under the lock."""
+        accounting, state, limits, spool = self._accounting, self._state, self._limits, self._spool
+        free = len(self._sends) < limits.batches_in_flight and not self._gave_up
+        free = free and (now >= self._send_at or state.last_call)
+        queued = self._is_due(now)
+        accounting.tell_room()
+        spooled = spool is not None and spool.waiting > 0
+        saves = queued and self._is_to_be_saved(now, free=free)
+        in_memory = bool(accounting.ready) or (queued and not saves)
+        fetches = free and spooled and now >= self._fetch_at and not (self._memory_is_next and in_memory)
+        # Runs that never pause always leave something to save, which must not keep what was saved from being sent.
+        waits = not state.last_call and (
+            (free and (accounting.ready or accounting.fetched)) or (fetches and self._fetch_is_next)
+        )
+        if saves and not waits:
+            self._due_at = None
+            self._fetch_is_next = True
+            if accounting.saves_all or state.last_call:
+                return partial(self.save, self._take_to_save())
+            accounting.spills = True
+            accounting.wake_items = accounting.wake_bytes = NEVER
+            return self._spill
+        if free and accounting.fetched:
+            self._memory_is_next = True
+            return self._send_soon(accounting.take_fetched(limits.batch_items))
+        if fetches:
+            self._fetch_is_next = False
+            return self._fetch
+        if free and in_memory:
+            self._memory_is_next = False
+            if accounting.ready:
+                return self._send_soon(accounting.take_ready(limits.batch_items, limits.batch_bytes))
+            self._due_at = None
+            return self._send_soon(accounting.queue.take(limits.batch_items, limits.batch_bytes))
+        if state.unwanted and accounting.upstream:
+            accounting.hasten_upstream()
+        elif state.unwanted and not self._sends and not len(accounting.queue):
+            if self._gave_up or not (spooled or accounting.ready or accounting.fetched):
+                return None
+        elif spool is not None and now >= self._adopt_at and not state.unwanted:
+            return self._adopt
+        return partial(self._sleep, now)
+
+    def _is_due(self, now: float) -> bool:
+        """Say whether what is queued is to move on now; set when to be woken."""
+        accounting, limits, queue = self._accounting, self._limits, self._accounting.queue
+        if not len(queue):
+            accounting.hurry = accounting.hurry and accounting.upstream > 0
+            self._due_at = None
+            accounting.wake_items, accounting.wake_bytes = 1, NEVER
+            return False
+        if self._due_at is None:
+            self._due_at = now + limits.batch_age
+        full = len(queue) >= limits.batch_items or queue.queued_bytes >= self._due_bytes
+        if full or accounting.hurry or self._state.unwanted or now >= self._due_at:
+            # Nothing more can be done until a batch comes back, unless the queue is to spill.
+            spills = self._spool is not None and not accounting.saves_all and now >= self._spill_at
+            taken_bytes = queue.held_bytes - queue.queued_bytes
+            accounting.wake_items = (limits.queue_items + 1) // 2 if spills else NEVER
+            accounting.wake_bytes = (limits.queue_bytes + 1) // 2 - taken_bytes if spills else NEVER
+            return True
+        accounting.wake_items, accounting.wake_bytes = limits.batch_items, self._due_bytes
+        return False
+
+    def _is_to_be_saved(self, now: float, *, free: bool) -> bool:
+        if self._spool is None:
+            return False
+        if self._accounting.saves_all or self._state.last_call:
+            return True
+        return not free and now >= self._spill_at and self._accounting.is_filled(0.5)
+
+    def _take_to_save(self) -> list[Entry]:
+        return self._accounting.take_to_save(_SAVE_ITEMS, self._save_bytes)
+
+    async def _sleep(self, now: float) -> None:
+        """Wait for a signal, or for the next time at which something may be due."""
+        times = (self._due_at, self._send_at, self._fetch_at, self._spill_at, self._adopt_at)
+        coming = [time - now for time in times if time is not None and time > now]
+        try:
+            async with asyncio.timeout(min(coming, default=None)):
+                await self.signal.wait()
+        except TimeoutError:
+            pass
+
+    def take_while_closed(self) -> list[Entry]:
+        """Take what the spool is to keep while the sink is not open, and set when to be woken. Under the lock."""
+        accounting, queue = self._accounting, self._accounting.queue
+        accounting.wake_items = accounting.wake_bytes = NEVER
+        if self._state.unwanted:
+            accounting.wake_items = 1  # what is processed yet
+        if self._spool is None or not self._spool.is_open:
+            return []
+        if accounting.saves_all or self._state.unwanted or accounting.is_filled(0.5):
+            if len(queue):
+                return self._take_to_save()
+            accounting.wake_items = 1
+        else:
+            accounting.wake_items = (self._limits.queue_items + 1) // 2
+        return []
+
+    # Sending:
+
+    def _send_soon(self, batch: list[Entry]) -> Callable[[], Awaitable[None]]:
+        self._accounting.in_flight.update(dict.fromkeys(batch))
+
+        async def start() -> None:
+            suppress_instrumentation()  # for what is sent, in a copy of this context
+            self._sends.add(self._loop.create_task(self._send(batch)))
+
+        return start
+
+    async def _send(self, batch: list[Entry]) -> None:
+        began = self._loop.time()
+        try:
+            outcomes = await self._outcomes([entry.item for entry in batch])
+            self.last_batch_s = duration = self._loop.time() - began
+            if self._on_batch is not None:
+                # Before the items are settled: whoever waits for them then finds the batch measured.
+                failed = Outcome.DELIVERED not in outcomes
+                try:
+                    self._on_batch(duration, self.retry.last_error if failed else None)
+                except Exception as error:  # noqa: BLE001  foreign code: the application's meter
+                    _log.warning("batch_not_measured", exporter=self._name, error=describe(error))
+            with guard.lock:
+                if not self.dismissed:
+                    self._settle(batch, outcomes)
+            self._accounting.log_losses()
+        finally:
+            task = asyncio.current_task(self._loop)
+            if task is not None:
+                self._sends.discard(task)
+            self.signal.set()
+
+    async def _outcomes(self, items: Sequence[Item]) -> list[Outcome]:
+        try:
+            return await self.retry.send(items)
+        except BaseException as error:
+            # A send is cancelled for good only after the loop was dismissed. Here it is the sink that cancelled the
+            # task that it runs in.
+            with guard.lock:
+                if self.dismissed:
+                    raise
+            return self.retry.refused(error, items)
+
+    def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
+        accounting, spool, failures = self._accounting, self._spool, self.retry.failures
+        if spool is None:
+            accounting.settle_all(batch, outcomes, failures)
+            return
+        done: list[int] = []
+        to_spool: list[int] = []
+        to_queue: list[Entry] = []
+        gone: list[Entry] = []
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            del accounting.in_flight[entry]
+            if outcome is Outcome.UNSENT and entry.key is None:
+                to_queue.append(entry)
+                continue
+            gone.append(entry)
+            if outcome is Outcome.UNSENT and entry.key is not None:
+                accounting.own(entry.key, entry.lease)
+                to_spool.append(entry.key)
+            else:
+                accounting.settle(entry, outcome, failures)
+                if entry.key is not None:
+                    done.append(entry.key)
+        # They wait at the head of the queue for the next try, or for being saved.
+        accounting.queue.put_back(to_queue)
+        accounting.queue.release(gone)
+        spool.done(done)
+        spool.put_back(to_spool)
+        if not (to_spool or to_queue):
+            self._unsent = 0
+        elif self._state.last_call:
+            self._gave_up = True
+        else:
+            self._back_off()
+
+    def _back_off(self) -> None:
+        """Let nothing be sent for a while: the sender has given a batch up, which is the next one to be sent."""
+        now, limits, error = self._loop.time(), self._limits, self.retry.last_error
+        if now < self._send_at:
+            return  # another batch has come back just before
+        pause = longest_backoff(self._unsent + 1, limits.retry_initial, limits.retry_max)
+        asked = error.retry_after if isinstance(error, RetryableWriteError) else None
+        self._unsent += 1
+        self._send_at = now + max(pause, asked or 0.0)
+
+    # The spool:
+
+    async def save(self, entries: list[Entry]) -> None:
+        spool, accounting, last_call = self._spool, self._accounting, self._state.last_call
+        if spool is None or not entries:
+            return
+        # What cannot be sent soon need not stay in memory: it is read again when its turn comes.
+        room = accounting.queue.held_bytes * 2 < self._limits.queue_bytes
+        try:
+            problem = await spool.save(entries, stay=last_call or room)
+        except SinkError as error:
+            problem = error
+        if problem is not None:
+            self._log_spool_failure(problem)
+
+    async def _spill(self) -> None:
+        accounting = self._accounting
+
+        def next_entries() -> list[Entry]:
+            with guard.lock:
+                accounting.tell_room()
+                # Until there is room for a while, or something else to do.
+                if self.signal.is_set() or self.dismissed or not accounting.is_filled(0.25):
+                    return []
+                return self._take_to_save()
+
+        try:
+            problem = await self._spool.spill(next_entries) if self._spool is not None else None
+        except SinkError as error:
+            self._spill_at = self._loop.time() + _DISK_PAUSE
+            accounting.spills = False
+            problem = error
+        if problem is not None:
+            self._log_spool_failure(problem)
+
+    async def _save_what_is_sent(self) -> None:
+        """Save what is being sent and is in memory alone: the deadline may come before an answer does."""
+        spool, accounting = self._spool, self._accounting
+        if spool is None:
+            return
+        with guard.lock:
+            entries = [entry for entry in (*accounting.in_flight, *accounting.ready) if entry.key is None]
+        for start in range(0, len(entries), _SAVE_ITEMS):
+            try:
+                await spool.save(entries[start : start + _SAVE_ITEMS], stay=True)
+            except SinkError as error:
+                self._log_spool_failure(error)
+                return
+
+    async def _fetch(self) -> None:
+        limits = self._limits
+        try:
+            if self._spool is not None:
+                await self._spool.fetch(limits.batch_items, limits.batch_bytes)
+        except SinkError as error:
+            self._log_spool_failure(error)
+            self._fetch_at = self._loop.time() + _DISK_PAUSE
+            self._gave_up = self._gave_up or self._state.last_call
+
+    async def _adopt(self) -> None:
+        self._adopt_at = self._loop.time() + _ADOPT_EVERY
+        try:
+            if self._spool is not None:
+                await self._spool.adopt()
+        except SinkError as error:
+            self._log_spool_failure(error)
+
+    def _log_spool_failure(self, error: Exception) -> None:
+        suppressed = self._spool_failed.due()
+        if suppressed is not None:
+            _log.error("spool_failed", exporter=self._name, error=describe(error), suppressed=suppressed)

@@ -1,0 +1,228 @@
+"""BlockingWorker: a thread that makes blocking calls for an event loop, and what every background thread heeds."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import suppress
+from contextvars import Context, ContextVar
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from nat_observability.errors import GreenThreadsError, SinkError, ThreadRefusedError, describe
+from nat_observability.logs import get_logger
+
+ResultT = TypeVar("ResultT")
+
+_log = get_logger()
+_suppressed: ContextVar[bool] = ContextVar("nat_observability_suppressed", default=False)
+
+
+def loaded(name: str) -> Any:
+    """
+    Return a module that the application has imported; None if it has not, or if a thread is still importing it.
+
+    Half a module lacks names, and waiting for the other half could take as long as the application likes.
+    """
+    module = sys.modules.get(name)
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
+
+
+def suppress_instrumentation() -> None:
+    """
+    Have OpenTelemetry's instrumentations, of an HTTP client for example, leave the current context alone.
+
+    An export that is itself observed is exported, which is observed, and so on. The application may load
+    OpenTelemetry at any time, so this is called again before each piece of work: it costs next to nothing, and never
+    raises.
+    """
+    if _suppressed.get():
+        return
+    try:
+        otel = loaded("opentelemetry.context")
+        if otel is not None:
+            # opentelemetry.instrumentation.utils looks for it, in all versions under this name.
+            otel.attach(otel.set_value("suppress_instrumentation", True))
+            _suppressed.set(True)
+    except Exception as error:  # noqa: BLE001  foreign code: a delivery goes on without it
+        _log.debug("instrumentation_not_suppressed", error=describe(error))
+
+
+def background_context() -> Context:
+    """
+    Return a context for what a delivery does, which belongs to no run, trace or request of whoever gave it work.
+
+    See `suppress_instrumentation`.
+    """
+    context = Context()
+    context.run(suppress_instrumentation)
+    return context
+
+
+def check_threads(name: str) -> None:
+    """
+    Check that a new thread, of this name, would be a thread of the system.
+
+    Raises:
+        GreenThreadsError: gevent or eventlet has replaced threads by its own.
+    """
+    gevent, eventlet = loaded("gevent.monkey"), loaded("eventlet.patcher")
+    if gevent is not None and any(gevent.is_module_patched(name) for name in _GEVENT_PATCHES):
+        raise GreenThreadsError(name, "gevent")
+    if eventlet is not None and any(eventlet.is_monkey_patched(name) for name in _EVENTLET_PATCHES):
+        raise GreenThreadsError(name, "eventlet")
+
+
+_GEVENT_PATCHES = ("threading", "_thread", "queue", "select")
+_EVENTLET_PATCHES = ("thread", "select")
+
+_Job = tuple[Future[Any], Callable[[], Any]]
+
+
+class _Jobs:
+    """
+    What a worker has to do, in order. A job stays the first until it is done: a thread that dies loses none.
+
+    None is the end.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: deque[_Job | None] = deque()
+        self._tokens: SimpleQueue[None] = SimpleQueue()
+
+    def put(self, job: _Job | None) -> None:
+        self._jobs.append(job)
+        self._tokens.put(None)
+
+    def first(self) -> _Job | None:
+        """Wait for a job; return it."""
+        self._tokens.get()
+        return self._jobs[0]
+
+    def done(self) -> None:
+        """Take the first job off."""
+        self._jobs.popleft()
+
+    def fail(self, error: Exception) -> None:
+        """Fail all that is not done."""
+        while self._jobs:
+            job = self._jobs.popleft()
+            if job is not None:
+                with suppress(InvalidStateError):  # it was done or cancelled just before
+                    job[0].set_exception(error)
+
+
+class BlockingWorker:
+    """
+    One daemon thread that calls blocking functions, one after the other, for an event loop; see `background_context`.
+
+    A daemon, and not a thread of concurrent.futures: the interpreter would wait at exit for a call that hangs. If the
+    thread dies, which no call can bring about, what it had to do fails with a `SinkError`, and the next call has a
+    new thread.
+
+    Args:
+        name: The thread's name.
+        after: A worker that is not given anything any more, and whose last call has to be over first.
+
+    Raises:
+        ThreadRefusedError: The system, or an interpreter that exits, starts no thread; or it would be a greenlet.
+    """
+
+    def __init__(self, name: str, after: BlockingWorker | None = None) -> None:
+        self._name = name
+        self._lock = threading.RLock()
+        self._begin(after)
+
+    def _begin(self, after: BlockingWorker | None) -> None:
+        check_threads(self._name)
+        self._dead, self._jobs = False, _Jobs()
+        self._thread = threading.Thread(
+            target=self._work, args=(self._jobs, after), name=self._name, daemon=True
+        )
+        try:
+            self._thread.start()
+        except Exception as error:
+            raise refusal(self._name, error) from error
+
+    def submit(self, call: Callable[[], ResultT]) -> Future[ResultT]:
+        """
+        Call `call` on the thread when those before it have returned; what it raises is always an Exception.
+
+        Raises:
+            ThreadRefusedError: The thread has died, and there is no other to be had.
+        """
+        future: Future[ResultT] = Future()
+        with self._lock:
+            if self._dead or not self._thread.is_alive():
+                self._begin(None)
+            self._jobs.put((future, call))
+        return future
+
+    def end(self) -> None:
+        """Let the thread end after the calls that were submitted; returns at once."""
+        self._jobs.put(None)
+
+    def _work(self, jobs: _Jobs, after: BlockingWorker | None) -> None:
+        try:
+            if after is not None:
+                after._thread.join()
+                del after
+            context = Context()
+            while (job := jobs.first()) is not None:
+                context.run(suppress_instrumentation)
+                context.run(partial(make_call, *job))
+                del job
+                jobs.done()
+        except BaseException as error:  # noqa: BLE001  raised into the thread by others: no call can
+            self._die(jobs, error)
+
+    def _die(self, jobs: _Jobs, error: BaseException) -> None:
+        with self._lock:
+            self._dead = True
+            self._jobs = _Jobs()
+        # Of the kind that is tried again: the next call has a thread.
+        failure = SinkError(
+            f"The thread {self._name!r}", f"ended with {describe(error)}", "The next call has a new one."
+        )
+        failure.__cause__ = error
+        jobs.fail(failure)
+        _log.error("worker_died", thread=self._name, error=describe(error))
+
+
+def make_call(future: Future[ResultT], call: Callable[[], ResultT]) -> None:
+    """Make a call, and have its future know what became of it."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001  it travels to whoever waits for the call
+        future.set_exception(as_exception(error))
+
+
+def refusal(thread: str, error: Exception) -> ThreadRefusedError:
+    """Return the error to raise when a thread, or its event loop, could not be had."""
+    if isinstance(error, ThreadRefusedError):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        cure = "Raise the limit on open files (ulimit -n), or close what is not needed."
+    elif isinstance(error, MemoryError):
+        cure = "Free memory, or raise the limit on it."
+    elif "shutdown" in str(error):  # as Python 3.12 says it
+        cure = "Record before the interpreter exits: it starts no thread once its main thread has ended."
+    else:
+        cure = "Raise the limit on threads (ulimit -u, or the container's limit on processes)."
+    return ThreadRefusedError(thread, describe(error), cure)
+
+
+def as_exception(error: BaseException) -> Exception:
+    """Return `error` as one that a future can hold and that ends neither the task nor the thread that waits for it."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration | CancelledError):
+        return error
+    wrapped = RuntimeError(f"Foreign code raised {describe(error)}.")
+    wrapped.__cause__ = error
+    return wrapped

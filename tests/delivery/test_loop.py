@@ -1,0 +1,357 @@
+"""DeliveryLoop: opening, reopening and closing, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from nat_observability.context import ContextState, step
+from nat_observability.delivery.delivery import Delivery
+from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.state import DeliveryState
+from nat_observability.errors import ExporterStartError
+from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.exporter_manager import ExporterManager
+from nat_observability.processors import Processor
+from nat_observability.runtime import ObservabilityRuntime
+from nat_observability.sinks.protocol import Batch
+from nat_observability.testing import until
+from tests.delivery.backends import in_spool
+from tests.delivery.leases import accept, delivering, opened
+from tests.delivery.sinks import Opening, ScriptedSink
+from tests.delivery.virtual import RunningLoop, now, settle, virtual_time
+from tests.sinks.builders import make_step
+
+DOWN = OSError("down")
+
+
+class Reopened(Opening):
+    """Remembers when each try at opening began."""
+
+    def __init__(self, *opens: BaseException | float) -> None:
+        super().__init__()
+        self.opens = list(opens)
+        self.opened_at: list[float] = []
+
+    async def open(self) -> None:
+        self.opened_at.append(now())
+        await super().open()
+
+
+async def not_opened(delivery: Delivery) -> None:
+    """Hold a delivery as a runtime does, and wait until its sink could not be opened."""
+    lease = delivery.lease(keep=True)
+    assert lease.opening is not None
+    with suppress(OSError):
+        await asyncio.wrap_future(lease.opening)
+    assert delivery.health().state is DeliveryState.REOPENING
+
+
+# Closing
+
+
+@virtual_time
+async def test_g6_a_lease_that_comes_and_goes_while_the_sink_is_closed_loses_nothing() -> None:
+    """It was open when the run began, so what the run recorded is delivered, although nothing holds it any more."""
+    sink = Opening()
+    sink.closes = [1.0]
+    async with delivering(sink, batch_age=0.0) as delivery:
+        (await opened(delivery)).release()
+        await settle()
+        assert delivery.health().state is DeliveryState.CLOSING
+        second = delivery.lease()
+        items = accept(second, 2)
+        second.release()
+    assert sink.taken == items
+    assert second.ledger == LedgerSnapshot(accepted=2, delivered=2)
+
+
+@virtual_time
+async def test_an_item_of_a_lease_that_ended_before_the_sink_was_closed_comes_too_late() -> None:
+    """It does not open the sink once more: it is counted as dropped."""
+    sink = Opening()
+    sink.closes = [1.0]
+    async with delivering(sink, batch_age=0.0) as delivery:
+        first = await opened(delivery)
+        first.release()
+        await settle()
+        accept(first, 1)
+    assert first.ledger == LedgerSnapshot(accepted=1, dropped={"closed": 1})
+    assert sink.calls == ["open", "close"]
+
+
+@virtual_time
+async def test_g6_what_waits_for_its_processors_when_the_sink_is_closed_is_delivered() -> None:
+    """A run that began after the last call, and has ended before its items were processed, loses none of them."""
+    sink = Opening()
+    sink.closes = [0.05]
+    passes: Processor = lambda item: item  # noqa: E731
+    async with delivering(sink, options={"processors": [passes]}, batch_age=60.0) as delivery:
+        await opened(delivery, keep=True)
+        closing = asyncio.wrap_future(delivery.close())
+        await settle()
+        assert delivery.health().state is DeliveryState.CLOSING
+        late = delivery.lease()
+        items = accept(late, 1)
+        late.release()
+        await closing
+    assert sink.taken == items
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@virtual_time
+async def test_g12_a_lease_that_outlasts_a_last_call_has_retries_again(keep: bool) -> None:
+    """The last call is answered when what waited is written; from then on a batch has more than its last try."""
+    sink = ScriptedSink(seconds=1.0)
+    async with delivering(sink, batch_age=0.0, retry_initial=0.1) as delivery:
+        before = await opened(delivery, keep=True)
+        accept(before, 1)
+        await settle()
+        closing = delivery.close()
+        assert delivery.health().state is DeliveryState.DRAINING
+        after = delivery.lease(keep=keep)
+        await asyncio.wrap_future(closing)
+        assert now() == pytest.approx(1.0, abs=0.1)
+        await asyncio.sleep(1.0)
+        assert delivery.health().state is DeliveryState.OPEN
+        sink.answers = [ConnectionError("down"), ConnectionError("down")]
+        items = accept(after, 2)
+        await asyncio.wrap_future(after.settled())
+        assert after.ledger == LedgerSnapshot(accepted=2, delivered=2)
+        assert sink.taken[1:] == items
+        after.release()
+
+
+# Opening again
+
+
+@virtual_time
+async def test_g1_a_sink_is_opened_again_within_a_second_and_then_less_and_less_often() -> None:
+    """The wait doubles, at random below that, up to half a minute; what is recorded meanwhile is then delivered."""
+    sink = Reopened(*[DOWN] * 20)
+    async with delivering(sink, batch_age=0.0) as delivery:
+        await not_opened(delivery)
+        run = delivery.lease()
+        assert run.opening is None  # it does not wait for what may never open
+        items = accept(run, 3)
+        with capture_logs() as lines:
+            await asyncio.wrap_future(run.settled())
+        run.release()
+        assert sink.taken == items
+        assert run.ledger == LedgerSnapshot(accepted=3, delivered=3)
+        delivery.close()
+    assert [line["tries"] for line in lines if line["event"] == "exporter_reopened"] == [20]
+    waits = [after - before for before, after in zip(sink.opened_at, sink.opened_at[1:], strict=False)]
+    assert len(waits) == 20
+    assert all(wait <= min(30.0, 2.0**number) + 0.01 for number, wait in enumerate(waits))
+    assert max(waits[6:]) > 8.0
+
+
+@virtual_time
+async def test_g20_what_waits_for_a_sink_that_never_opens_is_counted_and_logged() -> None:
+    """At the last call it is tried once more; then its items are dropped as `not_open`."""
+    sink = Reopened(*[DOWN] * 1000)
+    async with delivering(sink) as delivery:
+        await not_opened(delivery)
+        run = delivery.lease()
+        accept(run, 3)
+        await asyncio.sleep(100.0)
+        tries = len(sink.opened_at)
+        with capture_logs() as lines:
+            await asyncio.wrap_future(delivery.close())
+        assert len(sink.opened_at) == tries + 1
+        assert now() == pytest.approx(100.0, abs=0.1)
+    assert run.ledger == LedgerSnapshot(accepted=3, dropped={"not_open": 3})
+    assert [line["reasons"] for line in lines if line["event"] == "delivery_dropped"] == [{"not_open": 3}]
+
+
+@virtual_time
+async def test_g2_a_sink_that_could_be_opened_again_at_the_last_call_gets_what_waits() -> None:
+    """However long it would have been until the next try."""
+    sink = Reopened(*[DOWN] * 8)
+    async with delivering(sink) as delivery:
+        await not_opened(delivery)
+        run = delivery.lease()
+        items = accept(run, 3)
+        while sink.opens:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        began, tries = now(), len(sink.opened_at)
+        await asyncio.wrap_future(delivery.close())
+        assert now() == pytest.approx(began, abs=0.1)
+        assert len(sink.opened_at) == tries + 1
+    assert sink.taken == items
+
+
+@virtual_time
+async def test_closing_what_is_not_open_and_has_nothing_does_not_try_again() -> None:
+    """Nothing waits for the sink, so nothing waits for its opening either."""
+    sink = Reopened(*[DOWN] * 1000)
+    async with delivering(sink) as delivery:
+        await not_opened(delivery)
+        assert delivery.close().done()
+        assert delivery.health().state is DeliveryState.CLOSED
+    assert len(sink.opened_at) == 1
+
+
+@virtual_time
+async def test_a_required_exporter_that_is_not_open_yet_fails_the_start_of_a_run() -> None:
+    """Also if the exporters of the run take part as a group, and whether or not others are open."""
+    sink = Reopened(*[DOWN] * 1000)
+    source = RunningLoop()
+    exporters = {
+        "late": SpanExporter(Delivery("late", sink, loop_source=source)),
+        "works": SpanExporter(Delivery("works", ScriptedSink(), loop_source=source)),
+    }
+    async with ObservabilityRuntime(exporters):
+        manager = ExporterManager()
+        manager.add_exporter("late", exporters["late"], required=True)
+        manager.add_exporter("works", exporters["works"])
+        with pytest.raises(ExporterStartError) as caught:
+            async with manager.start(ContextState()):
+                pytest.fail("the run began")
+        assert caught.value.failures == {"late": DOWN}
+        sink.opens.clear()
+        await asyncio.sleep(30.0)
+        async with manager.start(ContextState()):
+            pass
+    await settle()
+    assert source.users == 0
+
+
+async def test_g6_a_run_waits_for_the_disk_and_not_for_a_sink_that_is_not_open(tmp_path: Path) -> None:
+    """With `spool="always"` its items are on the disk when it has ended, however long the sink hangs."""
+    let_go = threading.Event()
+
+    class Hangs:
+        def open(self) -> None:
+            let_go.wait(60.0)
+
+        def write(self, batch: Batch) -> None:
+            """Write nothing."""
+
+        def close(self) -> None:
+            """Close nothing."""
+
+    limits = DeliveryLimits(spool="always", spool_path=tmp_path, open_timeout=0.05)
+    delivery = Delivery("main", Hangs(), limits=limits)
+    exporters = {"main": SpanExporter(delivery)}
+    try:
+        async with ObservabilityRuntime(exporters, start_timeout=0.5, shutdown_timeout=10.0):
+            async with ExporterManager.from_exporters(exporters).start(ContextState()):
+                for number in range(20):
+                    with step("tool", str(number)):
+                        pass
+            assert delivery.health().state is DeliveryState.REOPENING
+    finally:
+        let_go.set()
+    assert delivery.health().ledger == LedgerSnapshot(accepted=20, pending=20)
+    assert len(await asyncio.to_thread(in_spool, tmp_path)) == 20
+
+
+# A loop that was given up
+
+
+@pytest.mark.parametrize("ends", ["close", "abandon"])
+@virtual_time
+async def test_a_hanging_open_ends_with_its_delivery(ends: str) -> None:
+    """Nothing waits for it any more, and nothing of it is left."""
+    source = RunningLoop()
+    sink = Opening()
+    sink.opens = [1e6]
+    delivery = Delivery("main", sink, limits=DeliveryLimits(open_timeout=1e6), loop_source=source)
+    delivery.lease(keep=True)
+    await asyncio.sleep(1.0)
+    getattr(delivery, ends)()
+    await settle()
+    assert source.users == 0
+    assert delivery.closed().done()
+
+
+@virtual_time
+async def test_a_sink_is_not_closed_under_the_loop_that_has_opened_it_again() -> None:
+    """The one that was given up comes back late from opening it: from then on the sink is no longer its own."""
+
+    class Stubborn(ScriptedSink):
+        """The first opening takes five seconds, whatever cancels it."""
+
+        async def open(self) -> None:
+            await super().open()
+            until, first = now() + 5.0, self.calls == ["open"]
+            while first and now() < until:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(until - now())
+
+    sink = Stubborn()
+    async with delivering(sink, batch_age=0.0) as delivery:
+        delivery.lease()
+        await settle()
+        delivery.close()
+        again = await opened(delivery)
+        await asyncio.sleep(10.0)
+        items = accept(again, 1)
+        await asyncio.wrap_future(again.settled())
+        assert sink.calls == ["open", "open", "write"]
+        again.release()
+    assert sink.taken == items
+
+
+@virtual_time
+async def test_a_delivery_that_is_given_up_before_its_loop_begins_opens_nothing(tmp_path: Path) -> None:
+    """Neither sink nor spool."""
+    sink = ScriptedSink()
+    source: Any = RunningLoop()
+    limits = DeliveryLimits(spool="always", spool_path=tmp_path)
+    delivery = Delivery("main", sink, limits=limits, loop_source=source)
+    lease = delivery.lease()
+    lease.accept(make_step())
+    delivery.abandon()
+    await until(lambda: not source.users)
+    assert sink.calls == []
+
+
+# Beside each other
+
+
+@pytest.mark.may_block
+async def test_g8_a_sink_that_blocks_its_loop_delays_no_other() -> None:
+    """Of five exporters, four deliver while the fifth blocks its own thread, which ends when they are done."""
+    blocks, others_are_done = threading.Event(), threading.Event()
+
+    async def blocking(batch: Batch) -> None:
+        blocks.set()
+        assert others_are_done.wait(5.0), "the others waited for it"
+
+    taken: dict[str, list[str]] = {f"number {number}": [] for number in range(4)}
+
+    def taking(name: str) -> SpanExporter:
+        async def take(batch: Batch) -> None:
+            taken[name].extend(item.name for item in batch)
+
+        return SpanExporter(take, name=name, limits=DeliveryLimits(batch_age=0.0))
+
+    guilty = SpanExporter(blocking, name="guilty", limits=DeliveryLimits(batch_age=0.0))
+    exporters = {"guilty": guilty, **{name: taking(name) for name in taken}}
+    async with ObservabilityRuntime(exporters) as runtime:
+        async with ExporterManager.from_exporters({"guilty": guilty}).start(ContextState()):
+            with step("tool", "first"):
+                pass
+        await until(blocks.is_set)
+        for number in range(3):
+            async with ExporterManager.from_exporters(exporters).start(ContextState()):
+                with step("tool", str(number)):
+                    pass
+        try:
+            await until(lambda: all(len(names) == 3 for names in taken.values()), timeout=4.0)
+        finally:
+            others_are_done.set()
+        await until(lambda: runtime.health().ledger.pending == 0)
+        assert runtime.health().exporters["guilty"] is not None
+    assert taken == {name: ["0", "1", "2"] for name in taken}
+    assert guilty.delivery.health().ledger == LedgerSnapshot(accepted=4, delivered=4)
