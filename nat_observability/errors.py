@@ -388,7 +388,7 @@ class NoRequestRunError(ObservabilityError, RuntimeError):
         self.feature = feature
         super().__init__(
             f"{feature} is for code that handles a request, and no request's run is current here. Add "
-            "ObservabilityMiddleware to the application, or call observe(), and see that the path is not excluded."
+            "RequestMiddleware to the application, or call instrument(), and see that the path is not excluded."
         )
 
 

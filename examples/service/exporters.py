@@ -20,8 +20,8 @@ from nat_observability import (
     Run,
     Span,
 )
-from nat_observability.builders import ExporterBuilder, delivering
-from nat_observability.exporter.subscription import Subscription
+from nat_observability.containers import ExporterBuilder, delivering
+from nat_observability.exporter import Subscription
 from nat_observability.settings import CustomExporterSettings, ObservabilitySettings
 
 

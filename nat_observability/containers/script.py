@@ -36,7 +36,7 @@ class observability:  # noqa: N801  a context manager, named like contextlib.sup
         **ids: What is known of the run: the arguments of `ContextState`.
 
     Attributes:
-        container: The container, for `container.unopened_runtime().health()` for example.
+        container: The container, for `container.runtime_object().health()` for example.
 
     Raises:
         SettingsError: A setting is not valid.

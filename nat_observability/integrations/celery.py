@@ -22,6 +22,8 @@ try:
 except ImportError as error:
     raise MissingExtraError("nat_observability.integrations.celery", "celery") from error
 
+__all__ = ["CeleryObservability", "instrument"]
+
 check_version("celery", at_least="5.7.0", below="6")
 
 _EXECUTION = "_nat_observability_run"  # an attribute of the task's request, which is that of one execution

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from nat_observability.secret_text import secret_text
 from nat_observability.settings.standard_variables import MOST, parse_pairs
 from nat_observability.settings.variables import PAIRS, Allowed
 
@@ -97,7 +98,7 @@ _LONG_TEXT = "text of 16 bytes or more, such as that of openssl rand -hex 32"
 
 
 def _key(value: object) -> object:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    text = secret_text(value)
     if isinstance(text, str) and len(text.encode(errors="replace")) < 16:
         raise ValueError(f"is too short; allowed: {_LONG_TEXT}")
     return value

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from nat_observability.errors import SinkError
-from nat_observability.events import Captured, Run, Span, Status, StepError, StepKind, TokenUsage
+from nat_observability.events import Captured, ErrorDetails, Run, Span, Status, StepKind, TokenUsage
 from nat_observability.store.schema import (
     DATABASE_ERRORS,
     SPAN_COLUMNS,
@@ -239,7 +239,7 @@ def _span(run: Run, row: tuple[Any, ...]) -> Span:
         metadata=None if metadata is None else msgspec.Raw(metadata.encode()),
         tags=() if tags is None else tuple(msgspec.json.decode(tags)),
         usage=None if row[13] is None else TokenUsage(*row[13:18]),
-        error=None if error_type is None else StepError(error_type, message, traceback),
+        error=None if error_type is None else ErrorDetails(error_type, message, traceback),
         chunks=chunks,
         first_chunk_ns=first_chunk_ns,
     )

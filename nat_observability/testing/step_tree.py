@@ -12,10 +12,10 @@ from nat_observability.errors import UnknownStepKindError
 from nat_observability.events import (
     Boundary,
     Captured,
+    ErrorDetails,
     IntermediateStep,
     Run,
     Status,
-    StepError,
     StepKind,
     TokenUsage,
 )
@@ -45,7 +45,7 @@ class StepNode:
     metadata: Any = None
     tags: tuple[str, ...] = ()
     usage: TokenUsage | None = None
-    error: StepError | None = None
+    error: ErrorDetails | None = None
     status: Status = Status.INCOMPLETE
 
     @property

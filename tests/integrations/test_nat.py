@@ -46,7 +46,7 @@ from nat_observability.errors import InvalidWorkflowError, UnsupportedVersionErr
 from nat_observability.integrations.nat import use_manager, use_manager_for_all
 from nat_observability.propagation.traceparent import parse_traceparent
 from nat_observability.sinks.memory import MemorySink
-from nat_observability.sinks.otlp.encoding import span_id_bytes
+from nat_observability.sinks.otlp.span_message import span_id_bytes
 from nat_observability.sinks.sqlite import SqliteSink
 from nat_observability.store import Store
 from nat_observability.testing import CapturingExporter, until

@@ -101,7 +101,7 @@ class ProcessScope:
         opening, self._opening = self._opening, None
         runtime = self._runtime_to_close()
         if runtime is None and whoever_opened:
-            runtime = self._container.unopened_runtime()
+            runtime = self._container.runtime_object()
         if runtime is None:
             return None
         if lease is None or lease.void:
@@ -137,7 +137,7 @@ class ProcessScope:
         self.close_now()
 
     def _runtime_to_open(self) -> ObservabilityRuntime | None:
-        runtime = self._container.unopened_runtime()
+        runtime = self._container.runtime_object()
         free = runtime.state in (RuntimeState.NEW, RuntimeState.CLOSED)
         return runtime if free else None
 
