@@ -66,8 +66,8 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     for every exporter) may be given by the embedding container.
 
     `runtime` opens `runtime_object` and is the only asynchronous provider. Nothing depends on it, so that all others
-    give their objects and not futures of them. Do not use dependency-injector's `Closing` on a manager: it would shut the shared exporters
-    down after one request.
+    give their objects and not futures of them. Do not use dependency-injector's `Closing` on a manager: it would shut
+    the shared exporters down after one request.
     """
 
     __self__ = providers.Self()

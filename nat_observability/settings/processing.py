@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from nat_observability.secret_text import secret_text
-from nat_observability.settings.standard_variables import MOST, parse_pairs
+from nat_observability.settings.standard_variables import DEFAULT_LIMITS, MOST, parse_pairs
 from nat_observability.settings.variables import PAIRS, Allowed
 
 PERSONAL = ("email", "phone", "card", "iban", "ip")
@@ -173,10 +173,12 @@ class ProcessingSettings(BaseModel):
         2**20, description="Bytes of everything that is recorded in one span at most; what is over is cut."
     )
     run_bytes: Size | None = Field(
-        None, description="Bytes of everything that is recorded in one run at most; without it, any number."
+        DEFAULT_LIMITS.run_bytes,
+        description="Bytes of everything that is recorded in one run at most; without it, any number.",
     )
     chunk_bytes: Size = Field(
-        16 * 2**20, description="Bytes of chunks that are kept for the open steps of one run at most."
+        DEFAULT_LIMITS.chunk_bytes,
+        description="Bytes of chunks that are kept for the open steps of one run at most.",
     )
     sampling_ratio: Ratio = Field(
         1.0,

@@ -1,4 +1,4 @@
-"""The standard variables of OpenTelemetry, `OTEL_*`: each counts if the setting of ours that it stands for is not set."""
+"""The standard variables of OpenTelemetry, `OTEL_*`, which count if ours are not set."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr, TypeAdapter
 
+from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.http_validation import is_header_name, is_header_value, url_problem
 from nat_observability.secret_text import secret_text
 from nat_observability.settings.variables import EXPORTERS, variable
@@ -19,8 +20,8 @@ MOST = 2**31 - 1
 
 SERVICE_NAME = "service.name"
 
-DEFAULT_QUEUE_ITEMS = 8192
-"""The items in an exporter's queue at most, where neither a variable of ours nor a standard one says."""
+DEFAULT_LIMITS = DeliveryLimits()
+"""What an exporter's delivery is limited to if neither a variable of ours nor a standard one says."""
 
 _WHOLE_NUMBER = re.compile(r"\s*[0-9]{1,10}\s*")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -112,7 +113,7 @@ class StandardVariables:
         if "queue_items" not in given and queue_items and given_batch and queue_items < given_batch:
             ignored.append(f"OTEL_BSP_MAX_QUEUE_SIZE is below {variable(EXPORTERS, name, 'batch_items')}.")
             queue_items = None
-        holds = given_queue if "queue_items" in given else queue_items or DEFAULT_QUEUE_ITEMS
+        holds = given_queue if "queue_items" in given else queue_items or DEFAULT_LIMITS.queue_items
         if "batch_items" not in given and batch_items and holds and batch_items > holds:
             which = "" if "queue_items" in given else "the default of "
             queue = variable(EXPORTERS, name, "queue_items")

@@ -14,11 +14,10 @@ import msgspec
 
 from nat_observability.errors import SinkError
 from nat_observability.events import Captured, ErrorDetails, Run, Span, Status, StepKind, TokenUsage
+from nat_observability.sqlite_errors import DATABASE_ERRORS, database_error
 from nat_observability.store.schema import (
-    DATABASE_ERRORS,
     SPAN_COLUMNS,
     connect_to_read,
-    database_error,
     has_run_tags,
     has_store,
 )

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat_observability.delivery.queue import BoundedQueue, QueuePolicy, weigh
+from nat_observability.delivery.limits import QueuePolicy
+from nat_observability.delivery.queue import BoundedQueue, weigh
 from nat_observability.events import ErrorDetails
 from tests.sinks.builders import make_span, make_step
 
