@@ -12,6 +12,48 @@ from contextvars import ContextVar
 from types import CodeType
 from typing import Any, cast
 
+__all__ = [
+    "BatchTooLargeError",
+    "ClientDisconnectedError",
+    "ExporterEndedEarlyError",
+    "ExporterStartError",
+    "GreenThreadsError",
+    "InvalidExporterError",
+    "InvalidExporterNameError",
+    "InvalidLimitError",
+    "InvalidPatternError",
+    "InvalidSamplingError",
+    "InvalidTimeoutError",
+    "InvalidWorkflowError",
+    "ManagerRunningError",
+    "MissingContainerError",
+    "MissingExtraError",
+    "NoRequestRunError",
+    "NotPicklableError",
+    "ObservabilityError",
+    "PermanentWriteError",
+    "ResponseIncompleteError",
+    "RetryableWriteError",
+    "RuntimeNotOpenError",
+    "RuntimeStateError",
+    "ServerStatusError",
+    "SettingsError",
+    "SettingsWarning",
+    "SinkError",
+    "StartTimeoutError",
+    "StopTimeoutError",
+    "ThreadRefusedError",
+    "UnknownContextStateError",
+    "UnknownExporterError",
+    "UnknownExporterTypeError",
+    "UnknownPersonalSetError",
+    "UnknownPrivacyLevelError",
+    "UnknownStepKindError",
+    "UnsupportedPoolError",
+    "UnsupportedVersionError",
+    "WebsocketClosedError",
+]
+
 EXITS = (KeyboardInterrupt, SystemExit)
 """What ends the program, whoever's code it comes from. Foreign code may raise anything else by mistake."""
 
@@ -191,7 +233,7 @@ class InvalidTimeoutError(ObservabilityError, ValueError):
     def __init__(self, setting: str, value: object) -> None:
         self.setting, self.value = setting, value
         super().__init__(
-            f"{setting} is a positive, finite number of seconds, not {value!r}. The default is fine."
+            f"{setting} is a positive, finite number of seconds, not {value!r}. Leave it out for the default."
         )
 
 
