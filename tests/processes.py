@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 _ROOT = Path(__file__).parents[1]
+
+
+def skip_without(library: str) -> None:
+    """Skip a test whose program needs a library that is not here; what it does to a process stays out of this one."""
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
 
 
 def run_program(

@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def run(arguments: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run Python in an empty folder, as somebody who tries something out would."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **variables},
         capture_output=True,
         text=True,
         timeout=15,
@@ -40,8 +40,18 @@ def test_the_quickstart_prints_its_step(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
-    """The first Python block of the README is a program that ends well and says nothing."""
+    """The first Python block of the README is a program that ends well, and says only that it has no exporter."""
     block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert block is not None
     result = run(["-W", "error", "-c", block[1]], tmp_path)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert (result.returncode, result.stdout) == (0, "")
+    assert result.stderr.startswith("no_exporter_configured ")
+    assert result.stderr.count("\n") == 1
+    configured = run(
+        ["-W", "error", "-c", block[1]],
+        tmp_path,
+        NAT_OBSERVABILITY_EXPORTERS__MAIN__TYPE="file",
+        NAT_OBSERVABILITY_EXPORTERS__MAIN__PATH=str(tmp_path / "spans.jsonl"),
+    )
+    assert (configured.returncode, configured.stdout, configured.stderr) == (0, "", "")
+    assert "green" in (tmp_path / "spans.jsonl").read_text()

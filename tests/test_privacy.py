@@ -34,7 +34,7 @@ from nat_observability.sinks import MemorySink
 from nat_observability.store import Store
 from tests.delivery.backends import Backend, in_spool
 from tests.otlp_receiver import OtlpReceiver
-from tests.processors.test_redaction_properties import Planted, planted
+from tests.processors.redaction.test_redaction_properties import Planted, planted
 
 PLACES = ("input", "output", "metadata", "error", "argument", "chunks", "name", "label")
 

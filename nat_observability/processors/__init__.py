@@ -1,14 +1,13 @@
-"""What may leave the process: pure functions from an item to the one that goes on."""
+"""Processors: functions from an item to the one that may leave the process."""
 
 from nat_observability.processors.content import Capture, ContentSwitch
-from nat_observability.processors.keys import DEFAULT_KEYS
-from nat_observability.processors.pattern import Pattern
-from nat_observability.processors.personal import PERSONAL_SETS
 from nat_observability.processors.processor import Processor
-from nat_observability.processors.redactor import Chunks, Redactor
-from nat_observability.processors.rule import Rule
+from nat_observability.processors.redaction.keys import DEFAULT_KEYS
+from nat_observability.processors.redaction.personal import PERSONAL_SETS
+from nat_observability.processors.redaction.redactor import Chunks, Redactor
+from nat_observability.processors.redaction.rules import Pattern, Rule
+from nat_observability.processors.redaction.tokens import DEFAULT_PATTERNS
 from nat_observability.processors.tagger import PrivacyLevel, Tagger
-from nat_observability.processors.tokens import DEFAULT_PATTERNS
 from nat_observability.processors.truncator import Limits, Truncator
 
 __all__ = [

@@ -10,16 +10,16 @@ from nat_observability.errors import UnknownStepKindError
 from nat_observability.events import IntermediateStep, Item, StepKind
 
 Capture = bool | Mapping[StepKind | str, bool]
-"""Yes or no for all kinds of steps, or for some of them, the others being captured."""
+"""Yes or no for all kinds of steps, or for some; the others are captured."""
 
 
 class ContentSwitch:
     """
-    Leaves inputs and outputs out. Names, times, tokens, metadata and errors stay.
+    Removes inputs and outputs. Names, times, tokens, metadata and errors stay.
 
     Args:
         capture_inputs: Whether inputs are kept.
-        capture_outputs: Whether outputs are kept, chunks included.
+        capture_outputs: Whether outputs are kept, including chunks.
 
     Raises:
         UnknownStepKindError: There is no such kind of step.
@@ -34,7 +34,7 @@ class ContentSwitch:
         self._no_outputs = _left_out(capture_outputs)
 
     def __call__(self, item: Item) -> Item:
-        """Return `item` without what is not captured: the same object where nothing is left out."""
+        """Return `item` without what is not captured: the same object if nothing is removed."""
         changes: dict[str, None] = {}
         if item.input is not None and item.kind in self._no_inputs:
             changes["input"] = None

@@ -1,4 +1,4 @@
-"""Processor: what changes an item, or drops it, between the queue and the spool."""
+"""Processor: changes an item, or drops it, between the queue and the spool."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ Processor = Callable[[Item], Item | None]
 """
 Takes an item and returns the one that goes on, or None to drop it.
 
-It is called on the delivery thread, once for each item, and must not wait for anything. Ids and times stay as they
-are. Where it raises, the item is dropped. Those of this package have a `name` besides, by which they are counted.
+It is called on the delivery thread, once per item, and must not block. Ids and times must stay as they are. If it
+raises, the item is dropped. The processors of this package also have a `name`, under which their drops are counted.
 """

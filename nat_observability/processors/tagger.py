@@ -16,7 +16,7 @@ _REMEMBERED = 256  # runs
 
 
 class PrivacyLevel(StrEnum):
-    """How sensitive what is recorded is, in the reference toolkit's words, for who may see it further on."""
+    """How sensitive the recorded data is, in the terms of the reference toolkit."""
 
     NONE = "none"
     LOW = "low"
@@ -28,8 +28,8 @@ class Tagger:
     """
     Adds tags to the run of every item.
 
-    A run's own tag goes before one of the same name here, but for the privacy level, which is the exporter's to say.
-    It has no state that shows, and may be called from several threads.
+    A run's own tag takes precedence over one of the same name here, except for the privacy level, which the exporter
+    decides. A tagger has no observable state and may be called from several threads.
 
     Args:
         tags: Names and values.
@@ -49,7 +49,7 @@ class Tagger:
     ) -> None:
         given: object = {} if tags is None else tags
         if not isinstance(given, Mapping):
-            raise TypeError(f"tags is a mapping of names to values, not of type {type(given).__name__}.")
+            raise TypeError(f"tags must be a mapping of names to values, not {type(given).__name__}.")
         self._tags = {capture_label(name): capture_label(value) for name, value in given.items()}
         try:
             self._privacy = None if privacy is None else PrivacyLevel(str(privacy).lower())
@@ -63,13 +63,13 @@ class Tagger:
         if remembered is None:
             if len(self._memo) >= _REMEMBERED:
                 self._memo.clear()
-            # It keeps the run alive, so that no other has its id. All items of a run get the same new one.
+            # This keeps the run alive, so that no other run gets its id. All items of a run get the same new run.
             remembered = self._memo[id(item.run)] = (item.run, self._tagged(item.run))
         run = remembered[1]
         return item if run is item.run else msgspec.structs.replace(item, run=run)
 
     def __repr__(self) -> str:
-        return f"Tagger({', '.join(sorted(self._tags)) or 'no tags'}; privacy: {self._privacy or 'not said'})"
+        return f"Tagger({', '.join(sorted(self._tags)) or 'no tags'}; privacy: {self._privacy or 'not set'})"
 
     def _tagged(self, run: Run) -> Run:
         tags = self._tags | dict(run.tags)

@@ -14,7 +14,7 @@ import pytest
 
 from nat_observability.delivery.thread import BlockingWorker, DeliveryThread
 from nat_observability.errors import SinkError
-from tests.processes import run_program
+from tests.processes import run_program, skip_without
 
 PATIENCE = 10.0
 
@@ -330,7 +330,7 @@ PATCHES = {
 def test_g4_patched_threads_are_refused_at_once_and_the_run_goes_on(patch: str) -> None:
     """On a greenlet no delivery works: the error names the library, and the workflow is left alone."""
     library = patch.split()[0]
-    pytest.importorskip(library)
+    skip_without(library)
     done = run_program(f"{PATCHES[patch]}\n{GREEN}", timeout=15)
     first, error, named = done.stdout.splitlines()
     assert (first, named) == ("the run goes on", library)
@@ -341,7 +341,7 @@ def test_g4_patched_threads_are_refused_at_once_and_the_run_goes_on(patch: str) 
 
 def test_a_library_that_patches_nothing_is_not_refused() -> None:
     """That gevent is imported, by a server for example that was told to use threads, changes nothing."""
-    pytest.importorskip("gevent")
+    skip_without("gevent")
     run_program(
         "import gevent.monkey\n"
         + EXPORTERS

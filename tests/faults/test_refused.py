@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import run_program
+from tests.processes import run_program, skip_without
 
 # What every program begins with. `refusing(kind, spare)` is a block in which the system gives so many more of a kind.
 _BEGIN = """
@@ -424,7 +424,7 @@ _GREEN = {
 @pytest.mark.parametrize("library", _GREEN)
 def test_g4_under_patched_threads_every_job_is_done_and_nothing_waits(library: str, tmp_path: Path) -> None:
     """Neither a thread nor a loop of the caller's is tried: what greenlets do at once, in whatever way, is done."""
-    pytest.importorskip(library)
+    skip_without(library)
     run_program(
         _GREEN[library]
         + _BEGIN

@@ -18,6 +18,7 @@ from coverage import CoverageData
 _TESTS = (
     "tests/delivery/test_*.py",
     "tests/processors/test_*.py",
+    "tests/processors/redaction/test_*.py",
     "tests/test_exporter_manager_*.py",
     "tests/test_exporters.py",
     "tests/test_logs.py",

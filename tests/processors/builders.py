@@ -1,4 +1,4 @@
-"""Runs, spans and steps as the processors get them."""
+"""Builders of runs, spans and steps as processors receive them."""
 
 from __future__ import annotations
 

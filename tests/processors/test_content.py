@@ -32,14 +32,14 @@ def test_inputs_and_outputs_are_left_out() -> None:
 
 
 def test_chunks_are_outputs() -> None:
-    """What streams out of a step is not kept either."""
+    """The chunks of a step are not kept either."""
     step = a_step("a", chunk="b", output="c", boundary=Boundary.CHUNK)
     switched = ContentSwitch(capture_outputs=False)(step)
     assert (switched.input, switched.chunk, switched.output) == ("a", None, None)  # type: ignore[union-attr]
 
 
 def test_kinds_of_steps_have_their_own_switch() -> None:
-    """By name in any case, or as a kind; those that are not named are kept."""
+    """By name in any case, or as a kind; kinds that are not named are kept."""
     switch = ContentSwitch(
         capture_inputs={"llm": False, "TOOL": True}, capture_outputs={StepKind.TOOL: False}
     )

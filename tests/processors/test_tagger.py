@@ -21,8 +21,8 @@ def test_tags_are_added_to_the_run() -> None:
     assert tagged.input == span.input
 
 
-def test_a_tag_of_the_run_goes_first() -> None:
-    """But for the privacy level, which is the exporter's to say."""
+def test_a_tag_of_the_run_takes_precedence() -> None:
+    """Except for the privacy level, which the exporter decides."""
     run = msgspec.structs.replace(RUN, tags=(("env", "test"), ("privacy.level", "none")))
     tagged = Tagger({"env": "prod", "team": "a"}, privacy=PrivacyLevel.LOW)(a_span(run=run))
     assert dict(tagged.run.tags) == {"env": "test", "team": "a", "privacy.level": "low"}
@@ -35,7 +35,7 @@ def test_without_anything_to_add_the_same_object_goes_on() -> None:
 
 
 def test_many_runs_have_their_own_tags() -> None:
-    """No run gets those of another, however many there are."""
+    """However many runs there are, none gets the tags of another."""
     tagger = Tagger({"env": "prod"})
     runs = [
         msgspec.structs.replace(RUN, run_id=f"run-{number}", tags=(("n", str(number)),))
@@ -47,15 +47,15 @@ def test_many_runs_have_their_own_tags() -> None:
             assert (tagged.run_id, tagged.tags) == (f"run-{number}", (("env", "prod"), ("n", str(number))))
 
 
-def test_what_is_wrong_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     """A level that does not exist, and tags without names."""
     with pytest.raises(UnknownPrivacyLevelError, match="Did you mean 'high'"):
         Tagger(privacy="hig")
-    with pytest.raises(TypeError, match="tags is a mapping of names to values, not of type list"):
+    with pytest.raises(TypeError, match="tags must be a mapping of names to values, not list"):
         Tagger(["a"])  # type: ignore[arg-type]
 
 
 def test_it_shows_the_names_of_its_tags_and_not_their_values() -> None:
-    """In the order of the alphabet; and whether a level of privacy was said."""
+    """In alphabetical order, and whether a privacy level is set."""
     assert repr(Tagger({"b": "secret", "a": "x"}, privacy="high")) == "Tagger(a, b; privacy: high)"
-    assert repr(Tagger()) == "Tagger(no tags; privacy: not said)"
+    assert repr(Tagger()) == "Tagger(no tags; privacy: not set)"

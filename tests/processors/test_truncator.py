@@ -1,4 +1,4 @@
-"""Truncator: within its limits, marked, and still what it was: UTF-8, JSON, marks of redactions."""
+"""Truncator: its results are within the limits, marked, and still UTF-8 and JSON with whole redaction marks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from nat_observability.errors import InvalidLimitError
 from nat_observability.events import Captured, Item
 from nat_observability.processors import Limits, Redactor, Truncator
-from nat_observability.processors.cut import cut_json, cut_text
-from nat_observability.processors.mark import MARK
+from nat_observability.processors.redaction.marks import MARK
+from nat_observability.processors.truncator import cut_json, cut_text
 from tests.processors.builders import a_span, a_step, an_error, identity
 
 texts = st.text('ab é€😀\n"\\', max_size=300) | st.builds(
@@ -40,7 +40,7 @@ def length_limit(characters: int) -> Truncator:
 
 
 def size(item: Item) -> int:
-    """Return the bytes of what is recorded in an item."""
+    """Return the number of bytes recorded in an item."""
     error = item.error
     parts: list[Any] = [item.name, item.input, item.output, item.metadata, *item.tags]
     parts += [error.message, error.traceback] if error is not None else []
@@ -50,7 +50,7 @@ def size(item: Item) -> int:
 
 
 def assert_whole(value: Captured) -> None:
-    """Check that a value is UTF-8 and JSON still, and that the marks in it are whole."""
+    """Check that a value is still UTF-8 and JSON, and that its marks are whole."""
     if isinstance(value, msgspec.Raw):
         text = json.dumps(json.loads(bytes(value).decode()), ensure_ascii=False)
     else:
@@ -82,7 +82,7 @@ def test_no_value_is_longer_than_the_limit(value: object, limit: int) -> None:
 @given(values, values, st.integers(1024, 3000))
 @EXAMPLES
 def test_no_item_has_more_bytes_than_the_limit(value: object, output: object, limit: int) -> None:
-    """All that is recorded in it together; what is within the limit is the same object."""
+    """Everything recorded in it together; an item within the limit is the same object."""
     text = output if isinstance(output, str) else repr(output)
     span = a_span(
         [value] * 9,
@@ -110,7 +110,7 @@ def test_no_item_has_more_bytes_than_the_limit(value: object, output: object, li
     assert identity(cut) == identity(span)
 
 
-def test_what_is_cut_says_how_much_there_was() -> None:
+def test_a_cut_states_the_original_size() -> None:
     """Characters of a text, items of a list, fields of an object."""
     assert length_limit(20)(a_span("x" * 100)).input == "x" * 11 + "[cut:100]"
     assert length_limit(5)(a_span("x" * 100)).input == "xxxxx", "there is no room for the mark"
@@ -122,7 +122,7 @@ def test_what_is_cut_says_how_much_there_was() -> None:
     assert json.loads(bytes(cut))["[cut]"] == "[cut:100]"  # type: ignore[arg-type]
 
 
-def test_cutting_again_says_how_much_there_was_at_first() -> None:
+def test_a_second_cut_states_the_original_size() -> None:
     """The mark of the first cut is kept."""
     once = length_limit(50)(a_span("x" * 100))
     assert length_limit(20)(once).input == "x" * 11 + "[cut:100]"
@@ -140,7 +140,7 @@ def test_the_longest_parts_are_cut_first() -> None:
 
 
 def test_a_traceback_keeps_its_end() -> None:
-    """The last lines say what happened."""
+    """The last lines of a traceback tell what happened."""
     traceback = "".join(f"line {number}\n" for number in range(100)) + "ValueError: no"
     cut = length_limit(40)(a_span(error=an_error("no", traceback)))
     assert cut.error is not None
@@ -150,7 +150,7 @@ def test_a_traceback_keeps_its_end() -> None:
 
 
 def test_a_cut_leaves_no_half_of_a_mark() -> None:
-    """A mark of a redaction at the cut goes as a whole; so redaction comes before truncation."""
+    """A redaction mark at the cut is removed as a whole, since redaction comes before truncation."""
     span = Redactor()(a_span("password=x " + "y" * 50))
     assert isinstance(span, type(a_span()))
     for limit in range(9, 45):
@@ -174,7 +174,7 @@ def test_more_attributes_than_the_limit_are_left_out() -> None:
 
 
 def test_more_events_and_links_than_the_limit_are_left_out() -> None:
-    """Those that a span of another instrumentation had."""
+    """Those of spans from another instrumentation."""
     metadata = {"otel.events": [{"name": "a"}] * 9, "otel.links": [1, 2, 3], "b": [0] * 9}
     cut = Truncator(Limits(event_count_limit=4, link_count_limit=3))(a_span(metadata=metadata))
     assert json.loads(bytes(cut.metadata)) == metadata | {  # type: ignore[arg-type]
@@ -183,21 +183,21 @@ def test_more_events_and_links_than_the_limit_are_left_out() -> None:
 
 
 def test_a_mark_may_be_all_that_is_left() -> None:
-    """Where there is just room for it; where there is less, the text itself has it."""
+    """If there is just enough room for it; with less room, the text is kept instead."""
     assert cut_text("x" * 100, 9) == "[cut:100]"
     assert cut_text("x" * 100, 8) == "x" * 8
 
 
-def test_a_cut_text_takes_the_room_that_there_is() -> None:
-    """Of JSON, where some characters take two bytes and others one."""
+def test_a_cut_text_uses_the_room_available() -> None:
+    """In JSON, where some characters take two bytes and others one."""
     cut = cut_json(b'"' + b"\\n" * 3000 + b'"', 600)
     assert cut is not None
     assert 590 < len(cut) <= 600
 
 
 @pytest.mark.parametrize("depth", [50, 60, 200])
-def test_what_is_very_deep_is_cut_as_a_whole(depth: int) -> None:
-    """And is JSON still."""
+def test_very_deep_json_is_cut_as_a_whole(depth: int) -> None:
+    """The result is still JSON."""
     deep = b"[" * depth + b'"' + b"x" * 1000 + b'"' + b"]" * depth
     cut = cut_json(deep, 600)
     assert cut is not None
@@ -213,8 +213,8 @@ def test_steps_are_cut_too() -> None:
     assert length_limit(100)(step) is step
 
 
-def test_json_that_is_none_is_cut_to_a_mark() -> None:
-    """An application's own Raw may be anything; JSON it has to be afterwards."""
+def test_invalid_json_is_cut_to_a_mark() -> None:
+    """A Raw made by the application may be anything; after the cut it is JSON."""
     span = msgspec.structs.replace(a_span(), input=msgspec.Raw(b"[" + b"oops " * 100 + b"]"))
     assert bytes(length_limit(20)(span).input or b"") == b'"[cut:502]"'  # type: ignore[arg-type]
 
@@ -235,14 +235,14 @@ def test_json_that_is_none_is_cut_to_a_mark() -> None:
         ),
     ],
 )
-def test_a_limit_that_cannot_be_is_refused(limits: dict[str, Any], message: str) -> None:
-    """By its name, with what it can be."""
+def test_an_invalid_limit_is_refused(limits: dict[str, Any], message: str) -> None:
+    """The message names it, and says what it can be."""
     with pytest.raises(InvalidLimitError, match=re.escape(message)):
         Limits(**limits)
 
 
-def test_what_one_limit_has_cut_is_what_the_next_one_sees() -> None:
-    """A span that is within its bytes when its values are cut loses nothing more."""
+def test_each_limit_sees_what_the_one_before_has_cut() -> None:
+    """A span that fits its bytes after its values are cut loses nothing more."""
     span = a_span("a" * 500, error=an_error("b" * 9000, "c" * 9000), tags=("d" * 9000, "e"))
     both = Truncator(Limits(attribute_value_length_limit=100, span_bytes_limit=1024))(span)
     assert both == length_limit(100)(span)

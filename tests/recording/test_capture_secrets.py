@@ -33,6 +33,7 @@ import starlette.websockets
 import werkzeug.datastructures
 import werkzeug.test
 from aiohttp.test_utils import make_mocked_request
+from litestar import Litestar
 from litestar.testing import RequestFactory
 
 from nat_observability.context import ContextState, step
@@ -201,7 +202,8 @@ HIDDEN: dict[str, Any] = {
     "fastapi Request": {"request": fastapi.Request(scope())},
     "starlette HTTPConnection": starlette.requests.HTTPConnection(scope()),
     "werkzeug Request": werkzeug.test.EnvironBuilder(path=f"/?token={SECRET}", headers=HEADERS).get_request(),
-    "litestar Request": RequestFactory().post("/", headers=dict(HEADERS)),
+    # An application, which would configure the logging of the process otherwise.
+    "litestar Request": RequestFactory(Litestar([], logging_config=None)).post("/", headers=dict(HEADERS)),
     "aiohttp web request": make_mocked_request("GET", f"/?token={SECRET}", headers=dict(HEADERS)),
     "httpx.Request": httpx.Request("GET", f"https://user:{SECRET}@host/?api_key={SECRET}", headers=HEADERS),
     "httpx.Response": httpx.Response(

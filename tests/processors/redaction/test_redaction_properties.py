@@ -1,4 +1,4 @@
-"""Secrets that are planted anywhere, in any encoding, are in nothing that comes out."""
+"""Secrets planted anywhere, in any encoding, are missing from the result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nat_observability.events import Boundary, Item, Run
 from nat_observability.processors import DEFAULT_KEYS, Redactor
 from tests.processors.builders import RUN, a_span, a_step, an_error, identity
-from tests.processors.nestings import NESTINGS
+from tests.processors.redaction.nestings import NESTINGS
 
 REDACTOR = Redactor()
 
@@ -28,7 +28,7 @@ def letters(characters: str, length: int) -> st.SearchStrategy[str]:
     return st.text(characters, min_size=length, max_size=length)
 
 
-# What each form begins with, of what it goes on, and for how long.
+# The beginning of each form, the characters of the rest, and their number.
 FORMS = (
     ("sk-", ALNUM, 48),
     ("sk-proj-", ALNUM + "_-", 64),
@@ -56,7 +56,7 @@ FORMS = (
     ("SK", "0123456789abcdef", 32),
     ("hvs.", ALNUM + "_-", 24),
 )
-# The same where no character happens to be a digit, or can be.
+# The same without digits.
 FORMS_OF_LETTERS = (
     ("hf_", string.ascii_letters, 34),
     ("api_org_", string.ascii_letters, 34),
@@ -74,16 +74,16 @@ FORMS_OF_LETTERS = (
 
 @st.composite
 def tokens(draw: st.DrawFn) -> str:
-    """Keys and tokens of providers, and what else shows by its form."""
+    """Keys and tokens of providers."""
     if draw(st.integers(0, 3)) == 0:
         begin, characters, length = draw(st.sampled_from(FORMS_OF_LETTERS))
         if characters == string.ascii_uppercase:
             return begin + draw(letters(characters, length))
-        # No word has small letters and capitals in turn.
+        # No word alternates between small letters and capitals.
         pairs = st.tuples(letters("bcdfgkmpqvwxz", 1), letters(string.ascii_uppercase, 1)).map("".join)
         return begin + "".join(draw(pairs) for _ in range(5)) + draw(letters(characters, length - 10))
     form = draw(st.sampled_from(FORMS))
-    # A digit at the beginning: in some a hyphenated word would be no token.
+    # A digit first, because hyphenated words are not tokens.
     return (
         form[0]
         + draw(st.sampled_from("234567" if form[0] != "SK" else "01234567"))
@@ -105,7 +105,7 @@ passwords = letters(ALNUM + "!#$%*+-._~", 14).map(lambda tail: "7x" + tail)
 
 @dataclass(frozen=True)
 class Planted:
-    """A value, and the text that may be in nothing of what comes out."""
+    """A value, and the text that must be missing from the result."""
 
     value: Any
     secret: str
@@ -203,7 +203,7 @@ headers: st.SearchStrategy[Planted] = st.builds(
 )
 
 
-# What leaves JSON to be JSON.
+# The nestings after which JSON is still JSON.
 JSON_NESTINGS = frozenset(
     (
         "field",
@@ -219,7 +219,7 @@ JSON_NESTINGS = frozenset(
 
 
 def spelled(key: str, style: int) -> str:
-    """Return the name of a field as somebody else would write it."""
+    """Return the name of a field in another style."""
     words = key.strip("*").replace("*", "amz").split("_")
     return (
         "_".join(words),
@@ -266,7 +266,7 @@ def planted(draw: st.DrawFn) -> Planted:
 
 
 def seen(item: Item) -> str:
-    """Return everything that leaves with an item, as it is and without every kind of escape."""
+    """Return everything in an item, as it is and with escapes of every kind removed."""
     text = msgspec.json.encode(item).decode()
     layers = [text]
     for _ in range(6):
@@ -283,7 +283,7 @@ EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=[Healt
 @given(planted(), st.sampled_from(("input", "output", "metadata", "message", "traceback", "name", "tags")))
 @EXAMPLES
 def test_a_secret_is_in_nothing_of_a_span(plant: Planted, place: str) -> None:
-    """Wherever it is planted, at whatever depth and in whatever encoding."""
+    """Wherever it is planted, at any depth and in any encoding."""
     text = plant.value if isinstance(plant.value, str) else repr(plant.value)
     span = {
         "input": lambda: a_span(plant.value),
@@ -299,7 +299,7 @@ def test_a_secret_is_in_nothing_of_a_span(plant: Planted, place: str) -> None:
     redacted = REDACTOR(span)
     assert plant.secret not in seen(redacted)
     assert identity(redacted) == identity(span)
-    assert REDACTOR(redacted) == redacted, "the second time there is nothing left to redact"
+    assert REDACTOR(redacted) == redacted, "nothing is left to redact the second time"
 
 
 @given(
@@ -312,7 +312,7 @@ def test_a_secret_is_in_nothing_of_a_span(plant: Planted, place: str) -> None:
 def test_a_value_before_its_name_is_in_nothing_of_a_span(
     name: str, key: str, secret: str, nestings: list[str]
 ) -> None:
-    """In JSON, however deep in strings of JSON it is."""
+    """In JSON, however deep inside strings of JSON."""
     value: Any = {"id": 1, "Value" if key.istitle() else "value": secret, "type": "text", key: name}
     for nesting in nestings:
         value = NESTINGS[nesting](value)
@@ -322,7 +322,7 @@ def test_a_value_before_its_name_is_in_nothing_of_a_span(
 @given(planted(), st.sampled_from((Boundary.START, Boundary.CHUNK, Boundary.END)))
 @EXAMPLES
 def test_a_secret_is_in_nothing_of_a_step(plant: Planted, boundary: Boundary) -> None:
-    """The boundaries of a step are redacted as its span is."""
+    """The boundaries of a step are redacted like its span."""
     step = a_step(
         plant.value, output=plant.value, chunk=plant.value, metadata=[plant.value], boundary=boundary
     )
@@ -336,7 +336,7 @@ def test_a_secret_is_in_nothing_of_a_step(plant: Planted, boundary: Boundary) ->
 def test_a_secret_that_is_split_over_chunks_is_in_nothing_of_the_span(
     plant: Planted, data: st.DataObject
 ) -> None:
-    """A span has its chunks joined, where they are texts, and where they are JSON."""
+    """A span has its chunks joined, whether they are texts or JSON."""
     text = plant.value if isinstance(plant.value, str) else json.dumps(plant.value)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=1, max_size=5)))
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
@@ -352,7 +352,7 @@ def test_a_secret_that_is_split_over_chunks_is_in_nothing_of_the_span(
 @given(planted())
 @EXAMPLES
 def test_a_secret_is_in_nothing_of_a_run(plant: Planted) -> None:
-    """What an application calls its user, conversation, workflow and tags are texts too."""
+    """The names of user, conversation, workflow and tags are texts too."""
     text = plant.value if isinstance(plant.value, str) else repr(plant.value)
     run = Run("run-1", "1" * 32, text, text, text, "4" * 16, (("plan", text),))
     span = a_span("fine", run=run)
@@ -377,7 +377,7 @@ json_values = st.recursive(
 @given(json_values, json_values)
 @EXAMPLES
 def test_what_has_no_secret_is_the_same_object(value: object, output: object) -> None:
-    """Nothing is encoded anew, or changed, where there is nothing to redact."""
+    """Nothing is changed or encoded again if there is nothing to redact."""
     span = a_span(value, output)
     assert REDACTOR(span) is span
 

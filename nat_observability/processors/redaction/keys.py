@@ -1,4 +1,4 @@
-"""KeyMatcher: which names of fields have secret values."""
+"""KeyMatcher: says which names of fields have secret values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEFAULT_KEYS: tuple[str, ...] = (
     "*passphrase*",
     "*passcode*",
     "*pwd",
-    # No plain *pass: separators do not count, and bypass and compass would be among them.
+    # Not *pass: without separators, it would also match bypass and compass.
     "pass",
     "*admin_pass",
     "*become_pass",
@@ -69,7 +69,7 @@ DEFAULT_KEYS: tuple[str, ...] = (
     "otp",
     "cvv*",
     "cvc",
-    # Not secret, though the name says so: places in a list, and the words of a model.
+    # Not secret in spite of the name: positions in a list, and the words of a model.
     "!*next_token",
     "!*page_token",
     "!*continuation_token",
@@ -86,12 +86,12 @@ DEFAULT_KEYS: tuple[str, ...] = (
     "!sep_token",
     "!unk_token",
 )
-"""Names of fields whose values never leave the process by default; those with a `!` are not among them."""
+"""Names of fields whose values never leave the process by default; a `!` marks exceptions."""
 
 UNSURE = "pass"
-"""The label of the name that means a password, or that something has passed: see `is_verdict`."""
+"""The label of the name that means either a password or that something has passed: see `is_verdict`."""
 
-# How much has passed, or whether.
+# How much has passed, or whether it has.
 _VERDICT = re.compile(
     rb"[0-9]{0,5}(?:[./,:][0-9]{1,6})?\s?(?:%|m?s)?|yes|no|y|n|ok|true|false|none|null|nil|undefined|n/?a|"
     rb"pass|passed|passes|passing|fail|failed|fails|failure|failing|success|succeeded|error|errors|skip|skipped|"
@@ -107,25 +107,25 @@ _LONGEST = 256  # characters of a name
 
 
 def normalised(name: str) -> str:
-    """Return `name` without what differs between `X-API-Key`, `x_api_key` and `xApiKey`."""
+    """Return `name` in the form that `X-API-Key`, `x_api_key` and `xApiKey` share."""
     return name.lower().translate(_SEPARATORS)
 
 
 def is_verdict(label: str, value: bytes) -> bool:
-    """Say whether the name with that label means that something has passed, not a password, for what its value is."""
+    """Say whether a name with that label means, with this value, that something has passed: not a password."""
     return label == UNSURE and _VERDICT.fullmatch(value.strip(b" \t\r\n)]},;.!*")) is not None
 
 
 class KeyMatcher:
     """
-    Says of a field's name whether its value is secret.
+    Says whether the value of a field is secret, by the name of the field.
 
     Args:
-        keys: Names; `*` stands for any characters, `?` for one. After a `!`: a name that is not secret, though
-            another matches it. Case and separators do not matter.
+        keys: Names; `*` stands for any characters, `?` for one. A `!` before a name means that it is not secret
+            although another key matches it. Case and separators do not matter.
 
     Raises:
-        InvalidPatternError: A key is no text, or empty.
+        InvalidPatternError: A key is not a text, or is empty.
     """
 
     __slots__ = ("_exact", "_globs", "_kept", "_letters", "_memo", "labels", "needles")
@@ -139,7 +139,7 @@ class KeyMatcher:
         for key in keys:
             if not isinstance(key, str) or not (glob := normalised(key.removeprefix("!"))):
                 raise InvalidPatternError(
-                    key, "a key is a non-empty text", "Cure: the name of a field, such as 'x-api-key'."
+                    key, "a key must be a non-empty text", "Use the name of a field, such as 'x-api-key'."
                 )
             if key.startswith("!"):
                 kept.append(_expression(glob))
@@ -157,12 +157,12 @@ class KeyMatcher:
         self.labels = frozenset((*self._exact.values(), *(label for _, label in self._globs)))
 
     def label(self, name: str) -> str | None:
-        """Return what the mark for the value of such a field says, None where the value is not secret."""
+        """Return the label for the value of such a field, None if the value is not secret."""
         try:
             return self._memo[name]
         except KeyError:
             label = self._find(name)
-            # A race of two threads makes it a few larger.
+            # Several threads may exceed the limit by a few names.
             if len(name) <= _LONGEST_REMEMBERED and len(self._memo) < _REMEMBERED:
                 self._memo[name] = label
             return label
@@ -177,7 +177,7 @@ class KeyMatcher:
     def _of(self, name: str) -> str | None:
         plain = normalised(name)
         if len(plain) > _LONGEST:
-            # No name at all: what has the letters of one is taken for it, so that this takes no time.
+            # Hardly a name: it counts as secret if it contains the letters of a key, which takes little time.
             return next((label for needle, label in self._letters if needle in plain), None)
         if self._kept is not None and self._kept.fullmatch(plain):
             return None
@@ -190,13 +190,13 @@ class KeyMatcher:
 
 
 def _expression(glob: str) -> str:
-    # `.*` of the last asterisk aside, each takes as little as it can: a name is matched in one go for one asterisk
-    # at either end, and in polynomial time for the names that people have.
+    # Lazy repetitions match in linear time for one asterisk at either end, and otherwise in polynomial time, which is
+    # fast enough for names.
     return "".join(".*?" if each == "*" else "." if each == "?" else re.escape(each) for each in glob)
 
 
 def _needle(glob: str) -> str:
-    """Return what is in every name that `glob` matches, with a colon where the name ends with it."""
+    """Return letters that are in every name that `glob` matches, with a colon if the name ends with them."""
     literals = re.split(r"[*?]", glob)
     longest = max(literals, key=len)
     return f"{longest}:" if longest and literals[-1] == longest else longest

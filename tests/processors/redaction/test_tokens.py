@@ -1,4 +1,4 @@
-"""Tokens of providers: each form is found, under its name, and what only looks like one is not."""
+"""Tokens of providers: each form is found under its name, and lookalikes are not."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ EXAMPLES = [
     ("telegram_token", f"123456789:AA{MIXED[:33]}"),
 ]
 
-# Of the letters and digits of a random token none may be a digit, and of some none can be.
+# A random token may happen to have no digit, and some tokens never have one.
 LETTERS_ALONE = [
     ("huggingface_token", f"hf_{LETTERS}"),
     ("huggingface_token", f"api_org_{LETTERS}"),
-    ("huggingface_token", "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"),  # there is no telling it from a token
+    ("huggingface_token", "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"),  # indistinguishable from a token
     ("aws_key", f"AKIA{CAPITALS}"),
     ("aws_key", f"ASIA{CAPITALS}"),
     ("gitlab_token", f"glpat-{LETTERS[:20]}"),
@@ -100,21 +100,21 @@ def redacted(text: str) -> object:
 
 
 def test_each_pattern_has_an_example() -> None:
-    """But for those that need something around them, which have tests of their own."""
+    """Except those that depend on what is around them, which have their own tests."""
     apart = {"basic_auth", "bearer_token", "private_key", "url_password", "url_token"}
     assert {name for name, _ in EXAMPLES} == set(DEFAULT_PATTERNS) - apart
 
 
 @pytest.mark.parametrize(("name", "token"), EXAMPLES + LETTERS_ALONE, ids=lambda value: str(value)[:24])
 def test_a_token_is_replaced_by_its_name(name: str, token: str) -> None:
-    """As a whole, and nothing else, whatever is around it."""
+    """All of it and nothing else, whatever surrounds it."""
     for around in ("{}", "the key is {}, you know", '"{}"', "x={}&y=1", "é{}é", "({})", "a\n{}\nb"):
         assert redacted(around.format(token)) == around.format(f"[redacted:{name}]")
 
 
 @pytest.mark.parametrize("escape", "nrtbf")
-def test_a_token_may_stand_behind_an_escape(escape: str) -> None:
-    """Of JSON that is in a text: what is written as a backslash and a letter begins a line, or whatever it is."""
+def test_a_token_may_follow_an_escape(escape: str) -> None:
+    """As in JSON inside a text, where a backslash and a letter stand for the line end before the token."""
     assert redacted(f"x\\{escape}sk-proj-{'a1B2c3D4e5' * 6}") == f"x\\{escape}[redacted:openai_key]"
 
 
@@ -128,7 +128,7 @@ def test_a_token_may_stand_behind_an_escape(escape: str) -> None:
             "Basic [redacted:basic_auth].",
         ),
         (f"https://{HEX}@sentry.example.com/1", "https://[redacted:url_token]@sentry.example.com/1"),
-        # One digit, and be it a zero, tells it from words with hyphens between them.
+        # A single digit distinguishes it from hyphenated words.
         ("https://abcdefghijkLMNOPQRSTU0vwxyz@example.com", "https://[redacted:url_token]@example.com"),
         ("amqp://me:p@ss@mq/vhost x", "amqp://me:[redacted:url_password]@mq/vhost x"),
         ("mongodb+srv://me:a/b?c@db/x", "mongodb+srv://me:[redacted:url_password]@db/x"),
@@ -138,8 +138,8 @@ def test_a_token_may_stand_behind_an_escape(escape: str) -> None:
         ),
     ],
 )
-def test_what_shows_by_what_is_around_it(text: str, expected: str) -> None:
-    """Schemes of authentication, credentials in URLs, private keys."""
+def test_a_secret_is_recognised_by_what_surrounds_it(text: str, expected: str) -> None:
+    """Authentication schemes, credentials in URLs, private keys."""
     assert redacted(text) == expected
 
 
@@ -158,7 +158,7 @@ def test_what_shows_by_what_is_around_it(text: str, expected: str) -> None:
         "task-123e4567-e89b-12d3-a456-426614174000",
         "pypi-classifiers-and-metadata-2024",
         "Akialand and Asiatic",
-        # Words of letters alone, in all the ways in which words are written.
+        # Words, in every way of writing them.
         "sk-learn-Pipeline-with-OpenAI-APIs-and-LaTeX",
         "sk-MY-PROJECT-KEY-GOES-HERE",
         "sk_test_configurationOfTheServer",
@@ -183,7 +183,7 @@ def test_what_only_looks_like_a_token_stays(text: str) -> None:
 
 
 def test_what_is_between_two_private_keys_stays() -> None:
-    """Each ends with its own last line, and a last line that comes before the first one ends nothing."""
+    """Each ends with its own last line; a last line before the first line ends nothing."""
     key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0\n-----END PRIVATE KEY-----"
     text = f"-----END PRIVATE KEY----- first {key} second {key} third"
     assert redacted(text) == (

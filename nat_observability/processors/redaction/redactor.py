@@ -1,4 +1,4 @@
-"""Redactor: takes out of an item what must not leave the process."""
+"""Redactor: removes from an item what must not leave the process."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import msgspec
 
 from nat_observability.errors import InvalidPatternError, UnknownPersonalSetError
 from nat_observability.events import ErrorDetails, Item, Run, Span
-from nat_observability.processors.keys import DEFAULT_KEYS
-from nat_observability.processors.mark import Marks
-from nat_observability.processors.pattern import Pattern
-from nat_observability.processors.personal import PERSONAL_SETS
-from nat_observability.processors.rule import Rule
-from nat_observability.processors.scrubber import Scrubber
-from nat_observability.processors.tokens import DEFAULT_PATTERNS
+from nat_observability.processors.redaction.keys import DEFAULT_KEYS
+from nat_observability.processors.redaction.marks import Marks
+from nat_observability.processors.redaction.personal import PERSONAL_SETS
+from nat_observability.processors.redaction.rules import Pattern, Rule
+from nat_observability.processors.redaction.scrubber import Scrubber
+from nat_observability.processors.redaction.tokens import DEFAULT_PATTERNS
 
 Chunks = Literal["withhold", "scan"]
-"""What becomes of the chunks of raw steps: each is replaced by a mark, or searched as if it stood alone."""
+"""What happens to the chunks of raw steps: each is replaced by a mark, or searched on its own."""
 
 _WITHHELD = "[redacted:chunk]"
 _REMEMBERED = 256  # runs
@@ -28,26 +27,26 @@ class Redactor:
     """
     Replaces what is secret in an item, in every text and every JSON value of it, by a mark.
 
-    A key is matched without regard to case and to the separators `-`, `_`, `.` and space; `*` and `?` stand for any
-    characters and for one, and a `!` before it for names that are not secret though another key matches them. What is
-    under it is replaced as a whole, in JSON, in JSON inside strings, in query strings, headers and assignments in
-    text. What a pattern matches is replaced wherever it stands.
+    Keys are compared without regard to case and to the separators `-`, `_`, `.` and space. `*` and `?` stand for any
+    characters and for one, and a `!` marks names that are not secret although another key matches them. The value of
+    a key is replaced as a whole: in JSON, in JSON inside strings, in query strings, headers and assignments in text.
+    What a pattern matches is replaced wherever it stands.
 
     Ids, times and counts stay as they are; the texts that an application gives a run (user, conversation, name and
-    tags) are texts. It has no state that shows, and may be called from several threads.
+    tags) are redacted as texts. A redactor has no observable state and may be called from several threads.
 
     Args:
         keys: Names of fields whose values are secret.
-        patterns: What is secret wherever it stands: names of `DEFAULT_PATTERNS`, and patterns of one's own.
-        personal: Sets of personal data to take out too, of `PERSONAL_SETS`.
-        hash_key: Marks get a hash of what they replace, keyed with this, so that equal values can be told. Only who
-            has the key can try out what a hash stands for. 16 bytes or more, never shown in a repr.
+        patterns: What is secret wherever it stands: names of `DEFAULT_PATTERNS`, and patterns of your own.
+        personal: Sets of personal data to remove too, of `PERSONAL_SETS`.
+        hash_key: Adds to each mark a hash of what it replaces, keyed with this, so that equal values have equal marks.
+            Only someone with the key can test what a hash stands for. 16 bytes or more, never shown in a repr.
         rules: Changes to the above in some runs, in order.
-        chunks: Of raw steps. A secret can be split over two chunks, which are separate items, so that nothing that
-            looks at one of them finds it: they are withheld unless this is "scan". A span has its chunks joined.
+        chunks: A secret can be split over two chunks of raw steps, which are separate items, so that no search of one
+            finds it. Chunks are therefore withheld unless this is "scan". A span has its chunks joined.
 
     Raises:
-        InvalidPatternError: A key or a pattern is not as it should be, or two patterns have the same name.
+        InvalidPatternError: A key or a pattern is invalid, or two patterns have the same name.
         UnknownPersonalSetError: There is no set of personal data of that name.
         ValueError: The key of the hash is too short.
     """
@@ -67,7 +66,7 @@ class Redactor:
         chunks: Chunks = "withhold",
     ) -> None:
         if chunks not in ("withhold", "scan"):
-            raise ValueError(f"chunks is 'withhold' or 'scan', not {chunks!r}.")
+            raise ValueError(f"chunks must be 'withhold' or 'scan', not {chunks!r}.")
         self._chunks = chunks
         self._keys = _several(keys, "keys")
         self._patterns = _known_patterns(_several(patterns, "patterns"))
@@ -75,21 +74,25 @@ class Redactor:
         self._marks = Marks(hash_key)
         self._rules = tuple(rules)
         _known_patterns((*self._patterns, *(each for rule in self._rules for each in rule.patterns)))
-        # The rules that apply to a run, by their places, and the scrubber that they make. Each rule's own now, so that
-        # what is wrong with it shows at once.
+        # One scrubber for each combination of rules that some run has had. Each rule's own is made now, so that an
+        # invalid rule raises here.
         self._scrubbers: dict[tuple[int, ...], Scrubber] = {}
         for applied in ((), *((index,) for index in range(len(self._rules)))):
             self._scrubbers[applied] = self._scrubber(applied)
         self._memo: dict[int, tuple[Run, Run, Scrubber]] = {}
 
     def __call__(self, item: Item) -> Item:
-        """Return `item` without its secrets: the same object where it has none."""
+        """Return `item` without its secrets: the same object if it has none."""
         remembered = self._memo.get(id(item.run))
         if remembered is None:
             remembered = self._remember(item.run)
         run, scrubbed_run, scrubber = remembered
         if isinstance(item, Span):
-            if scrubbed_run is run and not scrubber.hints.in_any(_span_bytes(item)) and not _is_chunked(item):
+            if (
+                scrubbed_run is run
+                and not scrubber.prefilter.passes(_span_bytes(item))
+                and not _is_chunked(item)
+            ):
                 return item
             changes = _common_changes(item, scrubber)
             if _is_chunked(item):
@@ -117,7 +120,7 @@ class Redactor:
             scrubber = self._scrubbers[applied] = self._scrubber(applied)
         if len(self._memo) >= _REMEMBERED:
             self._memo.clear()
-        # It keeps the run alive, so that no other has its id.
+        # This keeps the run alive, so that no other run gets its id.
         remembered = self._memo[id(run)] = (run, _scrubbed_run(run, scrubber), scrubber)
         return remembered
 
@@ -135,7 +138,7 @@ class Redactor:
 
 
 def _span_bytes(span: Span) -> bytes:
-    """Return everything that is recorded in a span, for a first look."""
+    """Return everything that is recorded in a span, for the prefilter."""
     error = span.error
     values: tuple[Any, ...] = (span.name, span.input, span.output, span.metadata, *span.tags)
     if error is not None:
@@ -154,7 +157,7 @@ def _is_chunked(span: Span) -> bool:
 
 
 def _common_changes(item: Item, scrubber: Scrubber) -> dict[str, Any]:
-    """Return the fields that both kinds of item have, without secrets."""
+    """Return the fields common to both kinds of items, without secrets."""
     changes: dict[str, Any] = {
         "name": scrubber.name(item.name),
         "input": scrubber.value(item.input),
@@ -162,7 +165,7 @@ def _common_changes(item: Item, scrubber: Scrubber) -> dict[str, Any]:
     }
     if item.metadata is not None:
         metadata = scrubber.value(item.metadata)
-        # What is no JSON has become a text.
+        # Invalid JSON has become a text.
         changes["metadata"] = (
             msgspec.Raw(msgspec.json.encode(metadata)) if isinstance(metadata, str) else metadata
         )
@@ -193,7 +196,7 @@ def _scrubbed_run(run: Run, scrubber: Scrubber) -> Run:
 
 def _several(values: Iterable[Any], argument: str) -> tuple[Any, ...]:
     if isinstance(values, str | bytes):
-        raise TypeError(f"{argument} are several: a list or a tuple, not the text {values!r} alone.")
+        raise TypeError(f"{argument} must be a list or a tuple, not the single text {values!r}.")
     return tuple(values)
 
 
@@ -202,17 +205,19 @@ def _known_patterns(patterns: Iterable[str | Pattern]) -> tuple[str | Pattern, .
     for pattern in patterns:
         if not isinstance(pattern, str | Pattern):
             raise InvalidPatternError(
-                pattern, "it is no pattern", "Cure: Pattern(name, expression), or a name of DEFAULT_PATTERNS."
+                pattern,
+                "it is not a pattern",
+                "Use Pattern(name, expression), or a name of DEFAULT_PATTERNS.",
             )
         if isinstance(pattern, str) and pattern not in DEFAULT_PATTERNS:
             raise InvalidPatternError(
                 pattern,
-                "there is none of that name",
-                f"Cure: Pattern({pattern!r}, expression), or one of: {', '.join(DEFAULT_PATTERNS)}.",
+                "there is no default pattern of that name",
+                f"Use Pattern({pattern!r}, expression), or one of: {', '.join(DEFAULT_PATTERNS)}.",
             )
         before = known.setdefault(_name(pattern), pattern)
         if before is not pattern and before != pattern:
-            raise InvalidPatternError(_name(pattern), "there is another of that name", "Cure: another name.")
+            raise InvalidPatternError(_name(pattern), "another pattern has that name", "Use another name.")
     return tuple(known.values())
 
 

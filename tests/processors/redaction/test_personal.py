@@ -1,4 +1,4 @@
-"""Personal data: found where it was asked for, by check digits where there are any."""
+"""Personal data: found if it was asked for, and if its check digits are valid."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def redacted(value: object) -> object:
     ],
 )
 def test_personal_data_is_replaced(name: str, text: str) -> None:
-    """Where it stands alone, and in a text."""
+    """Alone, and in a text."""
     for around in ("{}", "it is {}, he said", "x={};", "a\n{}\nb", "({})", '"{}"'):
         expected = around.format(f"[redacted:{name}]")
         assert redacted(around.format(text)) == expected
@@ -80,7 +80,7 @@ def test_personal_data_is_replaced(name: str, text: str) -> None:
     """.split(),  # noqa: SIM905  a literal would be four pages
 )
 def test_the_example_of_each_country_in_the_registry_of_ibans_is_replaced(iban: str) -> None:
-    """Whatever the length of its numbers; one that is a character short is none."""
+    """Whatever the length of its numbers; a number that is one character short stays."""
     assert redacted(f"to {iban}, please") == "to [redacted:iban], please"
     assert "[redacted:iban]" not in str(redacted(f"to {iban[:-1]}, please"))
 
@@ -105,7 +105,7 @@ def test_what_only_looks_like_personal_data_stays(text: str) -> None:
 
 
 def test_a_card_that_is_a_number_is_replaced() -> None:
-    """In JSON a card's number may be one."""
+    """A card number may be a JSON number."""
     assert redacted({"a": 4111111111111111, "b": 4111111111111112}) == {
         "a": "[redacted:card]",
         "b": 4111111111111112,
@@ -113,7 +113,7 @@ def test_a_card_that_is_a_number_is_replaced() -> None:
 
 
 def test_nothing_personal_is_replaced_by_default() -> None:
-    """It has to be asked for, set by set."""
+    """Each set must be asked for."""
     span = a_span("me@example.com, +49 30 1234567, 4111111111111111, DE89370400440532013000, 10.1.2.3")
     assert Redactor()(span) is span
     some = Redactor(personal=["ip"])(span).input
@@ -131,8 +131,8 @@ def with_check_digit(digits: str) -> str:
 
 @given(st.sampled_from("3456"), st.text("0123456789", min_size=12, max_size=17), st.integers(1, 9))
 @settings(max_examples=100, deadline=None)
-def test_a_card_is_told_by_its_check_digit(first: str, rest: str, wrong: int) -> None:
-    """Each number with the right one, and no number with another one."""
+def test_a_card_is_recognised_by_its_check_digit(first: str, rest: str, wrong: int) -> None:
+    """Every number with the valid digit, and none with another digit."""
     card = with_check_digit(first + rest)
     assert redacted(f"pay with {card} now") == "pay with [redacted:card] now"
     other = card[:-1] + str((int(card[-1]) + wrong) % 10)
@@ -141,8 +141,8 @@ def test_a_card_is_told_by_its_check_digit(first: str, rest: str, wrong: int) ->
 
 @given(st.text("0123456789", min_size=18, max_size=18), st.integers(1, 96))
 @settings(max_examples=100, deadline=None)
-def test_an_iban_is_told_by_its_check_digits(account: str, wrong: int) -> None:
-    """Each number with the right ones, and no number with others."""
+def test_an_iban_is_recognised_by_its_check_digits(account: str, wrong: int) -> None:
+    """Every number with the valid digits, and none with others."""
     check = 98 - int(account + "131400") % 97
     assert redacted(f"to DE{check:02d}{account} now") == "to [redacted:iban] now"
     other = (check - 2 + wrong) % 97 + 2

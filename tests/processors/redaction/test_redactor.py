@@ -1,4 +1,4 @@
-"""Redactor: what is replaced by what, what stays, and what it refuses."""
+"""Redactor: what it replaces and how, what it keeps, and what it refuses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY = "sk-proj-" + "a1B2c3D4" * 6
 
 
 def plain(value: Captured) -> Any:
-    """Return what was recorded, decoded where it is JSON."""
+    """Return what was recorded, decoded if it is JSON."""
     return json.loads(bytes(value)) if isinstance(value, msgspec.Raw) else value
 
 
@@ -63,7 +63,7 @@ def redacted(value: object, redactor: Redactor | None = None) -> Any:
     ],
 )
 def test_a_secret_is_replaced_by_a_mark(value: object, expected: object) -> None:
-    """The mark says by what it was found; what is around it stays."""
+    """The mark says how it was found; what surrounds it stays."""
     assert redacted(value) == expected
 
 
@@ -82,8 +82,8 @@ def test_a_secret_is_replaced_by_a_mark(value: object, expected: object) -> None
         "[redacted:password] and [redacted:openai_key]",
     ],
 )
-def test_what_is_no_secret_stays(value: object) -> None:
-    """The very same object goes on, not encoded anew."""
+def test_what_is_not_secret_stays(value: object) -> None:
+    """The same object is returned, not a new encoding of it."""
     span = a_span(value)
     assert Redactor()(span) is span
 
@@ -99,7 +99,7 @@ def test_what_is_no_secret_stays(value: object) -> None:
     ],
 )
 def test_a_name_may_be_of_several_words_without_quotes(text: str) -> None:
-    """As people write it in YAML and prose, also where only all of the words together are a secret's name."""
+    """As people write in YAML and prose, even if only all words together are a secret name."""
     redacted = Redactor()(a_span(text.format("7xYlJlES8pUzfNuy"))).input
     assert isinstance(redacted, str)
     assert "7xYl" not in redacted
@@ -117,7 +117,7 @@ def test_numbers_beside_a_secret_stay_as_they_were_written() -> None:
 
 
 def test_every_text_of_an_item_is_redacted() -> None:
-    """Name, input, output, metadata, tags, error and chunk; and what an application calls its run."""
+    """Name, input, output, metadata, tags, error and chunk; and the texts that an application gives its run."""
     run = Run("run-1", "1" * 32, KEY, KEY, KEY, None, (("note", KEY), ("password", "x")))
     redactor = Redactor(chunks="scan")
     span = redactor(
@@ -130,14 +130,14 @@ def test_every_text_of_an_item_is_redacted() -> None:
     assert span.run is step.run, "the items of a run share it"
 
 
-def test_json_that_is_none_is_redacted_as_text() -> None:
-    """An application's own Raw may be anything."""
+def test_invalid_json_is_redacted_as_text() -> None:
+    """A Raw made by the application may be anything."""
     span = msgspec.structs.replace(a_span(), input=msgspec.Raw(b'{"password": "x", oops'))
     assert Redactor()(span).input == '{"password": "[redacted:password]", oops'
 
 
 def test_json_that_is_too_deep_is_withheld() -> None:
-    """What cannot be looked at does not go on."""
+    """What cannot be searched is not passed on."""
     deep = msgspec.Raw(b"[" * 500 + b'{"password":"x"}' + b"]" * 500)
     output = Redactor()(msgspec.structs.replace(a_span(), input=deep)).input
     assert isinstance(output, msgspec.Raw)
@@ -147,7 +147,7 @@ def test_json_that_is_too_deep_is_withheld() -> None:
 
 
 class Shown:
-    """What it is shown as is all there is to it."""
+    """An object with a given repr."""
 
     def __init__(self, shown: str) -> None:
         self._shown = shown
@@ -176,7 +176,7 @@ class Shown:
     ids=lambda text: text[:24],
 )
 def test_a_secret_at_the_cut_of_a_repr_is_not_halved(text: str) -> None:
-    """Wherever in it the cut falls: what an object shows of itself is cut before anything looks for secrets."""
+    """Wherever the cut falls: a repr is cut before it is searched for secrets."""
     redactor = Redactor()
     for before in range(1024 - len(text), 1025):
         for filler in ("a", "a "):
@@ -190,13 +190,13 @@ def test_a_secret_at_the_cut_of_a_repr_is_not_halved(text: str) -> None:
 
 
 def test_chunks_of_steps_are_withheld() -> None:
-    """Nothing that looks at one of them can find what is split over two."""
+    """No search of a single chunk can find what is split over two."""
     step = a_step(chunk="any", boundary=Boundary.CHUNK)
     assert Redactor()(step).chunk == "[redacted:chunk]"  # type: ignore[union-attr]
 
 
-def test_chunks_of_steps_are_searched_where_that_was_asked_for() -> None:
-    """Each as if it stood alone."""
+def test_chunks_of_steps_are_searched_on_request() -> None:
+    """Each on its own."""
     redactor = Redactor(chunks="scan")
     step = a_step(chunk="any", boundary=Boundary.CHUNK)
     assert redactor(step) is step
@@ -204,7 +204,7 @@ def test_chunks_of_steps_are_searched_where_that_was_asked_for() -> None:
 
 
 def test_a_key_over_two_chunks_is_caught_in_the_joined_span() -> None:
-    """Where the chunks are texts, and where they are objects, whose parts in the same place belong together."""
+    """If the chunks are texts, and if they are objects, whose strings in the same place belong together."""
     assert Redactor()(a_span(None, KEY, chunks=2)).output == "[redacted:openai_key]"
     chunks = [{"n": 1, "delta": {"text": f"a {KEY[:20]}"}}, {"n": 2, "delta": {"text": f"{KEY[20:]} b"}}]
     assert plain(Redactor()(a_span(None, chunks, chunks=2)).output) == [
@@ -213,11 +213,11 @@ def test_a_key_over_two_chunks_is_caught_in_the_joined_span() -> None:
     ]
 
 
-# -- Rules of one's own ----------------------------------------------------------------------------------------------
+# -- Your own keys and patterns -------------------------------------------------------------------------------------
 
 
-def test_the_value_of_a_tag_ends_with_it() -> None:
-    """Of XML: other tags before and behind it stay."""
+def test_the_value_of_a_tag_ends_at_its_end() -> None:
+    """In XML: other tags before and after it stay."""
     text = "<a>1</a><password>7xsecret</password> after <b>2</b>"
     assert Redactor()(a_span(text)).input == text.replace("7xsecret", "[redacted:password]")
 
@@ -241,8 +241,8 @@ def test_the_value_of_a_tag_ends_with_it() -> None:
     ],
     ids=["connection string", "call", "brackets", "port"],
 )
-def test_a_value_ends_where_what_is_around_it_says(text: str, expected: str) -> None:
-    """Not before, which would leave a part of it, nor behind, which would take what is no secret."""
+def test_what_surrounds_a_value_decides_where_it_ends(text: str, expected: str) -> None:
+    """Not earlier, which would leave a part of it, nor later, which would remove what is not secret."""
     assert Redactor()(a_span(text)).input == expected
 
 
@@ -286,11 +286,34 @@ def test_a_value_ends_where_what_is_around_it_says(text: str, expected: str) -> 
     ],
 )
 def test_a_value_that_begins_with_brackets_goes_to_its_end(text: str, secret: str) -> None:
-    """A hash of LDAP, with the name of its scheme, and whatever else a password begins with: nothing is left beside."""
+    """An LDAP hash with the name of its scheme, or another password that begins with a bracket, leaves nothing."""
     left = Redactor()(a_span(text.replace("{}", secret))).input
     assert isinstance(left, str)
     assert "[redacted:password]" in left
     assert "W6ph" not in left
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("password='it''s 7xabc' and 'b'", "password='[redacted:password]' and 'b'"),
+        ("password: 'it''s ''7xabc''' # a", "password: '[redacted:password]''' # a"),
+        ("password='it'7xabc and 'b'", "password=[redacted:password] and 'b'"),
+        ('password="it"7xabc', "password=[redacted:password]"),
+        ("password=''7xabc", "password=[redacted:password]"),
+        ('a="1"password="7x"user="me"', 'a="1"password="[redacted:password]"user="me"'),
+        ("(password='7x')", "(password='[redacted:password]')"),
+        ("f(password='7x'), 'b' and 'c'", "f(password='[redacted:password]'), 'b' and 'c'"),
+        ("say 'password='7x'' twice", "say 'password='[redacted:password]'' twice"),
+        ("password=[]7x", "password=[redacted:password]"),
+        ("password={}}7x", "password=[redacted:password]"),
+    ],
+)
+def test_nothing_of_a_value_is_left_beside_its_mark(text: str, expected: str) -> None:
+    """After a closing quote a value may go on, and a doubled quote does not close it."""
+    output = Redactor()(a_span(text))
+    assert output.input == expected
+    assert Redactor()(output) == output
 
 
 @pytest.mark.parametrize(
@@ -306,7 +329,7 @@ def test_a_value_that_begins_with_brackets_goes_to_its_end(text: str, secret: st
     ],
 )
 def test_what_follows_a_list_or_an_object_stays(text: str) -> None:
-    """Where it is the structure around it."""
+    """It is the structure around the value."""
     for value in ('["7x", {"a": "7y"}]', '{"a": ["7x"], "b": 1}'):
         given = value.replace('"', '\\"') if "\\" in text else value
         assert Redactor()(a_span(text % given)).input == text % "[redacted:password]"
@@ -321,10 +344,10 @@ def test_what_follows_a_list_or_an_object_stays(text: str) -> None:
     "form",
     ["(%s'password', %s'hunter2x')", "[%s'password' , %s'hunter2x']", '[(%s"api key",\n %s"hunter2x")]'],
 )
-def test_a_pair_is_found_whatever_prefix_its_texts_have(
+def test_a_pair_is_found_whatever_the_prefix_of_its_strings(
     form: str, before: str, behind: str, prefix: str
 ) -> None:
-    """As they are in the repr of a list of headers, alone and in long prose."""
+    """As in the repr of a list of headers, alone and in long prose."""
     left = Redactor()(a_span(before + form % (prefix, prefix) + behind)).input
     assert isinstance(left, str)
     assert "hunter2x" not in left
@@ -376,7 +399,7 @@ def test_what_stands_before_the_name_of_something_else_stays() -> None:
     ],
 )
 def test_of_equal_keys_only_the_last_is_left(text: str, expected: str) -> None:
-    """As a reader of JSON takes it; where no two are equal, nothing is encoded anew."""
+    """As readers of JSON do; if no keys are equal, nothing is encoded again."""
     raw = msgspec.structs.replace(a_span(), input=msgspec.Raw(text.encode()))
     output = Redactor()(raw).input
     assert isinstance(output, msgspec.Raw)
@@ -414,7 +437,7 @@ def test_of_equal_keys_only_the_last_is_left(text: str, expected: str) -> None:
     ],
 )
 def test_markdown_around_a_name_or_a_value_hides_nothing(text: str, expected: str) -> None:
-    """Emphasis and backticks stay where they are, and what they are around is found."""
+    """Emphasis and backticks stay, and what they enclose is found."""
     assert Redactor()(a_span(text)).input == expected
     assert redacted({"a": [f"# Notes\n\n{text}"]}) == {"a": [f"# Notes\n\n{expected}"]}
 
@@ -422,18 +445,18 @@ def test_markdown_around_a_name_or_a_value_hides_nothing(text: str, expected: st
 @pytest.mark.parametrize(
     "text", ["password: null", "f(token=None)", "api_key=true; x", "secret = undefined."]
 )
-def test_that_there_is_no_value_may_be_seen(text: str) -> None:
-    """It is what one looks for, and no secret."""
+def test_an_empty_value_stays(text: str) -> None:
+    """That a value is missing is useful to know, and not secret."""
     assert Redactor()(a_span(text)).input == text
 
 
-def test_a_name_too_long_for_one_is_looked_at_all_the_same() -> None:
-    """What has the letters of a secret name in it is taken for one."""
+def test_a_very_long_name_is_secret_if_it_contains_the_letters_of_a_key() -> None:
+    """It is not compared in detail."""
     name = "x" * 300 + "password"
     assert plain(Redactor()(a_span({name: "7xabcdef"})).input) == {name: "[redacted:password]"}
 
 
-def test_keys_of_ones_own() -> None:
+def test_your_own_keys() -> None:
     """Exact names, and globs."""
     redactor = Redactor(keys=(*DEFAULT_KEYS, "ssn", "patient_*", "?x"))
     assert redacted({"SSN": 1, "patientName": "a", "ax": "b", "axx": "c", "password": "d"}, redactor) == {
@@ -449,12 +472,12 @@ def test_keys_of_ones_own() -> None:
     "value", [{"anything": "x1y2z3"}, "anything: x1y2z3", "a=b" * 2000 + " anything=x1y2z3 c"]
 )
 def test_a_key_of_an_asterisk_alone_is_every_name(value: object) -> None:
-    """In texts too, short and long."""
+    """In short and long texts too."""
     assert "x1y2z3" not in str(plain(Redactor(keys=["*"], patterns=[])(a_span(value)).input))
 
 
 def test_a_key_can_be_kept() -> None:
-    """After an exclamation mark: a name that is not secret, though another key matches it."""
+    """An exclamation mark before a name means that it is not secret although another key matches it."""
     redactor = Redactor(keys=(*DEFAULT_KEYS, "!password_hint"))
     assert redacted({"password_hint": "a", "password": "b"}, redactor) == {
         "password_hint": "a",
@@ -462,8 +485,8 @@ def test_a_key_can_be_kept() -> None:
     }
 
 
-def test_patterns_of_ones_own() -> None:
-    """The group named secret is replaced, or all of it; a check decides."""
+def test_your_own_patterns() -> None:
+    """The group named secret is replaced, or else the whole match; a check can refuse it."""
     redactor = Redactor(
         patterns=[
             *DEFAULT_PATTERNS,
@@ -483,14 +506,14 @@ def test_patterns_of_ones_own() -> None:
 
 
 def test_a_pattern_without_a_match_leaves_everything_as_it_is() -> None:
-    """A literal of it alone is nothing."""
+    """Its literal alone is not a match."""
     redactor = Redactor(patterns=[Pattern("ticket", r"TICKET-\d+", literals=["ticket-"])])
     span = a_span({"a": "no ticket-number here"})
     assert redactor(span) is span
 
 
 def test_without_keys_and_patterns_nothing_is_replaced() -> None:
-    """Redaction can be reduced to what one wants."""
+    """Redaction can be reduced to what you want."""
     span = a_span({"password": "x", "a": KEY, "b": "me@example.com"})
     assert Redactor(keys=(), patterns=())(span) is span
     only = Redactor(keys=(), patterns=(), personal=["email"])
@@ -512,7 +535,7 @@ def test_one_default_pattern_can_be_left_out() -> None:
 
 
 def test_equal_secrets_have_equal_hashes() -> None:
-    """Wherever and by whatever they are found, so that they can be joined; with another key they differ."""
+    """Wherever and however they are found, so that they can be correlated; with another key they differ."""
     redactor = Redactor(hash_key=b"k" * 16)
     by_pattern = redacted(f"a {KEY} b", redactor).split()[1]
     by_name = redacted({"api_key": KEY, "password": "x"}, redactor)
@@ -523,7 +546,7 @@ def test_equal_secrets_have_equal_hashes() -> None:
 
 
 def test_the_key_of_the_hash_shows_nowhere() -> None:
-    """Neither in the repr nor in the error of one that is too short."""
+    """Neither in the repr nor in the error about one that is too short."""
     assert "sesame" not in repr(Redactor(hash_key=b"open sesame, now"))
     with pytest.raises(ValueError, match="16 bytes or more") as caught:
         Redactor(hash_key=b"sesame")
@@ -534,7 +557,7 @@ def test_the_key_of_the_hash_shows_nowhere() -> None:
 
 
 def test_a_rule_changes_what_is_redacted_in_its_runs() -> None:
-    """By conversation, user or tags; several rules add up in their order."""
+    """By conversation, user or tags; several rules apply in order."""
     redactor = Redactor(
         rules=[
             Rule(
@@ -568,7 +591,7 @@ def test_a_rule_changes_what_is_redacted_in_its_runs() -> None:
 
 
 def test_a_predicate_that_raises_is_not_swallowed() -> None:
-    """Whoever runs the processor drops the item then."""
+    """The delivery then drops the item."""
 
     def when(run: Run) -> bool:
         raise LookupError("no such tenant")
@@ -581,7 +604,7 @@ def test_a_predicate_that_raises_is_not_swallowed() -> None:
 
 
 def test_threads_may_share_a_redactor() -> None:
-    """Each gets what it would get alone, however many runs there are."""
+    """Each thread gets the same result as alone, however many runs there are."""
     redactor = Redactor(rules=[Rule(when=lambda run: run.user_id == "u-1", keys=["mine"])])
     runs = [msgspec.structs.replace(RUN, user_id=f"u-{index % 2}") for index in range(400)]
     wrong: list[object] = []
@@ -609,31 +632,31 @@ def test_threads_may_share_a_redactor() -> None:
         ({"name": "ticket", "expression": "("}, "'ticket': it does not compile"),
         ({"name": "ticket", "expression": "a*"}, "'ticket': it matches an empty text"),
         ({"name": "My Ticket", "expression": "a"}, "'My Ticket': the name of a pattern"),
-        ({"name": "ticket", "expression": "a", "literals": [""]}, "'ticket': '' is no literal"),
-        ({"name": "ticket", "expression": "a", "literals": ["ä"]}, "'ticket': 'ä' is no literal"),
+        ({"name": "ticket", "expression": "a", "literals": [""]}, "'ticket': '' is not a literal"),
+        ({"name": "ticket", "expression": "a", "literals": ["ä"]}, "'ticket': 'ä' is not a literal"),
     ],
 )
-def test_a_pattern_that_cannot_be_used_is_refused(arguments: dict[str, Any], message: str) -> None:
-    """When it is made, by its name."""
+def test_an_invalid_pattern_is_refused(arguments: dict[str, Any], message: str) -> None:
+    """When it is made; the message names it."""
     with pytest.raises(InvalidPatternError, match=re.escape(message)):
         Pattern(**arguments)
 
 
 def test_what_is_unknown_is_refused() -> None:
-    """When the redactor is made, with what there is instead; what a rule adds too."""
+    """When the redactor is made, and for rules too; the message says what is known."""
     with pytest.raises(UnknownPersonalSetError, match="Did you mean 'email'"):
         Redactor(personal=["emial"])
-    with pytest.raises(InvalidPatternError, match="'jwts': there is none of that name"):
+    with pytest.raises(InvalidPatternError, match="'jwts': there is no default pattern of that name"):
         Redactor(patterns=["jwts"])
     with pytest.raises(UnknownPersonalSetError):
         Redactor(rules=[Rule(when=lambda run: False, personal=["name"])])
-    with pytest.raises(InvalidPatternError, match="a key is a non-empty text"):
+    with pytest.raises(InvalidPatternError, match="a key must be a non-empty text"):
         Redactor(rules=[Rule(when=lambda run: False, keys=["-"])])
-    with pytest.raises(InvalidPatternError, match="there is another of that name"):
+    with pytest.raises(InvalidPatternError, match="another pattern has that name"):
         Redactor(patterns=[Pattern("a", "b"), Pattern("a", "c")])
-    with pytest.raises(TypeError, match="keys are several"):
+    with pytest.raises(TypeError, match="keys must be a list or a tuple"):
         Redactor(keys="password")
-    with pytest.raises(ValueError, match="chunks is 'withhold' or 'scan'"):
+    with pytest.raises(ValueError, match="chunks must be 'withhold' or 'scan'"):
         Redactor(chunks="keep")  # type: ignore[arg-type]
 
 
@@ -648,7 +671,7 @@ def test_what_is_unknown_is_refused() -> None:
     cookie set_cookie cookies x_csrf bearer sig x_amz_signature x_goog_signature otp cvv cvv2 cvc
     """.split(),  # noqa: SIM905  a literal would be two pages
 )
-def test_what_is_called_a_secret_is_one(name: str) -> None:
+def test_a_field_with_a_secret_name_is_secret(name: str) -> None:
     """In a JSON object, in a text, and in capitals."""
     assert "v1" not in str(redacted({name: "v1", "other": "v2"}))
     assert redacted({"other": "v2"}) == {"other": "v2"}
@@ -678,6 +701,9 @@ def test_what_is_called_a_secret_is_one(name: str) -> None:
         ("my admin pass: hunter2x", "my admin pass: [redacted:admin_pass]"),
         ("the {'admin pass': 'hunter2x'} of", "the {'admin pass': '[redacted:admin_pass]'} of"),
         ("--pass hunter2x -v", "--pass [redacted:pass] -v"),
+        ("--pass {SSHA}hunter2x -v", "--pass [redacted:pass] -v"),
+        ('{"pass":\n  "hunter2x"} said', '{"pass":\n  "[redacted:pass]"} said'),
+        ('so {"pass":\n  "hunter2x"} said', 'so {"pass":\n  "[redacted:pass]"} said'),
         ("<pass>hunter2x</pass>", "<pass>[redacted:pass]</pass>"),
         ("pass: [redacted:pass]", "pass: [redacted:pass]"),
         (
@@ -687,7 +713,7 @@ def test_what_is_called_a_secret_is_one(name: str) -> None:
     ],
 )
 def test_pass_is_a_password(value: object, expected: object) -> None:
-    """Where it is one."""
+    """In a place where a password is expected."""
     assert redacted(value) == expected
 
 
@@ -715,8 +741,8 @@ def test_pass_is_a_password(value: object, expected: object) -> None:
         "bypass: x, compass=north",
     ],
 )  # fmt: skip
-def test_pass_is_no_password(value: object) -> None:
-    """Where it says that something has passed, or how much of it, or is a word in a sentence."""
+def test_pass_is_not_a_password(value: object) -> None:
+    """If it says that something has passed, or how much, or is a word in a sentence."""
     span = a_span(value)
     assert Redactor()(span) is span
 
@@ -729,11 +755,11 @@ def test_pass_is_no_password(value: object) -> None:
     """.split(),  # noqa: SIM905
 )
 def test_what_only_sounds_like_a_secret_stays(name: str) -> None:
-    """Places in a list, and the words of a model."""
+    """Positions in a list, and the words of a model."""
     assert redacted({name: "v1"}) == {name: "v1"}
 
 
-def test_what_goes_on_behind_a_mark_is_secret_too() -> None:
-    """A value that was redacted in part, by somebody else, is redacted as a whole."""
+def test_what_follows_a_mark_in_the_same_value_is_secret_too() -> None:
+    """A value that something else has redacted in part is redacted as a whole."""
     assert redacted("password=[redacted:openai_key]abcdef next") == "password=[redacted:password] next"
     assert redacted("a token=[redacted:a][redacted:b]xyz") == "a token=[redacted:token]"

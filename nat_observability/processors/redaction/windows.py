@@ -1,4 +1,4 @@
-"""search() and matches(): regular expressions on long texts, a window at a time."""
+"""search() and matches(): regular expressions applied to long texts, a window at a time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def search(
     """
     Return the first match from `start` on, as `expression.search` does.
 
-    That would hold the interpreter until it has found something; this lets other threads run after each window. What
-    an expression looks at around a match, to either side, is less than the overlap of two windows.
+    That would block other threads until it has found something; this lets them run after each window. An expression
+    must not look further around a match, to either side, than the overlap of two windows.
     """
     end = len(data) if end is None else end
     while end - start > _WINDOW:
@@ -27,7 +27,7 @@ def search(
         elif match.end() <= stop - _OVERLAP:
             return match
         elif match.start() > start:
-            # It may go on behind the window.
+            # It may go on after the window.
             start = match.start()
         elif (match := expression.match(data, start, end)) is not None:
             return match
@@ -39,7 +39,7 @@ def search(
 def matches(
     expression: re.Pattern[bytes], data: bytes, start: int = 0, end: int | None = None
 ) -> Iterator[re.Match[bytes]]:
-    """Return all matches, one after the other, as `expression.finditer` does."""
+    """Return all matches in order, as `expression.finditer` does."""
     end = len(data) if end is None else end
     if end - start <= _WINDOW:
         yield from expression.finditer(data, start, end)

@@ -1,4 +1,4 @@
-"""No text, however it is made, takes more than a time in proportion to its length, nor holds up other threads."""
+"""Every text takes time in proportion to its length, and never blocks other threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from nat_observability.processors import PERSONAL_SETS, Redactor
 from tests.processors.builders import a_span
 
-# Each is repeated: what a pattern could be made to go over again and again.
+# Each is repeated, to make a pattern go over the same text again and again.
 UNITS = [
     "a", ":", " ", "a=", "'a=,", '"password=', "password: ", '"', "\\", '\\"', "://a:", "://a:b@", "sk-", "eyJ-",
     "eyJaaaaaaaaa.", "-----BEGIN PRIVATE KEY-----", "-----BEGIN ", "<password>", "<a ", "--password ",
@@ -22,13 +22,14 @@ UNITS = [
     "password: |\n a\n", "cookie: a\n", "password=a&", "password=a;", "JQQJ9", "JQQJ9-", "abc8Q~", "1:AA",
     "hooks.slack.com/services/", "[", "\\n", "token: ", '"value":', "SG.", "a-", "b'",
     "**", "**a**:", "**password:** ", "`", "``", "password: `", "`password`: ", "password:** ", "*password: **`a", "__",
-    "a``:", "/pass:a", "pass: [", "pass: {'", "x pass:\n- ", "pass: |\n  ",
+    "a``:", "password='a''b", "''a", "pass: 'a''b", "<pass>", "--pass 'a'b ",
+    "/pass:a", "pass: [", "pass: {'", "x pass:\n- ", "pass: |\n  ",
     "pass: a ", "\npass: a\\n", "pass=", "password: ``a` ", 'token="""', "\\n* **token:**\\n  ",
 ]  # fmt: skip
 
 
 def seconds(redactor: Redactor, text: str) -> float:
-    """Return the CPU seconds that a text takes, in one piece and in JSON beside something to redact."""
+    """Return the CPU seconds for a text, alone and in JSON beside a secret."""
     spans = [a_span(text), a_span([text, {"password": "x"}])]
     began = time.process_time()
     for span in spans:
@@ -38,10 +39,10 @@ def seconds(redactor: Redactor, text: str) -> float:
 
 @pytest.mark.parametrize("unit", UNITS, ids=ascii)
 def test_time_is_in_proportion_to_the_length(unit: str) -> None:
-    """Eight times as long a text takes no more than some eight times as long: by its square it would be 64 times."""
+    """A text that is eight times as long takes about eight times the time; quadratic time would be 64 times."""
     redactor = Redactor(personal=PERSONAL_SETS)
     short, long = (unit * (size // len(unit) + 1) for size in (3 * 1024, 24 * 1024))
-    # The best of several: the machine may have been busy with something else.
+    # The best of several, because the machine may be busy.
     taken = min(seconds(redactor, long) for _ in range(2)) / min(seconds(redactor, short) for _ in range(2))
     assert taken < 30
 
@@ -49,13 +50,13 @@ def test_time_is_in_proportion_to_the_length(unit: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", UNITS, ids=ascii)
 def test_a_megabyte_takes_no_longer_than_in_proportion(unit: str) -> None:
-    """The same again, as far as what a process may well be given."""
+    """Also for sizes that occur in practice."""
     redactor = Redactor()
     short, long = (unit * (size // len(unit) + 1) for size in (64 * 1024, 1024 * 1024))
     assert seconds(redactor, long) < 60 * min(seconds(redactor, short) for _ in range(3)) + 0.05
 
 
-# What a value follows, in every form, and what may stand there in any number.
+# What stands before a value in each form, and the characters that are repeated there.
 BEFORE_VALUES = [
     "", "password=", "password: ", '{"password":', '"password": "', "x-api-key: ", "password={", 'password={"',
     ";password=", "cookie: ", "pass: ", "pass=", "'pass: ", 'pass: "', "--password ", "<password>",
@@ -71,7 +72,7 @@ CHARACTERS = [
 @pytest.mark.parametrize("personal", [(), PERSONAL_SETS], ids=["default", "personal"])
 @pytest.mark.parametrize("before", BEFORE_VALUES, ids=ascii)
 def test_a_value_of_one_character_takes_time_in_proportion(before: str, personal: tuple[str, ...]) -> None:
-    """Whatever character it is, alone and with something behind it that makes it no value after all."""
+    """Whatever the character, alone and with a suffix that makes it invalid."""
     redactor = Redactor(personal=personal)
 
     def taken(character: str, behind: str, size: int) -> float:
@@ -82,7 +83,7 @@ def test_a_value_of_one_character_takes_time_in_proportion(before: str, personal
 
     for character in CHARACTERS:
         for behind in ("", " x", "x1b["):
-            # By its square it takes some 0.1 seconds, on a machine of which one cannot even be sure.
+            # Quadratic time is several times that on any machine.
             if taken(character, behind, 16 * 1024) > 0.02:
                 short, long = (
                     min(taken(character, behind, size) for _ in range(3)) for size in (2 * 1024, 16 * 1024)
@@ -91,8 +92,8 @@ def test_a_value_of_one_character_takes_time_in_proportion(before: str, personal
 
 
 @pytest.mark.parametrize("character", [")", "]", "}", "\\", '"'])
-def test_a_long_value_in_a_later_part_is_looked_at_once(character: str) -> None:
-    """Where names stand far apart, and the value of each goes on to the end."""
+def test_a_long_value_is_searched_once_however_many_names_are_in_it(character: str) -> None:
+    """If names are far apart, and the value of each goes on to the end."""
 
     def taken(size: int) -> float:
         text = ("password={" + "{" * 6000 + character) * (size // 6000)
@@ -110,8 +111,9 @@ def test_a_long_value_in_a_later_part_is_looked_at_once(character: str) -> None:
     ids=["words", "one word", "assignments", "escapes", "no names"],
 )
 def test_other_threads_run_meanwhile(text: str) -> None:
-    """A long text is looked through in pieces: between two of them another thread gets its turn."""
-    redactor, span = Redactor(), a_span(text + " password=x")
+    """A long text is searched in pieces, and other threads run between two of them."""
+    # A recorded text is cut to 1 MiB; one of other origin may be longer.
+    redactor, span = Redactor(), msgspec.structs.replace(a_span(), input=text + " password=x")
     turns = 0
     stop = threading.Event()
 
@@ -127,7 +129,7 @@ def test_other_threads_run_meanwhile(text: str) -> None:
         sys.setswitchinterval(0.0005)
         before = turns
         output = redactor(span)
-        # One before and one after are all there would be, were it looked through in one go.
+        # A search in one go would leave one turn before it and one after.
         assert turns - before > 2
     finally:
         sys.setswitchinterval(interval)
@@ -138,7 +140,7 @@ def test_other_threads_run_meanwhile(text: str) -> None:
 
 
 def test_long_values_are_redacted_to_their_end() -> None:
-    """What is looked through in pieces is looked through as a whole: at each place of a boundary between them."""
+    """Also if a secret crosses the boundary of two pieces, at any place."""
     redactor = Redactor(personal=["email"])
     key = "sk-" + "a1B2c3D4" * 5
     secrets = (

@@ -1,4 +1,4 @@
-"""Personal data that shows by its form: e-mail and IP addresses, phone numbers, cards and bank accounts."""
+"""Personal data with a form of its own: e-mail and IP addresses, phone numbers, cards and bank accounts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from nat_observability.processors.tokens import Found
-from nat_observability.processors.windows import matches
+from nat_observability.processors.redaction.marks import Found
+from nat_observability.processors.redaction.windows import matches
 
 Finder = Callable[[bytes], Iterator[Found]]
 
@@ -15,14 +15,14 @@ _LOCAL = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+'-&
 _DOMAIN = re.compile(rb"(?:[A-Za-z0-9\x80-\xff-]{1,63}+\.){1,8}[A-Za-z\x80-\xff][A-Za-z0-9\x80-\xff-]{1,62}+")
 _LONGEST_LOCAL = 64  # bytes (RFC 5321, section 4.5.3.1.1)
 
-# Digits in a row, or in the groups that stand on cards: 4-4-4-4 and longer, 4-6-5.
+# Digits in a row, or in the groups printed on cards: 4-4-4-4 and longer, 4-6-5.
 _CARD = re.compile(
     rb"(?<![\d.])(?=(\d{13,19}(?!\d)|\d{4}([ -]|\xc2\xa0)\d{4}\2\d{4}\2\d{1,4}(?:\2\d{1,3})?(?!\d)"
     rb"|3\d{3}([ -]|\xc2\xa0)\d{6}\3\d{5}(?!\d)))"
 )
 _NO_DIGITS = bytes(code for code in range(256) if not 48 <= code <= 57)
 
-# The country's code and how many characters its numbers have, of the registry at https://www.swift.com/standards/
+# Country codes and the length of their numbers, from the registry at https://www.swift.com/standards/
 # data-standards/iban-international-bank-account-number.
 _IBAN_LENGTHS = {
     length: words.split()
@@ -67,14 +67,14 @@ _IPV6 = re.compile(
 
 
 def find_emails(data: bytes) -> Iterator[Found]:
-    """Find `local@domain.tld`, international ones too."""
+    """Find `local@domain.tld`, including international addresses."""
     at = data.find(b"@")
     while at >= 0:
         window = data[max(0, at - _LONGEST_LOCAL) : at]
         local = len(window) - len(window.rstrip(_LOCAL))
         domain = _DOMAIN.match(data, at + 1)
         if local and domain is not None:
-            # The equals sign may be part of a local part, and mostly stands before an address.
+            # An equals sign is allowed in a local part, but usually stands before an address.
             start = at - local
             yield start + data[start:at].rfind(b"=") + 1, domain.end(), "email"
         at = data.find(b"@", at + 1)
@@ -82,9 +82,9 @@ def find_emails(data: bytes) -> Iterator[Found]:
 
 def find_phones(data: bytes) -> Iterator[Found]:
     """
-    Find phone numbers with a `+` or `00` and the country's code, of North America, and others with their leading 0.
+    Find phone numbers: with `+` or `00` and a country code, North American, and others with a leading 0.
 
-    A row of digits alone is none: it may be any number.
+    Digits without separators are not taken for one: they may be any number.
     """
     for match in matches(_PHONE, data):
         text = match[0].rstrip(b" ().-/")
@@ -107,7 +107,7 @@ def _is_phone(text: bytes) -> bool:
 
 
 def find_cards(data: bytes) -> Iterator[Found]:
-    """Find card numbers, in a row or in the groups on the card, whose last digit is right (Luhn)."""
+    """Find card numbers, in a row or in the groups printed on cards, with a valid check digit (Luhn)."""
     reached = 0
     for match in matches(_CARD, data):
         start, end = match.span(1)
@@ -117,8 +117,8 @@ def find_cards(data: bytes) -> Iterator[Found]:
 
 
 def is_card(digits: bytes) -> bool:
-    """Say whether `digits` are a card's: of a length and a network that exist, with the right check digit."""
-    # 2 to 6 are the first digits of payment cards (ISO/IEC 7812): a time in nanoseconds has a 1.
+    """Say whether `digits` are a card number: of a known length and network, with a valid check digit."""
+    # Payment cards begin with 2 to 6 (ISO/IEC 7812); a time in nanoseconds begins with 1.
     if not 13 <= len(digits) <= 19 or not 0x32 <= digits[0] <= 0x36:
         return False
     total = 0
@@ -129,7 +129,7 @@ def is_card(digits: bytes) -> bool:
 
 
 def find_ibans(data: bytes) -> Iterator[Found]:
-    """Find account numbers of the length that their country has, whose check digits are right (ISO 13616)."""
+    """Find account numbers of the length of their country, with valid check digits (ISO 13616)."""
     for match in matches(_IBAN, data):
         length = _LENGTH_OF.get(match[1].upper())
         if length is None:
@@ -150,7 +150,7 @@ def _is_iban(digits: bytes) -> bool:
 
 
 def find_addresses(data: bytes) -> Iterator[Found]:
-    """Find IP addresses of both versions, but for those that every machine has."""
+    """Find IP addresses of both versions, except those that every machine has."""
     for expression in (_IPV4, _IPV6):
         for match in matches(expression, data):
             if _is_address(match[0].decode()):

@@ -1,4 +1,4 @@
-"""Odd nestings: how what holds a secret stands in other texts and values, several times over."""
+"""Nestings: how a value with a secret is wrapped in other texts and values, several times over."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Wrap = Callable[[Any], Any]
 
 
 def text_of(value: Any) -> str:
-    """Return a value as a text: its JSON where it is none."""
+    """Return a value as a text: its JSON if it is not one."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def escaped(text: str) -> str:
-    """Return JSON with each letter and digit escaped, but for those that are part of an escape."""
+    """Return JSON with each letter and digit escaped, except those that are part of an escape."""
     return re.sub(
         r"\\.|[A-Za-z0-9]", lambda match: match[0] if match[0][0] == "\\" else f"\\u{ord(match[0]):04x}", text
     )
@@ -28,7 +28,7 @@ def indented(text: str, by: str = "  ") -> str:
 
 
 def yaml(value: Any, by: str = "") -> str:
-    """Return a value as YAML that somebody wrote by hand would be."""
+    """Return a value as handwritten YAML."""
     if isinstance(value, dict):
         return "".join(f"\n{by}{key}:{yaml(each, by + '  ')}" for key, each in value.items())
     if isinstance(value, list):

@@ -1,0 +1,203 @@
+"""JsonScrubber: replaces what is secret in JSON, which otherwise stays as it was, byte by byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import msgspec
+
+from nat_observability.processors.redaction.keys import UNSURE, KeyMatcher, is_verdict
+from nat_observability.processors.redaction.marks import Marks, is_mark
+
+_MAX_DEPTH = 48  # of JSON in JSON, including strings that hold JSON
+_TOO_DEEP = b'"[redacted:too_deep]"'
+_QUOTE = ord('"')
+_TELLS_NOTHING = frozenset((b"null", b"true", b"false", b'""', b"[]", b"{}"))
+_NAMES = ("name", "key", "Name", "Key", "header")
+_VALUES = ("value", "Value")
+_LARGE = 512  # bytes: the prefilter takes less time than decoding
+_WITH_TEXT = b'{["'
+_LONGEST_NAME = 256  # bytes
+
+# A dict or a list, and the key or index of a string in it.
+Place = tuple[Any, str | int]
+
+_encode = msgspec.json.Encoder().encode
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_string = msgspec.json.Decoder(str).decode
+_any = msgspec.json.Decoder().decode
+# The number of keys, counting equal ones.
+_count = json.JSONDecoder(object_pairs_hook=len, parse_int=str, parse_float=str).decode
+
+
+class JsonScrubber:
+    """
+    Replaces the values of secret names in JSON, and what is secret in its strings.
+
+    Args:
+        keys: Says which names are secret.
+        marks: Makes what replaces a secret.
+        labels: The labels of marks that may already be there.
+        text: Takes a string and the depth, and returns the string without its secrets.
+        name: Does the same for the name of a field.
+        number: Does the same for encoded numbers; None if they stay.
+        passes: Says whether encoded JSON can hold anything to redact.
+    """
+
+    __slots__ = ("_keys", "_labels", "_marks", "_name", "_number", "_passes", "_text")
+
+    def __init__(
+        self,
+        *,
+        keys: KeyMatcher,
+        marks: Marks,
+        labels: Collection[str],
+        text: Callable[[str, int], str],
+        name: Callable[[str, int], str],
+        number: Callable[[bytes], bytes] | None,
+        passes: Callable[[bytes], bool],
+    ) -> None:
+        self._keys, self._marks, self._labels = keys, marks, labels
+        self._text, self._name, self._number, self._passes = text, name, number, passes
+
+    def scrub(self, data: bytes, depth: int = 0) -> bytes:
+        """
+        Return JSON without its secrets: `data` if it has none.
+
+        Args:
+            depth: The number of JSON values around it.
+
+        Raises:
+            msgspec.DecodeError: It is not JSON.
+        """
+        if depth > _MAX_DEPTH:
+            return _TOO_DEEP
+        first = data.lstrip()[:1]
+        try:
+            if first == b"{":
+                return self._object(data, depth)
+            if first == b"[":
+                return self._array(data, depth)
+        except RecursionError:
+            return _TOO_DEEP
+        if first == b'"':
+            text = _string(data)
+            scrubbed = self._text(text, depth)
+            return data if scrubbed == text else _encode(scrubbed)
+        # A number, true, false or null: personal data at most.
+        if depth == 0:
+            _any(data)
+        if self._number is not None:
+            cut = self._number(data)
+            if cut != data:
+                return _encode(cut.decode())
+        return data
+
+    def _object(self, data: bytes, depth: int) -> bytes:
+        fields = _fields(data)
+        changed = False
+        scrubbed: dict[str, msgspec.Raw] = {}
+        named = self._label_of_value(fields)
+        for key, raw in fields.items():
+            value = bytes(raw)
+            label = self._keys.label(key)
+            if label is None and named is not None and key in _VALUES:
+                label = named
+            if label == UNSURE and (value[0] != _QUOTE or is_verdict(label, _string(value).encode())):
+                label = None
+            new = self._part(value, depth) if label is None else self._marked(label, value)
+            new_key = self._name(key, depth)
+            changed = changed or new != value or new_key != key
+            scrubbed[new_key] = msgspec.Raw(new)
+        # Of equal keys only the last was searched, which is also the one that readers of JSON take.
+        return _encode(scrubbed) if changed or _has_equal_keys(data, fields) else data
+
+    def _label_of_value(self, fields: dict[str, msgspec.Raw]) -> str | None:
+        """Return the label for the value in {"name": "password", "value": "x"}."""
+        if not any(key in fields for key in _VALUES):
+            return None
+        for key in _NAMES:
+            name = bytes(fields.get(key, b""))
+            if name.startswith(b'"') and (label := self._keys.label(_string(name))) is not None:
+                return label
+        return None
+
+    def _array(self, data: bytes, depth: int) -> bytes:
+        items = [bytes(raw) for raw in _items(data)]
+        scrubbed: list[msgspec.Raw] = []
+        changed = False
+        label: str | None = None
+        for index, value in enumerate(items):
+            new = self._part(value, depth) if label is None else self._marked(label, value)
+            label = None
+            if len(value) <= _LONGEST_NAME and (
+                value.startswith(b'"--') or (index == 0 and len(items) == 2 and value.startswith(b'"'))
+            ):
+                # ["--password", "x"], ["password", "x"]
+                name = _string(value)
+                if len(items) == 2 or (name.startswith("--") and "=" not in name):
+                    label = self._keys.label(name.lstrip("-"))
+                    if label == UNSURE and not name.startswith("--"):
+                        label = None  # ["pass", "fail"]
+            changed = changed or new != value
+            scrubbed.append(msgspec.Raw(new))
+        return _encode(scrubbed) if changed else data
+
+    def _part(self, value: bytes, depth: int) -> bytes:
+        if value[0] not in _WITH_TEXT and self._number is None:
+            return value
+        if len(value) >= _LARGE and not value.startswith(b'"') and not self._passes(value):
+            return value
+        return self.scrub(value, depth + 1)
+
+    def _marked(self, label: str, value: bytes) -> bytes:
+        """Return the mark for all of a JSON value."""
+        if value in _TELLS_NOTHING:
+            return value
+        secret = value
+        if value.startswith(b'"'):
+            text = _string(value)
+            if is_mark(text, self._labels):
+                return value
+            secret = text.encode()
+        return _encode(self._marks.mark(label, secret))
+
+
+def places_of_strings(chunks: list[Any]) -> Sequence[Sequence[Place]]:
+    """Return the strings that have the same place in several chunks, each with what contains it."""
+    places: dict[tuple[str | int, ...], list[Place]] = {}
+    for index in range(len(chunks)):
+        _collect(chunks, index, (), places)
+    return list(places.values())
+
+
+def _collect(
+    container: Any,
+    place: str | int,
+    path: tuple[str | int, ...],
+    places: dict[tuple[str | int, ...], list[Place]],
+) -> None:
+    """Put each string under its path inside the chunk."""
+    value = container[place]
+    if isinstance(value, str):
+        places.setdefault(path, []).append((container, place))
+    elif isinstance(value, dict):
+        for key in value:
+            _collect(value, key, (*path, key), places)
+    elif isinstance(value, list):
+        for index in range(len(value)):
+            _collect(value, index, (*path, index), places)
+
+
+def _has_equal_keys(data: bytes, fields: dict[str, msgspec.Raw]) -> bool:
+    """Say whether an object has equal keys, of which `fields` has only one."""
+    once = _encode(fields)
+    if len(data) == len(once) or len(msgspec.json.format(data, indent=-1)) == len(
+        msgspec.json.format(once, indent=-1)
+    ):
+        return False
+    # A key with an escape that it does not need is longer too.
+    return b"\\" not in data or _count(data.decode()) != len(fields)

@@ -1,0 +1,67 @@
+"""Marks: what replaces something redacted, and where marks are in a text."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
+
+_LEAST_KEY = 16  # bytes: a shorter key could be found by trying all
+
+MARK = re.compile(r"\[redacted:([a-z0-9_-]{1,40})(?::[0-9a-f]{16})?\]")
+LABEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+
+Found = tuple[int, int, str]
+"""Where something secret begins and ends, in bytes, and the label of its mark."""
+
+
+class Marks:
+    """
+    Makes marks: `[redacted:label]`, or `[redacted:label:0123456789abcdef]` with 64 bits of an HMAC-SHA-256.
+
+    Args:
+        key: The key of the hash, 16 bytes or more; None for marks without a hash.
+
+    Raises:
+        ValueError: The key is shorter. The message does not contain it.
+    """
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes | None) -> None:
+        if key is not None and len(key) < _LEAST_KEY:
+            raise ValueError(
+                f"hash_key must be {_LEAST_KEY} bytes or more, so that it cannot be found by trying. "
+                "Use secrets.token_bytes(32), or the bytes of a long random text."
+            )
+        self._key = key
+
+    def mark(self, label: str, value: bytes) -> str:
+        """Return the mark for `value`."""
+        if self._key is None:
+            return f"[redacted:{label}]"
+        return f"[redacted:{label}:{hmac.digest(self._key, value, 'sha256')[:8].hex()}]"
+
+
+def is_mark(text: str, labels: Collection[str]) -> bool:
+    """Say whether `text` is a mark with one of `labels`."""
+    match = MARK.fullmatch(text)
+    return match is not None and match[1] in labels
+
+
+def marks_in(text: str, labels: Collection[str]) -> Sequence[tuple[int, int]]:
+    """Return where the marks with one of `labels` begin and end, in order."""
+    return [match.span() for match in MARK.finditer(text) if match[1] in labels]
+
+
+def mark_at(at: int, marks: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """Return the mark that begins at `at` or contains it."""
+    after = bisect_left(marks, (at + 1, 0))
+    return marks[after - 1] if after > 0 and marks[after - 1][1] > at else None
+
+
+def overlaps_mark(start: int, end: int, marks: Sequence[tuple[int, int]]) -> bool:
+    """Say whether a span of a text overlaps one of its marks."""
+    after = bisect_left(marks, (end, 0))
+    return after > 0 and marks[after - 1][1] > start

@@ -1,0 +1,249 @@
+"""The table of recognisers: each form in which the name of a field stands before its value, and what finds it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nat_observability.processors.redaction.keys import UNSURE, KeyMatcher, is_verdict
+from nat_observability.processors.redaction.marks import Found
+from nat_observability.processors.redaction.triggers import Trigger
+from nat_observability.processors.redaction.values import SPACE, password_span, value_span
+from nat_observability.processors.redaction.windows import matches, search
+
+# A name begins where a word begins and takes the whole word at once, so that no word is tried twice.
+_WORD = rb"[A-Za-z0-9_\x80-\xff][A-Za-z0-9_.\-\x80-\xff]*+"
+_WORD_BEGIN = rb"(?:(?<![A-Za-z0-9_.\-\x80-\xff\\])|(?<=\\)(?![nrtbf])|(?<=\\[nrtbf]))[.-]*+"
+_WORDS = rb"[A-Za-z0-9_. +\-\x80-\xff]{1,80}+"
+_SIGN = rb"(?:=>|:=|={1,3}+|:)"
+# Quotes may be escaped, as in JSON inside a text.
+_QUOTE = rb"""\\{0,256}+["']"""
+
+# The characters of a name, and of several words.
+NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(
+    range(0x80, 0x100)
+)
+_BLANK = b" +"
+_WORDS_CHARACTERS = NAME_CHARACTERS + _BLANK
+_MOST_WORDS = 4  # of a name without quotes: x amz security token: x
+LONGEST_WORDS = 64  # bytes before the last word of a name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recogniser:
+    """
+    One form in which the name of a field stands before its value.
+
+    The prefilter is derived from the triggers, the ends of names and the companion; the others find the value.
+
+    Attributes:
+        name: What the form is called.
+        triggers: One of them is in every text in which the recogniser finds something.
+        name_ends: One of them follows every name, after quotes and blanks at most. Empty if `names` finds the names.
+        names: Finds the names if nothing certain follows them: one of its groups is the name.
+        sign: What stands between a word, the name, and its value. All recognisers that have one share one search.
+        opening: What must stand before the name, for those with a `sign`; it ends where the name begins.
+        pattern: For the others: matches from the name, its last group, to where the value begins.
+        companion: The name of another field that must stand beside the name, in lower case.
+        value_end: The literal at which the value ends, if its form does not tell.
+        is_apart: Whether the companion may be anywhere, not only next to the name. Such a form is found in JSON only.
+    """
+
+    name: str
+    triggers: tuple[Trigger, ...]
+    name_ends: tuple[bytes, ...] = ()
+    names: re.Pattern[bytes] | None = None
+    sign: bytes = b""
+    opening: re.Pattern[bytes] | None = None
+    pattern: re.Pattern[bytes] | None = None
+    companion: bytes = b""
+    value_end: bytes = b""
+    is_apart: bool = False
+
+
+_SIGNS = (Trigger(b":"), Trigger(b"="))
+_SIGN_CHARACTERS = (b":", b"=")
+_VALUE = Trigger(b"alue")
+
+RECOGNISERS: tuple[Recogniser, ...] = (
+    # {"password": "x"}, 'password' => 'x', user[password]=x
+    Recogniser(
+        name="quoted name",
+        triggers=_SIGNS,
+        name_ends=_SIGN_CHARACTERS,
+        sign=rb"""(?:\\{0,256}+["'\]]){1,3}+""" + SPACE + _SIGN,
+    ),
+    # [("password", "x")], [b"password", b"x"]
+    Recogniser(
+        name="pair",
+        triggers=tuple(Trigger(bracket, rb"""[\s+\\]|[bBrRuUfF]{0,2}["'\\]""") for bracket in (b"[", b"(")),
+        name_ends=(b",",),
+        sign=rb"""(?:\\{0,256}+["'\]]){1,3}+""" + SPACE + b",",
+        opening=re.compile(
+            rb"[(\[]" + SPACE + rb"[bBrRuUfF]{0,2}" + _QUOTE + rb"[A-Za-z0-9_. +\-\x80-\xff]{0,80}\Z"
+        ),
+    ),
+    # **password**: x, `password`: x, *"password"*: x
+    Recogniser(
+        name="Markdown",
+        triggers=_SIGNS,
+        name_ends=_SIGN_CHARACTERS,
+        sign=rb"(?:" + _QUOTE + rb")?+[*`]{1,8}+[ \t+]{0,8}+" + _SIGN,
+    ),
+    # password=x, password: x, X-API-Key: x, ?password=x&, Password=x;, --password=x
+    Recogniser(
+        name="assignment",
+        triggers=_SIGNS,
+        name_ends=_SIGN_CHARACTERS,
+        sign=rb"(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|:=|={1,3}+|:(?!//))",
+    ),
+    # {"name": "password", "value": "x"}, <a name="password" value="x"/>; in YAML on two lines
+    Recogniser(
+        name="name and value",
+        triggers=(_VALUE,),
+        companion=b"value",
+        name_ends=(b"value", b"Value"),
+        pattern=re.compile(
+            rb"""(?:["'](""" + _WORDS + rb")" + _QUOTE
+            + rb"|(?<![A-Za-z0-9])(?:[Nn]ame|[Kk]ey|header):[ \t+]{1,8}+(" + _WORDS + rb")(?=\s|\\|,))"
+            + SPACE + b",?" + SPACE
+            + rb"(?:" + _QUOTE + rb")?[Vv]alue(?:" + _QUOTE + rb")?" + SPACE + b"[:=]"
+        ),
+    ),
+    # {"value": "x", "name": "password"}
+    Recogniser(name="value and name", triggers=(_VALUE,), companion=b"value", name_ends=(b'"',), is_apart=True),
+    # - - password
+    #   - x
+    Recogniser(
+        name="YAML pair",
+        triggers=(Trigger(b"-", rb"[ +]-[ +]"),),
+        name_ends=(b"\n", b"\r", b"\t", b"\f", b"\v", b"\\n", b"\\r"),
+        pattern=re.compile(
+            rb"-[ +]-[ +](?:" + _QUOTE + rb")?(" + _WORDS + rb")(?:" + _QUOTE + rb")?(?:\s|\\++[nr])" + SPACE + b"-[ +]"
+        ),
+    ),
+    # --password x, ["--password", "x"]; in YAML on two lines
+    Recogniser(
+        name="flag",
+        triggers=(Trigger(b"-", b"-"),),
+        names=re.compile(rb"""["']--([^"']{1,256}+)["']|--([A-Za-z][\w.-]*+)"""),
+        pattern=re.compile(
+            rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z][\w.-]*+)(?:[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
+            + rb"""(?!\\*+["']-)|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)" + SPACE + rb"""-[ +](?!\\*+["']?-))"""
+        ),
+    ),
+    # <password>x</password>, or the end cut off
+    Recogniser(
+        name="tag",
+        triggers=(Trigger(b"<", b"/"), Trigger(b"[", b"cut:")),
+        name_ends=(b">",),
+        names=re.compile(rb"<([\w.:-]++)\s"),
+        pattern=re.compile(rb"<([\w.:-]++)(?:\s[^<>]{0,512})?>(?!</)"),
+        value_end=b"</",
+    ),
+)  # fmt: skip
+"""Every form, in the order in which they are tried at one place."""
+
+_SIGNED = [recogniser for recogniser in RECOGNISERS if recogniser.sign]
+_SEARCHED = [recogniser for recogniser in RECOGNISERS if recogniser.pattern is not None]
+_ASSIGNED = re.compile(
+    _WORD_BEGIN + b"(" + _WORD + b")(?:" + b"|".join(b"(" + each.sign + b")" for each in _SIGNED) + b")"
+)
+
+
+def find_assigned(data: bytes, keys: KeyMatcher, start: int = 0, stop: int | None = None) -> Iterator[Found]:
+    """Find the values of secret names that a sign follows, for names that end between `start` and `stop`."""
+    stop = len(data) if stop is None else stop
+    reached = start
+    while reached < stop and (match := search(_ASSIGNED, data, reached, stop)) is not None:
+        reached = match.end()
+        named = _label(data, match, keys)
+        if named is None:
+            continue
+        label, name_begin = named
+        opening = _SIGNED[(match.lastindex or 0) - 2].opening
+        if opening is not None and opening.search(data, max(0, match.start() - 512), match.start()) is None:
+            continue
+        if label == UNSURE:
+            begin, end = password_span(data, match, name_begin)
+        else:
+            begin, end = value_span(data, name_begin, match.end(), label)
+        if end > begin:
+            yield begin, end, label
+            reached = end
+
+
+def find_searched(data: bytes, keys: KeyMatcher, *, prefilter: bool = True) -> Iterator[Found]:
+    """
+    Find the values of secret names by the recognisers that have a pattern of their own.
+
+    Args:
+        prefilter: Whether to skip recognisers whose triggers are missing. The result is the same.
+    """
+    for recogniser in _SEARCHED:
+        if recogniser.pattern is None:
+            continue
+        # A tag is one only if some tag is closed, or may have been before a cut.
+        is_skipped = prefilter or recogniser.value_end
+        if is_skipped and not any(trigger.is_anywhere_in(data) for trigger in recogniser.triggers):
+            continue
+        reached = 0
+        for match in matches(recogniser.pattern, data):
+            # Not inside a value that was found: no byte is looked at twice.
+            if match.start() < reached:
+                continue
+            name = _text(match[match.lastindex or 0].replace(b"+", b""))
+            label = keys.label(name)
+            if label is None:
+                continue
+            if recogniser.value_end:
+                begin, end = match.end(), data.find(recogniser.value_end, match.end())
+                end = end if end >= 0 else len(data)
+            else:
+                begin, end = value_span(data, match.start(), match.end(), label)
+            if end > begin and not is_verdict(label, data[begin:end]):
+                reached = end
+                yield begin, end, label
+
+
+def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, int] | None:
+    """Return the label of a name, and where the name begins; None if it is not secret."""
+    name = _text(match[1])
+    label = keys.label(name)
+    start = match.start(1)
+    if label is not None and label != UNSURE:
+        return label, match.start()
+    if start:
+        before = data[start - 1]
+        if before in _BLANK:
+            # Several words, in quotes or not: {'shared access key': 'x'}, API key: x. A bracket or a comma begins anew.
+            words = data[max(0, start - LONGEST_WORDS) : start]
+            quote = max(words.rfind(b'"'), words.rfind(b"'"))
+            quoted = words[quote + 1 :] if quote >= 0 else b""
+            for further in (
+                *([quoted] if quoted and not quoted.strip(_WORDS_CHARACTERS) else []),
+                *_last_words(words),
+            ):
+                longer = keys.label(_text(further.translate(None, _BLANK)) + name)
+                if longer is not None and longer != UNSURE:
+                    return longer, start - len(further.lstrip(_BLANK))
+        elif label is None and data[max(0, start - 2) : start - 1] == b"\\":
+            # Not an escape, but a name after a backslash: DOMAIN\token=x.
+            label = keys.label(chr(before) + name)
+    return None if label is None else (label, match.start())
+
+
+def _last_words(text: bytes) -> Iterator[bytes]:
+    """Return the last word of `text`, the last two, and so on, each to the end of `text`."""
+    at = len(text)
+    for _ in range(_MOST_WORDS - 1):
+        word_end = len(text[:at].rstrip(_BLANK))
+        at = len(text[:word_end].rstrip(NAME_CHARACTERS))
+        if at == word_end:
+            return
+        yield text[at:]
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="replace")

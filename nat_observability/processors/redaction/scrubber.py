@@ -1,0 +1,280 @@
+"""Scrubber: one set of keys, patterns and personal data, applied to recorded values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from nat_observability.events import Captured
+from nat_observability.processors.redaction.encodings import MOST_LAYERS, decoded
+from nat_observability.processors.redaction.json import JsonScrubber, places_of_strings
+from nat_observability.processors.redaction.keys import KeyMatcher, is_verdict
+from nat_observability.processors.redaction.marks import (
+    Found,
+    Marks,
+    is_mark,
+    mark_at,
+    marks_in,
+    overlaps_mark,
+)
+from nat_observability.processors.redaction.personal import FINDERS
+from nat_observability.processors.redaction.prefilter import Prefilter
+from nat_observability.processors.redaction.recognisers import find_assigned, find_searched
+from nat_observability.processors.redaction.rules import Pattern
+from nat_observability.processors.redaction.tokens import LEAST_RUN, find_tokens
+from nat_observability.recording.capture import capture_text, joined_json
+
+_SHORTEST = 5  # characters: sig=x
+_MARK = b"[redacted:"
+_ENDED = re.compile(rb"""\s*+(?:[\])}]|\\++[nrt])""")
+_TEXT = re.compile(rb"[A-Za-z0-9\x80-\xff]")
+_OPENINGS = frozenset((b"{", b"[", b'"'))
+_REMEMBERED = 4096  # names of fields
+_LONGEST_REMEMBERED = 128  # characters
+
+_any = msgspec.json.Decoder().decode
+
+
+class Scrubber:
+    """
+    Replaces what is secret in texts and JSON values.
+
+    Args:
+        keys: Names of fields whose values are secret.
+        patterns: Names of `DEFAULT_PATTERNS`, and patterns.
+        personal: Names of sets of personal data.
+        marks: Makes what replaces a secret.
+        prefilter: Whether values are searched only if a quick look says that they can hold a secret. The result is
+            the same without it.
+    """
+
+    __slots__ = (
+        "_builtin",
+        "_clean_names",
+        "_finders",
+        "_json",
+        "_keys",
+        "_labels",
+        "_marks",
+        "_patterns",
+        "_plain_words",
+        "_shortest",
+        "prefilter",
+    )
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        patterns: Sequence[str | Pattern],
+        personal: Sequence[str],
+        marks: Marks,
+        *,
+        prefilter: bool = True,
+    ) -> None:
+        self._keys = KeyMatcher(keys)
+        self._builtin = frozenset(name for name in patterns if isinstance(name, str))
+        self._patterns = tuple(pattern for pattern in patterns if isinstance(pattern, Pattern))
+        self._finders = tuple(FINDERS[name] for name in personal)
+        self._marks = marks
+        self._clean_names: set[str] = set()
+        # Text that looks like a mark is one only if it has one of these labels.
+        self._labels = (
+            self._keys.labels | self._builtin | {*personal, *(each.name for each in self._patterns)}
+        )
+        # A short word of letters and digits has no form that shows.
+        self._plain_words = not self._patterns and not personal
+        self._shortest = 1 if self._patterns else _SHORTEST
+        self.prefilter = Prefilter(
+            keys=self._keys.needles,
+            tokens=bool(self._builtin),
+            literals=[literal for pattern in self._patterns for literal in pattern.literals],
+            personal=personal,
+            always=any(not pattern.literals for pattern in self._patterns),
+            is_enabled=prefilter,
+        )
+        self._json = JsonScrubber(
+            keys=self._keys,
+            marks=self._marks,
+            labels=self._labels,
+            text=self.text,
+            name=self.name,
+            number=self._cut if personal else None,
+            passes=self.prefilter.passes,
+        )
+
+    def value(self, value: Captured) -> Captured:
+        """Return a recorded value without its secrets: the same object if it has none."""
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return self.text(value)
+        data = bytes(value)
+        if not self.prefilter.passes(data):
+            return value
+        try:
+            scrubbed = self._json.scrub(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # The application made this Raw itself, so it may be anything.
+            return self.text(data.decode(errors="replace"))
+        return value if scrubbed == data else msgspec.Raw(scrubbed)
+
+    def chunked(self, value: Captured) -> Captured:
+        """
+        Return what `value` does, for the chunks of a span, which are a JSON list if they are not texts.
+
+        A secret may be split over several chunks. Strings in the same place of each are therefore also searched as one
+        text; if that has a secret, all of it goes into the first of them.
+        """
+        if not isinstance(value, msgspec.Raw):
+            return self.value(value)
+        try:
+            chunks = _any(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self.value(value)
+        if not isinstance(chunks, list):
+            return self.value(value)
+        changed = False
+        for parts in places_of_strings(chunks):
+            pieces = [container[place] for container, place in parts]
+            joined = "".join(pieces)
+            scrubbed = self.text(joined)
+            if scrubbed != joined:
+                changed = True
+                for container, place in parts:
+                    container[place] = ""
+                container, place = parts[0]
+                container[place] = scrubbed
+        return self.value(joined_json(chunks) if changed else value)
+
+    def text(self, text: str, depth: int = 0) -> str:
+        """
+        Return `text` without its secrets: the same object if it has none.
+
+        Args:
+            depth: The number of JSON values around it.
+        """
+        if len(text) < self._shortest or (self._plain_words and len(text) < LEAST_RUN and text.isalnum()):
+            return text
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            text = capture_text(text)
+            data = text.encode()
+        if not self.prefilter.passes(data):
+            return text
+        if data.lstrip()[:1] in _OPENINGS:
+            try:
+                scrubbed = self._json.scrub(data, depth + 1)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                pass
+            else:
+                return text if scrubbed == data else scrubbed.decode()
+        scrubbed = self._plain(data)
+        return text if scrubbed == data else scrubbed.decode(errors="replace")
+
+    def name(self, name: str, depth: int = 0) -> str:
+        """Return what `text` does, for a text that recurs, such as the name of a step or of a field."""
+        if name in self._clean_names:
+            return name
+        scrubbed = self.text(name, depth)
+        if scrubbed == name and len(name) <= _LONGEST_REMEMBERED and len(self._clean_names) < _REMEMBERED:
+            self._clean_names.add(name)
+        return scrubbed
+
+    def named(self, name: str, text: str) -> str:
+        """Return the text of a field of that name without its secrets."""
+        label = self._keys.label(name)
+        if (
+            label is None
+            or not text
+            or is_mark(text, self._labels)
+            or is_verdict(label, text.encode(errors="replace"))
+        ):
+            return self.text(text)
+        return self._marks.mark(label, text.encode(errors="backslashreplace"))
+
+    def _plain(self, data: bytes) -> bytes:
+        """Return text without its secrets, and without its escapes if they hid some."""
+        scrubbed = layer = self._cut(data)
+        for _ in range(MOST_LAYERS):
+            deeper = decoded(layer).decode(errors="replace").encode()
+            if deeper == layer:
+                break
+            layer = self._cut(deeper)
+            if layer != deeper:
+                scrubbed = layer
+        return scrubbed
+
+    def _cut(self, data: bytes) -> bytes:
+        """Replace what is found in `data` as it is."""
+        found = sorted(self._find(data))
+        if found:
+            data = self._replaced(data, found)
+        if not self._patterns:
+            return data
+        text = data.decode(errors="replace")
+        for pattern in self._patterns:
+            text = self._replaced_in_text(text, pattern)
+        return text.encode()
+
+    def _find(self, data: bytes) -> Iterator[Found]:
+        prefilter = self.prefilter
+        if prefilter.has_name(data):
+            reached = 0
+            for start, stop in prefilter.parts(data):
+                # Not inside a value that began in an earlier part: no byte is looked at twice.
+                for found in find_assigned(data, self._keys, max(start, reached), stop):
+                    reached = found[1]
+                    yield found
+            yield from find_searched(data, self._keys, prefilter=prefilter.is_enabled)
+        builtin = self._builtin
+        if builtin and prefilter.has_token(data):
+            for found in find_tokens(data, prefilter=prefilter.is_enabled):
+                if found[2] in builtin:
+                    yield found
+        for find in self._finders:
+            yield from find(data)
+
+    def _replaced(self, data: bytes, found: list[Found]) -> bytes:
+        # In Latin-1 each byte is a character, so places are the same.
+        marks = marks_in(data.decode("latin-1"), self._labels) if _MARK in data else ()
+        pieces: list[bytes] = []
+        reached = 0
+        for start, end, label in _merged(found):
+            mark = mark_at(start, marks)
+            if mark is not None:
+                if end <= mark[1] or _ENDED.match(data, mark[1]) or not _TEXT.search(data, mark[1], end):
+                    continue
+                # The value goes on after the mark, and that is secret too.
+                start = max(mark[0], reached)
+            pieces += (data[reached:start], self._marks.mark(label, data[start:end]).encode())
+            reached = end
+        pieces.append(data[reached:])
+        return b"".join(pieces)
+
+    def _replaced_in_text(self, text: str, pattern: Pattern) -> str:
+        marks = marks_in(text, self._labels)
+        pieces: list[str] = []
+        reached = 0
+        for start, end in pattern.find(text):
+            if start >= reached and not overlaps_mark(start, end, marks):
+                pieces += (text[reached:start], self._marks.mark(pattern.name, text[start:end].encode()))
+                reached = end
+        return "".join((*pieces, text[reached:])) if pieces else text
+
+
+def _merged(found: list[Found]) -> Iterator[Found]:
+    """Return what was found without overlaps: the first of those that overlap, extended to the end of the last."""
+    current: Found | None = None
+    for start, end, label in found:
+        if current is None:
+            current = (start, end, label)
+        elif start < current[1]:
+            current = (current[0], max(end, current[1]), current[2])
+        else:
+            yield current
+            current = (start, end, label)
+    if current is not None:
+        yield current
