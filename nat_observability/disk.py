@@ -86,7 +86,7 @@ def unlock(fd: int) -> None:
 @contextlib.contextmanager
 def lock_beside(path: str) -> Iterator[None]:
     """
-    Hold the lock of `path` on systems without `flock`; do nothing where there is one.
+    Hold the lock of `path` on systems without `flock`; do nothing if there is one.
 
     It is a lock on the file `path.lock`. Windows lets nobody read what is locked, nor rename what is open: a lock on
     the file itself would keep it from being read and rolled.

@@ -135,13 +135,11 @@ class ExporterStartError(ObservabilityError, RuntimeError):
 
 
 class ExporterEndedEarlyError(ObservabilityError, RuntimeError):
-    """Stands in a report for an exporter whose start ended before it was told to stop."""
+    """Stands in a report for an exporter whose start ended before its run did."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(
-            f"Exporter {name!r} ended before it was told to stop: its start() has to yield once."
-        )
+        super().__init__(f"Exporter {name!r} ended before its run did: its start() has to yield once.")
 
 
 class StartTimeoutError(ObservabilityError, TimeoutError):
@@ -202,7 +200,7 @@ class InvalidWorkflowError(ObservabilityError, TypeError):
     def __init__(self, workflow: object, missing: Iterable[str]) -> None:
         self.workflow_type, self.missing = type(workflow).__qualname__, tuple(missing)
         super().__init__(
-            f"A {self.workflow_type} is no workflow of the NeMo Agent Toolkit: it lacks {_listed(self.missing)}. "
+            f"A {self.workflow_type} is not a workflow of the NeMo Agent Toolkit: it lacks {_listed(self.missing)}. "
             "Pass what WorkflowBuilder.build() returned."
         )
 
@@ -285,7 +283,7 @@ class MissingContainerError(ObservabilityError, TypeError):
 
 
 class RuntimeNotOpenError(ObservabilityError, RuntimeError):
-    """Raised when an application starts that records runs, and nobody has opened the runtime that they need."""
+    """Raised when an application starts that records runs, and the runtime that they need is not open."""
 
     def __init__(self, feature: str, state: str, cure: str) -> None:
         self.feature, self.state = feature, state
@@ -293,7 +291,7 @@ class RuntimeNotOpenError(ObservabilityError, RuntimeError):
 
 
 class NoRequestRunError(ObservabilityError, RuntimeError):
-    """Raised when what belongs to a request's run is asked for where there is none."""
+    """Raised when what belongs to a request's run is asked for and there is none."""
 
     def __init__(self, feature: str) -> None:
         self.feature = feature
@@ -344,7 +342,7 @@ class UnknownStepKindError(ObservabilityError, ValueError):
 
 
 class UnknownExporterTypeError(ObservabilityError, ValueError):
-    """Raised when a setting names an exporter type that nobody has registered."""
+    """Raised when a setting names an exporter type that is not registered."""
 
     def __init__(self, where: str, exporter_type: str, known: Iterable[str]) -> None:
         self.where, self.exporter_type, self.known = where, exporter_type, tuple(sorted(known))

@@ -189,7 +189,7 @@ def exporter_types(
         Exception: What the package of an entry point raises when it is imported, with a note that says which.
     """
     known: dict[str, ExporterBuilder] = {**BUILT_IN_TYPES, **own}
-    # Entry points are looked up only for what nobody else knows: it reads the metadata of every package.
+    # Entry points are looked up only for types that are not known otherwise: it reads the metadata of every package.
     if wanted := {exporter.type for exporter in settings.exporters.values()} - known.keys():
         for point in entry_points(group=ENTRY_POINT_GROUP):
             if point.name in wanted:

@@ -129,7 +129,7 @@ class CeleryObservability:
         execution: _Execution | None = task.request.__dict__.pop(_EXECUTION, None)
         if execution is None:
             return
-        # Where the worker is told to end inside the task, no other signal has said so.
+        # If the worker is ended inside the task, no other signal has said so.
         error = sys.exception()
         if execution.scope.error is not None or error is execution.handling:
             error = None

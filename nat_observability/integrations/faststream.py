@@ -41,8 +41,8 @@ class MessageMiddleware:
     processed. The run continues the trace of who sent the message; what is published inside a run, in a handler or
     anywhere else, carries that run's trace and ids in its headers.
 
-    Use `instrument` where there is a FastStream application: it also opens the exporters and drains them. A middleware
-    alone needs somebody else to do that, `await container.init_resources()` for example. Where nobody has when the
+    Use `instrument` if there is a FastStream application: it also opens the exporters and drains them. A middleware
+    alone needs the application to do that, `await container.init_resources()` for example. If it has not when the
     first message comes, it opens them, and the interpreter's exit drains them.
 
     Raises:

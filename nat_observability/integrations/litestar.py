@@ -22,7 +22,7 @@ def instrument(app: Litestar, source: Source, **options: Unpack[Options]) -> Non
     Give each request and each websocket of `app` a run, and open the runtime when it starts.
 
     A middleware of Litestar's own would be entered after the routing, so that it sees neither what no route has
-    matched nor the answer to an exception; this one is around both, and is told the exception.
+    matched nor the answer to an exception; this one is around both, and gets the exception.
 
     Args:
         app: An application that has not started yet.

@@ -18,7 +18,7 @@ def instrument(app: Starlette, source: Source, **options: Unpack[Options]) -> No
     """
     Give each request and each websocket of `app` a run, and open the runtime in its lifespan.
 
-    The middleware is put around all others, and around the one that answers what nobody has caught, so that it sees
+    The middleware is put around all others, and around the one that answers uncaught exceptions, so that it sees
     that answer too. `app.add_middleware(RequestMiddleware, container)` would not.
 
     Args:
@@ -34,7 +34,7 @@ def instrument(app: Starlette, source: Source, **options: Unpack[Options]) -> No
         raise RuntimeError(
             "instrument() comes too late: the application has served already. Call it after making it."
         )
-    RequestMiddleware(app, source, **options)  # what is wrong with the arguments is told here and now
+    RequestMiddleware(app, source, **options)  # raises here and now if the arguments are wrong
     build = app.build_middleware_stack
     app.build_middleware_stack = lambda: RequestMiddleware(build(), source, **options)  # type: ignore[method-assign]
     app.router.lifespan_context = lifespan(source, app.router.lifespan_context)

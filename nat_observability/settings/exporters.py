@@ -1,4 +1,4 @@
-"""The settings of exporters: what all can be told, what each local type can, and those of custom types."""
+"""The settings of exporters: those of every exporter, of each local type, and of custom types."""
 
 # Annotations are evaluated here, not postponed: some versions of pydantic evaluate the text of a model's annotation
 # for extra settings again in the module of a subclass, where the names do not exist.
@@ -55,7 +55,7 @@ SpansOnly = Annotated[Literal["spans"], BeforeValidator(_no_steps)]
 
 
 class ExporterSettings(ProcessingSettings):
-    """What every exporter can be told, whatever its type."""
+    """The settings of every exporter, whatever its type."""
 
     type: Text = Field(
         description="What kind of exporter it is.", examples=["sqlite", "otlp", "file", "console"]

@@ -39,7 +39,7 @@ Key = Annotated[SecretStr, Field(min_length=1), AfterValidator(_checked_value)]
 
 
 class SendingExporterSettings(ExporterSettings):
-    """What every exporter that sends spans over OTLP can be told."""
+    """The settings of every exporter that sends spans over OTLP."""
 
     record: SpansOnly = Field("spans", description="What it gets: finished spans; it cannot record steps.")
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = Field(
@@ -60,7 +60,7 @@ class SendingExporterSettings(ExporterSettings):
     )
     client_key: FilePath | None = Field(
         None,
-        description="Its private key (PEM, without a passphrase), where it is not in the same file.",
+        description="Its private key (PEM, without a passphrase), if it is not in the same file.",
         examples=["/etc/ssl/client.key"],
     )
 

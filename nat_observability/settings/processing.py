@@ -23,7 +23,7 @@ Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 def _listed(value: object) -> object:
-    """Split text at its commas; what is no text is left for validation."""
+    """Split text at its commas; what is not text is left for validation."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -191,13 +191,13 @@ class ProcessingSettings(BaseModel):
     )
     sampling_parent_based: bool = Field(
         False,
-        description="Whether a run that continues a trace leaves where its caller's traceparent says so.",
+        description="Whether a run that continues a trace leaves if its caller's traceparent says so.",
     )
     sampling_keep_errors: bool = Field(
-        False, description="Whether a run that was left out leaves whole after all where it fails."
+        False, description="Whether a run that was left out leaves whole after all if it fails."
     )
     sampling_run_bytes: Size = Field(
-        4 * 2**20, description="Bytes that are held at most for a run that may fail yet; the newest are."
+        4 * 2**20, description="Bytes that are held at most for a run that may fail yet; the newest are kept."
     )
     sampling_all_bytes: Size = Field(64 * 2**20, description="Bytes that are held for all such runs at most.")
     tags: Annotated[dict[str, str], BeforeValidator(_paired)] = Field(

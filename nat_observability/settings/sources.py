@@ -215,7 +215,7 @@ def _unknown(settings_cls: type[BaseSettings], name: str) -> str:
 
 
 def _meant(settings_cls: type[BaseSettings], name: str) -> str:
-    """The known variable that is closest to a name with our prefix; the name itself where none is close."""
+    """The known variable that is closest to a name with our prefix; the name itself if none is close."""
     if _is_known(settings_cls, name.lower()):
         return name
     near = nearest(name, _candidates(settings_cls, name))

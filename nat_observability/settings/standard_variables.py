@@ -46,7 +46,7 @@ class StandardReader:
         self.ignored: list[str] = []
 
     def first(self, parse: Callable[[str], _T], *names: str) -> _T | None:
-        """Return what `parse` makes of the first variable that is set and valid, or None where none is."""
+        """Return what `parse` makes of the first variable that is set and valid, or None if none is."""
         for name in names:
             if text := self._variables.get(name.lower()):
                 try:

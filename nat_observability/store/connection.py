@@ -64,7 +64,7 @@ class WriterConnection:
             self._connect()
 
     def close(self) -> None:
-        """Disconnect; does nothing where nothing is open."""
+        """Disconnect; does nothing if nothing is open."""
         with self._lock:
             if self._state is not _State.LOST:
                 self._disconnect(_State.CLOSED)

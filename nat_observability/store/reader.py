@@ -250,7 +250,7 @@ def _captured(value: str | None, kind: str | None) -> Captured:
 
 def _enclosing(spans: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
     """
-    Return the parent of each span of one run: None where it is not a span of the run, or to open a circle.
+    Return the parent of each span of one run: None if it is not a span of the run, or to open a circle.
 
     Args:
         spans: (span_id, parent_id) by start time. Of the spans in a circle, the first gets None.

@@ -62,7 +62,7 @@ def connect_to_read(path: str) -> sqlite3.Connection:
 
 def has_store(path: str) -> bool:
     """
-    Return whether a store is at `path`; False where nothing is, an empty file, or a database without tables.
+    Return whether a store is at `path`; False if nothing is, an empty file, or a database without tables.
 
     SQLite is asked, and not the file: closing a file that this process has open elsewhere through SQLite would
     drop SQLite's locks on it (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
@@ -95,7 +95,7 @@ def has_store(path: str) -> bool:
 
 def check_schema(connection: sqlite3.Connection, path: str) -> bool:
     """
-    Return whether the store has its tables; False where its creation has not been completed.
+    Return whether the store has its tables; False if its creation has not been completed.
 
     Raises:
         SinkError: A newer version of this package wrote the store.

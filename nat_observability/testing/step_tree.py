@@ -30,7 +30,7 @@ class StepNode:
     One step: what its START, its CHUNKs and its END say together.
 
     `input`, `output` and `metadata` are Python values again. `output` is what the step set, or its chunks joined
-    where they are text and listed where not. `status` is `Status.INCOMPLETE` where there is no END.
+    where they are text and listed if not. `status` is `Status.INCOMPLETE` where there is no END.
     """
 
     run: Run

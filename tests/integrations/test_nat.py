@@ -864,7 +864,7 @@ def test_the_manager_serves_event_loops_one_after_the_other() -> None:
 
 def test_only_a_workflow_takes_a_manager() -> None:
     """Another object is refused, by its type, with what it lacks."""
-    with pytest.raises(InvalidWorkflowError, match=r"A str is no workflow .* _exporter_manager"):
+    with pytest.raises(InvalidWorkflowError, match=r"A str is not a workflow .* _exporter_manager"):
         use_manager("workflow", ExporterManager())
 
 

@@ -27,7 +27,7 @@ _log = get_logger()
 
 class Options(TypedDict, total=False):
     """
-    What a middleware may be told.
+    The options of a middleware.
 
     excluded: Paths without a run: `/health` for itself, `/static/*` for all below it. Below the root path, where the
         application is not at the server's root.
@@ -150,7 +150,7 @@ class RequestMiddleware:
         ids = told.of(scope, tags) if told is not None else {}
         try:
             state = RequestState(self._source, manager, root, incoming.baggage, {**incoming.ids, **ids})
-        except (TypeError, ValueError) as error:  # what the application said of the run is no id
+        except (TypeError, ValueError) as error:  # what the application said of the run is not an id
             if told is not None:
                 told.failed("ids", error)
             state = RequestState(self._source, manager, root, incoming.baggage, incoming.ids)

@@ -32,17 +32,17 @@ class RequestHeaders(NamedTuple):
 
 
 def header(scope: Scope, name: str) -> str | None:
-    """Return the value of a request's header, None where it has none; of several the last."""
+    """Return the value of a request's header, None if it has none; of several the last."""
     wanted = name.lower().encode("latin-1")
     return next((_text(value) for each, value in reversed(list(scope["headers"])) if each == wanted), None)
 
 
 def read_request(scope: Scope) -> RequestHeaders | None:
     """
-    Read the headers of a request, or of a websocket's handshake; None where none of them is of interest.
+    Read the headers of a request, or of a websocket's handshake; None if none of them is of interest.
 
     `traceparent` and `baggage` are read as everywhere. What `conversation-id` says counts more than `baggage`. Of
-    the reference toolkit's headers, `workflow-trace-id` counts where there is no valid `traceparent`; with it, a
+    the reference toolkit's headers, `workflow-trace-id` counts if there is no valid `traceparent`; with it, a
     `workflow-parent-id` of 16 hex digits is the caller's span. Any other parent stands in the metadata, with its
     name. An id that is longer than 256 characters is passed over.
     """

@@ -14,7 +14,7 @@ _NEEDED = ("exporter_manager", "runtime_object", "init_resources", "shutdown_res
 
 
 class Source(Protocol):
-    """An `ObservabilityContainer`, or a `RuntimeSource` where there is no container."""
+    """An `ObservabilityContainer`, or a `RuntimeSource` if there is no container."""
 
     @property
     def exporter_manager(self) -> Callable[[], ExporterManager]: ...
@@ -50,7 +50,7 @@ class RuntimeSource:
         return self._runtime
 
     async def init_resources(self) -> None:
-        """Open the runtime, where it is not open."""
+        """Open the runtime, if it is not open."""
         if self._runtime.state in (RuntimeState.NEW, RuntimeState.CLOSED):
             await self._runtime.init()
 

@@ -54,7 +54,7 @@ class RunScope:
     Attributes:
         state: The run's ids and its stream.
         manager: The run's exporters.
-        error: Set it to record an exception that does not leave the block; ignored where there is no `job`.
+        error: Set it to record an exception that does not leave the block; ignored if there is no `job`.
     """
 
     def __init__(

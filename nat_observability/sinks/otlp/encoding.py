@@ -85,7 +85,7 @@ class SpanEncoder:
       text or by the nearest value, and named in `nat.span.replaced`. No span is ever left out.
 
     Args:
-        resource: The attributes of the resource; `service.name` is "unknown_service" where it is missing.
+        resource: The attributes of the resource; `service.name` is "unknown_service" if it is missing.
     """
 
     def __init__(self, resource: Mapping[str, str]) -> None:
@@ -157,7 +157,7 @@ class SpanEncoder:
         """
         Return a span as `_span` does, from what is known of its run, and of other spans of its kind and name.
 
-        None where it is not a usual one: an id is no hex digits, or a payload neither text nor JSON.
+        None if it is not a usual one: an id is not hex digits, or a payload neither text nor JSON.
         """
         run, name, span_id, parent_id = span.run, span.name, span.span_id, span.parent_id
         trace_id, of_run = runs.get(id(run)) or self._run(run, runs)
@@ -194,7 +194,7 @@ class SpanEncoder:
             elif type(value) is msgspec.Raw:
                 data = bytes(value)
                 if not data.isascii():
-                    str(data, "utf-8")  # raises where it is none
+                    str(data, "utf-8")  # raises if it is not
                 parts.append(documents.get(len(data)) or documents.header(len(data)))
             else:
                 return None
@@ -260,7 +260,7 @@ class SpanEncoder:
                 add(data)
 
     def _run(self, run: Run, runs: dict[int, tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
-        """Return the trace id, empty where it is no valid one, and the attributes that all spans of a run have."""
+        """Return the trace id, empty if it is not a valid one, and the attributes that all spans of a run have."""
         trace_id = id_bytes(run.trace_id, 16)
         known = (
             b"\x0a\x10" + trace_id if trace_id.hex() == run.trace_id.lower() else b"",

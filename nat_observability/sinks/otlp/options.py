@@ -1,4 +1,4 @@
-"""What both OTLP sinks are told: where to send, with which headers, over which TLS; checked before anything is sent."""
+"""The options of both OTLP sinks: where to send, with which headers, over which TLS; checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class ClientTls:
         secure: Whether the endpoint is an https one.
         ca_file: Certificates (PEM) to trust instead of the system's.
         client_certificate: The client's certificate and its chain (PEM), for a server that asks for one.
-        client_key: Its private key (PEM), without a passphrase; None where it is in the same file.
+        client_key: Its private key (PEM), without a passphrase; None if it is in the same file.
 
     Raises:
         ValueError: They do not go together.

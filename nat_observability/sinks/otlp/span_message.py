@@ -89,7 +89,7 @@ INCOMPLETE_MARK = attribute(9, "nat.span.incomplete", True)
 
 
 def hex_ids(trace_id: str, span_id: str, parent_id: str | None) -> bytes | None:
-    """Return the fields of the ids, or None where one of them is no valid id of OpenTelemetry."""
+    """Return the fields of the ids, or None if one of them is not a valid id of OpenTelemetry."""
     if len(trace_id) != 32 or len(span_id) != 16 or trace_id == NO_TRACE or span_id == NO_SPAN:
         return None
     try:
