@@ -158,6 +158,21 @@ def test_documentation_imports_public_names_only(path: Path) -> None:
         assert not not_public(block)
 
 
+# An entry point's group and a metric, which look like modules.
+NO_MODULES = {"nat_observability.exporters", "nat_observability.exporter.breaker.open"}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.name))
+def test_documentation_names_public_places_only(path: Path) -> None:
+    """In its prose too, but for the page that explains the modules: a reader imports what is named there."""
+    text = path.read_text()
+    if path.name == "architecture.md":
+        text = ARCHITECTURE.partition("\n## Public places\n")[2].partition("\n## ")[0]
+    for dotted in set(re.findall(r"\bnat_observability(?:\.[A-Za-z]\w*)+(?!\w*/)", text)) - NO_MODULES:
+        place, _, name = dotted.rpartition(".")
+        assert dotted in PLACES or (place in PLACES and name in [*exported(place), "__version__"]), dotted
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_examples_import_public_names_only(path: Path) -> None:
     """As the documentation."""

@@ -1,4 +1,4 @@
-"""The options of both OTLP sinks: where to send, with which headers, over which TLS; checked before anything is sent."""
+"""The options of both OTLP sinks: where to send, with which headers, over which TLS; all checked before sending."""
 
 from __future__ import annotations
 
