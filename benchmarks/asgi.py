@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.report import Row, at_most, beside, missing, report
 from nat_observability import ExporterManager, ObservabilityRuntime, SpanExporter
-from nat_observability.integrations.asgi import ObservabilityMiddleware, RuntimeSource
+from nat_observability.integrations.asgi import RequestMiddleware, RuntimeSource
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
 from nat_observability.run.run_context import ManagerOptions
 
@@ -109,7 +109,7 @@ async def ours(stack: AsyncExitStack, exporters: int) -> Application:
     runtime = await stack.enter_async_context(ObservabilityRuntime(registry))
     options = ManagerOptions(observer=runtime)
     source = RuntimeSource(runtime, lambda: ExporterManager.with_options(registry, options))
-    return ObservabilityMiddleware(application, source)
+    return RequestMiddleware(application, source)
 
 
 def theirs(stack: AsyncExitStack, exporters: int, *left_out: str) -> Application:

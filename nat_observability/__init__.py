@@ -1,5 +1,7 @@
 """Lifecycle of telemetry exporters for asynchronous Python workflows."""
 
+from typing import TYPE_CHECKING
+
 from nat_observability.context import ContextState, step
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.ledger import LedgerSnapshot
@@ -22,11 +24,11 @@ from nat_observability.errors import (
 )
 from nat_observability.events import (
     Boundary,
+    ErrorDetails,
     IntermediateStep,
     Run,
     Span,
     Status,
-    StepError,
     StepKind,
     TokenUsage,
 )
@@ -39,6 +41,19 @@ from nat_observability.run.report import ExporterReport, ExporterState, FlushRec
 from nat_observability.runtime import ObservabilityRuntime, RuntimeHealth, RuntimeReport
 from nat_observability.sinks.protocol import BlockingSink, Sink
 
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> object:
+        # Reading it takes longer than everything else here.
+        if name == "__version__":
+            from nat_observability.version import package_version
+
+            return package_version()
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "BaseExporter",
     "BlockingSink",
@@ -47,6 +62,7 @@ __all__ = [
     "Delivery",
     "DeliveryHealth",
     "DeliveryLimits",
+    "ErrorDetails",
     "ExporterManager",
     "ExporterReport",
     "ExporterStartError",
@@ -74,7 +90,6 @@ __all__ = [
     "Span",
     "SpanExporter",
     "Status",
-    "StepError",
     "StepExporter",
     "StepKind",
     "TokenUsage",

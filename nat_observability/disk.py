@@ -1,4 +1,4 @@
-"""What the sinks that write to a disk share: private directories, locks, and errors that name the cure."""
+"""What is asked of a disk: private directories, locks, positioned reads, and errors that name the cure."""
 
 from __future__ import annotations
 
@@ -25,34 +25,43 @@ HAS_FLOCK = fcntl is not None
 
 _RETRY_AFTER = 0.01  # seconds between two attempts to lock a file on Windows
 _positioning = threading.Lock()
-_OPEN_FILES = "Raise the limit on open files (ulimit -n), or close what is not needed."
+
+OPEN_FILES = "Raise the limit on open files (ulimit -n), or close files that are not needed."
+FILE_SIZES = "Raise the limit on file sizes (ulimit -f), or lower the size that this file may have."
+WRITABLE = "Give this user write permission, or choose another path that it can write."
+ANOTHER_DISK = "Free space on that disk, or choose a path on another one."
+ELSE = "Check that path and the disk that it is on."
+"""The cures for what a disk refuses, SQLite's errors included."""
+
+_IN_THE_WAY = "In this path, a file is in the way of a directory: choose another path."
+_NO_LOCKS = "Choose a path on a file system that has file locks, such as a local disk."
 _CURES = {
-    errno.EACCES: "Give this user write permission, or choose another path.",
+    errno.EACCES: WRITABLE,
     errno.EDQUOT: "Free some of this user's quota, or choose a path on another disk.",
-    errno.EFBIG: "Raise the limit on file sizes (ulimit -f), or lower max_bytes.",
-    errno.EMFILE: _OPEN_FILES,
-    errno.ENFILE: _OPEN_FILES,
+    errno.EEXIST: _IN_THE_WAY,
+    errno.EFBIG: FILE_SIZES,
     errno.EISDIR: "Give the path of a file, not of a directory.",
-    errno.ENOLCK: "Choose a path on a file system that has file locks, such as a local disk.",
-    errno.ENOSPC: "Free space on that disk, or choose a path on another one.",
-    errno.ENOTDIR: "One of the directories in this path is a file: choose another path.",
-    errno.ENOTSUP: "Choose a path on a file system that has file locks, such as a local disk.",
-    errno.EPERM: "Give this user write permission, or choose another path.",
-    errno.EROFS: "Choose a path on a file system that can be written.",
+    errno.EMFILE: OPEN_FILES,
+    errno.ENFILE: OPEN_FILES,
+    errno.ENOLCK: _NO_LOCKS,
+    errno.ENOSPC: ANOTHER_DISK,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.ENOTSUP: _NO_LOCKS,
+    errno.EPERM: WRITABLE,
+    errno.EROFS: WRITABLE,
 }
 
 
-def disk_error(path: str, doing: str, error: OSError) -> SinkError:
-    """Return the error to raise when the system refused `doing` with the file at `path`."""
-    cure = _CURES.get(error.errno or 0, "Check that path and the disk that it is on.")
-    return SinkError(path, f"{doing}: {error.strerror or error}", cure)
+def disk_error(path: str | os.PathLike[str], doing: str, error: OSError) -> SinkError:
+    """Return the error to raise when the system refused `doing` with the file or directory at `path`."""
+    return SinkError(str(path), f"{doing}: {error.strerror or error}", _CURES.get(error.errno or 0, ELSE))
 
 
 def make_private_directories(path: str) -> None:
     """
     Create the directory `path` and its missing parents, each with mode 0700; existing ones stay as they are.
 
-    `os.makedirs` gives its mode to the last directory only, and parents that anyone can read.
+    `path` is absolute. `os.makedirs` gives its mode to the last directory only, and parents that anyone can read.
     """
     if os.path.isdir(path):
         return
@@ -77,7 +86,7 @@ def unlock(fd: int) -> None:
 @contextlib.contextmanager
 def lock_beside(path: str) -> Iterator[None]:
     """
-    Hold the lock of `path` on systems without `flock`; do nothing where there is one.
+    Hold the lock of `path` on systems without `flock`; do nothing if there is one.
 
     It is a lock on the file `path.lock`. Windows lets nobody read what is locked, nor rename what is open: a lock on
     the file itself would keep it from being read and rolled.

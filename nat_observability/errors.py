@@ -2,18 +2,58 @@
 
 from __future__ import annotations
 
-import dis
-import functools
-import inspect
-import signal
-import threading
 from collections.abc import Iterable, Mapping
-from contextvars import ContextVar
-from types import CodeType
-from typing import Any, cast
 
-EXITS = (KeyboardInterrupt, SystemExit)
-"""What ends the program, whoever's code it comes from. Foreign code may raise anything else by mistake."""
+from nat_observability.base_error import NotPicklableError, ObservabilityError
+
+# The aliases are for the other modules, which import all that has to do with errors from here.
+from nat_observability.foreign_errors import EXITS as EXITS
+from nat_observability.foreign_errors import describe as describe
+from nat_observability.foreign_errors import locate as locate
+from nat_observability.foreign_errors import place as place
+from nat_observability.foreign_errors import reraise_signal as reraise_signal
+
+__all__ = [
+    "BatchTooLargeError",
+    "ClientDisconnectedError",
+    "ExporterEndedEarlyError",
+    "ExporterStartError",
+    "GreenThreadsError",
+    "InvalidExporterError",
+    "InvalidExporterNameError",
+    "InvalidLimitError",
+    "InvalidPatternError",
+    "InvalidSamplingError",
+    "InvalidTimeoutError",
+    "InvalidWorkflowError",
+    "ManagerRunningError",
+    "MissingContainerError",
+    "MissingExtraError",
+    "NoRequestRunError",
+    "NotPicklableError",
+    "ObservabilityError",
+    "PermanentWriteError",
+    "ResponseIncompleteError",
+    "RetryableWriteError",
+    "RuntimeNotOpenError",
+    "RuntimeStateError",
+    "ServerStatusError",
+    "SettingsError",
+    "SettingsWarning",
+    "SinkError",
+    "StartTimeoutError",
+    "StopTimeoutError",
+    "ThreadRefusedError",
+    "UnknownContextStateError",
+    "UnknownExporterError",
+    "UnknownExporterTypeError",
+    "UnknownPersonalSetError",
+    "UnknownPrivacyLevelError",
+    "UnknownStepKindError",
+    "UnsupportedPoolError",
+    "UnsupportedVersionError",
+    "WebsocketClosedError",
+]
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -25,135 +65,6 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"
-
-
-class ObservabilityError(Exception):
-    """
-    Base class of every exception that the package raises.
-
-    It can be pickled and copied, so that it arrives if a worker process raises it: with its text, attributes, notes
-    and cause. What cannot be pickled of an attribute or a cause arrives as text, an exception as `NotPicklableError`.
-    """
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Not (class, args): args is the message, and the classes are not called with it.
-        _, args, *state = cast("tuple[Any, ...]", super().__reduce__())
-        attributes = dict(state[0]) if state and state[0] else {}
-        return _blank, (type(self),), _Parts(args, attributes, self.__cause__, self.__suppress_context__)
-
-    def __setstate__(self, state: object) -> None:
-        if not isinstance(state, _Parts):
-            super().__setstate__(state)  # type: ignore[arg-type]  # of a subclass with a __reduce__ of its own
-            return
-        _builtin_base(type(self)).__init__(self, *state.args)
-        super().__setstate__(dict(state.attributes))
-        self.__cause__ = state.cause
-        self.__suppress_context__ = state.suppress_context
-
-
-class NotPicklableError(ObservabilityError):
-    """Stands for a foreign exception that could not be pickled, in an exception that was."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error_type = f"{type(error).__module__}.{type(error).__qualname__}"
-        super().__init__(describe(error))
-
-
-class _Parts:
-    """What an exception consists of, on its way into a copy: as it is, or without what cannot be pickled."""
-
-    def __init__(
-        self,
-        args: tuple[object, ...],
-        attributes: dict[str, object],
-        cause: BaseException | None,
-        suppress_context: bool,
-    ) -> None:
-        self.args, self.attributes = args, attributes
-        self.cause, self.suppress_context = cause, suppress_context
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        parts = _picklable(self.args), _picklable(self.attributes), _picklable(self.cause)
-        return _Parts, (*parts, self.suppress_context)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Parts:
-        args, attributes = _deep_copy(self.args, memo), _deep_copy(self.attributes, memo)
-        return _Parts(args, attributes, _deep_copy(self.cause, memo), self.suppress_context)
-
-
-class _Pickled:
-    """A foreign object in a pickle: a pickle of its own, which was seen to load, or a text about the object."""
-
-    def __init__(self, value: object) -> None:
-        self._value = value
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        under_way = _under_way.get()
-        # An exception may be its own cause's attribute: inside itself it is named only.
-        if id(self._value) not in under_way:
-            import pickle  # not before it is needed: it takes a while
-
-            token = _under_way.set(under_way | {id(self._value)})
-            try:
-                pickled = pickle.dumps(self._value)
-                pickle.loads(pickled)
-                return pickle.loads, (pickled,)
-            except Exception:  # noqa: BLE001  foreign code: whatever an object does when it is pickled
-                pass
-            finally:
-                _under_way.reset(token)
-        if isinstance(self._value, BaseException):
-            return _same, (NotPicklableError(self._value),)
-        return str, (_text(self._value),)
-
-
-_under_way: ContextVar[frozenset[int]] = ContextVar("_under_way", default=frozenset())
-
-
-def _picklable(value: object) -> Any:
-    # What can be pickled for certain stays as it is; of mappings and sequences each part is looked at for itself.
-    if value is None or type(value) in (bool, int, float, str, bytes):
-        return value
-    if type(value) is dict:
-        return {_picklable(key): _picklable(each) for key, each in value.items()}
-    if type(value) is list or type(value) is tuple:
-        return type(value)(map(_picklable, value))
-    return _Pickled(value)
-
-
-def _deep_copy(value: object, memo: dict[int, Any]) -> Any:
-    if type(value) is dict:
-        return {_deep_copy(key, memo): _deep_copy(each, memo) for key, each in value.items()}
-    if type(value) is list or type(value) is tuple:
-        return type(value)(_deep_copy(each, memo) for each in value)
-    import copy  # not before it is needed: it takes a while
-
-    try:
-        return copy.deepcopy(value, memo)
-    except Exception:  # noqa: BLE001  foreign code: whatever an object does when it is copied
-        return value
-
-
-def _blank(kind: type[ObservabilityError]) -> object:
-    return _builtin_base(kind).__new__(kind)
-
-
-def _builtin_base(kind: Any) -> Any:
-    # Not by the order of resolution: of several built-in classes it is the one that says how an instance is laid out.
-    while kind.__module__ != "builtins":
-        kind = kind.__base__
-    return kind
-
-
-def _same(value: object) -> object:
-    return value
-
-
-def _text(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001  foreign code: a repr that raises
-        return f"a {type(value).__qualname__}"
 
 
 class UnknownExporterError(ObservabilityError, ValueError):
@@ -191,7 +102,7 @@ class InvalidTimeoutError(ObservabilityError, ValueError):
     def __init__(self, setting: str, value: object) -> None:
         self.setting, self.value = setting, value
         super().__init__(
-            f"{setting} is a positive, finite number of seconds, not {value!r}. The default is fine."
+            f"{setting} is a positive, finite number of seconds, not {value!r}. Leave it out for the default."
         )
 
 
@@ -224,13 +135,11 @@ class ExporterStartError(ObservabilityError, RuntimeError):
 
 
 class ExporterEndedEarlyError(ObservabilityError, RuntimeError):
-    """Stands in a report for an exporter whose start ended before it was told to stop."""
+    """Stands in a report for an exporter whose start ended before its run did."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(
-            f"Exporter {name!r} ended before it was told to stop: its start() has to yield once."
-        )
+        super().__init__(f"Exporter {name!r} ended before its run did: its start() has to yield once.")
 
 
 class StartTimeoutError(ObservabilityError, TimeoutError):
@@ -291,7 +200,7 @@ class InvalidWorkflowError(ObservabilityError, TypeError):
     def __init__(self, workflow: object, missing: Iterable[str]) -> None:
         self.workflow_type, self.missing = type(workflow).__qualname__, tuple(missing)
         super().__init__(
-            f"A {self.workflow_type} is no workflow of the NeMo Agent Toolkit: it lacks {_listed(self.missing)}. "
+            f"A {self.workflow_type} is not a workflow of the NeMo Agent Toolkit: it lacks {_listed(self.missing)}. "
             "Pass what WorkflowBuilder.build() returned."
         )
 
@@ -374,7 +283,7 @@ class MissingContainerError(ObservabilityError, TypeError):
 
 
 class RuntimeNotOpenError(ObservabilityError, RuntimeError):
-    """Raised when an application starts that records runs, and nobody has opened the runtime that they need."""
+    """Raised when an application starts that records runs, and the runtime that they need is not open."""
 
     def __init__(self, feature: str, state: str, cure: str) -> None:
         self.feature, self.state = feature, state
@@ -382,13 +291,13 @@ class RuntimeNotOpenError(ObservabilityError, RuntimeError):
 
 
 class NoRequestRunError(ObservabilityError, RuntimeError):
-    """Raised when what belongs to a request's run is asked for where there is none."""
+    """Raised when what belongs to a request's run is asked for and there is none."""
 
     def __init__(self, feature: str) -> None:
         self.feature = feature
         super().__init__(
             f"{feature} is for code that handles a request, and no request's run is current here. Add "
-            "ObservabilityMiddleware to the application, or call observe(), and see that the path is not excluded."
+            "RequestMiddleware to the application, or call instrument(), and see that the path is not excluded."
         )
 
 
@@ -433,7 +342,7 @@ class UnknownStepKindError(ObservabilityError, ValueError):
 
 
 class UnknownExporterTypeError(ObservabilityError, ValueError):
-    """Raised when a setting names an exporter type that nobody has registered."""
+    """Raised when a setting names an exporter type that is not registered."""
 
     def __init__(self, where: str, exporter_type: str, known: Iterable[str]) -> None:
         self.where, self.exporter_type, self.known = where, exporter_type, tuple(sorted(known))
@@ -491,80 +400,3 @@ class SettingsError(ObservabilityError, ValueError):
 
 class SettingsWarning(ObservabilityError, UserWarning):  # noqa: N818  a warning
     """Warned about a variable that is ignored: an unknown one of ours, or an `OTEL_` one that is not valid."""
-
-
-def place(error: BaseException) -> str | None:
-    """Return where an error was raised, file and line, None where it never was."""
-    link = error.__traceback__
-    while link is not None and link.tb_next is not None:
-        link = link.tb_next
-    return None if link is None else f"{link.tb_frame.f_code.co_filename}:{link.tb_lineno}"
-
-
-def locate(error: BaseException) -> str:
-    """
-    One line that names an error: its type and the place where it was raised.
-
-    For those of foreign code that saw an item before redaction: their messages may hold what was to be redacted.
-    """
-    where = place(error)
-    return f"{type(error).__name__} at {where}" if where is not None else type(error).__name__
-
-
-_RAISE = dis.opmap["RAISE_VARARGS"]
-
-
-def reraise_signal(error: BaseException) -> None:
-    """
-    Raise `error` again if a signal handler raised it, in whatever code it interrupted.
-
-    For the places that survive all that foreign code raises, `KeyboardInterrupt` and `SystemExit` included: Ctrl-C, a
-    handler that exits and a time limit by signal still reach the program while such code runs.
-    """
-    link = error.__traceback__
-    if link is None or threading.current_thread() is not threading.main_thread():
-        return  # only the main thread handles signals
-    codes: set[CodeType] | None = None
-    while link.tb_next is not None:
-        link = link.tb_next
-        code = link.tb_frame.f_code
-        # A handler is called with a number and a frame.
-        if code.co_argcount >= 2 or code.co_flags & inspect.CO_VARARGS:
-            codes = _handlers() if codes is None else codes
-            if code in codes:
-                raise error
-    if type(error) is KeyboardInterrupt and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Python's own handler leaves no frame: it raises between two instructions of the code that it interrupts.
-        instructions, at = link.tb_frame.f_code.co_code, link.tb_lasti
-        if not (0 <= at < len(instructions) and instructions[at] == _RAISE):
-            raise error
-
-
-def _handlers() -> set[CodeType]:
-    codes: set[CodeType] = set()
-    for number in signal.valid_signals():
-        handler: object = signal.getsignal(number)
-        if not callable(handler):
-            continue
-        while isinstance(handler, functools.partial):
-            handler = handler.func
-        if not hasattr(handler, "__code__") and not hasattr(handler, "__func__"):
-            handler = vars(type(handler)).get("__call__")
-        code = getattr(getattr(handler, "__func__", handler), "__code__", None)
-        if isinstance(code, CodeType):
-            codes.add(code)
-    return codes
-
-
-def describe(error: BaseException) -> str:
-    """
-    One line that names an error: its type and its message.
-
-    An exception whose own `str` raises is named by its type alone.
-    """
-    try:
-        text = str(error)
-    except BaseException as problem:  # noqa: BLE001  foreign code: an exception class of the user's
-        reraise_signal(problem)
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -49,7 +49,7 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
     total_tokens: int = 0
 
 
-class StepError(msgspec.Struct, frozen=True, gc=False):
+class ErrorDetails(msgspec.Struct, frozen=True, gc=False):
     """The exception that ended a step: its class, its message and its traceback as text."""
 
     type: str
@@ -96,7 +96,7 @@ class IntermediateStep(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
     metadata: msgspec.Raw | None = None
     tags: tuple[str, ...] = ()
     usage: TokenUsage | None = None
-    error: StepError | None = None
+    error: ErrorDetails | None = None
 
 
 class Span(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -120,7 +120,7 @@ class Span(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     metadata: msgspec.Raw | None = None
     tags: tuple[str, ...] = ()
     usage: TokenUsage | None = None
-    error: StepError | None = None
+    error: ErrorDetails | None = None
     chunks: int = 0
     first_chunk_ns: int | None = None
 

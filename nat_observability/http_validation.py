@@ -11,7 +11,7 @@ _NEVER_IN_A_URL = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 def url_problem(url: str) -> str | None:
-    """Return what is wrong with a URL to send to, to be read after its name; None where nothing is."""
+    """Return what is wrong with a URL to send to, to be read after its name; None if nothing is."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

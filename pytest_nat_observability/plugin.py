@@ -81,7 +81,7 @@ def observability_exporters(capturing_exporter: CapturingExporter) -> dict[str, 
 
 @pytest.fixture
 def observability_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail the test where it leaves a thread, a task, a subscription or a lease behind."""
+    """Fail the test if it leaves a thread, a task, a subscription or a lease behind."""
     from nat_observability.testing.leak_check import LeakCheck
 
     check = LeakCheck()

@@ -129,7 +129,7 @@ async def record(manager: ExporterManager, count: int = 1) -> None:
 
 
 def runtime_of(container: ObservabilityContainer) -> ObservabilityRuntime:
-    return container.unopened_runtime()
+    return container.runtime_object()
 
 
 # As a service embeds it
@@ -209,7 +209,7 @@ async def test_a_container_in_a_larger_one(backend: Backend) -> None:
 
 
 def state_of(container: Any) -> RuntimeState:
-    runtime: ObservabilityRuntime = container.unopened_runtime()
+    runtime: ObservabilityRuntime = container.runtime_object()
     return runtime.health().state
 
 
@@ -316,7 +316,18 @@ async def test_trap_closing_on_a_manager_shuts_down_what_is_shared(backend: Back
     assert len(backend.taken["main"]) == 3
 
 
-@pytest.mark.parametrize("name", ["settings", "exporters", "unopened_runtime", "manager_options"])
+def test_the_runtime_keeps_its_earlier_name(backend: Backend) -> None:
+    """`unopened_runtime` gives the same object, and an override of either counts for both."""
+    container = container_of(backend, main="taking")
+    assert container.unopened_runtime() is container.runtime_object()
+    other = ObservabilityRuntime({})
+    with container.runtime_object.override(other):
+        assert container.unopened_runtime() is other
+    with container.unopened_runtime.override(other):
+        assert container.runtime_object() is other
+
+
+@pytest.mark.parametrize("name", ["settings", "exporters", "runtime_object", "manager_options"])
 def test_trap_singletons_that_are_not_thread_safe(backend: Backend, name: str) -> None:
     """However many threads resolve at the same moment, there is one object, and each exporter is built once."""
     interval = sys.getswitchinterval()

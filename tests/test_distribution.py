@@ -82,7 +82,7 @@ def test_modules_of_the_application_are_left_alone(application: Application, for
         "with observability(container=ObservabilityContainer()) as opened:\n"
         "    with step('task', 'work'):\n"
         "        pass\n"
-        "print(opened.container.unopened_runtime().health().state.name)\n"
+        "print(opened.container.runtime_object().health().state.name)\n"
     )
     assert application.runs("-c", recording) == "CLOSED\n"
 

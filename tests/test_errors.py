@@ -67,7 +67,7 @@ MADE: Made = {
     errors.PermanentWriteError: lambda: errors.PermanentWriteError("400"),
     errors.ResponseIncompleteError: errors.ResponseIncompleteError,
     RetryableWriteError: lambda: RetryableWriteError("503", retry_after=2.5),
-    errors.RuntimeNotOpenError: lambda: errors.RuntimeNotOpenError("observe()", "NEW", "Open it."),
+    errors.RuntimeNotOpenError: lambda: errors.RuntimeNotOpenError("instrument()", "NEW", "Open it."),
     errors.RuntimeStateError: lambda: errors.RuntimeStateError("It is closed."),
     errors.ServerStatusError: lambda: errors.ServerStatusError(503),
     errors.SettingsError: lambda: errors.SettingsError(["A: is missing", "B: is missing"]),

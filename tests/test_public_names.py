@@ -1,41 +1,199 @@
-"""The public surface: what `nat_observability` exports, and what importing it costs."""
+"""The public surface: what each public place exports, that nothing else is used, and what importing costs."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 import nat_observability
+from nat_observability import errors
 
-SOURCE = ast.parse(Path(nat_observability.__file__).read_text())
+ROOT = Path(__file__).parents[1]
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+PLACES = re.findall(
+    r"^\| `(nat_observability[\w.]*)` \|",
+    ARCHITECTURE.partition("\n## Public places\n")[2].partition("\n## ")[0],
+    re.MULTILINE,
+)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
+BLOCK = re.compile(r"^ *```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+# Without the toolkit they cannot be imported; `make test-nat` has it.
+WITH_TOOLKIT = {"nat_observability.integrations.nat"}
 
 
-def test_all_is_sorted() -> None:
+def file_of(place: str) -> Path:
+    """Return the file of a module, or of a package's face."""
+    path = ROOT.joinpath(*place.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def exported(place: str) -> list[str]:
+    """Return the names in a place's `__all__`, or those that a module without one defines."""
+    body = ast.parse(file_of(place).read_text()).body
+    for node in body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            names: list[str] = ast.literal_eval(node.value)
+            return names
+    return [
+        node.name
+        for node in body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+    ]
+
+
+def in_order(name: str) -> tuple[int, str]:
+    """Sort constants before classes, and those before functions."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+FACES = [place for place in PLACES if file_of(place).name == "__init__.py"]
+
+
+def test_the_list_of_public_places_is_read() -> None:
+    """Each of them is there, and the tests below are about all of them."""
+    assert len(PLACES) > 20
+    assert {"nat_observability", "nat_observability.containers", "nat_observability.errors"} <= set(PLACES)
+    assert all(file_of(place).exists() for place in PLACES)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_all_is_sorted(place: str) -> None:
     """Names are in the order in which one looks for them, and none is there twice."""
-    assert nat_observability.__all__ == sorted(set(nat_observability.__all__))
+    names = exported(place)
+    assert names
+    assert len(names) == len(set(names))
+    if "__all__" in file_of(place).read_text():
+        assert names == sorted(names, key=in_order)
 
 
-def test_all_is_true() -> None:
-    """`__all__` is exactly what the package imports for others, and each of it is public and documented."""
+@pytest.mark.parametrize("place", FACES)
+def test_all_is_what_a_face_imports(place: str) -> None:
+    """`__all__` is exactly what the package imports of its own for others, lazily or not."""
     imported = [
         alias.asname or alias.name
-        for node in SOURCE.body
-        if isinstance(node, ast.ImportFrom)
+        for node in module_level(ast.parse(file_of(place).read_text()).body)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("nat_observability")
         for alias in node.names
     ]
-    assert sorted(imported) == nat_observability.__all__
-    for name in nat_observability.__all__:
+    assert sorted(imported, key=in_order) == exported(place)
+
+
+def module_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield what stands in a module, what is under a condition included, but nothing that is in a function."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If):
+            yield from module_level([*node.body, *node.orelse])
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place not in WITH_TOOLKIT])
+def test_all_is_there(place: str) -> None:
+    """Whatever a public place promises can be got from it, and is public."""
+    module = import_module(place)
+    for name in exported(place):
         assert not name.startswith("_")
-        assert getattr(nat_observability, name).__doc__, f"{name} says nothing"
+        assert hasattr(module, name), name
 
 
-def test_package_holds_no_code() -> None:
-    """A docstring, imports and `__all__`."""
-    docstring, *rest = SOURCE.body
+@pytest.mark.parametrize("name", nat_observability.__all__)
+def test_public_names_are_documented(name: str) -> None:
+    """Each says what it is."""
+    assert getattr(nat_observability, name).__doc__
+
+
+@pytest.mark.parametrize("place", FACES)
+def test_a_face_holds_no_code(place: str) -> None:
+    """A docstring, imports and `__all__`; one that loads lazily also says where from."""
+    docstring, *rest = ast.parse(file_of(place).read_text()).body
     assert isinstance(docstring, ast.Expr)
-    assert all(isinstance(node, ast.ImportFrom | ast.Assign) for node in rest)
+    for node in module_level(rest):
+        lazily = isinstance(node, ast.FunctionDef) and node.name == "__getattr__"
+        assert lazily or isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | ast.If)
+
+
+def test_every_error_is_exported() -> None:
+    """Each class of `nat_observability.errors` is in its `__all__`."""
+    classes = {
+        name
+        for name, each in vars(errors).items()
+        if isinstance(each, type) and issubclass(each, errors.ObservabilityError)
+    }
+    assert set(exported("nat_observability.errors")) == classes
+
+
+def used(source: str) -> Iterator[tuple[str, str]]:
+    """Yield what a piece of code imports of ours: the module, and the name, empty where it is the module itself."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+def not_public(source: str) -> list[str]:
+    """Return what a piece of code imports of ours that is in no public place."""
+    return [
+        f"{module}: {name}"
+        for module, name in used(source)
+        if module.partition(".")[0] in ("nat_observability", "pytest_nat_observability")
+        and not (
+            f"{module}.{name}" in PLACES or (module in PLACES and (not name or name in exported(module)))
+        )
+    ]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.name))
+def test_documentation_imports_public_names_only(path: Path) -> None:
+    """What a reader copies keeps working: each name is in the `__all__` of a public place."""
+    for block in BLOCK.findall(path.read_text()):
+        assert not not_public(block)
+
+
+# An entry point's group and a metric, which look like modules.
+NO_MODULES = {"nat_observability.exporters", "nat_observability.exporter.breaker.open"}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.name))
+def test_documentation_names_public_places_only(path: Path) -> None:
+    """In its prose too, but for the page that explains the modules: a reader imports what is named there."""
+    text = path.read_text()
+    if path.name == "architecture.md":
+        text = ARCHITECTURE.partition("\n## Public places\n")[2].partition("\n## ")[0]
+    for dotted in set(re.findall(r"\bnat_observability(?:\.[A-Za-z]\w*)+(?!\w*/)", text)) - NO_MODULES:
+        place, _, name = dotted.rpartition(".")
+        assert dotted in PLACES or (place in PLACES and name in [*exported(place), "__version__"]), dotted
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_examples_import_public_names_only(path: Path) -> None:
+    """As the documentation."""
+    assert not not_public(path.read_text())
+
+
+def test_imports_from_elsewhere_are_found() -> None:
+    """The two tests above see an inner module, a name that is not exported, and one below a public place."""
+    assert sum(len(list(used(block))) for page in PAGES for block in BLOCK.findall(page.read_text())) > 20
+    assert not_public("from nat_observability.delivery.delivery import Delivery")
+    assert not_public("import nat_observability.run.lifecycle")
+    assert not_public("from nat_observability.errors import describe")
+    assert not_public("from nat_observability.integrations.workers.run_scope import run_scope")
+    assert not not_public("from nat_observability.integrations import headers, run_scope")
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    """`__version__` says what is installed, and any other name is an error."""
+    assert nat_observability.__version__ == version("nat-observability")
+    with pytest.raises(AttributeError, match="no attribute 'versions'"):
+        _ = nat_observability.versions  # type: ignore[attr-defined]
 
 
 def test_star_import_works() -> None:
@@ -70,6 +228,22 @@ def test_importing_loads_no_part_that_has_to_be_asked_for() -> None:
     for part in ("sinks", "store", "settings", "builders", "cli", "containers", "testing", "integrations"):
         assert not {name for name in ours if name.startswith(f"nat_observability.{part}")}, part
     assert "containers" not in ours
+
+
+def test_the_face_of_the_integrations_imports_no_framework() -> None:
+    """`run_scope` is for workers without an integration: it needs nothing that is not needed anyway."""
+    loaded = imported_by("from nat_observability.integrations import run_scope")
+    own = imported_by("import nat_observability")
+    foreign = {name.partition(".")[0] for name in loaded - own} - set(sys.stdlib_module_names)
+    assert foreign == {"nat_observability"} or not foreign
+    assert not {"celery", "fastapi", "faststream", "litestar", "opentelemetry", "quart", "taskiq"} & loaded
+
+
+def test_the_version_is_not_read_before_it_is_asked_for() -> None:
+    """Reading it takes longer than importing the package."""
+    assert "importlib.metadata" not in imported_by("import nat_observability") - imported_by(
+        "import msgspec, structlog"
+    )
 
 
 def test_manager_alone_needs_as_little() -> None:

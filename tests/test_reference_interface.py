@@ -59,6 +59,33 @@ def test_signature(name: str) -> None:
     assert all(each.kind is each.KEYWORD_ONLY and each.default is not NEEDED for each in more)
 
 
+def test_every_documented_member_is_tested_here() -> None:
+    """What begins with an underscore and is not in the table above belongs to this package, and may change."""
+    methods = {name for name, each in vars(ExporterManager).items() if inspect.isroutine(each)}
+    assert set(SIGNATURES) <= methods
+    assert len(SIGNATURES) == 15
+
+
+RESULTS = {
+    "_create_with_shared_registry": "Self",
+    "add_exporter": "None",
+    "remove_exporter": "None",
+    "get_exporter": "BaseExporter",
+    "get_all_exporters": "dict[str, BaseExporter]",
+    "create_isolated_exporters": "dict[str, BaseExporter]",
+    "stop": "None",
+    "from_exporters": "ExporterManager",
+    "get": "Self",
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_result(name: str) -> None:
+    """Each documented result is of its type, or of the subclass that was asked."""
+    function = getattr(ExporterManager, name)
+    assert inspect.signature(function).return_annotation == RESULTS[name]
+
+
 @pytest.mark.parametrize(
     "made", [ExporterManager, lambda: ExporterManager.from_exporters({}), lambda: ExporterManager().get()]
 )
@@ -193,6 +220,82 @@ def test_start_gives_an_async_context_manager() -> None:
     manager = ExporterManager()
     assert isinstance(manager.start(), AbstractAsyncContextManager)
     assert not manager._running
+
+
+async def test_the_registry() -> None:
+    """An exporter is added, got, replaced with a warning, removed; an unknown name is a ValueError each time."""
+    manager, first, second = ExporterManager(), CapturingExporter(), CapturingExporter()
+    manager.add_exporter("a", first)
+    assert manager.get_exporter("a") is first
+    with capture_logs() as lines:
+        manager.add_exporter("a", second)
+    assert [(line["log_level"], line["exporter"]) for line in lines] == [("warning", "a")]
+    everything = await manager.get_all_exporters()
+    assert everything == {"a": second}
+    everything.clear()
+    assert manager.get_exporter("a") is second
+    manager.remove_exporter("a")
+    assert await manager.get_all_exporters() == {}
+    for use in (manager.get_exporter, manager.remove_exporter):
+        with pytest.raises(ValueError, match="a"):
+            use("a")
+
+
+async def test_a_second_start_while_it_runs_is_refused() -> None:
+    """Only one cycle of start and stop is active at a time; after it the next may begin."""
+    manager = ExporterManager.from_exporters({"a": CapturingExporter()})
+    async with manager.start():
+        with pytest.raises(RuntimeError, match="already running"):
+            async with manager.start():
+                pass
+        assert attribute(manager, "_running")
+    async with manager.start() as started:
+        assert started is manager
+
+
+async def test_what_is_added_during_a_run_starts_with_the_next() -> None:
+    """Not automatically, as the reference has it."""
+    manager, late = ExporterManager(), CapturingExporter()
+    async with manager.start(ContextState()):
+        manager.add_exporter("late", late)
+        OURS.record("not taken")
+    assert not late.steps
+    async with manager.start(ContextState()):
+        OURS.record("taken")
+    assert {each.name for each in late.steps} == {"taken"}
+
+
+async def test_isolated_exporters_are_new_objects() -> None:
+    """One for each exporter by its name, with a context state of its own if none is given; the originals stay."""
+    exporter = CapturingExporter()
+    manager = ExporterManager.from_exporters({"a": exporter})
+    first, second = manager.create_isolated_exporters(), manager.create_isolated_exporters(ContextState())
+    assert first.keys() == second.keys() == {"a"}
+    assert len({id(exporter), id(first["a"]), id(second["a"])}) == 3
+    assert manager.get_exporter("a") is exporter
+
+
+async def test_stop_ends_the_run_and_warns_of_what_is_stuck() -> None:
+    """Every task is told to shut down and waited for; what is not done by the shutdown timeout is warned of by name."""
+    never = asyncio.Event()
+
+    class Stuck(ReferenceExporter):
+        async def stop(self) -> None:
+            await never.wait()
+
+    manager = ExporterManager.from_exporters(
+        {"stuck": Stuck(), "good": CapturingExporter()},  # type: ignore[dict-item]
+        shutdown_timeout=1,
+    )
+    with capture_logs() as lines:
+        async with manager.start(ContextState()):
+            await manager.stop()
+            assert not attribute(manager, "_running")
+            assert manager._shutdown_event.is_set()
+    never.set()
+    warned = {line["exporter"] for line in lines if line["log_level"] == "warning"}
+    assert warned == {"stuck"}
+    await manager.stop()
 
 
 def test_values_that_the_reference_takes() -> None:

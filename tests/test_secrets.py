@@ -210,7 +210,7 @@ def test_g14_no_secret_is_in_what_a_process_says_of_itself(
             async with open_session(container) as session:
                 manager = session.manager()
                 result = await replay(file, session, concurrency=10)
-                said.append(f"{result!r} {session.health()!r} {container.unopened_runtime().health()!r}")
+                said.append(f"{result!r} {session.health()!r} {container.runtime_object().health()!r}")
                 async with manager.start():
                     said.extend(shown(manager.report))
             said.extend(session.problems(result.accepted, result.spans))
@@ -229,8 +229,8 @@ def test_g14_no_secret_is_in_what_a_process_says_of_itself(
         settings.model_dump_json(),
     ]
     said += shown(container.exporters())
-    said += shown(container.unopened_runtime())
-    said.append(repr(container.unopened_runtime().health()))
+    said += shown(container.runtime_object())
+    said.append(repr(container.runtime_object().health()))
     assert found("\n".join(said)) == []
     # What was to be sent was: the secrets are where they belong.
     sent = [dict(request.headers) for request in receiver.requests]

@@ -15,7 +15,7 @@ from nat.data_models.function import FunctionBaseConfig
 
 from nat_observability import ExporterManager, SpanExporter, step
 from nat_observability.integrations.nat import use_manager
-from nat_observability.sinks.sqlite import SqliteSink
+from nat_observability.sinks import SqliteSink
 from nat_observability.store import SpanNode, Store
 
 

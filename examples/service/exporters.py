@@ -20,8 +20,8 @@ from nat_observability import (
     Run,
     Span,
 )
-from nat_observability.builders import ExporterBuilder, delivering
-from nat_observability.exporter.subscription import Subscription
+from nat_observability.containers import ExporterBuilder, delivering
+from nat_observability.exporter import Subscription
 from nat_observability.settings import CustomExporterSettings, ObservabilitySettings
 
 
@@ -85,7 +85,7 @@ class RunWriter(Subscription):
         self._error: BaseException | None = None
 
     def begin(self) -> Awaitable[None] | None:
-        # The manager begins a run on the loop of whoever starts it, which is the service's.
+        # The manager begins a run on the loop of the code that starts it, which is the service's.
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._task = self._loop.create_task(self._write(), name="steps to the database")
@@ -160,7 +160,7 @@ class RunWriter(Subscription):
 
 
 class JournalSettings(BaseModel):
-    """What an exporter of type `journal` can be told, besides what all can."""
+    """The settings of an exporter of type `journal`, besides those of every exporter."""
 
     tenant: str
     path: Path

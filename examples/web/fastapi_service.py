@@ -9,12 +9,12 @@ from fastapi.responses import StreamingResponse
 from nat_observability import step
 from nat_observability.containers import ObservabilityContainer
 from nat_observability.integrations.asgi import header
-from nat_observability.integrations.fastapi import CurrentState, observe
+from nat_observability.integrations.fastapi import CurrentState, instrument
 
 os.environ.setdefault("NAT_OBSERVABILITY_EXPORTERS__TERMINAL__TYPE", "console")
 
 app = FastAPI()
-observe(
+instrument(
     app,
     ObservabilityContainer(),
     health="/health",

@@ -8,7 +8,7 @@ from litestar.di import Provide
 from nat_observability import step
 from nat_observability.containers import ObservabilityContainer
 from nat_observability.integrations.asgi import RequestState, current_state
-from nat_observability.integrations.litestar import observe
+from nat_observability.integrations.litestar import instrument
 
 os.environ.setdefault("NAT_OBSERVABILITY_EXPORTERS__TERMINAL__TYPE", "console")
 
@@ -22,4 +22,4 @@ async def ask(topic: str, run: RequestState) -> str:
 
 
 app = Litestar([ask])
-observe(app, ObservabilityContainer(), health="/health")
+instrument(app, ObservabilityContainer(), health="/health")

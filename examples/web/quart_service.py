@@ -6,12 +6,12 @@ from quart import Quart
 
 from nat_observability import step
 from nat_observability.containers import ObservabilityContainer
-from nat_observability.integrations.quart import observe
+from nat_observability.integrations.quart import instrument
 
 os.environ.setdefault("NAT_OBSERVABILITY_EXPORTERS__TERMINAL__TYPE", "console")
 
 app = Quart(__name__)
-observe(app, ObservabilityContainer(), health="/health")
+instrument(app, ObservabilityContainer(), health="/health")
 
 
 @app.get("/ask/<topic>")

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from nat_observability import step
 from nat_observability.containers import ObservabilityContainer
-from nat_observability.integrations.starlette import observe
+from nat_observability.integrations.starlette import instrument
 
 os.environ.setdefault("NAT_OBSERVABILITY_EXPORTERS__TERMINAL__TYPE", "console")
 
@@ -22,4 +22,4 @@ async def ask(request: Request) -> PlainTextResponse:
 
 
 app = Starlette(routes=[Route("/ask/{topic}", ask)])
-observe(app, ObservabilityContainer(), health="/health")
+instrument(app, ObservabilityContainer(), health="/health")

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 
 from nat_observability import step
 from nat_observability.containers import ObservabilityContainer, run
+from nat_observability.integrations import run_scope
 from nat_observability.integrations.headers import write_headers
-from nat_observability.integrations.workers.run_scope import run_scope
 
 QUEUE = "orders"
 
@@ -39,7 +39,7 @@ async def work() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ending.set)
     # From here on the exporters are open, until this block drains them.
-    async with container.unopened_runtime(), connection() as redis:
+    async with container.runtime_object(), connection() as redis:
         while not ending.is_set():
             message = await redis.brpop([QUEUE], timeout=0.5)
             if message is not None:

@@ -14,12 +14,11 @@ from taskiq_redis import ListQueueBroker
 
 from nat_observability import step
 from nat_observability.containers import ObservabilityContainer, run
-from nat_observability.integrations.taskiq import ObservabilityMiddleware
+from nat_observability.integrations.taskiq import instrument
 
 container = ObservabilityContainer()
-broker = ListQueueBroker(os.environ.get("REDIS_URL", "redis://localhost:6379")).with_middlewares(
-    ObservabilityMiddleware(container)
-)
+broker = ListQueueBroker(os.environ.get("REDIS_URL", "redis://localhost:6379"))
+instrument(broker, container)
 
 
 @broker.task(task_name="handle_order")

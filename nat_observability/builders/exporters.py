@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from nat_observability.builders.processing import OwnProcessing, ProcessingPlan, sampling_of
 from nat_observability.delivery.delivery import Delivery
@@ -25,6 +25,7 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import check_exporter
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.secret_text import secret_text
 from nat_observability.settings import (
     ConsoleExporterSettings,
     ExporterSettings,
@@ -72,13 +73,13 @@ def _sqlite(name: str, own: SqliteExporterSettings, settings: ObservabilitySetti
 
 
 def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
-    traces_endpoint = None if own.traces_endpoint is None else _plain(own.traces_endpoint)
+    traces_endpoint = None if own.traces_endpoint is None else secret_text(own.traces_endpoint)
     sink: Sink
     if own.protocol == "grpc":
         from nat_observability.sinks.otlp.grpc import OtlpGrpcSink
 
         sink = OtlpGrpcSink(
-            traces_endpoint or _plain(own.endpoint),
+            traces_endpoint or secret_text(own.endpoint),
             headers=own.headers,
             compression=own.compression,
             timeout=own.timeout,
@@ -91,7 +92,7 @@ def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings)
         from nat_observability.sinks.otlp.http import OtlpHttpSink
 
         sink = OtlpHttpSink(
-            _plain(own.endpoint),
+            secret_text(own.endpoint),
             traces_endpoint=traces_endpoint,
             headers=own.headers,
             compression=own.compression,
@@ -107,14 +108,14 @@ def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings)
 def _phoenix(name: str, own: PhoenixExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
     from nat_observability.sinks.otlp.presets import phoenix
 
-    target = phoenix(_plain(own.endpoint), own.api_key, project=own.project)
+    target = phoenix(secret_text(own.endpoint), own.api_key, project=own.project)
     return _to_target(name, own, settings, target)
 
 
 def _langfuse(name: str, own: LangfuseExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
     from nat_observability.sinks.otlp.presets import langfuse
 
-    return _to_target(name, own, settings, langfuse(own.public_key, own.secret_key, _plain(own.host)))
+    return _to_target(name, own, settings, langfuse(own.public_key, own.secret_key, secret_text(own.host)))
 
 
 def _to_target(
@@ -135,10 +136,6 @@ def _to_target(
         client_key=own.client_key,
     )
     return delivering(name, own, settings, sink)
-
-
-def _plain(value: str | SecretStr) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 BUILT_IN_TYPES: Mapping[str, ExporterBuilder] = {
@@ -192,7 +189,7 @@ def exporter_types(
         Exception: What the package of an entry point raises when it is imported, with a note that says which.
     """
     known: dict[str, ExporterBuilder] = {**BUILT_IN_TYPES, **own}
-    # Entry points are looked up only for what nobody else knows: it reads the metadata of every package.
+    # Entry points are looked up only for types that are not known otherwise: it reads the metadata of every package.
     if wanted := {exporter.type for exporter in settings.exporters.values()} - known.keys():
         for point in entry_points(group=ENTRY_POINT_GROUP):
             if point.name in wanted:

@@ -117,7 +117,7 @@ def processors_of(
     Args:
         settings: Of an exporter.
         processors: A service's own.
-        rules: For the redaction; where it is switched off, they are not applied.
+        rules: For the redaction; if it is switched off, they are not applied.
 
     Raises:
         InvalidPatternError: A rule, a key or a pattern cannot be used.
@@ -170,7 +170,7 @@ def redactor_of(settings: ProcessingSettings, rules: Sequence[Rule] = ()) -> Red
 
 
 def sampling_of(settings: ProcessingSettings) -> Sampling | None:
-    """Return the sampling that the settings describe; None where it takes every run."""
+    """Return the sampling that the settings describe; None if it takes every run."""
     if settings.sampling_ratio == 1 and not settings.sampling_rules and not settings.sampling_parent_based:
         return None
     return Sampling(

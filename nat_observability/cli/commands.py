@@ -173,7 +173,7 @@ def _replay(file: str, as_json: bool, concurrency: int, env_file: Path | None) -
     Send a recorded event stream of the reference toolkit through the configured exporters.
 
     FILE is what the toolkit's file exporter writes, one step a line, with or without the run beside it. Each of
-    its runs gets a manager and a context of its own. A line that is no step is counted and skipped.
+    its runs gets a manager and a context of its own. A line that is not a step is counted and skipped.
 
     Exit code 0: all was delivered. 1: it was not, or the ledger does not add up. 2: bad input.
     """

@@ -50,7 +50,7 @@ def to_stderr() -> Console:
 
 
 def say(text: str = "") -> None:
-    """Print a line of text as it is, wrapped where it is too long."""
+    """Print a line of text as it is, wrapped if it is too long."""
     to_stdout().print(Text(printable(text)))
 
 
@@ -159,7 +159,7 @@ def runs(stored: Sequence[StoredRun], width: int) -> Table:
 
     Args:
         stored: At least one.
-        width: Columns for all of it. Where it is too narrow, statuses and names are cut first, then columns left out.
+        width: Columns for all of it. If it is too narrow, statuses and names are cut first, then columns left out.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     statuses = [each.status if each.error is None else f"{each.status}: {each.error}" for each in stored]
@@ -226,7 +226,7 @@ def moment(nanoseconds: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
 
 
 def listed(counts: object) -> str:
-    """Return counts by name on one line; nothing where it is no mapping."""
+    """Return counts by name on one line; nothing if it is not a mapping."""
     if not isinstance(counts, Mapping):
         return ""
     return ", ".join(f"{number:,} {str(name).lower()}" for name, number in counts.items())

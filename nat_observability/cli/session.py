@@ -54,7 +54,7 @@ class Session:
 
     def health(self) -> dict[str, DeliveryHealth]:
         """Return how the exporters are now, also after the session's end."""
-        health = self.container.unopened_runtime().health()
+        health = self.container.runtime_object().health()
         return {name: each for name, each in health.exporters.items() if each is not None}
 
     def problems(self, accepted: Mapping[str, int], spans: int) -> list[str]:
@@ -95,7 +95,7 @@ def build_container(settings: ObservabilitySettings) -> ObservabilityContainer:
     container.settings.override(settings)
     if not settings.exporters:
         # The command says so itself, in its own words.
-        container.unopened_runtime.override(ObservabilityRuntime({}))
+        container.runtime_object.override(ObservabilityRuntime({}))
     container.validate()
     container.exporters()
     return container

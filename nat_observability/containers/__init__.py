@@ -1,6 +1,15 @@
-"""The dependency-injection container of nat_observability, and what opens one for a whole script."""
+"""The dependency-injection container, what a service needs to add to it, and what opens one for a whole script."""
 
+from nat_observability.builders.exporters import ExporterBuilder, delivering
+from nat_observability.builders.processing import OwnProcessing
 from nat_observability.containers.container import ObservabilityContainer
 from nat_observability.containers.script import observability, run
 
-__all__ = ["ObservabilityContainer", "observability", "run"]
+__all__ = [
+    "ExporterBuilder",
+    "ObservabilityContainer",
+    "OwnProcessing",
+    "delivering",
+    "observability",
+    "run",
+]

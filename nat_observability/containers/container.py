@@ -65,9 +65,9 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     before anything is opened. `settings`, `exporter_types` and `processing` (processors and rules by exporter name, `*`
     for every exporter) may be given by the embedding container.
 
-    `runtime` is the only asynchronous provider and nothing depends on it, so that all others give their objects and
-    not futures of them. Do not use dependency-injector's `Closing` on a manager: it would shut the shared exporters
-    down after one request.
+    `runtime` opens `runtime_object` and is the only asynchronous provider. Nothing depends on it, so that all others
+    give their objects and not futures of them. Do not use dependency-injector's `Closing` on a manager: it would shut
+    the shared exporters down after one request.
     """
 
     __self__ = providers.Self()
@@ -84,12 +84,13 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     exporters: providers.Provider[dict[str, BaseExporter]] = providers.ThreadSafeSingleton(
         build_exporters, settings, exporter_types, processing
     )
-    unopened_runtime: providers.Provider[ObservabilityRuntime] = providers.ThreadSafeSingleton(
+    runtime_object: providers.Provider[ObservabilityRuntime] = providers.ThreadSafeSingleton(
         _runtime, exporters, settings
     )
-    runtime: providers.Provider[Any] = providers.Resource(_OpenRuntime, unopened_runtime)
+    unopened_runtime = runtime_object  # its name in 0.1.0
+    runtime: providers.Provider[Any] = providers.Resource(_OpenRuntime, runtime_object)
     manager_options: providers.Provider[ManagerOptions] = providers.ThreadSafeSingleton(
-        _manager_options, settings, unopened_runtime
+        _manager_options, settings, runtime_object
     )
     exporter_manager: providers.Provider[ExporterManager] = providers.Factory(
         ExporterManager.with_options, exporters, manager_options

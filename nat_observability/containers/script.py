@@ -27,16 +27,16 @@ class observability:  # noqa: N801  a context manager, named like contextlib.sup
     With `with` it needs no event loop, and works where one runs too: in a cell of a notebook, and in what that calls.
     While such a block is executed in the main thread, SIGTERM raises SystemExit in it, unless the program handles that
     signal itself, so that the block is left as with any exception and what it has recorded is delivered. With
-    `async with` the signals are for whoever runs the event loop: see `run`.
+    `async with` the signals are left to the code that runs the event loop: see `run`.
 
     Args:
         container: The container to use; by default one of its own, configured by the environment. A runtime that
-            somebody else has opened stays open.
+            was opened elsewhere stays open.
         job: The name of what is done. The block is then also recorded as a step, of the kind `task`.
         **ids: What is known of the run: the arguments of `ContextState`.
 
     Attributes:
-        container: The container, for `container.unopened_runtime().health()` for example.
+        container: The container, for `container.runtime_object().health()` for example.
 
     Raises:
         SettingsError: A setting is not valid.
@@ -138,7 +138,7 @@ def run(
         **ids: As for `observability`.
 
     Raises:
-        TypeError: `main` is no coroutine.
+        TypeError: `main` is not a coroutine.
         RuntimeError: An event loop runs already, in a notebook for example.
         SettingsError: A setting is not valid.
         ExporterStartError: A required exporter did not start.
@@ -188,7 +188,7 @@ def _check_coroutine(main: object) -> None:
 
 
 def _may_handle_sigterm() -> bool:
-    """Whether nobody handles SIGTERM, and this thread may."""
+    """Whether SIGTERM has no handler, and this thread may."""
     return _in_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

@@ -8,7 +8,8 @@ from typing import Literal, get_args
 
 import msgspec
 
-from nat_observability.delivery.queue import QueuePolicy
+QueuePolicy = Literal["drop_newest", "drop_oldest"]
+"""Whether a full queue refuses what comes, or makes room for it."""
 
 SpoolMode = Literal["off", "spill", "always"]
 """Whether items go to disk: never, when the queue fills or the process ends, or each before it is sent."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterable
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
+from nat_observability.delivery.limits import QueuePolicy
 from nat_observability.events import Item, Span
-
-QueuePolicy = Literal["drop_newest", "drop_oldest"]
-"""Whether a full queue refuses what comes, or makes room for it."""
 
 # Bytes of an item with its ids and its entry, and of the heads of its name, input and output: sys.getsizeof("") each.
 _BARE_ITEM = 640 + 3 * 49

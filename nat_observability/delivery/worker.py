@@ -14,6 +14,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from nat_observability.disk import OPEN_FILES
 from nat_observability.errors import GreenThreadsError, SinkError, ThreadRefusedError, describe
 from nat_observability.logs import get_logger
 
@@ -209,7 +210,7 @@ def refusal(thread: str, error: Exception) -> ThreadRefusedError:
     if isinstance(error, ThreadRefusedError):
         return error
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        cure = "Raise the limit on open files (ulimit -n), or close what is not needed."
+        cure = OPEN_FILES
     elif isinstance(error, MemoryError):
         cure = "Free memory, or raise the limit on it."
     elif "shutdown" in str(error):  # as Python 3.12 says it

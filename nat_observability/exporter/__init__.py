@@ -1,1 +1,9 @@
 """Exporters: what takes part in a run."""
+
+from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter.sampling import Sampling
+from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.exporter.step_exporter import StepExporter
+from nat_observability.exporter.subscription import Subscription
+
+__all__ = ["BaseExporter", "Sampling", "SpanExporter", "StepExporter", "Subscription"]

@@ -1,1 +1,6 @@
-"""Integrations: one file for each framework; each imports its own framework and no other."""
+"""Integrations: one module or package for each framework, which imports no other; and runs for any other worker."""
+
+from nat_observability.integrations.workers.process_scope import ProcessScope
+from nat_observability.integrations.workers.run_scope import RunIds, RunScope, run_scope
+
+__all__ = ["ProcessScope", "RunIds", "RunScope", "run_scope"]

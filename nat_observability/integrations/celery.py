@@ -22,6 +22,8 @@ try:
 except ImportError as error:
     raise MissingExtraError("nat_observability.integrations.celery", "celery") from error
 
+__all__ = ["CeleryObservability", "instrument"]
+
 check_version("celery", at_least="5.7.0", below="6")
 
 _EXECUTION = "_nat_observability_run"  # an attribute of the task's request, which is that of one execution
@@ -127,7 +129,7 @@ class CeleryObservability:
         execution: _Execution | None = task.request.__dict__.pop(_EXECUTION, None)
         if execution is None:
             return
-        # Where the worker is told to end inside the task, no other signal has said so.
+        # If the worker is ended inside the task, no other signal has said so.
         error = sys.exception()
         if execution.scope.error is not None or error is execution.handling:
             error = None

@@ -1,4 +1,4 @@
-"""observe() for FastAPI, and what a request's handler is injected with."""
+"""instrument() for FastAPI, and what a request's handler is injected with."""
 
 # Annotations are not postponed here: FastAPI looks at them at run time.
 from typing import Annotated
@@ -13,7 +13,7 @@ from nat_observability.integrations.asgi import (
     current_source,
     current_state,
 )
-from nat_observability.integrations.starlette import observe
+from nat_observability.integrations.starlette import instrument
 from nat_observability.integrations.versions import check_version
 
 check_version("fastapi", at_least="0.115", below="1")
@@ -27,4 +27,4 @@ CurrentState = Annotated[RequestState, Depends(current_state)]
 CurrentSource = Annotated[Source, Depends(current_source)]
 """What the manager comes from: the container."""
 
-__all__ = ["CurrentManager", "CurrentSource", "CurrentState", "observe"]
+__all__ = ["CurrentManager", "CurrentSource", "CurrentState", "instrument"]

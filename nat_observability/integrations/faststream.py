@@ -25,22 +25,24 @@ if TYPE_CHECKING:
     from faststream.message import StreamMessage
     from faststream.response import PublishCommand
 
+__all__ = ["MessageMiddleware", "instrument"]
+
 check_version("faststream", at_least="0.7.0", below="1")
 
 # What a handler raises to say what becomes of the message, and not that something went wrong.
 _NO_ERRORS = (AckMessage, SkipMessage, StopApplication, StopConsume)
 
 
-class ObservabilityMiddleware:
+class MessageMiddleware:
     """
-    A middleware for a broker: `NatsBroker(middlewares=[ObservabilityMiddleware(container)])`.
+    A middleware for a broker: `NatsBroker(middlewares=[MessageMiddleware(container)])`.
 
     What a handler records, what it publishes and its reply belong to one run, which ends when the message is
     processed. The run continues the trace of who sent the message; what is published inside a run, in a handler or
     anywhere else, carries that run's trace and ids in its headers.
 
-    Use `instrument` where there is a FastStream application: it also opens the exporters and drains them. A middleware
-    alone needs somebody else to do that, `await container.init_resources()` for example. Where nobody has when the
+    Use `instrument` if there is a FastStream application: it also opens the exporters and drains them. A middleware
+    alone needs the application to do that, `await container.init_resources()` for example. If it has not when the
     first message comes, it opens them, and the interpreter's exit drains them.
 
     Raises:
@@ -49,16 +51,16 @@ class ObservabilityMiddleware:
 
     def __init__(self, container: Container) -> None:
         self.container = container
-        self.process = ProcessScope(container, "ObservabilityMiddleware")
+        self.process = ProcessScope(container, "MessageMiddleware")
 
-    def __call__(self, msg: Any, /, *, context: ContextRepo) -> MessageMiddleware:
-        return MessageMiddleware(msg, context=context, owner=self)
+    def __call__(self, msg: Any, /, *, context: ContextRepo) -> _MessageScope:
+        return _MessageScope(msg, context=context, owner=self)
 
 
-class MessageMiddleware(BaseMiddleware[Any, Any]):
-    """What `ObservabilityMiddleware` does with one message."""
+class _MessageScope(BaseMiddleware[Any, Any]):
+    """What `MessageMiddleware` does with one message."""
 
-    def __init__(self, msg: Any, /, *, context: ContextRepo, owner: ObservabilityMiddleware) -> None:
+    def __init__(self, msg: Any, /, *, context: ContextRepo, owner: MessageMiddleware) -> None:
         super().__init__(msg, context=context)
         self._owner = owner
         self._scope: RunScope | None = None
@@ -101,7 +103,7 @@ class MessageMiddleware(BaseMiddleware[Any, Any]):
         return await call_next(cmd)
 
 
-def instrument(app: FastStream, container: Container) -> ObservabilityMiddleware:
+def instrument(app: FastStream, container: Container) -> MessageMiddleware:
     """
     Give every broker of an application the middleware; open the exporters before it starts, drain them when it stopped.
 
@@ -111,7 +113,7 @@ def instrument(app: FastStream, container: Container) -> ObservabilityMiddleware
         MissingContainerError: `container` is none.
         ValueError: The application has no broker yet.
     """
-    middleware = ObservabilityMiddleware(container)
+    middleware = MessageMiddleware(container)
     if not app.brokers:
         raise ValueError("The application has no broker. Call instrument() after app.add_broker().")
     for broker in app.brokers:

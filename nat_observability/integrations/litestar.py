@@ -1,4 +1,4 @@
-"""observe(): makes each request of a Litestar application a run."""
+"""instrument(): makes each request of a Litestar application a run."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from litestar import Litestar
 from litestar.types import Scope
 
 from nat_observability.context import ContextState
-from nat_observability.integrations.asgi import ObservabilityMiddleware, Options, RequestState, Source
+from nat_observability.integrations.asgi import Options, RequestMiddleware, RequestState, Source
 from nat_observability.integrations.asgi.source import close_source, open_source
 from nat_observability.integrations.versions import check_version
+
+__all__ = ["instrument"]
 
 check_version("litestar", at_least="2.12", below="3")
 
 
-def observe(app: Litestar, source: Source, **options: Unpack[Options]) -> None:
+def instrument(app: Litestar, source: Source, **options: Unpack[Options]) -> None:
     """
     Give each request and each websocket of `app` a run, and open the runtime when it starts.
 
     A middleware of Litestar's own would be entered after the routing, so that it sees neither what no route has
-    matched nor the answer to an exception; this one is around both, and is told the exception.
+    matched nor the answer to an exception; this one is around both, and gets the exception.
 
     Args:
         app: An application that has not started yet.
         source: The container, or a `RuntimeSource`; opened first in `on_startup`, and drained last of all.
-        **options: Those of `ObservabilityMiddleware`.
+        **options: Those of `RequestMiddleware`.
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
     """
     handler: Any = app.asgi_handler
-    app.asgi_handler = ObservabilityMiddleware(handler, source, **options)  # type: ignore[assignment]
+    app.asgi_handler = RequestMiddleware(handler, source, **options)  # type: ignore[assignment]
 
     async def opened() -> None:
         await open_source(source)

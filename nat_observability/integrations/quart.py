@@ -1,4 +1,4 @@
-"""observe(): makes each request of a Quart application a run."""
+"""instrument(): makes each request of a Quart application a run."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from quart.signals import got_request_exception, got_websocket_exception
 from nat_observability.context import ContextState
 from nat_observability.integrations.asgi import (
     ObservabilityLifespan,
-    ObservabilityMiddleware,
     Options,
+    RequestMiddleware,
     RequestState,
     Source,
 )
 from nat_observability.integrations.versions import check_version
 
+__all__ = ["instrument"]
+
 check_version("quart", at_least="0.20", below="1")
 
 
-def observe(app: Quart, source: Source, **options: Unpack[Options]) -> None:
+def instrument(app: Quart, source: Source, **options: Unpack[Options]) -> None:
     """
     Give each request and each websocket of `app` a run, and open the runtime in its lifespan.
 
@@ -31,12 +33,12 @@ def observe(app: Quart, source: Source, **options: Unpack[Options]) -> None:
     Args:
         app: An application that has not started yet.
         source: The container, or a `RuntimeSource`; opened before the application starts, and drained after its end.
-        **options: Those of `ObservabilityMiddleware`.
+        **options: Those of `RequestMiddleware`.
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
     """
-    middleware = ObservabilityMiddleware(app.asgi_app, source, **options)  # type: ignore[arg-type]
+    middleware = RequestMiddleware(app.asgi_app, source, **options)  # type: ignore[arg-type]
     app.asgi_app = ObservabilityLifespan(middleware, source)  # type: ignore[assignment, method-assign]
     # First of all, because a function that comes before may answer for the handler.
     app.before_request_funcs.setdefault(None, []).insert(0, _note_request)

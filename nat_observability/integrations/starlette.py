@@ -1,4 +1,4 @@
-"""observe(): makes each request of a Starlette application, FastAPI's included, a run."""
+"""instrument(): makes each request of a Starlette application, FastAPI's included, a run."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ from typing import Unpack
 
 from starlette.applications import Starlette
 
-from nat_observability.integrations.asgi import ObservabilityMiddleware, Options, Source, lifespan
+from nat_observability.integrations.asgi import Options, RequestMiddleware, Source, lifespan
 from nat_observability.integrations.versions import check_version
+
+__all__ = ["instrument"]
 
 check_version("starlette", at_least="0.46", below="2")
 
 
-def observe(app: Starlette, source: Source, **options: Unpack[Options]) -> None:
+def instrument(app: Starlette, source: Source, **options: Unpack[Options]) -> None:
     """
     Give each request and each websocket of `app` a run, and open the runtime in its lifespan.
 
-    The middleware is put around all others, and around the one that answers what nobody has caught, so that it sees
-    that answer too. `app.add_middleware(ObservabilityMiddleware, container)` would not.
+    The middleware is put around all others, and around the one that answers uncaught exceptions, so that it sees
+    that answer too. `app.add_middleware(RequestMiddleware, container)` would not.
 
     Args:
         app: An application that has not served yet.
         source: The container, or a `RuntimeSource`; opened before the application's own lifespan, and drained after.
-        **options: Those of `ObservabilityMiddleware`.
+        **options: Those of `RequestMiddleware`.
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
@@ -30,9 +32,9 @@ def observe(app: Starlette, source: Source, **options: Unpack[Options]) -> None:
     """
     if app.middleware_stack is not None:
         raise RuntimeError(
-            "observe() comes too late: the application has served already. Call it after making it."
+            "instrument() comes too late: the application has served already. Call it after making it."
         )
-    ObservabilityMiddleware(app, source, **options)  # what is wrong with the arguments is told here and now
+    RequestMiddleware(app, source, **options)  # raises here and now if the arguments are wrong
     build = app.build_middleware_stack
-    app.build_middleware_stack = lambda: ObservabilityMiddleware(build(), source, **options)  # type: ignore[method-assign]
+    app.build_middleware_stack = lambda: RequestMiddleware(build(), source, **options)  # type: ignore[method-assign]
     app.router.lifespan_context = lifespan(source, app.router.lifespan_context)

@@ -14,24 +14,27 @@ from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunScope, run_scope
 
 try:
-    from taskiq import NoResultError, TaskiqMessage, TaskiqMiddleware, TaskiqResult
+    from taskiq import AsyncBroker, NoResultError, TaskiqMessage, TaskiqMiddleware, TaskiqResult
 except ImportError as error:
     raise MissingExtraError("nat_observability.integrations.taskiq", "taskiq") from error
+
+__all__ = ["TaskMiddleware", "instrument"]
 
 check_version("taskiq", at_least="0.12.0", below="1")
 
 _EXECUTION = "__nat_observability_execution"  # an attribute of the message, as other middlewares have theirs
 
 
-class ObservabilityMiddleware(TaskiqMiddleware):
+class TaskMiddleware(TaskiqMiddleware):
     """
-    A middleware for a broker: `broker.with_middlewares(ObservabilityMiddleware(container))`.
+    A middleware for a broker: `broker.with_middlewares(TaskMiddleware(container))`.
 
     It opens the exporters when the broker starts, in the worker and in the client, and drains them when it shuts down.
     A run continues the trace of who sent the task; a task that is sent inside a run carries the run's trace and ids in
     its labels. Each try of a task that is tried again is a run of its own, in the same trace.
 
-    Give it first: what the middlewares after it record and send is then part of the run.
+    It has to come first, as `instrument` puts it: what the middlewares after it record and send is then part of the
+    run.
 
     Raises:
         MissingContainerError: `container` is none.
@@ -40,7 +43,7 @@ class ObservabilityMiddleware(TaskiqMiddleware):
     def __init__(self, container: Container) -> None:
         super().__init__()
         self._container = container
-        self._process = ProcessScope(container, "ObservabilityMiddleware")
+        self._process = ProcessScope(container, "TaskMiddleware")
         self._ending: set[asyncio.Task[None]] = set()
 
     async def startup(self) -> None:
@@ -95,6 +98,21 @@ class ObservabilityMiddleware(TaskiqMiddleware):
         ending = asyncio.ensure_future(scope.__aexit__(None, None, None))
         self._ending.add(ending)  # an event loop holds its tasks only weakly
         ending.add_done_callback(self._ending.discard)
+
+
+def instrument(broker: AsyncBroker, container: Container) -> TaskMiddleware:
+    """
+    Make each execution of a broker's tasks a run: gives the broker a `TaskMiddleware`, before its other middlewares.
+
+    Call it before the broker starts.
+
+    Raises:
+        MissingContainerError: `container` is not a container of observability.
+    """
+    middleware = TaskMiddleware(container)
+    broker.add_middlewares(middleware)
+    broker.middlewares.insert(0, broker.middlewares.pop())
+    return middleware
 
 
 class _Execution:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 
 from nat_observability.errors import reraise_signal
-from nat_observability.events import StepError, TokenUsage
+from nat_observability.events import ErrorDetails, TokenUsage
 from nat_observability.recording.capture import capture_text, captured_text
 
 _MAX_TRACEBACK = 64  # frames
@@ -35,7 +35,7 @@ def token_usage(usage: object) -> TokenUsage | None:
     return TokenUsage(*counts)
 
 
-def step_error(error: BaseException) -> StepError:
+def step_error(error: BaseException) -> ErrorDetails:
     """Return an exception as data. The traceback names files, lines and functions; no source file is read."""
     lines: list[str] = []
     link = error.__traceback__
@@ -49,7 +49,7 @@ def step_error(error: BaseException) -> StepError:
         if kind.__module__ in ("builtins", "__main__")
         else f"{kind.__module__}.{kind.__qualname__}"
     )
-    return StepError(capture_text(name), _message(error), capture_text("\n".join(lines)) or None)
+    return ErrorDetails(capture_text(name), _message(error), capture_text("\n".join(lines)) or None)
 
 
 def _message(error: BaseException) -> str:

@@ -44,7 +44,7 @@ class Variable:
     """
     One variable. In the name of an exporter's, `<NAME>` stands for the name of the exporter.
 
-    `default` is written as it would be in an env file, and empty where there is none; `allowed` says in words
+    `default` is written as it would be in an env file, and empty if there is none; `allowed` says in words
     which values it takes, and `description` in which unit. `exporter_type` is None for one of the process.
     """
 

@@ -1,4 +1,4 @@
-"""The settings of exporters: what all can be told, what each local type can, and those of custom types."""
+"""The settings of exporters: those of every exporter, of each local type, and of custom types."""
 
 # Annotations are evaluated here, not postponed: some versions of pydantic evaluate the text of a model's annotation
 # for extra settings again in the module of a subclass, where the names do not exist.
@@ -21,8 +21,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from nat_observability.delivery.limits import QueuePolicy, SpoolMode
 from nat_observability.settings.processing import ProcessingSettings
-from nat_observability.settings.standard_variables import DEFAULT_QUEUE_ITEMS, MOST
+from nat_observability.settings.standard_variables import DEFAULT_LIMITS, MOST
 
 # Above about 24 days, which in milliseconds fill 31 bits, some platforms cannot wait.
 _LONGEST = MOST / 1000
@@ -54,7 +55,7 @@ SpansOnly = Annotated[Literal["spans"], BeforeValidator(_no_steps)]
 
 
 class ExporterSettings(ProcessingSettings):
-    """What every exporter can be told, whatever its type."""
+    """The settings of every exporter, whatever its type."""
 
     type: Text = Field(
         description="What kind of exporter it is.", examples=["sqlite", "otlp", "file", "console"]
@@ -67,61 +68,72 @@ class ExporterSettings(ProcessingSettings):
         "handed_over", description="What the end of a run waits for: the queue, or the back end."
     )
     queue_items: Count = Field(
-        DEFAULT_QUEUE_ITEMS,
+        DEFAULT_LIMITS.queue_items,
         description="Items that wait in the queue at most. Without it, OTEL_BSP_MAX_QUEUE_SIZE is honoured.",
     )
-    queue_bytes: Bytes = Field(64 * 2**20, description="Bytes that wait in the queue at most.")
-    queue_policy: Literal["drop_newest", "drop_oldest"] = Field(
-        "drop_newest", description="What is dropped, and counted, when the queue is full."
+    queue_bytes: Bytes = Field(
+        DEFAULT_LIMITS.queue_bytes, description="Bytes that wait in the queue at most."
+    )
+    queue_policy: QueuePolicy = Field(
+        DEFAULT_LIMITS.queue_policy, description="What is dropped, and counted, when the queue is full."
     )
     batch_items: Count = Field(
-        default_factory=lambda validated: min(512, validated.get("queue_items", 512)),
+        default_factory=lambda validated: min(
+            DEFAULT_LIMITS.batch_items, validated.get("queue_items", DEFAULT_LIMITS.batch_items)
+        ),
         description="Items in one batch at most; no more than queue_items. "
         "Without it, OTEL_BSP_MAX_EXPORT_BATCH_SIZE is honoured.",
     )
     batch_bytes: Bytes = Field(
-        4 * 2**20, description="Bytes in one batch at most; an item above it goes alone."
+        DEFAULT_LIMITS.batch_bytes, description="Bytes in one batch at most; an item above it goes alone."
     )
     batch_age: Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)] = Field(
-        1.0,
+        DEFAULT_LIMITS.batch_age,
         description="Seconds that an item waits at most for a batch to fill; 0 sends at once. "
         "Without it, OTEL_BSP_SCHEDULE_DELAY (milliseconds) is honoured.",
     )
     write_timeout: Seconds = Field(
-        30.0,
+        DEFAULT_LIMITS.write_timeout,
         description="Seconds that one write of a batch may take. "
         "Without it, OTEL_BSP_EXPORT_TIMEOUT (milliseconds) is honoured.",
     )
 
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = Field(
-        1,
+        DEFAULT_LIMITS.batches_in_flight,
         description="Number of batches that are sent at the same time at most; a file or database gets one at a time.",
     )
     retry_initial: Seconds = Field(
-        1.0, description="Seconds from a failed try to the next at most; doubled with each further one."
+        DEFAULT_LIMITS.retry_initial,
+        description="Seconds from a failed try to the next at most; doubled with each further one.",
     )
-    retry_max: Seconds = Field(30.0, description="Seconds between two tries at most.")
+    retry_max: Seconds = Field(DEFAULT_LIMITS.retry_max, description="Seconds between two tries at most.")
     retry_for: Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)] = Field(
-        300.0,
+        DEFAULT_LIMITS.retry_for,
         description="Seconds for which a batch is tried; 0 tries once. A spooled batch is kept after that.",
     )
     breaker_failures: Count = Field(
-        5, description="Number of failed tries in a row after which nothing is sent for a while."
+        DEFAULT_LIMITS.breaker_failures,
+        description="Number of failed tries in a row after which nothing is sent for a while.",
     )
     breaker_open_for: Seconds = Field(
-        10.0, description="Seconds of that while, after which one batch is tried."
+        DEFAULT_LIMITS.breaker_open_for, description="Seconds of that while, after which one batch is tried."
     )
-    spool: Literal["off", "spill", "always"] = Field(
-        "off",
+    spool: SpoolMode = Field(
+        DEFAULT_LIMITS.spool,
         description="Whether items go to the disk before they are sent: never, when the queue is half full or the "
         "process ends, or all of them before their run ends.",
     )
     spool_path: FilePath | None = Field(
-        None, description="The spool's directory, of this exporter alone.", examples=["var/spool/otlp"]
+        DEFAULT_LIMITS.spool_path,
+        description="The spool's directory, of this exporter alone.",
+        examples=["var/spool/otlp"],
     )
-    spool_bytes: Bytes = Field(2**30, description="Bytes in the spool at most; the oldest are dropped.")
+    spool_bytes: Bytes = Field(
+        DEFAULT_LIMITS.spool_bytes, description="Bytes in the spool at most; the oldest are dropped."
+    )
     spool_age: Seconds | None = Field(
-        None, description="Seconds that an item stays in the spool at most; without it, for ever."
+        DEFAULT_LIMITS.spool_age,
+        description="Seconds that an item stays in the spool at most; without it, for ever.",
     )
 
     @model_validator(mode="after")

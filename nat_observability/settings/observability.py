@@ -93,7 +93,7 @@ def _place(path: Path) -> object:
 
 class ObservabilitySettings(ProcessingSettings, BaseSettings):
     """
-    Everything that a process can be told from outside.
+    All settings of a process.
 
     Arguments win over the environment, the environment over the env file, that over the secret files in
     `secrets_dir`, and all of them over the standard `OTEL_` variables. The env file is the one that the argument

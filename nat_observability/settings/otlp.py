@@ -1,6 +1,6 @@
 """The settings of what sends spans over OTLP: to any endpoint, to Phoenix, to Langfuse; builds nothing."""
 
-# Annotations are evaluated here, not postponed, as in settings_exporters.
+# Annotations are evaluated here, not postponed, as in exporters.py.
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
@@ -8,13 +8,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 from pydantic_core import PydanticCustomError
 
 from nat_observability.http_validation import is_header_name, is_header_value, url_problem
+from nat_observability.secret_text import secret_text
 from nat_observability.settings.exporters import ExporterSettings, FilePath, Seconds, SpansOnly, Text
-from nat_observability.settings.standard_otlp import DEFAULT_ENDPOINTS, parse_headers
+from nat_observability.settings.standard_variables import DEFAULT_ENDPOINTS, parse_headers
 from nat_observability.settings.variables import PAIRS
 
 
 def _checked_url(value: object) -> str | SecretStr:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    text = secret_text(value)
     problem = url_problem(text) if isinstance(text, str) else "is not text"
     if problem is not None or not isinstance(text, str):
         raise PydanticCustomError("unusable", "is not a URL to send to", {"problem": problem})
@@ -38,7 +39,7 @@ Key = Annotated[SecretStr, Field(min_length=1), AfterValidator(_checked_value)]
 
 
 class SendingExporterSettings(ExporterSettings):
-    """What every exporter that sends spans over OTLP can be told."""
+    """The settings of every exporter that sends spans over OTLP."""
 
     record: SpansOnly = Field("spans", description="What it gets: finished spans; it cannot record steps.")
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = Field(
@@ -59,7 +60,7 @@ class SendingExporterSettings(ExporterSettings):
     )
     client_key: FilePath | None = Field(
         None,
-        description="Its private key (PEM, without a passphrase), where it is not in the same file.",
+        description="Its private key (PEM, without a passphrase), if it is not in the same file.",
         examples=["/etc/ssl/client.key"],
     )
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from nat_observability.settings.standard_variables import MOST, parse_pairs
+from nat_observability.secret_text import secret_text
+from nat_observability.settings.standard_variables import DEFAULT_LIMITS, MOST, parse_pairs
 from nat_observability.settings.variables import PAIRS, Allowed
 
 PERSONAL = ("email", "phone", "card", "iban", "ip")
@@ -22,7 +23,7 @@ Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 def _listed(value: object) -> object:
-    """Split text at its commas; what is no text is left for validation."""
+    """Split text at its commas; what is not text is left for validation."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -97,7 +98,7 @@ _LONG_TEXT = "text of 16 bytes or more, such as that of openssl rand -hex 32"
 
 
 def _key(value: object) -> object:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    text = secret_text(value)
     if isinstance(text, str) and len(text.encode(errors="replace")) < 16:
         raise ValueError(f"is too short; allowed: {_LONG_TEXT}")
     return value
@@ -172,10 +173,12 @@ class ProcessingSettings(BaseModel):
         2**20, description="Bytes of everything that is recorded in one span at most; what is over is cut."
     )
     run_bytes: Size | None = Field(
-        None, description="Bytes of everything that is recorded in one run at most; without it, any number."
+        DEFAULT_LIMITS.run_bytes,
+        description="Bytes of everything that is recorded in one run at most; without it, any number.",
     )
     chunk_bytes: Size = Field(
-        16 * 2**20, description="Bytes of chunks that are kept for the open steps of one run at most."
+        DEFAULT_LIMITS.chunk_bytes,
+        description="Bytes of chunks that are kept for the open steps of one run at most.",
     )
     sampling_ratio: Ratio = Field(
         1.0,
@@ -188,13 +191,13 @@ class ProcessingSettings(BaseModel):
     )
     sampling_parent_based: bool = Field(
         False,
-        description="Whether a run that continues a trace leaves where its caller's traceparent says so.",
+        description="Whether a run that continues a trace leaves if its caller's traceparent says so.",
     )
     sampling_keep_errors: bool = Field(
-        False, description="Whether a run that was left out leaves whole after all where it fails."
+        False, description="Whether a run that was left out leaves whole after all if it fails."
     )
     sampling_run_bytes: Size = Field(
-        4 * 2**20, description="Bytes that are held at most for a run that may fail yet; the newest are."
+        4 * 2**20, description="Bytes that are held at most for a run that may fail yet; the newest are kept."
     )
     sampling_all_bytes: Size = Field(64 * 2**20, description="Bytes that are held for all such runs at most.")
     tags: Annotated[dict[str, str], BeforeValidator(_paired)] = Field(

@@ -14,9 +14,14 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from nat_observability.errors import SettingsError, SettingsWarning
-from nat_observability.settings.standard_otlp import otlp_defaults, parse_headers
-from nat_observability.settings.standard_processing import processing_defaults
-from nat_observability.settings.standard_variables import SERVICE_NAME, StandardVariables, parse_pairs
+from nat_observability.settings.standard_variables import (
+    SERVICE_NAME,
+    StandardVariables,
+    otlp_defaults,
+    parse_headers,
+    parse_pairs,
+    processing_defaults,
+)
 from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, corrected, nearest, variable
 
 _OURS = PREFIX.lower()
@@ -210,7 +215,7 @@ def _unknown(settings_cls: type[BaseSettings], name: str) -> str:
 
 
 def _meant(settings_cls: type[BaseSettings], name: str) -> str:
-    """The known variable that is closest to a name with our prefix; the name itself where none is close."""
+    """The known variable that is closest to a name with our prefix; the name itself if none is close."""
     if _is_known(settings_cls, name.lower()):
         return name
     near = nearest(name, _candidates(settings_cls, name))

@@ -1,4 +1,4 @@
-"""The standard OpenTelemetry variables, which stand in where ours are not set."""
+"""The standard variables of OpenTelemetry, `OTEL_*`, which count if ours are not set."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
-from pydantic import TypeAdapter
+from pydantic import SecretStr, TypeAdapter
 
+from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.http_validation import is_header_name, is_header_value, url_problem
+from nat_observability.secret_text import secret_text
 from nat_observability.settings.variables import EXPORTERS, variable
 
 MOST = 2**31 - 1
@@ -17,8 +20,8 @@ MOST = 2**31 - 1
 
 SERVICE_NAME = "service.name"
 
-DEFAULT_QUEUE_ITEMS = 8192
-"""The items in an exporter's queue at most, where neither a variable of ours nor a standard one says."""
+DEFAULT_LIMITS = DeliveryLimits()
+"""What an exporter's delivery is limited to if neither a variable of ours nor a standard one says."""
 
 _WHOLE_NUMBER = re.compile(r"\s*[0-9]{1,10}\s*")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -43,7 +46,7 @@ class StandardReader:
         self.ignored: list[str] = []
 
     def first(self, parse: Callable[[str], _T], *names: str) -> _T | None:
-        """Return what `parse` makes of the first variable that is set and valid, or None where none is."""
+        """Return what `parse` makes of the first variable that is set and valid, or None if none is."""
         for name in names:
             if text := self._variables.get(name.lower()):
                 try:
@@ -110,7 +113,7 @@ class StandardVariables:
         if "queue_items" not in given and queue_items and given_batch and queue_items < given_batch:
             ignored.append(f"OTEL_BSP_MAX_QUEUE_SIZE is below {variable(EXPORTERS, name, 'batch_items')}.")
             queue_items = None
-        holds = given_queue if "queue_items" in given else queue_items or DEFAULT_QUEUE_ITEMS
+        holds = given_queue if "queue_items" in given else queue_items or DEFAULT_LIMITS.queue_items
         if "batch_items" not in given and batch_items and holds and batch_items > holds:
             which = "" if "queue_items" in given else "the default of "
             queue = variable(EXPORTERS, name, "queue_items")
@@ -206,3 +209,167 @@ def _decoded(text: str) -> str:
     except UnicodeError:
         raise ValueError("holds what is not UTF-8") from None
     return decoded
+
+
+DEFAULT_ENDPOINTS = {"http": "http://localhost:4318", "grpc": "http://localhost:4317"}
+"""Where the OTLP exporter specification has collectors listen, by protocol."""
+
+
+def parse_headers(text: str) -> dict[str, str]:
+    """
+    Parse headers as `OTEL_EXPORTER_OTLP_HEADERS` has them: as `parse_pairs` does, names in lower case.
+
+    Raises:
+        ValueError: A part is not valid. The message has nothing of it.
+    """
+    return {name.lower(): value for name, value in parse_pairs(text).items()}
+
+
+def otlp_defaults(
+    variables: Mapping[str, str | None], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """
+    Return what the standard variables add to an exporter of type `otlp`, and a sentence for each that is not valid.
+
+    As the specification has it, one for traces (`OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`) wins over the one for all
+    signals, and one that is not valid is as good as unset.
+
+    The headers and the client's certificate are secrets of the destination that the variables name: to an exporter
+    with an address of its own they are not given, so that no key goes where it was not meant for.
+
+    Args:
+        variables: Names in lower case, and values; an empty value is an unset one.
+        given: The settings of the exporter that are set already.
+    """
+    reader = StandardReader(variables)
+
+    def first(option: str, parse: Callable[[str], _T]) -> _T | None:
+        return reader.first(parse, f"OTEL_EXPORTER_OTLP_TRACES_{option}", f"OTEL_EXPORTER_OTLP_{option}")
+
+    found: dict[str, Any] = {}
+
+    def take(key: str, option: str, parse: Callable[[str], object]) -> None:
+        if key not in given:
+            found[key] = first(option, parse)
+
+    take("protocol", "PROTOCOL", _protocol)
+    take("compression", "COMPRESSION", _compression)
+    take("timeout", "TIMEOUT", parse_timeout)
+    own_address = given.get(_TRACES) or given.get(_EVERY)
+    if own_address is None:
+        protocol = given.get("protocol") or found.get("protocol")
+        # Without a scheme only gRPC takes an address, and only there the switch counts.
+        bare = ("http://" if first("INSECURE", parse_switch) else "https://") if protocol == "grpc" else None
+        traces = reader.first(lambda text: _address(text, bare), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        # What it is for all signals does not matter then: it differs, in its path at least.
+        every = traces or reader.first(lambda text: _address(text, bare), "OTEL_EXPORTER_OTLP_ENDPOINT")
+        found[_TRACES if traces else _EVERY] = every
+        take("headers", "HEADERS", _headers)
+    address = str(secret_text(own_address or found.get(_TRACES) or found.get(_EVERY) or ""))
+    # The specification has certificates for a secure connection only.
+    if address.lower().startswith("https://"):
+        take("ca_file", "CERTIFICATE", str)
+        if own_address is None and not _CLIENT.intersection(given):
+            take("client_certificate", "CLIENT_CERTIFICATE", str)
+            if found["client_certificate"] is not None:
+                take("client_key", "CLIENT_KEY", str)
+    return {key: value for key, value in found.items() if value is not None}, reader.ignored
+
+
+_TRACES, _EVERY = "traces_endpoint", "endpoint"
+_CLIENT = frozenset({"client_certificate", "client_key"})
+
+
+def _protocol(text: str) -> str:
+    if text.strip().lower() == "http/json":
+        raise ValueError("is http/json, which is not supported; supported: http/protobuf and grpc")
+    return _choice(text, {"http/protobuf": "http", "grpc": "grpc"})
+
+
+def _compression(text: str) -> str:
+    return _choice(text, {"gzip": "gzip", "none": "none"})
+
+
+def _choice(text: str, choices: Mapping[str, str]) -> str:
+    # The specification has such values read without regard to case.
+    chosen = choices.get(text.strip().lower())
+    if chosen is None:
+        raise ValueError(f"is neither {' nor '.join(choices)}")
+    return chosen
+
+
+def _address(text: str, bare: str | None) -> str:
+    address = text.strip()
+    if bare is not None and "://" not in address:
+        address = bare + address
+    if problem := url_problem(address):
+        raise ValueError(problem)
+    # gRPC has no path; where the variables were written for HTTP too, there is one.
+    return address if bare is None else urlsplit(address)._replace(path="", query="", fragment="").geturl()
+
+
+def _headers(text: str) -> dict[str, SecretStr]:
+    headers = parse_headers(text)
+    if not (all(map(is_header_name, headers)) and all(map(is_header_value, headers.values()))):
+        raise ValueError("holds a header that cannot be sent")
+    return {name: SecretStr(value) for name, value in headers.items()}
+
+
+_LIMITS = {
+    "attribute_count_limit": ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
+    "attribute_value_length_limit": (
+        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    ),
+    "event_count_limit": ("OTEL_SPAN_EVENT_COUNT_LIMIT",),
+    "link_count_limit": ("OTEL_SPAN_LINK_COUNT_LIMIT",),
+}
+_SAMPLERS: Mapping[str, float | None] = {"always_on": 1.0, "always_off": 0.0, "traceidratio": None}
+_PARENT_BASED = "parentbased_"
+
+
+def processing_defaults(
+    variables: Mapping[str, str | None], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """
+    Return what the standard variables add to the settings of the process, and a sentence for each that is not valid.
+
+    The sampler counts as a whole: where `sampling_ratio` is given, it says nothing.
+
+    Args:
+        variables: Names in lower case, and values; an empty value is an unset one.
+        given: The settings that are set already.
+    """
+    reader = StandardReader(variables)
+    found: dict[str, Any] = {
+        key: reader.first(parse_not_negative, *names) for key, names in _LIMITS.items() if key not in given
+    }
+    if "sampling_ratio" not in given and (sampler := reader.first(_sampler, "OTEL_TRACES_SAMPLER")):
+        kind = sampler.removeprefix(_PARENT_BASED)
+        ratio = _SAMPLERS[kind]
+        if ratio is None:
+            # The specification: without an argument, or with one that is not valid, the ratio is 1.
+            ratio = reader.first(_ratio, "OTEL_TRACES_SAMPLER_ARG")
+            ratio = 1.0 if ratio is None else ratio
+        found["sampling_ratio"] = ratio
+        if "sampling_parent_based" not in given:
+            found["sampling_parent_based"] = sampler != kind
+    return {key: value for key, value in found.items() if value is not None}, reader.ignored
+
+
+def _sampler(text: str) -> str:
+    name = text.strip().lower()
+    if name.removeprefix(_PARENT_BASED) not in _SAMPLERS:
+        known = [*_SAMPLERS, *(_PARENT_BASED + each for each in _SAMPLERS)]
+        raise ValueError(f"is none of {', '.join(known)}")
+    return name
+
+
+def _ratio(text: str) -> float:
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = -1.0
+    if not 0 <= ratio <= 1:
+        raise ValueError("is not a number from 0 to 1")
+    return ratio

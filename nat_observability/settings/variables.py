@@ -54,7 +54,7 @@ def variable(*path: object) -> str:
 
 
 def nearest(name: str, known: Iterable[str], *, below: str = PREFIX) -> str:
-    """` Did you mean NAME?` with the known variable whose name is closest; empty where none is close."""
+    """` Did you mean NAME?` with the known variable whose name is closest; empty if none is close."""
     # What every name starts with does not count: compared with it, everything would be near to everything.
     ends = [other.removeprefix(below) for other in known]
     match = difflib.get_close_matches(name.removeprefix(below), ends, n=1)
@@ -63,7 +63,7 @@ def nearest(name: str, known: Iterable[str], *, below: str = PREFIX) -> str:
 
 def corrected(name: str, *, alike: float) -> str | None:
     """
-    The variable that a name is meant for which begins nearly as ours do; None where it begins so, or in another way.
+    The variable that a name is meant for which begins nearly as ours do; None if it begins so, or in another way.
 
     Args:
         name: Of any variable.
@@ -162,7 +162,7 @@ def problems(
 def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[str, type[BaseModel]]) -> str:
     path, model, depth = list(detail["loc"]), settings, 0
     if path[:1] == [EXPORTERS]:
-        # After the exporter's name pydantic puts the tag of the union's member, which is no part of the variable.
+        # After the exporter's name pydantic puts the tag of the union's member, which is not part of the variable.
         depth, model = (2, entries[str(path.pop(2))]) if len(path) > 2 else (0, settings)
     name, context = variable(*path) if path else "The whole", detail.get("ctx", {})
     if "error" in context:

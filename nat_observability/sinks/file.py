@@ -32,7 +32,7 @@ class FileSink:
 
     Any number of processes may append to one path, and any of them may roll it: each write and each roll holds
     an exclusive `flock(2)` on the file, so that lines are never mixed or torn and no file is rolled twice. A
-    file that was moved or deleted by somebody else (logrotate) is created anew. On Windows the lock is one on
+    file that was moved or deleted by another program (logrotate) is created anew. On Windows the lock is one on
     `path.lock`, and the file is open only while it is written.
 
     A batch that cannot be written whole (the disk is full) is taken back: the file is cut to where it ended
@@ -99,7 +99,7 @@ class FileSink:
             raise disk_error(self.path, "cannot be written", error) from error
 
     def close(self) -> None:
-        """Close the file; what was written stays. Does nothing where it is not open."""
+        """Close the file; what was written stays. Does nothing if it is not open."""
         self._is_open = False
         self._close_file()
 

@@ -14,7 +14,7 @@ Batch = Sequence[Item]
 @runtime_checkable
 class Sink(Protocol):
     """
-    The last metre of an exporter, in asynchronous form: it runs on the delivery thread's event loop.
+    The last part of an exporter, in asynchronous form: it runs on the event loop of its delivery's thread.
 
     A delivery calls `open` once before the first `write` and `close` once after the last, and never two of
     the three at the same time. After a `close` it may call `open` again. What any of them raises is counted

@@ -110,7 +110,7 @@ class SqliteSink:
             raise SinkError(self.path, f"a span of the batch cannot be stored: {error}", cure) from error
 
     def close(self) -> None:
-        """Close the store; does nothing where it is not open."""
+        """Close the store; does nothing if it is not open."""
         self._connection.close()
 
     def _rows(self, batch: Batch) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:

@@ -13,17 +13,14 @@ from typing import Any, Self
 
 import msgspec
 
+from nat_observability.disk import disk_error
 from nat_observability.errors import ObservabilityError, SinkError
 from nat_observability.spool.directory import (
-    DATABASE_ERRORS,
-    database_error,
     delete,
-    disk_error,
-    is_busy,
-    is_damage,
     move_aside,
     stamp,
 )
+from nat_observability.sqlite_errors import DATABASE_ERRORS, database_error, is_busy, is_damage
 
 PATTERN = "spool-*.sqlite3"
 """What the names of the files look like; by name they are in the order of their creation."""

@@ -13,12 +13,12 @@ from nat_observability.errors import ObservabilityError
 from nat_observability.events import (
     Boundary,
     Captured,
+    ErrorDetails,
     IntermediateStep,
     Item,
     Run,
     Span,
     Status,
-    StepError,
     StepKind,
     TokenUsage,
 )
@@ -53,7 +53,7 @@ class _SpanRecord(msgspec.Struct, array_like=True, tag=0, gc=False):
     metadata: bytes | None
     tags: tuple[str, ...]
     usage: TokenUsage | None
-    error: StepError | None
+    error: ErrorDetails | None
     chunks: int
     first_chunk_ns: int | None
 
@@ -72,7 +72,7 @@ class _StepRecord(msgspec.Struct, array_like=True, tag=1, gc=False):
     metadata: bytes | None
     tags: tuple[str, ...]
     usage: TokenUsage | None
-    error: StepError | None
+    error: ErrorDetails | None
 
 
 class _RunRecord(msgspec.Struct, array_like=True, gc=False):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import msgspec
 
+from nat_observability.disk import disk_error
 from nat_observability.logs import Logger
 from nat_observability.spool.database import DamagedDatabaseError, SpoolDatabase
-from nat_observability.spool.directory import disk_error, move_aside
+from nat_observability.spool.directory import move_aside
 from nat_observability.spool.file import SpoolFile
 
 

@@ -18,7 +18,7 @@ import msgspec
 from nat_observability.errors import SinkError
 from nat_observability.logs import get_logger
 from nat_observability.spool.database import DamagedDatabaseError
-from nat_observability.spool.directory import alone_in, make_private_directory
+from nat_observability.spool.directory import alone_in, make_spool_directory
 from nat_observability.spool.file import WaitingRecord
 from nat_observability.spool.forks import watch
 from nat_observability.spool.open_files import SpoolFiles
@@ -124,7 +124,7 @@ class Spool:
         with self.lock:
             if self._files.is_open:
                 return RecoveryReport()
-            make_private_directory(self.directory)
+            make_spool_directory(self.directory)
             try:
                 with alone_in(self.directory):
                     report = self._files.adopt(self._max_bytes)
@@ -315,7 +315,7 @@ class Spool:
             try:
                 return work()
             except DamagedDatabaseError as damage:
-                make_private_directory(self.directory)
+                make_spool_directory(self.directory)
                 with alone_in(self.directory):
                     replacement = self._files.replace(damage)
                 self._oldest = None

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from nat_observability.disk import OPEN_FLAGS, disk_error, make_private_directories
 from nat_observability.errors import SinkError
 from nat_observability.forks import at_fork
-from nat_observability.store.schema import DATABASE_ERRORS, create_schema, database_error, has_store
+from nat_observability.sqlite_errors import DATABASE_ERRORS, database_error
+from nat_observability.store.schema import create_schema, has_store
 
 _BUSY_TIMEOUT = 10.0
 _FORK_PATIENCE = 1.0
@@ -63,7 +64,7 @@ class WriterConnection:
             self._connect()
 
     def close(self) -> None:
-        """Disconnect; does nothing where nothing is open."""
+        """Disconnect; does nothing if nothing is open."""
         with self._lock:
             if self._state is not _State.LOST:
                 self._disconnect(_State.CLOSED)

@@ -13,12 +13,11 @@ from typing import Any, Literal, Self
 import msgspec
 
 from nat_observability.errors import SinkError
-from nat_observability.events import Captured, Run, Span, Status, StepError, StepKind, TokenUsage
+from nat_observability.events import Captured, ErrorDetails, Run, Span, Status, StepKind, TokenUsage
+from nat_observability.sqlite_errors import DATABASE_ERRORS, database_error
 from nat_observability.store.schema import (
-    DATABASE_ERRORS,
     SPAN_COLUMNS,
     connect_to_read,
-    database_error,
     has_run_tags,
     has_store,
 )
@@ -239,7 +238,7 @@ def _span(run: Run, row: tuple[Any, ...]) -> Span:
         metadata=None if metadata is None else msgspec.Raw(metadata.encode()),
         tags=() if tags is None else tuple(msgspec.json.decode(tags)),
         usage=None if row[13] is None else TokenUsage(*row[13:18]),
-        error=None if error_type is None else StepError(error_type, message, traceback),
+        error=None if error_type is None else ErrorDetails(error_type, message, traceback),
         chunks=chunks,
         first_chunk_ns=first_chunk_ns,
     )
@@ -251,7 +250,7 @@ def _captured(value: str | None, kind: str | None) -> Captured:
 
 def _enclosing(spans: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
     """
-    Return the parent of each span of one run: None where it is not a span of the run, or to open a circle.
+    Return the parent of each span of one run: None if it is not a span of the run, or to open a circle.
 
     Args:
         spans: (span_id, parent_id) by start time. Of the spans in a circle, the first gets None.

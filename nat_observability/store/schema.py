@@ -1,4 +1,4 @@
-"""The file of the embedded store: its schema, the check that a file is one, and errors that name the cure."""
+"""The file of the embedded store: its schema, and the check that a file is one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nat_observability.disk import disk_error
 from nat_observability.errors import SinkError
+from nat_observability.sqlite_errors import DATABASE_ERRORS, database_error
 
 APPLICATION_ID = int.from_bytes(b"NaOb")
 """Marks a SQLite file as ours (the header's bytes 68 to 71, https://sqlite.org/fileformat2.html#application_id)."""
@@ -52,32 +53,6 @@ _SCHEMA = (
 )
 
 _MOVE_AWAY = "Move it away, with its -wal and -shm files, or choose another path; nothing in it was changed."
-_WRITABLE = "Make the file and its directory writable for this user, or choose another path."
-_CURES = {
-    sqlite3.SQLITE_BUSY: "Another process keeps it locked: end that one, or choose another path.",
-    sqlite3.SQLITE_CANTOPEN: _WRITABLE,
-    sqlite3.SQLITE_CORRUPT: _MOVE_AWAY,
-    sqlite3.SQLITE_ERROR: _MOVE_AWAY,
-    sqlite3.SQLITE_FULL: "Free space on that disk, or choose a path on another one.",
-    sqlite3.SQLITE_IOERR: "Check that disk, and the limit on file sizes (ulimit -f).",
-    sqlite3.SQLITE_NOTADB: _MOVE_AWAY,
-    sqlite3.SQLITE_PERM: _WRITABLE,
-    sqlite3.SQLITE_READONLY: _WRITABLE,
-}
-
-
-DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""What Python's module raises: it cannot always decode what SQLite says of a damaged file."""
-
-
-def database_error(path: str, doing: str, error: Exception) -> SinkError:
-    """Return the error to raise when SQLite refused `doing` with the file at `path`."""
-    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # absent where Python's own module raised it
-    if isinstance(error, UnicodeDecodeError):
-        primary = sqlite3.SQLITE_CORRUPT
-    return SinkError(
-        path, f"{doing}: {error}", _CURES.get(primary, "Check that path and the disk that it is on.")
-    )
 
 
 def connect_to_read(path: str) -> sqlite3.Connection:
@@ -87,7 +62,7 @@ def connect_to_read(path: str) -> sqlite3.Connection:
 
 def has_store(path: str) -> bool:
     """
-    Return whether a store is at `path`; False where nothing is, an empty file, or a database without tables.
+    Return whether a store is at `path`; False if nothing is, an empty file, or a database without tables.
 
     SQLite is asked, and not the file: closing a file that this process has open elsewhere through SQLite would
     drop SQLite's locks on it (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
@@ -120,7 +95,7 @@ def has_store(path: str) -> bool:
 
 def check_schema(connection: sqlite3.Connection, path: str) -> bool:
     """
-    Return whether the store has its tables; False where its creation has not been completed.
+    Return whether the store has its tables; False if its creation has not been completed.
 
     Raises:
         SinkError: A newer version of this package wrote the store.
@@ -139,8 +114,8 @@ def create_schema(connection: sqlite3.Connection, path: str) -> None:
     """
     Create the tables of the store in one transaction, unless another process has done so meanwhile.
 
-    A store of before runs had tags gets a column for them. Earlier versions of this package take no notice of it, so
-    that it needs no new version of the schema.
+    A store from before run tags existed gets a column for them. Earlier versions of this package ignore it, so that it
+    needs no new version of the schema.
     """
     connection.execute("BEGIN IMMEDIATE")
     if not check_schema(connection, path):

@@ -1,7 +1,16 @@
 """For tests of code that records steps: capture them, look at them as a tree, find what was left behind."""
 
-from nat_observability.testing.leak_check import LeakCheck
+from nat_observability.testing.leak_check import LeakCheck, tasks_left
 from nat_observability.testing.recording import CapturingExporter, recorded_run, until, wait_until
 from nat_observability.testing.step_tree import StepNode, StepTree
 
-__all__ = ["CapturingExporter", "LeakCheck", "StepNode", "StepTree", "recorded_run", "until", "wait_until"]
+__all__ = [
+    "CapturingExporter",
+    "LeakCheck",
+    "StepNode",
+    "StepTree",
+    "recorded_run",
+    "tasks_left",
+    "until",
+    "wait_until",
+]

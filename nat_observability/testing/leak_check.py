@@ -42,11 +42,11 @@ class LeakCheck:
         return left
 
     def subscriptions(self) -> list[EventStream]:
-        """Return the streams of runs to which somebody has subscribed and is subscribed still."""
+        """Return the streams of runs to which there is still a subscription."""
         return self._left()[0]
 
     def leases(self) -> list[Delivery]:
-        """Return the deliveries that somebody holds open: a run that has not ended, a runtime that is not shut down."""
+        """Return the deliveries that are held open: a run that has not ended, a runtime that is not shut down."""
         return self._left()[1]
 
     def found(self, *, within: float = 10.0, ignoring: Collection[str] = ()) -> list[str]:

@@ -12,10 +12,10 @@ from nat_observability.errors import UnknownStepKindError
 from nat_observability.events import (
     Boundary,
     Captured,
+    ErrorDetails,
     IntermediateStep,
     Run,
     Status,
-    StepError,
     StepKind,
     TokenUsage,
 )
@@ -30,7 +30,7 @@ class StepNode:
     One step: what its START, its CHUNKs and its END say together.
 
     `input`, `output` and `metadata` are Python values again. `output` is what the step set, or its chunks joined
-    where they are text and listed where not. `status` is `Status.INCOMPLETE` where there is no END.
+    where they are text and listed if not. `status` is `Status.INCOMPLETE` where there is no END.
     """
 
     run: Run
@@ -45,7 +45,7 @@ class StepNode:
     metadata: Any = None
     tags: tuple[str, ...] = ()
     usage: TokenUsage | None = None
-    error: StepError | None = None
+    error: ErrorDetails | None = None
     status: Status = Status.INCOMPLETE
 
     @property

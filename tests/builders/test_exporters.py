@@ -117,7 +117,7 @@ def test_every_limit_can_be_set_or_is_the_process_own() -> None:
 
 
 def test_what_is_not_set_is_as_the_delivery_has_it() -> None:
-    """The defaults of the settings are those of the code."""
+    """The settings take their defaults from the delivery's limits."""
     assert one({"type": "memory"}).delivery.limits == DeliveryLimits()
 
 

@@ -17,8 +17,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
-from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.queue import QueuePolicy, weigh
+from nat_observability.delivery.limits import DeliveryLimits, QueuePolicy
+from nat_observability.delivery.queue import weigh
 from nat_observability.errors import BatchTooLargeError, PermanentWriteError, RetryableWriteError
 from nat_observability.events import IntermediateStep, Item
 from nat_observability.sinks.protocol import Batch

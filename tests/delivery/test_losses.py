@@ -22,7 +22,7 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.tail_sampling import TailSamplingBuffer
 from nat_observability.delivery.queue import weigh
 from nat_observability.errors import BatchTooLargeError, PermanentWriteError, RetryableWriteError
-from nat_observability.events import Item, StepError
+from nat_observability.events import ErrorDetails, Item
 from nat_observability.sinks.protocol import Batch
 from tests.delivery.backends import Backend, quick_limits
 from tests.delivery.sinks import Answer, ScriptedSink, times
@@ -203,7 +203,7 @@ async def sampling_buffer(*, fails: bool) -> Delivery:
     for _ in range(15):
         holding.accept(make_step())
     if fails:
-        holding.accept(make_span(error=StepError("ValueError", "x")))
+        holding.accept(make_span(error=ErrorDetails("ValueError", "x")))
     holding.decide(keep=fails)
     await ended(delivery, lease)
     return delivery

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat_observability.delivery.queue import BoundedQueue, QueuePolicy, weigh
-from nat_observability.events import StepError
+from nat_observability.delivery.limits import QueuePolicy
+from nat_observability.delivery.queue import BoundedQueue, weigh
+from nat_observability.events import ErrorDetails
 from tests.sinks.builders import make_span, make_step
 
 
@@ -190,7 +191,7 @@ def test_g7_an_item_weighs_at_least_what_varies_in_it(
     given: str | msgspec.Raw | None, result: str | msgspec.Raw | None, name: str, tags: list[str]
 ) -> None:
     """Whatever an application can make long counts against the limit in bytes: payloads, name, tags, error."""
-    error = StepError("ValueError", name, "".join(tags))
+    error = ErrorDetails("ValueError", name, "".join(tags))
     for item in (
         make_span(input=given, output=result, name=name, tags=tuple(tags), error=error),
         make_step(input=given, output=result, name=name, tags=tuple(tags), error=error),

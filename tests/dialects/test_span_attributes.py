@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from nat_observability.dialects.span_attributes import span_attributes
-from nat_observability.events import Run, Span, Status, StepError, StepKind, TokenUsage
+from nat_observability.events import ErrorDetails, Run, Span, Status, StepKind, TokenUsage
 
 RUN = Run("run-1", "0" * 32)
 
@@ -129,7 +129,7 @@ def test_an_empty_value_is_a_value() -> None:
 
 def test_an_exception_is_described() -> None:
     """A span that an exception ended has its class under both names, its message and its traceback."""
-    error = StepError("ValueError", "no such city", "Traceback ...")
+    error = ErrorDetails("ValueError", "no such city", "Traceback ...")
     attributes = span_attributes(make_span(status=Status.ERROR, error=error))
     assert attributes["error.type"] == attributes["exception.type"] == "ValueError"
     assert attributes["exception.message"] == "no such city"
@@ -138,7 +138,7 @@ def test_an_exception_is_described() -> None:
 
 def test_an_exception_without_traceback_has_none() -> None:
     """What was not recorded is not there, rather than empty."""
-    attributes = span_attributes(make_span(status=Status.ERROR, error=StepError("ValueError", "no")))
+    attributes = span_attributes(make_span(status=Status.ERROR, error=ErrorDetails("ValueError", "no")))
     assert "exception.stacktrace" not in attributes
 
 
@@ -153,7 +153,7 @@ def test_a_span_that_failed_without_an_exception_says_so(status: Status, error_t
 
 def test_values_are_of_plain_types() -> None:
     """What encodes the attributes may compare types exactly: no value is of a subclass such as StepKind."""
-    span = make_span(kind=StepKind.LLM, usage=TokenUsage(1, 2), error=StepError("E", "m"), tags=("a",))
+    span = make_span(kind=StepKind.LLM, usage=TokenUsage(1, 2), error=ErrorDetails("E", "m"), tags=("a",))
     assert {type(value) for value in span_attributes(span).values()} <= {str, int, float, bool, tuple}
 
 

@@ -138,7 +138,7 @@ def test_a_workflow_is_recorded_without_posix(tmp_path: Path) -> None:
             for number in range(20):
                 with step("tool", f"sync {number}"):
                     pass
-    for name, health in container.unopened_runtime().health().exporters.items():
+    for name, health in container.runtime_object().health().exporters.items():
         assert (health.ledger.accepted, health.ledger.delivered) == (40, 40), (name, health)
     for spool in ("off", "always", "spill"):
         assert (folder / f"{spool}.file").read_bytes().count(b"\\n") == 40

@@ -141,12 +141,12 @@ _BEGIN = """
     loop = asyncio.new_event_loop()
 
     def ledgers(container):
-        return {name: each.ledger for name, each in container.unopened_runtime().health().exporters.items()}
+        return {name: each.ledger for name, each in container.runtime_object().health().exporters.items()}
 
     def closed(container):
         for exporter in container.exporters().values():
             exporter.delivery.closed().result(10)
-        health = container.unopened_runtime().health().exporters
+        health = container.runtime_object().health().exporters
         assert all(each.state in ("new", "closed", "failed") for each in health.values()), health
 
     def threads():
@@ -330,7 +330,7 @@ def test_g1_a_required_exporter_that_is_refused_its_thread_fails_the_start(
             assert "Raise the limit on" in str(error)
         else:
             raise AssertionError("it has started")
-    assert container.unopened_runtime().health().live_managers == 0
+    assert container.runtime_object().health().live_managers == 0
     assert ContextState.current() is None
     skip(6.0)
     assert runs_of(container, how, 5)[1] == "done"
@@ -378,14 +378,14 @@ def test_g4_exporters_of_the_applications_own_go_on_without_a_loop_where_they_ca
 
     async def main():
         with refusing("threads"), run_scope(container, job="in a loop") as scope:
-            assert container.unopened_runtime().health().live_managers == 1
+            assert container.runtime_object().health().live_managers == 1
             assert scope.report.running
             job(5)
         return scope.report
 
     report = loop.run_until_complete(main())
     loop.close()
-    assert container.unopened_runtime().health().live_managers == 0
+    assert container.runtime_object().health().live_managers == 0
     assert len(plain.seen) == 12 and not starts.seen and not other.seen
     assert set(report.exporters) == {"first", "second", "third", "plain", "starts", "raises"}
     assert {name for name, each in report.exporters.items() if each.state == "failed"} == {

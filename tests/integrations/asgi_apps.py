@@ -62,7 +62,7 @@ async def hang() -> None:
 
 def starlette() -> Starlette:
     """Return the application of Starlette."""
-    from nat_observability.integrations.starlette import observe
+    from nat_observability.integrations.starlette import instrument
 
     async def plain(request: Request) -> PlainTextResponse:
         state = await current_state()
@@ -127,13 +127,13 @@ def starlette() -> Starlette:
             Mount("/sub/{tenant}", Starlette(routes=[Route("/deep/{item}", deep)])),
         ]
     )
-    observe(app, ObservabilityContainer(), excluded=["/refused-tracing/*"], health="/health")
+    instrument(app, ObservabilityContainer(), excluded=["/refused-tracing/*"], health="/health")
     return app
 
 
 def fastapi() -> FastAPI:
     """Return the application of FastAPI."""
-    from nat_observability.integrations.fastapi import observe
+    from nat_observability.integrations.fastapi import instrument
 
     app, sub = FastAPI(), FastAPI()
 
@@ -205,7 +205,7 @@ def fastapi() -> FastAPI:
     app.websocket("/ws-boom")(raising_echo)
     sub.get("/deep/{item}")(deep)
     app.mount("/sub/{tenant}", sub)
-    observe(app, ObservabilityContainer(), excluded=["/refused-tracing/*"], health="/health")
+    instrument(app, ObservabilityContainer(), excluded=["/refused-tracing/*"], health="/health")
     return app
 
 
@@ -221,7 +221,7 @@ def quart() -> Any:
     """Return the application of Quart."""
     from quart import Blueprint, Quart, abort, websocket
 
-    from nat_observability.integrations.quart import observe
+    from nat_observability.integrations.quart import instrument
 
     app, sub = Quart(__name__), Blueprint("sub", __name__)
 
@@ -289,5 +289,5 @@ def quart() -> Any:
     app.add_websocket("/ws-boom", view_func=raising_echo)
     sub.add_url_rule("/deep/<item>", view_func=deep)
     app.register_blueprint(sub, url_prefix="/sub/<tenant>")
-    observe(app, ObservabilityContainer(), excluded=["/refused-tracing/*"], health="/health")
+    instrument(app, ObservabilityContainer(), excluded=["/refused-tracing/*"], health="/health")
     return app

@@ -11,7 +11,7 @@ from litestar.response import Stream
 from nat_observability import ExporterManager
 from nat_observability.containers import ObservabilityContainer
 from nat_observability.integrations.asgi import RequestState, current_manager, current_state
-from nat_observability.integrations.litestar import observe
+from nat_observability.integrations.litestar import instrument
 from tests.integrations.asgi_apps import endless, hang, later, record, streamed
 
 
@@ -111,5 +111,5 @@ def litestar() -> Litestar:
             Router("/sub/{tenant:str}", route_handlers=[_deep]),
         ]
     )
-    observe(app, ObservabilityContainer(), excluded=["/refused-tracing/*"], health="/health")
+    instrument(app, ObservabilityContainer(), excluded=["/refused-tracing/*"], health="/health")
     return app

@@ -22,7 +22,7 @@ from nat_observability.events import Span
 from nat_observability.integrations.asgi import (
     HealthRoute,
     ObservabilityLifespan,
-    ObservabilityMiddleware,
+    RequestMiddleware,
     RequestState,
     RuntimeSource,
     current_manager,
@@ -143,7 +143,7 @@ async def starlette_like(scope: Any, receive: Any, send: Any) -> None:
 async def test_trace_of_the_caller_goes_on() -> None:
     """The run is in the trace of `traceparent`, below its span."""
     service = Service()
-    await service.request(ObservabilityMiddleware(answer, service.source), traceparent=TRACEPARENT)
+    await service.request(RequestMiddleware(answer, service.source), traceparent=TRACEPARENT)
     assert (service.root.run.trace_id, service.root.parent_id) == (TRACE, PARENT)
 
 
@@ -153,7 +153,7 @@ async def test_trace_of_the_caller_goes_on() -> None:
 async def test_malformed_traceparent_starts_a_new_trace(traceparent: str) -> None:
     """And the request is answered."""
     service = Service()
-    sent = await service.request(ObservabilityMiddleware(answer, service.source), traceparent=traceparent)
+    sent = await service.request(RequestMiddleware(answer, service.source), traceparent=traceparent)
     assert sent[0]["status"] == 200
     assert service.root.run.trace_id != TRACE
     assert service.root.parent_id is None
@@ -162,7 +162,7 @@ async def test_malformed_traceparent_starts_a_new_trace(traceparent: str) -> Non
 async def test_conversation_user_and_chosen_baggage_are_taken() -> None:
     """The reference's header counts more than baggage; baggage becomes a tag where it was named."""
     service = Service()
-    app = ObservabilityMiddleware(answer, service.source, baggage=["tenant", "absent"])
+    app = RequestMiddleware(answer, service.source, baggage=["tenant", "absent"])
     await service.request(
         app, conversation_id="c-1", baggage="session.id=c-2,user.id=u%201,tenant=acme;p=1,secret=x"
     )
@@ -174,7 +174,7 @@ async def test_parent_of_the_reference_toolkit() -> None:
     """Its trace is taken where there is no other; its parent's id and name are in the metadata."""
     service = Service()
     await service.request(
-        ObservabilityMiddleware(answer, service.source),
+        RequestMiddleware(answer, service.source),
         workflow_trace_id="0af76519-16cd-43dd-8448-eb211c80319c",
         workflow_parent_id="9f1b3c1e-0000-4000-8000-000000000000",
         workflow_parent_name="planner",
@@ -188,7 +188,7 @@ async def test_parent_of_the_reference_toolkit_that_is_a_span() -> None:
     """16 hex digits are the caller's span."""
     service = Service()
     await service.request(
-        ObservabilityMiddleware(answer, service.source), workflow_trace_id=TRACE, workflow_parent_id=PARENT
+        RequestMiddleware(answer, service.source), workflow_trace_id=TRACE, workflow_parent_id=PARENT
     )
     assert (service.root.run.trace_id, service.root.parent_id) == (TRACE, PARENT)
 
@@ -197,7 +197,7 @@ async def test_parent_of_the_reference_toolkit_that_is_a_span() -> None:
 async def test_headers_of_strangers_are_not_believed(trusted: Any) -> None:
     """Nobody from outside chooses the trace, the conversation or the user."""
     service = Service()
-    app = ObservabilityMiddleware(answer, service.source, trusted=trusted)
+    app = RequestMiddleware(answer, service.source, trusted=trusted)
     await service.request(app, traceparent=TRACEPARENT, conversation_id="c-1", baggage="user.id=root")
     run = service.root.run
     assert (run.trace_id == TRACE, run.conversation_id, run.user_id) == (False, None, None)
@@ -206,7 +206,7 @@ async def test_headers_of_strangers_are_not_believed(trusted: Any) -> None:
 async def test_ids_that_are_too_long_are_passed_over() -> None:
     """An id stands in each span, and whoever calls may choose it."""
     service = Service()
-    app = ObservabilityMiddleware(answer, service.source)
+    app = RequestMiddleware(answer, service.source)
     await service.request(app, conversation_id="c" * 257, baggage=f"user.id={'u' * 257}")
     assert (service.root.run.conversation_id, service.root.run.user_id) == (None, None)
 
@@ -217,7 +217,7 @@ async def test_ids_that_are_too_long_are_passed_over() -> None:
 async def test_ids_name_and_tags_by_functions() -> None:
     """They count more than the headers."""
     service = Service()
-    app = ObservabilityMiddleware(
+    app = RequestMiddleware(
         answer,
         service.source,
         workflow_name=lambda scope: "support",
@@ -245,7 +245,7 @@ async def test_option_that_fails_fails_no_request(options: Any) -> None:
     service = Service()
     with capture_logs() as logs:
         sent = await service.request(
-            ObservabilityMiddleware(answer, service.source, **options), conversation_id="c-1"
+            RequestMiddleware(answer, service.source, **options), conversation_id="c-1"
         )
     assert sent[0]["status"] == 200
     assert service.root.run.conversation_id == "c-1"
@@ -262,7 +262,7 @@ async def test_handler_may_name_the_root_and_add_to_it() -> None:
         state.root.name, state.root.output, state.root.metadata = "asked", "tea", {"plan": "free"}
         await answer(scope, receive, send)
 
-    await service.request(ObservabilityMiddleware(app, service.source))
+    await service.request(RequestMiddleware(app, service.source))
     assert (service.root.name, service.root.output, service.metadata["plan"]) == ("asked", "tea", "free")
 
 
@@ -275,7 +275,7 @@ async def test_handler_may_name_the_root_and_add_to_it() -> None:
 async def test_excluded_paths_have_no_run(path: str, runs: int) -> None:
     """A path means itself; one with an asterisk what begins alike."""
     service = Service()
-    app = ObservabilityMiddleware(answer, service.source, excluded=["/health", "/static/*"])
+    app = RequestMiddleware(answer, service.source, excluded=["/health", "/static/*"])
     await service.request(app, path)
     assert len(service.spans) == runs
 
@@ -284,14 +284,14 @@ async def test_excluded_paths_have_no_run(path: str, runs: int) -> None:
 async def test_excluded_path_that_is_none(path: str) -> None:
     """It says how one is written."""
     with pytest.raises(ValueError, match=r"Write it with its first slash"):
-        ObservabilityMiddleware(answer, Service().source, excluded=[path])
+        RequestMiddleware(answer, Service().source, excluded=[path])
 
 
 async def test_of_two_middlewares_the_outer_one_counts() -> None:
     """A request is one run, in a sub-application that has a middleware of its own too."""
     service = Service()
-    inner = ObservabilityMiddleware(answer, service.source)
-    await service.request(ObservabilityMiddleware(inner, service.source))
+    inner = RequestMiddleware(answer, service.source)
+    await service.request(RequestMiddleware(inner, service.source))
     assert len(service.spans) == 1
 
 
@@ -308,7 +308,7 @@ async def test_task_that_is_kept_open_for() -> None:
         keep_open(asyncio.ensure_future(work()))
         await answer(scope, receive, send)
 
-    await service.request(ObservabilityMiddleware(app, service.source))
+    await service.request(RequestMiddleware(app, service.source))
     assert {span.name for span in service.spans} == {"afterwards", "GET"}
 
 
@@ -319,7 +319,7 @@ async def test_response_that_is_not_completed_is_an_error() -> None:
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
         pass
 
-    await service.request(ObservabilityMiddleware(nothing, service.source))
+    await service.request(RequestMiddleware(nothing, service.source))
     assert service.root.error is not None
     assert "without completing" in service.root.error.message
 
@@ -332,14 +332,14 @@ async def test_finished_request_leaves_no_cycle() -> None:
         kept.append(await current_state())
         await answer(scope, receive, send)
 
-    await service.request(ObservabilityMiddleware(app, service.source))
+    await service.request(RequestMiddleware(app, service.source))
     with pytest.raises(NoRequestRunError):
         kept[0].manager  # noqa: B018
 
 
 async def test_accessors_outside_a_request_say_what_is_missing() -> None:
     """Also inside a run that is no request's."""
-    with pytest.raises(NoRequestRunError, match="Add ObservabilityMiddleware"):
+    with pytest.raises(NoRequestRunError, match="Add RequestMiddleware"):
         await current_state()
     with ContextState().attach(), pytest.raises(NoRequestRunError, match=r"current_manager\(\)"):
         await current_manager()
@@ -366,7 +366,7 @@ async def test_lifespan_opens_and_drains(app: Any) -> None:
 async def test_without_a_lifespan_the_first_request_opens() -> None:
     """A server may send none."""
     service = Service()
-    app = ObservabilityLifespan(ObservabilityMiddleware(answer, service.source), service.source)
+    app = ObservabilityLifespan(RequestMiddleware(answer, service.source), service.source)
     await asyncio.gather(*(request(app) for _ in range(5)))
     assert service.runtime.state == "open"
     await service.runtime.shutdown()
@@ -400,7 +400,7 @@ async def test_middleware_without_its_runtime_says_what_is_missing_at_startup() 
         finally:
             closed.append(True)
 
-    server = Server(ObservabilityMiddleware(app, service.source))
+    server = Server(RequestMiddleware(app, service.source))
     assert await server.started() == "lifespan.startup.failed"
     assert "needs an open runtime" in server.said[0]["message"]
     assert "init_resources()" in server.said[0]["message"]
@@ -413,7 +413,7 @@ async def test_request_without_a_runtime_is_served_with_a_warning() -> None:
     """The run comes first."""
     service = Service()
     with capture_logs() as logs:
-        sent = await request(ObservabilityMiddleware(answer, service.source))
+        sent = await request(RequestMiddleware(answer, service.source))
     assert sent[0]["status"] == 200
     assert "runtime_not_open" in [line["event"] for line in logs]
 
@@ -436,7 +436,7 @@ async def test_lifespan_around_the_applications_own() -> None:
 async def test_container_is_a_source() -> None:
     """Of dependency-injector's containers nothing else is needed."""
     container = ObservabilityContainer()
-    app = ObservabilityMiddleware(answer, container)
+    app = RequestMiddleware(answer, container)
     async with lifespan(container)(None):
         assert (await request(app))[0]["status"] == 200
 
@@ -445,7 +445,7 @@ async def test_container_is_a_source() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda source: ObservabilityMiddleware(answer, source),
+        lambda source: RequestMiddleware(answer, source),
         lambda source: ObservabilityLifespan(answer, source),
         HealthRoute,
         lifespan,
@@ -453,7 +453,7 @@ async def test_container_is_a_source() -> None:
 )
 async def test_anything_else_is_not(source: Any, make: Any) -> None:
     """It is told at once what is missing, a class in the place of its instance included."""
-    with pytest.raises(MissingContainerError, match="unopened_runtime"):
+    with pytest.raises(MissingContainerError, match="runtime_object"):
         make(source)
 
 
@@ -479,8 +479,6 @@ async def test_health_is_the_runtimes() -> None:
 async def test_health_by_the_middleware_has_no_run() -> None:
     """Its path is answered for every framework alike."""
     service = Service()
-    sent = await service.request(
-        ObservabilityMiddleware(answer, service.source, health="/healthz"), "/healthz"
-    )
+    sent = await service.request(RequestMiddleware(answer, service.source, health="/healthz"), "/healthz")
     assert json.loads(sent[1]["body"])["state"] == "open"
     assert not service.spans

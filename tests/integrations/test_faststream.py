@@ -16,7 +16,7 @@ from faststream.redis import ListSub, RedisBroker
 from nat_observability.context import ContextState, step
 from nat_observability.errors import MissingContainerError
 from nat_observability.events import Status
-from nat_observability.integrations.faststream import ObservabilityMiddleware, instrument
+from nat_observability.integrations.faststream import MessageMiddleware, instrument
 from nat_observability.runtime import RuntimeState
 from tests.brokers import running_nats, running_redis
 from tests.integrations.workers import observed
@@ -276,7 +276,7 @@ async def test_a_message_that_is_handled_when_the_application_stops_is_delivered
 async def test_a_middleware_alone_opens_what_nobody_has_opened(nats: str) -> None:
     """Without an application there is nobody who says when the process starts: the first message does."""
     worker, done = observed(), asyncio.Event()
-    broker = broker_for(nats, middlewares=[ObservabilityMiddleware(worker.container)])
+    broker = broker_for(nats, middlewares=[MessageMiddleware(worker.container)])
 
     @broker.subscriber("orders")
     async def handle(body: str) -> None:
@@ -287,7 +287,7 @@ async def test_a_middleware_alone_opens_what_nobody_has_opened(nats: str) -> Non
         await broker.publish("tea", "orders")
         await asyncio.wait_for(done.wait(), 10)
     assert worker.state() is RuntimeState.OPEN
-    await worker.container.unopened_runtime().shutdown()
+    await worker.container.runtime_object().shutdown()
     assert worker.span("Handle").status is Status.OK
 
 
@@ -295,7 +295,7 @@ async def test_what_others_have_opened_is_left_open(nats: str) -> None:
     """An application inside a service that has opened the container itself does not close it."""
     worker, app = observed(), FastStream(broker_for(nats), logger=None)
     instrument(app, worker.container)
-    async with worker.container.unopened_runtime():
+    async with worker.container.runtime_object():
         async with TestApp(app):
             pass
         assert worker.state() is RuntimeState.OPEN
@@ -304,7 +304,7 @@ async def test_what_others_have_opened_is_left_open(nats: str) -> None:
 async def test_headers_of_the_callers_are_not_changed(redis: str) -> None:
     """They may go out again, in another run; outside every run nothing is added at all."""
     worker, seen = observed(), asyncio.Queue[dict[str, str]]()
-    broker = broker_for(redis, middlewares=[ObservabilityMiddleware(worker.container)])
+    broker = broker_for(redis, middlewares=[MessageMiddleware(worker.container)])
     headers = {"x": "y"}
 
     async with broker_for(redis) as plain:
@@ -331,10 +331,8 @@ async def test_headers_of_the_callers_are_not_changed(redis: str) -> None:
 @pytest.mark.parametrize("given", [None, object()])
 def test_something_that_is_no_container_is_refused(given: Any) -> None:
     """At once, with what is needed, and not when the first message comes."""
-    with pytest.raises(
-        MissingContainerError, match=r"ObservabilityMiddleware needs an ObservabilityContainer"
-    ):
-        ObservabilityMiddleware(given)
+    with pytest.raises(MissingContainerError, match=r"MessageMiddleware needs an ObservabilityContainer"):
+        MessageMiddleware(given)
 
 
 def test_an_application_without_a_broker_is_refused() -> None:

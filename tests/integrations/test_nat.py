@@ -46,7 +46,7 @@ from nat_observability.errors import InvalidWorkflowError, UnsupportedVersionErr
 from nat_observability.integrations.nat import use_manager, use_manager_for_all
 from nat_observability.propagation.traceparent import parse_traceparent
 from nat_observability.sinks.memory import MemorySink
-from nat_observability.sinks.otlp.encoding import span_id_bytes
+from nat_observability.sinks.otlp.span_message import span_id_bytes
 from nat_observability.sinks.sqlite import SqliteSink
 from nat_observability.store import Store
 from nat_observability.testing import CapturingExporter, until
@@ -864,7 +864,7 @@ def test_the_manager_serves_event_loops_one_after_the_other() -> None:
 
 def test_only_a_workflow_takes_a_manager() -> None:
     """Another object is refused, by its type, with what it lacks."""
-    with pytest.raises(InvalidWorkflowError, match=r"A str is no workflow .* _exporter_manager"):
+    with pytest.raises(InvalidWorkflowError, match=r"A str is not a workflow .* _exporter_manager"):
         use_manager("workflow", ExporterManager())
 
 

@@ -196,7 +196,7 @@ def test_a_scope_is_entered_once() -> None:
 def test_something_that_is_no_container_is_refused(given: Any) -> None:
     """With what it lacks."""
     with pytest.raises(
-        MissingContainerError, match=r"lacks exporter_manager, manager_options, unopened_runtime\."
+        MissingContainerError, match=r"lacks exporter_manager, manager_options, runtime_object\."
     ):
         run_scope(given)
 
@@ -217,7 +217,7 @@ async def test_a_process_opens_and_drains() -> None:
 async def test_a_process_leaves_what_others_have_opened() -> None:
     """At both ends, with a loop and without one."""
     worker = observed()
-    async with worker.container.unopened_runtime():
+    async with worker.container.runtime_object():
         async with ProcessScope(worker.container, "the test"):
             pass
         await asyncio.to_thread(_pass, ProcessScope(worker.container, "the test"))

@@ -16,7 +16,7 @@ from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend
 from nat_observability.context import ContextState, step
 from nat_observability.errors import MissingContainerError
 from nat_observability.events import Status
-from nat_observability.integrations.taskiq import ObservabilityMiddleware
+from nat_observability.integrations.taskiq import TaskMiddleware, instrument
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.runtime import RuntimeState
 from nat_observability.testing import until
@@ -34,9 +34,9 @@ def redis() -> Iterator[str]:
 def broker_for(url: str, worker: Observed) -> Any:
     """Return a broker with a queue of its own, which nobody has started."""
     broker = ListQueueBroker(url, queue_name=uuid.uuid4().hex)
-    return broker.with_result_backend(RedisAsyncResultBackend(url)).with_middlewares(
-        ObservabilityMiddleware(worker.container)
-    )
+    broker = broker.with_result_backend(RedisAsyncResultBackend(url))
+    instrument(broker, worker.container)
+    return broker
 
 
 @asynccontextmanager
@@ -89,7 +89,7 @@ async def test_an_execution_is_a_run_in_its_senders_trace(redis: str) -> None:
 async def test_what_a_task_raises_is_the_error_of_its_step(raised: Exception, status: Status) -> None:
     """Unless it only says what becomes of the result."""
     worker = observed()
-    broker = InMemoryBroker(await_inplace=True).with_middlewares(ObservabilityMiddleware(worker.container))
+    broker = InMemoryBroker(await_inplace=True).with_middlewares(TaskMiddleware(worker.container))
 
     @broker.task(task_name="charge")
     async def charge() -> None:
@@ -121,7 +121,7 @@ async def test_each_try_is_a_run_of_the_same_trace(redis: str) -> None:
 
     async with working(broker):
         await charge.kiq()
-        runtime = worker.container.unopened_runtime()
+        runtime = worker.container.runtime_object()
         await until(lambda: tries == 3 and not runtime.health().live_managers)
     first, second, third = sorted(worker.spans("charge"), key=lambda span: span.start_ns)
     assert [span.status for span in (first, second, third)] == [Status.ERROR, Status.ERROR, Status.OK]
@@ -173,7 +173,7 @@ async def test_a_run_ends_where_another_middleware_refuses_the_task() -> None:
     """Taskiq then says nothing more about the execution."""
     worker = observed()
     broker = InMemoryBroker(await_inplace=False).with_middlewares(
-        ObservabilityMiddleware(worker.container), Refusing()
+        TaskMiddleware(worker.container), Refusing()
     )
 
     @broker.task(task_name="charge")
@@ -196,9 +196,7 @@ async def test_labels_of_the_callers_are_not_changed() -> None:
             seen.append(message.labels)
             return message
 
-    broker = InMemoryBroker(await_inplace=True).with_middlewares(
-        ObservabilityMiddleware(worker.container), Looking()
-    )
+    broker = InMemoryBroker(await_inplace=True).with_middlewares(TaskMiddleware(worker.container), Looking())
 
     @broker.task(task_name="charge", team="a")
     async def charge() -> None: ...
@@ -213,10 +211,17 @@ async def test_labels_of_the_callers_are_not_changed() -> None:
     assert charge.labels == {"team": "a"}
 
 
+def test_instrument_puts_its_middleware_before_the_others() -> None:
+    """What those record and send is then part of the run, whenever they were added."""
+    other = SimpleRetryMiddleware()
+    broker = InMemoryBroker().with_middlewares(other)
+    middleware = instrument(broker, observed().container)
+    assert broker.middlewares == [middleware, other]
+    assert middleware.broker is broker
+
+
 @pytest.mark.parametrize("given", [None, object()])
 def test_something_that_is_no_container_is_refused(given: Any) -> None:
     """At once, with what is needed, and not when the first task comes."""
-    with pytest.raises(
-        MissingContainerError, match=r"ObservabilityMiddleware needs an ObservabilityContainer"
-    ):
-        ObservabilityMiddleware(given)
+    with pytest.raises(MissingContainerError, match=r"TaskMiddleware needs an ObservabilityContainer"):
+        TaskMiddleware(given)

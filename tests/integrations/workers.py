@@ -20,7 +20,7 @@ class Observed:
 
     def state(self) -> RuntimeState:
         """Where the container's runtime is in its life."""
-        return self.container.unopened_runtime().state
+        return self.container.runtime_object().state
 
     def spans(self, name: str | None = None) -> list[Span]:
         """What was delivered until now, of one name or of all."""

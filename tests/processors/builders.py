@@ -6,12 +6,12 @@ from typing import Any
 
 from nat_observability.events import (
     Boundary,
+    ErrorDetails,
     IntermediateStep,
     Item,
     Run,
     Span,
     Status,
-    StepError,
     StepKind,
 )
 from nat_observability.recording.capture import capture, capture_json
@@ -73,8 +73,8 @@ def a_step(
     )
 
 
-def an_error(message: str, traceback: str | None = None) -> StepError:
-    return StepError("ValueError", message, traceback)
+def an_error(message: str, traceback: str | None = None) -> ErrorDetails:
+    return ErrorDetails("ValueError", message, traceback)
 
 
 def identity(item: Item) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat_observability import Boundary, ContextState, IntermediateStep, StepError, step
+from nat_observability import Boundary, ContextState, ErrorDetails, IntermediateStep, step
 
 
 class Recorded:
@@ -40,7 +40,7 @@ class Recorded:
         }
 
     @property
-    def errors(self) -> list[StepError]:
+    def errors(self) -> list[ErrorDetails]:
         return [each.error for each in self.steps if each.error is not None]
 
     def assert_complete(self) -> None:

@@ -23,7 +23,7 @@ from nat_observability.settings import (
     PhoenixExporterSettings,
 )
 from nat_observability.settings.example_env import setting_rows
-from nat_observability.settings.standard_otlp import parse_headers
+from nat_observability.settings.standard_variables import parse_headers
 
 PREFIX = "NAT_OBSERVABILITY_EXPORTERS__MAIN__"
 OTEL = "OTEL_EXPORTER_OTLP_"

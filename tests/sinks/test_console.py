@@ -12,7 +12,7 @@ from typing import TextIO
 import pytest
 
 from nat_observability.errors import SinkError
-from nat_observability.events import Boundary, Item, Run, Status, StepError, StepKind, TokenUsage
+from nat_observability.events import Boundary, ErrorDetails, Item, Run, Status, StepKind, TokenUsage
 from nat_observability.sinks import ConsoleSink
 from nat_observability.sinks.console import Color
 from nat_observability.sinks.protocol import BlockingSink
@@ -68,7 +68,7 @@ def test_a_span_is_one_line() -> None:
 
 def test_a_failed_span_says_why() -> None:
     """The line of a failed span has its error."""
-    line = written(make_span(status=Status.ERROR, error=StepError("ValueError", "no such city")))
+    line = written(make_span(status=Status.ERROR, error=ErrorDetails("ValueError", "no such city")))
     assert line.endswith(" error ValueError: no such city\n")
 
 
@@ -102,7 +102,7 @@ def test_each_item_has_its_line() -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_control_characters_are_escaped(text: str, shown: str, terminal: bool) -> None:
     """Nothing in a name or a message can break a line, reach the terminal, or hide what is written."""
-    span = make_span(name=text, status=Status.ERROR, error=StepError("E", text))
+    span = make_span(name=text, status=Status.ERROR, error=ErrorDetails("E", text))
     output = on_terminal("auto", span) if terminal else written(span)
     assert output.count(shown) == 2
     assert output.count("\n") == 1
@@ -110,7 +110,7 @@ def test_control_characters_are_escaped(text: str, shown: str, terminal: bool) -
 
 def test_long_text_is_cut() -> None:
     """A message of any length leaves a line of a readable one."""
-    line = written(make_span(status=Status.ERROR, error=StepError("ValueError", "x" * 100_000)))
+    line = written(make_span(status=Status.ERROR, error=ErrorDetails("ValueError", "x" * 100_000)))
     assert line.endswith("x...\n")
     assert len(line) < 400
 

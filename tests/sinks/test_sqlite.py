@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nat_observability.errors import SinkError
-from nat_observability.events import Item, Run, Span, Status, StepError, StepKind, TokenUsage
+from nat_observability.events import ErrorDetails, Item, Run, Span, Status, StepKind, TokenUsage
 from nat_observability.sinks import SqliteSink
 from nat_observability.sinks.protocol import Batch, BlockingSink
 from tests.sinks.builders import RUN, make_span, make_step, run_python, run_together
@@ -71,7 +71,7 @@ def test_a_span_is_a_row(path: Path) -> None:
         metadata=msgspec.Raw(b'{"a":[1]}'),
         tags=("x", "y"),
         usage=TokenUsage(1, 2, 3, 4, 5),
-        error=StepError("ValueError", "no", "Traceback"),
+        error=ErrorDetails("ValueError", "no", "Traceback"),
         chunks=6,
         first_chunk_ns=7,
     )
@@ -157,7 +157,11 @@ def test_a_run_has_its_ids(path: Path) -> None:
         ([], "open", None),
         ([{"status": Status.OK}], "ok", None),
         ([{"status": Status.OK}, {"status": Status.OK}], "ok", None),
-        ([{"status": Status.ERROR, "error": StepError("E", "no")}, {"status": Status.OK}], "error", "E: no"),
+        (
+            [{"status": Status.ERROR, "error": ErrorDetails("E", "no")}, {"status": Status.OK}],
+            "error",
+            "E: no",
+        ),
         ([{"status": Status.INCOMPLETE, "name": "chat"}], "error", "incomplete: chat"),
         ([{"status": Status.ERROR, "name": "chat"}], "error", "error: chat"),
     ],
@@ -168,7 +172,7 @@ def test_the_status_of_a_run_is_that_of_its_roots(
 ) -> None:
     """A run is open until a root span has come, failed when one has failed or is incomplete, and else ok."""
     run = Run("r", "0" * 32, parent_span_id=parent_span_id)
-    inner = make_span(run=run, parent_id="x", status=Status.ERROR, error=StepError("Inner", "no matter"))
+    inner = make_span(run=run, parent_id="x", status=Status.ERROR, error=ErrorDetails("Inner", "no matter"))
     write(path, [inner, *(make_span(run=run, parent_id=parent_span_id, **root) for root in roots)])
     assert [(row["status"], row["error"]) for row in runs(path)] == [(status, error)]
 
@@ -202,7 +206,7 @@ SPANS = st.builds(
     start_ns=st.integers(0, 3),
     end_ns=st.integers(3, 6),
     status=st.sampled_from(list(Status)),
-    error=st.sampled_from([None, StepError("A", "a"), StepError("B", "b")]),
+    error=st.sampled_from([None, ErrorDetails("A", "a"), ErrorDetails("B", "b")]),
 )
 
 

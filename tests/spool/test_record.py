@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat_observability.events import Boundary, Item, Run, Span, Status, StepError, StepKind, TokenUsage
+from nat_observability.events import Boundary, ErrorDetails, Item, Run, Span, Status, StepKind, TokenUsage
 from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
 from tests.sinks.builders import make_span, make_step
 
@@ -30,7 +30,7 @@ shared: dict[str, Any] = {
     "metadata": st.none() | st.binary(min_size=1).map(msgspec.Raw),
     "tags": st.lists(texts).map(tuple),
     "usage": st.none() | st.builds(TokenUsage, counts, counts, counts, counts, counts),
-    "error": st.none() | st.builds(StepError, texts, texts, optional),
+    "error": st.none() | st.builds(ErrorDetails, texts, texts, optional),
 }
 spans = st.fixed_dictionaries(
     shared
@@ -83,14 +83,14 @@ def test_text_that_utf8_cannot_hold_is_escaped(text: str) -> None:
         name=text,
         input=text,
         tags=(text,),
-        error=StepError(text, text, text),
+        error=ErrorDetails(text, text, text),
     )
     decoded = decode_item(encode_item(item))
     assert isinstance(decoded, Span)
     assert (decoded.run.run_id, decoded.name, decoded.input) == (escaped,) * 3
     assert decoded.run.tags == ((escaped, escaped),)
     assert decoded.tags == (escaped,)
-    assert decoded.error == StepError(escaped, escaped, escaped)
+    assert decoded.error == ErrorDetails(escaped, escaped, escaped)
 
 
 def test_an_integer_over_64_bits_becomes_the_nearest_that_fits() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nat_observability.errors import SinkError
-from nat_observability.events import Run, Span, Status, StepError, StepKind, TokenUsage
+from nat_observability.events import ErrorDetails, Run, Span, Status, StepKind, TokenUsage
 from nat_observability.sinks import SqliteSink
 from nat_observability.store import SpanNode, Store, StoredRun
 from tests.sinks.builders import RUN, make_span, run_python
@@ -70,7 +70,7 @@ SPANS = st.builds(
     metadata=st.none() | JSON,
     tags=st.lists(TEXT, max_size=3).map(tuple),
     usage=st.none() | st.builds(TokenUsage, INTEGERS, INTEGERS, INTEGERS, INTEGERS, INTEGERS),
-    error=st.none() | st.builds(StepError, TEXT, TEXT, st.none() | TEXT),
+    error=st.none() | st.builds(ErrorDetails, TEXT, TEXT, st.none() | TEXT),
     chunks=INTEGERS,
     first_chunk_ns=st.none() | INTEGERS,
 )
@@ -118,7 +118,9 @@ def test_runs_come_newest_first(path: Path) -> None:
 def test_a_run_is_whole(path: Path) -> None:
     """A run comes with its ids, and with what its spans add up to."""
     run = Run("r", "t" * 32, "c", "u", "w", "p")
-    failed = make_span(run=run, name="root", parent_id="p", status=Status.ERROR, error=StepError("E", "no"))
+    failed = make_span(
+        run=run, name="root", parent_id="p", status=Status.ERROR, error=ErrorDetails("E", "no")
+    )
     write(path, [failed])
     with Store(path) as store:
         assert store.runs() == [StoredRun(run, "root", "error", failed.start_ns, failed.end_ns, "E: no")]

@@ -27,7 +27,7 @@ class NothingToSearchError(ObservabilityError, ValueError):
 
 
 class NoAnswerError(ObservabilityError, LookupError):
-    """Raised where no passage answers the question."""
+    """Raised if no passage answers the question."""
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -49,7 +49,7 @@ class Demo(msgspec.Struct, frozen=True):
 
 
 def own_file(name: str) -> Path | None:
-    """Return a file or folder of this project by its path in the repository; None where it is not installed."""
+    """Return a file or folder of this project by its path in the repository; None if it is not installed."""
     in_wheel, in_repository = _PACKAGE / "cli" / name, _PACKAGE.parent / name
     if in_wheel.exists():
         return in_wheel

@@ -30,7 +30,7 @@ ABOUT_THE_PROJECT = (
     "What happens to a torn line that is no step of the toolkit?",
     "Does replaying a file again change the store?",
     "What are the kinds of a step?",
-    "Which background thread does every delivery run on?",
+    "Which background thread does each delivery have?",
 )
 
 _ABSENT = ("How long does sourdough bread bake?", "Which lighthouse keeper played the accordion?")

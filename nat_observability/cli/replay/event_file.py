@@ -29,7 +29,7 @@ _UNKNOWN, _NONE = -1, -2
 
 
 class SkippedLine(msgspec.Struct, frozen=True):
-    """A line that is no step of any run, by its number, which begins with 1."""
+    """A line that is not a step of any run, by its number, which begins with 1."""
 
     line: int
     reason: str
@@ -39,7 +39,7 @@ class RecordedRun:
     """
     One run of the file: its ids and where its lines are, in their order.
 
-    `parent_span_id` is the step of another run that this one continues, None where there is none.
+    `parent_span_id` is the step of another run that this one continues, None if there is none.
     """
 
     __slots__ = ("conversation_id", "name", "offsets", "parent_span_id", "run_id", "sizes", "trace_id")

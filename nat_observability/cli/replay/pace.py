@@ -55,7 +55,7 @@ class Pace:
             await asyncio.sleep(_POLL)
 
     def _written_while_behind(self, items: int) -> int | None:
-        """Return how many items the deliveries that are behind have written; None where none is behind."""
+        """Return how many items the deliveries that are behind have written; None if none is behind."""
         behind = [delivery for delivery in self._deliveries if self._is_behind(delivery, items)]
         ledgers = [delivery.health().ledger for delivery in behind]
         return sum(ledger.delivered + ledger.failed for ledger in ledgers) if behind else None

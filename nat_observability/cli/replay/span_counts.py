@@ -15,7 +15,7 @@ class RunCounts(msgspec.Struct, frozen=True):
     """
     The spans of runs in numbers, as `Store.counts` has them.
 
-    A span is paired when its END came, else unpaired. `max_depth` counts a span whose parent is no span of its run
+    A span is paired when its END came, else unpaired. `max_depth` counts a span whose parent is not a span of its run
     as 1.
     """
 

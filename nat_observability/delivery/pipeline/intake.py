@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from nat_observability.delivery import guard
 from nat_observability.delivery.lease import NEVER, Arrival, Destination, Entry
-from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.limits import DeliveryLimits, QueuePolicy
 from nat_observability.delivery.pipeline.processor_pipeline import STRETCH_ITEMS, ProcessorPipeline
-from nat_observability.delivery.queue import BoundedQueue, QueuePolicy
+from nat_observability.delivery.queue import BoundedQueue
 from nat_observability.delivery.thread import DeliveryThread, LoopSource, is_forgotten, weak_call
 from nat_observability.delivery.worker import background_context
 from nat_observability.errors import describe

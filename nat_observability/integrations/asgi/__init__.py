@@ -1,9 +1,8 @@
 """ASGI applications: a run for each request, and the runtime in the application's lifespan."""
 
 from nat_observability.integrations.asgi.health import HealthRoute, health_response
-from nat_observability.integrations.asgi.incoming import header
 from nat_observability.integrations.asgi.lifespan import ObservabilityLifespan, lifespan
-from nat_observability.integrations.asgi.middleware import ObservabilityMiddleware, Options
+from nat_observability.integrations.asgi.middleware import Options, RequestMiddleware
 from nat_observability.integrations.asgi.request import (
     RequestState,
     current_manager,
@@ -11,13 +10,14 @@ from nat_observability.integrations.asgi.request import (
     current_state,
     keep_open,
 )
+from nat_observability.integrations.asgi.request_headers import header
 from nat_observability.integrations.asgi.source import RuntimeSource, Source
 
 __all__ = [
     "HealthRoute",
     "ObservabilityLifespan",
-    "ObservabilityMiddleware",
     "Options",
+    "RequestMiddleware",
     "RequestState",
     "RuntimeSource",
     "Source",

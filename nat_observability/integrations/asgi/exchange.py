@@ -100,7 +100,7 @@ class Exchange:
 
     def failure(self, noted: BaseException | None) -> BaseException | None:
         """
-        Return what went wrong although the application returned, None where nothing did.
+        Return what went wrong although the application returned, None if nothing did.
 
         Args:
             noted: The exception behind a response of 500 or more, where the framework told it.

@@ -40,6 +40,6 @@ class HealthRoute:
 
 def health_response(source: Source) -> tuple[int, bytes]:
     """Return the status and the JSON of a response, for an application that makes its responses itself."""
-    health = source.unopened_runtime().health()
+    health = source.runtime_object().health()
     body = {**msgspec.structs.asdict(health), "ledger": health.ledger}
     return 200 if health.state is RuntimeState.OPEN else 503, msgspec.json.encode(body)

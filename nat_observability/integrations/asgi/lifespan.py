@@ -73,9 +73,9 @@ class ObservabilityLifespan:
         if scope["type"] == "lifespan":
             await self._serve(scope, receive, send)
             return
-        if self._source.unopened_runtime().state is RuntimeState.NEW:
+        if self._source.runtime_object().state is RuntimeState.NEW:
             async with self._opening:  # one of the first requests opens it, the others wait for that
-                if self._source.unopened_runtime().state is RuntimeState.NEW:
+                if self._source.runtime_object().state is RuntimeState.NEW:
                     await open_source(self._source)
         await self._app(scope, receive, send)
 

@@ -1,4 +1,4 @@
-"""ObservabilityMiddleware: gives each request and each websocket a run of its own."""
+"""RequestMiddleware: gives each request and each websocket a run of its own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from nat_observability.errors import RuntimeNotOpenError, describe
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.integrations.asgi.exchange import Exchange
 from nat_observability.integrations.asgi.health import HealthRoute
-from nat_observability.integrations.asgi.incoming import Incoming, chosen, read_request
 from nat_observability.integrations.asgi.paths import Paths
 from nat_observability.integrations.asgi.request import RequestState
+from nat_observability.integrations.asgi.request_headers import RequestHeaders, chosen, read_request
 from nat_observability.integrations.asgi.route import route_template
 from nat_observability.integrations.asgi.source import Source, check_open, check_source
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
@@ -21,13 +21,13 @@ from nat_observability.runtime import RuntimeState
 
 _STATE = "nat_observability"  # in the scope: the run of this request, for a middleware further in
 _ROOT = "workflow"
-_NOTHING: Incoming = Incoming({}, {}, {})
+_NOTHING: RequestHeaders = RequestHeaders({}, {}, {})
 _log = get_logger()
 
 
 class Options(TypedDict, total=False):
     """
-    What a middleware may be told.
+    The options of a middleware.
 
     excluded: Paths without a run: `/health` for itself, `/static/*` for all below it. Below the root path, where the
         application is not at the server's root.
@@ -50,7 +50,7 @@ class Options(TypedDict, total=False):
     trusted: bool | Callable[[Scope], bool]
 
 
-class ObservabilityMiddleware:
+class RequestMiddleware:
     """
     A pure ASGI middleware: each HTTP request and each websocket is one run, with a manager of its own.
 
@@ -132,25 +132,25 @@ class ObservabilityMiddleware:
                 state.let_go()
 
     def _manager(self) -> ExporterManager:
-        if (opened := self._source.unopened_runtime().state) is not RuntimeState.OPEN:
+        if (opened := self._source.runtime_object().state) is not RuntimeState.OPEN:
             self._note_not_open(opened)
         return self._source.exporter_manager()
 
-    def _believed(self, scope: Scope) -> Incoming | None:
+    def _believed(self, scope: Scope) -> RequestHeaders | None:
         trusted, told = self._trusted, self._told
         if callable(trusted) and told is not None and told.believes(trusted, scope):
             return read_request(scope)
         return None
 
     def _told_state(
-        self, scope: Scope, manager: ExporterManager, root: step, incoming: Incoming
+        self, scope: Scope, manager: ExporterManager, root: step, incoming: RequestHeaders
     ) -> tuple[RequestState, Mapping[str, str]]:
         told = self._told
         tags = chosen(incoming.baggage, self._baggage) if self._baggage else {}
         ids = told.of(scope, tags) if told is not None else {}
         try:
             state = RequestState(self._source, manager, root, incoming.baggage, {**incoming.ids, **ids})
-        except (TypeError, ValueError) as error:  # what the application said of the run is no id
+        except (TypeError, ValueError) as error:  # what the application said of the run is not an id
             if told is not None:
                 told.failed("ids", error)
             state = RequestState(self._source, manager, root, incoming.baggage, incoming.ids)

@@ -12,7 +12,7 @@ class Paths:
     Paths of an application, below its root path: `/health` means itself, `/static/*` all that begins with `/static/`.
 
     Raises:
-        ValueError: One of them is no path; the message names `option`.
+        ValueError: One of them is not a path; the message names `option`.
     """
 
     __slots__ = ("_exact", "_prefixes")
@@ -22,7 +22,7 @@ class Paths:
         for path in listed:
             if not path.startswith("/") or "*" in path[:-1]:
                 raise ValueError(
-                    f"{option}: {path!r} is no path. Write it with its first slash, and for all that begins alike "
+                    f"{option}: {path!r} is not a path. Write it with its first slash, and for all that begins alike "
                     "with an asterisk at its end: '/health', '/static/*'."
                 )
         self._exact = frozenset(path for path in listed if not path.endswith("*"))

@@ -121,7 +121,7 @@ async def current_source() -> Source:
 
 def request_state(feature: str) -> RequestState:
     """
-    Return the state of the request's run, for code that is no coroutine.
+    Return the state of the request's run, for code that is not a coroutine.
 
     Raises:
         NoRequestRunError: There is none; the message names `feature`.

@@ -10,9 +10,9 @@ from nat_observability.integrations.asgi.types import Scope
 
 def route_template(scope: Scope) -> str | None:
     """
-    Return the template of the path (`/items/{id}`), the prefixes of mounts included; None where no route matched.
+    Return the template of the path (`/items/{id}`), the prefixes of mounts included; None if no route matched.
 
-    Starlette and FastAPI leave the route in the scope, Litestar its template. Where there are only the path's
+    Starlette and FastAPI leave the route in the scope, Litestar its template. If there are only the path's
     parameters, as with older versions of Starlette, they are put back into the path.
     """
     route = scope.get("route")

@@ -10,17 +10,17 @@ from nat_observability.errors import MissingContainerError, RuntimeNotOpenError
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.runtime import ObservabilityRuntime, RuntimeState
 
-_NEEDED = ("exporter_manager", "unopened_runtime", "init_resources", "shutdown_resources")
+_NEEDED = ("exporter_manager", "runtime_object", "init_resources", "shutdown_resources")
 
 
 class Source(Protocol):
-    """An `ObservabilityContainer`, or a `RuntimeSource` where there is no container."""
+    """An `ObservabilityContainer`, or a `RuntimeSource` if there is no container."""
 
     @property
     def exporter_manager(self) -> Callable[[], ExporterManager]: ...
 
     @property
-    def unopened_runtime(self) -> Callable[[], ObservabilityRuntime]: ...
+    def runtime_object(self) -> Callable[[], ObservabilityRuntime]: ...
 
     @property
     def init_resources(self) -> Callable[[], Any]: ...
@@ -45,12 +45,12 @@ class RuntimeSource:
         self._runtime = runtime
         self.exporter_manager = exporter_manager
 
-    def unopened_runtime(self) -> ObservabilityRuntime:
+    def runtime_object(self) -> ObservabilityRuntime:
         """Return the runtime, in whatever state it is."""
         return self._runtime
 
     async def init_resources(self) -> None:
-        """Open the runtime, where it is not open."""
+        """Open the runtime, if it is not open."""
         if self._runtime.state in (RuntimeState.NEW, RuntimeState.CLOSED):
             await self._runtime.init()
 
@@ -82,7 +82,7 @@ def check_open(feature: str, source: Source) -> None:
     Raises:
         RuntimeNotOpenError: It is not; the message names `feature`.
     """
-    state = source.unopened_runtime().state
+    state = source.runtime_object().state
     if state is not RuntimeState.OPEN:
         raise RuntimeNotOpenError(
             feature,

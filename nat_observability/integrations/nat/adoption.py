@@ -20,14 +20,14 @@ from nat_observability.errors import (
     UnsupportedVersionError,
     locate,
 )
-from nat_observability.events import Boundary, Captured, IntermediateStep, Span, StepError, StepKind
+from nat_observability.events import Boundary, Captured, ErrorDetails, IntermediateStep, Span, StepKind
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.integrations.nat.event_lines import NatLine, parse_json
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.recording.capture import capture_json, capture_label, holds_generator
 from nat_observability.recording.outcome import step_error
-from nat_observability.sinks.otlp.encoding import span_id_bytes
+from nat_observability.sinks.otlp.span_message import span_id_bytes
 from nat_observability.stream import EventStream, OpenStep, SpanTaker, Subscriber
 
 PACKAGE = "nvidia-nat-core"
@@ -259,7 +259,7 @@ class NatStream(EventStream):
         super().subscribe(self, _ignore, self)  # the first: it corrects the parent, which others then see
         self._workflow: str | None = None
         self._open: dict[str, Opened] = {}
-        self._failed: dict[str, StepError] = {}  # by what encloses the step that failed
+        self._failed: dict[str, ErrorDetails] = {}  # by what encloses the step that failed
         self._own: dict[str, Own] = {}
 
     @property
@@ -363,7 +363,7 @@ class NatStream(EventStream):
                 failed.setdefault(start.parent_id, ended)
             self._end(start, ended)
 
-    def _end(self, start: IntermediateStep, error: StepError | None) -> None:
+    def _end(self, start: IntermediateStep, error: ErrorDetails | None) -> None:
         state = self._state()
         if state is not None:
             super().publish(
@@ -425,7 +425,7 @@ class NatStream(EventStream):
                 self._note_failure(step.parent_id, step.error)
         return step
 
-    def _note_failure(self, parent_id: str | None, error: StepError | None) -> None:
+    def _note_failure(self, parent_id: str | None, error: ErrorDetails | None) -> None:
         # Not the exception itself: that would keep alive what its traceback holds.
         if error is not None and parent_id in self._open:
             self._failed[parent_id] = error

@@ -26,7 +26,7 @@ Id = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class NatLineError(ObservabilityError, ValueError):
-    """Raised for a line that is no step of the reference toolkit; the message is the reason, without the line."""
+    """Raised for a line that is not a step of the reference toolkit; the message is the reason, without the line."""
 
 
 class NatRun(msgspec.Struct, frozen=True):

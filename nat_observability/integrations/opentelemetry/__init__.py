@@ -9,11 +9,12 @@ if TYPE_CHECKING:
 
 __all__ = ["StepSpanProcessor", "follow_steps", "unfollow_steps"]
 
+if not TYPE_CHECKING:  # which would take every name for one of the module's
 
-def __getattr__(name: str) -> object:
-    # It needs the SDK, which the rest does without.
-    if name == "StepSpanProcessor":
-        from nat_observability.integrations.opentelemetry.span_processor import StepSpanProcessor
+    def __getattr__(name: str) -> object:
+        # It needs the SDK, which the rest does without.
+        if name == "StepSpanProcessor":
+            from nat_observability.integrations.opentelemetry.span_processor import StepSpanProcessor
 
-        return StepSpanProcessor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return StepSpanProcessor
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ from typing import Any
 from nat_observability.context import ContextState, current_scope
 from nat_observability.dialects.opentelemetry_spans import mapped
 from nat_observability.errors import MissingExtraError
-from nat_observability.events import Boundary, IntermediateStep, StepError
+from nat_observability.events import Boundary, ErrorDetails, IntermediateStep
 from nat_observability.integrations.opentelemetry.current_span import (
     Relayed,
     follow_steps,
@@ -123,7 +123,7 @@ class StepSpanProcessor(SpanProcessor):
         self._closed = True
 
 
-def _error(span: ReadableSpan) -> tuple[StepError | None, Event | None]:
+def _error(span: ReadableSpan) -> tuple[ErrorDetails | None, Event | None]:
     """Return the error of a span whose status is one, and the event that told it."""
     if span.status.status_code is not trace.StatusCode.ERROR:
         return None, None  # an exception that was recorded and handled is an event
@@ -132,12 +132,14 @@ def _error(span: ReadableSpan) -> tuple[StepError | None, Event | None]:
         if event.name == "exception":
             told: Mapping[str, Any] = event.attributes or {}
             traceback = told.get("exception.stacktrace")
-            return StepError(
+            return ErrorDetails(
                 capture_text(str(told.get("exception.type") or _error_type(attributes))),
                 capture_text(str(told.get("exception.message") or span.status.description or "")),
                 capture_text(str(traceback)) if traceback else None,
             ), event
-    return StepError(capture_text(_error_type(attributes)), capture_text(span.status.description or "")), None
+    return ErrorDetails(
+        capture_text(_error_type(attributes)), capture_text(span.status.description or "")
+    ), None
 
 
 def _error_type(attributes: Mapping[str, Any]) -> str:

@@ -18,9 +18,9 @@ _log = get_logger()
 
 class ProcessScope:
     """
-    Opens a container's runtime and drains it, for whoever knows when a process starts and ends.
+    Opens a container's runtime and drains it, for code that knows when a process starts and ends.
 
-    A runtime that somebody else has opened is left alone, at both ends. Each of the pairs `open` and `close`,
+    A runtime that was opened elsewhere is left alone, at both ends. Each of the pairs `open` and `close`,
     `open_now` and `close_now`, `async with` and `with` does the same; the synchronous ones need no event loop.
 
     Args:
@@ -41,7 +41,7 @@ class ProcessScope:
 
     async def open(self) -> None:
         """
-        Open the exporters, where nobody has.
+        Open the exporters, unless they are open.
 
         Raises:
             ExporterStartError: A required exporter did not open.
@@ -52,7 +52,7 @@ class ProcessScope:
             self._opened, self._pid = runtime, os.getpid()
 
     async def close(self) -> RuntimeReport | None:
-        """Write what is queued and close, within the shutdown timeout; None where it was not opened here."""
+        """Write what is queued and close, within the shutdown timeout; None if it was not opened here."""
         runtime = self._runtime_to_close()
         return await runtime.shutdown() if runtime is not None else None
 
@@ -101,7 +101,7 @@ class ProcessScope:
         opening, self._opening = self._opening, None
         runtime = self._runtime_to_close()
         if runtime is None and whoever_opened:
-            runtime = self._container.unopened_runtime()
+            runtime = self._container.runtime_object()
         if runtime is None:
             return None
         if lease is None or lease.void:
@@ -137,7 +137,7 @@ class ProcessScope:
         self.close_now()
 
     def _runtime_to_open(self) -> ObservabilityRuntime | None:
-        runtime = self._container.unopened_runtime()
+        runtime = self._container.runtime_object()
         free = runtime.state in (RuntimeState.NEW, RuntimeState.CLOSED)
         return runtime if free else None
 

@@ -28,7 +28,7 @@ class Container(Protocol):
     def manager_options(self) -> Callable[[], ManagerOptions]: ...
 
     @property
-    def unopened_runtime(self) -> Callable[[], ObservabilityRuntime]: ...
+    def runtime_object(self) -> Callable[[], ObservabilityRuntime]: ...
 
 
 class RunIds(TypedDict, total=False):
@@ -54,7 +54,7 @@ class RunScope:
     Attributes:
         state: The run's ids and its stream.
         manager: The run's exporters.
-        error: Set it to record an exception that does not leave the block; ignored where there is no `job`.
+        error: Set it to record an exception that does not leave the block; ignored if there is no `job`.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ def check_container(feature: str, container: object) -> None:
     Raises:
         MissingContainerError: It is not a container of observability; the message names `feature`.
     """
-    needed = ("exporter_manager", "manager_options", "unopened_runtime")
+    needed = ("exporter_manager", "manager_options", "runtime_object")
     missing = [each for each in needed if not callable(getattr(container, each, None))]
     if missing:
         raise MissingContainerError(feature, container, missing)

@@ -71,7 +71,7 @@ class ThreadLease:
             raise
 
     def release(self) -> None:
-        """Let the thread end, where nobody else needs it."""
+        """Let the thread end, if nothing else needs it."""
         if not self.void:
             _thread.release()
 

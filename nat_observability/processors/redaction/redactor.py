@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from nat_observability.errors import InvalidPatternError, UnknownPersonalSetError
-from nat_observability.events import Item, Run, Span, StepError
+from nat_observability.events import ErrorDetails, Item, Run, Span
 from nat_observability.processors.redaction.keys import DEFAULT_KEYS
 from nat_observability.processors.redaction.marks import Marks
 from nat_observability.processors.redaction.personal import PERSONAL_SETS
@@ -174,7 +174,7 @@ def _common_changes(item: Item, scrubber: Scrubber) -> dict[str, Any]:
         changes["tags"] = item.tags if tags == item.tags else tags
     if item.error is not None:
         error = item.error
-        scrubbed = StepError(
+        scrubbed = ErrorDetails(
             scrubber.name(error.type),
             scrubber.text(error.message),
             None if error.traceback is None else scrubber.text(error.traceback),

@@ -63,7 +63,7 @@ class BodyMaker:
 
 
 def check_compression(compression: Compression) -> None:
-    """Raise a ValueError where it is no compression that OTLP knows."""
+    """Raise a ValueError if it is not a compression that OTLP knows."""
     if compression not in ("gzip", "none"):
         raise ValueError(f"compression is 'gzip' or 'none', not {compression!r}.")
 

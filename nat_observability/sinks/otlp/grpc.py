@@ -86,7 +86,7 @@ class OtlpGrpcSink:
         resource: The attributes of the resource.
         ca_file: Certificates (PEM) to trust instead of the system's.
         client_certificate: The client's certificate (PEM), for a server that asks for one.
-        client_key: Its private key (PEM, without a passphrase), where it is not in the same file.
+        client_key: Its private key (PEM, without a passphrase), if it is not in the same file.
 
     Raises:
         MissingExtraError: grpcio is not installed.
@@ -177,7 +177,7 @@ class OtlpGrpcSink:
         raise self._failure(call)
 
     async def close(self) -> None:
-        """Close the connection; does nothing where it is not open."""
+        """Close the connection; does nothing if it is not open."""
         self._is_open = False
         self.let_go()
 

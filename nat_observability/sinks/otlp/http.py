@@ -89,7 +89,7 @@ class OtlpHttpSink:
         resource: The attributes of the resource.
         ca_file: Certificates (PEM) to trust instead of the system's.
         client_certificate: The client's certificate (PEM), for a server that asks for one.
-        client_key: Its private key (PEM, without a passphrase), where it is not in the same file.
+        client_key: Its private key (PEM, without a passphrase), if it is not in the same file.
 
     Raises:
         MissingExtraError: aiohttp is not installed.
@@ -204,7 +204,7 @@ class OtlpHttpSink:
         raise self._refusal(status, message, headers)
 
     async def close(self) -> None:
-        """Close the connections; does nothing where it is not open."""
+        """Close the connections; does nothing if it is not open."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -253,7 +253,7 @@ class OtlpHttpSink:
         return {"proxy": proxy.geturl(), "proxy_headers": {"authorization": f"Basic {basic}"}}
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
-        """Return the body of an answer, or None where it ends too early or is too long."""
+        """Return the body of an answer, or None if it ends too early or is too long."""
         body = bytearray()
         try:
             async for piece in response.content.iter_any():

@@ -1,4 +1,4 @@
-"""What both OTLP sinks are told: where to send, with which headers, over which TLS; checked before anything is sent."""
+"""The options of both OTLP sinks: where to send, with which headers, over which TLS; all checked before sending."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from nat_observability.errors import SinkError
 from nat_observability.http_validation import is_header_name, is_header_value, url_problem
+from nat_observability.secret_text import secret_text
 
 Headers = Mapping[str, SecretStr | str]
 FileName = str | os.PathLike[str]
@@ -95,7 +96,7 @@ class SecretHeaders:
                 raise ValueError(f"headers: {name!r} comes twice, in different case. Pass it once.")
             if name in reserved or any(each.endswith("-") and name.startswith(each) for each in reserved):
                 raise ValueError(f"headers: {name!r} is set by the sink. Leave it out.")
-            text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            text = str(secret_text(value))
             if not is_header_value(text):
                 raise ValueError(
                     f"headers: the value of {name!r} holds a character that no header can, such as a line break. "
@@ -164,7 +165,7 @@ class ClientTls:
         secure: Whether the endpoint is an https one.
         ca_file: Certificates (PEM) to trust instead of the system's.
         client_certificate: The client's certificate and its chain (PEM), for a server that asks for one.
-        client_key: Its private key (PEM), without a passphrase; None where it is in the same file.
+        client_key: Its private key (PEM), without a passphrase; None if it is in the same file.
 
     Raises:
         ValueError: They do not go together.

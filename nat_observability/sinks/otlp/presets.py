@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
+from nat_observability.secret_text import secret_text
+
 
 @dataclass(frozen=True, slots=True)
 class OtlpTarget:
@@ -36,7 +38,7 @@ def phoenix(
         api_key: A key of that server; a local one needs none by default.
         project: The project that spans go to.
     """
-    headers = {} if api_key is None else {"authorization": SecretStr(f"Bearer {_plain(api_key)}")}
+    headers = {} if api_key is None else {"authorization": SecretStr(f"Bearer {secret_text(api_key)}")}
     return OtlpTarget(endpoint, headers, {} if project is None else {"openinference.project.name": project})
 
 
@@ -52,13 +54,9 @@ def langfuse(
     Args:
         host: The address of the region (https://us.cloud.langfuse.com) or of a server of one's own.
     """
-    pair = f"{_plain(public_key)}:{_plain(secret_key)}".encode()
+    pair = f"{secret_text(public_key)}:{secret_text(secret_key)}".encode()
     headers = {
         "authorization": SecretStr(f"Basic {base64.b64encode(pair).decode()}"),
         "x-langfuse-ingestion-version": SecretStr("4"),
     }
     return OtlpTarget(f"{host.rstrip('/')}/api/public/otel", headers)
-
-
-def _plain(value: SecretStr | str) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value

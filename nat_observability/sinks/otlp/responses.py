@@ -69,7 +69,7 @@ class AnswerReader:
         Return how many of `items` spans the back end took note of and rejected.
 
         Args:
-            body: The answer; None where not all of it came. The spans were accepted all the same, and sending them
+            body: The answer; None if not all of it came. The spans were accepted all the same, and sending them
                 again would double them.
         """
         try:
@@ -135,7 +135,7 @@ def failure_message(body: bytes, content_type: str = "", *, hide: Hide) -> str:
 
 
 def readable(text: str, hide: Hide) -> str:
-    """Return text of a stranger's as one line without control characters and secrets, cut where it is long."""
+    """Return text of a stranger's as one line without control characters and secrets, cut if it is long."""
     # Hidden before the last cut, which would leave the beginning of a secret. The first one may leave it too, at the
     # end, where `hide` looks for it.
     line = hide(one_line(text[: 4 * _LONGEST_MESSAGE]))
@@ -144,12 +144,12 @@ def readable(text: str, hide: Hide) -> str:
 
 def retry_after(value: str | None, date: str | None, now: float) -> float | None:
     """
-    Return the seconds that a `Retry-After` header asks for, from 0 to `LONGEST_WAIT`, or None where it says nothing.
+    Return the seconds that a `Retry-After` header asks for, from 0 to `LONGEST_WAIT`, or None if it says nothing.
 
     Args:
         value: Seconds or an HTTP date (RFC 9110, section 10.2.3).
         date: The `Date` header of the same answer: a date is relative to it, as the server's clock may differ.
-        now: Seconds since the epoch, where there is no such header.
+        now: Seconds since the epoch, if there is no such header.
     """
     value = (value or "").strip()
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
@@ -163,7 +163,7 @@ def retry_after(value: str | None, date: str | None, now: float) -> float | None
 
 def retry_info(status: bytes) -> float | None:
     """
-    Return the seconds that the RetryInfo in a google.rpc.Status asks for, or None where there is none.
+    Return the seconds that the RetryInfo in a google.rpc.Status asks for, or None if there is none.
 
     Args:
         status: The trailing metadata `grpc-status-details-bin`.

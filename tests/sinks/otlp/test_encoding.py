@@ -18,7 +18,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from nat_observability.dialects.span_attributes import span_attributes
-from nat_observability.events import Captured, Run, Span, Status, StepError, StepKind, TokenUsage
+from nat_observability.events import Captured, ErrorDetails, Run, Span, Status, StepKind, TokenUsage
 from nat_observability.sinks.otlp.encoding import SLICE_BYTES, SLICE_SPANS, SpanEncoder, encode
 from tests.sinks.builders import make_span
 
@@ -64,7 +64,7 @@ spans = st.builds(
     metadata=st.none() | words.map(lambda word: msgspec.Raw(msgspec.json.encode({word: 1}))),
     tags=st.lists(texts, max_size=3).map(tuple),
     usage=st.none() | st.builds(TokenUsage, counts, counts, counts, counts, counts),
-    error=st.none() | st.builds(StepError, type=words, message=texts, traceback=st.none() | texts),
+    error=st.none() | st.builds(ErrorDetails, type=words, message=texts, traceback=st.none() | texts),
     chunks=st.integers(0, 5),
     first_chunk_ns=st.none() | times,
 )
@@ -163,7 +163,7 @@ def test_no_value_loses_a_span(payload: Any, name: str, user: Any, number: Any, 
         input=payload,
         output=name,
         usage=TokenUsage(number, number, number),
-        error=StepError(name, name, name),
+        error=ErrorDetails(name, name, name),
         status=Status.ERROR,
     )
     first, second, third = decode(encode([make_span(), odd, make_span()], RESOURCE))
@@ -185,7 +185,11 @@ def test_no_value_loses_a_span(payload: Any, name: str, user: Any, number: Any, 
         ({"usage": TokenUsage(-math.inf)}, "gen_ai.usage.input_tokens", "-inf"),  # type: ignore[arg-type]
         ({"start_ns": -1}, "start_time", 0),
         ({"end_ns": 2**64}, "end_time", 2**64 - 1),
-        ({"error": StepError("E", "m\ud800", None), "status": Status.ERROR}, "exception.message", "m\\ud800"),
+        (
+            {"error": ErrorDetails("E", "m\ud800", None), "status": Status.ERROR},
+            "exception.message",
+            "m\\ud800",
+        ),
     ],
 )
 def test_what_cannot_be_encoded_is_replaced_and_named(
@@ -248,7 +252,7 @@ def test_a_step_that_ended_well_has_no_status() -> None:
 def test_an_exception_is_a_status_an_event_and_attributes() -> None:
     """The status is ERROR with the message, and the event has type, message and stack trace."""
     span = encode_one(
-        make_span(status=Status.ERROR, error=StepError("KeyError", "no such city", "Traceback ..."))
+        make_span(status=Status.ERROR, error=ErrorDetails("KeyError", "no such city", "Traceback ..."))
     )
     assert (span.status.code, span.status.message) == (trace_pb2.Status.STATUS_CODE_ERROR, "no such city")
     (event,) = span.events
@@ -263,7 +267,7 @@ def test_an_exception_is_a_status_an_event_and_attributes() -> None:
 
 def test_an_error_without_message_is_described_by_its_type() -> None:
     """A status without description would tell a reader nothing."""
-    span = encode_one(make_span(status=Status.ERROR, error=StepError("KeyError", "")))
+    span = encode_one(make_span(status=Status.ERROR, error=ErrorDetails("KeyError", "")))
     assert span.status.message == "KeyError"
 
 

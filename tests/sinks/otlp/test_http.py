@@ -31,7 +31,7 @@ from nat_observability.errors import (
     RetryableWriteError,
     SinkError,
 )
-from nat_observability.events import Run, Span, Status, StepError, StepKind, TokenUsage
+from nat_observability.events import ErrorDetails, Run, Span, Status, StepKind, TokenUsage
 from nat_observability.sinks.otlp.encoding import SLICE_SPANS, encode
 from nat_observability.sinks.otlp.http import OtlpHttpSink
 from nat_observability.sinks.otlp.presets import langfuse, phoenix
@@ -68,7 +68,7 @@ def varied_spans() -> list[Span]:
     """Spans that use every field of a span, of three runs."""
     runs = [Run(f"run-{number}", f"{number:032x}", "chat", "user", "agent", "f" * 16) for number in (1, 2, 3)]
     usage = TokenUsage(10, 20, 3, 4, 30)
-    error = StepError("KeyError", "no such city", "Traceback ...")
+    error = ErrorDetails("KeyError", "no such city", "Traceback ...")
     spans = []
     for run in runs:
         root = make_span(run=run, kind=StepKind.WORKFLOW, name="agent", parent_id=run.parent_span_id)

@@ -1,4 +1,4 @@
-"""Incoming: what a request's headers say of the run that it is to become."""
+"""RequestHeaders: what a request's headers say of the run that it is to become."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPAN_ID = re.compile(r"(?!0{16})[0-9a-f]{16}", re.ASCII)
 _MAX_ID = 256  # characters: an id stands in each of the run's spans, and whoever calls may choose it
 
 
-class Incoming(NamedTuple):
+class RequestHeaders(NamedTuple):
     """`ids` are arguments of `ContextState`, `metadata` belongs to the root step."""
 
     ids: dict[str, Any]
@@ -32,17 +32,17 @@ class Incoming(NamedTuple):
 
 
 def header(scope: Scope, name: str) -> str | None:
-    """Return the value of a request's header, None where it has none; of several the last."""
+    """Return the value of a request's header, None if it has none; of several the last."""
     wanted = name.lower().encode("latin-1")
     return next((_text(value) for each, value in reversed(list(scope["headers"])) if each == wanted), None)
 
 
-def read_request(scope: Scope) -> Incoming | None:
+def read_request(scope: Scope) -> RequestHeaders | None:
     """
-    Read the headers of a request, or of a websocket's handshake; None where none of them is of interest.
+    Read the headers of a request, or of a websocket's handshake; None if none of them is of interest.
 
     `traceparent` and `baggage` are read as everywhere. What `conversation-id` says counts more than `baggage`. Of
-    the reference toolkit's headers, `workflow-trace-id` counts where there is no valid `traceparent`; with it, a
+    the reference toolkit's headers, `workflow-trace-id` counts if there is no valid `traceparent`; with it, a
     `workflow-parent-id` of 16 hex digits is the caller's span. Any other parent stands in the metadata, with its
     name. An id that is longer than 256 characters is passed over.
     """
@@ -54,7 +54,7 @@ def read_request(scope: Scope) -> Incoming | None:
             return None
     elif _OTHERS.isdisjoint(found) and len(found) == len(headers):
         # What most services send to each other, without a search for what else there may be.
-        return Incoming({"traceparent": traceparent.decode("latin-1")}, _NONE, _NONE)
+        return RequestHeaders({"traceparent": traceparent.decode("latin-1")}, _NONE, _NONE)
     incoming = read_headers(headers)
     ids: dict[str, Any] = {}
     metadata: dict[str, str] = {}
@@ -74,7 +74,7 @@ def read_request(scope: Scope) -> Incoming | None:
             ids["traceparent"] = f"00-{trace_id}-{parent}-01"
         else:
             ids["trace_id"] = trace_id
-    return Incoming(ids, incoming.baggage, metadata)
+    return RequestHeaders(ids, incoming.baggage, metadata)
 
 
 def chosen(baggage: Mapping[str, str], names: Collection[str]) -> dict[str, str]:

@@ -1,0 +1,137 @@
+"""ObservabilityError: the base class of the package's exceptions, which can be pickled and copied."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any, cast
+
+from nat_observability.foreign_errors import describe
+
+
+class ObservabilityError(Exception):
+    """
+    Base class of every exception that the package raises.
+
+    It can be pickled and copied, so that it arrives if a worker process raises it: with its text, attributes, notes
+    and cause. What cannot be pickled of an attribute or a cause arrives as text, an exception as `NotPicklableError`.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not (class, args): args is the message, and the classes are not called with it.
+        _, args, *state = cast("tuple[Any, ...]", super().__reduce__())
+        attributes = dict(state[0]) if state and state[0] else {}
+        return _blank, (type(self),), _Parts(args, attributes, self.__cause__, self.__suppress_context__)
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, _Parts):
+            super().__setstate__(state)  # type: ignore[arg-type]  # of a subclass with a __reduce__ of its own
+            return
+        _builtin_base(type(self)).__init__(self, *state.args)
+        super().__setstate__(dict(state.attributes))
+        self.__cause__ = state.cause
+        self.__suppress_context__ = state.suppress_context
+
+
+class NotPicklableError(ObservabilityError):
+    """Stands for a foreign exception that could not be pickled, in an exception that was."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error_type = f"{type(error).__module__}.{type(error).__qualname__}"
+        super().__init__(describe(error))
+
+
+class _Parts:
+    """What an exception consists of, on its way into a copy: as it is, or without what cannot be pickled."""
+
+    def __init__(
+        self,
+        args: tuple[object, ...],
+        attributes: dict[str, object],
+        cause: BaseException | None,
+        suppress_context: bool,
+    ) -> None:
+        self.args, self.attributes = args, attributes
+        self.cause, self.suppress_context = cause, suppress_context
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = _picklable(self.args), _picklable(self.attributes), _picklable(self.cause)
+        return _Parts, (*parts, self.suppress_context)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Parts:
+        args, attributes = _deep_copy(self.args, memo), _deep_copy(self.attributes, memo)
+        return _Parts(args, attributes, _deep_copy(self.cause, memo), self.suppress_context)
+
+
+class _Pickled:
+    """A foreign object in a pickle: a pickle of its own, which was seen to load, or a text about the object."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        under_way = _under_way.get()
+        # An exception may be its own cause's attribute: inside itself it is named only.
+        if id(self._value) not in under_way:
+            import pickle  # not before it is needed: it takes a while
+
+            token = _under_way.set(under_way | {id(self._value)})
+            try:
+                pickled = pickle.dumps(self._value)
+                pickle.loads(pickled)
+                return pickle.loads, (pickled,)
+            except Exception:  # noqa: BLE001  foreign code: whatever an object does when it is pickled
+                pass
+            finally:
+                _under_way.reset(token)
+        if isinstance(self._value, BaseException):
+            return _same, (NotPicklableError(self._value),)
+        return str, (_text(self._value),)
+
+
+_under_way: ContextVar[frozenset[int]] = ContextVar("_under_way", default=frozenset())
+
+
+def _picklable(value: object) -> Any:
+    # What can be pickled for certain stays as it is; of mappings and sequences each part is looked at for itself.
+    if value is None or type(value) in (bool, int, float, str, bytes):
+        return value
+    if type(value) is dict:
+        return {_picklable(key): _picklable(each) for key, each in value.items()}
+    if type(value) is list or type(value) is tuple:
+        return type(value)(map(_picklable, value))
+    return _Pickled(value)
+
+
+def _deep_copy(value: object, memo: dict[int, Any]) -> Any:
+    if type(value) is dict:
+        return {_deep_copy(key, memo): _deep_copy(each, memo) for key, each in value.items()}
+    if type(value) is list or type(value) is tuple:
+        return type(value)(_deep_copy(each, memo) for each in value)
+    import copy  # not before it is needed: it takes a while
+
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:  # noqa: BLE001  foreign code: whatever an object does when it is copied
+        return value
+
+
+def _blank(kind: type[ObservabilityError]) -> object:
+    return _builtin_base(kind).__new__(kind)
+
+
+def _builtin_base(kind: Any) -> Any:
+    # Not by the order of resolution: of several built-in classes it is the one that says how an instance is laid out.
+    while kind.__module__ != "builtins":
+        kind = kind.__base__
+    return kind
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def _text(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001  foreign code: a repr that raises
+        return f"a {type(value).__qualname__}"

@@ -1,0 +1,90 @@
+"""What is done with an exception of foreign code: it is named in one line, and let through if a signal raised it."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+import signal
+import threading
+from types import CodeType
+
+EXITS = (KeyboardInterrupt, SystemExit)
+"""What ends the program, whoever's code it comes from. Foreign code may raise anything else by mistake."""
+
+
+def place(error: BaseException) -> str | None:
+    """Return where an error was raised, file and line, None where it never was."""
+    link = error.__traceback__
+    while link is not None and link.tb_next is not None:
+        link = link.tb_next
+    return None if link is None else f"{link.tb_frame.f_code.co_filename}:{link.tb_lineno}"
+
+
+def locate(error: BaseException) -> str:
+    """
+    One line that names an error: its type and the place where it was raised.
+
+    For those of foreign code that saw an item before redaction: their messages may hold what was to be redacted.
+    """
+    where = place(error)
+    return f"{type(error).__name__} at {where}" if where is not None else type(error).__name__
+
+
+_RAISE = dis.opmap["RAISE_VARARGS"]
+
+
+def reraise_signal(error: BaseException) -> None:
+    """
+    Raise `error` again if a signal handler raised it, in whatever code it interrupted.
+
+    For the places that survive all that foreign code raises, `KeyboardInterrupt` and `SystemExit` included: Ctrl-C, a
+    handler that exits and a time limit by signal still reach the program while such code runs.
+    """
+    link = error.__traceback__
+    if link is None or threading.current_thread() is not threading.main_thread():
+        return  # only the main thread handles signals
+    codes: set[CodeType] | None = None
+    while link.tb_next is not None:
+        link = link.tb_next
+        code = link.tb_frame.f_code
+        # A handler is called with a number and a frame.
+        if code.co_argcount >= 2 or code.co_flags & inspect.CO_VARARGS:
+            codes = _handlers() if codes is None else codes
+            if code in codes:
+                raise error
+    if type(error) is KeyboardInterrupt and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Python's own handler leaves no frame: it raises between two instructions of the code that it interrupts.
+        instructions, at = link.tb_frame.f_code.co_code, link.tb_lasti
+        if not (0 <= at < len(instructions) and instructions[at] == _RAISE):
+            raise error
+
+
+def _handlers() -> set[CodeType]:
+    codes: set[CodeType] = set()
+    for number in signal.valid_signals():
+        handler: object = signal.getsignal(number)
+        if not callable(handler):
+            continue
+        while isinstance(handler, functools.partial):
+            handler = handler.func
+        if not hasattr(handler, "__code__") and not hasattr(handler, "__func__"):
+            handler = vars(type(handler)).get("__call__")
+        code = getattr(getattr(handler, "__func__", handler), "__code__", None)
+        if isinstance(code, CodeType):
+            codes.add(code)
+    return codes
+
+
+def describe(error: BaseException) -> str:
+    """
+    One line that names an error: its type and its message.
+
+    An exception whose own `str` raises is named by its type alone.
+    """
+    try:
+        text = str(error)
+    except BaseException as problem:  # noqa: BLE001  foreign code: an exception class of the user's
+        reraise_signal(problem)
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,47 @@
+"""What SQLite refused: whether a file is busy or damaged, and an error that names the cure."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from nat_observability.disk import ANOTHER_DISK, ELSE, FILE_SIZES, WRITABLE
+from nat_observability.errors import SinkError
+
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What Python's module raises: it cannot always decode what SQLite says of a damaged file."""
+
+_MOVE_AWAY = "Move it away, with its -wal and -shm files, or choose another path."
+_CURES = {
+    sqlite3.SQLITE_BUSY: "Another process keeps it locked: end that process, or choose another path.",
+    sqlite3.SQLITE_CANTOPEN: WRITABLE,
+    sqlite3.SQLITE_CORRUPT: _MOVE_AWAY,
+    sqlite3.SQLITE_ERROR: _MOVE_AWAY,
+    sqlite3.SQLITE_FULL: ANOTHER_DISK,
+    sqlite3.SQLITE_IOERR: f"Check that disk. {FILE_SIZES}",
+    sqlite3.SQLITE_NOTADB: _MOVE_AWAY,
+    sqlite3.SQLITE_PERM: WRITABLE,
+    sqlite3.SQLITE_READONLY: WRITABLE,
+}
+
+
+def database_error(path: str | os.PathLike[str], doing: str, error: Exception) -> SinkError:
+    """Return the error to raise when SQLite refused `doing` with the file at `path`."""
+    return SinkError(str(path), f"{doing}: {error}", _CURES.get(_code(error), ELSE))
+
+
+def is_busy(error: BaseException | None) -> bool:
+    """Whether SQLite refused because another connection has the file."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether SQLite found the file damaged, or not to be one of its own."""
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _code(error: BaseException | None) -> int:
+    if isinstance(error, UnicodeDecodeError):
+        return sqlite3.SQLITE_CORRUPT
+    # The primary code is the low byte. There is none if Python's own module raised the error.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
