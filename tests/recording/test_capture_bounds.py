@@ -14,7 +14,7 @@ import numpy
 import pydantic
 import pytest
 
-from nat_observability.context import ContextState, step
+from nat_observability import ContextState, step
 from nat_observability.recording.capture import MAX_BYTES, MAX_NODES, capture
 
 
