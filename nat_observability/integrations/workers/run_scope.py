@@ -11,8 +11,8 @@ from nat_observability.errors import MissingContainerError
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.integrations.workers.run_thread import BackgroundRun, LooplessRun, sync_run
 from nat_observability.propagation.headers import read_headers
-from nat_observability.run.report import ManagerReport
 from nat_observability.recording.step import step
+from nat_observability.run.report import ManagerReport
 from nat_observability.run.run_context import ManagerOptions, RunContext
 from nat_observability.runtime import ObservabilityRuntime
 
