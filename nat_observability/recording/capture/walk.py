@@ -35,22 +35,30 @@ from nat_observability.recording.capture.web import (
 _RESERVED_NODES = 10_000
 _RESERVED_BYTES = 64 * 1024
 _LARGE = 1024  # items or characters: what may not take of the reserve
-_TRIES = 4  # to encode what is in a container at once, which cost the time of it where they fail
+_TRIES = 2  # to encode what is in a container at once, which cost the time of it where they fail
 _MAX_DEPTH = 32
 _MAX_REPR = 1024
 _MAX_ITEMS = 1024  # of an array that is recorded in full
 _MAX_COLUMNS = 256
 _LONGEST_SECRET = 4096  # characters; a private key of 4096 bits has 3300
 
-# Visits that a value is charged with, by how long it takes in comparison to a number in a list.
-_VALUE = 4
-_OBJECT = 8
-_OPAQUE = 16
-_RAISED = 64
+# Visits that a value is charged with, by how long it takes in comparison to a number in a list: one is about 100 ns.
+_VALUE = 10
+_KEY = 6
+_PLAIN = 10
+_CONTAINER = 30
+_OBJECT = 50
+_MODEL = 200
+_OPAQUE = 60
+_RAISED = 200
+_FAILED = 1000
+_BITS = 8  # of a long integer, for each visit
 _PIECE = 512  # items of a list that are looked at together
 
 _LEAVES = frozenset({str, int, float, bool, type(None)})
 _NUMBERS = frozenset({int, float, bool, type(None)})
+_INTEGERS = {int}
+_LONG = 1 << 128
 _BYTES = (bytes, bytearray, memoryview)
 _SEQUENCES = (list, tuple, set, frozenset, deque)
 _VIEWS = (KeysView, ValuesView, ItemsView)
@@ -123,7 +131,7 @@ class Walk:
             return _how(kind)(self, value, depth)
         except BaseException as error:  # noqa: BLE001  foreign code: whatever the object does when it is looked at
             reraise_signal(error)
-            self._nodes -= _RAISED
+            self._nodes -= _FAILED
             return self._opaque(value)
 
     def text(self, text: str) -> str:
@@ -146,6 +154,7 @@ class Walk:
             return _SEEN
         if depth >= _MAX_DEPTH:
             return "<too deep>"
+        self._nodes -= _CONTAINER
         self._seen[key] = value
         self._above.add(key)
         try:
@@ -163,12 +172,12 @@ class Walk:
         if depth == 0 or type(value) not in CONTAINERS:
             return None  # at the top it has been tried
         left = self._bytes - _RESERVED_BYTES
-        data = plain_json(value, left, small=self._tries <= 0)
+        data = plain_json(value, left, max(0, self._nodes) // 4, small=self._tries <= 0)
         if data is None or len(data) > left:
             self._tries -= 1
             return None
         self._bytes -= len(data)
-        self._nodes -= data.count(b",")  # no fewer than the values in it
+        self._nodes -= _PLAIN + data.count(b",")  # no fewer than the values in it
         return msgspec.Raw(data)
 
     def _list(self, value: Any, depth: int) -> Any:
@@ -191,12 +200,12 @@ class Walk:
         for start in range(0, len(items), _PIECE):
             piece = items[start : start + _PIECE]
             kinds = set(map(type, piece))
-            if kinds <= _NUMBERS and self._nodes >= len(piece) and (int not in kinds or _are_short(piece)):
+            if kinds <= _NUMBERS and self._nodes >= len(piece) and (int not in kinds or _are_short(piece, kinds)):
                 self._nodes -= len(piece)
                 copies += piece
                 continue
             for item in piece:
-                if self._nodes <= 0:
+                if self._nodes <= 0 or self._bytes <= 0:
                     break
                 add(self.value(item, depth))
         if len(copies) < count:
@@ -223,7 +232,7 @@ class Walk:
         return self._inside(value, depth, copy)
 
     def _fields(self, items: Iterable[tuple[object, object]], count: int, depth: int) -> dict[str, Any]:
-        room = self._room(count)
+        room = min(self._room(count), max(0, self._nodes) // _KEY)
         copies: dict[str, Any] = {}
         again: set[str] = set()
         taken = 0
@@ -245,7 +254,7 @@ class Walk:
         return copies
 
     def _key(self, key: object) -> str:
-        self._nodes -= _VALUE
+        self._nodes -= _KEY
         if type(key) is str:
             return self.text(key)
         if isinstance(key, enum.Enum):
@@ -296,7 +305,7 @@ class Walk:
         return self._object(value, depth, lambda value: value._mapping.items())
 
     def _model(self, value: Any, depth: int) -> Any:
-        self._nodes -= _OBJECT
+        self._nodes -= _MODEL
         shown = self._masked(value)
         if shown is not None:
             return shown
@@ -372,6 +381,7 @@ class Walk:
         return self.value(value.tolist(), depth)
 
     def _buffer(self, value: Any, depth: int) -> Any:
+        self._nodes -= _CONTAINER
         with memoryview(value) as view:
             if view.ndim != 1 or view.format not in ("B", "b", "c"):
                 if view.nbytes <= _MAX_ITEMS and view.ndim <= 1:
@@ -414,6 +424,7 @@ class Walk:
 
     def _integer(self, value: Any, depth: int) -> Any:
         number = int.__index__(value)
+        self._nodes -= number.bit_length() // _BITS
         try:
             self._bytes -= len(_encode(number))
         except ValueError:  # too many digits for Python to print, see sys.set_int_max_str_digits
@@ -465,19 +476,20 @@ class Walk:
 
     def _masked(self, value: object) -> str | None:
         """Return the repr of an object with fields if it masks something, None otherwise."""
-        for name in ("__repr__", "__str__"):
-            if _own_method(type(value), name) is not None:
-                try:
-                    shown = repr(value) if name == "__repr__" else str(value)
-                except BaseException as error:  # noqa: BLE001  foreign code
-                    reraise_signal(error)
-                    self._nodes -= _RAISED
-                    continue
-                if _MASK.search(shown, 0, MAX_BYTES):
-                    return self.text(cut_text(str.__str__(shown), _MAX_REPR))
+        for name in _own_methods(type(value)):
+            self._nodes -= _OPAQUE
+            try:
+                shown = repr(value) if name == "__repr__" else str(value)
+            except BaseException as error:  # noqa: BLE001  foreign code
+                reraise_signal(error)
+                self._nodes -= _RAISED
+                continue
+            if _MASK.search(shown, 0, MAX_BYTES):
+                return self.text(cut_text(str.__str__(shown), _MAX_REPR))
         return None
 
     def _repr(self, value: object) -> str:
+        self._nodes -= _OPAQUE
         try:
             return self.text(cut_text(str.__str__(repr(value)), _MAX_REPR))
         except BaseException as error:  # noqa: BLE001  foreign code: a __repr__ of the application's
@@ -496,8 +508,10 @@ def _first(items: Callable[[], Iterable[Any]], count: int) -> list[Any]:
     return list(itertools.islice(items(), count))
 
 
-def _are_short(numbers: list[Any]) -> bool:
+def _are_short(numbers: list[Any], kinds: set[type]) -> bool:
     """Return whether no integer may have more digits than Python prints."""
+    if kinds == _INTEGERS:
+        return min(numbers) > -_LONG and max(numbers) < _LONG
     return all(type(each) is not int or each.bit_length() < 128 for each in numbers)
 
 
@@ -824,3 +838,16 @@ def _own_method(kind: type, name: str) -> object | None:
             return None
         return method
     return None
+
+
+def _own_methods(kind: Any) -> tuple[str, ...]:
+    """Return which of `__repr__` and `__str__` are a class's own."""
+    try:
+        return _methods_of(kind)
+    except TypeError:  # a metaclass without a hash
+        return tuple([name for name in ("__repr__", "__str__") if _own_method(kind, name) is not None])
+
+
+@functools.lru_cache(maxsize=2048)
+def _methods_of(kind: Any) -> tuple[str, ...]:
+    return tuple([name for name in ("__repr__", "__str__") if _own_method(kind, name) is not None])
