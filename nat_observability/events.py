@@ -36,7 +36,8 @@ class StepKind(StrEnum):
         """
         known = STEP_KINDS.get(kind.lower()) if isinstance(kind, str) else None
         if known is None:
-            raise UnknownStepKindError(kind, [each.value.lower() for each in cls])
+            upper = isinstance(kind, str) and kind.isupper()  # so that the nearest name is found
+            raise UnknownStepKindError(kind, [each.value if upper else each.value.lower() for each in cls])
         return known
 
 
