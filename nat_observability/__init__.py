@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from nat_observability.context import ContextState, step
+from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
@@ -37,6 +37,7 @@ from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.recording.step import step
 from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
 from nat_observability.runtime import ObservabilityRuntime, RuntimeHealth, RuntimeReport
 from nat_observability.sinks.protocol import BlockingSink, Sink

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+from nat_observability.errors import UnknownStepKindError
 
 Captured = str | msgspec.Raw | None
 """A recorded value: text as it was, anything else as the JSON it had at that moment, or nothing."""
@@ -21,6 +25,26 @@ class StepKind(StrEnum):
     CUSTOM = "CUSTOM"
     SPAN = "SPAN"
     TTC = "TTC"
+
+    @classmethod
+    def parse(cls, kind: object) -> StepKind:
+        """
+        Return the kind of this name, in any case.
+
+        Raises:
+            UnknownStepKindError: There is no such kind.
+        """
+        known = STEP_KINDS.get(kind.lower()) if isinstance(kind, str) else None
+        if known is None:
+            upper = isinstance(kind, str) and kind.isupper()  # so that the nearest name is found
+            raise UnknownStepKindError(kind, [each.value if upper else each.value.lower() for each in cls])
+        return known
+
+
+STEP_KINDS: Final[Mapping[str, StepKind]] = {
+    name: kind for kind in StepKind for name in (kind.value, kind.value.lower())
+}
+"""By name, in upper and lower case: for `step`, which cannot spare a call."""
 
 
 class Boundary(StrEnum):

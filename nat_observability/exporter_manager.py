@@ -10,8 +10,7 @@ from typing import Self
 
 import msgspec
 
-from nat_observability.adopted import run_state
-from nat_observability.context import ContextState
+from nat_observability.context import ContextState, run_state
 from nat_observability.errors import (
     InvalidExporterError,
     InvalidExporterNameError,

@@ -20,9 +20,9 @@ from dependency_injector import containers, providers
 from structlog.testing import capture_logs
 
 import nat_observability
+from nat_observability import ContextState, step
 from nat_observability.builders import ExporterBuilder
 from nat_observability.containers import ObservabilityContainer
-from nat_observability.context import ContextState, step
 from nat_observability.delivery.state import DeliveryState
 from nat_observability.errors import ExporterStartError, RuntimeStateError, UnknownExporterTypeError
 from nat_observability.events import Item

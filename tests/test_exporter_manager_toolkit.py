@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from nat_observability import ContextState, ExporterManager, ExporterState, step
-from nat_observability.adopted import run_state
+from nat_observability.context import run_state
 from nat_observability.errors import ExporterStartError
 from nat_observability.testing import CapturingExporter
 from tests import scenarios

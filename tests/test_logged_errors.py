@@ -6,7 +6,7 @@ import re
 
 from structlog.testing import capture_logs
 
-from nat_observability.context import ContextState, step
+from nat_observability import ContextState, step
 from nat_observability.events import IntermediateStep, Run
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager

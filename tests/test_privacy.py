@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from nat_observability import ContextState, step
 from nat_observability.builders import build_exporters, delivering, delivery_limits
 from nat_observability.builders.processing import OwnProcessing
-from nat_observability.context import ContextState, step
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.events import Item, StepKind
 from nat_observability.exporter.base_exporter import BaseExporter

@@ -10,8 +10,7 @@ from functools import lru_cache
 from types import MemberDescriptorType
 from typing import Self
 
-from nat_observability.adopted import run_state
-from nat_observability.context import ContextState
+from nat_observability.context import ContextState, run_state
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.state import note_change
 from nat_observability.events import IntermediateStep, Run

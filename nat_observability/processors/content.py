@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-from nat_observability.errors import UnknownStepKindError
 from nat_observability.events import IntermediateStep, Item, StepKind
 
 Capture = bool | Mapping[StepKind | str, bool]
@@ -56,11 +55,4 @@ class ContentSwitch:
 def _left_out(capture: Capture) -> frozenset[StepKind]:
     if isinstance(capture, bool):
         return frozenset() if capture else frozenset(StepKind)
-    return frozenset(_kind(kind) for kind, kept in capture.items() if not kept)
-
-
-def _kind(kind: StepKind | str) -> StepKind:
-    try:
-        return StepKind(kind.upper())
-    except (ValueError, AttributeError):
-        raise UnknownStepKindError(kind, [kind.value for kind in StepKind]) from None
+    return frozenset(StepKind.parse(kind) for kind, kept in capture.items() if not kept)

@@ -19,11 +19,9 @@ class CallRecorder(Protocol):
     def chunk(self, data: object) -> None: ...
     def __enter__(self) -> object: ...
     def __exit__(self, *exc_info: Any) -> None: ...
-    def driven(self) -> AbstractContextManager[AbstractContextManager[None]]:
-        """Open the step around a generator; what it yields is entered each time the generator itself runs."""
-        ...
 
 
+RecorderT = TypeVar("RecorderT", bound=CallRecorder)
 Arguments = Callable[[], dict[str, object]]
 
 
@@ -46,9 +44,16 @@ def _check_callable(function: object) -> None:
         )
 
 
-def decorated(function: FunctionT, new_recorder: Callable[[Arguments], CallRecorder]) -> FunctionT:
+def decorated(
+    function: FunctionT,
+    new_recorder: Callable[[Arguments], RecorderT],
+    driven: Callable[[RecorderT], AbstractContextManager[AbstractContextManager[None]]],
+) -> FunctionT:
     """
     Return `function` with each call inside the step that `new_recorder` makes from the call's arguments.
+
+    Args:
+        driven: Opens the step around a generator; what it gives is entered each time the generator itself runs.
 
     Raises:
         TypeError: It is not a function or another callable, but a class, a class method or a property, say.
@@ -63,7 +68,7 @@ def decorated(function: FunctionT, new_recorder: Callable[[Arguments], CallRecor
         async def async_generator(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             recorder = new_recorder(lambda: named(args, kwargs))
             inner = function(*args, **kwargs)
-            with recorder.driven() as running:
+            with driven(recorder) as running:
                 try:
                     with running:
                         item = await anext(inner)
@@ -93,7 +98,7 @@ def decorated(function: FunctionT, new_recorder: Callable[[Arguments], CallRecor
         def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             recorder = new_recorder(lambda: named(args, kwargs))
             inner = function(*args, **kwargs)
-            with recorder.driven() as running:
+            with driven(recorder) as running:
                 try:
                     with running:
                         item = next(inner)

@@ -19,16 +19,18 @@ CONTEXTLIB = vars(contextlib)
 
 
 class Scope(Protocol):
-    """A run, or an open step of it, as a place that further steps can lie in."""
+    """A run, or an open step of it, as a place that further steps can lie in. Only this package reads its links."""
 
     @property
-    def parent(self) -> Scope | None: ...  # the scope around it
+    def step_id(self) -> str | None: ...  # what a step inside it has for a parent
     @property
-    def previous(self) -> Scope | None: ...  # what the ContextVar held before it
+    def _parent(self) -> Scope | None: ...  # the scope around it
     @property
-    def generator(self) -> GeneratorScope | None: ...  # set where it was opened in a generator's own frame
+    def _previous(self) -> Scope | None: ...  # what the ContextVar held before it
     @property
-    def closed(self) -> bool: ...
+    def _generator(self) -> GeneratorScope | None: ...  # set if it was opened in a generator's own frame
+    @property
+    def _closed(self) -> bool: ...
 
 
 ScopeT = TypeVar("ScopeT", bound=Scope)
@@ -70,16 +72,16 @@ def visible(head: ScopeT) -> ScopeT:
     Whether a generator runs at this moment, so that its steps do enclose, only `enclosing` finds out.
     """
     scope = head
-    while scope.previous is not None:
-        generator = scope.generator
+    while scope._previous is not None:
+        generator = scope._generator
         if generator is None:
             # A step that ended below another one. What ended on top keeps no `previous`: a task that was started
             # inside it and outlives it goes on in it.
-            if not scope.closed:
+            if not scope._closed:
                 break
         elif generator.opener != _here():
             break  # another task, started inside the step, is still in it
-        scope = scope.previous  # type: ignore[assignment]
+        scope = scope._previous  # type: ignore[assignment]
     return scope
 
 
@@ -93,6 +95,8 @@ def enclosing(head: ScopeT, open_in: Mapping[FrameType, Sequence[ScopeT]], frame
         frame: The frame that asks.
     """
     scope = visible(head)
+    if not open_in:
+        return scope
     caller: FrameType | None = frame
     while caller is not None:
         inside = open_in.get(caller)
@@ -107,7 +111,7 @@ def _lies_in(scope: Scope, other: Scope) -> bool:
     while inner is not None:
         if inner is other:
             return True
-        inner = inner.parent
+        inner = inner._parent
     return False
 
 

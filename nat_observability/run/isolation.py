@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from nat_observability.adopted import framework_state
-from nat_observability.context import ContextState
+from nat_observability.context import ContextState, framework_state
 from nat_observability.errors import locate
 from nat_observability.events import Run
 from nat_observability.exporter.base_exporter import BaseExporter

@@ -10,8 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from nat_observability.adopted import AdoptedState, run_state
-from nat_observability.context import ContextState, enter_run, leave_run
+from nat_observability.context import AdoptedState, ContextState, enter_run, leave_run, run_state
 from nat_observability.errors import (
     ExporterEndedEarlyError,
     ExporterStartError,

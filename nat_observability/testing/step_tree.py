@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from nat_observability.errors import UnknownStepKindError
 from nat_observability.events import (
     Boundary,
     Captured,
@@ -21,7 +20,6 @@ from nat_observability.events import (
 )
 
 _SHOWN = 60  # characters of an input or output
-_KINDS = {kind.value.lower(): kind for kind in StepKind}
 
 
 @dataclass(eq=False)
@@ -224,12 +222,7 @@ def _decoded(value: Captured) -> Any:
 
 
 def _known(kind: StepKind | str | None) -> StepKind | None:
-    if kind is None or isinstance(kind, StepKind):
-        return kind
-    known = _KINDS.get(str(kind).lower())
-    if known is None:
-        raise UnknownStepKindError(kind, list(_KINDS))
-    return known
+    return None if kind is None else StepKind.parse(kind)
 
 
 def _matcher(wanted: Wanted | None) -> Any:

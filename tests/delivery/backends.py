@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nat_observability.context import ContextState, step
+from nat_observability import ContextState, step
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
 from nat_observability.events import Item, Span
 from nat_observability.exporter.span_exporter import SpanExporter

@@ -22,8 +22,8 @@ from celery.concurrency.solo import TaskPool as SoloPool
 from celery.concurrency.thread import TaskPool as ThreadPool
 from celery.contrib.testing.worker import start_worker
 
+from nat_observability import ContextState, step
 from nat_observability.containers import ObservabilityContainer
-from nat_observability.context import ContextState, step
 from nat_observability.errors import MissingContainerError, SinkError
 from nat_observability.events import Span, Status
 from nat_observability.integrations.celery import instrument

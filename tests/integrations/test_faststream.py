@@ -13,7 +13,7 @@ from faststream.exceptions import NackMessage, SkipMessage
 from faststream.nats import NatsBroker
 from faststream.redis import ListSub, RedisBroker
 
-from nat_observability.context import ContextState, step
+from nat_observability import ContextState, step
 from nat_observability.errors import MissingContainerError
 from nat_observability.events import Status
 from nat_observability.integrations.faststream import MessageMiddleware, instrument

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from nat_observability import ContextState, step
 from nat_observability.containers import ObservabilityContainer
-from nat_observability.context import ContextState, step
 from nat_observability.errors import ExporterStartError, MissingContainerError
 from nat_observability.events import IntermediateStep, Status
 from nat_observability.exporter.base_exporter import BaseExporter
@@ -263,7 +263,7 @@ def test_a_forked_child_has_runs_of_its_own() -> None:
     done = run_program(
         """
         import os, sys
-        from nat_observability.context import step
+        from nat_observability import step
         from nat_observability.integrations.workers.process_scope import ProcessScope
         from nat_observability.integrations.workers.run_scope import run_scope
         from tests.integrations.workers import observed

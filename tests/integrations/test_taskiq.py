@@ -13,7 +13,7 @@ from taskiq import InMemoryBroker, NoResultError, SimpleRetryMiddleware, TaskiqM
 from taskiq.api import run_receiver_task
 from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend
 
-from nat_observability.context import ContextState, step
+from nat_observability import ContextState, step
 from nat_observability.errors import MissingContainerError
 from nat_observability.events import Status
 from nat_observability.integrations.taskiq import TaskMiddleware, instrument

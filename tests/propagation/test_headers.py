@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat_observability.context import ContextState, step
+from nat_observability import ContextState, step
 from nat_observability.integrations.headers import write_headers
 from nat_observability.propagation.headers import parse_baggage, read_headers
 

@@ -10,6 +10,7 @@ import enum
 import gc
 import json
 import pathlib
+import subprocess
 import sys
 import threading
 import uuid
@@ -554,3 +555,45 @@ def test_recorded_is_what_was() -> None:
     history.clear()
     assert isinstance(captured, msgspec.Raw)
     assert json.loads(bytes(captured)) == [{"role": "user"}, {"x": 1, "y": 0}]
+
+
+CHANGING = """
+import dataclasses, datetime, sys
+from nat_observability.recording.capture import capture
+
+items = []
+
+def change():
+    if recording:
+        items.clear()
+        items.extend([None] * 3)
+
+class Zone(datetime.tzinfo):
+    def utcoffset(self, moment):
+        change()
+        return datetime.timedelta(0)
+
+@dataclasses.dataclass
+class Data:
+    number: int = 1
+
+    def __getattribute__(self, name):
+        change()
+        return object.__getattribute__(self, name)
+
+recording = False
+make = {"zone": lambda: datetime.datetime(2026, 1, 1, tzinfo=Zone()), "data": Data}[sys.argv[1]]
+items += [{"a": make()} if sys.argv[2] == "inside" else make() for _ in range(5000)]
+recording = True
+capture(items)
+"""
+
+
+@pytest.mark.parametrize("where", ["here", "inside"])
+@pytest.mark.parametrize("what", ["zone", "data"])
+def test_a_list_that_its_items_change_does_no_harm(what: str, where: str) -> None:
+    """The code of a time zone, or of a dataclass, may change the list that it is recorded in."""
+    done = subprocess.run(
+        [sys.executable, "-c", CHANGING, what, where], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -14,7 +14,7 @@ import numpy
 import pydantic
 import pytest
 
-from nat_observability.context import ContextState, step
+from nat_observability import ContextState, step
 from nat_observability.recording.capture import MAX_BYTES, MAX_NODES, capture
 
 
@@ -158,7 +158,7 @@ def test_a_bounded_number_of_values_is_visited() -> None:
     ):
         Visited.visits = 0
         capture(value)
-        assert 1000 < Visited.visits <= MAX_NODES
+        assert 100 < Visited.visits <= MAX_NODES
 
 
 def test_an_endless_mapping_is_cut() -> None:
@@ -274,3 +274,43 @@ def test_ordinary_values_are_recorded_in_full() -> None:
     assert text({"history": history, "client": object()})["history"] == history
     mixed: dict[Any, Any] = {str(number): [number, (number,)] for number in range(100, 200)}
     assert text(mixed | {1: "a", 2: ["b"]})["1"] == "a"
+
+
+def test_values_that_take_long_are_charged_more() -> None:
+    """What runs Python code, prints itself or raises uses up the bound sooner than plain data does."""
+
+    class Raising:
+        visits = 0
+
+        def __repr__(self) -> str:
+            Raising.visits += 1
+            raise ValueError("not printable")
+
+    class Unconverted:
+        visits = 0
+
+        def isoformat(self) -> str:
+            Unconverted.visits += 1
+            raise ValueError("no time")
+
+    capture([Raising() for _ in range(MAX_NODES)])
+    assert 10 < Raising.visits <= MAX_NODES // 100
+    capture([Unconverted() for _ in range(MAX_NODES)])
+    assert 10 < Unconverted.visits <= MAX_NODES // 500
+
+
+def test_long_integers_are_cut() -> None:
+    """Their digits count as text does."""
+    recorded = capture([10**4000] * 2000)
+    assert isinstance(recorded, msgspec.Raw)
+    with memoryview(recorded) as view:
+        assert view.nbytes <= MAX_BYTES
+    assert text([10**4000] * 2000)[-1] == "[cut:2000]"
+
+
+def test_deeply_nested_lists_end_in_a_mark() -> None:
+    """However deep they are."""
+    value: list[Any] = []
+    for _ in range(10_000):
+        value = [value]
+    assert b"<too deep>" in bytes(capture(value) or b"")  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ from aiohttp.test_utils import make_mocked_request
 from litestar import Litestar
 from litestar.testing import RequestFactory
 
-from nat_observability.context import ContextState, step
+from nat_observability import ContextState, step
 from nat_observability.events import Run, Span, Status, StepKind
 from nat_observability.processors import Redactor
 from nat_observability.recording.capture import capture, capture_json

@@ -799,3 +799,9 @@ async def test_steps_reach_the_exporter() -> None:
     assert exporter.steps_of(exporter.steps[0].run.run_id) == exporter.steps
     exporter.clear()
     assert exporter.steps == []
+
+
+def test_a_step_shows_what_its_users_need() -> None:
+    """Beside that it is an `OpenStep` for those who are subscribed."""
+    shown = {name for name in dir(step) if not name.startswith("_")}
+    assert shown == {"chunk", "metadata", "name", "output", "step_id", "usage"} | {"enclose_in", "started"}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from nat_observability import ContextState, ExporterManager
-from nat_observability.adopted import run_state
+from nat_observability.context import run_state
 from nat_observability.errors import UnknownContextStateError
 from nat_observability.testing import CapturingExporter
 

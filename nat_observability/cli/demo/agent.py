@@ -9,9 +9,9 @@ import msgspec
 
 from nat_observability.cli.demo.ranking import Ranked, Ranker, terms, tokens
 from nat_observability.cli.demo.text_folder import SUFFIXES, Passage, TextFolder, passages
-from nat_observability.context import step
 from nat_observability.errors import ObservabilityError
 from nat_observability.events import TokenUsage
+from nat_observability.recording.step import step
 
 _FILE = re.compile(
     rf"[\w./-]+(?:{'|'.join(re.escape(suffix) for suffix in sorted(SUFFIXES))})\b", re.IGNORECASE

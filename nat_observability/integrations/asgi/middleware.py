@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypedDict, Unpack
 
-from nat_observability.context import step
 from nat_observability.errors import RuntimeNotOpenError, describe
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.integrations.asgi.exchange import Exchange
@@ -17,6 +16,7 @@ from nat_observability.integrations.asgi.route import route_template
 from nat_observability.integrations.asgi.source import Source, check_open, check_source
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.recording.step import step
 from nat_observability.runtime import RuntimeState
 
 _STATE = "nat_observability"  # in the scope: the run of this request, for a middleware further in

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from nat_observability.context import ContextState, step
+from nat_observability.context import ContextState
 from nat_observability.errors import NoRequestRunError
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.integrations.asgi.source import Source
+from nat_observability.recording.step import step
 
 
 class RequestState(ContextState):

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary, ref
 
 import msgspec
 
-from nat_observability.adopted import AdoptedState
+from nat_observability.context import AdoptedState
 from nat_observability.errors import (
     InvalidWorkflowError,
     UnknownExporterError,

@@ -7,9 +7,10 @@ import weakref
 from contextlib import AbstractContextManager
 from types import TracebackType
 
-from nat_observability.context import ContextState, Parent, follow, scope_at, step
 from nat_observability.errors import MissingExtraError
-from nat_observability.recording.generators import Scope
+from nat_observability.recording import bridge
+from nat_observability.recording.bridge import TracedRun
+from nat_observability.recording.generators import Scope, enclosing
 
 try:
     from opentelemetry import context as otel
@@ -32,7 +33,7 @@ class StepSpan(trace.NonRecordingSpan):
         outside: OpenTelemetry's context around it; None once the scope was left.
     """
 
-    def __init__(self, state: ContextState, scope: ContextState | step, outside: otel.Context | None) -> None:
+    def __init__(self, state: TracedRun, scope: Scope, outside: otel.Context | None) -> None:
         super().__init__(trace.INVALID_SPAN_CONTEXT)
         self.state = state
         self.scope = scope
@@ -40,7 +41,7 @@ class StepSpan(trace.NonRecordingSpan):
 
     def get_span_context(self) -> trace.SpanContext:
         # Not always the scope's own: a generator leaves its context to whoever it yields to.
-        scope = scope_at(self.scope, sys._getframe(1))
+        scope = enclosing(self.scope, self.state.generator_steps, sys._getframe(1))
         if scope is self.scope and self._context.is_valid:
             return self._context
         found = _span_context(self.state, scope)
@@ -48,12 +49,12 @@ class StepSpan(trace.NonRecordingSpan):
             self._context = found
         return found
 
-    def here(self) -> ContextState | step:
+    def here(self) -> Scope:
         """Return the run or step around the calling code, whose OpenTelemetry context holds this span."""
-        return scope_at(self.scope, sys._getframe(1))
+        return enclosing(self.scope, self.state.generator_steps, sys._getframe(1))
 
 
-def _span_context(state: ContextState, scope: ContextState | step) -> trace.SpanContext:
+def _span_context(state: TracedRun, scope: Scope) -> trace.SpanContext:
     run = state.run
     return trace.SpanContext(
         int(run.trace_id, 16),
@@ -72,25 +73,30 @@ def step_span(context: otel.Context | None) -> StepSpan | None:
 class Relayed:
     """A span of OpenTelemetry that is a step of a run, as a place that further steps can lie in."""
 
-    __slots__ = ("_alive", "ended", "parent", "parent_id", "state", "step_id")
+    __slots__ = ("_alive", "_parent", "ended", "parent_id", "state", "step_id")
 
-    previous = generator = None
-    closed = False
+    _previous = _generator = None
+    _closed = False
 
     def __init__(
-        self, span: trace.Span, state: ContextState, parent: Scope | None, parent_id: str | None
+        self, span: trace.Span, state: TracedRun, parent: Scope | None, parent_id: str | None
     ) -> None:
         context = span.get_span_context()
         key = (context.trace_id, context.span_id)
         self.state = state
         # Of ours, and no other span: spans that each start the next one would keep all of them alive.
-        self.parent = parent
+        self._parent = parent
         self.parent_id = parent_id
         self.ended = False
         self.step_id: str | None = f"{context.span_id:016x}"
         # As long as the span is: what it started may ask for it when it has ended.
         self._alive = weakref.ref(span, lambda _: _relayed.pop(key, None))
         _relayed[key] = self
+
+    @property
+    def parent(self) -> Scope | None:
+        """The run or step of ours around it."""
+        return self._parent
 
 
 _relayed: dict[tuple[int, int], Relayed] = {}
@@ -101,7 +107,7 @@ def relayed(context: trace.SpanContext) -> Relayed | None:
     return _relayed.get((context.trace_id, context.span_id))
 
 
-class _Follower:
+class _CurrentSpan:
     """Sets OpenTelemetry's current span. Never by its tokens, which belong to one context: a generator has several."""
 
     def traceparent(self) -> str | None:
@@ -113,7 +119,7 @@ class _Follower:
             return None
         return f"00-{current.trace_id:032x}-{current.span_id:016x}-{current.trace_flags:02x}"
 
-    def enclosing(self, state: ContextState, scope: ContextState | step) -> Parent:
+    def innermost(self, run: TracedRun, scope: Scope) -> Scope:
         context: otel.Context | None = otel.get_current()
         while context is not None:
             mine = step_span(context)
@@ -122,7 +128,7 @@ class _Follower:
                 inside = relayed(current.get_span_context())
                 if (
                     inside is not None
-                    and inside.state is state
+                    and inside.state is run
                     and (inside.parent is scope or (mine is not None and mine.scope is scope))
                 ):
                     return inside
@@ -132,24 +138,30 @@ class _Follower:
             context = mine.outside
         return scope
 
-    def entered(self, state: ContextState, scope: ContextState | step) -> None:
-        outside = otel.get_current()
-        _attach(StepSpan(state, scope, outside), outside)
+    def on_run_enter(self, run: TracedRun) -> None:
+        self.on_step_enter(run, run)
 
-    def left(self, state: ContextState, scope: ContextState | step) -> None:
+    def on_run_exit(self, run: TracedRun) -> None:
+        self.on_step_exit(run, run, in_generator=False)
+
+    def on_step_enter(self, run: TracedRun, step: Scope) -> None:
+        outside = otel.get_current()
+        _attach(StepSpan(run, step, outside), outside)
+
+    def on_step_exit(self, run: TracedRun, step: Scope, *, in_generator: bool) -> None:
         mine = step_span(otel.get_current())
-        while mine is not None and mine.scope is not scope:
-            mine = step_span(mine.outside) if mine.state is state and mine.outside is not None else None
+        while mine is not None and mine.scope is not step:
+            mine = step_span(mine.outside) if mine.state is run and mine.outside is not None else None
         if mine is not None and mine.outside is not None:
             otel.attach(mine.outside)
-            if scope.generator is None:
+            if not in_generator:
                 # Keep no chain alive: tasks that each start the next one inside a step would grow it for ever.
                 mine.outside = None
 
-    def driving(
-        self, state: ContextState, scope: step, running: AbstractContextManager[None]
+    def around_generator(
+        self, run: TracedRun, step: Scope, running: AbstractContextManager[None]
     ) -> AbstractContextManager[None]:
-        return _Driven(StepSpan(state, scope, None), running)
+        return _Driven(StepSpan(run, step, None), running)
 
 
 class _Driven:
@@ -182,7 +194,7 @@ def _attach(span: StepSpan, outside: otel.Context) -> None:
     otel.attach(otel.set_value(_MINE, span, trace.set_span_in_context(span, outside)))
 
 
-_follower = _Follower()
+_bridge = _CurrentSpan()
 
 
 def follow_steps() -> None:
@@ -194,9 +206,9 @@ def follow_steps() -> None:
     Needs opentelemetry-api alone; without an SDK or a client that asks for the current span nothing comes of it.
     Calling it again changes nothing.
     """
-    follow(_follower)
+    bridge.install(_bridge)
 
 
 def unfollow_steps() -> None:
     """Undo `follow_steps`. What is open at this moment stays OpenTelemetry's current span until its context ends."""
-    follow(None)
+    bridge.install(None)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self, TypedDict, Unpack
 
-from nat_observability.context import ContextState, enter_run, leave_run, step
+from nat_observability.context import ContextState, CurrentScope, enter_run, leave_run
 from nat_observability.errors import MissingContainerError
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.integrations.workers.run_thread import BackgroundRun, LooplessRun, sync_run
 from nat_observability.propagation.headers import read_headers
+from nat_observability.recording.step import step
 from nat_observability.run.report import ManagerReport
 from nat_observability.run.run_context import ManagerOptions, RunContext
 from nat_observability.runtime import ObservabilityRuntime
@@ -69,7 +70,7 @@ class RunScope:
         self._run: RunContext[ExporterManager] | None = None
         self._background: BackgroundRun | LooplessRun | None = None
         self._loopless: LooplessRun | None = None
-        self._previous: ContextState | step | None = None
+        self._previous: CurrentScope | None = None
 
     @property
     def report(self) -> ManagerReport:

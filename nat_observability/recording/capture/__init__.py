@@ -1,5 +1,6 @@
 """Capture: values as they are at the moment of recording, as text or JSON, within bounds."""
 
+from nat_observability.recording.capture.models import holds_generator
 from nat_observability.recording.capture.plain import MAX_BYTES, MAX_NODES
 from nat_observability.recording.capture.values import (
     capture,
@@ -10,7 +11,6 @@ from nat_observability.recording.capture.values import (
     joined_json,
     merged_json,
 )
-from nat_observability.recording.capture.walk import holds_generator
 
 __all__ = [
     "MAX_BYTES",

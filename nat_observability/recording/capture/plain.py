@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import types
+from operator import length_hint
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ MAX_NODES = 100_000
 MAX_BYTES = 1024 * 1024
 """Most bytes that one capture keeps."""
 
+_MAX_LEVELS = 256
 _FEW = 16  # items: a loop over them takes less than the calls for many
 _TOO_LARGE = 2**62
 _LEAVES = frozenset({int, float, bool, types.NoneType})
@@ -27,12 +29,15 @@ _buffers: list[bytearray] = []
 _MAX_BUFFERS = 4
 
 
-def plain_json(value: Any, most: int = MAX_BYTES, *, small: bool = False) -> bytes | None:
+def plain_json(
+    value: Any, most: int = MAX_BYTES, nodes: int = MAX_NODES, *, small: bool = False
+) -> bytes | None:
     """
     Return the JSON of a value of plain data, None if it is too large or anything else is in it.
 
     Args:
         most: Characters of text, up to `MAX_BYTES`; of more than a few values it may be more.
+        nodes: Values; of no more than a few they are not counted.
         small: Give up on more than a few values.
     """
     kind = type(value)
@@ -40,10 +45,9 @@ def plain_json(value: Any, most: int = MAX_BYTES, *, small: bool = False) -> byt
         if kind in CONTAINERS:
             if len(value) <= _FEW and _size(value, _FEW) <= most:
                 return _encode(value)
-            if small or len(value) > MAX_NODES:
+            if small or len(value) > nodes or not _is_plain(value, nodes):
                 return None
-            data = _bounded(value)
-            return data if _is_plain(value) else None
+            return _bounded(value)
         if kind in _LEAVES or (kind is str and len(value) <= most):
             return _encode(value)
     except Exception:  # noqa: BLE001  what JSON lacks, and the bounds
@@ -54,21 +58,26 @@ def plain_json(value: Any, most: int = MAX_BYTES, *, small: bool = False) -> byt
 def _size(value: Any, few: int) -> int:
     """Return the characters of text in a small container of plain data, more than any limit of anything else."""
     size = 0
-    items = value
     if type(value) is dict:
-        for key in value:
+        for key, item in value.items():
             if type(key) is not str:
                 return _TOO_LARGE
-            size += len(key)
-        items = value.values()
-    for item in items:
+            kind = type(item)
+            if kind is str:
+                size += len(key) + len(item)
+            elif kind in _LEAVES:
+                size += len(key)
+            elif kind in CONTAINERS and len(item) <= few:
+                size += len(key) + _size(item, few >> 2)
+            else:
+                return _TOO_LARGE
+        return size
+    for item in value:
         kind = type(item)
         if kind is str:
             size += len(item)
-        elif kind in CONTAINERS:
-            if len(item) > few:
-                return _TOO_LARGE
-            size += _size(item, few // 4)
+        elif kind in CONTAINERS and len(item) <= few:
+            size += _size(item, few >> 2)
         elif kind not in _LEAVES:
             return _TOO_LARGE
     return size
@@ -97,30 +106,30 @@ def _bounded(value: object) -> bytes:
             _buffers.append(buffer)
 
 
-def _is_plain(value: object) -> bool:
+def _is_plain(value: object, left: int) -> bool:
     """
-    Return whether there is nothing but plain data in a list, dict or tuple, of not too many values.
+    Return whether there is nothing but plain data in a list, dict or tuple, of no more than so many values.
 
-    Only of what has been encoded, which is a tree of a bounded size. Level by level, at the speed of C: the garbage
-    collector names what is in the containers, except the keys of a dict whose keys are all `str`.
+    Level by level, at the speed of C: the garbage collector names what is in the containers, except the keys of a dict
+    whose keys are all `str`. To be asked before the encoder walks: the code of a time zone or of a dataclass's
+    attributes, which it would run, may change the list that it walks through, and the process crashes.
     """
-    left = MAX_NODES
+    size = MAX_BYTES
     level = gc.get_referents(value)
-    while level:
+    for _ in range(_MAX_LEVELS):
+        if not level:
+            return True
         left -= len(level)
         if left < 0:
             return False
-        if type(level[0]) is str:
-            try:
-                "".join(level)
-            except TypeError:
-                pass
-            else:
-                return True
         kinds = set(map(type, level))
         if not kinds <= _PLAIN:
             return False
         if kinds.isdisjoint(CONTAINERS):
             return True
+        # No more than the JSON has, and what the next level is of: lists that come again and again may be endless.
+        size -= sum(map(len if kinds.isdisjoint(_LEAVES) else length_hint, level))
+        if size < 0:
+            return False
         level = gc.get_referents(*level)
-    return True
+    return False

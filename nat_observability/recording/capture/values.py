@@ -8,13 +8,9 @@ import msgspec
 
 from nat_observability.errors import reraise_signal
 from nat_observability.events import Captured
+from nat_observability.recording.capture.copiers import walked
 from nat_observability.recording.capture.plain import MAX_BYTES, plain_json
-from nat_observability.recording.capture.walk import (
-    Walk,
-    class_name,
-    cut_text,
-    utf8_text,
-)
+from nat_observability.recording.capture.text import class_name, cut_text, utf8_text
 
 _BYTES = (bytes, bytearray, memoryview)
 _encode = msgspec.json.Encoder().encode
@@ -44,7 +40,7 @@ def capture(value: Any) -> Captured:
         if issubclass(kind, str):
             return cut_text(str.__str__(value), MAX_BYTES)
         if issubclass(kind, _BYTES):
-            recorded = Walk().value(value)
+            recorded = walked(value)
             if type(recorded) is str:
                 return recorded
     except BaseException as error:  # noqa: BLE001  foreign code: a metaclass of the application's
@@ -58,7 +54,7 @@ def capture_json(value: object) -> msgspec.Raw:
     if data is None:
         if type(value) is msgspec.Raw:
             return value
-        data = _encode(Walk().value(value))
+        data = _encode(walked(value))
     return msgspec.Raw(data)
 
 

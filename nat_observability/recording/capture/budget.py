@@ -1,0 +1,23 @@
+"""What one capture may spend, and what it is charged for values of each kind."""
+
+# What is left for the values behind one that would take all.
+RESERVED_NODES = 10_000
+RESERVED_BYTES = 64 * 1024
+LARGE = 1024  # items or characters: what may not take of the reserve
+TRIES = 2  # to encode what is in a container at once, which cost the time of it if they fail
+MAX_DEPTH = 32
+MAX_REPR = 1024  # characters
+MAX_ITEMS = 1024  # of an array that is recorded in full
+MAX_COLUMNS = 256
+
+# Nodes, of `MAX_NODES`, by how long a value takes in comparison to a number in a list: one is about 100 ns.
+VALUE = 10
+KEY = 6
+PLAIN = 10  # a container that is encoded at once
+CONTAINER = 30
+OBJECT = 50
+MODEL = 200
+OPAQUE = 60  # a repr too
+RAISED = 200
+FAILED = 1000  # raised in the middle of our own code, whose frames are looked through for a signal handler's
+BITS = 8  # of a long integer, for each node

@@ -1,0 +1,351 @@
+"""walked(): any value copied, each class that is known in its own way."""
+
+from __future__ import annotations
+
+import array
+import codecs
+import collections
+import dataclasses
+import enum
+import functools
+import itertools
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from nat_observability.errors import reraise_signal
+from nat_observability.recording.capture.budget import (
+    BITS,
+    CONTAINER,
+    MAX_COLUMNS,
+    MAX_DEPTH,
+    MAX_ITEMS,
+    MODEL,
+    OPAQUE,
+    RESERVED_BYTES,
+)
+from nat_observability.recording.capture.kinds import BYTES, NATIVE, SEQUENCES, VIEWS
+from nat_observability.recording.capture.models import Scan, holds_generator, model_info
+from nat_observability.recording.capture.plain import MAX_BYTES
+from nat_observability.recording.capture.text import capture_name, cut_text
+from nat_observability.recording.capture.walk import Walk
+from nat_observability.recording.capture.web import is_web_class, web_summary
+
+_BUILTIN = (str, int, float, list, tuple, dict, *BYTES)
+_HIDDEN = "<hidden>"
+
+# Without a hook for unknown objects: it would run Python code, an application's `__repr__` for example, while the
+# encoder walks through a list or dict, and if that code or another thread changes the list the process crashes.
+_encode = msgspec.json.Encoder().encode
+
+_Copy = Callable[[Walk, Any, int], Any]
+
+
+def walked(value: object) -> Any:
+    """Return a copy of any `value` that JSON can hold. Never raises, except what a signal handler raised."""
+    return Walk(how).value(value)
+
+
+def _named_tuple(walk: Walk, value: Any, depth: int) -> Any:
+    if hasattr(type(value), "geturl"):
+        return walk.value(value.geturl(), depth)
+    return walk.fields_of(
+        value,
+        depth,
+        lambda value: zip(type(value)._fields, tuple.__iter__(value), strict=False),
+    )
+
+
+def _dataclass(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.fields_of(value, depth, _dataclass_fields)
+
+
+def _attrs(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.fields_of(value, depth, _attrs_fields)
+
+
+def _struct(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.fields_of(
+        value,
+        depth,
+        lambda value: ((name, getattr(value, name)) for name in type(value).__struct_fields__),
+    )
+
+
+def _row(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.fields_of(value, depth, lambda value: value._mapping.items())
+
+
+def _model(walk: Walk, value: Any, depth: int) -> Any:
+    walk.nodes_left -= MODEL
+    shown = walk.masked(value)
+    if shown is not None:
+        return shown
+    return walk.inside(value, depth, functools.partial(_model_fields, walk))
+
+
+def _model_fields(walk: Walk, value: Any, depth: int) -> Any:
+    kind: Any = type(value)
+    if not isinstance(getattr(kind, "model_fields", None), dict):
+        if holds_generator(value):
+            return walk.opaque(value)
+        return walk.value(value.model_dump(mode="json", warnings=False), depth)
+    scan = Scan(walk.nodes_left, walk.bytes_left)
+    if scan.simple(value):
+        try:
+            dumped = value.model_dump(mode="python" if scan.has_bytes else "json", warnings=False)
+            if scan.has_bytes:
+                return walk.value(dumped, depth)
+            data = _encode(dumped)
+        except BaseException as error:  # noqa: BLE001  foreign code: serializers, and what pydantic does not know
+            reraise_signal(error)
+        else:
+            if len(data) <= walk.bytes_left:
+                walk.nodes_left = scan.nodes
+                walk.bytes_left -= len(data)
+                return msgspec.Raw(data)
+    how = model_info(kind)
+    if how.whole and not holds_generator(value):
+        return walk.value(value.model_dump(warnings=False), depth)
+    extra = getattr(value, "__pydantic_extra__", None)
+    fields = [*value.__dict__.items(), *(extra.items() if isinstance(extra, dict) else ())]
+    shown_fields: list[tuple[object, object]] = []
+    for name, item in fields:
+        if name in how.excluded:
+            continue
+        if name in how.hidden:
+            item = _HIDDEN
+        elif name in how.serialized and not holds_generator(item):
+            item = value.model_dump(include={name}, warnings=False).get(name, _HIDDEN)
+        shown_fields.append((name, item))
+    return walk.fields(shown_fields, len(shown_fields), depth)
+
+
+def _web(walk: Walk, value: Any, depth: int) -> Any:
+    walk.nodes_left -= OPAQUE
+    return walk.value(web_summary(value), depth)
+
+
+def _cookies(walk: Walk, value: Any, depth: int) -> Any:
+    names = [getattr(each, "name", each) for each in itertools.islice(iter(value), MAX_COLUMNS)]
+    return walk.summary(value, depth, names=[walk.key(each) for each in names])
+
+
+def _frame(walk: Walk, value: Any, depth: int) -> Any:
+    columns = list(itertools.islice(value.columns, MAX_COLUMNS))
+    return walk.summary(value, depth, shape=list(value.shape), columns=[walk.key(each) for each in columns])
+
+
+def _array(walk: Walk, value: Any, depth: int) -> Any:
+    shape = value.shape
+    if isinstance(shape, tuple | list) and math.prod(map(int, shape)) <= MAX_ITEMS:
+        return _converted(walk, value, depth)
+    return walk.summary(value, depth, dtype=str(value.dtype), shape=[int(each) for each in shape])
+
+
+def _array_array(walk: Walk, value: Any, depth: int) -> Any:
+    if value.typecode in "uw":
+        return walk.text(value[: MAX_BYTES + 1].tounicode())
+    if value.typecode in "bB":
+        text = _buffer(walk, value, depth)
+        if type(text) is str and text.isprintable():
+            return text
+    if len(value) > MAX_ITEMS:
+        return walk.summary(value, depth, dtype=value.typecode, shape=[len(value)])
+    return walk.value(value.tolist(), depth)
+
+
+def _buffer(walk: Walk, value: Any, depth: int) -> Any:
+    walk.nodes_left -= CONTAINER
+    with memoryview(value) as view:
+        if view.ndim != 1 or view.format not in ("B", "b", "c"):
+            if view.nbytes <= MAX_ITEMS and view.ndim <= 1:
+                return walk.value(view.tolist(), depth)
+            return walk.summary(value, depth, dtype=view.format, shape=list(view.shape or ()))
+        size = view.nbytes
+        head = view[: MAX_BYTES + 1].tobytes()
+    try:
+        text, _ = codecs.utf_8_decode(head, "strict", size <= len(head))
+    except UnicodeDecodeError:
+        return f"<{size} bytes>"
+    if size > len(head):
+        # The mark counts all of it, the text is what has been looked at.
+        kept = cut_text(text, min(len(text) - 1, max(0, walk.bytes_left - RESERVED_BYTES)))
+        text = f"{kept[: kept.rindex('[cut:')]}[cut:{size}]"
+        walk.bytes_left -= len(text.encode())
+        return text
+    return walk.text(text)
+
+
+def _converted(walk: Walk, value: Any, depth: int) -> Any:
+    for method in ("tolist", "isoformat"):
+        convert = getattr(type(value), method, None)
+        converted = convert(value) if callable(convert) else None
+        # What a mock returns is another mock, and so on.
+        if isinstance(converted, _BUILTIN):
+            return walk.inside(value, depth, functools.partial(_other, walk, converted))
+    return walk.opaque(value)
+
+
+def _other(walk: Walk, converted: Any, _: Any, depth: int) -> Any:
+    return walk.value(converted, depth)
+
+
+def _enum(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.value(value._value_, depth + 1) if depth < MAX_DEPTH else "<too deep>"
+
+
+def _string(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.text(str.__str__(value))
+
+
+def _integer(walk: Walk, value: Any, depth: int) -> Any:
+    number = int.__index__(value)
+    walk.nodes_left -= number.bit_length() // BITS
+    try:
+        walk.bytes_left -= len(_encode(number))
+    except ValueError:  # too many digits for Python to print, see sys.set_int_max_str_digits
+        return f"<integer of {number.bit_length()} bits>"
+    return number
+
+
+def _float(walk: Walk, value: Any, depth: int) -> Any:
+    number = float.__float__(value)
+    return number if math.isfinite(number) else None
+
+
+def _encoded(walk: Walk, value: Any, depth: int) -> Any:
+    walk.bytes_left -= 40
+    return msgspec.Raw(_encode(value))
+
+
+def _raw(walk: Walk, value: Any, depth: int) -> Any:
+    with memoryview(value) as view:
+        size = view.nbytes
+    if size > walk.bytes_left:
+        return f"[cut:{size}]"
+    walk.bytes_left -= size
+    return value
+
+
+def _proxy(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.value(value._get_current_object(), depth + 1) if depth < MAX_DEPTH else "<too deep>"
+
+
+def _data(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.inside(value, depth, lambda value, depth: walk.value(value.data, depth))
+
+
+def _partial(walk: Walk, value: Any, depth: int) -> Any:
+    # Its repr is as long as those of all its arguments.
+    parts = {"function": value.func, "args": value.args, "keywords": value.keywords}
+    return walk.inside(value, depth, lambda _, depth: walk.fields(parts.items(), len(parts), depth))
+
+
+def _namespace(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.fields_of(value, depth, lambda value: value.__dict__.items())
+
+
+def _method(walk: Walk, value: Any, depth: int) -> Any:
+    # Its repr has that of its object in it.
+    return {"__type__": "method", "__repr__": walk.text(f"<method {capture_name(value.__func__)}>")}
+
+
+def _dataclass_fields(value: Any) -> Iterator[tuple[object, object]]:
+    fields = getattr(value, "__dict__", {})
+    for field in dataclasses.fields(value):
+        if not field.repr:
+            yield field.name, _HIDDEN
+        elif field.name in fields:
+            yield field.name, fields[field.name]
+        elif isinstance(getattr(type(value), field.name, None), types.MemberDescriptorType):
+            yield field.name, getattr(value, field.name, None)
+        # Else it has been deleted, or its attribute fetches it from somewhere.
+
+
+def _attrs_fields(value: Any) -> Iterator[tuple[object, object]]:
+    for field in type(value).__attrs_attrs__:
+        if field.repr is False:
+            yield field.name, _HIDDEN
+        else:
+            item = getattr(value, field.name, None)
+            yield field.name, field.repr(item) if callable(field.repr) else item
+
+
+def how(kind: Any) -> _Copy:
+    try:
+        return _method_of(kind)
+    except TypeError:  # a metaclass without a hash
+        return _chosen(kind)
+
+
+@functools.lru_cache(maxsize=2048)
+def _method_of(kind: Any) -> _Copy:
+    return _chosen(kind)
+
+
+def _chosen(kind: Any) -> _Copy:
+    """Return the method for values of this class."""
+    for known, method in _BY_BASE:
+        if issubclass(kind, known):
+            return method
+    if kind in NATIVE:
+        return _encoded
+    if kind is msgspec.Raw:
+        return _raw
+    if is_web_class(kind):
+        return _web
+    module = kind.__module__ if isinstance(kind.__module__, str) else ""
+    if kind.__name__.endswith(("Cookies", "CookieJar", "SimpleCookie")) and hasattr(kind, "__iter__"):
+        return _cookies
+    if kind.__name__ == "LocalProxy" and module.startswith("werkzeug"):
+        return _proxy
+    if hasattr(kind, "model_dump"):
+        return _model
+    if issubclass(kind, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
+        return _named_tuple
+    if module.startswith("sqlalchemy") and hasattr(kind, "_mapping"):
+        return _row
+    if hasattr(kind, "columns") and hasattr(kind, "shape"):
+        return _frame
+    if issubclass(kind, (*SEQUENCES, *VIEWS)):
+        return Walk.sequence
+    if issubclass(kind, dict):
+        return Walk.dictionary
+    if issubclass(kind, Mapping) or (kind.__name__.endswith("Headers") and hasattr(kind, "items")):
+        return Walk.mapping
+    if dataclasses.is_dataclass(kind):
+        return _dataclass
+    if issubclass(kind, msgspec.Struct):
+        return _struct
+    if isinstance(getattr(kind, "__attrs_attrs__", None), tuple):
+        return _attrs
+    if hasattr(kind, "shape") and hasattr(kind, "dtype"):
+        return _array
+    if hasattr(kind, "tolist") or hasattr(kind, "isoformat"):
+        return _converted
+    for known, method in _BY_BASE_LAST:
+        if issubclass(kind, known):
+            return method
+    return Walk.opaque
+
+
+_BY_BASE: tuple[tuple[Any, _Copy], ...] = (
+    (enum.Enum, _enum),
+    (str, _string),
+    (int, _integer),
+    (float, _float),
+    (BYTES, _buffer),
+    (array.array, _array_array),
+)
+
+
+_BY_BASE_LAST: tuple[tuple[Any, _Copy], ...] = (
+    (collections.UserList, _data),
+    (functools.partial, _partial),
+    (types.SimpleNamespace, _namespace),
+    (types.MethodType, _method),
+)

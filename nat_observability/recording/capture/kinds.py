@@ -1,0 +1,42 @@
+"""The built-in kinds of values, and their methods by the base, because a subclass may raise in its own."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import itertools
+import uuid
+from collections import deque
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
+from typing import Any
+
+LEAVES = frozenset({str, int, float, bool, type(None)})
+BYTES = (bytes, bytearray, memoryview)
+SEQUENCES = (list, tuple, set, frozenset, deque)
+VIEWS = (KeysView, ValuesView, ItemsView)
+_TIMES = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta)
+NATIVE = frozenset({*_TIMES, decimal.Decimal, uuid.UUID})
+
+
+def length_of(kind: type) -> Callable[[Any], int]:
+    for base in SEQUENCES:
+        if issubclass(kind, base):
+            return base.__len__
+    return len
+
+
+def iterator(value: Any) -> Iterator[Any]:
+    for base in SEQUENCES:
+        if issubclass(type(value), base):
+            return base.__iter__(value)
+    return iter(value)
+
+
+def first(items: Callable[[], Iterable[Any]], count: int) -> list[Any]:
+    """Return the first items; again if another thread changed the container between two instructions."""
+    for _ in range(100):
+        try:
+            return list(itertools.islice(items(), count))
+        except RuntimeError:
+            continue
+    return list(itertools.islice(items(), count))

@@ -1,0 +1,144 @@
+"""Pydantic models: what their fields are shown as, and whether their own serializers may be let loose on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import itertools
+import types
+from typing import Any
+
+from nat_observability.recording.capture.kinds import BYTES, LEAVES, NATIVE, SEQUENCES, iterator, length_of
+from nat_observability.recording.capture.plain import MAX_NODES
+from nat_observability.recording.capture.reprs import own_methods
+
+# Of what these make, pydantic's own serializers know the form.
+_SERIALIZED = (
+    "ipaddress",
+    "pathlib",
+    "pydantic.networks",
+    "pydantic.types",
+    "pydantic_core",
+    "uuid",
+)
+
+
+def holds_generator(*values: Any) -> bool:
+    """
+    Whether there may be a generator in what pydantic looks into when it serializes: it would consume it.
+
+    Also true if there is more than can be looked at.
+    """
+    left, seen, visits = [*values], set(), 0
+    while left:
+        value = left.pop()
+        kind = type(value)
+        visits += 1
+        if visits > MAX_NODES:
+            return True
+        if kind in LEAVES:
+            continue
+        if kind is types.GeneratorType:
+            return True
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if issubclass(kind, dict):
+            left.extend(itertools.islice(dict.values(value), MAX_NODES))
+        elif issubclass(kind, SEQUENCES):
+            left.extend(itertools.islice(iterator(value), MAX_NODES))
+        elif hasattr(kind, "model_dump") or dataclasses.is_dataclass(kind):
+            left.extend(getattr(value, "__dict__", {}).values())
+            left.append(getattr(value, "__pydantic_extra__", None))
+    return False
+
+
+class Scan:
+    """Whether pydantic's own serializers can be let loose on a model: they know no bound."""
+
+    __slots__ = ("_bytes", "has_bytes", "nodes")
+
+    def __init__(self, nodes: int, size: int) -> None:
+        self.nodes = nodes
+        self._bytes = size
+        self.has_bytes = False
+
+    def simple(self, model: Any) -> bool:
+        """Return whether all of it is of known kinds, each object is there once, and there is room for it."""
+        left, seen = [model], set()
+        while left:
+            value = left.pop()
+            kind: Any = type(value)
+            self.nodes -= 1
+            if kind in LEAVES:
+                if kind is str:
+                    self._bytes -= len(value)
+                elif kind is int and value.bit_length() > 1024:
+                    return False
+                if self.nodes < 0 or self._bytes < 0:
+                    return False
+                continue
+            if issubclass(kind, BYTES):
+                self.has_bytes = True
+                self._bytes -= len(value)
+                continue
+            if kind in NATIVE or issubclass(kind, enum.Enum) or _is_serialized(kind):
+                if issubclass(kind, enum.Enum):
+                    left.append(value._value_)
+                continue
+            if id(value) in seen:
+                return False
+            seen.add(id(value))
+            if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+                return False
+            if issubclass(kind, SEQUENCES):
+                if length_of(kind)(value) > self.nodes:
+                    return False
+                left.extend(iterator(value))
+            elif issubclass(kind, dict):
+                if dict.__len__(value) * 2 > self.nodes:
+                    return False
+                left.extend(dict.keys(value))
+                left.extend(dict.values(value))
+            elif isinstance(getattr(kind, "model_fields", None), dict):
+                if model_info(kind).hidden or (value is not model and "__repr__" in own_methods(kind)):
+                    return False
+                left.extend(value.__dict__.values())
+                left.append(getattr(value, "__pydantic_extra__", None))
+            else:
+                return False
+        return self.nodes >= 0 and self._bytes >= 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a model class says of how its fields are to be shown: by their names."""
+
+    excluded: frozenset[str]
+    hidden: frozenset[str]
+    serialized: frozenset[str]
+    whole: bool  # by a serializer for all of it
+
+
+@functools.lru_cache(maxsize=1024)
+def model_info(kind: Any) -> ModelInfo:
+    fields = kind.model_fields
+    decorators = getattr(kind, "__pydantic_decorators__", None)
+    serialized: set[str] = set()
+    for each in getattr(decorators, "field_serializers", {}).values():
+        serialized.update(fields if "*" in each.info.fields else each.info.fields)
+    for name, info in fields.items():
+        if any(type(each).__name__.endswith("Serializer") for each in info.metadata):
+            serialized.add(name)
+    return ModelInfo(
+        frozenset(name for name, info in fields.items() if info.exclude is True),
+        frozenset(name for name, info in fields.items() if info.repr is False),
+        frozenset(serialized),
+        bool(getattr(decorators, "model_serializers", {})),
+    )
+
+
+@functools.lru_cache(maxsize=2048)
+def _is_serialized(kind: Any) -> bool:
+    return str(kind.__module__).startswith(_SERIALIZED)

@@ -1,0 +1,58 @@
+"""cut_text(): text and names as UTF-8 can hold them, cut between two words."""
+
+from __future__ import annotations
+
+from nat_observability.recording.capture.budget import MAX_REPR
+
+_LONGEST_SECRET = 4096  # characters; a private key of 4096 bits has 3300
+
+
+def cut_text(text: str, most: int) -> str:
+    """
+    Return an exact `str` as UTF-8 can hold it, in at most so many bytes (characters, if it was not too long).
+
+    Where it was longer a mark like `[cut:12345]` says of how many characters.
+    """
+    kept = text[:most]
+    following = text[most : most + 1]
+    if kept.isascii():
+        if not following:
+            return kept
+    else:
+        # It may take more bytes than characters. A repr is measured in characters.
+        encoded = utf8_text(kept).encode()
+        if len(encoded) <= most or most <= MAX_REPR:
+            kept = encoded.decode()
+            if not following:
+                return kept
+        else:
+            kept = encoded[:most].decode("utf-8", "ignore")
+            following = "x"
+    if kept and not (kept[-1].isspace() or following.isspace()):
+        # The word at the cut goes as a whole: nothing that looks for secrets would know the half of one.
+        tail = kept[-_LONGEST_SECRET:]
+        words = tail.split()
+        kept = kept[: -len(words[-1])]
+    return f"{kept}[cut:{len(text)}]"
+
+
+def utf8_text(text: str) -> str:
+    """Return `text` with lone surrogates, which UTF-8 cannot hold, as backslash escapes."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
+def class_name(kind: type) -> str:
+    """Return the qualified name of a class, whatever its metaclass does."""
+    return utf8_text(str.__str__(type.__dict__["__qualname__"].__get__(kind)))
+
+
+def capture_name(function: object) -> str:
+    """Return the qualified name of a function."""
+    name = getattr(function, "__qualname__", None)
+    return utf8_text(name) if type(name) is str else class_name(type(function))

@@ -1,0 +1,413 @@
+"""step: one step of the current run, as a context manager or a decorator; the hot path of recording."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from nat_observability.context import ContextState, CurrentScope, current
+from nat_observability.errors import EXITS, reraise_signal
+from nat_observability.events import (
+    STEP_KINDS,
+    Boundary,
+    IntermediateStep,
+    Span,
+    Status,
+    StepKind,
+    TokenUsage,
+)
+from nat_observability.propagation.ids import more_span_ids, spare_span_ids
+from nat_observability.recording import bridge
+from nat_observability.recording.capture import MAX_BYTES, capture, capture_json, capture_label, merged_json
+from nat_observability.recording.decorator import FunctionT, decorated
+from nat_observability.recording.generators import (
+    CONTEXTLIB,
+    GENERATORS,
+    GeneratorScope,
+    Scope,
+    enclosing,
+    generator_frame,
+    visible,
+)
+from nat_observability.recording.outcome import step_error, token_usage
+from nat_observability.stream import hand, report
+
+_frame = sys._getframe
+_clock_ns = time.perf_counter_ns
+
+_START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END
+_OK, _ERROR = Status.OK, Status.ERROR
+_NO_TAGS: tuple[str, ...] = ()
+
+
+class step:  # noqa: N801  a context manager and decorator, named like contextlib.suppress
+    """
+    One step of the current run, as a context manager, sync or async, or as a decorator.
+
+    As a decorator it records the arguments as input (without `self` and `cls`), the result as output, and what
+    a generator yields as chunks; it works for functions, coroutine functions and both kinds of generator.
+    Outside every run it records nothing and costs next to nothing.
+
+    Args:
+        kind: A `StepKind` or its name in any case: llm, tool, workflow, task, function, custom, span, ttc.
+        name: What is done: the tool, the model, the function.
+        input: Recorded as it is when the block begins.
+        metadata: A mapping, recorded when the block begins.
+        tags: Short labels.
+
+    Attributes:
+        output: Set it inside the block; recorded as it is when the block ends.
+        metadata: A mapping, set inside the block; recorded when the block ends, beside what was given for it.
+        name: May be changed inside the block; a span has the one that it ended with.
+        usage: A `TokenUsage`, or a mapping with its field names.
+        step_id: 16 hex digits, None outside a run and before the block.
+
+    Raises:
+        UnknownStepKindError: There is no such kind.
+        RuntimeError: The same object is entered twice.
+        TypeError: It decorates a class, or stands above `@classmethod`, `@staticmethod` or `@property`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_generator",
+        "_input",
+        "_kind",
+        "_metadata",
+        "_parent",
+        "_parent_id",
+        "_previous",
+        "_start_ns",
+        "_state",
+        "_tags",
+        "metadata",
+        "name",
+        "output",
+        "step_id",
+        "usage",
+    )
+
+    # Of a step that has begun, which outside every run none ever does:
+    _closed: bool
+    _generator: GeneratorScope | None
+    _parent: Scope | None
+    _previous: CurrentScope | None
+    _parent_id: str | None
+    _start_ns: int
+
+    def __init__(
+        self,
+        kind: StepKind | str,
+        name: str,
+        *,
+        input: object = None,  # noqa: A002  the field's own name, in every convention
+        metadata: object = None,
+        tags: Iterable[str] = _NO_TAGS,
+    ) -> None:
+        try:
+            self._kind = STEP_KINDS[kind]
+        except (KeyError, TypeError):
+            self._kind = StepKind.parse(kind)
+        self.name = name
+        # What they are when the block begins replaces them then.
+        self._input: Any = input
+        self._metadata: Any = metadata
+        self._tags = tags if tags is _NO_TAGS else _labels(tags)
+        self.output: object = None
+        self.metadata: object = None
+        self.usage: TokenUsage | Any = None
+        self.step_id: str | None = None
+        self._state: ContextState | None = None
+
+    def __enter__(self) -> Self:
+        head = current.get()
+        if head is None:
+            return self
+        frame = _frame(1)
+        if type(head) is ContextState:
+            state: ContextState | None = head
+        else:
+            state = head._state
+        if (
+            state is None
+            or self._state is not None
+            or state.generator_steps
+            or (state is not head and head._closed)
+            or frame.f_code.co_flags & GENERATORS
+            or frame.f_globals is CONTEXTLIB
+            or bridge.installed is not None
+        ):
+            self._enter(head, frame)
+            return self
+        # Fast path of `_enter`: no generator and no other tracer involved, which is nearly always so.
+        self._generator = None
+        self._open(state, head)
+        self._previous = head
+        current.set(self)
+        return self
+
+    async def __aenter__(self) -> Self:
+        head = current.get()
+        if head is not None:
+            self._enter(head, _frame(1))
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        state = self._state
+        if state is None:
+            return
+        if self._generator is not None:
+            self._leave_generator(state, self._generator)
+        # Only where this context is still inside the step: a generator that another task closes, or steps that
+        # end in another order than they began, leave the ContextVar alone (see nesting).
+        if current.get() is self:
+            current.set(self._previous)
+            if self._generator is None:
+                # Keep no chain alive: tasks that each start the next one inside a step would grow it for ever.
+                self._parent = self._previous = None
+            if bridge.installed is not None:
+                bridge.installed.on_step_exit(state, self, in_generator=self._generator is not None)
+        self._close(state, exc)
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(exc_type, exc, traceback)
+
+    def chunk(self, data: object) -> None:
+        """Record one piece of a streamed output. The pieces are joined where `output` is not set."""
+        state = self._state
+        if state is not None and self.step_id is not None:
+            state.stream.publish(
+                IntermediateStep(
+                    state.run,
+                    self._kind,
+                    _CHUNK,
+                    self.name,
+                    self.step_id,
+                    self._parent_id,
+                    _clock_ns() + state.clock_offset_ns,
+                    chunk=capture(data),
+                )
+            )
+
+    def __call__(self, function: FunctionT) -> FunctionT:
+        """Return `function` with each call recorded as a step of this kind and name."""
+        return decorated(function, self._of_call, step._driven)
+
+    def _of_call(self, arguments: Callable[[], object]) -> step:
+        recorded = self._input
+        if recorded is None and current.get() is not None:
+            recorded = arguments()
+        return step(self._kind, self.name, input=recorded, metadata=self._metadata, tags=self._tags)
+
+    @contextmanager
+    def _driven(self) -> Iterator[AbstractContextManager[None]]:
+        """Open the step around a generator; what it yields is entered each time the generator itself runs."""
+        head = current.get()
+        state = head._state if head is not None else None
+        if head is None or state is None:
+            yield nullcontext()
+            return
+        self._previous = self._generator = None
+        parent = enclosing(head, state.generator_steps, _frame())
+        running: AbstractContextManager[None] = _Running(self)
+        if bridge.installed is not None:
+            self._open(state, bridge.installed.innermost(state, parent))
+            running = bridge.installed.around_generator(state, self, running)
+        else:
+            self._open(state, parent)
+        try:
+            yield running
+        except BaseException as error:
+            self._close(state, error)
+            raise
+        else:
+            self._close(state, None)
+        finally:
+            self._parent = None  # as in __exit__
+
+    def _enter(self, head: CurrentScope, frame: FrameType) -> None:
+        state = head._state
+        if state is None or self._state is not None:
+            raise RuntimeError(f"Step {self.name!r} was entered before. Make a new step for each block.")
+        parent: Scope = head
+        if state.generator_steps or head._closed:
+            parent = enclosing(head, state.generator_steps, frame)
+            head = visible(head) if head._closed else head
+        self._generator = None
+        if (frame.f_code.co_flags & GENERATORS or frame.f_globals is CONTEXTLIB) and (
+            own := generator_frame(frame)
+        ) is not None:
+            self._generator = GeneratorScope(own)
+            state.generator_steps.setdefault(own, []).append(self)
+        if bridge.installed is not None:
+            self._open(state, bridge.installed.innermost(state, parent))
+        else:
+            self._open(state, parent)
+        self._previous = head
+        current.set(self)
+        if bridge.installed is not None:
+            bridge.installed.on_step_enter(state, self)
+
+    def _open(self, state: ContextState, parent: Scope) -> None:
+        self._state = state
+        self._closed = False
+        name, value = self.name, self._input
+        if type(name) is not str or not name.isascii():
+            self.name = capture_label(name)
+        self._parent = parent
+        self._parent_id = parent.step_id
+        try:
+            self.step_id = spare_span_ids.pop()
+        except IndexError:
+            self.step_id = more_span_ids()
+        self._start_ns = _clock_ns() + state.clock_offset_ns
+        if value is not None and not (type(value) is str and len(value) <= MAX_BYTES and value.isascii()):
+            self._input = capture(value)
+        if self._metadata is not None:
+            self._metadata = capture_json(self._metadata)
+        stream = state.stream
+        audience = stream.kept[0] or stream.gathered()
+        for take in audience.begun:
+            try:
+                take(self)
+            except EXITS:
+                raise
+            except BaseException as error:  # noqa: BLE001  as in `hand`, whose call would cost more than this
+                report(take, error)
+        if audience.steps:
+            hand(audience.steps, self.started())
+        elif not audience.everyone:
+            stream.note_unheard()
+
+    def enclose_in(self, parent_id: str | None) -> None:
+        """Name another parent. Only for who is told that the step begins, and knows better what is open here."""
+        self._parent_id = parent_id
+
+    def started(self) -> IntermediateStep:
+        """Return what was recorded when the block began. Only of a step that has begun in a run."""
+        state = self._state
+        if state is None or self.step_id is None:
+            raise RuntimeError(f"Step {self.name!r} has not begun in a run.")
+        return IntermediateStep(
+            state.run,
+            self._kind,
+            _START,
+            self.name,
+            self.step_id,
+            self._parent_id,
+            self._start_ns,
+            self._input,
+            None,
+            None,
+            self._metadata,
+            self._tags,
+        )
+
+    def _close(self, state: ContextState, exc: BaseException | None) -> None:
+        self._closed = True
+        end_ns = _clock_ns() + state.clock_offset_ns
+        output: Any = self.output
+        usage, error = self.usage, None
+        if output is not None and not (type(output) is str and len(output) <= MAX_BYTES and output.isascii()):
+            output = capture(output)
+        if usage is not None:
+            usage = token_usage(usage)
+        # A consumer that has seen enough closes the generator: nothing failed.
+        if exc is not None and not isinstance(exc, GeneratorExit):
+            error = step_error(exc)
+        if type(self.name) is not str or not self.name.isascii():
+            self.name = capture_label(self.name)  # it may have been changed
+        metadata = whole = None if self.metadata is None else capture_json(self.metadata)
+        if self._metadata is not None:
+            whole = merged_json(self._metadata, metadata)
+        stream, step_id = state.stream, self.step_id or ""
+        audience = stream.kept[0] or stream.gathered()
+        if audience.finished:
+            span = Span(
+                state.run,
+                self._kind,
+                self.name,
+                step_id,
+                self._parent_id,
+                self._start_ns,
+                end_ns,
+                _OK if error is None else _ERROR,
+                self._input,
+                output,
+                whole,
+                self._tags,
+                usage,
+                error,
+            )
+            for take in audience.finished:
+                try:
+                    take(span)
+                except EXITS:
+                    raise
+                except BaseException as problem:  # noqa: BLE001  as in `_open`
+                    report(take, problem)
+        if audience.steps:
+            end = IntermediateStep(
+                state.run,
+                self._kind,
+                _END,
+                self.name,
+                step_id,
+                self._parent_id,
+                end_ns,
+                None,
+                output,
+                None,
+                metadata,
+                (),
+                usage,
+                error,
+            )
+            hand(audience.steps, end)
+        elif not audience.everyone:
+            stream.note_unheard()
+
+    def _leave_generator(self, state: ContextState, generator: GeneratorScope) -> None:
+        steps = state.generator_steps.get(generator.frame)
+        if steps is not None:
+            if self in steps:
+                steps.remove(self)
+            if not steps:
+                state.generator_steps.pop(generator.frame, None)
+
+
+class _Running:
+    """Makes a generator's step, or what is open inside it, current while the generator runs, and only then."""
+
+    __slots__ = ("_inside", "_outside")
+
+    def __init__(self, current: step) -> None:
+        self._inside: CurrentScope | None = current
+        self._outside: CurrentScope | None = None
+
+    def __enter__(self) -> None:
+        self._outside = current.get()
+        current.set(self._inside)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._inside = current.get()
+        current.set(self._outside)
+
+
+def _labels(tags: Iterable[object]) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        return (capture_label(tags),)
+    try:
+        return tuple([capture_label(tag) for tag in tags])
+    except BaseException as error:  # noqa: BLE001  foreign code: an iterable of the application's
+        reraise_signal(error)
+        return ()
