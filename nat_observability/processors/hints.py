@@ -11,6 +11,7 @@ from nat_observability.processors.tokens import Runs, has_any
 
 _PIECE = 256 * 1024  # bytes: the interpreter can do nothing else while it looks through a piece
 _OVERLAP = 4 * 1024
+_SHORT, _REMEMBERED = 64, 512  # bytes of data that is remembered, and how many of them
 MOST_LAYERS = 8  # of escapes in escapes
 # Bytes in which a name is that ends where they do: with those of the words before it, which belong to it.
 _TAIL = 112
@@ -88,6 +89,7 @@ class Hints:
         "_common",
         "_disabled",
         "_finders",
+        "_harmless",
         "_literals",
         "_rare",
         "_search",
@@ -117,11 +119,14 @@ class Hints:
         self._any_name = b"" in needles  # there is a key of asterisks alone
         self._always = always or disabled or self._any_name
         self._disabled = disabled
+        self._harmless: set[bytes] = set()  # short data without anything: the names of steps come again and again
 
     def in_any(self, data: bytes) -> bool:
         """Say whether `data` can hold anything to redact, in any encoding."""
         if self._always:
             return True
+        if len(data) <= _SHORT:
+            return data not in self._harmless and self._in_short(data)
         if len(data) <= _PIECE:
             return self._in_piece(data)
         pieces = [(at, at + _PIECE) for at in range(0, len(data), _PIECE - _OVERLAP)]
@@ -141,6 +146,14 @@ class Hints:
         if self._literals and has_any(data.lower(), self._literals):
             return True
         return bool(self._finders) and any(next(find(data), None) is not None for find in self._finders)
+
+    def _in_short(self, data: bytes) -> bool:
+        if self._in_piece(data):
+            return True
+        if len(self._harmless) >= _REMEMBERED:
+            self._harmless.clear()
+        self._harmless.add(data)
+        return False
 
     def _in_piece(self, data: bytes) -> bool:
         if self.in_text(data):
