@@ -119,7 +119,9 @@ class Hints:
         self._any_name = b"" in needles  # there is a key of asterisks alone
         self._always = always or disabled or self._any_name
         self._disabled = disabled
-        self._harmless: set[bytes] = set()  # short data without anything: the names of steps come again and again
+        self._harmless: set[bytes] = (
+            set()
+        )  # short data without anything: the names of steps come again and again
 
     def in_any(self, data: bytes) -> bool:
         """Say whether `data` can hold anything to redact, in any encoding."""
