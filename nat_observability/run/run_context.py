@@ -185,8 +185,8 @@ class RunContext(Generic[ManagerT]):
             raise RuntimeError("This run has ended. Call start() again for another one.")
         if slot.running:
             raise ManagerRunningError
-        slot.renew_lock()
         if not slot.take_at_once():
+            slot.renew_lock()
             await slot.take()
         try:
             if slot.running:
