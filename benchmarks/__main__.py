@@ -16,6 +16,7 @@ from benchmarks.results import Result, merged, print_bars, read_rows, write
 _HERE = Path(__file__).parent
 SCRIPTS = (
     "lifecycle",
+    "runs",
     "steps",
     "delivery",
     "otlp_encoding",

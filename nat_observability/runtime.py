@@ -194,9 +194,10 @@ class ObservabilityRuntime:
     def run_ended(self) -> None:
         """Count one live manager less. From any thread."""
         with self._lock:
-            # In a forked child a run of the parent's may end, which is not counted here.
-            self._live_managers = max(0, self._live_managers - 1)
             idle = None
+            # In a forked child a run of the parent's may end, which is not counted here.
+            if self._live_managers:
+                self._live_managers -= 1
             if not self._live_managers:
                 idle, self._idle = self._idle, None
         if idle is not None and idle.set_running_or_notify_cancel():

@@ -11,7 +11,7 @@ from itertools import compress
 
 import msgspec
 
-from nat_observability.delivery.lease import NEVER, Entry, Inlet, Lease, Route
+from nat_observability.delivery.lease import NEVER, Entry, Inlet, Lease, Route, count_all_delivered
 from nat_observability.delivery.ledger import Ledger, LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.losses import Losses
@@ -154,6 +154,18 @@ class Accounting:
         for each, reason in dropped:
             self.drop_entry(each, reason)
         return True
+
+    def accept_all(self, entries: Sequence[Entry], size: int) -> bool:
+        """Queue entries of `size` bytes together, or drop them or others for them; return whether any was dropped."""
+        queue = self.queue
+        if self.wake is None or self.saves_all or not queue.put_all(entries, size):
+            dropped = [self.accept(entry) for entry in entries]
+            return any(dropped)
+        self.ledger.accepted += len(entries)
+        self.ledger.pending += len(entries)
+        if queue.items >= self.wake_items or queue.queued_bytes >= self.wake_bytes:
+            self.wake_up()
+        return False
 
     def refuse(self, lease: Lease, reason: str, items: int = 1) -> None:
         """Count items that come to no queue, and that their lease has accepted already, as accepted and dropped."""
@@ -313,9 +325,7 @@ class Accounting:
         ledger.pending -= len(batch)
         ledger.delivered += len(leases)
         ledger.failed += len(failed)
-        # A few runs with many entries each: counted at once for each run.
-        for lease, items in Counter(leases).items():
-            lease.count_delivered(self, items)
+        count_all_delivered(self, leases)
         for lease, items in Counter(failed).items():
             lease.count_failed(self, items)
 

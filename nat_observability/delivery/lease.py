@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableSet
+from collections import Counter
+from collections.abc import Callable, Iterable, MutableSet, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Protocol
@@ -38,6 +39,10 @@ class Destination(Protocol):
 
     def accept(self, entry: Entry) -> bool:
         """Queue an entry; return whether it, or another one for it, was dropped."""
+        ...
+
+    def accept_all(self, entries: Sequence[Entry], size: int) -> bool:
+        """Do as `accept` with each of some entries, of `size` bytes together; return the same."""
         ...
 
     def refuse(self, lease: Lease, reason: str, items: int = 1) -> None:
@@ -294,9 +299,8 @@ class Lease:
         """One item was processed, or given up at the inlet."""
         self._waiting -= 1
         self.route.waiting -= 1
-        if self._rare is not None and not self._waiting:
-            for position, rare in list(self._rare.items()):
-                self._tell(position, rare)
+        if not self._waiting:
+            self._tell_all()
 
     def count_unsaved(self, destination: Destination, items: int) -> None:
         """Count items that are to be on the disk before the run has ended; fewer where `items` is negative."""
@@ -359,6 +363,10 @@ class Lease:
         rare = self._rare.get(position) if self._rare is not None else None
         return self._waiting + (rare.unsaved - rare.gone if rare is not None else 0)
 
+    def _tell_all(self) -> None:
+        for position, rare in list(self._rare.items()) if self._rare is not None else ():
+            self._tell(position, rare)
+
     def _tell(self, position: int, rare: _Counts) -> None:
         """Tell those who wait for the last of a run's items, if it was the last."""
         if rare.settling and not self._pending(position):
@@ -377,3 +385,28 @@ class Lease:
             self.route.inlet.hasten()
         destination.hasten()
         return future
+
+
+def all_left_inlet(route: Route, arrivals: Sequence[Arrival]) -> None:
+    """Count arrivals of one route as processed, as `Lease.left_inlet` does for each. Under the lock."""
+    route.waiting -= len(arrivals)
+    for arrival in arrivals:
+        lease = arrival.lease
+        lease._waiting -= 1
+        if lease._rare is not None and not lease._waiting:
+            lease._tell_all()
+
+
+def count_all_delivered(destination: Destination, leases: Iterable[Lease]) -> None:
+    """Count one item for each of `leases` as delivered, as `Lease.count_delivered` does. Under the lock."""
+    route, position, places = None, 0, 0
+    # Either a few runs with many items each, or many runs with a few: counted at once for each run.
+    for lease, items in Counter(leases).items():
+        if lease.route is not route:
+            route = lease.route
+            position, places = route.positions[id(destination)], len(route.destinations)
+        if lease._delivered is None:
+            lease._delivered = [0] * places
+        lease._delivered[position] += items
+        if lease._rare is not None and (rare := lease._rare.get(position)) is not None:
+            lease._tell(position, rare)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from nat_observability.delivery.limits import QueuePolicy
@@ -98,6 +98,16 @@ class BoundedQueue(Generic[EntryT]):
         self.held_bytes += size
         self.queued_bytes += size
         return None
+
+    def put_all(self, entries: Sequence[EntryT], size: int) -> bool:
+        """Add entries of `size` bytes together, if all of them fit; return whether they did, and otherwise add none."""
+        if self.items + len(entries) > self._max_items or self.held_bytes + size > self._max_bytes:
+            return False
+        self._entries.extend(entries)
+        self.items += len(entries)
+        self.held_bytes += size
+        self.queued_bytes += size
+        return True
 
     def _put_full(self, entry: EntryT) -> list[tuple[EntryT, str]]:
         if entry.size > self._max_bytes:

@@ -186,7 +186,23 @@ def _shortened(item: Item, changes: dict[str, Any], most: int) -> dict[str, Any]
     return _with_parts(item, changes, cut)
 
 
+def _surely_fits(item: Item, most: int) -> bool:
+    """Say at a glance whether an item is small enough, however its texts are encoded."""
+    if item.error is not None or item.tags or isinstance(item, IntermediateStep):
+        return False
+    characters, given, result = len(item.name), item.input, item.output
+    if given is not None:
+        characters += len(given)
+    if result is not None:
+        characters += len(result)
+    if item.metadata is not None:
+        characters += len(item.metadata)
+    return 4 * characters <= most
+
+
 def _within_bytes(item: Item, changes: dict[str, Any], most: int) -> dict[str, Any]:
+    if not changes and _surely_fits(item, most):
+        return changes
     parts = _parts(item, changes)
     tags = changes.get("tags", item.tags)
     if sum(map(_most_bytes, parts.values())) + sum(map(_most_bytes, tags)) <= most:

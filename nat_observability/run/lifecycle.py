@@ -137,6 +137,11 @@ class Lifecycle:
 
     Each task calls `ready` when its exporter takes steps, and `ended` last of all. Without a task `begin_here` does
     the one, and `stopped` the other.
+
+    Args:
+        exporters: By name.
+        loop: In which the run is.
+        began_at: When it began, in `time.perf_counter()` seconds.
     """
 
     __slots__ = (
@@ -152,13 +157,15 @@ class Lifecycle:
         "troubled",
     )
 
-    def __init__(self, exporters: Mapping[str, BaseExporter]) -> None:
+    def __init__(
+        self, exporters: Mapping[str, BaseExporter], loop: asyncio.AbstractEventLoop, began_at: float
+    ) -> None:
         self.records = {name: Record(name, exporter) for name, exporter in exporters.items()}
         self._left = self._unready = len(self.records)
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
         self._shutdown: ShutdownEvent | None = None
-        self.began_at = time.perf_counter()
+        self.began_at = began_at
         self.ending_at: float | None = None
         self._is_given_up = False
         self.troubled = False  # whether any exporter failed, was cancelled or was abandoned

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from types import MappingProxyType, TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -57,19 +58,57 @@ class RunSlot:
     Attributes:
         registry: The exporters by name, in a dict that is replaced and never changed.
         options: Timeouts, and which exporters are required.
-        lock: Held while a run starts or stops.
         running: Whether a run has started and not begun to stop.
         run: The current run, or the last one.
     """
 
-    __slots__ = ("lock", "options", "registry", "run", "running")
+    __slots__ = ("_is_taken", "_lock", "_waiting", "options", "registry", "run", "running")
 
     def __init__(self, registry: dict[str, BaseExporter], options: ManagerOptions) -> None:
         self.registry = registry
         self.options = options
-        self.lock = asyncio.Lock()
         self.running = False
         self.run: RunContext[Any] | None = None
+        self._lock: asyncio.Lock | None = None
+        self._is_taken = False
+        self._waiting = 0
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """Held while a run starts or stops. Made when it is asked for, or waited for: nearly no manager needs it."""
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+            if self._is_taken:
+                with suppress(StopIteration):
+                    self._lock.acquire().send(None)  # it is free, so that this does not wait
+        return self._lock
+
+    def renew_lock(self) -> None:
+        """Forget a free lock: one that was once waited for belongs to its event loop for good, a manager does not."""
+        if self._lock is not None and not self._waiting and not self._lock.locked():
+            self._lock = None
+
+    def take_at_once(self) -> bool:
+        """Take the lock without making one, if there is none; return whether it was free."""
+        if self._is_taken or self._lock is not None:
+            return False
+        self._is_taken = True
+        return True
+
+    async def take(self) -> None:
+        """Wait for the lock, and take it."""
+        self._waiting += 1
+        try:
+            await self.lock.acquire()
+        finally:
+            self._waiting -= 1
+        self._is_taken = True
+
+    def give_back(self) -> None:
+        """Let the next one have the lock."""
+        self._is_taken = False
+        if self._lock is not None:
+            self._lock.release()
 
 
 class RunContext(Generic[ManagerT]):
@@ -83,14 +122,16 @@ class RunContext(Generic[ManagerT]):
         given: The context state of the run; None for a new one, and exporters that are used as they are.
 
     Attributes:
-        lifecycle: Of the exporters that take part one by one.
         group: Those that take part as one; None where there are none.
         state: The run's.
     """
 
     __slots__ = (
         "_adopted",
+        "_began_at",
         "_given",
+        "_lifecycle",
+        "_loop",
         "_manager",
         "_members",
         "_previous",
@@ -100,7 +141,6 @@ class RunContext(Generic[ManagerT]):
         "_stopped_s",
         "group",
         "isolated_exporters",
-        "lifecycle",
         "registry",
         "state",
     )
@@ -120,8 +160,18 @@ class RunContext(Generic[ManagerT]):
         self._started_s: float | None = None
         self._stopped_s: float | None = None
         self._members = _NONE  # of the group, as far as they have no record of their own
+        self._lifecycle: Lifecycle | None = None
         self.group: SpanGroup | None = None
         self.isolated_exporters: dict[str, BaseExporter] = {}
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """The exporters that take part one by one. Made when it is asked for: nearly no run needs it."""
+        if self._lifecycle is None:
+            self._lifecycle = Lifecycle({}, self._loop, self._began_at)
+            if self._stopped_s is not None:
+                self._lifecycle.ending_at = self._began_at
+        return self._lifecycle
 
     @property
     def isolated(self) -> bool:
@@ -134,19 +184,18 @@ class RunContext(Generic[ManagerT]):
             raise RuntimeError("This run has ended. Call start() again for another one.")
         if slot.running:
             raise ManagerRunningError
-        if not slot.lock.locked():
-            # A lock that was once waited for belongs to its event loop for good, a manager does not.
-            slot.lock = asyncio.Lock()
-        # Not `async with`: its two coroutines cost more than the lock.
-        lock = slot.lock
-        await lock.acquire()
+        if not slot.take_at_once():
+            slot.renew_lock()
+            await slot.take()
         try:
             if slot.running:
                 raise ManagerRunningError
             self._prepare(slot)
             try:
                 self._begin(slot)
-                await self._start(slot)
+                if self._lifecycle is not None:
+                    await self._lifecycle.started(slot.options.start_timeout)
+                self._started(slot)
             except BaseException as error:
                 slot.running = False
                 interruption = await self._end(slot, hurried=not isinstance(error, ExporterStartError))
@@ -155,7 +204,7 @@ class RunContext(Generic[ManagerT]):
                     raise interruption from error
                 raise
         finally:
-            lock.release()
+            slot.give_back()
         return manager
 
     async def __aexit__(
@@ -173,27 +222,29 @@ class RunContext(Generic[ManagerT]):
         slot = self._slot
         if slot is None:
             return
-        # Whoever stops it while it starts does not wait for those that have not started.
-        self.lifecycle.give_up_starting()
-        lock = slot.lock
-        await lock.acquire()
+        if self._lifecycle is not None:
+            # Whoever stops it while it starts does not wait for those that have not started.
+            self._lifecycle.give_up_starting()
+        if not slot.take_at_once():
+            await slot.take()
         try:
             if self._slot is None or slot.run is not self:
                 return  # another task stopped it while this one waited
             slot.running = False
             interruption = await self._end(slot)
         finally:
-            lock.release()
+            slot.give_back()
         if interruption is not None:
             raise interruption
 
     def tasks(self) -> dict[str, asyncio.Task[None]]:
         """Return the tasks of the exporters that have not ended, by name; see `ExporterManager._tasks`."""
-        slot, lifecycle = self._slot, self.lifecycle
+        slot = self._slot
         tasks: dict[str, asyncio.Task[None]] = {}
         if slot is None:
             return tasks
         self.single_out()
+        lifecycle = self.lifecycle
         for name, record in lifecycle.records.items():
             task = record.task
             if record.ended_at is not None:
@@ -280,7 +331,8 @@ class RunContext(Generic[ManagerT]):
 
     async def flush(self, timeout: float) -> FlushReceipt:
         """Have everything written that the run has recorded; see `ExporterManager.flush`."""
-        subscriptions, group = self.lifecycle.subscriptions(), self.group
+        lifecycle, group = self._lifecycle, self.group
+        subscriptions = {} if lifecycle is None else lifecycle.subscriptions()
         settling = [subscription.settled() for subscription in subscriptions.values()]
         if group is not None:
             settling += [group.settled(member.delivery) for member in self._members.values()]
@@ -307,11 +359,15 @@ class RunContext(Generic[ManagerT]):
             state = run_state(given)
             self._adopted = state if isinstance(state, AdoptedState) else None
         members = slot.options.members.members_of(slot.registry)
-        registry = exporters = taking_part(members.others, state.run) if members.others else members.others
-        if given is not None and registry:
-            exporters = self.isolated_exporters = isolate(registry, state, given)
+        self._loop, self._began_at = asyncio.get_running_loop(), time.perf_counter()
+        registry = members.others
+        if registry:
+            exporters = registry = taking_part(registry, state.run)
+            if given is not None and registry:
+                exporters = self.isolated_exporters = isolate(registry, state, given)
+            if exporters:
+                self._lifecycle = Lifecycle(exporters, self._loop, self._began_at)
         self.state, self.registry = state, registry
-        self.lifecycle = Lifecycle(exporters)
         if members.exporters:
             self.group = SpanGroup(state, members)
             self._members = members.exporters
@@ -322,11 +378,12 @@ class RunContext(Generic[ManagerT]):
     def _begin(self, slot: RunSlot) -> None:
         # The run is current by now: what an exporter starts belongs to it, and an exporter that is bound to no
         # ContextState asks for the current one.
-        lifecycle = self.lifecycle
         if (observer := slot.options.observer) is not None:
             observer.run_started()
         if self.group is not None:
             self.group.begin()
+        if (lifecycle := self._lifecycle) is None:
+            return
         for name, record in lifecycle.records.items():
             if not (traits(type(record.exporter)).plain and lifecycle.begin_here(record, self.state)):
                 self._begin_task(name, record.exporter)
@@ -336,28 +393,32 @@ class RunContext(Generic[ManagerT]):
             return None
         return self.lifecycle.begin(name, self._run_exporter(name, exporter))
 
-    async def _start(self, slot: RunSlot) -> None:
-        lifecycle, run_id = self.lifecycle, self.state.run.run_id
-        await lifecycle.started(slot.options.start_timeout)
-        self._started_s = time.perf_counter() - lifecycle.began_at
+    def _started(self, slot: RunSlot) -> None:
+        """Say who has started. Raises an ExporterStartError if one has not that is required."""
+        lifecycle, group, required = self._lifecycle, self.group, slot.options.required
+        began_at = self._began_at
+        self._started_s = time.perf_counter() - began_at
         talkative = _log.is_enabled_for("info")
+        if not (talkative or required or (lifecycle is not None and lifecycle.troubled)):
+            return
+        run_id = self.state.run.run_id
         missing: dict[str, BaseException] = {}
-        for name, record in lifecycle.records.items() if talkative or lifecycle.troubled else ():
+        for name, record in () if lifecycle is None else lifecycle.records.items():
             if record.ready_at is not None and record.error is None:
                 if talkative:
-                    duration = record.ready_at - lifecycle.began_at
+                    duration = record.ready_at - began_at
                     _log.info("exporter_started", exporter=name, workflow_run_id=run_id, duration_s=duration)
                 continue
             record.ready_at = None  # one that said it was ready, and then failed to start, never took part
             error = record.fail(ExporterEndedEarlyError(name))
             _log.error("exporter_start_failed", exporter=name, workflow_run_id=run_id, error=describe(error))
-            if name in slot.options.required:
+            if name in required:
                 missing[name] = error
-        if self.group is not None:
+        if group is not None:
             if talkative:
                 for name in self._members:
                     _log.info("exporter_started", exporter=name, workflow_run_id=run_id, duration_s=0.0)
-            for name in slot.options.required & self._members.keys():
+            for name in required & self._members.keys():
                 if (problem := self._members[name].delivery.not_open) is not None:
                     missing[name] = problem
         if missing:
@@ -366,26 +427,36 @@ class RunContext(Generic[ManagerT]):
             _log.info("manager_started", workflow_run_id=run_id, duration_s=self._started_s)
 
     async def _end(self, slot: RunSlot, *, hurried: bool = False) -> BaseException | None:
-        lifecycle, run_id = self.lifecycle, self.state.run.run_id
         interruption: BaseException | None = None
-        if self.group is not None:
-            self.group.end()
-            if self.group.members.waits:
+        if (group := self.group) is not None:
+            group.end()
+            if group.members.waits:
                 self.single_out()
-        if lifecycle.is_in_its_loop:
-            clock = asyncio.get_running_loop().time
-            began = clock()
-            interruption = await lifecycle.stopped(slot.options.shutdown_timeout, hurried=hurried)
-            self._stopped_s = clock() - began
-        else:
-            # Its loop has ended without cancelling it, and the garbage collector destroys the coroutine.
-            lifecycle.dropped()
-            self._stopped_s = 0.0
-        self.isolated_exporters = {}
+        stopped_s = 0.0
+        if (lifecycle := self._lifecycle) is not None:
+            if lifecycle.is_in_its_loop:
+                clock = asyncio.get_running_loop().time
+                began = clock()
+                interruption = await lifecycle.stopped(slot.options.shutdown_timeout, hurried=hurried)
+                stopped_s = clock() - began
+            else:
+                # Its loop has ended without cancelling it, and the garbage collector destroys the coroutine.
+                lifecycle.dropped()
+            self.isolated_exporters = {}
+        self._stopped_s = stopped_s
         if (observer := slot.options.observer) is not None:
             observer.run_ended()
-        talkative = _log.is_enabled_for("info")
-        for name, record in lifecycle.records.items() if talkative or lifecycle.troubled else ():
+        if _log.is_enabled_for("info") or (lifecycle is not None and lifecycle.troubled):
+            self._tell_ended(lifecycle)
+        # The manager keeps its last run for the report: letting go of the manager here spares each finished run from
+        # being a reference cycle, which only the garbage collector could free.
+        self._manager = self._slot = self._run_exporter = None
+        return interruption
+
+    def _tell_ended(self, lifecycle: Lifecycle | None) -> None:
+        """Say how each exporter has ended, and then the run."""
+        run_id = self.state.run.run_id
+        for name, record in () if lifecycle is None else lifecycle.records.items():
             if record.state is _ABANDONED:
                 _log.warning(
                     "exporter_abandoned", exporter=name, workflow_run_id=run_id, error=record.problem
@@ -394,24 +465,23 @@ class RunContext(Generic[ManagerT]):
                 _log.warning(
                     "exporter_stop_failed", exporter=name, workflow_run_id=run_id, error=record.problem
                 )
-            elif record.state is _STOPPED and talkative:
+            elif record.state is _STOPPED:
                 _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
-        if talkative:
-            for name in self._members:
-                _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
-            _log.info("manager_stopped", workflow_run_id=run_id, duration_s=self._stopped_s)
-        # The manager keeps its last run for the report: letting go of the manager here spares each finished run from
-        # being a reference cycle, which only the garbage collector could free.
-        self._manager = self._slot = self._run_exporter = None
-        return interruption
+        for name in self._members:
+            _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
+        _log.info("manager_stopped", workflow_run_id=run_id, duration_s=self._stopped_s)
 
     def report(self, *, running: bool) -> ManagerReport:
         """Return what is known of the run now."""
-        lifecycle, run, group = self.lifecycle, self.state.run, self.group
-        exporters = {
-            name: record.report(lifecycle.began_at, lifecycle.ending_at)
-            for name, record in lifecycle.records.items()
-        }
+        lifecycle, run, group = self._lifecycle, self.state.run, self.group
+        exporters = (
+            {}
+            if lifecycle is None
+            else {
+                name: record.report(lifecycle.began_at, lifecycle.ending_at)
+                for name, record in lifecycle.records.items()
+            }
+        )
         if group is not None:
             now = ExporterState.STOPPED if group.ended else ExporterState.RUNNING
             stopped_s = 0.0 if group.ended else None

@@ -115,7 +115,8 @@ class SpanGroup:
         self.members = members
         self.ended = False
         self._state = state
-        self._leases = tuple([Lease(route) for route in members.routes])
+        routes = members.routes
+        self._leases = (Lease(routes[0]),) if len(routes) == 1 else tuple(map(Lease, routes))
         self._former: tuple[Lease, ...] = ()  # from before a member has left
         self._joiner = SpanJoiner(state, _accept_by(self._leases), members.chunk_bytes)
 

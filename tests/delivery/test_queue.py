@@ -212,3 +212,20 @@ def test_g7_chunks_and_metadata_count() -> None:
 def _bytes(text: str | None) -> int:
     """The memory that the characters of a text take, beyond what an empty one does."""
     return 0 if text is None else sys.getsizeof(text) - sys.getsizeof("")
+
+
+@given(policies, st.lists(st.integers(1, 30), max_size=6), st.lists(st.integers(1, 30), max_size=6))
+def test_all_are_added_or_none(policy: QueuePolicy, there: list[int], coming: list[int]) -> None:
+    """Several entries are added as one by one if none has to be dropped for them; otherwise the queue is unchanged."""
+    together, one_by_one = BoundedQueue[Sized](8, 100, policy), BoundedQueue[Sized](8, 100, policy)
+    for size in there:
+        together.put(Sized(size))
+        one_by_one.put(Sized(size))
+    before = [each.size for each in together.waiting]
+    dropped = [one_by_one.put(Sized(size)) for size in coming]
+    added = together.put_all([Sized(size) for size in coming], sum(coming))
+    assert added is not any(dropped)
+    expected = [each.size for each in one_by_one.waiting] if added else before
+    assert [each.size for each in together.waiting] == expected
+    assert together.items == len(expected)
+    assert together.queued_bytes == together.held_bytes == sum(expected)

@@ -281,8 +281,8 @@ PLACES = {
     "ExporterManager.flush > RunContext.flush",
     "ObservabilityRuntime.__aenter__ > ObservabilityRuntime.init > ObservabilityRuntime._open > _all_done",
     "ObservabilityRuntime.__aexit__ > ObservabilityRuntime.shutdown > ObservabilityRuntime._close > _all_done",
-    "RunContext.__aenter__ > RunContext._start > Lifecycle.started",
-    "RunContext.__aenter__ > RunContext._start > Lifecycle.started > Lifecycle._wait",
+    "RunContext.__aenter__ > Lifecycle.started",
+    "RunContext.__aenter__ > Lifecycle.started > Lifecycle._wait",
     "RunContext.__aexit__ > RunContext.stop > RunContext._end > Lifecycle.stopped",
     "RunContext.__aexit__ > RunContext.stop > RunContext._end > Lifecycle.stopped > Lifecycle._wait",
 }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nat_observability.delivery import guard
-from nat_observability.delivery.lease import NEVER, Arrival, Destination, Entry
+from nat_observability.delivery.lease import NEVER, Arrival, Destination, Entry, Route, all_left_inlet
 from nat_observability.delivery.limits import DeliveryLimits, QueuePolicy
 from nat_observability.delivery.pipeline.processor_pipeline import STRETCH_ITEMS, ProcessorPipeline
 from nat_observability.delivery.queue import BoundedQueue
@@ -273,20 +273,27 @@ class Intake:
         for start in range(0, len(done), step):
             with guard.lock:
                 part = done[start : start + step]
-                for arrival, result in zip(part, results[start : start + step], strict=True):
-                    if isinstance(result, str):
-                        unlogged.update(dict.fromkeys(arrival.lease.route.destinations))
-                        self._refuse(arrival, result)
+                for route, passed in _together(part, results[start : start + step]):
+                    if route is None:
+                        for arrival, result in passed:
+                            unlogged.update(self._pass_on(arrival, result))
                     else:
-                        item, size = result
-                        for destination in _remaining(arrival):
-                            if destination.accept(Entry(item, size, arrival.lease)):
-                                unlogged[destination] = None
-                        arrival.lease.left_inlet()
+                        unlogged.update(_pass_all_on(route, passed))
                 self._taken = done[start + step :]
                 self._queue.release(part)
         for destination in unlogged:
             destination.log_losses()
+
+    def _pass_on(self, arrival: Arrival, result: tuple[Item, int] | str) -> dict[Destination, None]:
+        """Queue one result where it is still wanted; return where there is a loss to be logged. Under the lock."""
+        if isinstance(result, str):
+            self._refuse(arrival, result)
+            return dict.fromkeys(arrival.lease.route.destinations)
+        item, size = result
+        remaining = _remaining(arrival)
+        lossy = [each for each in remaining if each.accept(Entry(item, size, arrival.lease))]
+        arrival.lease.left_inlet()
+        return dict.fromkeys(lossy)
 
     def _refuse(self, arrival: Arrival, reason: str | None = None) -> None:
         for destination in _remaining(arrival):
@@ -298,6 +305,37 @@ class Intake:
         if self._wake is not None:
             with suppress(RuntimeError):  # its loop broke just now
                 self._wake()
+
+
+def _together(
+    arrivals: Sequence[Arrival], results: Sequence[tuple[Item, int] | str]
+) -> Iterator[tuple[Route | None, list[tuple[Arrival, Any]]]]:
+    """Group neighbours that go the same way; those that are dropped, or not wanted everywhere, without a route."""
+    route: Route | None = None
+    group: list[tuple[Arrival, Any]] = []
+    for arrival, result in zip(arrivals, results, strict=True):
+        own = None if arrival.gone or type(result) is str else arrival.lease.route
+        if own is not route:
+            if group:
+                yield route, group
+            route, group = own, []
+        group.append((arrival, result))
+    if group:
+        yield route, group
+
+
+def _pass_all_on(route: Route, passed: list[tuple[Arrival, tuple[Item, int]]]) -> dict[Destination, None]:
+    """Queue results in all deliveries of a route; return where there is a loss to be logged. Under the lock."""
+    arrivals = [arrival for arrival, _ in passed]
+    items = [(item, size, arrival.lease) for arrival, (item, size) in passed]
+    size = sum([each[1] for each in items])
+    lossy = [
+        destination
+        for destination in route.destinations
+        if destination.accept_all([Entry(*each) for each in items], size)
+    ]
+    all_left_inlet(route, arrivals)
+    return dict.fromkeys(lossy)
 
 
 def _remaining(arrival: Arrival) -> Iterable[Destination]:

@@ -18,6 +18,7 @@ from nat_observability.processors.redaction.tokens import has_any, may_have_toke
 
 _PIECE = 256 * 1024  # bytes: the interpreter cannot switch threads while it scans a piece
 _OVERLAP = 4 * 1024
+_SHORT, _MOST_HARMLESS = 64, 512  # bytes of data that is remembered, and how many of them
 _PART = 2048  # bytes
 _MARGIN = 512  # bytes: a name and what separates it from its end take no more than twice that
 
@@ -134,6 +135,7 @@ class Prefilter:
         "_any_name",
         "_common",
         "_finders",
+        "_harmless",
         "_known",
         "_literals",
         "_rare",
@@ -160,6 +162,8 @@ class Prefilter:
         self._search = re.compile(b"|".join(map(re.escape, needles)) or b"(?!)").search
         self._stems = tuple(needle.rstrip(b":") for needle in needles)
         self._known: dict[bytes, bool] = {}
+        # Short data with nothing in it: the names of steps come again and again.
+        self._harmless: set[bytes] = set()
         self._tokens = tokens
         self._literals = tuple(literals)
         self._finders = tuple(FINDERS[name] for name in personal)
@@ -171,6 +175,8 @@ class Prefilter:
         """Say whether `data` can hold anything to redact, in any encoding."""
         if self._always:
             return True
+        if len(data) <= _SHORT:
+            return data not in self._harmless and self._passes_short(data)
         if len(data) <= _PIECE:
             return self._passes_piece(data)
         pieces = [data[at : at + _PIECE] for at in range(0, len(data), _PIECE - _OVERLAP)]
@@ -183,6 +189,14 @@ class Prefilter:
             for layer in every
             for companion in _PLANS_WITH
         ) and any(self._has_secret(*_names_before(layer, _APART)) for layer in every)
+
+    def _passes_short(self, data: bytes) -> bool:
+        if self._passes_piece(data):
+            return True
+        if len(self._harmless) >= _MOST_HARMLESS:
+            self._harmless.clear()
+        self._harmless.add(data)
+        return False
 
     def _passes_piece(self, data: bytes) -> bool:
         return self._passes_layer(data) or any(self._passes_layer(layer) for layer in layers(data))

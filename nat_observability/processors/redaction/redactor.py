@@ -184,6 +184,8 @@ def _common_changes(item: Item, scrubber: Scrubber) -> dict[str, Any]:
 
 
 def _scrubbed_run(run: Run, scrubber: Scrubber) -> Run:
+    if not (run.tags or run.conversation_id or run.user_id or run.workflow_name):
+        return run
     scrubbed = msgspec.structs.replace(
         run,
         conversation_id=None if run.conversation_id is None else scrubber.text(run.conversation_id),

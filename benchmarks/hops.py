@@ -1,0 +1,121 @@
+"""Which files and functions of the product one step and one setting pass: `python -m benchmarks.hops` prints them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Awaitable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import nat_observability
+from nat_observability import ContextState, step
+from nat_observability.containers import ObservabilityContainer
+
+_PRODUCT = str(Path(nat_observability.__file__).parent)
+_PREFIX = "NAT_OBSERVABILITY_EXPORTERS__MAIN__"
+_MOST = {"SQLite": 12, "OTLP": 14}
+
+
+class Hops:
+    """The functions of the product that are called while it looks, by file, in the order of their first calls."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, dict[str, None]] = {}
+
+    def note(self, frame: FrameType, event: str, arg: Any) -> None:
+        """Note a call; for `sys.setprofile`."""
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(_PRODUCT):
+            file = os.path.relpath(code.co_filename, _PRODUCT)
+            self.files.setdefault(file, {})[code.co_qualname] = None
+
+    def clear(self) -> None:
+        """Forget what was noted."""
+        self.files.clear()
+
+    def print(self, title: str) -> None:
+        """Print how many files and functions there are, and which."""
+        print(f"{title}: {len(self.files)} files, {sum(map(len, self.files.values()))} functions")
+        for file, functions in self.files.items():
+            print(f"  {file}: {', '.join(functions)}")
+
+
+class _Answering(BaseHTTPRequestHandler):
+    """Takes every request."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-protobuf")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+async def _done(resources: Awaitable[object] | None) -> None:
+    if resources is not None:
+        await resources
+
+
+async def hops_of_one_step() -> Hops:
+    """Return what one step of a run passes from `step` until it is written, on each thread."""
+    hops = Hops()
+    container = ObservabilityContainer()
+    threading.setprofile(hops.note)  # the threads of the deliveries begin now
+    await _done(container.init_resources())
+    threading.setprofile(None)
+    runtime = container.unopened_runtime()
+    async with container.exporter_manager().start(ContextState()):
+        await asyncio.sleep(0.3)  # until the threads rest
+        hops.clear()
+        sys.setprofile(hops.note)
+        with step("tool", "search", input="why") as recorded:
+            recorded.output = "because"
+        sys.setprofile(None)
+        while runtime.health().ledger.pending:  # noqa: ASYNC110  a ledger is asked, and has no event
+            await asyncio.sleep(0.02)
+        passed, hops.files = hops.files, {}
+    await _done(container.shutdown_resources())
+    hops.files = passed
+    return hops
+
+
+def hops_of_one_setting() -> Hops:
+    """Return what an environment variable passes until the exporter is built."""
+    hops, container = Hops(), ObservabilityContainer()
+    sys.setprofile(hops.note)
+    container.exporters()
+    sys.setprofile(None)
+    return hops
+
+
+def main() -> int:
+    """Print all; return 1 where there are more files than there may be."""
+    counted: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as directory, HTTPServer(("127.0.0.1", 0), _Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for destination, variables in {
+            "SQLite": {"TYPE": "sqlite", "PATH": f"{directory}/steps.sqlite3"},
+            "OTLP": {"TYPE": "otlp", "ENDPOINT": f"http://127.0.0.1:{server.server_port}"},
+        }.items():
+            for name in [name for name in os.environ if name.startswith(_PREFIX)]:
+                del os.environ[name]
+            os.environ.update({_PREFIX + name: value for name, value in variables.items()})
+            hops = asyncio.run(hops_of_one_step())
+            counted[destination] = len(hops.files)
+            hops.print(f"one step to {destination}, at most {_MOST[destination]} files")
+            hops_of_one_setting().print(f"one environment variable to an exporter for {destination}")
+        server.shutdown()
+    return 1 if any(counted[destination] > most for destination, most in _MOST.items()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
