@@ -164,6 +164,7 @@ def _mostly_slow(cases: Iterable[tuple[str, str]], *each_time: tuple[str, str]) 
     return [pytest.param(*case, marks=() if case in each_time else pytest.mark.slow) for case in cases]
 
 
+@pytest.mark.timeout(60)  # some dozen attempts, each of which opens and closes all exporters
 @pytest.mark.parametrize(
     ("kind", "how"),
     _mostly_slow(

@@ -69,6 +69,7 @@ CHARACTERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.timeout(60)  # a hundred and more texts each
 @pytest.mark.parametrize("personal", [(), PERSONAL_SETS], ids=["default", "personal"])
 @pytest.mark.parametrize("before", BEFORE_VALUES, ids=ascii)
 def test_a_value_of_one_character_takes_time_in_proportion(before: str, personal: tuple[str, ...]) -> None:
