@@ -22,12 +22,8 @@ from nat_observability.delivery.pipeline.intake import Intake
 from nat_observability.delivery.sink_adapters import WorkerSink, as_sink
 from nat_observability.delivery.state import DeliveryState, Hold, State
 from nat_observability.delivery.thread import DeliveryThread, LoopSource, weak_call
-from nat_observability.errors import (
-    RuntimeStateError,
-    StartTimeoutError,
-    StopTimeoutError,
-    describe,
-)
+from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError
+from nat_observability.foreign_errors import describe
 from nat_observability.forks import at_fork
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink

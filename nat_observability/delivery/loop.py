@@ -17,7 +17,8 @@ from nat_observability.delivery.retry import Retry, backoff, cancelled
 from nat_observability.delivery.state import DeliveryState, State, resolve
 from nat_observability.delivery.thread import LoopSource, is_forgotten
 from nat_observability.delivery.worker import as_exception, background_context, suppress_instrumentation
-from nat_observability.errors import SinkError, StartTimeoutError, describe
+from nat_observability.errors import SinkError, StartTimeoutError
+from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import Sink
 
