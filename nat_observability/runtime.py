@@ -16,7 +16,7 @@ from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.delivery.state import DeliveryState
-from nat_observability.delivery.worker import BlockingWorker
+from nat_observability.delivery.threads.worker import BlockingWorker
 from nat_observability.errors import ExporterStartError, RuntimeStateError, StartTimeoutError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import positive_seconds

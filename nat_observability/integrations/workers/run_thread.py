@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from nat_observability.context import ContextState
-from nat_observability.delivery.thread import DeliveryThread, new_loop
+from nat_observability.delivery.threads.delivery_thread import DeliveryThread, new_loop
 from nat_observability.errors import (
     ExporterStartError,
     GreenThreadsError,

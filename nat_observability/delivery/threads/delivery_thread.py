@@ -14,7 +14,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 
-from nat_observability.delivery.worker import BlockingWorker, as_exception, check_threads, make_call, refusal
+from nat_observability.delivery.threads.worker import (
+    BlockingWorker,
+    as_exception,
+    check_threads,
+    make_call,
+    refusal,
+)
 from nat_observability.errors import ThreadRefusedError
 from nat_observability.foreign_errors import EXITS, describe
 from nat_observability.forks import at_fork
