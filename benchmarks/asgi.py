@@ -16,7 +16,7 @@ from benchmarks.report import Row, at_most, beside, missing, report
 from nat_observability import ExporterManager, ObservabilityRuntime, SpanExporter
 from nat_observability.integrations.asgi import RequestMiddleware, RuntimeSource
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
-from nat_observability.run.run_context import ManagerOptions
+from nat_observability.run.manager_options import ManagerOptions
 
 PEER = "opentelemetry-instrumentation-asgi"
 EXPORTERS = (0, 1, 3)

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from nat_observability.base_error import NotPicklableError, ObservabilityError
-
-# The aliases are for the other modules, which import all that has to do with errors from here.
-from nat_observability.foreign_errors import EXITS as EXITS
-from nat_observability.foreign_errors import describe as describe
-from nat_observability.foreign_errors import locate as locate
-from nat_observability.foreign_errors import place as place
-from nat_observability.foreign_errors import reraise_signal as reraise_signal
+from nat_observability.foreign_errors import describe
 
 __all__ = [
     "BatchTooLargeError",

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -21,8 +21,10 @@ from nat_observability.events import Run
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.logs import get_logger
 from nat_observability.run.isolation import isolate, taking_part
+from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.run.report import FlushReceipt, ManagerReport
-from nat_observability.run.run_context import ManagerOptions, RunContext, RunSlot
+from nat_observability.run.run_context import RunContext
+from nat_observability.run.run_slot import RunSlot
 
 # Held for the moment in which a registry is replaced; registries themselves never change, so reading needs no lock.
 _registering = threading.Lock()
@@ -57,7 +59,7 @@ class ExporterManager:
     def _set_up(
         self, registry: dict[str, BaseExporter], options: ManagerOptions, *, shared: bool = False
     ) -> None:
-        self._slot = RunSlot(registry, options)
+        self._slot: RunSlot[RunContext[Any]] = RunSlot(registry, options)
         self._is_registry_shared = shared
         self._lent_registry: dict[str, BaseExporter] | None = None
 

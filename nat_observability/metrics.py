@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
-from nat_observability.delivery.worker import loaded
-from nat_observability.errors import describe
+from nat_observability.delivery.threads.worker import loaded
+from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 from nat_observability.weak_registry import WeakRegistry
 

@@ -16,10 +16,11 @@ from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.delivery.state import DeliveryState
-from nat_observability.delivery.worker import BlockingWorker
-from nat_observability.errors import ExporterStartError, RuntimeStateError, StartTimeoutError, describe
+from nat_observability.delivery.threads.worker import BlockingWorker
+from nat_observability.errors import ExporterStartError, RuntimeStateError, StartTimeoutError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import positive_seconds
+from nat_observability.foreign_errors import describe
 from nat_observability.forks import at_fork
 from nat_observability.logs import get_logger
 from nat_observability.metrics import watch

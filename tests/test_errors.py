@@ -39,7 +39,7 @@ from nat_observability.events import IntermediateStep
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.integrations.nat.event_lines import NatLineError
-from nat_observability.run.run_context import ManagerOptions
+from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.spool.database import DamagedDatabaseError, SpoolDatabase
 from nat_observability.spool.record import UnreadableRecordError
 

@@ -16,7 +16,7 @@ from nat_observability.builders import (
 from nat_observability.builders.processing import OwnProcessing
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
-from nat_observability.run.run_context import ManagerOptions
+from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.settings import ObservabilitySettings
 

@@ -17,7 +17,7 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.losses import Losses
 from nat_observability.delivery.pipeline.processor_pipeline import is_intended
 from nat_observability.delivery.queue import BoundedQueue
-from nat_observability.delivery.retry import Failure, Outcome
+from nat_observability.delivery.sending.retry import Failure, Outcome
 from nat_observability.delivery.state import resolve
 from nat_observability.events import Item
 from nat_observability.logs import get_logger

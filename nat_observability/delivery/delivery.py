@@ -10,24 +10,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nat_observability.delivery import guard, process_end
+from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
-from nat_observability.delivery.circuit_breaker import BreakerState
 from nat_observability.delivery.lease import Lease, Route
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.loop import DeliveryLoop, finish, report
 from nat_observability.delivery.losses import log_all
 from nat_observability.delivery.pipeline.intake import Intake
-from nat_observability.delivery.sink_adapters import WorkerSink, as_sink
+from nat_observability.delivery.sending.circuit_breaker import BreakerState
+from nat_observability.delivery.sending.sink_adapters import WorkerSink, as_sink
 from nat_observability.delivery.state import DeliveryState, Hold, State
-from nat_observability.delivery.thread import DeliveryThread, LoopSource, weak_call
-from nat_observability.errors import (
-    RuntimeStateError,
-    StartTimeoutError,
-    StopTimeoutError,
-    describe,
-)
+from nat_observability.delivery.threads import process_end
+from nat_observability.delivery.threads.delivery_thread import DeliveryThread, LoopSource, weak_call
+from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError
+from nat_observability.foreign_errors import describe
 from nat_observability.forks import at_fork
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink

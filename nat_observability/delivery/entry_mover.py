@@ -11,11 +11,12 @@ from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.lease import NEVER, Entry
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.retry import Outcome, Retry, longest_backoff
+from nat_observability.delivery.sending.retry import Outcome, Retry, longest_backoff
 from nat_observability.delivery.state import State
-from nat_observability.delivery.worker import suppress_instrumentation
-from nat_observability.errors import RetryableWriteError, SinkError, describe
+from nat_observability.delivery.threads.worker import suppress_instrumentation
+from nat_observability.errors import RetryableWriteError, SinkError
 from nat_observability.events import Item
+from nat_observability.foreign_errors import describe
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.protocol import Sink
 

@@ -13,11 +13,16 @@ from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.entry_mover import EntryMover
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.intake import Intake
-from nat_observability.delivery.retry import Retry, backoff, cancelled
+from nat_observability.delivery.sending.retry import Retry, backoff, cancelled
 from nat_observability.delivery.state import DeliveryState, State, resolve
-from nat_observability.delivery.thread import LoopSource, is_forgotten
-from nat_observability.delivery.worker import as_exception, background_context, suppress_instrumentation
-from nat_observability.errors import SinkError, StartTimeoutError, describe
+from nat_observability.delivery.threads.delivery_thread import LoopSource, is_forgotten
+from nat_observability.delivery.threads.worker import (
+    as_exception,
+    background_context,
+    suppress_instrumentation,
+)
+from nat_observability.errors import SinkError, StartTimeoutError
+from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import Sink
 

@@ -16,7 +16,7 @@ from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.lease import Entry
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.worker import BlockingWorker
+from nat_observability.delivery.threads.worker import BlockingWorker
 from nat_observability.errors import SinkError, ThreadRefusedError
 from nat_observability.events import Item, Run
 from nat_observability.forks import at_fork

@@ -9,8 +9,8 @@ from typing import Protocol, Self
 
 from nat_observability.context import ContextState
 from nat_observability.delivery.ledger import LedgerSnapshot
-from nat_observability.errors import EXITS, describe, locate
 from nat_observability.events import IntermediateStep
+from nat_observability.foreign_errors import EXITS, describe, locate
 from nat_observability.logs import get_logger
 from nat_observability.stream import EventStream
 

@@ -7,7 +7,8 @@ from collections.abc import MutableMapping
 from typing import Any, NamedTuple
 
 from nat_observability.context import ContextState
-from nat_observability.errors import MissingExtraError, UnsupportedPoolError, describe
+from nat_observability.errors import MissingExtraError, UnsupportedPoolError
+from nat_observability.foreign_errors import describe
 from nat_observability.integrations.headers import write_headers
 from nat_observability.integrations.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope

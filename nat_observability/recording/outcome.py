@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-from nat_observability.errors import reraise_signal
 from nat_observability.events import ErrorDetails, TokenUsage
+from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture import capture_text, captured_text
 
 _MAX_TRACEBACK = 64  # frames

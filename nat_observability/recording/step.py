@@ -10,7 +10,6 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from nat_observability.context import ContextState, CurrentScope, current
-from nat_observability.errors import EXITS, reraise_signal
 from nat_observability.events import (
     STEP_KINDS,
     Boundary,
@@ -20,6 +19,7 @@ from nat_observability.events import (
     StepKind,
     TokenUsage,
 )
+from nat_observability.foreign_errors import EXITS, reraise_signal
 from nat_observability.propagation.ids import more_span_ids, spare_span_ids
 from nat_observability.recording import bridge
 from nat_observability.recording.capture import MAX_BYTES, capture, capture_json, capture_label, merged_json

@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from nat_observability.context import ContextState, framework_state
-from nat_observability.errors import locate
 from nat_observability.events import Run
 from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.foreign_errors import locate
 from nat_observability.logs import RepeatedEvent, get_logger
 
 _log = get_logger()

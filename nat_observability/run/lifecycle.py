@@ -10,21 +10,13 @@ from contextvars import Context
 from typing import Any
 
 from nat_observability.context import ContextState
-from nat_observability.delivery.ledger import LedgerSnapshot
-from nat_observability.errors import (
-    RuntimeStateError,
-    StartTimeoutError,
-    StopTimeoutError,
-    describe,
-    locate,
-)
+from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.subscription import Subscription
-from nat_observability.run.report import ExporterReport, ExporterState
-
-_OURS = StopTimeoutError.__module__
-# What did not stop in time; held until it ends, because an event loop holds its tasks only weakly.
-_abandoned: set[asyncio.Task[None]] = set()
+from nat_observability.run.abandoned_tasks import abandon
+from nat_observability.run.exporter_record import ExporterRecord
+from nat_observability.run.report import ExporterState
+from nat_observability.run.shutdown_event import ShutdownEvent, finish
 
 _HURRIED = 1.0  # seconds, at most, for a stop whose caller was cancelled
 _LAST_PART = 0.1  # of the time for a stop, is for what was cancelled to end; at most so many seconds:
@@ -36,99 +28,6 @@ _INTERRUPTIONS = (Exception, asyncio.CancelledError, KeyboardInterrupt, SystemEx
 
 _STARTING, _RUNNING, _STOPPED = ExporterState.STARTING, ExporterState.RUNNING, ExporterState.STOPPED
 _FAILED, _ABANDONED = ExporterState.FAILED, ExporterState.ABANDONED
-
-
-class ShutdownEvent(asyncio.Event):
-    """
-    An event whose waiters may also be plain futures.
-
-    Waiting for a future of one's own costs half of what `wait` does, and each exporter of each run waits once.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._future = loop.create_future
-        self._futures: list[asyncio.Future[None]] = []
-
-    def future(self) -> asyncio.Future[None]:
-        """Return a new future that is done when the event is set."""
-        future = self._future()
-        if self.is_set():
-            future.set_result(None)
-        else:
-            self._futures.append(future)
-        return future
-
-    def set(self) -> None:
-        super().set()
-        futures, self._futures = self._futures, []
-        for future in futures:
-            _set(future)
-
-
-class Record:
-    """One exporter in one cycle. Times are `time.perf_counter()` seconds. `task` is None where it needs none."""
-
-    __slots__ = (
-        "cleaned_up",
-        "ended_at",
-        "error",
-        "exporter",
-        "name",
-        "opening",
-        "readiness",
-        "ready_at",
-        "state",
-        "subscription",
-        "task",
-    )
-
-    def __init__(self, name: str, exporter: BaseExporter) -> None:
-        self.name = name
-        self.exporter = exporter
-        self.state = _STARTING
-        self.error: BaseException | None = None
-        self.subscription: Subscription | None = None
-        self.opening: Awaitable[None] | None = None
-        self.readiness: Readiness | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.ready_at: float | None = None
-        self.ended_at: float | None = None
-        self.cleaned_up = False
-
-    def fail(self, error: BaseException) -> BaseException:
-        """Keep the first error; return it."""
-        if self.error is None:
-            self.error = error
-        return self.error
-
-    @property
-    def problem(self) -> str | None:
-        """The error in one line, without its message where that may hold what was to be redacted."""
-        error = self.error
-        if error is None:
-            return None
-        # An exporter's own code has seen steps since it was ready; a delivery's sees them redacted.
-        own = getattr(self.exporter, "delivery", None) is None and type(error).__module__ != _OURS
-        return locate(error) if own and self.ready_at is not None else describe(error)
-
-    def report(self, began_at: float, ending_at: float | None) -> ExporterReport:
-        """Return what is known of it now."""
-        subscription = self.subscription
-        ledger: LedgerSnapshot | None = None
-        problem, oddities = self.problem, {}
-        if subscription is not None:
-            ledger, oddities = subscription.ledger, subscription.oddities
-            if problem is None:
-                problem = subscription.problem
-        return ExporterReport(
-            self.state,
-            None if self.ready_at is None else self.ready_at - began_at,
-            None if self.ended_at is None or ending_at is None else max(0.0, self.ended_at - ending_at),
-            ledger,
-            problem,
-            oddities,
-        )
 
 
 class Lifecycle:
@@ -160,7 +59,7 @@ class Lifecycle:
     def __init__(
         self, exporters: Mapping[str, BaseExporter], loop: asyncio.AbstractEventLoop, began_at: float
     ) -> None:
-        self.records = {name: Record(name, exporter) for name, exporter in exporters.items()}
+        self.records = {name: ExporterRecord(name, exporter) for name, exporter in exporters.items()}
         self._left = self._unready = len(self.records)
         self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
@@ -187,7 +86,7 @@ class Lifecycle:
         except RuntimeError:  # no event loop runs in this thread
             return False
 
-    def begin_here(self, record: Record, state: ContextState) -> bool:
+    def begin_here(self, record: ExporterRecord, state: ContextState) -> bool:
         """
         Begin the subscription of an exporter that does nothing else, in the caller's task.
 
@@ -212,7 +111,7 @@ class Lifecycle:
 
     def add_running(self, name: str, exporter: BaseExporter, subscription: Subscription) -> None:
         """Add the record of an exporter that runs already."""
-        record = self.records[name] = Record(name, exporter)
+        record = self.records[name] = ExporterRecord(name, exporter)
         record.subscription = subscription
         record.state, record.ready_at = _RUNNING, self.began_at
         self._left += 1
@@ -230,7 +129,7 @@ class Lifecycle:
         record.task = task
         return task
 
-    def ready(self, record: Record) -> None:
+    def ready(self, record: ExporterRecord) -> None:
         """
         Count one exporter as started.
 
@@ -245,7 +144,7 @@ class Lifecycle:
         if not self._unready:
             self._wake()
 
-    def left_out(self, record: Record, error: BaseException) -> None:
+    def left_out(self, record: ExporterRecord, error: BaseException) -> None:
         """Count one exporter as failed to start. Its subscription goes on to the run's end, and counts what is lost."""
         record.fail(error)
         record.state = _FAILED
@@ -254,7 +153,7 @@ class Lifecycle:
         if not self._unready:
             self._wake()
 
-    def ended(self, record: Record) -> None:
+    def ended(self, record: ExporterRecord) -> None:
         """Count the task of one exporter as ended, once."""
         if record.ended_at is not None:
             return
@@ -359,7 +258,7 @@ class Lifecycle:
                 self._leave(record, record.subscription)
             self.ended(record)
 
-    def _end_here(self, record: Record) -> None:
+    def _end_here(self, record: ExporterRecord) -> None:
         """End the subscription of an exporter that has no task; it gets one where there is something to wait for."""
         settling = self._leave(record, record.subscription) if record.subscription is not None else None
         if settling is not None:
@@ -367,7 +266,7 @@ class Lifecycle:
         else:
             self.ended(record)
 
-    def _leave(self, record: Record, subscription: Subscription) -> Awaitable[None] | None:
+    def _leave(self, record: ExporterRecord, subscription: Subscription) -> Awaitable[None] | None:
         """End a subscription; return what to wait for, None where there is nothing."""
         try:
             return subscription.end()
@@ -375,7 +274,7 @@ class Lifecycle:
             record.fail(error)
             return None
 
-    async def _settle(self, record: Record, settling: Awaitable[None]) -> None:
+    async def _settle(self, record: ExporterRecord, settling: Awaitable[None]) -> None:
         try:
             await settling
         except asyncio.CancelledError as error:
@@ -394,7 +293,7 @@ class Lifecycle:
             if record.subscription is not None
         }
 
-    def cancel(self, record: Record) -> None:
+    def cancel(self, record: ExporterRecord) -> None:
         """Cancel the task of one exporter, if it has one."""
         if record.readiness is not None:
             # First: the exporter's task then finds it ended, and ends in the same turn of the event loop.
@@ -402,7 +301,7 @@ class Lifecycle:
         if record.task is not None:
             record.task.cancel()
 
-    def _running(self) -> list[Record]:
+    def _running(self) -> list[ExporterRecord]:
         return [record for record in self.records.values() if record.ended_at is None]
 
     def _notice_unbegun(self) -> None:
@@ -425,14 +324,13 @@ class Lifecycle:
         for record in self._running():
             record.state, record.error = _ABANDONED, StopTimeoutError(record.name, seconds)
             if record.task is not None:
-                _abandoned.add(record.task)
-                record.task.add_done_callback(_forget)
+                abandon(record.task)
 
     async def _wait(self, deadline: float) -> None:
         """Wait until the deadline, or until the last exporter has started or ended."""
         self._waiter = waiter = self._loop.create_future()
         # In a context of its own: a timer that was cancelled stays in the loop until its time, and with it the run.
-        timer = self._loop.call_at(deadline, _set, waiter, context=Context())
+        timer = self._loop.call_at(deadline, finish, waiter, context=Context())
         try:
             await waiter
         finally:
@@ -444,90 +342,6 @@ class Lifecycle:
             self._waiter.set_result(None)
 
 
-class Readiness:
-    """
-    Waits for the `wait_ready` of an exporter of foreign code, from the first wait of its `start` on.
-
-    It may be ready long before its `start` yields, and says so by `wait_ready` alone. What that raises fails the
-    exporter. In the exporter's task: `wait` when `start` has yielded, and `close` in the end.
-    """
-
-    __slots__ = ("_begin", "_has_yielded", "_lifecycle", "_record", "_task")
-
-    def __init__(self, lifecycle: Lifecycle, record: Record) -> None:
-        self._lifecycle, self._record = lifecycle, record
-        record.readiness = self
-        self._task: asyncio.Task[None] | None = None
-        self._has_yielded = False
-        # Later, because most exporters yield at once, and then need no second task.
-        self._begin = asyncio.get_running_loop().call_soon(self._begin_task)
-
-    def _begin_task(self) -> None:
-        self._task = asyncio.Task(self._ready(), name=self._record.name)
-        self._task.add_done_callback(self._done)
-
-    async def _ready(self) -> None:
-        await self._record.exporter.wait_ready()
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        record = self._record
-        if task.cancelled():
-            return
-        if (error := task.exception()) is None:
-            if record.error is None and record.ended_at is None:
-                self._lifecycle.ready(record)
-        elif not self._has_yielded and record.ended_at is None:
-            record.fail(error)
-            self._lifecycle.cancel(record)
-
-    async def wait(self) -> None:
-        """
-        Wait until the exporter has been counted as started.
-
-        Raises:
-            StartTimeoutError: As `Lifecycle.ready`.
-        """
-        self._has_yielded = True
-        self._begin.cancel()
-        if self._task is None:
-            await self._ready()
-            self._lifecycle.ready(self._record)
-            return
-        await self._task
-        if self._record.error is not None:
-            raise self._record.error
-
-    def cancel(self) -> None:
-        """Wait no longer for an exporter that did not come to be ready."""
-        self._begin.cancel()
-        if self._task is not None:
-            self._task.cancel()
-
-    async def close(self) -> None:
-        """Do the same, and wait for that."""
-        self._record.readiness = None
-        self.cancel()
-        task = self._task
-        if task is not None and not task.done() and self._lifecycle.is_in_its_loop:
-            try:
-                await asyncio.wait([task])
-            finally:
-                if not task.done():
-                    _abandoned.add(task)
-                    task.add_done_callback(_forget)
-
-
 def _within(seconds: float, began: float) -> tuple[float, float]:
     """Return when what is left is cut short, and the deadline, by the loop's clock."""
     return began + seconds - min(_LAST_SECONDS, _LAST_PART * seconds), began + seconds
-
-
-def _set(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
-def _forget(task: asyncio.Task[None]) -> None:
-    _abandoned.discard(task)
-    if not task.cancelled():
-        task.exception()  # looked at, so that the event loop does not report it as unheard

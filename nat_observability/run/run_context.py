@@ -5,110 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from types import MappingProxyType, TracebackType
-from typing import Any, Generic, Protocol, TypeVar
-
-import msgspec
+from typing import Any, Generic, TypeVar
 
 from nat_observability.context import AdoptedState, ContextState, enter_run, leave_run, run_state
-from nat_observability.errors import (
-    ExporterEndedEarlyError,
-    ExporterStartError,
-    ManagerRunningError,
-    describe,
-)
+from nat_observability.errors import ExporterEndedEarlyError, ExporterStartError, ManagerRunningError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
+from nat_observability.run.exporter_record import ExporterRecord
 from nat_observability.run.isolation import isolate, taking_part, traits
-from nat_observability.run.lifecycle import Lifecycle, Readiness, Record
+from nat_observability.run.lifecycle import Lifecycle
+from nat_observability.run.readiness import Readiness
 from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
-from nat_observability.run.span_group import MembersCache, MemberSubscription, SpanGroup
+from nat_observability.run.run_slot import RunSlot
+from nat_observability.run.span_group import MemberSubscription, SpanGroup
 
 ManagerT = TypeVar("ManagerT")
 
 _NONE: Mapping[str, SpanExporter] = MappingProxyType({})
 _log = get_logger()
 _STOPPED, _FAILED, _ABANDONED = ExporterState.STOPPED, ExporterState.FAILED, ExporterState.ABANDONED
-
-
-class RunObserver(Protocol):
-    """Is called when a run begins and when it ends; the runtime is one."""
-
-    def run_started(self) -> None: ...
-
-    def run_ended(self) -> None: ...
-
-
-class ManagerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the managers of one process have in common, but for their exporters. Timeouts are in seconds."""
-
-    shutdown_timeout: float = 120
-    start_timeout: float = 10.0
-    required: frozenset[str] = frozenset()
-    observer: RunObserver | None = None
-    members: MembersCache = msgspec.field(default_factory=MembersCache)
-
-
-class RunSlot:
-    """
-    A manager's place for one run at a time.
-
-    Attributes:
-        registry: The exporters by name, in a dict that is replaced and never changed.
-        options: Timeouts, and which exporters are required.
-        running: Whether a run has started and not begun to stop.
-        run: The current run, or the last one.
-    """
-
-    __slots__ = ("_is_taken", "_lock", "_waiting", "options", "registry", "run", "running")
-
-    def __init__(self, registry: dict[str, BaseExporter], options: ManagerOptions) -> None:
-        self.registry = registry
-        self.options = options
-        self.running = False
-        self.run: RunContext[Any] | None = None
-        self._lock: asyncio.Lock | None = None
-        self._is_taken = False
-        self._waiting = 0
-
-    @property
-    def lock(self) -> asyncio.Lock:
-        """Held while a run starts or stops. Made when it is asked for, or waited for: nearly no manager needs it."""
-        if self._lock is None:
-            self._lock = asyncio.Lock()
-            if self._is_taken:
-                with suppress(StopIteration):
-                    self._lock.acquire().send(None)  # it is free, so that this does not wait
-        return self._lock
-
-    def renew_lock(self) -> None:
-        """Forget a free lock: one that was once waited for belongs to its event loop for good, a manager does not."""
-        if self._lock is not None and not self._waiting and not self._lock.locked():
-            self._lock = None
-
-    def take_at_once(self) -> bool:
-        """Take the lock without making one, if there is none; return whether it was free."""
-        if self._is_taken or self._lock is not None:
-            return False
-        self._is_taken = True
-        return True
-
-    async def take(self) -> None:
-        """Wait for the lock, and take it."""
-        self._waiting += 1
-        try:
-            await self.lock.acquire()
-        finally:
-            self._waiting -= 1
-        self._is_taken = True
-
-    def give_back(self) -> None:
-        """Let the next one have the lock."""
-        self._is_taken = False
-        if self._lock is not None:
-            self._lock.release()
 
 
 class RunContext(Generic[ManagerT]):
@@ -148,13 +66,13 @@ class RunContext(Generic[ManagerT]):
     def __init__(
         self,
         manager: ManagerT,
-        slot: RunSlot,
+        slot: RunSlot[RunContext[Any]],
         run_exporter: Callable[[str, BaseExporter], Coroutine[Any, Any, None]],
         given: ContextState | None,
     ) -> None:
         self._run_exporter: Callable[[str, BaseExporter], Coroutine[Any, Any, None]] | None = run_exporter
         self._manager: ManagerT | None = manager
-        self._slot: RunSlot | None = slot
+        self._slot: RunSlot[RunContext[Any]] | None = slot
         self._given = given
         self._adopted: AdoptedState | None = None
         self._started_s: float | None = None
@@ -255,7 +173,7 @@ class RunContext(Generic[ManagerT]):
                 tasks[name] = task
         return tasks
 
-    async def clean_up(self, record: Record) -> None:
+    async def clean_up(self, record: ExporterRecord) -> None:
         """Stop an isolated instance of this run, once; what it raises is in the record."""
         exporter = record.exporter
         # What could not isolate itself is other runs' too.
@@ -348,7 +266,7 @@ class RunContext(Generic[ManagerT]):
             ledgers |= {name: group.ledger_of(each.delivery) for name, each in self._members.items()}
         return FlushReceipt(not any(ledger.pending for ledger in ledgers.values()), ledgers)
 
-    def _prepare(self, slot: RunSlot) -> None:
+    def _prepare(self, slot: RunSlot[RunContext[Any]]) -> None:
         """Do what may fail before there is anything to undo, and say that the manager runs."""
         given = self._given
         if given is None:
@@ -375,7 +293,7 @@ class RunContext(Generic[ManagerT]):
         slot.run = self
         slot.running = True
 
-    def _begin(self, slot: RunSlot) -> None:
+    def _begin(self, slot: RunSlot[RunContext[Any]]) -> None:
         # The run is current by now: what an exporter starts belongs to it, and an exporter that is bound to no
         # ContextState asks for the current one.
         if (observer := slot.options.observer) is not None:
@@ -393,7 +311,7 @@ class RunContext(Generic[ManagerT]):
             return None
         return self.lifecycle.begin(name, self._run_exporter(name, exporter))
 
-    def _started(self, slot: RunSlot) -> None:
+    def _started(self, slot: RunSlot[RunContext[Any]]) -> None:
         """Say who has started. Raises an ExporterStartError if one has not that is required."""
         lifecycle, group, required = self._lifecycle, self.group, slot.options.required
         began_at = self._began_at
@@ -426,7 +344,7 @@ class RunContext(Generic[ManagerT]):
         if talkative:
             _log.info("manager_started", workflow_run_id=run_id, duration_s=self._started_s)
 
-    async def _end(self, slot: RunSlot, *, hurried: bool = False) -> BaseException | None:
+    async def _end(self, slot: RunSlot[RunContext[Any]], *, hurried: bool = False) -> BaseException | None:
         interruption: BaseException | None = None
         if (group := self.group) is not None:
             group.end()

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from nat_observability.delivery.circuit_breaker import BreakerState
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.queue import weigh
+from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.delivery.state import DeliveryState
 from nat_observability.errors import (
     PermanentWriteError,

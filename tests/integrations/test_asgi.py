@@ -33,7 +33,7 @@ from nat_observability.integrations.asgi import (
     lifespan,
 )
 from nat_observability.integrations.versions import check_version
-from nat_observability.run.run_context import ManagerOptions
+from nat_observability.run.manager_options import ManagerOptions
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"

@@ -293,9 +293,9 @@ def test_a_blocked_run_thread_is_left_alone() -> None:
         import threading
         from containers import ObservabilityContainer
         from nat_observability.integrations.workers.run_scope import run_scope
-        from nat_observability.run.run_context import ManagerOptions
+        from nat_observability.run.manager_options import ManagerOptions
         from nat_observability.containers import ObservabilityContainer
-        from nat_observability.run.run_context import ManagerOptions
+        from nat_observability.run.manager_options import ManagerOptions
         from nat_observability.testing import CapturingExporter
 
         class Blocking(CapturingExporter):

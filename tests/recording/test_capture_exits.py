@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from nat_observability import ContextState, step
-from nat_observability.errors import describe
+from nat_observability.foreign_errors import describe
 from nat_observability.recording.capture import capture, capture_label
 from nat_observability.recording.outcome import step_error, token_usage
 

@@ -23,7 +23,7 @@ from nat_observability import (
     SpanExporter,
     step,
 )
-from nat_observability.run.run_context import ManagerOptions
+from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.sinks import MemorySink
 from nat_observability.testing import CapturingExporter, recorded_run, until
 from tests.reference_toolkit import ReferenceExporter

@@ -21,7 +21,7 @@ from nat_observability import (
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.errors import ExporterStartError
 from nat_observability.exporter.subscription import Subscription
-from nat_observability.run.run_context import ManagerOptions
+from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.testing import CapturingExporter
 from tests import scenarios
 from tests.reference_toolkit import ReferenceExporter

@@ -15,8 +15,8 @@ from nat_observability.cli.demo.text_folder import TextFolder
 from nat_observability.cli.session import Session
 from nat_observability.context import ContextState
 from nat_observability.delivery.ledger import LedgerSnapshot
-from nat_observability.errors import describe
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.foreign_errors import describe
 from nat_observability.run.report import ManagerReport
 from nat_observability.store import Store
 

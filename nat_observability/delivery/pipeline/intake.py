@@ -12,10 +12,15 @@ from nat_observability.delivery.lease import NEVER, Arrival, Destination, Entry,
 from nat_observability.delivery.limits import DeliveryLimits, QueuePolicy
 from nat_observability.delivery.pipeline.processor_pipeline import STRETCH_ITEMS, ProcessorPipeline
 from nat_observability.delivery.queue import BoundedQueue
-from nat_observability.delivery.thread import DeliveryThread, LoopSource, is_forgotten, weak_call
-from nat_observability.delivery.worker import background_context
-from nat_observability.errors import describe
+from nat_observability.delivery.threads.delivery_thread import (
+    DeliveryThread,
+    LoopSource,
+    is_forgotten,
+    weak_call,
+)
+from nat_observability.delivery.threads.worker import background_context
 from nat_observability.events import Item
+from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 
 if TYPE_CHECKING:

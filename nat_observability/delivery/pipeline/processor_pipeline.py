@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from nat_observability.delivery.queue import weigh
-from nat_observability.errors import place
 from nat_observability.events import Item
+from nat_observability.foreign_errors import place
 from nat_observability.logs import RepeatedEvent, get_logger
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from nat_observability.errors import describe
+from nat_observability.foreign_errors import describe
 from nat_observability.integrations.asgi.source import Source, check_source, close_source, open_source
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
 from nat_observability.logs import get_logger

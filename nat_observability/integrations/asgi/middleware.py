@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypedDict, Unpack
 
-from nat_observability.errors import RuntimeNotOpenError, describe
+from nat_observability.errors import RuntimeNotOpenError
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.foreign_errors import describe
 from nat_observability.integrations.asgi.exchange import Exchange
 from nat_observability.integrations.asgi.health import HealthRoute
 from nat_observability.integrations.asgi.paths import Paths

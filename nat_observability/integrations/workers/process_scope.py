@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
-from nat_observability.errors import ThreadRefusedError, describe
+from nat_observability.errors import ThreadRefusedError
+from nat_observability.foreign_errors import describe
 from nat_observability.integrations.workers.run_scope import Container, check_container
 from nat_observability.integrations.workers.run_thread import ThreadLease, run_loop
 from nat_observability.logs import get_logger

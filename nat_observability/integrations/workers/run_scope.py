@@ -12,8 +12,9 @@ from nat_observability.exporter_manager import ExporterManager
 from nat_observability.integrations.workers.run_thread import BackgroundRun, LooplessRun, sync_run
 from nat_observability.propagation.headers import read_headers
 from nat_observability.recording.step import step
+from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.run.report import ManagerReport
-from nat_observability.run.run_context import ManagerOptions, RunContext
+from nat_observability.run.run_context import RunContext
 from nat_observability.runtime import ObservabilityRuntime
 
 _LONGER_THAN_THE_STOP = 1.0  # seconds: the stop has a deadline of its own, which only a blocked thread misses

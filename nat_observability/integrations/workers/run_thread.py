@@ -12,20 +12,20 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from nat_observability.context import ContextState
-from nat_observability.delivery.thread import DeliveryThread, new_loop
+from nat_observability.delivery.threads.delivery_thread import DeliveryThread, new_loop
 from nat_observability.errors import (
     ExporterStartError,
     GreenThreadsError,
     StartTimeoutError,
     ThreadRefusedError,
-    describe,
 )
 from nat_observability.exporter.step_exporter import StepSubscription
 from nat_observability.exporter.subscription import Subscription
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
+from nat_observability.run.exporter_record import ExporterRecord
 from nat_observability.run.isolation import traits
-from nat_observability.run.lifecycle import Record
 from nat_observability.run.report import ExporterState, ManagerReport
 
 ResultT = TypeVar("ResultT")
@@ -237,7 +237,7 @@ class LooplessRun:
     def __init__(self, manager: ExporterManager, state: ContextState, refused: ThreadRefusedError) -> None:
         self._manager, self._state, self._refused = manager, state, refused
         self._records = {
-            name: Record(name, exporter) for name, exporter in manager.taking_part(state.run).items()
+            name: ExporterRecord(name, exporter) for name, exporter in manager.taking_part(state.run).items()
         }
         self._pid = os.getpid()
         self._running = False
@@ -288,7 +288,7 @@ class LooplessRun:
             self.stop(options.shutdown_timeout)
             raise
 
-    def _begin(self, record: Record) -> Future[None] | None:
+    def _begin(self, record: ExporterRecord) -> Future[None] | None:
         exporter = record.exporter
         try:
             if not traits(type(exporter)).plain:
@@ -303,7 +303,7 @@ class LooplessRun:
             record.fail(error)
         return None
 
-    def _await(self, record: Record, opening: Future[None] | None, deadline: float) -> None:
+    def _await(self, record: ExporterRecord, opening: Future[None] | None, deadline: float) -> None:
         if opening is not None:
             try:
                 opening.result(max(0.0, deadline - time.perf_counter()))
@@ -354,7 +354,7 @@ class LooplessRun:
         if (observer := self._manager.options.observer) is not None:
             observer.run_ended()
 
-    def _end(self, record: Record, subscription: Subscription) -> Future[None] | None:
+    def _end(self, record: ExporterRecord, subscription: Subscription) -> Future[None] | None:
         try:
             if isinstance(subscription, StepSubscription):
                 return subscription.end_anywhere()

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from nat_observability.errors import reraise_signal
 from nat_observability.events import Captured
+from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.copiers import walked
 from nat_observability.recording.capture.plain import MAX_BYTES, plain_json
 from nat_observability.recording.capture.text import class_name, cut_text, utf8_text

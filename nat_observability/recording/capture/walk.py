@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nat_observability.errors import reraise_signal
+from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.budget import (
     CONTAINER,
     FAILED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from nat_observability.errors import reraise_signal
+from nat_observability.foreign_errors import reraise_signal
 
 _MISSING: Final = object()
 _MODULES = frozenset(

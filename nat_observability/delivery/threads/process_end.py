@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from nat_observability.delivery.worker import loaded
+from nat_observability.delivery.threads.worker import loaded
 
 _AFTER_ALL_OTHERS = -1000  # of a child's finalizers: those of the application may record too
 

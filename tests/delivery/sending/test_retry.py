@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nat_observability.delivery.circuit_breaker import BreakerState
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.retry import Outcome, Retry
-from nat_observability.delivery.sink_adapters import as_sink
+from nat_observability.delivery.sending.circuit_breaker import BreakerState
+from nat_observability.delivery.sending.retry import Outcome, Retry
+from nat_observability.delivery.sending.sink_adapters import as_sink
 from nat_observability.errors import BatchTooLargeError, PermanentWriteError, RetryableWriteError, SinkError
 from nat_observability.sinks.protocol import Batch, Sink
 from tests.delivery.sinks import ScriptedSink, takes_at_most, times

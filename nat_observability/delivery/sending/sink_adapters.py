@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from nat_observability.delivery.worker import BlockingWorker
+from nat_observability.delivery.threads.worker import BlockingWorker
 from nat_observability.errors import ThreadRefusedError
 from nat_observability.sinks.protocol import Batch, BatchFunction, BlockingSink, Sink
 

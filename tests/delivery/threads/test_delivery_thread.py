@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nat_observability.delivery.thread import DeliveryThread
-from nat_observability.delivery.worker import BlockingWorker
+from nat_observability.delivery.threads.delivery_thread import DeliveryThread
+from nat_observability.delivery.threads.worker import BlockingWorker
 from nat_observability.errors import SinkError
 from tests.processes import run_program, skip_without
 
@@ -139,7 +139,7 @@ def test_a_thread_that_cannot_be_started_harms_nobody_later() -> None:
     """Where the system has no thread to give, the user gets the error, and the next one a new attempt."""
     run_program("""
         import threading
-        from nat_observability.delivery.thread import DeliveryThread
+        from nat_observability.delivery.threads.delivery_thread import DeliveryThread
 
         start = threading.Thread.start
         def refuse(thread):
@@ -257,7 +257,7 @@ def test_g4_synchronous_code_is_told_when_no_loop_can_start() -> None:
     """It does not wait for ever for what no loop will do; the next attempt is a new one."""
     run_program("""
         import asyncio, selectors
-        from nat_observability.delivery.thread import DeliveryThread
+        from nat_observability.delivery.threads.delivery_thread import DeliveryThread
 
         select = selectors.DefaultSelector.select
         def refuse(selector, timeout=None):
@@ -354,7 +354,7 @@ def test_g15_a_forked_child_has_a_thread_of_its_own() -> None:
     """The child forgets the parent's users and loop; the parent's thread goes on."""
     run_program("""
         import asyncio, os, threading
-        from nat_observability.delivery.thread import DeliveryThread
+        from nat_observability.delivery.threads.delivery_thread import DeliveryThread
 
         async def where():
             return os.getpid(), threading.current_thread()
@@ -389,7 +389,7 @@ def test_g15_a_fork_in_the_middle_of_an_acquire_leaves_no_lock_held() -> None:
     run_program(
         """
         import os, sys, threading
-        from nat_observability.delivery.thread import DeliveryThread
+        from nat_observability.delivery.threads.delivery_thread import DeliveryThread
 
         sys.setswitchinterval(1e-5)
         shared = DeliveryThread()
@@ -421,7 +421,7 @@ def test_g15_the_loop_needs_no_lock_that_a_fork_may_leave_held() -> None:
     """The one that asyncio holds while it makes its policy, in the first call of a process that needs it."""
     run_program("""
         import asyncio.events, threading
-        from nat_observability.delivery.thread import DeliveryThread
+        from nat_observability.delivery.threads.delivery_thread import DeliveryThread
 
         with asyncio.events._lock:
             shared = DeliveryThread()
@@ -437,7 +437,7 @@ def test_g6_what_needs_a_helper_thread_still_works_at_interpreter_exit() -> None
     """The last batches are sent when the interpreter refuses new threads (3.12): looking up a name works there too."""
     done = run_program("""
         import asyncio, atexit, socket, threading
-        from nat_observability.delivery.thread import DeliveryThread
+        from nat_observability.delivery.threads.delivery_thread import DeliveryThread
 
         shared = DeliveryThread()
         loop = shared.acquire()

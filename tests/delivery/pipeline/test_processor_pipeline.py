@@ -319,7 +319,7 @@ _EXITS = """
     from pathlib import Path
     from nat_observability import ExporterManager, SpanExporter
     from tests.delivery.backends import Backend, quick_limits, record
-    from tests.delivery.test_processor_pipeline import SECRET, clean
+    from tests.delivery.pipeline.test_processor_pipeline import SECRET, clean
 
     limits = quick_limits(Path(sys.argv[1]), sys.argv[2], batch_items=512, batch_age=60.0)
     exporters = {"main": SpanExporter(Backend(down=True), name="main", limits=limits, processors=[clean])}

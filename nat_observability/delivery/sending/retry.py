@@ -8,16 +8,11 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from nat_observability.delivery.circuit_breaker import BreakerState, CircuitBreaker
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.errors import (
-    BatchTooLargeError,
-    RetryableWriteError,
-    SinkError,
-    ThreadRefusedError,
-    describe,
-)
+from nat_observability.delivery.sending.circuit_breaker import BreakerState, CircuitBreaker
+from nat_observability.errors import BatchTooLargeError, RetryableWriteError, SinkError, ThreadRefusedError
 from nat_observability.events import Item
+from nat_observability.foreign_errors import describe
 from nat_observability.forks import at_fork
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.protocol import Sink

@@ -14,8 +14,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 
-from nat_observability.delivery.worker import BlockingWorker, as_exception, check_threads, make_call, refusal
-from nat_observability.errors import EXITS, ThreadRefusedError, describe
+from nat_observability.delivery.threads.worker import (
+    BlockingWorker,
+    as_exception,
+    check_threads,
+    make_call,
+    refusal,
+)
+from nat_observability.errors import ThreadRefusedError
+from nat_observability.foreign_errors import EXITS, describe
 from nat_observability.forks import at_fork
 from nat_observability.logs import get_logger
 from nat_observability.weak_registry import WeakRegistry

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nat_observability.delivery.sink_adapters import FunctionSink, WorkerSink, as_sink
+from nat_observability.delivery.sending.sink_adapters import FunctionSink, WorkerSink, as_sink
 from nat_observability.events import Item
 from nat_observability.sinks.protocol import Batch, BlockingSink, Sink
 from nat_observability.testing import until

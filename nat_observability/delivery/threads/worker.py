@@ -15,7 +15,8 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from nat_observability.disk import OPEN_FILES
-from nat_observability.errors import GreenThreadsError, SinkError, ThreadRefusedError, describe
+from nat_observability.errors import GreenThreadsError, SinkError, ThreadRefusedError
+from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 
 ResultT = TypeVar("ResultT")

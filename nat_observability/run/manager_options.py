@@ -1,0 +1,27 @@
+"""ManagerOptions: what the managers of one process have in common, such as timeouts and required exporters."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from nat_observability.run.span_group import MembersCache
+
+
+class RunObserver(Protocol):
+    """Is called when a run begins and when it ends; the runtime is one."""
+
+    def run_started(self) -> None: ...
+
+    def run_ended(self) -> None: ...
+
+
+class ManagerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the managers of one process have in common, but for their exporters. Timeouts are in seconds."""
+
+    shutdown_timeout: float = 120
+    start_timeout: float = 10.0
+    required: frozenset[str] = frozenset()
+    observer: RunObserver | None = None
+    members: MembersCache = msgspec.field(default_factory=MembersCache)
