@@ -11,7 +11,7 @@ def cut_text(text: str, most: int) -> str:
     """
     Return an exact `str` as UTF-8 can hold it, in at most so many bytes (characters, if it was not too long).
 
-    Where it was longer a mark like `[cut:12345]` says of how many characters.
+    If it was longer, a mark like `[cut:12345]` says how many characters it had.
     """
     kept = text[:most]
     following = text[most : most + 1]

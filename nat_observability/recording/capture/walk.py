@@ -46,8 +46,8 @@ class Walk:
     One capture: what it has visited, and what it may still visit.
 
     Looks at types and not at `isinstance`, and calls the methods of built-in types by their name, because a subclass
-    may raise there. What has been walked through appears once; a mark stands where it comes again. What is left out
-    is marked with its size, as the `Truncator` does it: `[cut:12345]`, characters of a text, items, fields.
+    may raise there. An object that has been walked appears once; a mark replaces it if it comes again. What is left out
+    is marked with its size, as the `Truncator` does: `[cut:12345]`, characters of a text, items, fields.
 
     Args:
         how: Finds what copies values of a class.
