@@ -241,7 +241,7 @@ class OtlpReceiver:
     async def _listen(self) -> None:
         application = web.Application(client_max_size=64 * 2**20, middlewares=[self._count])
         application.router.add_post("/{path:.*}", self._take)
-        # A request that hangs is cancelled soon; 0 would wait for it for ever.
+        # A request that hangs is cancelled soon; 0 would wait for it forever.
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.01)
         await self._runner.setup()
         # The port is bound again right after connections to it were open.

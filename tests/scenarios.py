@@ -1,4 +1,4 @@
-"""One function per promise: what must hold for a manager and its exporters, whoever wrote them."""
+"""One function per promise: what must hold for any manager and its exporters."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def required_failures_are_named(kit: Kit) -> None:
 
 
 async def stubbornly(seconds: float) -> None:
-    """Sleep for so long, whoever cancels it."""
+    """Sleep for that long, even if it is cancelled."""
     end = now() + seconds
     while now() < end:
         try:

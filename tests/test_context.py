@@ -162,7 +162,7 @@ def test_ids_do_not_repeat_after_fork() -> None:
 
 
 def test_given_ids_are_text_that_can_be_written() -> None:
-    """An id that is no `str`, or that holds what UTF-8 cannot, would break the back end and not the run."""
+    """An id that is not a `str`, or that UTF-8 cannot hold, would break the back end and not the run."""
     run_id = uuid.uuid4()
     state = ContextState(run_id=run_id, conversation_id=7, user_id="\ud800", workflow_name="Müller")  # type: ignore[arg-type]
     assert state.run.run_id == str(run_id)
@@ -182,7 +182,7 @@ def test_tags_are_those_of_the_moment() -> None:
 
 
 def test_tags_are_text_that_can_be_written() -> None:
-    """A name or a value that is no `str`, or that UTF-8 cannot hold, becomes text."""
+    """A name or a value that is not a `str`, or that UTF-8 cannot hold, becomes text."""
     assert ContextState(tags={7: "\ud800", "a": None}).run.tags == (("7", "\\ud800"), ("a", "None"))  # type: ignore[dict-item]
 
 
@@ -210,12 +210,12 @@ def test_clock_never_goes_back() -> None:
 
 
 def test_nothing_is_current_outside() -> None:
-    """Outside every run there is no state."""
+    """Outside every run the state is None."""
     assert ContextState.current() is None
 
 
 def test_attach_makes_a_run_current_for_a_block() -> None:
-    """And the one before current again, also where the block raises."""
+    """And the one before current again, also if the block raises."""
     outer, inner = ContextState(), ContextState()
     with outer.attach() as attached:
         assert attached is outer
@@ -229,7 +229,7 @@ def test_attach_makes_a_run_current_for_a_block() -> None:
 
 
 def test_thread_has_no_run_unless_attached() -> None:
-    """A thread of one's own starts outside; `attach` and a copied context bring it in."""
+    """A thread of your own starts outside; `attach` and a copied context bring it in."""
     state, seen = ContextState(), list[object]()
 
     def attached() -> None:

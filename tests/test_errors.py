@@ -149,7 +149,7 @@ def raised(error: BaseException, cause: BaseException | None) -> BaseException:
 
 
 def test_every_exception_has_the_one_base_class() -> None:
-    """`except ObservabilityError` catches whatever the package raises of its own; none is missing in this file."""
+    """`except ObservabilityError` catches every exception that the package defines; none is missing from this file."""
     found = {*exception_classes()}
     assert not [each for each in found if not issubclass(each, ObservabilityError)]
     assert found == {*MADE, DamagedDatabaseError}
@@ -243,7 +243,7 @@ def test_a_long_chain_of_causes_is_kept() -> None:
 
 
 def test_a_damaged_database_is_reported_across_processes(tmp_path: Path) -> None:
-    """Its open connection stays where it is."""
+    """Its open connection is left behind."""
     database = SpoolDatabase.create(tmp_path)
     try:
         arrived = pickle.loads(pickle.dumps(DamagedDatabaseError(database, "no header")))

@@ -37,7 +37,7 @@ asyncio.run(main())
 def ran(
     directory: Path, variables: dict[str, str], code: str = SCRIPT, *, status: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    """A program in `directory`, with these variables and none of ours or of OpenTelemetry besides."""
+    """A program in `directory`, with these variables and no others of ours or OpenTelemetry's."""
     others = {
         name: value for name, value in os.environ.items() if not name.upper().startswith(("NAT_", "OTEL_"))
     }

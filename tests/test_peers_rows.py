@@ -86,10 +86,10 @@ async def test_g8_a_back_end_that_hangs_holds_up_no_run_and_no_loop() -> None:
 
 
 async def test_g8_refused_connections_cost_a_run_nothing() -> None:
-    """Nobody listens there: the runs do not wait for the tries that go on, and their spans are not given up."""
-    with closing(socket.socket()) as nobody:
-        nobody.bind(("127.0.0.1", 0))  # so that nobody else gets the port
-        exporter = to_otlp(f"http://127.0.0.1:{nobody.getsockname()[1]}")
+    """No server listens: the runs do not wait for the tries that go on, and their spans are not given up."""
+    with closing(socket.socket()) as unheard:
+        unheard.bind(("127.0.0.1", 0))  # so that no other process gets the port
+        exporter = to_otlp(f"http://127.0.0.1:{unheard.getsockname()[1]}")
         async with ObservabilityRuntime({"otlp": exporter}, shutdown_timeout=5.0) as runtime:
             first = await three_runs(exporter)
             await until(lambda: exporter.delivery.health().last_error)

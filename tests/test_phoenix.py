@@ -97,7 +97,7 @@ async def replay_all(sent: Sent, path: Path) -> None:
 
 
 def tokens(attributes: dict[str, Any]) -> tuple[int, ...]:
-    """Return the tokens that Phoenix has for a span, in the order of `TokenUsage`; 0 where it has none."""
+    """Return the tokens that Phoenix has for a span, in the order of `TokenUsage`; 0 if it has none."""
     names = (
         "prompt",
         "completion",

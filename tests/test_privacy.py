@@ -1,4 +1,4 @@
-"""Promise G13 from end to end: what is planted in a run is in no byte that any exporter lets out."""
+"""Promise G13 from end to end: what is planted in a run is in no byte that leaves any exporter."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PLACES = ("input", "output", "metadata", "error", "argument", "chunks", "name", 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A step to record, in which secrets are planted; those that follow are inside it where it has children."""
+    """A step to record, in which secrets are planted; those that follow are inside it if it has children."""
 
     kind: str
     plants: tuple[tuple[str, Planted], ...]
@@ -86,7 +86,7 @@ def text_of(plant: Planted) -> str:
 
 
 def record(steps: Sequence[PlannedStep]) -> None:
-    """Record planned steps, each with its secrets where they were planned."""
+    """Record planned steps, each with its secrets in the planned places."""
     if not steps:
         return
     first, rest = steps[0], steps[1:]
@@ -193,7 +193,7 @@ class Everything:
 
     @property
     def left(self) -> Iterator[tuple[str, bytes]]:
-        """Every byte that has left, by where it went."""
+        """Every byte that has left, by its destination."""
         yield "console", self._console.getvalue().encode()
         for request in self._receiver.requests[self._sent :]:
             yield "otlp", request.body

@@ -276,7 +276,7 @@ async def test_isolated_exporters_are_new_objects() -> None:
 
 
 async def test_stop_ends_the_run_and_warns_of_what_is_stuck() -> None:
-    """Every task is told to shut down and waited for; what is not done by the shutdown timeout is warned of by name."""
+    """Every task is asked to shut down and awaited; one still running at the shutdown timeout is named in a warning."""
     never = asyncio.Event()
 
     class Stuck(ReferenceExporter):

@@ -13,8 +13,8 @@ class One:
     """Something that can be kept or let go of."""
 
 
-def test_those_that_somebody_keeps_are_known_once() -> None:
-    """Also where one is added again; it goes when nobody has it."""
+def test_live_objects_are_known_once() -> None:
+    """Also if one is added again; it goes when its last reference does."""
     alive: WeakRegistry[One] = WeakRegistry()
     first, second = One(), One()
     for each in (first, second, first):

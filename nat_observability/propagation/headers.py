@@ -15,7 +15,9 @@ BAGGAGE = "baggage"
 _CONVERSATION_KEYS = ("session.id", "gen_ai.conversation.id")
 _USER_KEYS = ("user.id", "enduser.id")
 
-_MAX_BAGGAGE_BYTES = 8192  # what every participant has to pass on (W3C Baggage, section 3.3.2); more is not read
+_MAX_BAGGAGE_BYTES = (
+    8192  # what every participant has to pass on (W3C Baggage, section 3.3.2); more is not read
+)
 _VALUE_SAFE = "!#$&'()*+-./:<=>?@[]^_`{|}~"  # baggage-octet without the percent sign, section 3.2.1.2
 
 

@@ -192,7 +192,7 @@ def test_unknown_objects_are_named() -> None:
     ],
 )
 def test_a_long_repr_is_cut_between_two_words(shown: str, recorded: str) -> None:
-    """And says how long it was: the half of a word may be that of a secret, which nobody would know for one."""
+    """And says how long it was: half a word may be half a secret, which redaction would not recognise."""
     assert read(Shown(shown))["__repr__"] == recorded
 
 
@@ -404,7 +404,7 @@ EVIL: dict[str, Any] = {
     "evil model": EvilModel(),
     "surrogate in a model": Model(name="ok", inner="\ud800"),
     "evil property": EvilProperty(),
-    "repr is no text": ReprIsNoText(),
+    "repr is not text": ReprIsNoText(),
     "itself": Itself(),
     "mock": MagicMock(),
     "recursive list": recursive_list(),

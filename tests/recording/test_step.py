@@ -235,8 +235,8 @@ def test_name_and_metadata_may_be_told_at_the_end(heard: list[IntermediateStep])
     assert (end.name, end.metadata) == ("GET /a/{id}", msgspec.Raw(b'{"status":200}'))
 
 
-def test_name_that_is_told_at_the_end_can_be_written(heard: list[IntermediateStep]) -> None:
-    """A name that is no text, or none that UTF-8 holds, becomes one then too."""
+def test_name_that_is_set_at_the_end_can_be_written(heard: list[IntermediateStep]) -> None:
+    """A name that is not text, or that UTF-8 cannot hold, is made into text then too."""
     with step("tool", "name") as current:
         current.name = "\ud800"
     heard[1].name.encode()
@@ -313,7 +313,7 @@ class EvilMapping(dict[str, int]):
 def test_usage_from_anything(
     heard: list[IntermediateStep], given: object, recorded: TokenUsage | None
 ) -> None:
-    """From a `TokenUsage`, a mapping or an object; what is no count is left out, and nothing raises."""
+    """From a `TokenUsage`, a mapping or an object; what is not a count is left out, and nothing raises."""
     with step("llm", "model") as current:
         current.usage = given
     assert heard[1].usage == recorded
@@ -432,7 +432,7 @@ def test_exception_of_a_function(heard: list[IntermediateStep]) -> None:
 
 
 def test_given_input_goes_before_arguments(heard: list[IntermediateStep]) -> None:
-    """An `input` of the decorator's own is recorded instead, for arguments that are nobody's business."""
+    """The decorator's `input` is recorded instead, for arguments that should not be."""
 
     @step("tool", "login", input="secret")
     def login(password: str) -> None:
@@ -636,7 +636,7 @@ class Doubling(functools.cached_property[int]):
     ],
 )
 def test_a_decorator_in_the_wrong_order_is_refused(outer: Any, name: str) -> None:
-    """Where it stands, not when it is called, and with the right order."""
+    """When it decorates, not when it is called; the error shows the right order."""
     with pytest.raises(
         TypeError, match=rf"^step\(\) stands above @{name}, .* @{name} above, step\(\) directly"
     ):
@@ -718,7 +718,7 @@ def test_recorded_as_json_everywhere(heard: list[IntermediateStep]) -> None:
 
 
 async def test_finished_run_is_freed_without_the_collector() -> None:
-    """A run, its state and its steps are no reference cycle: memory is back when the block has ended."""
+    """A run, its state and its steps form no reference cycle: their memory is freed when the block has ended."""
     gc.collect()
     gc.disable()
     try:
@@ -790,7 +790,7 @@ def test_nothing_is_warned_about(heard: list[IntermediateStep]) -> None:
 
 
 async def test_steps_reach_the_exporter() -> None:
-    """`recorded_run` is all that a test of one's own code needs."""
+    """`recorded_run` is all that a test of your own code needs."""
     async with recorded_run() as exporter:
         with step("tool", "search"):
             pass

@@ -42,7 +42,7 @@ async def test_a_run_that_is_open() -> None:
 
 
 async def test_a_runtime_that_is_open() -> None:
-    """What it held before is no leak; what it holds since is one until it is shut down."""
+    """What it held before is not a leak; what it holds since is one until it is shut down."""
     exporter = SpanExporter(ignore, name="spans")
     before = LeakCheck()
     async with ObservabilityRuntime({"a": exporter}):

@@ -38,7 +38,7 @@ async def test_steps_are_the_callers_own() -> None:
 
 
 async def test_isolated_instances_share_the_steps() -> None:
-    """Runs at once are told apart by their id."""
+    """Concurrent runs are distinguished by their id."""
     exporter = CapturingExporter()
     for run_id in ("one", "other"):
         state = ContextState(run_id=run_id)
