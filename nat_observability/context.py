@@ -20,8 +20,8 @@ from nat_observability.recording.capture import capture_label
 from nat_observability.recording.generators import Scope, enclosing
 from nat_observability.stream import EventStream
 
-# By the full name of the framework's own class: where the function is that adopts an object of it. Named and not
-# imported, because the core imports no framework; the integration is imported when the first such object comes.
+# By the full name of the framework's class: the module and the name of the function that adopts its objects. Named
+# and not imported, because the core imports no framework; the first such object imports the integration.
 _ADAPTERS = {"nat.builder.context.ContextState": ("nat_observability.integrations.nat", "adopt")}
 # By the package in which a framework's exporters are: the module and the class of its context state.
 _STATES = {"nat": ("nat.builder.context", "ContextState")}

@@ -47,7 +47,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Backend:
-    """Exporter types of the tests' own, and what arrived at the exporters that they made, by name."""
+    """The tests' exporter types, and what arrived at the exporters that they made, by name."""
 
     def __init__(self) -> None:
         self.taken: dict[str, list[Item]] = {}
@@ -249,8 +249,8 @@ async def test_a_container_can_be_opened_again(backend: Backend) -> None:
         assert len(backend.taken["main"]) == count
 
 
-def test_managers_work_where_nobody_initialised_the_resources(backend: Backend) -> None:
-    """In a script, say: each run opens what it needs, and its items are delivered in the background."""
+def test_managers_work_without_initialised_resources(backend: Backend) -> None:
+    """In a script, for example: each run opens what it needs, and its items are delivered in the background."""
     container = container_of(backend, main="taking")
     asyncio.run(record(container.exporter_manager(), 3))
     exporter = container.exporters()["main"]
@@ -366,7 +366,7 @@ def test_trap_a_configuration_provider_turns_a_typo_into_none() -> None:
 
 
 def test_trap_wiring_is_global_per_module() -> None:
-    """So the library injects nothing into itself: it would be the last container's that was wired."""
+    """So the library injects nothing into itself: the container wired last would decide what it gets."""
     for source in Path(nat_observability.__file__).parent.rglob("*.py"):
         imported = {
             name

@@ -90,7 +90,7 @@ def test_garbage_never_raises(header: str) -> None:
 
 
 def test_given_trace_id_goes_before_the_callers() -> None:
-    """Where a trace id is given that is not the header's, the header's span belongs to a trace that is not ours."""
+    """If the given trace id is not the header's, the header's span belongs to a trace that is not ours."""
     trace_id = "1" * 32
     state = ContextState(trace_id=trace_id, traceparent=GOOD)
     assert (state.run.trace_id, state.run.parent_span_id) == (trace_id, None)
@@ -187,7 +187,7 @@ def test_tags_are_text_that_can_be_written() -> None:
 
 
 @pytest.mark.parametrize("tags", ["tenant=acme", ["tenant"], 7])
-def test_tags_that_are_no_mapping_are_refused(tags: Any) -> None:
+def test_tags_that_are_not_a_mapping_are_refused(tags: Any) -> None:
     """Tags without names are a mistake in the code that starts the run, and the error says what they are."""
     with pytest.raises(TypeError, match="tags is a mapping of names to values"):
         ContextState(tags=tags)

@@ -215,7 +215,7 @@ def test_a_foreign_exception_that_cannot_be_pickled_is_named(foreign: Exception)
 
 
 def test_a_value_that_cannot_be_pickled_arrives_as_text() -> None:
-    """What a caller passed by mistake may be anything: a lock, say."""
+    """What a caller passed by mistake may be anything, such as a lock."""
     value = threading.Lock()
     arrived = pickle.loads(pickle.dumps(InvalidTimeoutError("start_timeout", value)))
     assert arrived.value == repr(value)
@@ -268,7 +268,7 @@ class Failing(BaseExporter):
         yield
 
     async def connect(self) -> None:
-        """Fail as a client does whose back end is not there."""
+        """Fail like a client whose back end is down."""
         raise ForeignError("db", 5432)
 
     def export(self, event: IntermediateStep) -> None:

@@ -33,7 +33,7 @@ def unconfigured() -> Iterator[None]:
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    """What an interpreter does in which nothing has set up any logging."""
+    """What happens in an interpreter in which no logging is set up."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
@@ -160,7 +160,7 @@ class TestConfiguredLater:
         assert [call.args for call in logger.calls] == [("event='runtime_opened'",)]
 
     def test_nothing_is_interpolated(self, caplog: pytest.LogCaptureFixture) -> None:
-        """A percent sign or a brace in an event or a value is what it is."""
+        """A percent sign or a brace in an event or a value is kept as it is."""
         lines: list[EventDict] = []
         get_logger().warning("100%s {x}", key="%d{}")
         configure_into(lines)
@@ -174,7 +174,7 @@ class OwnAsyncLogger(structlog.stdlib.AsyncBoundLogger):
 
 
 class AwaitedLogger(structlog.BoundLoggerBase):
-    """A logger of an application's own whose methods have to be awaited."""
+    """An application's logger whose methods have to be awaited."""
 
     async def _log(self, event: str, **keys: object) -> None:
         raise AssertionError("it is never awaited")
@@ -239,7 +239,7 @@ class TestAsynchronousLoggers:
         assert vars(record)["exporter"] == "main"
 
     def test_a_later_configuration_still_takes_effect(self) -> None:
-        """The asynchronous logger is kept nowhere."""
+        """No reference to the asynchronous logger is kept."""
         structlog.configure(
             wrapper_class=structlog.stdlib.AsyncBoundLogger,
             logger_factory=lambda *_: CapturingLogger(),
@@ -382,7 +382,7 @@ class TestRepeatedEvent:
         assert (repeated.rest(), repeated.rest()) == (4, 0)
 
     @given(st.lists(st.floats(min_value=0, max_value=100), max_size=50))
-    def test_every_occurrence_is_told_or_counted(self, pauses: list[float]) -> None:
+    def test_every_occurrence_is_logged_or_counted(self, pauses: list[float]) -> None:
         """Lines and suppressed occurrences add up to all there were, however they are spread."""
         clock = Clock()
         repeated = RepeatedEvent(interval=30.0, clock=clock)

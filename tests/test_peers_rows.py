@@ -1,4 +1,4 @@
-"""Rows of "What breaks in the reference implementation" that name G6 or G8 and have no place of their own."""
+"""Rows of "What breaks in the reference implementation" that name G6 or G8 and are tested nowhere else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.otlp_receiver import Hang, OtlpReceiver
 
 
 class CleaningUp(BaseExporter):
-    """An exporter of the application's own, whose end of a run takes so many seconds."""
+    """A custom exporter that takes that many seconds to end a run."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ async def test_g2_g6_a_fast_exporter_takes_no_time_from_those_that_clean_up() ->
 
 
 def to_otlp(url: str) -> SpanExporter:
-    """An exporter that sends each span as soon as it is there."""
+    """An exporter that sends each span as soon as it has it."""
     return SpanExporter(OtlpHttpSink(url), name="otlp", limits=DeliveryLimits(batch_items=1))
 
 

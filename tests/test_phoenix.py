@@ -70,7 +70,7 @@ class Sent:
 
 
 def stored(server: Phoenix, project: str, count: int) -> list[dict[str, Any]]:
-    """Wait until a project has so many spans, and return them."""
+    """Wait until a project has that many spans, and return them."""
     deadline = time.monotonic() + _STORED_WITHIN
     while len(shown := server.spans(project)) < count:
         assert time.monotonic() < deadline, f"{len(shown)} of {count} spans are stored"

@@ -51,14 +51,14 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run to record, with secrets in what it says of itself."""
+    """A run to record, with secrets in its own fields."""
 
     steps: tuple[PlannedStep, ...]
     plants: Mapping[str, Planted] = field(default_factory=dict)
 
     @property
     def secrets(self) -> list[str]:
-        """All that may not leave."""
+        """Every secret, none of which may leave."""
         of_steps = [plant.secret for each in self.steps for _, plant in each.plants]
         return [*of_steps, *(plant.secret for plant in self.plants.values())]
 

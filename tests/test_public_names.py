@@ -210,7 +210,7 @@ def imported_by(*statements: str) -> set[str]:
     return set(ran.stdout.split())
 
 
-def test_importing_imports_nobody_else() -> None:
+def test_importing_imports_no_other_library() -> None:
     """Beyond msgspec and structlog, and what they import, nothing that is not Python's own: no framework, no client."""
     ours = imported_by("import nat_observability") - imported_by("import asyncio, msgspec, structlog")
     foreign = {name.partition(".")[0] for name in ours} - {"nat_observability"} - set(sys.stdlib_module_names)

@@ -241,8 +241,8 @@ def test_leaks(suite: pytest.Pytester) -> None:
     )
 
 
-def test_what_ends_is_no_leak(suite: pytest.Pytester) -> None:
-    """Where a run, its delivery and a task are over with the test, or soon after, nothing is found."""
+def test_what_ends_is_not_a_leak(suite: pytest.Pytester) -> None:
+    """If a run, its delivery and a task end with the test, or soon after, nothing is found."""
     suite.makepyfile(
         """
         import asyncio
@@ -333,7 +333,7 @@ def test_loading_the_plugin_imports_nothing() -> None:
     assert ran.stdout.split() == ["pytest_nat_observability", "pytest_nat_observability.plugin"]
 
 
-def test_who_does_not_ask_imports_nothing(suite: pytest.Pytester) -> None:
+def test_a_suite_that_does_not_use_it_imports_nothing(suite: pytest.Pytester) -> None:
     """A whole session, collection and tests, without a module of this package."""
     suite.makepyfile(
         """

@@ -147,7 +147,7 @@ async def test_task_of_what_only_subscribes_is_made_when_asked_for() -> None:
 
 
 async def test_tasks_are_not_made_in_another_thread() -> None:
-    """Who asks there gets those that exist."""
+    """A caller there gets those that exist."""
     manager = ExporterManager.from_exporters({"capturing": CapturingExporter()})
     async with manager.start(ContextState()):
         assert await asyncio.to_thread(lambda: manager._tasks) == {}

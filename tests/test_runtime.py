@@ -39,7 +39,7 @@ PATIENCE = 10.0
 
 
 class Sink(ScriptedSink):
-    """Opening, writing and closing take time, or fail, as a test tells it."""
+    """Opening, writing and closing take time, or fail, as the test asks."""
 
     def __init__(
         self, *, opens: BaseException | float = 0.0, writes: float = 0.0, closes: float = 0.0
@@ -350,7 +350,7 @@ async def test_g2_a_shutdown_waits_for_live_managers_for_half_of_its_time() -> N
 
 
 @virtual_time
-async def test_shutting_down_twice_is_no_error() -> None:
+async def test_shutting_down_twice_is_not_an_error() -> None:
     """The second one, and one before any start, has nothing to do and says so."""
     runtime = ObservabilityRuntime(exporting(RunningLoop(), main=Sink(closes=5.0)))
     assert (await runtime.shutdown()).duration_s == 0.0
@@ -539,7 +539,7 @@ def test_g11_only_one_of_many_threads_opens() -> None:
 
 
 def test_a_loop_that_ended_before_the_exporters_did_is_not_looked_for() -> None:
-    """A shutdown that was cancelled with its loop leaves a delivery that closes later, and complains of nothing."""
+    """A shutdown that was cancelled with its loop leaves a delivery that closes later, without a complaint."""
     let_go = threading.Event()
 
     def hold(batch: Batch) -> None:

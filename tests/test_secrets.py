@@ -64,7 +64,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def variables(directory: Path, receiver: OtlpReceiver, closed_port: int) -> dict[str, str]:
-    """Settings with a secret wherever there can be one, of exporters whose back ends work, refuse or are not there."""
+    """Settings with a secret wherever there can be one, of exporters whose back ends work, refuse or are down."""
     ours = {
         "REDACT_HASH_KEY": secret("hash"),
         "EXPORTERS__OTLP__TYPE": "otlp",
@@ -161,7 +161,7 @@ def says_everything_back(receiver: OtlpReceiver) -> None:
 
 
 def shown(thing: object, depth: int = 0, seen: set[int] | None = None) -> Iterator[str]:
-    """What an object and everything public that it holds says of itself, as a crash report would collect it."""
+    """What an object and everything public that it holds shows, as a crash report would collect it."""
     seen = set() if seen is None else seen
     if depth > 4 or id(thing) in seen or isinstance(thing, type):
         return

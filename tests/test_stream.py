@@ -53,7 +53,7 @@ def test_same_key_replaces() -> None:
     assert (len(first), len(second)) == (0, 1)
 
 
-def test_failing_subscriber_harms_nobody() -> None:
+def test_failing_subscriber_harms_no_other() -> None:
     """What one raises reaches neither the others nor the caller, even if its `repr` raises too."""
 
     class Failing:

@@ -10,7 +10,7 @@ from nat_observability.weak_registry import WeakRegistry
 
 
 class One:
-    """Something that can be kept or let go of."""
+    """An object to keep or to drop."""
 
 
 def test_live_objects_are_known_once() -> None:
@@ -26,7 +26,7 @@ def test_live_objects_are_known_once() -> None:
 
 
 def test_what_is_gone_takes_no_room() -> None:
-    """However many come and go: nothing of them stays, not even what knew them."""
+    """However many come and go, nothing of them stays, not even their registry entries."""
     alive: WeakRegistry[One] = WeakRegistry()
     tracemalloc.start()
     try:

@@ -101,7 +101,7 @@ class Worker:
 
     @property
     def figures(self) -> list[dict[str, int]]:
-        """What it said of itself, oldest first."""
+        """The figures that it printed, oldest first."""
         return [json.loads(line[1:]) for line in self._said if line.startswith("#") and line.endswith("\n")]
 
 
@@ -186,7 +186,7 @@ class Storm:
 
     @property
     def missing(self) -> list[str]:
-        """The names of the runs that were said to have ended and are not there, whole."""
+        """The names of the runs that were reported as ended and have not arrived whole."""
         return [run.name for run in self.ended if not all(each in self.arrived for each in run.span_ids)]
 
     def check(self) -> None:

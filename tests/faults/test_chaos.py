@@ -50,7 +50,7 @@ def test_growth_is_noticed() -> None:
 
 
 def test_a_connection_that_only_waits_for_its_answer_is_kept() -> None:
-    """Even if the garbage collector runs: asyncio itself holds the tasks of such a one by nothing."""
+    """Even if the garbage collector runs: asyncio itself keeps no reference to the tasks of such a connection."""
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         ChaosProxy(server.getsockname()[1]) as proxy,

@@ -61,7 +61,7 @@ class Reach:
     @classmethod
     def measured(cls, root: Path, *, jobs: int) -> Reach:
         """
-        Return what the tests reach, measured anew where a source or a test has changed.
+        Return what the tests reach, measured again if a source or a test has changed.
 
         Raises:
             SystemExit: The tests cannot be run.

@@ -90,7 +90,7 @@ class Record(msgspec.Struct):
 
 
 class Shown:
-    """What it is shown as is all there is to it."""
+    """An object that shows nothing but its repr."""
 
     def __init__(self, shown: str) -> None:
         self._shown = shown
@@ -157,7 +157,7 @@ class ArrayLike:
     ids=lambda value: type(value).__name__,
 )
 def test_common_types_are_recorded_in_full(value: object, recorded: object) -> None:
-    """Models, dataclasses, structs, arrays and what the standard library has become the JSON that one expects."""
+    """Models, dataclasses, structs, arrays and the standard library's types become the JSON that a reader expects."""
     assert read(value) == recorded
 
 

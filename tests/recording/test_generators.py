@@ -100,7 +100,7 @@ def test_caller_of_the_run_is_the_parent() -> None:
 
 
 def test_steps_that_end_out_of_order(recorded: Recorded) -> None:
-    """Where an outer step ends before an inner one, the inner one goes on, and afterwards nothing encloses."""
+    """If an outer step ends before an inner one, the inner one goes on, and afterwards no step is current."""
     outer, inner = step("task", "outer"), step("task", "inner")
     outer.__enter__()
     inner.__enter__()
@@ -452,7 +452,7 @@ def test_finalised_when_the_loop_ends(
 async def test_dropped_async_generator(
     recorded: Recorded, generator: Callable[..., AsyncGenerator[str, None]]
 ) -> None:
-    """One that is let go of is closed by a task of the loop's own."""
+    """One that is dropped is closed by a task of the loop's own."""
     with step("task", "consumer"):
         async for _ in generator("g"):
             break

@@ -1,4 +1,4 @@
-"""nat_observability.testing: what users' own tests stand on."""
+"""nat_observability.testing: what users' own tests build on."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_waiting_for_a_condition() -> None:
 
 
 def test_waiting_without_a_loop() -> None:
-    """The same for code that runs on no event loop."""
+    """The same for code without an event loop."""
     began = time.monotonic()
     wait_until(lambda: time.monotonic() > began + 0.01)
     with pytest.raises(TimeoutError, match=r"Not so within 0.01 s"):

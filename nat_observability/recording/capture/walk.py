@@ -65,7 +65,7 @@ class Walk:
         self.bytes_left = MAX_BYTES
         self._tries = TRIES
         self._above: set[int] = set()  # the ids of the containers around the value
-        # By their ids, which belong to other objects as soon as nothing keeps these alive.
+        # By their ids, which other objects may get as soon as nothing keeps these alive.
         self._seen: dict[int, object] = {}
 
     def value(self, value: Any, depth: int = 0) -> Any:
