@@ -165,7 +165,7 @@ $(DEV): pyproject.toml constraints.txt | .venv/pyvenv.cfg
 	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# The libraries at their lower bounds; the test tools, which users never see, as everywhere else.
+# The libraries at their lower bounds; the test tools, which users never see, at the usual versions.
 $(FLOORS): pyproject.toml constraints.txt constraints-lowest.txt
 	$(call create_venv,$(@D))
 	@echo "Installing the lowest versions into $(@D) (once)"
@@ -173,7 +173,7 @@ $(FLOORS): pyproject.toml constraints.txt constraints-lowest.txt
 	@$(@D)/bin/python -m pip install -qq -c constraints-lowest.txt -c $(@D)/tools.txt -e '.[test]'
 	@touch $@
 
-# What the benchmarks stand beside. One that cannot be installed here is missing in the tables, and that is all.
+# The peers of the benchmarks. One that cannot be installed here is left out of the tables; the rest still works.
 PEERS := opentelemetry-instrumentation-asgi opentelemetry-sdk opentelemetry-exporter-otlp-proto-http fastotel langfuse \
 	matplotlib
 $(BENCH): pyproject.toml constraints.txt constraints-bench.txt
@@ -225,7 +225,7 @@ $(MUTANTS): constraints-mutants.txt
 	@touch $@
 
 # The interpreter's own pip fetches a new one: quicker than ensurepip, and the new one resolves in half the
-# time. Where there is no such pip, ensurepip does it; Debian ships both apart from the interpreter.
+# time. Without such a pip, ensurepip does it; Debian ships both apart from the interpreter.
 define create_venv
 	$(if $(PYTHON),,$(error No Python 3.11 or newer, neither as python3.11 nor as python3. Cure: install one, or name it with make PYTHON=/path/to/python))
 	@echo "Creating $(1) with $$($(PYTHON) --version)"
@@ -244,7 +244,7 @@ endef
 freeze_into = sed '/^[^\#]/,$$d' $(1) > $(1).new; \
 	.venv-new/bin/python -m pip list --format=freeze --exclude-editable | grep -vE '^(pip|setuptools|wheel)=='
 
-# By name, and where pyenv keeps those that its shims hide.
+# By name, and in the place where pyenv keeps those that its shims hide.
 find_python = for c in python$(1) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$(1).*/bin/python; do \
 	"$$c" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$(1)')" 2>/dev/null \
 		&& { command -v "$$c"; exit 0; }; done; exit 1

@@ -36,7 +36,7 @@ RESULTS = _HERE / "results"
 
 
 def main() -> int:
-    """Return 1 where a bar does not hold or a script fails."""
+    """Return 1 if a bar does not hold or a script fails."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run the benchmarks.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SCRIPTS)}; all by default")
     parser.add_argument("--times", type=int, default=3, help="how often each is run; 3 by default")

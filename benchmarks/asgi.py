@@ -87,7 +87,7 @@ def scope_of(number: int) -> Scope:
 
 
 async def client(app: Application, requests: int) -> None:
-    """Send so many requests, one after the other."""
+    """Send that many requests, one after the other."""
     for number in range(requests):
         await app(scope_of(number), receive, send)
 
@@ -104,7 +104,7 @@ async def discard(batch: Sequence[Any]) -> None:
 
 
 async def ours(stack: AsyncExitStack, exporters: int) -> Application:
-    """Return the application with a run for each request, whose span so many exporters take."""
+    """Return the application with a run for each request, whose span that many exporters take."""
     registry: dict[str, Any] = {f"exporter_{index}": SpanExporter(discard) for index in range(exporters)}
     runtime = await stack.enter_async_context(ObservabilityRuntime(registry))
     options = ManagerOptions(observer=runtime)
@@ -114,7 +114,7 @@ async def ours(stack: AsyncExitStack, exporters: int) -> Application:
 
 def theirs(stack: AsyncExitStack, exporters: int, *left_out: str) -> Application:
     """
-    Return the application with the peer's middleware, whose spans so many batch processors take.
+    Return the application with the peer's middleware, whose spans that many batch processors take.
 
     Args:
         stack: Shuts the provider down.

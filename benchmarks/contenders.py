@@ -57,7 +57,7 @@ class Recorder(Protocol):
     """A contender that is open."""
 
     async def record(self, run: int, steps: int = STEPS) -> None:
-        """Record the run of this number, of so many steps."""
+        """Record the run with this number and that many steps."""
 
     async def flush(self) -> None:
         """Return when everything that was recorded has been answered."""
@@ -73,7 +73,7 @@ def installed(contender: str) -> bool:
 
 class Contender:
     """
-    A contender in a process of its own, which records when it is told to, and rests otherwise; a context manager.
+    A contender in a process of its own, which records on request and is idle otherwise; a context manager.
 
     Args:
         contender: Its name.
@@ -97,7 +97,7 @@ class Contender:
         self._process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def record(self, runs: int) -> Measured:
-        """Have it record so many runs, and return what that took until every span was answered."""
+        """Have it record that many runs, and return what that took until every span was answered."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(b"%d\n" % runs)
@@ -115,7 +115,7 @@ class Contender:
 @asynccontextmanager
 async def discarding(contender: str, *, payload: bool) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
     """
-    Yield what records so many spans of this library or of the SDK, until an exporter has dropped them.
+    Yield what records that many spans of this library or of the SDK, until an exporter has dropped them.
 
     Args:
         payload: Whether they have an input and an output.

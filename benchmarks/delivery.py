@@ -50,7 +50,7 @@ def content(span: Any) -> tuple[str, bool, dict[str, str]]:
 
 
 def check_equal_content(receiver: Receiver, contenders: list[str]) -> None:
-    """Raise where one contender's spans say something else than another's, or do not have eight attributes."""
+    """Raise if one contender's spans differ from another's, or do not have eight attributes."""
     said = {}
     for contender in contenders:
         with Contender(contender, receiver.endpoint) as process:
@@ -71,7 +71,7 @@ class Figures:
         self._wire_bytes: list[float] = []
 
     def add(self, measured: Measured, taken: Taken) -> None:
-        """Note one try; raise where spans were lost."""
+        """Note one try; raise if spans were lost."""
         arrived = len(spans_of(taken))
         assert arrived == measured.spans, f"{arrived} of {measured.spans} spans arrived"
         self._tries.append(measured)
@@ -108,7 +108,7 @@ def in_turns(
     compression: Compression = "gzip",
     steps: int = STEPS,
 ) -> dict[str, Figures]:
-    """Measure every contender so many times, in short turns, so that all meet the same machine."""
+    """Measure every contender several times, in short turns, so that all meet the same machine."""
     figures = {contender: Figures() for contender in contenders}
     with ExitStack() as stack:
         processes = {

@@ -28,7 +28,7 @@ MOST = 1.5
 """From which multiple of the cheapest cost of one on cost is said not to be linear any more."""
 
 Cost = Callable[[int], Awaitable[float]]
-"""Returns the µs of CPU time of one, where there are so many."""
+"""Returns the µs of CPU time for one, given how many there are."""
 
 
 async def exporters(count: int) -> float:
@@ -73,7 +73,7 @@ async def span_bytes(size: int) -> float:
 
 
 async def queue_length(length: int) -> float:
-    """One span that waits behind so many others, from the step to the sink."""
+    """One span that waits behind that many others, from the step to the sink."""
     exporter = SpanExporter(
         _take, limits=DeliveryLimits(queue_items=length, queue_bytes=1 << 32, batch_items=512, batch_age=3600)
     )
@@ -101,7 +101,7 @@ SCALES: Sequence[tuple[str, str, str, Cost, tuple[int, ...]]] = (
 
 
 async def grown(name: str, unit: str, one: str, cost: Cost, sizes: tuple[int, ...]) -> list[Row]:
-    """Measure every size in turns, and say from where on one costs more than it did."""
+    """Measure every size in turns, and say from which size on one costs more than before."""
     took: dict[int, list[float]] = {size: [] for size in sizes}
     for _ in range(ROUNDS):
         for size in sizes:
@@ -137,6 +137,4 @@ def measure() -> list[Row]:
 
 
 if __name__ == "__main__":
-    sys.exit(
-        report(f"Growth: CPU of one, not linear where it is over {MOST:g}x the cheapest before", measure)
-    )
+    sys.exit(report(f"Growth: CPU of one, not linear if it is over {MOST:g}x the cheapest before", measure))

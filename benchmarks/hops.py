@@ -98,7 +98,7 @@ def hops_of_one_setting() -> Hops:
 
 
 def main() -> int:
-    """Print all; return 1 where there are more files than there may be."""
+    """Print all; return 1 if there are more files than allowed."""
     counted: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as directory, HTTPServer(("127.0.0.1", 0), _Answering) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

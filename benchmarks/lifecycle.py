@@ -28,7 +28,7 @@ class NoOpExporter(BaseExporter):
 
 
 async def bare_tasks(count: int) -> None:
-    """Wait in so many tasks for one event, set it, gather: the least that a run could cost."""
+    """Wait in that many tasks for one event, set it, gather: the least that a run could cost."""
     event = asyncio.Event()
     tasks = [asyncio.create_task(event.wait()) for _ in range(count)]
     await asyncio.sleep(0)
@@ -49,7 +49,7 @@ async def waiting_run(manager: ExporterManager) -> None:
 
 
 def manager_with(count: int) -> ExporterManager:
-    """Return a manager with so many exporters that do nothing."""
+    """Return a manager with that many exporters that do nothing."""
     manager = ExporterManager()
     for index in range(count):
         manager.add_exporter(f"exporter_{index}", NoOpExporter())

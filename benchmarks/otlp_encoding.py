@@ -81,7 +81,7 @@ def _runs() -> list[tuple[Run, int]]:
 
 
 def peer_spans(spans: Sequence[Span]) -> list[object] | None:
-    """Return the same spans as those of the SDK, with the same attributes, or None where it is not installed."""
+    """Return the same spans as SDK spans, with the same attributes, or None if the SDK is not installed."""
     try:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import ReadableSpan

@@ -34,17 +34,17 @@ class Row:
 
 
 def at_most(name: str, unit: str, ours: float, beside: str, theirs: float, ratio: float) -> Row:
-    """Return a row that holds where ours is at most `ratio` times theirs."""
+    """Return a row that holds if ours is at most `ratio` times theirs."""
     return Row(name, unit, ours, beside, theirs, f"at most {ratio:g}x", ours <= ratio * theirs)
 
 
 def at_least(name: str, unit: str, ours: float, beside: str, theirs: float, ratio: float) -> Row:
-    """Return a row that holds where ours is at least `ratio` times theirs."""
+    """Return a row that holds if ours is at least `ratio` times theirs."""
     return Row(name, unit, ours, beside, theirs, f"at least {ratio:g}x", ours >= ratio * theirs)
 
 
 def beside(name: str, unit: str, ours: float, peer: str, theirs: float | None) -> Row:
-    """Return a row without a bar; `theirs` is None where the peer is not installed."""
+    """Return a row without a bar; `theirs` is None if the peer is not installed."""
     return Row(name, unit, ours, peer, theirs, "", None)
 
 
@@ -54,7 +54,7 @@ def missing(name: str, unit: str, ours: float, peer: str, bar: str) -> Row:
 
 
 def report(description: str, measure: Callable[[], Sequence[Row]]) -> int:
-    """Measure, print a table, write `--json FILE` where asked; return 1 where a bar does not hold."""
+    """Measure, print a table, write `--json FILE` if asked to; return 1 if a bar does not hold."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", metavar="FILE", help="write the rows there too")
     arguments = parser.parse_args()

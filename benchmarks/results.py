@@ -1,4 +1,4 @@
-"""Result: one row of a benchmark over several runs of it, and what is told and kept of all of them."""
+"""Result: one row of a benchmark over several runs of it, and how rows are printed and saved."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _PACKAGES = (
 @dataclass(frozen=True)
 class Result:
     """
-    One row, the medians of so many runs.
+    One row, the medians of several runs.
 
     `ratio` is ours to theirs; `least` and `most` are the smallest and the largest of the runs. `holds` says whether
-    the bar holds in most of them; None where there is none.
+    the bar holds in most of them; None if there is no bar.
     """
 
     script: str

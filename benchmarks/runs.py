@@ -44,7 +44,7 @@ class Discarding:
 
 
 class Process:
-    """A contender in a process of its own, which measures when it is told to; a context manager."""
+    """A contender in a process of its own, which measures on request; a context manager."""
 
     def __init__(self, contender: str, exporters: int) -> None:
         command = [sys.executable, "-m", "benchmarks.runs", "--contender", contender, str(exporters)]
@@ -52,7 +52,7 @@ class Process:
 
     def measure(self, runs: int, at_once: int = 1, *, in_tasks: bool = False) -> float:
         """
-        Return the CPU seconds of one of so many runs.
+        Return the CPU seconds of one of that many runs.
 
         Args:
             runs: How many there are.

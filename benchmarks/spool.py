@@ -27,7 +27,7 @@ RECORD = os.urandom(512)
 
 @contextmanager
 def spool_appends(directory: Path, count: int, *, finish: bool = False) -> Iterator[Callable[[], None]]:
-    """Append `count` records a transaction to a spool; erase them again where `finish`."""
+    """Append `count` records a transaction to a spool; erase them again if `finish`."""
     with Spool(directory / f"spool-{count}-{finish}", exporter="main", max_bytes=1 << 40) as spool:
 
         def append() -> None:
@@ -41,7 +41,7 @@ def spool_appends(directory: Path, count: int, *, finish: bool = False) -> Itera
 
 @contextmanager
 def bare_appends(directory: Path, count: int, *, finish: bool = False) -> Iterator[Callable[[], None]]:
-    """The same with the sqlite3 module alone: WAL, full sync for what is appended, none for what is erased."""
+    """The same with the sqlite3 module alone: WAL, full sync for appends, none for deletions."""
     with closing(sqlite3.connect(directory / f"bare-{count}-{finish}", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE records (key INTEGER PRIMARY KEY, time REAL, data BLOB)")
         connection.execute("PRAGMA journal_mode = WAL")
@@ -160,7 +160,7 @@ def records() -> list[Row]:
 
 
 def measure() -> list[Row]:
-    """Return the rows; what is written lies in the current directory's file system, and is deleted."""
+    """Return the rows; the files are in the current directory's file system, and are deleted."""
     with tempfile.TemporaryDirectory(dir=".") as name:
         directory = Path(name).resolve()
         return [*appends(directory), *takes(directory), *records()]

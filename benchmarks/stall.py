@@ -4,9 +4,9 @@ The largest gap that a 1 ms ticker on the application's loop sees while a back e
 Two figures for each case. `ours` is what this process can be blamed for: no gap is longer than the millisecond that
 was asked for and the processor time that all threads of the process used meanwhile, which is how long they can have
 held the interpreter. It is the same on a busy machine. What goes beyond is another process's or the hypervisor's, or
-a call that blocks the loop and uses no processor: `by the clock` counts that too, and is judged where the same
+a call that blocks the loop and uses no processor: `by the clock` counts that too, and is judged if the same
 ticker without an exporter, measured in turns with it, found the machine quiet enough. Both run ahead of the
-machine's other processes where that is allowed.
+machine's other processes if that is allowed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Ticker:
         self.largest = Gap()
 
     async def tick(self, seconds: float) -> None:
-        """Tick for so long, and record spans at each tick where a run is current."""
+        """Tick for so long, and record spans at each tick if a run is current."""
         largest = self.largest
         end = (before := time.perf_counter()) + seconds
         used_before = time.process_time()
@@ -95,7 +95,7 @@ class LargeTicker(Ticker):
 
 
 async def largest_gap(endpoint: str, ticker: Ticker) -> Gap:
-    """Return the largest gap while spans go to `endpoint`; without one, there is no exporter."""
+    """Return the largest gap while spans go to `endpoint`; without one, no exporter is used."""
     if not endpoint:
         with ContextState().attach():
             await ticker.tick(SECONDS)
@@ -121,7 +121,7 @@ def measured(endpoint: str, *, large: bool) -> Gap:
 
 
 def go_first() -> None:
-    """Run ahead of all other processes, where this one may."""
+    """Run ahead of all other processes, if this one may."""
     with suppress(AttributeError, PermissionError):  # elsewhere than on Linux, and without the privilege
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
@@ -150,7 +150,7 @@ def measure() -> list[Row]:
         hangs = stack.enter_context(running_receiver(delay=2.0)).endpoint
         takes = stack.enter_context(running_receiver()).endpoint
         closed = stack.enter_context(socket.socket())
-        closed.bind(("127.0.0.1", 0))  # bound, so that nobody else gets the port, and not listening
+        closed.bind(("127.0.0.1", 0))  # bound, so that no other process gets the port, and not listening
         refuses = f"http://127.0.0.1:{closed.getsockname()[1]}"
         cases = {
             "a back end hangs for 2 s": (hangs, False),

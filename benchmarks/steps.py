@@ -63,14 +63,14 @@ def bare_queue(each: IntermediateStep) -> None:
 
 
 def outside() -> None:
-    """Record steps where no run is."""
+    """Record steps outside every run."""
     for _ in range(COUNT):
         with step("function", "work"):
             pass
 
 
 def sdk_outside() -> None:
-    """Make spans where no provider is set."""
+    """Make spans without a provider."""
     tracer = importlib.import_module("opentelemetry.trace").NoOpTracer()
     for _ in range(COUNT):
         with tracer.start_as_current_span("work"):
@@ -79,7 +79,7 @@ def sdk_outside() -> None:
 
 @asynccontextmanager
 async def raw_run(exporters: int) -> AsyncIterator[Round]:
-    """Yield what hands steps to so many exporters that are called directly."""
+    """Yield what hands steps to that many exporters that are called directly."""
     manager, state, each = ExporterManager(), ContextState(), await one_step()
     for index in range(exporters):
         manager.add_exporter(f"raw_{index}", Raw())
@@ -94,7 +94,7 @@ async def raw_run(exporters: int) -> AsyncIterator[Round]:
 
 @asynccontextmanager
 async def delivered_run(exporters: int) -> AsyncIterator[Round]:
-    """Yield what hands steps to so many exporters with a delivery, and waits until their sinks have them."""
+    """Yield what hands steps to that many exporters with a delivery, and waits until their sinks have them."""
     manager, state, each = ExporterManager(), ContextState(), await one_step()
     shared = {
         f"exporter_{index}": StepExporter(discard, limits=DeliveryLimits()) for index in range(exporters)

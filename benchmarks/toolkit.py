@@ -82,7 +82,7 @@ class Toolkit:
         return self.manager.from_exporters({f"exporter_{n}": each for n, each in enumerate(exporters)})
 
     def payloads(self) -> list[Any]:
-        """Return a START and an END of each of so many functions."""
+        """Return a START and an END of each of that many functions."""
         kind, payload = self.steps.IntermediateStepType, self.steps.IntermediateStepPayload
         return [
             payload(event_type=event_type, name="work", UUID=f"{number}")
@@ -290,7 +290,7 @@ async def _measure(toolkit: Toolkit) -> list[Row]:
 
 
 def measure() -> list[Row]:
-    """Measure everything; nothing where the toolkit is missing."""
+    """Measure everything; nothing if the toolkit is missing."""
     if not installed(NAT):
         print(f"{NAT} is not installed here. Cure: make bench\n")
         return []

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 STEPS = 10
-"""Steps of a run, where nothing else is said: one, and the others inside it. Recorded agents have 9 on average."""
+"""Steps of a run by default: one, and the others inside it. Recorded agents have 9 on average."""
 
 _WORDS = """
     order invoice delivery customer refund address parcel status warehouse carrier today tomorrow delayed shipped

@@ -20,8 +20,8 @@ from nat_observability.recording.capture import capture_label
 from nat_observability.recording.generators import Scope, enclosing
 from nat_observability.stream import EventStream
 
-# By the full name of the framework's own class: where the function is that adopts an object of it. Named and not
-# imported, because the core imports no framework; the integration is imported when the first such object comes.
+# By the full name of the framework's class: the module and the name of the function that adopts its objects. Named
+# and not imported, because the core imports no framework; the first such object imports the integration.
 _ADAPTERS = {"nat.builder.context.ContextState": ("nat_observability.integrations.nat", "adopt")}
 # By the package in which a framework's exporters are: the module and the class of its context state.
 _STATES = {"nat": ("nat.builder.context", "ContextState")}
@@ -31,7 +31,7 @@ class CurrentScope(Scope, Protocol):
     """What the ContextVar holds: a run, or a step."""
 
     @property
-    def _state(self) -> ContextState | None: ...  # None of a step that has not begun
+    def _state(self) -> ContextState | None: ...  # None for a step that has not begun
 
 
 current: ContextVar[CurrentScope | None] = ContextVar("nat_observability_current", default=None)
@@ -60,8 +60,8 @@ class ContextState:
         tags: Names and values that every step and span of the run carries along: the tenant, the route, the plan.
 
     Attributes:
-        failed: Whether the run has failed; the manager sets it where the run's block raises. An integration sets it,
-            before the block ends, where a failure is no exception there: an answer with the status 500, say.
+        failed: Whether the run has failed; the manager sets it if the run's block raises. An integration sets it before
+            the block ends if a failure is not an exception there: a response with the status 500, for example.
         step_id: What a step at the top of the run has for a parent: the caller's span, if there is one.
         clock_offset_ns: Nanoseconds from `time.perf_counter_ns()` to the epoch, fixed when the run is made.
         generator_steps: The open steps that were opened in generators' frames, outermost first; kept by `step`.
@@ -154,7 +154,7 @@ class ContextState:
 
     @property
     def trace_flags(self) -> int:
-        """The W3C trace flags of the caller, or 1, sampled, where this run's trace is its own."""
+        """The W3C trace flags of the caller, or 1, sampled, if this run's trace is its own."""
         return int(self._flags, 16)
 
     def now_ns(self) -> int:
@@ -163,7 +163,7 @@ class ContextState:
 
     @contextmanager
     def attach(self) -> Iterator[ContextState]:
-        """Make this the current run for a block, in a thread of one's own for example, without any exporter."""
+        """Make this the current run for a block, in a thread of your own for example, without any exporter."""
         previous = enter_run(self)
         try:
             yield self
@@ -184,7 +184,7 @@ def enter_run(state: ContextState) -> CurrentScope | None:
 
 
 def leave_run(state: ContextState, previous: CurrentScope | None) -> None:
-    """Make `previous` current again, where the calling context is still inside `state`."""
+    """Make `previous` current again, if the calling context is still inside `state`."""
     # A run may be left in another context than it was entered in (a generator fixture, a task that finishes the
     # work of another): that context never saw the run, and a ContextVar token would raise there.
     scope = current.get()
@@ -210,7 +210,7 @@ class AdoptedState(ContextState):
         Never raises.
 
         Args:
-            error: What the run's block raised, None where it ended well.
+            error: What the run's block raised, None if it raised nothing.
         """
 
 
@@ -220,16 +220,16 @@ class _Adapter(Protocol):
 
 def run_state(given: object) -> ContextState:
     """
-    Return the run that a context state stands for: itself, where it is ours.
+    Return the run that a context state stands for: itself, if it is ours.
 
-    That of another framework gives each time the same run, while that lasts. A test's stand-in for either
-    (`Mock(spec=ContextState)`) has no run, and gives a new one.
+    Another framework's context state gives the same run each time, as long as that run lasts. A test's stand-in for
+    either (`Mock(spec=ContextState)`) has no run, and gives a new one.
 
     Raises:
         UnknownContextStateError: A TypeError; no supported framework has such a context state.
-        UnsupportedVersionError: It is that of a version that is not supported.
+        UnsupportedVersionError: It comes from an unsupported version of its framework.
     """
-    # By `__class__` a stand-in says for what it stands; a proxy of a run does too, and has the run.
+    # A stand-in's `__class__` says what it stands for; so does that of a proxy of a run, which has the run.
     stands_for = given.__class__
     if issubclass(stands_for, ContextState):
         state = cast(ContextState, given)
@@ -244,7 +244,7 @@ def run_state(given: object) -> ContextState:
 
 
 def framework_state(kind: type) -> Any:
-    """Return the current context state of the framework that an exporter's class is of; None for a class of none."""
+    """Return the current context state of the framework that an exporter's class belongs to, None if there is none."""
     for each in kind.__mro__:
         if (found := _STATES.get(each.__module__.partition(".")[0])) is not None:
             module, name = found

@@ -1,6 +1,6 @@
 """Fixtures for tests of code that records steps, and a check for what tests leave behind."""
 
-# Every session of pytest imports this module where the package is installed: nothing of nat_observability, of
+# Every pytest session imports this module if the package is installed: nothing of nat_observability, of
 # asyncio or of another plugin may be imported before a test asks for it.
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every test is checked for, besides what it leaves behind: no error is unheard, nothing blocks an event loop."""
+"""Checks on every test, besides the one for leaks: no error goes unnoticed, nothing blocks an event loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ settings.load_profile("no deadline")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "may_leave_tasks: what a naive or stuck exporter leaves behind is no failure"
+        "markers", "may_leave_tasks: what a naive or stuck exporter leaves behind is not a failure"
     )
     config.addinivalue_line("markers", "may_block: the test blocks an event loop on purpose")
 
@@ -43,7 +43,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_goes_unheard(request: pytest.FixtureRequest) -> Iterator[None]:
-    """An error of a task that nobody has looked at fails the test."""
+    """A task's error that was never retrieved fails the test."""
     may_leave_tasks = request.node.get_closest_marker("may_leave_tasks") is not None
     with _AsyncioErrors() as errors:
         yield
@@ -56,7 +56,7 @@ def nothing_goes_unheard(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A blocking call that this package makes on an event loop raises, and fails the test where that is caught."""
+    """A blocking call that this package makes on an event loop raises, and fails the test even if that is caught."""
     if request.node.get_closest_marker("may_block"):
         yield
         return
@@ -68,7 +68,7 @@ def nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with patch.object(BlockingError, "__init__", note), blockbuster_ctx("nat_observability") as blockbuster:
         for function in blockbuster.functions.values():
-            # Where a line of the log goes is for the application to say.
+            # The application decides where a log line goes.
             function.can_block_in("logging/__init__.py", "callHandlers")
             function.can_block_in("coverage/collector.py", "lock_data")  # of `make coverage` itself
         yield
@@ -76,7 +76,7 @@ def nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 class _AsyncioErrors(logging.Handler):
-    """Collects what asyncio logs as an error: a task that was destroyed, an exception that nobody looked at."""
+    """Collects what asyncio logs as an error: a task that was destroyed, an exception that was never retrieved."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

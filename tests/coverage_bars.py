@@ -1,4 +1,4 @@
-"""Fails where a file is covered less than the bar; the bar of the total is coverage's own `fail_under`."""
+"""Fails if a file is covered less than its bar; the bar of the total is coverage's own `fail_under`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OtlpReceiver: a server for OTLP over HTTP that keeps what it is sent, and misbehaves on request."""
+"""OtlpReceiver: a server for OTLP over HTTP that keeps what it receives, and misbehaves on request."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Answer:
         body: Its body; without one, what OTLP says for that status.
         headers: Its headers.
         delay: Seconds before it.
-        keep: Whether the spans count as received; by default only where the status is a success.
+        keep: Whether the spans count as received; by default only if the status is a success.
     """
 
     status: int = 200
@@ -68,7 +68,7 @@ class Answer:
 
 
 def partial(rejected: int, message: str) -> Answer:
-    """Accept, but say that so many spans were rejected, and why."""
+    """Accept, but report that number of spans as rejected, and why."""
     response = ExportTraceServiceResponse()
     response.partial_success.rejected_spans = rejected
     response.partial_success.error_message = message
@@ -193,7 +193,7 @@ class OtlpReceiver:
                 )
 
     def wait_for_spans(self, count: int, timeout: float = 10.0) -> list[Span]:
-        """Wait until at least so many spans were accepted, and return them."""
+        """Wait until at least that many spans were accepted, and return them."""
         self.wait_for(lambda _: len(self._kept) >= count, timeout)
         return self.spans
 
@@ -241,7 +241,7 @@ class OtlpReceiver:
     async def _listen(self) -> None:
         application = web.Application(client_max_size=64 * 2**20, middlewares=[self._count])
         application.router.add_post("/{path:.*}", self._take)
-        # A request that hangs is cancelled soon; 0 would wait for it for ever.
+        # A request that hangs is cancelled soon; 0 would wait for it forever.
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.01)
         await self._runner.setup()
         # The port is bound again right after connections to it were open.

@@ -26,7 +26,7 @@ _LAUNCH = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.
 
 
 def program() -> Path | None:
-    """Return the command, None where it is not installed."""
+    """Return the command, None if it is not installed."""
     path = ENVIRONMENT / "bin" / "phoenix"
     return path if path.is_file() else None
 
@@ -43,7 +43,7 @@ class Phoenix:
         return f"http://127.0.0.1:{self.port}"
 
     def spans(self, project: str) -> list[dict[str, Any]]:
-        """Return every span of a project, as the server's API shows it; none where there is no such project."""
+        """Return every span of a project, as the server's API shows it; none if the project does not exist."""
         found: list[dict[str, Any]] = []
         cursor = ""
         while True:
@@ -84,7 +84,7 @@ def running_phoenix(command: Path, directory: Path) -> Iterator[Phoenix]:
 
     Args:
         command: What `program` returned.
-        directory: Where it puts its database and its log.
+        directory: For its database and its log.
     """
     http_port, grpc_port = _free_ports()
     log = directory / "phoenix.log"

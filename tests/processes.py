@@ -1,4 +1,4 @@
-"""Programs of the tests' own in an interpreter of their own: what happens at exit, on a signal or in a fork."""
+"""Test programs, each in an interpreter of its own: what happens at exit, on a signal or in a fork."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run_program(
         status: The exit status that it has to have.
         timeout: Most seconds, after which the test fails.
         measured: Whether its coverage may be measured. What measures it has locks of its own, which a fork while other
-            threads are busy leaves held in the child for ever.
+            threads are busy leaves held in the child forever.
     """
     done = subprocess.run(
         # Python 3.12 warns about every fork of a process that has threads.

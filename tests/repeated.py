@@ -54,7 +54,7 @@ def run_once(arguments: list[str]) -> Run:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the tests, print a line for each run, and return 1 where any of them was not good, otherwise 0."""
+    """Run the tests, print a line for each run, and return 1 if any of them failed, otherwise 0."""
     parser = argparse.ArgumentParser(prog="make test-repeated", description=__doc__)
     parser.add_argument("--times", type=int, default=20, help="runs (%(default)s)")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")

@@ -38,12 +38,12 @@ def running_rotel(forward_to: str, directory: Path) -> Iterator[Rotel]:
     """
     Start a collector on free loopback ports, and stop it at the end of the block.
 
-    It is linked against the Python that its wheel is for. Where that was built without a shared library, or it is
-    not where the loader looks, the test is skipped.
+    It is linked against the Python that its wheel is for. If that was built without a shared library, or the
+    loader does not find it, the test is skipped.
 
     Args:
         forward_to: The OTLP endpoint, over HTTP, that it sends to.
-        directory: Where it puts its log and its process id.
+        directory: For its log and its process id.
     """
     # Between here and the start another process may take a port: then it ends at once, and is started on others.
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""One function per promise: what must hold for a manager and its exporters, whoever wrote them."""
+"""One function per promise: what must hold for any manager and its exporters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FOREVER = 1e6
 
 
 class Kit(NamedTuple):
-    """A manager together with the exporters that one writes for it, and the way in which a step is recorded."""
+    """A manager together with the exporters written for it, and the way in which a step is recorded."""
 
     manager: Callable[..., Any]
     capturing: Callable[[], Any]
@@ -275,7 +275,7 @@ def required_failures_are_named(kit: Kit) -> None:
 
 
 async def stubbornly(seconds: float) -> None:
-    """Sleep for so long, whoever cancels it."""
+    """Sleep for that long, even if it is cancelled."""
     end = now() + seconds
     while now() < end:
         try:
@@ -293,7 +293,7 @@ def stubborn(seconds: float) -> ReferenceExporter:
 
 
 class StopHangs(ReferenceExporter):
-    """Unsubscribes, and then waits for what never comes, until it is cancelled."""
+    """Unsubscribes, and then waits forever, until it is cancelled."""
 
     async def stop(self) -> None:
         if self._running:
@@ -425,7 +425,7 @@ async def _cancelled_run(
 
 
 def well_behaved(count: int) -> Callable[[], dict[str, Any]]:
-    """So many exporters that need a moment to start and to stop."""
+    """That many exporters that need a moment to start and to stop."""
 
     class Slow(ReferenceExporter):
         async def pre_start(self) -> None:

@@ -17,7 +17,7 @@ def section(heading: str) -> str:
 
 
 def test_the_tree_is_that_of_the_code() -> None:
-    """Whoever moves a module, or changes what it is, runs `python -m tests.module_tree`."""
+    """After moving a module, or changing its first sentence, run `python -m tests.module_tree`."""
     assert printed() == tree()
 
 

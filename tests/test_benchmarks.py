@@ -1,4 +1,4 @@
-"""`make bench` runs what there is to be run, each once."""
+"""`make bench` runs every benchmark once."""
 
 from __future__ import annotations
 

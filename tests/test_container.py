@@ -40,14 +40,14 @@ PATIENCE = 10.0
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set where the tests run is none of theirs."""
+    """The tests ignore the variables of the environment that they run in."""
     for name in list(os.environ):
         if name.startswith(("NAT_OBSERVABILITY_", "OTEL_")):
             monkeypatch.delenv(name)
 
 
 class Backend:
-    """Exporter types of the tests' own, and what arrived at the exporters that they made, by name."""
+    """The tests' exporter types, and what arrived at the exporters that they made, by name."""
 
     def __init__(self) -> None:
         self.taken: dict[str, list[Item]] = {}
@@ -249,8 +249,8 @@ async def test_a_container_can_be_opened_again(backend: Backend) -> None:
         assert len(backend.taken["main"]) == count
 
 
-def test_managers_work_where_nobody_initialised_the_resources(backend: Backend) -> None:
-    """In a script, say: each run opens what it needs, and its items are delivered in the background."""
+def test_managers_work_without_initialised_resources(backend: Backend) -> None:
+    """In a script, for example: each run opens what it needs, and its items are delivered in the background."""
     container = container_of(backend, main="taking")
     asyncio.run(record(container.exporter_manager(), 3))
     exporter = container.exporters()["main"]
@@ -260,7 +260,7 @@ def test_managers_work_where_nobody_initialised_the_resources(backend: Backend) 
 
 
 async def test_switched_off_it_costs_and_opens_nothing(backend: Backend) -> None:
-    """With `enabled=false` there are no exporters; workflows run as ever."""
+    """With `enabled=false` no exporter is made; workflows run as usual."""
     container = container_of(
         backend,
         settings={"enabled": False},
@@ -302,7 +302,7 @@ async def test_trap_an_async_resource_makes_futures_of_its_dependants(backend: B
 
 
 async def test_trap_closing_on_a_manager_shuts_down_what_is_shared(backend: Backend) -> None:
-    """Even where an application does it, a request's end leaves the shared exporters open for the next."""
+    """Even if an application does it, a request's end leaves the shared exporters open for the next."""
     async with opened(container_of(backend, main="taking")) as container:
         container.wire(modules=[wired])
         try:
@@ -358,7 +358,7 @@ async def test_trap_a_resource_that_is_not_thread_safe(backend: Backend) -> None
 
 
 def test_trap_a_configuration_provider_turns_a_typo_into_none() -> None:
-    """Settings are a model: a wrong name is an error where it is used."""
+    """Settings are a model: a wrong name is an error at the place that uses it."""
     container = container_of()
     with pytest.raises(AttributeError, match="exportrs"):
         container.settings().exportrs  # type: ignore[attr-defined]  # noqa: B018
@@ -366,7 +366,7 @@ def test_trap_a_configuration_provider_turns_a_typo_into_none() -> None:
 
 
 def test_trap_wiring_is_global_per_module() -> None:
-    """So the library injects nothing into itself: it would be the last container's that was wired."""
+    """So the library injects nothing into itself: the container wired last would decide what it gets."""
     for source in Path(nat_observability.__file__).parent.rglob("*.py"):
         imported = {
             name
@@ -432,7 +432,7 @@ async def test_trap_resource_initialisation_has_no_rollback(backend: Backend) ->
 def test_an_unknown_exporter_type_names_its_variable_and_the_nearest_type(
     backend: Backend, find: str
 ) -> None:
-    """Found by `validate`, before anything is opened; and where nobody validates, when it is first needed."""
+    """Found by `validate`, before anything is opened; or, without that, when it is first needed."""
     container = container_of(backend, main="memory", extra="sqlitte")
     with pytest.raises(UnknownExporterTypeError) as caught:
         getattr(container, find)()
@@ -465,7 +465,7 @@ def test_an_unwritable_path_is_an_error_at_start_that_says_what_to_do(tmp_path: 
 def test_a_corrupt_store_is_an_error_at_start_that_says_what_to_do(tmp_path: Path) -> None:
     """The file is left as it is."""
     path = tmp_path / "store.sqlite3"
-    path.write_bytes(b"this is no database, it is a text of some length" * 100)
+    path.write_bytes(b"this is not a database, but a text of some length" * 100)
     before = path.read_bytes()
     _check_bad_start(
         {"type": "sqlite", "path": str(path)}, [str(path), "file is not a database", "choose another path"]
@@ -531,7 +531,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.may_block  # entry points are looked up once, when the process starts
 @pytest.mark.usefixtures("plugins")
 async def test_an_installed_package_adds_exporter_types() -> None:
-    """Its entry point is loaded where its type is configured; another one's that is broken does not matter then."""
+    """Its entry point is loaded if its type is configured; another one that is broken does not matter then."""
     async with opened(container_of(main="plugged")) as container:
         container.validate()
         await record(container.exporter_manager())

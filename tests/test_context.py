@@ -90,7 +90,7 @@ def test_garbage_never_raises(header: str) -> None:
 
 
 def test_given_trace_id_goes_before_the_callers() -> None:
-    """Where a trace id is given that is not the header's, the header's span belongs to a trace that is not ours."""
+    """If the given trace id is not the header's, the header's span belongs to a trace that is not ours."""
     trace_id = "1" * 32
     state = ContextState(trace_id=trace_id, traceparent=GOOD)
     assert (state.run.trace_id, state.run.parent_span_id) == (trace_id, None)
@@ -162,7 +162,7 @@ def test_ids_do_not_repeat_after_fork() -> None:
 
 
 def test_given_ids_are_text_that_can_be_written() -> None:
-    """An id that is no `str`, or that holds what UTF-8 cannot, would break the back end and not the run."""
+    """An id that is not a `str`, or that UTF-8 cannot hold, would break the back end and not the run."""
     run_id = uuid.uuid4()
     state = ContextState(run_id=run_id, conversation_id=7, user_id="\ud800", workflow_name="Müller")  # type: ignore[arg-type]
     assert state.run.run_id == str(run_id)
@@ -182,12 +182,12 @@ def test_tags_are_those_of_the_moment() -> None:
 
 
 def test_tags_are_text_that_can_be_written() -> None:
-    """A name or a value that is no `str`, or that UTF-8 cannot hold, becomes text."""
+    """A name or a value that is not a `str`, or that UTF-8 cannot hold, becomes text."""
     assert ContextState(tags={7: "\ud800", "a": None}).run.tags == (("7", "\\ud800"), ("a", "None"))  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("tags", ["tenant=acme", ["tenant"], 7])
-def test_tags_that_are_no_mapping_are_refused(tags: Any) -> None:
+def test_tags_that_are_not_a_mapping_are_refused(tags: Any) -> None:
     """Tags without names are a mistake in the code that starts the run, and the error says what they are."""
     with pytest.raises(TypeError, match="tags is a mapping of names to values"):
         ContextState(tags=tags)
@@ -210,12 +210,12 @@ def test_clock_never_goes_back() -> None:
 
 
 def test_nothing_is_current_outside() -> None:
-    """Outside every run there is no state."""
+    """Outside every run the state is None."""
     assert ContextState.current() is None
 
 
 def test_attach_makes_a_run_current_for_a_block() -> None:
-    """And the one before current again, also where the block raises."""
+    """And the one before current again, also if the block raises."""
     outer, inner = ContextState(), ContextState()
     with outer.attach() as attached:
         assert attached is outer
@@ -229,7 +229,7 @@ def test_attach_makes_a_run_current_for_a_block() -> None:
 
 
 def test_thread_has_no_run_unless_attached() -> None:
-    """A thread of one's own starts outside; `attach` and a copied context bring it in."""
+    """A thread of your own starts outside; `attach` and a copied context bring it in."""
     state, seen = ContextState(), list[object]()
 
     def attached() -> None:

@@ -149,7 +149,7 @@ def raised(error: BaseException, cause: BaseException | None) -> BaseException:
 
 
 def test_every_exception_has_the_one_base_class() -> None:
-    """`except ObservabilityError` catches whatever the package raises of its own; none is missing in this file."""
+    """`except ObservabilityError` catches every exception that the package defines; none is missing from this file."""
     found = {*exception_classes()}
     assert not [each for each in found if not issubclass(each, ObservabilityError)]
     assert found == {*MADE, DamagedDatabaseError}
@@ -215,7 +215,7 @@ def test_a_foreign_exception_that_cannot_be_pickled_is_named(foreign: Exception)
 
 
 def test_a_value_that_cannot_be_pickled_arrives_as_text() -> None:
-    """What a caller passed by mistake may be anything: a lock, say."""
+    """What a caller passed by mistake may be anything, such as a lock."""
     value = threading.Lock()
     arrived = pickle.loads(pickle.dumps(InvalidTimeoutError("start_timeout", value)))
     assert arrived.value == repr(value)
@@ -243,7 +243,7 @@ def test_a_long_chain_of_causes_is_kept() -> None:
 
 
 def test_a_damaged_database_is_reported_across_processes(tmp_path: Path) -> None:
-    """Its open connection stays where it is."""
+    """Its open connection is left behind."""
     database = SpoolDatabase.create(tmp_path)
     try:
         arrived = pickle.loads(pickle.dumps(DamagedDatabaseError(database, "no header")))
@@ -268,7 +268,7 @@ class Failing(BaseExporter):
         yield
 
     async def connect(self) -> None:
-        """Fail as a client does whose back end is not there."""
+        """Fail like a client whose back end is down."""
         raise ForeignError("db", 5432)
 
     def export(self, event: IntermediateStep) -> None:

@@ -139,7 +139,7 @@ async def test_a_pool_that_is_stuck(tmp_path: Path) -> None:
 
 
 async def test_each_tenants_journal_has_its_own_runs(tmp_path: Path) -> None:
-    """And nobody else's: a tenant without a journal, and a run without a user, are in none."""
+    """And no others: a tenant without a journal, and a run without a user, are in none."""
     tenants = {"acme": tmp_path / "acme.txt", "umbrella": tmp_path / "umbrella.txt"}
     async with running(settings(tmp_path, tenants=tenants)) as service:
         advisor = service.work.advisor()
@@ -196,7 +196,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def tls(authority: trustme.CA, tmp_path: Path) -> TlsSettings:
-    """The service's side of TLS: whom it trusts and what it shows."""
+    """The service's side of TLS: what it trusts and what it presents."""
     leaf = authority.issue_cert("tea.example")
     files = {name: tmp_path / f"{name}.pem" for name in ("ca_file", "client_certificate", "client_key")}
     authority.cert_pem.write_to_path(files["ca_file"])
@@ -206,7 +206,7 @@ def tls(authority: trustme.CA, tmp_path: Path) -> TlsSettings:
 
 
 def server_context(authority: trustme.CA) -> ssl.SSLContext:
-    """A server's side, which lets in only who shows a certificate of the same authority."""
+    """The server's side, which accepts only clients with a certificate of the same authority."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.configure_trust(context)
@@ -246,7 +246,7 @@ async def test_one_tls_configuration_for_all_connections(
 
 
 async def test_a_wrong_setting_opens_nothing(tmp_path: Path) -> None:
-    """A certificate that is not there, and an option that a journal has not, are told before anything is open."""
+    """A missing certificate, and an option that a journal lacks, are reported before anything is open."""
     nowhere = TlsSettings(ca_file=tmp_path / "nowhere.pem")
     given = settings(tmp_path, collector_url="https://127.0.0.1:1", tls=nowhere)
     with pytest.raises(SettingsError, match=r"EXPORTERS__COLLECTOR.*nowhere"):

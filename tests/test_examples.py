@@ -14,7 +14,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 def run(arguments: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run Python in an empty folder, as somebody who tries something out would."""
+    """Run Python in an empty folder, as a user would to try something out."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,

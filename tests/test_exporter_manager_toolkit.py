@@ -222,7 +222,7 @@ async def test_a_stand_in_is_a_context_state(made: Callable[[], Any]) -> None:
 
 
 def test_a_proxy_of_a_run_is_that_run() -> None:
-    """What only passes everything on, a context-local proxy say, is no stand-in for the run but the run."""
+    """An object that only forwards, such as a context-local proxy, is not a stand-in for the run but the run itself."""
 
     class Proxy:
         def __init__(self, of: ContextState) -> None:

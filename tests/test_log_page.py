@@ -49,7 +49,7 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def test_every_warning_is_documented_with_its_keys() -> None:
-    """Whoever wants to alert on an event finds it, its level and its keys; and none that does not exist."""
+    """The page lists every event to alert on, with its level and its keys; and none that does not exist."""
     assert len(logged()) > 20
     documented = {
         (event.strip("`"), level): set(re.findall(r"`(\w+)`", keys)) for event, level, keys, _ in rows("Logs")

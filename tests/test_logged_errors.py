@@ -1,4 +1,4 @@
-"""Promise G13 in logs and reports: what foreign code says of an item that it saw before redaction is not repeated."""
+"""Promise G13 in logs and reports: what foreign code says about an item before redaction is not repeated."""
 
 from __future__ import annotations
 

@@ -26,14 +26,14 @@ AT_INFO = structlog.make_filtering_bound_logger(logging.INFO)
 
 @pytest.fixture(autouse=True)
 def unconfigured() -> Iterator[None]:
-    """Each test starts and ends with structlog as nobody has configured it."""
+    """Each test starts and ends with structlog not configured."""
     structlog.reset_defaults()
     yield
     structlog.reset_defaults()
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    """What an interpreter does in which nothing has set up any logging."""
+    """What happens in an interpreter in which no logging is set up."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
@@ -49,7 +49,7 @@ def configure_into(lines: list[EventDict], *processors: Processor, **options: An
 
 class TestUnconfigured:
     def test_stdout_is_silent(self) -> None:
-        """Where nothing is configured, warnings and above go to stderr, and nothing to stdout."""
+        """If nothing is configured, warnings and above go to stderr, and nothing to stdout."""
         ran = run_python(
             "from nat_observability.logs import get_logger as g\n"
             "for level in ('debug', 'info', 'warning', 'error'): getattr(g(), level)(level + '_event', key='a b')"
@@ -160,7 +160,7 @@ class TestConfiguredLater:
         assert [call.args for call in logger.calls] == [("event='runtime_opened'",)]
 
     def test_nothing_is_interpolated(self, caplog: pytest.LogCaptureFixture) -> None:
-        """A percent sign or a brace in an event or a value is what it is."""
+        """A percent sign or a brace in an event or a value is kept as it is."""
         lines: list[EventDict] = []
         get_logger().warning("100%s {x}", key="%d{}")
         configure_into(lines)
@@ -174,10 +174,10 @@ class OwnAsyncLogger(structlog.stdlib.AsyncBoundLogger):
 
 
 class AwaitedLogger(structlog.BoundLoggerBase):
-    """A logger of an application's own whose methods have to be awaited."""
+    """An application's logger whose methods have to be awaited."""
 
     async def _log(self, event: str, **keys: object) -> None:
-        raise AssertionError("nobody awaits it")
+        raise AssertionError("it is never awaited")
 
     debug = info = warning = error = exception = _log
 
@@ -188,7 +188,7 @@ def made_late(*args: Any, **kwargs: Any) -> Any:
 
 
 class TestAsynchronousLoggers:
-    """Lines are written at once where the application's own loggers are to be awaited; none is lost."""
+    """Lines are written at once even if the application's own loggers have to be awaited; none is lost."""
 
     @pytest.mark.parametrize("cached", [True, False])
     @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ class TestAsynchronousLoggers:
 
         asyncio.run(main())
         write("without a loop")
-        gc.collect()  # a coroutine that nobody has awaited warns when it is freed, and warnings are errors
+        gc.collect()  # a coroutine that was never awaited warns when it is freed, and warnings are errors
         assert [(line["event"], line["run"], line["where"]) for line in lines] == [
             ("exporter_stopped", "r1", where) for where in ("on the loop", "in a thread", "without a loop")
         ]
@@ -239,7 +239,7 @@ class TestAsynchronousLoggers:
         assert vars(record)["exporter"] == "main"
 
     def test_a_later_configuration_still_takes_effect(self) -> None:
-        """The asynchronous logger is kept nowhere."""
+        """No reference to the asynchronous logger is kept."""
         structlog.configure(
             wrapper_class=structlog.stdlib.AsyncBoundLogger,
             logger_factory=lambda *_: CapturingLogger(),
@@ -318,7 +318,7 @@ class TestForeignFailures:
         assert [line["event"] for line in lines] == ["exporter_abandoned", "exporter_stopped"]
 
     def test_an_interrupt_is_not_swallowed(self) -> None:
-        """What is no `Exception`, such as Ctrl-C within a processor, reaches the caller, and logging goes on."""
+        """What is not an `Exception`, such as Ctrl-C within a processor, reaches the caller, and logging goes on."""
 
         def interrupted(*_: object) -> EventDict:
             raise KeyboardInterrupt
@@ -375,14 +375,14 @@ class TestRepeatedEvent:
         assert repeated.due() == 0
 
     def test_the_rest_can_be_summarised(self) -> None:
-        """What was suppressed since the last line is told once, at the end."""
+        """What was suppressed since the last line is logged once, at the end."""
         repeated = RepeatedEvent(clock=Clock())
         for _ in range(5):
             repeated.due()
         assert (repeated.rest(), repeated.rest()) == (4, 0)
 
     @given(st.lists(st.floats(min_value=0, max_value=100), max_size=50))
-    def test_every_occurrence_is_told_or_counted(self, pauses: list[float]) -> None:
+    def test_every_occurrence_is_logged_or_counted(self, pauses: list[float]) -> None:
         """Lines and suppressed occurrences add up to all there were, however they are spread."""
         clock = Clock()
         repeated = RepeatedEvent(interval=30.0, clock=clock)

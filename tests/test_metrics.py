@@ -21,7 +21,7 @@ from nat_observability.sinks.protocol import Batch
 
 @pytest.fixture(scope="module")
 def reader() -> InMemoryMetricReader:
-    """The process's one meter provider, which OpenTelemetry lets nobody replace."""
+    """The process's one meter provider, which OpenTelemetry does not allow to be replaced."""
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider([reader]))
     return reader

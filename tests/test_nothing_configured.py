@@ -37,7 +37,7 @@ asyncio.run(main())
 def ran(
     directory: Path, variables: dict[str, str], code: str = SCRIPT, *, status: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    """A program in `directory`, with these variables and none of ours or of OpenTelemetry besides."""
+    """A program in `directory`, with these variables and no others of ours or OpenTelemetry's."""
     others = {
         name: value for name, value in os.environ.items() if not name.upper().startswith(("NAT_", "OTEL_"))
     }
@@ -92,9 +92,7 @@ def test_an_empty_object_of_exporters_is_none(tmp_path: Path, exporters: str) ->
     ],
     ids=lambda variables: " ".join(variables),
 )
-def test_what_is_configured_or_switched_off_is_no_reason_to_warn(
-    tmp_path: Path, variables: dict[str, str]
-) -> None:
+def test_no_warning_if_configured_or_switched_off(tmp_path: Path, variables: dict[str, str]) -> None:
     """Names are not case-sensitive."""
     assert ran(tmp_path, variables).stderr == ""
 
@@ -140,7 +138,7 @@ def test_an_endpoint_of_opentelemetry_alone_configures_nothing(tmp_path: Path, n
     assert "s3cr3t" not in line
 
 
-def test_an_env_file_that_nobody_reads_is_named(tmp_path: Path) -> None:
+def test_an_env_file_that_is_not_read_is_named(tmp_path: Path) -> None:
     """One of the usual name, in the working directory."""
     (tmp_path / ".env").write_text(f"{TYPE}=memory\n")
     assert f"{tmp_path / '.env'} is not read: set {P}ENV_FILE=.env." in warned(tmp_path, {})
@@ -166,7 +164,7 @@ def test_a_missing_env_file_stops_the_start(tmp_path: Path, name: str, code: str
     assert f"{P}ENV_FILE names deep/nowhere.env, which does not exist in {tmp_path}; allowed:" in stderr
 
 
-def test_an_env_file_of_a_service_is_no_env_file_that_nobody_reads(tmp_path: Path) -> None:
+def test_a_services_own_env_file_counts_as_read(tmp_path: Path) -> None:
     """Settings that are derived from ours may have one of their own."""
     (tmp_path / ".env").write_text("OTHER=1\n")
     code = f"""

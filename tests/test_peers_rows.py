@@ -1,4 +1,4 @@
-"""Rows of "What breaks in the reference implementation" that name G6 or G8 and have no place of their own."""
+"""Rows of "What breaks in the reference implementation" that name G6 or G8 and are tested nowhere else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.otlp_receiver import Hang, OtlpReceiver
 
 
 class CleaningUp(BaseExporter):
-    """An exporter of the application's own, whose end of a run takes so many seconds."""
+    """A custom exporter that takes that many seconds to end a run."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ async def test_g2_g6_a_fast_exporter_takes_no_time_from_those_that_clean_up() ->
 
 
 def to_otlp(url: str) -> SpanExporter:
-    """An exporter that sends each span as soon as it is there."""
+    """An exporter that sends each span as soon as it has it."""
     return SpanExporter(OtlpHttpSink(url), name="otlp", limits=DeliveryLimits(batch_items=1))
 
 
@@ -86,10 +86,10 @@ async def test_g8_a_back_end_that_hangs_holds_up_no_run_and_no_loop() -> None:
 
 
 async def test_g8_refused_connections_cost_a_run_nothing() -> None:
-    """Nobody listens there: the runs do not wait for the tries that go on, and their spans are not given up."""
-    with closing(socket.socket()) as nobody:
-        nobody.bind(("127.0.0.1", 0))  # so that nobody else gets the port
-        exporter = to_otlp(f"http://127.0.0.1:{nobody.getsockname()[1]}")
+    """No server listens: the runs do not wait for the tries that go on, and their spans are not given up."""
+    with closing(socket.socket()) as unheard:
+        unheard.bind(("127.0.0.1", 0))  # so that no other process gets the port
+        exporter = to_otlp(f"http://127.0.0.1:{unheard.getsockname()[1]}")
         async with ObservabilityRuntime({"otlp": exporter}, shutdown_timeout=5.0) as runtime:
             first = await three_runs(exporter)
             await until(lambda: exporter.delivery.health().last_error)

@@ -70,7 +70,7 @@ class Sent:
 
 
 def stored(server: Phoenix, project: str, count: int) -> list[dict[str, Any]]:
-    """Wait until a project has so many spans, and return them."""
+    """Wait until a project has that many spans, and return them."""
     deadline = time.monotonic() + _STORED_WITHIN
     while len(shown := server.spans(project)) < count:
         assert time.monotonic() < deadline, f"{len(shown)} of {count} spans are stored"
@@ -97,7 +97,7 @@ async def replay_all(sent: Sent, path: Path) -> None:
 
 
 def tokens(attributes: dict[str, Any]) -> tuple[int, ...]:
-    """Return the tokens that Phoenix has for a span, in the order of `TokenUsage`; 0 where it has none."""
+    """Return the tokens that Phoenix has for a span, in the order of `TokenUsage`; 0 if it has none."""
     names = (
         "prompt",
         "completion",

@@ -1,4 +1,4 @@
-"""Promise G13 from end to end: what is planted in a run is in no byte that any exporter lets out."""
+"""Promise G13 from end to end: what is planted in a run is in no byte that leaves any exporter."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PLACES = ("input", "output", "metadata", "error", "argument", "chunks", "name", 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A step to record, in which secrets are planted; those that follow are inside it where it has children."""
+    """A step to record, in which secrets are planted; those that follow are inside it if it has children."""
 
     kind: str
     plants: tuple[tuple[str, Planted], ...]
@@ -51,14 +51,14 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run to record, with secrets in what it says of itself."""
+    """A run to record, with secrets in its own fields."""
 
     steps: tuple[PlannedStep, ...]
     plants: Mapping[str, Planted] = field(default_factory=dict)
 
     @property
     def secrets(self) -> list[str]:
-        """All that may not leave."""
+        """Every secret, none of which may leave."""
         of_steps = [plant.secret for each in self.steps for _, plant in each.plants]
         return [*of_steps, *(plant.secret for plant in self.plants.values())]
 
@@ -86,7 +86,7 @@ def text_of(plant: Planted) -> str:
 
 
 def record(steps: Sequence[PlannedStep]) -> None:
-    """Record planned steps, each with its secrets where they were planned."""
+    """Record planned steps, each with its secrets in the planned places."""
     if not steps:
         return
     first, rest = steps[0], steps[1:]
@@ -193,7 +193,7 @@ class Everything:
 
     @property
     def left(self) -> Iterator[tuple[str, bytes]]:
-        """Every byte that has left, by where it went."""
+        """Every byte that has left, by its destination."""
         yield "console", self._console.getvalue().encode()
         for request in self._receiver.requests[self._sent :]:
             yield "otlp", request.body

@@ -131,7 +131,7 @@ def test_every_error_is_exported() -> None:
 
 
 def used(source: str) -> Iterator[tuple[str, str]]:
-    """Yield what a piece of code imports of ours: the module, and the name, empty where it is the module itself."""
+    """Yield what a piece of code imports of ours: the module, and the name, empty if it is the module itself."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)
@@ -210,7 +210,7 @@ def imported_by(*statements: str) -> set[str]:
     return set(ran.stdout.split())
 
 
-def test_importing_imports_nobody_else() -> None:
+def test_importing_imports_no_other_library() -> None:
     """Beyond msgspec and structlog, and what they import, nothing that is not Python's own: no framework, no client."""
     ours = imported_by("import nat_observability") - imported_by("import asyncio, msgspec, structlog")
     foreign = {name.partition(".")[0] for name in ours} - {"nat_observability"} - set(sys.stdlib_module_names)
@@ -218,7 +218,7 @@ def test_importing_imports_nobody_else() -> None:
 
 
 def test_importing_loads_no_part_that_has_to_be_asked_for() -> None:
-    """Sinks, settings, the command, the container and the tools for tests are imported by who uses them."""
+    """Sinks, settings, the command, the container and the tools for tests are imported only by their users."""
     ours = {
         name
         for name in imported_by("import nat_observability")

@@ -1,4 +1,4 @@
-"""The pytest plugin, in test suites of other people's: what it gives and finds, and what it costs who does not ask."""
+"""The pytest plugin, in users' test suites: what it gives and finds, and what it costs a suite that does not use it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_coroutines_of_pytest_asyncio(suite: pytest.Pytester) -> None:
 
 
 def test_coroutines_of_anyio(suite: pytest.Pytester) -> None:
-    """The same where anyio runs them, on asyncio."""
+    """The same if anyio runs them, on asyncio."""
     suite.makepyfile(
         """
         import pytest
@@ -227,7 +227,7 @@ LEAKING = """
 
 
 def test_leaks(suite: pytest.Pytester) -> None:
-    """Where it is switched on for all tests, what leaves something behind fails, and the error names it."""
+    """If it is switched on for all tests, one that leaves something behind fails, and the error names it."""
     suite.makepyfile(LEAKING)
     result = run(suite, ini=CHECKED)
     result.assert_outcomes(passed=4, errors=4)
@@ -241,8 +241,8 @@ def test_leaks(suite: pytest.Pytester) -> None:
     )
 
 
-def test_what_ends_is_no_leak(suite: pytest.Pytester) -> None:
-    """Where a run, its delivery and a task are over with the test, or soon after, nothing is found."""
+def test_what_ends_is_not_a_leak(suite: pytest.Pytester) -> None:
+    """If a run, its delivery and a task end with the test, or soon after, nothing is found."""
     suite.makepyfile(
         """
         import asyncio
@@ -261,7 +261,7 @@ def test_what_ends_is_no_leak(suite: pytest.Pytester) -> None:
 
 
 def test_leaks_that_are_allowed(suite: pytest.Pytester) -> None:
-    """A marker leaves them out of the check, all or some; what it does not know is told."""
+    """A marker leaves them out of the check, all or some; an unknown name is an error."""
     suite.makepyfile(
         LEAKING.replace(
             "def test_thread", '@pytest.mark.observability_may_leak("threads")\n    def test_thread'
@@ -280,7 +280,7 @@ def test_leaks_that_are_allowed(suite: pytest.Pytester) -> None:
 
 
 def test_leaks_of_some_tests(suite: pytest.Pytester) -> None:
-    """Without the option the check is a fixture; what exists before its test, or in a wider scope, is no leak."""
+    """Without the option the check is a fixture; what exists before its test, or in a wider scope, is not a leak."""
     suite.makepyfile(
         """
         import pytest
@@ -333,7 +333,7 @@ def test_loading_the_plugin_imports_nothing() -> None:
     assert ran.stdout.split() == ["pytest_nat_observability", "pytest_nat_observability.plugin"]
 
 
-def test_who_does_not_ask_imports_nothing(suite: pytest.Pytester) -> None:
+def test_a_suite_that_does_not_use_it_imports_nothing(suite: pytest.Pytester) -> None:
     """A whole session, collection and tests, without a module of this package."""
     suite.makepyfile(
         """

@@ -147,7 +147,7 @@ async def test_task_of_what_only_subscribes_is_made_when_asked_for() -> None:
 
 
 async def test_tasks_are_not_made_in_another_thread() -> None:
-    """Who asks there gets those that exist."""
+    """A caller there gets those that exist."""
     manager = ExporterManager.from_exporters({"capturing": CapturingExporter()})
     async with manager.start(ContextState()):
         assert await asyncio.to_thread(lambda: manager._tasks) == {}
@@ -276,7 +276,7 @@ async def test_isolated_exporters_are_new_objects() -> None:
 
 
 async def test_stop_ends_the_run_and_warns_of_what_is_stuck() -> None:
-    """Every task is told to shut down and waited for; what is not done by the shutdown timeout is warned of by name."""
+    """Every task is asked to shut down and awaited; one still running at the shutdown timeout is named in a warning."""
     never = asyncio.Event()
 
     class Stuck(ReferenceExporter):

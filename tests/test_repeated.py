@@ -63,7 +63,7 @@ def test_a_flaky_test_is_named_with_how_often_it_failed(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(60)
 def test_runs_that_do_not_begin_are_bad(tmp_path: Path) -> None:
-    """Where pytest cannot collect anything, the run says so and the series fails."""
+    """If pytest cannot collect anything, the run says so and the series fails."""
     ended = _repeated(1, tmp_path / "missing.py")
     assert ended.returncode == 1
     assert "run 1: 0 passed, 0 failed, pytest ended with 4" in ended.stdout

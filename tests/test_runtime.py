@@ -39,7 +39,7 @@ PATIENCE = 10.0
 
 
 class Sink(ScriptedSink):
-    """Opening, writing and closing take time, or fail, as a test tells it."""
+    """Opening, writing and closing take time, or fail, as the test asks."""
 
     def __init__(
         self, *, opens: BaseException | float = 0.0, writes: float = 0.0, closes: float = 0.0
@@ -128,7 +128,7 @@ async def test_g1_what_fails_or_is_late_is_logged_and_left_out() -> None:
     report = await runtime.shutdown()
     assert report.abandoned == ()
     assert len(works.taken) == 3
-    await asyncio.sleep(500.0)  # the late one opens, finds nobody, and closes again
+    await asyncio.sleep(500.0)  # the late one opens, finds no user, and closes again
     assert source.users == 0
 
 
@@ -328,7 +328,7 @@ async def test_a_shutdown_waits_for_live_managers() -> None:
 
 @virtual_time
 async def test_g2_a_shutdown_waits_for_live_managers_for_half_of_its_time() -> None:
-    """A run that does not end is told nothing; what it records afterwards is dropped and counted."""
+    """A run that does not end is not notified; what it records afterwards is dropped and counted."""
     source = RunningLoop()
     sink = Sink()
     exporters = exporting(source, main=sink)
@@ -350,7 +350,7 @@ async def test_g2_a_shutdown_waits_for_live_managers_for_half_of_its_time() -> N
 
 
 @virtual_time
-async def test_shutting_down_twice_is_no_error() -> None:
+async def test_shutting_down_twice_is_not_an_error() -> None:
     """The second one, and one before any start, has nothing to do and says so."""
     runtime = ObservabilityRuntime(exporting(RunningLoop(), main=Sink(closes=5.0)))
     assert (await runtime.shutdown()).duration_s == 0.0
@@ -491,7 +491,7 @@ async def _init(runtime: ObservabilityRuntime) -> None:
 @pytest.mark.may_leave_tasks
 @pytest.mark.parametrize("flush", ["handed_over", "delivered"])
 def test_g3_g5_a_run_whose_loop_ended_without_it_is_ended_by_the_collector(flush: Flush) -> None:
-    """Nobody cancelled it. What it recorded is delivered, and no shutdown waits for it."""
+    """It was never cancelled. What it recorded is delivered, and no shutdown waits for it."""
     taken: list[Item] = []
     exporters: dict[str, BaseExporter] = {"main": SpanExporter(taken.extend, flush=flush)}
     runtime = ObservabilityRuntime(exporters, shutdown_timeout=PATIENCE)
@@ -520,7 +520,7 @@ def test_g3_g5_a_run_whose_loop_ended_without_it_is_ended_by_the_collector(flush
 
 
 def test_g11_only_one_of_many_threads_opens() -> None:
-    """The others are told that it is open already, or opening."""
+    """The others learn that it is open already, or opening."""
     opened: list[Batch] = []
     runtime = ObservabilityRuntime({"main": SpanExporter(opened.append, name="main")})
     together = threading.Barrier(8)
@@ -539,7 +539,7 @@ def test_g11_only_one_of_many_threads_opens() -> None:
 
 
 def test_a_loop_that_ended_before_the_exporters_did_is_not_looked_for() -> None:
-    """A shutdown that was cancelled with its loop leaves a delivery that closes later, and complains of nothing."""
+    """A shutdown that was cancelled with its loop leaves a delivery that closes later, without a complaint."""
     let_go = threading.Event()
 
     def hold(batch: Batch) -> None:
@@ -639,7 +639,7 @@ async def test_an_exporter_without_a_delivery_is_none_of_the_runtimes_business()
 
 
 async def test_a_shutdown_waits_for_runs_that_begin_while_the_last_one_ends() -> None:
-    """A server may begin a request when it is told to end: it ends as any other, and is waited for."""
+    """A server may begin a request when it is asked to stop: that request ends like any other, and is waited for."""
     runtime = ObservabilityRuntime({"capturing": CapturingExporter()})
     await runtime.init()
     runtime.run_started()

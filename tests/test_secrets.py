@@ -1,4 +1,4 @@
-"""Promise G14 from end to end: what is secret in the settings is in nothing that a process says of itself."""
+"""Promise G14 from end to end: what is secret in the settings is in nothing that a process reports."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def secret(name: str) -> str:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # so that nobody else gets the port
-        yield int(nobody.getsockname()[1])
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))  # so that no other process gets the port
+        yield int(unheard.getsockname()[1])
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def variables(directory: Path, receiver: OtlpReceiver, closed_port: int) -> dict[str, str]:
-    """Settings with a secret wherever there can be one, of exporters whose back ends work, refuse or are not there."""
+    """Settings with a secret wherever there can be one, of exporters whose back ends work, refuse or are down."""
     ours = {
         "REDACT_HASH_KEY": secret("hash"),
         "EXPORTERS__OTLP__TYPE": "otlp",
@@ -161,7 +161,7 @@ def says_everything_back(receiver: OtlpReceiver) -> None:
 
 
 def shown(thing: object, depth: int = 0, seen: set[int] | None = None) -> Iterator[str]:
-    """What an object and everything public that it holds says of itself, as a crash report would collect it."""
+    """What an object and everything public that it holds shows, as a crash report would collect it."""
     seen = set() if seen is None else seen
     if depth > 4 or id(thing) in seen or isinstance(thing, type):
         return
@@ -232,7 +232,7 @@ def test_g14_no_secret_is_in_what_a_process_says_of_itself(
     said += shown(container.runtime_object())
     said.append(repr(container.runtime_object().health()))
     assert found("\n".join(said)) == []
-    # What was to be sent was: the secrets are where they belong.
+    # What had to be sent was: the secrets reached their back ends.
     sent = [dict(request.headers) for request in receiver.requests]
     assert {headers.get("x-api-key") for headers in sent} >= {secret("header")}
     assert any(f"Bearer {secret('bearer')}" in headers.values() for headers in sent)
@@ -268,7 +268,7 @@ def test_g14_what_is_written_is_for_its_owner_alone(
     assert {path.suffix for path in made} >= {".sqlite3", ".jsonl"}
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "deep", *made]}
     assert {path: mode for path, mode in modes.items() if mode != (0o700 if path.is_dir() else 0o600)} == {}
-    # And in what was written, too: a back end's secrets are no part of what it is sent.
+    # And in what was written, too: a back end's secrets are not part of what it is sent.
     assert found("".join(path.read_bytes().decode("latin-1") for path in made if path.is_file())) == []
 
 

@@ -1,4 +1,4 @@
-"""EventStream: who hears what, and when."""
+"""EventStream: which subscriber hears what, and when."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_same_key_replaces() -> None:
     assert (len(first), len(second)) == (0, 1)
 
 
-def test_failing_subscriber_harms_nobody() -> None:
+def test_failing_subscriber_harms_no_other() -> None:
     """What one raises reaches neither the others nor the caller, even if its `repr` raises too."""
 
     class Failing:
@@ -72,7 +72,7 @@ def test_failing_subscriber_harms_nobody() -> None:
 
 
 def test_subscribing_while_publishing() -> None:
-    """A publication goes to those who were subscribed when it began, whoever comes and goes meanwhile."""
+    """A publication goes to those subscribed when it began, even if others come and go meanwhile."""
     stream, heard = EventStream(), list[str]()
 
     def come_and_go(step: IntermediateStep) -> None:
@@ -87,8 +87,8 @@ def test_subscribing_while_publishing() -> None:
     assert heard == ["first a", "second a", "first b", "third b"]
 
 
-def test_who_subscribes_while_another_gathers_is_not_forgotten() -> None:
-    """What was gathered without it is kept by nobody."""
+def test_a_subscriber_that_comes_while_another_gathers_is_not_forgotten() -> None:
+    """What was gathered without it is not kept."""
     stream, heard = EventStream(), list[IntermediateStep]()
 
     class AskedWhileGathering:
@@ -150,7 +150,7 @@ def test_no_step_is_lost_between_threads(publishers: int) -> None:
 
 
 def test_unheard_is_exact_between_threads() -> None:
-    """What nobody hears is counted, also where several threads publish at once."""
+    """What no subscriber hears is counted, also if several threads publish at once."""
     stream = EventStream()
 
     def publish() -> None:

@@ -76,7 +76,7 @@ def test_naive_manager_breaks_files(tmp_path: Path) -> None:
         scenarios.every_run_is_in_the_file(NAIVE, tmp_path / "steps.txt")
 
 
-def test_naive_manager_works_where_nothing_goes_wrong() -> None:
+def test_naive_manager_works_if_nothing_goes_wrong() -> None:
     """It fails for what the promises say, and not because it does nothing at all."""
     scenarios.runs_where_nothing_goes_wrong(NAIVE)
     assert NAIVE.manager is NaiveManager

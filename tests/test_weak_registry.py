@@ -10,11 +10,11 @@ from nat_observability.weak_registry import WeakRegistry
 
 
 class One:
-    """Something that can be kept or let go of."""
+    """An object to keep or to drop."""
 
 
-def test_those_that_somebody_keeps_are_known_once() -> None:
-    """Also where one is added again; it goes when nobody has it."""
+def test_live_objects_are_known_once() -> None:
+    """Also if one is added again; it goes when its last reference does."""
     alive: WeakRegistry[One] = WeakRegistry()
     first, second = One(), One()
     for each in (first, second, first):
@@ -26,7 +26,7 @@ def test_those_that_somebody_keeps_are_known_once() -> None:
 
 
 def test_what_is_gone_takes_no_room() -> None:
-    """However many come and go: nothing of them stays, not even what knew them."""
+    """However many come and go, nothing of them stays, not even their registry entries."""
     alive: WeakRegistry[One] = WeakRegistry()
     tracemalloc.start()
     try:

@@ -11,7 +11,7 @@ ResultT = TypeVar("ResultT")
 
 
 class _Selector(selectors.DefaultSelector):
-    """Never sleeps: where the loop would wait for a timer, the clock jumps to it."""
+    """Never sleeps: when the loop would wait for a timer, the clock jumps to it."""
 
     def __init__(self) -> None:
         super().__init__()

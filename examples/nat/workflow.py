@@ -57,7 +57,7 @@ register_function(config_type=AnswerConfig)(answer)
 
 
 async def main(store: Path) -> None:
-    """Run the workflow twice; the second run fails, and the store says with what."""
+    """Run the workflow twice; the second run fails, and the store has its error."""
     manager = ExporterManager.from_exporters({"store": SpanExporter(SqliteSink(store), flush="delivered")})
     config = Config(functions={"weather": WeatherConfig()}, workflow=AnswerConfig(tool="weather"))
     async with WorkflowBuilder() as builder:

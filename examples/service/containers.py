@@ -16,7 +16,7 @@ from nat_observability.exporter_manager import ExporterManager
 
 
 class SettingsContainer(containers.DeclarativeContainer):
-    """What the process was told. Override `service` to configure an instance from code."""
+    """The process's configuration. Override `service` to configure an instance from code."""
 
     service = providers.ThreadSafeSingleton(ServiceSettings)
     observability = providers.ThreadSafeSingleton(observability_settings, service)

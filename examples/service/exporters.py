@@ -107,7 +107,7 @@ class RunWriter(Subscription):
         with self._lock:
             self._ended = True
         self._wake.set()
-        # The manager waits for it, and cancels it where the shutdown timeout ends before.
+        # The manager waits for it, and cancels it if the shutdown timeout ends first.
         return self._task
 
     def _drop(self, reason: str, steps: int) -> None:

@@ -45,7 +45,7 @@ class Pool:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[aiosqlite.Connection]:
-        """Lend a connection, and commit what was done with it where nothing failed."""
+        """Lend a connection, and commit its changes if nothing failed."""
         connection = await self._idle.get()
         try:
             yield connection
@@ -78,7 +78,7 @@ class Suppliers:
             await self._session.close()
 
     async def price(self, tea: str) -> str:
-        """Return a price, "unknown" where there are no suppliers."""
+        """Return a price, "unknown" if there are no suppliers."""
         if self._session is None:
             return "unknown"
         async with self._session.get(f"{self._url}/price/{tea}") as answer:

@@ -11,7 +11,7 @@ from nat_observability.settings import ObservabilitySettings
 
 
 class TlsSettings(BaseModel):
-    """Whom the service trusts, and what it shows; for every connection that it makes."""
+    """The certificates that the service trusts and presents, for every connection that it makes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,7 +21,7 @@ class TlsSettings(BaseModel):
 
 
 class ServiceSettings(BaseSettings):
-    """What variables can tell the service: `TEA_DATABASE`, `TEA_TLS__CA_FILE`, `TEA_TENANTS={"acme": "a.txt"}`."""
+    """The service's variables: `TEA_DATABASE`, `TEA_TLS__CA_FILE`, `TEA_TENANTS={"acme": "a.txt"}`."""
 
     model_config = SettingsConfigDict(
         env_prefix="TEA_", env_nested_delimiter="__", env_ignore_empty=True, frozen=True
@@ -44,7 +44,7 @@ def observability_settings(service: ServiceSettings) -> ObservabilitySettings:
     """
     Return the settings of the service's telemetry.
 
-    What the service does not say is for NAT_OBSERVABILITY_ variables to say, further exporters too.
+    NAT_OBSERVABILITY_ variables set everything else, further exporters included.
     """
     exporters: dict[str, Any] = {"database": {"type": "database"}}
     for tenant, path in service.tenants.items():

@@ -1,8 +1,8 @@
 """
 A consumer without a framework: orders in a list of Redis, each of them a run.
 
-`python -m examples.workers.asyncio_orders` works until it is told to end (SIGTERM, Ctrl-C), and
-`python -m examples.workers.asyncio_orders tea milk` orders tea and milk. REDIS_URL says where Redis is. Needs redis.
+`python -m examples.workers.asyncio_orders` runs until it is stopped (SIGTERM, Ctrl-C), and
+`python -m examples.workers.asyncio_orders tea milk` orders tea and milk. REDIS_URL is Redis' address. Needs redis.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ async def handle(order: str) -> None:
 
 
 async def work() -> None:
-    """Handle orders until the process is told to end; the one that is being handled is finished."""
+    """Handle orders until the process is asked to stop; an order in progress is finished."""
     container, ending = ObservabilityContainer(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ending.set)
@@ -49,7 +49,7 @@ async def work() -> None:
 
 
 async def order(things: list[str]) -> None:
-    """Send orders; the runs of those who handle them continue the trace of this one."""
+    """Send orders; the runs that handle them continue the trace of this one."""
     async with connection() as redis:
         for thing in things:
             headers: dict[str, str] = {}

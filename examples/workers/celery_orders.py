@@ -1,9 +1,9 @@
 """
 Celery on Redis: each execution of a task is a run.
 
-`celery -A examples.workers.celery_orders worker` works until it is told to end (SIGTERM, Ctrl-C), and
-`python -m examples.workers.celery_orders tea milk` orders tea and milk. REDIS_URL says where Redis is. Needs the extra
-celery, and redis.
+`celery -A examples.workers.celery_orders worker` runs until it is stopped (SIGTERM, Ctrl-C), and
+`python -m examples.workers.celery_orders tea milk` orders tea and milk. REDIS_URL is the address of Redis. Needs the
+extra celery, and redis.
 """
 
 import os

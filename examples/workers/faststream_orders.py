@@ -1,8 +1,8 @@
 """
 A FastStream application on NATS: each order is a run.
 
-`python -m examples.workers.faststream_orders` works until it is told to end (SIGTERM, Ctrl-C), and
-`python -m examples.workers.faststream_orders tea milk` orders tea and milk. NATS_URL says where NATS is. Needs the
+`python -m examples.workers.faststream_orders` runs until it is stopped (SIGTERM, Ctrl-C), and
+`python -m examples.workers.faststream_orders tea milk` orders tea and milk. NATS_URL is the address of NATS. Needs the
 extra faststream, and nats-py.
 """
 

@@ -1,9 +1,9 @@
 """
 Taskiq on Redis: each execution of a task is a run.
 
-`taskiq worker examples.workers.taskiq_orders:broker` works until it is told to end (SIGTERM, Ctrl-C), and
-`python -m examples.workers.taskiq_orders tea milk` orders tea and milk. REDIS_URL says where Redis is. Needs the extra
-taskiq, and taskiq-redis.
+`taskiq worker examples.workers.taskiq_orders:broker` runs until it is stopped (SIGTERM, Ctrl-C), and
+`python -m examples.workers.taskiq_orders tea milk` orders tea and milk. REDIS_URL is the address of Redis. Needs the
+extra taskiq, and taskiq-redis.
 """
 
 import asyncio

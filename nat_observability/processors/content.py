@@ -21,7 +21,7 @@ class ContentSwitch:
         capture_outputs: Whether outputs are kept, including chunks.
 
     Raises:
-        UnknownStepKindError: There is no such kind of step.
+        UnknownStepKindError: No kind of step has that name.
     """
 
     __slots__ = ("_no_inputs", "_no_outputs")

@@ -36,7 +36,7 @@ class Tagger:
         privacy: Becomes the tag `privacy.level`.
 
     Raises:
-        UnknownPrivacyLevelError: There is no such level.
+        UnknownPrivacyLevelError: No level has that name.
         TypeError: `tags` is not a mapping.
     """
 

@@ -15,7 +15,9 @@ BAGGAGE = "baggage"
 _CONVERSATION_KEYS = ("session.id", "gen_ai.conversation.id")
 _USER_KEYS = ("user.id", "enduser.id")
 
-_MAX_BAGGAGE_BYTES = 8192  # what everybody has to pass on (W3C Baggage, section 3.3.2); more is not read
+_MAX_BAGGAGE_BYTES = (
+    8192  # what every participant has to pass on (W3C Baggage, section 3.3.2); more is not read
+)
 _VALUE_SAFE = "!#$&'()*+-./:<=>?@[]^_`{|}~"  # baggage-octet without the percent sign, section 3.2.1.2
 
 
@@ -30,7 +32,7 @@ class Sender(Protocol):
 
 
 class Ids(TypedDict, total=False):
-    """What is known of a run from outside: arguments of `ContextState`. What is not known is not there."""
+    """What the caller says about a run: arguments of `ContextState`. Unknown values are left out."""
 
     traceparent: str
     conversation_id: str
@@ -45,7 +47,7 @@ class Incoming(NamedTuple):
 
     @property
     def ids(self) -> Ids:
-        """Return them as arguments of `ContextState`, which starts a new trace where `traceparent` is malformed."""
+        """Return them as arguments of `ContextState`, which starts a new trace if `traceparent` is malformed."""
         ids: Ids = {}
         if self.traceparent is not None:
             ids["traceparent"] = self.traceparent
@@ -60,17 +62,17 @@ def read_headers(headers: Mapping[Any, object] | Iterable[tuple[object, object]]
     """
     Read the headers of a request or a message. Never raises.
 
-    Names are not case-sensitive; names and values are text or bytes, anything else is passed over. Of several
+    Names are not case-sensitive; names and values are text or bytes, anything else is ignored. Of several
     `traceparent` none counts (W3C Trace Context, section 3.2.1), several `baggage` are one list (W3C Baggage, 3.2).
 
     Args:
-        headers: A mapping, or pairs, as ASGI has them; None where there are none.
+        headers: A mapping, or pairs, as ASGI has them; None if there are none.
     """
     traceparents: list[str] = []
     baggage: list[str] = []
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     for name, value in pairs:
-        # Most headers are others: they are told apart by their length.
+        # Most headers are not ours: their length rules them out.
         if not isinstance(name, str | bytes) or len(name) not in (7, 11):
             continue
         known = _text(name).lower()

@@ -16,7 +16,7 @@ _NO_ID = "0" * 16
 _SPARE_IDS = 64
 
 spare_span_ids: list[str] = []
-"""To be popped, as `new_span_id` does; `more_span_ids` where it is empty. Each operation of a list is atomic."""
+"""Pop from it, as `new_span_id` does; call `more_span_ids` if it is empty. Each operation of a list is atomic."""
 
 
 def new_span_id() -> str:

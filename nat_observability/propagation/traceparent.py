@@ -16,7 +16,7 @@ def parse_traceparent(header: object) -> tuple[str, str, str] | None:
     """
     Return trace id, parent span id and flags (32, 16 and 2 hex digits) of a W3C `traceparent`.
 
-    None where it is missing or malformed, in which case the receiver starts a new trace (W3C Trace Context,
+    None if it is missing or malformed, in which case the receiver starts a new trace (W3C Trace Context,
     section 3.2). Version 00 must end after the flags; a later version may go on.
     """
     match = _TRACEPARENT.fullmatch(header.strip()) if isinstance(header, str) else None

@@ -29,9 +29,9 @@ class TracedRun(Scope, Protocol):
 
 class TracerBridge(Protocol):
     """
-    Another tracing system, to which each run and step that becomes current is made known. No method may raise.
+    Another tracing system, which is notified of each run and step that becomes current. No method may raise.
 
-    They are called on the thread, and in the context, of the code that enters a run or a step, or leaves it.
+    The methods are called on the thread, and in the context, of the code that enters a run or a step, or leaves it.
     """
 
     def traceparent(self) -> str | None:

@@ -56,7 +56,7 @@ def decorated(
         driven: Opens the step around a generator; what it gives is entered each time the generator itself runs.
 
     Raises:
-        TypeError: It is not a function or another callable, but a class, a class method or a property, say.
+        TypeError: It is not a function or another callable, but a class, a class method or a property, for example.
     """
     _check_callable(function)
     named = _naming(function)

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Protocol, TypeVar
 
-# A generator runs in the context of whoever asks it for the next item. What it sets in a ContextVar is therefore
-# seen by its consumer at each yield, and what the consumer sets by the generator: for a step opened inside a
-# generator the ContextVar alone names the wrong parent. Only then do the functions below look at the frames.
+# A generator runs in the context of the code that asks it for the next item. Its consumer therefore sees at each yield
+# what it sets in a ContextVar, and it sees what the consumer sets: for a step opened inside a generator the ContextVar
+# alone names the wrong parent. Only then do the functions below look at the frames.
 
 GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 CONTEXTLIB = vars(contextlib)
@@ -48,10 +48,10 @@ class GeneratorScope:
 
 def generator_frame(frame: FrameType) -> FrameType | None:
     """
-    Return the generator's frame whose block a step that is entered in `frame` lies in, None where it is no generator's.
+    Return the frame of the generator whose block encloses a step entered in `frame`, None if no generator does.
 
-    What contextlib does on the way is looked through: an exit stack, and a generator that it has made a context
-    manager of, whose step encloses the block of whoever entered it.
+    Frames of contextlib on the way are skipped: an exit stack, and a generator that it has turned into a context
+    manager, whose step encloses the block of the code that entered it.
     """
     block: FrameType | None = frame
     while block is not None:

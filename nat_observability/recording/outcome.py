@@ -17,7 +17,7 @@ def token_usage(usage: object) -> TokenUsage | None:
     """
     Return `usage` as `TokenUsage`: from one, or from a mapping or an object with some of its fields.
 
-    A missing total is the sum of prompt and completion; what is no count becomes 0. None where nothing fits.
+    A missing total is the sum of prompt and completion; what is not a count becomes 0. None if nothing matches.
     """
     counts: list[int] = []
     try:

@@ -61,13 +61,13 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
 
     Attributes:
         output: Set it inside the block; recorded as it is when the block ends.
-        metadata: A mapping, set inside the block; recorded when the block ends, beside what was given for it.
+        metadata: A mapping, set inside the block; recorded when the block ends, beside what was passed as an argument.
         name: May be changed inside the block; a span has the one that it ended with.
         usage: A `TokenUsage`, or a mapping with its field names.
         step_id: 16 hex digits, None outside a run and before the block.
 
     Raises:
-        UnknownStepKindError: There is no such kind.
+        UnknownStepKindError: No kind has that name.
         RuntimeError: The same object is entered twice.
         TypeError: It decorates a class, or stands above `@classmethod`, `@staticmethod` or `@property`.
     """
@@ -92,7 +92,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         "usage",
     )
 
-    # Of a step that has begun, which outside every run none ever does:
+    # Only for a step that has begun, which never happens outside a run:
     _closed: bool
     _generator: GeneratorScope | None
     _parent: Scope | None
@@ -114,7 +114,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         except (KeyError, TypeError):
             self._kind = StepKind.parse(kind)
         self.name = name
-        # What they are when the block begins replaces them then.
+        # Their values when the block begins replace these.
         self._input: Any = input
         self._metadata: Any = metadata
         self._tags = tags if tags is _NO_TAGS else _labels(tags)
@@ -165,12 +165,12 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
             return
         if self._generator is not None:
             self._leave_generator(state, self._generator)
-        # Only where this context is still inside the step: a generator that another task closes, or steps that
+        # Only if this context is still inside the step: a generator that another task closes, or steps that
         # end in another order than they began, leave the ContextVar alone (see nesting).
         if current.get() is self:
             current.set(self._previous)
             if self._generator is None:
-                # Keep no chain alive: tasks that each start the next one inside a step would grow it for ever.
+                # Keep no chain alive: tasks that each start the next one inside a step would grow it forever.
                 self._parent = self._previous = None
             if bridge.installed is not None:
                 bridge.installed.on_step_exit(state, self, in_generator=self._generator is not None)
@@ -182,7 +182,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         self.__exit__(exc_type, exc, traceback)
 
     def chunk(self, data: object) -> None:
-        """Record one piece of a streamed output. The pieces are joined where `output` is not set."""
+        """Record one piece of a streamed output. The pieces are joined if `output` is not set."""
         state = self._state
         if state is not None and self.step_id is not None:
             state.stream.publish(
@@ -289,11 +289,11 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
             stream.note_unheard()
 
     def enclose_in(self, parent_id: str | None) -> None:
-        """Name another parent. Only for who is told that the step begins, and knows better what is open here."""
+        """Name another parent. Only for on-start callbacks that know better what is open here."""
         self._parent_id = parent_id
 
     def started(self) -> IntermediateStep:
-        """Return what was recorded when the block began. Only of a step that has begun in a run."""
+        """Return what was recorded when the block began. Only for a step that has begun in a run."""
         state = self._state
         if state is None or self.step_id is None:
             raise RuntimeError(f"Step {self.name!r} has not begun in a run.")

@@ -19,9 +19,9 @@ _POOLS = ("asyncio_", "AnyIO worker thread")
 
 class LeakCheck:
     """
-    Remembers, when it is made, what there is; says later what is there in addition.
+    Remembers what exists when it is made, and later reports what has been added.
 
-    The first of a process looks at every object once, which takes some milliseconds, more in a large one.
+    The first one in a process looks at every object once, which takes a few milliseconds, more in a large process.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class LeakCheck:
         return left
 
     def subscriptions(self) -> list[EventStream]:
-        """Return the streams of runs to which there is still a subscription."""
+        """Return the streams of runs that still have a subscription."""
         return self._left()[0]
 
     def leases(self) -> list[Delivery]:
@@ -51,15 +51,15 @@ class LeakCheck:
 
     def found(self, *, within: float = 10.0, ignoring: Collection[str] = ()) -> list[str]:
         """
-        Return a line for each leak, none where all is well.
+        Return a line for each leak; an empty list means that nothing has leaked.
 
         Args:
             within: As for `threads`.
-            ignoring: Of "threads", "subscriptions" and "leases" what not to look for.
+            ignoring: Which of "threads", "subscriptions" and "leases" not to look for.
         """
         lines: list[str] = []
         subscribed, held = self._left()
-        # Leases first: what is held keeps the delivery's thread, and waiting for that one would be in vain.
+        # Leases first: a lease keeps its delivery's thread alive, so waiting for that thread would be in vain.
         if "leases" not in ignoring:
             lines += [
                 f"a lease on the delivery {delivery.name!r}: a run has not ended, or a runtime was not shut down"
@@ -86,7 +86,7 @@ class LeakCheck:
     def _left(self) -> tuple[list[EventStream], list[Delivery]]:
         if not any(self._since()):
             return [], []
-        gc.collect()  # what is dropped already may hang in a cycle
+        gc.collect()  # garbage may still be in a cycle
         return self._since()
 
     def _since(self) -> tuple[list[EventStream], list[Delivery]]:
@@ -100,7 +100,7 @@ def _subscribed() -> list[EventStream]:
     if EventStream.subscribed is None:
         EventStream.subscribed = WeakRegistry()
         for each in gc.get_objects():
-            if type(each) is EventStream:  # by type: what else there is may not like to be asked
+            if type(each) is EventStream:  # by type: other objects may run code when they are asked
                 EventStream.subscribed.add(each)
     return [each for each in EventStream.subscribed.all() if each.listeners]
 

@@ -34,7 +34,7 @@ class CapturingExporter(BaseExporter):
 
     @property
     def steps(self) -> list[IntermediateStep]:
-        """What was recorded until now, oldest first, in a list of the caller's own."""
+        """What was recorded until now, oldest first, in a new list."""
         return self._taken.copy()
 
     def steps_of(self, run_id: str) -> list[IntermediateStep]:
@@ -62,7 +62,7 @@ async def recorded_run(context_state: ContextState | None = None) -> AsyncIterat
 
 def wait_until(condition: Callable[[], object], *, timeout: float = 10.0) -> None:
     """
-    Return as soon as `condition()` is true. For code that runs on no event loop; see `until`.
+    Return as soon as `condition()` is true. For code without an event loop; see `until`.
 
     Args:
         timeout: Most seconds to wait.

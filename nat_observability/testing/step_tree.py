@@ -27,8 +27,8 @@ class StepNode:
     """
     One step: what its START, its CHUNKs and its END say together.
 
-    `input`, `output` and `metadata` are Python values again. `output` is what the step set, or its chunks joined
-    where they are text and listed if not. `status` is `Status.INCOMPLETE` where there is no END.
+    `input`, `output` and `metadata` are decoded to Python values. `output` is what the step set, or else its chunks:
+    joined if they are text, a list if not. `status` is `Status.INCOMPLETE` if there is no END.
     """
 
     run: Run
@@ -94,7 +94,7 @@ class StepTree:
         for (run_id, step_id), node in self._nodes.items():
             parent_id = parents[run_id, step_id]
             parent = self._nodes.get((run_id, parent_id)) if parent_id is not None else None
-            # Recorded by others, a step may name itself for its parent, or two each other.
+            # A step that other code recorded may name itself as its parent, or two may name each other.
             if parent is None or parent is node or node in parent.ancestors:
                 self.roots.append(node)
             else:
@@ -117,10 +117,10 @@ class StepTree:
         inside: Wanted | None = None,
     ) -> list[StepNode]:
         """
-        Return the steps that fit, in the order of their starts; none is an empty list.
+        Return the steps that match, in the order of their starts; an empty list if none does.
 
         Raises:
-            UnknownStepKindError: There is no such kind.
+            UnknownStepKindError: No kind has that name.
         """
         wanted = _known(kind)
         parent, above = _matcher(under), _matcher(inside)
@@ -143,18 +143,18 @@ class StepTree:
         times: int | None = None,
     ) -> list[StepNode]:
         """
-        Return the steps that fit.
+        Return the steps that match.
 
         Args:
             kind: None for any.
             name: None for any.
             under: What their parent is.
             inside: What is somewhere above them.
-            times: How many there have to be, 0 for none; by default one at least.
+            times: How many have to match, 0 for none; by default at least one.
 
         Raises:
             AssertionError: There are more or fewer; it prints the tree.
-            UnknownStepKindError: There is no such kind.
+            UnknownStepKindError: No kind has that name.
         """
         __tracebackhide__ = True
         found = self.all(kind, name, under=under, inside=inside)
@@ -178,7 +178,7 @@ class StepTree:
         under: Wanted | None = None,
         inside: Wanted | None = None,
     ) -> StepNode:
-        """Return the only step that fits; see `expect`."""
+        """Return the only step that matches; see `expect`."""
         __tracebackhide__ = True
         return self.expect(kind, name, under=under, inside=inside, times=1)[0]
 
@@ -200,7 +200,7 @@ def _take(node: StepNode, each: IntermediateStep) -> None:
         node.chunks.append(_decoded(each.chunk))
         return
     if each.boundary is Boundary.END:
-        # What a step is may be known only at its end.
+        # The kind and name of a step may be known only at its end.
         node.kind, node.name = each.kind, each.name
         node.status = Status.OK if each.error is None else Status.ERROR
         node.output, node.usage, node.error = _decoded(each.output), each.usage, each.error
@@ -251,7 +251,7 @@ def _short(value: object) -> str:
 
 
 def _draw(nodes: list[StepNode], marked: list[StepNode], lines: list[str]) -> None:
-    # Without recursion: steps may be nested deeper than Python calls functions.
+    # Without recursion: steps may be nested deeper than Python's recursion limit.
     left = [(node, "", number == 0) for number, node in enumerate(reversed(nodes))]
     while left:
         node, indent, last = left.pop()

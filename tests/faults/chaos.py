@@ -101,7 +101,7 @@ class Worker:
 
     @property
     def figures(self) -> list[dict[str, int]]:
-        """What it said of itself, oldest first."""
+        """The figures that it printed, oldest first."""
         return [json.loads(line[1:]) for line in self._said if line.startswith("#") and line.endswith("\n")]
 
 
@@ -186,18 +186,18 @@ class Storm:
 
     @property
     def missing(self) -> list[str]:
-        """The names of the runs that were said to have ended and are not there, whole."""
+        """The names of the runs that were reported as ended and have not arrived whole."""
         return [run.name for run in self.ended if not all(each in self.arrived for each in run.span_ids)]
 
     def check(self) -> None:
-        """Raise AssertionError unless each run that was said to have ended is there, as it was recorded."""
+        """Raise AssertionError unless each run reported as ended has arrived as it was recorded."""
         assert not self.missing, f"{len(self.missing)} of {len(self.ended)} runs are lost: {self.missing[:5]}"
         for run in self.ended:
             for number, span_id in enumerate(run.span_ids):
                 assert self.arrived[span_id].seen == run.expected(number), f"{run.name} is altered"
 
     def check_flat(self) -> None:
-        """Raise AssertionError where memory, descriptors, tasks or threads of the first worker have grown."""
+        """Raise AssertionError if memory, descriptors, tasks or threads of the first worker have grown."""
         quarter = len(self.lived) // 4
         assert quarter, f"too short: {len(self.lived)} lines of figures"
         for what in self.lived[0]:
@@ -221,7 +221,7 @@ class Storm:
 
 
 def main() -> int:
-    """Run a storm from the command line; what it had is printed also where it is interrupted."""
+    """Run a storm from the command line; its figures are printed even if it is interrupted."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.chaos", description=__doc__)
     parser.add_argument(
         "--seconds", type=float, default=600.0, help="of faults; 600 by default, 3600 at most"

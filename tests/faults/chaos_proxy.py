@@ -1,4 +1,4 @@
-"""ChaosProxy: a TCP proxy that delays, throttles, resets and swallows what goes through it, as it is told."""
+"""ChaosProxy: a TCP proxy that delays, throttles, resets and swallows what goes through it, on request."""
 
 from __future__ import annotations
 

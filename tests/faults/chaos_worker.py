@@ -1,4 +1,4 @@
-"""A program that runs workflows for ever, spooling each, and says which have ended, and now and then how it is."""
+"""A program that runs workflows forever, spooling each, and prints which have ended, and now and then its figures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def figures() -> dict[str, int]:
 
 
 async def main(url: str, spool: Path, life: str) -> None:
-    """Run workflows until killed, or until SIGTERM, and then deliver what is left, former lives' too."""
+    """Run workflows until killed, or until SIGTERM, and then deliver what is left, that of earlier processes too."""
     limits = DeliveryLimits(
         spool="always",
         spool_path=spool,

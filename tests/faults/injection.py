@@ -1,4 +1,4 @@
-"""Injected: a coroutine that meets a fault where it waits for the n-th time, and says where that was."""
+"""Injected: a coroutine that meets a fault at its n-th await, and reports which one that was."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PACKAGE = "/nat_observability/"
 
 Inject = Callable[["asyncio.Task[Any]"], BaseException | None]
 """
-What happens to a task that is about to wait: it is cancelled, say, or what is returned is raised where it waits.
+Called with a task that is about to wait: may cancel it, or return an exception to raise at that await.
 """
 
 
@@ -37,7 +37,7 @@ class Injected:
 
     Attributes:
         injected: How often it did.
-        place: The functions of the package that waited when it did last, the outermost first; empty where the
+        place: The functions of the package that waited when it did last, the outermost first; empty if the
             program itself waited.
     """
 

@@ -25,7 +25,7 @@ def test_every_run_that_ended_arrives_unaltered(tmp_path: Path) -> None:
 
 
 def test_a_lost_run_is_noticed(tmp_path: Path) -> None:
-    """The check fails where a span is missing or altered."""
+    """The check fails if a span is missing or altered."""
     storm = Storm(seed=1, seconds=0.5, workers=1)
     storm.run(tmp_path)
     storm.check()
@@ -50,7 +50,7 @@ def test_growth_is_noticed() -> None:
 
 
 def test_a_connection_that_only_waits_for_its_answer_is_kept() -> None:
-    """Also where the garbage collector looks: asyncio itself holds the tasks of such a one by nothing."""
+    """Even if the garbage collector runs: asyncio itself keeps no reference to the tasks of such a connection."""
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         ChaosProxy(server.getsockname()[1]) as proxy,

@@ -1,4 +1,4 @@
-"""The garbage collector closes a step that nobody ends, in the middle of anything that allocates."""
+"""The garbage collector closes a step that was never ended, in the middle of anything that allocates."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_g5_g7_an_entry_that_comes_in_the_middle_is_kept_and_counted(
 
 
 def test_g4_g16_a_report_may_be_asked_while_the_collector_closes_a_step() -> None:
-    """An exporter without a delivery counts the step, and whoever asks for its counts goes on."""
+    """An exporter without a delivery counts the step, and code that asks for its counts goes on."""
     run_program(
         """
         import asyncio, gc

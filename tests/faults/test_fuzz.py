@@ -62,7 +62,7 @@ def damage(draw: st.DrawFn) -> Callable[[bytes], bytes]:
 
 
 def _refusal(kind: type[Exception], read: Callable[[], object]) -> str:
-    """Return what the error of this kind says, nothing where all was read; any other error is a failure."""
+    """Return what the error of this kind says, nothing if all was read; any other error is a failure."""
     try:
         read()
     except kind as error:

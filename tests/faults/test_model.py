@@ -1,4 +1,4 @@
-"""Random programs over several managers, against a small model of what the promises say of them."""
+"""Random programs over several managers, against a small model of the promises."""
 
 from __future__ import annotations
 
@@ -377,7 +377,7 @@ def test_a_wrong_manager_is_found_and_its_program_printed() -> None:
     class WrongManagers(Managers):
         manager_class = _SharedRegistry
 
-    # How far hypothesis can shorten the program is not the question here, and takes up to minutes where no example
+    # How far hypothesis can shorten the program is not the question here, and takes up to minutes if no example
     # is stored yet, as in a fresh clone.
     as_found = settings(_of(60), phases=[Phase.generate], derandomize=True)
     with pytest.raises(AssertionError) as raised:

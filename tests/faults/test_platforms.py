@@ -38,7 +38,7 @@ _WITHOUT_POSIX = """
             raise PermissionError(errno.EACCES, "Permission denied") from None
 
     def replace(source, target):
-        # As on Windows, where what is open cannot be renamed, nor what is to be overwritten be open.
+        # As on Windows, where an open file can be neither renamed nor replaced.
         for each in os.scandir("/proc/self/fd"):
             with contextlib.suppress(OSError):
                 if os.readlink(each.path) in (os.fspath(source), os.fspath(target)):
@@ -86,7 +86,7 @@ def test_every_module_imports_without_posix() -> None:
             try:
                 importlib.import_module(module.name)
             except ImportError as error:
-                # A framework that is not installed says so in our words, and in nobody else's.
+                # A framework that is not installed says so in our words, and in no others.
                 assert type(error).__name__ in ("MissingExtraError", "UnsupportedVersionError"), (module.name, error)
             imported += 1
     print(imported)

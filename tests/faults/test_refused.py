@@ -186,7 +186,7 @@ def test_g4_whatever_is_refused_at_whatever_moment_the_job_is_done(
         + """
     kind, how = sys.argv[2:]
     warm = ObservabilityContainer()
-    runs_of(warm, how, 1)  # so that what is imported at the first use has been
+    runs_of(warm, how, 1)  # to have everything imported that the first use imports
     closed(warm)
     assert not threads()
 
@@ -282,7 +282,7 @@ def test_g6_what_is_refused_after_the_exporters_have_opened_costs_nothing(kind: 
         with refusing(kind):
             async with run_scope(container):
                 job(5)
-            with run_scope(container) as sync:  # for which there is no loop, and which needs none
+            with run_scope(container) as sync:  # which gets no loop, and needs none
                 job(6)
             assert {each.state for each in sync.report.exporters.values()} == {"stopped"}, sync.report
             await scope.close()
@@ -348,8 +348,8 @@ def test_g1_a_required_exporter_that_is_refused_its_thread_fails_the_start(
     )
 
 
-def test_g4_exporters_of_the_applications_own_go_on_without_a_loop_where_they_can(tmp_path: Path) -> None:
-    """What only subscribes is called as ever; what has a `start` to run is left out, and said; the observer is told."""
+def test_g4_custom_exporters_go_on_without_a_loop_if_they_can(tmp_path: Path) -> None:
+    """Exporters that only subscribe still work; one with a `start` is left out, which the observer learns."""
     run_program(
         _BEGIN
         + """
@@ -576,7 +576,7 @@ def test_g4_a_sink_that_is_refused_memory_or_handles_fails_alone(
 def test_g8_a_loop_that_is_refused_to_those_beside_a_sink_that_blocks_leaves_none_half_open(
     tmp_path: Path,
 ) -> None:
-    """They have to leave the blocked thread, and there is no other: what they had is counted, and they open again."""
+    """They have to leave the blocked thread, and have no other: what they had is counted, and they open again."""
     run_program(
         _BEGIN
         + """

@@ -30,15 +30,15 @@ from nat_observability.testing import CapturingExporter, wait_until
 from tests.delivery.backends import in_spool
 from tests.faults.injection import Inject, Injected, at_once, soon
 
-_TOO_LONG = 30  # seconds, far more than everything here takes; a program that waits for ever fails by name
+_TOO_LONG = 30  # seconds, far more than everything here takes; a program that waits forever fails by name
 
 
 class InjectedError(Exception):
-    """What is raised where the program waits."""
+    """Raised at an await of the program."""
 
 
 class Fault(NamedTuple):
-    """What happens at an await, and what the caller is to see of it."""
+    """What happens at an await, and what the caller should see of it."""
 
     inject: Inject
     arrives: type[BaseException]
@@ -299,9 +299,9 @@ def test_g3_a_fault_at_every_await(tmp_path: Path, case: Mapping[str, Any], faul
 
 @pytest.mark.timeout(120)
 def test_the_sweep_reaches_every_place(tmp_path: Path) -> None:
-    """The places where a life waits are those that are listed, so that none drops out of the sweep unnoticed."""
+    """The places where a life waits are exactly those listed, so that none drops out of the sweep unnoticed."""
     places: set[str] = set()
-    # Where another thread is quick, there is nothing to wait for: that happens, but not every time.
+    # If another thread is quick, there is nothing to wait for: that happens, but not every time.
     for attempt in range(10):
         for runtime in (True, False):
             directory = tmp_path / f"{attempt} {runtime}"

@@ -88,7 +88,7 @@ class Copy:
         return Verdict.SURVIVED if code == 0 else Verdict.KILLED
 
     def run(self, arguments: Sequence[str], *, timeout: float) -> int | None:
-        """Run pytest here and return its exit code; None where it took too long."""
+        """Run pytest here and return its exit code; None if it took too long."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"arguments": list(arguments), "timeout": timeout}) + "\n")

@@ -28,7 +28,7 @@ _TESTS = (
     "tests/test_reference_interface.py",
     "tests/test_runtime.py",
 )
-# They run the package in processes of their own, where nobody sees which test reached which line.
+# They run the package in processes of their own, so no trace shows which test reached which line.
 _LEFT_OUT = (
     "tests/delivery/test_crash.py",
     "tests/delivery/test_outage.py",
@@ -62,7 +62,7 @@ class Reach:
     @classmethod
     def measured(cls, root: Path, *, jobs: int) -> Reach:
         """
-        Return what the tests reach, measured anew where a source or a test has changed.
+        Return what the tests reach, measured again if a source or a test has changed.
 
         Raises:
             SystemExit: The tests cannot be run.
@@ -159,7 +159,7 @@ def _digest(root: Path) -> str:
 
 
 def _statement(source: str, line: int) -> range:
-    """Return the lines of the smallest statement at a line, of its head only where it has a body."""
+    """Return the lines of the smallest statement at a line, of its head only if it has a body."""
     found = range(line, line + 1)
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno):

@@ -91,7 +91,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Explained:
-    """A mutant that is no fault, and why."""
+    """A mutant that is not a fault, and why."""
 
     module: str
     line: str
@@ -144,7 +144,7 @@ class Session:
         self._lock = threading.Lock()
 
     def run(self, jobs: int) -> None:
-        """Try the mutants, each in a copy of the project; Ctrl-C ends it with what there is."""
+        """Try the mutants, each in a copy of the project; Ctrl-C ends it with the results so far."""
         threads = [threading.Thread(target=self._work, args=(number,)) for number in range(jobs)]
         for thread in threads:
             thread.start()

@@ -1,4 +1,4 @@
-"""Runs pytest as often as it is told to, each time in a fork that has imported nothing of the package yet."""
+"""Runs pytest once per request, each time in a fork that has imported nothing of the package yet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 
-# What takes long to import, and of which the package is no part.
+# Modules that take long to import, none of them the package's.
 _HEAVY = (
     "aiohttp.web",
     "anyio",
@@ -64,7 +64,7 @@ def _code_of(pid: int, deadline: float) -> int | None:
 
 
 def main() -> None:
-    """Read a line of JSON for each run, and answer with its exit code: null where it took too long."""
+    """Read a line of JSON for each run, and answer with its exit code: null if it took too long."""
     for name in _HEAVY:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

@@ -43,7 +43,7 @@ def test_headers_that_are_missing_or_no_text_say_nothing(headers: dict[str, obje
 
 
 def test_two_traceparents_are_none() -> None:
-    """Which of two is right nobody can say: a new trace starts."""
+    """Neither of two can be trusted: a new trace starts."""
     pairs = [("traceparent", TRACEPARENT), ("traceparent", TRACEPARENT.replace("b7", "c7"))]
     assert read_headers(pairs).traceparent is None
 
@@ -105,7 +105,7 @@ def test_what_others_have_written_stays() -> None:
 
 
 def test_outside_every_run_nothing_is_written() -> None:
-    """There is no trace that could go on."""
+    """No trace could be continued."""
     headers: dict[str, str] = {}
     write_headers(headers)
     assert headers == {}

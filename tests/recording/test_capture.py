@@ -90,7 +90,7 @@ class Record(msgspec.Struct):
 
 
 class Shown:
-    """What it is shown as is all there is to it."""
+    """An object that shows nothing but its repr."""
 
     def __init__(self, shown: str) -> None:
         self._shown = shown
@@ -157,7 +157,7 @@ class ArrayLike:
     ids=lambda value: type(value).__name__,
 )
 def test_common_types_are_recorded_in_full(value: object, recorded: object) -> None:
-    """Models, dataclasses, structs, arrays and what the standard library has become the JSON that one expects."""
+    """Models, dataclasses, structs, arrays and the standard library's types become the JSON that a reader expects."""
     assert read(value) == recorded
 
 
@@ -192,7 +192,7 @@ def test_unknown_objects_are_named() -> None:
     ],
 )
 def test_a_long_repr_is_cut_between_two_words(shown: str, recorded: str) -> None:
-    """And says how long it was: the half of a word may be that of a secret, which nobody would know for one."""
+    """And says how long it was: half a word may be half a secret, which redaction would not recognise."""
     assert read(Shown(shown))["__repr__"] == recorded
 
 
@@ -404,7 +404,7 @@ EVIL: dict[str, Any] = {
     "evil model": EvilModel(),
     "surrogate in a model": Model(name="ok", inner="\ud800"),
     "evil property": EvilProperty(),
-    "repr is no text": ReprIsNoText(),
+    "repr is not text": ReprIsNoText(),
     "itself": Itself(),
     "mock": MagicMock(),
     "recursive list": recursive_list(),

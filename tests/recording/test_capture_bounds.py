@@ -200,7 +200,7 @@ def test_a_large_value_leaves_room_for_those_behind_it() -> None:
 
 
 def test_a_word_at_the_cut_goes_as_a_whole() -> None:
-    """It may be a secret, of which nothing would know the half."""
+    """It may be a secret, and half of it would not be recognised."""
     token = "sk-" + "a1B2" * 12
     for value in (
         "x " * ((MAX_BYTES - 20) // 2) + token + " y" * 100,

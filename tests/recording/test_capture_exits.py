@@ -38,7 +38,7 @@ RAISED = [
 
 
 class RaisingError(Exception):
-    """Raises what it is told to, wherever it is looked at."""
+    """Raises the given exception, wherever it is looked at."""
 
     def __init__(self, raised: type[BaseException]) -> None:
         super().__init__()

@@ -385,7 +385,7 @@ async def test_a_handler_may_take_its_request() -> None:
 
 
 class Unknown:
-    """A request of a framework that nobody knows."""
+    """A request of an unknown framework."""
 
     def __init__(self) -> None:
         self.method, self.url, self.headers = "GET", "https://host/a", {"authorization": SECRET}

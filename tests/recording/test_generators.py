@@ -100,7 +100,7 @@ def test_caller_of_the_run_is_the_parent() -> None:
 
 
 def test_steps_that_end_out_of_order(recorded: Recorded) -> None:
-    """Where an outer step ends before an inner one, the inner one goes on, and afterwards nothing encloses."""
+    """If an outer step ends before an inner one, the inner one goes on, and afterwards no step is current."""
     outer, inner = step("task", "outer"), step("task", "inner")
     outer.__enter__()
     inner.__enter__()
@@ -293,7 +293,7 @@ def test_interleaved_generators(recorded: Recorded, generator: Callable[..., Ite
 async def test_interleaved_async_generators(
     recorded: Recorded, generator: Callable[..., AsyncGenerator[str, None]]
 ) -> None:
-    """The same for asynchronous ones, also where two tasks take turns with them."""
+    """The same for asynchronous ones, also if two tasks take turns with them."""
     with step("task", "consumer"):
         first, second = generator("a", 4), generator("b", 4)
 
@@ -339,7 +339,7 @@ def test_nested_generators(recorded: Recorded, generator: Callable[..., Iterator
 
 @GENERATORS
 def test_closed_when_half_consumed(recorded: Recorded, generator: Callable[..., Iterator[str]]) -> None:
-    """Its step ends without an error, and the consumer is where it was."""
+    """Its step ends without an error, and the consumer is back in its own step."""
     with step("task", "consumer"):
         half: Any = generator("g")
         next(half)
@@ -352,7 +352,7 @@ def test_closed_when_half_consumed(recorded: Recorded, generator: Callable[..., 
 
 @GENERATORS
 def test_dropped_when_half_consumed(recorded: Recorded, generator: Callable[..., Iterator[str]]) -> None:
-    """The same where it is only let go of, as `break` in a loop does it."""
+    """The same if it is only dropped, as by a `break` in a loop."""
     with step("task", "consumer"):
         for _ in generator("g"):
             break
@@ -365,7 +365,7 @@ def test_dropped_when_half_consumed(recorded: Recorded, generator: Callable[...,
 
 @GENERATORS
 def test_closed_in_another_thread(recorded: Recorded, generator: Callable[..., Iterator[str]]) -> None:
-    """A thread that knows nothing of the run closes it: nothing raises, and both go on where they were."""
+    """A thread that knows nothing of the run closes it: nothing raises, and both stay in their steps."""
     raised: list[BaseException] = []
 
     def close() -> None:
@@ -452,7 +452,7 @@ def test_finalised_when_the_loop_ends(
 async def test_dropped_async_generator(
     recorded: Recorded, generator: Callable[..., AsyncGenerator[str, None]]
 ) -> None:
-    """One that is let go of is closed by a task of the loop's own."""
+    """One that is dropped is closed by a task of the loop's own."""
     with step("task", "consumer"):
         async for _ in generator("g"):
             break
@@ -684,7 +684,7 @@ class Model:
 
 
 def generator_of(script: list[str], model: Model, consumer: list[list[str]]) -> Generator[None, None, None]:
-    """A generator that opens and closes steps of its own; `consumer` holds the stack of who asks it at the moment."""
+    """A generator that opens and closes steps of its own; `consumer` is its current consumer's stack."""
     names: list[str] = []
     steps: list[step] = []
     for action in script:

@@ -164,7 +164,7 @@ def test_deep_traceback_is_bounded(heard: list[IntermediateStep]) -> None:
     assert len((heard[1].error.traceback or "").splitlines()) <= 64
 
 
-def test_end_of_a_generator_is_no_error(heard: list[IntermediateStep]) -> None:
+def test_end_of_a_generator_is_not_an_error(heard: list[IntermediateStep]) -> None:
     """A consumer that has seen enough closes the generator: nothing failed."""
 
     def generate() -> Iterator[int]:
@@ -189,7 +189,7 @@ def test_kind_by_name(heard: list[IntermediateStep], kind: StepKind | str) -> No
 
 @pytest.mark.parametrize("kind", ["tol", "", None, 3, ["tool"]])
 def test_unknown_kind_is_an_error(kind: Any) -> None:
-    """It names the kinds that there are, and the nearest, outside a run as well."""
+    """The error names the known kinds, and the nearest one, outside a run as well."""
     with pytest.raises(UnknownStepKindError, match="Known: llm, tool, workflow"):
         step(kind, "step")
     with pytest.raises(UnknownStepKindError, match="Did you mean 'tool'"):
@@ -226,7 +226,7 @@ def test_entering_twice_inside_a_generator_leaves_no_trace(heard: list[Intermedi
     assert heard[2].parent_id is None
 
 
-def test_name_and_metadata_may_be_told_at_the_end(heard: list[IntermediateStep]) -> None:
+def test_name_and_metadata_may_be_set_at_the_end(heard: list[IntermediateStep]) -> None:
     """What a step is called, and what belongs to it, may be known only when it ends: a request's route, its status."""
     with step("workflow", "GET", metadata={"path": "/a/1"}) as current:
         current.name, current.metadata = "GET /a/{id}", {"status": 200}
@@ -235,8 +235,8 @@ def test_name_and_metadata_may_be_told_at_the_end(heard: list[IntermediateStep])
     assert (end.name, end.metadata) == ("GET /a/{id}", msgspec.Raw(b'{"status":200}'))
 
 
-def test_name_that_is_told_at_the_end_can_be_written(heard: list[IntermediateStep]) -> None:
-    """A name that is no text, or none that UTF-8 holds, becomes one then too."""
+def test_name_that_is_set_at_the_end_can_be_written(heard: list[IntermediateStep]) -> None:
+    """A name that is not text, or that UTF-8 cannot hold, is made into text then too."""
     with step("tool", "name") as current:
         current.name = "\ud800"
     heard[1].name.encode()
@@ -313,7 +313,7 @@ class EvilMapping(dict[str, int]):
 def test_usage_from_anything(
     heard: list[IntermediateStep], given: object, recorded: TokenUsage | None
 ) -> None:
-    """From a `TokenUsage`, a mapping or an object; what is no count is left out, and nothing raises."""
+    """From a `TokenUsage`, a mapping or an object; what is not a count is left out, and nothing raises."""
     with step("llm", "model") as current:
         current.usage = given
     assert heard[1].usage == recorded
@@ -432,7 +432,7 @@ def test_exception_of_a_function(heard: list[IntermediateStep]) -> None:
 
 
 def test_given_input_goes_before_arguments(heard: list[IntermediateStep]) -> None:
-    """An `input` of the decorator's own is recorded instead, for arguments that are nobody's business."""
+    """The decorator's `input` is recorded instead, for arguments that should not be."""
 
     @step("tool", "login", input="secret")
     def login(password: str) -> None:
@@ -622,7 +622,7 @@ def test_generators_outside_a_run_are_as_usual() -> None:
 
 
 class Doubling(functools.cached_property[int]):
-    """A descriptor of an application's own."""
+    """A descriptor that an application defines."""
 
 
 @pytest.mark.parametrize(
@@ -636,7 +636,7 @@ class Doubling(functools.cached_property[int]):
     ],
 )
 def test_a_decorator_in_the_wrong_order_is_refused(outer: Any, name: str) -> None:
-    """Where it stands, not when it is called, and with the right order."""
+    """When it decorates, not when it is called; the error shows the right order."""
     with pytest.raises(
         TypeError, match=rf"^step\(\) stands above @{name}, .* @{name} above, step\(\) directly"
     ):
@@ -644,7 +644,7 @@ def test_a_decorator_in_the_wrong_order_is_refused(outer: Any, name: str) -> Non
 
 
 def test_a_class_is_not_decorated() -> None:
-    """It would be a function afterwards, and no class: nothing could be derived from it."""
+    """It would become a function, not a class: nothing could be derived from it."""
 
     class Tool:
         pass
@@ -718,7 +718,7 @@ def test_recorded_as_json_everywhere(heard: list[IntermediateStep]) -> None:
 
 
 async def test_finished_run_is_freed_without_the_collector() -> None:
-    """A run, its state and its steps are no reference cycle: memory is back when the block has ended."""
+    """A run, its state and its steps form no reference cycle: their memory is freed when the block has ended."""
     gc.collect()
     gc.disable()
     try:
@@ -790,7 +790,7 @@ def test_nothing_is_warned_about(heard: list[IntermediateStep]) -> None:
 
 
 async def test_steps_reach_the_exporter() -> None:
-    """`recorded_run` is all that a test of one's own code needs."""
+    """`recorded_run` is all that a test of your own code needs."""
     async with recorded_run() as exporter:
         with step("tool", "search"):
             pass
@@ -802,6 +802,6 @@ async def test_steps_reach_the_exporter() -> None:
 
 
 def test_a_step_shows_what_its_users_need() -> None:
-    """Beside that it is an `OpenStep` for those who are subscribed."""
+    """It is also an `OpenStep` for subscribers."""
     shown = {name for name in dir(step) if not name.startswith("_")}
     assert shown == {"chunk", "metadata", "name", "output", "step_id", "usage"} | {"enclose_in", "started"}

@@ -42,7 +42,7 @@ async def test_a_run_that_is_open() -> None:
 
 
 async def test_a_runtime_that_is_open() -> None:
-    """What it held before is no leak; what it holds since is one until it is shut down."""
+    """What it held before is not a leak; what it holds since is one until it is shut down."""
     exporter = SpanExporter(ignore, name="spans")
     before = LeakCheck()
     async with ObservabilityRuntime({"a": exporter}):
@@ -52,7 +52,7 @@ async def test_a_runtime_that_is_open() -> None:
 
 
 def test_threads_get_time_to_end() -> None:
-    """Those that do within the limit are none; those of an event loop's pool never are."""
+    """Those that end within the limit are not leaks; those of an event loop's pool never are."""
     check = LeakCheck()
     go_on = threading.Event()
     thread = threading.Thread(target=go_on.wait)
@@ -82,7 +82,7 @@ async def test_tasks() -> None:
         await task
 
 
-def test_what_hangs_in_a_cycle_is_no_leak() -> None:
+def test_garbage_in_a_cycle_is_not_a_leak() -> None:
     """Dropped is dropped, also before the garbage collector has found out."""
     check = LeakCheck()
 

@@ -1,4 +1,4 @@
-"""nat_observability.testing: what users' own tests stand on."""
+"""nat_observability.testing: what users' own tests build on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_steps_are_the_callers_own() -> None:
 
 
 async def test_isolated_instances_share_the_steps() -> None:
-    """Runs at once are told apart by their id."""
+    """Concurrent runs are distinguished by their id."""
     exporter = CapturingExporter()
     for run_id in ("one", "other"):
         state = ContextState(run_id=run_id)
@@ -82,7 +82,7 @@ async def test_waiting_for_a_condition() -> None:
 
 
 def test_waiting_without_a_loop() -> None:
-    """The same for code that runs on no event loop."""
+    """The same for code without an event loop."""
     began = time.monotonic()
     wait_until(lambda: time.monotonic() > began + 0.01)
     with pytest.raises(TimeoutError, match=r"Not so within 0.01 s"):

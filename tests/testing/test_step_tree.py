@@ -67,7 +67,7 @@ async def test_finding(recorded: CapturingExporter) -> None:
 
 
 async def test_what_a_step_says(recorded: CapturingExporter) -> None:
-    """Values are Python's again; chunks are joined; an error is data."""
+    """Values are decoded to Python; chunks are joined; an error is data."""
     tree = recorded.tree
     workflow = tree.one("workflow")
     assert (workflow.input, workflow.output, workflow.metadata) == ({"q": 1}, ["a"], {"m": 1})
@@ -84,7 +84,7 @@ async def test_what_a_step_says(recorded: CapturingExporter) -> None:
 
 
 async def test_what_is_expected_and_there(recorded: CapturingExporter) -> None:
-    """`expect` returns it: by default one at least, or as many as asked."""
+    """`expect` returns them: by default at least one, or exactly as many as asked."""
     tree = recorded.tree
     assert len(tree.expect("tool")) == 3
     assert len(tree.expect("tool", times=3)) == 3

@@ -47,7 +47,7 @@ class Redactor:
 
     Raises:
         InvalidPatternError: A key or a pattern is invalid, or two patterns have the same name.
-        UnknownPersonalSetError: There is no set of personal data of that name.
+        UnknownPersonalSetError: No set of personal data has that name.
         ValueError: The key of the hash is too short.
     """
 

@@ -163,7 +163,7 @@ _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
 
 
 class Runs(msgspec.Struct, frozen=True, gc=False):
-    """The long runs of token characters in a text: where they are, all of them joined, and what stands before each."""
+    """The long runs of token characters in a text: their places, all of them joined, and what comes before each."""
 
     places: tuple[tuple[int, int], ...]
     joined: bytes

@@ -1,10 +1,10 @@
 """What one capture may spend, and what it is charged for values of each kind."""
 
-# What is left for the values behind one that would take all.
+# Reserved for the values behind one that would take everything.
 RESERVED_NODES = 10_000
 RESERVED_BYTES = 64 * 1024
-LARGE = 1024  # items or characters: what may not take of the reserve
-TRIES = 2  # to encode what is in a container at once, which cost the time of it if they fail
+LARGE = 1024  # items or characters: anything larger may not use the reserve
+TRIES = 2  # to encode a whole container at once; each failed one costs the time that it takes
 MAX_DEPTH = 32
 MAX_REPR = 1024  # characters
 MAX_ITEMS = 1024  # of an array that is recorded in full

@@ -1,4 +1,4 @@
-"""Pydantic models: what their fields are shown as, and whether their own serializers may be let loose on them."""
+"""Pydantic models: what their fields are shown as, and whether their own serializers may run on them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def holds_generator(*values: Any) -> bool:
 
 
 class Scan:
-    """Whether pydantic's own serializers can be let loose on a model: they know no bound."""
+    """Whether pydantic's own serializers, which have no bounds, may run on a model."""
 
     __slots__ = ("_bytes", "has_bytes", "nodes")
 

@@ -11,7 +11,7 @@ def cut_text(text: str, most: int) -> str:
     """
     Return an exact `str` as UTF-8 can hold it, in at most so many bytes (characters, if it was not too long).
 
-    Where it was longer a mark like `[cut:12345]` says of how many characters.
+    If it was longer, a mark like `[cut:12345]` says how many characters it had.
     """
     kept = text[:most]
     following = text[most : most + 1]
@@ -29,7 +29,7 @@ def cut_text(text: str, most: int) -> str:
             kept = encoded[:most].decode("utf-8", "ignore")
             following = "x"
     if kept and not (kept[-1].isspace() or following.isspace()):
-        # The word at the cut goes as a whole: nothing that looks for secrets would know the half of one.
+        # The word at the cut goes as a whole: redaction would not recognise half a secret.
         tail = kept[-_LONGEST_SECRET:]
         words = tail.split()
         kept = kept[: -len(words[-1])]

@@ -46,8 +46,8 @@ class Walk:
     One capture: what it has visited, and what it may still visit.
 
     Looks at types and not at `isinstance`, and calls the methods of built-in types by their name, because a subclass
-    may raise there. What has been walked through appears once; a mark stands where it comes again. What is left out
-    is marked with its size, as the `Truncator` does it: `[cut:12345]`, characters of a text, items, fields.
+    may raise there. An object that has been walked appears once; a mark replaces it if it comes again. What is left out
+    is marked with its size, as the `Truncator` does: `[cut:12345]`, characters of a text, items, fields.
 
     Args:
         how: Finds what copies values of a class.
@@ -65,7 +65,7 @@ class Walk:
         self.bytes_left = MAX_BYTES
         self._tries = TRIES
         self._above: set[int] = set()  # the ids of the containers around the value
-        # By their ids, which belong to other objects as soon as nothing keeps these alive.
+        # By their ids, which other objects may get as soon as nothing keeps these alive.
         self._seen: dict[int, object] = {}
 
     def value(self, value: Any, depth: int = 0) -> Any:

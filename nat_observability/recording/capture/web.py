@@ -163,7 +163,7 @@ def _summary(kind: str, method: Any, url: str) -> dict[str, Any]:
     if isinstance(method, str | bytes) and method:
         summary["method"] = _text(method)
     if len(url) > _LONGEST_URL:
-        # The query goes as a whole: nothing that looks for secrets would know the half of one.
+        # The query goes as a whole: redaction would not recognise half a secret.
         url = f"{url.partition('?')[0][:_LONGEST_URL]}[cut:{len(url)}]"
     if url:
         summary["url"] = url
