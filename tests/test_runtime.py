@@ -350,7 +350,7 @@ async def test_g2_a_shutdown_waits_for_live_managers_for_half_of_its_time() -> N
 
 
 @virtual_time
-async def test_shutting_down_twice_is_no_error() -> None:
+async def test_shutting_down_twice_does_not_raise() -> None:
     """The second one, and one before any start, has nothing to do and says so."""
     runtime = ObservabilityRuntime(exporting(RunningLoop(), main=Sink(closes=5.0)))
     assert (await runtime.shutdown()).duration_s == 0.0

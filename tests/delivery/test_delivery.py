@@ -476,7 +476,7 @@ async def test_g1_a_sink_that_does_not_open_in_time_has_failed() -> None:
 
 
 @virtual_time
-async def test_g3_who_stops_waiting_for_the_opening_harms_nobody() -> None:
+async def test_g3_cancelling_one_wait_for_the_opening_harms_no_other() -> None:
     """A run that is cancelled while the sink opens leaves it opening for the others."""
     sink = Opening()
     sink.opens = [5.0]
@@ -499,7 +499,7 @@ async def test_g3_who_stops_waiting_for_the_opening_harms_nobody() -> None:
 
 
 @virtual_time
-async def test_close_writes_what_is_queued_whoever_holds_a_lease() -> None:
+async def test_close_writes_what_is_queued_despite_open_leases() -> None:
     """The runtime's shutdown: what was accepted is written at once, what comes afterwards is dropped as closed."""
     sink = ScriptedSink()
     async with delivering(sink, batch_age=3600.0) as delivery:
@@ -648,7 +648,7 @@ async def test_g16_the_last_error_outlives_the_delivery() -> None:
 
 
 @virtual_time
-async def test_who_waits_for_an_abandoned_opening_is_told_the_time_that_it_had() -> None:
+async def test_waiting_for_an_abandoned_opening_fails_with_its_own_timeout() -> None:
     """The error names its own timeout, not that of another caller."""
     sink = Opening()
     sink.opens = [1000.0]

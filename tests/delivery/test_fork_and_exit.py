@@ -332,7 +332,7 @@ for child in children:
     assert stderr.count("runtime_not_shut_down exporters=['slow']") == 4
 
 
-def test_g15_what_the_child_forgets_disturbs_nobody(out: Path) -> None:
+def test_g15_what_the_child_forgets_disturbs_no_delivery(out: Path) -> None:
     """When the child's garbage collector finds the parent's tasks, the child's own deliveries keep working."""
     stderr = run(
         """

@@ -61,7 +61,7 @@ def test_total_is_the_sum_by_field_and_reason(each: list[LedgerSnapshot]) -> Non
     assert total({str(number): snapshot for number, snapshot in enumerate(each)}) == whole
 
 
-def test_g5_sums_add_up_where_their_parts_do() -> None:
+def test_g5_sums_add_up_if_their_parts_do() -> None:
     """The process's ledger adds up when each exporter's does."""
     parts = [LedgerSnapshot(5, 1, 1, 1, {"closed": 2}), LedgerSnapshot(3, 3)]
     assert total(parts).adds_up

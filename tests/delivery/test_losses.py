@@ -370,7 +370,7 @@ def manager_of(exporter):
 """
 
 AT_EXIT = {
-    "nobody has shut anything down": """
+    "no runtime is shut down": """
 runtime = ObservabilityRuntime({"main": (exporter := exporter_of(down))})
 asyncio.run(runtime.init())
 for _ in range(3):
@@ -381,7 +381,7 @@ exporter = exporter_of(down)
 for _ in range(3):
     asyncio.run(record(manager_of(exporter), 4))
 """,
-    "an exporter that nobody keeps": """
+    "an exporter without a reference": """
 async def main():
     exporter = exporter_of(down)
     for _ in range(3):

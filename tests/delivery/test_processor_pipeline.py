@@ -368,7 +368,7 @@ async def test_g4_a_run_goes_on_whatever_its_processors_do(exporter: type[StepEx
 
 
 @pytest.mark.parametrize("wrong", [None, "redact", Mute, 7])
-def test_what_is_no_processor_is_refused(wrong: Any) -> None:
+def test_anything_but_a_processor_is_refused(wrong: Any) -> None:
     """A processor that cannot be called is an error when the exporter is made, and not at its first item."""
     with pytest.raises(TypeError, match="A processor is a function of an item"):
         SpanExporter(Backend(), processors=[wrong])

@@ -245,7 +245,7 @@ async def test_every_kind_of_function_is_a_sink(form: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 7, "file.jsonl", object(), ScriptedSink, Blocking])
-def test_what_is_no_sink_is_refused_when_it_is_configured(wrong: Any) -> None:
+def test_anything_but_a_sink_is_refused_when_configured(wrong: Any) -> None:
     """The error names the object and says what is allowed; passing a class instead of an instance is common."""
     with pytest.raises(
         TypeError, match=r"is not a sink\. Pass an object with open\(\), write\(batch\) and close\(\)"

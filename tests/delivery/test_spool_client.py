@@ -204,7 +204,7 @@ async def test_g7_spill_keeps_what_overflows_and_sends_it_in_order(tmp_path: Pat
     assert files_in(tmp_path) == []
 
 
-async def test_spill_touches_the_disk_only_where_it_has_to(tmp_path: Path) -> None:
+async def test_spill_touches_the_disk_only_if_it_has_to(tmp_path: Path) -> None:
     """As long as the back end keeps up, nothing is written to the spool."""
     sink = Backend()
     exporters = exporter_of(sink, quick_limits(tmp_path, "spill"))
@@ -452,7 +452,7 @@ async def test_g5_a_flush_waits_for_what_went_through_the_spool(tmp_path: Path) 
     assert len(sink.taken) == len(set(sink.ids)) == 300
 
 
-async def test_a_flush_that_nobody_else_knows_of_ends_too(tmp_path: Path) -> None:
+async def test_a_flush_of_a_forgotten_run_ends_too(tmp_path: Path) -> None:
     """A flush still accounts for its run's items, though the run itself was forgotten meanwhile."""
     sink = Backend(down=True)
     delivery = Delivery("main", sink, limits=quick_limits(tmp_path, "always", retry_for=0))

@@ -135,7 +135,7 @@ async def _spawn(coroutine: object) -> None:
 _tasks: set[object] = set()
 
 
-def test_a_thread_that_cannot_be_started_harms_nobody_later() -> None:
+def test_a_thread_that_cannot_be_started_harms_no_later_user() -> None:
     """If the system refuses a thread, the user gets the error, and the next one a new attempt."""
     run_program("""
         import threading
@@ -253,7 +253,7 @@ for exporter in exporters.values():
     assert len(done.stderr) < 5_000
 
 
-def test_g4_synchronous_code_is_told_when_no_loop_can_start() -> None:
+def test_g4_synchronous_code_gets_an_error_if_no_loop_can_start() -> None:
     """It does not wait for ever for a loop that cannot run; the next attempt starts anew."""
     run_program("""
         import asyncio, selectors

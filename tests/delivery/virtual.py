@@ -11,9 +11,7 @@ from tests.virtual_time import run_virtual
 
 P = ParamSpec("P")
 
-_began = (
-    0.0  # of the test that runs; no context variable, because a delivery's work has a context of its own
-)
+_began = 0.0  # of the test that runs; no context variable, because a delivery's work has a context of its own
 
 
 class RunningLoop:

@@ -560,7 +560,7 @@ async def test_subscription_that_handles_steps_sees_them_all() -> None:
     assert spans.named("search").output == "piece"
 
 
-async def test_failing_taker_harms_nobody() -> None:
+async def test_failing_taker_harms_no_other() -> None:
     """A subscription's error on a step reaches neither the workflow nor the other exporters."""
 
     class Failing(SpanSubscription):

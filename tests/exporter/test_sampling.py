@@ -95,7 +95,7 @@ def test_the_first_rule_that_fits_the_workflow_counts(workflow: str | None, chos
 
 
 @pytest.mark.parametrize("flags", ["00", "01"])
-def test_a_caller_decides_where_it_is_asked(flags: str) -> None:
+def test_a_caller_decides_if_parent_based(flags: str) -> None:
     """With `parent_based`, a run that continues a trace follows its caller; one that begins a trace, the ratio."""
     continued = ContextState(traceparent=f"00-{'a' * 32}-{'b' * 16}-{flags}")
     assert continued.caller_sampled is (flags == "01")
@@ -314,7 +314,7 @@ async def test_a_run_that_is_not_chosen_opens_nothing(tmp_path: Path) -> None:
 
     class Broken(Backend):
         async def open(self) -> None:
-            raise ConnectionError("nobody there")
+            raise ConnectionError("no receiver")
 
     sink = Broken()
     exporters = exporters_of(sink, NEVER)

@@ -243,7 +243,7 @@ def test_stop_is_called_once_for_what_failed_to_start() -> None:
 
 
 @pytest.mark.parametrize("exporter", [object(), None, "exporter", CapturingExporter, lambda: None, 3])
-def test_what_is_no_exporter_is_refused_when_added(exporter: Any) -> None:
+def test_anything_but_an_exporter_is_refused_when_added(exporter: Any) -> None:
     """The error names the object, what it lacks and the cure, at once and not when the run starts."""
     manager = ExporterManager()
     with pytest.raises(InvalidExporterError, match=r"'wrong' is a .*nat_observability\.BaseExporter"):

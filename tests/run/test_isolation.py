@@ -42,7 +42,7 @@ class Watching(BaseExporter):
         self.seen[event.run.run_id] += 1
 
 
-def test_first_to_stop_silences_nobody() -> None:
+def test_first_to_stop_silences_no_other() -> None:
     """Of two runs on one exporter that is not isolated, the one that goes on is exported to its end."""
     scenarios.first_to_stop_silences_nobody(OURS)
 

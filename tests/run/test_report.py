@@ -226,7 +226,7 @@ class Observer:
         self.live -= 1
 
 
-async def test_observer_is_told_of_each_run() -> None:
+async def test_observer_is_called_for_each_run() -> None:
     """It is called at the run's beginning and end, even if the start fails or is refused."""
     observer = Observer()
     exporters: dict[str, BaseExporter] = {"capturing": CapturingExporter()}

@@ -78,7 +78,7 @@ async def test_the_report_names_who_takes_part() -> None:
     assert await manager.get_all_exporters() == exporters
 
 
-async def test_a_run_that_nobody_selects() -> None:
+async def test_a_run_that_no_exporter_selects() -> None:
     """It runs, and its steps go nowhere."""
     exporter = CapturingExporter()
     exporter.select = lambda run: False
@@ -126,7 +126,7 @@ async def test_a_selection_that_fails_selects_nothing() -> None:
         assert "no such tenant" not in line["error"]
 
 
-async def test_a_required_exporter_is_required_where_it_takes_part() -> None:
+async def test_a_required_exporter_is_required_only_if_it_takes_part() -> None:
     """A run that it does not select starts without it."""
     exporter = CapturingExporter()
     exporter.select = of("a")

@@ -93,7 +93,7 @@ def test_a_foreign_file_is_set_aside(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_database_that_is_no_spools_is_set_aside(tmp_path: Path, script: str) -> None:
+def test_a_database_that_is_not_a_spools_is_set_aside(tmp_path: Path, script: str) -> None:
     """A database with other tables than a spool's is renamed and otherwise untouched."""
     with closing(sqlite3.connect(tmp_path / _NAME)) as connection:
         connection.executescript(script)
@@ -107,7 +107,7 @@ def test_a_database_that_is_no_spools_is_set_aside(tmp_path: Path, script: str) 
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "dangling link"])
-def test_what_is_no_file_is_set_aside(tmp_path: Path, kind: str) -> None:
+def test_anything_but_a_file_is_set_aside(tmp_path: Path, kind: str) -> None:
     """A directory, a pipe or a link to nowhere under the name of a spool file does not stop the spool."""
     path = tmp_path / _NAME
     if kind == "directory":
@@ -201,7 +201,7 @@ def test_of_a_damaged_file_the_rest_is_salvaged(tmp_path: Path) -> None:
     assert aside_of(path).read_bytes() == content
 
 
-def test_a_schema_that_is_no_text_is_damage(tmp_path: Path) -> None:
+def test_a_schema_that_is_not_text_is_damage(tmp_path: Path) -> None:
     """Python cannot decode SQLite's message about it; the file is set aside like any other."""
     path = leave_behind(tmp_path, 0, 3)
     checkpoint(path)

@@ -24,7 +24,7 @@ def test_one_at_a_time_is_in_a_directory(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
-def test_a_mutex_that_is_never_given_back_stops_nobody(tmp_path: Path) -> None:
+def test_a_mutex_that_is_never_given_back_stops_no_spool(tmp_path: Path) -> None:
     """A spool opens within a few seconds even if a suspended process holds the mutex."""
     descriptor = os.open(tmp_path, os.O_RDONLY)
     begun = time.monotonic()
@@ -37,7 +37,7 @@ def test_a_mutex_that_is_never_given_back_stops_nobody(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 5
 
 
-def test_a_directory_that_is_gone_is_nobodys(tmp_path: Path) -> None:
+def test_a_directory_that_is_gone_raises_no_error(tmp_path: Path) -> None:
     """If the directory is gone, the mutex raises no error: the next call will."""
     with alone_in(tmp_path / "gone"):
         pass

@@ -47,7 +47,7 @@ def test_a_run_of_keys_costs_one_entry() -> None:
     assert len(owners) == 1
 
 
-def test_an_owner_that_nobody_holds_costs_nothing() -> None:
+def test_an_owner_without_a_reference_costs_nothing() -> None:
     """Owners that are gone are forgotten, and their keys have no owner."""
     owners, kept = Owners[Owner](), Owner()
     owners.add(0, kept)

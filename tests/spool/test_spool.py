@@ -351,7 +351,7 @@ def test_what_would_not_fit_is_left_for_later(make_spool: MakeSpool) -> None:
     assert spool.stats().dropped == {}
 
 
-def test_nothing_to_recover_is_no_event(make_spool: MakeSpool) -> None:
+def test_nothing_to_recover_logs_nothing(make_spool: MakeSpool) -> None:
     """A spool that finds nothing logs nothing."""
     with structlog.testing.capture_logs() as logs:
         make_spool()
