@@ -156,7 +156,7 @@ class ExporterManager:
         Args:
             name: Unique, not empty.
             exporter: A `BaseExporter`, or an object with the `start`, `stop` and `wait_ready` of one.
-            required: Whether a run must not begin unless it starts.
+            required: Whether a run must not begin without it.
 
         Raises:
             InvalidExporterNameError: The name is empty or not a string.

@@ -123,7 +123,7 @@ def as_sink(sink: Sink | BlockingSink | BatchFunction) -> Sink:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             # Calling it would do nothing, and look like success.
             raise TypeError(
-                f"{sink!r} writes nothing: it is a generator, which nobody iterates. Remove its yield."
+                f"{sink!r} writes nothing: it is a generator, which is never iterated. Remove its yield."
             )
     if isinstance(sink, Sink):
         return sink if inspect.iscoroutinefunction(sink.write) else WorkerSink(cast(BlockingSink, sink))

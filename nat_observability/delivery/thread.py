@@ -229,7 +229,8 @@ class DeliveryThread:
                 return
             self._loop = None
             if self._on_broken is not None:
-                self._users = 0  # on_broken has them all acquire anew; without it users release what they have acquired
+                # on_broken has them all acquire anew; without it they release what they have acquired.
+                self._users = 0
         if self._on_broken is not None:
             self._on_broken(as_exception(error), had_begun)
 

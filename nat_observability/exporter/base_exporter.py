@@ -24,7 +24,7 @@ class BaseExporter(ABC):
     One instance serves the whole process. For each run the manager asks it for an isolated instance, which shares
     everything that `__init__` made (clients, connections, lists) and is bound to the run's own ContextState;
     several runs may also use the instance itself at the same time. State of one run belongs in a dict keyed by
-    `event.run.run_id`, or into a `Subscription` of one's own (override `subscription`).
+    `event.run.run_id`, or in a `Subscription` of one's own (override `subscription`).
 
     An exporter that needs the application's event loop, for a task of its own, overrides `start`.
     """

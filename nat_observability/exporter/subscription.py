@@ -107,7 +107,7 @@ class ExportSubscription(Subscription):
     __slots__ = ("_counted", "_error", "_failed", "_lock")
 
     def __init__(self, exporter: Subscribed, state: ContextState) -> None:
-        self._exporter = exporter  # without super().__init__, for speed: one of these is made for each exporter and run
+        self._exporter = exporter  # without super().__init__, for speed: one is made per exporter and run
         self._state = state
         # Reentrant: the garbage collector may close a step while the counts are read.
         self._lock = threading.RLock()

@@ -50,7 +50,7 @@ def isolate(
     Args:
         registry: The exporters, by name.
         state: The state that our exporters are bound to.
-        given: The state that the framework's exporters are bound to; None for the framework's current one.
+        given: The state that the exporters of the run's framework are bound to; None for its current one.
     """
     isolated: dict[str, BaseExporter] = {}
     for name, exporter in registry.items():

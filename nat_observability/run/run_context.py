@@ -409,7 +409,7 @@ class RunContext(Generic[ManagerT]):
                     duration = record.ready_at - began_at
                     _log.info("exporter_started", exporter=name, workflow_run_id=run_id, duration_s=duration)
                 continue
-            record.ready_at = None  # an exporter that reported ready, and then failed to start, never took part
+            record.ready_at = None  # an exporter that was ready, and then failed to start, never took part
             error = record.fail(ExporterEndedEarlyError(name))
             _log.error("exporter_start_failed", exporter=name, workflow_run_id=run_id, error=describe(error))
             if name in required:

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 _log = get_logger()
 
 _DELAY = 0.1  # seconds at most that the first of several items waits for the others
-_GIVE_WAY = (
-    0.0005  # seconds between two stretches: a wait of zero would not yield to a thread that records
-)
+_GIVE_WAY = 0.0005  # seconds between two stretches: a wait of zero would not yield to a thread that records
 _ENTRIES = 512  # queued per hold of the lock: a thread that records a step waits for it
 
 
