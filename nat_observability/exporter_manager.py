@@ -37,13 +37,13 @@ class ExporterManager:
     Manages the lifecycle of the exporters of one workflow run.
 
     Exporters are added and removed by name; `start` starts all of them concurrently, and at the end of its block
-    stops them. Each is in a task of its own, but for those that wait for nothing, which need none. What is added
+    stops them. Each runs in a task of its own, except those that wait for nothing, which need none. What is added
     after `start` takes part in the next run. Each run has a manager of its own: `get` copies one, sharing its registry
     until either side changes it. A manager may be started again, in another event loop too.
 
     Args:
-        shutdown_timeout: Most seconds for all exporters together to stop; what is stuck then is abandoned.
-        start_timeout: Most seconds for all exporters together to start; what is not ready then is left out.
+        shutdown_timeout: Most seconds for all exporters together to stop; those still stuck are abandoned.
+        start_timeout: Most seconds for all exporters together to start; those not ready by then are left out.
 
     Raises:
         InvalidTimeoutError: A timeout is not a positive, finite number.
@@ -65,7 +65,7 @@ class ExporterManager:
 
     @property
     def _exporter_registry(self) -> dict[str, BaseExporter]:
-        """The exporters by name. It is replaced, and never changed."""
+        """The exporters by name. The dict is replaced, never changed."""
         return self._slot.registry
 
     @_exporter_registry.setter
@@ -79,7 +79,7 @@ class ExporterManager:
 
     @property
     def _running(self) -> bool:
-        """Whether a run has started and not begun to stop."""
+        """Whether a run has started and has not begun to stop."""
         return self._slot.running
 
     @property
@@ -89,7 +89,7 @@ class ExporterManager:
 
     @property
     def _active_isolated_exporters(self) -> dict[str, BaseExporter]:
-        """The isolated instances of the current run, by name; those that nobody else needs are made now."""
+        """The isolated instances of the current run, by name; those not needed so far are made now."""
         run = self._slot.run
         if run is None:
             return {}
@@ -109,13 +109,13 @@ class ExporterManager:
 
     @property
     def _shutdown_event(self) -> asyncio.Event:
-        """What is set when the exporters of the current run, or of the last one, are to stop."""
+        """Set when the exporters of the current run, or of the last one, are to stop."""
         run = self._slot.run
         return run.lifecycle.shutdown if run is not None else asyncio.Event()
 
     @classmethod
     def with_options(cls, exporters: dict[str, BaseExporter], options: ManagerOptions) -> Self:
-        """Return a manager on a registry that others use too; either side's changes stay its own."""
+        """Return a manager on a shared registry; either side's changes stay its own."""
         manager = cls.__new__(cls)
         manager._set_up(exporters, options, shared=True)
         return manager
@@ -140,7 +140,7 @@ class ExporterManager:
         return manager
 
     def get(self) -> Self:
-        """Return a manager of the same configuration, for another run; what either changes later stays its own."""
+        """Return a manager of the same configuration, for another run; later changes on either side stay its own."""
         self._lent_registry = self._slot.registry
         return self.with_options(self._slot.registry, self._slot.options)
 
@@ -161,7 +161,7 @@ class ExporterManager:
             required: Whether a run must not begin without it.
 
         Raises:
-            InvalidExporterNameError: The name is empty or no string.
+            InvalidExporterNameError: The name is empty or not a string.
             InvalidExporterError: The object is not an exporter.
         """
         check_exporter(name, exporter)
@@ -184,7 +184,7 @@ class ExporterManager:
         Remove an exporter, from the next `start` on.
 
         Raises:
-            UnknownExporterError: A ValueError; there is none of that name.
+            UnknownExporterError: A ValueError; no exporter has that name.
         """
         with _registering:
             registry = dict(self._slot.registry)
@@ -199,7 +199,7 @@ class ExporterManager:
         Return the exporter of that name.
 
         Raises:
-            UnknownExporterError: A ValueError; there is none.
+            UnknownExporterError: A ValueError; no exporter has that name.
         """
         try:
             return self._exporter_registry[name]
@@ -230,7 +230,7 @@ class ExporterManager:
         return self._slot.options
 
     def taking_part(self, run: Run) -> dict[str, BaseExporter]:
-        """Return the exporters that a run is for, by name, in a dict that is not to be changed."""
+        """Return the exporters that a run uses, by name, in a dict that must not be changed."""
         return taking_part(self._slot.registry, run)
 
     def start(self, context_state: ContextState | None = None) -> RunContext[Self]:
@@ -239,14 +239,14 @@ class ExporterManager:
 
         Inside its block the run is current: what `step` records reaches the exporters. With a context state the
         exporters are isolated instances; without one a new state is made and the exporters are used as they are.
-        An exporter that does not start is logged, reported and left out. The block's own exception leaves
-        unchanged, and what an exporter raises never does.
+        An exporter that does not start is logged, reported and left out. The block's own exception propagates
+        unchanged; an exporter's never does.
 
         The context state may be that of the reference toolkit: its own exporters are then isolated with it, and
         ours with the run that it stands for.
 
         Raises, on entering:
-            UnknownContextStateError: A TypeError; `context_state` is nothing of the kind.
+            UnknownContextStateError: A TypeError; `context_state` is not a known kind of context state.
             ManagerRunningError: A RuntimeError; this manager runs already.
             ExporterStartError: A required exporter did not start; those that had started were stopped.
         """
@@ -254,25 +254,25 @@ class ExporterManager:
 
     async def stop(self) -> None:
         """
-        Stop every running exporter, all within the shutdown timeout; nothing happens where the manager is not running.
+        Stop every running exporter, all within the shutdown timeout; does nothing if the manager is not running.
         For any task of the event loop in which the manager was started.
 
-        What has not stopped by then is cancelled, and what then still goes on is abandoned, named in a warning and
-        in the report. Whatever interrupts the caller, a cancellation say, shortens the wait and is raised when the
-        stop is done.
+        An exporter that has not stopped by then is cancelled; if it still goes on, it is abandoned and named in a
+        warning and in the report. An interruption of the caller, such as a cancellation, shortens the wait and is
+        raised when the stop is done.
         """
         if self._slot.run is not None:
             await self._slot.run.stop()
 
     async def flush(self, timeout: float = 30.0) -> FlushReceipt:
         """
-        Have everything written that the current run, or the last one, has recorded; wait for no other run.
+        Write everything that the current run, or the last one, has recorded; wait for no other run.
 
         Args:
             timeout: Most seconds for all exporters together.
 
         Returns:
-            What became of this run's items. Steps that are still open are not part of it.
+            The outcome of this run's items, without steps that are still open.
 
         Raises:
             InvalidTimeoutError: `timeout` is not a positive, finite number.
@@ -282,7 +282,7 @@ class ExporterManager:
         return FlushReceipt(complete=True, exporters={}) if run is None else await run.flush(timeout)
 
     async def _run_exporter(self, name: str, exporter: BaseExporter) -> None:
-        """Run one exporter in its own task: start it, say that it is ready, wait for the shutdown, stop it."""
+        """Run one exporter in its own task: start it, report it as ready, wait for the shutdown, stop it."""
         run = self._slot.run
         if run is None:
             raise RuntimeError("The manager has no run. _run_exporter belongs to start().")
@@ -308,7 +308,7 @@ class ExporterManager:
 
     @property
     def report(self) -> ManagerReport:
-        """What the exporters of the current run did so far, or those of the last one; may be asked at any moment."""
+        """What the exporters of the current or last run have done so far; may be read at any moment."""
         run = self._slot.run
         return ManagerReport(running=False) if run is None else run.report(running=self._slot.running)
 
@@ -327,10 +327,10 @@ def positive_seconds(setting: str, value: object) -> float:
 
 def check_exporter(name: object, exporter: object) -> None:
     """
-    Check what is about to be registered.
+    Check an exporter before it is registered.
 
     Raises:
-        InvalidExporterNameError: The name is empty or no string.
+        InvalidExporterNameError: The name is empty or not a string.
         InvalidExporterError: The object lacks a method of an exporter.
     """
     if not isinstance(name, str) or not name.strip():

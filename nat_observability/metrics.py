@@ -1,4 +1,4 @@
-"""watch(): how deliveries are doing, as OpenTelemetry metrics, if the application uses those."""
+"""watch(): the health of deliveries as OpenTelemetry metrics, if the application uses those."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def watch(deliveries: Iterable[Delivery]) -> None:
 
     Deliveries of the same name, in two containers for example, are added up. An application that has a meter provider
     has imported `opentelemetry.metrics`. If it does so later, they are reported from their next batch on; if it never
-    does, nothing happens. No span is ever made of an export. Never raises.
+    does, nothing happens. An export never produces spans. Never raises.
     """
     for delivery in deliveries:
         _watched.add(delivery)
@@ -94,12 +94,12 @@ def _instruments() -> Any:
     """
     Return the histogram, making it and the other instruments if OpenTelemetry is there; None if it is not.
 
-    They are made once in a process: a second one of the same name would not be asked by the SDK.
+    They are made once in a process: the SDK would never read a second one of the same name.
     """
     global _tried, _duration
     if _tried:
         return _duration
-    # Not imported here: another thread may be importing it, and this one would have to wait for as long as that takes.
+    # Not imported here: another thread may be importing it, and this one would have to wait until that is done.
     metrics = loaded("opentelemetry.metrics")
     if metrics is None:
         return None

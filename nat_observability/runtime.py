@@ -30,7 +30,7 @@ _log = get_logger()
 
 
 class RuntimeState(StrEnum):
-    """Where a runtime is in its life; a closed one may be opened again."""
+    """The state of a runtime; a closed one may be opened again."""
 
     NEW = "new"
     OPENING = "opening"
@@ -58,7 +58,7 @@ class RuntimeHealth(msgspec.Struct, frozen=True):
 
 
 class RuntimeReport(msgspec.Struct, frozen=True):
-    """What a shutdown did: how long it took, what each exporter had done by then, and which were abandoned."""
+    """What a shutdown did: how long it took, each exporter's health by then, and which were abandoned."""
 
     duration_s: float
     abandoned: tuple[str, ...]
@@ -77,7 +77,7 @@ class ObservabilityRuntime:
         start_timeout: Most seconds for all exporters together to open.
         shutdown_timeout: Most seconds for the whole shutdown.
         required: Names of the exporters without which the process must not start.
-        on_empty: Called by `init` where there are no exporters, on a thread of its own; it may block.
+        on_empty: Called by `init` if there are no exporters, on a thread of its own; it may block.
 
     Raises:
         InvalidTimeoutError: A timeout is not a positive, finite number.
@@ -92,7 +92,7 @@ class ObservabilityRuntime:
         required: Collection[str] = (),
         on_empty: Callable[[], None] | None = None,
     ) -> None:
-        # A foreign exporter, which is none of ours, has nothing that the runtime could open.
+        # A foreign exporter has nothing that the runtime could open.
         self._exporters: dict[str, object] = dict(exporters)
         self._start_timeout = positive_seconds("start_timeout", start_timeout)
         self._shutdown_timeout = positive_seconds("shutdown_timeout", shutdown_timeout)
@@ -148,7 +148,7 @@ class ObservabilityRuntime:
         Wait for live managers, write what is queued, close every exporter; all within the shutdown timeout.
 
         Live managers get half of the time; what they record after that is dropped and counted. What is stuck at
-        the deadline is abandoned, named in a warning and in the report. A runtime that is not open reports that.
+        the deadline is abandoned, named in a warning and in the report. A runtime that is not open reports so.
         A cancellation ends the waiting at once; the exporters then finish in the background.
         """
         clock = asyncio.get_running_loop().time
@@ -176,11 +176,11 @@ class ObservabilityRuntime:
 
     @property
     def state(self) -> RuntimeState:
-        """Where the runtime is in its life. From any thread; costs nothing."""
+        """The state of the runtime. From any thread; costs nothing."""
         return self._state
 
     def health(self) -> RuntimeHealth:
-        """Return how the exporters are now. From any thread."""
+        """Return the health of the exporters now. From any thread."""
         deliveries = self._deliveries()
         exporters = {
             name: deliveries[name].health() if name in deliveries else None for name in self._exporters
@@ -193,7 +193,7 @@ class ObservabilityRuntime:
             self._live_managers += 1
 
     def run_ended(self) -> None:
-        """Count one live manager less. From any thread."""
+        """Count one live manager fewer. From any thread."""
         with self._lock:
             idle = None
             # In a forked child a run of the parent's may end, which is not counted here.
@@ -237,7 +237,7 @@ class ObservabilityRuntime:
         finally:
             _let_go(opening.values())
         for name, failure in failures.items():
-            # Its lease stays: the delivery goes on trying to open it, and keeps what runs record meanwhile.
+            # Its lease stays: the delivery keeps trying to open it, and keeps what runs record meanwhile.
             _log.error("exporter_start_failed", exporter=name, error=describe(failure))
         missing = {name: failure for name, failure in failures.items() if name in self._required}
         if missing:
@@ -249,7 +249,7 @@ class ObservabilityRuntime:
         deadline = clock() + timeout
         while True:
             with self._lock:
-                # Asked again: a run may have begun after the last one had ended, and before this was told.
+                # Checked again: a run may have begun after the last one ended, and before this task woke up.
                 if not self._live_managers:
                     return
                 self._idle = idle = Future[None]()
@@ -262,20 +262,20 @@ class ObservabilityRuntime:
                 return
 
     def _begin_closing(self) -> dict[str, Future[None]]:
-        """Give every lease back and have what is queued written; return what to wait for, by name."""
+        """Give every lease back and have what is queued written; return the futures to wait for, by name."""
         deliveries = self._deliveries()
         leases, self._leases = self._leases, {}
         closing: dict[str, Future[None]] = {}
         for lease in leases.values():
             lease.release()
         for name, delivery in deliveries.items():
-            # Also one that did not open with the runtime: a run may have opened it since.
+            # Including one that did not open with the runtime: a run may have opened it since.
             if name in leases or delivery.health().state is DeliveryState.OPEN:
                 closing[name] = delivery.close()
         return closing
 
     async def _close(self, deadline: float) -> tuple[str, ...]:
-        """Close every exporter; abandon those that have not by the deadline, and return their names."""
+        """Close every exporter; abandon those that have not closed by the deadline, and return their names."""
         closing = {name: asyncio.wrap_future(closed) for name, closed in self._begin_closing().items()}
         try:
             await _all_done(closing.values(), deadline)
@@ -293,20 +293,20 @@ class ObservabilityRuntime:
         return late
 
     def _start_clean(self) -> None:
-        """Forget the parent's runs, in a forked child. The leases hold there: its runs use what is configured."""
-        self._lock = threading.RLock()  # the old one may be held by a thread that is not in this process
+        """Forget the parent's runs, in a forked child. The leases survive there: its runs use the same exporters."""
+        self._lock = threading.RLock()  # a thread that does not exist in this process may hold the old one
         self._live_managers = 0
         self._idle = None
         if self._state in (RuntimeState.OPENING, RuntimeState.DRAINING):
-            # It was another thread that opened or drained; it is not here to go on.
+            # The thread that opened or drained is not in this process to go on.
             self._state = RuntimeState.OPEN
 
 
 async def _elsewhere(call: Callable[[], None]) -> None:
-    """Do what may block on a thread of its own."""
+    """Run a blocking call on a thread of its own."""
     try:
         worker = BlockingWorker("nat-observability-runtime")
-    except RuntimeError:  # no thread to be had
+    except RuntimeError:  # no thread could be started
         call()
         return
     called = worker.submit(call)
@@ -321,7 +321,7 @@ async def _all_done(futures: Iterable[asyncio.Future[None]], deadline: float) ->
 
 
 def _let_go(futures: Iterable[asyncio.Future[None]]) -> None:
-    """Wait for none of them any longer: what is done later must not look for a loop that has ended."""
+    """Stop waiting for them: one that is done later must not look for a loop that has ended."""
     for future in futures:
         future.cancel()
 

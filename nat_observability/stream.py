@@ -49,9 +49,9 @@ class OpenStep(Protocol):
 
 class SpanTaker(Protocol):
     """
-    Takes a step of this process as a whole, where others take its START and its END.
+    Takes a step of this process as a whole, instead of its START and its END.
 
-    There is one span for all of them, and they spare the run the START and the END.
+    All takers share one span, and the run need not build the START and the END for them.
     """
 
     def begun(self, step: OpenStep) -> object: ...
@@ -61,16 +61,16 @@ class SpanTaker(Protocol):
 
 class Audience:
     """
-    Who is subscribed, at one moment.
+    The subscribers at one moment.
 
     Attributes:
         everyone: All of them.
-        steps: Those who take START and END.
-        begun: What the others are given a step with when it begins.
-        finished: And its span, when it ends.
+        steps: Those that take START and END.
+        begun: On-start callbacks of the others, called with a step when it begins.
+        finished: On-end callbacks of the others, called with its span when it ends.
     """
 
-    # Read in a tenth of the time that the fields of a named tuple take.
+    # Reading a slot takes a tenth of the time of a named tuple's field.
     __slots__ = ("begun", "everyone", "finished", "steps")
 
     begun: tuple[Callable[[OpenStep], object], ...]
@@ -99,15 +99,13 @@ class EventStream:
     """
     Hands each published step to every subscriber, on the thread that published it, in the order of subscription.
 
-    Subscribing and unsubscribing are safe from any thread and while others publish: a publication goes to those
-    who were subscribed when it began.
+    Subscribing and unsubscribing are safe from any thread and while others publish: a publication goes to the
+    subscribers of the moment when it began.
 
     Attributes:
-        unheard: Steps that were published while nobody was subscribed, for example after the run had ended.
-        kept: Who is subscribed now, in a list of its own for as long as that does not change; None until `gathered`
-            has found out.
-        subscribed: Of all streams those that somebody has subscribed to since a leak check has put this here, which
-            wants to know; None until then.
+        unheard: Steps that were published with no subscriber, for example after the run had ended.
+        kept: The current subscribers, in a list that every change replaces; it holds None until `gathered` fills it.
+        subscribed: The streams that were subscribed to since a leak check set this; None if no leak check is active.
     """
 
     __slots__ = ("__weakref__", "_by_key", "kept", "unheard")
@@ -123,8 +121,8 @@ class EventStream:
         Hand every step from now on to `subscriber`, which must not block, until `key` is unsubscribed.
 
         Args:
-            taker: Is given the steps of this process as a whole. What else is published, the chunks among it, goes to
-                `subscriber` all the same.
+            taker: Gets the steps of this process as a whole. Everything else that is published, chunks included, still
+                goes to `subscriber`.
         """
         self._by_key[key] = subscriber, taker
         self.kept = [None]
@@ -132,13 +130,13 @@ class EventStream:
             EventStream.subscribed.add(self)
 
     def unsubscribe(self, key: object) -> None:
-        """Hand no further step to the subscriber of this key; nothing happens where there is none."""
+        """Hand no further step to the subscriber of this key; does nothing if there is none."""
         self._by_key.pop(key, None)
         self.kept = [None]
 
     @property
     def listeners(self) -> int:
-        """How many are subscribed."""
+        """The number of subscribers."""
         return len(self._by_key)
 
     def publish(self, step: IntermediateStep) -> None:
@@ -150,14 +148,14 @@ class EventStream:
             self.note_unheard()
 
     def note_unheard(self) -> None:
-        """Count a step that nobody is there to hear."""
+        """Count a step with no subscriber."""
         with _counting:
             self.unheard += 1
 
     def gathered(self) -> Audience:
-        """Return who is subscribed now."""
-        # Without a lock, which would cost more than all the rest: who subscribes meanwhile, and has been noted too late
-        # for this, has put another list there by then, and nobody looks into this one any more.
+        """Return the current subscribers."""
+        # Without a lock, which would cost more than all the rest: a subscriber that is added meanwhile, too late for
+        # this list, has replaced the list by then, and this one is no longer used.
         kept = self.kept
         kept[0] = audience = Audience(list(self._by_key.values()))
         return audience
@@ -175,7 +173,7 @@ def hand(receivers: Iterable[Callable[[ItemT], object]], item: ItemT) -> None:
 
 
 def report(subscriber: Callable[..., object], error: BaseException) -> None:
-    """Log what a subscriber raised. Each of a run's steps may fail in the same way: a line now and then says so."""
+    """Log what a subscriber raised. Each of a run's steps may fail in the same way, so the line is rate-limited."""
     suppressed = _log_failure.due()
     if suppressed is not None:
         # Not its repr, which may be the application's and may raise.

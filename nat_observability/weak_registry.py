@@ -10,19 +10,19 @@ ObjectT = TypeVar("ObjectT")
 
 class WeakRegistry(Generic[ObjectT]):
     """
-    Knows the objects that were added to it for as long as somebody else keeps them.
+    Knows the objects added to it for as long as something else keeps them alive.
 
-    Any thread may add one while another looks, for which a `weakref.WeakSet` raises.
+    Any thread may add one while another iterates; a `weakref.WeakSet` would raise then.
     """
 
     def __init__(self) -> None:
         self._references: set[ref[ObjectT]] = set()
 
     def add(self, one: ObjectT) -> None:
-        """Know this object too, which must be hashed by its identity."""
+        """Add an object, which must be hashed by its identity."""
         self._references.add(ref(one, self._references.discard))
 
     def all(self) -> list[ObjectT]:
-        """Return those that there are now."""
-        # A copy of a set is made in one go, and looks at no element.
+        """Return the live objects."""
+        # Copying a set is atomic, and calls nothing on its elements.
         return [one for reference in self._references.copy() if (one := reference()) is not None]

@@ -1,4 +1,4 @@
-"""ObservabilityRuntime: opens together, drains by one deadline, and leaves nothing behind; mostly in virtual time."""
+"""ObservabilityRuntime: opens concurrently, drains by one deadline, and leaves nothing behind; in virtual time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PATIENCE = 10.0
 
 
 class Sink(ScriptedSink):
-    """Opening, writing and closing take time, or fail, as the test asks."""
+    """Opening, writing and closing take time, or fail, as scripted."""
 
     def __init__(
         self, *, opens: BaseException | float = 0.0, writes: float = 0.0, closes: float = 0.0
@@ -63,7 +63,7 @@ class Sink(ScriptedSink):
 
 
 class WorkflowError(Exception):
-    """What a workflow of these tests fails with."""
+    """The error with which workflows of these tests fail."""
 
 
 def exporting(source: RunningLoop, **sinks: Any) -> dict[str, BaseExporter]:
@@ -193,7 +193,7 @@ async def test_g3_a_cancelled_start_leaves_nothing_open() -> None:
 
 @virtual_time
 async def test_a_thread_that_cannot_be_had_is_a_failed_start() -> None:
-    """It is named like any other failure, and the exporters that had got theirs are closed."""
+    """It is reported like any other failure, and the exporters that got a thread are closed."""
 
     class NoLoop(RunningLoop):
         def acquire(self) -> asyncio.AbstractEventLoop:
@@ -328,7 +328,7 @@ async def test_a_shutdown_waits_for_live_managers() -> None:
 
 @virtual_time
 async def test_g2_a_shutdown_waits_for_live_managers_for_half_of_its_time() -> None:
-    """A run that does not end is not notified; what it records afterwards is dropped and counted."""
+    """A run that does not end is left alone; what it records afterwards is dropped and counted."""
     source = RunningLoop()
     sink = Sink()
     exporters = exporting(source, main=sink)
@@ -350,7 +350,7 @@ async def test_g2_a_shutdown_waits_for_live_managers_for_half_of_its_time() -> N
 
 
 @virtual_time
-async def test_shutting_down_twice_is_not_an_error() -> None:
+async def test_shutting_down_twice_does_not_raise() -> None:
     """The second one, and one before any start, has nothing to do and says so."""
     runtime = ObservabilityRuntime(exporting(RunningLoop(), main=Sink(closes=5.0)))
     assert (await runtime.shutdown()).duration_s == 0.0
@@ -520,7 +520,7 @@ def test_g3_g5_a_run_whose_loop_ended_without_it_is_ended_by_the_collector(flush
 
 
 def test_g11_only_one_of_many_threads_opens() -> None:
-    """The others learn that it is open already, or opening."""
+    """The others get an error: it is open already, or opening."""
     opened: list[Batch] = []
     runtime = ObservabilityRuntime({"main": SpanExporter(opened.append, name="main")})
     together = threading.Barrier(8)
@@ -539,7 +539,7 @@ def test_g11_only_one_of_many_threads_opens() -> None:
 
 
 def test_a_loop_that_ended_before_the_exporters_did_is_not_looked_for() -> None:
-    """A shutdown that was cancelled with its loop leaves a delivery that closes later, without a complaint."""
+    """A shutdown that was cancelled with its loop leaves a delivery that closes later, without an error."""
     let_go = threading.Event()
 
     def hold(batch: Batch) -> None:
@@ -628,7 +628,7 @@ async def test_g8_a_blocking_sink_holds_up_no_other_exporter() -> None:
 
 
 async def test_an_exporter_without_a_delivery_is_none_of_the_runtimes_business() -> None:
-    """One that the application wrote, or that was written for the reference toolkit, is opened by its runs alone."""
+    """One that the application wrote, or that was written for the reference toolkit, is opened only by its runs."""
 
     class Foreign:
         """As the reference toolkit has them."""
@@ -639,7 +639,7 @@ async def test_an_exporter_without_a_delivery_is_none_of_the_runtimes_business()
 
 
 async def test_a_shutdown_waits_for_runs_that_begin_while_the_last_one_ends() -> None:
-    """A server may begin a request when it is asked to stop: that request ends like any other, and is waited for."""
+    """A server may begin a request after the signal to end: it ends like any other, and is waited for."""
     runtime = ObservabilityRuntime({"capturing": CapturingExporter()})
     await runtime.init()
     runtime.run_started()

@@ -1,4 +1,4 @@
-"""Accounting: what a delivery has in hand, and what became of everything that it ever had."""
+"""Accounting: the items that a delivery holds, and the outcome of every item it ever held."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ class Accounting:
     Args:
         name: The exporter's, for logs.
         limits: Of the queue and the spool.
-        inlet: Where items wait for their processors before they come to the queue; None where there are none.
+        inlet: Where items wait for their processors before they are queued; None if there are no processors.
 
     Attributes:
         route: The way to this delivery alone.
         routes: Every way that leads here.
         gone: Items that were given up while they waited at the inlet, and are there still.
-        saving: Entries that are being put into the spool, and are not to be sent before they are there.
+        saving: Entries that are being saved to the spool, and must not be sent before that.
         ready: Entries to be sent before those in the queue, the oldest first.
         fetched: Entries that were read from the spool, for the next batch.
         in_flight: Entries that are being sent.
-        age: How often all this was given up; what is still under way from before then no longer counts.
-        wake_items: The queue's length at which the delivery is to be woken; out of reach while it is awake anyway.
+        age: How often everything was given up; calls still under way from an earlier age no longer count.
+        wake_items: The queue length at which to wake the delivery; out of reach while it is awake anyway.
         wake_bytes: The same in bytes.
         wake: Wakes the delivery; None while it is not at work.
         refusal: The reason for which items are dropped while it is not at work.
         hurry: Whether what waits is to be written without waiting for more.
-        held_back: Bytes of items that runs hold back until it is known whether they are to be kept.
-        losses: What was given up and no line was written about.
-        saves_all: Whether everything is to be put into the spool before it is sent.
+        held_back: Bytes of items that runs hold back until sampling decides whether to keep them.
+        losses: Items that were given up and not logged yet.
+        saves_all: Whether everything is saved to the spool before it is sent.
         spills: Whether the spool makes room when the queue is half full.
     """
 
@@ -85,7 +85,7 @@ class Accounting:
         self.inlet = inlet
         self.route = Route([self], inlet)
         self.routes: MutableSet[Route] = weakref.WeakSet([self.route])
-        # Of the records of former processes, and of runs that nobody can ask for.
+        # Of the records of former processes, and of runs that no longer exist.
         self.left_behind = Lease(self.route)
 
     def take_from(self, inlet: Inlet | None) -> None:
@@ -113,21 +113,21 @@ class Accounting:
         In a forked child: refuse what is still recorded here, in a run of the parent's.
 
         Args:
-            orphaned: Called when such a loss is to be logged: it may be all that the child does with the delivery.
+            orphaned: Called when such a loss must be logged: the child may never use the delivery otherwise.
         """
-        # What the parent has lost, it says itself.
+        # The parent logs its own losses.
         self.losses = Losses(self._name, self.ledger)
         self.wake, self._orphaned = None, orphaned
 
     def log_losses(self, *, last: bool = False) -> None:
         """
-        Log what has failed or was dropped, where a line is due; not under the lock.
+        Log what has failed or was dropped, if a line is due; not under the lock.
 
         Args:
             last: Whether it is due however little time has passed since the last line.
         """
         if self._orphaned is not None:
-            # An interpreter that ends already may refuse the thread for that.
+            # An interpreter that is already exiting may refuse to start the thread for that.
             with suppress(RuntimeError, MemoryError):
                 self._orphaned()
         self.losses.log(last=last)
@@ -168,7 +168,7 @@ class Accounting:
         return False
 
     def refuse(self, lease: Lease, reason: str, items: int = 1) -> None:
-        """Count items that come to no queue, and that their lease has accepted already, as accepted and dropped."""
+        """Count items that never reach a queue, and that their lease has already accepted, as accepted and dropped."""
         self.ledger.accepted += items
         self.ledger.pending += items
         self.drop(lease, reason, items)
@@ -196,7 +196,7 @@ class Accounting:
         return 0 if self.inlet is None else self.inlet.forget(self, reason)
 
     def wake_up(self) -> None:
-        """Wake the delivery, where it is at work."""
+        """Wake the delivery, if it is at work."""
         self.wake_items = self.wake_bytes = NEVER
         if self.wake is not None:
             self.wake()
@@ -209,7 +209,7 @@ class Accounting:
         return len(queue) >= limits.queue_items * part or queue.held_bytes >= limits.queue_bytes * part
 
     def room(self) -> Future[None] | None:
-        """Return what is done when there is room in the queue; None where there is, or where nothing makes any."""
+        """Return a future that is done when the queue has room; None if it has, or if nothing will make room."""
         if not self.spills or self.wake is None or not self.is_filled(0.5):
             return None
         future: Future[None] = Future()
@@ -218,7 +218,7 @@ class Accounting:
         return future
 
     def tell_room(self) -> None:
-        """Tell those who wait for room, where there is some or nothing makes any."""
+        """Wake those who wait for room, if there is some or nothing will make any."""
         if self._room and not (
             self.spills and self.wake is not None and len(self.queue) and self.is_filled(0.5)
         ):
@@ -238,7 +238,7 @@ class Accounting:
         return len(self.queue) > 0 or any(entry.key is None for entry in taken)
 
     def take_ready(self, max_items: int, max_bytes: int) -> list[Entry]:
-        """Take the oldest of those that are ready: so many and so many bytes at most, but always one."""
+        """Take the oldest ready entries, up to these bounds, but always one."""
         batch = [self.ready.popleft()]
         size = batch[0].size
         while self.ready and len(batch) < max_items and size + self.ready[0].size <= max_bytes:
@@ -252,13 +252,13 @@ class Accounting:
         return batch
 
     def take_to_save(self, max_items: int, max_bytes: int) -> list[Entry]:
-        """Take the oldest from the queue, to be put into the spool; what is in there already becomes ready."""
+        """Take the oldest from the queue to save them; those already in the spool become ready."""
         entries = self.queue.take(max_items, max_bytes)
         # A batch that came back while it was being saved.
         self.ready.extend(entry for entry in entries if entry.key is not None)
         unsaved = [entry for entry in entries if entry.key is None]
         self.saving.update(unsaved)
-        # Those of one run together: whose they are is then remembered in a few words.
+        # Group them by run: their owners then take little memory.
         runs: dict[Lease, list[Entry]] = {}
         for entry in unsaved:
             runs.setdefault(entry.lease, []).append(entry)
@@ -289,7 +289,7 @@ class Accounting:
     # What becomes of it:
 
     def settle(self, entry: Entry, outcome: Outcome, failures: Mapping[Outcome, Failure]) -> None:
-        """Count what became of an entry; `failures` has why, by outcome."""
+        """Count the outcome of an entry; `failures` holds the reason for each outcome."""
         entry.settled = True
         self.ledger.pending -= 1
         if outcome is Outcome.DELIVERED:
@@ -305,7 +305,7 @@ class Accounting:
     def settle_all(
         self, batch: Sequence[Entry], outcomes: Sequence[Outcome], failures: Mapping[Outcome, Failure]
     ) -> None:
-        """Count what became of a batch that was sent, where there is no spool, and let go of it."""
+        """Count the outcomes of a batch that was sent without a spool, and let go of it."""
         if len(batch) == len(self.in_flight):
             self.in_flight.clear()
         else:
@@ -343,7 +343,7 @@ class Accounting:
         self.drop(entry.lease, reason)
 
     def drop_all(self, entries: Iterable[Entry], reason: str) -> int:
-        """Drop entries that were taken, but for those that are in the spool, which they stay in; return how many."""
+        """Drop entries that were taken, except those in the spool, which stay there; return how many."""
         dropped = 0
         for entry in entries:
             if entry.key is None:
@@ -386,7 +386,7 @@ class Accounting:
             if key is not None and entry.settled:
                 done.append(key)
             elif key is not None and entry.dropped:
-                # It was given up just before it was stored: whoever reads the spool next delivers it all the same.
+                # It was given up just before it was stored: the next reader of the spool delivers it all the same.
                 self.recovered(1)
             elif taken and (stay or key is None):
                 entry.key = key
@@ -399,7 +399,7 @@ class Accounting:
         return done
 
     def not_stored(self, entries: Sequence[Entry]) -> None:
-        """Let entries that could not be stored wait again for being stored or sent."""
+        """Let entries that could not be stored wait again to be stored or sent."""
         back = [entry for entry in entries if entry in self.saving]
         self.saving.difference_update(back)
         self.queue.put_back(back)
@@ -407,7 +407,7 @@ class Accounting:
     def fetch(self, records: Iterable[tuple[int, Item]], age: int) -> None:
         """Take in what was read from the spool in this age of the accounting."""
         if age == self.age:
-            # They are in memory for one batch, outside the queue: of no size there.
+            # They are in memory for one batch, outside the queue, and do not count towards its size.
             self.fetched += [Entry(item, 0, self.owner(key), key) for key, item in records]
 
     def drop_records(self, keys: Iterable[int], reason: str) -> None:
@@ -416,10 +416,10 @@ class Accounting:
             self.drop(self.owner(key), reason)
 
     def own(self, key: int, lease: Lease) -> None:
-        """Say whose a record of the spool is that is not in memory."""
+        """Note which lease a record belongs to that is in the spool and not in memory."""
         if lease is not self.left_behind:
             self.owners.add(key, lease)
 
     def owner(self, key: int) -> Lease:
-        """Return whose a record of the spool is, and forget it; that of former processes where nobody said."""
+        """Return the owner of a record in the spool, and forget it; by default that of former processes."""
         return self.owners.pop(key) or self.left_behind

@@ -40,10 +40,10 @@ _log = get_logger()
 
 class DeliveryHealth(msgspec.Struct, frozen=True):
     """
-    What can be asked of a delivery at any moment.
+    The state of a delivery at one moment.
 
     `queue_depth` includes what waits for its processors. `queue_bytes` includes what is being written, `in_flight` is
-    the number of items of which that is so. `spooled` is the number of items that are on the disk and not in memory.
+    the number of those items. `spooled` is the number of items that are on the disk and not in memory.
     `last_batch_s` is how many seconds the last batch took, all its tries included.
     """
 
@@ -73,11 +73,11 @@ class Delivery:
             `Intake` that several deliveries share processes an item once for all of them.
 
     Attributes:
-        on_batch: Called on the delivery's loop with the seconds that a batch took and what it failed with.
+        on_batch: Called on the delivery's loop with the seconds that a batch took and the error it failed with.
 
     Raises:
         TypeError: `sink` is none of these, or a processor cannot be called.
-        ValueError: There is to be a spool, and `spool_path` is not set or another limit of it is wrong.
+        ValueError: A spool is asked for, but `spool_path` is not set or another of its limits is wrong.
     """
 
     def __init__(
@@ -108,21 +108,21 @@ class Delivery:
         self._spool: SpoolClient | None = None
         if self.limits.spool != "off":
             self._spool = _spool_client(self.name, self.limits, self._accounting)
-        self._loop: DeliveryLoop | None = None  # the last one, where none is at work
+        self._loop: DeliveryLoop | None = None  # the last one, if none is at work
 
     @property
     def intake(self) -> Intake | None:
-        """Where items wait for their processors; None where there are none."""
+        """Where items wait for their processors; None if there are no processors."""
         return self._intake
 
     @property
     def processors(self) -> tuple[Processor, ...]:
-        """What each item goes through, in this order."""
+        """The processors that each item goes through, in this order."""
         return () if self._intake is None else self._intake.pipeline.processors
 
     def process_with(self, processors: Iterable[Processor] | Intake) -> None:
         """
-        Let each item go through these instead.
+        Replace the processors.
 
         Raises:
             RuntimeStateError: The delivery has been opened before.
@@ -142,13 +142,13 @@ class Delivery:
 
     def lease(self, *, keep: bool = False) -> Lease:
         """
-        Hold the delivery open, opening it where nobody else does. From any thread; returns at once.
+        Hold the delivery open, opening it if it is not yet. From any thread; returns at once.
 
-        It does not raise: if there is no thread to be had, `lease.opening` has failed, what the lease accepts is
+        It does not raise: if no thread can be started, `lease.opening` has failed, what the lease accepts is
         dropped as `not_open`, and the next lease tries again.
 
         Args:
-            keep: Whether the lease holds in a forked child too, as the runtime's does; a run's does not.
+            keep: Whether the lease survives in a forked child, as the runtime's does; a run's does not.
         """
         started: DeliveryLoop | None = None
         with guard.lock:
@@ -159,7 +159,7 @@ class Delivery:
                 try:
                     process_end.drain_at_end_of_child()
                     started = self._new_loop()
-                except Exception as error:  # noqa: BLE001  whatever the system refuses: a thread, a file handle, memory
+                except Exception as error:  # noqa: BLE001  the system may refuse a thread, a file handle or memory
                     self._refused(error)
                 else:
                     state.begin()
@@ -173,7 +173,7 @@ class Delivery:
     def _start(self, loop: DeliveryLoop) -> None:
         try:
             loop.start()
-        except Exception as error:  # noqa: BLE001  its event loop is closed, or there is no memory left
+        except Exception as error:  # noqa: BLE001  its event loop is closed, or memory has run out
             with guard.lock:
                 if self._loop is loop and not loop.dismissed:
                     loop.dismiss()
@@ -186,7 +186,7 @@ class Delivery:
         return finish(self._state, self._accounting, self._spool, DeliveryState.FAILED, error, "not_open")
 
     def _loop_broke(self, error: Exception, had_begun: bool) -> None:
-        """Go on in another event loop, because this one does not run any more; fail if it never ran."""
+        """Move to another event loop, because this one no longer runs; fail if it never ran."""
         loop: DeliveryLoop | None = None
         lost = 0
         with guard.lock:
@@ -194,7 +194,7 @@ class Delivery:
             if broken is None or broken.dismissed or not self.at_work or not broken.is_cut_off:
                 return
             broken.dismiss()
-            # What was being written is written again: whether it arrived can no longer be known.
+            # What was being written is written again: there is no way to know whether it arrived.
             self._accounting.send_again()
             try:
                 if not had_begun:
@@ -214,38 +214,38 @@ class Delivery:
 
     @property
     def accounting(self) -> Accounting:
-        """Its queue and its counts, as a route has them for a destination."""
+        """Its queue and its counts, for a route to use as a destination."""
         return self._accounting
 
     @property
     def is_kept_open(self) -> bool:
-        """Whether a runtime holds it at work, so that a run needs no hold of its own."""
+        """Whether a runtime holds it open, so that a run need not hold it too."""
         return self._state.kept > 0 and self._state.phase.at_work
 
     @property
     def not_open(self) -> BaseException | None:
-        """Why the sink of a delivery at work is not open; None where it is."""
+        """Why the sink of a delivery at work is not open; None if it is."""
         with guard.lock:
             if not self._state.phase.opening:
                 return None
             return self._state.open_error or StartTimeoutError(self.name, self.limits.open_timeout)
 
     def closed(self) -> Future[None]:
-        """Return a future that is done when the delivery has closed, or at once where it is not open."""
+        """Return a future that is done when the delivery has closed, or at once if it is not open."""
         with guard.lock:
             return self._state.closed()
 
     def close(self) -> Future[None]:
         """
-        Write what is queued, each batch with one last try, and close, whoever holds a lease; see `closed`.
+        Write what is queued, each batch with one last try, and close despite open leases; see `closed`.
 
-        With a spool everything is put on the disk first, and what the last try does not bring away stays there.
+        With a spool everything is saved first, and what the last try cannot deliver stays there.
         """
         with guard.lock:
             state, accounting, loop = self._state, self._accounting, self._loop
             state.note_last_call()
             if loop is not None and state.phase.opening and not (accounting.in_memory or accounting.upstream):
-                # Nothing waits for a sink that may never open, so that a shutdown need not wait for it either.
+                # A sink that may never open has nothing to write, so a shutdown need not wait for it.
                 loop.dismiss()
                 loop.cancel()
                 finish(state, accounting, self._spool, DeliveryState.CLOSED, None, "closed")
@@ -257,10 +257,10 @@ class Delivery:
 
     def abandon(self, timeout: float | None = None) -> int:
         """
-        Give up at once what is not yet written; return how many items that were, dropped as `shutdown_timeout`.
+        Drop at once what is not yet written, as `shutdown_timeout`; return how many items that were.
 
-        For when the deadline has passed: it waits for nothing, not even for the delivery's thread, which may be what
-        is stuck. What is in the spool stays there, and pending.
+        For when the deadline has passed: it waits for nothing, not even for the delivery's thread, which may itself be
+        stuck. What is in the spool stays there, and pending.
 
         Args:
             timeout: Seconds that it had; `drain_timeout` by default.
@@ -281,7 +281,7 @@ class Delivery:
 
     @property
     def held(self) -> bool:
-        """Whether the delivery is at work and somebody holds a lease."""
+        """Whether the delivery is at work and a lease is held."""
         return self.at_work and self._state.leases > 0
 
     @property
@@ -293,7 +293,7 @@ class Delivery:
         """Return state, counts and last error as they are now. From any thread."""
         with guard.lock:
             accounting, loop, state = self._accounting, self._loop, self._state
-            # Not by whether they are true: an error is foreign code, and may raise on being asked.
+            # Compare with None, not by truth: an error is foreign code, and its `__bool__` may raise.
             error = None if loop is None else loop.retry.last_error
             error = state.open_error if error is None else error
             error = state.end_error if error is None else error
@@ -311,7 +311,7 @@ class Delivery:
             )
 
     def log_losses(self) -> None:
-        """Log everything that was lost and not logged yet."""
+        """Log every loss that was not logged yet."""
         self._accounting.log_losses(last=True)
 
     def discard(self, reason: str, items: int) -> LedgerSnapshot:
@@ -346,8 +346,8 @@ class Delivery:
 
     def _start_clean(self) -> None:
         """Forget what belongs to the parent, in a forked child."""
-        # The parent writes what it accepted. Its open files and connections are inherited as they are: closing
-        # them here could end what the parent still does with them, so they are kept and never touched.
+        # The parent writes what it accepted. Its open files and connections are inherited as they are: closing them
+        # here could break what the parent still does with them, so they are kept and never touched.
         _inherited.append(
             (
                 copy.copy(self._sink.blocking if isinstance(self._sink, WorkerSink) else self._sink),
@@ -363,7 +363,7 @@ class Delivery:
 
 def route_to(deliveries: Sequence[Delivery]) -> Route:
     """
-    Return the way to several deliveries that share their processors, the same one each time while they last.
+    Return the route to several deliveries that share their processors; the same one each time while they exist.
 
     Raises:
         ValueError: They do not share them.
@@ -395,7 +395,7 @@ def _intake(
 
 def _spool_client(name: str, limits: DeliveryLimits, accounting: Accounting) -> SpoolClient:
     with spool_forks.loading:
-        # SQLite and all that a spool needs are a quarter of what there is to import, and most exporters have none.
+        # SQLite and the rest of the spool are a quarter of the package's import time, and most exporters have no spool.
         from nat_observability.delivery.spool_client import SpoolClient
     return SpoolClient(name, limits, accounting)
 
@@ -419,7 +419,7 @@ def _start_clean_in_child() -> None:
 
 
 def _drain_at_exit() -> None:
-    """Write what is left where nobody shut the runtime down; each delivery within its drain_timeout."""
+    """Write what is left if no runtime was shut down; each delivery within its drain_timeout."""
     began = time.monotonic()
     at_work = [delivery for delivery in deliveries() if not delivery.closed().done()]
     held = sorted(delivery.name for delivery in at_work if delivery.held)

@@ -1,4 +1,4 @@
-"""EntryMover: takes a delivery's entries on, from the queue to the spool and the sink, while the sink is open."""
+"""EntryMover: moves a delivery's entries from the queue to the spool and the sink, while the sink is open."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from nat_observability.sinks.protocol import Sink
 if TYPE_CHECKING:
     from nat_observability.delivery.spool_client import SpoolClient
 
-_ADOPT_EVERY = 30.0  # seconds between two looks for what processes that died have left in the spool
-_DISK_PAUSE = 1.0  # seconds after the disk has refused
+_ADOPT_EVERY = 30.0  # seconds between two searches for spool files of processes that died
+_DISK_PAUSE = 1.0  # seconds to wait after a failed write to the disk
 _SAVE_ITEMS = 1024
 _SAVE_BYTES = 1024 * 1024  # what is encoded and not yet on the disk is in memory twice
 _log = get_logger()
@@ -35,9 +35,9 @@ class EntryMover:
     Saves and sends what is due, until the delivery is unwanted and nothing waits.
 
     With `spool="always"` each entry is saved before it is sent. With `spool="spill"` the oldest are saved when the
-    queue is half full and the sink does not keep up, and everything that is in memory when the last call comes.
-    What was saved is sent from memory while there is room for it there, and otherwise read again. While there is
-    something to be sent from both memory and spool, they take turns.
+    queue is half full and the sink does not keep up, and everything in memory when the delivery is asked to close for
+    good. What was saved is sent from memory while there is room for it, and otherwise read back. If both memory and
+    spool have something to send, they take turns.
 
     Args:
         name: The exporter's, for logs.
@@ -47,10 +47,10 @@ class EntryMover:
         limits: Of batches, tries, times and the spool.
         loop: The event loop, on which everything here is called.
         spool: None if nothing is spooled.
-        on_batch: Called with the seconds that a batch took and what it failed with.
+        on_batch: Called with the seconds that a batch took and the error it failed with.
 
     Attributes:
-        dismissed: Whether it was given up. What is under way then counts no more. Set under the lock.
+        dismissed: Whether it was given up. What is under way then no longer counts. Set under the lock.
         signal: Set to have the queue looked at again.
         retry: Writes each batch.
         last_batch_s: Seconds that the last batch took.
@@ -78,7 +78,7 @@ class EntryMover:
         self.signal = asyncio.Event()
         self.last_batch_s: float | None = None
         self._save_bytes = min(_SAVE_BYTES, limits.queue_bytes // 16)
-        # A queue of hardly more bytes than a batch would be full, and drop, before a batch is.
+        # A queue hardly larger in bytes than a batch would fill up, and drop, before a batch is complete.
         self._due_bytes = min(limits.batch_bytes, max(1, limits.queue_bytes * 3 // 4))
         self._last_tries = asyncio.Event()
         self.retry = Retry(name, sink, limits, loop, self._last_tries)
@@ -88,7 +88,8 @@ class EntryMover:
         self._memory_is_next = self._fetch_is_next = False
         self._spool_failed = RepeatedEvent()
         self._due_at: float | None = None
-        # Not before these: sending, reading the spool, spilling into it, looking for what others have left.
+        # The earliest times for these: sending, reading the spool, spilling into it, looking for files that others
+        # left.
         self._send_at = self._fetch_at = self._spill_at = self._adopt_at = 0.0
 
     @property
@@ -107,7 +108,7 @@ class EntryMover:
         Save and send until the delivery is unwanted and nothing waits.
 
         Returns:
-            Whether the sink is to be closed: False where the loop was dismissed.
+            Whether to close the sink: False if the loop was dismissed.
         """
         state = self._state
         while True:
@@ -126,7 +127,7 @@ class EntryMover:
             self._accounting.log_losses()
 
     def _next_move(self, now: float) -> Callable[[], Awaitable[None]] | None:
-        """Take what is to move on, and return what is to be done with it; None where all is done. Under the lock."""
+        """Take what is due, and return the calls to make with it; None if everything is done. Under the lock."""
         accounting, state, limits, spool = self._accounting, self._state, self._limits, self._spool
         free = len(self._sends) < limits.batches_in_flight and not self._gave_up
         free = free and (now >= self._send_at or state.last_call)
@@ -136,7 +137,7 @@ class EntryMover:
         saves = queued and self._is_to_be_saved(now, free=free)
         in_memory = bool(accounting.ready) or (queued and not saves)
         fetches = free and spooled and now >= self._fetch_at and not (self._memory_is_next and in_memory)
-        # Runs that never pause always leave something to save, which must not keep what was saved from being sent.
+        # With steady traffic there is always something to save, which must not keep saved entries from being sent.
         waits = not state.last_call and (
             (free and (accounting.ready or accounting.fetched)) or (fetches and self._fetch_is_next)
         )
@@ -170,7 +171,7 @@ class EntryMover:
         return partial(self._sleep, now)
 
     def _is_due(self, now: float) -> bool:
-        """Say whether what is queued is to move on now; set when to be woken."""
+        """Return whether what is queued is due now; set when to be woken."""
         accounting, limits, queue = self._accounting, self._limits, self._accounting.queue
         if not len(queue):
             accounting.hurry = accounting.hurry and accounting.upstream > 0
@@ -181,7 +182,7 @@ class EntryMover:
             self._due_at = now + limits.batch_age
         full = len(queue) >= limits.batch_items or queue.queued_bytes >= self._due_bytes
         if full or accounting.hurry or self._state.unwanted or now >= self._due_at:
-            # Nothing more can be done until a batch comes back, unless the queue is to spill.
+            # Nothing more can be done until a batch comes back, unless the queue should spill.
             spills = self._spool is not None and not accounting.saves_all and now >= self._spill_at
             taken_bytes = queue.held_bytes - queue.queued_bytes
             accounting.wake_items = (limits.queue_items + 1) // 2 if spills else NEVER
@@ -211,7 +212,7 @@ class EntryMover:
             pass
 
     def take_while_closed(self) -> list[Entry]:
-        """Take what the spool is to keep while the sink is not open, and set when to be woken. Under the lock."""
+        """Take what to save while the sink is not open, and set when to be woken. Under the lock."""
         accounting, queue = self._accounting, self._accounting.queue
         accounting.wake_items = accounting.wake_bytes = NEVER
         if self._state.unwanted:
@@ -232,7 +233,7 @@ class EntryMover:
         self._accounting.in_flight.update(dict.fromkeys(batch))
 
         async def start() -> None:
-            suppress_instrumentation()  # for what is sent, in a copy of this context
+            suppress_instrumentation()  # for the tasks that send, each in a copy of this context
             self._sends.add(self._loop.create_task(self._send(batch)))
 
         return start
@@ -243,7 +244,7 @@ class EntryMover:
             outcomes = await self._outcomes([entry.item for entry in batch])
             self.last_batch_s = duration = self._loop.time() - began
             if self._on_batch is not None:
-                # Before the items are settled: whoever waits for them then finds the batch measured.
+                # Before the items are settled: a caller that waits for them then finds the batch measured.
                 failed = Outcome.DELIVERED not in outcomes
                 try:
                     self._on_batch(duration, self.retry.last_error if failed else None)
@@ -263,8 +264,8 @@ class EntryMover:
         try:
             return await self.retry.send(items)
         except BaseException as error:
-            # A send is cancelled for good only after the loop was dismissed. Here it is the sink that cancelled the
-            # task that it runs in.
+            # A send is cancelled for good only after the loop was dismissed. Here the sink has cancelled the task that
+            # it runs in.
             with guard.lock:
                 if self.dismissed:
                     raise
@@ -292,7 +293,7 @@ class EntryMover:
                 accounting.settle(entry, outcome, failures)
                 if entry.key is not None:
                     done.append(entry.key)
-        # They wait at the head of the queue for the next try, or for being saved.
+        # They wait at the head of the queue to be tried again or saved.
         accounting.queue.put_back(to_queue)
         accounting.queue.release(gone)
         spool.done(done)
@@ -305,7 +306,7 @@ class EntryMover:
             self._back_off()
 
     def _back_off(self) -> None:
-        """Let nothing be sent for a while: the sender has given a batch up, which is the next one to be sent."""
+        """Pause sending for a while: the sender has given up on a batch, which is the next one to be sent."""
         now, limits, error = self._loop.time(), self._limits, self.retry.last_error
         if now < self._send_at:
             return  # another batch has come back just before
@@ -335,7 +336,7 @@ class EntryMover:
         def next_entries() -> list[Entry]:
             with guard.lock:
                 accounting.tell_room()
-                # Until there is room for a while, or something else to do.
+                # Until there is room again, or something else to do.
                 if self.signal.is_set() or self.dismissed or not accounting.is_filled(0.25):
                     return []
                 return self._take_to_save()
@@ -350,7 +351,7 @@ class EntryMover:
             self._log_spool_failure(problem)
 
     async def _save_what_is_sent(self) -> None:
-        """Save what is being sent and is in memory alone: the deadline may come before an answer does."""
+        """Save what is being sent and is only in memory: the deadline may come before an answer does."""
         spool, accounting = self._spool, self._accounting
         if spool is None:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-# One for all of them, so that there is no order in which several could be taken: the garbage collector may close a
+# One for all of them, so that several are never taken in different orders: the garbage collector may close a
 # generator, and with it a step, while any of them is held, and that step is accepted by every exporter of its run.
 # Reentrant for the same reason. Read it from this module each time: a forked child has another one.
 lock = threading.RLock()

@@ -1,4 +1,4 @@
-"""Lease: one run's way into the deliveries of a route, and what became of its items in each of them."""
+"""Lease: one run's access to the deliveries of a route, and the outcome of its items in each of them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Destination(Protocol):
     """The reason for which items are dropped while it is not at work."""
 
     gone: int
-    """Items that it has given up while they waited at an inlet, and that are there still."""
+    """Items that it has given up while they waited at an inlet, and that are still there."""
 
     @property
     def saves_all(self) -> bool:
-        """Whether each item is to be on the disk before its run has ended."""
+        """Whether each item must be on the disk before its run has ended."""
         ...
 
     def accept(self, entry: Entry) -> bool:
@@ -46,7 +46,7 @@ class Destination(Protocol):
         ...
 
     def refuse(self, lease: Lease, reason: str, items: int = 1) -> None:
-        """Count items that come to no queue, and that their lease has accepted already, as accepted and dropped."""
+        """Count items that never reach a queue, and that their lease has already accepted, as accepted and dropped."""
         ...
 
     def discard(self, lease: Lease, reason: str, items: int) -> None:
@@ -58,11 +58,11 @@ class Destination(Protocol):
         ...
 
     def room(self) -> Future[None] | None:
-        """Return what is done when there is room in the queue; None where there is, or where nothing makes any."""
+        """Return a future that is done when the queue has room; None if it has, or if nothing will make room."""
         ...
 
     def log_losses(self) -> None:
-        """Log what was lost, where a line is due; not under the lock."""
+        """Log what was lost, if a line is due; not under the lock."""
         ...
 
 
@@ -84,11 +84,11 @@ class Inlet(Protocol):
 
 class Route:
     """
-    The way of some runs' items: through the processors at an inlet, where there are any, to some deliveries.
+    The path of some runs' items: through the processors at an inlet, if there are any, to some deliveries.
 
     Attributes:
-        destinations: What each item is meant for.
-        inlet: Where it waits for its processors; None where there are none.
+        destinations: The deliveries that each item goes to.
+        inlet: Where it waits for its processors; None if there are no processors.
         waiting: Items that wait at the inlet, or are being processed. Each destination counts them as pending.
     """
 
@@ -106,11 +106,11 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     """
     One item on its way through one delivery.
 
-    `key` is that of its record in the spool, where it has one, `unsaved` whether its run waits for that. One that is
+    `key` is that of its record in the spool, if it has one; `unsaved` says whether its run waits for that. One that is
     `settled` has reached the back end or was refused by it, one that is `dropped` was given up.
     """
 
-    # No object for the garbage collector to look at: thousands of these wait in a queue.
+    # Not tracked by the garbage collector: thousands of these wait in a queue.
     item: Item
     size: int
     lease: Lease
@@ -130,7 +130,7 @@ class Arrival(msgspec.Struct, eq=False, gc=False):
 
 
 class _Counts:
-    """What is rare of one run in one delivery: everything but items that are accepted and delivered."""
+    """The rare counts of one run in one delivery: everything but accepted and delivered items."""
 
     __slots__ = ("accepted", "dropped", "failed", "gone", "saving", "settling", "unsaved")
 
@@ -146,7 +146,7 @@ class _Counts:
 
 class Lease:
     """
-    One user's way into deliveries, a run's or the runtime's. `accept` and the rest may be called from any thread.
+    A run's or the runtime's access to deliveries. Any thread may call its methods.
 
     It holds each of the deliveries open, unless a runtime does so for the whole process.
 
@@ -181,10 +181,10 @@ class Lease:
         self._rare: dict[int, _Counts] | None = None
 
     def accept(self, item: Item) -> None:
-        """Queue `item`; what becomes of it is in the ledger. Never blocks, never raises."""
+        """Queue `item`; the ledger counts its outcome. Never blocks, never raises."""
         lock, size = guard.lock, weigh(item)
         route = self.route
-        # What `with` does, for a third of its time: an interruption may come while this waits for the lock, or right
+        # As `with` does, in a third of the time: an interruption may come while this waits for the lock, or right
         # after.
         try:
             lock.acquire()
@@ -228,11 +228,11 @@ class Lease:
 
     @property
     def ledger(self) -> LedgerSnapshot:
-        """What became of its items, in the one delivery that it leads to."""
+        """The outcome of its items, in the one delivery of its route."""
         return self.ledger_of(self.route.destinations[0])
 
     def ledger_of(self, destination: Destination) -> LedgerSnapshot:
-        """Return what became of its items in one of the deliveries."""
+        """Return the outcome of its items in one of the deliveries."""
         position = self._position(destination)
         with guard.lock:
             rare = self._rare.get(position) if self._rare is not None else None
@@ -252,7 +252,7 @@ class Lease:
         return all_of([self.settled_in(destination) for destination in self.route.destinations])
 
     def settled_in(self, destination: Destination) -> Future[None]:
-        """Return what is done when nothing of this lease is pending in one of the deliveries."""
+        """Return a future that is done when nothing of this lease is pending in one of the deliveries."""
         position = self._position(destination)
         with guard.lock:
             if not self._pending(position):
@@ -262,7 +262,7 @@ class Lease:
             return future
 
     def saved_in(self, destination: Destination) -> Future[None]:
-        """Return what is done when everything of this lease is on the disk, where `spool` is `always`."""
+        """Return a future that is done when everything of this lease is on the disk, if `spool` is `always`."""
         position = self._position(destination)
         with guard.lock:
             if not self._unsaved(position):
@@ -272,15 +272,15 @@ class Lease:
             return future
 
     def saved(self) -> Future[None]:
-        """Return what is done when everything is on the disk in every delivery that is to save it."""
+        """Return a future that is done when every delivery that saves everything has it on the disk."""
         return all_of([self.saved_in(destination) for destination in self.route.destinations])
 
     def room(self) -> Future[None] | None:
         """
-        Return what is done when the spool has made room, in deliveries where it is to and the queue is half full.
+        Return a future that is done when the spool has made room, in deliveries that spill and have a half-full queue.
 
-        A run that waits for it when it ends keeps more runs from beginning than the disk can follow, so that nothing
-        is dropped while the back end is down. None where there is room, or no spool that makes it.
+        A run that waits for it at its end keeps new runs from outpacing the disk, so that nothing is dropped while the
+        back end is down. None if there is room, or no spool to make it.
         """
         with guard.lock:
             waiting = [room for each in self.route.destinations if (room := each.room()) is not None]
@@ -303,7 +303,7 @@ class Lease:
             self._tell_all()
 
     def count_unsaved(self, destination: Destination, items: int) -> None:
-        """Count items that are to be on the disk before the run has ended; fewer where `items` is negative."""
+        """Count items that must be on the disk before the run has ended; fewer if `items` is negative."""
         position = self._position(destination)
         rare = self._rare_of(position)
         rare.unsaved += items
@@ -368,7 +368,7 @@ class Lease:
             self._tell(position, rare)
 
     def _tell(self, position: int, rare: _Counts) -> None:
-        """Tell those who wait for the last of a run's items, if it was the last."""
+        """Wake those who wait for the last of a run's items, if this was the last."""
         if rare.settling and not self._pending(position):
             waiters, rare.settling = rare.settling, []
             resolve(waiters)
@@ -377,9 +377,9 @@ class Lease:
             resolve(waiters)
 
     def _hastened(self, destination: Destination) -> Future[None]:
-        """Have what waits written at once; return what is to be done then."""
+        """Have what waits written at once; return a future that is done afterwards."""
         future: Future[None] = Future()
-        # The spool knows of a run only as long as somebody has its lease: whoever waits has.
+        # The spool knows a run only while its lease is referenced: a caller that waits keeps it.
         future.add_done_callback(lambda _: self)
         if self.route.inlet is not None:
             self.route.inlet.hasten()

@@ -1,4 +1,4 @@
-"""Ledger: what became of the items that an exporter accepted."""
+"""Ledger: the outcomes of the items that an exporter accepted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class LedgerSnapshot(msgspec.Struct, frozen=True):
     reason: `queue_full`, `too_large`, `run_too_large`, `closed`, `not_open`, `shutdown_timeout`; of what was in the
     spool, `spool_full`, `spool_expired`, `spool_damaged`, `spool_rejected`; by processors, `filtered:<name>` and
     `processor_failed:<name>`; and by sampling, `sampled_out` and `sampling_buffer_full`. What is in the spool is
-    pending, and what is found there is accepted by whoever finds it.
+    pending, and records found there are accepted by the process that finds them.
     """
 
     accepted: int = 0
@@ -44,9 +44,9 @@ class LedgerSnapshot(msgspec.Struct, frozen=True):
 
 class Ledger:
     """
-    The running counts. Not synchronized: whoever shares one between threads holds a lock around every call.
+    The running counts. Not synchronized: to share one between threads, hold a lock around every call.
 
-    `pending` is counted up and down on its own and not derived from the rest, so that a lost item shows.
+    `pending` is counted separately and not derived from the rest, so that a lost item shows.
     """
 
     __slots__ = ("accepted", "delivered", "dropped", "failed", "pending")

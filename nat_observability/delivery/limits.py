@@ -9,10 +9,10 @@ from typing import Literal, get_args
 import msgspec
 
 QueuePolicy = Literal["drop_newest", "drop_oldest"]
-"""Whether a full queue refuses what comes, or makes room for it."""
+"""Whether a full queue refuses new items, or drops old ones for them."""
 
 SpoolMode = Literal["off", "spill", "always"]
-"""Whether items go to disk: never, when the queue fills or the process ends, or each before it is sent."""
+"""When items go to disk: never, when the queue fills or the process ends, or each before it is sent."""
 
 _BATCH_ITEMS = 512
 _COUNTS = (
@@ -44,28 +44,28 @@ class DeliveryLimits(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         queue_items: Most items that wait in memory.
         queue_bytes: Most bytes of items in memory, waiting or being written.
-        queue_policy: What happens to an item for which there is no room.
+        queue_policy: What to do with an item that does not fit.
         batch_items: Most items in a batch; no more than the queue holds, which a small queue makes the default.
         batch_bytes: Most bytes in a batch; a larger item goes alone.
         batch_age: How long an item waits for others before it is written.
         batches_in_flight: Most batches that are written at the same time; a blocking sink writes one.
-        run_bytes: Most bytes of the items of one run, as they were recorded; None for any number.
+        run_bytes: Most bytes of the items of one run, as they were recorded; None for no limit.
         chunk_bytes: Most bytes of chunks that are kept for the open steps of one run, to be joined when they end.
-        open_timeout: For opening the sink, and for closing it.
-        write_timeout: For one try at writing one batch.
-        retry_initial: Upper limit of the first wait between two tries; it doubles with each further try.
+        open_timeout: Timeout for opening the sink, and for closing it.
+        write_timeout: Timeout for one try at writing one batch.
+        retry_initial: Upper limit of the first wait between two tries; doubles with each further try.
         retry_max: Upper limit of every wait.
-        retry_for: How long a batch is tried; after that it has failed, or stays in the spool. 0 tries once.
+        retry_for: How long to retry a batch before it fails, or stays in the spool. 0 tries once.
         breaker_failures: So many failed tries in a row open the circuit breaker.
         breaker_open_for: How long an open breaker lets nothing through, before one batch probes the back end.
-        drain_timeout: For the drain at interpreter exit.
-        spool: Whether items go to disk.
+        drain_timeout: Timeout for the drain at interpreter exit.
+        spool: When items go to disk.
         spool_path: The spool's directory, which belongs to this delivery alone.
         spool_bytes: Most bytes in the spool; the oldest items are dropped and counted.
         spool_age: How long an item stays in the spool; None for ever.
 
     Raises:
-        ValueError: One of them cannot be what it is.
+        ValueError: A value is out of its range, or does not fit another one.
     """
 
     queue_items: int = 8192

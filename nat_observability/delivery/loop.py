@@ -1,4 +1,4 @@
-"""DeliveryLoop: one stretch of a delivery's work on its event loop, from opening its sink to closing it."""
+"""DeliveryLoop: one period of a delivery's work on its event loop, from opening its sink to closing it."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 _REOPEN_FIRST = 1.0  # seconds at most before a sink is opened for the second time
 _REOPEN_MOST = 30.0  # seconds at most before any later time
-_LET_GO = 1.0  # seconds for closing the sink of a delivery that was given up, for which nothing waits
+_LET_GO = 1.0  # seconds for closing the sink of a delivery that was given up; nothing waits for it
 _log = get_logger()
 
 
 class DeliveryLoop:
     """
-    Opens spool and sink, has entries moved on until the delivery is unwanted, and closes both.
+    Opens spool and sink, moves entries until the delivery is no longer needed, and closes both.
 
     A sink that cannot be opened is tried again in the background, if a runtime holds the delivery; what is accepted
-    meanwhile waits in the queue, or in the spool. If the delivery becomes unwanted before the sink is open, and
+    meanwhile waits in the queue, or in the spool. If the delivery is no longer needed before the sink is open, and
     something waits in memory, it is tried once more.
 
     Args:
@@ -50,13 +50,13 @@ class DeliveryLoop:
         sink: Where batches are written.
         limits: Of batches, tries, times and the spool.
         loop_source: Where its event loop comes from.
-        spool: None where nothing is spooled.
-        intake: Where items wait for their processors; None where there are none.
-        on_batch: Called on the loop with the seconds that a batch took and what it failed with.
-        after: A loop that was given up, and may have to close the sink yet.
+        spool: None if nothing is spooled.
+        intake: Where items wait for their processors; None if there are no processors.
+        on_batch: Called on the loop with the seconds that a batch took and the error it failed with.
+        after: A loop that was given up, and may still have to close the sink.
 
     Raises:
-        ThreadRefusedError: There is no event loop to be had. Nothing is left of it then.
+        ThreadRefusedError: No event loop could be started. Nothing is left behind.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class DeliveryLoop:
         self._ended: Future[None] = Future()
         self._task: asyncio.Task[None] | None = None
         self._has_run = False
-        self._is_open = False  # the sink, and this loop is to close it
+        self._is_open = False  # the sink, which this loop must close
         self._has_successor = False
         self._loop = loop_source.acquire()
         try:
@@ -106,10 +106,10 @@ class DeliveryLoop:
             RuntimeError: The loop is closed.
         """
         try:
-            # Not in the context of whoever took the first lease: its run would record what its own export does.
+            # Not in the context of the run that took the first lease: it would record its own export.
             self._loop.call_soon_threadsafe(self._begin, context=background_context())
         except RuntimeError:
-            # The delivery learns of a loop that broke just now, and goes on on another one.
+            # The delivery is about to learn that this loop broke, and to move to another one.
             if not is_forgotten(self._loop):
                 raise
 
@@ -119,16 +119,16 @@ class DeliveryLoop:
 
     @property
     def dismissed(self) -> bool:
-        """Whether it was given up: what is under way counts no more."""
+        """Whether it was given up: what is under way no longer counts."""
         return self._mover.dismissed
 
     def dismiss(self) -> None:
-        """Let what is under way count no more. Under the lock."""
+        """Stop counting what is under way. Under the lock."""
         self._mover.dismissed = True
 
     @property
     def retry(self) -> Retry:
-        """What writes the batches."""
+        """The writer of the batches."""
         return self._mover.retry
 
     @property
@@ -137,12 +137,12 @@ class DeliveryLoop:
         return self._mover.last_batch_s
 
     def cancel(self) -> None:
-        """End whatever goes on, without waiting."""
+        """Cancel everything under way, without waiting."""
         self._soon(self._cancel)
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the event loop does not run any more."""
+        """Whether the event loop no longer runs."""
         return self._loop.is_closed()
 
     def give_up(self) -> None:
@@ -154,7 +154,7 @@ class DeliveryLoop:
         resolve([self._ended])
 
     def _soon(self, callback: Callable[[], object]) -> None:
-        # This has ended meanwhile, and with it its loop; or the loop broke, and another one is about to take over.
+        # This one and its event loop have ended meanwhile; or the loop broke, and another one is about to take over.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback)
 
@@ -162,7 +162,7 @@ class DeliveryLoop:
 
     def _begin(self) -> None:
         self._task = self._loop.create_task(self._run(), name=f"delivery {self._name}")
-        # Not at the end of the task itself, which does not even begin where it is cancelled at once.
+        # Not at the end of the task itself, which never begins if it is cancelled at once.
         self._task.add_done_callback(self._end)
 
     def _end(self, _: asyncio.Task[None]) -> None:
@@ -200,11 +200,11 @@ class DeliveryLoop:
                         return
                     waiting = len(self._accounting.queue) + self._accounting.upstream
                     if not self._state.reopens(waiting=bool(waiting)):
-                        # In the queue is now only what those recorded whose lease had ended.
+                        # The queue now holds only what was recorded after its lease had ended.
                         self._finish(DeliveryState.CLOSED, None, "closed")
                         return
         except BaseException as error:
-            # Foreign code: opening a sink may raise anything, an exit too, and cancel this very task.
+            # Foreign code: opening a sink may raise anything, even SystemExit, and cancel this very task.
             with guard.lock:
                 if not self.dismissed:
                     self._state.not_opened(as_exception(error))
@@ -212,7 +212,8 @@ class DeliveryLoop:
                 elif not isinstance(error, Exception):
                     raise
         finally:
-            # Before the sink is let go of: who waits for the end, of the process for example, waits for the log only.
+            # Before letting go of the sink: a caller that waits for the end, of the process for example, waits only for
+            # the log.
             report(self._state, self._accounting)
             await self._let_go()
 
@@ -220,7 +221,7 @@ class DeliveryLoop:
         finish(self._state, self._accounting, self._spool, phase, error, reason)
 
     async def _open_at_last(self) -> bool:
-        """Open spool and sink, in as many tries as a runtime has patience for; return whether they are open."""
+        """Open spool and sink, in as many tries as a runtime waits for; return whether they are open."""
         tries = 0
         while True:
             try:
@@ -256,10 +257,10 @@ class DeliveryLoop:
 
     async def _wait_to_reopen(self, seconds: float) -> bool:
         """
-        Wait before the next try at opening, and save meanwhile what comes, if there is a spool.
+        Wait before the next try at opening, and meanwhile save new items, if there is a spool.
 
         Returns:
-            Whether there is to be another try: not if the delivery is unwanted, and everything it has is in the spool.
+            Whether to try again: not if the delivery is no longer needed, and everything it has is in the spool.
         """
         accounting, state, signal = self._accounting, self._state, self._mover.signal
         deadline = self._loop.time() + seconds
@@ -283,14 +284,14 @@ class DeliveryLoop:
                 return True
 
     async def _close(self) -> None:
-        """Close the sink, which has written everything: nothing is lost where that raises, or never ends."""
+        """Close the sink, which has written everything: nothing is lost if that raises, or never ends."""
         self._is_open = False
         suppress_instrumentation()
         try:
             async with asyncio.timeout(self._limits.open_timeout):
                 await self._sink.close()
         except BaseException as error:
-            # Foreign code may raise anything, an exit too. What tells this very task to end is not the sink's.
+            # Foreign code may raise anything, even SystemExit. A cancellation of this very task is not the sink's.
             if cancelled(error) or isinstance(error, GeneratorExit):
                 raise
             _log.warning("sink_close_failed", exporter=self._name, error=describe(error))
@@ -303,14 +304,14 @@ class DeliveryLoop:
         try:
             async with asyncio.timeout(_LET_GO):
                 await self._sink.close()
-        except BaseException as error:  # noqa: BLE001  foreign code, and nothing waits for it any more
+        except BaseException as error:  # noqa: BLE001  foreign code, and nothing waits for it
             _log.debug("sink_not_closed", exporter=self._name, error=describe(error))
 
     async def _open(self) -> None:
         if self._after is not None:
-            # A sink is not opened while it is closed; but one that is stuck may never be.
+            # A sink is not opened while it is being closed; but one that is stuck may never finish closing.
             await asyncio.wait([asyncio.wrap_future(self._after._ended)], timeout=2 * _LET_GO)
-            # From now on the sink is this loop's: closed by the other one, it would be closed under this one.
+            # From now on the sink is this loop's: if the other one closed it, this one would lose it.
             self._after._has_successor = True
             self._after = None
         if self._spool is not None:
@@ -341,14 +342,14 @@ def finish(
     accounting.tell_room()
     dropped = accounting.drop_all(accounting.in_hand(), reason) + accounting.forget_upstream(reason)
     if spool is not None:
-        # Before anybody takes a lease again, which opens it again.
+        # Before a new lease is taken, which would open it again.
         spool.end()
     state.finish(phase, error)
     return dropped
 
 
 def report(state: State, accounting: Accounting) -> None:
-    """Log everything that was lost, and then tell those who wait for the end of a delivery that is at rest."""
+    """Log every loss, and then wake those who wait for the end of a delivery that is at rest."""
     accounting.log_losses(last=True)
     with guard.lock:
         state.reported()

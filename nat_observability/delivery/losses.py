@@ -1,4 +1,4 @@
-"""Losses: what a delivery has given up, until a line of the log says so."""
+"""Losses: what a delivery has given up and not logged yet."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Losses:
     """
     Counts what was given up, by reason, and writes about it: at once, then every half minute, and at the end.
 
-    What no line was written about is kept beyond the delivery's own end, for `log_all` to find. The items of all its
-    lines together are those that failed or were dropped, but for drops that were meant to be.
+    What was not logged outlives the delivery, for `log_all` to find. All its lines together account for every item that
+    failed or was dropped, except intended drops.
 
     Args:
         exporter: Its name.
@@ -36,7 +36,7 @@ class Losses:
         self._failed_event, self._dropped_event = RepeatedEvent(), RepeatedEvent()
 
     def fail(self, reason: str, error: str | None, items: int) -> None:
-        """Note items that have failed, and what with."""
+        """Note items that have failed, and the error."""
         self._failed[reason] += items
         self._error = error
         _unlogged.add(self)
@@ -48,12 +48,12 @@ class Losses:
 
     def log(self, *, last: bool = False) -> None:
         """
-        Write what is to be said. From any thread, without the lock.
+        Log what is due. From any thread, without the lock.
 
         Args:
-            last: Whether it is to be said now, however little time has passed since the last line.
+            last: Whether to log now, however little time has passed since the last line.
         """
-        # A line that is written while this thread writes another is dropped, and what it says would be lost.
+        # A line written while this thread writes another is dropped, and its counts would be lost.
         if not (self._failed or self._dropped) or is_writing():
             return
         failed: dict[str, int] = {}
@@ -85,11 +85,11 @@ class Losses:
 
 
 def log_all() -> None:
-    """Write what no line was written about, of deliveries too that are there no more: the process ends."""
+    """Log what was not logged yet, of deliveries that no longer exist too: the process is ending."""
     for losses in list(_unlogged):
         losses.log(last=True)
 
 
 _unlogged: set[Losses] = set()
-# What was lost before a fork, the parent writes.
+# The parent logs what was lost before a fork.
 at_fork(after_in_child=_unlogged.clear)

@@ -78,11 +78,11 @@ class BoundedQueue(Generic[EntryT]):
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._policy = policy
-        # Counted: put() is called for each item while the workflow waits, and so is whoever asks then.
+        # Counted, not computed: put() runs for each item while the workflow waits.
         self.items = self.queued_bytes = self.held_bytes = 0
 
     def rebound(self, max_items: int, max_bytes: int, policy: QueuePolicy) -> None:
-        """Set other bounds and another policy, for what is put from now on."""
+        """Set other bounds and another policy, for entries put from now on."""
         self._max_items, self._max_bytes, self._policy = max_items, max_bytes, policy
 
     def __len__(self) -> int:

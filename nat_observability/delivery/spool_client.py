@@ -1,4 +1,4 @@
-"""SpoolClient: a delivery's way to its spool, on a worker thread, with what comes of it in the accounting."""
+"""SpoolClient: a delivery's access to its spool, on a worker thread, with the results booked in the accounting."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from nat_observability.weak_registry import WeakRegistry
 
 ResultT = TypeVar("ResultT")
 
-_DROP_AT_ONCE = 256  # drops that are booked under one hold of the lock: whoever records a step waits for it
+_DROP_AT_ONCE = 256  # drops booked per hold of the lock: a thread that records a step waits for it
 
 
 class SpoolClient:
     """
     The spool as coroutines.
 
-    What a call does to the accounting is done on the worker thread, right after it: a call that is no longer waited
-    for, because its loop is blocked or its delivery was abandoned, loses and doubles nothing. It outlives the delivery
-    loops: one `open` and `close` after the other.
+    Each call is booked on the worker thread, right after it: a call that was abandoned, because its loop is blocked or
+    its delivery was given up, loses and doubles nothing. It outlives the delivery loops: one `open` and `close` after
+    the other.
 
     Args:
         name: The exporter's.
@@ -70,7 +70,7 @@ class SpoolClient:
 
     @property
     def is_open(self) -> bool:
-        """Whether entries can be put there."""
+        """Whether entries can be saved."""
         return self._worker is not None
 
     @property
@@ -80,20 +80,20 @@ class SpoolClient:
 
     async def open(self) -> None:
         """
-        Open the spool; what others, or this process before it ended, have left is recovered.
+        Open the spool, and recover what other processes, or this spool before its last close, have left.
 
         Raises:
             SinkError: The directory cannot be used, or is that of another exporter of this process.
         """
         with guard.lock:
             if self._worker is None:
-                # The one before may have to close the spool yet.
+                # The previous worker may still have to close the spool.
                 self._latest = BlockingWorker(f"nat-observability-spool-{self._name}", self._latest)
                 self._worker = self._latest
         await self._call(partial(self._recover, self._open))
 
     async def adopt(self) -> None:
-        """Take over what processes that died since have left."""
+        """Take over the files of processes that have died since."""
         await self._call(partial(self._recover, self._spool.adopt))
 
     async def save(self, entries: Sequence[Entry], *, stay: bool) -> Exception | None:
@@ -104,7 +104,7 @@ class SpoolClient:
             stay: Whether they stay in memory too, to be sent.
 
         Returns:
-            Why an item was not stored: it could not be made a record, or there is no room; None where all were.
+            Why an item was not stored: it could not be encoded, or there is no room; None if all were stored.
 
         Raises:
             SinkError: The disk refused. Nothing was stored.
@@ -113,13 +113,14 @@ class SpoolClient:
 
     async def spill(self, next_entries: Callable[[], Sequence[Entry]]) -> Exception | None:
         """
-        Move entries from the queue to the disk, where a power cut may undo it. What it does not take is queued again.
+        Move entries from the queue to the disk, where a power cut may undo it. What the disk does not take is queued
+        again.
 
         Args:
             next_entries: Takes them from the queue, on the worker thread, until there are none.
 
         Returns:
-            Why an item was not stored, which is then sent unsaved, as in `save`; None where all were.
+            Why an item was not stored, which is then sent unsaved, as in `save`; None if all were stored.
 
         Raises:
             SinkError: The disk refused.
@@ -151,7 +152,7 @@ class SpoolClient:
                 self._returning += len(keys)
 
     async def close(self) -> None:
-        """Let go of the files when what was said before is done."""
+        """Let go of the files after the calls before this one."""
         if self._worker is not None:
             await self._call(self._spool.close)
             self.end()
@@ -163,10 +164,10 @@ class SpoolClient:
         if worker is not None:
             with suppress(
                 ThreadRefusedError
-            ):  # its thread has died, and there is no other: the files stay open
+            ):  # its thread has died, and no other can be started: the files stay open
                 worker.submit(self._spool.close)
                 worker.submit(self._report)
-                # Nobody else does, where the delivery was given up.
+                # Nothing else does, if the delivery was given up.
                 worker.submit(partial(self._accounting.losses.log, last=True))
             worker.end()
 
@@ -177,7 +178,7 @@ class SpoolClient:
         return self._spool.open()
 
     def _claim(self) -> None:
-        """Have the directory for this exporter, for as long as this object lives."""
+        """Claim the directory for this exporter, for as long as this object lives."""
         directory = self._spool.directory
         with _claiming:
             for other in _claims.all():
@@ -193,12 +194,12 @@ class SpoolClient:
     def _recover(self, look: Callable[[], RecoveryReport]) -> None:
         report = look()
         with guard.lock:
-            # What this very process left there when it was closed was never settled: it is pending still.
+            # Records that this process left at the last close were never settled: they are still pending.
             self._accounting.recovered(report.records - report.returned)
 
     def _spill(self, next_entries: Callable[[], Sequence[Entry]]) -> Exception | None:
         problem: Exception | None = None
-        # Without going back to the loop each time, for what fills the queue keeps the loop's thread waiting too.
+        # Without going back to the loop each time: the load that fills the queue keeps the loop's thread waiting too.
         while entries := next_entries():
             problem = self._save(entries, stay=False, spills=True) or problem
         return problem
@@ -210,7 +211,7 @@ class SpoolClient:
         for entry in entries:
             try:
                 records[entry] = encode_item(entry.item)
-            except Exception as error:  # noqa: BLE001  an item of somebody else's making may hold anything
+            except Exception as error:  # noqa: BLE001  an item made by foreign code may hold anything
                 problem = error
         try:
             keys = self._spool.append(list(records.values()), taken=stay, durable=not spills)
@@ -263,7 +264,7 @@ class SpoolClient:
             self._booked[reason] += len(keys)
         with guard.lock:
             for reason, count in spool.dropped.items():
-                # It tells no keys of what former processes had left.
+                # It reports no keys for records of former processes.
                 unnamed = count - self._booked[reason]
                 if unnamed > 0:
                     self._booked[reason] = count
@@ -283,7 +284,7 @@ class SpoolClient:
         worker = self._worker
         if worker is None:
             raise SinkError(str(self._spool.directory), "is not open", "Take a lease of the delivery first.")
-        # Shielded: cancelled before it began, it would leave the entries that it is about neither here nor there.
+        # Shielded: cancelled before it began, it would leave its entries neither in the queue nor in the spool.
         return await asyncio.shield(asyncio.wrap_future(worker.submit(reported)))
 
     def _later(self, call: Callable[[], None]) -> bool:
@@ -292,7 +293,7 @@ class SpoolClient:
         try:
             self._worker.submit(call)
         except ThreadRefusedError:
-            return False  # its thread has died, and there is no other: the record is delivered again
+            return False  # its thread has died, and no other can be started: the record is delivered again
         return True
 
 

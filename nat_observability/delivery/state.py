@@ -1,4 +1,4 @@
-"""State: where one delivery is in its life, who holds it, and who waits for it to open or to close."""
+"""State: a delivery's phase, its leases, and those who wait for it to open or to close."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ changes = 0
 
 
 def note_change() -> None:
-    """Have what was remembered of the deliveries, or of the exporters on them, looked at again."""
+    """Invalidate what was cached about deliveries, or about the exporters on them."""
     global changes
     changes += 1
 
@@ -24,7 +24,7 @@ _FAIL_AGAIN_FOR = 5.0  # seconds in which a lease gets the last error of opening
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery is in its life; it may go round more than once."""
+    """The phase of a delivery; it may go round more than once."""
 
     NEW = "new"
     OPENING = "opening"
@@ -32,7 +32,7 @@ class DeliveryState(StrEnum):
     """Its sink could not be opened while a runtime holds it: it is tried again in the background."""
     OPEN = "open"
     DRAINING = "draining"
-    """What waits is written, each batch with one last try, and then it closes, whoever holds it."""
+    """What waits is written, each batch with one last try, and then it closes, even if leases are held."""
     CLOSING = "closing"
     CLOSED = "closed"
     FAILED = "failed"
@@ -54,7 +54,7 @@ _OPEN = (DeliveryState.OPEN, DeliveryState.DRAINING)
 
 
 class Hold:
-    """What one lease counts for: it is given back once, and not after the delivery's term has ended."""
+    """One lease's hold: it is given back once, and not after the delivery's term has ended."""
 
     __slots__ = ("keep", "opening", "term")
 
@@ -72,11 +72,11 @@ class State:
     runtime keeps survive.
 
     Attributes:
-        phase: Where the delivery is in its life.
+        phase: The phase of the delivery.
         leases: How many hold it.
-        kept: How many of those are a runtime's, which hold it in a forked child too.
-        open_error: Why its sink could not be opened the last time; None where it could.
-        end_error: Why it was put to rest; None where it was closed in peace.
+        kept: How many of those are a runtime's, which survive in a forked child.
+        open_error: Why its sink could not be opened the last time; None if it could.
+        end_error: Why it was given up; None if it was closed in order.
         last_call: Whether a last call has come that is not answered yet.
     """
 
@@ -89,12 +89,12 @@ class State:
         self.open_error: BaseException | None = None
         self.end_error: BaseException | None = None
         self._open_failed_at = -_FAIL_AGAIN_FOR
-        self._given_up_on = False  # whether somebody has stopped waiting for it to open
+        self._given_up_on = False  # whether a waiter has stopped waiting for it to open
         self.last_call = False
         self._taken = False  # whether a lease was taken since this began to close, or since the last call
         self._opening: list[Future[None]] = []
         self._closing: list[Future[None]] = []
-        # Who waits for the end of a delivery that is at rest, and has something to say yet.
+        # Those who wait for the end of a delivery that is at rest, but still has losses to log.
         self._unreported: list[Future[None]] | None = None
 
     def in_child(self) -> State:
@@ -105,10 +105,10 @@ class State:
     # Leases:
 
     def hold(self, *, keep: bool) -> Hold:
-        """Count one more lease. Its `opening` is what it may wait for, None where there is nothing to wait for."""
+        """Count one more lease. Its `opening` is what it may wait for; None if there is nothing to wait for."""
         hold = Hold(self._kept_term if keep else self._term, keep=keep)
-        # A runtime has waited for the sink before its first run began. A run that waited again would be late for
-        # what is tried again in the background anyway.
+        # A runtime has waited for the sink before its first run began. Another wait would only delay the run: the sink
+        # is tried again in the background anyway.
         waits = keep or not (self.kept or self._given_up_on)
         self.leases += 1
         self.kept += keep
@@ -129,7 +129,7 @@ class State:
         return self.open_error is not None and time.monotonic() < self._open_failed_at + _FAIL_AGAIN_FOR
 
     def starts(self, hold: Hold) -> bool:
-        """Whether a delivery loop is to be started for this lease."""
+        """Whether to start a delivery loop for this lease."""
         return not self.phase.at_work and hold.opening is not None and not hold.opening.done()
 
     def give_back(self, hold: Hold) -> bool:
@@ -170,7 +170,7 @@ class State:
         waiters.append(future)
         return future
 
-    # What the delivery loop says:
+    # Reports of the delivery loop:
 
     def begin(self) -> None:
         """A loop was started."""
@@ -183,9 +183,9 @@ class State:
         self.phase = DeliveryState.OPENING
 
     def refused(self, error: BaseException) -> None:
-        """No loop could be started: there is no thread, file handle or memory to be had for it now."""
+        """No loop could be started: a thread, a file handle or memory was refused."""
         self._note_open_error(error)
-        self._open_failed_at = -_FAIL_AGAIN_FOR  # to ask again costs next to nothing
+        self._open_failed_at = -_FAIL_AGAIN_FOR  # asking again costs next to nothing
 
     def opened(self) -> None:
         """The sink is open."""
@@ -195,7 +195,7 @@ class State:
         resolve(opening)
 
     def not_opened(self, error: BaseException) -> bool:
-        """The sink could not be opened; return whether that is to be tried again, because a runtime holds it."""
+        """The sink could not be opened; return whether to try again, because a runtime holds it."""
         self._note_open_error(error)
         if self.unwanted or not self.kept:
             return False
@@ -208,7 +208,7 @@ class State:
 
     def reopens(self, *, waiting: bool) -> bool:
         """
-        The sink was closed; return whether it is opened again, for leases that were taken meanwhile.
+        The sink was closed; return whether to open it again, for leases that were taken meanwhile.
 
         Args:
             waiting: Whether any item waits. If no lease was taken meanwhile, it came too late.
@@ -216,8 +216,8 @@ class State:
         if not (self.leases or (waiting and self._taken)):
             return False
         if self.last_call:
-            # A server answers requests while its process shuts down: their runs find an open delivery once more. Who
-            # asked for the last call has what was asked for.
+            # A server answers requests while its process shuts down: their runs find an open delivery once more. The
+            # last call was answered all the same.
             self.last_call = False
             closing, self._closing = self._closing, []
             resolve(closing)
@@ -225,7 +225,7 @@ class State:
         return True
 
     def finish(self, phase: DeliveryState, error: BaseException | None) -> None:
-        """The delivery is at rest. Who waits for its end waits for `reported`."""
+        """The delivery is at rest. Those who wait for its end wait for `reported`."""
         self.phase, self.end_error = phase, error
         note_change()
         self._given_up_on = self.last_call = False
@@ -237,7 +237,7 @@ class State:
         self._closing = []
 
     def reported(self) -> None:
-        """Everything was said about a delivery that is at rest: nobody waits any longer."""
+        """Everything about a delivery at rest was logged: those who wait for its end are woken."""
         waiters, self._unreported = self._unreported, None
         resolve(waiters or ())
 
@@ -248,7 +248,7 @@ class State:
 
 
 def resolve(waiters: Iterable[Future[None]], error: BaseException | None = None) -> None:
-    """Tell those who still wait that it is over."""
+    """Wake those who still wait: it is over."""
     for waiter in waiters:
         if waiter.set_running_or_notify_cancel():
             if error is None:
@@ -270,7 +270,7 @@ def all_of(futures: Sequence[Future[None]]) -> Future[None]:
     if len(left) <= 1:
         return left[0] if left else resolved()
     whole: Future[None] = Future()
-    done = itertools.count(1)  # which no two threads can add to at once
+    done = itertools.count(1)  # an atomic increment: safe from several threads
 
     def one_is_done(_: Future[None]) -> None:
         if next(done) == len(left):

@@ -1,4 +1,4 @@
-"""Exporters: what takes part in a run."""
+"""Exporters: the destinations that take part in a run."""
 
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.sampling import Sampling

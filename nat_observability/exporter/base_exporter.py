@@ -1,4 +1,4 @@
-"""BaseExporter: one named destination of steps; what a user subclasses."""
+"""BaseExporter: one named destination of steps, and the class that users subclass."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class BaseExporter(ABC):
 
     One instance serves the whole process. For each run the manager asks it for an isolated instance, which shares
     everything that `__init__` made (clients, connections, lists) and is bound to the run's own ContextState;
-    several runs may also use the instance itself at the same time. State of one run belongs into a dict keyed by
-    `event.run.run_id`, or into a `Subscription` of one's own (override `subscription`).
+    several runs may also use the instance itself at the same time. State of one run belongs in a dict keyed by
+    `event.run.run_id`, or in a `Subscription` of one's own (override `subscription`).
 
     An exporter that needs the application's event loop, for a task of its own, overrides `start`.
     """
 
     delivery: Delivery | None = None
-    """What the runtime opens when the process starts and closes when it ends; None where there is nothing to open."""
+    """What the runtime opens when the process starts and closes when it ends; None if there is nothing to open."""
 
     _select: Callable[[Run], bool] | None = None
 
@@ -65,7 +65,7 @@ class BaseExporter(ABC):
 
     @property
     def name(self) -> str:
-        """The class's name, marked where this is an isolated instance."""
+        """The class's name, marked if this is an isolated instance."""
         return f"{type(self).__name__} (isolated)" if self._is_isolated_instance else type(self).__name__
 
     @property
@@ -77,11 +77,11 @@ class BaseExporter(ABC):
         """
         Return the context manager that is entered when a run starts and left when it ends.
 
-        Where it is overridden, a task of the exporter's own does so in each run. An instance that is bound to no
-        ContextState takes part in the run that is current.
+        If it is overridden, each run enters it in a task of the exporter's own. An instance that is not bound to a
+        ContextState takes part in the current run.
 
         Raises:
-            RuntimeError: It is bound to none, and no run is current.
+            RuntimeError: It is not bound to a ContextState, and no run is current.
         """
         state = self._context_state or ContextState.current()
         if state is None:
@@ -102,7 +102,7 @@ class BaseExporter(ABC):
                 await settling
 
     async def wait_ready(self) -> None:
-        """Return when steps are taken, which is so as soon as what `start` returns was entered."""
+        """Return when steps are taken: as soon as the context manager from `start` was entered."""
         pause = 0.0
         while not self.subscriptions:
             await asyncio.sleep(pause)

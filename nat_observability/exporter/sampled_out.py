@@ -14,7 +14,7 @@ from nat_observability.stream import EventStream, OpenStep
 
 
 class SampledOutSubscription(Subscription):
-    """One run that the exporter does not get: what it would have got is counted, and that is all."""
+    """One run that the exporter does not get: its items are only counted."""
 
     __slots__ = ("_counted", "_delivery", "_ledger", "_lock", "_spans")
 
@@ -38,12 +38,12 @@ class SampledOutSubscription(Subscription):
         stream.subscribe(self, self.handle, self if self._spans else None)
 
     def begun(self, step: OpenStep) -> None:
-        """Count a step of this process, for which there would be a span, whether it ends or not."""
+        """Count a step of this process, which would have become a span whether it ends or not."""
         with self._lock:
             self._counted += 1
 
     def finished(self, span: Span) -> None:
-        """Nothing: its step was counted when it had begun."""
+        """Do nothing: its step was counted when it began."""
 
     def handle(self, step: IntermediateStep) -> None:
         if self._spans and step.boundary is not Boundary.START:

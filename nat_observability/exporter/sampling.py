@@ -16,19 +16,19 @@ class Sampling:
     """
     Chooses runs by their trace id, so that every service that chooses by the same ratio chooses the same traces.
 
-    A trace is chosen where the lower 64 bits of its id are below `ratio * 2**64`, the rule of TraceIdRatioBased in
+    A trace is chosen if the lower 64 bits of its id are below `ratio * 2**64`, the rule of TraceIdRatioBased in
     the OpenTelemetry SDKs. Each exporter has its own ratio, and the runs of a lower one are among those of a higher.
 
     Args:
         ratio: From 0, no run, to 1, every run.
         rules: Ratios for the runs of some workflows, by name or glob (`chat-*`), the first that fits; `*` fits a run
             without a name too.
-        parent_based: Whether a run that continues a trace does as the caller's `traceparent` says: the ratio and the
-            rules are for those that begin one.
-        keep_errors: Whether a run that was not chosen is delivered after all where it fails: a step ends with an
+        parent_based: Whether a run that continues a trace follows the caller's `traceparent`; the ratio and the rules
+            then apply only to runs that begin a trace.
+        keep_errors: Whether a run that was not chosen is delivered after all if it fails: a step ends with an
             error, or the run's block raises, or its `ContextState.failed` is set. Until it does, its items are held
             in memory.
-        run_bytes: Most bytes that are held for one run; of a longer one the newest items are.
+        run_bytes: Most bytes that are held for one run; of a longer one the newest items are kept.
         all_bytes: Most bytes that are held for all runs together.
 
     Raises:

@@ -12,7 +12,7 @@ from nat_observability.stream import EventStream, OpenStep
 
 
 def _drop(span: Span) -> None:
-    """Before the run begins nothing comes."""
+    """Nothing arrives before the run begins."""
 
 
 class SpanSubscription(StepSubscription):
@@ -26,7 +26,7 @@ class SpanSubscription(StepSubscription):
 
     def listen(self, stream: EventStream) -> None:
         self._joiner.accept = self._accept
-        # A subclass that overrides `handle` wants to see everything there.
+        # A subclass that overrides `handle` expects to see everything there.
         stream.subscribe(self, self.handle, self if type(self).handle is SpanSubscription.handle else None)
 
     def begun(self, step: OpenStep) -> None:
@@ -50,7 +50,7 @@ class SpanSubscription(StepSubscription):
 
 class SpanExporter(StepExporter):
     """
-    Exports finished spans: one for each step, when its END comes, or when its run ends.
+    Exports finished spans: one for each step, when it ends or when its run does.
 
     The arguments are those of `StepExporter`.
     """

@@ -1,4 +1,4 @@
-"""SpanJoiner: the START, the CHUNKs and the END of a step, joined to a span."""
+"""SpanJoiner: joins the START, the CHUNKs and the END of a step into a span."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _OK, _ERROR, _INCOMPLETE = Status.OK, Status.ERROR, Status.INCOMPLETE
 
 class SpanJoiner:
     """
-    Joins the steps of one run to spans, and hands each over when it is finished.
+    Joins the steps of one run into spans, and hands each over when it is finished.
 
-    What `step` records comes as a span when it ends; a START and its END that were published, such as those that are
-    relayed from elsewhere, are joined here. A second START or END of a span (the reference toolkit's LangChain handler
-    sends some twice) is counted and otherwise ignored, and so is an END without a START. What is open when the run
-    ends becomes an INCOMPLETE span.
+    A step recorded with `step` arrives as a span when it ends; a published START and END, such as those relayed from
+    elsewhere, are joined here. A second START or END of a span (the reference toolkit's LangChain handler sends some
+    twice) is counted and otherwise ignored, and so is an END without a START. A step still open when the run ends
+    becomes an INCOMPLETE span.
 
     Args:
         state: The run's.
@@ -49,7 +49,7 @@ class SpanJoiner:
         self.accept = accept
         self._chunk_limit = self._chunk_bytes = chunk_bytes
         self._open: dict[str, IntermediateStep | OpenStep] = {}
-        # Made when they are needed, which nearly no run does: what a run is made of is what the collector looks at.
+        # Made on first use, which hardly any run needs: every object of a run costs the garbage collector time.
         self._chunks: dict[str, _Chunks] | None = None
         self._started_twice: set[str] | None = None
         self._oddities: dict[str, int] | None = None
@@ -78,7 +78,7 @@ class SpanJoiner:
         self.accept(span)
 
     def handle(self, step: IntermediateStep) -> None:
-        """Take one boundary of a step that was published as such."""
+        """Take a published START, CHUNK or END of a step."""
         boundary = step.boundary
         if boundary is _START:
             if self._open.setdefault(step.step_id, step) is not step:
@@ -87,7 +87,7 @@ class SpanJoiner:
                 self._started_twice.add(step.step_id)
                 self._count("repeated_start")
             elif self._ended:
-                # The run ended while this step was on its way here from another thread: nobody else will end it.
+                # The run ended while another thread was handing over this step: nothing else will end it.
                 self.hand_over()
         elif boundary is _END:
             start = self._open.pop(step.step_id, None)
@@ -103,10 +103,10 @@ class SpanJoiner:
             self._count("chunk_without_start")
 
     def hand_over(self) -> None:
-        """End what is still open, the innermost first, and what comes too late as soon as it comes."""
+        """End what is still open, the innermost first; end late arrivals at once."""
         self._ended = True
         while self._open:
-            # One at a time and atomically: another thread may be ending its step, or this one, at this moment.
+            # One at a time and atomically: another thread may be ending its own step, or this one, at this moment.
             try:
                 start = self._open.popitem()[1]
             except KeyError:
@@ -114,12 +114,12 @@ class SpanJoiner:
             self._finish(start, None)
 
     def unfinished(self) -> list[Span]:
-        """Return what is open as INCOMPLETE spans, and leave it open."""
+        """Return the open steps as INCOMPLETE spans, and leave them open."""
         return [self._joined(start, None, None) for start in list(self._open.values())]
 
     @property
     def oddities(self) -> dict[str, int]:
-        """What was odd about the steps, counted by name."""
+        """Oddities of the steps, counted by name."""
         return dict(self._oddities or ())
 
     def _count(self, oddity: str) -> None:
@@ -138,7 +138,7 @@ class SpanJoiner:
         if piece is None:
             return
         size = len(piece)
-        # Several threads may count at once, and one count be lost then. The sum is right again with the next one.
+        # If several threads count at once, one count may be lost. The next one corrects the sum.
         if self._chunk_bytes < size:
             self._chunk_bytes = self._chunk_limit - sum(each.size for each in list(self._chunks.values()))
         if chunks.lost or self._chunk_bytes < size:
@@ -164,7 +164,7 @@ class SpanJoiner:
         if end is None:
             end_ns, status, end = max(self._state.now_ns(), start.time_ns), _INCOMPLETE, start
         else:
-            # Relayed steps may come with clocks of their own: a span never ends before it starts.
+            # Relayed steps may have been timed by other clocks: a span never ends before it starts.
             end_ns = end.time_ns if end.time_ns > start.time_ns else start.time_ns  # noqa: FURB136  max() takes longer
             status = _OK if end.error is None else _ERROR
             output = end.output
@@ -177,7 +177,7 @@ class SpanJoiner:
             metadata = merged_json(metadata, end.metadata)
         return Span(
             start.run,
-            # What a step is may be known only at its end: instrumentations of others tell it then.
+            # A step's kind may be known only at its end: some third-party instrumentations set it then.
             end.kind,
             end.name,
             start.step_id,
@@ -197,25 +197,25 @@ class SpanJoiner:
 
 
 class _Chunks:
-    """What one open step has streamed: the pieces, as far as there is room for them, and how many there were."""
+    """The chunks of one open step: as many as there is room for, and their total number."""
 
     __slots__ = ("counter", "first_ns", "lost", "pieces", "size")
 
     def __init__(self, first_ns: int) -> None:
         self.first_ns = first_ns
         self.pieces: list[str | msgspec.Raw] = []
-        self.counter = itertools.count()  # which no two threads can add to at once
+        self.counter = itertools.count()  # an atomic increment: safe from several threads
         self.size = self.lost = 0
 
     def joined(self) -> Captured:
-        """Return the pieces as one value, with a mark where some are missing."""
+        """Return the chunks as one value, with a mark if some are missing."""
         pieces: list[str | msgspec.Raw] = list(self.pieces)
         if self.lost:
-            # A secret that the cut has halved would no longer be known for one: its first half goes too.
+            # Redaction would not recognize a secret that the cut has halved: its first half goes too.
             uncertain = 0
             while pieces and uncertain < _LONGEST_SECRET:
                 uncertain += len(pieces.pop())
-            pieces.append(f"[cut:{self.size + self.lost}]")  # as the Truncator marks what it has cut
+            pieces.append(f"[cut:{self.size + self.lost}]")  # the mark that the Truncator uses
         texts = [piece for piece in pieces if isinstance(piece, str)]
         if len(texts) == len(pieces):
             return "".join(texts) if texts else None

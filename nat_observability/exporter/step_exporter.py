@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nat_observability.processors.processor import Processor
 
 Flush = Literal["handed_over", "delivered"]
-"""What a run's end waits for: that its items are in the delivery, or that each was written or has failed."""
+"""What a run's end waits for: its items are in the delivery, or each was written or has failed."""
 
 
 class StepSubscription(Subscription):
@@ -47,7 +47,7 @@ class StepSubscription(Subscription):
         return _awaitable(self.begin_anywhere())
 
     def begin_anywhere(self) -> Future[None] | None:
-        """Do as `begin`, also where there is no event loop."""
+        """Do as `begin`, also without an event loop."""
         # The lease first: a step may come as soon as this is subscribed, from another thread.
         lease = self._lease = self._delivery.lease()
         limit = self._delivery.limits.run_bytes
@@ -70,7 +70,7 @@ class StepSubscription(Subscription):
         return _awaitable(self.end_anywhere())
 
     def end_anywhere(self) -> Future[None] | None:
-        """Do as `end`, also where there is no event loop."""
+        """Do as `end`, also without an event loop."""
         super().end()
         if self._lease is None:
             return None
@@ -82,8 +82,8 @@ class StepSubscription(Subscription):
                 return self._lease.settled()
             if self._spool == "off":
                 return None
-            # A run has not ended before its steps are on the disk, or there is room for those of the next, where that
-            # was asked for.
+            # With `spool="always"`, a run ends only when its steps are on the disk; with `"spill"`, only when there is
+            # room for those of the next.
             return self._lease.saved() if self._spool == "always" else self._lease.room()
         finally:
             self._lease.release()
@@ -95,7 +95,7 @@ class StepSubscription(Subscription):
         self._accept(step)
 
     def hand_over(self) -> None:
-        """Give the delivery what the run's end leaves behind; nothing here."""
+        """Give the delivery what is left at the run's end; nothing here."""
 
     @property
     def ledger(self) -> LedgerSnapshot:
@@ -115,13 +115,13 @@ class StepExporter(BaseExporter):
         name: For logs and reports; by default the sink's class.
         limits: Bounds of the queue and its batches; not with a `Delivery`, which has its own.
         flush: What a run's end waits for.
-        processors: What changes or drops each item on its way, in this order, on the delivery thread; not with a
+        processors: Change or drop each item on its way, in this order, on the delivery thread; not with a
             `Delivery`, which has its own.
         sampling: Which runs it gets; every one by default.
         select: Which runs it takes part in, by their ids: `lambda run: run.user_id == "u-1"`; by default all.
 
     Raises:
-        TypeError: `sink` is no sink, or a processor cannot be called.
+        TypeError: `sink` is not a sink, or a processor cannot be called.
         ValueError: There are both processors and a `Delivery`.
     """
 

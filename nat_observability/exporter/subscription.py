@@ -40,7 +40,7 @@ class Subscription:
         self._state = state
 
     def begin(self) -> Awaitable[None] | None:
-        """Take steps from now on; return what to wait for until the destination is open, None where it is."""
+        """Take steps from now on; return what to wait for until the destination is open, None if it is."""
         state = self._state
         self._exporter.subscriptions[state] = self
         self.listen(state.stream)
@@ -51,14 +51,14 @@ class Subscription:
         stream.subscribe(self, self.handle)
 
     def end(self) -> Awaitable[None] | None:
-        """Take no more steps; return what to wait for until this run's items are settled, None where nothing is."""
+        """Take no more steps; return what to wait for until this run's items are settled, None if nothing."""
         state = self._state
         state.stream.unsubscribe(self)
         self._exporter.subscriptions.pop(state, None)
         return None
 
     def settled(self) -> Awaitable[None] | None:
-        """Return what to wait for until nothing that this run has recorded is pending, None where nothing is."""
+        """Return what to wait for until nothing that this run has recorded is pending, None if nothing is."""
         return None
 
     async def __aenter__(self) -> Self:
@@ -82,12 +82,12 @@ class Subscription:
 
     @property
     def ledger(self) -> LedgerSnapshot:
-        """What became of this run's items."""
+        """The outcome of this run's items."""
         raise NotImplementedError
 
     @property
     def oddities(self) -> dict[str, int]:
-        """What was odd about this run's steps, counted by name; empty where all was well."""
+        """Oddities of this run's steps, counted by name; empty if all was well."""
         return {}
 
     @property
@@ -107,9 +107,9 @@ class ExportSubscription(Subscription):
     __slots__ = ("_counted", "_error", "_failed", "_lock")
 
     def __init__(self, exporter: Subscribed, state: ContextState) -> None:
-        self._exporter = exporter  # not by super().__init__: one of these is made for each exporter and run
+        self._exporter = exporter  # without super().__init__, for speed: one is made per exporter and run
         self._state = state
-        # Reentrant: the garbage collector may close a step while somebody asks for the counts.
+        # Reentrant: the garbage collector may close a step while the counts are read.
         self._lock = threading.RLock()
         self._counted = self._failed = 0
         self._error: BaseException | None = None

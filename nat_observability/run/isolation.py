@@ -1,4 +1,4 @@
-"""taking_part() and isolate(): which exporters a run is for, and the instances that it gets of them."""
+"""taking_part() and isolate(): the exporters that take part in a run, and its instances of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _log_selection = RepeatedEvent()
 
 
 def taking_part(registry: dict[str, BaseExporter], run: Run) -> dict[str, BaseExporter]:
-    """Return those that take part in a run: the registry itself, which is not to be changed, where that is all."""
+    """Return those that take part in a run: if all do, the registry itself, which must not be changed."""
     selecting = [name for name, exporter in registry.items() if getattr(exporter, "select", None) is not None]
     left_out = [name for name in selecting if not _selected(name, registry[name], run)]
     return {name: registry[name] for name in registry if name not in left_out} if left_out else registry
@@ -45,12 +45,12 @@ def isolate(
     registry: Mapping[str, BaseExporter], state: ContextState, given: ContextState | None
 ) -> dict[str, BaseExporter]:
     """
-    Return an instance of every exporter, or itself, with a warning, where there is none.
+    Return an instance of every exporter, or the exporter itself, with a warning, if it cannot be isolated.
 
     Args:
         registry: The exporters, by name.
-        state: What ours are bound to.
-        given: What those of the framework are bound to that the run belongs to; None for what is current there.
+        state: The state that our exporters are bound to.
+        given: The state that the exporters of the run's framework are bound to; None for its current one.
     """
     isolated: dict[str, BaseExporter] = {}
     for name, exporter in registry.items():
@@ -76,12 +76,12 @@ def isolate(
 
 @lru_cache(maxsize=256)
 def unsupported(kind: type[BaseExporter]) -> RepeatedEvent:
-    """Return what says when the warning about a class that cannot isolate itself is due; each run repeats it."""
+    """Return the limiter of the warning about a class that cannot isolate itself; each run repeats it."""
     return RepeatedEvent()
 
 
 class Traits(NamedTuple):
-    """What the manager has to know of an exporter's class."""
+    """What the manager needs to know about an exporter's class."""
 
     ours: bool  # derived from BaseExporter, so that it has subscriptions
     plain: bool  # ours, with nothing of its own at a run's start and end
@@ -90,7 +90,7 @@ class Traits(NamedTuple):
 
 @lru_cache(maxsize=256)
 def traits(kind: type[BaseExporter]) -> Traits:
-    """Return what is to be known of an exporter's class."""
+    """Return what the manager needs to know about an exporter's class."""
     ours = issubclass(kind, BaseExporter)
     stops = not ours or kind.stop is not BaseExporter.stop
     return Traits(ours, ours and not stops and kind.start is BaseExporter.start, stops)

@@ -1,4 +1,4 @@
-"""Lifecycle: the tasks of one start-to-stop cycle, how long they may take, and what became of each."""
+"""Lifecycle: the tasks of one start-to-stop cycle, their deadlines and their outcomes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from nat_observability.run.report import ExporterState
 from nat_observability.run.shutdown_event import ShutdownEvent, finish
 
 _HURRIED = 1.0  # seconds, at most, for a stop whose caller was cancelled
-_LAST_PART = 0.1  # of the time for a stop, is for what was cancelled to end; at most so many seconds:
+_LAST_PART = 0.1  # the part of a stop's time left for cancelled tasks to end; at most this many seconds:
 _LAST_SECONDS = 1.0
 
-# What may reach a caller that waits. Whatever it is, the exporters' tasks are to be ended; a coroutine that is closed
+# What may be raised in a caller that waits. In each case the exporters' tasks must be ended; a coroutine that is closed
 # (GeneratorExit) must not wait any more.
 _INTERRUPTIONS = (Exception, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 
@@ -32,7 +32,7 @@ _FAILED, _ABANDONED = ExporterState.FAILED, ExporterState.ABANDONED
 
 class Lifecycle:
     """
-    Runs one task per exporter from `begin` to `end`, but for those that never wait: these need none.
+    Runs one task per exporter from `begin` to `end`, except for those that never wait: these need none.
 
     Each task calls `ready` when its exporter takes steps, and `ended` last of all. Without a task `begin_here` does
     the one, and `stopped` the other.
@@ -71,7 +71,7 @@ class Lifecycle:
 
     @property
     def shutdown(self) -> ShutdownEvent:
-        """What the tasks wait for. Made when it is asked for the first time: a run without tasks never does."""
+        """What the tasks wait for. Made on first use: a run without tasks never needs it."""
         if self._shutdown is None:
             self._shutdown = ShutdownEvent(self._loop)
             if self.ending_at is not None:
@@ -91,7 +91,7 @@ class Lifecycle:
         Begin the subscription of an exporter that does nothing else, in the caller's task.
 
         Returns:
-            Whether it needs no task: False where there is something to wait for, which is then in `record.opening`.
+            Whether it needs no task: False if there is something to wait for, which is then in `record.opening`.
         """
         try:
             subscription = record.subscription = record.exporter.subscription(state)
@@ -134,7 +134,7 @@ class Lifecycle:
         Count one exporter as started.
 
         Raises:
-            StartTimeoutError: It was left out because it was late, and swallowed the cancellation that told it so.
+            StartTimeoutError: It was late and left out, and swallowed its cancellation.
         """
         if record.error is not None:
             raise record.error
@@ -145,7 +145,7 @@ class Lifecycle:
             self._wake()
 
     def left_out(self, record: ExporterRecord, error: BaseException) -> None:
-        """Count one exporter as failed to start. Its subscription goes on to the run's end, and counts what is lost."""
+        """Count one exporter as failed to start. Its subscription lasts until the run's end, and counts the losses."""
         record.fail(error)
         record.state = _FAILED
         self.troubled = True
@@ -172,7 +172,7 @@ class Lifecycle:
             self._wake()
 
     def give_up_starting(self) -> None:
-        """Let `started` wait no longer: the run is to stop."""
+        """End the wait in `started`: the run is about to stop."""
         self._is_given_up = True
         self._wake()
 
@@ -180,7 +180,7 @@ class Lifecycle:
         """Wait until each exporter has started or failed; cancel those that have not done so in time."""
         if not self._unready:
             return
-        # One turn of the event loop is all that most need; it spares them the timer.
+        # Most need only one turn of the event loop; it saves the timer.
         await asyncio.sleep(0)
         if not self._unready:
             return
@@ -197,7 +197,7 @@ class Lifecycle:
             )
             self.cancel(record)
         if late:
-            # One turn of the loop lets what was cancelled clean up; what holds on is stopped with the rest.
+            # One turn of the loop lets what was cancelled clean up; what is left is stopped with the rest.
             await asyncio.sleep(0)
 
     async def stopped(self, timeout: float, *, hurried: bool = False) -> BaseException | None:
@@ -240,7 +240,7 @@ class Lifecycle:
                 if turned:
                     await self._wait(deadline if cut else cut_at)
                 else:
-                    # Whatever the deadline says, each gets one turn of the event loop; for most it is enough.
+                    # Even past the deadline, each gets one turn of the event loop; for most that is enough.
                     turned = True
                     await asyncio.sleep(0)
                     self._notice_unbegun()
@@ -251,7 +251,7 @@ class Lifecycle:
         return interruption
 
     def dropped(self) -> None:
-        """End what can be ended without waiting: the coroutine of the run was destroyed, and its loop does not run."""
+        """End what can be ended without waiting: the run's coroutine was destroyed, and its loop does not run."""
         self.ending_at = time.perf_counter()
         for record in self._running():
             if record.subscription is not None:
@@ -259,7 +259,7 @@ class Lifecycle:
             self.ended(record)
 
     def _end_here(self, record: ExporterRecord) -> None:
-        """End the subscription of an exporter that has no task; it gets one where there is something to wait for."""
+        """End the subscription of an exporter that has no task; it gets one if there is something to wait for."""
         settling = self._leave(record, record.subscription) if record.subscription is not None else None
         if settling is not None:
             self.begin(record.name, self._settle(record, settling))
@@ -267,7 +267,7 @@ class Lifecycle:
             self.ended(record)
 
     def _leave(self, record: ExporterRecord, subscription: Subscription) -> Awaitable[None] | None:
-        """End a subscription; return what to wait for, None where there is nothing."""
+        """End a subscription; return what to wait for, None if nothing."""
         try:
             return subscription.end()
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  foreign code: a subscription may raise
@@ -296,7 +296,7 @@ class Lifecycle:
     def cancel(self, record: ExporterRecord) -> None:
         """Cancel the task of one exporter, if it has one."""
         if record.readiness is not None:
-            # First: the exporter's task then finds it ended, and ends in the same turn of the event loop.
+            # This comes first: the exporter's task then finds it ended, and ends in the same turn of the event loop.
             record.readiness.cancel()
         if record.task is not None:
             record.task.cancel()
@@ -309,7 +309,7 @@ class Lifecycle:
         for record in self._running() if self._left else ():
             if record.task is not None and record.task.done():
                 if record.subscription is not None:
-                    # It was begun before the task was made. Nobody waits for what it has recorded until now.
+                    # It was begun before the task was made. Nothing waits for its items yet.
                     self._leave(record, record.subscription)
                 self.ended(record)
 
@@ -343,5 +343,5 @@ class Lifecycle:
 
 
 def _within(seconds: float, began: float) -> tuple[float, float]:
-    """Return when what is left is cut short, and the deadline, by the loop's clock."""
+    """Return the time at which to cancel what is left, and the deadline, by the loop's clock."""
     return began + seconds - min(_LAST_SECONDS, _LAST_PART * seconds), began + seconds

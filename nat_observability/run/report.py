@@ -1,4 +1,4 @@
-"""ManagerReport and ExporterReport: what a run's exporters did, for whoever asks."""
+"""ManagerReport and ExporterReport: what a run's exporters did."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ExporterReport(msgspec.Struct, frozen=True):
     One exporter in one run.
 
     Durations are in seconds, None while they last. `ledger` is None for an exporter that keeps none (one written
-    for the reference toolkit). `oddities` counts what was odd about the steps, such as `end_without_start`.
+    for the reference toolkit). `oddities` counts irregular steps, such as `end_without_start`.
     """
 
     state: ExporterState
@@ -37,7 +37,7 @@ class ExporterReport(msgspec.Struct, frozen=True):
 
 class ManagerReport(msgspec.Struct, frozen=True):
     """
-    A manager's current run, or its last one where none is running; all None and empty before the first.
+    A manager's current run, or its last one if none is running; all None and empty before the first.
 
     `unheard` is the number of steps that were recorded while no exporter listened, after the run's end for example.
     """
@@ -58,9 +58,9 @@ class ManagerReport(msgspec.Struct, frozen=True):
 
 class FlushReceipt(msgspec.Struct, frozen=True):
     """
-    What became of one run's items by the end of a flush, per exporter.
+    The outcome of one run's items at the end of a flush, per exporter.
 
-    `complete` says whether nothing of the run was pending any more; exporters without a ledger do not count.
+    `complete` is true if nothing of the run was pending any more; exporters without a ledger do not count.
     """
 
     complete: bool

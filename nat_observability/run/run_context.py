@@ -34,13 +34,13 @@ class RunContext(Generic[ManagerT]):
     The context manager that `ExporterManager.start` returns: one run, from its exporters' start to their stop.
 
     Args:
-        manager: What the block is given.
+        manager: The manager that the block gets.
         slot: The manager's place for one run at a time.
         run_exporter: Runs one exporter in a task of its own.
         given: The context state of the run; None for a new one, and exporters that are used as they are.
 
     Attributes:
-        group: Those that take part as one; None where there are none.
+        group: The exporters that take part as one; None if there are none.
         state: The run's.
     """
 
@@ -77,14 +77,14 @@ class RunContext(Generic[ManagerT]):
         self._adopted: AdoptedState | None = None
         self._started_s: float | None = None
         self._stopped_s: float | None = None
-        self._members = _NONE  # of the group, as far as they have no record of their own
+        self._members = _NONE  # those of the group that have no record of their own
         self._lifecycle: Lifecycle | None = None
         self.group: SpanGroup | None = None
         self.isolated_exporters: dict[str, BaseExporter] = {}
 
     @property
     def lifecycle(self) -> Lifecycle:
-        """The exporters that take part one by one. Made when it is asked for: nearly no run needs it."""
+        """The exporters that take part one by one. Made on first use: hardly any run needs it."""
         if self._lifecycle is None:
             self._lifecycle = Lifecycle({}, self._loop, self._began_at)
             if self._stopped_s is not None:
@@ -141,7 +141,7 @@ class RunContext(Generic[ManagerT]):
         if slot is None:
             return
         if self._lifecycle is not None:
-            # Whoever stops it while it starts does not wait for those that have not started.
+            # A stop during the start does not wait for those that have not started.
             self._lifecycle.give_up_starting()
         if not slot.take_at_once():
             await slot.take()
@@ -176,7 +176,7 @@ class RunContext(Generic[ManagerT]):
     async def clean_up(self, record: ExporterRecord) -> None:
         """Stop an isolated instance of this run, once; what it raises is in the record."""
         exporter = record.exporter
-        # What could not isolate itself is other runs' too.
+        # An exporter that could not isolate itself is used by other runs too.
         own = self.isolated and self.registry.get(record.name) is not exporter
         if own and not record.cleaned_up and traits(type(exporter)).stops:
             record.cleaned_up = True
@@ -197,18 +197,18 @@ class RunContext(Generic[ManagerT]):
                 instance = exporter.create_isolated_instance(self.state)
                 self.isolated_exporters[name] = instance
             subscription = MemberSubscription(exporter, self.state, group)
-            # What asks a subscription whether it is there finds it where each exporter has its own.
+            # Code that looks up a subscription finds it here, as if each exporter had its own.
             instance.subscriptions[self.state] = subscription
             self.lifecycle.add_running(name, instance, subscription)
 
     async def run_exporter(self, name: str, exporter: BaseExporter) -> None:
-        """Run one exporter in its own task: start it, say that it is ready, wait for the shutdown, stop it."""
+        """Run one exporter in its own task: start it, report it as ready, wait for the shutdown, stop it."""
         lifecycle = self.lifecycle
         record = lifecycle.records[name]
         try:
             known = traits(type(exporter))
             if (subscription := record.subscription) is not None:
-                # It was begun when the run began, and has to wait for something, or somebody asked for its task.
+                # It was begun when the run began, and has to wait for something, or its task was asked for.
                 try:
                     if (opening := record.opening) is not None:
                         record.opening = None
@@ -237,7 +237,7 @@ class RunContext(Generic[ManagerT]):
             finally:
                 if readiness is not None:
                     await readiness.close()
-                # Where its start failed or was cancelled it did not come to this above; otherwise nothing happens.
+                # If its start failed or was cancelled, this was not reached above; otherwise it does nothing.
                 await self.clean_up(record)
         except asyncio.CancelledError as error:
             record.fail(error)
@@ -248,7 +248,7 @@ class RunContext(Generic[ManagerT]):
             lifecycle.ended(record)
 
     async def flush(self, timeout: float) -> FlushReceipt:
-        """Have everything written that the run has recorded; see `ExporterManager.flush`."""
+        """Write everything that the run has recorded; see `ExporterManager.flush`."""
         lifecycle, group = self._lifecycle, self.group
         subscriptions = {} if lifecycle is None else lifecycle.subscriptions()
         settling = [subscription.settled() for subscription in subscriptions.values()]
@@ -267,7 +267,7 @@ class RunContext(Generic[ManagerT]):
         return FlushReceipt(not any(ledger.pending for ledger in ledgers.values()), ledgers)
 
     def _prepare(self, slot: RunSlot[RunContext[Any]]) -> None:
-        """Do what may fail before there is anything to undo, and say that the manager runs."""
+        """Do what may fail before there is anything to undo, and mark the manager as running."""
         given = self._given
         if given is None:
             state = ContextState()
@@ -294,8 +294,8 @@ class RunContext(Generic[ManagerT]):
         slot.running = True
 
     def _begin(self, slot: RunSlot[RunContext[Any]]) -> None:
-        # The run is current by now: what an exporter starts belongs to it, and an exporter that is bound to no
-        # ContextState asks for the current one.
+        # The run is current by now: what an exporter starts belongs to it, and an exporter that is not bound to a
+        # ContextState looks up the current one.
         if (observer := slot.options.observer) is not None:
             observer.run_started()
         if self.group is not None:
@@ -312,7 +312,7 @@ class RunContext(Generic[ManagerT]):
         return self.lifecycle.begin(name, self._run_exporter(name, exporter))
 
     def _started(self, slot: RunSlot[RunContext[Any]]) -> None:
-        """Say who has started. Raises an ExporterStartError if one has not that is required."""
+        """Log which exporters have started. Raises an ExporterStartError if a required one has not."""
         lifecycle, group, required = self._lifecycle, self.group, slot.options.required
         began_at = self._began_at
         self._started_s = time.perf_counter() - began_at
@@ -327,7 +327,7 @@ class RunContext(Generic[ManagerT]):
                     duration = record.ready_at - began_at
                     _log.info("exporter_started", exporter=name, workflow_run_id=run_id, duration_s=duration)
                 continue
-            record.ready_at = None  # one that said it was ready, and then failed to start, never took part
+            record.ready_at = None  # an exporter that was ready, and then failed to start, never took part
             error = record.fail(ExporterEndedEarlyError(name))
             _log.error("exporter_start_failed", exporter=name, workflow_run_id=run_id, error=describe(error))
             if name in required:
@@ -358,7 +358,7 @@ class RunContext(Generic[ManagerT]):
                 interruption = await lifecycle.stopped(slot.options.shutdown_timeout, hurried=hurried)
                 stopped_s = clock() - began
             else:
-                # Its loop has ended without cancelling it, and the garbage collector destroys the coroutine.
+                # The loop has ended without cancelling it, and the garbage collector is destroying the coroutine.
                 lifecycle.dropped()
             self.isolated_exporters = {}
         self._stopped_s = stopped_s
@@ -372,7 +372,7 @@ class RunContext(Generic[ManagerT]):
         return interruption
 
     def _tell_ended(self, lifecycle: Lifecycle | None) -> None:
-        """Say how each exporter has ended, and then the run."""
+        """Log how each exporter has ended, and then the run."""
         run_id = self.state.run.run_id
         for name, record in () if lifecycle is None else lifecycle.records.items():
             if record.state is _ABANDONED:
@@ -390,7 +390,7 @@ class RunContext(Generic[ManagerT]):
         _log.info("manager_stopped", workflow_run_id=run_id, duration_s=self._stopped_s)
 
     def report(self, *, running: bool) -> ManagerReport:
-        """Return what is known of the run now."""
+        """Return the run's report as of now."""
         lifecycle, run, group = self._lifecycle, self.state.run, self.group
         exporters = (
             {}

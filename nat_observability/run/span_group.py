@@ -1,4 +1,4 @@
-"""SpanGroup: the span exporters that take every run, which take part in it as one."""
+"""SpanGroup: the span exporters that take every run, handled as one subscriber."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.span_joiner import SpanJoiner
 from nat_observability.exporter.subscription import Subscription
 
-# What a subclass may change and still be a member: how it is made, and what it has besides.
+# What a subclass may change and still be a member: its construction, and attributes of its own.
 _DECISIVE = (
     "create_isolated_instance",
     "export",
@@ -32,7 +32,7 @@ _DECISIVE = (
 
 @lru_cache(maxsize=256)
 def can_join(kind: type) -> bool:
-    """Whether the exporters of a class have nothing of their own in a run."""
+    """Whether the exporters of a class add nothing of their own to a run."""
     return issubclass(kind, SpanExporter) and all(
         getattr(kind, name) is getattr(SpanExporter, name) for name in _DECISIVE
     )
@@ -73,7 +73,7 @@ class Members:
 
 
 class MembersCache:
-    """The members of the registry that was asked for last: managers of one factory have the same one, run after run."""
+    """The members of the last registry looked up: managers of one factory share it, run after run."""
 
     __slots__ = ("_last",)
 
@@ -117,7 +117,7 @@ class SpanGroup:
         self._state = state
         routes = members.routes
         self._leases = (Lease(routes[0]),) if len(routes) == 1 else tuple(map(Lease, routes))
-        self._former: tuple[Lease, ...] = ()  # from before a member has left
+        self._former: tuple[Lease, ...] = ()  # from before a member left
         self._joiner = SpanJoiner(state, _accept_by(self._leases), members.chunk_bytes)
 
     def begin(self) -> None:
@@ -153,7 +153,7 @@ class SpanGroup:
 
     @property
     def oddities(self) -> dict[str, int]:
-        """What was odd about the run's steps, counted by name."""
+        """Oddities of the run's steps, counted by name."""
         return self._joiner.oddities
 
     def leases_of(self, delivery: Delivery) -> list[Lease]:
@@ -162,17 +162,17 @@ class SpanGroup:
         return [lease for lease in (*self._former, *self._leases) if accounting in lease.route.destinations]
 
     def ledger_of(self, delivery: Delivery) -> LedgerSnapshot:
-        """Return what became of the run's items in a member's delivery."""
+        """Return the outcome of the run's items in a member's delivery."""
         return total(lease.ledger_of(delivery.accounting) for lease in self.leases_of(delivery))
 
     def settled(self, delivery: Delivery) -> Awaitable[None]:
-        """Return what is done when nothing of the run is pending in a member's delivery."""
+        """Return a future that is done when nothing of the run is pending in a member's delivery."""
         return asyncio.wrap_future(
             all_of([lease.settled_in(delivery.accounting) for lease in self.leases_of(delivery)])
         )
 
     def room(self, delivery: Delivery) -> Awaitable[None] | None:
-        """Return what a run's end waits for where a member's delivery spools; None where there is nothing."""
+        """Return what a run's end waits for if a member's delivery spools; None if there is nothing to wait for."""
         spool = delivery.limits.spool
         if spool == "always":
             saved = [lease.saved_in(delivery.accounting) for lease in self.leases_of(delivery)]

@@ -1,4 +1,4 @@
-"""SpoolDatabase: the SQLite database in which records lie, which one process has to itself."""
+"""SpoolDatabase: the SQLite database that holds records, locked by one process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nat_observability.spool.directory import (
 from nat_observability.sqlite_errors import DATABASE_ERRORS, database_error, is_busy, is_damage
 
 PATTERN = "spool-*.sqlite3"
-"""What the names of the files look like; by name they are in the order of their creation."""
+"""The pattern of the file names; by name the files are in the order of their creation."""
 
 MAX_KEY = 2**40
 
@@ -36,7 +36,7 @@ _SCHEMA = (
     f"PRAGMA user_version = {_SCHEMA_VERSION}",
 )
 _WELL_FORMED = f"typeof(time) = 'real' AND typeof(data) = 'blob' AND key BETWEEN 0 AND {MAX_KEY - 1}"
-_LOG_LIMIT = 16 * 1024 * 1024  # bytes that the log keeps on the disk when it is empty
+_LOG_LIMIT = 16 * 1024 * 1024  # bytes that an empty log keeps on the disk
 _ATTEMPTS = 3
 _MANY = 64
 _INSERT = "INSERT INTO records VALUES (?, ?, ?)"
@@ -44,7 +44,7 @@ _INSERT_MANY = _INSERT + ", (?, ?, ?)" * (_MANY - 1)
 _SHRINK_PAGES = 2048  # 8 MB: some milliseconds
 
 KeyRange = tuple[int, int]
-"""A first key, and the one after the last."""
+"""A first key, and the key after the last."""
 
 
 class DamagedDatabaseError(ObservabilityError):
@@ -69,13 +69,13 @@ class SpoolDatabase:
 
     The lock is SQLite's own, which its exclusive locking mode holds from the first access on: a POSIX record lock
     on the file. It ends with the process, however that ends; a forked child neither inherits it nor releases it by
-    closing its copy of the descriptor; and a second connection within the process is refused too. The price:
-    code of this process that opened and closed the file in another way would release it
-    (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
-    In this mode, SQLite shares no memory with other processes either.
+    closing its copy of the descriptor; and a second connection within the process is refused too. The price: code of
+    this process that opened and closed the file by other means would release it
+    (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_). In this
+    mode, SQLite shares no memory with other processes either.
 
-    Every method raises SinkError where the disk refuses, and DamagedDatabaseError where what is read is not what
-    was written. Nothing has changed then.
+    Every method raises SinkError if the disk refuses, and DamagedDatabaseError if what is read is not what was written.
+    Nothing has changed then.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,9 +95,9 @@ class SpoolDatabase:
 
     @classmethod
     def create(cls, directory: Path) -> Self:
-        """Make an empty database that its owner alone can read, of mode 0600."""
+        """Make an empty database that only its owner can read, of mode 0600."""
         for _ in range(_ATTEMPTS - 1):
-            # Another process may find the file before it is locked, and clear it away.
+            # Another process may find the file before it is locked, and delete it.
             with contextlib.suppress(SinkError):
                 return cls._create(directory)
         return cls._create(directory)
@@ -128,7 +128,7 @@ class SpoolDatabase:
         Take over a database whose owner has died or closed it.
 
         Returns:
-            None where its owner lives; where it is gone; and where it was never finished, which deletes it.
+            None if its owner lives; if the file is gone; and if it was never finished, which deletes it.
 
         Raises:
             SinkError: This user cannot write it, or a newer version of the package did. It is left as it was.
@@ -148,12 +148,12 @@ class SpoolDatabase:
 
     @property
     def in_place(self) -> bool:
-        """Whether the file is where it was; without opening it."""
+        """Whether the file is still at its path; without opening it."""
         return self.path.exists()
 
     @property
     def disk_bytes(self) -> int:
-        """What the file and its log take up; from any thread."""
+        """The bytes that the file and its log take up; from any thread."""
         size = 0
         for suffix in ("", "-wal"):
             with contextlib.suppress(OSError):
@@ -164,7 +164,8 @@ class SpoolDatabase:
         """Add records in one transaction, which is on the disk when this returns, or with the next durable one."""
         with self._transaction(durable=durable) as connection:
             left = iter(rows)
-            # Many with one statement: Python lets go of its lock for each, and under load gets it back 5 ms later.
+            # Many with one statement: Python releases its lock (the GIL) for each, and under load gets it back 5 ms
+            # later.
             while many := list(itertools.islice(left, _MANY)):
                 if len(many) == _MANY:
                     connection.execute(_INSERT_MANY, list(itertools.chain.from_iterable(many)))
@@ -177,7 +178,7 @@ class SpoolDatabase:
             connection.executemany("DELETE FROM records WHERE key >= ? AND key < ?", ranges)
 
     def reject(self, ranges: Sequence[KeyRange]) -> None:
-        """Move records to where nobody takes them, but from where a person can."""
+        """Move records to a table that nothing takes from, and where a person can look at them."""
         with self._transaction(durable=False) as connection:
             connection.executemany(
                 "INSERT INTO rejected (time, data) SELECT time, data FROM records WHERE key >= ? AND key < ?",
@@ -193,7 +194,7 @@ class SpoolDatabase:
         )
 
     def data(self, ranges: Iterable[KeyRange]) -> dict[int, bytes]:
-        """Return the records of these ranges, each of which is there."""
+        """Return the records of these ranges, in which every key exists."""
         found: dict[int, bytes] = {}
         wanted = 0
         for low, high in ranges:
@@ -225,7 +226,7 @@ class SpoolDatabase:
         return bool(rejected)
 
     def readable(self) -> Iterator[tuple[int, float, bytes]]:
-        """Yield what can be read from the oldest on, up to the damage, and then from the newest back."""
+        """Yield what can be read: from the oldest up to the damage, and then from the newest back."""
         query = f"SELECT key, time, data FROM records WHERE {_WELL_FORMED} AND key > ? ORDER BY key"
         last = -1
         for order in ("", " DESC"):
@@ -237,7 +238,7 @@ class SpoolDatabase:
                 return
 
     def shrink(self) -> None:
-        """Give pages back to the disk where more than half of them are free, a few at a time."""
+        """Give pages back to the disk, a few at a time, if more than half of them are free."""
         [(pages,)] = self._read("PRAGMA page_count")
         [(free,)] = self._read("PRAGMA freelist_count")
         if 2 * free > pages:
@@ -258,7 +259,7 @@ class SpoolDatabase:
         self._connection.close()
 
     def move_aside(self) -> Path | None:
-        """Close a damaged database, and rename it as it is; return its new path, None where it is gone."""
+        """Close a damaged database, and rename it as it is; return its new path, None if it is gone."""
         try:
             return move_aside(self.path)
         finally:
@@ -270,7 +271,7 @@ class SpoolDatabase:
             with self._using() as connection:
                 connection.execute("PRAGMA journal_mode = DELETE")
             with contextlib.suppress(OSError):
-                os.unlink(f"{self.path}-journal")  # which in exclusive mode stays, and says nothing
+                os.unlink(f"{self.path}-journal")  # which stays in exclusive mode, and means nothing
             move_aside(self.path, "rejected")
         finally:
             self._connection.close()
@@ -340,7 +341,7 @@ class SpoolDatabase:
                 connection.execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(*DATABASE_ERRORS):
-                    if connection.in_transaction:  # SQLite itself rolls back where the disk is full
+                    if connection.in_transaction:  # SQLite itself rolls back if the disk is full
                         connection.execute("ROLLBACK")
                 raise
 

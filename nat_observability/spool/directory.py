@@ -13,7 +13,7 @@ from nat_observability.disk import disk_error, make_private_directories
 
 try:
     import fcntl
-except ImportError:  # Windows, where nothing but the mutex is missed
+except ImportError:  # Windows, which lacks only the mutex
     fcntl = None  # type: ignore[assignment]
 
 _PATIENCE = 1.0  # seconds
@@ -39,9 +39,9 @@ def alone_in(directory: Path) -> Iterator[None]:
     """
     Keep other processes, and other spools of this one, from looking through the directory at the same time.
 
-    Two that open one file at once may both be told that the other has it, and leave it. That is all that it
-    prevents, so it is not insisted upon: where the lock is not to be had within a second (its holder is
-    suspended, the file system has none), things go on without it.
+    Two that open one file at once may each find it locked by the other, and both leave it. The lock prevents only that,
+    so it is optional: if it cannot be taken within a second (its holder is suspended, the file system has no locks),
+    the block runs without it.
     """
     descriptor = None
     try:
@@ -76,14 +76,14 @@ def stamp() -> str:
 
 def move_aside(path: Path, why: str = "corrupt") -> Path | None:
     """
-    Rename what is at `path`, and what SQLite put beside it, so that nobody takes it for a spool file.
+    Rename what is at `path`, and what SQLite put beside it, so that it no longer looks like a spool file.
 
     Args:
-        path: A file, or whatever has its name.
-        why: A word for the new name, which goes on with the time.
+        path: A file, or anything else of that name.
+        why: A word for the new name, followed by the time.
 
     Returns:
-        The new path; None where nothing is there any more.
+        The new path; None if nothing is there any more.
 
     Raises:
         SinkError: The system refused.

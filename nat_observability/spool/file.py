@@ -21,7 +21,7 @@ class SpoolFile:
     """
     A database and, in memory, which of its records were taken; the others wait.
 
-    What it raises is what the database raises.
+    It raises what the database raises.
 
     Args:
         database: Open; the file closes it.
@@ -39,7 +39,7 @@ class SpoolFile:
         self._taken: dict[int, int] = {}
         self._waiting = KeyRanges()
         self.first_own = self._next = 0
-        # Erased here, and still in the database: the disk had no room for saying so.
+        # Erased here, but still in the database: the disk had no room to record it.
         self._unerased: list[tuple[int, int]] = []
         self._erased_bytes = 0
 
@@ -49,22 +49,22 @@ class SpoolFile:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is in it, erased or not."""
+        """Whether the database is empty, with no erased records left in it."""
         return not self.records and not self._unerased
 
     def whole(self, keys: Iterable[int]) -> list[int]:
-        """Return keys of this file as keys of the spool, which tell the file too."""
+        """Return keys of this file as keys of the spool, which include the file's number."""
         return [self.number * MAX_KEY + key for key in keys]
 
     def load(self) -> None:
-        """Let the records wait that a former owner has left."""
+        """Make the records that a former owner has left wait."""
         totals = self.database.totals()
         self.records, self.bytes = totals.records, totals.bytes
         self._waiting.add(*totals.keys)
         self.first_own = self._next = totals.keys[1]
 
     def append(self, records: Sequence[bytes], now: float, *, taken: bool, durable: bool) -> range:
-        """Add records, which where `durable` are on the disk when this returns; return their keys."""
+        """Add records, which are on the disk when this returns if `durable`; return their keys."""
         keys = range(self._next, self._next + len(records))
         self.database.insert(zip(keys, itertools.repeat(now), records, strict=False), durable=durable)
         self._next = keys.stop
@@ -129,7 +129,7 @@ class SpoolFile:
         self._erase({})
 
     def close(self) -> None:
-        """Close the database. Where it is empty it is deleted, or where it holds rejected records, moved aside."""
+        """Close the database. If it is empty it is deleted, or moved aside if it holds rejected records."""
         with contextlib.suppress(SinkError, DamagedDatabaseError):  # then it stays, to be taken over
             self.tidy()
             if self.is_empty:
@@ -144,7 +144,7 @@ class SpoolFile:
         Take the place of a damaged file, under its number and its keys, with what can be read of it.
 
         Returns:
-            The keys that waited and could not be read, as far as they are of this process's making; and those that
+            The keys that waited and could not be read, as far as this process has appended them; and those that
             were taken and could not be read.
         """
         lost = KeyRanges((max(low, damaged.first_own), high) for low, high in damaged._waiting)
@@ -174,8 +174,8 @@ class SpoolFile:
         self._unerased += runs_of(sizes)
         if not self._unerased:
             return
-        # Where the disk refuses, they are erased along with the next ones; until then nobody sees them. Damage is
-        # left to be found where it matters, by the next append or take.
+        # If the disk refuses, they are erased along with the next ones; until then they are hidden. Damage is left for
+        # the next append or take to find, where it matters.
         with contextlib.suppress(SinkError, DamagedDatabaseError):
             self.database.erase(self._unerased)
             self._unerased.clear()

@@ -1,4 +1,4 @@
-"""What a fork waits for, and what it leaves behind, where spools are; without them, for who has none imports none."""
+"""Fork safety of spools: a fork waits for calls under way, and the child starts without the parent's files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ loading = threading.RLock()
 
 
 class OverFork(Protocol):
-    """What a fork must not catch in the middle of a call."""
+    """An object that a fork must not catch in the middle of a call."""
 
     @property
     def lock(self) -> Any:
@@ -31,13 +31,13 @@ class OverFork(Protocol):
         ...
 
     def start_clean(self) -> None:
-        """In the child: be as new."""
+        """In the child: start anew."""
         ...
 
 
 class _Immortal(msgspec.Struct, gc=False):
     """
-    Keeps an object until the process ends, and at its end too.
+    Keeps an object until the process ends, and through its exit.
 
     It refers to itself, and the garbage collector does not see it: nothing ever lets go of what it holds. A module
     would, when the interpreter exits.
@@ -59,7 +59,7 @@ def watch(spool: OverFork) -> None:
 
 
 def _before_fork() -> None:
-    # SQLite is not to be caught in the middle: its own locks would stay held in the child for ever.
+    # A fork must not catch SQLite in the middle: its own locks would stay held in the child for ever.
     loading.acquire()
     _registry.acquire()
     deadline = time.monotonic() + _PATIENCE

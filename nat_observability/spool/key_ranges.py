@@ -63,7 +63,7 @@ class KeyRanges:
 
 
 def runs_of(keys: Iterable[int]) -> list[tuple[int, int]]:
-    """Return `keys`, of which each comes once, as the ranges that they form, in ascending order."""
+    """Return `keys`, each of which occurs once, as the ranges that they form, in ascending order."""
     ordered = sorted(keys)
     if ordered and ordered[-1] - ordered[0] < len(ordered):
         return [(ordered[0], ordered[-1] + 1)]

@@ -16,9 +16,9 @@ from nat_observability.spool.recovery import RecoveryReport, Replacement, replac
 
 class SpoolFiles:
     """
-    One file to append to, and those that were taken over; a key tells the file as well as the record.
+    One file to append to, and those that were taken over; a key identifies the file as well as the record.
 
-    What it raises is what the files raise. A file other than its own that has become empty is closed.
+    It raises what the files raise. A file other than its own that has become empty is closed.
 
     Args:
         directory: Absolute; it exists when files are opened.
@@ -49,7 +49,7 @@ class SpoolFiles:
         return sum(file.bytes for file in self)
 
     def begin(self) -> None:
-        """Have a file to append to: the newest of those taken over, so that crash after crash piles up none."""
+        """Have a file to append to: the newest of those taken over, so that repeated crashes pile up no files."""
         self._own = next(reversed(self._files.values())) if self._files else self._create()
 
     def adopt(self, max_bytes: int) -> RecoveryReport:
@@ -116,7 +116,7 @@ class SpoolFiles:
         return heapq.merge(*(file.waiting() for file in self))
 
     def take(self, max_records: int, max_bytes: int) -> list[tuple[int, bytes]]:
-        """Take the oldest that wait: so many records and bytes at most, but always one if there is one."""
+        """Take the oldest that wait, up to these bounds, but always one if there is one."""
         self._opened()
         chosen: list[WaitingRecord] = []
         total = 0
@@ -126,7 +126,7 @@ class SpoolFiles:
                 break
             chosen.append(record)
         sizes = _sizes(chosen)
-        # All are read before any is marked, so that damage in one file leaves none of another half taken.
+        # All are read before any is marked, so that damage in one file leaves nothing of another half taken.
         data = {number: self._files[number].data(sizes[number]) for number in sizes}
         for number in sizes:
             self._files[number].take(sizes[number])
@@ -162,7 +162,7 @@ class SpoolFiles:
         return own
 
     def close(self) -> None:
-        """Close all files; what is in them is left to whoever takes them over."""
+        """Close all files; their contents are left to the process that takes them over."""
         files, self._files, self._own = self._files, {}, None
         for file in files.values():
             if file.records:

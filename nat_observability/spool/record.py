@@ -94,7 +94,7 @@ def encode_item(item: Item) -> bytes:
     """
     Return `item` as a record.
 
-    Never raises for what a text or a number holds: text that UTF-8 cannot hold gets backslash escapes, an integer
+    Never raises for the content of a text or a number: text that UTF-8 cannot hold gets backslash escapes, an integer
     over 64 bits becomes the nearest that fits, and a value that is neither text nor JSON becomes JSON.
     """
     run = item.run
@@ -111,7 +111,7 @@ def decode_item(record: bytes, runs: dict[bytes, Run] | None = None) -> Item:
 
     Args:
         record: What `encode_item` returned, in this version or an earlier one.
-        runs: The runs met so far, which is added to: items decoded with the same dict share the run's object.
+        runs: The runs met so far, to which this adds: items decoded with the same dict share the run's object.
 
     Raises:
         UnreadableRecordError: The bytes are damaged, foreign, or a newer version's.
@@ -196,12 +196,12 @@ def _encoded_run(run: Run) -> bytes:
 def _value(value: Captured) -> str | bytes | None:
     if value is None or type(value) is str:
         return value
-    # What a processor of the application's put there may be anything.
+    # A processor of the application may have put anything there.
     return bytes(value if isinstance(value, msgspec.Raw) else capture_json(value))
 
 
 def _mended(value: Any) -> Any:
-    """Copy what is to be encoded, with the text and the integers in it that cannot be replaced by those that can."""
+    """Copy a value for encoding, with text and integers that cannot be encoded replaced by some that can."""
     if isinstance(value, str):
         return capture_text(str(value))
     if isinstance(value, int):

@@ -8,15 +8,15 @@ from typing import Generic, TypeVar
 
 OwnerT = TypeVar("OwnerT")
 
-_SWEEP_AFTER = 64  # runs of keys, and as many as were left by the last sweep
+_SWEEP_AFTER = 64  # runs of keys, on top of those that the last sweep left
 
 
 class Owners(Generic[OwnerT]):
     """
-    Whose each key is, for keys that come in long runs of one owner: it costs what the runs cost, not the keys.
+    The owner of each key, for keys that come in long runs of one owner: its cost grows with runs, not with keys.
 
-    Owners are referenced weakly. One that nobody else holds is forgotten, because nobody can ask for it either: an
-    outage of a day leaves nothing behind of the workflow runs that have ended since.
+    Owners are referenced weakly. One with no other reference is forgotten, because nothing can ask about it: a day's
+    outage leaves nothing behind of the workflow runs that have ended since.
     """
 
     __slots__ = ("_runs", "_starts", "_sweep_at")
@@ -27,11 +27,11 @@ class Owners(Generic[OwnerT]):
         self._sweep_at = _SWEEP_AFTER
 
     def __len__(self) -> int:
-        """Return the number of runs, which is what it costs."""
+        """Return the number of runs, which is the cost."""
         return len(self._starts)
 
     def add(self, key: int, owner: OwnerT) -> None:
-        """Say whose `key` is, from now on."""
+        """Set the owner of `key`."""
         starts, runs, reference = self._starts, self._runs, weakref.ref(owner)
         if runs and runs[-1] == (key, reference):  # the common case, to be quick
             runs[-1] = (key + 1, reference)
@@ -51,7 +51,7 @@ class Owners(Generic[OwnerT]):
             self._sweep()
 
     def pop(self, key: int) -> OwnerT | None:
-        """Forget `key`; return whose it was, None where nobody said or the owner is gone."""
+        """Forget `key`; return its owner, None if it was never set or is gone."""
         starts, runs = self._starts, self._runs
         at = bisect.bisect_right(starts, key) - 1
         if at < 0 or key >= runs[at][0]:

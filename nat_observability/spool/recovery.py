@@ -17,10 +17,10 @@ from nat_observability.spool.file import SpoolFile
 
 class RecoveryReport(msgspec.Struct, frozen=True):
     """
-    What was taken over from former owners: so many `records` of so many `bytes` in so many `files`.
+    What was taken over from former owners: the number of `records`, `bytes` and `files`.
 
-    `set_aside` are the new paths of what was damaged or foreign; what could be read of it is in `records`. Of the
-    `records`, so many were `returned`: the same spool had them when it was closed. Their keys are what they were.
+    `set_aside` are the new paths of what was damaged or foreign; what could be read of it is in `records`. `returned`
+    counts the `records` that the same spool had when it was closed. They keep their keys.
     """
 
     files: int = 0
@@ -47,10 +47,10 @@ class Replacement(msgspec.Struct, frozen=True):
 
 def take_over(path: Path, number: int, logger: Logger) -> tuple[SpoolFile | None, Path | None]:
     """
-    Take over what is at `path`, under this number, where it has no owner.
+    Take over what is at `path`, under this number, if it has no owner.
 
     Returns:
-        The file, where there is something in it; and where the original was moved because it was damaged.
+        The file, if there is something in it; and the path to which the original was moved if it was damaged.
 
     Raises:
         SinkError: The disk refused, or a newer version of the package wrote the file. It was left as it was.

@@ -26,15 +26,15 @@ from nat_observability.spool.recovery import RecoveryReport
 
 ResultT = TypeVar("ResultT")
 
-_DROP_RECORDS = 4096  # at a time: dropping a million takes no memory for a million
+_DROP_RECORDS = 4096  # at a time: dropping a million must not take memory for a million
 _REPAIRS = 3
 
 
 class SpoolStats(msgspec.Struct, frozen=True):
     """
-    What a spool holds at one moment: `records`, of which some are `taken`, of so many `bytes`.
+    What a spool holds at one moment: the number of `records`, how many of them are `taken`, and their `bytes`.
 
-    `disk_bytes` is what its `files` take up. `dropped` counts records since the spool was made, by reason:
+    `disk_bytes` is the disk space of its `files`. `dropped` counts records since the spool was made, by reason:
     `spool_full` (the oldest, for want of room), `spool_expired`, `spool_damaged` and `spool_rejected`.
     """
 
@@ -51,8 +51,8 @@ class Spool:
     Keeps records on the disk until they are done, and gives them out oldest first.
 
     A record is given out at least once: what was taken and not done when the process ended, however it ended, is
-    given out again by whoever takes the file over. Each open spool appends to a file of its own and has it locked,
-    so no record is given out by two; files without an owner are taken over by `open` and `adopt`. Any number of
+    given out again by the process that takes the file over. Each open spool appends to a file of its own and has it
+    locked, so no record is given out by two; files without an owner are taken over by `open` and `adopt`. Any number of
     processes may use one directory.
 
     Calls block. They may come from any thread; one waits for the other. A fork waits, for a second at most, for
@@ -60,10 +60,10 @@ class Spool:
     child itself cannot take over its parent's files, for SQLite goes on taking them for locked there; every other
     process can.
 
-    No code of this process may open the files in another way: closing them would release the lock.
+    No code of this process may open the files by other means: closing them would release the lock.
 
     Args:
-        directory: Of this exporter alone; created with mode 0700 where it is missing, files with 0600.
+        directory: Of this exporter alone; created with mode 0700 if it is missing, files with 0600.
         exporter: The exporter's name, for logs.
         max_bytes: Most bytes of records, taken or waiting. The files hold somewhat more: see `SpoolStats`.
         max_age: Seconds after which a record that waits is dropped; None for never.
@@ -97,14 +97,14 @@ class Spool:
         watch(self)
 
     def start_clean(self) -> None:
-        """Hold nothing, as in the beginning."""
+        """Reset to the initial, empty state."""
         # Held for a whole call, and over a fork. Reentrant, because the thread that forks may be in a call.
         self.lock = threading.RLock()
         self._files = SpoolFiles(self.directory, self._logger)
         self._dropped: Counter[str] = Counter()
         # The keys of records that were taken when their file was damaged, and could not be read.
         self._lost: set[int] = set()
-        # No record that waits is older than this; None where it is not known.
+        # No record that waits is older than this; None if it is not known.
         self._oldest: float | None = None
 
     @property
@@ -116,7 +116,7 @@ class Spool:
         """
         Create the directory, take over what former owners have left, and be ready to append.
 
-        Does nothing where it is open already.
+        Does nothing if it is open already.
 
         Raises:
             SinkError: The directory cannot be created or written.
@@ -140,7 +140,7 @@ class Spool:
         """
         Take over the files of processes that have died since; to be called now and then.
 
-        Files that would not fit into `max_bytes` are left until there is room. Does nothing where it is not open.
+        Files that would not fit into `max_bytes` are left until there is room. Does nothing if it is not open.
         """
         with self.lock:
             if not self._files.is_open:
@@ -155,10 +155,10 @@ class Spool:
         """
         Add records in one transaction.
 
-        The oldest that wait are dropped where there is no room.
+        The oldest that wait are dropped if there is no room.
 
         Args:
-            records: At best of many runs at once, because it is the commit that costs.
+            records: Preferably of many runs at once, because the commit is the cost.
             taken: Whether the caller delivers them itself, from memory, until it puts them back. Otherwise they
                 wait, to be taken.
             durable: Whether they are on the disk when this returns. Otherwise they survive this process, however it
@@ -169,7 +169,7 @@ class Spool:
             exceed `max_bytes`. Such a record is not counted as dropped.
 
         Raises:
-            SinkError: The disk refused, or the spool is not open. Nothing was stored, and the spool can be used on.
+            SinkError: The disk refused, or the spool is not open. Nothing was stored, and the spool stays usable.
         """
         with self.lock:
             room = self._max_bytes - sum(file.taken_bytes for file in self._files)
@@ -188,7 +188,7 @@ class Spool:
 
     def take(self, max_records: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """
-        Take the oldest that wait: so many records and bytes at most, but always one if there is one.
+        Take the oldest that wait, up to these bounds, but always one if there is one.
 
         Raises:
             SinkError: The disk cannot be read. Nothing was taken.
@@ -224,10 +224,10 @@ class Spool:
 
     def reject(self, keys: Iterable[int | None]) -> None:
         """
-        Put aside what was taken and cannot be decoded: nobody is given it again, and nobody deletes it.
+        Put aside what was taken and cannot be decoded: it is never given out again, and never deleted.
 
         It stays in a table of its file, `rejected`; when all else in the file is done, the file is moved aside.
-        Never raises: where the disk refuses, the records stay taken. A key that is not taken, and None, is ignored.
+        Never raises: if the disk refuses, the records stay taken. A key that is not taken, and None, is ignored.
         """
         with self.lock, contextlib.suppress(SinkError):
             rejected = [key for key in keys if key is not None]
@@ -240,7 +240,7 @@ class Spool:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How many records were dropped, as in `stats`."""
+        """The number of records dropped, as in `stats`."""
         return {reason: count for reason, count in self._dropped.copy().items() if count}
 
     def stats(self) -> SpoolStats:
@@ -256,7 +256,7 @@ class Spool:
         )
 
     def close(self) -> None:
-        """Let go of the files; what is in them goes to whoever takes them over. An empty one is deleted."""
+        """Let go of the files; their contents go to the process that takes them over. An empty file is deleted."""
         with self.lock:
             self._files.close()
             self._lost.clear()
@@ -271,7 +271,7 @@ class Spool:
         self.close()
 
     def _limit(self) -> None:
-        # A disk that refuses now refuses what comes next too, and that says so.
+        # A disk that refuses now will refuse the next call too, which reports it.
         with contextlib.suppress(SinkError):
             self._mending(self._drop_expired)
             self._mending(self._drop_excess)
@@ -310,7 +310,7 @@ class Spool:
             self._on_drop(own, reason)
 
     def _mending(self, work: Callable[[], ResultT]) -> ResultT:
-        """Do what can be done again, also after a file was found damaged and replaced."""
+        """Make a repeatable call, again if a file was found damaged and replaced."""
         for _ in range(_REPAIRS):
             try:
                 return work()

@@ -1,4 +1,4 @@
-"""Backend: a sink that is down, hangs or works, as a test says; and runs that are recorded for it."""
+"""Backend: a sink that a test can have down, hanging or working; and runs that are recorded for it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from nat_observability.spool.spool import Spool
 
 class Backend:
     """
-    A sink that may be told what to do from any thread.
+    A sink that any thread may control.
 
     Attributes:
-        down: Whether every write is refused, to be tried again.
+        down: Whether every write is refused with a retryable error.
         hangs: Whether no write ever returns.
-        taken: What was delivered, in the order in which it was.
+        taken: What was delivered, in order.
         tries: How many writes there were.
         largest: The most items in a write.
     """
@@ -36,16 +36,16 @@ class Backend:
 
     @property
     def names(self) -> list[str]:
-        """The names of what was delivered."""
+        """The names of the delivered items."""
         return [item.name for item in self.taken]
 
     @property
     def ids(self) -> list[str]:
-        """The span ids of what was delivered."""
+        """The span ids of the delivered items."""
         return [item.span_id for item in self.taken if isinstance(item, Span)]
 
     async def open(self) -> None:
-        """Nothing is to be opened."""
+        """Nothing to open."""
 
     async def write(self, batch: Batch) -> None:
         self.tries += 1
@@ -57,7 +57,7 @@ class Backend:
         self.taken.extend(batch)
 
     async def close(self) -> None:
-        """Nothing is to be closed."""
+        """Nothing to close."""
 
 
 def quick_limits(directory: Path, spool: SpoolMode, **others: Any) -> DeliveryLimits:
@@ -90,6 +90,6 @@ async def record(manager: ExporterManager, names: Iterable[object], **fields: An
 
 
 def in_spool(directory: Path) -> list[Item]:
-    """Take over what is in a spool that nobody has open, without erasing it, and return it, the oldest first."""
+    """Take over what is in a spool that is not open, without erasing it, and return it, the oldest first."""
     with Spool(directory, exporter="main", max_bytes=1 << 40) as spool:
         return [decode_item(record) for _, record in spool.take(1 << 30, 1 << 40)]

@@ -1,4 +1,4 @@
-"""A program that runs workflows for ever, spooling each, and says which have ended: to be killed at any moment."""
+"""A program that runs workflows for ever, spooling each, and prints which have ended; tests kill it at any moment."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def workflow(manager: ExporterManager, name: str) -> None:
 
 
 async def main(url: str, spool: Path, life: str, runs: int | None) -> None:
-    """Run workflows until killed, or so many and end in order."""
+    """Run workflows until killed, or a given number and then end in order."""
     limits = DeliveryLimits(
         spool="always",
         spool_path=spool,
@@ -60,7 +60,7 @@ async def main(url: str, spool: Path, life: str, runs: int | None) -> None:
             async with asyncio.TaskGroup() as group:
                 for number in range(first, first + AT_ONCE):
                     group.create_task(workflow(manager, f"run-{life}.{number}."))
-        await nothing_pending(runtime)  # what former lives have left is delivered too
+        await nothing_pending(runtime)  # what earlier processes have left is delivered too
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from tests.sinks.builders import make_step
 
 @asynccontextmanager
 async def delivering(sink: Any, *, options: Any = None, **limits: Any) -> AsyncIterator[Delivery]:
-    """A delivery on the running loop, which is given back in the end; what it is to write, it has then written."""
+    """A delivery on the running loop, which is given back at the end, when everything is written."""
     source = RunningLoop()
     delivery = Delivery("main", sink, limits=DeliveryLimits(**limits), loop_source=source, **(options or {}))
     yield delivery

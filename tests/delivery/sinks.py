@@ -1,4 +1,4 @@
-"""Sinks that do as a test tells them, and remember what they were given and when."""
+"""Sinks that follow a test's script, and remember what they were given and when."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nat_observability.sinks.protocol import Batch
 from tests.delivery.virtual import now
 
 Answer = BaseException | int | None | Callable[[Batch], BaseException | int | None]
-"""What a write does: raise, return, or what a function of the batch says."""
+"""What a write does: raise, return, or call a function of the batch."""
 
 
 class ScriptedSink:
@@ -22,7 +22,7 @@ class ScriptedSink:
         answers: What the next writes do.
         seconds: How long a write takes, on the loop's clock.
         tries: When each write began, and of what.
-        taken: What was delivered, in the order in which it was.
+        taken: What was delivered, in order.
         writing: What is being written now.
         calls: The names of all calls, in their order.
     """
@@ -42,7 +42,7 @@ class ScriptedSink:
 
     @property
     def sizes(self) -> list[int]:
-        """Of how many items each write was."""
+        """The number of items in each write."""
         return [len(batch) for _, batch in self.tries]
 
     async def open(self) -> None:
@@ -76,12 +76,12 @@ def takes_at_most(limit: int) -> Callable[[Batch], BatchTooLargeError | None]:
 
 
 def times(count: int, answer: Answer) -> Iterable[Answer]:
-    """The same answer so many times."""
+    """The same answer, repeated."""
     return [answer] * count
 
 
 class Opening(ScriptedSink):
-    """A sink whose opening and closing take time, or fail, as a test tells it."""
+    """A sink whose opening and closing take time, or fail, as scripted."""
 
     def __init__(self) -> None:
         super().__init__()

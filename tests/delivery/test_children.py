@@ -10,7 +10,7 @@ import pytest
 
 from tests.processes import run_program
 
-# A child that is not forked imports everything anew, which a machine that does much else draws out.
+# A child that is not forked imports everything anew, which takes long on a busy machine.
 pytestmark = pytest.mark.timeout(90)
 
 # A module, because a spawned child has to find its function by name.
@@ -86,7 +86,7 @@ def run_children(target, count=10, **more):
 '''
 
 ALL_METHODS = ["spawn", "forkserver", "fork"] if sys.platform != "win32" else ["spawn"]
-# A forked child has no imports to repeat: it is the one that can be tried each time.
+# A forked child has no imports to repeat, so it is fast enough to run each time.
 METHODS = [
     pytest.param(method, marks=pytest.mark.slow) if method != "fork" else method for method in ALL_METHODS
 ]
@@ -103,12 +103,12 @@ class Children:
         monkeypatch.setenv("PYTHONPATH", str(folder))
 
     def run(self, method: str, code: str) -> str:
-        """Run the program, which has all that is in the module; return what it wrote to stderr."""
+        """Run the program with everything in the module; return what it wrote to stderr."""
         self._environment.setenv("TEST_METHOD", method)
         return run_program(f"from children import *\n{code}", timeout=80, measured=False).stderr
 
     def delivered(self) -> Counter[str]:
-        """How often each name was."""
+        """How often each name was delivered."""
         lines = self._out.read_text().splitlines() if self._out.exists() else []
         return Counter(line.split()[1] for line in lines)
 
@@ -246,7 +246,7 @@ asyncio.run(main())
 """,
     )
     assert children.delivered() == once("parent")
-    # The first at once, and what half a minute keeps back when the child ends.
+    # The first at once, and those that the half-minute limit held back when the child ends.
     assert stderr.splitlines() == [
         "delivery_dropped exporter=e items=1 reasons={'closed': 1} dropped={'closed': 1}",
         "delivery_dropped exporter=e items=2 reasons={'closed': 2} dropped={'closed': 3}",
@@ -255,14 +255,14 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("method", METHODS)
 def test_g15_a_child_whose_back_end_hangs_ends_by_its_deadline(children: Children, method: str) -> None:
-    """The deadline is that of an exit, and what is lost is named."""
+    """The deadline is that of an exit, and the losses are logged."""
     stderr = children.run(method, "assert run_children(hangs, 1) == [0]")
     assert "exporter_abandoned exporter=stuck lost=1" in stderr
     assert children.delivered() == once("c0")
 
 
 def test_multiprocessing_is_not_imported_for_those_who_do_not_use_it(children: Children) -> None:
-    """What ends a child's work is asked for only in a process that `multiprocessing` has begun."""
+    """The hook for a child's end is installed only in a process that `multiprocessing` has started."""
     run_program("""
         import asyncio, sys
         from nat_observability import *

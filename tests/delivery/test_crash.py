@@ -47,7 +47,7 @@ def worker(receiver: OtlpReceiver, spool: Path, life: int, *runs: int) -> Iterat
 
 @dataclass(frozen=True)
 class Ended:
-    """A run whose block had ended, as it said: its name, its ids, and those of its spans, the outermost first."""
+    """A run that was reported as ended: its name, its ids, and those of its spans, the outermost first."""
 
     name: str
     run_id: str
@@ -64,13 +64,13 @@ class Ended:
 
 
 def said_to_have_ended(output: str) -> list[Ended]:
-    """Return the runs in the whole lines of an output: one whose line is torn was not said to have ended."""
+    """Return the runs in the complete lines of an output: a torn line reports no end."""
     lines = (line.split() for line in output.split("\n")[:-1])
     return [Ended(name, run_id, trace_id, tuple(spans)) for name, run_id, trace_id, *spans in lines]
 
 
 def troubles(dice: random.Random) -> list[Answer]:
-    """Return what the back end does with the next requests: refuse, be slow, or take the spans and say nothing."""
+    """Return the back end's next answers: refuse, be slow, or take the spans and not answer."""
     kinds = (refuse(503), Answer(delay=0.1), Hang(keep=True), Reset(keep=True), Reset())
     return dice.choices(kinds, weights=(5, 3, 1, 1, 1), k=dice.randrange(1, 6)) if dice.random() < 0.5 else []
 
@@ -111,8 +111,8 @@ def assert_whole(ended: Sequence[Ended], undisturbed: Ended, spans: Sequence[Spa
     Check that every run is there, with each of its spans, as it was recorded.
 
     Args:
-        ended: Each run that was said to have ended.
-        undisturbed: One of them whose process was not killed. Nobody's attributes may differ from its.
+        ended: Each run that was reported as ended.
+        undisturbed: One of them whose process was not killed. No other run's attributes may differ from its own.
         spans: All that arrived.
 
     Returns:
@@ -147,7 +147,7 @@ def assert_whole(ended: Sequence[Ended], undisturbed: Ended, spans: Sequence[Spa
 
 
 def attributes_of(span: Span) -> dict[str, str]:
-    """Return the attributes of a span, each with all that the protocol says of its value."""
+    """Return the attributes of a span, each with everything the protocol holds about its value."""
     values = {each.key: each.value for each in span.attributes}
     assert len(values) == len(span.attributes)
     return {
@@ -156,7 +156,7 @@ def attributes_of(span: Span) -> dict[str, str]:
     }
 
 
-@pytest.mark.timeout(300)  # twenty seconds, which a machine that does much else draws out
+@pytest.mark.timeout(300)  # twenty seconds, and more on a busy machine
 def test_g6_no_run_that_had_ended_is_lost_in_20_kills(tmp_path: Path) -> None:
     """After each of 20 SIGKILLs the next process delivers what was left; copies come under the same span ids only."""
     lives(20, tmp_path / "spool", seed=20)

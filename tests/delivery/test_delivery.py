@@ -41,7 +41,7 @@ def state(delivery: Delivery) -> DeliveryState:
 
 @virtual_time
 async def test_a_full_batch_is_written_at_once() -> None:
-    """Where there are `batch_items`, nothing more is waited for; what is over waits for its age."""
+    """A batch of `batch_items` does not wait; the rest waits for its age."""
     sink = ScriptedSink()
     async with delivering(sink, batch_items=10, batch_age=60.0) as delivery:
         lease = await opened(delivery)
@@ -58,7 +58,7 @@ async def test_a_full_batch_is_written_at_once() -> None:
 
 @virtual_time
 async def test_g6_an_exact_number_of_full_batches_is_delivered() -> None:
-    """1000 items in batches of 100 leave no part behind for which somebody would have to wait."""
+    """1000 items in batches of 100 leave no partial batch to wait for."""
     sink = ScriptedSink()
     async with delivering(sink, batch_items=100, batch_age=3600.0) as delivery:
         lease = await opened(delivery)
@@ -103,7 +103,7 @@ async def test_g7_a_queue_of_fewer_bytes_than_a_batch_is_emptied_before_it_is_fu
 
 @virtual_time
 async def test_the_age_of_a_batch_is_that_of_its_first_item() -> None:
-    """Items that keep coming do not put a batch off."""
+    """A steady stream of items does not delay a batch."""
     sink = ScriptedSink()
     async with delivering(sink, batch_age=10.0) as delivery:
         lease = await opened(delivery)
@@ -201,7 +201,7 @@ async def test_g5_each_outcome_is_counted_for_its_own_run() -> None:
 
 @virtual_time
 async def test_g5_a_sink_that_raises_anything_at_all_loses_no_count() -> None:
-    """Errors, cancellations and exits of a sink, and nonsense that it returns: each item has one outcome."""
+    """If a sink raises, cancels, exits or returns nonsense, each item still has one outcome."""
     script: list[Any] = [
         asyncio.CancelledError(),
         SystemExit(1),
@@ -220,7 +220,7 @@ async def test_g5_a_sink_that_raises_anything_at_all_loses_no_count() -> None:
 
 @virtual_time
 async def test_g5_a_sink_may_cancel_its_task_or_empty_its_batch() -> None:
-    """What it cancels has failed, and what it does to its list of items is its own affair."""
+    """An item that it cancels has failed, and changes to its list of items have no effect."""
 
     async def cancels(batch: list[Item]) -> None:
         task = asyncio.current_task()
@@ -250,7 +250,7 @@ async def test_g5_a_sink_may_cancel_its_task_or_empty_its_batch() -> None:
 @virtual_time
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()], ids=repr)
 async def test_a_sink_that_exits_when_it_is_opened_is_an_error(error: BaseException) -> None:
-    """Whoever waits for it to open is told, and no thread ends."""
+    """A caller that waits for it to open gets the error, and no thread ends."""
     sink = Opening()
     sink.opens = [error]
     async with delivering(sink) as delivery:
@@ -264,7 +264,7 @@ async def test_a_sink_that_exits_when_it_is_opened_is_an_error(error: BaseExcept
 
 @virtual_time
 async def test_g7_a_full_queue_drops_and_counts_for_the_run_that_lost() -> None:
-    """`drop_oldest` takes from whoever was first, and says so in that run's ledger."""
+    """`drop_oldest` drops the oldest run's items, and counts them in that run's ledger."""
     sink = ScriptedSink(seconds=10.0)
     async with delivering(
         sink, queue_items=10, queue_policy="drop_oldest", batch_items=5, batch_age=0.0
@@ -284,7 +284,7 @@ async def test_g7_a_full_queue_drops_and_counts_for_the_run_that_lost() -> None:
 
 @virtual_time
 async def test_g7_drop_newest_refuses_what_comes() -> None:
-    """What has been accepted before is delivered; the newcomers are counted."""
+    """Items accepted earlier are delivered; the newcomers are counted."""
     sink = ScriptedSink(seconds=10.0)
     async with delivering(
         sink, queue_items=10, queue_policy="drop_newest", batch_items=5, batch_age=0.0
@@ -317,7 +317,7 @@ async def test_g7_bytes_in_flight_count_against_the_limit() -> None:
 
 @virtual_time
 async def test_g7_an_item_above_the_whole_limit_is_counted_as_too_large() -> None:
-    """It is dropped alone, and named for what it is."""
+    """It alone is dropped, as `too_large`."""
     sink = ScriptedSink()
     async with delivering(sink, queue_bytes=10 * WEIGHT) as delivery:
         lease = await opened(delivery)
@@ -367,7 +367,7 @@ async def test_the_first_lease_opens_and_the_last_one_closes() -> None:
 
 @virtual_time
 async def test_a_released_delivery_writes_what_is_queued_and_closes_by_itself() -> None:
-    """Nobody waits: the last run's items are written in the background, without waiting for their age."""
+    """Nothing waits: the last run's items are written in the background, without waiting for their age."""
     sink = ScriptedSink()
     async with delivering(sink, batch_age=3600.0) as delivery:
         lease = await opened(delivery)
@@ -381,7 +381,7 @@ async def test_a_released_delivery_writes_what_is_queued_and_closes_by_itself() 
 
 @virtual_time
 async def test_releasing_twice_gives_back_once() -> None:
-    """A second release does not end somebody else's lease."""
+    """A second release does not end another lease."""
     async with delivering(ScriptedSink()) as delivery:
         first, second = await opened(delivery), await opened(delivery)
         first.release()
@@ -393,7 +393,7 @@ async def test_releasing_twice_gives_back_once() -> None:
 
 @virtual_time
 async def test_a_closed_delivery_opens_again() -> None:
-    """With the next lease it starts over, and counts on."""
+    """The next lease opens it again, and its counts continue."""
     sink = ScriptedSink()
     async with delivering(sink) as delivery:
         for _ in range(3):
@@ -476,7 +476,7 @@ async def test_g1_a_sink_that_does_not_open_in_time_has_failed() -> None:
 
 
 @virtual_time
-async def test_g3_who_stops_waiting_for_the_opening_harms_nobody() -> None:
+async def test_g3_cancelling_one_wait_for_the_opening_harms_no_other() -> None:
     """A run that is cancelled while the sink opens leaves it opening for the others."""
     sink = Opening()
     sink.opens = [5.0]
@@ -499,7 +499,7 @@ async def test_g3_who_stops_waiting_for_the_opening_harms_nobody() -> None:
 
 
 @virtual_time
-async def test_close_writes_what_is_queued_whoever_holds_a_lease() -> None:
+async def test_close_writes_what_is_queued_despite_open_leases() -> None:
     """The runtime's shutdown: what was accepted is written at once, what comes afterwards is dropped as closed."""
     sink = ScriptedSink()
     async with delivering(sink, batch_age=3600.0) as delivery:
@@ -515,7 +515,7 @@ async def test_close_writes_what_is_queued_whoever_holds_a_lease() -> None:
 
 @virtual_time
 async def test_g12_close_interrupts_a_backoff_and_gives_each_batch_its_last_try() -> None:
-    """A back end that is down costs the shutdown no waiting, and one that is back gets everything."""
+    """The shutdown does not wait for a back end that is down, and one that is back gets everything."""
     for answers, outcome in (
         ([RetryableWriteError("503", retry_after=200.0)], LedgerSnapshot(accepted=25, delivered=25)),
         (times(99, RetryableWriteError("503", retry_after=200.0)), LedgerSnapshot(accepted=25, failed=25)),
@@ -577,7 +577,7 @@ async def test_closing_what_is_not_open_is_done_at_once() -> None:
 
 @virtual_time
 async def test_g2_abandoning_counts_and_waits_for_nothing() -> None:
-    """What is queued and what is being written is dropped as shutdown_timeout, at once, and whoever waits is told."""
+    """Queued items and those being written are dropped as shutdown_timeout, at once, which releases waiting callers."""
     sink = ScriptedSink(seconds=1000.0)
     async with delivering(sink, batch_items=5, batch_age=0.0) as delivery:
         first, second = await opened(delivery), await opened(delivery)
@@ -606,7 +606,7 @@ async def test_g2_abandoning_counts_and_waits_for_nothing() -> None:
     ids=["raises", "exits", "cancels", "hangs"],
 )
 async def test_g1_g6_a_sink_that_does_not_close_is_opened_again(close: BaseException | float) -> None:
-    """Everything was written by then: a line says so, and those who come meanwhile or afterwards lose nothing."""
+    """Everything was written by then: a line says so, and leases taken meanwhile or afterwards lose nothing."""
     sink = Opening()
     sink.closes = [close]
     with capture_logs() as lines:
@@ -632,7 +632,7 @@ async def test_g1_g6_a_sink_that_does_not_close_is_opened_again(close: BaseExcep
 
 @virtual_time
 async def test_g16_the_last_error_outlives_the_delivery() -> None:
-    """Whoever asks at the end is told why items have failed; an opening that goes well is no reason to forget it."""
+    """At the end the health still says why items have failed; a later successful opening does not clear it."""
     sink = ScriptedSink(PermanentWriteError("401 Unauthorized"))
     async with delivering(sink) as delivery:
         lease = await opened(delivery)
@@ -648,8 +648,8 @@ async def test_g16_the_last_error_outlives_the_delivery() -> None:
 
 
 @virtual_time
-async def test_who_waits_for_an_abandoned_opening_is_told_the_time_that_it_had() -> None:
-    """Not the time-out of somebody else."""
+async def test_waiting_for_an_abandoned_opening_fails_with_its_own_timeout() -> None:
+    """The error names its own timeout, not that of another caller."""
     sink = Opening()
     sink.opens = [1000.0]
     async with delivering(sink) as delivery:
@@ -748,7 +748,7 @@ async def test_an_abandoned_sink_is_closed_before_it_is_opened_again(seconds: fl
 
 @virtual_time
 async def test_a_delivery_that_is_abandoned_before_it_begins_gives_its_loop_back() -> None:
-    """The lease and the end of the deadline come at once: the delivery thread ends all the same."""
+    """The lease and the deadline come at the same time: the delivery thread ends all the same."""
     async with delivering(ScriptedSink()) as delivery:
         lease = delivery.lease()
         delivery.abandon()
@@ -785,7 +785,7 @@ async def test_abandoning_while_the_sink_opens_leaves_it_as_it_is() -> None:
 
 @virtual_time
 async def test_g5_a_write_that_ends_after_it_was_abandoned_changes_no_count() -> None:
-    """A sink that takes a batch in spite of its cancellation delivers what was counted as dropped; once is enough."""
+    """A sink that takes a batch despite its cancellation delivers what was counted as dropped; it is counted once."""
 
     class Stubborn(ScriptedSink):
         async def write(self, batch: Batch) -> None:
@@ -856,7 +856,7 @@ async def test_g16_health_says_where_the_delivery_is_at_every_moment() -> None:
 
 
 def test_g5_an_interruption_while_an_item_waits_for_the_lock_leaves_it_free() -> None:
-    """Ctrl-C in the middle of recording goes on as what it is, and whoever records next is not locked out."""
+    """Ctrl-C in the middle of recording propagates unchanged, and the next recording is not locked out."""
     run_program("""
         import signal, threading
         from nat_observability import ContextState, Delivery, Span, Status, StepKind
@@ -895,14 +895,14 @@ def test_g5_an_interruption_while_an_item_waits_for_the_lock_leaves_it_free() ->
 
 @virtual_time
 async def test_a_sink_that_cancels_every_task_leaves_no_delivery_half_open() -> None:
-    """Of the deliveries on its loop, one whose task had not even begun fails to open, and gives the loop back."""
+    """A delivery on that loop whose task had not even begun fails to open, and gives the loop back."""
 
     class Cancels:
         async def open(self) -> None:
             neighbour.append(other.lease())
             for task in asyncio.all_tasks() - {asyncio.current_task(), test}:
                 task.cancel()
-            await asyncio.sleep(0)  # where its own loop begins the tasks of what was leased just now
+            await asyncio.sleep(0)  # here its own loop begins the tasks of the new leases
             for task in asyncio.all_tasks() - {asyncio.current_task(), test}:
                 task.cancel()
 

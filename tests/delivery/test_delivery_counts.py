@@ -91,7 +91,7 @@ class Moody:
 
 
 class Program(RuleBasedStateMachine):
-    """Runs come and go, the back end has its moods, time passes; the counts add up at every moment."""
+    """Runs come and go, the back end changes its answers, time passes; the counts add up at every moment."""
 
     leases: Bundle[Lease] = Bundle("leases")
 
@@ -291,7 +291,7 @@ def test_g5_counts_add_up_at_every_moment_while_threads_accept(policy: QueuePoli
     looks = delivered = failed = dropped = 0
     with threads(4, accept):
         try:
-            # Until everything has happened that may become of an item; the back end waits for the queue to overflow.
+            # Until every possible outcome has occurred; the back end waits for the queue to overflow.
             while looks < 200 or not (delivered and failed and dropped):
                 looks += 1
                 health = delivery.health()
@@ -340,7 +340,7 @@ def test_g11_any_number_of_threads_and_runs_share_one_exporter() -> None:
 
     with threads(6, work):
         pass
-    for _ in range(50):  # a lease that came while it closed has it opened and closed once more
+    for _ in range(50):  # a lease taken while it closed makes it open and close once more
         delivery.closed().result(PATIENCE)
     ledger = delivery.health().ledger
     assert ledger == LedgerSnapshot(accepted=2400, delivered=2400)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.processes import run_program
 
-# Each takes a second or two, which a machine that does much else draws out.
+# Each takes a second or two, and more on a busy machine.
 pytestmark = pytest.mark.timeout(60)
 
 # What every program below begins with. `record(count, *exporters)` is one run of so many steps.
@@ -62,7 +62,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def names(out: Path) -> list[str]:
-    """What was delivered, in order."""
+    """The delivered items, in order."""
     return [line.split()[1] for line in out.read_text().splitlines()] if out.exists() else []
 
 
@@ -88,7 +88,7 @@ assert exporter.delivery.health().ledger.pending > 0
 
 
 def test_g6_the_file_has_a_line_for_each_event_of_a_run_whose_loop_has_ended(tmp_path: Path) -> None:
-    """The reference's row: the file exporter, 1000 events, then the run and its loop end."""
+    """The reference's case: the file exporter, 1000 events, then the run and its loop end."""
     path = tmp_path / "events.jsonl"
     run('asyncio.run(record(500, StepExporter(FileSink(out), name="file")))', path)
     lines = path.read_text().splitlines()
@@ -138,7 +138,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_g6_however_the_process_ends_the_run_is_delivered(out: Path, ending: str) -> None:
-    """Nobody waits for the delivery, nobody shuts a runtime down: interpreter exit drains it."""
+    """Nothing waits for the delivery, and no runtime is shut down: interpreter exit drains it."""
     code, status = ENDINGS[ending]
     stderr = run(
         f'exporter = SpanExporter(slow, name="slow", limits=DeliveryLimits(batch_items=50))\n{code}',
@@ -153,7 +153,7 @@ def test_g6_however_the_process_ends_the_run_is_delivered(out: Path, ending: str
     reason="these start no thread when the main thread has ended (gh-113964)",
 )
 def test_g6_a_workflow_that_starts_when_the_main_thread_has_ended_is_delivered(out: Path) -> None:
-    """A thread of the application's goes on after the end of the main program; its runs are like any other."""
+    """A thread of the application goes on after the end of the main program; its runs are like any other."""
     stderr = run(
         """
 exporter = SpanExporter(slow, name="slow", limits=DeliveryLimits(batch_items=50))
@@ -213,7 +213,7 @@ for thread in threading.enumerate():
     ids=["async", "blocking"],
 )
 def test_g15_a_drain_at_exit_ends_by_its_deadline_and_says_what_it_lost(out: Path, stuck: str) -> None:
-    """A back end that hangs does not keep the process: its exporter is named, the other one gets everything."""
+    """A back end that hangs does not hold up the process: its exporter is named, the other one gets everything."""
     stderr = run(
         f"""
 {stuck}
@@ -229,7 +229,7 @@ asyncio.run(record(10, hangs, works))
 
 
 def test_g6_what_is_recorded_at_interpreter_exit_is_delivered(out: Path) -> None:
-    """An application's own exit handler may still run a workflow, where the interpreter allows it a new loop."""
+    """An application's own exit handler may still run a workflow, if the interpreter allows it a new loop."""
     run(
         """
 exporter = SpanExporter(slow, name="slow")
@@ -332,8 +332,8 @@ for child in children:
     assert stderr.count("runtime_not_shut_down exporters=['slow']") == 4
 
 
-def test_g15_what_the_child_forgets_disturbs_nobody(out: Path) -> None:
-    """When the child's garbage collector finds the parent's tasks, the child's own deliveries work on."""
+def test_g15_what_the_child_forgets_disturbs_no_delivery(out: Path) -> None:
+    """When the child's garbage collector finds the parent's tasks, the child's own deliveries keep working."""
     stderr = run(
         """
 exporter = SpanExporter(slow, name="slow")
@@ -478,7 +478,7 @@ asyncio.run(main())
 
 
 def test_g7_g8_a_burst_against_a_slow_exporter_makes_no_task_per_event(out: Path) -> None:
-    """The reference's row: 200,000 events cost it 200,001 tasks and a stall; here the run has just its own tasks."""
+    """The reference's case: 200,000 events cost it 200,001 tasks and a stall; here the run has only its own tasks."""
     run(
         """
 async def crawl(batch):

@@ -126,7 +126,7 @@ asyncio.run(main())
 
 
 def test_g4_a_broken_opentelemetry_fails_neither_the_start_nor_the_delivery() -> None:
-    """What its modules lack or raise is the application's to mend; one warning says that there are no metrics."""
+    """Missing names or errors in its modules are for the application to fix; one warning says that metrics are off."""
     done = run_program(
         PRELUDE
         + """

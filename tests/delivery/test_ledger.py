@@ -30,14 +30,14 @@ def test_g5_a_dropped_item_is_no_longer_pending() -> None:
 
 
 def test_g5_a_lost_item_shows() -> None:
-    """Pending is counted on its own: where an item got lost the counts do not add up."""
+    """Pending is counted on its own: if an item gets lost, the counts do not add up."""
     assert LedgerSnapshot(accepted=3, delivered=1, failed=1, pending=1).adds_up
     assert not LedgerSnapshot(accepted=3, delivered=1, failed=1).adds_up
     assert not LedgerSnapshot(accepted=1, dropped={"closed": 2}).adds_up
 
 
 def test_a_snapshot_is_of_its_moment() -> None:
-    """What is counted later changes no snapshot that was taken before."""
+    """Later counts change no earlier snapshot."""
     ledger = Ledger()
     ledger.accepted = ledger.pending = 2
     ledger.drop("closed")
@@ -48,7 +48,7 @@ def test_a_snapshot_is_of_its_moment() -> None:
 
 @given(st.lists(snapshots))
 def test_total_is_the_sum_by_field_and_reason(each: list[LedgerSnapshot]) -> None:
-    """Adding snapshots adds each count, and keeps the reasons apart; the parts are left as they were."""
+    """Adding snapshots adds each count, and keeps the reasons apart; the parts are unchanged."""
     before = [dict(snapshot.dropped) for snapshot in each]
     whole = total(each)
     assert whole.accepted == sum(snapshot.accepted for snapshot in each)
@@ -61,7 +61,7 @@ def test_total_is_the_sum_by_field_and_reason(each: list[LedgerSnapshot]) -> Non
     assert total({str(number): snapshot for number, snapshot in enumerate(each)}) == whole
 
 
-def test_g5_sums_add_up_where_their_parts_do() -> None:
+def test_g5_sums_add_up_if_their_parts_do() -> None:
     """The process's ledger adds up when each exporter's does."""
     parts = [LedgerSnapshot(5, 1, 1, 1, {"closed": 2}), LedgerSnapshot(3, 3)]
     assert total(parts).adds_up

@@ -1,4 +1,4 @@
-"""DeliveryLimits: what cannot be a limit is refused where it is set."""
+"""DeliveryLimits: an invalid limit is refused when it is set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POSITIVE = ["open_timeout", "write_timeout", "retry_initial", "retry_max", "brea
 @pytest.mark.parametrize("name", COUNTS)
 @pytest.mark.parametrize("value", [0, -1, 1.5, "5", True, None])
 def test_a_count_is_a_whole_number_of_at_least_one(name: str, value: Any) -> None:
-    """Anything else is refused by name, and the message says what would do."""
+    """Anything else is refused by name, and the message says what is allowed."""
     with pytest.raises(ValueError, match=f"^{name} is a whole number of at least 1, not {value!r}"):
         DeliveryLimits(**{name: value})
 
@@ -43,14 +43,14 @@ def test_seconds_are_not_negative(name: str, value: Any) -> None:
 @pytest.mark.parametrize("name", POSITIVE)
 @pytest.mark.parametrize("value", [0, -1, math.nan, "5"])
 def test_some_seconds_are_above_zero(name: str, value: Any) -> None:
-    """A wait of nothing would be no wait, and a try of nothing no try."""
+    """A wait or a try of zero seconds would have no effect."""
     with pytest.raises(ValueError, match=f"^{name} is a number of seconds above 0, not"):
         DeliveryLimits(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["queue_policy", "spool"])
 def test_a_choice_is_one_of_those_there_are(name: str) -> None:
-    """The message names them."""
+    """The message names the choices."""
     with pytest.raises(ValueError, match=f"^{name} is one of '.*', not 'sometimes'"):
         DeliveryLimits(**{name: "sometimes"}, spool_path=Path("spool"))  # type: ignore[arg-type]
 
@@ -64,7 +64,7 @@ def test_a_batch_above_the_queue_is_refused() -> None:
 
 
 def test_a_small_queue_makes_the_default_batch_smaller() -> None:
-    """Who sets the queue alone need not know of batches."""
+    """A user who sets only the queue need not set the batch size too."""
     assert DeliveryLimits(queue_items=10).batch_items == 10
     assert DeliveryLimits(queue_items=10_000).batch_items == 512
 

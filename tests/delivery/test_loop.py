@@ -60,7 +60,7 @@ async def not_opened(delivery: Delivery) -> None:
 
 @virtual_time
 async def test_g6_a_lease_that_comes_and_goes_while_the_sink_is_closed_loses_nothing() -> None:
-    """It was open when the run began, so what the run recorded is delivered, although nothing holds it any more."""
+    """It was open when the run began, so the run's items are delivered, although nothing holds it any more."""
     sink = Opening()
     sink.closes = [1.0]
     async with delivering(sink, batch_age=0.0) as delivery:
@@ -76,7 +76,7 @@ async def test_g6_a_lease_that_comes_and_goes_while_the_sink_is_closed_loses_not
 
 @virtual_time
 async def test_an_item_of_a_lease_that_ended_before_the_sink_was_closed_comes_too_late() -> None:
-    """It does not open the sink once more: it is counted as dropped."""
+    """It does not open the sink again, and is counted as dropped."""
     sink = Opening()
     sink.closes = [1.0]
     async with delivering(sink, batch_age=0.0) as delivery:
@@ -109,7 +109,7 @@ async def test_g6_what_waits_for_its_processors_when_the_sink_is_closed_is_deliv
 @pytest.mark.parametrize("keep", [True, False])
 @virtual_time
 async def test_g12_a_lease_that_outlasts_a_last_call_has_retries_again(keep: bool) -> None:
-    """The last call is answered when what waited is written; from then on a batch has more than its last try."""
+    """The last call is answered when what waited is written; from then on a batch gets more than one last try."""
     sink = ScriptedSink(seconds=1.0)
     async with delivering(sink, batch_age=0.0, retry_initial=0.1) as delivery:
         before = await opened(delivery, keep=True)
@@ -140,7 +140,7 @@ async def test_g1_a_sink_is_opened_again_within_a_second_and_then_less_and_less_
     async with delivering(sink, batch_age=0.0) as delivery:
         await not_opened(delivery)
         run = delivery.lease()
-        assert run.opening is None  # it does not wait for what may never open
+        assert run.opening is None  # it does not wait for a sink that may never open
         items = accept(run, 3)
         with capture_logs() as lines:
             await asyncio.wrap_future(run.settled())
@@ -175,7 +175,7 @@ async def test_g20_what_waits_for_a_sink_that_never_opens_is_counted_and_logged(
 
 @virtual_time
 async def test_g2_a_sink_that_could_be_opened_again_at_the_last_call_gets_what_waits() -> None:
-    """However long it would have been until the next try."""
+    """The sink is tried at once, however long the wait until the next try would have been."""
     sink = Reopened(*[DOWN] * 8)
     async with delivering(sink) as delivery:
         await not_opened(delivery)
@@ -203,7 +203,7 @@ async def test_closing_what_is_not_open_and_has_nothing_does_not_try_again() -> 
 
 @virtual_time
 async def test_a_required_exporter_that_is_not_open_yet_fails_the_start_of_a_run() -> None:
-    """Also if the exporters of the run take part as a group, and whether or not others are open."""
+    """This holds for exporters that take part as a group too, whether or not others are open."""
     sink = Reopened(*[DOWN] * 1000)
     source = RunningLoop()
     exporters = {
@@ -262,7 +262,7 @@ async def test_g6_a_run_waits_for_the_disk_and_not_for_a_sink_that_is_not_open(t
 @pytest.mark.parametrize("ends", ["close", "abandon"])
 @virtual_time
 async def test_a_hanging_open_ends_with_its_delivery(ends: str) -> None:
-    """Nothing waits for it any more, and nothing of it is left."""
+    """Nothing waits for it any more, and it leaves nothing behind."""
     source = RunningLoop()
     sink = Opening()
     sink.opens = [1e6]
@@ -277,10 +277,10 @@ async def test_a_hanging_open_ends_with_its_delivery(ends: str) -> None:
 
 @virtual_time
 async def test_a_sink_is_not_closed_under_the_loop_that_has_opened_it_again() -> None:
-    """The one that was given up comes back late from opening it: from then on the sink is no longer its own."""
+    """The loop that was given up finishes opening late: by then the sink belongs to the new loop."""
 
     class Stubborn(ScriptedSink):
-        """The first opening takes five seconds, whatever cancels it."""
+        """The first opening takes five seconds, despite any cancellation."""
 
         async def open(self) -> None:
             await super().open()
@@ -305,7 +305,7 @@ async def test_a_sink_is_not_closed_under_the_loop_that_has_opened_it_again() ->
 
 @virtual_time
 async def test_a_delivery_that_is_given_up_before_its_loop_begins_opens_nothing(tmp_path: Path) -> None:
-    """Neither sink nor spool."""
+    """It opens neither sink nor spool."""
     sink = ScriptedSink()
     source: Any = RunningLoop()
     limits = DeliveryLimits(spool="always", spool_path=tmp_path)
@@ -317,7 +317,7 @@ async def test_a_delivery_that_is_given_up_before_its_loop_begins_opens_nothing(
     assert sink.calls == []
 
 
-# Beside each other
+# Side by side
 
 
 @pytest.mark.may_block

@@ -1,4 +1,4 @@
-"""G20: whatever a delivery gives up, and on whatever way, is in the log by the end: so many items, and why."""
+"""G20: everything that a delivery gives up, in any way, is in the log by the end, with count and reason."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def main(sink: Any, *, processors: Any = (), **limits: Any) -> Delivery:
 
 
 async def to_the_end(delivery: Delivery, *counts: int) -> Delivery:
-    """So many items in one lease, with all their tries, one lot after the other."""
+    """Lots of items in one lease, one lot after the other, with all their tries."""
     lease = await opened(delivery)
     for count in counts:
         accept(lease, count)
@@ -111,7 +111,7 @@ async def last_try() -> Delivery:
 
 
 async def too_large_and_down() -> Delivery:
-    """Of a batch that is halved, one half is refused and the other given up."""
+    """A batch is halved: one half is refused and the other given up."""
     answers: list[Answer] = [
         BatchTooLargeError("2"),
         PermanentWriteError("400"),
@@ -237,7 +237,7 @@ WAYS: dict[str, tuple[Callable[[], Awaitable[Delivery]], dict[str, int]]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_g20_what_is_given_up_is_in_the_log(way: str) -> None:
-    """By the end of the delivery the lines have as many items as its ledger has lost, by reason, at a high level."""
+    """By the end of the delivery the warnings and errors add up to the ledger's losses, by reason."""
     act, expected = WAYS[way]
 
     @virtual_time
@@ -256,7 +256,7 @@ def test_g20_what_is_given_up_is_in_the_log(way: str) -> None:
 
 @virtual_time
 async def test_g20_a_run_that_was_kept_says_what_it_could_not_hold() -> None:
-    """What was held back too long leaves a hole in a run that leaves; of one that is sampled out nobody misses it."""
+    """Items dropped from the buffer are a loss in a run that is delivered; in one that is sampled out they are not."""
     with capture_logs() as lines:
         delivery = await sampling_buffer(fails=True)
     dropped = delivery.health().ledger.dropped["sampling_buffer_full"]
@@ -278,7 +278,7 @@ async def test_g20_what_keeps_failing_is_one_line_and_a_last_one() -> None:
 
 @virtual_time
 async def test_g20_a_line_that_cannot_be_written_now_is_written_later() -> None:
-    """A log processor that records steps of its own loses them while it writes: that is said afterwards."""
+    """A log processor that records steps of its own loses them while it writes: that is logged afterwards."""
     delivery = main(ScriptedSink(), queue_items=3)
     lease = await opened(delivery)
     lines: list[Any] = []
@@ -317,7 +317,7 @@ async def spooled(
 
 
 async def test_g20_what_the_spool_drops_is_in_the_log(tmp_path: Path) -> None:
-    """For want of room, and of age."""
+    """Drops for lack of room, and for age."""
     delivery, lines = await spooled(tmp_path, Backend(down=True), 300, spool_bytes=3000, retry_for=0.0)
     ledger = delivery.health().ledger
     assert lost(ledger) > 50
@@ -329,7 +329,7 @@ async def test_g20_what_the_spool_drops_is_in_the_log(tmp_path: Path) -> None:
 
 
 async def test_g20_what_a_back_end_refuses_is_in_the_log_with_a_spool_too(tmp_path: Path) -> None:
-    """It is final at once, and not kept."""
+    """The refusal is final at once, and the items are not kept."""
 
     async def refuses(batch: Batch) -> None:
         raise PermanentWriteError("answered 400")
@@ -370,7 +370,7 @@ def manager_of(exporter):
 """
 
 AT_EXIT = {
-    "nobody has shut anything down": """
+    "no runtime is shut down": """
 runtime = ObservabilityRuntime({"main": (exporter := exporter_of(down))})
 asyncio.run(runtime.init())
 for _ in range(3):
@@ -381,7 +381,7 @@ exporter = exporter_of(down)
 for _ in range(3):
     asyncio.run(record(manager_of(exporter), 4))
 """,
-    "an exporter that nobody keeps": """
+    "an exporter without a reference": """
 async def main():
     exporter = exporter_of(down)
     for _ in range(3):
@@ -452,10 +452,10 @@ asyncio.run(runtime.shutdown())
 }
 
 
-@pytest.mark.timeout(60)  # a second or two, which a machine that does much else draws out
+@pytest.mark.timeout(60)  # a second or two, and more on a busy machine
 @pytest.mark.parametrize("ending", AT_EXIT)
 def test_g20_by_the_end_of_the_process_every_item_that_is_lost_is_in_the_log(ending: str) -> None:
-    """However it ends: twelve items are lost, and the lines on stderr have twelve, each with exporter and reason."""
+    """However it ends: of twelve lost items the lines on stderr count twelve, each with exporter and reason."""
     stderr = run_program(PRELUDE + AT_EXIT[ending]).stderr
     lines = re.findall(
         r"^delivery_(?:failed|dropped) exporter=main items=(\d+) reasons=(.*)$", stderr, re.MULTILINE
@@ -464,9 +464,9 @@ def test_g20_by_the_end_of_the_process_every_item_that_is_lost_is_in_the_log(end
     assert all(re.match(r"['\"]?\{'\w+': \d+", reasons) for _, reasons in lines), stderr
 
 
-@pytest.mark.timeout(60)  # a second or two, which a machine that does much else draws out
+@pytest.mark.timeout(60)  # a second or two, and more on a busy machine
 def test_g20_many_threads_that_lose_items_at_once_are_counted_exactly() -> None:
-    """No item is in two lines or in none."""
+    """Every item is in exactly one line."""
     delivery = Delivery("main", lambda batch: None, limits=DeliveryLimits(queue_items=10, batch_age=60.0))
 
     def work() -> None:

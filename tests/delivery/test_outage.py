@@ -1,4 +1,4 @@
-"""A back end that is away for a while: nothing is lost with a spool, and exactly what is counted without one."""
+"""A back end that is away for a while: with a spool nothing is lost, and without one exactly the counted items."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.processes import run_program
 
 QUEUE_BYTES = 8 * 1024 * 1024
 PAYLOAD = "x" * 10_000
-PAUSE = 0.005  # seconds between two runs of ten steps, where the outage lasts: 20 MB/s at most
+PAUSE = 0.005  # seconds between two runs of ten steps, while the outage lasts: 20 MB/s at most
 QUICKLY = {"retry_initial": 0.05, "retry_max": 0.2, "breaker_open_for": 0.2, "batch_age": 0.05}
 
 
 async def outage(limits: DeliveryLimits, items: int, seconds: float) -> tuple[set[str], set[str], int, int]:
     """
-    Record while the receiver is away, for so many items and seconds at least, and again when it is back.
+    Record while the receiver is away, for at least these items and seconds, and again when it is back.
 
     Returns:
         The names that were recorded, those that arrived, the number that the ledger counts as dropped, and what the
@@ -127,7 +127,7 @@ async def test_g7_with_drop_oldest_an_outage_of_30_seconds_loses_what_is_counted
 
 
 # In a process of its own, whose resident memory is that of the delivery alone: of SQLite too, and of what it leaves
-# to the allocator. Its back end keeps nothing; runs end, and nobody asks for their reports.
+# to the allocator. Its back end keeps nothing; runs end, and their reports are never read.
 _LONG_OUTAGE = """
     import asyncio, re, sys
     from pathlib import Path
@@ -180,7 +180,7 @@ _LONG_OUTAGE = """
 """
 
 
-@pytest.mark.timeout(300)  # a few seconds of work, which a machine that does much else draws out
+@pytest.mark.timeout(300)  # a few seconds of work, and more on a busy machine
 @pytest.mark.parametrize(
     ("spool", "items"),
     [
@@ -190,7 +190,7 @@ _LONG_OUTAGE = """
     ],
 )
 def test_g7_memory_is_bounded_however_much_is_in_the_spool(tmp_path: Path, spool: str, items: int) -> None:
-    """Two hundred thousand spans of two thousand runs wait in the spool, and go out, in the memory of the queue."""
+    """Two hundred thousand spans of two thousand runs wait in the spool, and go out, in the queue's memory."""
     done = run_program(_LONG_OUTAGE, tmp_path, spool, items, timeout=280.0)
     spooled, down, up = map(float, done.stdout.splitlines()[-1].split())
     assert spooled > items - 10_000

@@ -1,4 +1,4 @@
-"""BoundedQueue and weigh: order, both limits, both policies, and what an item weighs."""
+"""BoundedQueue and weigh: order, both limits, both policies, and the weight of an item."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ operations = st.lists(
 def test_g7_neither_limit_is_ever_exceeded_and_nothing_gets_lost(
     program: Sequence[Operation], policy: QueuePolicy, max_items: int, max_bytes: int
 ) -> None:
-    """Whatever comes: both limits hold, order is kept, and each entry is queued, taken, dropped or released."""
+    """For any input both limits hold, order is kept, and each entry is queued, taken, dropped or released."""
     queue: BoundedQueue[Sized] = BoundedQueue(max_items, max_bytes, policy)
     waiting: list[Sized] = []
     taken: list[list[Sized]] = []
@@ -111,7 +111,7 @@ def test_g7_drop_oldest_makes_room() -> None:
 
 
 def test_g7_drop_oldest_gives_up_nothing_for_room_that_is_there() -> None:
-    """An entry that fills the queue to its last byte, or its last place, needs no other to go."""
+    """An entry that fills the queue to its last byte, or its last place, drops no other."""
     queue: BoundedQueue[Sized] = BoundedQueue(2, 100, "drop_oldest")
     first, second, third = Sized(50), Sized(30), Sized(70)
     queue.put(first)
@@ -121,7 +121,7 @@ def test_g7_drop_oldest_gives_up_nothing_for_room_that_is_there() -> None:
 
 
 def test_g7_drop_oldest_never_drops_what_is_being_written() -> None:
-    """Where entries in flight leave no room, the newcomer is refused and the queue is left alone."""
+    """If entries in flight leave no room, the newcomer is refused and the queue is left alone."""
     queue: BoundedQueue[Sized] = BoundedQueue(10, 100, "drop_oldest")
     flying, waiting, newcomer = Sized(80), Sized(10), Sized(30)
     queue.put(flying)
@@ -144,7 +144,7 @@ def test_g7_an_entry_above_the_whole_limit_is_refused_alone(policy: QueuePolicy)
 
 
 def test_g7_an_entry_of_exactly_the_limit_gets_all_the_room() -> None:
-    """The limit itself is allowed, in a queue that has to be emptied for it too."""
+    """The limit itself is allowed, even if the queue has to be emptied for it."""
     queue: BoundedQueue[Sized] = BoundedQueue(10, 100, "drop_oldest")
     first, whole = Sized(1), Sized(100)
     queue.put(first)
@@ -153,7 +153,7 @@ def test_g7_an_entry_of_exactly_the_limit_gets_all_the_room() -> None:
 
 
 def test_what_was_put_back_waits_with_all_its_bytes() -> None:
-    """Several entries that come back count as what they weigh together."""
+    """Several entries that come back count with their total weight."""
     queue: BoundedQueue[Sized] = BoundedQueue(10, 100, "drop_newest")
     for size in (10, 20, 30):
         queue.put(Sized(size))
@@ -162,7 +162,7 @@ def test_what_was_put_back_waits_with_all_its_bytes() -> None:
 
 
 def test_an_entry_larger_than_a_batch_goes_alone() -> None:
-    """`take` gives at least one entry, so that none blocks the queue for ever."""
+    """`take` returns at least one entry, so that none blocks the queue for ever."""
     queue: BoundedQueue[Sized] = BoundedQueue(10, 100, "drop_newest")
     large, small = Sized(50), Sized(1)
     queue.put(large)
@@ -210,7 +210,7 @@ def test_g7_chunks_and_metadata_count() -> None:
 
 
 def _bytes(text: str | None) -> int:
-    """The memory that the characters of a text take, beyond what an empty one does."""
+    """The memory of a text's characters, beyond that of an empty text."""
     return 0 if text is None else sys.getsizeof(text) - sys.getsizeof("")
 
 

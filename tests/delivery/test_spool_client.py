@@ -1,4 +1,4 @@
-"""The spool in a delivery: what is on the disk when, what comes back, in which order, and how it is counted."""
+"""The spool in a delivery: what is on the disk and when, what comes back, in which order, and the counts."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def leave(directory: Path, records: list[bytes]) -> None:
 
 
 async def left_in(directory: Path, count: int) -> list[Item]:
-    """Wait until a spool that was abandoned is closed, and return what it holds, of which there is so much."""
+    """Wait until a spool that was abandoned is closed, and return its records, once there are this many."""
     left: list[Item] = []
 
     async def look() -> bool:
@@ -124,7 +124,7 @@ _COUNT_COMMITS = """
     log = open(sys.argv[1], "rb").read()
     page_size, salt = struct.unpack_from(">8xI", log)[0], log[16:24]
     frames = (log[at : at + 24] for at in range(32, len(log) - 23, 24 + page_size))
-    # A frame ends a transaction where it says how long the database is then (https://sqlite.org/fileformat2.html).
+    # A frame ends a transaction if it holds the database's size (https://sqlite.org/fileformat2.html).
     print(sum(1 for frame in frames if frame[8:16] == salt and any(frame[4:8])))
 """
 
@@ -204,8 +204,8 @@ async def test_g7_spill_keeps_what_overflows_and_sends_it_in_order(tmp_path: Pat
     assert files_in(tmp_path) == []
 
 
-async def test_spill_touches_the_disk_only_where_it_has_to(tmp_path: Path) -> None:
-    """As long as the back end keeps up nothing is written to the spool."""
+async def test_spill_touches_the_disk_only_if_it_has_to(tmp_path: Path) -> None:
+    """As long as the back end keeps up, nothing is written to the spool."""
     sink = Backend()
     exporters = exporter_of(sink, quick_limits(tmp_path, "spill"))
     runtime = runtime_of(exporters)
@@ -235,7 +235,7 @@ async def test_g7_spill_counts_what_is_being_written_as_memory(tmp_path: Path) -
 
 
 async def test_g7_runs_that_end_wait_for_the_disk_rather_than_lose_steps(tmp_path: Path) -> None:
-    """Where runs record faster than the disk takes it, they end a little later, and nothing is dropped."""
+    """If runs record faster than the disk can write, they end a little later, and nothing is dropped."""
     sink = Backend(down=True)
     exporters = exporter_of(sink, quick_limits(tmp_path, "spill", queue_items=200))
     runtime = runtime_of(exporters)
@@ -452,8 +452,8 @@ async def test_g5_a_flush_waits_for_what_went_through_the_spool(tmp_path: Path) 
     assert len(sink.taken) == len(set(sink.ids)) == 300
 
 
-async def test_a_flush_that_nobody_else_knows_of_ends_too(tmp_path: Path) -> None:
-    """Whoever waits for a run's items is told of them, though the run itself was forgotten meanwhile."""
+async def test_a_flush_of_a_forgotten_run_ends_too(tmp_path: Path) -> None:
+    """A flush still accounts for its run's items, though the run itself was forgotten meanwhile."""
     sink = Backend(down=True)
     delivery = Delivery("main", sink, limits=quick_limits(tmp_path, "always", retry_for=0))
     lease = delivery.lease()
@@ -485,7 +485,7 @@ async def test_what_cannot_be_read_is_set_aside_and_counted(tmp_path: Path) -> N
 
 
 async def test_an_item_that_cannot_be_a_record_is_sent_from_memory(tmp_path: Path) -> None:
-    """One item of an exporter's own making that cannot be stored harms no other, and is delivered like them."""
+    """A custom item that cannot be stored harms no other, and is delivered like them."""
     sink = Backend()
     delivery = Delivery("main", sink, limits=quick_limits(tmp_path, "always"))
     lease = delivery.lease()
@@ -573,12 +573,12 @@ _UNDER_A_LIMIT_ON_FILE_SIZES = """
 
 @pytest.mark.parametrize("spool", SPOOLING)
 def test_a_disk_that_refuses_costs_nothing_but_the_safety(tmp_path: Path, spool: SpoolMode) -> None:
-    """What cannot be saved is sent from memory, and runs end: said once, as `spool_failed`, with what to do."""
+    """What cannot be saved is sent from memory, and runs end: it is logged once, as `spool_failed`, with what to do."""
     assert run_program(_UNDER_A_LIMIT_ON_FILE_SIZES, tmp_path, spool).stdout.endswith("passed\n")
 
 
 async def test_a_spool_that_cannot_be_used_is_an_error_at_start(tmp_path: Path) -> None:
-    """A path that is a file says so when the runtime opens; the others open, and runs go on without it."""
+    """A spool path that is a file is an error when the runtime opens; the others open, and runs go on without it."""
     (tmp_path / "file").write_bytes(b"")
     good, bad = Backend(), Backend()
     limits = quick_limits(tmp_path / "file" / "spool", "always")
@@ -608,7 +608,7 @@ async def test_a_spool_that_cannot_be_used_is_an_error_at_start(tmp_path: Path) 
 
 
 def test_a_spool_without_a_place_is_an_error_at_once() -> None:
-    """A spool without a path, or without room, is an error where it is made."""
+    """A spool without a path, or without room, is an error when it is made."""
     with pytest.raises(ValueError, match="Set spool_path"):
         SpanExporter(Backend(), name="main", limits=DeliveryLimits(spool="always"))
     with pytest.raises(ValueError, match="spool_bytes"):
@@ -620,7 +620,7 @@ def test_a_spool_without_a_place_is_an_error_at_once() -> None:
 
 @virtual_time
 async def test_g12_a_long_retry_after_is_honoured_by_what_comes_back_from_the_spool(tmp_path: Path) -> None:
-    """A back end that asks for longer than a batch is tried for is not asked before then."""
+    """A back end that asks for a longer wait than `retry_for` is not asked before then."""
     tries: list[float] = []
 
     async def write(batch: Batch) -> None:
@@ -641,7 +641,7 @@ async def test_g12_a_long_retry_after_is_honoured_by_what_comes_back_from_the_sp
 
 @virtual_time
 async def test_g12_what_comes_back_is_not_tried_again_at_once(tmp_path: Path) -> None:
-    """Where a batch gets one try, it still waits longer each time, and the spool is not read in between."""
+    """If a batch gets one try, it still waits longer each time, and the spool is not read in between."""
     tries: list[float] = []
     enough = asyncio.Event()
 
@@ -687,7 +687,7 @@ async def test_saving_and_sending_go_on_side_by_side(tmp_path: Path, queue_mb: i
 
 
 async def test_memory_and_spool_take_turns(tmp_path: Path) -> None:
-    """What former processes have left is not held up by what keeps coming, nor the other way round."""
+    """Records of former processes are not held up by new items, nor the other way round."""
     await left_by_a_runtime(tmp_path, [f"old-{n}" for n in range(200)])
     sink = Backend()
     runtime = runtime_of(exporter_of(sink, quick_limits(tmp_path, "always")))
@@ -846,7 +846,7 @@ async def test_a_dead_process_s_spool_is_taken_over_by_a_living_one(tmp_path: Pa
     assert delivery.health().ledger == LedgerSnapshot(accepted=140, delivered=140)
 
 
-@pytest.mark.timeout(60)  # a second, which a machine that does much else draws out
+@pytest.mark.timeout(60)  # a second, and more on a busy machine
 def test_g15_a_forked_child_has_a_spool_of_its_own(tmp_path: Path) -> None:
     """A child that was forked while the spool was open records and delivers its own; the parent's are sent once."""
     code = """
@@ -897,9 +897,9 @@ def test_g15_a_forked_child_has_a_spool_of_its_own(tmp_path: Path) -> None:
         assert list((tmp_path / spool).iterdir()) == []
 
 
-@pytest.mark.timeout(60)  # a second, which a machine that does much else draws out
+@pytest.mark.timeout(60)  # a second, and more on a busy machine
 def test_g15_a_run_that_is_forked_in_its_middle_records_in_the_parent_alone(tmp_path: Path) -> None:
-    """What a child records in a run of its parent's is refused there at once, whoever held which lock at the fork."""
+    """What a child records in a run of its parent's is refused there at once, whichever locks were held at the fork."""
     code = """
         import asyncio, os, sys, threading
         from pathlib import Path
@@ -957,7 +957,7 @@ def opened(delivery: Delivery) -> Lease:
 @pytest.mark.parametrize("other", ["spool", "link", "x/../spool"])
 @pytest.mark.parametrize("first_is_open", [True, False])
 def test_the_spool_of_another_exporter_is_not_opened(tmp_path: Path, other: str, first_is_open: bool) -> None:
-    """What one has left there would be sent to the other's back end: that does not open, and says why."""
+    """One exporter's records would go to the other's back end, so the spool does not open, and says why."""
     directory = tmp_path / "spool"
     (tmp_path / "x").mkdir()
     (tmp_path / "link").symlink_to(directory)
@@ -994,7 +994,7 @@ def test_an_exporter_shares_its_spool_with_itself(tmp_path: Path) -> None:
 
 
 def test_a_spool_is_free_when_its_exporter_is_gone(tmp_path: Path) -> None:
-    """Whoever gave its exporter another name need not start a new process."""
+    """Renaming an exporter needs no new process."""
 
     def refused(name: str, sink: Backend) -> bool:
         delivery = Delivery(name, sink, limits=quick_limits(tmp_path, "always"))

@@ -1,4 +1,4 @@
-"""Tests in virtual time, as functions: what a delivery and its sender do in minutes takes no time at all."""
+"""Tests in virtual time, as functions: minutes of a delivery's work take no time at all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from tests.virtual_time import run_virtual
 
 P = ParamSpec("P")
 
-_began = (
-    0.0  # of the test that runs; no context variable, because what a delivery does has a context of its own
-)
+_began = 0.0  # of the test that runs; no context variable, because a delivery's work has a context of its own
 
 
 class RunningLoop:

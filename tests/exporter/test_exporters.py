@@ -1,4 +1,4 @@
-"""BaseExporter, StepExporter and SpanExporter: what one run's part in each of them is."""
+"""BaseExporter, StepExporter and SpanExporter: one run's part in each of them."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_export_is_the_one_method_to_write() -> None:
 
 
 async def test_export_errors_are_counted_and_logged_once() -> None:
-    """What `export` raises reaches nobody; each failed step is in the ledger, and one line a run says so."""
+    """An error in `export` goes no further; each failed step is in the ledger, and one line a run reports it."""
 
     class Failing(BaseExporter):
         def export(self, event: IntermediateStep) -> None:
@@ -152,7 +152,7 @@ async def test_isolated_instance_shares_what_init_made() -> None:
 
 
 async def test_isolated_instance_of_a_class_with_slots() -> None:
-    """Attributes that are kept in slots, a dataclass's for example, are shared like others."""
+    """Attributes in slots, a dataclass's for example, are shared like others."""
 
     @dataclasses.dataclass(slots=True, eq=False)
     class Slotted(BaseExporter):
@@ -225,7 +225,7 @@ async def test_stop_ends_every_subscription() -> None:
 
 
 async def test_own_subscription_holds_the_state_of_a_run() -> None:
-    """What a run needs of its own lies in a subscription, so that runs on one instance do not mix."""
+    """State of one run is in its subscription, so that runs on one instance do not mix."""
 
     class Counting(Subscription):
         __slots__ = ("count",)
@@ -366,7 +366,7 @@ async def test_sink_that_is_slow_to_open_is_left_out_in_time() -> None:
 
 
 async def test_export_by_hand() -> None:
-    """`export` takes a step of a run that the exporter takes part in, and says so where it is of another."""
+    """`export` takes a step of a run that the exporter takes part in, and raises for one of another run."""
     sink, state = MemorySink(), ContextState()
     exporter = StepExporter(sink, flush="delivered").create_isolated_instance(state)
     relayed = IntermediateStep(state.run, StepKind.TOOL, START, "relayed", "1" * 16, None, 0)
@@ -394,7 +394,7 @@ async def test_delivery_may_be_shared() -> None:
 
 
 async def test_start_and_end_become_a_span() -> None:
-    """With everything that either of them holds."""
+    """The span has everything that either of them holds."""
     spans = Spans()
     state = ContextState(conversation_id="c-1")
     async with run_with(spans.exporter(), state):
@@ -416,7 +416,7 @@ async def test_start_and_end_become_a_span() -> None:
 
 
 async def test_span_has_what_was_known_at_its_end() -> None:
-    """The name that the step ended with, and the metadata of both ends."""
+    """The span has the name at the step's end, and the metadata of both boundaries."""
     spans = Spans()
     async with run_with(spans.exporter()):
         with step("workflow", "GET", metadata={"path": "/a/1"}) as current:
@@ -425,7 +425,7 @@ async def test_span_has_what_was_known_at_its_end() -> None:
 
 
 async def test_failed_step_is_a_failed_span() -> None:
-    """The exception is in it."""
+    """The span has the exception."""
     spans = Spans()
     async with run_with(spans.exporter()):
         with pytest.raises(LookupError), step("tool", "search"):
@@ -465,7 +465,7 @@ async def test_chunks_are_joined(pieces: list[Any], output: object) -> None:
 
 
 async def test_open_steps_are_ended_and_marked() -> None:
-    """What the run's end finds open becomes an INCOMPLETE span, which ends then; its END is odd if it comes."""
+    """A step open at the run's end becomes an INCOMPLETE span that ends then; a later END is counted as odd."""
     spans = Spans()
     left = step("tool", "left open")
     async with run_with(spans.exporter()) as manager:
@@ -482,7 +482,7 @@ async def test_open_steps_are_ended_and_marked() -> None:
 
 
 async def test_span_exporters_share_the_span() -> None:
-    """What is recorded becomes one span for all of them, beside those that take every step."""
+    """A recorded step becomes one span for all of them, alongside exporters that take every step."""
     first, second, steps = Spans(), Spans(), CapturingExporter()
     manager = ExporterManager.from_exporters(
         {"first": first.exporter(), "steps": steps, "second": second.exporter()}
@@ -508,7 +508,7 @@ async def test_span_exporters_share_the_span() -> None:
 
 
 async def test_exporter_that_comes_later_takes_what_begins_then() -> None:
-    """A step that began before is none of its spans, and is counted as odd; a first one has it whole."""
+    """A step that began before is counted as odd and becomes no span; the first exporter gets it whole."""
     early, late, state = Spans(), Spans(), ContextState()
     first = ExporterManager.from_exporters({"early": early.exporter()})
     second = ExporterManager.from_exporters({"late": late.exporter()})
@@ -525,7 +525,7 @@ async def test_exporter_that_comes_later_takes_what_begins_then() -> None:
 
 
 async def test_published_end_ends_a_step_of_this_process() -> None:
-    """Whoever relays the END of a step that `step` has begun ends its span; its own END is then odd."""
+    """Relaying the END of a step that `step` has begun ends its span; the step's own END is then odd."""
     spans, state = Spans(), ContextState()
     async with run_with(spans.exporter(), state) as manager:
         with step("tool", "search", input="asked") as current:
@@ -540,7 +540,7 @@ async def test_published_end_ends_a_step_of_this_process() -> None:
 
 
 async def test_subscription_that_handles_steps_sees_them_all() -> None:
-    """Who derives from the span exporter's subscription and overrides `handle` is given START and END there."""
+    """A subclass of the span exporter's subscription that overrides `handle` gets START and END there."""
     seen: list[Boundary] = []
 
     class Looking(SpanSubscription):
@@ -560,8 +560,8 @@ async def test_subscription_that_handles_steps_sees_them_all() -> None:
     assert spans.named("search").output == "piece"
 
 
-async def test_failing_taker_harms_nobody() -> None:
-    """What a subscription raises when it is given a step reaches neither the workflow nor the other exporters."""
+async def test_failing_taker_harms_no_other() -> None:
+    """A subscription's error on a step reaches neither the workflow nor the other exporters."""
 
     class Failing(SpanSubscription):
         def begun(self, step: object) -> None:
@@ -583,7 +583,7 @@ async def test_failing_taker_harms_nobody() -> None:
 
 
 def test_step_that_has_not_begun_has_no_start() -> None:
-    """It says so instead of making one up."""
+    """It raises instead of making one up."""
     with pytest.raises(RuntimeError, match="has not begun"):
         step("tool", "search").started()
 
@@ -610,7 +610,7 @@ async def test_oddities_are_counted() -> None:
 
 
 async def test_metadata_of_both_ends_is_merged() -> None:
-    """Of the same key the END's value, unless it is null; an END that comes before its START is no negative time."""
+    """Of the same key the END's value, unless it is null; an END before its START makes no negative duration."""
     spans, state = Spans(), ContextState()
 
     def send(boundary: Boundary, time_ns: int, metadata: bytes) -> None:

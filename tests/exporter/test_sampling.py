@@ -1,4 +1,4 @@
-"""Sampling: which runs an exporter gets, what it gets of one that fails, and how the rest is counted."""
+"""Sampling: which runs an exporter gets, what it gets of a failed run, and how the rest is counted."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_ratio_chooses_what_opentelemetry_chooses(trace_id: int, ratio: float)
 
 @given(trace_ids, ratios, ratios)
 def test_a_lower_ratio_chooses_among_the_same(trace_id: int, one: float, other: float) -> None:
-    """What an exporter with a lower ratio gets, one with a higher gets too."""
+    """An exporter with a higher ratio gets every run that one with a lower ratio gets."""
     state = ContextState(trace_id=f"{trace_id:032x}")
     lower, higher = sorted([one, other])
     assert Sampling(lower).samples(state) <= Sampling(higher).samples(state)
@@ -89,14 +89,14 @@ def test_the_ends_are_none_and_all(trace_id: int) -> None:
     [("chat", True), ("chat-eu", False), ("Chat", False), ("report", True), (None, False), ("other", False)],
 )
 def test_the_first_rule_that_fits_the_workflow_counts(workflow: str | None, chosen: bool) -> None:
-    """A rule is a name or a glob, with regard to case; without one that fits, the ratio for all counts."""
+    """A rule is a name or a glob, with regard to case; if none fits, the general ratio applies."""
     sampling = Sampling(0.0, rules={"chat": 1.0, "chat-*": 0.0, "r*": 1, "*": 0})
     assert sampling.samples(ContextState(workflow_name=workflow)) is chosen
 
 
 @pytest.mark.parametrize("flags", ["00", "01"])
-def test_a_caller_decides_where_it_is_asked(flags: str) -> None:
-    """With `parent_based`, a run that continues a trace does as its caller; one that begins a trace has the ratio."""
+def test_a_caller_decides_if_parent_based(flags: str) -> None:
+    """With `parent_based`, a run that continues a trace follows its caller; one that begins a trace, the ratio."""
     continued = ContextState(traceparent=f"00-{'a' * 32}-{'b' * 16}-{flags}")
     assert continued.caller_sampled is (flags == "01")
     for ratio in (0.0, 1.0):
@@ -108,7 +108,7 @@ def test_a_caller_decides_where_it_is_asked(flags: str) -> None:
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan"), "0.5", None, True])
 def test_a_wrong_ratio_is_refused(wrong: Any) -> None:
-    """The error says which, and what it may be."""
+    """The error names the value, and what is allowed."""
     with pytest.raises(InvalidSamplingError, match="ratio of a Sampling is a number from 0 to 1"):
         Sampling(wrong)
     with pytest.raises(InvalidSamplingError, match=r"rules\['chat'\] of a Sampling is a number from 0 to 1"):
@@ -123,12 +123,12 @@ def test_a_wrong_limit_is_refused(limit: Any, wrong: Any) -> None:
         Sampling(**{limit: wrong})
 
 
-# What leaves
+# What is delivered
 
 
 @pytest.mark.parametrize(("kind", "items"), [(SpanExporter, 3), (StepExporter, 6)])
 async def test_g5_a_run_that_is_not_chosen_is_counted(kind: Any, items: int) -> None:
-    """Nothing of it leaves, and each item is counted as sampled out, for run and exporter, without a line."""
+    """None of it is delivered, and each item is counted as sampled out, for run and exporter, without a line."""
     sink = Backend()
     exporters = exporters_of(sink, NEVER, kind)
     with capture_logs() as lines:
@@ -152,7 +152,7 @@ async def test_g5_counts_of_a_run_that_is_not_chosen_add_up_while_it_runs() -> N
 
 
 async def test_the_decision_is_one_for_the_whole_run() -> None:
-    """Of many runs each leaves whole or not at all, and they are those whose ids the ratio chooses."""
+    """Each of many runs is delivered whole or not at all, and the ratio chooses them by their ids."""
     sink = Backend()
     exporters = exporters_of(sink, Sampling(0.5))
     states = [ContextState(trace_id=f"{number << 59 | 1:032x}") for number in range(32)]
@@ -183,7 +183,7 @@ async def test_exporters_choose_each_for_itself() -> None:
 @pytest.mark.parametrize("kind", [SpanExporter, StepExporter])
 @pytest.mark.parametrize("failed", [{"fails": "a"}, {"fails": "c"}, {"raises": True}])
 async def test_a_run_that_fails_leaves_whole(kind: Any, failed: dict[str, Any]) -> None:
-    """An error in a step, first or last, or one that ends the run's block, brings every item of it out, in order."""
+    """After an error in any step, or one that ends the run's block, every item of the run is delivered, in order."""
     sink = Backend()
     exporters = exporters_of(sink, IF_FAILED, kind)
     ledger = await run_of(exporters, "abc", **failed)
@@ -193,7 +193,7 @@ async def test_a_run_that_fails_leaves_whole(kind: Any, failed: dict[str, Any]) 
 
 
 async def test_a_run_that_is_marked_as_failed_leaves_whole() -> None:
-    """An integration to which a failure is no exception says so in the state of the run."""
+    """An integration that signals failure without an exception sets it in the state of the run."""
     sink = Backend()
     manager = ExporterManager.from_exporters(exporters_of(sink, IF_FAILED))
     async with manager.start(state := ContextState()):
@@ -204,7 +204,7 @@ async def test_a_run_that_is_marked_as_failed_leaves_whole() -> None:
 
 
 async def test_a_run_that_ends_well_is_forgotten() -> None:
-    """What was held for it is counted as sampled out when it ends, and in nobody's ledger before."""
+    """Its held items are counted as sampled out when it ends, and are in no ledger before."""
     sink = Backend()
     exporters = exporters_of(sink, IF_FAILED)
     manager = ExporterManager.from_exporters(exporters)
@@ -234,7 +234,7 @@ async def test_what_is_open_when_a_failed_run_ends_leaves_too() -> None:
 
 
 async def test_g7_a_long_run_that_is_not_chosen_holds_no_more_than_its_limit() -> None:
-    """The newest items of it are held, and the others counted; where it fails, those leave."""
+    """Its newest items are held, and the others counted; if it fails, the held ones are delivered."""
     sink = Backend()
     exporters = exporters_of(sink, Sampling(0.0, keep_errors=True, run_bytes=20_000))
     ledger = await run_of(exporters, "x" * 200 + "yz", fails="z")
@@ -245,7 +245,7 @@ async def test_g7_a_long_run_that_is_not_chosen_holds_no_more_than_its_limit() -
 
 
 async def test_g5_all_that_one_large_item_pushes_out_is_counted() -> None:
-    """However many those are."""
+    """The rest is counted, however many items that are."""
     sink = Backend()
     manager = ExporterManager.from_exporters(
         exporters_of(sink, Sampling(0.0, keep_errors=True, run_bytes=20_000))
@@ -290,7 +290,7 @@ async def test_g7_all_runs_together_hold_no_more_than_their_limit() -> None:
 
 
 async def test_steps_of_threads_are_held_and_kept_once() -> None:
-    """While several threads record and one of them fails, each span leaves once."""
+    """While several threads record and one of them fails, each span is delivered once."""
     sink = Backend()
     manager = ExporterManager.from_exporters(exporters_of(sink, IF_FAILED))
 
@@ -314,7 +314,7 @@ async def test_a_run_that_is_not_chosen_opens_nothing(tmp_path: Path) -> None:
 
     class Broken(Backend):
         async def open(self) -> None:
-            raise ConnectionError("nobody there")
+            raise ConnectionError("no receiver")
 
     sink = Broken()
     exporters = exporters_of(sink, NEVER)
@@ -352,7 +352,7 @@ def outputs(taken: list[Item]) -> list[Any]:
 
 
 async def test_g7_chunks_of_open_steps_are_bounded() -> None:
-    """What a run streams is kept up to its limit; the span says how much there was, and counts every chunk."""
+    """A run's chunks are kept up to its limit; the span says how much there was, and counts every chunk."""
     sink = Backend()
     manager = ExporterManager.from_exporters(exporters_of(sink, None, chunk_bytes=50_000))
     async with manager.start(ContextState()):
@@ -371,13 +371,13 @@ async def test_g7_chunks_of_open_steps_are_bounded() -> None:
     assert output.endswith("x[cut:1000000]")
     assert len(output) < 50_000
     assert by_name["long"].chunks == 1000
-    # What was full for one is free again when that one has ended.
+    # The room that one run used is free again when it has ended.
     assert by_name["next"].output == "y" * 40_000 + "z" * 9_000
     assert manager.report.exporters["main"].oddities["chunk_over_limit"] > 900
 
 
 async def test_g13_a_cut_leaves_no_first_half_of_a_secret() -> None:
-    """What comes just before the cut is left out too: a key that is cut in two would not be known for one."""
+    """The text just before the cut is left out too: a key that is cut in two would not be recognized."""
     sink = Backend()
     manager = ExporterManager.from_exporters(exporters_of(sink, None, chunk_bytes=10_000))
     async with manager.start(ContextState()):

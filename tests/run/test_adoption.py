@@ -1,4 +1,4 @@
-"""run_state(): whose context state is taken for a run, and what is said of anything else."""
+"""run_state(): which context states are accepted for a run, and the error for anything else."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Derived(ContextState):
 
 
 class Stranger:
-    """A context state of a framework that nobody knows here."""
+    """A context state of an unknown framework."""
 
 
 @pytest.mark.parametrize("state", [ContextState(), Derived()], ids=["ours", "derived"])
 def test_a_state_of_ours_is_the_run_itself(state: ContextState) -> None:
-    """Our own state, and one that is derived from it, is what it is."""
+    """Our own state, or one of a subclass, is used as it is."""
     assert run_state(state) is state
 
 
@@ -43,7 +43,7 @@ async def isolated_alone(state: Stranger) -> None:
 async def test_an_unknown_context_state_is_named_with_those_that_are_known(
     use: Callable[[Stranger], object],
 ) -> None:
-    """Wherever it is passed, the error names its type and what may be passed instead."""
+    """Wherever it is passed, the error names its type and the accepted ones."""
     with pytest.raises(
         UnknownContextStateError,
         match=rf"no {__name__}\.Stranger\. .*nat_observability\.ContextState.*nat\.builder\.context\.ContextState",

@@ -65,7 +65,7 @@ EXPORTERS = {
 @pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "shared"])
 @pytest.mark.parametrize("exporters", EXPORTERS.values(), ids=EXPORTERS)
 def test_cancelled_at_every_await(exporters: scenarios.Exporters, isolated: bool, cancel: Inject) -> None:
-    """Wherever it comes, the cancellation reaches the caller, nothing is left, and the manager starts again."""
+    """Wherever it comes, the cancellation reaches the caller, nothing is left behind, and the manager starts again."""
     assert scenarios.cancellation_sweep(OURS, exporters, isolated=isolated, cancel=cancel) >= 3
 
 
@@ -90,7 +90,7 @@ def test_cancelled_while_a_failed_start_is_undone(isolated: bool, times: int, ca
 @pytest.mark.parametrize("flush", ["handed_over", "delivered"])
 @pytest.mark.parametrize("cancel", [at_once, soon], ids=["at once", "soon"])
 def test_cancelled_while_delivering(flush: Any, cancel: Inject) -> None:
-    """The same where a run waits for the delivery thread to open its sink and to write."""
+    """The same if a run waits for the delivery thread to open its sink and to write."""
 
     def write(batch: object) -> None:
         """Write nothing."""
@@ -107,7 +107,7 @@ def test_cancelled_while_delivering(flush: Any, cancel: Inject) -> None:
 
 
 def test_cancellation_keeps_its_message() -> None:
-    """The caller gets the message that it was cancelled with, also where the stop took the cancellation in between."""
+    """The caller gets the message that it was cancelled with, even if the stop handled the cancellation in between."""
 
     async def main() -> None:
         manager = ExporterManager.from_exporters(scenarios.well_behaved(1)())
@@ -153,14 +153,14 @@ def test_cancellation_does_not_wait_for_the_shutdown_timeout(where: str) -> None
         task.cancel()
         await asyncio.wait({task})
         assert task.cancelled()
-        # In the body the stop begins only then, and it is a stop like any other.
+        # In the body the stop begins only then, like any other stop.
         assert elapsed_since(began) <= (120.001 if where == "body" else 1.001)
 
     run_virtual(main(), leftovers=True)
 
 
 def test_cancelled_start_does_not_wait_for_what_has_not_started() -> None:
-    """What is still starting is cancelled at once; only what had started is given time to stop."""
+    """Exporters still starting are cancelled at once; only those that had started get time to stop."""
 
     async def main() -> None:
         manager = ExporterManager()

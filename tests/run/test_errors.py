@@ -31,7 +31,7 @@ from tests.virtual_time import run_virtual
 
 
 class UnprintableError(Exception):
-    """An exception that is of no help at all."""
+    """An exception without any useful text."""
 
     def __str__(self) -> NoReturn:
         raise ValueError("no text")
@@ -67,7 +67,7 @@ class EndRaises(BaseExporter):
 
 
 class ExportPanics(BaseExporter):
-    """Raises what is no Exception, as a library that is written in Rust does."""
+    """Raises a BaseException that is not an Exception, as a library written in Rust may do."""
 
     def export(self, event: IntermediateStep) -> None:
         raise BaseException("panic")
@@ -115,7 +115,7 @@ RAISING: dict[str, Any] = {
 @pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "shared"])
 @pytest.mark.parametrize("raising", RAISING)
 async def test_no_exporter_error_reaches_the_workflow(raising: str, isolated: bool) -> None:
-    """Whatever an exporter raises, and wherever, the workflow's result is its own, and other exporters hear all."""
+    """Whatever an exporter raises, and wherever, the workflow keeps its result, and other exporters get every step."""
     good = CapturingExporter()
     manager = ExporterManager(start_timeout=1)
     manager.add_exporter("raising", RAISING[raising]())
@@ -130,7 +130,7 @@ async def test_no_exporter_error_reaches_the_workflow(raising: str, isolated: bo
 
 @pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "shared"])
 def test_errors_while_stopping_stay_inside(isolated: bool) -> None:
-    """A stop that raises is no error of the block."""
+    """A stop that raises does not fail the block."""
     scenarios.no_exporter_error_reaches_the_workflow(OURS, isolated)
 
 
@@ -145,7 +145,7 @@ def test_workflow_exception_leaves_unchanged(isolated: bool) -> None:
     "raised", [ValueError("own"), asyncio.CancelledError("own"), SystemExit(3), KeyboardInterrupt()]
 )
 def test_workflow_exception_of_any_kind(raised: BaseException, raising: str) -> None:
-    """Whichever exporter fails beside it."""
+    """It propagates, whatever else an exporter raises."""
 
     async def main() -> BaseException | None:
         manager = ExporterManager(start_timeout=1)
@@ -156,7 +156,7 @@ def test_workflow_exception_of_any_kind(raised: BaseException, raising: str) -> 
                 with step("tool", "search"):
                     await asyncio.sleep(0)
                     raise raised
-        except BaseException as error:  # noqa: BLE001  the test looks at it
+        except BaseException as error:  # noqa: BLE001  the test checks it
             caught = error
         return caught
 
@@ -238,13 +238,13 @@ def test_stop_is_called_once_for_what_failed_to_start() -> None:
             pass
 
     run_virtual(main())
-    # Hanging: once by its own start's end, as one that is written for the reference toolkit does, once by us.
+    # Hanging: once at the end of its own start, as one written for the reference toolkit does, once by us.
     assert sorted(stops) == ["Failing", "Hanging", "Hanging"]
 
 
 @pytest.mark.parametrize("exporter", [object(), None, "exporter", CapturingExporter, lambda: None, 3])
-def test_what_is_no_exporter_is_refused_when_added(exporter: Any) -> None:
-    """It names the thing, what it lacks and the cure, at once and not when the run starts."""
+def test_anything_but_an_exporter_is_refused_when_added(exporter: Any) -> None:
+    """The error names the object, what it lacks and the cure, at once and not when the run starts."""
     manager = ExporterManager()
     with pytest.raises(InvalidExporterError, match=r"'wrong' is a .*nat_observability\.BaseExporter"):
         manager.add_exporter("wrong", exporter)
@@ -255,7 +255,7 @@ def test_what_is_no_exporter_is_refused_when_added(exporter: Any) -> None:
 
 
 def test_what_is_missing_is_named() -> None:
-    """An object with some of the methods learns which it lacks."""
+    """For an object with some of the methods, the error names the missing ones."""
 
     class Half:
         def start(self) -> None:

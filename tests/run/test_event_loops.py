@@ -26,7 +26,7 @@ def test_steps_of_a_worker_thread_are_heard(way: str) -> None:
 
 @pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "shared"])
 def test_second_event_loop_is_heard(isolated: bool) -> None:
-    """The same manager in one `asyncio.run` after the other, as jobs from a queue have it."""
+    """The same manager in one `asyncio.run` after the other, as with jobs from a queue."""
     scenarios.second_event_loop_is_heard(OURS, isolated)
 
 
@@ -96,7 +96,7 @@ def test_synchronous_code_is_heard() -> None:
 
 
 def test_report_may_be_read_from_another_thread() -> None:
-    """While runs come and go, in whatever state they are."""
+    """While runs come and go, in any state."""
     manager = ExporterManager.from_exporters({"spans": SpanExporter(MemorySink())})
     ended = threading.Event()
     errors: list[BaseException] = []
@@ -105,7 +105,7 @@ def test_report_may_be_read_from_another_thread() -> None:
         try:
             while not ended.is_set():
                 assert manager.report.ledger.adds_up
-        except BaseException as error:  # noqa: BLE001  the test looks at it
+        except BaseException as error:  # noqa: BLE001  the test checks it
             errors.append(error)
 
     async def main() -> None:
@@ -127,7 +127,7 @@ def test_report_may_be_read_from_another_thread() -> None:
 
 
 def plain_factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
-    """What an instrumented application sets: tasks as usual, made by a factory of its own."""
+    """An instrumented application's factory: it makes ordinary tasks."""
     return asyncio.Task(coroutine, loop=loop, **options)
 
 
@@ -138,7 +138,7 @@ FACTORIES = [plain_factory, *([EAGER] if EAGER is not None else [])]
 @pytest.mark.parametrize("factory", FACTORIES)
 @pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "shared"])
 def test_cancelled_at_every_await_with_a_task_factory(factory: Any, isolated: bool) -> None:
-    """Where the application makes its tasks itself, eagerly for example, a cancellation is as correct (G3)."""
+    """If the application makes its tasks itself, eagerly for example, cancellation is just as correct (G3)."""
 
     def runner(main: Coroutine[Any, Any, bool]) -> bool:
         async def with_factory() -> bool:
@@ -152,7 +152,7 @@ def test_cancelled_at_every_await_with_a_task_factory(factory: Any, isolated: bo
 
 
 def test_debug_mode_finds_nothing() -> None:
-    """asyncio's debug mode, which notices calls from the wrong thread, has nothing to say."""
+    """asyncio's debug mode, which notices calls from the wrong thread, reports nothing."""
     sink = MemorySink()
     manager = ExporterManager.from_exporters({"spans": SpanExporter(sink, flush="delivered")})
 
@@ -189,7 +189,7 @@ async def test_run_that_is_left_in_another_task() -> None:
 
 
 def test_start_waits_for_the_stop_before() -> None:
-    """A start that comes while another task still stops the run before waits for that, and then is as any other."""
+    """A start while another task still stops the previous run waits for that, and then is like any other."""
 
     class Slow(ReferenceExporter):
         async def cleanup(self) -> None:

@@ -28,7 +28,7 @@ from tests.virtual_time import elapsed_since, now, run_virtual
 
 
 class Watching(BaseExporter):
-    """Looks at each step's run: an isolated instance may see its own only."""
+    """Checks each step's run: an isolated instance may see only its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,13 +42,13 @@ class Watching(BaseExporter):
         self.seen[event.run.run_id] += 1
 
 
-def test_first_to_stop_silences_nobody() -> None:
-    """Of two runs on one exporter that is not isolated, the one that goes on is heard to its end."""
+def test_first_to_stop_silences_no_other() -> None:
+    """Of two runs on one exporter that is not isolated, the one that goes on is exported to its end."""
     scenarios.first_to_stop_silences_nobody(OURS)
 
 
 def test_second_run_is_batched_too() -> None:
-    """A run that has stopped did not shut down what the next one's batches go through."""
+    """A run that has stopped has not shut down the pipeline of the next one."""
     scenarios.second_run_is_batched_too(OURS)
 
 
@@ -159,7 +159,7 @@ def test_what_cannot_isolate_itself_is_shared_with_a_warning() -> None:
                 OURS.record("second")
                 await asyncio.sleep(0)
         warnings = [line for line in lines if line["event"] == "exporter_isolation_unsupported"]
-        # What is repeated is not said again at once.
+        # A repeated warning is not logged again at once.
         assert [(line["exporter"], line["workflow_run_id"]) for line in warnings] == [("shared", "run-1")]
         assert [each.name for each in shared.exported] == ["first", "first", "second", "second"]
 
@@ -190,7 +190,7 @@ async def test_shared_base_exporter_is_not_stopped_for_others() -> None:
 
 @pytest.mark.parametrize("stuck_in", ["start", "stop"])
 def test_abandoned_exporter_of_an_older_run_does_not_touch_the_next(stuck_in: str) -> None:
-    """What comes late to its own cleanup is stopped, and does not stop the instance of the run that goes on by then."""
+    """An exporter that is late to clean up is stopped, and does not stop the instance of the next run."""
     stopped: list[str] = []
 
     class Late(ReferenceExporter):
@@ -224,7 +224,7 @@ def test_abandoned_exporter_of_an_older_run_does_not_touch_the_next(stuck_in: st
 
 
 def memory_of(runs: int, manager: ExporterManager) -> None:
-    """Do so many runs at once, each with a few steps."""
+    """Run many workflows at once, each with a few steps."""
 
     async def run(number: int) -> None:
         async with manager.get().start(ContextState(run_id=str(number))):
@@ -240,12 +240,12 @@ def memory_of(runs: int, manager: ExporterManager) -> None:
 
 
 def test_thousand_runs_at_once_leave_nothing() -> None:
-    """1000 runs at once with 5 exporters each: each instance sees its own run, no task is left, and memory is back."""
+    """1000 runs at once with 5 exporters each: each instance sees its own run, no task is left, and memory is freed."""
     tracemalloc.start()
     try:
         exporters = {f"watching {index}": Watching() for index in range(5)}
         manager = ExporterManager.from_exporters(exporters)
-        memory_of(1000, manager)  # what is made once
+        memory_of(1000, manager)  # one-time allocations
         before = memory_without_counts(exporters)
         memory_of(1000, manager)
         for exporter in exporters.values():
@@ -263,7 +263,7 @@ def memory_without_counts(exporters: dict[str, Watching]) -> int:
     for exporter in exporters.values():
         exporter.seen = Counter()
     gc.collect()
-    # The tables of what is alive, asyncio's of its tasks and the leak check's, grow and shrink when they please.
+    # Weak tables, asyncio's of its tasks and the leak check's, grow and shrink at any time.
     no_tables = [tracemalloc.Filter(False, f"*/{name}.py") for name in ("_weakrefset", "weak_registry")]
     traces = tracemalloc.take_snapshot().filter_traces(no_tables).traces
     return sum(trace.size for trace in traces)

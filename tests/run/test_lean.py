@@ -1,4 +1,4 @@
-"""What a run is made of: objects that the garbage collector has to look at."""
+"""The size of a run, in objects that the garbage collector tracks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def tracked_per_run(exporters: int) -> float:
                     await waits(opened, end)
 
         counts: list[int] = []
-        for _ in range(2):  # what is made once is there the second time
+        for _ in range(2):  # the second time, one-time objects exist already
             counts.clear()
             for kind in (waits, records):
                 opened, end = asyncio.Semaphore(0), asyncio.Event()

@@ -1,4 +1,4 @@
-"""G10: a copy is a copy; and what the registry says when something is not there."""
+"""G10: a copy is independent; and the registry's errors for unknown names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.virtual_time import elapsed_since, now, run_virtual
 
 
 def test_copies_do_not_see_each_other() -> None:
-    """After `get()`, what is added or removed on either side is invisible to the other."""
+    """After `get()`, additions and removals on either side are invisible to the other."""
     scenarios.copies_do_not_see_each_other(OURS)
 
 
@@ -23,12 +23,12 @@ def test_all_exporters_are_the_callers_own() -> None:
 
 
 def test_registering_meanwhile_is_safe() -> None:
-    """A thread that registers at the very moment in which this one iterates disturbs nobody."""
+    """A thread that registers while this one iterates does not disturb it."""
     scenarios.registering_meanwhile_is_safe(OURS)
 
 
 def test_registering_under_stress_is_safe() -> None:
-    """Threads that register and remove all the time disturb nobody, and none of it is lost."""
+    """Threads that register and remove all the time do not disturb each other, and no change is lost."""
     scenarios.registering_under_stress_is_safe(OURS)
 
 
@@ -54,7 +54,7 @@ async def test_registry_that_was_given_is_not_changed() -> None:
 
 
 def test_copy_has_the_same_configuration() -> None:
-    """Time-outs and which exporters are required go along; and stay each side's own."""
+    """Timeouts and required exporters are copied, and then stay each side's own."""
 
     async def main() -> None:
         original = ExporterManager(shutdown_timeout=3, start_timeout=2)
@@ -73,7 +73,7 @@ def test_copy_has_the_same_configuration() -> None:
 
 
 def test_same_name_replaces_with_a_warning() -> None:
-    """The last one counts; one line says so."""
+    """The last one is kept; one line warns of it."""
     manager, first, second = ExporterManager(), CapturingExporter(), CapturingExporter()
     with capture_logs() as lines:
         manager.add_exporter("name", first)
@@ -86,7 +86,7 @@ def test_same_name_replaces_with_a_warning() -> None:
 
 
 def test_removed_one_is_no_longer_required() -> None:
-    """Nor is one that is replaced by one that is not."""
+    """The same goes for one that is replaced by one that is not required."""
 
     async def main() -> None:
         manager = ExporterManager(start_timeout=1)
@@ -100,7 +100,7 @@ def test_removed_one_is_no_longer_required() -> None:
 
 
 def test_unknown_name_is_an_error_that_lists_what_there_is() -> None:
-    """Getting and removing what is not there says what is."""
+    """Getting or removing an unknown name raises an error that lists the known ones."""
     manager = ExporterManager.from_exporters({"a": CapturingExporter(), "b": CapturingExporter()})
     for use in (manager.get_exporter, manager.remove_exporter):
         with pytest.raises(
@@ -113,7 +113,7 @@ def test_unknown_name_is_an_error_that_lists_what_there_is() -> None:
 
 
 def test_isolated_exporters_are_new_and_bound() -> None:
-    """One for each exporter, all of one run, also where no state is given."""
+    """One for each exporter, all of one run, even if no state is given."""
     manager = ExporterManager.from_exporters({"a": CapturingExporter(), "b": CapturingExporter()})
     for given in (ContextState(), None):
         isolated = manager.create_isolated_exporters(given)

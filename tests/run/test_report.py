@@ -1,4 +1,4 @@
-"""What a manager says about its runs: the report, the receipt of a flush, and the lines of the log."""
+"""A manager's account of its runs: the report, the receipt of a flush, and the lines of the log."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.scenarios import OURS
 
 
 async def test_report_before_during_and_after() -> None:
-    """It may be asked at any moment: nothing before the first run, the current one, then the last."""
+    """It can be read at any moment: nothing before the first run, the current one, then the last."""
     manager = ExporterManager.from_exporters({"capturing": CapturingExporter()})
     before = manager.report
     assert (before.running, before.workflow_run_id, before.exporters) == (False, None, {})
@@ -116,7 +116,7 @@ async def test_unheard_steps_are_counted() -> None:
 
 
 async def test_flush_is_a_receipt_for_the_run() -> None:
-    """It waits until what the run has recorded was written, and says what became of it, inside the run and after."""
+    """It waits until what the run has recorded was written, and reports the outcome, inside the run and after."""
     sink = MemorySink()
     manager = ExporterManager.from_exporters({"spans": SpanExporter(sink), "capturing": CapturingExporter()})
     assert (await manager.flush()).complete
@@ -157,7 +157,7 @@ async def test_flush_waits_for_no_other_run() -> None:
 
 
 async def test_flush_is_bounded() -> None:
-    """At its time-out it says what is pending; the delivery goes on, and so does a flush that is cancelled."""
+    """At its timeout it reports what is pending; the delivery goes on, and so does a flush that is cancelled."""
     block = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -201,14 +201,14 @@ async def test_lines_of_a_run() -> None:
 
 
 async def test_silent_unless_something_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where nothing is configured, a run that goes well writes nothing anywhere."""
+    """If nothing is configured, a successful run logs nothing anywhere."""
     assert not structlog.is_configured()
     async with recorded_run():
         OURS.record("a step")
     assert capsys.readouterr() == ("", "")
 
 
-# -- Who is told ------------------------------------------------------------------------------------------------------
+# -- Observers --------------------------------------------------------------------------------------------------------
 
 
 class Observer:
@@ -226,8 +226,8 @@ class Observer:
         self.live -= 1
 
 
-async def test_observer_is_told_of_each_run() -> None:
-    """Of its beginning and of its end, also where the start fails or is refused."""
+async def test_observer_is_called_for_each_run() -> None:
+    """It is called at the run's beginning and end, even if the start fails or is refused."""
     observer = Observer()
     exporters: dict[str, BaseExporter] = {"capturing": CapturingExporter()}
     manager = ExporterManager.with_options(exporters, ManagerOptions(observer=observer))
@@ -249,13 +249,13 @@ async def test_observer_is_told_of_each_run() -> None:
 
 
 async def aiter_of(manager: ExporterManager) -> Any:
-    """Yield, inside a run, what never comes."""
+    """Yield, inside a run, a future that is never done."""
     async with manager.start(ContextState()):
         yield await asyncio.get_running_loop().create_future()
 
 
 async def test_finished_run_is_freed() -> None:
-    """A manager, its run and the run's state are no reference cycle, and no timer that was cancelled holds them."""
+    """A manager, its run and the run's state form no reference cycle, and no cancelled timer holds them."""
 
     class Weak(ContextState):
         __slots__ = ("__weakref__",)

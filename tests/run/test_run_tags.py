@@ -1,4 +1,4 @@
-"""The tags of a run: what was given arrives in every form that leaves the process."""
+"""The tags of a run: they arrive in every form that leaves the process."""
 
 from __future__ import annotations
 
@@ -54,5 +54,5 @@ def test_tags_survive_everywhere(tmp_path_factory: pytest.TempPathFactory, tags:
 
 
 def test_a_run_without_tags_says_nothing_of_them() -> None:
-    """What has no tags looks as it did before there were any."""
+    """A run without tags looks as runs did before tags existed."""
     assert b"tags" not in msgspec.json.encode(ContextState().run)

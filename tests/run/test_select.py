@@ -1,4 +1,4 @@
-"""`select`: which runs an exporter takes part in, by their ids, for destinations of one tenant for example."""
+"""`select`: which runs an exporter takes part in, by their ids; for the destination of one tenant, for example."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.reference_toolkit import ReferenceExporter
 
 
 def of(user_id: str) -> Callable[[Run], bool]:
-    """Return what selects the runs of one user."""
+    """Return a `select` for the runs of one user."""
     return lambda run: run.user_id == user_id
 
 
@@ -67,7 +67,7 @@ async def test_an_exporter_with_a_delivery(kind: type[StepExporter]) -> None:
 
 
 async def test_the_report_names_who_takes_part() -> None:
-    """And no task is made for the others."""
+    """No task is made for the others."""
     exporters = {f"t{number}": CapturingExporter() for number in range(5)}
     for name, exporter in exporters.items():
         exporter.select = of(name)
@@ -78,7 +78,7 @@ async def test_the_report_names_who_takes_part() -> None:
     assert await manager.get_all_exporters() == exporters
 
 
-async def test_a_run_that_nobody_selects() -> None:
+async def test_a_run_that_no_exporter_selects() -> None:
     """It runs, and its steps go nowhere."""
     exporter = CapturingExporter()
     exporter.select = lambda run: False
@@ -105,7 +105,7 @@ async def test_exporters_that_are_not_isolated_select_too() -> None:
 
 
 async def test_a_selection_that_fails_selects_nothing() -> None:
-    """What is meant for one tenant reaches no other by an error; the run goes on, and one line says so."""
+    """An error never sends one tenant's data to another; the run goes on, and one line reports it."""
     exporter, other = CapturingExporter(), CapturingExporter()
 
     def select(run: Run) -> bool:
@@ -121,12 +121,12 @@ async def test_a_selection_that_fails_selects_nothing() -> None:
     failed = [line for line in lines if line["event"] == "exporter_selection_failed"]
     assert len(failed) <= 1  # repeated ones are summarised, those of other tests too
     for line in failed:
-        # Where it was raised, and not what it says, which may be about the tenant.
+        # The place where it was raised, and not its message, which may be about the tenant.
         assert "LookupError" in line["error"]
         assert "no such tenant" not in line["error"]
 
 
-async def test_a_required_exporter_is_required_where_it_takes_part() -> None:
+async def test_a_required_exporter_is_required_only_if_it_takes_part() -> None:
     """A run that it does not select starts without it."""
     exporter = CapturingExporter()
     exporter.select = of("a")
@@ -150,7 +150,7 @@ async def test_a_foreign_exporters_select_is_its_own() -> None:
 
 
 async def test_the_runtime_opens_all_of_them() -> None:
-    """Whichever runs will come."""
+    """It does so whichever runs will come."""
     exporter = SpanExporter(MemorySink(10), select=of("a"))
     async with ObservabilityRuntime({"a": exporter}) as runtime:
         assert runtime.health().exporters.keys() == {"a"}

@@ -63,7 +63,7 @@ def test_required_failures_are_named_after_stopping_the_started() -> None:
 
 
 def test_started_are_stopped_in_order_when_a_required_one_fails() -> None:
-    """They are given the shutdown timeout to stop in, as at the end of a run, and are not cancelled."""
+    """They get the shutdown timeout to stop, as at the end of a run, and are not cancelled."""
     ended: list[str] = []
 
     class Orderly(ReferenceExporter):
@@ -111,7 +111,7 @@ def test_failed_start_is_logged_and_reported() -> None:
 
 
 def test_late_one_stays_left_out() -> None:
-    """What was left out because it was late, and becomes ready after all, takes no part in the run."""
+    """An exporter that was left out for being late, and becomes ready after all, takes no part in the run."""
 
     class Late(ReferenceExporter):
         async def pre_start(self) -> None:
@@ -151,7 +151,7 @@ def test_exporter_without_a_run_is_left_out() -> None:
 
 
 def test_second_start_is_refused() -> None:
-    """A manager that runs is not started again, and goes on undisturbed; its copy is."""
+    """A running manager cannot be started again, and goes on undisturbed; its copy can be."""
 
     async def main() -> None:
         manager, exporter = ExporterManager(), CapturingExporter()
@@ -169,7 +169,7 @@ def test_second_start_is_refused() -> None:
 
 
 async def test_started_context_is_used_once() -> None:
-    """What `start` returned is one run: entered a second time it says what to do instead."""
+    """What `start` returned is one run: entering it a second time raises an error that says what to do instead."""
     manager = ExporterManager()
     run = manager.start(ContextState())
     async with run:
@@ -194,7 +194,7 @@ async def test_added_later_starts_with_the_next_run() -> None:
 
 
 async def test_manager_without_exporters_runs() -> None:
-    """Nothing to start is no reason to fail; the steps are counted as unheard."""
+    """A start without exporters does not fail; the steps are counted as unheard."""
     manager = ExporterManager()
     async with manager.start(ContextState()) as started:
         assert started is manager
@@ -203,7 +203,7 @@ async def test_manager_without_exporters_runs() -> None:
 
 
 async def test_interrupt_while_starting_leaves_no_run() -> None:
-    """What is no Exception, as a KeyboardInterrupt is not, leaves a manager that can be started."""
+    """After a BaseException such as KeyboardInterrupt the manager can be started again."""
 
     class Interrupt(BaseException):
         pass
@@ -245,7 +245,7 @@ async def test_report_may_be_asked_at_any_moment() -> None:
 
 
 class OwnStart(CapturingExporter):
-    """Has a task in each run, because it does something of its own there."""
+    """Has a task in each run, because it overrides part of the lifecycle."""
 
     @asynccontextmanager
     async def start(self) -> AsyncIterator[None]:
@@ -255,7 +255,7 @@ class OwnStart(CapturingExporter):
 
 @pytest.mark.parametrize("before_first_step", [True, False])
 def test_exporter_task_cancelled_by_others_is_left_out(before_first_step: bool) -> None:
-    """Somebody who cancels every task of the loop ends the exporters, and the run neither hangs nor waits."""
+    """If every task of the loop is cancelled, the exporters end, and the run neither hangs nor waits."""
 
     async def main() -> None:
         manager = ExporterManager()
@@ -285,7 +285,7 @@ def test_exporter_task_cancelled_by_others_is_left_out(before_first_step: bool) 
 
 
 async def test_what_only_subscribes_needs_no_turn_of_the_loop() -> None:
-    """A run whose exporters wait for nothing makes no task, and starts and ends without giving way."""
+    """A run whose exporters wait for nothing makes no task, and starts and ends without yielding to the loop."""
     manager = ExporterManager.from_exporters({"a": CapturingExporter(), "b": CapturingExporter()})
     turns: list[None] = []
     asyncio.get_running_loop().call_soon(turns.append, None)
@@ -337,7 +337,7 @@ async def test_subscription_that_raises_is_left_out(where: str, error: type[Base
         ExporterState.FAILED,
         ExporterState.STOPPED,
     )
-    # Of one that has seen steps only the place is told, not the message.
+    # Once an exporter has seen steps, only the error's place is reported, not its message.
     assert (__file__ if where == "end" else "broken") in (report["broken"].error or "")
 
 
@@ -366,7 +366,7 @@ def test_without_timeouts_of_ones_own_a_start_takes_10_s_and_a_stop_120(by_optio
 
 
 async def test_the_steps_of_an_exporter_with_a_start_of_its_own_are_counted() -> None:
-    """What surrounds its subscription takes nothing away from the report."""
+    """Wrapping its subscription loses nothing of the report."""
     manager = ExporterManager.from_exporters({"own": OwnStart()})
     async with manager.start(ContextState()):
         OURS.record("a step")

@@ -33,7 +33,7 @@ def test_slow_cleanups_get_their_time() -> None:
 
 
 def test_stop_ends_with_the_last_exporter() -> None:
-    """The time-out is the most, not what a stop takes: cleanups run concurrently, and then it is done."""
+    """The timeout is an upper bound: cleanups run concurrently, and the stop ends with the last one."""
 
     class Slow(ReferenceExporter):
         async def cleanup(self) -> None:
@@ -51,7 +51,7 @@ def test_stop_ends_with_the_last_exporter() -> None:
 @pytest.mark.may_leave_tasks
 @pytest.mark.parametrize("isolated", [True, False])
 def test_abandoned_is_named(isolated: bool) -> None:
-    """What is stuck at the deadline is named in one warning and in the report; what stopped in time is not."""
+    """Exporters stuck at the deadline are named in one warning and in the report; those that have stopped are not."""
 
     async def main() -> None:
         manager = ExporterManager(shutdown_timeout=1)
@@ -95,7 +95,7 @@ def test_cleanup_cut_short_is_named(isolated: bool) -> None:
 
 @pytest.mark.may_leave_tasks
 def test_start_that_is_stuck_is_abandoned_too() -> None:
-    """What swallows the cancellation of its start is part of the same stop, under the same deadline."""
+    """An exporter that swallows the cancellation of its start is part of the same stop, under the same deadline."""
 
     async def main() -> None:
         manager = ExporterManager(shutdown_timeout=1, start_timeout=1)
@@ -158,7 +158,7 @@ def test_stop_inside_the_block() -> None:
 
 
 def test_end_of_a_stopped_block_leaves_the_next_run_alone() -> None:
-    """The end of a block whose run was stopped does not stop the run that the manager does meanwhile."""
+    """The end of a block whose run was stopped does not stop the manager's next run."""
 
     async def main() -> None:
         manager, exporter = ExporterManager(), OURS.capturing()
@@ -183,7 +183,7 @@ def test_end_of_a_stopped_block_leaves_the_next_run_alone() -> None:
 
 @pytest.mark.parametrize("value", [0, -1, -0.5, float("nan"), float("inf"), 10**400, True, "5", None])
 def test_timeouts_are_positive_seconds(value: object) -> None:
-    """Zero, a negative number, NaN, infinity and what is no number are refused; the message says what is allowed."""
+    """Zero, a negative number, NaN, infinity and non-numbers are refused; the message says what is allowed."""
     for setting in ("shutdown_timeout", "start_timeout"):
         with pytest.raises(InvalidTimeoutError, match=f"{setting} is a positive, finite number of seconds"):
             ExporterManager(**{setting: value})  # type: ignore[arg-type]
@@ -191,18 +191,18 @@ def test_timeouts_are_positive_seconds(value: object) -> None:
 
 @pytest.mark.parametrize("value", [1, 0.001, 3600, 2.5])
 def test_timeouts_are_whole_or_broken_seconds(value: float) -> None:
-    """Int and float are taken."""
+    """Int and float are accepted."""
     ExporterManager(value, start_timeout=value)
 
 
 @pytest.mark.may_leave_tasks
 def test_abandoned_is_held_until_it_ends() -> None:
-    """What goes on after the deadline is neither collected nor reported as unheard when it fails at last."""
+    """A task that goes on after the deadline is not collected, nor reported as never retrieved when it fails."""
 
     class Failing(ReferenceExporter):
         async def cleanup(self) -> None:
             with suppress(asyncio.CancelledError):
-                # Nobody but this task knows this future: an event loop alone would not keep them.
+                # Only this task refers to this future: an event loop alone would not keep them.
                 await asyncio.get_running_loop().create_future()
             waiting = asyncio.get_running_loop().create_future()
             asyncio.get_running_loop().call_later(100, wake, weakref.ref(waiting))

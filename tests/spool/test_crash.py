@@ -1,4 +1,4 @@
-"""Spool, when processes die: what was acknowledged is there, no record has two owners, and forks are safe."""
+"""Spool, when processes die: acknowledged records survive, no record has two owners, and forks are safe."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ Said = list[tuple[str, list[str]]]
 def said_until_killed(
     worker: subprocess.Popen[str], lines: int, enough: Callable[[Said], bool] = lambda said: True
 ) -> Said:
-    """Kill the worker when it has said so much, and enough, wherever it is then; return all that it said."""
+    """Kill the worker after this much output, wherever it is then; return all of its output."""
     assert worker.stdout is not None
     said: Said = []
     for line in worker.stdout:
@@ -108,7 +108,7 @@ def test_what_was_acknowledged_survives_25_kills(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(180)
 def test_no_record_has_two_owners(tmp_path: Path) -> None:
-    """Of processes on one directory, some of which are killed, none is given what another has that is alive."""
+    """Of processes on one directory, some of which are killed, none gets a record that a living one holds."""
     generator = random.Random(2)
     victims: Said = []
     survivors: list[Said] = []
@@ -118,11 +118,11 @@ def test_no_record_has_two_owners(tmp_path: Path) -> None:
             with python(_WORKER, tmp_path, f"victim{number}") as victim:
                 victims += said_until_killed(victim, generator.randrange(5, 60))
         for worker in workers:
-            # What a survivor says first, as much as a pipe holds, it may have done before any victim was dead.
+            # A survivor's first output, as much as a pipe holds, may date from before any victim was dead.
             survivors.append(said_until_killed(worker, 200, lambda said: taken_over([*survivors, said])))
     everything = [*victims, *itertools.chain.from_iterable(survivors)]
 
-    # What a victim had is another's as soon as it is dead, so that only survivors are compared.
+    # A victim's records belong to another as soon as it is dead, so only survivors are compared.
     first, second = (set(records_of(said, "t")) for said in survivors)
     assert first.isdisjoint(second)
     assert taken_over(survivors), "nothing was taken over"
@@ -206,7 +206,7 @@ sys.stdin.read()
 
 
 def test_a_child_has_a_spool_of_its_own(tmp_path: Path) -> None:
-    """In the child the spool is closed and empty; opened there, it is another owner's, with a file of its own."""
+    """In the child the spool is closed and empty; opened there, it is another owner, with a file of its own."""
     code = (
         _FORK
         + """
@@ -247,7 +247,7 @@ os.kill(os.getpid(), 9)
         parent.wait()
         with Spool(tmp_path, exporter="main", max_bytes=1 << 30) as spool:
             assert take_all(spool) == ["1", "2"]
-            os.kill(child, 0)  # raises where it is not alive
+            os.kill(child, 0)  # raises if it is not alive
 
 
 def test_a_fork_in_the_middle_of_an_append_is_safe(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ os.kill(os.getpid(), 9)
 
 
 def test_a_child_of_a_child_is_safe_too(tmp_path: Path) -> None:
-    """A fork in a forked child waits for nobody, and leaves three owners."""
+    """A fork in a forked child waits for no lock, and leaves three owners."""
     code = (
         _FORK
         + """
@@ -303,7 +303,7 @@ os._exit(0)
 
 
 def test_it_does_without_fcntl(tmp_path: Path) -> None:
-    """Where there is no fcntl, as on Windows, the spool can be imported and used."""
+    """Without fcntl, as on Windows, the spool can be imported and used."""
     code = """
 import sys
 sys.modules["fcntl"] = None

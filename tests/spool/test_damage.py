@@ -1,4 +1,4 @@
-"""Spool on bad disks: what is damaged is set aside and salvaged, and what the disk refuses is a clear error."""
+"""Spool on bad disks: damaged files are set aside and salvaged, and a disk that refuses is a clear error."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def overwrite(path: Path, offset: int, data: bytes) -> None:
 
 
 def checkpoint(path: Path) -> None:
-    """Bring what is in the log into the file."""
+    """Checkpoint the log into the file."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -70,7 +70,7 @@ def aside_of(path: Path) -> Path:
 
 
 def test_a_foreign_file_is_set_aside(tmp_path: Path) -> None:
-    """A file that is no database is renamed, with a warning, and kept; the spool goes on with the others."""
+    """A file that is not a database is renamed, with a warning, and kept; the spool goes on with the others."""
     leave_behind(tmp_path, 0, 3)
     (tmp_path / _NAME).write_bytes(b"no database" * 1000)
     with structlog.testing.capture_logs() as logs, make_spool(tmp_path) as spool:
@@ -93,8 +93,8 @@ def test_a_foreign_file_is_set_aside(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_database_that_is_no_spools_is_set_aside(tmp_path: Path, script: str) -> None:
-    """A database with other tables than a spool's is not touched, but renamed."""
+def test_a_database_that_is_not_a_spools_is_set_aside(tmp_path: Path, script: str) -> None:
+    """A database with other tables than a spool's is renamed and otherwise untouched."""
     with closing(sqlite3.connect(tmp_path / _NAME)) as connection:
         connection.executescript(script)
     with structlog.testing.capture_logs() as logs, make_spool(tmp_path) as spool:
@@ -107,7 +107,7 @@ def test_a_database_that_is_no_spools_is_set_aside(tmp_path: Path, script: str) 
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "dangling link"])
-def test_what_is_no_file_is_set_aside(tmp_path: Path, kind: str) -> None:
+def test_anything_but_a_file_is_set_aside(tmp_path: Path, kind: str) -> None:
     """A directory, a pipe or a link to nowhere under the name of a spool file does not stop the spool."""
     path = tmp_path / _NAME
     if kind == "directory":
@@ -123,12 +123,12 @@ def test_what_is_no_file_is_set_aside(tmp_path: Path, kind: str) -> None:
 
 
 def test_what_has_gone_meanwhile_is_nothing(tmp_path: Path) -> None:
-    """Another process was quicker."""
+    """Another process was faster."""
     assert take_over(tmp_path / _NAME, 1, get_logger()) == (None, None)
 
 
 def test_what_cannot_even_be_looked_at_is_a_clear_error(tmp_path: Path) -> None:
-    """It names the path."""
+    """The error names the path."""
     (tmp_path / "file").touch()
     with pytest.raises(SinkError, match="cannot be opened") as raised:
         take_over(tmp_path / "file" / _NAME, 1, get_logger())
@@ -146,7 +146,7 @@ def test_an_empty_file_is_cleared_away(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", [0, 1, 20, 31, 32, 33, 1000, 4200, 10_000, 30_000])
 def test_of_a_truncated_log_the_beginning_counts(tmp_path: Path, part: int) -> None:
-    """Where the log was cut (a power cut, a full disk), what was committed before is given out."""
+    """If the log was cut (a power cut, a full disk), what was committed before is given out."""
     path = leave_behind(tmp_path, 0, 20)
     os.truncate(f"{path}-wal", part)
     with make_spool(tmp_path) as spool:
@@ -167,7 +167,7 @@ def test_a_lost_log_loses_what_was_in_it(tmp_path: Path) -> None:
 
 
 def test_a_newer_versions_file_is_left_alone(tmp_path: Path) -> None:
-    """What this version cannot read is skipped with one warning, for a newer version to deliver."""
+    """A file that this version cannot read is skipped with one warning, for a newer version to deliver."""
     path = leave_behind(tmp_path, 0, 3)
     checkpoint(path)
     with closing(sqlite3.connect(path)) as connection:
@@ -183,7 +183,7 @@ def test_a_newer_versions_file_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_of_a_damaged_file_the_rest_is_salvaged(tmp_path: Path) -> None:
-    """Where pages in the middle of a file are garbage, the records before and behind them are given out."""
+    """If pages in the middle of a file are garbage, the records before and after them are given out."""
     path = leave_behind(tmp_path, 0, 200, size=1000)
     checkpoint(path)
     overwrite(path, 4096 * 20, os.urandom(4096 * 3))
@@ -201,8 +201,8 @@ def test_of_a_damaged_file_the_rest_is_salvaged(tmp_path: Path) -> None:
     assert aside_of(path).read_bytes() == content
 
 
-def test_a_schema_that_is_no_text_is_damage(tmp_path: Path) -> None:
-    """Python cannot decode what SQLite says of it; the file is set aside like any other."""
+def test_a_schema_that_is_not_text_is_damage(tmp_path: Path) -> None:
+    """Python cannot decode SQLite's message about it; the file is set aside like any other."""
     path = leave_behind(tmp_path, 0, 3)
     checkpoint(path)
     path.write_bytes(path.read_bytes().replace(b"tablerecordsrecords", b"tablerecord\xffrecord\xfe"))
@@ -286,7 +286,7 @@ def test_a_spool_whose_directory_is_deleted_makes_a_new_one(tmp_path: Path) -> N
 
 
 def test_a_rejected_record_is_kept_and_not_given_out_again(tmp_path: Path) -> None:
-    """What cannot be decoded is counted, set aside when its file is empty, and can be looked at there."""
+    """A record that cannot be decoded is counted, set aside when its file is empty, and can be inspected there."""
     spool = make_spool(tmp_path)
     spool.open()
     keys = spool.append([b"good", b"bad"], taken=True)
@@ -357,12 +357,12 @@ record = os.urandom(10_000)
 
 
 def test_a_read_only_disk_is_a_clear_error(tmp_path: Path) -> None:
-    """On a disk that cannot be written, open says so, and names a cure."""
+    """On a disk that cannot be written, open says so, and names a remedy."""
     in_tmpfs("ro", _REFUSED + "assert 'can write' in refused(spool.open); print('passed')", tmp_path)
 
 
 def test_a_disk_that_is_full_at_open_is_a_clear_error(tmp_path: Path) -> None:
-    """Where there is no room for even an empty spool, open says so, and leaves nothing behind."""
+    """If there is no room for even an empty spool, open says so, and leaves nothing behind."""
     code = """
 filler = directory / "filler"
 try:
@@ -441,7 +441,7 @@ def make_room():
 
 
 def test_what_the_disk_refuses_to_take_over_is_left_as_it_was(tmp_path: Path) -> None:
-    """Whoever tries next gets all that can be read of a damaged file, and nothing half made is left behind."""
+    """The next attempt gets all that can be read of a damaged file, and nothing half made is left behind."""
     path = leave_behind(tmp_path, 0, 200, size=1000)
     checkpoint(path)
     overwrite(path, 4096 * 20, os.urandom(4096 * 3))

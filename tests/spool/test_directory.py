@@ -1,4 +1,4 @@
-"""What the spool asks of the disk: a mutex that is waited for, and not for ever."""
+"""The spool's directory: a mutex with a bounded wait."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_one_at_a_time_is_in_a_directory(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
-def test_a_mutex_that_is_never_given_back_stops_nobody(tmp_path: Path) -> None:
-    """A spool opens within a few seconds where a suspended process holds the mutex."""
+def test_a_mutex_that_is_never_given_back_stops_no_spool(tmp_path: Path) -> None:
+    """A spool opens within a few seconds even if a suspended process holds the mutex."""
     descriptor = os.open(tmp_path, os.O_RDONLY)
     begun = time.monotonic()
     try:
@@ -37,7 +37,7 @@ def test_a_mutex_that_is_never_given_back_stops_nobody(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 5
 
 
-def test_a_directory_that_is_gone_is_nobodys(tmp_path: Path) -> None:
-    """Where there is no directory to be alone in, there is no error either: what follows will say it."""
+def test_a_directory_that_is_gone_raises_no_error(tmp_path: Path) -> None:
+    """If the directory is gone, the mutex raises no error: the next call will."""
     with alone_in(tmp_path / "gone"):
         pass

@@ -100,7 +100,7 @@ def test_an_integer_over_64_bits_becomes_the_nearest_that_fits() -> None:
 
 
 def test_a_value_of_another_type_becomes_json() -> None:
-    """What a processor put where text or JSON belongs is kept, as JSON."""
+    """Any value that a processor put in place of text or JSON is kept, as JSON."""
     decoded = decode_item(encode_item(make_span(input={"a": [1, None]})))
     assert decoded.input == msgspec.Raw(b'{"a":[1,null]}')
 
@@ -123,13 +123,13 @@ def test_a_flipped_bit_is_noticed(span: Span, data: st.DataObject) -> None:
 
 @given(st.binary())
 def test_foreign_bytes_are_a_clear_error(data: bytes) -> None:
-    """Bytes that nobody encoded raise the one error, and its message says what to do."""
+    """Foreign bytes raise the one error, and its message says what to do."""
     with pytest.raises(UnreadableRecordError, match=r"cannot be read: it .*Spool\.reject"):
         decode_item(data)
 
 
 def test_a_newer_format_is_named() -> None:
-    """A record of a newer version says so."""
+    """The error for a record of a newer version says so."""
     with pytest.raises(UnreadableRecordError, match="format 2, and this version knows 1"):
         decode_item(b"\x02" + encode_item(make_span())[1:])
 

@@ -1,4 +1,4 @@
-"""Owners: whose each record of the spool is, at a small price."""
+"""Owners: the owner of each record of the spool, at a small cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nat_observability.spool.record_owners import Owners
 
 
 class Owner:
-    """Anything that can be referenced weakly."""
+    """Any object that can be weakly referenced."""
 
 
 @given(
@@ -20,7 +20,7 @@ class Owner:
     )
 )
 def test_it_does_what_a_dict_does(calls: list[tuple[int, int | None]]) -> None:
-    """Whatever was said of keys, also of some that were said and forgotten before, is known of each."""
+    """The owner last set is known for every key, even one that was set and forgotten before."""
     people = [Owner(), Owner(), Owner()]
     owners, expected = Owners[Owner](), dict[int, Owner]()
     for key, owner in calls:
@@ -47,8 +47,8 @@ def test_a_run_of_keys_costs_one_entry() -> None:
     assert len(owners) == 1
 
 
-def test_an_owner_that_nobody_holds_costs_nothing() -> None:
-    """What is left of owners that are gone is forgotten, and their keys are nobody's."""
+def test_an_owner_without_a_reference_costs_nothing() -> None:
+    """Owners that are gone are forgotten, and their keys have no owner."""
     owners, kept = Owners[Owner](), Owner()
     owners.add(0, kept)
     for key in range(1, 10_000):

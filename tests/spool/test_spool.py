@@ -25,7 +25,7 @@ MakeSpool = Callable[..., Spool]
 
 
 class Clock:
-    """Seconds since the epoch, as a test says."""
+    """Seconds since the epoch, set by the test."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -70,7 +70,7 @@ def test_gives_out_the_oldest_first(make_spool: MakeSpool) -> None:
 
 
 def test_a_batch_is_bounded_in_bytes(make_spool: MakeSpool) -> None:
-    """A take stops before the record that would exceed its bytes, but always gives one."""
+    """A take stops before the record that would exceed its bytes, but always returns one."""
     spool = make_spool()
     spool.append([b"aaa", b"bbb", b"cccccccccc", b"d"], taken=False)
     assert taken(spool, max_bytes=6) == [b"aaa", b"bbb"]
@@ -102,7 +102,7 @@ def test_done_is_for_good(make_spool: MakeSpool) -> None:
 
 
 def test_what_is_taken_and_not_done_is_given_out_by_the_next_owner(make_spool: MakeSpool) -> None:
-    """A record leaves the spool by done alone."""
+    """Only done removes a record from the spool."""
     first = make_spool()
     first.append([b"1", b"2"], taken=False)
     assert taken(first, 1) == [b"1"]
@@ -157,7 +157,7 @@ def test_files_are_private(tmp_path: Path) -> None:
 
 
 def test_an_empty_spool_leaves_no_files(make_spool: MakeSpool) -> None:
-    """Where all is done, closing leaves an empty directory."""
+    """If all is done, closing leaves an empty directory."""
     spool = make_spool()
     spool.done(spool.append([b"1"], taken=True))
     spool.close()
@@ -165,7 +165,7 @@ def test_an_empty_spool_leaves_no_files(make_spool: MakeSpool) -> None:
 
 
 def test_reopening_piles_up_no_files(make_spool: MakeSpool) -> None:
-    """A spool that is opened again goes on in the file of before."""
+    """A spool that is opened again continues in its former file."""
     for number in range(5):
         spool = make_spool()
         spool.append([b"%d" % number], taken=False)
@@ -262,7 +262,7 @@ def test_what_is_taken_does_not_expire_before_it_is_put_back(make_spool: MakeSpo
 
 
 def test_what_a_former_owner_left_expires(make_spool: MakeSpool) -> None:
-    """Age counts from the append, in whichever process that was."""
+    """Age counts from the append, whichever process made it."""
     clock = Clock()
     spool = make_spool(clock=clock)
     spool.append([b"1"], taken=False)
@@ -351,8 +351,8 @@ def test_what_would_not_fit_is_left_for_later(make_spool: MakeSpool) -> None:
     assert spool.stats().dropped == {}
 
 
-def test_nothing_to_recover_is_no_event(make_spool: MakeSpool) -> None:
-    """A spool that finds nothing says nothing."""
+def test_nothing_to_recover_logs_nothing(make_spool: MakeSpool) -> None:
+    """A spool that finds nothing logs nothing."""
     with structlog.testing.capture_logs() as logs:
         make_spool()
     assert logs == []
@@ -374,7 +374,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.told = Dropped()
         self.spool = self.make()
         self.spool.open()
-        # In the order of appending: data and time, and the key where it is known.
+        # In the order of appending: data and time, and the key if it is known.
         self.waiting: list[tuple[int, bytes, float]] = []
         self.taken: list[tuple[int, bytes, float]] = []
         self.keys: dict[int, int] = {}

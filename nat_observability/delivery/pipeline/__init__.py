@@ -1,1 +1,1 @@
-"""What items go through between a run and the deliveries: processors, and the buffer of tail sampling."""
+"""The stages between a run and its deliveries: processors, and the buffer of tail sampling."""

@@ -1,4 +1,4 @@
-"""Intake: where items wait for a processor pipeline, and the loop that takes them through it."""
+"""Intake: where items wait for a processor pipeline, and the loop that runs them through it."""
 
 from __future__ import annotations
 
@@ -29,15 +29,13 @@ if TYPE_CHECKING:
 _log = get_logger()
 
 _DELAY = 0.1  # seconds at most that the first of several items waits for the others
-_GIVE_WAY = (
-    0.0005  # seconds between two stretches: a wait of zero would not give way to a thread that records
-)
-_ENTRIES = 512  # that are queued under one hold of the lock: a thread that records a step waits for it
+_GIVE_WAY = 0.0005  # seconds between two stretches: a wait of zero would not yield to a thread that records
+_ENTRIES = 512  # queued per hold of the lock: a thread that records a step waits for it
 
 
 class Intake:
     """
-    Takes what runs hand over through a processor pipeline, and queues the result in each delivery that it is meant for.
+    Runs items through a processor pipeline, and queues each result in the deliveries that it is meant for.
 
     Its bounds are those of the most generous of its deliveries. It runs while any of them is at work.
 
@@ -65,7 +63,7 @@ class Intake:
     def renew(self) -> None:
         """Begin with nothing, as a forked child does."""
         self._queue: BoundedQueue[Arrival] = BoundedQueue(self._max_items, self._max_bytes, self._policy)
-        self._taken: Sequence[Arrival] = ()  # that are being processed
+        self._taken: Sequence[Arrival] = ()  # those being processed
         self._users = 0
         self._hurry = False
         self._wake: Callable[[], object] | None = None
@@ -91,7 +89,7 @@ class Intake:
         Run for one delivery more.
 
         Raises:
-            RuntimeError: There is no thread to be had.
+            RuntimeError: No thread could be started.
         """
         with guard.lock:
             self._users += 1
@@ -107,7 +105,7 @@ class Intake:
         loop = self._loop_source.acquire()
         signal, run_of = asyncio.Event(), object()
         try:
-            # Not in the context of the first run: it would record what is done here.
+            # Not in the context of the first run, which would record the work done here.
             loop.call_soon_threadsafe(self._begin, loop, signal, run_of, context=background_context())
         except BaseException:
             if not is_forgotten(loop):
@@ -154,24 +152,24 @@ class Intake:
         return dropped
 
     def _loop_broke(self, error: Exception, had_begun: bool) -> None:
-        """Go on in another event loop, because this one does not run any more."""
+        """Move to another event loop, because this one no longer runs."""
         with guard.lock:
             if self._wake is None:
                 return
-            # Nothing of it was handed on, or the stretch would have been over.
+            # None of it was handed on yet: the stretch would otherwise be over.
             self._queue.put_back(self._taken)
             self._taken = ()
             problem = self._go_on() if had_begun else error
         self._log_stop(problem)
 
     def _go_on(self) -> Exception | None:
-        """Start another run of the loop, if a delivery is at work; return what keeps it from that. Under the lock."""
+        """Start the loop again, if a delivery is at work; return any error that prevents it. Under the lock."""
         self._wake = self._run_of = None
         problem: Exception | None = None
         if self._users:
             try:
                 self._start()
-            except Exception as error:  # noqa: BLE001  whatever the system refuses
+            except Exception as error:  # noqa: BLE001  the system may refuse a thread, a file handle or memory
                 problem = error
         if self._run_of is None:
             self._stop()
@@ -187,7 +185,7 @@ class Intake:
         self._task = loop.create_task(
             self._run(loop, signal, run_of), name=f"processors of {self.pipeline.name}"
         )
-        # Not at the end of the task itself, which does not even begin where it is cancelled at once.
+        # Not at the end of the task itself, which never begins if it is cancelled at once.
         self._task.add_done_callback(lambda _: self._end(run_of))
 
     def _end(self, run_of: object) -> None:
@@ -234,7 +232,7 @@ class Intake:
             await asyncio.sleep(_GIVE_WAY if len(results) < len(arrivals) else 0)
 
     def _next(self, now: float) -> Sequence[Arrival]:
-        """Take what is to be processed now, and set when to be woken. Under the lock."""
+        """Take what is due, and set when to be woken. Under the lock."""
         queue = self._queue
         if not queue.items:
             self._due_at, self._hurry, self._wake_items = None, False, 1
@@ -263,7 +261,7 @@ class Intake:
             pass
 
     def _measured(self, arrival: Arrival, result: Item | str) -> tuple[Item, int] | str:
-        """Return a result with its size in bytes, or why there is none."""
+        """Return a result with its size in bytes, or the reason for having none."""
         if isinstance(result, str):
             return result
         return (result, arrival.size) if result is arrival.item else self.pipeline.measured(result)
@@ -290,7 +288,7 @@ class Intake:
             destination.log_losses()
 
     def _pass_on(self, arrival: Arrival, result: tuple[Item, int] | str) -> dict[Destination, None]:
-        """Queue one result where it is still wanted; return where there is a loss to be logged. Under the lock."""
+        """Queue one result in the deliveries that still want it; return those with a loss to log. Under the lock."""
         if isinstance(result, str):
             self._refuse(arrival, result)
             return dict.fromkeys(arrival.lease.route.destinations)
@@ -315,7 +313,7 @@ class Intake:
 def _together(
     arrivals: Sequence[Arrival], results: Sequence[tuple[Item, int] | str]
 ) -> Iterator[tuple[Route | None, list[tuple[Arrival, Any]]]]:
-    """Group neighbours that go the same way; those that are dropped, or not wanted everywhere, without a route."""
+    """Group neighbours with the same route; those that are dropped, or not wanted everywhere, have none."""
     route: Route | None = None
     group: list[tuple[Arrival, Any]] = []
     for arrival, result in zip(arrivals, results, strict=True):
@@ -330,7 +328,7 @@ def _together(
 
 
 def _pass_all_on(route: Route, passed: list[tuple[Arrival, tuple[Item, int]]]) -> dict[Destination, None]:
-    """Queue results in all deliveries of a route; return where there is a loss to be logged. Under the lock."""
+    """Queue results in all deliveries of a route; return those with a loss to log. Under the lock."""
     arrivals = [arrival for arrival, _ in passed]
     items = [(item, size, arrival.lease) for arrival, (item, size) in passed]
     size = sum([each[1] for each in items])

@@ -1,4 +1,4 @@
-"""ProcessorPipeline: what the processors of one or more exporters make of an item, in order, failing closed."""
+"""ProcessorPipeline: applies the processors of one or more exporters to an item, in order, and fails closed."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _log = get_logger()
 
 class ProcessorPipeline:
     """
-    Applies processors in their order, each to what the one before has made of an item.
+    Applies processors in order, each to the result of the one before.
 
-    It fails closed: one that raises, or returns what is no item, drops the item, and so does one that returns None. A
+    It fails closed: a processor that raises, returns None or returns anything but an item drops the item. A
     line is logged about the first, which names the processor, the class of the error and where it was raised. The
     error's message is left out, because it may hold what was to be redacted.
 
@@ -49,7 +49,7 @@ class ProcessorPipeline:
         return bool(self._processors)
 
     def stretch(self, items: Iterable[Item]) -> list[Item | str]:
-        """Return, for as many of the first items as the time allows, what goes on, or why nothing does."""
+        """Return, for as many of the first items as the time allows, the result, or why there is none."""
         results: list[Item | str] = []
         end = time.perf_counter() + STRETCH_SECONDS
         for item in items:
@@ -59,11 +59,11 @@ class ProcessorPipeline:
         return results
 
     def apply(self, item: Item) -> Item | str:
-        """Return what goes on instead of `item`, or the reason for which it is dropped."""
+        """Return the result for `item`, or the reason for which it is dropped."""
         for name, processor in self._processors:
             try:
                 result = processor(item)
-            except BaseException as error:  # noqa: BLE001  foreign code may raise anything, and is not to end the thread
+            except BaseException as error:  # noqa: BLE001  foreign code may raise anything, and must not end the thread
                 self._log_failure(name, type(error).__name__, place(error))
                 return f"processor_failed:{name}"
             if result is None:
@@ -77,11 +77,11 @@ class ProcessorPipeline:
         return item
 
     def measured(self, item: Item) -> tuple[Item, int] | str:
-        """Return what processors have made with its size in bytes, or the reason for which it is dropped."""
+        """Return the processors' result with its size in bytes, or the reason for which it is dropped."""
         try:
             return item, weigh(item)
         except Exception as error:  # noqa: BLE001  they may have put anything at all into a field
-            # Whichever it was: the last one has let it pass.
+            # Whichever it was, the last one let it pass.
             name = self._processors[-1][0]
             self._log_failure(
                 name, f"let a field pass that has no size ({type(error).__name__})", place(error)
@@ -118,7 +118,7 @@ def name_of(processor: object) -> str:
 
 
 def is_intended(reason: str) -> bool:
-    """Whether items dropped for this reason were meant to be: nothing is wrong, and no line says so."""
+    """Whether items dropped for this reason were meant to be: nothing is wrong, and nothing is logged."""
     return reason.startswith(_INTENDED)
 
 

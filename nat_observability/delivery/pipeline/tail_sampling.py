@@ -1,4 +1,4 @@
-"""TailSamplingBuffer: where the items of a run wait until it is decided whether the run is kept."""
+"""TailSamplingBuffer: holds a run's items until it is decided whether to keep the run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TailSamplingBuffer:
         self._kept: bool | None = None
 
     def accept(self, item: Item) -> None:
-        """Hold `item`, or do with it what was decided. Never blocks, never raises."""
+        """Hold `item`, or accept or discard it if the run is decided. Never blocks, never raises."""
         if self._kept is None and item.error is not None:
             self.decide(keep=True)
         size = weigh(item)
@@ -70,12 +70,13 @@ class TailSamplingBuffer:
             self._discard("sampling_buffer_full", lost)
 
     def decide(self, *, keep: bool) -> None:
-        """Let go of what is held, and of what comes from now on, one way or the other; the first decision holds."""
+        """Accept or discard what is held, and what comes from now on; the first decision holds."""
         with guard.lock:
             if self._kept is None:
                 self._kept = keep
                 if keep and self._lost:
-                    # Of a run that was sampled out they would have been dropped anyway; this one leaves incomplete.
+                    # In a run that is sampled out they would have been dropped anyway; this one is delivered
+                    # incomplete.
                     self._accounting.losses.drop("sampling_buffer_full", self._lost)
             keep = self._kept
             if not keep:
@@ -86,7 +87,7 @@ class TailSamplingBuffer:
             if dropped:
                 self._discard("sampled_out", dropped)
             return
-        # One at a time: whoever records a step meanwhile waits for the lock.
+        # One at a time: a thread that records a step meanwhile waits for the lock.
         while True:
             with guard.lock:
                 item = self._next() if self._items else None

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class BreakerState(StrEnum):
-    """Whether batches go through: all, none, or one to see."""
+    """Whether batches go through: all, none, or one as a probe."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -36,7 +36,7 @@ class CircuitBreaker:
 
     def wait(self) -> float:
         """
-        Return how many seconds to wait before asking again, 0 where the caller may go through.
+        Return how many seconds to wait before asking again, 0 if the caller may go through.
 
         The caller that is let through while the breaker is open is the probe: until it reports, others wait.
         """

@@ -27,7 +27,7 @@ class Outcome(Enum):
 
 
 class Failure(NamedTuple):
-    """Why items have failed or were not sent: a word for it, and the error in one line where there is one."""
+    """Why items failed or were not sent: a reason in one word, and the error in one line if there is one."""
 
     reason: str
     error: str | None
@@ -54,11 +54,10 @@ class Retry:
         sink: Open while `send` is called.
         limits: Time limits, waits and the breaker's bounds.
         loop: Its clock is the only one used.
-        hurry: Set when the process ends: what waits is tried at once, for the last time.
+        hurry: Set when the process ends: batches that wait are tried at once, for the last time.
 
     Attributes:
-        failures: By outcome, why the last items that came to it did. Where items are lost by it, the log has it from
-            whoever counts them.
+        failures: By outcome, the reason for the latest items with it. Code that counts them as lost logs the reason.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class Retry:
         return self._breaker.state
 
     async def send(self, batch: Sequence[Item]) -> list[Outcome]:
-        """Write `batch` and return what became of each item, in order. Raises nothing but a cancellation."""
+        """Write `batch` and return the outcome of each item, in order. Raises nothing but a cancellation."""
         return await self._send(batch, self._time() + self._limits.retry_for)
 
     async def _send(self, batch: Sequence[Item], give_up_at: float) -> list[Outcome]:
@@ -120,7 +119,8 @@ class Retry:
                 self._log_retry(error, pause, len(batch))
                 await self._pause(pause)
             except BaseException as error:
-                # A sink is foreign code and may raise anything. What it cancelled or exited must not end the thread.
+                # A sink is foreign code and may raise anything. A cancellation or SystemExit of its own must not end
+                # the thread.
                 if cancelled(error) or isinstance(error, GeneratorExit):
                     raise
                 self._answered()

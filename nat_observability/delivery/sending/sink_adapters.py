@@ -21,21 +21,21 @@ class FunctionSink:
         self._function = function
 
     async def open(self) -> None:
-        """Nothing is to be opened."""
+        """Nothing to open."""
 
     async def write(self, batch: Batch) -> int | None:
         return await self._function(batch)
 
     async def close(self) -> None:
-        """Nothing is to be closed."""
+        """Nothing to close."""
 
 
 class WorkerSink:
     """
     A blocking sink, or a plain function that takes a batch, on a worker thread of its own while it is open.
 
-    A call that outlasts its time-out goes on on that thread, and the next one waits for it: the sink never sees
-    two calls at once. What a call returns to be awaited is awaited on the loop.
+    A call that outlasts its timeout continues on that thread, and the next one waits for it: the sink never sees
+    two calls at once. An awaitable that a call returns is awaited on the loop.
     """
 
     def __init__(self, sink: BlockingSink | Callable[[Batch], int | None]) -> None:
@@ -45,7 +45,7 @@ class WorkerSink:
 
     async def open(self) -> None:
         self.end()
-        # The one before may still be in the middle of a call that nobody waits for any more.
+        # The previous worker may still be in the middle of a call that was abandoned.
         self._worker = self._latest = worker = BlockingWorker(
             f"nat-observability-{type(self.blocking).__name__}", self._latest
         )
@@ -54,7 +54,7 @@ class WorkerSink:
             try:
                 await _call(worker, sink.open)
             except BaseException:
-                # The call may go on, and succeed when nothing waits for it any more.
+                # The call may go on, and succeed after it was abandoned.
                 with suppress(ThreadRefusedError):
                     worker.submit(sink.close_if_open)
                 self.end()
@@ -78,7 +78,7 @@ class WorkerSink:
             worker.end()
 
     def end(self) -> None:
-        """Let the thread end after the calls that it was given, without closing the sink. On the loop's thread."""
+        """Let the thread end after the submitted calls, without closing the sink. On the loop's thread."""
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.end()
@@ -104,7 +104,7 @@ class _Opening:
 
 async def _call(worker: BlockingWorker, call: Callable[[], Any]) -> Any:
     result = await asyncio.wrap_future(worker.submit(call))
-    # A function that is no coroutine function may return a coroutine all the same: a lambda, a decorated one.
+    # A plain function may return a coroutine all the same: a lambda or a decorated function, for example.
     return await result if inspect.isawaitable(result) else result
 
 
@@ -121,9 +121,9 @@ def as_sink(sink: Sink | BlockingSink | BatchFunction) -> Sink:
         )
     for function in (sink, getattr(sink, "write", None), type(sink).__call__):
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            # Calling it would do nothing at all, and look like success.
+            # Calling it would do nothing, and look like success.
             raise TypeError(
-                f"{sink!r} writes nothing: it is a generator, which nobody iterates. Remove its yield."
+                f"{sink!r} writes nothing: it is a generator, which is never iterated. Remove its yield."
             )
     if isinstance(sink, Sink):
         return sink if inspect.iscoroutinefunction(sink.write) else WorkerSink(cast(BlockingSink, sink))

@@ -31,9 +31,9 @@ ResultT = TypeVar("ResultT")
 Ts = TypeVarTuple("Ts")
 
 _BEGIN_WITHIN = (
-    5.0  # seconds for a new thread's loop to begin, after which it is taken to be slow and not broken
+    5.0  # seconds for a new thread's loop to begin; after that it counts as slow and not as broken
 )
-_BREAKS = 3  # errors of a loop itself, without a callback between them, after which it is given up
+_BREAKS = 3  # errors of the loop itself, with no callback between them, before it is given up
 _log = get_logger()
 
 
@@ -53,13 +53,13 @@ class _Loop(asyncio.SelectorEventLoop):
     just when the last batches are sent.
 
     Attributes:
-        ended: Whether it was told to stop by its owner, and not by a sink.
-        is_forgotten: Whether it broke, and its users are told: they need not give it back.
+        ended: Whether its owner stopped it, and not a sink.
+        is_forgotten: Whether it broke, and its users were notified: they need not give it back.
     """
 
     ended = is_forgotten = False
-    # In the class, where what freezes time for an application's tests does not replace it. Retries, time-outs and
-    # waiting batches are of this process, and not of the time that is tested.
+    # Bound here, so that a library that freezes time for an application's tests does not replace it: retries, timeouts
+    # and waiting batches follow the time of the process.
     _clock = staticmethod(time.monotonic)
     _is_whole = False
 
@@ -75,7 +75,7 @@ class _Loop(asyncio.SelectorEventLoop):
         self._idle: list[BlockingWorker] = []
 
     def __del__(self) -> None:
-        # asyncio would close what was never made, if the system has no file handle left to give.
+        # If the system has run out of file handles, asyncio would close what was never made.
         if self._is_whole:
             super().__del__()
 
@@ -101,7 +101,7 @@ class _Loop(asyncio.SelectorEventLoop):
             worker = self._idle.pop() if self._idle else BlockingWorker("nat-observability-executor")
             future = worker.submit(call)
         except ThreadRefusedError:
-            # Python 3.12 starts no thread at exit. The call then holds up the drain, which has a deadline.
+            # Python 3.12 starts no thread at exit. The call then blocks the drain, which has a deadline.
             called: Future[ResultT] = Future()
             make_call(called, call)
             return asyncio.wrap_future(called, loop=self)
@@ -109,7 +109,7 @@ class _Loop(asyncio.SelectorEventLoop):
         waiting = asyncio.wrap_future(future, loop=self)
 
         def rest(_: object) -> None:
-            # Where nobody waits any more the call may go on, and the next one must not have to wait for it.
+            # An abandoned call may go on, and the next one must not have to wait for it.
             if future.done() and not self._idle:
                 self._idle.append(worker)
             else:
@@ -148,14 +148,14 @@ class DeliveryThread:
         _threads.add(self)
 
     def _reset(self) -> None:
-        # In a forked child the thread does not exist, and its lock may be held by nobody.
+        # In a forked child the thread does not exist, and the lock may be held by a thread that is gone.
         self._lock = threading.Lock()
         self._users = 0
         self._loop: _Loop | None = None
 
     def acquire(self) -> asyncio.AbstractEventLoop:
         """
-        Return the loop, which runs until each `acquire` was answered by a `release`. From any thread.
+        Return the loop, which runs until each `acquire` is matched by a `release`. From any thread.
 
         Raises:
             ThreadRefusedError: The system has no thread, file handle or memory left; the interpreter exits; gevent or
@@ -197,7 +197,8 @@ class DeliveryThread:
 
     def _run(self, loop: _Loop, begun: Future[None]) -> None:
         # Not made the thread's own with asyncio.set_event_loop(): the first call in a process takes a lock of
-        # asyncio's, which a fork at that moment leaves held in the child for ever. What runs here finds the loop.
+        # asyncio's, which a fork at that moment leaves held in the child for ever. Code that runs here finds the loop
+        # anyway.
         broken = _run_until_ended(loop)
         if broken is not None:
             self._break(loop, begun, broken)
@@ -213,11 +214,11 @@ class DeliveryThread:
             loop.close()
 
     def _break(self, loop: _Loop, begun: Future[None], error: BaseException) -> None:
-        """Have nothing more to do with a loop that does not run any more. On its thread."""
+        """Let go of a loop that no longer runs. On its thread."""
         if self._on_broken is not None:
             with self._lock:
                 loop.is_forgotten = self._loop is loop
-        # Before another loop is made, which may get the number of a file handle that was closed under this one.
+        # Before another loop is made, which may reuse the number of a file handle that was closed under this one.
         with suppress(Exception):
             loop.close()
         _log.error("background_loop_broken", thread=self._name, error=describe(error))
@@ -235,13 +236,14 @@ class DeliveryThread:
                 return
             self._loop = None
             if self._on_broken is not None:
-                self._users = 0  # it has them all acquire anew; others release what they have acquired
+                # on_broken has them all acquire anew; without it they release what they have acquired.
+                self._users = 0
         if self._on_broken is not None:
             self._on_broken(as_exception(error), had_begun)
 
 
 def weak_call(method: Callable[[Exception, bool], None]) -> Callable[[Exception, bool], None]:
-    """Return a call of a method that does not keep its object: the object owns the thread that makes the call."""
+    """Return a callable for a method that does not keep its object alive: the object owns the thread that calls it."""
     reference = weakref.WeakMethod(method)
 
     def call(error: Exception, had_begun: bool) -> None:
@@ -253,7 +255,7 @@ def weak_call(method: Callable[[Exception, bool], None]) -> Callable[[Exception,
 
 class DeliveryThreadGroup:
     """
-    So many threads at most, shared by exporters that are made from one template.
+    A bounded set of threads, shared by exporters that are made from one template.
 
     Args:
         size: Most threads.
@@ -265,7 +267,7 @@ class DeliveryThreadGroup:
         self._next = itertools.count()
 
     def thread(self) -> DeliveryThread:
-        """Return the thread for one exporter more: each in its turn."""
+        """Return the thread for one more exporter: round robin."""
         return self._threads[next(self._next) % len(self._threads)]
 
 
@@ -285,18 +287,18 @@ def new_loop() -> asyncio.AbstractEventLoop:
     Return an event loop that a caller runs on its own thread.
 
     Raises:
-        OSError: The system has no file handle left to give.
+        OSError: The system has run out of file handles.
     """
     return _Loop()
 
 
 def is_forgotten(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether the loop broke, and its users are told that: they need not give it back."""
+    """Whether the loop broke, and its users were notified: they need not give it back."""
     return isinstance(loop, _Loop) and loop.is_forgotten
 
 
 def _run_until_ended(loop: _Loop) -> BaseException | None:
-    """Run the loop until its owner ends it; return None, or what keeps it from running."""
+    """Run the loop until its owner ends it; return None, or the error that ended it."""
     errors = 0
 
     def works() -> None:
@@ -306,13 +308,13 @@ def _run_until_ended(loop: _Loop) -> BaseException | None:
     while not loop.ended:
         try:
             loop.run_forever()
-        except BaseException as error:  # noqa: BLE001  whatever it is, nothing else may end the thread
+        except BaseException as error:  # noqa: BLE001  foreign code may raise anything, and must not end the thread
             own = not isinstance(error, EXITS)
             if not (own and errors):
                 loop.call_exception_handler(
                     {"message": "An error on a background thread of nat_observability", "exception": error}
                 )
-            # An exit comes from a callback, such as a task that a sink has started. Anything else is the loop's own.
+            # SystemExit comes from a callback, such as a task that a sink has started. Anything else is the loop's own.
             if own:
                 errors += 1
                 if errors == _BREAKS:

@@ -1,4 +1,4 @@
-"""The end of the process: what is left is written then, in a child of `multiprocessing` too."""
+"""The end of the process, which writes what is left; in a child of `multiprocessing` too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def drain_at_end(drain: Callable[[], None]) -> None:
 
 
 def _drain() -> None:
-    """Nothing is to be drained yet."""
+    """Nothing to drain yet."""
 
 
 _finalizer: Any = None
@@ -31,7 +31,7 @@ def drain_at_end_of_child() -> None:
     """
     Have a child of `multiprocessing` write what is left when it ends, because it runs no exit handlers.
 
-    Where the application has not imported `multiprocessing`, this is not such a child.
+    If the application has not imported `multiprocessing`, this is not such a child.
     """
     global _finalizer
     process, util = loaded("multiprocessing.process"), loaded("multiprocessing.util")
@@ -45,7 +45,7 @@ def drain_at_end_of_child() -> None:
 
 
 def _drain_after_the_threads() -> None:
-    """Drain when the threads have ended for which a child waits, but calls nothing afterwards."""
+    """Drain when the threads that a child waits for have ended; it runs no code of its own after that."""
     global _drainer
     if _drainer is not None and _drainer.is_alive():
         return
@@ -60,6 +60,6 @@ def _drain_after_the_threads() -> None:
             thread.join()
         _drain()
 
-    # For this one, which is no daemon, the child waits too.
+    # The child waits for this thread too: it is not a daemon.
     _drainer = threading.Thread(target=drain, name="nat-observability-exit", daemon=False)
     _drainer.start()

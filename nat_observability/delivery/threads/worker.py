@@ -1,4 +1,4 @@
-"""BlockingWorker: a thread that makes blocking calls for an event loop, and what every background thread heeds."""
+"""BlockingWorker: a thread that makes blocking calls for an event loop, and helpers for every background thread."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def suppress_instrumentation() -> None:
     """
     Have OpenTelemetry's instrumentations, of an HTTP client for example, leave the current context alone.
 
-    An export that is itself observed is exported, which is observed, and so on. The application may load
+    An export that is observed would itself be exported, and so on for ever. The application may load
     OpenTelemetry at any time, so this is called again before each piece of work: it costs next to nothing, and never
     raises.
     """
@@ -57,7 +57,7 @@ def suppress_instrumentation() -> None:
 
 def background_context() -> Context:
     """
-    Return a context for what a delivery does, which belongs to no run, trace or request of whoever gave it work.
+    Return a context for a delivery's work, which belongs to no run, trace or request of its callers.
 
     See `suppress_instrumentation`.
     """
@@ -68,10 +68,10 @@ def background_context() -> Context:
 
 def check_threads(name: str) -> None:
     """
-    Check that a new thread, of this name, would be a thread of the system.
+    Check that a new thread of this name would be a system thread.
 
     Raises:
-        GreenThreadsError: gevent or eventlet has replaced threads by its own.
+        GreenThreadsError: gevent or eventlet has replaced threads with greenlets.
     """
     gevent, eventlet = loaded("gevent.monkey"), loaded("eventlet.patcher")
     if gevent is not None and any(gevent.is_module_patched(name) for name in _GEVENT_PATCHES):
@@ -88,9 +88,9 @@ _Job = tuple[Future[Any], Callable[[], Any]]
 
 class _Jobs:
     """
-    What a worker has to do, in order. A job stays the first until it is done: a thread that dies loses none.
+    A worker's jobs, in order. A job stays first until it is done: a thread that dies loses none.
 
-    None is the end.
+    None ends the worker.
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class _Jobs:
         self._jobs.popleft()
 
     def fail(self, error: Exception) -> None:
-        """Fail all that is not done."""
+        """Fail every job that is not done."""
         while self._jobs:
             job = self._jobs.popleft()
             if job is not None:
@@ -129,7 +129,7 @@ class BlockingWorker:
 
     Args:
         name: The thread's name.
-        after: A worker that is not given anything any more, and whose last call has to be over first.
+        after: A worker that gets no more calls, and whose last call must return first.
 
     Raises:
         ThreadRefusedError: The system, or an interpreter that exits, starts no thread; or it would be a greenlet.
@@ -156,7 +156,7 @@ class BlockingWorker:
         Call `call` on the thread when those before it have returned; what it raises is always an Exception.
 
         Raises:
-            ThreadRefusedError: The thread has died, and there is no other to be had.
+            ThreadRefusedError: The thread has died, and no other could be started.
         """
         future: Future[ResultT] = Future()
         with self._lock:
@@ -180,14 +180,14 @@ class BlockingWorker:
                 context.run(partial(make_call, *job))
                 del job
                 jobs.done()
-        except BaseException as error:  # noqa: BLE001  raised into the thread by others: no call can
+        except BaseException as error:  # noqa: BLE001  raised into the thread from outside: no call can end it
             self._die(jobs, error)
 
     def _die(self, jobs: _Jobs, error: BaseException) -> None:
         with self._lock:
             self._dead = True
             self._jobs = _Jobs()
-        # Of the kind that is tried again: the next call has a thread.
+        # A retryable error: the next call has a thread.
         failure = SinkError(
             f"The thread {self._name!r}", f"ended with {describe(error)}", "The next call has a new one."
         )
@@ -197,17 +197,17 @@ class BlockingWorker:
 
 
 def make_call(future: Future[ResultT], call: Callable[[], ResultT]) -> None:
-    """Make a call, and have its future know what became of it."""
+    """Make a call, and settle its future."""
     if not future.set_running_or_notify_cancel():
         return
     try:
         future.set_result(call())
-    except BaseException as error:  # noqa: BLE001  it travels to whoever waits for the call
+    except BaseException as error:  # noqa: BLE001  passed on to the caller that waits
         future.set_exception(as_exception(error))
 
 
 def refusal(thread: str, error: Exception) -> ThreadRefusedError:
-    """Return the error to raise when a thread, or its event loop, could not be had."""
+    """Return the error to raise if a thread, or its event loop, could not be started."""
     if isinstance(error, ThreadRefusedError):
         return error
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):

@@ -32,7 +32,7 @@ WEIGHT = weigh(make_step())
 
 
 class Seen:
-    """A processor that remembers what it was given, and waits as long as `lets_go` is not set."""
+    """A processor that remembers what it was given, and waits until `lets_go` is set."""
 
     def __init__(self) -> None:
         self.items: list[Item] = []
@@ -100,7 +100,7 @@ async def test_an_item_is_processed_once_for_all_and_reaches_each() -> None:
 @pytest.mark.parametrize("field", ["input", "output", "metadata"])
 @virtual_time
 async def test_g13_a_result_that_cannot_be_measured_costs_itself_alone(field: str) -> None:
-    """A processor may put anything into a field. What comes before and after is delivered all the same."""
+    """A processor may put anything into a field. The items before and after are delivered all the same."""
 
     def spoils(item: Item) -> Item:
         return msgspec.structs.replace(item, **{field: 5}) if item.name == "spoilt" else item
@@ -122,7 +122,7 @@ async def test_g13_a_result_that_cannot_be_measured_costs_itself_alone(field: st
 
 @virtual_time
 async def test_g4_processing_goes_on_if_every_task_of_its_loop_is_cancelled() -> None:
-    """By a processor, for example: what waits is processed all the same."""
+    """If a processor does so, for example, what waits is processed all the same."""
 
     def cancels(item: Item) -> Item:
         if item.name == "cancels":
@@ -146,7 +146,7 @@ async def test_g4_processing_goes_on_if_every_task_of_its_loop_is_cancelled() ->
 
 @virtual_time
 async def test_g7_a_queue_that_fills_by_bytes_is_processed_before_it_is_full() -> None:
-    """Without waiting for more items, as if it were full by their number."""
+    """It does not wait for more items, as if it were full by number."""
     seen = Seen()
     item = make_step(input="x" * 10_000)
     side = Side([seen], here=True, queue_bytes=weigh(item) * 10, batch_age=60.0)
@@ -165,7 +165,7 @@ async def test_g7_a_queue_that_fills_by_bytes_is_processed_before_it_is_full() -
 
 @pytest.mark.may_block  # its processor does, on a thread of its own
 def test_g7_an_intake_holds_no_more_than_the_most_generous_of_its_deliveries() -> None:
-    """While a processor hangs; also if one that allows more was added while it did."""
+    """Even while a processor hangs, and if a more generous delivery was added meanwhile."""
 
     async def whole() -> None:
         seen = Seen()
@@ -293,7 +293,7 @@ def test_g2_a_delivery_that_is_abandoned_while_a_processor_hangs_waits_for_nothi
 
 
 def test_g5_every_count_adds_up_at_every_moment_under_threads() -> None:
-    """Four threads record on several ways through one intake; its deliveries are closed, abandoned and opened again."""
+    """Four threads record on several routes of one intake; its deliveries are closed, abandoned and opened again."""
     chance = random.Random(4)
 
     def some(item: Item) -> Item | None:
@@ -380,7 +380,7 @@ def test_g5_every_count_adds_up_at_every_moment_under_threads() -> None:
         assert ledger.adds_up
         assert ledger.pending == 0
         assert ledger.accepted == accepted[each.name]
-        # What was being written when it was given up may have arrived all the same.
+        # Items that were given up while being written may have arrived all the same.
         assert ledger.delivered <= sink.taken <= ledger.delivered + ledger.dropped.get("shutdown_timeout", 0)
 
 
@@ -391,14 +391,14 @@ class Counting:
         self.taken = 0
 
     async def open(self) -> None:
-        """Nothing is to be opened."""
+        """Nothing to open."""
 
     async def write(self, batch: Batch) -> None:
         await asyncio.sleep(0)
         self.taken += len(batch)
 
     async def close(self) -> None:
-        """Nothing is to be closed."""
+        """Nothing to close."""
 
 
 def test_g15_a_child_that_is_forked_while_items_are_processed_starts_clean() -> None:

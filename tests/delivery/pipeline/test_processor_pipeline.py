@@ -41,7 +41,7 @@ def renamed(name: str) -> Processor:
 
 
 def clean(item: Item) -> Item:
-    """A processor that takes the input out."""
+    """A processor that removes the input."""
     return msgspec.structs.replace(item, input=None)
 
 
@@ -50,7 +50,7 @@ def fails(item: Item) -> Item:
 
 
 class Mute:
-    """A processor with a name of its own that does as it is told."""
+    """A processor with a name of its own that runs a given function."""
 
     name = "mute"
 
@@ -79,7 +79,7 @@ async def delivered(
 
 @virtual_time
 async def test_processors_run_in_order() -> None:
-    """Each gets what the one before has made, and the sink what the last one has, in the order of the items."""
+    """Each gets the result of the one before, and the sink that of the last, in the order of the items."""
     sink = ScriptedSink()
     ledger, _ = await delivered(
         sink, [renamed("-a"), renamed("-b")], [make_step(name=str(n)) for n in range(1000)]
@@ -97,7 +97,7 @@ async def test_an_item_is_processed_once_however_often_it_is_tried() -> None:
 
 
 class PanicError(BaseException):
-    """As a library that is written in Rust raises it: no Exception."""
+    """A BaseException that is not an Exception, as a library written in Rust may raise."""
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ async def test_g13_a_processor_that_fails_lets_nothing_out(answer: Callable[[Ite
 
 @virtual_time
 async def test_what_a_processor_leaves_out_is_counted_and_no_fault() -> None:
-    """One that returns None filters: the item is counted under its name, and no line complains."""
+    """One that returns None filters: the item is counted under its name, and nothing is logged."""
     sink = ScriptedSink()
     keep_even = Mute(lambda item: item if int(item.name) % 2 == 0 else None)
     with capture_logs() as lines:
@@ -178,7 +178,7 @@ async def test_g7_bytes_in_memory_are_those_after_processing(made: str) -> None:
 
 
 async def test_large_batches_are_processed_in_stretches() -> None:
-    """Between stretches others on the loop have their turn: a long batch does not keep the thread to itself."""
+    """Between stretches other tasks on the loop get their turn: a long batch does not monopolize the thread."""
     turns = 0
     seen: list[int] = []
 
@@ -200,7 +200,7 @@ async def test_large_batches_are_processed_in_stretches() -> None:
 
 @virtual_time
 async def test_what_is_kept_goes_on_while_all_else_is_filtered() -> None:
-    """A filter that is never done with what keeps coming does not hold up the little that it lets through."""
+    """A filter that cannot keep up does not hold up the few items that it lets through."""
     sink = ScriptedSink()
     delivery: Delivery
     calls = 0
@@ -231,7 +231,7 @@ async def test_what_is_kept_goes_on_while_all_else_is_filtered() -> None:
 
 @pytest.mark.may_block  # its processor does, on a thread of its own
 def test_g13_processors_run_on_a_thread_of_their_own_and_outside_the_lock() -> None:
-    """While one runs, the process can be asked and steps are accepted; it is never on the thread that records."""
+    """While one runs, health can be read and steps are accepted; it never runs on the thread that records."""
     entered, go_on = threading.Event(), threading.Event()
     threads: set[str] = set()
     sink: list[Item] = []
@@ -291,7 +291,7 @@ def disk(directory: Path) -> bytes:
 
 @pytest.mark.parametrize("spool", ["spill", "always"])
 async def test_g13_nothing_unprocessed_reaches_the_disk(tmp_path: Path, spool: SpoolMode) -> None:
-    """What waits in the spool while the back end is down was processed before, each item once, and comes out so."""
+    """Items that wait in the spool while the back end is down are processed before, once, and come out that way."""
     sink = Backend(down=True)
     calls: Counter[str] = Counter()
 
@@ -358,7 +358,7 @@ async def test_g2_what_is_abandoned_unprocessed_does_not_leave() -> None:
 
 @pytest.mark.parametrize("exporter", [SpanExporter, StepExporter])
 async def test_g4_a_run_goes_on_whatever_its_processors_do(exporter: type[StepExporter]) -> None:
-    """Where each item is dropped, the run ends as ever, its report says why, and the receipt is complete."""
+    """If each item is dropped, the run ends as ever, its report says why, and the receipt is complete."""
     sink = Backend()
     exporters = {"main": exporter(sink, name="main", processors=[fails], flush="delivered")}
     manager = await record(ExporterManager.from_exporters(exporters), range(20), input=SECRET)
@@ -368,13 +368,13 @@ async def test_g4_a_run_goes_on_whatever_its_processors_do(exporter: type[StepEx
 
 
 @pytest.mark.parametrize("wrong", [None, "redact", Mute, 7])
-def test_what_is_no_processor_is_refused(wrong: Any) -> None:
-    """A processor that cannot be called is an error where the exporter is made, and not at its first item."""
+def test_anything_but_a_processor_is_refused(wrong: Any) -> None:
+    """A processor that cannot be called is an error when the exporter is made, and not at its first item."""
     with pytest.raises(TypeError, match="A processor is a function of an item"):
         SpanExporter(Backend(), processors=[wrong])
 
 
 def test_a_delivery_keeps_its_own_processors() -> None:
-    """Processors beside a delivery that has its own would be left out without a word, and are refused."""
+    """Processors next to a delivery that has its own would be ignored silently, so they are refused."""
     with pytest.raises(ValueError, match="Delivery 'shared' has its own processors"):
         SpanExporter(Delivery("shared", Backend()), processors=[clean])

@@ -31,7 +31,7 @@ def opened(clock: Clock, *, failures: int = 3, open_for: float = 10.0) -> Circui
 
 
 def test_g12_opens_after_failures_in_a_row(clock: Clock) -> None:
-    """The last failure of the row opens it, and says so once."""
+    """The last failure in a row opens it, and only that call reports it."""
     breaker = CircuitBreaker(3, 10.0, clock)
     assert [breaker.failed() for _ in range(4)] == [False, False, True, False]
     assert breaker.wait() == 10.0
@@ -49,7 +49,7 @@ def test_g12_a_success_in_between_starts_the_count_over(clock: Clock) -> None:
 
 
 def test_g12_lets_one_probe_through(clock: Clock) -> None:
-    """When the time is over the first who asks goes through; the others wait for what becomes of it."""
+    """When the time is over, the first caller goes through; the others wait for the outcome."""
     breaker = opened(clock)
     clock.now += 9.9
     assert breaker.wait() == pytest.approx(0.1)
@@ -62,7 +62,7 @@ def test_g12_lets_one_probe_through(clock: Clock) -> None:
 
 
 def test_g12_a_successful_probe_closes(clock: Clock) -> None:
-    """After it everybody goes through, and it takes a whole row of failures to open it again."""
+    """After it every caller goes through, and it takes a whole row of failures to open it again."""
     breaker = opened(clock)
     clock.now += 10
     breaker.wait()
@@ -74,7 +74,7 @@ def test_g12_a_successful_probe_closes(clock: Clock) -> None:
 
 
 def test_g12_a_failed_probe_opens_for_as_long_again(clock: Clock) -> None:
-    """One failure is enough then, and it is no news."""
+    """One failure is enough then, and it is not reported again."""
     breaker = opened(clock)
     clock.now += 10
     breaker.wait()
@@ -84,12 +84,12 @@ def test_g12_a_failed_probe_opens_for_as_long_again(clock: Clock) -> None:
 
 
 def test_waits_are_never_so_short_that_a_caller_spins(clock: Clock) -> None:
-    """A wait of next to nothing would have callers ask in a tight loop."""
+    """A wait of almost zero would make callers ask in a tight loop."""
     breaker = opened(clock)
     clock.now += 10 - 1e-9
     assert breaker.wait() >= 0.01
 
 
 def test_g16_its_states_are_called_what_they_are_called_everywhere() -> None:
-    """The names stand in the health of the runtime and in metrics: they are what alerts are written for."""
+    """The names stand in the health of the runtime and in metrics: alerts depend on them."""
     assert [str(state) for state in BreakerState] == ["closed", "open", "half_open"]

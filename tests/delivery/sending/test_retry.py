@@ -40,7 +40,7 @@ def unavailable(retry_after: float | None = None) -> RetryableWriteError:
 
 @virtual_time
 async def test_g12_what_was_taken_is_delivered_at_the_first_try() -> None:
-    """A back end that is well is asked once, at once."""
+    """A healthy back end is asked once, at once."""
     sink = ScriptedSink()
     assert await sender(sink).send(BATCH) == [DELIVERED] * 8
     assert sink.sizes == [8]
@@ -74,7 +74,7 @@ async def test_g12_what_may_succeed_later_is_tried_again(error: Exception) -> No
 )
 @virtual_time
 async def test_g12_a_permanent_error_is_not_retried(error: Exception) -> None:
-    """What would fail again has failed; the next batch is tried as ever."""
+    """A permanent error fails the batch; the next one is tried as ever."""
     sink = ScriptedSink(error)
     one = sender(sink)
     assert await one.send(BATCH) == [FAILED] * 8
@@ -152,7 +152,7 @@ async def test_g12_gives_up_after_the_limit_in_time() -> None:
 
 @virtual_time
 async def test_g12_a_wait_beyond_the_limit_in_time_is_not_waited_for() -> None:
-    """Where the next try would come too late, the batch is given up at once."""
+    """If the next try would come too late, the batch is given up at once."""
     sink = ScriptedSink(unavailable(101.0))
     assert await sender(sink, DeliveryLimits(retry_for=100.0)).send(BATCH) == [UNSENT] * 8
     assert len(sink.tries) == 1
@@ -237,7 +237,7 @@ def test_g5_whatever_a_write_returns_each_item_has_one_outcome(items: int, retur
 )
 @virtual_time
 async def test_g5_a_sink_that_cancels_or_exits_has_failed(error: BaseException) -> None:
-    """What a sink raises goes no further, even what would otherwise end the task or the thread."""
+    """A sink's error goes no further, even one that would otherwise end the task or the thread."""
     sink = ScriptedSink(error)
     one = sender(sink)
     assert await one.send(BATCH) == [FAILED] * 8
@@ -247,7 +247,7 @@ async def test_g5_a_sink_that_cancels_or_exits_has_failed(error: BaseException) 
 
 @virtual_time
 async def test_a_cancellation_of_the_sending_itself_goes_through() -> None:
-    """Who abandons a delivery cancels what it sends: that is no error of the sink's."""
+    """Abandoning a delivery cancels its sends: that is not an error of the sink."""
     sink = ScriptedSink(seconds=10.0)
     sending = asyncio.create_task(sender(sink).send(BATCH))
     await asyncio.sleep(1.0)
@@ -313,7 +313,7 @@ async def test_g12_a_back_end_that_refuses_is_alive(error: Exception) -> None:
 
 @virtual_time
 async def test_g12_an_open_breaker_that_outlasts_the_limit_in_time_gives_up_at_once() -> None:
-    """Nothing is waited for that cannot help."""
+    """It does not wait if waiting cannot help."""
     limits = DeliveryLimits(retry_for=5.0, breaker_failures=1, breaker_open_for=60.0)
     one = sender(ScriptedSink(unavailable()), limits)
     assert await one.send(BATCH) == [UNSENT] * 8
@@ -324,7 +324,7 @@ async def test_g12_an_open_breaker_that_outlasts_the_limit_in_time_gives_up_at_o
 
 @virtual_time
 async def test_g12_a_shutdown_interrupts_a_backoff_and_gives_the_last_try() -> None:
-    """Whoever waits tries once more, at once; when that fails too it is over."""
+    """A batch that waits is tried once more, at once; if that fails too, it is over."""
     hurry = asyncio.Event()
     limits = DeliveryLimits(retry_for=1e6, retry_initial=1000.0, retry_max=1000.0, breaker_failures=10**6)
     well, ill = ScriptedSink(unavailable(500.0)), ScriptedSink(*times(9, unavailable(500.0)))
@@ -365,7 +365,7 @@ async def test_g12_a_try_under_way_when_the_shutdown_comes_is_not_the_last() -> 
 
 @virtual_time
 async def test_virtual_time_does_not_wait() -> None:
-    """These tests are of hours, and take none: the loop's clock jumps, in the order of its timers."""
+    """These tests cover hours in no time: the loop's clock jumps from timer to timer, in order."""
     passed: list[float] = []
 
     async def note(seconds: float) -> None:

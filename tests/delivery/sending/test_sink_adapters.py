@@ -1,4 +1,4 @@
-"""as_sink and WorkerSink: whatever form a sink comes in, it is called in order, and never twice at once."""
+"""as_sink and WorkerSink: a sink of any form is called in order, and never twice at once."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_a_sink_that_could_not_be_opened_keeps_no_thread() -> None:
 
 
 async def test_a_sink_that_cannot_be_closed_keeps_no_thread() -> None:
-    """What close raises goes to the caller, and the thread ends all the same."""
+    """An error from close goes to the caller, and the thread ends all the same."""
     blocking = Blocking()
     sink = as_sink(blocking)
     await sink.open()
@@ -95,7 +95,7 @@ async def test_a_sink_that_cannot_be_closed_keeps_no_thread() -> None:
 
 
 async def test_a_write_that_is_given_up_holds_up_the_next_call() -> None:
-    """A time-out cannot stop a blocking call: the next write waits for it, so the sink never sees two at once."""
+    """A timeout cannot stop a blocking call: the next write waits for it, so the sink never sees two at once."""
     blocking = Blocking()
     sink = as_sink(blocking)
     await sink.open()
@@ -211,7 +211,7 @@ async def _take(taken: list[Item], batch: Batch) -> None:
 
 
 def _wrapped(taken: list[Item]) -> Callable[[Batch], Awaitable[None]]:
-    """A coroutine function behind a decorator that does not say so."""
+    """A coroutine function hidden by a decorator."""
 
     def wrapper(batch: Batch) -> Awaitable[None]:
         return _take(taken, batch)
@@ -231,7 +231,7 @@ FORMS: dict[str, Callable[[list[Item]], Any]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_every_kind_of_function_is_a_sink(form: str) -> None:
-    """Plain ones run on a worker thread, coroutine functions on the loop, and whatever is to be awaited is."""
+    """Plain functions run on a worker thread, coroutine functions on the loop, and an awaitable result is awaited."""
     taken: list[Item] = []
     sink = as_sink(FORMS[form](taken))
     await sink.open()
@@ -245,8 +245,8 @@ async def test_every_kind_of_function_is_a_sink(form: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 7, "file.jsonl", object(), ScriptedSink, Blocking])
-def test_what_is_no_sink_is_refused_when_it_is_configured(wrong: Any) -> None:
-    """The error names the thing and says what would do; a class instead of its object is a usual slip."""
+def test_anything_but_a_sink_is_refused_when_configured(wrong: Any) -> None:
+    """The error names the object and says what is allowed; passing a class instead of an instance is common."""
     with pytest.raises(
         TypeError, match=r"is not a sink\. Pass an object with open\(\), write\(batch\) and close\(\)"
     ):
@@ -269,6 +269,6 @@ class GeneratorSink(Blocking):
 
 @pytest.mark.parametrize("wrong", [_generator, _async_generator, GeneratorSink()])
 def test_a_generator_is_refused(wrong: Any) -> None:
-    """Nobody would iterate over it: what it is to write would count as delivered, and go nowhere."""
+    """Its body would never run: items would count as delivered, and go nowhere."""
     with pytest.raises(TypeError, match="writes nothing: it is a generator"):
         as_sink(wrong)

@@ -1,4 +1,4 @@
-"""DeliveryThread and BlockingWorker: one thread while somebody needs it, and none afterwards."""
+"""DeliveryThread and BlockingWorker: one thread while it is needed, and none afterwards."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_thread_ends_with_its_last_user_and_starts_with_the_next() -> None:
 def test_g8_a_sink_cannot_end_the_thread(
     error: BaseException | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a task of a sink's own raises, or a sink that stops the loop, ends it for nobody else."""
+    """An error in a sink's own task, or a sink that stops the loop, does not end it for other users."""
     caplog.set_level("CRITICAL", "asyncio")
     thread = DeliveryThread()
     loop = thread.acquire()
@@ -93,7 +93,7 @@ def test_the_last_user_may_release_on_the_thread_itself() -> None:
 
 
 def test_g11_any_number_of_threads_acquire_and_release() -> None:
-    """Whoever holds it has a loop that runs, whatever the others do at that moment."""
+    """A user that holds it has a running loop, whatever the others do at that moment."""
     thread = DeliveryThread()
     together = threading.Barrier(8)
 
@@ -135,8 +135,8 @@ async def _spawn(coroutine: object) -> None:
 _tasks: set[object] = set()
 
 
-def test_a_thread_that_cannot_be_started_harms_nobody_later() -> None:
-    """Where the system has no thread to give, the user gets the error, and the next one a new attempt."""
+def test_a_thread_that_cannot_be_started_harms_no_later_user() -> None:
+    """If the system refuses a thread, the user gets the error, and the next one a new attempt."""
     run_program("""
         import threading
         from nat_observability.delivery.threads.delivery_thread import DeliveryThread
@@ -227,7 +227,7 @@ assert arrived.count("after") == 2
 
 
 def test_g4_a_loop_that_cannot_start_fails_the_exporters_and_not_the_run() -> None:
-    """It is reported once, tried again with a later run, and never in a spin."""
+    """It is reported once, tried again with a later run, and never in a tight loop."""
     done = run_program(
         EXPORTERS
         + """
@@ -253,8 +253,8 @@ for exporter in exporters.values():
     assert len(done.stderr) < 5_000
 
 
-def test_g4_synchronous_code_is_told_when_no_loop_can_start() -> None:
-    """It does not wait for ever for what no loop will do; the next attempt is a new one."""
+def test_g4_synchronous_code_gets_an_error_if_no_loop_can_start() -> None:
+    """It does not wait for ever for a loop that cannot run; the next attempt starts anew."""
     run_program("""
         import asyncio, selectors
         from nat_observability.delivery.threads.delivery_thread import DeliveryThread
@@ -341,7 +341,7 @@ def test_g4_patched_threads_are_refused_at_once_and_the_run_goes_on(patch: str) 
 
 
 def test_a_library_that_patches_nothing_is_not_refused() -> None:
-    """That gevent is imported, by a server for example that was told to use threads, changes nothing."""
+    """Importing gevent alone changes nothing: a server that uses threads may import it."""
     skip_without("gevent")
     run_program(
         "import gevent.monkey\n"
@@ -456,7 +456,7 @@ def test_g6_what_needs_a_helper_thread_still_works_at_interpreter_exit() -> None
 
 
 def test_one_helper_thread_serves_what_comes_one_after_the_other() -> None:
-    """What comes while it is busy gets another; a call that nobody waits for any more holds up no later one."""
+    """A call made while it is busy gets another thread; an abandoned call holds up no later one."""
     shared = DeliveryThread()
     loop = shared.acquire()
     go_on = threading.Event()
@@ -509,7 +509,7 @@ async def test_whatever_a_blocking_call_raises_arrives_as_an_error(error: BaseEx
         raise error
 
     try:
-        with pytest.raises(Exception) as caught:  # noqa: PT011  that it is one at all
+        with pytest.raises(Exception) as caught:  # noqa: PT011  any Exception will do
             await asyncio.wait_for(asyncio.wrap_future(worker.submit(fail)), PATIENCE)
         assert error in (caught.value, caught.value.__cause__)
         assert await asyncio.wrap_future(worker.submit(lambda: 7)) == 7
@@ -518,7 +518,7 @@ async def test_whatever_a_blocking_call_raises_arrives_as_an_error(error: BaseEx
 
 
 def test_a_worker_may_have_to_wait_for_the_one_before_it() -> None:
-    """Where one was given up in the middle of a call, its successor calls nothing until that call is over."""
+    """If one was given up in the middle of a call, its successor calls nothing until that call is over."""
     entered, let_go = threading.Event(), threading.Event()
     order: list[str] = []
 
@@ -558,7 +558,7 @@ def test_a_blocking_worker_keeps_nothing_of_a_call_that_is_over() -> None:
 
 
 def test_a_worker_that_dies_fails_its_calls_and_the_next_one_has_a_new_thread() -> None:
-    """What others raise into the thread between two calls leaves no caller waiting, and no worker dead for good."""
+    """An exception raised into the thread between two calls leaves no caller waiting, and no worker dead for good."""
     worker = BlockingWorker("nat-observability-worker")
     first = worker.submit(threading.current_thread).result(PATIENCE)
     assert first.ident is not None
@@ -579,7 +579,7 @@ def test_a_worker_that_dies_fails_its_calls_and_the_next_one_has_a_new_thread() 
 
 
 def test_a_call_that_a_worker_died_with_is_tried_again() -> None:
-    """The sink's error is of the kind that is tried again: what it was to write arrives."""
+    """The sink's error is retryable: its batch arrives."""
     done = run_program(
         EXPORTERS
         + """
@@ -608,7 +608,7 @@ assert workers[0] is not workers[1]
 
 
 def test_a_worker_that_died_and_cannot_be_replaced_yet_is_asked_again(tmp_path: Path) -> None:
-    """That the system refuses a thread in the middle of a run fails no batch: the next try may have one."""
+    """A thread refused in the middle of a run fails no batch: the next try may get one."""
     done = run_program(
         EXPORTERS
         + """
