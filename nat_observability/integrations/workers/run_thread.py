@@ -40,7 +40,7 @@ class ThreadLease:
     Keeps the run thread alive, from its creation until `release`; void in a forked child.
 
     Raises:
-        ThreadRefusedError: There is no thread to be had.
+        ThreadRefusedError: No thread can be started.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class CallersLoop(ThreadLease):
 
     def wait(self, future: Future[Any], timeout: float | None = None) -> None:
         if _loop_runs():
-            return  # begun where no loop was running, it cannot run here
+            return  # it began without a running loop, and cannot run inside one
         self._waits = True
         try:
             self._runner.run(_done(future, timeout))
