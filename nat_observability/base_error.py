@@ -12,8 +12,8 @@ class ObservabilityError(Exception):
     """
     Base class of every exception that the package raises.
 
-    It can be pickled and copied, so that it arrives if a worker process raises it: with its text, attributes, notes
-    and cause. What cannot be pickled of an attribute or a cause arrives as text, an exception as `NotPicklableError`.
+    It can be pickled and copied, so it survives the way out of a worker process: with its text, attributes, notes and
+    cause. Parts of an attribute or a cause that cannot be pickled arrive as text, an exception as `NotPicklableError`.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -41,7 +41,7 @@ class NotPicklableError(ObservabilityError):
 
 
 class _Parts:
-    """What an exception consists of, on its way into a copy: as it is, or without what cannot be pickled."""
+    """The contents of an exception on the way into a copy: unchanged, or without what cannot be pickled."""
 
     def __init__(
         self,
@@ -63,14 +63,14 @@ class _Parts:
 
 
 class _Pickled:
-    """A foreign object in a pickle: a pickle of its own, which was seen to load, or a text about the object."""
+    """A foreign object in a pickle: its own pickle, which has been seen to load, or a text about the object."""
 
     def __init__(self, value: object) -> None:
         self._value = value
 
     def __reduce__(self) -> tuple[Any, ...]:
         under_way = _under_way.get()
-        # An exception may be its own cause's attribute: inside itself it is named only.
+        # An exception may be an attribute of its own cause: inside itself it is only named.
         if id(self._value) not in under_way:
             import pickle  # not before it is needed: it takes a while
 
@@ -92,7 +92,7 @@ _under_way: ContextVar[frozenset[int]] = ContextVar("_under_way", default=frozen
 
 
 def _picklable(value: object) -> Any:
-    # What can be pickled for certain stays as it is; of mappings and sequences each part is looked at for itself.
+    # What can certainly be pickled stays as it is; in mappings and sequences each part is checked on its own.
     if value is None or type(value) in (bool, int, float, str, bytes):
         return value
     if type(value) is dict:
@@ -120,7 +120,7 @@ def _blank(kind: type[ObservabilityError]) -> object:
 
 
 def _builtin_base(kind: Any) -> Any:
-    # Not by the order of resolution: of several built-in classes it is the one that says how an instance is laid out.
+    # Not by the MRO: of several built-in classes, the one that determines the layout of an instance.
     while kind.__module__ != "builtins":
         kind = kind.__base__
     return kind

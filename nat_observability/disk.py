@@ -1,4 +1,4 @@
-"""What is asked of a disk: private directories, locks, positioned reads, and errors that name the cure."""
+"""Disk access: private directories, locks, positioned reads, and errors that name the cure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 OPEN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-"""To open any file with: the first is missing on Windows, where without the second a line ends in two characters."""
+"""Flags for opening any file: Windows lacks the first, and without the second it ends a line in two characters."""
 
 HAS_FLOCK = fcntl is not None
-"""Whether `lock` does anything. Where it does not, `lock_beside` does."""
+"""Whether `lock` does anything. If it does not, `lock_beside` does."""
 
 _RETRY_AFTER = 0.01  # seconds between two attempts to lock a file on Windows
 _positioning = threading.Lock()
@@ -31,7 +31,7 @@ FILE_SIZES = "Raise the limit on file sizes (ulimit -f), or lower the size that 
 WRITABLE = "Give this user write permission, or choose another path that it can write."
 ANOTHER_DISK = "Free space on that disk, or choose a path on another one."
 ELSE = "Check that path and the disk that it is on."
-"""The cures for what a disk refuses, SQLite's errors included."""
+"""Cures for what a disk refuses, SQLite's errors included."""
 
 _IN_THE_WAY = "In this path, a file is in the way of a directory: choose another path."
 _NO_LOCKS = "Choose a path on a file system that has file locks, such as a local disk."
@@ -61,12 +61,13 @@ def make_private_directories(path: str) -> None:
     """
     Create the directory `path` and its missing parents, each with mode 0700; existing ones stay as they are.
 
-    `path` is absolute. `os.makedirs` gives its mode to the last directory only, and parents that anyone can read.
+    `path` is absolute. `os.makedirs` applies its mode to the last directory only, and leaves the parents readable by
+    anyone.
     """
     if os.path.isdir(path):
         return
     make_private_directories(os.path.dirname(path))
-    # Another process may make it in between. Where a file has this name, opening the path below it says so.
+    # Another process may create it in between. If a file has this name, opening the path below it says so.
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
 
@@ -78,7 +79,7 @@ def lock(fd: int) -> None:
 
 
 def unlock(fd: int) -> None:
-    """Give the exclusive lock back."""
+    """Release the exclusive lock."""
     if fcntl is not None:
         fcntl.flock(fd, fcntl.LOCK_UN)
 
@@ -88,15 +89,15 @@ def lock_beside(path: str) -> Iterator[None]:
     """
     Hold the lock of `path` on systems without `flock`; do nothing if there is one.
 
-    It is a lock on the file `path.lock`. Windows lets nobody read what is locked, nor rename what is open: a lock on
-    the file itself would keep it from being read and rolled.
+    It locks the file `path.lock`. On Windows a locked file cannot be read, nor an open one renamed: a lock on the file
+    itself would keep it from being read and rolled.
     """
     if HAS_FLOCK:
         yield
         return
     try:
         import msvcrt
-    except ImportError:  # neither kind of lock: writes are appended in one go all the same
+    except ImportError:  # neither kind of lock: writes are still appended in one go
         yield
         return
     make_private_directories(os.path.dirname(path))
@@ -124,7 +125,7 @@ def _wait_for(msvcrt: Any, fd: int) -> None:
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:
-    """Return up to `size` bytes from `offset` on. From any thread."""
+    """Return up to `size` bytes, starting at `offset`. From any thread."""
     if hasattr(os, "pread"):
         return os.pread(fd, size, offset)
     with _positioning:

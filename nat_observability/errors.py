@@ -1,4 +1,4 @@
-"""Every exception that the package raises; each names the thing that is wrong and the cure."""
+"""Every exception that the package raises; each names what is wrong and the cure."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ __all__ = [
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    import difflib  # which takes a while, and is needed only here
+    import difflib  # slow to import, and needed only here
 
     match = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {match[0]!r}?" if match else ""
@@ -101,7 +101,7 @@ class InvalidTimeoutError(ObservabilityError, ValueError):
 
 
 class InvalidSamplingError(ObservabilityError, ValueError):
-    """Raised when a ratio or a limit of sampling is not in its range."""
+    """Raised when a sampling ratio or limit is out of its range."""
 
     def __init__(self, setting: str, value: object, allowed: str) -> None:
         self.setting, self.value = setting, value
@@ -109,7 +109,7 @@ class InvalidSamplingError(ObservabilityError, ValueError):
 
 
 class ManagerRunningError(ObservabilityError, RuntimeError):
-    """Raised when a manager that runs already is started again."""
+    """Raised when a manager that is already running is started again."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -118,7 +118,7 @@ class ManagerRunningError(ObservabilityError, RuntimeError):
 
 
 class ExporterStartError(ObservabilityError, RuntimeError):
-    """Raised when a required exporter did not start; what had started was stopped before."""
+    """Raised when a required exporter did not start, after those that had started were stopped."""
 
     def __init__(self, failures: Mapping[str, BaseException]) -> None:
         self.failures = dict(failures)
@@ -129,7 +129,7 @@ class ExporterStartError(ObservabilityError, RuntimeError):
 
 
 class ExporterEndedEarlyError(ObservabilityError, RuntimeError):
-    """Stands in a report for an exporter whose start ended before its run did."""
+    """Reported for an exporter whose start ended before its run did."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -137,7 +137,7 @@ class ExporterEndedEarlyError(ObservabilityError, RuntimeError):
 
 
 class StartTimeoutError(ObservabilityError, TimeoutError):
-    """Stands in a report for what did not start within the start timeout."""
+    """Reported for what did not start within the start timeout."""
 
     def __init__(self, name: str, timeout: float) -> None:
         self.name, self.timeout = name, timeout
@@ -147,7 +147,7 @@ class StartTimeoutError(ObservabilityError, TimeoutError):
 
 
 class StopTimeoutError(ObservabilityError, TimeoutError):
-    """Stands in a report for what was abandoned when the shutdown deadline had passed."""
+    """Reported for what was abandoned when the shutdown deadline had passed."""
 
     def __init__(self, name: str, timeout: float) -> None:
         self.name, self.timeout = name, timeout
@@ -165,7 +165,7 @@ class ThreadRefusedError(ObservabilityError, RuntimeError):
 
 
 class GreenThreadsError(ThreadRefusedError):
-    """Raised when gevent or eventlet has replaced the threads that a delivery needs by its own."""
+    """Raised when gevent or eventlet has replaced the threads that a delivery needs with its own."""
 
     def __init__(self, thread: str, library: str) -> None:
         self.library = library
@@ -183,13 +183,13 @@ class UnknownContextStateError(ObservabilityError, TypeError):
     def __init__(self, state: object, known: Iterable[str]) -> None:
         self.state_type, self.known = f"{type(state).__module__}.{type(state).__qualname__}", tuple(known)
         super().__init__(
-            f"A run's context state is no {self.state_type}. Pass a nat_observability.ContextState, or that of a "
+            f"A run's context state is not a {self.state_type}. Pass a nat_observability.ContextState, or that of a "
             f"supported framework: {_listed(self.known)}."
         )
 
 
 class InvalidWorkflowError(ObservabilityError, TypeError):
-    """Raised when an object is given as a workflow of the reference toolkit that is none."""
+    """Raised when an object given as a workflow of the reference toolkit is not one."""
 
     def __init__(self, workflow: object, missing: Iterable[str]) -> None:
         self.workflow_type, self.missing = type(workflow).__qualname__, tuple(missing)
@@ -213,9 +213,9 @@ class SinkError(ObservabilityError, RuntimeError):
 
 class RetryableWriteError(ObservabilityError, RuntimeError):
     """
-    Raised by a sink's write that may succeed later; nothing of the batch was stored.
+    Raised by a sink's write that may succeed later; no part of the batch was stored.
 
-    `retry_after` is the least number of seconds until then, where the back end said so.
+    `retry_after` is the minimum number of seconds until then, if the back end said so.
     """
 
     def __init__(self, problem: str, *, retry_after: float | None = None) -> None:
@@ -228,7 +228,7 @@ class PermanentWriteError(ObservabilityError, RuntimeError):
 
 
 class BatchTooLargeError(ObservabilityError, RuntimeError):
-    """Raised by a sink's write whose batch is larger than the back end takes; halves of it may do."""
+    """Raised by a sink's write if its batch is larger than the back end takes; halves of it may fit."""
 
 
 class MissingExtraError(ObservabilityError, ImportError):
@@ -241,9 +241,9 @@ class MissingExtraError(ObservabilityError, ImportError):
 
 class UnsupportedVersionError(ObservabilityError, ImportError):
     """
-    Raised when a framework has a version that its integration does not work with.
+    Raised when the installed version of a framework does not work with its integration.
 
-    `missing` are the parts that it would need and this version lacks, where that is how it was found out.
+    `missing` are the parts that the integration needs and this version lacks, if that is how it was found out.
     """
 
     def __init__(self, package: str, found: str, supported: str, missing: Iterable[str] = ()) -> None:
@@ -277,7 +277,7 @@ class MissingContainerError(ObservabilityError, TypeError):
 
 
 class RuntimeNotOpenError(ObservabilityError, RuntimeError):
-    """Raised when an application starts that records runs, and the runtime that they need is not open."""
+    """Raised when an application that records runs starts before the runtime that they need is open."""
 
     def __init__(self, feature: str, state: str, cure: str) -> None:
         self.feature, self.state = feature, state
@@ -285,7 +285,7 @@ class RuntimeNotOpenError(ObservabilityError, RuntimeError):
 
 
 class NoRequestRunError(ObservabilityError, RuntimeError):
-    """Raised when what belongs to a request's run is asked for and there is none."""
+    """Raised when something of a request's run is asked for outside such a run."""
 
     def __init__(self, feature: str) -> None:
         self.feature = feature
@@ -296,21 +296,21 @@ class NoRequestRunError(ObservabilityError, RuntimeError):
 
 
 class ClientDisconnectedError(ObservabilityError, ConnectionError):
-    """Stands in a record for a response that its client did not wait for."""
+    """Recorded for a response that its client did not wait for."""
 
     def __init__(self) -> None:
         super().__init__("The client disconnected before the response was complete.")
 
 
 class ResponseIncompleteError(ObservabilityError, RuntimeError):
-    """Stands in a record for a response that the application did not complete."""
+    """Recorded for a response that the application did not complete."""
 
     def __init__(self) -> None:
         super().__init__("The application returned without completing its response.")
 
 
 class ServerStatusError(ObservabilityError, RuntimeError):
-    """Stands in a record for a response that says by its status, 500 or more, that the server failed."""
+    """Recorded for a response whose status, 500 or more, says that the server failed."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -318,7 +318,7 @@ class ServerStatusError(ObservabilityError, RuntimeError):
 
 
 class WebsocketClosedError(ObservabilityError, RuntimeError):
-    """Stands in a record for a websocket that the application closed because of an error of its own."""
+    """Recorded for a websocket that the application closed because of an error of its own."""
 
     def __init__(self, code: int) -> None:
         self.code = code
@@ -355,7 +355,7 @@ class InvalidPatternError(ObservabilityError, ValueError):
 
 
 class UnknownPersonalSetError(ObservabilityError, ValueError):
-    """Raised when there is no set of personal data of the requested name."""
+    """Raised when a set of personal data is requested by an unknown name."""
 
     def __init__(self, name: object, known: Iterable[str]) -> None:
         self.name, self.known = name, tuple(known)
@@ -365,7 +365,7 @@ class UnknownPersonalSetError(ObservabilityError, ValueError):
 
 
 class UnknownPrivacyLevelError(ObservabilityError, ValueError):
-    """Raised when there is no privacy level of the requested name."""
+    """Raised when a privacy level is requested by an unknown name."""
 
     def __init__(self, name: object, known: Iterable[str]) -> None:
         self.name, self.known = name, tuple(known)
@@ -375,7 +375,7 @@ class UnknownPrivacyLevelError(ObservabilityError, ValueError):
 
 
 class InvalidLimitError(ObservabilityError, ValueError):
-    """Raised when a limit on what is recorded is not a whole number in its range."""
+    """Raised when a recording limit is not a whole number in its range."""
 
     def __init__(self, name: str, value: object, least: int, *, optional: bool = False) -> None:
         self.name, self.value, self.least = name, value, least
@@ -385,7 +385,7 @@ class InvalidLimitError(ObservabilityError, ValueError):
 
 
 class SettingsError(ObservabilityError, ValueError):
-    """Raised when settings do not validate; one line per problem, none of which holds the value itself."""
+    """Raised when settings do not validate; one line per problem, and no line shows the value."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -393,4 +393,4 @@ class SettingsError(ObservabilityError, ValueError):
 
 
 class SettingsWarning(ObservabilityError, UserWarning):  # noqa: N818  a warning
-    """Warned about a variable that is ignored: an unknown one of ours, or an `OTEL_` one that is not valid."""
+    """Warning about an ignored variable: an unknown one of ours, or an invalid `OTEL_` one."""

@@ -1,4 +1,4 @@
-"""Steps and spans: the frozen data that travels from a run to its exporters; no clock, no I/O."""
+"""Steps and spans: the frozen data that goes from a run to its exporters; no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from nat_observability.errors import UnknownStepKindError
 
 Captured = str | msgspec.Raw | None
-"""A recorded value: text as it was, anything else as the JSON it had at that moment, or nothing."""
+"""A recorded value: text as it was, anything else as its JSON at that moment, or nothing."""
 
 
 class StepKind(StrEnum):
@@ -32,7 +32,7 @@ class StepKind(StrEnum):
         Return the kind of this name, in any case.
 
         Raises:
-            UnknownStepKindError: There is no such kind.
+            UnknownStepKindError: The kind does not exist.
         """
         known = STEP_KINDS.get(kind.lower()) if isinstance(kind, str) else None
         if known is None:
@@ -44,7 +44,7 @@ class StepKind(StrEnum):
 STEP_KINDS: Final[Mapping[str, StepKind]] = {
     name: kind for kind in StepKind for name in (kind.value, kind.value.lower())
 }
-"""By name, in upper and lower case: for `step`, which cannot spare a call."""
+"""By name, in upper and lower case: for `step`, which cannot afford a call."""
 
 
 class Boundary(StrEnum):
@@ -85,9 +85,9 @@ class Run(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """
     The ids of one run; every step and span of the run points at the same object.
 
-    `trace_id` is 32 lower-case hex digits, `parent_span_id` 16 (the span of another service that this run
-    continues, from its `traceparent`). `tags` are pairs of name and value, each name once, by name; `dict(run.tags)`
-    for a look-up.
+    `trace_id` is 32 lower-case hex digits, `parent_span_id` 16 (the span of another service that this run continues,
+    from its `traceparent`). `tags` are pairs of name and value, sorted by name, each name once; look one up with
+    `dict(run.tags)`.
     """
 
     run_id: str
@@ -127,8 +127,8 @@ class Span(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """
     A finished step: its START and its END joined.
 
-    `status` is INCOMPLETE where the run ended before the step did; `end_ns` is then the run's end. `output` is
-    what the step set, or its chunks joined. `first_chunk_ns` is when its first chunk came.
+    `status` is INCOMPLETE if the run ended before the step did; `end_ns` is then the run's end. `output` is what the
+    step set, or its chunks joined. `first_chunk_ns` is when its first chunk came.
     """
 
     run: Run

@@ -1,4 +1,4 @@
-"""What is done with an exception of foreign code: it is named in one line, and let through if a signal raised it."""
+"""Handling exceptions of foreign code: name them in one line, and let them through if a signal raised them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import threading
 from types import CodeType
 
 EXITS = (KeyboardInterrupt, SystemExit)
-"""What ends the program, whoever's code it comes from. Foreign code may raise anything else by mistake."""
+"""What ends the program, from any code. Foreign code may raise anything else by mistake."""
 
 
 def place(error: BaseException) -> str | None:
-    """Return where an error was raised, file and line, None where it never was."""
+    """Return the file and line where an error was raised, or None if it never was."""
     link = error.__traceback__
     while link is not None and link.tb_next is not None:
         link = link.tb_next
@@ -25,7 +25,7 @@ def locate(error: BaseException) -> str:
     """
     One line that names an error: its type and the place where it was raised.
 
-    For those of foreign code that saw an item before redaction: their messages may hold what was to be redacted.
+    For errors from foreign code that saw an item before redaction: their messages may hold what had to be redacted.
     """
     where = place(error)
     return f"{type(error).__name__} at {where}" if where is not None else type(error).__name__
@@ -38,8 +38,8 @@ def reraise_signal(error: BaseException) -> None:
     """
     Raise `error` again if a signal handler raised it, in whatever code it interrupted.
 
-    For the places that survive all that foreign code raises, `KeyboardInterrupt` and `SystemExit` included: Ctrl-C, a
-    handler that exits and a time limit by signal still reach the program while such code runs.
+    For the places that survive everything that foreign code raises, `KeyboardInterrupt` and `SystemExit` included:
+    Ctrl-C, a handler that exits and a time limit by signal still reach the program while such code runs.
     """
     link = error.__traceback__
     if link is None or threading.current_thread() is not threading.main_thread():
@@ -54,7 +54,7 @@ def reraise_signal(error: BaseException) -> None:
             if code in codes:
                 raise error
     if type(error) is KeyboardInterrupt and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Python's own handler leaves no frame: it raises between two instructions of the code that it interrupts.
+        # Python's own handler has no frame: it raises between two instructions of the code that it interrupts.
         instructions, at = link.tb_frame.f_code.co_code, link.tb_lasti
         if not (0 <= at < len(instructions) and instructions[at] == _RAISE):
             raise error
@@ -80,7 +80,7 @@ def describe(error: BaseException) -> str:
     """
     One line that names an error: its type and its message.
 
-    An exception whose own `str` raises is named by its type alone.
+    If the exception's own `str` raises, only its type is given.
     """
     try:
         text = str(error)

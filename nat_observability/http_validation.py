@@ -1,4 +1,4 @@
-"""What may be in a URL that something is sent to, and in its headers; the words for what may not hold no value."""
+"""What a URL to send to, and its headers, may hold; the words for what is wrong never show a value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NEVER_IN_A_URL = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 def url_problem(url: str) -> str | None:
-    """Return what is wrong with a URL to send to, to be read after its name; None if nothing is."""
+    """Return what is wrong with a URL to send to, worded to follow its name; None if nothing is."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -27,10 +27,10 @@ def url_problem(url: str) -> str | None:
 
 
 def is_header_name(name: str) -> bool:
-    """Whether a header can have this name."""
+    """Whether this can be the name of a header."""
     return _TOKEN.fullmatch(name) is not None
 
 
 def is_header_value(value: str) -> bool:
-    """Whether a header can have this value: printable ASCII, spaces and tabs, and no line break."""
+    """Whether this can be the value of a header: printable ASCII, spaces and tabs, and no line break."""
     return _VALUE.fullmatch(value) is not None

@@ -16,7 +16,7 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 _standard = logging.getLogger(_NAME)
 _thread = threading.local()
 
-# Every filtering logger class of structlog shares one method for the levels that it leaves out.
+# All of structlog's filtering logger classes share one method for the levels that they leave out.
 _FILTERED_OUT = structlog.make_filtering_bound_logger(logging.CRITICAL).debug
 
 
@@ -38,20 +38,19 @@ def _level(method: str, number: int) -> Callable[Concatenate[Logger, str, ...], 
 
 class Logger:
     """
-    Writes events through whatever structlog configuration holds at that moment.
+    Writes events through the structlog configuration that is current at that moment.
 
-    Nothing is bound before a line is written, so a later `structlog.configure`, `structlog.testing.capture_logs`
-    and `cache_logger_on_first_use` set later all take effect. A line is written before the call returns, also if the
-    application's own loggers are asynchronous (`structlog.stdlib.AsyncBoundLogger`). Where structlog is not
-    configured, the line goes to the standard library's logger `nat_observability`, as `event key=value`: warnings
-    and above reach stderr if the application has not set up logging either, and stdout stays silent.
+    Nothing is bound before a line is written, so a later `structlog.configure`, `structlog.testing.capture_logs` or
+    `cache_logger_on_first_use` takes effect. A line is written before the call returns, even if the application's own
+    loggers are asynchronous (`structlog.stdlib.AsyncBoundLogger`). If structlog is not configured, the line goes to the
+    standard library's logger `nat_observability`, as `event key=value`: warnings and above reach stderr if the
+    application has not set up logging either, and stdout stays silent.
 
-    Any thread may call it. It never raises: an exception from a processor or handler of the application is
-    swallowed, and with it the line, which is not written elsewhere because that processor may have been the one
-    that redacts. A line that is written while another is being written on the same thread, by a processor that
-    uses this package, is dropped.
+    Any thread may call it. It never raises: an exception from one of the application's processors or handlers is
+    swallowed along with the line, which is not written elsewhere because that processor may have been the one that
+    redacts. A line that a processor using this package writes during another line, on the same thread, is dropped.
 
-    Nothing is interpolated into an event; what varies goes into keys.
+    Nothing is interpolated into an event; values go into keys.
     """
 
     __slots__ = ("_context",)
@@ -60,13 +59,13 @@ class Logger:
         self._context = context or {}
 
     def is_enabled_for(self, method: str) -> bool:
-        """Whether a line of this level, debug to error, is written; asked before many of them are prepared."""
+        """Whether lines of this level, debug to error, are written; for a check before preparing many of them."""
         if structlog.is_configured():
             return getattr(structlog.get_config()["wrapper_class"], method, None) is not _FILTERED_OUT
         return _standard.isEnabledFor(_LEVELS[method])
 
     def bind(self, **keys: object) -> Logger:
-        """A logger that adds these keys to every line. It holds no structlog object, so it may be kept."""
+        """Return a logger that adds these keys to every line. It holds no structlog object, so it may be kept."""
         return Logger({**self._context, **keys})
 
     debug = _level("debug", logging.DEBUG)
@@ -84,7 +83,7 @@ class Logger:
             if structlog.is_configured():
                 written = getattr(_bound(method), method)(event, **keys)
                 if inspect.iscoroutine(written):
-                    written.close()  # nobody would await it
+                    written.close()  # it would never be awaited
                     getattr(_bound_as(structlog.stdlib.BoundLogger), method)(event, **keys)
             else:
                 # 3: this function, the level's method, the caller.
@@ -98,7 +97,7 @@ class Logger:
 
 
 def is_writing() -> bool:
-    """Whether this thread is writing a line, in which case another that it begins is dropped."""
+    """Whether this thread is writing a line: another one that it begins is dropped."""
     return getattr(_thread, "writes", False)
 
 
@@ -106,13 +105,13 @@ def _bound(method: str) -> Any:
     kind = structlog.get_config()["wrapper_class"]
     if not inspect.iscoroutinefunction(getattr(kind, method, None)):
         return _bound_as(None)
-    # structlog's AsyncBoundLogger, or one like it: its methods have to be awaited, and it can be made in an event loop
-    # only. It hands lines to a synchronous logger, which writes them just as well.
+    # structlog's AsyncBoundLogger, or one like it: its methods have to be awaited, and it can only be made in an event
+    # loop. It passes lines to a synchronous logger, which can write them directly.
     return _bound_as(getattr(kind, "_bound_logger_factory", structlog.stdlib.BoundLogger))
 
 
 def _bound_as(kind: Any) -> Any:
-    """Return a bound logger of the application's configuration, of another class than its own if one is given."""
+    """Return a bound logger of the application's configuration, of the given class if there is one."""
     try:
         return structlog.wrap_logger(None, wrapper_class=kind, logger_factory_args=(_NAME,)).bind()
     except TypeError:  # a logger factory that takes no name
@@ -120,7 +119,7 @@ def _bound_as(kind: Any) -> Any:
 
 
 def _text(value: object) -> str:
-    # What needs no quotes to stay one word on one line is left bare.
+    # What stays one word on one line without quotes is left bare.
     text = value if isinstance(value, str) else repr(value)
     return text if text.isprintable() and text and " " not in text and "=" not in text else repr(value)
 
@@ -129,16 +128,16 @@ _logger = Logger()
 
 
 def get_logger() -> Logger:
-    """The package's one logger. Calling it is free of side effects, at import too."""
+    """Return the package's one logger. The call has no side effects, even at import."""
     return _logger
 
 
 class RepeatedEvent:
     """
-    Says when an event that keeps happening is due for a line: the first time, then once per interval.
+    Decides when a recurring event is due for a line: the first time, then once per interval.
 
-    Any thread may call it, without a lock, so that a fork cannot leave one held: two threads at the same moment
-    may be counted as one, or get two lines.
+    Any thread may call it. There is no lock, because a fork could leave it held: two threads at the same moment may be
+    counted as one, or get two lines.
 
     Args:
         interval: Seconds from one line to the next.
@@ -155,8 +154,8 @@ class RepeatedEvent:
         Count one occurrence.
 
         Returns:
-            None where this one is to be suppressed; otherwise a line is due, and this is the number of
-            occurrences that were suppressed since the last one.
+            None if this occurrence is suppressed; otherwise a line is due, and this is the number of occurrences
+            suppressed since the last line.
         """
         now = self._clock()
         if self._last is not None and now - self._last < self._interval:
@@ -166,6 +165,6 @@ class RepeatedEvent:
         return self.rest()
 
     def rest(self) -> int:
-        """Take the number of occurrences suppressed since the last line, for a summary when it is over."""
+        """Return and reset the number of occurrences suppressed since the last line, for a closing summary."""
         suppressed, self._suppressed = self._suppressed, 0
         return suppressed

@@ -12,5 +12,5 @@ def secret_text(value: SecretStr | str) -> str: ...
 @overload
 def secret_text(value: object) -> object: ...
 def secret_text(value: object) -> object:
-    """Return a secret's text in the clear, to be sent or parsed and never to be logged; anything else as it is."""
+    """Return a secret's text in the clear, to send or parse and never to log; anything else as it is."""
     return value.get_secret_value() if isinstance(value, SecretStr) else value

@@ -1,4 +1,4 @@
-"""What SQLite refused: whether a file is busy or damaged, and an error that names the cure."""
+"""Errors of SQLite: whether a file is busy or damaged, and an error that names the cure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nat_observability.disk import ANOTHER_DISK, ELSE, FILE_SIZES, WRITABLE
 from nat_observability.errors import SinkError
 
 DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""What Python's module raises: it cannot always decode what SQLite says of a damaged file."""
+"""What Python's module raises: it cannot always decode what SQLite says about a damaged file."""
 
 _MOVE_AWAY = "Move it away, with its -wal and -shm files, or choose another path."
 _CURES = {
@@ -31,17 +31,17 @@ def database_error(path: str | os.PathLike[str], doing: str, error: Exception) -
 
 
 def is_busy(error: BaseException | None) -> bool:
-    """Whether SQLite refused because another connection has the file."""
+    """Whether SQLite refused because another connection has locked the file."""
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Whether SQLite found the file damaged, or not to be one of its own."""
+    """Whether SQLite found that the file is damaged, or not a database."""
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _code(error: BaseException | None) -> int:
     if isinstance(error, UnicodeDecodeError):
         return sqlite3.SQLITE_CORRUPT
-    # The primary code is the low byte. There is none if Python's own module raised the error.
+    # The primary code is the low byte. An error of Python's own module has none.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF

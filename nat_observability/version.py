@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def package_version() -> str:
-    """Return the version, empty for a copy of the package that was not installed. It reads files."""
+    """Return the version; empty if the package was not installed. It reads files."""
     try:
         return version("nat-observability")
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""From settings to exporters, processors and sampling: constructors only, which open nothing."""
+"""From settings to exporters, processors and sampling: constructors only, nothing is opened."""
 
 from nat_observability.builders.exporters import (
     BUILT_IN_TYPES,

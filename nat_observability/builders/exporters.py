@@ -1,4 +1,4 @@
-"""From settings to exporters: which type name makes which exporter; constructors only, which connect to nothing."""
+"""From settings to exporters: which type name makes which exporter; constructors only, nothing connects."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from nat_observability.sinks.otlp.presets import OtlpTarget
 
 ExporterBuilder = Callable[[str, Any, ObservabilitySettings], BaseExporter]
-"""Makes an exporter from its name, its own settings and those of the process, without opening anything."""
+"""Makes an exporter from its name, its settings and those of the process, without opening anything."""
 
 ENTRY_POINT_GROUP = "nat_observability.exporters"
 """Entry points of this group add exporter types: the name is the type, the object an `ExporterBuilder`."""
@@ -69,7 +69,7 @@ def _sqlite(name: str, own: SqliteExporterSettings, settings: ObservabilitySetti
     return delivering(name, own, settings, SqliteSink(own.path, synchronous=own.synchronous))
 
 
-# The modules of OTLP are imported where they are needed: who sends nothing does not pay for them.
+# The OTLP modules are imported only if they are needed: an application that sends nothing does not pay for them.
 
 
 def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
@@ -149,7 +149,7 @@ BUILT_IN_TYPES: Mapping[str, ExporterBuilder] = {
 }
 
 
-# Set while exporters are built. A builder of a service's own calls `delivering` with no more than it was given itself.
+# Set while exporters are built. A service's own builder calls `delivering` with only what it was given itself.
 _plan: ContextVar[ProcessingPlan | None] = ContextVar("nat_observability_processing_plan", default=None)
 
 
@@ -157,10 +157,10 @@ def delivering(
     name: str, own: ExporterSettings, settings: ObservabilitySettings, sink: Sink | BlockingSink
 ) -> BaseExporter:
     """
-    Return the exporter of steps or spans that its settings describe, writing to `sink`: its processors are part of it.
+    Return the exporter of steps or spans that the settings describe, writing to `sink`, with its processors.
 
-    While the exporters of a process are built, those whose processing is equal share it, and what a service adds in
-    code is part of it.
+    While the exporters of a process are built, those with equal processing share it, including what a service adds in
+    code.
     """
     plan = _plan.get() or ProcessingPlan({name: own}, {})
     delivery = Delivery(name, sink, limits=delivery_limits(own, settings), processors=plan.intake(name))
@@ -169,7 +169,7 @@ def delivering(
 
 
 def delivery_limits(own: ExporterSettings, settings: ObservabilitySettings) -> DeliveryLimits:
-    """Return the limits that are part of every exporter's settings, and those of the process."""
+    """Return the limits that every exporter's settings have, and those of the process."""
     of_the_process: dict[str, Any] = {
         "open_timeout": settings.start_timeout,
         "drain_timeout": settings.shutdown_timeout,
@@ -186,10 +186,10 @@ def exporter_types(
 
     Raises:
         UnknownExporterTypeError: An exporter's type is not known.
-        Exception: What the package of an entry point raises when it is imported, with a note that says which.
+        Exception: Whatever an entry point's package raises on import, with a note that names the entry point.
     """
     known: dict[str, ExporterBuilder] = {**BUILT_IN_TYPES, **own}
-    # Entry points are looked up only for types that are not known otherwise: it reads the metadata of every package.
+    # Entry points are looked up only for unknown types: the look-up reads the metadata of every package.
     if wanted := {exporter.type for exporter in settings.exporters.values()} - known.keys():
         for point in entry_points(group=ENTRY_POINT_GROUP):
             if point.name in wanted:
@@ -217,20 +217,20 @@ def build_exporters(
     own_processing: Mapping[str, OwnProcessing] | None = None,
 ) -> dict[str, BaseExporter]:
     """
-    Return the configured exporters by name, none where observability is switched off.
+    Return the configured exporters by name, none if observability is switched off.
 
     Args:
         settings: Of the process.
         own_types: Builders by type.
-        own_processing: Processors and rules of a service's own, by the name of the exporter; `*` for every one.
+        own_processing: A service's own processors and rules, by the name of the exporter; `*` for every exporter.
 
     Raises:
-        UnknownExporterError: There is no exporter of a name in `own_processing`.
+        UnknownExporterError: A name in `own_processing` is not that of an exporter.
         UnknownExporterTypeError: An exporter's type is not known.
         InvalidExporterError: A builder returned something else.
         MissingExtraError: An exporter needs a package that is not installed.
-        SettingsError: Settings are of the right form, but a builder refused them: a certificate that does not
-            exist, say. It has what each builder said, under the name of the exporter's variables.
+        SettingsError: The settings are well-formed, but a builder refused them: a certificate that does not exist, say.
+            It lists what each builder said, under the name of the exporter's variables.
     """
     if not settings.enabled:
         return {}
@@ -246,7 +246,7 @@ def build_exporters(
             plan.complete(name, exporter)
         except MissingExtraError as error:
             raise MissingExtraError(f"Exporter {name!r} of type {entry.type!r}", error.extra) from error
-        except ValidationError as error:  # of a custom type's own model
+        except ValidationError as error:  # from a custom type's own model
             problems += option_problems(error, name)
         except SettingsError as error:
             problems += error.problems
@@ -256,15 +256,15 @@ def build_exporters(
             _plan.reset(token)
     if not problems:
         return exporters
-    # Outside the handlers: a cause may hold values, and would travel with the error as its context.
+    # Outside the handlers: a cause may hold values, and would travel along as the error's context.
     raise SettingsError(problems)
 
 
 def warn_of_no_exporter(settings: ObservabilitySettings) -> None:
     """
-    Log, once in a process, that nothing is recorded because no exporter is configured, with what may have been meant.
+    Log, once per process, that nothing is recorded because no exporter is configured, with what may have been meant.
 
-    Not where observability is switched off. It looks at the file system.
+    Does nothing if observability is switched off. It reads the file system.
     """
     if settings.enabled and not settings.exporters and _no_exporter.due() is not None:
         _log.warning(
@@ -279,7 +279,7 @@ _no_exporter = RepeatedEvent(math.inf)
 
 
 def required_exporters(settings: ObservabilitySettings) -> frozenset[str]:
-    """Return the names of the exporters without which nothing is to start."""
+    """Return the names of the exporters without which nothing may start."""
     return frozenset(
         name for name, exporter in settings.exporters.items() if settings.enabled and exporter.required
     )

@@ -25,16 +25,16 @@ from nat_observability.processors.content import Capture
 from nat_observability.settings.processing import ProcessingSettings
 
 EVERY = "*"
-"""Instead of the name of an exporter: every exporter."""
+"""Stands for every exporter, in place of an exporter's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnProcessing:
     """
-    What a service adds in code to what the settings of an exporter say.
+    What a service adds in code to an exporter's settings.
 
     Attributes:
-        processors: Applied after the content switches and before the redaction, which so gets what they make.
+        processors: Applied after the content switches and before the redaction, so that their results are redacted too.
         rules: Changes to the redaction in some runs: by their user, conversation, workflow or tags.
     """
 
@@ -44,14 +44,14 @@ class OwnProcessing:
 
 class ProcessingPlan:
     """
-    What the items of each configured exporter go through. Exporters whose processing is equal share one intake.
+    What the items of each configured exporter go through. Exporters with equal processing share one intake.
 
     Args:
-        settings: Of the exporters, by name.
+        settings: The exporters' settings, by name.
         own: What a service adds, by the name of the exporter; `*` for every one.
 
     Raises:
-        UnknownExporterError: Something is to be added to an exporter that does not exist.
+        UnknownExporterError: `own` names an exporter that does not exist.
     """
 
     def __init__(self, settings: Mapping[str, ProcessingSettings], own: Mapping[str, OwnProcessing]) -> None:
@@ -68,7 +68,7 @@ class ProcessingPlan:
 
         Args:
             name: The exporter's.
-            brought: Processors that it has already, which come first.
+            brought: Processors that it already has, which come first.
 
         Raises:
             InvalidPatternError: A rule, a key or a pattern cannot be used.
@@ -79,7 +79,7 @@ class ProcessingPlan:
         processors = [*brought, *(processor for each in added for processor in each.processors)]
         rules = [rule for each in added for rule in each.rules]
         fields = {field: getattr(settings, field) for field in ProcessingSettings.model_fields}
-        # Processors and rules by identity: two objects that are equal may still keep a state of their own.
+        # Processors and rules by identity: two equal objects may still each keep their own state.
         key = (fields, [id(each) for each in processors], [id(rule) for rule in rules])
         for known, intake in self._made:
             if known == key:
@@ -91,9 +91,9 @@ class ProcessingPlan:
 
     def complete(self, name: str, exporter: object) -> None:
         """
-        Give an exporter of a service's own making the processors and the sampling of its settings.
+        Give an exporter that a service made itself the processors and the sampling of its settings.
 
-        Those that `delivering` made have them. A delivery that several exporters share gets those of the first.
+        Those that `delivering` made already have them. A delivery that several exporters share gets those of the first.
 
         Raises:
             InvalidPatternError: A rule, a key or a pattern cannot be used.
@@ -115,8 +115,8 @@ def processors_of(
     Return the processors that the settings describe, in their order: content, `processors`, redaction, limits, tags.
 
     Args:
-        settings: Of an exporter.
-        processors: A service's own.
+        settings: The exporter's settings.
+        processors: The service's own.
         rules: For the redaction; if it is switched off, they are not applied.
 
     Raises:
@@ -152,11 +152,11 @@ def redactor_of(settings: ProcessingSettings, rules: Sequence[Rule] = ()) -> Red
     Return the redaction that the settings describe.
 
     Raises:
-        InvalidPatternError: A rule, a key or a pattern cannot be used, or there is no pattern that is to be left out.
+        InvalidPatternError: A rule, a key or a pattern cannot be used, or a pattern to leave out does not exist.
     """
     key = settings.redact_hash_key
     known = [name for name in DEFAULT_PATTERNS if name not in settings.redact_without]
-    # Those that are not known are refused by name.
+    # Unknown ones are refused by name.
     unknown = [name for name in settings.redact_without if name not in DEFAULT_PATTERNS]
     own = [Pattern(name, expression) for name, expression in settings.redact_patterns.items()]
     return Redactor(

@@ -7,9 +7,9 @@ from nat_observability.errors import ObservabilityError
 
 class CommandError(ObservabilityError, RuntimeError):
     """
-    Raised by a command that cannot do what it was asked; the message names the thing and the cure.
+    Raised if a command cannot do what it was asked to do; the message names the thing and the cure.
 
-    `exit_code` is 2 for bad input, 1 for work that did not come out right.
+    `exit_code` is 2 for bad input, 1 for work that went wrong.
     """
 
     def __init__(self, message: str, *, exit_code: int = 2) -> None:

@@ -1,4 +1,4 @@
-"""The commands: their arguments, and what each of them does in which order."""
+"""The commands: their arguments, and what each of them does, in order."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Command = Callable[..., None]
 
 
 def _command(function: Command) -> Command:
-    """Add what every command has: `--verbose`, and errors that are one line and an exit code."""
+    """Add what every command has: `--verbose`, and errors as one line and an exit code."""
 
     @click.option("-v", "--verbose", is_flag=True, help="Log each step of every lifecycle to stderr.")
     @functools.wraps(function)
@@ -294,7 +294,7 @@ def _end(problems: list[str]) -> None:
 
 
 def _shown(path: Path) -> str:
-    """Return a path relative to the current directory where it is below it."""
+    """Return a path relative to the current directory if it is inside it."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:

@@ -1,4 +1,4 @@
-"""main(): the entry point, which says what to install where the command's own packages are missing."""
+"""main(): the entry point, which says what to install if the command's own packages are missing."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _NEEDED = ("click", "rich")
 
 
 def main() -> None:
-    """Run the command with the arguments of the process; exits with its code."""
+    """Run the command with the process's arguments and exit with its code."""
     try:
         from nat_observability.cli.commands import cli
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
         sys.exit(f"error: {MissingExtraError('The command nat-observability', 'cli')}")
-    # A service manager's signal ends a command like Ctrl-C does: what was recorded until then is delivered.
+    # A service manager's signal ends a command as Ctrl-C does: what was recorded until then is delivered.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        # A script's shell starts what is in its background so, and SIGTERM has to end that too.
+        # A script's shell starts background jobs like this, and SIGTERM has to end those too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     cli(prog_name="nat-observability")

@@ -9,7 +9,7 @@ import structlog
 
 
 class _Stderr:
-    """Whatever sys.stderr is at the moment of writing: a progress bar replaces it while it is shown."""
+    """Whatever sys.stderr is at the time of writing: a progress bar replaces it while it is shown."""
 
     def write(self, text: str) -> int:
         return sys.stderr.write(text)

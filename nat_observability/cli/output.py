@@ -29,8 +29,8 @@ Fact = tuple[str, str]
 """A name and a value."""
 
 _STYLES = {"ok": "green", "error": "red", "incomplete": "yellow", "open": "yellow"}
-_WIDEST = 1_000_000  # columns where no terminal shows it: nothing is wrapped or cut
-_LEVELS = 30  # of a tree, at most, whose guide lines are drawn
+_WIDEST = 1_000_000  # columns if the output is not a terminal: nothing is wrapped or cut
+_LEVELS = 30  # the most levels of a tree whose guide lines are drawn
 
 
 def to_stdout(*, whole: bool = False) -> Console:
@@ -38,7 +38,7 @@ def to_stdout(*, whole: bool = False) -> Console:
     Return a console for results.
 
     Args:
-        whole: Whether nothing is to be cut or wrapped in a pipe or a file, whose reader has no width.
+        whole: Whether to leave lines uncut and unwrapped in a pipe or a file, whose reader has no width.
     """
     width = _WIDEST if whole and not sys.stdout.isatty() else None
     return Console(file=sys.stdout, highlight=False, width=width)
@@ -55,7 +55,7 @@ def say(text: str = "") -> None:
 
 
 def complain(problem: str, *, kind: str = "warning") -> None:
-    """Print what is wrong to stderr, on one line."""
+    """Print a problem to stderr, on one line."""
     style = {"error": "bold red"}.get(kind, "yellow")
     line = Text.assemble((f"{kind}: ", style), printable(problem, keep="\n"))
     to_stderr().print(line, soft_wrap=True)
@@ -64,12 +64,12 @@ def complain(problem: str, *, kind: str = "warning") -> None:
 @contextmanager
 def progress(what: str, total: int, *, count: bool = True) -> Iterator[Callable[[int], None]]:
     """
-    Show a progress bar on stderr, where that is a terminal; yield what advances it.
+    Show a progress bar on stderr if that is a terminal; yield the function that advances it.
 
     Args:
-        what: What goes on.
-        total: When it is done.
-        count: Whether to show the number that is done, and not a percentage.
+        what: The label.
+        total: The number at which it is done.
+        count: Whether to show the number done instead of a percentage.
     """
     console = to_stderr()
     if not console.is_terminal:
@@ -83,7 +83,7 @@ def progress(what: str, total: int, *, count: bool = True) -> Iterator[Callable[
 
 
 def facts(rows: Iterable[Fact]) -> Table:
-    """Return names and values as a table without a frame, the values on one line below each other."""
+    """Return names and values as a table without a frame, with the values aligned."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -113,11 +113,11 @@ def ledgers(by_exporter: Mapping[str, LedgerSnapshot]) -> Table:
 
 def tree(nodes: Sequence[SpanNode], width: int) -> Table:
     """
-    Return the spans of a run, each below the one that it belongs to, with when it started and how long it took.
+    Return the spans of a run, each below its parent, with its start and its duration.
 
     Args:
         nodes: The root spans.
-        width: Columns for all of it. Deeper in the tree than it has room for, the number of levels stands for lines.
+        width: Columns in total. Deeper in the tree than it has room for, the number of levels replaces the guide lines.
     """
     table = _table("step")
     table.add_column("kind", no_wrap=True)
@@ -125,7 +125,7 @@ def tree(nodes: Sequence[SpanNode], width: int) -> Table:
     table.add_column("duration", justify="right", no_wrap=True)
     table.add_column("result", no_wrap=True, overflow="ellipsis")
     first_ns = min((node.span.start_ns for node in nodes), default=0)
-    # What the other columns take mostly, and a name.
+    # What the other columns usually take, and a name.
     levels = min(_LEVELS, max(2, (width - 56) // 3))
     for guide, span in _outline(nodes, levels):
         table.add_row(
@@ -141,7 +141,7 @@ def tree(nodes: Sequence[SpanNode], width: int) -> Table:
 class _Column(NamedTuple):
     title: str
     cells: list[Text]
-    least: int | None = None  # cut no further; as it is if None
+    least: int | None = None  # the narrowest that it is cut to; None: never cut
     right: bool = False
 
     @property
@@ -155,11 +155,11 @@ class _Column(NamedTuple):
 
 def runs(stored: Sequence[StoredRun], width: int) -> Table:
     """
-    Return runs, one a line, with their whole ids: they are what `show` takes.
+    Return runs, one a line, with their whole ids, which `show` takes.
 
     Args:
         stored: At least one.
-        width: Columns for all of it. If it is too narrow, statuses and names are cut first, then columns left out.
+        width: Columns in total. If it is too narrow, statuses and names are cut first, then columns are left out.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     statuses = [each.status if each.error is None else f"{each.status}: {each.error}" for each in stored]
@@ -195,7 +195,7 @@ def runs(stored: Sequence[StoredRun], width: int) -> Table:
 
 
 def run_facts(run: StoredRun) -> list[Fact]:
-    """Return what is known of a run, without its spans."""
+    """Return what is known about a run, without its spans."""
     ids = run.run
     rows = [
         ("run", ids.run_id),
@@ -233,7 +233,7 @@ def listed(counts: object) -> str:
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """Return text with escapes for what a terminal would obey instead of showing it."""
+    """Return text with escapes for the characters that a terminal would obey instead of showing."""
     if text.isprintable():
         return text
     return "".join(
@@ -249,8 +249,8 @@ def _table(first: str) -> Table:
 
 
 def _outline(nodes: Sequence[SpanNode], levels: int) -> Iterator[tuple[str, Span]]:
-    # Without recursion: steps may be nested deeper than Python calls functions. Of the lines above a span only the
-    # nearest are kept, or those of all spans together would grow with the square of the depth.
+    # Without recursion: steps may be nested deeper than Python's stack. Only the nearest guide lines above a span are
+    # kept, because all of them together would grow with the square of the depth.
     drawn = 3 * (levels - 1)
     left = [(node, 0, "", False) for node in reversed(nodes)]
     while left:

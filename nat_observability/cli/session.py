@@ -1,4 +1,4 @@
-"""Session: the container of one command, opened, with what became of its exporters."""
+"""Session: the open container of one command, and the outcome of its exporters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Session:
     """
     What a command works with between `open_session` and its end.
 
-    `unopened` are the exporters that did not open, with the reason; the runs of the session go without them.
+    `unopened` are the exporters that did not open, with the reason; the session's runs do without them.
     """
 
     def __init__(self, container: ObservabilityContainer) -> None:
@@ -53,18 +53,18 @@ class Session:
         return {name: delivery for name, delivery in deliveries if delivery is not None}
 
     def health(self) -> dict[str, DeliveryHealth]:
-        """Return how the exporters are now, also after the session's end."""
+        """Return the current health of the exporters, also after the session's end."""
         health = self.container.runtime_object().health()
         return {name: each for name, each in health.exporters.items() if each is not None}
 
     def problems(self, accepted: Mapping[str, int], spans: int) -> list[str]:
         """
-        Say, after the session's end, what was not delivered and where a ledger does not add up, in sentences.
+        Return, after the session's end, a sentence for each loss and for each ledger that does not add up.
 
         Args:
             accepted: What each exporter has accepted from the runs of this session, by the runs' own ledgers. The
-                exporter's may have more: what a former process has left in its spool.
-            spans: How many spans each exporter of spans has to have accepted.
+                exporter's ledger may have more: what an earlier process left in its spool.
+            spans: The number of spans that each exporter of spans has to have accepted.
         """
         problems = [f"Exporter {name!r} did not open: {error}" for name, error in self.unopened.items()]
         for name, health in self.health().items():
@@ -86,10 +86,10 @@ class Session:
 
 def build_container(settings: ObservabilitySettings) -> ObservabilityContainer:
     """
-    Return a container with these settings, checked, with its exporters built and nothing opened.
+    Return a container with these settings, checked and with its exporters built, but nothing opened.
 
     Raises:
-        UnknownExporterTypeError: A setting names an exporter type that does not exist.
+        UnknownExporterTypeError: A setting names an unknown exporter type.
     """
     container = ObservabilityContainer()
     container.settings.override(settings)
@@ -104,7 +104,7 @@ def build_container(settings: ObservabilitySettings) -> ObservabilityContainer:
 @asynccontextmanager
 async def open_session(container: ObservabilityContainer) -> AsyncIterator[Session]:
     """
-    Open the container's exporters; at the end deliver everything and close them.
+    Open the container's exporters; on exit deliver everything and close them.
 
     Raises:
         ExporterStartError: A required exporter did not open.
@@ -125,11 +125,11 @@ def read_settings(
     Read the settings from the environment and an env file.
 
     Args:
-        env_file: The environment wins over it. None for the one that `NAT_OBSERVABILITY_ENV_FILE` names, if any.
-        only: Leave the environment out.
+        env_file: The environment wins over it. None stands for the one that `NAT_OBSERVABILITY_ENV_FILE` names, if any.
+        only: Whether to ignore the environment.
 
     Returns:
-        The settings, and what was ignored, in sentences.
+        The settings, and a sentence for each thing that was ignored.
 
     Raises:
         CommandError: The env file does not exist.
@@ -141,7 +141,7 @@ def read_settings(
         )
     with warnings.catch_warnings(record=True) as caught, _environment(without_ours=only):
         warnings.simplefilter("always")
-        # Without the argument it is the file that a variable names.
+        # Without the argument, the variable names the file.
         settings = ObservabilitySettings() if env_file is None else ObservabilitySettings(_env_file=env_file)
     return settings, [str(each.message) for each in caught]
 

@@ -1,4 +1,4 @@
-"""The dependency-injection container, what a service needs to add to it, and what opens one for a whole script."""
+"""The dependency-injection container, what a service needs to extend it, and what opens one for a whole script."""
 
 from nat_observability.builders.exporters import ExporterBuilder, delivering
 from nat_observability.builders.processing import OwnProcessing

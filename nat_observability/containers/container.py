@@ -1,6 +1,6 @@
 """ObservabilityContainer: builds the objects of nat_observability and names their lifetimes; no logic."""
 
-# Annotations are not postponed here: the container looks at them at run time.
+# Annotations are not postponed here: the container resolves them at run time.
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ def _runtime(exporters: Mapping[str, BaseExporter], settings: ObservabilitySetti
 
 
 class _OpenRuntime(resources.AsyncResource[ObservabilityRuntime]):
-    # Not an asynchronous generator: the event loop in which one began closes it when it ends itself.
+    # Not an asynchronous generator: the event loop in which one began would close it when the loop ends.
 
     async def init(self, runtime: ObservabilityRuntime) -> ObservabilityRuntime:
         return await runtime.init()
@@ -52,22 +52,23 @@ def _manager_options(settings: ObservabilitySettings, runtime: ObservabilityRunt
 
 
 def _validate(container: containers.Container, exporters: Mapping[str, BaseExporter]) -> None:
-    # The exporters were made to get here: what their settings have wrong, certificates that do not exist too, is told.
+    # The exporters were made on the way here, so mistakes in their settings, such as missing certificates, are
+    # reported.
     container.check_dependencies()
 
 
 class ObservabilityContainer(containers.DeclarativeContainer):
     """
-    What a service embeds.
+    The container that a service embeds.
 
-    `await container.init_resources()` when the process starts, `await container.shutdown_resources()` when it ends,
-    `container.exporter_manager()` for each workflow run, and `container.validate()` to find a wrong configuration
+    Call `await container.init_resources()` when the process starts, `await container.shutdown_resources()` when it
+    ends, `container.exporter_manager()` for each workflow run, and `container.validate()` to find a wrong configuration
     before anything is opened. `settings`, `exporter_types` and `processing` (processors and rules by exporter name, `*`
     for every exporter) may be given by the embedding container.
 
-    `runtime` opens `runtime_object` and is the only asynchronous provider. Nothing depends on it, so that all others
-    give their objects and not futures of them. Do not use dependency-injector's `Closing` on a manager: it would shut
-    the shared exporters down after one request.
+    `runtime` opens `runtime_object` and is the only asynchronous provider. Nothing depends on it, so all others return
+    their objects and not futures. Do not use dependency-injector's `Closing` on a manager: it would shut the shared
+    exporters down after one request.
     """
 
     __self__ = providers.Self()

@@ -1,4 +1,4 @@
-"""observability and run(): a whole process's observability in one block or one call, for scripts and notebooks."""
+"""observability and run(): observability for a whole process in one block or one call, for scripts and notebooks."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from nat_observability.integrations.workers.run_scope import RunIds, RunScope, r
 
 ResultT = TypeVar("ResultT")
 
-_TERMINATED = 128 + signal.SIGTERM  # the exit status that shells and supervisors know for it
+_TERMINATED = 128 + signal.SIGTERM  # the exit status that shells and supervisors expect
 
 
 class observability:  # noqa: N801  a context manager, named like contextlib.suppress
     """
     Opens the exporters that the environment configures, makes the block one run, and drains them when it ends.
 
-    With `with` it needs no event loop, and works where one runs too: in a cell of a notebook, and in what that calls.
-    While such a block is executed in the main thread, SIGTERM raises SystemExit in it, unless the program handles that
-    signal itself, so that the block is left as with any exception and what it has recorded is delivered. With
-    `async with` the signals are left to the code that runs the event loop: see `run`.
+    `with` needs no event loop, and also works inside a running one: in a notebook cell, and in code called from it.
+    While such a block runs in the main thread, SIGTERM raises SystemExit in it, unless the program handles that signal
+    itself: the block ends as with any exception, and what it has recorded is delivered. `async with` leaves signals to
+    the code that runs the event loop: see `run`.
 
     Args:
-        container: The container to use; by default one of its own, configured by the environment. A runtime that
-            was opened elsewhere stays open.
-        job: The name of what is done. The block is then also recorded as a step, of the kind `task`.
-        **ids: What is known of the run: the arguments of `ContextState`.
+        container: The container to use; by default a new one, configured by the environment. A runtime that was opened
+            elsewhere stays open.
+        job: The name of the job. If given, the block is also recorded as a step of the kind `task`.
+        **ids: What is known about the run: the arguments of `ContextState`.
 
     Attributes:
         container: The container, for `container.runtime_object().health()` for example.
 
     Raises:
         SettingsError: A setting is not valid.
-        ExporterStartError: A required exporter did not start; on entering.
+        ExporterStartError: On entering: a required exporter did not start.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class observability:  # noqa: N801  a context manager, named like contextlib.sup
 
     @property
     def state(self) -> ContextState:
-        """The ids of the block's run."""
+        """The state of the block's run, with its ids."""
         return self._scope.state
 
     def run_scope(self, *, job: str | None = None, **ids: Unpack[RunIds]) -> RunScope:
-        """Return a context manager, for `with` and `async with`, that makes a block inside this one its own run."""
+        """Return a context manager, for `with` and `async with`, that makes a block inside this one a separate run."""
         return run_scope(self.container, job=job, **ids)
 
     async def __aenter__(self) -> Self:
@@ -110,7 +110,7 @@ class observability:  # noqa: N801  a context manager, named like contextlib.sup
     def _terminate(self, signum: int, frame: FrameType | None) -> None:
         if self._inside:
             raise SystemExit(_TERMINATED)
-        # It came while the exporters are drained, which has a deadline: the process ends right after that.
+        # It came while the exporters were being drained, which has a deadline: the process ends right after that.
         self._terminated = True
 
 
@@ -124,10 +124,10 @@ def run(
     **ids: Unpack[RunIds],
 ) -> ResultT:
     """
-    Do as `asyncio.run(main)`, with `main` as one run of `observability`; return what `main` returns.
+    Like `asyncio.run(main)`, with `main` as one run of `observability`; return what `main` returns.
 
     SIGTERM cancels `main`, as SIGINT does, unless the program handles that signal itself. What was recorded is then
-    delivered, and SystemExit raised.
+    delivered, and SystemExit is raised.
 
     Args:
         main: A coroutine, awaited in a new event loop.
@@ -139,7 +139,7 @@ def run(
 
     Raises:
         TypeError: `main` is not a coroutine.
-        RuntimeError: An event loop runs already, in a notebook for example.
+        RuntimeError: An event loop is already running, in a notebook for example.
         SettingsError: A setting is not valid.
         ExporterStartError: A required exporter did not start.
     """
@@ -174,8 +174,8 @@ def run(
             raise SystemExit(_TERMINATED) from None
         raise
     finally:
-        # Where it was not begun, or Python would warn that nobody has awaited it; otherwise it has ended, as the
-        # runner cancels what a loop that was stopped has left.
+        # If it never began: Python would warn that it was never awaited. Otherwise it has ended, because the runner
+        # cancels what a stopped loop has left behind.
         main.close()
 
 
@@ -188,7 +188,7 @@ def _check_coroutine(main: object) -> None:
 
 
 def _may_handle_sigterm() -> bool:
-    """Whether SIGTERM has no handler, and this thread may."""
+    """Whether SIGTERM has no handler, and this thread may set one."""
     return _in_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

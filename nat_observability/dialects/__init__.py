@@ -1,1 +1,1 @@
-"""Vocabularies of attribute names: what a span is in the words of a convention, and the other way round."""
+"""Vocabularies of attribute names: spans in the words of a convention, and the other way round."""

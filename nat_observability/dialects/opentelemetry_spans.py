@@ -1,4 +1,4 @@
-"""mapped(): what the attributes of an instrumentation's span say of a step; imports no OpenTelemetry."""
+"""mapped(): what the attributes of an instrumentation's span say about a step; imports no OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nat_observability.events import Captured, StepKind, TokenUsage
 from nat_observability.recording.capture import capture, capture_label, capture_text
 from nat_observability.recording.outcome import token_usage
 
-# An agent, a retriever or an embedding inside a run is something that its workflow calls. WORKFLOW is for what says
-# so itself, because a workflow's step stands for the whole run.
+# An agent, a retriever or an embedding inside a run is something that its workflow calls. WORKFLOW is for spans that
+# say so themselves, because a workflow's step stands for the whole run.
 _KINDS: Mapping[str, Mapping[str, StepKind]] = {
     # OpenInference: https://arize-ai.github.io/openinference/spec/attributes/semantic-conventions.html
     "openinference.span.kind": {
@@ -60,7 +60,7 @@ _NAMES = {
     StepKind.TOOL: ("tool.name", "gen_ai.tool.name", "traceloop.entity.name"),
 }
 _OTHER_NAMES = ("traceloop.entity.name",)
-# The first that is there; what the others say is the same in another form.
+# The first one present counts; the others say the same in another form.
 _INPUTS = (
     "input.value",
     "gen_ai.input.messages",
@@ -75,7 +75,7 @@ _OUTPUTS = (
     "traceloop.entity.output",
     "gen_ai.completion",
 )
-# The same in attributes of one level, `llm.input_messages.0.message.role`, and the part to leave out of their keys.
+# The same in flat attributes, `llm.input_messages.0.message.role`, and the part to leave out of their keys.
 _FLAT_INPUTS = (("llm.input_messages.", "message"), ("gen_ai.prompt.", ""))
 _FLAT_OUTPUTS = (("llm.output_messages.", "message"), ("gen_ai.completion.", ""))
 _FLAT = tuple(prefix for prefix, _ in (*_FLAT_INPUTS, *_FLAT_OUTPUTS))
@@ -120,7 +120,7 @@ class _Parameters(msgspec.Struct):
 
 
 class Mapped(NamedTuple):
-    """What attributes say of a step. `rest` are those that have no place of their own in it."""
+    """What attributes say about a step. `rest` are those without a field of their own in it."""
 
     kind: StepKind
     name: str
@@ -133,11 +133,11 @@ class Mapped(NamedTuple):
 
 def mapped(name: str, attributes: Mapping[str, Any]) -> Mapped:
     """
-    Return what a span of this name and these attributes is as a step. Never raises.
+    Return the step that a span of this name and these attributes describes. Never raises.
 
     OpenInference, the OpenTelemetry GenAI conventions and OpenLLMetry (Traceloop) are known; a span of any other
-    instrumentation is of kind SPAN, with all its attributes for `rest`. Token counts are a step's usage where it is a
-    model call; an agent's span repeats those of its model calls, so there they stay what they are, in `rest`.
+    instrumentation is of kind SPAN, with all its attributes in `rest`. Token counts are a step's usage if it is a model
+    call; an agent's span repeats those of its model calls, so there they stay in `rest`.
     """
     if not attributes:
         return Mapped(StepKind.SPAN, capture_label(name), None, None, None, (), {})
@@ -178,7 +178,7 @@ def _name(kind: StepKind, attributes: Mapping[str, Any]) -> str | None:
         if isinstance(said := attributes.get(key), str) and said:
             return said
     if kind is StepKind.LLM:
-        # OpenInference knows the model's name from the answer, and there may be none.
+        # OpenInference takes the model's name from the answer, which may be missing.
         with suppress(msgspec.MsgspecError, TypeError, UnicodeEncodeError):
             return msgspec.json.decode(attributes.get(_PARAMETERS, "{}"), type=_Parameters).model
     return None
@@ -192,8 +192,8 @@ def _payload(attributes: Mapping[str, Any], keys: Iterable[str], flat: Iterable[
     for key in keys:
         value = attributes.get(key)
         if value is not None:
-            # "text/plain" may look like JSON, a number for instance; all others that are text are JSON by their
-            # convention, where they are well-formed.
+            # "text/plain" may look like JSON, a number for instance; all other text is JSON by convention, if it is
+            # well-formed.
             mime = attributes.get(key.replace(".value", ".mime_type")) if key.endswith(".value") else None
             if isinstance(value, str):
                 return _json_or_text(value) if mime == "application/json" or mime is None else capture(value)
@@ -225,7 +225,7 @@ def _messages(attributes: Mapping[str, Any], prefix: str, left_out: str) -> list
 
 
 def _value(value: Any) -> Any:
-    # JSON that had to become text to be an attribute, OpenInference's `metadata` and `llm.invocation_parameters`.
+    # JSON that had to become text to be an attribute: OpenInference's `metadata` and `llm.invocation_parameters`.
     return _json_or_text(value) if isinstance(value, str) else value
 
 

@@ -11,8 +11,8 @@ AttributeValue = str | int | float | bool | tuple[str, ...]
 _KINDS = {kind: kind.value for kind in StepKind}
 
 # OpenInference says CHAIN for "a starting point or a link between different LLM application steps", and AGENT for
-# "a reasoning block that acts on tools using the guidance of an LLM". A workflow may be either and does not say
-# which, so it is what is always true of it. So are the kinds that OpenInference has no word for.
+# "a reasoning block that acts on tools using the guidance of an LLM". A workflow may be either and does not say which,
+# so it gets the one that is always true. So do the kinds that OpenInference has no word for.
 _OPENINFERENCE_KINDS = {
     StepKind.LLM: "LLM",
     StepKind.TOOL: "TOOL",
@@ -31,10 +31,10 @@ def span_attributes(span: Span) -> dict[str, AttributeValue]:
 
     - `gen_ai.*`, `error.type`: the OpenTelemetry GenAI conventions, release 0.1.0 of
       https://github.com/open-telemetry/semantic-conventions-genai (docs/gen-ai/client-inference.md,
-      execute-tool.md and gen-ai-agent-spans.md). A model call is taken for a `chat`, and the name of its step for
-      the model's. Only model calls, tools and workflows have an operation there. `gen_ai.workflow.name` is what
-      that release calls `gen_ai.agent.name`; both are set, for viewers that know the one before (1.41). What
-      is not known here (`gen_ai.provider.name`) or would repeat the payload in another form (`gen_ai.input.messages`,
+      execute-tool.md and gen-ai-agent-spans.md). A model call is taken to be a `chat`, and the name of its step to be
+      the model's. Only model calls, tools and workflows have an operation there. `gen_ai.workflow.name` is that
+      release's name for `gen_ai.agent.name`; both are set, for viewers that know the previous one (1.41). What is
+      unknown here (`gen_ai.provider.name`) or would repeat the payload in another form (`gen_ai.input.messages`,
       `gen_ai.tool.call.arguments`, all opt-in) is left out.
     - `openinference.*`, `input.*`, `output.*`, `llm.*`, `tool.*`, `session.id`, `user.id`, `metadata`, `tag.tags`,
       `exception.*`: OpenInference, https://arize-ai.github.io/openinference/spec/attributes/semantic-conventions.html
@@ -42,8 +42,8 @@ def span_attributes(span: Span) -> dict[str, AttributeValue]:
     - `nat.*`: the kind of the step and the id of the run, for which neither has a word, under the names that the
       NeMo Agent Toolkit gives them; and each tag of the run, `tenant` as `nat.tag.tenant`.
 
-    Counts that no model gives for every call (cached and reasoning tokens) are left out where they are 0. An
-    incomplete span has the `error.type` "incomplete", and one that failed without an exception "_OTHER".
+    Counts that no model gives for every call (cached and reasoning tokens) are left out if they are 0. An incomplete
+    span has the `error.type` "incomplete", and one that failed without an exception "_OTHER".
     """
     attributes = step_attributes(span.kind, span.name, span.run.workflow_name) | run_attributes(span.run)
     if span.input is not None:
@@ -55,12 +55,12 @@ def span_attributes(span: Span) -> dict[str, AttributeValue]:
     return attributes | outcome_attributes(span)
 
 
-# The same in four parts, each of which an encoder may keep or write in its own way: of the step, of the run, of the
-# payloads (input, output and metadata), and of what became of it.
+# The same in four parts, each of which an encoder may cache or write in its own way: the step, the run, the payloads
+# (input, output and metadata), and the outcome.
 
 
 def step_attributes(kind: StepKind, name: str, workflow_name: str | None) -> dict[str, AttributeValue]:
-    """Return the attributes that every step of this kind and name has, in a run of that workflow."""
+    """Return the attributes shared by every step of this kind and name in a run of that workflow."""
     attributes: dict[str, AttributeValue] = {
         "openinference.span.kind": _OPENINFERENCE_KINDS[kind],
         "nat.span.kind": _KINDS[kind],
@@ -78,7 +78,7 @@ def step_attributes(kind: StepKind, name: str, workflow_name: str | None) -> dic
 
 
 def run_attributes(run: Run) -> dict[str, AttributeValue]:
-    """Return the attributes that every span of the run has."""
+    """Return the attributes shared by every span of the run."""
     attributes: dict[str, AttributeValue] = {"nat.workflow.run_id": run.run_id}
     if run.conversation_id is not None:
         attributes["gen_ai.conversation.id"] = attributes["session.id"] = run.conversation_id

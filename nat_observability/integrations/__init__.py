@@ -1,4 +1,4 @@
-"""Integrations: one module or package for each framework, which imports no other; and runs for any other worker."""
+"""Integrations: one module or package per framework, which imports no other; and runs for any other worker."""
 
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import RunIds, RunScope, run_scope

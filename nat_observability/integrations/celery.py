@@ -27,12 +27,12 @@ __all__ = ["CeleryObservability", "instrument"]
 
 check_version("celery", at_least="5.7.0", below="6")
 
-_EXECUTION = "_nat_observability_run"  # an attribute of the task's request, which is that of one execution
+_EXECUTION = "_nat_observability_run"  # an attribute of the task's request, which belongs to one execution
 _POOLS = {"prefork": PreforkPool, "processes": PreforkPool, "solo": SoloPool, "threads": ThreadPool}
 
 
 class _Execution(NamedTuple):
-    """What is kept of a task while it is executed: its run, and the exception that was handled when it began."""
+    """What is kept for a task while it executes: its run, and the exception being handled when it began."""
 
     scope: RunScope
     handling: BaseException | None
@@ -42,7 +42,7 @@ class CeleryObservability:
     """
     What `instrument` returns: the receivers of one application's signals.
 
-    Celery logs what a receiver raises and goes on, so that nothing of it reaches a task.
+    Celery logs what a receiver raises and goes on, so it never reaches a task.
     """
 
     def __init__(self, app: Celery, container: Container) -> None:
@@ -63,14 +63,14 @@ class CeleryObservability:
         }
 
     def connect(self) -> None:
-        """Receive the signals. What was connected for the same application before is replaced."""
+        """Receive the signals, in place of earlier receivers for the same application."""
         for signal, receiver in self._receivers.items():
-            # Celery compares these ids, and else leaves the older of two receivers in place.
+            # Celery compares these ids; without them it leaves the older of two receivers in place.
             signal.disconnect(dispatch_uid=self._uid)
             signal.connect(receiver, weak=False, dispatch_uid=self._uid)
 
     def disconnect(self) -> None:
-        """Receive them no longer."""
+        """Stop receiving the signals."""
         for signal in self._receivers:
             signal.disconnect(dispatch_uid=self._uid)
 
@@ -82,11 +82,11 @@ class CeleryObservability:
             if not issubclass(pool, PreforkPool):
                 self._process.open_now()
             elif self._container.manager_options().required:
-                # Each child opens its own. It is here that a worker can still be kept from starting.
+                # Each child opens its own. This is the last place where a worker can be kept from starting.
                 with self._process:
                     pass
         except Exception as error:
-            # Celery goes on after everything that a receiver raises, but for this.
+            # Celery goes on after everything that a receiver raises, except this.
             raise SystemExit(f"The worker does not start. {describe(error)}") from error
 
     def _process_begins(self, **_: object) -> None:
@@ -114,14 +114,14 @@ class CeleryObservability:
             self._container, headers=headers, job=task.name, metadata=_metadata(request, task_id)
         )
         scope.__enter__()
-        # An eager task may be called where an exception is handled, which is still the current one when it ends.
+        # An eager task may be called while an exception is being handled, which is still current when the task ends.
         setattr(request, _EXECUTION, _Execution(scope, sys.exception()))
 
     def _task_failed(self, sender: Task, exception: BaseException, **_: object) -> None:
         _note(sender, exception)
 
     def _task_is_tried_again(self, sender: Task, reason: object, **_: object) -> None:
-        # A task that asks to be tried again without an exception has not failed.
+        # A task that asks for a retry without an exception has not failed.
         cause = getattr(reason, "exc", None)
         if isinstance(cause, BaseException):
             _note(sender, cause)
@@ -130,7 +130,7 @@ class CeleryObservability:
         execution: _Execution | None = task.request.__dict__.pop(_EXECUTION, None)
         if execution is None:
             return
-        # If the worker is ended inside the task, no other signal has said so.
+        # If the worker ends inside the task, no other signal has said so.
         error = sys.exception()
         if execution.scope.error is not None or error is execution.handling:
             error = None
@@ -139,16 +139,16 @@ class CeleryObservability:
 
 def instrument(app: Celery, container: Container) -> CeleryObservability:
     """
-    Make each execution of an application's tasks a run; call it where the application is made.
+    Make each execution of an application's tasks a run; call it right after making the application.
 
-    The exporters open in each process that executes tasks when it starts, and are drained when it ends. A run
-    continues the trace of who sent the task; a task that is sent inside a run carries the run's trace and ids in its
-    headers. Each try of a task that is tried again is a run of its own, in the same trace.
+    The exporters open in each process that executes tasks when it starts, and are drained when it ends. A run continues
+    the trace of the task's sender; a task that is sent inside a run carries the run's trace and ids in its headers.
+    Each try of a retried task is a run of its own, in the same trace.
 
     A worker whose pool is not supported (gevent, eventlet), or whose required exporters do not open, does not start.
 
     Raises:
-        MissingContainerError: `container` is none.
+        MissingContainerError: `container` is not a container of observability.
     """
     observability = CeleryObservability(app, container)
     observability.connect()
@@ -156,7 +156,7 @@ def instrument(app: Celery, container: Container) -> CeleryObservability:
 
 
 def _pool(given: object) -> type:
-    """Return the class of a worker's pool, which its command line gives as a class and everybody else by a name."""
+    """Return the class of a worker's pool, which the command line gives as a class and other callers by name."""
     pool = _POOLS.get(given) if isinstance(given, str) else given
     if isinstance(pool, type) and issubclass(pool, tuple(_POOLS.values())):
         return pool

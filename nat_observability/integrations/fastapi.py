@@ -1,6 +1,6 @@
-"""instrument() for FastAPI, and what a request's handler is injected with."""
+"""instrument() for FastAPI, and the dependencies for a request's handler."""
 
-# Annotations are not postponed here: FastAPI looks at them at run time.
+# Annotations are not postponed here: FastAPI reads them at run time.
 from typing import Annotated
 
 from fastapi import Depends
@@ -25,6 +25,6 @@ CurrentState = Annotated[RequestState, Depends(current_state)]
 """The state of the request's run."""
 
 CurrentSource = Annotated[Source, Depends(current_source)]
-"""What the manager comes from: the container."""
+"""The container, which the manager comes from."""
 
 __all__ = ["CurrentManager", "CurrentSource", "CurrentState", "instrument"]

@@ -1,4 +1,4 @@
-"""FastStream: each message that a subscriber handles is a run, for every broker that FastStream speaks to."""
+"""FastStream: each message that a subscriber handles is a run, for every broker that FastStream supports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["MessageMiddleware", "instrument"]
 
 check_version("faststream", at_least="0.7.0", below="1")
 
-# What a handler raises to say what becomes of the message, and not that something went wrong.
+# What a handler raises to decide the message's fate, and not because something went wrong.
 _NO_ERRORS = (AckMessage, SkipMessage, StopApplication, StopConsume)
 
 
@@ -37,16 +37,16 @@ class MessageMiddleware:
     """
     A middleware for a broker: `NatsBroker(middlewares=[MessageMiddleware(container)])`.
 
-    What a handler records, what it publishes and its reply belong to one run, which ends when the message is
-    processed. The run continues the trace of who sent the message; what is published inside a run, in a handler or
-    anywhere else, carries that run's trace and ids in its headers.
+    What a handler records, what it publishes and its reply belong to one run, which ends when the message is processed.
+    The run continues the trace of the message's sender; what is published inside a run, in a handler or anywhere else,
+    carries that run's trace and ids in its headers.
 
-    Use `instrument` if there is a FastStream application: it also opens the exporters and drains them. A middleware
-    alone needs the application to do that, `await container.init_resources()` for example. If it has not when the
-    first message comes, it opens them, and the interpreter's exit drains them.
+    Use `instrument` if there is a FastStream application: it also opens the exporters and drains them. With the
+    middleware alone, the application has to do that, with `await container.init_resources()` for example. If it has not
+    by the first message, the middleware opens them, and the interpreter's exit drains them.
 
     Raises:
-        MissingContainerError: `container` is none.
+        MissingContainerError: `container` is not a container of observability.
     """
 
     def __init__(self, container: Container) -> None:
@@ -76,7 +76,7 @@ class _MessageScope(BaseMiddleware[Any, Any]):
         except _NO_ERRORS:
             raise
         except BaseException as error:
-            # Kept for the step's end: until then another middleware may have made something else of it.
+            # Kept for the end of the step: until then another middleware may have replaced it.
             scope.error = error
             raise
 
@@ -97,7 +97,7 @@ class _MessageScope(BaseMiddleware[Any, Any]):
         self, call_next: Callable[[PublishCommand], Awaitable[Any]], cmd: PublishCommand
     ) -> Any:
         if ContextState.current() is not None:
-            # Not into the caller's own dict, which may go out again, in another run.
+            # Not into the caller's own dict, which may be sent again, in another run.
             cmd.headers = dict(cmd.headers or {})
             write_headers(cmd.headers)
         return await call_next(cmd)
@@ -105,19 +105,19 @@ class _MessageScope(BaseMiddleware[Any, Any]):
 
 def instrument(app: FastStream, container: Container) -> MessageMiddleware:
     """
-    Give every broker of an application the middleware; open the exporters before it starts, drain them when it stopped.
+    Give every broker of an application the middleware; open the exporters before it starts, drain them after it stops.
 
-    Call it before the application runs, after its brokers were added.
+    Call it after the application's brokers were added, before it runs.
 
     Raises:
-        MissingContainerError: `container` is none.
+        MissingContainerError: `container` is not a container of observability.
         ValueError: The application has no broker yet.
     """
     middleware = MessageMiddleware(container)
     if not app.brokers:
         raise ValueError("The application has no broker. Call instrument() after app.add_broker().")
     for broker in app.brokers:
-        # The outermost, so that the run is there before the others' scopes and still after them.
+        # The outermost, so that the run exists before the others' scopes and outlives them.
         broker.insert_middleware(middleware)
 
     async def open_exporters() -> None:
@@ -138,7 +138,7 @@ def _handler_name(context: ContextRepo) -> str:
 
 
 def _headers(msg: StreamMessage[Any]) -> Mapping[str, object] | None:
-    # The messages of one batch may be of several traces: the run belongs to a sender only where there is just one.
+    # The messages of one batch may come from several traces: the run belongs to a sender only if there is just one.
     batch = [(each.get(TRACEPARENT), each.get(BAGGAGE)) for each in msg.batch_headers]
     return None if len(set(batch)) > 1 else msg.headers
 
@@ -158,7 +158,7 @@ def _metadata(msg: StreamMessage[Any]) -> dict[str, object]:
 
 
 def _destination(raw: Any) -> object:
-    """Return where a broker's own message came from, None where that is not known."""
+    """Return where a broker's own message came from, or None if that is not known."""
     first = raw[0] if isinstance(raw, list | tuple) and raw else raw
     if isinstance(first, Mapping):  # redis
         return first.get("channel") or first.get("list") or first.get("stream")

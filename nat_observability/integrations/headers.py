@@ -1,4 +1,4 @@
-"""Headers of requests and messages: what a run hands on to the services it calls, and what it got from its caller."""
+"""Headers of requests and messages: what a run passes to the services it calls, and what its caller passed to it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def write_headers(headers: MutableMapping[str, Any], state: ContextState | None 
     """
     Put the trace of a run, and its conversation's and user's ids, into the headers of what it sends.
 
-    The receiver continues the trace: its parent is the step that sends. What else is in a `baggage` stays; a
-    `traceparent` of before is replaced. Outside every run nothing happens.
+    The receiver continues the trace: its parent is the step that sends. Other members of `baggage` stay; an existing
+    `traceparent` is replaced. Outside a run nothing happens.
 
     Args:
-        headers: Names are written in lower case; another spelling of the same name is removed.
+        headers: Names are written in lower case; other spellings of the same name are removed.
         state: The run that sends; the current one by default.
     """
     state = state or ContextState.current()

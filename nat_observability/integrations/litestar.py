@@ -21,11 +21,11 @@ def instrument(app: Litestar, source: Source, **options: Unpack[Options]) -> Non
     """
     Give each request and each websocket of `app` a run, and open the runtime when it starts.
 
-    A middleware of Litestar's own would be entered after the routing, so that it sees neither what no route has
-    matched nor the answer to an exception; this one is around both, and gets the exception.
+    A middleware of Litestar's own would be entered after routing, and would see neither requests without a matching
+    route nor the answer to an exception; this one is around both, and gets the exception.
 
     Args:
-        app: An application that has not started yet.
+        app: The application, before it starts.
         source: The container, or a `RuntimeSource`; opened first in `on_startup`, and drained last of all.
         **options: Those of `RequestMiddleware`.
 
@@ -47,7 +47,7 @@ def instrument(app: Litestar, source: Source, **options: Unpack[Options]) -> Non
 
 
 async def _note_failure(error: Exception, scope: Scope) -> None:
-    # Litestar answers for an exception itself and raises it no further. What it says to the client is in the answer.
+    # Litestar answers an exception itself and does not raise it further. What it says to the client is in the answer.
     state = ContextState.current()
     if isinstance(state, RequestState) and getattr(error, "status_code", 500) >= 500:
         state.failure = error

@@ -28,10 +28,10 @@ def instrument(app: Quart, source: Source, **options: Unpack[Options]) -> None:
     """
     Give each request and each websocket of `app` a run, and open the runtime in its lifespan.
 
-    A run stays open until what its handlers gave to `app.add_background_task` is done.
+    A run stays open until the tasks that its handlers passed to `app.add_background_task` are done.
 
     Args:
-        app: An application that has not started yet.
+        app: The application, before it starts.
         source: The container, or a `RuntimeSource`; opened before the application starts, and drained after its end.
         **options: Those of `RequestMiddleware`.
 
@@ -40,10 +40,10 @@ def instrument(app: Quart, source: Source, **options: Unpack[Options]) -> None:
     """
     middleware = RequestMiddleware(app.asgi_app, source, **options)  # type: ignore[arg-type]
     app.asgi_app = ObservabilityLifespan(middleware, source)  # type: ignore[assignment, method-assign]
-    # First of all, because a function that comes before may answer for the handler.
+    # First of all, because an earlier function may answer for the handler.
     app.before_request_funcs.setdefault(None, []).insert(0, _note_request)
     app.before_websocket_funcs.setdefault(None, []).insert(0, _note_websocket)
-    # Quart answers for an exception itself and raises it no further.
+    # Quart answers an exception itself and does not raise it further.
     got_request_exception.connect(_note_failure, app, weak=False)
     got_websocket_exception.connect(_note_failure, app, weak=False)
     app.add_background_task = _keeping_open(app)  # type: ignore[method-assign]

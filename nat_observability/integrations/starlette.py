@@ -1,4 +1,4 @@
-"""instrument(): makes each request of a Starlette application, FastAPI's included, a run."""
+"""instrument(): makes each request of a Starlette or FastAPI application a run."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def instrument(app: Starlette, source: Source, **options: Unpack[Options]) -> No
     """
     Give each request and each websocket of `app` a run, and open the runtime in its lifespan.
 
-    The middleware is put around all others, and around the one that answers uncaught exceptions, so that it sees
-    that answer too. `app.add_middleware(RequestMiddleware, container)` would not.
+    The middleware goes around all others, and around the one that answers uncaught exceptions, so that it sees that
+    answer too. With `app.add_middleware(RequestMiddleware, container)` it would not.
 
     Args:
-        app: An application that has not served yet.
+        app: The application, before it has served a request.
         source: The container, or a `RuntimeSource`; opened before the application's own lifespan, and drained after.
         **options: Those of `RequestMiddleware`.
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
-        RuntimeError: The application has served already.
+        RuntimeError: The application has already served a request.
     """
     if app.middleware_stack is not None:
         raise RuntimeError(

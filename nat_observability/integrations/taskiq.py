@@ -22,7 +22,7 @@ __all__ = ["TaskMiddleware", "instrument"]
 
 check_version("taskiq", at_least="0.12.0", below="1")
 
-_EXECUTION = "__nat_observability_execution"  # an attribute of the message, as other middlewares have theirs
+_EXECUTION = "__nat_observability_execution"  # an attribute of the message, as other middlewares do it
 
 
 class TaskMiddleware(TaskiqMiddleware):
@@ -30,14 +30,14 @@ class TaskMiddleware(TaskiqMiddleware):
     A middleware for a broker: `broker.with_middlewares(TaskMiddleware(container))`.
 
     It opens the exporters when the broker starts, in the worker and in the client, and drains them when it shuts down.
-    A run continues the trace of who sent the task; a task that is sent inside a run carries the run's trace and ids in
-    its labels. Each try of a task that is tried again is a run of its own, in the same trace.
+    A run continues the trace of the task's sender; a task that is sent inside a run carries the run's trace and ids in
+    its labels. Each try of a retried task is a run of its own, in the same trace.
 
-    It has to come first, as `instrument` puts it: what the middlewares after it record and send is then part of the
+    It has to come first, which `instrument` takes care of: what later middlewares record and send is then part of the
     run.
 
     Raises:
-        MissingContainerError: `container` is none.
+        MissingContainerError: `container` is not a container of observability.
     """
 
     def __init__(self, container: Container) -> None:
@@ -62,27 +62,27 @@ class TaskMiddleware(TaskiqMiddleware):
     def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
         """Put the current run's trace and ids into the labels."""
         if ContextState.current() is not None:
-            # Not into the caller's own dict, which may go out again, in another run.
+            # Not into the caller's own dict, which may be sent again, in another run.
             message.labels = dict(message.labels)
             write_headers(message.labels)
         return message
 
     async def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """Begin the run."""
-        # Where nobody has started the broker; nobody shuts it down either, and the interpreter's exit drains.
+        # In case the broker was never started: then it is not shut down either, and the interpreter's exit drains.
         await self._process.open()
         scope = run_scope(
             self._container, headers=message.labels, job=message.task_name, metadata=_metadata(message)
         )
         await scope.__aenter__()
         execution = _Execution(scope, self._end)
-        # Pydantic refuses attributes that are no fields.
+        # Pydantic refuses attributes that are not fields.
         object.__setattr__(message, _EXECUTION, execution)
         return message
 
     def on_error(self, message: TaskiqMessage, result: TaskiqResult[Any], exception: BaseException) -> None:
         """Keep what the task raised for the end of the run."""
-        # NoResultError says what becomes of the result, and not that something went wrong.
+        # NoResultError only decides what happens to the result: nothing went wrong.
         execution: _Execution | None = getattr(message, _EXECUTION, None)
         if execution is not None and not isinstance(exception, NoResultError):
             execution.scope.error = exception
@@ -116,7 +116,7 @@ def instrument(broker: AsyncBroker, container: Container) -> TaskMiddleware:
 
 
 class _Execution:
-    """A run, and the asyncio task that has to end it: one that is cancelled, say, never comes to `post_execute`."""
+    """A run, and the asyncio task that has to end it: a cancelled one, say, never reaches `post_execute`."""
 
     def __init__(self, scope: RunScope, end: Callable[[RunScope], None]) -> None:
         self.scope = scope
@@ -131,7 +131,7 @@ class _Execution:
             self._task.remove_done_callback(self._task_is_done)
 
     def _task_is_done(self, task: asyncio.Task[Any]) -> None:
-        # Whoever asks a task for its exception takes on to log it, which is not for us.
+        # Never asks the task for its exception: that would mark it as retrieved, and asyncio would not log it.
         self.scope.error = (
             asyncio.CancelledError()
             if task.cancelled()

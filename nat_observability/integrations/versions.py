@@ -1,4 +1,4 @@
-"""Versions of frameworks: which of them an integration works with."""
+"""Versions of frameworks: which ones an integration works with."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def check_version(package: str, *, at_least: str, below: str) -> None:
 
     Args:
         package: The distribution's name on PyPI.
-        at_least: The first version that is supported.
-        below: The first that is not any more.
+        at_least: The first supported version.
+        below: The first version that is no longer supported.
 
     Raises:
         UnsupportedVersionError: An ImportError; another version is installed.
@@ -26,7 +26,7 @@ def check_version(package: str, *, at_least: str, below: str) -> None:
 
 
 def _release(text: str) -> tuple[int, ...]:
-    # Trailing zeros say nothing (PEP 440): 1.0 is 1. What comes after the numbers (rc1, .dev3) is left out.
+    # Trailing zeros mean nothing (PEP 440): 1.0 is 1. Suffixes (rc1, .dev3) are ignored.
     match = re.match(r"(?:\d+!)?v?(\d+(?:\.\d+)*)", text)
     numbers = [int(each) for each in match[1].split(".")] if match else []
     while numbers and not numbers[-1]:

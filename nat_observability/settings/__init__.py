@@ -1,4 +1,4 @@
-"""The settings: frozen models that are read from the environment, an env file and secret files; they build nothing."""
+"""The settings: frozen models, read from the environment, an env file and secret files; they build nothing."""
 
 from nat_observability.settings.exporters import (
     ConsoleExporterSettings,

@@ -32,7 +32,7 @@ _SECTIONS: tuple[tuple[str, str, bool, dict[str, str]], ...] = (
     ("TERMINAL", "console", False, {}),
     ("RECENT", "memory", False, {}),
 )
-"""The exporters of the example: name, type, whether the example has it, and the settings that are not defaults."""
+"""The exporters of the example: name, type, whether it is active, and the settings that are not defaults."""
 
 _COMMENT = textwrap.TextWrapper(
     110, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
@@ -42,10 +42,10 @@ _COMMENT = textwrap.TextWrapper(
 @dataclass(frozen=True, slots=True)
 class Variable:
     """
-    One variable. In the name of an exporter's, `<NAME>` stands for the name of the exporter.
+    One variable. In the name of an exporter's variable, `<NAME>` stands for the exporter's name.
 
-    `default` is written as it would be in an env file, and empty if there is none; `allowed` says in words
-    which values it takes, and `description` in which unit. `exporter_type` is None for one of the process.
+    `default` is written as in an env file, and empty if there is none; `allowed` describes the values that it takes,
+    and `description` gives the unit. `exporter_type` is None for a variable of the process.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Variable:
 
 
 def describe_variables() -> list[Variable]:
-    """Every variable there is: those of the process, then those of each exporter type that the package brings."""
+    """Return every variable: those of the process, then those of each built-in exporter type."""
     process = _variables(ObservabilitySettings, (), None)
     return [
         *process,
@@ -66,7 +66,7 @@ def describe_variables() -> list[Variable]:
 
 
 def example_env() -> str:
-    """The text of `settings.example.env`: a configuration that works, with every other setting commented out."""
+    """Return the text of `settings.example.env`: a working configuration, with every other setting commented out."""
     lines = [
         _HEADER,
         *_lines(_variables(ObservabilitySettings, (), None), {variable("service_name"): "demo"}, active=True),
@@ -83,7 +83,7 @@ def example_env() -> str:
 
 
 def setting_rows(settings: ObservabilitySettings) -> list[tuple[str, str]]:
-    """What holds now, as variables and their values; a secret is shown as asterisks."""
+    """Return the current settings as variables and values, with secrets as asterisks."""
     process = {key: value for key, value in settings if key != EXPORTERS}
     rows = list(_rows((), process))
     for name, entry in settings.exporters.items():
@@ -108,7 +108,7 @@ def _variables(model: type[BaseModel], path: Sequence[str], exporter_type: str |
 
 
 def _place(model: type[BaseModel], key: str) -> tuple[int, int]:
-    """Where a setting comes in the list: what the type declares, in its order, what some have, what all have."""
+    """The position of a setting in the list: what the type declares, in its order, what some have, what all have."""
     own = list(model.__annotations__)
     if key != "type" and key in ExporterSettings.model_fields:
         return 2, 0

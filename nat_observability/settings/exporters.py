@@ -1,7 +1,7 @@
 """The settings of exporters: those of every exporter, of each local type, and of custom types."""
 
-# Annotations are evaluated here, not postponed: some versions of pydantic evaluate the text of a model's annotation
-# for extra settings again in the module of a subclass, where the names do not exist.
+# Annotations are evaluated here, not postponed: some versions of pydantic evaluate the text of a model's annotation for
+# extra settings again in the module of a subclass, where the names do not exist.
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ from nat_observability.delivery.limits import QueuePolicy, SpoolMode
 from nat_observability.settings.processing import ProcessingSettings
 from nat_observability.settings.standard_variables import DEFAULT_LIMITS, MOST
 
-# Above about 24 days, which in milliseconds fill 31 bits, some platforms cannot wait.
+# Some platforms cannot wait longer than about 24 days, which in milliseconds fill 31 bits.
 _LONGEST = MOST / 1000
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
@@ -55,25 +55,23 @@ SpansOnly = Annotated[Literal["spans"], BeforeValidator(_no_steps)]
 
 
 class ExporterSettings(ProcessingSettings):
-    """The settings of every exporter, whatever its type."""
+    """The settings of every exporter, of any type."""
 
     type: Text = Field(
         description="What kind of exporter it is.", examples=["sqlite", "otlp", "file", "console"]
     )
-    required: bool = Field(False, description="Whether a run fails to start when this exporter does.")
+    required: bool = Field(False, description="Whether a run fails to start if this exporter does.")
     record: Literal["spans", "steps"] = Field(
-        "spans", description="What it gets: finished spans, or every step's start, chunks and end."
+        "spans", description="What it receives: finished spans, or every step's start, chunks and end."
     )
     flush: Literal["handed_over", "delivered"] = Field(
         "handed_over", description="What the end of a run waits for: the queue, or the back end."
     )
     queue_items: Count = Field(
         DEFAULT_LIMITS.queue_items,
-        description="Items that wait in the queue at most. Without it, OTEL_BSP_MAX_QUEUE_SIZE is honoured.",
+        description="Items in the queue at most. Without it, OTEL_BSP_MAX_QUEUE_SIZE is honoured.",
     )
-    queue_bytes: Bytes = Field(
-        DEFAULT_LIMITS.queue_bytes, description="Bytes that wait in the queue at most."
-    )
+    queue_bytes: Bytes = Field(DEFAULT_LIMITS.queue_bytes, description="Bytes in the queue at most.")
     queue_policy: QueuePolicy = Field(
         DEFAULT_LIMITS.queue_policy, description="What is dropped, and counted, when the queue is full."
     )
@@ -85,11 +83,11 @@ class ExporterSettings(ProcessingSettings):
         "Without it, OTEL_BSP_MAX_EXPORT_BATCH_SIZE is honoured.",
     )
     batch_bytes: Bytes = Field(
-        DEFAULT_LIMITS.batch_bytes, description="Bytes in one batch at most; an item above it goes alone."
+        DEFAULT_LIMITS.batch_bytes, description="Bytes in one batch at most; a larger item goes alone."
     )
     batch_age: Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)] = Field(
         DEFAULT_LIMITS.batch_age,
-        description="Seconds that an item waits at most for a batch to fill; 0 sends at once. "
+        description="Seconds that an item waits at most for its batch to fill; 0 sends at once. "
         "Without it, OTEL_BSP_SCHEDULE_DELAY (milliseconds) is honoured.",
     )
     write_timeout: Seconds = Field(
@@ -100,23 +98,24 @@ class ExporterSettings(ProcessingSettings):
 
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = Field(
         DEFAULT_LIMITS.batches_in_flight,
-        description="Number of batches that are sent at the same time at most; a file or database gets one at a time.",
+        description="Number of batches sent at the same time at most; a file or database gets one at a time.",
     )
     retry_initial: Seconds = Field(
         DEFAULT_LIMITS.retry_initial,
-        description="Seconds from a failed try to the next at most; doubled with each further one.",
+        description="Seconds from a failed try to the next at most; doubled with each further failure.",
     )
     retry_max: Seconds = Field(DEFAULT_LIMITS.retry_max, description="Seconds between two tries at most.")
     retry_for: Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)] = Field(
         DEFAULT_LIMITS.retry_for,
-        description="Seconds for which a batch is tried; 0 tries once. A spooled batch is kept after that.",
+        description="Seconds for which a batch is retried; 0 tries once. A spooled batch is kept after that.",
     )
     breaker_failures: Count = Field(
         DEFAULT_LIMITS.breaker_failures,
-        description="Number of failed tries in a row after which nothing is sent for a while.",
+        description="Number of failed tries in a row that open the circuit breaker: nothing is sent for a while.",
     )
     breaker_open_for: Seconds = Field(
-        DEFAULT_LIMITS.breaker_open_for, description="Seconds of that while, after which one batch is tried."
+        DEFAULT_LIMITS.breaker_open_for,
+        description="Seconds that the breaker stays open; then one batch is tried.",
     )
     spool: SpoolMode = Field(
         DEFAULT_LIMITS.spool,
@@ -125,7 +124,7 @@ class ExporterSettings(ProcessingSettings):
     )
     spool_path: FilePath | None = Field(
         DEFAULT_LIMITS.spool_path,
-        description="The spool's directory, of this exporter alone.",
+        description="The spool's directory, for this exporter alone.",
         examples=["var/spool/otlp"],
     )
     spool_bytes: Bytes = Field(
@@ -133,7 +132,7 @@ class ExporterSettings(ProcessingSettings):
     )
     spool_age: Seconds | None = Field(
         DEFAULT_LIMITS.spool_age,
-        description="Seconds that an item stays in the spool at most; without it, for ever.",
+        description="Seconds that an item stays in the spool at most; without it, forever.",
     )
 
     @model_validator(mode="after")
@@ -165,7 +164,7 @@ class ConsoleExporterSettings(ExporterSettings):
     type: Literal["console"] = Field("console", description="Prints items for people to read.")
     stream: Literal["stdout", "stderr"] = Field("stderr", description="Where it prints.")
     color: Literal["auto", "always", "never"] = Field(
-        "auto", description="Whether it colours; auto does so on a terminal."
+        "auto", description="Whether the output is coloured; auto colours it on a terminal."
     )
 
 
@@ -175,11 +174,9 @@ class FileExporterSettings(ExporterSettings):
     type: Literal["file"] = Field("file", description="Appends items to a file, one JSON object a line.")
     path: FilePath = Field(description="The file.", examples=["var/observability.jsonl"])
     max_bytes: Bytes = Field(
-        100 * 2**20, description="Bytes at which the file is rolled over to path.1, path.2 and so on."
+        100 * 2**20, description="Bytes at which the file rolls over to path.1, path.2 and so on."
     )
-    backups: Annotated[int, Field(ge=0, le=1000)] = Field(
-        5, description="Number of rolled files that are kept."
-    )
+    backups: Annotated[int, Field(ge=0, le=1000)] = Field(5, description="Number of rolled files to keep.")
 
 
 class SqliteExporterSettings(ExporterSettings):
@@ -209,17 +206,17 @@ class CustomExporterSettings(ExporterSettings):
     """
     An exporter of a type that the embedding service or an entry point adds.
 
-    Whether the type exists is for the container to check. Settings of its own are kept as they came, text from
-    variables as text. What looks like a secret, by its name or as part of a URL or a connection string, is wrapped,
-    so that no repr, dump or log shows it.
+    The container checks whether the type exists. Its own settings are kept as they came, text from variables as text.
+    What looks like a secret, by its name or as part of a URL or a connection string, is wrapped, so that no repr, dump
+    or log shows it.
     """
 
     model_config = ConfigDict(extra="allow")
-    # Without it, some versions of pydantic cannot write a secret of undeclared type as JSON.
+    # Without it, some versions of pydantic cannot write a secret of an undeclared type as JSON.
     __pydantic_extra__: dict[str, Annotated[Any, PlainSerializer(_masked, when_used="json")]]
 
     def options(self) -> dict[str, Any]:
-        """The entry's own settings with secrets in the clear, for the model of that type to validate."""
+        """Return the entry's own settings with secrets in the clear, for the type's model to validate."""
         return {name: _opened(value) for name, value in (self.model_extra or {}).items()}
 
     @model_validator(mode="before")
@@ -230,7 +227,7 @@ class CustomExporterSettings(ExporterSettings):
         return {k: v if k in cls.model_fields else _sealed(str(k), v, secret=False) for k, v in data.items()}
 
 
-# Wider than needed on purpose: a name that is sealed without need costs nothing, one that is missed is a leak.
+# Deliberately wide: sealing a name without need costs nothing, missing one is a leak.
 _WORDS = "key|token|secret|pass|pwd|authorization|header|credential|cookie|dsn"
 _SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
 _SECRET_VALUE = re.compile(rf"://\S*@|({_WORDS})[^=\s]*=", re.IGNORECASE)

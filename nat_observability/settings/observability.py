@@ -1,6 +1,6 @@
-"""The settings: frozen models that are read from the environment, an env file and secret files; builds nothing."""
+"""The settings of a process: a frozen model, read from the environment, an env file and secret files."""
 
-# Annotations are evaluated here, not postponed, as in settings_exporters.
+# Annotations are evaluated here, not postponed, as in exporters.py.
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +59,7 @@ BUILT_IN: Mapping[str, type[ExporterSettings]] = {
     "phoenix": PhoenixExporterSettings,
     "langfuse": LangfuseExporterSettings,
 }
-"""The exporter types that the package brings, and the settings of each."""
+"""The built-in exporter types, and the settings of each."""
 
 _CUSTOM = "custom"
 
@@ -83,7 +83,7 @@ AnyExporterSettings = Annotated[
 
 
 def _place(path: Path) -> object:
-    """What is equal for two paths of one directory, whether it exists or not."""
+    """Return a key that is equal for two paths of one directory, whether it exists or not."""
     try:
         found = path.stat()
     except OSError:
@@ -95,18 +95,18 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     """
     All settings of a process.
 
-    Arguments win over the environment, the environment over the env file, that over the secret files in
-    `secrets_dir`, and all of them over the standard `OTEL_` variables. The env file is the one that the argument
-    `_env_file` or else the variable `NAT_OBSERVABILITY_ENV_FILE` names. An exporter that is passed as an object is
-    taken as it is: neither variables nor `OTEL_BSP_*` change it, nor what is set for the process.
+    Arguments win over the environment, the environment over the env file, that over the secret files in `secrets_dir`,
+    and all of them over the standard `OTEL_` variables. The argument `_env_file`, or else the variable
+    `NAT_OBSERVABILITY_ENV_FILE`, names the env file. An exporter passed as an object is taken as it is: neither
+    variables nor `OTEL_BSP_*` nor settings of the process change it.
 
     Raises:
-        SettingsError: A value is wrong, or the env file cannot be read. It has one line per problem, and never the
-            value.
+        SettingsError: A value is wrong, or the env file cannot be read. It has one line per problem, and never shows
+            the value.
 
     Warns:
         SettingsWarning: A `NAT_OBSERVABILITY_` variable is unknown, or an `OTEL_` variable is not valid; both are
-            ignored, the latter as the OpenTelemetry specification demands.
+            ignored, the latter as the OpenTelemetry specification requires.
     """
 
     model_config = SettingsConfigDict(
@@ -129,19 +129,19 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     )
     resource_attributes: dict[str, str] = Field(
         default_factory=dict,
-        description="What else is to be known of this service, added to OTEL_RESOURCE_ATTRIBUTES.",
+        description="Further attributes of this service, added to OTEL_RESOURCE_ATTRIBUTES.",
     )
     start_timeout: Seconds = Field(10.0, description="Seconds in which an exporter has to be ready.")
     shutdown_timeout: Seconds = Field(120.0, description="Seconds in which everything has to be stopped.")
     secrets_dir: Path | None = Field(
         None,
-        description="A directory of files, each named as a variable, that holds the value of that variable.",
+        description="A directory of files, each named after a variable and holding its value.",
     )
     exporters: dict[str, AnyExporterSettings] = Field(
         default_factory=dict, description="The exporters by name; names are in lower case."
     )
 
-    if not TYPE_CHECKING:  # for a type checker the signature is that of the fields
+    if not TYPE_CHECKING:  # for a type checker, the fields define the signature
 
         def __init__(self, **values: Any) -> None:
             values = with_env_file(values, type(self).model_config.get("env_file"))
@@ -157,7 +157,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
                 if self.exporters:
                     note_exporters()
                 return
-            # Outside the handlers: the cause holds the values, and would travel with the error as its context.
+            # Outside the handlers: the cause holds the values, and would travel along as the error's context.
             raise SettingsError(lines)
 
     @property
@@ -168,7 +168,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     @field_validator("resource_attributes")
     @classmethod
     def _without_service_name(cls, attributes: dict[str, str]) -> dict[str, str]:
-        # It was taken into account for `service_name`, which is the only place that holds the name.
+        # Already used for `service_name`, which is the only place for the name.
         return {key: value for key, value in attributes.items() if key != SERVICE_NAME}
 
     @field_validator("exporters", mode="before")
@@ -176,7 +176,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     def _completed(cls, exporters: object, info: ValidationInfo) -> object:
         if not isinstance(exporters, Mapping):
             return exporters
-        # What an exporter is not told itself, it is told for the process; one that is passed as an object was told all.
+        # What is not set for an exporter comes from the process; one that is passed as an object is complete.
         shared = {key: info.data[key] for key in ProcessingSettings.model_fields if key in info.data}
         lower = {
             str(name).strip().lower(): {**shared, **entry} if isinstance(entry, Mapping) else entry
@@ -193,7 +193,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     def _each_has_a_spool_of_its_own(
         cls, exporters: dict[str, AnyExporterSettings]
     ) -> dict[str, AnyExporterSettings]:
-        # What one had left there, the other would send to its own back end, under its own key.
+        # One would send what the other had left there to its own back end, under its own key.
         spools = {
             name: entry.spool_path
             for name, entry in exporters.items()
@@ -219,7 +219,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read variables as one source, so that they merge by name wherever each of them was set."""
+        """Read variables as one source, so that they merge by name, wherever each of them is set."""
         variables: dict[str, str | None] = {}
         for source in (dotenv_settings, env_settings):
             assert isinstance(source, EnvSettingsSource)

@@ -1,4 +1,4 @@
-"""The settings of what sends spans over OTLP: to any endpoint, to Phoenix, to Langfuse; builds nothing."""
+"""The settings of exporters that send spans over OTLP: to any endpoint, to Phoenix, to Langfuse; builds nothing."""
 
 # Annotations are evaluated here, not postponed, as in exporters.py.
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def _checked_url(value: object) -> str | SecretStr:
 
 
 Url = Annotated[str | SecretStr, BeforeValidator(_checked_url)]
-"""An address to send to. One with a query, which may hold a key, is a secret."""
+"""An address to send to. With a query, which may hold a key, it is a secret."""
 
 
 def _checked_value(value: SecretStr) -> SecretStr:
@@ -41,12 +41,14 @@ Key = Annotated[SecretStr, Field(min_length=1), AfterValidator(_checked_value)]
 class SendingExporterSettings(ExporterSettings):
     """The settings of every exporter that sends spans over OTLP."""
 
-    record: SpansOnly = Field("spans", description="What it gets: finished spans; it cannot record steps.")
+    record: SpansOnly = Field(
+        "spans", description="What it receives: finished spans; it cannot record steps."
+    )
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = Field(
-        4, description="Number of batches that are sent at the same time at most."
+        4, description="Number of batches sent at the same time at most."
     )
     timeout: Seconds = Field(
-        10.0, description="Seconds for one request, to the end of its answer; write_timeout ends it too."
+        10.0, description="Seconds for one request, to the end of its response; write_timeout ends it too."
     )
     ca_file: FilePath | None = Field(
         None,
@@ -60,7 +62,7 @@ class SendingExporterSettings(ExporterSettings):
     )
     client_key: FilePath | None = Field(
         None,
-        description="Its private key (PEM, without a passphrase), if it is not in the same file.",
+        description="The private key (PEM, without a passphrase) of that certificate, if it is not in the same file.",
         examples=["/etc/ssl/client.key"],
     )
 
@@ -73,9 +75,9 @@ class SendingExporterSettings(ExporterSettings):
 
 
 class OtlpExporterSettings(SendingExporterSettings):
-    """Sends spans to anything that takes OTLP."""
+    """Sends spans to anything that accepts OTLP."""
 
-    type: Literal["otlp"] = Field("otlp", description="Sends spans to anything that takes OTLP.")
+    type: Literal["otlp"] = Field("otlp", description="Sends spans to anything that accepts OTLP.")
     protocol: Literal["http", "grpc"] = Field(
         "http",
         description="How it sends: protobuf over HTTP, or gRPC. Without it, OTEL_EXPORTER_OTLP_PROTOCOL is honoured.",
@@ -94,7 +96,7 @@ class OtlpExporterSettings(SendingExporterSettings):
     )
     headers: dict[str, HeaderValue] = Field(
         default_factory=dict,
-        description="What is sent along, such as a key; also as variables of their own, such as "
+        description="Headers to send, such as a key; also as variables of their own, such as "
         "HEADERS__AUTHORIZATION. Without it and an address, OTEL_EXPORTER_OTLP_HEADERS is honoured.",
     )
     compression: Literal["gzip", "none"] = Field(
@@ -104,7 +106,7 @@ class OtlpExporterSettings(SendingExporterSettings):
     )
     timeout: Seconds = Field(
         10.0,
-        description="Seconds for one request, to the end of its answer; write_timeout ends it too. "
+        description="Seconds for one request, to the end of its response; write_timeout ends it too. "
         "Without it, OTEL_EXPORTER_OTLP_TIMEOUT (milliseconds) is honoured.",
     )
 
@@ -119,7 +121,7 @@ class OtlpExporterSettings(SendingExporterSettings):
         if not isinstance(headers, Mapping):
             return headers
         lower = {str(name).lower(): value for name, value in headers.items()}
-        # The name is not shown: where a key was pasted into the wrong place, it is the secret.
+        # The name is not shown: if a key was pasted into the wrong place, the name is the secret.
         if not all(map(is_header_name, lower)):
             raise ValueError("holds a name that is not made of letters, digits and hyphens")
         if len(lower) < len(headers):
@@ -136,7 +138,9 @@ class PhoenixExporterSettings(SendingExporterSettings):
         description="The address of the Phoenix server.",
         examples=["https://phoenix.example"],
     )
-    api_key: Key | None = Field(None, description="A key of that server; a local one needs none by default.")
+    api_key: Key | None = Field(
+        None, description="An API key for that server; a local one needs none by default."
+    )
     project: Text | None = Field(
         None, description="The project that spans go to; without it, Phoenix's default.", examples=["shop"]
     )
@@ -148,7 +152,7 @@ class LangfuseExporterSettings(SendingExporterSettings):
     type: Literal["langfuse"] = Field("langfuse", description="Sends spans to Langfuse.")
     host: Url = Field(
         "https://cloud.langfuse.com",
-        description="The address of the region, or of a server of one's own.",
+        description="The address of the region, or of your own server.",
         examples=["https://us.cloud.langfuse.com"],
     )
     public_key: Key = Field(description="The public key of the project.", examples=["pk-lf-0123"])

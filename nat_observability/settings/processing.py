@@ -1,6 +1,6 @@
 """The settings of what may leave the process: redaction, content, limits, sampling and tags; builds nothing."""
 
-# Annotations are evaluated here, not postponed, as in settings_exporters.
+# Annotations are evaluated here, not postponed, as in exporters.py.
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ def _of(known: tuple[str, ...]) -> Callable[[object], object]:
         given = _listed(value)
         if isinstance(given, list | tuple | set | frozenset):
             lower = tuple(str(each).lower() for each in given)
-            # The wrong one is not shown: where a key was pasted into the wrong place, it is the secret.
+            # The wrong name is not shown: if a key was pasted into the wrong place, the name is the secret.
             if not set(lower) <= set(known):
                 raise ValueError(f"holds a name that is not known; allowed: {', '.join(known)}")
             return lower
@@ -42,7 +42,7 @@ def _of(known: tuple[str, ...]) -> Callable[[object], object]:
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-"""Several texts; as one, with commas between them."""
+"""Several texts, or one text with commas between them."""
 
 
 def _paired(value: object) -> object:
@@ -74,7 +74,7 @@ def _patterns(value: object) -> object:
 
 def _matches_nothing(expression: str) -> bool:
     with warnings.catch_warnings():
-        # What may mean another thing in a Python to come means now what it does.
+        # What may change its meaning in a future Python keeps today's meaning.
         warnings.simplefilter("ignore", FutureWarning)
         return re.compile(expression).search("") is not None
 
@@ -108,14 +108,14 @@ class ProcessingSettings(BaseModel):
     """
     What may leave the process, and in which form.
 
-    Each of these can be set for the process, and for one exporter, whose own then wins as a whole.
+    Each of these can be set for the process, and for one exporter, whose value then wins as a whole.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     redact: bool = Field(
         True,
-        description="Whether secrets are taken out: keys, tokens, passwords. It also withholds chunks of steps.",
+        description="Whether secrets are redacted: keys, tokens, passwords. It also withholds chunks of steps.",
     )
     redact_keys: Texts = Field(
         (),
@@ -130,19 +130,19 @@ class ProcessingSettings(BaseModel):
     )
     redact_without: Texts = Field(
         (),
-        description="Names of patterns that come with the package and are not looked for.",
+        description="Names of built-in patterns to leave out.",
         examples=["jwt"],
     )
     redact_personal: Annotated[tuple[str, ...], BeforeValidator(_of(PERSONAL))] = Field(
-        (), description="Sets of personal data that are taken out too.", examples=["email,phone,card,iban,ip"]
+        (), description="Sets of personal data to redact too.", examples=["email,phone,card,iban,ip"]
     )
     redact_hash_key: Annotated[SecretStr, BeforeValidator(_key), Allowed(_LONG_TEXT)] | None = Field(
         None,
-        description="A key with which a mark gets a hash of what it replaces, so that equal values can be told.",
+        description="A key that adds to each mark a hash of what it replaces, so that equal values can be recognised.",
     )
     redact_chunks: Literal["withhold", "scan"] = Field(
         "withhold",
-        description="What becomes of the chunks where steps are recorded: each is withheld, or searched as if a "
+        description="What happens to chunks if steps are recorded: each is withheld, or searched as if a "
         "secret were never split over two of them.",
     )
     capture_inputs: bool = Field(True, description="Whether inputs leave the process.")
@@ -170,38 +170,38 @@ class ProcessingSettings(BaseModel):
         128, description="Number of links at most. Without it, OTEL_SPAN_LINK_COUNT_LIMIT is honoured."
     )
     span_bytes_limit: Annotated[int, Field(ge=1024, le=2**53)] = Field(
-        2**20, description="Bytes of everything that is recorded in one span at most; what is over is cut."
+        2**20, description="Bytes recorded in one span at most; the rest is cut."
     )
     run_bytes: Size | None = Field(
         DEFAULT_LIMITS.run_bytes,
-        description="Bytes of everything that is recorded in one run at most; without it, any number.",
+        description="Bytes recorded in one run at most; without it, any number.",
     )
     chunk_bytes: Size = Field(
         DEFAULT_LIMITS.chunk_bytes,
-        description="Bytes of chunks that are kept for the open steps of one run at most.",
+        description="Bytes of chunks kept for the open steps of one run at most.",
     )
     sampling_ratio: Ratio = Field(
         1.0,
-        description="Number from 0, no run, to 1, every run: the part of the runs that leaves, by their trace ids. "
+        description="Number from 0, no run, to 1, every run: the share of runs that is exported, by trace id. "
         "Without it, OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG are honoured.",
     )
     sampling_rules: Annotated[dict[str, float], BeforeValidator(_ratios)] = Field(
         default_factory=dict,
-        description="Ratios of their own for workflows, by name or with * and ?; the first that fits.",
+        description="Ratios for single workflows, by name or with * and ?; the first match counts.",
     )
     sampling_parent_based: bool = Field(
         False,
-        description="Whether a run that continues a trace leaves if its caller's traceparent says so.",
+        description="Whether a run that continues a trace is exported if its caller's traceparent says so.",
     )
     sampling_keep_errors: bool = Field(
-        False, description="Whether a run that was left out leaves whole after all if it fails."
+        False, description="Whether a run that was sampled out is exported whole after all if it fails."
     )
     sampling_run_bytes: Size = Field(
-        4 * 2**20, description="Bytes that are held at most for a run that may fail yet; the newest are kept."
+        4 * 2**20, description="Bytes held at most for a run that may still fail; the newest are kept."
     )
-    sampling_all_bytes: Size = Field(64 * 2**20, description="Bytes that are held for all such runs at most.")
+    sampling_all_bytes: Size = Field(64 * 2**20, description="Bytes held for all such runs at most.")
     tags: Annotated[dict[str, str], BeforeValidator(_paired)] = Field(
-        default_factory=dict, description="Tags of every run that has none of that name."
+        default_factory=dict, description="Tags for every run that does not set them itself."
     )
     privacy: Literal["none", "low", "medium", "high"] | None = Field(
         None, description="The privacy level, which every run gets as the tag privacy.level."

@@ -30,21 +30,21 @@ _ENV_FILE_ARGUMENT = "_env_file"
 _ATTRIBUTES = "resource_attributes"
 _PATTERNS = "redact_patterns"
 _PARTS: Mapping[str, Callable[[str], dict[str, str]]] = {"headers": parse_headers, _PATTERNS: parse_pairs}
-"""What is pairs in one variable or several variables, and how the pairs are read."""
+"""Settings that are pairs, in one variable or several, and the parser for the pairs."""
 
 
 class VariablesSource(EnvSettingsSource):
     """
-    Every variable as one source, so that they merge by name wherever each of them was set.
+    Every variable as one source, so that they merge by name, wherever each of them is set.
 
     pydantic-settings' own sources would not do: they decode whatever parses as JSON, which makes a number of a
     token of digits; which of a JSON object and the variables inside it wins depends on their order in the
     environment; and the nested secrets source reads every file of its directory, those of others too.
 
     Args:
-        settings_cls: The settings that they are for.
+        settings_cls: The class of the settings.
         variables: The environment over the env file: names in lower case, without empty values.
-        env_file: The names of those that the env file has.
+        env_file: The names of the variables in the env file.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class VariablesSource(EnvSettingsSource):
         directory = given.get("secrets_dir") or self._variables.get(f"{_OURS}secrets_dir")
         secrets = _secrets(directory) if directory and isinstance(directory, str | Path) else {}
         variables = {**secrets, **self._variables}
-        # In order of their names a JSON object comes before the variables inside it, which then change it.
+        # Sorted by name, a JSON object comes before the variables inside it, which then change it.
         ours = {name: value for name, value in sorted(variables.items()) if name.startswith(_OURS)}
         known = {name: value for name, value in ours.items() if _is_known(self.settings_cls, name)}
         self.env_vars = _mergeable(known)
@@ -89,7 +89,7 @@ class VariablesSource(EnvSettingsSource):
             return value
 
     def _misplaced(self) -> list[str]:
-        """A sentence for each name in the env file that was meant for us and says nothing there."""
+        """Return a sentence for each name in the env file that was meant for us but has no effect there."""
         notes = [
             f"{name.upper()} is not a setting. Did you mean {_meant(self.settings_cls, meant)}?"
             for name in self._env_file
@@ -103,14 +103,14 @@ class VariablesSource(EnvSettingsSource):
 
 def with_env_file(arguments: dict[str, Any], default: Any) -> dict[str, Any]:
     """
-    Return the arguments of the settings with the env file that a variable names, where they have none.
+    Return the arguments of the settings, completed by the env file that a variable names if they have none.
 
     Args:
-        arguments: Of the settings.
+        arguments: The arguments of the settings.
         default: The env files of a class of settings, which need not exist.
 
     Raises:
-        SettingsError: There is no such file, or it cannot be read.
+        SettingsError: The file does not exist, or cannot be read.
     """
     name, files = _ENV_FILE_ARGUMENT, arguments.get(_ENV_FILE_ARGUMENT, _NOT_GIVEN)
     if files == _NOT_GIVEN:
@@ -149,7 +149,7 @@ def _note_read(files: Iterable[Any]) -> None:
 
 
 def note_exporters() -> None:
-    """Note that the env files that were read so far were read by settings with exporters."""
+    """Note that the env files read so far were read by settings with exporters."""
     _env_files.update(dict.fromkeys(_env_files, True))
 
 
@@ -170,9 +170,9 @@ def _problem_of(file: Path, depth: int) -> str | None:
 
 def unused_hints(settings_cls: type[BaseSettings]) -> list[str]:
     """
-    What there is in this process that may have been meant to configure an exporter and does not, in sentences.
+    Return a sentence for each thing in this process that may have been meant to configure an exporter but does not.
 
-    No value of a variable is in them. It looks at the file system.
+    They hold no value of a variable. It reads the file system.
     """
     hints: list[str] = []
     for name in sorted(os.environ):
@@ -195,11 +195,11 @@ def unused_hints(settings_cls: type[BaseSettings]) -> list[str]:
     return hints
 
 
-_NOT_GIVEN = Path()  # what pydantic-settings takes for an env file that nobody has named
+_NOT_GIVEN = Path()  # pydantic-settings' stand-in for an env file that was not given
 _OTEL_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-# In an env file, others' variables are others' concern. Where nothing is configured, what is only similar is a hint.
+# In an env file, other programs' variables are theirs. If nothing is configured, a mere similarity is a hint.
 _SURELY, _PERHAPS = 0.9, 0.85
-# For the hints: the env files that were read, and whether there were exporters then; and what was misspelt there.
+# For the hints: the env files that were read, whether there were exporters then, and misspelt names in them.
 _env_files: dict[str, bool] = {}
 _misspelt_in_files: dict[str, None] = {}
 
@@ -224,7 +224,7 @@ def _meant(settings_cls: type[BaseSettings], name: str) -> str:
 
 def _candidates(settings_cls: type[BaseSettings], name: str) -> list[str]:
     bare = name.removeprefix(PREFIX)
-    # With a misspelt first level, and with one underscore between levels instead of two.
+    # With the first level misspelt, and with one underscore between levels instead of two.
     nested = (bare.split(DELIMITER)[1:], bare.split("_", 2)[1:])
     return [
         *map(variable, settings_cls.model_fields),
@@ -251,12 +251,12 @@ def _secrets(directory: str | Path) -> dict[str, str]:
 
 def _mergeable(ours: dict[str, str | None]) -> dict[str, str | None]:
     """
-    Return `ours` with headers and patterns as a JSON object where some are pairs and others variables of their own.
+    Return `ours` with headers and patterns as a JSON object if some are pairs and others variables of their own.
 
-    As text they would not merge with the others, which would be lost without a word.
+    As text they would not merge with the others, which would be lost silently.
     """
     for name, value in ours.items():
-        # At exporters, its name, headers, or that of the process: a header's own variable is one below.
+        # Below exporters and the exporter's name, or at the process: a header's own variable is one level below.
         *path, last = name.removeprefix(_OURS).split(DELIMITER)
         nested = len(path) in (0, 2) and any(other.startswith(f"{name}{DELIMITER}") for other in ours)
         if nested and last in _PARTS and not str(value).lstrip().startswith("{"):
@@ -272,10 +272,10 @@ def _completed(
     variables: Mapping[str, str | None],
 ) -> tuple[dict[str, Any], Iterable[str]]:
     """
-    Add to `found` what the standard variables say about what neither it nor the arguments (`given`) set.
+    Add to `found` what the standard variables say, unless it or the arguments (`given`) set the same.
 
     Returns:
-        That, and a sentence for each standard variable of exporters, limits or sampling that is left out.
+        The result, and a sentence for each standard variable of exporters, limits or sampling that is ignored.
     """
     ignored: dict[str, None] = {}  # each once, in order
     if standard.disabled:

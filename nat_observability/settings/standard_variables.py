@@ -1,4 +1,4 @@
-"""The standard variables of OpenTelemetry, `OTEL_*`, which count if ours are not set."""
+"""The standard variables of OpenTelemetry, `OTEL_*`, which are honoured if ours are not set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST = 2**31 - 1
 SERVICE_NAME = "service.name"
 
 DEFAULT_LIMITS = DeliveryLimits()
-"""What an exporter's delivery is limited to if neither a variable of ours nor a standard one says."""
+"""The default limits of an exporter's delivery, if neither our variables nor the standard ones set them."""
 
 _WHOLE_NUMBER = re.compile(r"\s*[0-9]{1,10}\s*")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -33,9 +33,9 @@ _T = TypeVar("_T")
 
 class StandardReader:
     """
-    Reads standard variables; `ignored` has a sentence for each that is not valid, without its value.
+    Reads standard variables; `ignored` has a sentence for each invalid one, without its value.
 
-    The OpenTelemetry specification has a variable that is not valid warned about and ignored.
+    The OpenTelemetry specification requires a warning for an invalid variable, which is then ignored.
 
     Args:
         variables: Names in lower case, and values; an empty value is an unset one.
@@ -59,9 +59,9 @@ class StandardReader:
 @dataclass(frozen=True, slots=True)
 class StandardVariables:
     """
-    What the standard variables say; None, or nothing, where one is not set or not valid.
+    What the standard variables say; None or empty if one is not set or not valid.
 
-    `ignored` holds a sentence for each that is not valid. Times are in seconds, though the variables are in
+    `ignored` holds a sentence for each invalid variable. Times are in seconds, although the variables are in
     milliseconds.
     """
 
@@ -102,11 +102,11 @@ class StandardVariables:
 
     def exporter(self, name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """
-        Return what they add to the settings of an exporter, and a sentence for each that does not go with these.
+        Return what they add to the settings of an exporter, and a sentence for each that does not fit these.
 
         Args:
             name: The exporter's name.
-            given: The settings of it that are set already.
+            given: The exporter's settings that are already set.
         """
         queue_items, batch_items, ignored = self.queue_items, self.batch_items, []
         given_queue, given_batch = _size(given.get("queue_items")), _size(given.get("batch_items"))
@@ -140,16 +140,16 @@ def _positive(text: str) -> int:
 
 def parse_not_negative(text: str) -> int:
     """
-    Parse a whole number from 0 to the largest that the specification asks for.
+    Parse a whole number from 0 to the largest that the specification requires.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not such a number.
     """
     return _whole_number(text, 0)
 
 
 def _size(given: object) -> int | None:
-    """Read a size as validation will, which says what is wrong with one that is None here."""
+    """Read a size as validation will; if this returns None, validation says what is wrong."""
     try:
         return _INTEGER.validate_python(given)
     except ValueError:
@@ -158,10 +158,10 @@ def _size(given: object) -> int | None:
 
 def parse_switch(text: str) -> bool:
     """
-    Parse a boolean as the specification has it.
+    Parse a boolean as the specification defines it.
 
     Raises:
-        ValueError: It is neither true nor false.
+        ValueError: The text is neither true nor false.
     """
     if text.strip().lower() not in ("true", "false"):
         raise ValueError("is neither true nor false")
@@ -175,7 +175,7 @@ def parse_timeout(text: str) -> float:
     The specification reads a timeout of 0 as no limit, and lets the largest number stand for it.
 
     Raises:
-        ValueError: It is not a whole number that is not negative.
+        ValueError: The text is not a whole number, or is negative.
     """
     return (parse_not_negative(text) or MOST) / 1000
 
@@ -184,11 +184,11 @@ def parse_pairs(text: str) -> dict[str, str]:
     """
     Parse `key=value` pairs with commas between them, both sides percent-encoded, as in `OTEL_RESOURCE_ATTRIBUTES`.
 
-    As in W3C Baggage, spaces around a key and a value do not count, and a value may hold a bare `=`. Empty members
-    are skipped, and of a key that comes twice the last one holds.
+    As in W3C Baggage, spaces around keys and values are ignored, and a value may hold a bare `=`. Empty members are
+    skipped, and of repeated keys the last one wins.
 
     Raises:
-        ValueError: A part is not valid. The specification has the whole text discarded then, and so it is.
+        ValueError: A part is not valid. The specification then requires the whole text to be discarded.
     """
     attributes = {}
     for member in text.split(","):
@@ -212,15 +212,15 @@ def _decoded(text: str) -> str:
 
 
 DEFAULT_ENDPOINTS = {"http": "http://localhost:4318", "grpc": "http://localhost:4317"}
-"""Where the OTLP exporter specification has collectors listen, by protocol."""
+"""Where collectors listen according to the OTLP exporter specification, by protocol."""
 
 
 def parse_headers(text: str) -> dict[str, str]:
     """
-    Parse headers as `OTEL_EXPORTER_OTLP_HEADERS` has them: as `parse_pairs` does, names in lower case.
+    Parse headers in the form of `OTEL_EXPORTER_OTLP_HEADERS`: as `parse_pairs` does, with names in lower case.
 
     Raises:
-        ValueError: A part is not valid. The message has nothing of it.
+        ValueError: A part is not valid. The message does not show it.
     """
     return {name.lower(): value for name, value in parse_pairs(text).items()}
 
@@ -229,17 +229,17 @@ def otlp_defaults(
     variables: Mapping[str, str | None], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """
-    Return what the standard variables add to an exporter of type `otlp`, and a sentence for each that is not valid.
+    Return what the standard variables add to an exporter of type `otlp`, and a sentence for each invalid one.
 
-    As the specification has it, one for traces (`OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`) wins over the one for all
-    signals, and one that is not valid is as good as unset.
+    By the specification, a variable for traces (`OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`) wins over the one for all signals,
+    and an invalid one counts as unset.
 
-    The headers and the client's certificate are secrets of the destination that the variables name: to an exporter
-    with an address of its own they are not given, so that no key goes where it was not meant for.
+    The headers and the client's certificate are secrets of the destination that the variables name: an exporter with an
+    address of its own does not get them, so that no key goes to the wrong destination.
 
     Args:
         variables: Names in lower case, and values; an empty value is an unset one.
-        given: The settings of the exporter that are set already.
+        given: The exporter's settings that are already set.
     """
     reader = StandardReader(variables)
 
@@ -258,15 +258,15 @@ def otlp_defaults(
     own_address = given.get(_TRACES) or given.get(_EVERY)
     if own_address is None:
         protocol = given.get("protocol") or found.get("protocol")
-        # Without a scheme only gRPC takes an address, and only there the switch counts.
+        # Only gRPC takes an address without a scheme, and only there the switch counts.
         bare = ("http://" if first("INSECURE", parse_switch) else "https://") if protocol == "grpc" else None
         traces = reader.first(lambda text: _address(text, bare), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-        # What it is for all signals does not matter then: it differs, in its path at least.
+        # The one for all signals does not matter then: it differs, at least in its path.
         every = traces or reader.first(lambda text: _address(text, bare), "OTEL_EXPORTER_OTLP_ENDPOINT")
         found[_TRACES if traces else _EVERY] = every
         take("headers", "HEADERS", _headers)
     address = str(secret_text(own_address or found.get(_TRACES) or found.get(_EVERY) or ""))
-    # The specification has certificates for a secure connection only.
+    # By the specification, certificates are for secure connections only.
     if address.lower().startswith("https://"):
         take("ca_file", "CERTIFICATE", str)
         if own_address is None and not _CLIENT.intersection(given):
@@ -291,7 +291,7 @@ def _compression(text: str) -> str:
 
 
 def _choice(text: str, choices: Mapping[str, str]) -> str:
-    # The specification has such values read without regard to case.
+    # By the specification, such values are case-insensitive.
     chosen = choices.get(text.strip().lower())
     if chosen is None:
         raise ValueError(f"is neither {' nor '.join(choices)}")
@@ -304,7 +304,7 @@ def _address(text: str, bare: str | None) -> str:
         address = bare + address
     if problem := url_problem(address):
         raise ValueError(problem)
-    # gRPC has no path; where the variables were written for HTTP too, there is one.
+    # gRPC has no path, but variables that were also written for HTTP have one.
     return address if bare is None else urlsplit(address)._replace(path="", query="", fragment="").geturl()
 
 
@@ -332,13 +332,13 @@ def processing_defaults(
     variables: Mapping[str, str | None], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """
-    Return what the standard variables add to the settings of the process, and a sentence for each that is not valid.
+    Return what the standard variables add to the settings of the process, and a sentence for each invalid one.
 
-    The sampler counts as a whole: where `sampling_ratio` is given, it says nothing.
+    The sampler counts as a whole: if `sampling_ratio` is given, the sampler is ignored.
 
     Args:
         variables: Names in lower case, and values; an empty value is an unset one.
-        given: The settings that are set already.
+        given: The settings that are already set.
     """
     reader = StandardReader(variables)
     found: dict[str, Any] = {
@@ -348,7 +348,7 @@ def processing_defaults(
         kind = sampler.removeprefix(_PARENT_BASED)
         ratio = _SAMPLERS[kind]
         if ratio is None:
-            # The specification: without an argument, or with one that is not valid, the ratio is 1.
+            # By the specification, the ratio is 1 if the argument is missing or not valid.
             ratio = reader.first(_ratio, "OTEL_TRACES_SAMPLER_ARG")
             ratio = 1.0 if ratio is None else ratio
         found["sampling_ratio"] = ratio

@@ -1,4 +1,4 @@
-"""The variables that settings come from: their names, the values they take, and in words what is wrong with one."""
+"""The variables that settings come from: their names, the values they take, and the words for what is wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAIRS = "name=value pairs with commas between them, percent-encoded where they h
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Says, in the annotation of a setting that a function checks, which values it takes."""
+    """States, in the annotation of a setting that a function checks, which values it takes."""
 
     words: str
 
@@ -49,13 +49,13 @@ _WRONG = {
 
 
 def variable(*path: object) -> str:
-    """The full name of the variable that sets what is at this path of the settings."""
+    """Return the full name of the variable that sets the value at this path of the settings."""
     return PREFIX + DELIMITER.join(str(part) for part in path).upper()
 
 
 def nearest(name: str, known: Iterable[str], *, below: str = PREFIX) -> str:
-    """` Did you mean NAME?` with the known variable whose name is closest; empty if none is close."""
-    # What every name starts with does not count: compared with it, everything would be near to everything.
+    """Return ` Did you mean NAME?` with the closest known variable; empty if none is close."""
+    # The common beginning does not count: with it, every name would be close to every other.
     ends = [other.removeprefix(below) for other in known]
     match = difflib.get_close_matches(name.removeprefix(below), ends, n=1)
     return f" Did you mean {below}{match[0]}?" if match else ""
@@ -63,11 +63,11 @@ def nearest(name: str, known: Iterable[str], *, below: str = PREFIX) -> str:
 
 def corrected(name: str, *, alike: float) -> str | None:
     """
-    The variable that a name is meant for which begins nearly as ours do; None if it begins so, or in another way.
+    Return the variable meant by a name with a misspelt prefix; None if its prefix is ours, or another one.
 
     Args:
-        name: Of any variable.
-        alike: From 0 to 1, how much of the beginning has to be ours.
+        name: The name of any variable.
+        alike: How similar the prefix has to be to ours, from 0 to 1.
     """
     upper = name.upper()
     if upper.startswith((PREFIX, "OTEL_")):
@@ -77,7 +77,7 @@ def corrected(name: str, *, alike: float) -> str | None:
     for end in range(len(PREFIX) - 5, min(len(upper) - 1, len(PREFIX) + 4) + 1):
         matcher.set_seq1(upper[:end])
         if matcher.quick_ratio() >= best and (ratio := matcher.ratio()) >= best:
-            # The longest of those that are as close: an underscore too many belongs to the beginning.
+            # The longest of those that are equally close: an extra underscore belongs to the prefix.
             best, rest = ratio, upper[end:]
     _, exporters, entry = upper.partition(f"{EXPORTERS.upper()}{DELIMITER}")
     if exporters and not rest:
@@ -86,7 +86,7 @@ def corrected(name: str, *, alike: float) -> str | None:
 
 
 def allowed(field: FieldInfo) -> str:
-    """The values that a setting takes, in words, derived from its annotation, its limits and its examples."""
+    """Return in words the values that a setting takes, from its annotation, its limits and its examples."""
     kind, metadata = bare(field)
     limits: dict[str, object] = {}
     for limit in metadata:
@@ -113,7 +113,7 @@ def allowed(field: FieldInfo) -> str:
 
 
 def bare(field: FieldInfo) -> tuple[Any, list[Any]]:
-    """A field's annotation without what says that it may be left out, and what restricts its values."""
+    """Return a field's annotation without its optional part, and what restricts its values."""
     kind: Any = field.annotation
     metadata = list(field.metadata)
     if type(None) in (options := get_args(kind)):
@@ -142,16 +142,16 @@ def problems(
     error: ValidationError, settings: type[BaseModel], entries: Mapping[str, type[BaseModel]]
 ) -> list[str]:
     """
-    One line per problem of a failed validation.
+    Return one line per problem of a failed validation.
 
     Args:
-        error: The failed validation.
+        error: The error of the failed validation.
         settings: The model that did not validate.
         entries: The tag of each member of the union of exporters, and its model.
     """
     # Neither pydantic's messages nor the input are used: both may hold the value.
     details = error.errors(include_url=False, include_input=False)
-    # A default that depends on a wrong value is wrong only because of that.
+    # A default that depends on a wrong value is wrong only because of it.
     return [
         _problem(detail, settings, entries)
         for detail in details
@@ -162,7 +162,7 @@ def problems(
 def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[str, type[BaseModel]]) -> str:
     path, model, depth = list(detail["loc"]), settings, 0
     if path[:1] == [EXPORTERS]:
-        # After the exporter's name pydantic puts the tag of the union's member, which is not part of the variable.
+        # After the exporter's name, pydantic puts the tag of the union's member, which is not part of the variable.
         depth, model = (2, entries[str(path.pop(2))]) if len(path) > 2 else (0, settings)
     name, context = variable(*path) if path else "The whole", detail.get("ctx", {})
     if "error" in context:
@@ -188,7 +188,7 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
 
 
 def option_problems(error: ValidationError, exporter: str) -> list[str]:
-    """One line per problem of the failed validation of a custom type's own settings, without any of their values."""
+    """Return one line per problem in a custom type's own settings, without any of their values."""
     details = error.errors(include_url=False, include_input=False, include_context=False)
     return [
         f"{variable(EXPORTERS, exporter, *detail['loc'])} {_WRONG.get(detail['type'], 'is not valid')}."

@@ -1,4 +1,4 @@
-"""The sinks, one module per kind of back end, each loaded when it is asked for, and the protocol of all of them."""
+"""The sinks, one module per kind of back end, each loaded on demand, and their common protocol."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ __all__ = [
     "SqliteSink",
 ]
 
-# A delivery needs the protocol alone: SQLite and OTLP would be most of what there is to import.
+# A delivery needs only the protocol: SQLite and OTLP would be most of the imports.
 _HOMES = {
     "Batch": "protocol",
     "BlockingSink": "protocol",
@@ -37,7 +37,7 @@ _HOMES = {
     "SqliteSink": "sqlite",
 }
 
-if not TYPE_CHECKING:  # which would take every name for one of the module's
+if not TYPE_CHECKING:  # a type checker would accept every name as one of the module's
 
     def __getattr__(name: str) -> object:
         if name not in _HOMES:

@@ -30,9 +30,9 @@ class ConsoleSink:
     stream's encoding lacks is written so too: encoding never makes a batch fail.
 
     Args:
-        stream: Where the lines go; by default what `sys.stderr` is when the sink is opened. It is never closed.
-        color: "auto" colours the lines where the stream is a terminal and rich is installed, "always" without
-            asking for a terminal, "never" not at all.
+        stream: The stream to write to; by default `sys.stderr` at the time the sink is opened. It is never closed.
+        color: "auto" colours the lines if the stream is a terminal and rich is installed, "always" without checking for
+            a terminal, "never" not at all.
     """
 
     def __init__(self, stream: TextIO | None = None, color: Color = "auto") -> None:
@@ -75,14 +75,14 @@ class ConsoleSink:
             else:
                 self._print(self._console, lines)
             self._stream.flush()
-        except (OSError, ValueError) as error:  # a ValueError is how Python says that a stream is closed
+        except (OSError, ValueError) as error:  # Python raises a ValueError if a stream is closed
             where = getattr(self._stream, "name", "console")
             raise SinkError(
                 str(where), f"cannot be written: {error}", "Keep the stream open, or remove it."
             ) from error
 
     def close(self) -> None:
-        """Let go of the stream, which stays open."""
+        """Release the stream, which stays open."""
         self._stream = self._console = None
 
     def _rich(self, stream: TextIO) -> Console | None:
@@ -117,7 +117,7 @@ def _known_encoding(stream: TextIO) -> str:
 
 
 def _parts(item: Item) -> list[tuple[str, str]]:
-    """Return what the line of `item` says, each part with its style."""
+    """Return the parts of the line for `item`, each with its style."""
     if isinstance(item, Span):
         time_ns, moment = item.end_ns, item.status.value
         style = _STYLES[moment]

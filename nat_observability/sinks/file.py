@@ -23,29 +23,29 @@ from nat_observability.sinks.protocol import Batch
 
 class FileSink:
     """
-    Appends each batch to `path` as JSON lines, one item a line, in one write.
+    Appends each batch to `path` as JSON lines, one item per line, in one write.
 
-    A file that is created can be read by its owner alone (0600, and 0700 for directories); the mode of one that
-    exists is left as it is. When a batch does not fit into `max_bytes` any more, the file becomes `path.1`, what
-    was `path.1` becomes `path.2`, and so on; `path.<backups>` is deleted. A batch larger than `max_bytes` is
-    spread over several files between its lines, and a line larger than that has a file of its own.
+    A new file can be read by its owner alone (0600, and 0700 for directories); the mode of an existing one is left as
+    it is. When a batch no longer fits into `max_bytes`, the file becomes `path.1`, the old `path.1` becomes `path.2`,
+    and so on; `path.<backups>` is deleted. A batch larger than `max_bytes` is split between lines over several files,
+    and a line larger than that gets a file of its own.
 
     Any number of processes may append to one path, and any of them may roll it: each write and each roll holds
-    an exclusive `flock(2)` on the file, so that lines are never mixed or torn and no file is rolled twice. A
-    file that was moved or deleted by another program (logrotate) is created anew. On Windows the lock is one on
-    `path.lock`, and the file is open only while it is written.
+    an exclusive `flock(2)` on the file, so that lines are never mixed or torn and no file is rolled twice. If another
+    program (logrotate) moves or deletes the file, it is created again. On Windows the lock is on `path.lock`, and the
+    file is open only while it is written.
 
-    A batch that cannot be written whole (the disk is full) is taken back: the file is cut to where it ended
-    before, and the batch has failed. (Of a batch spread over several files, those that were complete stay.)
-    Where that is not possible, because a program that takes no lock has written behind it, or where a process
-    died within a write, the torn line stays, and the next write of any process starts on a line of its own. (What such
-    a program writes between the last look and the cut is cut off too: the system has no way to do both at once.)
-    Nothing is synced: lines survive the end of the process, but not always a power cut.
+    A batch that cannot be written whole (the disk is full) is taken back: the file is truncated to its previous length,
+    and the batch has failed. (Of a batch split over several files, the complete ones stay.) If that is not possible,
+    because a program that takes no lock has written behind it, or if a process died during a write, the torn line
+    stays, and the next write of any process starts on a new line. (What such a program writes between the last check
+    and the truncation is cut off too: the system cannot do both at once.) Nothing is synced: lines survive the end of
+    the process, but not always a power cut.
 
     Args:
-        path: Relative to the working directory of the moment.
+        path: The file; a relative path is resolved when the sink is made.
         max_bytes: The size in bytes at which the file is rolled.
-        backups: How many rolled files are kept. With 0, what was in the file is deleted when it is full.
+        backups: The number of rolled files to keep. With 0, a full file is deleted.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class FileSink:
         self._encoder = msgspec.json.Encoder()
         self._fd: int | None = None
         self._is_open = False
-        self._end = 0  # where this sink's last write ended: there the file ends in a newline
+        self._end = 0  # the end of this sink's last write: up to here the file ends in a newline
 
     def open(self) -> None:
         """
-        Open the file for appending, and create it and its directories where they are missing.
+        Open the file for appending, and create it and its directories if they are missing.
 
         Raises:
             SinkError: The path cannot be opened.
         """
-        self.close()  # in a forked worker this is the parent's: closing a copy does not unlock the original
+        self.close()  # in a forked worker this is the parent's: closing the copy does not unlock the original
         try:
             self._reopen()
         except OSError as error:
@@ -87,7 +87,7 @@ class FileSink:
         Append the batch.
 
         Raises:
-            SinkError: The batch cannot be encoded, and nothing was written; or the system refused to write it.
+            SinkError: The batch cannot be encoded, so nothing was written; or the system refused to write it.
         """
         if not self._is_open:
             raise SinkError(self.path, "is not open", "Call open() before write().")
@@ -113,8 +113,8 @@ class FileSink:
             lines = self._encoder.encode_lines(batch)
             if lines.count(b"\n") == len(batch):
                 return lines
-            # A value that came as ready-made JSON spans several lines. In JSON a raw line break can only stand
-            # between tokens, where a blank means the same.
+            # A value that came as ready-made JSON spans several lines. In JSON, a raw line break can only be between
+            # tokens, where a space means the same.
             return b"".join([self._encoder.encode(item).replace(b"\n", b" ") + b"\n" for item in batch])
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
             cure = "Mend the processor that made it: text has to be valid Unicode, and values JSON."
@@ -142,13 +142,13 @@ class FileSink:
                 self._close_file()
 
     def _lock(self) -> tuple[int, int]:
-        """Lock the file that is at the path now, and return its descriptor and its size in bytes."""
+        """Lock the file that is now at the path, and return its descriptor and its size in bytes."""
         while True:
             fd = self._reopen() if self._fd is None else self._fd
             lock(fd)
             ours = os.fstat(fd)
-            # While we waited for the lock, or since the last batch, another process may have rolled the file:
-            # what we hold is then path.1, or deleted, and must not be rolled a second time.
+            # While we waited for the lock, or since the last batch, another process may have rolled the file: ours is
+            # then path.1, or deleted, and must not be rolled a second time.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(ours, os.stat(self.path)):
                     return fd, ours.st_size
@@ -156,22 +156,22 @@ class FileSink:
 
     def _reopen(self) -> int:
         make_private_directories(os.path.dirname(self.path))
-        # Readable too, to look at the last byte.
+        # Readable too, to check the last byte.
         self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | OPEN_FLAGS, 0o600)
         self._end = 0
         return self._fd
 
     def _write(self, fd: int, size: int, piece: bytes) -> None:
         if size not in (0, self._end) and read_at(fd, 1, size - 1) != b"\n":
-            piece = b"\n" + piece  # whoever wrote last died in the middle of a line
+            piece = b"\n" + piece  # the last writer died in the middle of a line
         done = 0
         try:
             with memoryview(piece) as view:
                 while done < len(piece):
                     done += os.write(fd, view[done:])
         except OSError:
-            # Under the lock nobody but a stranger, who does not lock, can have appended behind us. Then our torn
-            # line stays, and the next write starts on a line of its own.
+            # Under the lock, only a program that does not lock can have appended behind us. Then our torn line stays,
+            # and the next write starts on a new line.
             if os.fstat(fd).st_size == size + done:
                 with contextlib.suppress(OSError):
                     os.ftruncate(fd, size)
@@ -181,9 +181,9 @@ class FileSink:
     def _roll(self, fd: int) -> None:
         """Make the locked file path.1. The rename that frees the path comes last, so a new file is never rolled."""
         if not HAS_FLOCK:
-            self._close_file()  # Windows renames nothing that is open
+            self._close_file()  # Windows cannot rename an open file
         paths = [self.path, *(f"{self.path}.{number}" for number in range(1, self.backups + 1))]
-        # A gap (a backup that somebody deleted) is filled before the oldest is overwritten.
+        # A gap (a deleted backup) is filled before the oldest is overwritten.
         free = next((index for index, path in enumerate(paths) if not os.path.lexists(path)), self.backups)
         for index in range(free, 0, -1):
             os.replace(paths[index - 1], paths[index])
@@ -193,6 +193,6 @@ class FileSink:
             self._let_go(fd)
 
     def _let_go(self, fd: int) -> None:
-        # Closing alone unlocks nothing while a forked child holds a copy of the descriptor.
+        # Closing alone does not unlock while a forked child holds a copy of the descriptor.
         unlock(fd)
         self._close_file()

@@ -11,23 +11,23 @@ from nat_observability.sinks.protocol import Batch
 
 class MemorySink:
     """
-    Keeps the newest `limit` items that were delivered; older ones are forgotten.
+    Keeps the newest `limit` delivered items; older ones are dropped.
 
-    What it holds survives `close` and another `open`; only `clear` empties it. It may be read and cleared from
-    any thread, also while a delivery writes to it.
+    Its items survive `close` and another `open`; only `clear` empties it. Any thread may read and clear it, even while
+    a delivery writes to it.
     """
 
     def __init__(self, limit: int = 10_000) -> None:
         if limit < 1:
             raise ValueError(f"limit is a positive number of items, not {limit!r}. The default is 10000.")
         self._items: deque[Item] = deque(maxlen=limit)
-        # Held for every access: a reader that copies the items must not meet the append of the delivery thread in
-        # the middle ("deque mutated during iteration"). The GIL alone would see to that, where there is one.
+        # Held for every access: a reader that copies the items must not meet an append by the delivery thread in the
+        # middle ("deque mutated during iteration"). The GIL alone would prevent that, if there is one.
         self._lock = threading.Lock()
 
     @property
     def items(self) -> list[Item]:
-        """What is held, oldest first, as a list of the caller's own."""
+        """The items, oldest first, as a new list."""
         with self._lock:
             return list(self._items)
 
@@ -42,17 +42,17 @@ class MemorySink:
         return [item for item in self.items if isinstance(item, IntermediateStep)]
 
     def clear(self) -> None:
-        """Forget everything held."""
+        """Drop all items."""
         with self._lock:
             self._items.clear()
 
     async def open(self) -> None:
-        """Keep what is held: there is nothing to open."""
+        """Keep the items: nothing has to be opened."""
 
     async def write(self, batch: Batch) -> None:
-        """Hold the batch, and forget the oldest items beyond `limit`."""
+        """Keep the batch, and drop the oldest items beyond `limit`."""
         with self._lock:
             self._items.extend(batch)
 
     async def close(self) -> None:
-        """Keep what is held: there is nothing to close."""
+        """Keep the items: nothing has to be closed."""

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from nat_observability.events import Item
 
 Batch = Sequence[Item]
-"""One to `batch_items` items in the order in which they were accepted, of one or many runs."""
+"""One to `batch_items` items of one or many runs, in the order of acceptance."""
 
 
 @runtime_checkable
@@ -16,9 +16,8 @@ class Sink(Protocol):
     """
     The last part of an exporter, in asynchronous form: it runs on the event loop of its delivery's thread.
 
-    A delivery calls `open` once before the first `write` and `close` once after the last, and never two of
-    the three at the same time. After a `close` it may call `open` again. What any of them raises is counted
-    and logged by the delivery.
+    A delivery calls `open` once before the first `write` and `close` once after the last, and never two of the three at
+    the same time. After a `close` it may call `open` again. The delivery counts and logs what any of them raises.
 
     A `write` that raises has failed for its whole batch. `RetryableWriteError`, `SinkError`, `OSError` and
     `TimeoutError` are tried again, `BatchTooLargeError` in halves; anything else is final. A `write` may return the
@@ -35,7 +34,7 @@ class Sink(Protocol):
 @runtime_checkable
 class BlockingSink(Protocol):
     """
-    The same in synchronous form: the delivery calls it on a worker thread of its own, where it may block.
+    The same in synchronous form: the delivery calls it on its own worker thread, which it may block.
 
     All three methods are called on that one thread, one at a time.
     """
@@ -48,4 +47,4 @@ class BlockingSink(Protocol):
 
 
 BatchFunction = Callable[[Batch], int | None] | Callable[[Batch], Awaitable[int | None]]
-"""A plain function, or a coroutine function, that takes a batch: the shortest sink there is."""
+"""A plain function or coroutine function that takes a batch: the shortest possible sink."""

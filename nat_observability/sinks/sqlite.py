@@ -1,4 +1,4 @@
-"""SqliteSink: keeps spans, and what they say of their runs, in the embedded store."""
+"""SqliteSink: keeps spans, and what they say about their runs, in the embedded store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ADD_SPAN = (
     f"INSERT OR REPLACE INTO spans ({SPAN_COLUMNS}) VALUES ({', '.join('?' * len(SPAN_COLUMNS.split(', ')))})"
 )
 
-# Each column takes the same value in whatever order the batches of a run come, and however often one comes again.
+# Each column gets the same value in any order of a run's batches, however often one is repeated.
 # SQLite's min() of two values is NULL as soon as one of them is.
 _MERGE_RUN = """
     INSERT INTO runs (
@@ -59,17 +59,17 @@ class SqliteSink:
     The file, and the log and the index that SQLite puts beside it, can be read by their owner alone (0600, and
     0700 for directories that are created). Several processes may write to one file; each waits for the others.
 
-    A batch is one transaction: it is stored whole or, where `write` raises, not at all. A span that is delivered
-    again replaces itself. Beside each span, its run is kept: it starts with its first span and ends with its
-    last; its name is that of its first root span (one whose parent is None or `Run.parent_span_id`); its status
-    is 'open' until a root span has come, 'error' as soon as one has failed or is incomplete, and else 'ok'. Its
-    error is that of the failed root span; of several the first by alphabet.
+    A batch is one transaction: it is stored whole or, if `write` raises, not at all. A span that is delivered again
+    replaces itself. The store also keeps the run of each span: it starts with its first span and ends with its last;
+    its name is that of its first root span (one whose parent is None or `Run.parent_span_id`); its status is 'open'
+    until a root span has come, 'error' as soon as one has failed or is incomplete, and else 'ok'. Its error is that of
+    the failed root span; of several, the first in alphabetical order.
 
-    A file that is deleted or moved while the sink is open is created anew. A fork while it is open waits for the
+    A file that is deleted or moved while the sink is open is created again. A fork while it is open waits for the
     batch under way, for a second at most; both processes may then write.
 
     Args:
-        path: Relative to the working directory of the moment.
+        path: The file; a relative path is resolved when the sink is made.
         synchronous: When SQLite waits for the disk (https://sqlite.org/pragma.html#pragma_synchronous). With
             "normal" a power cut can lose the newest batches, and the end of the process none; "full" waits at
             each batch; with "off" a power cut can damage the file.
@@ -84,21 +84,21 @@ class SqliteSink:
 
     def open(self) -> None:
         """
-        Open the store, and create it and its directories where they are missing.
+        Open the store, and create it and its directories if they are missing.
 
         Raises:
-            SinkError: The path cannot be opened, or what is there is damaged, another program's, or newer. It is
-                not changed.
+            SinkError: The path cannot be opened, or the file is damaged, another program's, or newer. It is not
+                changed.
         """
         self._connection.open()
 
     def write(self, batch: Batch) -> None:
         """
-        Store the spans of the batch, and what they say of their runs.
+        Store the spans of the batch, and what they say about their runs.
 
         Raises:
             SinkError: The batch holds something other than spans, or a value that SQLite cannot hold; or SQLite
-                refused to write. Nothing of the batch was stored, and the sink can be used on.
+                refused to write. No part of the batch was stored, and the sink remains usable.
         """
         spans, runs = self._rows(batch)
         try:
@@ -156,7 +156,7 @@ _NO_ERROR = (None,) * 3
 
 
 class _RunRow:
-    """What the spans of one batch say of one run, merged by the rules of `_MERGE_RUN`."""
+    """What the spans of one batch say about one run, merged by the rules of `_MERGE_RUN`."""
 
     __slots__ = ("end_ns", "error", "root", "run", "start_ns", "status")
 

@@ -1,4 +1,4 @@
-"""WriterConnection: the connection through which a process writes a store, over forks and moved files."""
+"""WriterConnection: the connection through which a process writes a store, across forks and moved files."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _LOG_LIMIT = 64 * 1024 * 1024
 class _State(enum.Enum):
     CLOSED = enum.auto()
     OPEN = enum.auto()
-    DETACHED = enum.auto()  # open, but without a connection since a fork
-    LOST = enum.auto()  # in a forked child: the parent was writing, and its connection is here too
+    DETACHED = enum.auto()  # open, but not connected since a fork
+    LOST = enum.auto()  # in a forked child: the parent was writing, and its connection was copied
 
 
 class WriterConnection:
     """
     Writes to the store at `path`, one transaction at a time, from any thread.
 
-    SQLite cannot carry a connection over a fork: its notion of which locks the process holds would be copied, and
+    SQLite cannot carry a connection across a fork: its record of the locks that the process holds would be copied, and
     parent and child would overwrite each other's transactions
-    (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_). So a fork waits
-    for the transaction under way, for a second at most, and closes the connection; each side makes one of its own
-    when it needs it. Where the second was not enough, the child cannot use the store.
+    (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_). So a fork waits for the
+    transaction under way, for a second at most, and closes the connection; each side opens its own when it needs one.
+    If the second was not enough, the child cannot use the store.
     """
 
     def __init__(self, path: str, synchronous: str) -> None:
@@ -46,7 +46,7 @@ class WriterConnection:
         self._state = _State.CLOSED
         self._connection: sqlite3.Connection | None = None
         self._file: os.stat_result | None = None
-        # Held for a whole transaction, and over a fork: the thread that forks is not the one that writes.
+        # Held for a whole transaction, and during a fork: the thread that forks is not the one that writes.
         self._lock = threading.Lock()
         self._held_for_fork = False
         with _registry:
@@ -54,10 +54,10 @@ class WriterConnection:
 
     def open(self) -> None:
         """
-        Connect, and create the store and its directories where they are missing.
+        Connect, and create the store and its directories if they are missing.
 
         Raises:
-            SinkError: The path cannot be opened, or what is there is damaged, another program's, or newer.
+            SinkError: The path cannot be opened, or the file is damaged, another program's, or newer.
         """
         with self._lock:
             self._disconnect(_State.CLOSED)
@@ -72,10 +72,10 @@ class WriterConnection:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """
-        Give the connection for one transaction, which is rolled back where the body raises.
+        Yield the connection for one transaction, which is rolled back if the body raises.
 
         Raises:
-            SinkError: The connection is not open, or SQLite refused; nothing of the transaction was stored.
+            SinkError: The connection is not open, or SQLite refused; no part of the transaction was stored.
         """
         with self._lock:
             connection = self._current()
@@ -85,7 +85,7 @@ class WriterConnection:
                     yield connection
                     connection.execute("COMMIT")
                 except BaseException:
-                    if connection.in_transaction:  # SQLite itself rolls back where the disk is full
+                    if connection.in_transaction:  # SQLite itself rolls back if the disk is full
                         connection.execute("ROLLBACK")
                     raise
             except DATABASE_ERRORS as error:
@@ -98,11 +98,11 @@ class WriterConnection:
             self._disconnect(_State.DETACHED)
 
     def after_fork(self, *, in_child: bool) -> None:
-        """Let transactions begin again."""
+        """Allow transactions again."""
         if self._held_for_fork:
             self._lock.release()
         elif in_child:
-            self._lock = threading.Lock()  # the thread that holds the old one is not in this process
+            self._lock = threading.Lock()  # the thread that holds the old one does not exist in this process
             self._state = _State.LOST
 
     def _current(self) -> sqlite3.Connection:
@@ -112,8 +112,8 @@ class WriterConnection:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(self._file, os.stat(self.path)):
                     return self._connection
-            # Somebody deleted or moved the file, and what we wrote on would be invisible. The newest spans are
-            # still in the log, which is bound to the path: a file that was moved would lack them.
+            # The file was deleted or moved, and further writes would be invisible. The newest spans are still in the
+            # log, which is bound to the path: a moved file would lack them.
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._disconnect(_State.DETACHED)
@@ -159,7 +159,7 @@ class WriterConnection:
 
 
 def _use_log(connection: sqlite3.Connection) -> None:
-    """Switch to WAL. For this SQLite does not wait by itself where another process creates the same store."""
+    """Switch to WAL. SQLite does not wait by itself for this if another process is creating the same store."""
     deadline = time.monotonic() + _BUSY_TIMEOUT
     while True:
         try:

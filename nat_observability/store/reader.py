@@ -47,7 +47,7 @@ class StoredRun(msgspec.Struct, frozen=True):
 
 
 class SpanNode(msgspec.Struct, frozen=True):
-    """A span and the spans that it encloses, by start time."""
+    """A span and the spans that it encloses, sorted by start time."""
 
     span: Span
     children: list[SpanNode]
@@ -57,9 +57,9 @@ class Store:
     """
     Reads a store, as a context manager, in the thread that entered it.
 
-    It never writes to the file (SQLite may leave an empty log and its index beside it), and sees what other
-    processes write while it is open. Entering and each method raise a SinkError where the file is missing,
-    damaged, another program's or newer than this package.
+    It never writes to the file (SQLite may leave an empty log and its index beside it), and sees what other processes
+    write while it is open. Entering and each method raise a SinkError if the file is missing, damaged, another
+    program's or newer than this package.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -74,7 +74,7 @@ class Store:
         try:
             connection = connect_to_read(self.path)
             try:
-                # A store that only an earlier version has written to has no column for them.
+                # A store that only earlier versions have written to has no column for them.
                 tags = "runs.tags" if has_run_tags(connection) else "NULL"
             except BaseException:
                 connection.close()
@@ -101,7 +101,7 @@ class Store:
         """
         Return the newest runs, newest first.
 
-        With `status` or `conversation_id` only those that have it, with `id_prefix` those whose id begins with it.
+        `status` and `conversation_id` select runs that have it, `id_prefix` runs whose id begins with it.
         """
         wanted = {"status": status, "conversation_id": conversation_id}
         conditions = [f"{column} = :{column}" for column, value in wanted.items() if value is not None]
@@ -117,7 +117,7 @@ class Store:
             return [StoredRun(_run(row), *row[_RUN_COLUMNS:]) for row in rows]
 
     def spans(self, run_id: str) -> list[Span]:
-        """Return the spans of a run by start time, as they were recorded; none where the run is not known."""
+        """Return the spans of a run by start time, as they were recorded; none if the run is not known."""
         columns = ", ".join(f"spans.{column}" for column in SPAN_COLUMNS.split(", ")[1:])
         rows = self._rows(
             f"SELECT {self._run}, {columns} FROM spans JOIN runs USING (run_id) WHERE spans.run_id = ? "
@@ -130,10 +130,9 @@ class Store:
 
     def tree(self, run_id: str) -> list[SpanNode]:
         """
-        Return the root spans of a run by start time, each with what it encloses; none where the run is not known.
+        Return the root spans of a run by start time, each with what it encloses; none if the run is not known.
 
-        A span whose parent is not in the store is a root. Where spans enclose each other in a circle, the first of
-        them is one.
+        A span whose parent is not in the store is a root. If spans form a cycle, the first of them is a root.
         """
         nodes = {span.span_id: SpanNode(span, []) for span in self.spans(run_id)}
         parents = _enclosing((span_id, node.span.parent_id) for span_id, node in nodes.items())
@@ -145,9 +144,9 @@ class Store:
 
     def counts(self, run_ids: Collection[str] | None = None) -> dict[str, int | dict[str, int]]:
         """
-        Return what the store holds, or what it holds of the runs with these ids, in numbers of one moment.
+        Return counts of what the store holds, in total or for the runs with these ids, from one snapshot.
 
-        `spans_paired` are those that have ended, `spans_unpaired` those that had not when their run did.
+        `spans_paired` are those that ended, `spans_unpaired` those that had not ended when their run did.
         `max_depth` counts a span whose parent is not in its run as 1. `token_usage_of_llm_ends` is the sum over
         the spans of kind LLM.
         """
@@ -191,7 +190,7 @@ class Store:
 
     @contextmanager
     def _sound(self) -> Iterator[None]:
-        """Report cells of damaged pages, which SQLite gives out as they are, as damage."""
+        """Report cells of damaged pages, which SQLite returns as they are, as damage."""
         try:
             yield
         except (AttributeError, TypeError, ValueError) as error:
@@ -250,10 +249,10 @@ def _captured(value: str | None, kind: str | None) -> Captured:
 
 def _enclosing(spans: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
     """
-    Return the parent of each span of one run: None if it is not a span of the run, or to open a circle.
+    Return the parent of each span of one run: None if it is not a span of the run, or to break a cycle.
 
     Args:
-        spans: (span_id, parent_id) by start time. Of the spans in a circle, the first gets None.
+        spans: (span_id, parent_id) by start time. The first span of a cycle gets None.
     """
     parents = dict(spans)
     order = {span_id: index for index, span_id in enumerate(parents)}

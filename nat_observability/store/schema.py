@@ -1,4 +1,4 @@
-"""The file of the embedded store: its schema, and the check that a file is one."""
+"""The file of the embedded store: its schema, and the check that a file is a store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPAN_COLUMNS = (
     "error_type, error_message, error_traceback, chunks, first_chunk_ns"
 )
 
-# Tables with rowids: rows hold whole prompts, and a WITHOUT ROWID table keeps its rows in the pages that each look-up
+# Tables with rowids: rows hold whole prompts, and a WITHOUT ROWID table keeps its rows in the pages that every look-up
 # has to read.
 _SCHEMA = (
     """
@@ -56,19 +56,19 @@ _MOVE_AWAY = "Move it away, with its -wal and -shm files, or choose another path
 
 
 def connect_to_read(path: str) -> sqlite3.Connection:
-    """Return a connection that cannot change the file, nor create it."""
+    """Return a connection that can neither change nor create the file."""
     return sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True, isolation_level=None)
 
 
 def has_store(path: str) -> bool:
     """
-    Return whether a store is at `path`; False if nothing is, an empty file, or a database without tables.
+    Return whether a store is at `path`; False if nothing is there, an empty file, or a database without tables.
 
     SQLite is asked, and not the file: closing a file that this process has open elsewhere through SQLite would
     drop SQLite's locks on it (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
 
     Raises:
-        SinkError: Another program's file is there, a damaged one, or that of a newer version of this package.
+        SinkError: The file is another program's, damaged, or from a newer version of this package.
     """
     try:
         found = os.stat(path)
@@ -95,7 +95,7 @@ def has_store(path: str) -> bool:
 
 def check_schema(connection: sqlite3.Connection, path: str) -> bool:
     """
-    Return whether the store has its tables; False if its creation has not been completed.
+    Return whether the store has its tables; False if its creation was not completed.
 
     Raises:
         SinkError: A newer version of this package wrote the store.
@@ -112,10 +112,10 @@ def check_schema(connection: sqlite3.Connection, path: str) -> bool:
 
 def create_schema(connection: sqlite3.Connection, path: str) -> None:
     """
-    Create the tables of the store in one transaction, unless another process has done so meanwhile.
+    Create the tables of the store in one transaction, unless another process has done so in the meantime.
 
-    A store from before run tags existed gets a column for them. Earlier versions of this package ignore it, so that it
-    needs no new version of the schema.
+    A store from before run tags existed gets a column for them. Earlier versions of this package ignore it, so it needs
+    no new schema version.
     """
     connection.execute("BEGIN IMMEDIATE")
     if not check_schema(connection, path):

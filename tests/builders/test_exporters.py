@@ -29,7 +29,7 @@ from nat_observability.testing import CapturingExporter
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set where the tests run is none of theirs."""
+    """The environment that the tests run in does not leak into them."""
     for name in list(os.environ):
         if name.startswith(("NAT_OBSERVABILITY_", "OTEL_")):
             monkeypatch.delenv(name)
@@ -70,7 +70,7 @@ LOCAL: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", LOCAL)
 def test_building_opens_and_creates_nothing(tmp_path: Path, kind: str) -> None:
-    """Constructors only: what is to be opened is opened when the process or a run starts."""
+    """Constructors only: everything is opened when the process or a run starts."""
     entry = {
         key: value.format(tmp_path) if isinstance(value, str) else value for key, value in LOCAL[kind].items()
     }
@@ -106,13 +106,13 @@ OTHER: dict[str, Any] = {
 
 @given(st.fixed_dictionaries(OTHER))
 def test_every_limit_that_is_set_reaches_the_delivery(values: dict[str, Any]) -> None:
-    """None of them is forgotten, whatever its value."""
+    """None of them is forgotten, at any value."""
     limits = one({"type": "memory", **values}).delivery.limits
     assert {field: getattr(limits, field) for field in values} == values
 
 
 def test_every_limit_can_be_set_or_is_the_process_own() -> None:
-    """What a delivery can be limited in is in the settings."""
+    """Every limit of a delivery is in the settings."""
     assert set(DeliveryLimits.__struct_fields__) == OTHER.keys() | {"open_timeout", "drain_timeout"}
 
 
@@ -183,7 +183,7 @@ def test_an_unknown_type_names_its_variable_and_the_nearest() -> None:
 
 
 def test_what_builders_refuse_is_said_of_all_of_them_at_once() -> None:
-    """Each problem is under the name of its exporter's variables, and the values travel with no cause."""
+    """Each problem is listed under its exporter's variables, and no cause carries the values."""
     settings = settings_of(
         a={"type": "no"}, b={"type": "memory"}, c={"type": "sink"}, d={"type": "model", "key_file": "s3cret"}
     )

@@ -112,7 +112,7 @@ class TestWhatArrives:
         assert "content-encoding" not in request.headers
 
     def test_as_the_standard_variables_say(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What was configured for another OTLP exporter does for ours."""
+        """A configuration for another OTLP exporter works for ours."""
         with OtlpReceiver() as receiver:
             monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"{receiver.url}/base/")
             monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20b")
@@ -205,14 +205,14 @@ class TestWhatIsRefused:
         (line,) = refused(settings({**of_type("otlp"), "protocol": "grpc", "ca_file": "none.pem"}))
         assert line.startswith(f"{PREFIX}: ca_file none.pem: cannot be read")
 
-    def test_a_certificate_that_is_none(self, tmp_path: Path) -> None:
+    def test_a_certificate_that_is_not_one(self, tmp_path: Path) -> None:
         """A file that holds something else is found too."""
         (tmp_path / "ca.pem").write_text("no certificate")
         (line,) = refused(settings({**of_type("otlp"), "ca_file": tmp_path / "ca.pem"}))
         assert line.startswith(f"{PREFIX}: ca_file {tmp_path / 'ca.pem'}: cannot be used")
 
     def test_certificates_without_tls(self) -> None:
-        """Options that do not go together are told with the name of the exporter's variables."""
+        """Options that do not go together are reported with the name of the exporter's variables."""
         (line,) = refused(settings({"type": "otlp", "ca_file": "ca.pem"}))
         assert line.startswith(f"{PREFIX}: ca_file, client_certificate and client_key need an endpoint")
 
@@ -229,7 +229,7 @@ class TestWhatIsRefused:
         assert line.startswith(f"{PREFIX}: headers: 'content-type' is set by the sink")
         assert "s3cr3t" not in line
 
-    def test_every_exporter_is_told_at_once(self) -> None:
+    def test_every_exporter_is_reported_at_once(self) -> None:
         """One error has the problems of all exporters."""
         wrong = {"type": "otlp", "ca_file": "ca.pem"}
         lines = refused(ObservabilitySettings(exporters={"a": wrong, "b": wrong, "c": {"type": "memory"}}))  # type: ignore[dict-item]
@@ -255,7 +255,7 @@ class TestWhatIsRefused:
             f"Exporter 'main' of type '{own['type']}' needs an extra: pip install 'nat-observability[{extra}]'"
         )
 
-    def test_nothing_is_built_where_nothing_is_recorded(self) -> None:
+    def test_nothing_is_built_if_nothing_is_recorded(self) -> None:
         """A process that is switched off needs no certificate."""
         assert build_exporters(settings({**of_type("otlp"), "ca_file": "none.pem"}, enabled=False)) == {}
 
@@ -283,7 +283,7 @@ class TestCustomTypes:
         )
         assert caught.value.__context__ is None
 
-    def test_what_a_builder_refuses_is_told_under_its_variables(self) -> None:
+    def test_what_a_builder_refuses_is_reported_under_its_variables(self) -> None:
         """A ValueError of a builder's own, and a SettingsError, keep their words."""
 
         def refuse(name: str, own: Any, _: ObservabilitySettings) -> BaseExporter:
@@ -299,7 +299,7 @@ class TestCustomTypes:
         assert caught.value.problems == ("TOPIC is not set.",)
 
     def test_a_mistake_in_a_builder_is_not_hidden(self) -> None:
-        """What is no refusal goes through as it is."""
+        """An error that is not a refusal is passed on unchanged."""
 
         def fail(name: str, own: Any, _: ObservabilitySettings) -> BaseExporter:
             raise KeyError("address")
@@ -319,7 +319,7 @@ class TestImports:
             "build_exporters(ObservabilitySettings(exporters={'main': {'type': 'memory'}}))",
         ],
     )
-    def test_who_sends_nothing_imports_nothing(self, code: str) -> None:
+    def test_a_process_that_sends_nothing_imports_nothing(self, code: str) -> None:
         """Neither a client nor the protocol's package is imported before an exporter needs it."""
         heavy = "('aiohttp', 'grpc', 'opentelemetry', 'google.protobuf')"
         # dependency-injector imports web frameworks wherever it finds them, and they what they please.

@@ -31,7 +31,7 @@ MEMORY = {"main": {"type": "memory"}}
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set where the tests run is none of theirs."""
+    """The environment that the tests run in does not leak into them."""
     for name in list(os.environ):
         if name.startswith(("NAT_OBSERVABILITY_", "OTEL_")):
             monkeypatch.delenv(name)
@@ -100,7 +100,7 @@ def test_each_setting_reaches_its_processor() -> None:
 
 
 def test_a_hash_key_makes_equal_values_equal() -> None:
-    """With it, marks of the same value are the same, and of another another."""
+    """With it, equal values get equal marks, and different values different ones."""
     settings = ProcessingSettings(
         redact_hash_key=SecretStr("k" * 16), redact_patterns={"ticket": "TCK-[0-9]+"}
     )
@@ -120,8 +120,8 @@ def test_a_pattern_of_the_package_can_be_left_out() -> None:
         build_exporters(settings_of({"main": {"type": "memory", "redact_without": ("nothing",)}}))
 
 
-def test_sampling_is_made_only_where_it_leaves_something_out() -> None:
-    """Where every run is taken there is nothing to ask."""
+def test_sampling_is_made_only_if_it_leaves_something_out() -> None:
+    """If every run is sampled, there is nothing to decide."""
     assert sampling_of(ProcessingSettings()) is None
     sampling = sampling_of(
         ProcessingSettings(
@@ -174,7 +174,7 @@ def test_a_rule_changes_what_is_redacted_in_some_runs() -> None:
     assert "example.org" not in applied(acme, exporter.delivery.processors).input
 
 
-def test_something_for_an_exporter_that_there_is_not_is_a_mistake() -> None:
+def test_something_for_an_unknown_exporter_is_a_mistake() -> None:
     """A rule that would never be applied is refused at the start, by the name of the exporter."""
     with pytest.raises(UnknownExporterError, match=r"No exporter named 'mian'. Registered: main"):
         build_exporters(settings_of(MEMORY), {}, {"mian": OwnProcessing()})

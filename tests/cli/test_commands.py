@@ -81,7 +81,7 @@ class TestReplay:
         monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
         assert "Observability is switched off" in invoke("replay", PLAIN).stderr
 
-    def test_lines_that_are_no_steps_are_named(self, store: Path, tmp_path: Path) -> None:
+    def test_lines_that_are_not_steps_are_named(self, store: Path, tmp_path: Path) -> None:
         """Torn, foreign and other lines are counted, shown with their number and the reason, and cost no others."""
         lines = PLAIN.read_bytes().split(b"\n")[:-1]
         lines[3:3] = [b'{"foreign": 1}', lines[5][:70], b"step=\x1b[31m('x')", b"\xff", b""]
@@ -141,7 +141,7 @@ class TestReplay:
         assert said in shown.stderr
 
     def test_an_unopened_exporter_is_exit_code_1(self, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
-        """Where an exporter that is not required does not open, the runs are counted and the exit code tells."""
+        """If an optional exporter does not open, the runs are counted and the exit code is 1."""
         monkeypatch.setenv(f"{STORE}PATH", "/proc/none/s.db")
         shown = invoke("replay", PLAIN, "--json")
         assert shown.exit_code == 1
@@ -149,7 +149,7 @@ class TestReplay:
         assert "error: Exporter 'store' did not open: SinkError: /proc/none/s.db" in shown.stderr
 
     def test_an_unknown_variable_is_warned_about(self, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
-        """A misspelt variable is no error, and is named."""
+        """A misspelt variable is not an error, and is named."""
         monkeypatch.setenv("NAT_OBSERVABILITY_SERVICE_NAM", "x")
         shown = invoke("replay", PLAIN)
         assert shown.exit_code == 0
@@ -284,7 +284,7 @@ class TestRunsAndShow:
 
 
 def test_without_a_store_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where neither the settings nor a demonstration tell of a store, the cure is named."""
+    """If neither the settings nor a demonstration name a store, the cure is named."""
     monkeypatch.chdir(tmp_path)
     shown = invoke("runs")
     assert shown.exit_code == 2

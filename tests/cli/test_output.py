@@ -60,7 +60,7 @@ def test_a_terminal_of_80_columns_has_all_columns() -> None:
 
 
 def test_short_ids_leave_room_for_names() -> None:
-    """What is there is used: a name is whole where it can be."""
+    """The available width is used: a name is whole if it fits."""
     lines = printed(80, lambda width: output.runs([stored("order-1")], width))
     assert NAME in lines[1]
     assert "error" in lines[1]

@@ -61,7 +61,7 @@ def test_runs_are_found_by_the_beginning_of_their_id(path: Path, prefix: str, fo
         assert {run.run.run_id for run in store.runs(id_prefix=prefix)} == found
 
 
-def test_many_ids_are_no_problem(path: Path) -> None:
+def test_many_ids_are_fine(path: Path) -> None:
     """The number of ids has no limit of SQLite's."""
     ids = [f"run-{number}" for number in range(100_000)]
     with Store(path) as store:

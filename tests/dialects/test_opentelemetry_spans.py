@@ -110,7 +110,7 @@ def test_names(attributes: dict[str, Any], name: str) -> None:
     ],
 )
 def test_inputs_and_outputs(attributes: dict[str, Any], recorded: Any, result: Any) -> None:
-    """JSON where it is some, text as it is, messages put together again where they came in pieces."""
+    """JSON is decoded, text stays as it is, and messages that came in pieces are put together again."""
     seen = mapped("a", {"openinference.span.kind": "LLM", **attributes})
     assert plain(seen.input) == recorded
     assert plain(seen.output) == result
@@ -152,8 +152,8 @@ def test_usage(counts: dict[str, int]) -> None:
     assert counts.items() <= agent.rest.items()
 
 
-def test_what_else_there_is() -> None:
-    """Tags have a place, JSON that had to be text is JSON again, and what nobody knows is kept."""
+def test_other_attributes_are_kept() -> None:
+    """Tags have a field, JSON that had to be text is JSON again, and unknown attributes are kept."""
     seen = mapped(
         "a", {"tag.tags": ("x", "y"), "metadata": '{"k": [1]}', "http.request.method": "GET", "n": (1, 2)}
     )
@@ -233,7 +233,7 @@ async def test_an_exception_is_the_steps_error(tracing: Tracing) -> None:
 
 
 async def test_an_exception_that_was_handled_is_an_event(tracing: Tracing) -> None:
-    """A span whose status is no error has not failed."""
+    """A span whose status is not an error has not failed."""
     async with recorded_run() as exporter:
         with tracing.tracer.start_as_current_span("a") as span:
             span.record_exception(LookupError("no tea"))
@@ -275,7 +275,7 @@ async def test_what_an_instrumentation_sets_late_counts(tracing: Tracing) -> Non
 
 
 async def test_events_links_kind_and_scope_are_kept(tracing: Tracing) -> None:
-    """In the metadata, under `otel.`; the span's own name too where the step has another."""
+    """In the metadata, under `otel.`; the span's own name too if the step has another."""
     other = tracing.tracer.start_span("other").get_span_context()
     async with recorded_run() as exporter:
         with tracing.tracer.start_as_current_span(
@@ -304,7 +304,7 @@ async def test_content_in_events(tracing: Tracing) -> None:
     assert "otel.events" not in metadata(end)
 
 
-async def test_what_is_not_utf8_is_written_all_the_same(tracing: Tracing) -> None:
+async def test_what_is_not_utf8_is_still_written(tracing: Tracing) -> None:
     """A lone surrogate in a name, an attribute or a description is escaped."""
     async with recorded_run() as exporter:
         with tracing.tracer.start_as_current_span("a\ud800", attributes={"input.value": "b\ud800"}) as span:

@@ -108,14 +108,14 @@ def test_a_workflow_has_its_name(workflow_name: str | None, name: str) -> None:
 
 @pytest.mark.parametrize("kind", StepKind)
 def test_each_kind_has_a_kind_of_openinference(kind: StepKind) -> None:
-    """OpenInference requires its kind on every span; ours goes along where it has no word for it."""
+    """OpenInference requires its kind on every span; ours is added if it has no word for it."""
     attributes = span_attributes(make_span(kind=kind))
     assert attributes["openinference.span.kind"] in ("LLM", "TOOL", "CHAIN")
     assert attributes["nat.span.kind"] == kind.value
 
 
-def test_counts_of_zero_are_left_out_where_models_may_not_count() -> None:
-    """Tokens in and out are always given, cached and reasoning tokens only where there were some."""
+def test_counts_of_zero_are_left_out_if_models_may_not_count() -> None:
+    """Tokens in and out are always given, cached and reasoning tokens only if there were any."""
     attributes = span_attributes(make_span(kind=StepKind.LLM, usage=TokenUsage()))
     assert attributes["gen_ai.usage.input_tokens"] == attributes["llm.token_count.prompt"] == 0
     assert not [name for name in attributes if "cache" in name or "reasoning" in name]

@@ -18,7 +18,7 @@ from typing import Self
 from nat_observability.store import Store
 
 ROOT = Path(__file__).parents[2]
-GRACE = 1  # seconds that a server waits for its requests when it is told to end
+GRACE = 1  # seconds that a server waits for its requests when it is stopped
 _STARTS_WITHIN = 20.0
 
 
@@ -65,7 +65,7 @@ def running_server(
     Args:
         command: The module to run and its arguments, of which `{port}` is replaced by a free port.
         directory: For its store and its log.
-        folder: Where it runs.
+        folder: The folder that it runs in.
         environment: Further variables.
         ready: A path that it answers as soon as it serves.
     """

@@ -160,7 +160,7 @@ async def test_malformed_traceparent_starts_a_new_trace(traceparent: str) -> Non
 
 
 async def test_conversation_user_and_chosen_baggage_are_taken() -> None:
-    """The reference's header counts more than baggage; baggage becomes a tag where it was named."""
+    """The reference's header takes precedence over baggage; baggage becomes a tag if it was named."""
     service = Service()
     app = RequestMiddleware(answer, service.source, baggage=["tenant", "absent"])
     await service.request(
@@ -171,7 +171,7 @@ async def test_conversation_user_and_chosen_baggage_are_taken() -> None:
 
 
 async def test_parent_of_the_reference_toolkit() -> None:
-    """Its trace is taken where there is no other; its parent's id and name are in the metadata."""
+    """Its trace is taken if there is no other; its parent's id and name are in the metadata."""
     service = Service()
     await service.request(
         RequestMiddleware(answer, service.source),
@@ -194,8 +194,8 @@ async def test_parent_of_the_reference_toolkit_that_is_a_span() -> None:
 
 
 @pytest.mark.parametrize("trusted", [False, lambda scope: False, lambda scope: scope["nothing"]])
-async def test_headers_of_strangers_are_not_believed(trusted: Any) -> None:
-    """Nobody from outside chooses the trace, the conversation or the user."""
+async def test_headers_of_strangers_are_not_trusted(trusted: Any) -> None:
+    """Outsiders do not choose the trace, the conversation or the user."""
     service = Service()
     app = RequestMiddleware(answer, service.source, trusted=trusted)
     await service.request(app, traceparent=TRACEPARENT, conversation_id="c-1", baggage="user.id=root")
@@ -203,8 +203,8 @@ async def test_headers_of_strangers_are_not_believed(trusted: Any) -> None:
     assert (run.trace_id == TRACE, run.conversation_id, run.user_id) == (False, None, None)
 
 
-async def test_ids_that_are_too_long_are_passed_over() -> None:
-    """An id stands in each span, and whoever calls may choose it."""
+async def test_ids_that_are_too_long_are_ignored() -> None:
+    """Every span carries the id, and the caller may choose it."""
     service = Service()
     app = RequestMiddleware(answer, service.source)
     await service.request(app, conversation_id="c" * 257, baggage=f"user.id={'u' * 257}")
@@ -281,7 +281,7 @@ async def test_excluded_paths_have_no_run(path: str, runs: int) -> None:
 
 
 @pytest.mark.parametrize("path", ["health", "*", "/a/*/b", ""])
-async def test_excluded_path_that_is_none(path: str) -> None:
+async def test_excluded_path_that_is_not_valid(path: str) -> None:
     """It says how one is written."""
     with pytest.raises(ValueError, match=r"Write it with its first slash"):
         RequestMiddleware(answer, Service().source, excluded=[path])
@@ -338,7 +338,7 @@ async def test_finished_request_leaves_no_cycle() -> None:
 
 
 async def test_accessors_outside_a_request_say_what_is_missing() -> None:
-    """Also inside a run that is no request's."""
+    """Also inside a run that does not belong to a request."""
     with pytest.raises(NoRequestRunError, match="Add RequestMiddleware"):
         await current_state()
     with ContextState().attach(), pytest.raises(NoRequestRunError, match=r"current_manager\(\)"):
@@ -349,7 +349,7 @@ async def test_accessors_outside_a_request_say_what_is_missing() -> None:
 
 
 async def silent(scope: Any, receive: Any, send: Any) -> None:
-    """An application that returns at once where it knows nothing."""
+    """An application that returns at once for anything that it does not know."""
 
 
 @pytest.mark.parametrize("app", [starlette_like, answer, silent])
@@ -390,7 +390,7 @@ async def test_application_that_fails_to_start_closes_what_was_opened() -> None:
 
 
 async def test_middleware_without_its_runtime_says_what_is_missing_at_startup() -> None:
-    """The server is told, and what the application had opened is closed."""
+    """The server gets the failure, and what the application had opened is closed."""
     service, closed = Service(), []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -452,7 +452,7 @@ async def test_container_is_a_source() -> None:
     ],
 )
 async def test_anything_else_is_not(source: Any, make: Any) -> None:
-    """It is told at once what is missing, a class in the place of its instance included."""
+    """The error says at once what is missing, even for a class in place of its instance."""
     with pytest.raises(MissingContainerError, match="runtime_object"):
         make(source)
 

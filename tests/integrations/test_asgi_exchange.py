@@ -20,7 +20,7 @@ from nat_observability.integrations.asgi.types import Message
 
 
 class WebSocketDisconnect(Exception):  # noqa: N818  as Starlette names it
-    """What a framework raises where the client has closed its websocket."""
+    """What a framework raises if the client has closed its websocket."""
 
 
 async def after(sent: Sequence[Message], received: Sequence[Message] = ()) -> Exchange:
@@ -114,7 +114,7 @@ async def test_a_complete_response_went_well(sent: list[Message]) -> None:
 async def test_how_it_ended(
     sent: list[Message], received: list[Message], failure: type[Exception] | None
 ) -> None:
-    """An error of the application's is one, and what the client may do is none."""
+    """An application's error counts as an error, and what the client may do does not."""
     found = (await after(sent, received)).failure(None)
     assert type(found) is (failure or type(None))
 

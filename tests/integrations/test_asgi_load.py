@@ -1,4 +1,4 @@
-"""Many connections to several real worker processes, which are told to end in the middle of it."""
+"""Many connections to several real worker processes, which are stopped in the middle of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def load(server: Server, connections: int, answers: int) -> list[str]:
     enough, stopping = asyncio.Event(), asyncio.Event()
 
     async def client(number: int, session: aiohttp.ClientSession) -> None:
-        # Each has a request under way when the server is told to end, and then makes no other: uvicorn goes on to serve
+        # Each has a request under way when the server is stopped, and then makes no other: uvicorn goes on to serve
         # a connection that it had not noticed by then, for as long as requests come.
         for count in itertools.count():
             if stopping.is_set():

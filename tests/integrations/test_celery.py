@@ -254,7 +254,7 @@ def current_run() -> ContextState | None:
 
 
 def test_an_eager_task_is_a_run_below_its_caller() -> None:
-    """It is executed where it is called, in the caller's trace, and the caller's run goes on after it."""
+    """It is executed in place, in the caller's trace, and the caller's run goes on after it."""
     worker = observed()
     app = Celery("eager", set_as_current=False)
     app.conf.task_always_eager = True
@@ -277,7 +277,7 @@ def end_worker() -> None:
     raise SystemExit(3)
 
 
-def test_an_eager_task_in_a_handler_fails_only_where_it_fails() -> None:
+def test_an_eager_task_in_a_handler_fails_only_for_its_own_error() -> None:
     """The exception that its caller handles is not the task's; what ends the task without another signal is."""
     worker = observed()
     app = Celery("eager", set_as_current=False)
@@ -312,7 +312,7 @@ def test_an_application_that_is_not_instrumented_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("given", [None, object()])
-def test_something_that_is_no_container_is_refused(given: Any) -> None:
+def test_something_that_is_not_a_container_is_refused(given: Any) -> None:
     """At once, with what is needed, and not when the first task comes."""
     with pytest.raises(MissingContainerError, match=r"instrument\(\) needs an ObservabilityContainer"):
         instrument(Celery("shop", set_as_current=False), given)
@@ -386,7 +386,7 @@ def test_a_worker_without_children_opens_the_exporters_itself(pool: object) -> N
 
 
 def test_a_child_of_a_worker_opens_them_and_drains_them() -> None:
-    """Not the worker that it is forked from, where nothing is required."""
+    """Not the worker that it is forked from, if nothing is required."""
     worker, app = observed(), Celery("shop", set_as_current=False)
     instrumented = instrument(app, worker.container)
     try:

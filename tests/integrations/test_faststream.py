@@ -24,7 +24,7 @@ from tests.integrations.workers import observed
 
 @pytest.fixture(scope="module", params=["nats", "redis"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where a broker of each kind listens."""
+    """The URL of a broker of each kind."""
     with running_nats() if request.param == "nats" else running_redis() as url:
         yield url
 
@@ -42,7 +42,7 @@ def redis() -> Iterator[str]:
 
 
 def broker_for(url: str, **options: Any) -> Any:
-    """Return a broker of the kind that the URL is of, which nobody has started."""
+    """Return a broker for the URL's scheme, not yet started."""
     kind: Any = NatsBroker if url.startswith("nats") else RedisBroker
     return kind(url, logger=None, **options)
 
@@ -216,7 +216,7 @@ async def test_a_malformed_traceparent_starts_a_new_trace(redis: str, header: st
 
 
 @pytest.mark.parametrize("senders", [1, 2])
-async def test_a_batch_belongs_to_a_sender_where_there_is_just_one(redis: str, senders: int) -> None:
+async def test_a_batch_belongs_to_a_sender_if_there_is_just_one(redis: str, senders: int) -> None:
     """Messages of several traces in one batch start a new one."""
     worker, broker, done = observed(), broker_for(redis), asyncio.Event()
 
@@ -238,7 +238,7 @@ async def test_a_batch_belongs_to_a_sender_where_there_is_just_one(redis: str, s
 
 
 async def test_a_handler_in_a_thread_is_in_its_run(nats: str) -> None:
-    """A handler that is no coroutine function runs in a thread; what it records is in the message's run."""
+    """A handler that is not a coroutine function runs in a thread; what it records is in the message's run."""
     worker, broker, done = observed(), broker_for(nats), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -273,8 +273,8 @@ async def test_a_message_that_is_handled_when_the_application_stops_is_delivered
     assert worker.span("Handle").status is Status.OK
 
 
-async def test_a_middleware_alone_opens_what_nobody_has_opened(nats: str) -> None:
-    """Without an application there is nobody who says when the process starts: the first message does."""
+async def test_a_middleware_alone_opens_what_is_not_open(nats: str) -> None:
+    """Without an application nothing says when the process starts, so the first message opens the exporters."""
     worker, done = observed(), asyncio.Event()
     broker = broker_for(nats, middlewares=[MessageMiddleware(worker.container)])
 
@@ -301,7 +301,7 @@ async def test_what_others_have_opened_is_left_open(nats: str) -> None:
         assert worker.state() is RuntimeState.OPEN
 
 
-async def test_headers_of_the_callers_are_not_changed(redis: str) -> None:
+async def test_the_callers_headers_are_not_changed(redis: str) -> None:
     """They may go out again, in another run; outside every run nothing is added at all."""
     worker, seen = observed(), asyncio.Queue[dict[str, str]]()
     broker = broker_for(redis, middlewares=[MessageMiddleware(worker.container)])
@@ -329,13 +329,13 @@ async def test_headers_of_the_callers_are_not_changed(redis: str) -> None:
 
 
 @pytest.mark.parametrize("given", [None, object()])
-def test_something_that_is_no_container_is_refused(given: Any) -> None:
+def test_something_that_is_not_a_container_is_refused(given: Any) -> None:
     """At once, with what is needed, and not when the first message comes."""
     with pytest.raises(MissingContainerError, match=r"MessageMiddleware needs an ObservabilityContainer"):
         MessageMiddleware(given)
 
 
 def test_an_application_without_a_broker_is_refused() -> None:
-    """Its messages would be no runs, and nobody would notice."""
+    """Its messages would silently not become runs."""
     with pytest.raises(ValueError, match=r"app\.add_broker"):
         instrument(FastStream(logger=None), observed().container)

@@ -74,7 +74,7 @@ def manager_of(**exporters: Any) -> ExporterManager:
 
 
 async def result_of(built: Any, text: str = TEXT) -> Any:
-    """Run a workflow by its Runner, as a stream where it is one, and return what it gave."""
+    """Run a workflow by its Runner, as a stream if it is one, and return its output."""
     async with built.run(text) as runner:
         if not built.has_single_output:
             return [word async for word in runner.result_stream()]
@@ -310,7 +310,7 @@ async def test_the_toolkits_exporters_see_steps_of_ours() -> None:
     assert start.function_ancestry.function_name == "<workflow>"
     assert end.payload.metadata == {"error": {"type": "ValueError", "message": f"cannot do {TEXT}"}}
     assert next(each for each in recorder.seen if each.name == "a").parent_id == start.UUID
-    # The root's END with the run's error is ours alone: the toolkit's exporters are told nothing that it did not push.
+    # The root's END with the run's error is ours alone: the toolkit's exporters only get what it pushed.
     assert [event(each) for each in ours.steps[:-1]] == [event(each) for each in recorder.seen]
 
 
@@ -431,7 +431,7 @@ async def test_a_tool_that_fails_has_the_error_of_what_failed_in_it(wrapped: boo
 
 
 async def test_a_handled_error_stays_with_the_function_that_failed() -> None:
-    """Where a function's error was handled, neither what ran in the handler nor the workflow has failed."""
+    """If a function's error was handled, neither what ran in the handler nor the workflow has failed."""
     sink = MemorySink()
     async with workflow("rescue", "a", "b", a="fail", b="shout") as built:
         use_manager(built, manager_of(ours=SpanExporter(sink)))
@@ -525,8 +525,8 @@ async def test_a_timed_out_run_can_be_followed_by_another() -> None:
 
 
 @pytest.mark.may_leave_tasks  # the toolkit leaves the function's own generator to the garbage collector
-async def test_a_stream_that_nobody_reads_on_is_incomplete() -> None:
-    """A reader that stops is no failure; the toolkit does not end such a workflow, and nobody else can."""
+async def test_a_stream_that_is_not_read_to_its_end_is_incomplete() -> None:
+    """A reader that stops is not a failure; the toolkit does not end such a workflow, and nothing else can."""
     sink = MemorySink()
     async with workflow("words") as built:
         use_manager(built, manager_of(ours=SpanExporter(sink)))
@@ -643,7 +643,7 @@ async def test_a_run_leaves_nothing_behind() -> None:
 
 
 async def test_runs_one_after_the_other_in_one_event_stream_are_two() -> None:
-    """Where the toolkit has no new event stream for a second run, it is a run of its own all the same."""
+    """Even if the toolkit has no new event stream for a second run, it is a run of its own."""
     toolkit, ours = ToolkitState.get(), CapturingExporter()
     managers = [manager_of(ours=ours) for _ in range(2)]
     for number, manager in enumerate(managers):
@@ -713,7 +713,7 @@ async def test_tokens_are_counted_once() -> None:
 
 
 async def test_values_that_the_toolkit_cannot_write_are_marked() -> None:
-    """Where its serializer gives up, and its file would hold a Python repr, only what cannot be written is marked."""
+    """If its serializer gives up, and its file would hold a Python repr, only what cannot be written is marked."""
 
     class Strange:
         def __repr__(self) -> str:
@@ -766,8 +766,8 @@ async def test_what_was_pushed_is_recorded_as_it_was_then() -> None:
     assert len(msgspec.json.decode(start.input)) == 1
 
 
-async def test_what_is_no_step_is_left_out() -> None:
-    """A step with impossible fields reaches nobody of ours, is logged, and neither run nor exporters fail."""
+async def test_what_is_not_a_step_is_left_out() -> None:
+    """A step with impossible fields reaches none of our exporters, is logged, and neither run nor exporters fail."""
     ours = CapturingExporter()
     with capture_logs() as lines:
         await odd_run(ours, steps=lambda: push("TOOL_START", "", "nameless"))

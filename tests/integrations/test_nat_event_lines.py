@@ -110,7 +110,7 @@ def test_a_sidecar_tells_its_run() -> None:
         (json.dumps(line("LLM_START", "u", data={"input": "\ud800"})).encode(), "not JSON, or torn"),
     ],
 )
-def test_anything_else_is_no_step(text: bytes, reason: str) -> None:
+def test_anything_else_is_not_a_step(text: bytes, reason: str) -> None:
     """A line that is torn, not JSON or of something else is refused with a reason, and so is what no store holds."""
     with pytest.raises(NatLineError, match=reason.replace("(", r"\(")):
         parse_line(text)

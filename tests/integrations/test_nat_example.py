@@ -58,7 +58,7 @@ def test_the_example_shows_both_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["exporter_manager", "integrations.nat"])
 def test_importing_imports_no_toolkit(module: str, tmp_path: Path) -> None:
-    """Neither the core nor the integration imports the toolkit where it is installed and not used."""
+    """Neither the core nor the integration imports the toolkit if it is installed but not used."""
     code = (
         f"import nat_observability.{module}, sys; print([n for n in sys.modules if n.split('.')[0] == 'nat'])"
     )

@@ -177,7 +177,7 @@ async def test_a_run_that_is_made_inside_a_span_continues_its_trace(instrumented
 
 
 async def test_a_run_inside_a_run_is_a_trace_of_its_own(instrumented: Otel) -> None:
-    """As it is where nobody follows; each has its own current span, and the outer one's comes back."""
+    """As it is without `follow_steps`; each has its own current span, and the outer one's comes back."""
     async with recorded_run() as outer:
         with step("tool", "a") as around:
             before = current_ids()
@@ -191,7 +191,7 @@ async def test_a_run_inside_a_run_is_a_trace_of_its_own(instrumented: Otel) -> N
     assert {each.name for each in outer.steps} == {"a"}
 
 
-async def test_a_span_outside_every_run_is_nobodys(instrumented: Otel) -> None:
+async def test_a_span_outside_every_run_belongs_to_none(instrumented: Otel) -> None:
     """Neither before a run, nor after it, nor in a thread that belongs to none."""
     with instrumented.tracer.start_as_current_span("before"):
         pass
@@ -255,7 +255,7 @@ async def test_a_span_may_end_in_another_thread(instrumented: Otel, run: Run) ->
 
 
 async def test_a_span_that_outlives_its_run_is_incomplete(instrumented: Otel, run: Run) -> None:
-    """It is exported when the run ends, as an open step is; its end reaches nobody, and no later run."""
+    """It is exported when the run ends, as an open step is; its end reaches no subscriber, and no later run."""
     state = ContextState()
     async with run.manager.start(state):
         span = instrumented.tracer.start_span("open")
@@ -337,7 +337,7 @@ async def test_a_caller_that_does_not_sample(run: Run) -> None:
 
 
 async def test_a_step_in_a_generator_is_not_its_consumers(instrumented: Otel, run: Run) -> None:
-    """What the consumer does between two items has the consumer's step for a parent, and the generator its own."""
+    """What the consumer does between two items has the consumer's step as its parent, and the generator its own."""
 
     async def items() -> AsyncIterator[int]:
         with step("tool", "generator"):
@@ -539,7 +539,7 @@ def test_following_needs_no_sdk_and_can_be_undone() -> None:
         assert nothing_is_current()
 
 
-def test_steps_outside_a_run_are_no_spans(instrumented: Otel) -> None:
+def test_steps_outside_a_run_are_not_spans(instrumented: Otel) -> None:
     """Outside every run a step records nothing, and sets nothing."""
     with step("tool", "a"):
         assert nothing_is_current()
@@ -558,7 +558,7 @@ async def test_span_limits_are_the_sdks(run: Run) -> None:
 
 
 async def test_what_is_known_of_a_span_goes_with_it(instrumented: Otel) -> None:
-    """A span that nobody holds any more, ended or not, is forgotten; until then it is known."""
+    """A span that is no longer referenced, ended or not, is forgotten; until then it is known."""
     async with recorded_run():
         span = instrumented.tracer.start_span("a")
         context = span.get_span_context()
@@ -595,7 +595,7 @@ def test_the_current_span_needs_the_api_alone() -> None:
     assert "opentelemetry.trace" in ran.stdout.split()
 
 
-async def test_kind_and_name_that_are_told_late(instrumented: Otel, run: Run) -> None:
+async def test_kind_and_name_that_are_set_late(instrumented: Otel, run: Run) -> None:
     """The exported span has those of its end."""
     async with run.manager.start(ContextState()):
         with instrumented.tracer.start_as_current_span("early") as span:

@@ -68,7 +68,7 @@ def provider() -> Iterator[TracerProvider]:
 
 
 async def test_httpx_hands_on_the_runs_trace(service: Service, provider: TracerProvider) -> None:
-    """The called service is told our trace id, and for its parent the request, which is a step under ours."""
+    """The called service gets our trace id and, as its parent, the request, which is a step below ours."""
     provider.add_span_processor(StepSpanProcessor())
     spans: list[Any] = []
     manager = ExporterManager.from_exporters({"spans": SpanExporter(spans.extend, flush="delivered")})
@@ -87,7 +87,7 @@ async def test_httpx_hands_on_the_runs_trace(service: Service, provider: TracerP
     assert json.loads(bytes(requests[0].metadata))["otel.kind"] == "client"
 
 
-async def test_httpx_hands_on_the_steps_id_where_nothing_is_recorded(service: Service) -> None:
+async def test_httpx_hands_on_the_steps_id_if_nothing_is_recorded(service: Service) -> None:
     """With the API alone, and no provider of an SDK, the called service's parent is our step."""
     HTTPXClientInstrumentor().instrument()
     follow_steps()

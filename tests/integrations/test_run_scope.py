@@ -30,7 +30,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 async def test_an_async_block_is_a_run() -> None:
-    """With the ids of the headers, and a step for the job; outside the block there is no run."""
+    """With the ids of the headers, and a step for the job; outside the block no run is current."""
     worker = observed()
     headers = {"traceparent": TRACEPARENT, "baggage": "session.id=c-1,user.id=u-1"}
     async with ProcessScope(worker.container, "the test"):
@@ -64,7 +64,7 @@ def test_a_sync_block_is_a_run() -> None:
     assert charge.run.conversation_id == "c-1"
 
 
-def test_what_is_said_counts_more_than_the_headers() -> None:
+def test_arguments_take_precedence_over_the_headers() -> None:
     """Ids that the worker knows itself, from the message's body for example."""
     headers = {"traceparent": TRACEPARENT, "baggage": "session.id=c-1,user.id=u-1"}
     scope = run_scope(
@@ -142,7 +142,7 @@ def test_an_exporter_works_on_while_synchronous_code_does() -> None:
 
 
 @pytest.mark.may_block
-async def test_a_sync_block_works_where_a_loop_runs() -> None:
+async def test_a_sync_block_works_inside_a_running_loop() -> None:
     """In a cell of a notebook for example, whose loop is busy with that very cell."""
     worker = observed()
     with ProcessScope(worker.container, "the test"), run_scope(worker.container, job="charge"):
@@ -193,7 +193,7 @@ def test_a_scope_is_entered_once() -> None:
 
 
 @pytest.mark.parametrize("given", [None, ObservabilitySettings(), object()])
-def test_something_that_is_no_container_is_refused(given: Any) -> None:
+def test_something_that_is_not_a_container_is_refused(given: Any) -> None:
     """With what it lacks."""
     with pytest.raises(
         MissingContainerError, match=r"lacks exporter_manager, manager_options, runtime_object\."
@@ -230,7 +230,7 @@ def _pass(process: ProcessScope) -> None:
 
 
 class SlowToOpen:
-    """A sink that opens when it is told to."""
+    """A sink that opens on command."""
 
     def __init__(self) -> None:
         self.may_open = threading.Event()

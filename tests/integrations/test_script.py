@@ -109,8 +109,8 @@ def test_what_the_block_raises_is_recorded_and_leaves_unchanged(kind: str) -> No
     assert (nightly.status, nightly.error and nightly.error.message) == (Status.ERROR, "no tea")
 
 
-async def test_run_says_what_to_do_where_a_loop_runs() -> None:
-    """As in a notebook; the coroutine is not left without anybody who awaits it."""
+async def test_run_says_what_to_do_if_a_loop_is_running() -> None:
+    """As in a notebook; the coroutine is not left unawaited."""
 
     async def main() -> None: ...
 
@@ -118,7 +118,7 @@ async def test_run_says_what_to_do_where_a_loop_runs() -> None:
         run(main())
 
 
-def test_a_wrong_setting_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_is_reported_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """By its name."""
     monkeypatch.setenv("NAT_OBSERVABILITY_SHUTDOWN_TIMEOUT", "soon")
 
@@ -147,7 +147,7 @@ def test_run_given_the_function_says_to_call_it(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_run_hides_no_error_of_the_loop() -> None:
-    """What keeps the event loop from being made is told as it is, and nobody is warned of a coroutine not awaited."""
+    """The error that keeps the event loop from being made is raised as it is, without a warning about `main`."""
 
     async def main() -> None:
         raise AssertionError("started")
@@ -160,7 +160,7 @@ def test_run_hides_no_error_of_the_loop() -> None:
     assert caught.value.__context__ is None
 
 
-def test_run_lets_main_clean_up_where_the_loop_is_stopped() -> None:
+def test_run_lets_main_clean_up_if_the_loop_is_stopped() -> None:
     """As with asyncio.run: the cancellation reaches what main awaits, before anything else ends it."""
     seen: list[str] = []
 
@@ -211,9 +211,7 @@ UNHANDLED = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_g6_a_script_that_is_told_to_end_delivers(
-    script: str, number: signal.Signals, tmp_path: Path
-) -> None:
+def test_g6_a_script_that_is_terminated_delivers(script: str, number: signal.Signals, tmp_path: Path) -> None:
     """As a job in a cluster is, or at a terminal: what it has recorded is in the file when it has ended."""
     out = tmp_path / "spans.jsonl"
     with subprocess.Popen(
@@ -316,7 +314,7 @@ def notebook(folder: Path) -> Iterator[Any]:
 
 @pytest.mark.timeout(60)
 def test_cells_of_a_notebook(tmp_path: Path) -> None:
-    """Where a loop runs all the time: blocks of both kinds, one after the other, and the advice about run()."""
+    """With a loop that runs all the time: blocks of both kinds, one after the other, and the advice about run()."""
     cells = [
         """
         from nat_observability.containers import observability, run

@@ -32,7 +32,7 @@ def redis() -> Iterator[str]:
 
 
 def broker_for(url: str, worker: Observed) -> Any:
-    """Return a broker with a queue of its own, which nobody has started."""
+    """Return a broker with a queue of its own, not yet started."""
     broker = ListQueueBroker(url, queue_name=uuid.uuid4().hex)
     broker = broker.with_result_backend(RedisAsyncResultBackend(url))
     instrument(broker, worker.container)
@@ -132,7 +132,7 @@ async def test_each_try_is_a_run_of_the_same_trace(redis: str) -> None:
 
 
 async def test_a_task_in_a_thread_is_in_its_run(redis: str) -> None:
-    """A task that is no coroutine function runs in a thread; what it records is in the task's run."""
+    """A task that is not a coroutine function runs in a thread; what it records is in the task's run."""
     worker = observed()
     broker = broker_for(redis, worker)
 
@@ -169,7 +169,7 @@ class Refusing(TaskiqMiddleware):
         raise ValueError("not this one")
 
 
-async def test_a_run_ends_where_another_middleware_refuses_the_task() -> None:
+async def test_a_run_ends_if_another_middleware_refuses_the_task() -> None:
     """Taskiq then says nothing more about the execution."""
     worker = observed()
     broker = InMemoryBroker(await_inplace=False).with_middlewares(
@@ -187,7 +187,7 @@ async def test_a_run_ends_where_another_middleware_refuses_the_task() -> None:
     assert worker.span("charge").status is Status.ERROR
 
 
-async def test_labels_of_the_callers_are_not_changed() -> None:
+async def test_the_callers_labels_are_not_changed() -> None:
     """They go out again with the next execution, in another run; outside every run nothing is added at all."""
     worker, seen = observed(), list[dict[str, Any]]()
 
@@ -221,7 +221,7 @@ def test_instrument_puts_its_middleware_before_the_others() -> None:
 
 
 @pytest.mark.parametrize("given", [None, object()])
-def test_something_that_is_no_container_is_refused(given: Any) -> None:
+def test_something_that_is_not_a_container_is_refused(given: Any) -> None:
     """At once, with what is needed, and not when the first task comes."""
     with pytest.raises(MissingContainerError, match=r"TaskMiddleware needs an ObservabilityContainer"):
         TaskMiddleware(given)

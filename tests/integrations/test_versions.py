@@ -1,4 +1,4 @@
-"""Frameworks: which versions are supported, what is said where one is missing, and that each stays alone."""
+"""Frameworks: which versions are supported, the message if one is missing, and that each imports no other."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def brokers() -> Iterator[dict[str, str]]:
 
 
 def stored(path: Path, name: str) -> list[Span]:
-    """Return the spans of that name in the store, none where there is no store yet."""
+    """Return the spans of that name in the store, none if there is no store yet."""
     with suppress(SinkError), Store(path) as store:
         spans = [span for each in store.runs() for span in store.spans(each.run.run_id)]
         return [span for span in spans if span.name.lower().replace("_", "") == name]
@@ -67,7 +67,7 @@ def stored(path: Path, name: str) -> list[Span]:
     ],
 )
 def test_an_example_works_and_ends(example: str, brokers: dict[str, str], tmp_path: Path) -> None:
-    """What is ordered is handled in the trace of who ordered it, and stored when the worker has ended by SIGTERM."""
+    """An order is handled in the trace of its sender, and stored when SIGTERM has ended the worker."""
     store = tmp_path / "store.sqlite3"
     environment = {
         **os.environ,
@@ -90,7 +90,7 @@ def test_an_example_works_and_ends(example: str, brokers: dict[str, str], tmp_pa
         wait_until(lambda: len(stored(store, "handleorder")) == 20 or worker.poll() is not None, timeout=30)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=30) == 0, (tmp_path / "log").read_text()
-        # What drains where nobody else has, at the interpreter's exit, warns about it.
+        # The drain at the interpreter's exit, the last resort, warns about it.
         assert "runtime_not_shut_down" not in (tmp_path / "log").read_text()
     finally:
         with suppress(ProcessLookupError):

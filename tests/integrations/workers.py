@@ -19,7 +19,7 @@ class Observed:
     sink: MemorySink
 
     def state(self) -> RuntimeState:
-        """Where the container's runtime is in its life."""
+        """The state of the container's runtime."""
         return self.container.runtime_object().state
 
     def spans(self, name: str | None = None) -> list[Span]:
@@ -33,7 +33,7 @@ class Observed:
 
 
 def observed() -> Observed:
-    """Return a container of its own, which nobody has opened."""
+    """Return a container of its own, not yet opened."""
     container, sink = ObservabilityContainer(), MemorySink()
     container.exporters.override({"memory": SpanExporter(sink)})
     return Observed(container, sink)

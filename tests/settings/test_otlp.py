@@ -42,7 +42,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def set_main(monkeypatch: pytest.MonkeyPatch) -> SetMain:
-    """Sets variables of the exporter MAIN, of type otlp unless told otherwise."""
+    """Sets variables of the exporter MAIN, of type otlp by default."""
 
     def set_them(*, type: str = "otlp", **variables: str) -> None:  # noqa: A002
         for name, value in {"TYPE": type, **variables}.items():
@@ -108,7 +108,7 @@ class TestDefaults:
         assert (main.public_key.get_secret_value(), main.secret_key.get_secret_value()) == ("pk", "sk")
 
     def test_langfuse_without_keys_names_both(self, set_main: SetMain) -> None:
-        """What is missing is told, all of it."""
+        """Everything that is missing is reported."""
         set_main(type="langfuse")
         assert problems() == (
             f"{PREFIX}PUBLIC_KEY is not set; allowed: text that is not empty, such as pk-lf-0123.",
@@ -200,7 +200,7 @@ class TestHeaders:
     def test_a_wrong_one_is_one_line_without_its_value(
         self, set_main: SetMain, variables: dict[str, str], line: str
     ) -> None:
-        """The line names the variable, of the one header where it can, and never what might be a key (G14)."""
+        """The line names the variable, that of the single header if it can, and never what might be a key (G14)."""
         set_main(**variables)
         assert problems() == (PREFIX + line,)
 
@@ -256,7 +256,7 @@ class TestAddresses:
             ("langfuse", "HOST", "https://us.cloud.langfuse.com"),
         ],
     )
-    def test_one_that_is_no_url_names_the_variable(
+    def test_one_that_is_not_a_url_names_the_variable(
         self, set_main: SetMain, kind: str, option: str, example: str, endpoint: str, wrong: str
     ) -> None:
         """One line says what is wrong and what is allowed, and has nothing of the value."""
@@ -264,8 +264,8 @@ class TestAddresses:
         lines = [line for line in problems() if "_KEY" not in line]
         assert lines == [f"{PREFIX}{option} {wrong}; allowed: a URL, such as {example}."]
 
-    def test_one_that_is_not_text_is_told_too(self) -> None:
-        """An argument of another type is told as a variable is."""
+    def test_one_that_is_not_text_is_reported_too(self) -> None:
+        """An argument of another type is reported as a variable is."""
         (line,) = problems(exporters={"main": {"type": "otlp", "endpoint": 4318}})
         assert line.startswith(f"{PREFIX}ENDPOINT is not text; allowed: a URL")
 
@@ -324,12 +324,12 @@ class TestSecrets:
         assert line.startswith(f"{PREFIX}{key} holds a character that no header can, such as a line break")
 
     def test_an_empty_key_is_refused(self) -> None:
-        """An argument that is empty is no key; an empty variable is an unset one."""
+        """An empty argument is not a key; an empty variable is an unset one."""
         (line,) = problems(exporters={"main": {"type": "phoenix", "api_key": ""}})
         assert line == f"{PREFIX}API_KEY is empty; allowed: text that is not empty."
 
     def test_rows_give_the_settings_back(self, set_main: SetMain, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where there is no secret, the listing is a set of variables that means the same."""
+        """Without secrets, the listing is a set of variables that means the same."""
         set_main(PROTOCOL="grpc", TRACES_ENDPOINT="https://a", CA_FILE="ca.pem", TIMEOUT="3")
         settings = ObservabilitySettings()
         for name, value in setting_rows(settings):
@@ -370,7 +370,7 @@ class TestStandardVariables:
         signal: str,
         wins: tuple[str, object],
     ) -> None:
-        """Both stand in for ours; times are in milliseconds, 0 is no limit, and choices are without case."""
+        """Both stand in for ours; times are in milliseconds, 0 means no limit, and choices are case-insensitive."""
         set_main()
         set_otel(**{name: general})
         assert getattr(otlp(), expected[0]) == expected[1]
@@ -393,7 +393,7 @@ class TestStandardVariables:
         assert isinstance(other, OtlpExporterSettings)
         assert (other.endpoint, other.timeout, other.protocol) == ("http://argument", 3.0, "grpc")
 
-    def test_headers_of_ours_are_all_there_are(self, set_main: SetMain, set_otel: SetMain) -> None:
+    def test_headers_of_ours_are_the_only_ones(self, set_main: SetMain, set_otel: SetMain) -> None:
         """Headers from variables of ours or arguments do not mix with standard ones, which may hold another's key."""
         set_otel(HEADERS="key=theirs,other=theirs")
         set_main(HEADERS__KEY="ours")
@@ -449,7 +449,7 @@ class TestStandardVariables:
         assert otlp().endpoint == url
 
     def test_a_scheme_wins_over_insecure(self, set_main: SetMain, set_otel: SetMain) -> None:
-        """Where the address says which it is, the switch does not count."""
+        """If the address says which it is, the switch does not count."""
         set_main()
         set_otel(PROTOCOL="grpc", ENDPOINT="https://a:1", INSECURE="true")
         assert otlp().endpoint == "https://a:1"
@@ -517,7 +517,7 @@ class TestStandardVariables:
         assert len(caught) == 1
 
     def test_they_are_for_type_otlp_alone(self, set_main: SetMain, set_otel: SetMain) -> None:
-        """A preset has a destination of its own, and who sends nothing is not warned about another's variables."""
+        """A preset has its own destination, and a process that sends nothing is not warned about other variables."""
         set_otel(ENDPOINT="http://a", HEADERS="key=s3cr3t", TIMEOUT="1", PROTOCOL="http/json")
         set_main(type="phoenix")
         assert ObservabilitySettings().exporters["main"] == PhoenixExporterSettings()
@@ -541,7 +541,7 @@ class TestStandardVariables:
         assert otlp(exporters={"main": given}) is given
 
     def test_a_json_object_is_filled_up_too(self, monkeypatch: pytest.MonkeyPatch, set_otel: SetMain) -> None:
-        """Where the exporters are one JSON object, standard variables stand in as elsewhere."""
+        """If the exporters are one JSON object, standard variables stand in as elsewhere."""
         monkeypatch.setenv(
             "NAT_OBSERVABILITY_EXPORTERS", json.dumps({"main": {"type": "otlp", "timeout": 4}})
         )

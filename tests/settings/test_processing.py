@@ -33,7 +33,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings_of(monkeypatch: pytest.MonkeyPatch, **variables: str) -> ObservabilitySettings:
-    """The settings that these variables, named without their prefix where they are ours, make."""
+    """The settings from these variables; ours are named without their prefix."""
     for name, value in variables.items():
         monkeypatch.setenv(name if name.startswith("OTEL_") else PREFIX + name, value)
     return ObservabilitySettings()
@@ -64,10 +64,10 @@ def test_by_default_secrets_are_redacted_and_all_runs_leave() -> None:
     assert (settings.capture_inputs, settings.capture_outputs) == (True, True)
 
 
-def test_an_exporter_has_what_the_process_has_where_it_says_nothing_itself(
+def test_an_exporter_has_what_the_process_has_unless_it_is_set_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its own value wins, also where it is the default; a list or pairs win as a whole."""
+    """Its own value wins, even if it is the default; a list or pairs win as a whole."""
     settings = settings_of(
         monkeypatch,
         REDACT="false",
@@ -183,7 +183,7 @@ def test_a_key_is_described_as_it_is_checked(monkeypatch: pytest.MonkeyPatch) ->
     assert said.endswith(f"; allowed: {allowed.pop()}.")
 
 
-def test_what_is_set_for_an_exporter_that_there_is_not_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_set_for_an_unknown_exporter_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     """A misspelt name of an exporter makes no rule that is silently never applied."""
     (said,) = problems(monkeypatch, EXPORTERS__MAIN__TYPE="memory", EXPORTERS__MIAN__SAMPLING_RATIO="0.5")
     assert said.startswith(f"{PREFIX}EXPORTERS__MIAN__TYPE is not set")
@@ -194,7 +194,7 @@ def test_what_is_set_for_an_exporter_that_there_is_not_is_a_mistake(monkeypatch:
     [("REDACT_PERSONNAL", " Did you mean NAT_OBSERVABILITY_REDACT_PERSONAL?"), ("SAMPLING__RATIO", "")],
 )
 def test_an_unknown_variable_is_warned_about(monkeypatch: pytest.MonkeyPatch, name: str, near: str) -> None:
-    """With the name that was probably meant, where one is near."""
+    """With the name that was probably meant, if one is close."""
     with pytest.warns(SettingsWarning) as caught:
         settings_of(monkeypatch, **{name: "1"})
     (said,) = [str(warning.message) for warning in caught]
@@ -202,7 +202,7 @@ def test_an_unknown_variable_is_warned_about(monkeypatch: pytest.MonkeyPatch, na
 
 
 def refusal(pattern: str) -> str:
-    """Return what is said of a pattern, without the place in it; nothing where it is taken."""
+    """Return the error for a pattern, without the position; empty if it is accepted."""
     try:
         ObservabilitySettings(redact_patterns={"mine": pattern})
     except SettingsError as error:
@@ -252,7 +252,7 @@ def test_the_standard_sampler_is_honoured(
 
 
 def test_ours_win_over_the_standard_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the ratio is set, the standard sampler says nothing; a limit of ours stands."""
+    """If the ratio is set, the standard sampler is ignored; a limit of ours stands."""
     settings = settings_of(
         monkeypatch,
         OTEL_TRACES_SAMPLER="parentbased_always_off",
@@ -266,7 +266,7 @@ def test_ours_win_over_the_standard_variables(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_limit_of_spans_wins_over_one_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the specification has it; each is honoured where the other is not set."""
+    """As the specification says; each is honoured if the other is not set."""
     settings = settings_of(
         monkeypatch,
         OTEL_ATTRIBUTE_COUNT_LIMIT="10",
@@ -288,7 +288,7 @@ def test_a_limit_of_spans_wins_over_one_for_all(monkeypatch: pytest.MonkeyPatch)
 def test_a_standard_variable_that_is_not_valid_is_warned_about(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """And ignored, as the specification has it; the warning does not show the value."""
+    """And ignored, as the specification says; the warning does not show the value."""
     with pytest.warns(SettingsWarning) as caught:
         settings = settings_of(monkeypatch, **{name: value})
     (said,) = [str(warning.message) for warning in caught]
@@ -299,7 +299,7 @@ def test_a_standard_variable_that_is_not_valid_is_warned_about(
 
 
 def test_a_wrong_argument_of_the_sampler_counts_as_none() -> None:
-    """The specification has the ratio 1 then."""
+    """By the specification, the ratio is then 1."""
     variables = {"otel_traces_sampler": "traceidratio", "otel_traces_sampler_arg": "2"}
     found, ignored = processing_defaults(variables, {})
     assert found == {"sampling_ratio": 1.0, "sampling_parent_based": False}

@@ -78,7 +78,7 @@ class TestSources:
         assert exporters["store"] == SqliteExporterSettings(path=Path("a.sqlite3"))
         assert exporters["log"] == FileExporterSettings(path=Path("a.jsonl"), batch_age=0.5)
 
-    def test_names_are_without_case(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_names_are_case_insensitive(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A variable may be in any case, and the name of an exporter is in lower case."""
         monkeypatch.setenv("nat_observability_exporters__Main__type", "memory")
         assert list(ObservabilitySettings().exporters) == ["main"]
@@ -86,7 +86,7 @@ class TestSources:
         assert set(given.exporters) == {"other", "main"}
 
     def test_names_that_differ_in_case_only_are_refused(self) -> None:
-        """Two exporters never become one without a word."""
+        """Two exporters never become one silently."""
         said = problems(exporters={"A": {"type": "memory"}, "a": {"type": "memory"}})
         assert "NAT_OBSERVABILITY_EXPORTERS holds two exporters whose names differ in case only" in said
 
@@ -150,7 +150,7 @@ class TestSources:
 
 class TestBatch:
     def test_a_small_queue_lowers_the_default_batch(self, set_ours: SetOurs) -> None:
-        """Who only makes the queue smaller gets batches that fit it."""
+        """Making only the queue smaller also makes the batches fit it."""
         set_ours(EXPORTERS__MAIN__TYPE="memory", EXPORTERS__MAIN__QUEUE_ITEMS="100")
         assert ObservabilitySettings().exporters["main"].batch_items == 100
 
@@ -204,7 +204,7 @@ class TestWrongValues:
         assert wrong in line
         assert f"allowed: {allowed}" in line
 
-    def test_every_problem_is_told_at_once(self, set_ours: SetOurs) -> None:
+    def test_every_problem_is_reported_at_once(self, set_ours: SetOurs) -> None:
         """All wrong values are in one error, a line each."""
         set_ours(
             ENABLED="x", START_TIMEOUT="x", EXPORTERS__MAIN__TYPE="file", EXPORTERS__MAIN__QUEUE_ITEMS="x"
@@ -220,7 +220,7 @@ class TestWrongValues:
         assert f"{MAIN}SYNCHRONUS is not a setting. Did you mean {PREFIX}{MAIN}SYNCHRONOUS?" in problems()
 
     def test_an_unknown_key_like_no_other_lists_the_known_ones(self, set_ours: SetOurs) -> None:
-        """Where nothing is near, everything that may be set is listed."""
+        """If no name is close, all that may be set are listed."""
         set_ours(EXPORTERS__MAIN__TYPE="memory", EXPORTERS__MAIN__ZZZZZZ="1")
         assert f"{MAIN}ZZZZZZ is not a setting. Known: {PREFIX}{MAIN}TYPE, " in problems()
 
@@ -271,11 +271,11 @@ class TestWrongValues:
             assert "pydantic" not in str(caught.value)
 
     def test_an_env_file_that_is_not_text_is_a_settings_error(self, tmp_path: Path) -> None:
-        """What cannot be decoded is told without its bytes."""
+        """The error for what cannot be decoded does not show its bytes."""
         (tmp_path / ".env").write_bytes(b"NAT_OBSERVABILITY_SERVICE_NAME=\xff\xfe s3cr3t")
         assert problems(_env_file=tmp_path / ".env").endswith("The env file is not UTF-8 text.")
 
-    def test_a_problem_of_the_whole_is_told(self) -> None:
+    def test_a_problem_of_the_whole_is_reported(self) -> None:
         """A service that derives its own settings, with a rule about all of them, gets a settings error too."""
 
         class ShopSettings(ObservabilitySettings):
@@ -287,7 +287,7 @@ class TestWrongValues:
             ShopSettings()
 
     def test_a_wrong_argument_names_the_variable(self) -> None:
-        """An argument of the wrong type is told as its variable is, whatever was read before it is validated."""
+        """An argument of the wrong type is reported as its variable is, whatever was read before validation."""
         assert "NAT_OBSERVABILITY_SECRETS_DIR is not a path" in problems(secrets_dir=5)
         assert "NAT_OBSERVABILITY_EXPORTERS is not what it has to be" in problems(exporters=5)
         assert "NAT_OBSERVABILITY_EXPORTERS__A is not a group" in problems(exporters={"a": None})
@@ -312,14 +312,14 @@ class TestEnvFile:
         assert ObservabilitySettings().exporters == {}
 
     def test_an_argument_wins_over_the_variable(self, set_ours: SetOurs, tmp_path: Path) -> None:
-        """Whoever passes a file, or None for none, is obeyed, wherever the variable points."""
+        """A file that is passed, or None for none, wins, wherever the variable points."""
         (tmp_path / "a.env").write_text(f"{PREFIX}SERVICE_NAME=argument\n")
         set_ours(ENV_FILE=str(tmp_path / "nowhere.env"))
         assert ObservabilitySettings(_env_file=tmp_path / "a.env").service_name == "argument"
         assert ObservabilitySettings(_env_file=None).service_name == "unknown_service"
 
     def test_a_variable_wins_over_the_class(self, set_ours: SetOurs, tmp_path: Path) -> None:
-        """A service that has an env file of its own may be told another; its own need not exist."""
+        """A service with its own env file may be given another; its own need not exist."""
 
         class ShopSettings(ObservabilitySettings):
             model_config = SettingsConfigDict(env_file=tmp_path / "shop.env")
@@ -368,7 +368,7 @@ class TestEnvFile:
         assert (settings.service_name, settings.start_timeout) == ("b", 3.0)
 
     def test_what_says_nothing_in_it_is_warned_about(self, tmp_path: Path) -> None:
-        """A prefix that is misspelt, and another env file; what is others' there is no concern."""
+        """A misspelt prefix, and another env file; other programs' variables there do not matter."""
         (tmp_path / "a.env").write_text(
             f"NAT_OBSERVABILTY_SERVICE_NAME=x\n{PREFIX}ENV_FILE=b.env\nOBSERVABILITY_X=1\nOTEL_X=1\n"
         )
@@ -409,7 +409,7 @@ class TestUnknownVariables:
         assert caught[0].filename == __file__
 
     def test_an_unknown_variable_in_the_env_file_is_warned_about(self, tmp_path: Path) -> None:
-        """The env file is looked through as the environment is; what is not ours there is no concern."""
+        """The env file is checked as the environment is; what is not ours there does not matter."""
         (tmp_path / ".env").write_text("NAT_OBSERVABILITY_ENABLE=true\nDATABASE_URL=x\n")
         with pytest.warns(SettingsWarning, match="Did you mean NAT_OBSERVABILITY_ENABLED?") as caught:
             ObservabilitySettings(_env_file=tmp_path / ".env")
@@ -559,12 +559,14 @@ class TestStandardVariables:
     def test_a_wrong_size_of_ours_is_the_only_problem(
         self, monkeypatch: pytest.MonkeyPatch, set_ours: SetOurs
     ) -> None:
-        """Next to a standard variable, a size of ours that is no number is told as ever."""
+        """Next to a standard variable, a size of ours that is not a number is reported as usual."""
         monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "512")
         set_ours(EXPORTERS__MAIN__TYPE="memory", EXPORTERS__MAIN__BATCH_ITEMS="many")
         assert f"{PREFIX}{MAIN}BATCH_ITEMS is not a whole number" in problems()
 
-    def test_a_timeout_of_zero_is_no_limit(self, monkeypatch: pytest.MonkeyPatch, set_ours: SetOurs) -> None:
+    def test_a_timeout_of_zero_means_no_limit(
+        self, monkeypatch: pytest.MonkeyPatch, set_ours: SetOurs
+    ) -> None:
         """The specification reads 0 so for a timeout, and lets the largest number stand for it; a delay of 0 is 0."""
         monkeypatch.setenv("OTEL_BSP_EXPORT_TIMEOUT", "0")
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "0")
@@ -618,7 +620,7 @@ class TestResourceAttributes:
         ],
     )
     def test_special_forms(self, text: str, attributes: dict[str, str]) -> None:
-        """Empty members are skipped, a value may hold '=' and ';', the last of a key holds, '+' is no space."""
+        """Empty members are skipped, a value may hold '=' and ';', the last of a key wins, '+' is not a space."""
         assert parse_pairs(text) == attributes
 
     @pytest.mark.parametrize(
@@ -846,7 +848,7 @@ class TestExample:
             "directory; allowed: one for each."
         )
 
-    def test_a_spool_path_that_is_not_used_is_nobodys(self, set_ours: SetOurs, tmp_path: Path) -> None:
+    def test_a_spool_path_that_is_not_used_is_not_claimed(self, set_ours: SetOurs, tmp_path: Path) -> None:
         """An exporter whose spool is off leaves the directory alone."""
         for name, spool in (("A", "always"), ("B", "off")):
             set_ours(
@@ -864,13 +866,13 @@ class TestExample:
         assert "are the same directory" in problems(exporters={"a": entry, "b": entry})
 
     def test_a_duration_and_a_size_name_their_unit(self) -> None:
-        """What is a number says of what."""
+        """The description of a number begins with its unit."""
         for each in describe_variables():
             if each.type in ("number", "whole number"):
                 assert each.description.split()[0] in ("Seconds", "Bytes", "Items", "Number"), each.name
 
     def test_rows_give_the_settings_back(self, set_ours: SetOurs, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where there is no secret, the listing is a set of variables that means the same."""
+        """Without secrets, the listing is a set of variables that means the same."""
         set_ours(EXPORTERS__MAIN__TYPE="file", EXPORTERS__MAIN__PATH="a", EXPORTERS__MAIN__REQUIRED="yes")
         set_ours(
             EXPORTERS__OTHER__TYPE="kafka",

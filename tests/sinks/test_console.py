@@ -150,7 +150,7 @@ def test_colour_follows_the_wish() -> None:
 
 
 def test_a_file_has_no_colours() -> None:
-    """What is no terminal gets plain text."""
+    """Anything but a terminal gets plain text."""
     assert "\x1b[" not in written(make_span())
 
 
@@ -188,7 +188,7 @@ def test_the_stream_is_left_open() -> None:
 
 
 def test_a_closed_stream_is_a_sink_error() -> None:
-    """A stream that somebody closed fails the batch, with the cure."""
+    """A closed stream fails the batch, and the error names the cure."""
     stream = io.StringIO()
     sink = ConsoleSink(stream)
     sink.open()
@@ -243,5 +243,5 @@ else:
 
 
 def test_without_rich_a_terminal_gets_plain_text() -> None:
-    """Where rich is not installed, "auto" writes plain text, and "always" names the extra."""
+    """If rich is not installed, "auto" writes plain text, and "always" names the extra."""
     run_python(WITHOUT_RICH)

@@ -1,4 +1,4 @@
-"""FileSink: whole lines, whoever else writes, rolls, dies or fills the disk."""
+"""FileSink: whole lines, even if other processes write, roll, die or fill the disk."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_a_large_item_is_written_whole(path: Path) -> None:
 
 
 def test_a_gap_among_the_backups_is_filled(path: Path) -> None:
-    """Where a backup was deleted by hand, rolling deletes no other."""
+    """If a backup was deleted by hand, rolling deletes no other."""
     spans = [make_span() for _ in range(5)]
     sink = FileSink(path, max_bytes=1, backups=3)
     write(sink, *([span] for span in spans[:4]))
@@ -214,7 +214,7 @@ def test_a_file_rolled_by_another_is_not_rolled_again(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["move", "delete"])
-def test_a_file_moved_or_deleted_by_a_stranger_is_created_anew(path: Path, change: str) -> None:
+def test_a_file_moved_or_deleted_by_a_stranger_is_created_again(path: Path, change: str) -> None:
     """logrotate needs no signal and no copytruncate, and its directory may vanish too."""
     path = path.parent / "logs" / "runs.jsonl"
     sink = FileSink(path)
@@ -386,7 +386,7 @@ def test_the_error_of_an_item_does_not_show_it(path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 64 KiB, where the test may mount one."""
+    """A real file system of 64 KiB, if the test may mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -399,7 +399,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_takes_the_batch_back(small_disk: Path) -> None:
-    """A batch for which there is no space fails whole, leaves no torn line, and can be delivered again later."""
+    """A batch that does not fit on the disk fails whole, leaves no torn line, and can be delivered again later."""
     path, ballast = small_disk / "runs.jsonl", small_disk / "ballast"
     sink, first, second = FileSink(path), make_span(), make_span(input="x" * 30_000)
     ballast.write_bytes(b"x" * 40_000)
@@ -417,7 +417,7 @@ def test_a_full_disk_takes_the_batch_back(small_disk: Path) -> None:
 
 
 def test_a_limit_on_the_size_takes_the_batch_back(path: Path) -> None:
-    """The same where the system stops the write in the middle of a line (RLIMIT_FSIZE)."""
+    """The same if the system stops the write in the middle of a line (RLIMIT_FSIZE)."""
     output = run_python(
         """
 import resource, sys
@@ -459,7 +459,7 @@ print(count)
 
 
 def test_what_a_stranger_appended_is_spared(path: Path) -> None:
-    """A batch that fails is not cut off where somebody who takes no lock has written behind it."""
+    """A failed batch is not cut off if a program that takes no lock has written behind it."""
     path.touch()
     with python(STRANGER, path) as stranger:
         assert stranger.stdout is not None
@@ -491,7 +491,7 @@ for _ in range(100):
 
 
 def test_a_device_that_is_always_full_is_a_sink_error() -> None:
-    """A path that is no regular file works as far as it can."""
+    """A path that is not a regular file works as far as it can."""
     sink = FileSink("/dev/full")
     sink.open()
     with pytest.raises(SinkError, match="/dev/full: cannot be written: No space left on device"):
@@ -507,13 +507,13 @@ def test_a_path_below_a_file_is_a_sink_error(path: Path) -> None:
 
 
 def test_a_directory_is_a_sink_error(tmp_path: Path) -> None:
-    """A directory is no file, and the cure says so."""
+    """A directory is not a file, and the cure says so."""
     with pytest.raises(SinkError, match=r"Is a directory\. Give the path of a file"):
         FileSink(tmp_path).open()
 
 
 def test_a_backup_that_cannot_be_made_is_a_sink_error(path: Path) -> None:
-    """Where rolling fails, so does the batch, and nothing that was written is lost."""
+    """If rolling fails, so does the batch, and nothing that was written is lost."""
     first = make_span()
     Path(f"{path}.1").mkdir()
     sink = FileSink(path, max_bytes=1, backups=1)

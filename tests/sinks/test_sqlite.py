@@ -60,7 +60,7 @@ def test_is_a_blocking_sink() -> None:
 
 
 def test_a_span_is_a_row(path: Path) -> None:
-    """Each field of a span is a column that SQL can use: payloads as text, JSON where they are JSON."""
+    """Each field of a span is a column that SQL can use: payloads as text, or as JSON if they are JSON."""
     span = make_span(
         kind=StepKind.LLM,
         name="gpt-4",
@@ -136,7 +136,7 @@ def test_a_span_delivered_again_is_one_row(path: Path) -> None:
 
 
 def test_the_last_delivery_of_a_span_is_kept(path: Path) -> None:
-    """Where a span comes again and is not the same any more, the row is the one that came last."""
+    """If a span comes again and has changed, the row is the one that came last."""
     write(path, [make_span(span_id="1", name="before")], [make_span(span_id="1", name="after")])
     assert query(path, "SELECT name FROM spans") == [("after",)]
 
@@ -275,7 +275,7 @@ def test_an_unknown_synchronous_is_refused(path: Path) -> None:
 
 
 def test_an_empty_file_becomes_a_store(path: Path) -> None:
-    """A file that was only touched, or a database without tables, is no one's."""
+    """A file that was only touched, or a database without tables, belongs to no program."""
     path.touch()
     write(path, [make_span()])
     other = path.with_name("other.db")
@@ -361,7 +361,7 @@ def test_what_is_not_a_store_is_refused_and_left(path: Path, prepare: Any, probl
 
 
 def test_a_directory_is_a_sink_error(tmp_path: Path) -> None:
-    """A directory is no file, and the cure says so."""
+    """A directory is not a file, and the cure says so."""
     with pytest.raises(SinkError, match=r"is not a file\. Give the path of a file"):
         SqliteSink(tmp_path).open()
 
@@ -374,8 +374,8 @@ def test_a_path_below_a_file_is_a_sink_error(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["move", "delete"])
-def test_a_file_moved_or_deleted_while_open_is_created_anew(path: Path, change: str) -> None:
-    """Spans do not vanish with a file that nobody can see; what was moved away is complete."""
+def test_a_file_moved_or_deleted_while_open_is_created_again(path: Path, change: str) -> None:
+    """Spans do not vanish into an invisible file; what was moved away is complete."""
     sink, first, second, third = SqliteSink(path), *(make_span() for _ in range(3))
     sink.open()
     sink.write([first])
@@ -425,7 +425,7 @@ def test_the_error_of_a_span_does_not_show_it(path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 1 MiB, where the test may mount one."""
+    """A real file system of 1 MiB, if the test may mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -438,7 +438,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_rolls_the_batch_back(small_disk: Path) -> None:
-    """A batch for which there is no space fails whole, and can be delivered again when there is."""
+    """A batch that does not fit on the disk fails whole, and can be delivered again when there is space."""
     path, ballast = small_disk / "runs.db", small_disk / "ballast"
     sink, first = SqliteSink(path), make_span()
     sink.open()
@@ -558,7 +558,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_fork_in_the_middle_of_a_batch_is_safe(path: Path) -> None:
-    """A fork does not wait for ever for a batch; the child then refuses the store, and the parent's batch is kept."""
+    """A fork does not wait forever for a batch; the child then refuses the store, and the parent's batch is kept."""
     output = run_python(
         """
 import os, sqlite3, sys, threading

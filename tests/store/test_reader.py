@@ -98,7 +98,7 @@ def test_spans_come_by_start_time(path: Path) -> None:
 
 
 def test_an_unknown_run_has_no_spans(path: Path) -> None:
-    """A run that is not there is no error."""
+    """An unknown run is not an error."""
     write(path, [make_span()])
     with Store(path) as store:
         assert store.spans("nothing") == []
@@ -126,8 +126,8 @@ def test_a_run_is_whole(path: Path) -> None:
         assert store.runs() == [StoredRun(run, "root", "error", failed.start_ns, failed.end_ns, "E: no")]
 
 
-def test_a_store_of_before_runs_had_tags_is_read_and_written(path: Path) -> None:
-    """Who reads a store of an earlier version finds no tags, and who writes to it adds them."""
+def test_a_store_from_before_run_tags_existed_is_read_and_written(path: Path) -> None:
+    """A reader of a store from an earlier version finds no tags, and a writer adds them."""
     write(path, [make_span(run=Run("old", "0" * 32), start_ns=1)])
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("ALTER TABLE runs DROP COLUMN tags")
@@ -187,8 +187,8 @@ def test_a_span_without_its_parent_is_a_root(path: Path) -> None:
         assert outline(store.tree("run-1")) == ["root", "orphan", "stray"]
 
 
-def test_spans_in_a_circle_are_in_the_tree(path: Path) -> None:
-    """A span that is its own parent is a root, and of those that enclose each other the first is."""
+def test_spans_in_a_cycle_are_in_the_tree(path: Path) -> None:
+    """A span that is its own parent is a root, and so is the first of those that enclose each other."""
     write(
         path, nested(("below", "b"), ("a", "c"), ("b", "a"), ("c", "b"), ("self", "self"), ("leaf", "self"))
     )
@@ -285,7 +285,9 @@ def test_counts_of_some_runs_are_theirs_alone(path: Path) -> None:
         ([("0", None), *((str(number), str(number - 1)) for number in range(1, 5_000))], 5_000),
     ],
 )
-def test_depth_survives_what_is_no_tree(path: Path, spans: list[tuple[str, str | None]], depth: int) -> None:
+def test_depth_survives_what_is_not_a_tree(
+    path: Path, spans: list[tuple[str, str | None]], depth: int
+) -> None:
     """Missing parents, circles, and nesting deeper than Python's own stack have a depth."""
     write(path, nested(*spans))
     with Store(path) as store:
@@ -340,7 +342,7 @@ def test_reading_changes_nothing(path: Path) -> None:
 
 
 def test_a_path_with_special_characters_is_a_path(tmp_path: Path) -> None:
-    """What has a meaning in a URI is read as part of the name."""
+    """Characters with a meaning in a URI are read as part of the name."""
     path = tmp_path / "50% #1?mode=rw.db"
     write(path, [make_span()])
     with Store(path) as store:

@@ -1,4 +1,4 @@
-"""FolderAgent: a small workflow that answers questions about a folder of text files from their own sentences."""
+"""FolderAgent: a small workflow that answers questions about a folder of text files with sentences from them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ENOUGH = 0.6  # of what the question's terms weigh together
 
 
 class NothingToSearchError(ObservabilityError, ValueError):
-    """Raised for a question in which no word carries meaning."""
+    """Raised if no word of the question carries meaning."""
 
 
 class NoAnswerError(ObservabilityError, LookupError):
@@ -31,21 +31,21 @@ class NoAnswerError(ObservabilityError, LookupError):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a question asks for: its terms, and the file that it names, where it names one."""
+    """What a question asks for: its terms, and the file that it names, if any."""
 
     terms: tuple[str, ...]
     file: str | None
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What was read, and those of its passages that may answer the question."""
+    """The files that were read, and the passages in them that may answer the question."""
 
     passages: list[Passage]
     candidates: list[Passage]
 
 
 class Ranking(msgspec.Struct, frozen=True):
-    """The best passages, and what each term of the question weighs."""
+    """The best passages, and the weight of each term of the question."""
 
     passages: list[Ranked]
     weights: dict[str, float]
@@ -59,8 +59,8 @@ class FolderAgent:
     """
     Plans, searches the files, has the passages ranked by a local model, and composes an answer of their sentences.
 
-    Nothing that takes time runs on the event loop: files are read, and passages ranked, in threads. Questions may
-    be asked at the same time.
+    Nothing slow runs on the event loop: files are read, and passages ranked, in threads. Several questions may be asked
+    at the same time.
     """
 
     def __init__(self, folder: TextFolder) -> None:
@@ -69,7 +69,7 @@ class FolderAgent:
     @step("workflow", "answer_question")
     async def answer(self, question: str) -> str:
         """
-        Return the answer, and where it is from.
+        Return the answer and its source.
 
         Raises:
             NothingToSearchError: The question has no word that carries meaning.
@@ -134,7 +134,7 @@ class FolderAgent:
 
 
 def _candidates(plan: Plan, read: list[Passage]) -> list[Passage]:
-    """Return those passages that have the most terms of the question."""
+    """Return the passages with the most terms of the question."""
     wanted = set(plan.terms)
     shared = {each: len(wanted.intersection(terms(f"{each.heading} {each.text}"))) for each in read}
     return sorted((each for each in read if shared[each]), key=lambda each: -shared[each])[:_CANDIDATES]

@@ -1,4 +1,4 @@
-"""run_demo(): many runs of a small real workflow at once, and what became of them."""
+"""run_demo(): many runs of a small real workflow at once, and their outcomes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PACKAGE = Path(nat_observability.__file__).parent
 
 
 class DemoRun(msgspec.Struct, frozen=True):
-    """One run: its number, its id, what it was asked, the error that ended it, and the manager that it had."""
+    """One run: its number, its id, its question, the error that ended it, and its manager."""
 
     number: int
     run_id: str
@@ -37,10 +37,10 @@ class DemoRun(msgspec.Struct, frozen=True):
 
 class Demo(msgspec.Struct, frozen=True):
     """
-    What the runs of a session were.
+    The outcome of a session's runs.
 
-    `busy_overhead_s` and `idle_overhead_s` are what the exporters of one run cost it, start and stop together: in
-    each of the runs, with all others on the same event loop, and in some empty ones, one after the other.
+    `busy_overhead_s` and `idle_overhead_s` are what the exporters cost one run, start and stop together: in each of the
+    runs, with all others on the same event loop, and in some empty ones, one after the other.
     """
 
     runs: list[DemoRun]
@@ -53,7 +53,7 @@ def own_file(name: str) -> Path | None:
     in_wheel, in_repository = _PACKAGE / "cli" / name, _PACKAGE.parent / name
     if in_wheel.exists():
         return in_wheel
-    # Beside an installed package is whatever other packages put there.
+    # Next to an installed package there may be anything that other packages put there.
     return in_repository if (_PACKAGE.parent / "pyproject.toml").exists() and in_repository.exists() else None
 
 
@@ -67,22 +67,22 @@ async def run_demo(
     advance: Callable[[], object] = lambda: None,
 ) -> Demo:
     """
-    Answer the questions in turn, each in a run with a manager of its own.
+    Answer the questions in turn, each in a run with its own manager.
 
     Args:
-        session: Open; its exporters get what the runs record.
-        folder: Where the answers are looked for.
-        questions: Asked from the beginning again when all were.
-        runs: How many there are.
-        concurrency: How many are under way at once.
-        advance: Is told when a run has ended.
+        session: An open session; its exporters get what the runs record.
+        folder: The folder to search for answers.
+        questions: Repeated from the beginning when they run out.
+        runs: The number of runs.
+        concurrency: The number of runs under way at once.
+        advance: Called when a run has ended.
     """
     agent = FolderAgent(folder)
     done: list[DemoRun] = []
     busy: list[float] = []
 
     async def work(numbers: Iterator[int]) -> None:
-        # All workers share one iterator: each takes the next run when it has ended one.
+        # All workers share one iterator: each takes the next run when it has finished one.
         for number in numbers:
             question = questions[number % len(questions)]
             state = ContextState(
@@ -122,12 +122,12 @@ def _overhead(report: ManagerReport) -> float:
 
 def check_demo(demo: Demo, session: Session, store: Store) -> list[str]:
     """
-    Say, after the session's end, where the runs, the ledgers and the store disagree, in sentences.
+    Return, after the session's end, a sentence for each disagreement between the runs, the ledgers and the store.
 
     Args:
-        demo: What the runs were.
-        session: Closed.
-        store: Open, at the path of one of the session's exporters; what others have put there does not count.
+        demo: The outcome of the runs.
+        session: A closed session.
+        store: An open store, at the path of one of the session's exporters; what others have put there does not count.
     """
     reports = [run.manager.report for run in demo.runs]
     problems: list[str] = []

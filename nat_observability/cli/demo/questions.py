@@ -39,10 +39,10 @@ _PER_FILE = 3
 
 def questions(folder: TextFolder, known: tuple[str, ...] = ()) -> list[str]:
     """
-    Return questions about a folder: `known` ones, or else some that its headings and rare words suggest.
+    Return questions about a folder: the `known` ones, or else some that its headings and rare words suggest.
 
-    The last three cannot be answered: one names a file that does not exist, one is about something that no file
-    holds, and one has nothing to search for. Reads the disk.
+    The last three cannot be answered: one names a file that does not exist, one asks about something that no file
+    mentions, and one has nothing to search for. Reads the disk.
     """
     found = [each for name in folder.files() for each in _passages(folder, name)]
     asked = list(known) or _suggested(found)
@@ -56,7 +56,7 @@ def _passages(folder: TextFolder, name: str) -> list[Passage]:
     try:
         return passages(name, folder.read(name))
     except (OSError, UnicodeDecodeError):
-        return []  # the demonstration's own tool meets the same file, and reports it
+        return []  # the demonstration's own tool will meet the same file and report it
 
 
 def _suggested(found: list[Passage]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Ranker: a small local model, BM25, with the tokenizer that its token counts come from."""
+"""Ranker: a small local model, BM25, and the tokenizer behind its token counts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tokens(text: str) -> list[str]:
 
 
 def terms(text: str) -> list[str]:
-    """Return the tokens that carry meaning, each once, in the singular."""
+    """Return the tokens that carry meaning, each once and in the singular."""
     return list(dict.fromkeys(_singular(token) for token in tokens(text) if token not in _STOP_WORDS))
 
 
@@ -47,7 +47,7 @@ class Ranker:
     """
     Ranks passages for a question by Okapi BM25.
 
-    How rare a term is, is learned from all passages of the folder, and a passage's heading counts as part of it.
+    The rarity of a term comes from all passages of the folder; a passage's heading counts as part of the passage.
     """
 
     def __init__(self, folder: Sequence[Passage]) -> None:
@@ -61,7 +61,7 @@ class Ranker:
         self._mean_length = length / self._documents if self._documents else 1.0
 
     def rank(self, question: Sequence[str], candidates: Sequence[Passage]) -> list[Ranked]:
-        """Return those candidates that have a term of the question, the best first."""
+        """Return the candidates that contain a term of the question, best first."""
         ranked: list[Ranked] = []
         for passage in candidates:
             words = _words(passage)
@@ -76,7 +76,7 @@ class Ranker:
         return sorted(ranked, key=lambda each: (-each.score, each.passage.file, each.passage.text))
 
     def weight(self, term: str) -> float:
-        """Return how much a term tells: more, the rarer it is."""
+        """Return the weight of a term: the rarer, the higher."""
         frequency = self._frequencies[term]
         return math.log(1 + (self._documents - frequency + 0.5) / (frequency + 0.5))
 

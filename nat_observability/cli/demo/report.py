@@ -28,7 +28,7 @@ def print_one_run(demo: Demo, store: Store) -> None:
 
 
 def print_demo(demo: Demo, session: Session, store: Store, took: float) -> None:
-    """Print what all runs were, as the store has them, in `took` seconds, and the ledgers."""
+    """Print a summary of all runs, as the store has them, which took `took` seconds, and the ledgers."""
     counts = store.counts([run.run_id for run in demo.runs])
     kinds, tokens = counts["spans_by_category"], counts["token_usage_of_llm_ends"]
     failed = failures(demo)

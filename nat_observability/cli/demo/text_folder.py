@@ -23,7 +23,7 @@ _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
 
 
 class Passage(msgspec.Struct, frozen=True):
-    """A paragraph, a list item or a table row, with the file that it is from and the heading above it."""
+    """A paragraph, a list item or a table row, with its file and the heading above it."""
 
     file: str
     heading: str
@@ -32,13 +32,13 @@ class Passage(msgspec.Struct, frozen=True):
 
 class TextFolder:
     """
-    A folder whose text files are read anew at each question.
+    A folder whose text files are read again for each question.
 
-    Files are named by their path below the folder. At most `MAX_FILES` are searched, in alphabetical order, and of
-    each its first `MAX_FILE` bytes.
+    Files are named by their path inside the folder. At most `MAX_FILES` are searched, in alphabetical order, and only
+    the first `MAX_FILE` bytes of each.
 
     Raises:
-        CommandError: There is no such folder, or no text file in it.
+        CommandError: The folder does not exist, or holds no text files.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +51,7 @@ class TextFolder:
             )
 
     def files(self) -> list[str]:
-        """Return the names of the files to search; folders that begin with a dot are left out. Reads the disk."""
+        """Return the names of the files to search; hidden folders are left out. Reads the disk."""
         names: list[str] = []
         for folder, folders, files in os.walk(self.path):
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -67,7 +67,7 @@ class TextFolder:
         Return the text of a file. Reads the disk.
 
         Raises:
-            OSError: There is no such file in the folder, or it cannot be read.
+            OSError: The file is not in the folder, or cannot be read.
             UnicodeDecodeError: It is not text.
         """
         path = (self.path / name).resolve()
@@ -81,7 +81,7 @@ class TextFolder:
 
 
 def passages(file: str, text: str) -> list[Passage]:
-    """Cut a text into passages. Code blocks and rulers are left out, and so is the markup."""
+    """Cut a text into passages, without code blocks, rulers and markup."""
     heading = ""
     found: list[Passage] = []
     for block in _blocks(text):

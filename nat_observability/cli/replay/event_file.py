@@ -1,4 +1,4 @@
-"""EventFile: a recorded event stream on disk, and which of its lines belong to which run."""
+"""EventFile: a recorded event stream on disk, and which line belongs to which run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_LINE = 64 * 2**20
 """Bytes; the toolkit's own lines reach about 120 KB."""
 
 MAX_SKIPPED = 1000
-"""How many skipped lines are kept with their reasons; further ones are only counted."""
+"""The number of skipped lines kept with their reasons; further ones are only counted."""
 
 _SLICE_LINES = 64
 _SLICE_BYTES = 2**20
@@ -29,7 +29,7 @@ _UNKNOWN, _NONE = -1, -2
 
 
 class SkippedLine(msgspec.Struct, frozen=True):
-    """A line that is not a step of any run, by its number, which begins with 1."""
+    """A line that is not a step of any run; line numbers begin at 1."""
 
     line: int
     reason: str
@@ -39,7 +39,7 @@ class RecordedRun:
     """
     One run of the file: its ids and where its lines are, in their order.
 
-    `parent_span_id` is the step of another run that this one continues, None if there is none.
+    `parent_span_id` is the step of another run that this one continues, or None.
     """
 
     __slots__ = ("conversation_id", "name", "offsets", "parent_span_id", "run_id", "sizes", "trace_id")
@@ -67,13 +67,13 @@ class EventFile:
     of a run, is in memory.
 
     Args:
-        path: A file on disk.
-        max_line: Bytes of the longest line that is read.
+        path: The path of a file on disk.
+        max_line: The longest line that is read, in bytes.
 
     Attributes:
-        lines: How many lines there are, skipped ones included.
-        skipped: The skipped ones, the first `MAX_SKIPPED` of them.
-        skipped_count: How many were skipped.
+        lines: The number of lines, skipped ones included.
+        skipped: The first `MAX_SKIPPED` skipped lines.
+        skipped_count: The number of skipped lines.
         runs: In the order of their first lines.
     """
 
@@ -111,18 +111,18 @@ class EventFile:
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """The size of the file in bytes."""
         return os.fstat(self._fd).st_size
 
     def index(self, advance: Callable[[int], object] = lambda _: None) -> None:
         """
-        Read the whole file, and tell its runs apart.
+        Read the whole file, and assign its lines to runs.
 
         Args:
-            advance: Is told of each line's size in bytes, for a progress bar.
+            advance: Called with each line's size in bytes, for a progress bar.
 
         Raises:
-            CommandError: Not one of its lines is a step.
+            CommandError: None of its lines is a step.
         """
         index = _Index()
         with open(self._fd, "rb", buffering=2**20, closefd=False) as file:
@@ -141,7 +141,7 @@ class EventFile:
                 advance(size)
         for number in index.assign():
             self._skip(number, "belongs to no run: no WORKFLOW step encloses it")
-        # What has no lines is a run that only another one's nested workflow had named.
+        # A run without lines was only named by a workflow nested in another run.
         self.runs = [run for run in index.runs.values() if len(run)]
         self.skipped.sort(key=lambda skipped: skipped.line)
         if not self.runs:
@@ -149,7 +149,7 @@ class EventFile:
 
     def steps(self, recorded: RecordedRun, start: int, run: Run) -> list[IntermediateStep]:
         """
-        Return the next steps of a run, from the line with the index `start` on, as steps of `run`. From any thread.
+        Return the next steps of a run, starting at the line with the index `start`, as steps of `run`. From any thread.
 
         Raises:
             CommandError: The file has changed since `index`.
@@ -199,7 +199,7 @@ class _Index:
     """
     Which line belongs to which run. A span is a number here, in the order of appearance, and so is a run.
 
-    Nothing depends on the order of the lines: where a START is torn, its END still tells the parent.
+    Nothing depends on the order of the lines: if a START is torn, its END still names the parent.
     """
 
     def __init__(self) -> None:
@@ -235,7 +235,7 @@ class _Index:
         self._owners.append(owner)
 
     def assign(self) -> list[int]:
-        """Give each run its lines; return the numbers of those lines that belong to none."""
+        """Give each run its lines; return the numbers of the lines that belong to none."""
         left: list[int] = []
         runs = list(self.runs.values())
         for number, offset, size, owner in zip(
@@ -254,7 +254,7 @@ class _Index:
         path: list[int] = []
         while span != _UNKNOWN and self._run_of[span] == _UNKNOWN:
             path.append(span)
-            self._run_of[span] = _NONE  # should the parents go round in a circle
+            self._run_of[span] = _NONE  # in case the parents form a cycle
             span = self._parents[span]
         run = _NONE if span == _UNKNOWN else self._run_of[span]
         for each in path:

@@ -1,4 +1,4 @@
-"""Pace: holds a producer back where the deliveries do not keep up with it."""
+"""Pace: holds a producer back if the deliveries do not keep up with it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Collection
 
 from nat_observability.delivery.delivery import Delivery
 
-_POLL = 0.005  # seconds between two looks at queues that are too full
+_POLL = 0.005  # seconds between two checks of queues that are too full
 
 
 class Pace:
     """
-    Lets a producer go on while there is room in every queue, so that nothing is dropped.
+    Lets a producer continue while there is room in every queue, so that nothing is dropped.
 
-    It is for one event loop, whose tasks publish nothing but what they asked it for. A back end that takes nothing
-    for `patience` seconds is no longer waited for until it moves again; its queue then drops and counts.
+    It serves one event loop, whose tasks publish only what they have reserved. A back end that takes nothing for
+    `patience` seconds is not waited for until it makes progress again; its queue then drops and counts.
 
     Args:
-        deliveries: All that get what is produced.
+        deliveries: All deliveries that receive the items.
         patience: Seconds.
     """
 
@@ -30,17 +30,17 @@ class Pace:
         self._given_up_at: int | None = None
 
     async def keep(self) -> None:
-        """Return when one item may be produced."""
+        """Wait until one item may be produced."""
         await self._wait(1)
 
     async def reserve(self, items: int) -> None:
-        """Return when so many items may be produced at once; the room for them is kept until `release`."""
+        """Wait until this many items may be produced at once; the room for them is kept until `release`."""
         if items:
             self._reserved += items
             await self._wait(0)
 
     def release(self, items: int) -> None:
-        """Say that what `reserve` was asked for has been produced."""
+        """Report that the reserved items have been produced."""
         self._reserved = max(0, self._reserved - items)
 
     async def _wait(self, items: int) -> None:
@@ -55,7 +55,7 @@ class Pace:
             await asyncio.sleep(_POLL)
 
     def _written_while_behind(self, items: int) -> int | None:
-        """Return how many items the deliveries that are behind have written; None if none is behind."""
+        """Return the number of items written by the deliveries that are behind; None if none is behind."""
         behind = [delivery for delivery in self._deliveries if self._is_behind(delivery, items)]
         ledgers = [delivery.health().ledger for delivery in behind]
         return sum(ledger.delivered + ledger.failed for ledger in ledgers) if behind else None
@@ -63,7 +63,7 @@ class Pace:
     def _is_behind(self, delivery: Delivery, items: int) -> bool:
         health, limits = delivery.health(), delivery.limits
         depth = health.queue_depth
-        # A queue that waits for its batch to fill has to get more, however small it is.
+        # A queue that waits for a full batch has to get more items, however small it is.
         enough = max(limits.queue_items // 2, limits.batch_items)
         return (
             depth >= enough

@@ -1,4 +1,4 @@
-"""replay(): the runs of a recorded event stream, each through a manager of its own, many at once."""
+"""replay(): the runs of a recorded event stream, each through its own manager, many at once."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Replayed(msgspec.Struct, frozen=True):
     """
     What a replay did.
 
-    `counts` come from the spans that went through the same kind of exporter as the configured ones have; `steps`
-    is the number of lines that were published; `spans` how many spans that exporter was given, repeated ones
-    included; `accepted` what each configured exporter was given, by the runs' own ledgers; `oddities` what was odd.
+    `counts` come from the spans that went through an exporter of the same kind as the configured ones; `steps` is the
+    number of lines published; `spans` the number of spans that this exporter received, repeated ones included;
+    `accepted` what each configured exporter received, by the runs' own ledgers; `oddities` what was odd.
     """
 
     steps: int
@@ -37,7 +37,7 @@ class Replayed(msgspec.Struct, frozen=True):
 
 
 class RecordedState(ContextState):
-    """The state of a run that is replayed: its clock is that of the recording, and stands at its last step."""
+    """The state of a replayed run: its clock is that of the recording, and stands at the last step."""
 
     __slots__ = ("last_ns",)
 
@@ -68,14 +68,14 @@ async def replay(
     """
     Publish every step of an indexed file in the stream of its run, and return what went through.
 
-    Each run has a `ContextState` with the recorded ids, and a manager with the session's exporters. The steps of a
-    run keep their order. Where an exporter falls behind, the replay waits, so that no queue overflows.
+    Each run has a `ContextState` with the recorded ids, and a manager with the session's exporters. The steps of a run
+    keep their order. If an exporter falls behind, the replay waits, so that no queue overflows.
 
     Args:
-        file: Open and indexed.
-        session: Open; the caller closes it, and with that delivers what is queued.
-        concurrency: How many runs are replayed at once.
-        advance: Is told of each number of steps that were published.
+        file: An open and indexed file.
+        session: An open session; when the caller closes it, what is queued is delivered.
+        concurrency: The number of runs replayed at once.
+        advance: Called with the number of steps published since the last call.
     """
     return await _Replay(file, session, advance).run(concurrency)
 
@@ -86,7 +86,7 @@ class _Replay:
         self._session = session
         self._advance = advance
         self._counts = SpanCounts()
-        # Its run's end waits until the spans are counted.
+        # The end of a run waits until its spans are counted.
         self._counter = SpanExporter(self._counts.take, name=_COUNTER, flush="delivered")
         self._pace = Pace([*session.deliveries.values(), self._counter.delivery])
         self._steps = 0
@@ -111,7 +111,7 @@ class _Replay:
         )
 
     async def _work(self, left: Iterator[RecordedRun]) -> None:
-        # All workers share one iterator: each takes the next run when it has ended one.
+        # All workers share one iterator: each takes the next run when it has finished one.
         for recorded in left:
             state = RecordedState(recorded)
             manager = self._session.manager()

@@ -55,7 +55,7 @@ def print_replayed(events: EventFile, session: Session, replayed: Replayed) -> N
 
 
 def complain_of_skipped(events: EventFile) -> None:
-    """Print the numbers of the first skipped lines, each with the reason, and how many there are, to stderr."""
+    """Print the numbers of the first skipped lines, with reasons, and the total, to stderr."""
     if not events.skipped_count:
         return
     for skipped in events.skipped[:_SHOWN_SKIPPED]:

@@ -13,10 +13,10 @@ from nat_observability.events import Item, Run, Span, Status, StepKind, TokenUsa
 
 class RunCounts(msgspec.Struct, frozen=True):
     """
-    The spans of runs in numbers, as `Store.counts` has them.
+    Counts of the spans of runs, as `Store.counts` defines them.
 
-    A span is paired when its END came, else unpaired. `max_depth` counts a span whose parent is not a span of its run
-    as 1.
+    A span is paired if its END came, else unpaired. `max_depth` counts a span whose parent is not a span of its run as
+    1.
     """
 
     runs: int
@@ -35,12 +35,12 @@ class SpanCounts:
     """
     Counts spans as a sink of a `SpanExporter`, so that it sees what every exporter sees.
 
-    Runs may come at once and in any order; a span that comes twice counts once. A run's spans are kept until
-    `finish` is called for it.
+    Runs may be concurrent and in any order; a span that comes twice counts once. A run's spans are kept until `finish`
+    is called for the run.
     """
 
     def __init__(self) -> None:
-        # The delivery thread takes, the application's finishes.
+        # The delivery thread writes, the application's thread finishes.
         self._lock = threading.Lock()
         self._open: dict[str, dict[str, Span]] = {}
         self._runs: Counter[bool] = Counter()
@@ -58,7 +58,7 @@ class SpanCounts:
                     self._open.setdefault(span.run.run_id, {})[span.span_id] = bare
 
     def finish(self, run: Run) -> bool:
-        """Add up a run whose spans have all come; return whether it went well."""
+        """Add up a run whose spans have all arrived; return whether it went well."""
         with self._lock:
             spans = self._open.pop(run.run_id, {})
             roots = [span for span in spans.values() if span.parent_id in (None, run.parent_span_id)]
@@ -94,7 +94,7 @@ class SpanCounts:
 
 
 def _depth(spans: Sequence[Span]) -> int:
-    """Return how deep the spans of one run are nested; of those in a circle, the first is on top."""
+    """Return how deep the spans of one run are nested; the first span of a cycle counts as its root."""
     parents = {span.span_id: span.parent_id for span in spans}
     order = {span_id: number for number, span_id in enumerate(parents)}
     depths: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Exchange: what goes between server and application in one request, or over one websocket."""
+"""Exchange: what passes between server and application in one request, or over one websocket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nat_observability.errors import (
 )
 from nat_observability.integrations.asgi.types import Message, Receive, Send
 
-# RFC 6455, section 7.4.1: 1000 is a normal closure, 1001 a page that was left, 1005 one that gave no code.
+# RFC 6455, section 7.4.1: 1000 is a normal closure, 1001 means going away, 1005 no code.
 _NORMAL_CLOSURES = (1000, 1001, 1005)
 _INTERNAL_ERROR = 1011
 _APPLICATION_ERRORS = 4500  # what Litestar closes with: 4000 and the HTTP status
@@ -21,13 +21,13 @@ _NO_CODE = 1005
 
 class Exchange:
     """
-    Passes on what the server and the application say to each other, and notes how it went.
+    Passes on the messages between server and application, and notes how it went.
 
     Attributes:
         status: Of the response; 101 for a websocket that was accepted, and 403 for one that was refused.
-        close_code: What a websocket was closed with, by whichever side.
-        complete: Whether the application has handed over the last byte of its response.
-        disconnected: Whether the client went before that, as far as the application asked.
+        close_code: The code that either side closed the websocket with.
+        complete: Whether the application has sent the last byte of its response.
+        disconnected: Whether the client left before that, as far as the application asked.
     """
 
     __slots__ = (
@@ -51,7 +51,7 @@ class Exchange:
         self.disconnected = False
 
     async def receive(self) -> Message:
-        """Take the next message of the server's."""
+        """Receive the next message from the server."""
         message = await self._receive()
         kind = message["type"]
         if kind == "http.disconnect":
@@ -62,9 +62,9 @@ class Exchange:
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Hand a message to the server."""
-        # Not a coroutine of its own, which would cost as much as all the rest. Noted before it is sent: the server
-        # may tell the application that all is over while this is still waiting.
+        """Send a message to the server."""
+        # Not a coroutine of its own, which would cost as much as everything else. Noted before it is sent: the server
+        # may tell the application that everything is over while this is still waiting.
         kind = message["type"]
         if kind == "http.response.body":
             if not message.get("more_body", False) and not self._trailers:
@@ -95,15 +95,15 @@ class Exchange:
 
     @property
     def went_well(self) -> bool:
-        """Whether a client that waited got a complete response that tells of no error. Asked first: most are so."""
+        """Whether a client that waited got a complete response without an error. Checked first, as the usual case."""
         return self.complete and not self.disconnected and 101 < (self.status or 0) < 400
 
     def failure(self, noted: BaseException | None) -> BaseException | None:
         """
-        Return what went wrong although the application returned, None if nothing did.
+        Return what went wrong although the application returned, or None.
 
         Args:
-            noted: The exception behind a response of 500 or more, where the framework told it.
+            noted: The exception behind a response of 500 or more, if the framework reported it.
         """
         status = self.status
         if status is not None and status >= 500:
@@ -124,7 +124,7 @@ class Exchange:
         return WebsocketClosedError(code) if failed else None
 
     def is_normal_end(self, error: BaseException) -> bool:
-        """Whether an exception says no more than that the client closed its websocket, as it may."""
+        """Whether an exception only says that the client closed its websocket, as it may."""
         return (
             self.close_code in _NORMAL_CLOSURES
             and not self._closed_by_application
@@ -132,6 +132,6 @@ class Exchange:
         )
 
     def fail(self, error: BaseException) -> None:
-        """Note that the application raised: where it had not answered, the server answers for it."""
+        """Note that the application raised: if it had not answered, the server answers for it."""
         if self.status is None and isinstance(error, Exception):
             self.status = 500

@@ -13,10 +13,10 @@ _READ = ("GET", "HEAD")
 
 class HealthRoute:
     """
-    Answers GET and HEAD with `runtime.health()` as JSON, at whatever path it is mounted.
+    Answers GET and HEAD with `runtime.health()` as JSON, at any path that it is mounted at.
 
-    The status is 200 while the runtime is open and 503 while it is not. A back end that is down does not change it:
-    the service works without, so nobody should stop sending it requests. The JSON tells.
+    The status is 200 while the runtime is open and 503 while it is not. A back end that is down does not change it: the
+    service works without it and should keep getting requests. The JSON shows it.
 
     Raises:
         MissingContainerError: `source` has no runtime.
@@ -39,7 +39,7 @@ class HealthRoute:
 
 
 def health_response(source: Source) -> tuple[int, bytes]:
-    """Return the status and the JSON of a response, for an application that makes its responses itself."""
+    """Return the status and the JSON, for an application that makes its own responses."""
     health = source.runtime_object().health()
     body = {**msgspec.structs.asdict(health), "ledger": health.ledger}
     return 200 if health.state is RuntimeState.OPEN else 503, msgspec.json.encode(body)

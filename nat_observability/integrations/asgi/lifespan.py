@@ -25,7 +25,7 @@ def lifespan(source: Source, inner: Lifespan | None = None) -> Lifespan:
 
     Args:
         source: The container, or a `RuntimeSource`.
-        inner: The application's own, whose state is passed on.
+        inner: The application's own lifespan, whose state is passed on.
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
@@ -51,11 +51,11 @@ class ObservabilityLifespan:
     """
     A pure ASGI wrapper that opens the runtime before the application starts, and drains it after it has ended.
 
-    It works for an application that knows no lifespan too. Where the server sends none either, the runtime is opened
-    by the first request, and what is queued is written when the interpreter exits.
+    It also works for an application without a lifespan. If the server sends no lifespan events either, the first
+    request opens the runtime, and what is queued is written when the interpreter exits.
 
     Args:
-        app: What is wrapped; the outermost, so that every request finds the runtime open.
+        app: The application to wrap. Make this the outermost wrapper, so that every request finds the runtime open.
         source: The container, or a `RuntimeSource`.
 
     Raises:
@@ -74,7 +74,7 @@ class ObservabilityLifespan:
             await self._serve(scope, receive, send)
             return
         if self._source.runtime_object().state is RuntimeState.NEW:
-            async with self._opening:  # one of the first requests opens it, the others wait for that
+            async with self._opening:  # one of the first requests opens it, and the others wait
                 if self._source.runtime_object().state is RuntimeState.NEW:
                     await open_source(self._source)
         await self._app(scope, receive, send)
@@ -93,7 +93,7 @@ class ObservabilityLifespan:
             except Exception as error:
                 if inner.answered:
                     raise
-                # What a server does with an application that knows no lifespan: it goes on without.
+                # What a server does with an application without a lifespan: it goes on.
                 _log.info("application_has_no_lifespan", error=describe(error))
             if not inner.answered:
                 await send({"type": "lifespan.startup.complete"})
@@ -106,7 +106,7 @@ class ObservabilityLifespan:
 
 
 class _Inner:
-    """The application's own lifespan. How it ended is kept until everything has."""
+    """Run the application's own lifespan; keep how it ended until everything has ended."""
 
     def __init__(self, startup: Message, receive: Receive, send: Send) -> None:
         self._startup: Message | None = startup
@@ -116,7 +116,7 @@ class _Inner:
         self.ended: Message | None = None
 
     async def receive(self) -> Message:
-        """Return what the server said, from the beginning."""
+        """Return the server's messages, from the first on."""
         startup, self._startup = self._startup, None
         return startup or await self._receive()
 

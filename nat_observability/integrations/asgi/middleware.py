@@ -20,7 +20,7 @@ from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.recording.step import step
 from nat_observability.runtime import RuntimeState
 
-_STATE = "nat_observability"  # in the scope: the run of this request, for a middleware further in
+_STATE = "nat_observability"  # in the scope: this request's run, for an inner middleware
 _ROOT = "workflow"
 _NOTHING: RequestHeaders = RequestHeaders({}, {}, {})
 _log = get_logger()
@@ -30,16 +30,17 @@ class Options(TypedDict, total=False):
     """
     The options of a middleware.
 
-    excluded: Paths without a run: `/health` for itself, `/static/*` for all below it. Below the root path, where the
-        application is not at the server's root.
+    excluded: Paths without a run: `/health` for itself, `/static/*` for everything below it. They are relative to the
+        root path, if the application is not at the server's root.
     health: A path that answers with the runtime's health; it has no run.
     workflow_name: The name of the workflow, or a function of the scope that returns it.
     ids: A function of the scope that returns some of `run_id`, `trace_id`, `conversation_id`, `user_id` and
-        `traceparent`. It counts more than the headers. What it raises is logged, and the request goes on without.
+        `traceparent`. It takes precedence over the headers. What it raises is logged, and the request goes on without
+        it.
     tags: The run's tags, or a function of the scope that returns them.
     baggage: Names of the caller's baggage that become tags of the run.
-    trusted: Whether the headers are believed that name trace, conversation, user and parent, or a function of the
-        scope that returns it. Say False where anybody may call.
+    trusted: Whether to trust the headers that name trace, conversation, user and parent, or a function of the scope
+        that returns it. Set it to False if anyone may call.
     """
 
     excluded: Collection[str]
@@ -53,22 +54,22 @@ class Options(TypedDict, total=False):
 
 class RequestMiddleware:
     """
-    A pure ASGI middleware: each HTTP request and each websocket is one run, with a manager of its own.
+    A pure ASGI middleware: each HTTP request and each websocket is one run, with its own manager.
 
     Its outermost step, of the kind workflow, is named by method and route, and ends with the response's status, and
-    with the exception where the application raises one, which goes on unchanged. The run is open until the
-    application returns: until the last byte of a body that is streamed, and the last background task of the
-    framework's. Of two of these around one application, the outer one counts.
+    with the application's exception if it raises one, which propagates unchanged. The run is open until the application
+    returns: until the last byte of a streamed body, and the framework's last background task. Of two of these around
+    one application, the outer one counts.
 
     Args:
-        app: What is wrapped.
+        app: The application to wrap.
         source: The container, or a `RuntimeSource`. Something else has to open it: a lifespan (see `lifespan` and
-            `ObservabilityLifespan`). Where the application starts without, that is an error then.
+            `ObservabilityLifespan`). If it is not open when the application starts, that is an error.
         **options: See `Options`.
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
-        ValueError: A path is none.
+        ValueError: A path is not valid.
     """
 
     def __init__(self, app: Application, source: Source, **options: Unpack[Options]) -> None:
@@ -99,7 +100,7 @@ class RequestMiddleware:
             return
         incoming = read_request(scope) if self._trusted is True else self._believed(scope)
         method = scope["method"] if kind == "http" else "WEBSOCKET"
-        # What it did and where is known when it has ended; until then its name has the path itself.
+        # Method, route and outcome are known when it has ended; until then its name has the path itself.
         began_as = f"{method} {scope['path']}"
         root = step(_ROOT, began_as)
         manager = self._manager()
@@ -151,15 +152,15 @@ class RequestMiddleware:
         ids = told.of(scope, tags) if told is not None else {}
         try:
             state = RequestState(self._source, manager, root, incoming.baggage, {**incoming.ids, **ids})
-        except (TypeError, ValueError) as error:  # what the application said of the run is not an id
+        except (TypeError, ValueError) as error:  # what the application gave as the run's id is not one
             if told is not None:
                 told.failed("ids", error)
             state = RequestState(self._source, manager, root, incoming.baggage, incoming.ids)
         return state, incoming.metadata
 
     def _note_not_open(self, state: RuntimeState) -> None:
-        # A request before the runtime is open, or after it was closed, is served all the same: each exporter opens
-        # with its first run then, and closes with its last.
+        # A request before the runtime is open, or after it was closed, is served all the same: each exporter then opens
+        # with its first run, and closes with its last.
         if state in (RuntimeState.NEW, RuntimeState.CLOSED) and self._not_open.due() is not None:
             cure = "open it in the application's lifespan"
             _log.warning("runtime_not_open", feature=type(self).__name__, state=str(state), cure=cure)
@@ -177,14 +178,14 @@ class RequestMiddleware:
                 except RuntimeNotOpenError as error:
                     refused = error
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
-                    raise  # so that what the application had opened is closed again
+                    raise  # so that what the application opened is closed again
             await send(message)
 
         await self._app(scope, receive, checked)
 
 
 class _Told:
-    """What the application says of a run: by constants, and by functions, which are foreign code."""
+    """What the application says about a run: by constants, and by functions, which are foreign code."""
 
     def __init__(self, options: Options) -> None:
         self._workflow_name = options.get("workflow_name")
@@ -208,7 +209,7 @@ class _Told:
         return ids
 
     def believes(self, trusted: Callable[[Scope], bool], scope: Scope) -> bool:
-        """Whether a request's headers are to be believed; not where the function that says so fails."""
+        """Whether to trust a request's headers; False if the function that decides it fails."""
         return bool(self._asked("trusted", trusted, scope))
 
     def _asked(self, option: str, function: Callable[[Scope], Any], scope: Scope) -> Any:
@@ -219,7 +220,7 @@ class _Told:
             return None
 
     def failed(self, option: str, error: Exception) -> None:
-        """Log, now and then, what an option came to."""
+        """Log, now and then, that an option failed."""
         if (suppressed := self._log.due()) is not None:
             _log.warning("request_option_failed", option=option, error=describe(error), suppressed=suppressed)
 
@@ -227,7 +228,7 @@ class _Told:
 def _metadata(
     scope: Scope, method: str, route: str | None, exchange: Exchange, caller: Mapping[str, str], told: object
 ) -> dict[str, Any]:
-    """Return what is known of a request, with what its caller and its handler (`told`) have said of it."""
+    """Return what is known about a request, with what its caller and its handler (`told`) have said about it."""
     # The names of the OpenTelemetry HTTP conventions. The query, the address and the user agent are left out: they
     # may hold secrets, and they are personal.
     metadata: dict[str, Any] = {

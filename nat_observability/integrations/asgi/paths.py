@@ -1,4 +1,4 @@
-"""Paths: which requests are meant by a few paths, and by all that begin with others."""
+"""Paths: which requests match a set of paths and path prefixes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nat_observability.integrations.asgi.types import Scope
 
 class Paths:
     """
-    Paths of an application, below its root path: `/health` means itself, `/static/*` all that begins with `/static/`.
+    Paths of an application, below its root path: `/health` matches itself, `/static/*` whatever begins with `/static/`.
 
     Raises:
         ValueError: One of them is not a path; the message names `option`.
@@ -29,7 +29,7 @@ class Paths:
         self._prefixes = tuple(path[:-1] for path in listed if path.endswith("*"))
 
     def hold(self, scope: Scope) -> bool:
-        """Whether a request is for one of them."""
+        """Whether a request matches one of them."""
         if not self._exact and not self._prefixes:
             return False
         path: str = scope["path"]

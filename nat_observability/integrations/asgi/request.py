@@ -1,4 +1,4 @@
-"""RequestState: the run of one request or websocket, and how the code that handles it gets at it."""
+"""RequestState: the run of one request or websocket, and how its handler gets at it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class RequestState(ContextState):
     The state of one request's run, or one websocket's.
 
     Attributes:
-        source: Where the manager comes from: the container.
-        route: The template of the path, where the application knows it better than its framework tells.
+        source: The container, which the manager comes from.
+        route: The path's template, if the application knows it better than its framework.
         baggage: What the caller sent along.
-        failure: The exception behind a response of 500 or more, where a handler of the application's has caught it.
-        held: What the run is kept open for; see `keep_open`.
+        failure: The exception behind a response of 500 or more, if one of the application's handlers has caught it.
+        held: The tasks that keep the run open; see `keep_open`.
     """
 
     __slots__ = ("_manager", "_root", "baggage", "failure", "held", "route", "source")
@@ -59,8 +59,8 @@ class RequestState(ContextState):
     @property
     def root(self) -> step:
         """
-        The run's outermost step. Its `output` and `metadata` are the application's to set, and so is its name, which
-        is otherwise the method and the route.
+        The run's outermost step. The application may set its `output`, its `metadata` and its name, which defaults to
+        the method and the route.
 
         Raises:
             NoRequestRunError: The run has ended.
@@ -70,7 +70,7 @@ class RequestState(ContextState):
         return self._root
 
     def let_go(self) -> None:
-        """Hold nothing that holds this state: a finished run is freed at once, and not by the garbage collector."""
+        """Drop what refers back to this state: a finished run is freed at once, and not by the garbage collector."""
         self._manager = self._root = self.failure = self.held = None
 
     def keep_open(self, work: asyncio.Future[Any]) -> None:
@@ -80,7 +80,7 @@ class RequestState(ContextState):
         self.held.add(work)
 
     async def until_unheld(self) -> None:
-        """Return when nothing keeps the run open any longer."""
+        """Wait until nothing keeps the run open any longer."""
         while self.held:
             await asyncio.wait(self.held)
             self.held = {work for work in self.held if not work.done()}
@@ -95,7 +95,7 @@ async def current_state() -> RequestState:
     Return the state of the request's run.
 
     Raises:
-        NoRequestRunError: There is none.
+        NoRequestRunError: No request's run is current.
     """
     return request_state("current_state()")
 
@@ -105,17 +105,17 @@ async def current_manager() -> ExporterManager:
     Return the manager of the request's run.
 
     Raises:
-        NoRequestRunError: There is none.
+        NoRequestRunError: No request's run is current.
     """
     return request_state("current_manager()").manager
 
 
 async def current_source() -> Source:
     """
-    Return what the manager of the request's run comes from: the container.
+    Return the container, which the manager of the request's run comes from.
 
     Raises:
-        NoRequestRunError: There is none.
+        NoRequestRunError: No request's run is current.
     """
     return request_state("current_source()").source
 
@@ -125,7 +125,7 @@ def request_state(feature: str) -> RequestState:
     Return the state of the request's run, for code that is not a coroutine.
 
     Raises:
-        NoRequestRunError: There is none; the message names `feature`.
+        NoRequestRunError: No request's run is current; the message names `feature`.
     """
     state = ContextState.current()
     if not isinstance(state, RequestState):
@@ -138,6 +138,6 @@ def keep_open(work: asyncio.Future[Any]) -> None:
     Keep the request's run open until `work` is done: a task that outlives the request, and records steps.
 
     Raises:
-        NoRequestRunError: There is none.
+        NoRequestRunError: No request's run is current.
     """
     request_state("keep_open()").keep_open(work)

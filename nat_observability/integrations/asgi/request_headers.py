@@ -1,4 +1,4 @@
-"""RequestHeaders: what a request's headers say of the run that it is to become."""
+"""RequestHeaders: what a request's headers say about its future run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _READ = _OTHERS | {b"traceparent"}
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 _SPAN_ID = re.compile(r"(?!0{16})[0-9a-f]{16}", re.ASCII)
-_MAX_ID = 256  # characters: an id stands in each of the run's spans, and whoever calls may choose it
+_MAX_ID = 256  # characters: every span of the run carries the id, and the caller may choose it
 
 
 class RequestHeaders(NamedTuple):
@@ -32,7 +32,7 @@ class RequestHeaders(NamedTuple):
 
 
 def header(scope: Scope, name: str) -> str | None:
-    """Return the value of a request's header, None if it has none; of several the last."""
+    """Return the value of a request's header, the last one if there are several; None if it has none."""
     wanted = name.lower().encode("latin-1")
     return next((_text(value) for each, value in reversed(list(scope["headers"])) if each == wanted), None)
 
@@ -41,10 +41,10 @@ def read_request(scope: Scope) -> RequestHeaders | None:
     """
     Read the headers of a request, or of a websocket's handshake; None if none of them is of interest.
 
-    `traceparent` and `baggage` are read as everywhere. What `conversation-id` says counts more than `baggage`. Of
-    the reference toolkit's headers, `workflow-trace-id` counts if there is no valid `traceparent`; with it, a
-    `workflow-parent-id` of 16 hex digits is the caller's span. Any other parent stands in the metadata, with its
-    name. An id that is longer than 256 characters is passed over.
+    `traceparent` and `baggage` are read as everywhere. `conversation-id` takes precedence over `baggage`. Of the
+    reference toolkit's headers, `workflow-trace-id` counts without a valid `traceparent`; with it, a
+    `workflow-parent-id` of 16 hex digits is the caller's span. Any other parent goes into the metadata, with its name.
+    An id longer than 256 characters is ignored.
     """
     headers = scope["headers"]
     found: dict[bytes, bytes] = dict(headers)
@@ -53,7 +53,7 @@ def read_request(scope: Scope) -> RequestHeaders | None:
         if _READ.isdisjoint(found):
             return None
     elif _OTHERS.isdisjoint(found) and len(found) == len(headers):
-        # What most services send to each other, without a search for what else there may be.
+        # The usual headers between services, without a search for further ones.
         return RequestHeaders({"traceparent": traceparent.decode("latin-1")}, _NONE, _NONE)
     incoming = read_headers(headers)
     ids: dict[str, Any] = {}
@@ -78,7 +78,7 @@ def read_request(scope: Scope) -> RequestHeaders | None:
 
 
 def chosen(baggage: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
-    """Return those members of `baggage` that are to be tags of the run."""
+    """Return the members of `baggage` that become tags of the run."""
     return {name: baggage[name] for name in names if len(baggage.get(name) or "x" * 257) <= _MAX_ID}
 
 

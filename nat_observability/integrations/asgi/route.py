@@ -22,7 +22,7 @@ def route_template(scope: Scope) -> str | None:
             return template
         return _with_names(scope["path"], scope.get("path_params")) if "endpoint" in scope else None
     path = getattr(route, "path", None)
-    # FastAPI: a router that was included has a path of its own, and this is the whole.
+    # FastAPI: an included router has a path of its own, and this is the whole path.
     fastapi = scope.get("fastapi")
     if isinstance(fastapi, Mapping) and (effective := fastapi.get("effective_route_context")) is not None:
         path = getattr(effective, "path_format", path)

@@ -1,4 +1,4 @@
-"""Source: what gives each request its manager, and has to be open while requests are served."""
+"""Source: gives each request its manager, and has to be open while requests are served."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NEEDED = ("exporter_manager", "runtime_object", "init_resources", "shutdown_res
 
 
 class Source(Protocol):
-    """An `ObservabilityContainer`, or a `RuntimeSource` if there is no container."""
+    """An `ObservabilityContainer`, or without a container a `RuntimeSource`."""
 
     @property
     def exporter_manager(self) -> Callable[[], ExporterManager]: ...
@@ -34,7 +34,7 @@ class RuntimeSource:
     A runtime, and what makes the managers of its exporters.
 
     Args:
-        runtime: Is opened when the application starts, and drained and closed when it ends.
+        runtime: Opened when the application starts; drained and closed when it ends.
         exporter_manager: Returns a new manager for each request. Its options name the runtime as their `observer`,
             so that a shutdown waits for the requests that are still open.
     """
@@ -46,7 +46,7 @@ class RuntimeSource:
         self.exporter_manager = exporter_manager
 
     def runtime_object(self) -> ObservabilityRuntime:
-        """Return the runtime, in whatever state it is."""
+        """Return the runtime, in any state."""
         return self._runtime
 
     async def init_resources(self) -> None:
@@ -102,7 +102,7 @@ async def open_source(source: Source) -> None:
     opening = source.init_resources()
     if inspect.isawaitable(
         opening
-    ):  # dependency-injector has nothing to await where no resource is asynchronous
+    ):  # dependency-injector has nothing to await if no resource is asynchronous
         await opening
 
 

@@ -1,4 +1,4 @@
-"""The reference toolkit: its runs as ours, and our managers under its workflows."""
+"""The reference toolkit: its runs as ours, and its workflows with our managers."""
 
 from nat_observability.integrations.nat.adoption import adopt
 from nat_observability.integrations.nat.managers import use_manager, use_manager_for_all

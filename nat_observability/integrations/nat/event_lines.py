@@ -1,4 +1,4 @@
-"""NatLine: one line of the reference toolkit's event stream, and the step that it is."""
+"""NatLine: one line of the reference toolkit's event stream, and the step that it stands for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EVENTS = {
     **{name: (kind, Boundary.CHUNK) for kind, name in _ONE_CHUNK_TYPE.items()},
 }
 
-# Bounds without which a store could not hold the value: 64 bits of nanoseconds, and of tokens over many spans.
+# Bounds that keep values storable: 64 bits of nanoseconds, and of tokens over many spans.
 Seconds = Annotated[float, msgspec.Meta(ge=0, lt=9e9)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Id = Annotated[str, msgspec.Meta(min_length=1)]
@@ -30,7 +30,7 @@ class NatLineError(ObservabilityError, ValueError):
 
 
 class NatRun(msgspec.Struct, frozen=True):
-    """The ids of a run, as far as one line tells them."""
+    """The ids of a run, as far as one line has them."""
 
     run_id: str
     trace_id: str | None = None
@@ -41,8 +41,8 @@ class NatLine(msgspec.Struct, frozen=True):
     """
     One line. `uuid` is the span's, `parent_id` is None for a root.
 
-    `run` is what the line itself tells of its run: in the sidecar form always something, in the plain form only
-    on the START and the END of a workflow. `attributed` says whether it is the sidecar form.
+    `run` is what the line itself says about its run: in the sidecar form always something, in the plain form only on
+    the START and the END of a workflow. `attributed` says whether it is the sidecar form.
     """
 
     uuid: str
@@ -81,16 +81,16 @@ class NatLine(msgspec.Struct, frozen=True):
 
 def parse_line(line: bytes) -> NatLine:
     """
-    Read one line, of either form, without its line break.
+    Read one line in either form, without its line break.
 
-    What the toolkit records and a step has no field for goes into the metadata, under names that begin with
-    `nat.`. Token usage is taken from an END only: with streaming, a chunk before it repeats the same tokens.
+    What the toolkit records but a step has no field for goes into the metadata, under names that begin with `nat.`.
+    Token usage is taken from an END only: with streaming, an earlier chunk repeats the same tokens.
 
     Raises:
-        NatLineError: It is torn, not JSON, or JSON of something else.
+        NatLineError: The line is torn, not JSON, or JSON of something else.
     """
     try:
-        # Checked whole, UTF-8 and numbers too: what is kept as raw JSON would otherwise fail in an exporter.
+        # Checked completely, UTF-8 and numbers too: what is kept as raw JSON would otherwise fail in an exporter.
         text = line.decode()
         _check(text)
     except UnicodeDecodeError:
@@ -106,10 +106,10 @@ def parse_line(line: bytes) -> NatLine:
 
 def parse_json(text: str | msgspec.Raw) -> NatLine:
     """
-    Read one line that is JSON for certain, because a serializer has just written it.
+    Read one line that is certainly JSON, because a serializer has just written it.
 
     Raises:
-        NatLineError: It is JSON of something else.
+        NatLineError: The line is JSON of something else.
     """
     try:
         wire = _decode_line(text)
@@ -214,7 +214,7 @@ def _line(step: _WireStep, sidecar: NatRun | None) -> NatLine:
 
 
 def _nanoseconds(seconds: float) -> int:
-    # The fraction for itself: the product of the whole has more digits than a float.
+    # The fraction separately: the whole product has more digits than a float.
     whole = int(seconds)
     return whole * 10**9 + round((seconds - whole) * 1e9)
 
@@ -222,7 +222,7 @@ def _nanoseconds(seconds: float) -> int:
 def _captured(value: msgspec.Raw | None) -> Captured:
     if value is None or value == _NULL:
         return None
-    # A copy, because a raw value otherwise keeps the whole line in memory.
+    # A copy, because a raw value would keep the whole line in memory.
     return _decode_text(value) if _first(value) == b'"' else value.copy()
 
 

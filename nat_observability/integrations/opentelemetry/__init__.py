@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 __all__ = ["StepSpanProcessor", "follow_steps", "unfollow_steps"]
 
-if not TYPE_CHECKING:  # which would take every name for one of the module's
+if not TYPE_CHECKING:  # a type checker would accept every name as one of the module's
 
     def __getattr__(name: str) -> object:
-        # It needs the SDK, which the rest does without.
+        # It needs the SDK, which the rest does not.
         if name == "StepSpanProcessor":
             from nat_observability.integrations.opentelemetry.span_processor import StepSpanProcessor
 

@@ -1,4 +1,4 @@
-"""follow_steps(): runs and steps become OpenTelemetry's current span, which instrumented clients hand on."""
+"""follow_steps(): runs and steps become OpenTelemetry's current span, which instrumented clients propagate."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StepSpan(trace.NonRecordingSpan):
     Attributes:
         state: The run.
         scope: The step, or the run itself.
-        outside: OpenTelemetry's context around it; None once the scope was left.
+        outside: OpenTelemetry's context around it; None once the scope has been left.
     """
 
     def __init__(self, state: TracedRun, scope: Scope, outside: otel.Context | None) -> None:
@@ -40,7 +40,7 @@ class StepSpan(trace.NonRecordingSpan):
         self.outside = outside
 
     def get_span_context(self) -> trace.SpanContext:
-        # Not always the scope's own: a generator leaves its context to whoever it yields to.
+        # Not always the scope's own: a generator leaves its context to the code that it yields to.
         scope = enclosing(self.scope, self.state.generator_steps, sys._getframe(1))
         if scope is self.scope and self._context.is_valid:
             return self._context
@@ -65,13 +65,13 @@ def _span_context(state: TracedRun, scope: Scope) -> trace.SpanContext:
 
 
 def step_span(context: otel.Context | None) -> StepSpan | None:
-    """Return the run or step of ours that an OpenTelemetry context lies in, however many spans further inside."""
+    """Return our run or step that encloses an OpenTelemetry context, across any number of spans between them."""
     found = otel.get_value(_MINE, context)
     return found if isinstance(found, StepSpan) else None
 
 
 class Relayed:
-    """A span of OpenTelemetry that is a step of a run, as a place that further steps can lie in."""
+    """An OpenTelemetry span that is a step of a run, as a parent of further steps."""
 
     __slots__ = ("_alive", "_parent", "ended", "parent_id", "state", "step_id")
 
@@ -84,18 +84,18 @@ class Relayed:
         context = span.get_span_context()
         key = (context.trace_id, context.span_id)
         self.state = state
-        # Of ours, and no other span: spans that each start the next one would keep all of them alive.
+        # One of ours, never another span: spans that each start the next one would all be kept alive.
         self._parent = parent
         self.parent_id = parent_id
         self.ended = False
         self.step_id: str | None = f"{context.span_id:016x}"
-        # As long as the span is: what it started may ask for it when it has ended.
+        # For the span's lifetime: what it started may ask for it after it has ended.
         self._alive = weakref.ref(span, lambda _: _relayed.pop(key, None))
         _relayed[key] = self
 
     @property
     def parent(self) -> Scope | None:
-        """The run or step of ours around it."""
+        """Our run or step around it."""
         return self._parent
 
 
@@ -103,12 +103,12 @@ _relayed: dict[tuple[int, int], Relayed] = {}
 
 
 def relayed(context: trace.SpanContext) -> Relayed | None:
-    """Return the step that the span of these ids is, None where it is none."""
+    """Return the step that the span with these ids is, or None if it is not a step."""
     return _relayed.get((context.trace_id, context.span_id))
 
 
 class _CurrentSpan:
-    """Sets OpenTelemetry's current span. Never by its tokens, which belong to one context: a generator has several."""
+    """Sets OpenTelemetry's current span. Never uses tokens, which belong to one context: a generator has several."""
 
     def traceparent(self) -> str | None:
         context = otel.get_current()
@@ -134,7 +134,7 @@ class _CurrentSpan:
                     return inside
             if mine is None or mine.scope is scope:
                 break
-            # A step of a generator that has yielded, which does not enclose this one.
+            # A step of a generator that has yielded: it does not enclose this one.
             context = mine.outside
         return scope
 
@@ -201,14 +201,14 @@ def follow_steps() -> None:
     """
     Make every run and step, from now on and in the whole process, OpenTelemetry's current span.
 
-    Instrumented clients then send the run's trace id and the step's id in `traceparent`, and spans of a tracer have
-    the step for a parent. A `ContextState` that is made inside a span, and is given no trace, continues that span's.
-    Needs opentelemetry-api alone; without an SDK or a client that asks for the current span nothing comes of it.
-    Calling it again changes nothing.
+    Instrumented clients then send the run's trace id and the step's id in `traceparent`, and a tracer's spans have the
+    step as their parent. A `ContextState` made inside a span, without a trace of its own, continues that span's trace.
+    Needs only opentelemetry-api; without an SDK or a client that asks for the current span it has no effect. Calling it
+    again changes nothing.
     """
     bridge.install(_bridge)
 
 
 def unfollow_steps() -> None:
-    """Undo `follow_steps`. What is open at this moment stays OpenTelemetry's current span until its context ends."""
+    """Undo `follow_steps`. What is open now stays OpenTelemetry's current span until its context ends."""
     bridge.install(None)

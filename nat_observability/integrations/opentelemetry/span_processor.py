@@ -25,31 +25,31 @@ try:
 except ModuleNotFoundError:
     raise MissingExtraError("StepSpanProcessor", "opentelemetry-sdk") from None
 
-# Where instrumentations of the first GenAI conventions put what was said: events of these names, in this attribute.
+# Where instrumentations of the first GenAI conventions put the messages: events of these names, in this attribute.
 _CONTENT_EVENTS = {
     "gen_ai.content.prompt": "gen_ai.prompt",
     "gen_ai.content.completion": "gen_ai.completion",
 }
-# The second and third by the HTTP conventions, whose `error.type` is the status code, but not in all their versions.
+# The second and third are from the HTTP conventions, whose `error.type` is the status code, but not in all versions.
 _ERROR_TYPES = ("error.type", "http.response.status_code", "http.status_code")
 
 
 class StepSpanProcessor(SpanProcessor):
     """
-    Makes each span that starts inside a run a step of that run, under the step or span that it started in.
+    Makes each span that starts inside a run a step of that run, below the step or span that it started in.
 
-    For `TracerProvider.add_span_processor`. The span's id is the step's, so that one trace holds both; see
-    `follow_steps`, which this calls, for the other direction. Kind, name, input, output, usage, tags and error are
-    read as `mapped` describes, when the span ends; everything else is in the step's metadata: the attributes, the
-    events, the links, and under `otel.` the span's own name, kind and instrumentation.
+    Pass it to `TracerProvider.add_span_processor`. The span's id is the step's, so one trace holds both; see
+    `follow_steps`, which this calls, for the other direction. Kind, name, input, output, usage, tags and error are read
+    as `mapped` describes, when the span ends; everything else is in the step's metadata: the attributes, the events,
+    the links, and under `otel.` the span's own name, kind and instrumentation.
 
-    - A span belongs to the run that its parent belongs to, in whatever thread it starts; without such a parent to the
-      run that is current where it starts; outside every run it is left alone.
+    - A span belongs to its parent's run, in whichever thread it starts; without such a parent, to the run that is
+      current where it starts; outside every run it is left alone.
     - A span that is open when its run ends is exported as incomplete, as an open step is, and its end counts as
       `unheard` by the run's stream.
-    - What the provider's sampler leaves out is left out here too.
+    - What the provider's sampler drops is dropped here too.
 
-    It keeps nothing back and sends nothing: `shutdown` makes it take no further spans.
+    It buffers nothing and sends nothing: after `shutdown` it takes no further spans.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class StepSpanProcessor(SpanProcessor):
         elif (mine := step_span(context)) is not None:
             state, scope = mine.state, (here := mine.here())
             parent_id = here.step_id
-        # A root span on purpose, or an instrumentation that keeps contexts of its own.
+        # A deliberate root span, or an instrumentation that keeps its own contexts.
         elif (current := ContextState.current()) is not None and (found := current_scope()) is not None:
             state, scope, parent_id = current, found, found.step_id
         else:
@@ -124,9 +124,9 @@ class StepSpanProcessor(SpanProcessor):
 
 
 def _error(span: ReadableSpan) -> tuple[ErrorDetails | None, Event | None]:
-    """Return the error of a span whose status is one, and the event that told it."""
+    """Return the error of a span whose status is an error, and the event that recorded it."""
     if span.status.status_code is not trace.StatusCode.ERROR:
-        return None, None  # an exception that was recorded and handled is an event
+        return None, None  # a recorded exception that was handled is an event
     attributes = span.attributes or {}
     for event in reversed(span.events):
         if event.name == "exception":
@@ -147,7 +147,7 @@ def _error_type(attributes: Mapping[str, Any]) -> str:
 
 
 def _circumstances(span: ReadableSpan, name: str, told_by: Event | None) -> dict[str, Any]:
-    """Return what a span has and a step has no place for."""
+    """Return the parts of a span that a step has no field for."""
     found: dict[str, Any] = {}
     if span.name != name:
         found["otel.name"] = span.name

@@ -19,17 +19,17 @@ _log = get_logger()
 
 class ProcessScope:
     """
-    Opens a container's runtime and drains it, for code that knows when a process starts and ends.
+    Opens and drains a container's runtime, for code that knows when a process starts and ends.
 
-    A runtime that was opened elsewhere is left alone, at both ends. Each of the pairs `open` and `close`,
-    `open_now` and `close_now`, `async with` and `with` does the same; the synchronous ones need no event loop.
+    A runtime that was opened elsewhere is left alone, at both ends. The pairs `open` and `close`, `open_now` and
+    `close_now`, `async with` and `with` all do the same; the synchronous ones need no event loop.
 
     Args:
         container: An `ObservabilityContainer`.
-        feature: Who it is for, in messages.
+        feature: The name of the feature that needs it, for messages.
 
     Raises:
-        MissingContainerError: `container` is none.
+        MissingContainerError: `container` is not a container of observability.
     """
 
     def __init__(self, container: Container, feature: str) -> None:
@@ -59,12 +59,12 @@ class ProcessScope:
 
     def open_now(self, *, timeout: float | None = None) -> None:
         """
-        Do as `open`, without an event loop. If no thread is to be had for it, that is logged, and each run then opens
+        Like `open`, without an event loop. If no thread can be started for it, that is logged, and each run then opens
         what it needs.
 
         Args:
-            timeout: Most seconds to wait. What is not open by then goes on opening in the background, and a run that
-                begins waits for it.
+            timeout: The maximum wait in seconds. What is not open by then goes on opening in the background, and a run
+                that begins waits for it.
 
         Raises:
             ExporterStartError: A required exporter did not open by then.
@@ -92,11 +92,11 @@ class ProcessScope:
 
     def close_now(self, *, whoever_opened: bool = False) -> RuntimeReport | None:
         """
-        Do as `close`, without an event loop.
+        Like `close`, without an event loop.
 
         Args:
-            whoever_opened: Close a runtime too that was opened elsewhere, in the process before a fork for example:
-                for when this process ends right now, without running what is registered for its exit.
+            whoever_opened: Also close a runtime that was opened elsewhere, in the process before a fork for example:
+                for a process that ends right now, without running its exit handlers.
         """
         lease, self._lease = self._lease, None
         opening, self._opening = self._opening, None
@@ -113,7 +113,7 @@ class ProcessScope:
                 _log.warning("runtime_close_refused", error=describe(error))
                 return None
         elif opening is not None:
-            lease.wait(opening)  # it has a timeout of its own
+            lease.wait(opening)  # it has its own timeout
         try:
             return lease.call(runtime.shutdown())
         finally:
@@ -143,6 +143,6 @@ class ProcessScope:
         return runtime if free else None
 
     def _runtime_to_close(self) -> ObservabilityRuntime | None:
-        # In a forked child it was the parent who opened, and who closes.
+        # In a forked child: the parent opened it, and the parent closes it.
         runtime, self._opened = self._opened, None
         return runtime if self._pid == os.getpid() else None

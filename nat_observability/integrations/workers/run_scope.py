@@ -1,4 +1,4 @@
-"""RunScope: one message, job or call as one run, for asynchronous and for synchronous code."""
+"""RunScope: one message, job or call as one run, for asynchronous and synchronous code."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from nat_observability.run.report import ManagerReport
 from nat_observability.run.run_context import RunContext
 from nat_observability.runtime import ObservabilityRuntime
 
-_LONGER_THAN_THE_STOP = 1.0  # seconds: the stop has a deadline of its own, which only a blocked thread misses
+_LONGER_THAN_THE_STOP = 1.0  # seconds: the stop has its own deadline, which only a blocked thread misses
 
 
 class Container(Protocol):
-    """What an integration needs of an `ObservabilityContainer`."""
+    """What an integration needs from an `ObservabilityContainer`."""
 
     @property
     def exporter_manager(self) -> Callable[[], ExporterManager]: ...
@@ -34,7 +34,7 @@ class Container(Protocol):
 
 
 class RunIds(TypedDict, total=False):
-    """What may be said of a run when it begins: the arguments of `ContextState`."""
+    """What may be given for a run when it begins: the arguments of `ContextState`."""
 
     run_id: str | None
     trace_id: str | None
@@ -49,9 +49,9 @@ class RunScope:
     """
     Makes a block one run of its own; what `run_scope` returns.
 
-    With `async with` the exporters run in the caller's event loop; with `with` on a thread in the background, so that
-    it works without a loop, and in a thread whose loop is busy. If there is no thread to be had, the block runs all the
-    same: what it records goes to the exporters that are open, and is counted as dropped by the others.
+    With `async with` the exporters run in the caller's event loop; with `with` on a background thread, so that it works
+    without a loop, and in a thread whose loop is busy. If no thread can be started, the block still runs: what it
+    records goes to the exporters that are open, and the others count it as dropped.
 
     Attributes:
         state: The run's ids and its stream.
@@ -75,7 +75,7 @@ class RunScope:
 
     @property
     def report(self) -> ManagerReport:
-        """What the run's exporters have done so far, or did."""
+        """What the run's exporters have done so far, or in total once it has ended."""
         return self.manager.report if self._loopless is None else self._loopless.report
 
     async def __aenter__(self) -> Self:
@@ -142,16 +142,16 @@ def run_scope(
 
     Args:
         container: An `ObservabilityContainer`, whose exporters take part.
-        headers: Those of the message: its `traceparent` and `baggage` make the run a part of its sender's trace, and
-            give it the conversation's and the user's id. What `ids` says counts more; what is malformed, nothing.
-        job: The name of what is done. The block is then also recorded as a step, of the kind `task`, with its
-            error where an exception leaves it.
-        metadata: Of that step.
+        headers: The message's headers: `traceparent` and `baggage` make the run part of its sender's trace, and give it
+            the ids of the conversation and the user. `ids` takes precedence; malformed headers are ignored.
+        job: The name of the job. If given, the block is also recorded as a step of the kind `task`, with its error if
+            an exception leaves it.
+        metadata: The metadata of that step.
         **ids: The arguments of `ContextState`. `workflow_name` is `job` by default.
 
     Raises:
-        MissingContainerError: `container` is none.
-        ExporterStartError: A required exporter did not start; on entering.
+        MissingContainerError: `container` is not a container of observability.
+        ExporterStartError: On entering: a required exporter did not start.
         ValueError: `trace_id` is malformed.
     """
     check_container("run_scope()", container)

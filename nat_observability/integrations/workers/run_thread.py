@@ -1,4 +1,4 @@
-"""The run thread: an event loop in the background, for the runs of synchronous code; and what does without it."""
+"""The run thread: a background event loop for the runs of synchronous code; and the fallbacks without one."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from nat_observability.run.report import ExporterState, ManagerReport
 
 ResultT = TypeVar("ResultT")
 
-# Not the delivery thread: what an exporter does in its `start` is foreign code, which must not stall a delivery.
+# Not the delivery thread: an exporter's `start` is foreign code, which must not stall a delivery.
 _thread = DeliveryThread(name="nat-observability-runs")
 _log = get_logger()
 
 
 class ThreadLease:
     """
-    Keeps the run thread alive, from when it is made until `release`; in a forked child it is void.
+    Keeps the run thread alive, from its creation until `release`; void in a forked child.
 
     Raises:
-        ThreadRefusedError: There is no thread to be had.
+        ThreadRefusedError: No thread can be started.
     """
 
     def __init__(self) -> None:
@@ -53,11 +53,11 @@ class ThreadLease:
         return self._pid != os.getpid()
 
     def begin(self, coroutine: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
-        """Run `coroutine` on the loop, and do not wait for it."""
+        """Run `coroutine` on the loop, without waiting for it."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def wait(self, future: Future[Any], timeout: float | None = None) -> None:
-        """Wait until `future` is done, so many seconds at most."""
+        """Wait until `future` is done, for at most this many seconds."""
         futures.wait([future], timeout)
 
     def call(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
@@ -67,22 +67,22 @@ class ThreadLease:
             self.wait(future)
             return future.result(0)
         except BaseException:
-            future.cancel()  # the caller was interrupted while it waited; otherwise nothing happens
+            future.cancel()  # if the caller was interrupted while waiting; otherwise a no-op
             raise
 
     def release(self) -> None:
-        """Let the thread end, if nothing else needs it."""
+        """Let the thread end if nothing else needs it."""
         if not self.void:
             _thread.release()
 
 
 class CallersLoop(ThreadLease):
     """
-    An event loop on the caller's own thread, for when there is no other thread to be had. It runs while it is waited.
+    An event loop on the caller's own thread, for when no other thread can be started. It runs during each wait.
 
     Raises:
-        OSError: There is no file handle for it, or it does not run.
-        RuntimeError: An event loop runs in this thread already.
+        OSError: No file handle is left for it, or it does not run.
+        RuntimeError: An event loop is already running in this thread.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class CallersLoop(ThreadLease):
             raise RuntimeError("An event loop runs in this thread already.")
         loop = new_loop()
         try:
-            # Now, and not in the middle of a run, it has to show that it runs.
+            # Prove now that the loop runs, and not in the middle of a run.
             loop.call_soon(loop.stop)
             loop.run_forever()
         except BaseException:
@@ -103,7 +103,7 @@ class CallersLoop(ThreadLease):
 
     def wait(self, future: Future[Any], timeout: float | None = None) -> None:
         if _loop_runs():
-            return  # it was begun where none ran, and cannot run here
+            return  # it began without a running loop, and cannot run inside one
         self._waits = True
         try:
             self._runner.run(_done(future, timeout))
@@ -135,15 +135,15 @@ def _loop_runs() -> bool:
 
 def run_loop() -> ThreadLease:
     """
-    Return a loop for synchronous code: on the run thread or, if there is none to be had, on the caller's.
+    Return a loop for synchronous code: on the run thread or, if that cannot be started, on the caller's.
 
     Raises:
-        ThreadRefusedError: Neither is to be had.
+        ThreadRefusedError: Neither is available.
     """
     try:
         return ThreadLease()
     except GreenThreadsError:
-        # Greenlets share a thread, and asyncio has one current loop for each: those of two callers would meet.
+        # Greenlets share a thread, and asyncio has one current loop per thread: two callers' loops would collide.
         raise
     except ThreadRefusedError as refused:
         try:
@@ -156,10 +156,10 @@ class BackgroundRun:
     """
     One run whose exporters start, live and stop on the run thread, while the caller's own thread does the work.
 
-    The run is not made current: that is for the caller to do, in its own context.
+    The run does not become current: the caller sees to that, in its own context.
 
     Raises:
-        ThreadRefusedError: There is neither a thread nor a loop to be had.
+        ThreadRefusedError: Neither a thread nor a loop is available.
     """
 
     def __init__(self, manager: ExporterManager, state: ContextState) -> None:
@@ -171,12 +171,12 @@ class BackgroundRun:
 
     @property
     def report(self) -> ManagerReport:
-        """What the run's exporters have done so far, or did."""
+        """What the run's exporters have done so far, or in total once it has ended."""
         return self._manager.report
 
     def start(self) -> None:
         """
-        Start the exporters; return when they are ready.
+        Start the exporters and wait until they are ready.
 
         Raises:
             ExporterStartError: A required one did not start; those that had are stopped.
@@ -187,7 +187,7 @@ class BackgroundRun:
             self._lease.wait(self._started)
             self._started.result(0)
         except BaseException:
-            # Where the caller was interrupted the run may have begun: it ends in the background.
+            # If the caller was interrupted, the run may have begun: it ends in the background.
             self._tell_over()
             raise
 
@@ -196,7 +196,8 @@ class BackgroundRun:
         Stop the exporters.
 
         Args:
-            timeout: Most seconds to wait. An exporter that blocks the run thread for longer is left alone with it.
+            timeout: The maximum wait in seconds. An exporter that blocks the run thread for longer is left behind with
+                it.
         """
         if self._lease.void:
             return
@@ -223,15 +224,15 @@ class BackgroundRun:
 
 class LooplessRun:
     """
-    One run without an event loop, for when none is to be had: of the exporters that only subscribe.
+    One run without an event loop, for when none is available: only with the exporters that merely subscribe.
 
-    What they record is queued where the delivery is open, and otherwise counted as dropped. An exporter with a `start`
-    of its own is left out.
+    What they record is queued if the delivery is open, and otherwise counted as dropped. An exporter with a `start` of
+    its own is left out.
 
     Args:
-        manager: The run's.
+        manager: The run's manager.
         state: The run's ids and its stream.
-        refused: Why there is no loop.
+        refused: The reason for having no loop.
     """
 
     def __init__(self, manager: ExporterManager, state: ContextState, refused: ThreadRefusedError) -> None:
@@ -248,7 +249,7 @@ class LooplessRun:
 
     @property
     def report(self) -> ManagerReport:
-        """What the run's exporters have done so far, or did."""
+        """What the run's exporters have done so far, or in total once it has ended."""
         run = self._state.run
         return ManagerReport(
             self._running,
@@ -330,7 +331,7 @@ class LooplessRun:
         End the subscriptions.
 
         Args:
-            timeout: Most seconds to wait for what an exporter wants to wait for.
+            timeout: The maximum wait, in seconds, for what an exporter waits for.
         """
         if self._pid != os.getpid() or not self._running:
             return

@@ -24,10 +24,10 @@ _GIVE_WAY = 50e-6
 
 class BodyMaker:
     """
-    Encodes batches for one resource, and compresses them where asked.
+    Encodes batches for one resource, and compresses them if asked to.
 
     Args:
-        compression: "gzip" is level 1 of isal, or of zlib where isal is not installed.
+        compression: "gzip" is level 1 of isal, or of zlib if isal is not installed.
 
     Raises:
         ValueError: `compression` is neither.
@@ -63,27 +63,27 @@ class BodyMaker:
 
 
 def check_compression(compression: Compression) -> None:
-    """Raise a ValueError if it is not a compression that OTLP knows."""
+    """Raise a ValueError if OTLP does not know this compression."""
     if compression not in ("gzip", "none"):
         raise ValueError(f"compression is 'gzip' or 'none', not {compression!r}.")
 
 
 def _give_way() -> None:
-    # Releasing the lock is not enough: unless this thread is off the processor for as long as another one needs to
-    # wake up, it takes the lock again first, and the waiting thread starts over. With asyncio.sleep(0) in this place,
-    # an application's loop was seen to wait for seconds.
+    # Releasing the lock is not enough: unless this thread is off the processor long enough for another one to wake up,
+    # it takes the lock again first, and the waiting thread starts over. With asyncio.sleep(0) here, an application's
+    # loop was seen to wait for seconds.
     time.sleep(_GIVE_WAY)
 
 
 def _payload_size(span: Span) -> int:
-    # A processor may have put anything there; the encoder knows what to do with it.
+    # A processor may have put anything there; the encoder can deal with it.
     values = (span.input, span.output, span.metadata)
     return sum(len(value) for value in values if isinstance(value, str | msgspec.Raw))
 
 
 def _compressor() -> Callable[[], Any]:
     try:
-        # By name: what is not a dependency is not looked for by type checkers either.
+        # By name: type checkers must not look for it either, because it is not a dependency.
         library = importlib.import_module("isal.isal_zlib")
     except ImportError:
         library = zlib

@@ -35,17 +35,17 @@ from nat_observability.sinks.otlp.span_message import (
 )
 from nat_observability.version import package_version
 
-# Read once and here: it reads files, which is not to happen on an event loop.
+# Read once, at import: it reads files, which must not happen on an event loop.
 PACKAGE_VERSION = package_version()
-"""The version of this package, for the back end to know."""
+"""The version of this package, for the back end."""
 
 SLICE_SPANS = 64
-"""Spans that are encoded at a stretch, about a third of a millisecond."""
+"""Spans encoded in one stretch, about a third of a millisecond."""
 
 SLICE_BYTES = 256 * 1024
 """Bytes after which a stretch ends earlier."""
 
-# Fields may come in any order, so what has a fixed size is packed together.
+# Fields may come in any order, so fields of a fixed size are packed together.
 
 # The flags, and the tags of start_time_unix_nano (7) and end_time_unix_nano (8) with their values.
 _TIMES = struct.Struct("<6sBQBQ")
@@ -58,7 +58,7 @@ _KINDS = {kind: _CLIENT if kind is StepKind.LLM else _INTERNAL for kind in StepK
 # Sampled, which is what an exported span is, and 0x100 or 0x300 for a parent in this service or in another one.
 _LOCAL_PARENT, _REMOTE_PARENT = b"\x85\x01\x01\x01\x00\x00", b"\x85\x01\x01\x03\x00\x00"
 
-# Their values hardly ever come twice: caching them would only fill the cache.
+# Their values hardly ever recur: caching them would only fill the cache.
 _UNIQUE = frozenset({"input.value", "output.value", "metadata", "exception.message", "exception.stacktrace"})
 _CACHED_LENGTH = 256
 _CACHED_VALUES = 1024
@@ -68,19 +68,19 @@ KeyT = TypeVar("KeyT")
 
 
 def encode(batch: Sequence[Span], resource: Mapping[str, str]) -> bytes:
-    """Return an ExportTraceServiceRequest; who encodes more than once keeps a `SpanEncoder`."""
+    """Return an ExportTraceServiceRequest; to encode more than once, keep a `SpanEncoder`."""
     return SpanEncoder(resource).encode(batch)
 
 
 class SpanEncoder:
     """
-    Encodes spans for one resource. Any thread may use it, several at once too.
+    Encodes spans for one resource. Any thread may use it, even several at once.
 
     - Ids of 16 and 32 hex digits are taken as they are. Others, such as the UUIDs of the reference toolkit, become
       8 and 16 bytes of a hash, the same ones in every process; such a span has its own id as `nat.span.id`.
-    - The status is unset where a step ended well, as the conventions on recording errors demand, and ERROR where it
-      did not, or never did: then `nat.span.incomplete` is true.
-    - An exception is an event `exception` at the end of the span, and in its attributes.
+    - The status is unset if a step ended well, as the conventions on recording errors demand, and ERROR if it failed or
+      never ended: in the latter case `nat.span.incomplete` is true.
+    - An exception becomes an event `exception` at the end of the span, and is also in its attributes.
     - What cannot be encoded (a lone surrogate, NaN, an integer above 64 bits, a time before 1970) is replaced by
       text or by the nearest value, and named in `nat.span.replaced`. No span is ever left out.
 
@@ -103,21 +103,21 @@ class SpanEncoder:
         self._headers: dict[type, defaultdict[str, dict[int, bytes]]] = {
             kind: defaultdict(dict) for kind in VALUE_BYTES
         }
-        # What spans of one kind and name have in common, and the length of a span as the field that it is.
+        # What spans of one kind and name have in common, and the length of a span as an encoded field.
         self._heads: dict[tuple[StepKind, str, str | None], bytes] = {}
         self._lengths: dict[int, bytes] = {}
         self._input, self._output = _payload_headers("input"), _payload_headers("output")
         self._metadata = _Headers("metadata")
 
     def encode(self, batch: Sequence[Span]) -> bytes:
-        """Return the request for the whole batch, at one stretch."""
+        """Return the request for the whole batch, in one stretch."""
         return b"".join(self.encode_in_slices(batch))
 
     def encode_in_slices(
         self, batch: Sequence[Span], between: Callable[[], object] | None = None
     ) -> list[bytes]:
         """
-        Return the request in pieces, to be joined or compressed one after the other.
+        Return the request in pieces, to join or to compress one after the other.
 
         Args:
             between: Called between two stretches of `SLICE_SPANS` or `SLICE_BYTES`.
@@ -157,7 +157,7 @@ class SpanEncoder:
         """
         Return a span as `_span` does, from what is known of its run, and of other spans of its kind and name.
 
-        None if it is not a usual one: an id is not hex digits, or a payload neither text nor JSON.
+        None if it is unusual: an id is not hex digits, or a payload is neither text nor JSON.
         """
         run, name, span_id, parent_id = span.run, span.name, span.span_id, span.parent_id
         trace_id, of_run = runs.get(id(run)) or self._run(run, runs)
@@ -194,7 +194,7 @@ class SpanEncoder:
             elif type(value) is msgspec.Raw:
                 data = bytes(value)
                 if not data.isascii():
-                    str(data, "utf-8")  # raises if it is not
+                    str(data, "utf-8")  # raises if it is not UTF-8
                 parts.append(documents.get(len(data)) or documents.header(len(data)))
             else:
                 return None
@@ -260,7 +260,7 @@ class SpanEncoder:
                 add(data)
 
     def _run(self, run: Run, runs: dict[int, tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
-        """Return the trace id, empty if it is not a valid one, and the attributes that all spans of a run have."""
+        """Return the trace id, empty if it is not valid, and the attributes shared by all spans of a run."""
         trace_id = id_bytes(run.trace_id, 16)
         known = (
             b"\x0a\x10" + trace_id if trace_id.hex() == run.trace_id.lower() else b"",
@@ -270,7 +270,7 @@ class SpanEncoder:
         return known
 
     def _head(self, kind: StepKind, name: str, workflow_name: str | None) -> bytes:
-        """Return name, kind and the attributes that all spans of this kind and name have."""
+        """Return name, kind and the attributes shared by all spans of this kind and name."""
         attributes = step_attributes(kind, name, workflow_name).items()
         head = b"".join(
             [
@@ -290,11 +290,11 @@ class SpanEncoder:
 
 class _Headers(dict[int, bytes]):
     """
-    What stands before a text in an attribute, by the length of the text.
+    The bytes before a text in an attribute, by the length of the text.
 
     Args:
         key: The attribute's name.
-        before: What comes before that, which is the attribute that says what the text is.
+        before: The bytes before that: the attribute that says what the text is.
     """
 
     def __init__(self, key: str, before: bytes = b"") -> None:
@@ -302,7 +302,7 @@ class _Headers(dict[int, bytes]):
         self._key, self._before = key, before
 
     def header(self, length: int) -> bytes:
-        """Return it for a length that is not known yet."""
+        """Return the bytes for a length that is not cached yet."""
         encoded = self._before + attribute_header(self._key, str, length)
         _keep(self, length, encoded)
         return encoded
@@ -312,7 +312,7 @@ def _keep(cache: dict[KeyT, bytes], key: KeyT, encoded: bytes, longest: int = _C
     if len(encoded) > longest:
         return
     if len(cache) >= _CACHED_VALUES:
-        # Cheaper than to keep count of what is used: what recurs is back after one span.
+        # Cheaper than counting uses: what recurs is back after one span.
         cache.clear()
     cache[key] = encoded
 

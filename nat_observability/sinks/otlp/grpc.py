@@ -1,4 +1,4 @@
-"""OtlpGrpcSink: spans to anything that takes OTLP over gRPC, as a rule a collector."""
+"""OtlpGrpcSink: spans to anything that accepts OTLP over gRPC, usually a collector."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 _EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
-# https://opentelemetry.io/docs/specs/otlp/#failures; RESOURCE_EXHAUSTED is one only where the server says when.
+# https://opentelemetry.io/docs/specs/otlp/#failures; RESOURCE_EXHAUSTED is one only if the server says when.
 _RETRYABLE = frozenset(
     {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
 )
 
-# What gRPC's own implementations say of a message above the server's limit, 4 MiB as a rule: Go, C++ and Python
+# What gRPC's own implementations say about a message above the server's limit, usually 4 MiB: Go, C++ and Python
 # "larger than max", Java "exceeds maximum size", Rust "message length too large".
 _TOO_LARGE = re.compile(r"larger than max|exceeds maximum|too large", re.IGNORECASE)
 _SIZE_CODES = frozenset({"RESOURCE_EXHAUSTED", "OUT_OF_RANGE"})
@@ -68,20 +68,20 @@ class OtlpGrpcSink:
 
     A batch is one call. What the specification calls retryable raises RetryableWriteError, with the delay of a
     RetryInfo; a message above the server's limit raises BatchTooLargeError, and any other failure
-    PermanentWriteError. Spans that the back end rejected are returned by `write`, and its words are logged as
-    `otlp_partial_success`, once per half minute. Proxies are taken from the environment by gRPC itself.
+    PermanentWriteError. `write` returns the number of spans that the back end rejected, and logs its message as
+    `otlp_partial_success`, at most every 30 seconds. Proxies are taken from the environment by gRPC itself.
 
-    gRPC does not survive a fork while it is in use: its asyncio interface leaves a child that crashes or hangs, and
-    the other one a parent whose call never ends. So this uses the latter, and closes its connection before every
-    fork of the process, which takes 50 ms; a batch under way is sent again over a new one. In servers that fork
+    gRPC does not survive a fork while it is in use: with its asyncio interface the child crashes or hangs, with the
+    synchronous one a call of the parent never ends. So this sink uses the latter, and closes its connection before
+    every fork of the process, which takes 50 ms; a batch under way is sent again over a new one. In servers that fork
     their workers after start-up, OtlpHttpSink has nothing to close.
 
     Args:
         endpoint: `http://host:port`, or `https://host:port` for TLS. Without a port, 4317 and 443.
-        headers: Sent with every call as metadata; values are never shown in a repr, a log or an error.
+        headers: Sent with every call as metadata; no repr, log or error shows their values.
         compression: "none" or "gzip". gRPC compresses by itself, at zlib's level 6 and holding the interpreter lock,
             which stops the application for 20 ms per megabyte: only for slow networks and small spans. OtlpHttpSink
-            compresses without that.
+            compresses without this pause.
         timeout: Seconds for one call.
         resource: The attributes of the resource.
         ca_file: Certificates (PEM) to trust instead of the system's.
@@ -129,7 +129,7 @@ class OtlpGrpcSink:
         )
         self._tls.check()
         try:
-            # Here and not on the delivery thread: it takes long, and would hold the interpreter lock.
+            # Here and not on the delivery thread: it is slow, and would hold the interpreter lock.
             import grpc
         except ImportError:
             raise MissingExtraError("OtlpGrpcSink", "grpc") from None
@@ -146,14 +146,14 @@ class OtlpGrpcSink:
 
     async def open(self) -> None:
         """
-        Read certificates and key. It connects with the first batch: a back end may be down when a service starts.
+        Read certificates and key. The first batch connects: a back end may be down when a service starts.
 
         Raises:
-            SinkError: A certificate or key cannot be used any more.
+            SinkError: A certificate or key can no longer be used.
         """
         if self._tls.secure:
             self._credentials = await asyncio.get_running_loop().run_in_executor(None, self._read_credentials)
-        # In a forked child these are the parent's, which the hook has closed before the fork.
+        # In a forked child these are the parent's, which the hook closed before the fork.
         self._channel = self._export = None
         self._is_open = True
         _forks.watch(self)
@@ -164,7 +164,7 @@ class OtlpGrpcSink:
 
         Raises:
             RetryableWriteError: The back end cannot be reached, does not answer, or asks to come back later.
-            BatchTooLargeError: The batch is more than the back end takes at once.
+            BatchTooLargeError: The batch is larger than the back end accepts.
             PermanentWriteError: The back end refuses the batch, or it holds something other than spans.
             SinkError: The sink is not open.
         """
@@ -182,7 +182,7 @@ class OtlpGrpcSink:
         self.let_go()
 
     def let_go(self) -> bool:
-        """Close the connection, from any thread; the next `write` makes a new one. Return whether there was one."""
+        """Close the connection, from any thread; the next `write` opens a new one. Return whether there was one."""
         with _forks.lock:
             channel, self._channel, self._export = self._channel, None, None
         if channel is not None:
@@ -190,10 +190,10 @@ class OtlpGrpcSink:
         return channel is not None
 
     async def _called(self, body: bytes) -> tuple[grpc.Call, bytes | None]:
-        """Make the call and return it when it has ended, in whatever way, with what was answered."""
+        """Make the call and return it when it has ended, successfully or not, with the response."""
         loop = asyncio.get_running_loop()
         if not threading.main_thread().is_alive():
-            # At interpreter exit Python 3.12.1 starts no thread, which gRPC needs for the other kind of call.
+            # At interpreter exit, Python 3.12.1 starts no threads, which gRPC needs for the other kind of call.
             return await loop.run_in_executor(None, self._call_blocking, body)
         if len(body) > _LARGE_BODY:
             # gRPC copies or compresses it before this returns.
@@ -207,7 +207,7 @@ class OtlpGrpcSink:
                 ended.set_result(None)
 
         def woken(_: object) -> None:
-            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop was closed: nothing waits any more
                 loop.call_soon_threadsafe(wake)
 
         call.add_done_callback(woken)
@@ -247,7 +247,7 @@ class OtlpGrpcSink:
         options = [
             ("grpc.primary_user_agent", f"nat-observability/{PACKAGE_VERSION}"),
             ("grpc.max_send_message_length", -1),
-            # The delivery tries again; and once the back end is there, a connection is not to wait for two minutes.
+            # The delivery retries; and once the back end is up, a connection must not wait for two minutes.
             ("grpc.enable_retries", 0),
             ("grpc.max_reconnect_backoff_ms", 5000),
             # Otherwise closing the channel would leave the connection open for others to the same address.
@@ -260,7 +260,7 @@ class OtlpGrpcSink:
     def _read_credentials(self) -> grpc.ChannelCredentials:
         authorities, key, certificate = self._tls.contents()
         if authorities is None:
-            # Else gRPC trusts a list of its own, which lacks what an organisation has added to the system's.
+            # Otherwise gRPC trusts its own list, which lacks what an organisation has added to the system's.
             system = ssl.get_default_verify_paths().cafile
             authorities = Path(system).read_bytes() if system else None
         return self._grpc.ssl_channel_credentials(authorities, key, certificate)
@@ -281,7 +281,7 @@ class OtlpGrpcSink:
 
 
 class _Forks:
-    """Closes the connections of every open sink before the process forks, and lets none be made until it has."""
+    """Closes the connections of every open sink before the process forks, and allows none until it has forked."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -299,7 +299,7 @@ class _Forks:
         self.lock.acquire()
         closed = [sink.let_go() for sink in list(self._sinks)]
         if any(closed):
-            # The threads of gRPC end in the background, and nothing says when.
+            # gRPC's threads end in the background, without a way to wait for them.
             time.sleep(_SETTLING)
 
     def _in_parent(self) -> None:

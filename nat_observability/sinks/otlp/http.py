@@ -1,4 +1,4 @@
-"""OtlpHttpSink: spans to anything that takes OTLP over HTTP, such as a collector, Phoenix or Langfuse."""
+"""OtlpHttpSink: spans to anything that accepts OTLP over HTTP, such as a collector, Phoenix or Langfuse."""
 
 from __future__ import annotations
 
@@ -69,21 +69,21 @@ class OtlpHttpSink:
 
     A batch is one POST. What the specification calls retryable (429, 502, 503, 504, no connection, no answer)
     raises RetryableWriteError, with what `Retry-After` asks for; 413 raises BatchTooLargeError, and any other
-    answer but a success PermanentWriteError. Redirects are not followed: they would carry the headers along.
+    answer but a success PermanentWriteError. Redirects are not followed: they would take the headers along.
 
-    A success counts from its status line on. Where its body cannot be read or understood, the spans were accepted
-    all the same, and sending them again would double them; that is logged as `otlp_answer_not_understood`. Spans
-    that the back end took note of and rejected are returned by `write`, and its words are logged as
-    `otlp_partial_success`; both once per half minute.
+    The status line alone decides about success. If the body of a success cannot be read or understood, the spans were
+    still accepted, and sending them again would duplicate them; that is logged as `otlp_answer_not_understood`. `write`
+    returns the number of spans that the back end rejected, and logs its message as `otlp_partial_success`. Each is
+    logged at most every 30 seconds.
 
     A proxy is taken from the environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY) when the sink is opened; `.netrc` is
-    not read. A fork is harmless: the child's `open` makes connections of its own.
+    not read. A fork is harmless: the child's `open` makes its own connections.
 
     Args:
         endpoint: The address of the back end for all signals; `/v1/traces` is added, as in
             OTEL_EXPORTER_OTLP_ENDPOINT.
         traces_endpoint: The address for spans, taken as it is, as in OTEL_EXPORTER_OTLP_TRACES_ENDPOINT; wins.
-        headers: Sent with every request; values are never shown in a repr, a log or an error.
+        headers: Sent with every request; no repr, log or error shows their values.
         compression: "gzip" or "none".
         timeout: Seconds for one request, from connecting to the end of the answer.
         resource: The attributes of the resource.
@@ -124,7 +124,7 @@ class OtlpHttpSink:
         )
         self._tls.check()
         try:
-            # Here and not on the delivery thread: it takes long, and would hold the interpreter lock.
+            # Here and not on the delivery thread: it is slow, and would hold the interpreter lock.
             import aiohttp
         except ImportError:
             raise MissingExtraError("OtlpHttpSink", "otlp") from None
@@ -138,11 +138,11 @@ class OtlpHttpSink:
 
     async def open(self) -> None:
         """
-        Make a client. It connects with the first batch: a back end that is down does not keep a service from starting.
+        Make a client. The first batch connects: a back end that is down does not keep a service from starting.
 
         Raises:
-            SinkError: A certificate or key cannot be used any more, or the environment names a proxy of a kind that
-                is not supported.
+            SinkError: A certificate or key can no longer be used, or the environment names an unsupported kind of
+                proxy.
         """
         aiohttp, loop = self._aiohttp, asyncio.get_running_loop()
         self._proxy = self._proxy_arguments()
@@ -170,7 +170,7 @@ class OtlpHttpSink:
 
         Raises:
             RetryableWriteError: The back end cannot be reached, does not answer, or asks to come back later.
-            BatchTooLargeError: The batch is more than the back end takes at once.
+            BatchTooLargeError: The batch is larger than the back end accepts.
             PermanentWriteError: The back end refuses the batch, or it holds something other than spans.
             SinkError: The sink is not open.
         """
@@ -234,7 +234,7 @@ class OtlpHttpSink:
         return readable(text, self._headers.hide).rstrip(".")
 
     def _proxy_arguments(self) -> dict[str, Any]:
-        # By hand, because aiohttp's own way reads .netrc too, for every request and on a new thread each time.
+        # By hand, because aiohttp would also read .netrc, for every request and on a new thread each time.
         parts = urlsplit(self._url)
         address = getproxies().get(parts.scheme)
         if not address or proxy_bypass(parts.netloc):
@@ -271,7 +271,7 @@ def _length(body: bytes) -> dict[str, str]:
 
 
 def _sendable(body: bytes) -> bytes | AsyncIterator[bytes]:
-    # In pieces, or aiohttp would copy all of it into the socket's buffer at one stretch.
+    # In pieces, or aiohttp would copy all of it into the socket's buffer in one stretch.
     return _pieces(body) if len(body) > _LARGE_BODY else body
 
 

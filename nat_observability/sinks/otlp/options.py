@@ -1,4 +1,4 @@
-"""The options of both OTLP sinks: where to send, with which headers, over which TLS; all checked before sending."""
+"""The options of both OTLP sinks: address, headers and TLS; all checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def parse_endpoint(endpoint: str, name: str = "endpoint") -> SplitResult:
     Return the parts of a URL that a sink can send to.
 
     Raises:
-        ValueError: It is none, or holds credentials. The message has neither those nor its query.
+        ValueError: The text is not such a URL, or holds credentials. The message shows neither those nor the query.
     """
     if problem := url_problem(endpoint):
         shown = "what was given" if "@" in endpoint or "?" in endpoint else repr(endpoint)
@@ -40,11 +40,11 @@ def traces_url(endpoint: str, traces_endpoint: str | None) -> str:
     """
     Return the URL that spans are posted to, by the rules of the OTLP exporter specification.
 
-    A `traces_endpoint` is taken as it is, and wins. To an `endpoint`, which serves every signal, `v1/traces` is
-    added, unless it ends in that already: what the specification would make of it then is never meant.
+    A `traces_endpoint` is taken as it is, and wins. `v1/traces` is added to an `endpoint`, which serves every signal,
+    unless it already ends in that: the specification would add it twice, which is never meant.
 
     Raises:
-        ValueError: It is no URL.
+        ValueError: It is not a URL.
     """
     if traces_endpoint is not None:
         return parse_endpoint(traces_endpoint, "traces_endpoint")._replace(fragment="").geturl()
@@ -71,21 +71,21 @@ def check_timeout(timeout: float) -> float:
 
 class SecretHeaders:
     """
-    Headers that were checked, and whose values no repr, log or error shows.
+    Checked headers, whose values no repr, log or error shows.
 
     Args:
-        reserved: Names that the sink sets itself; one that ends in `-` stands for all that begin with it.
-        url: Where they are sent. The values in its query are hidden too.
+        reserved: Names that the sink sets itself; a name that ends in `-` is a prefix.
+        url: The URL that they are sent to. The values in its query are hidden too.
 
     Raises:
-        ValueError: A name or a value cannot be sent. The message holds no value.
+        ValueError: A name or a value cannot be sent. The message shows no value.
     """
 
     def __init__(self, headers: Headers | None, reserved: Collection[str], *, url: str = "") -> None:
         self._query = SecretStr(urlsplit(url).query)
         self._headers: dict[str, SecretStr] = {}
         for position, (name, value) in enumerate((headers or {}).items(), 1):
-            # The name is not shown: where a key was pasted into the wrong place, it is the secret.
+            # The name is not shown: if a key was pasted into the wrong place, the name is the secret.
             if not is_header_name(name):
                 raise ValueError(
                     f"headers: the name of header {position} is not made of letters, digits and hyphens. "
@@ -108,15 +108,15 @@ class SecretHeaders:
         return f"SecretHeaders({', '.join(self._headers) or 'none'})"
 
     def plain(self) -> dict[str, str]:
-        """Return names, in lower case, and values, to be sent and not to be kept."""
+        """Return names, in lower case, and values, to send and not to keep."""
         return {name: value.get_secret_value() for name, value in self._headers.items()}
 
     def hide(self, text: str) -> str:
         """
-        Return `text`, such as what a server answered, with every secret that it was sent as asterisks.
+        Return `text`, such as a server's response, with every secret that the server was sent as asterisks.
 
-        A secret is found as it was sent and as `one_line` makes it. What the text ends with is hidden too where it is
-        the beginning of a secret: a cut may have taken the rest.
+        A secret is found as it was sent and as `one_line` makes it. The end of the text is hidden too if it is the
+        beginning of a secret: a cut may have removed the rest.
         """
         secrets = {secret for value in self.plain().values() for secret in _secrets(value)}
         for member in self._query.get_secret_value().split("&"):
@@ -124,7 +124,7 @@ class SecretHeaders:
             secrets |= {value, unquote_plus(value)}
         secrets |= {one_line(secret) for secret in secrets}
         secrets = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
-        # Longest first: of a secret that holds another, the rest would be left.
+        # Longest first: otherwise a secret that contains another would be hidden only in part.
         for secret in sorted(secrets, key=len, reverse=True):
             text = text.replace(secret, "***")
         halved = max((_halved(text, secret) for secret in secrets), default=0)
@@ -137,7 +137,7 @@ def one_line(text: str) -> str:
 
 
 def _halved(text: str, secret: str) -> int:
-    """Return how many characters at the end of `text` are the beginning of `secret`; 0 where they are too few."""
+    """Return how many characters at the end of `text` are the beginning of `secret`; 0 if they are too few."""
     longest = min(len(secret) - 1, len(text))
     lengths = range(longest, _SHORTEST_SECRET - 1, -1)
     return next((length for length in lengths if text.endswith(secret[:length])), 0)
@@ -159,16 +159,16 @@ def _secrets(value: str) -> set[str]:
 
 class ClientTls:
     """
-    How a client of an https endpoint proves who it is, and whom it trusts. The files are read when they are needed.
+    The TLS options of a client: its certificate, and the authorities that it trusts. The files are read when needed.
 
     Args:
-        secure: Whether the endpoint is an https one.
+        secure: Whether the endpoint uses https.
         ca_file: Certificates (PEM) to trust instead of the system's.
         client_certificate: The client's certificate and its chain (PEM), for a server that asks for one.
         client_key: Its private key (PEM), without a passphrase; None if it is in the same file.
 
     Raises:
-        ValueError: They do not go together.
+        ValueError: The options do not go together.
     """
 
     def __init__(
@@ -200,14 +200,14 @@ class ClientTls:
 
     def context(self) -> ssl.SSLContext | None:
         """
-        Return what an https connection needs, or None where the endpoint is an http one.
+        Return what an https connection needs, or None if the endpoint uses http.
 
         Raises:
             SinkError: As in `check`.
         """
         if not self.secure:
             return None
-        self.contents()  # says which file cannot be read, which OpenSSL does not
+        self.contents()  # names the file that cannot be read, which OpenSSL does not
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
         except ssl.SSLError as error:
@@ -224,7 +224,7 @@ class ClientTls:
 
     def contents(self) -> tuple[bytes | None, bytes | None, bytes | None]:
         """
-        Return what is in the files: authorities, key and certificate.
+        Return the contents of the files: authorities, key and certificate.
 
         Raises:
             SinkError: A file cannot be read.

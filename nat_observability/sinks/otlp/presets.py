@@ -1,4 +1,4 @@
-"""phoenix(), langfuse(): where back ends take OTLP, and with which headers, from no more than an address and a key."""
+"""phoenix(), langfuse(): the OTLP endpoint and headers of a back end, from just an address and a key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nat_observability.secret_text import secret_text
 
 @dataclass(frozen=True, slots=True)
 class OtlpTarget:
-    """What an OTLP sink is to be told of a back end: `OtlpHttpSink(target.endpoint, headers=target.headers)`."""
+    """What an OTLP sink needs for a back end: `OtlpHttpSink(target.endpoint, headers=target.headers)`."""
 
     endpoint: str
     headers: Mapping[str, SecretStr] = field(default_factory=dict)
@@ -28,14 +28,14 @@ def phoenix(
     project: str | None = None,
 ) -> OtlpTarget:
     """
-    Return where Phoenix takes spans, over HTTP.
+    Return where Phoenix accepts spans, over HTTP.
 
     https://arize.com/docs/phoenix/sdk-api-reference/python/arize-phoenix-otel: a key is a bearer token, and the
     project is an attribute of the resource; without one, spans go to the project "default".
 
     Args:
         endpoint: The address of the Phoenix server, as in PHOENIX_COLLECTOR_ENDPOINT.
-        api_key: A key of that server; a local one needs none by default.
+        api_key: An API key for that server; a local one needs none by default.
         project: The project that spans go to.
     """
     headers = {} if api_key is None else {"authorization": SecretStr(f"Bearer {secret_text(api_key)}")}
@@ -46,13 +46,13 @@ def langfuse(
     public_key: SecretStr | str, secret_key: SecretStr | str, host: str = "https://cloud.langfuse.com"
 ) -> OtlpTarget:
     """
-    Return where Langfuse takes spans, over HTTP; it takes none over gRPC.
+    Return where Langfuse accepts spans, over HTTP; it does not support gRPC.
 
-    https://langfuse.com/integrations/native/opentelemetry: the project's keys are Basic authentication, and with
-    the ingestion version 4 spans are shown at once instead of after minutes.
+    https://langfuse.com/integrations/native/opentelemetry: the project's keys are used for Basic authentication, and
+    with ingestion version 4 spans appear at once instead of after minutes.
 
     Args:
-        host: The address of the region (https://us.cloud.langfuse.com) or of a server of one's own.
+        host: The address of the region (https://us.cloud.langfuse.com) or of your own server.
     """
     pair = f"{secret_text(public_key)}:{secret_text(secret_key)}".encode()
     headers = {

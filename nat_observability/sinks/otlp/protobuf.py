@@ -12,7 +12,7 @@ _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 
 
 def varint(number: int) -> bytes:
-    """Return a number of 0 or more as a varint; a negative `int64` is passed as its two's complement."""
+    """Return a non-negative number as a varint; pass a negative `int64` as its two's complement."""
     if number < 0x80:
         return bytes((number,))
     if number < 0x4000:
@@ -35,7 +35,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     Yield the fields of a message as numbers and values: an int for a varint, else the bytes.
 
     Raises:
-        ValueError: It is not a message, or only a part of one.
+        ValueError: The bytes are not a message, or only a part of one.
     """
     position = 0
     while position < len(data):

@@ -1,4 +1,4 @@
-"""What an OTLP back end answers: partial success, the reason of a failure, and when to come back."""
+"""What an OTLP back end answers: partial success, the reason for a failure, and when to retry."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from nat_observability.sinks.otlp.options import SecretHeaders, one_line
 from nat_observability.sinks.otlp.protobuf import fields
 
 LONGEST_WAIT = 3600.0
-"""Seconds that a back end can ask for at most; one that names a later time is asked again after an hour."""
+"""The maximum wait, in seconds, that a back end can ask for; if it asks for more, we retry after an hour."""
 
 LONGEST_ANSWER = 64 * 1024
 """Bytes of an answer that are read."""
 
 Hide = Callable[[str], str]
-"""What takes the secrets out of a stranger's text: `SecretHeaders.hide`."""
+"""A function that hides the secrets in a stranger's text: `SecretHeaders.hide`."""
 
 _LONGEST_MESSAGE = 300
 _RETRY_INFO = b"google.rpc.RetryInfo"
 
 
 class PartialSuccess(NamedTuple):
-    """How many spans a back end took note of and rejected, and what it says to it, or to spans that it accepted."""
+    """The number of spans that a back end rejected, and its message about them, or about spans that it accepted."""
 
     rejected: int = 0
     message: str = ""
@@ -52,11 +52,11 @@ AnswerT = TypeVar("AnswerT")
 
 class AnswerReader:
     """
-    Reads what a back end says of spans that it accepted, and logs it, once per half minute.
+    Reads what a back end says about spans that it accepted, and logs it, at most every 30 seconds.
 
     Args:
         where: The back end's address, for the log.
-        headers: Whose secrets the log is not to show.
+        headers: The headers whose secrets the log must not show.
     """
 
     def __init__(self, where: str, headers: SecretHeaders) -> None:
@@ -66,11 +66,11 @@ class AnswerReader:
 
     def rejected(self, body: bytes | None, items: int, content_type: str = "") -> int:
         """
-        Return how many of `items` spans the back end took note of and rejected.
+        Return how many of `items` spans the back end rejected.
 
         Args:
-            body: The answer; None if not all of it came. The spans were accepted all the same, and sending them
-                again would double them.
+            body: The response; None if it was incomplete. The spans were still accepted, and sending them again would
+                duplicate them.
         """
         try:
             if body is None:
@@ -101,10 +101,10 @@ class AnswerReader:
 
 def partial_success(body: bytes, content_type: str = "", *, hide: Hide) -> PartialSuccess:
     """
-    Return what an ExportTraceServiceResponse says, in protobuf or, where the content type says so, in JSON.
+    Return what an ExportTraceServiceResponse says, in protobuf or, if the content type says so, in JSON.
 
     Raises:
-        ValueError: It is neither. The message has nothing of it.
+        ValueError: It is neither. The message shows nothing of it.
     """
     if "json" in content_type:
         answer = _decoded(body or b"{}", _JsonAnswer).partial_success or _JsonPartialSuccess()
@@ -120,7 +120,7 @@ def partial_success(body: bytes, content_type: str = "", *, hide: Hide) -> Parti
 
 
 def failure_message(body: bytes, content_type: str = "", *, hide: Hide) -> str:
-    """Return, in one short line, the reason in the body of a failure: a google.rpc.Status as a rule, or any text."""
+    """Return, in one short line, the reason in the body of a failure: usually a google.rpc.Status, or any text."""
     try:
         if "json" in content_type:
             if message := _decoded(body, _JsonStatus).message:
@@ -130,13 +130,13 @@ def failure_message(body: bytes, content_type: str = "", *, hide: Hide) -> str:
     except ValueError:
         pass
     text = body.decode("utf-8", "replace")
-    # Hidden first: a secret may have in it what looks like a tag.
+    # Hidden first: a secret may contain something that looks like a tag.
     return readable(re.sub(r"<[^>]*>", " ", hide(text)) if "html" in content_type else text, hide)
 
 
 def readable(text: str, hide: Hide) -> str:
-    """Return text of a stranger's as one line without control characters and secrets, cut if it is long."""
-    # Hidden before the last cut, which would leave the beginning of a secret. The first one may leave it too, at the
+    """Return a stranger's text as one line without control characters and secrets, cut if it is long."""
+    # Hidden before the last cut, which could leave the beginning of a secret. The first cut may leave one too, at the
     # end, where `hide` looks for it.
     line = hide(one_line(text[: 4 * _LONGEST_MESSAGE]))
     return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"
@@ -149,7 +149,7 @@ def retry_after(value: str | None, date: str | None, now: float) -> float | None
     Args:
         value: Seconds or an HTTP date (RFC 9110, section 10.2.3).
         date: The `Date` header of the same answer: a date is relative to it, as the server's clock may differ.
-        now: Seconds since the epoch, if there is no such header.
+        now: Seconds since the epoch, for a response without that header.
     """
     value = (value or "").strip()
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
@@ -182,7 +182,7 @@ def retry_info(status: bytes) -> float | None:
 def _decoded(body: bytes, kind: type[AnswerT]) -> AnswerT:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:  # a ValueError in newer versions only
+    except msgspec.MsgspecError as error:  # a ValueError only in newer versions
         raise ValueError(str(error)) from None
 
 
@@ -190,7 +190,7 @@ def _count(number: int | str) -> int:
     try:
         return max(0, int(number))
     except ValueError:
-        # The interpreter's message quotes what it was.
+        # The interpreter's message quotes the value.
         raise ValueError("rejectedSpans is not a number") from None
 
 
@@ -212,5 +212,5 @@ def _timestamp(text: str) -> float | None:
         moment = email.utils.parsedate_to_datetime(text)
     except (TypeError, ValueError, IndexError):
         return None
-    # An HTTP date is in GMT, also where it says -0000, which stands for a zone that is not known.
+    # An HTTP date is in GMT, even if it says -0000, which stands for an unknown zone.
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,8 +1,8 @@
 """The parts of an OTLP Span message: attributes, ids, status and the exception event, each as a protobuf field."""
 
-# Written by hand, because the messages of opentelemetry-proto take 2.3 times as long, which misses the bar; the tests
-# decode with them. Numbers of fields and their types: opentelemetry/proto/trace/v1/trace.proto and
-# common/v1/common.proto, release 1.10.
+# Written by hand, because the messages of opentelemetry-proto take 2.3 times as long, which is too slow; the tests
+# decode with them. Field numbers and types: opentelemetry/proto/trace/v1/trace.proto and common/v1/common.proto,
+# release 1.10.
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from nat_observability.recording.capture import capture, capture_json, capture_t
 from nat_observability.sinks.otlp.protobuf import DOUBLE, FIXED64, length_delimited, varint
 
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
-"""The ids that OpenTelemetry does not take for one."""
+"""The ids that OpenTelemetry calls invalid."""
 
 NOT_ENCODABLE = (LookupError, OverflowError, ValueError, TypeError, AttributeError, struct.error)
-"""What is raised for a span with something in it that has no encoding; `encodable` replaces that."""
+"""The exceptions for a span with a value that cannot be encoded; `encodable` replaces the value."""
 
 _MAX_TIME = 2**64 - 1
 _MAX_INT = 2**63
@@ -32,7 +32,7 @@ _INCOMPLETE = "The run ended before this step did."
 
 
 def attribute_header(key: str, kind: type, length: int) -> bytes:
-    """Return what stands before the `length` bytes of a value in the attribute of a span."""
+    """Return the bytes before the `length` bytes of a value in the attribute of a span."""
     tag = _tag(kind, length)
     key_value = length_delimited(1, key.encode()) + b"\x12" + varint(len(tag) + length) + tag
     return b"\x4a" + varint(len(key_value) + length) + key_value
@@ -63,7 +63,7 @@ def _integer(value: int) -> bytes:
 
 
 def _double(value: float) -> bytes:
-    # A protobuf double can be NaN, but the JSON in which most back ends keep attributes has no such number.
+    # A protobuf double can be NaN, but the JSON in which most back ends store attributes has no such number.
     if not math.isfinite(value):
         raise ValueError("not a finite number")
     return DOUBLE.pack(value)
@@ -82,7 +82,7 @@ VALUE_BYTES: dict[type, Callable[[Any], bytes]] = {
     float: _double,
     tuple: _array,
 }
-"""What makes the bytes of an attribute's value, by its type; what it raises is in `NOT_ENCODABLE`."""
+"""The encoders of attribute values, by type; what they raise is in `NOT_ENCODABLE`."""
 
 
 INCOMPLETE_MARK = attribute(9, "nat.span.incomplete", True)
@@ -93,7 +93,7 @@ def hex_ids(trace_id: str, span_id: str, parent_id: str | None) -> bytes | None:
     if len(trace_id) != 32 or len(span_id) != 16 or trace_id == NO_TRACE or span_id == NO_SPAN:
         return None
     try:
-        # fromhex() skips white space, so the length tells whether all of it was digits.
+        # fromhex() skips white space, so the length shows whether all of it was digits.
         if parent_id is None:
             ids = bytes.fromhex(f"0a10{trace_id}1208{span_id}")
             return ids if len(ids) == 28 else None
@@ -111,12 +111,12 @@ def hashed_ids(trace_id: str, span_id: str, parent_id: str | None) -> bytes:
 
 
 def span_id_bytes(step_id: str) -> bytes:
-    """Return the 8 bytes that a step's id is sent as: what its hex digits say, or a hash of another id."""
+    """Return the 8 bytes that a step's id is sent as: its hex digits decoded, or a hash of any other id."""
     return id_bytes(step_id, 8)
 
 
 def id_bytes(text: str, size: int) -> bytes:
-    """Return the bytes of an id: those that its hex digits say, else a hash, which is never all zero."""
+    """Return the bytes of an id: its hex digits decoded, or else a hash, which is never all zero."""
     try:
         encoded = bytes.fromhex(text)
         if len(text) == 2 * size == 2 * len(encoded) and any(encoded):
@@ -196,7 +196,7 @@ def _value(value: object) -> AttributeValue:
     if isinstance(value, tuple | list):
         return tuple(_text(item) for item in value)
     try:
-        _any_value(value)  # type: ignore[arg-type]  # whether it is one is what this asks
+        _any_value(value)  # type: ignore[arg-type]  # this is the check that it is one
     except NOT_ENCODABLE:
         return _text(value)
     return value  # type: ignore[return-value]

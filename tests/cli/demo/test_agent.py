@@ -144,7 +144,7 @@ def test_the_documentation_answers_its_questions() -> None:
 
 
 def test_any_folder_has_questions(tmp_path: Path) -> None:
-    """Questions come from headings, or from rare words where there are none; an empty file suggests none."""
+    """Questions come from headings, or from rare words without headings; an empty file suggests none."""
     (tmp_path / "a.txt").write_text("The walrus sings.\n")
     (tmp_path / "b.md").write_text("# Boats\n\nThey float.\n")
     (tmp_path / "c.txt").write_text("")

@@ -1,4 +1,4 @@
-"""The demonstration: what it shows is what happened, and it fails where that cannot be shown."""
+"""The demonstration: it shows what happened, and fails if it cannot."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_store_that_lacks_something_is_a_problem(
 
 
 def test_a_ledger_that_lacks_a_run_is_a_problem(folder: Path, tmp_path: Path) -> None:
-    """Where the runs' ledgers together are not the exporter's, that is found out."""
+    """It is found out if the runs' ledgers do not add up to the exporter's."""
     path = tmp_path / "s.db"
     demo, session = demonstrate(folder, path)
     problems = checked(msgspec.structs.replace(demo, runs=demo.runs[1:]), session, path)
@@ -170,7 +170,7 @@ def test_the_environment_does_not_change_the_demonstration(tmp_path: Path) -> No
 
 
 def test_an_unwritable_place_is_a_clear_error(tmp_path: Path) -> None:
-    """Where it cannot write, the demonstration says what is wrong and runs nothing."""
+    """If it cannot write, the demonstration says what is wrong and runs nothing."""
     (tmp_path / "var").touch()
     done = run_command("demo", cwd=tmp_path)
     assert done.returncode == 2
@@ -181,7 +181,7 @@ def test_an_unwritable_place_is_a_clear_error(tmp_path: Path) -> None:
 
 @pytest.fixture
 def in_the_background(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Have what is started ignore SIGINT, as a script's shell starts what is in its background."""
+    """Have started processes ignore SIGINT, as background jobs of a script's shell do."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN if request.param else signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -191,7 +191,7 @@ def in_the_background(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 @pytest.mark.usefixtures("in_the_background")
 def test_a_signal_ends_it_in_order(tmp_path: Path, sent: signal.Signals) -> None:
-    """When the command is told to end, what was recorded until then is delivered to every exporter."""
+    """When a signal ends the command, what was recorded until then is delivered to every exporter."""
     log = tmp_path / "var" / "demo.jsonl"
     with command("demo", "--runs", 100_000, "--concurrency", 5, cwd=tmp_path) as process:
         wait_until(lambda: log.exists() and log.stat().st_size > 0)

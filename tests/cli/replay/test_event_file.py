@@ -62,7 +62,7 @@ def test_lines_after_the_end_of_their_workflow_belong_to_it(tmp_path: Path) -> N
 
 
 def test_a_torn_start_costs_one_line(tmp_path: Path) -> None:
-    """Where the START of a span is torn, its END tells where it and what it encloses belong."""
+    """If the START of a span is torn, its END says where it and what it encloses belong."""
     path = write_lines(
         tmp_path / "f",
         workflow("WORKFLOW_START", "w", "a"),
@@ -77,14 +77,14 @@ def test_a_torn_start_costs_one_line(tmp_path: Path) -> None:
     assert file.lines == 5
 
 
-def test_a_torn_workflow_is_told_by_its_end(tmp_path: Path) -> None:
-    """Where the START of a workflow is torn, its END names the run."""
+def test_a_torn_workflow_is_identified_by_its_end(tmp_path: Path) -> None:
+    """If the START of a workflow is torn, its END names the run."""
     path = write_lines(tmp_path / "f", b"{", line("TOOL_START", "t", "w"), workflow("WORKFLOW_END", "w", "a"))
     assert indexed(path)[0] == {"a": ["t", "w"]}
 
 
 def test_a_line_without_a_workflow_is_skipped(tmp_path: Path) -> None:
-    """A line that no workflow encloses belongs to no run, and neither does one whose parents go round in a circle."""
+    """A line that no workflow encloses belongs to no run, and neither does one whose parents form a cycle."""
     path = write_lines(
         tmp_path / "f",
         workflow("WORKFLOW_START", "w", "a"),
@@ -99,7 +99,7 @@ def test_a_line_without_a_workflow_is_skipped(tmp_path: Path) -> None:
 
 
 def test_a_nested_workflow_is_a_run_if_it_says_so(tmp_path: Path) -> None:
-    """A workflow inside another one is a run of its own where it has an id of its own, else part of the outer one."""
+    """A workflow inside another one is a run of its own if it has its own id, else part of the outer one."""
     inside = line("WORKFLOW_START", "v", "w")
     path = write_lines(
         tmp_path / "f",
@@ -115,7 +115,7 @@ def test_a_nested_workflow_is_a_run_if_it_says_so(tmp_path: Path) -> None:
 
 
 def test_a_workflow_without_ids_is_named_like_its_span(tmp_path: Path) -> None:
-    """A root workflow that tells no run id is a run all the same."""
+    """A root workflow without a run id is still a run."""
     path = write_lines(tmp_path / "f", line("WORKFLOW_START", "w"), line("TOOL_START", "t", "w"))
     assert indexed(path)[0] == {"w": ["w", "t"]}
 
@@ -173,7 +173,7 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
 
 
 def missing(path: Path) -> None:
-    """There is nothing at the path."""
+    """A path without a file."""
 
 
 def empty(path: Path) -> None:

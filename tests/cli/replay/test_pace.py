@@ -1,4 +1,4 @@
-"""Pace: a producer that asks it overflows no queue, and is not held for ever."""
+"""Pace: a producer that asks it never overflows a queue, and is not held forever."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_a_dead_back_end_is_given_up() -> None:
         assert ledger.dropped["queue_full"] > 0
 
 
-async def test_without_deliveries_nobody_waits() -> None:
+async def test_without_deliveries_a_producer_does_not_wait() -> None:
     """With nothing to fall behind, the producer goes on."""
     pace = Pace([])
     await pace.keep()

@@ -104,7 +104,7 @@ def test_replays_into_one_store_do_not_add_up(tmp_path: Path) -> None:
 
 
 def test_a_small_queue_loses_nothing(tmp_path: Path) -> None:
-    """The replay waits for an exporter that does not keep up, also where a run leaves many spans open."""
+    """The replay waits for an exporter that does not keep up, even if a run leaves many spans open."""
     container = storing(tmp_path / "s.db", queue_items=30, batch_items=10, batch_age=0.0)
     result, session = asyncio.run(replayed(PLAIN, container))
     assert session.problems(result.accepted, result.spans) == []
@@ -175,8 +175,8 @@ def test_a_run_that_continues_another_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trace_id", ["", "0" * 32, "no trace", None])
-def test_a_trace_id_that_is_none_is_replaced(tmp_path: Path, trace_id: str | None) -> None:
-    """A run whose trace id is no W3C one gets a new one, and is replayed all the same."""
+def test_an_invalid_trace_id_is_replaced(tmp_path: Path, trace_id: str | None) -> None:
+    """A run whose trace id is not a W3C one gets a new one, and is still replayed."""
     start = workflow("WORKFLOW_START", "w", "a")
     start["payload"]["metadata"]["provided_metadata"]["workflow_trace_id"] = trace_id
     path = write_lines(tmp_path / "f", start)
@@ -217,7 +217,7 @@ def test_a_missing_span_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_steps_are_recorded_too(tmp_path: Path) -> None:
-    """An exporter of steps gets every line, and is no problem because spans are fewer."""
+    """An exporter of steps gets every line, and the lower number of spans is not reported as a problem."""
     container = delivering(log={"type": "file", "path": str(tmp_path / "l.jsonl"), "record": "steps"})
     result, session = asyncio.run(replayed(SIDECAR, container))
     assert session.problems(result.accepted, result.spans) == []
@@ -227,7 +227,7 @@ def test_steps_are_recorded_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.may_block
-def test_what_a_former_process_left_is_no_problem(tmp_path: Path) -> None:
+def test_what_an_earlier_process_left_is_not_a_problem(tmp_path: Path) -> None:
     """Spans that an earlier replay left in the spool are delivered too, and are not taken for this one's."""
 
     def spooling(path: str) -> ObservabilityContainer:

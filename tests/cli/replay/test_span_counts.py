@@ -92,7 +92,7 @@ def test_a_root_may_continue_another_run() -> None:
     ],
 )
 def test_depth_is_what_encloses_a_span(parents: dict[str, str | None], depth: int) -> None:
-    """Depth counts the enclosing spans of the run, and ends where they go round in a circle."""
+    """Depth counts the enclosing spans of the run, and stops at a cycle."""
     counts = SpanCounts()
     counts.take([span(span_id, parent) for span_id, parent in parents.items()])
     counts.finish(RUN)

@@ -232,7 +232,7 @@ def test_other_ids_become_the_same_bytes_everywhere() -> None:
 
 @pytest.mark.parametrize("odd", ["0" * 16, "", "00 11 22 33 44 5", "0x11223344556677", "é" * 16, "zz" * 8])
 def test_what_only_looks_like_an_id_is_hashed(odd: str) -> None:
-    """OpenTelemetry calls an id of zeros invalid; and white space is no digit."""
+    """OpenTelemetry calls an id of zeros invalid; and white space is not a digit."""
     span = encode_one(make_span(span_id=odd, parent_id=odd))
     assert len(span.span_id) == 8
     assert any(span.span_id)
@@ -266,7 +266,7 @@ def test_an_exception_is_a_status_an_event_and_attributes() -> None:
 
 
 def test_an_error_without_message_is_described_by_its_type() -> None:
-    """A status without description would tell a reader nothing."""
+    """A status without a description would say nothing to a reader."""
     span = encode_one(make_span(status=Status.ERROR, error=ErrorDetails("KeyError", "")))
     assert span.status.message == "KeyError"
 
@@ -305,7 +305,7 @@ def test_resource_and_scope() -> None:
 
 
 def test_a_resource_has_a_service_name() -> None:
-    """The specification wants `unknown_service` where nobody gave one; and a lone surrogate loses nothing."""
+    """The specification wants `unknown_service` if none is given; and a lone surrogate loses nothing."""
     (resource_spans,) = ExportTraceServiceRequest.FromString(
         encode([make_span()], {"a": "b\ud800"})
     ).resource_spans

@@ -71,7 +71,7 @@ def reject(count: int, message: str) -> Answer:
 
 
 class GrpcReceiver:
-    """A server that keeps what it accepts and does as it is told."""
+    """A server that keeps what it accepts and answers as the test sets it."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -279,7 +279,7 @@ async def test_no_part_of_a_secret_is_left_by_a_cut(
         assert len(text) < 600
 
 
-async def test_a_server_that_hangs_is_a_time_out(receiver: GrpcReceiver) -> None:
+async def test_a_server_that_hangs_times_out(receiver: GrpcReceiver) -> None:
     """After `timeout` seconds; the next call may succeed."""
     receiver.answers.append(receiver.hang)
     async with opened(receiver.url, timeout=0.3) as sink:
@@ -289,7 +289,7 @@ async def test_a_server_that_hangs_is_a_time_out(receiver: GrpcReceiver) -> None
 
 
 async def test_a_cancelled_write_leaves_nothing_behind(receiver: GrpcReceiver) -> None:
-    """The delivery's own time-out cancels the call; the sink can be used on."""
+    """The delivery's own timeout cancels the call; the sink remains usable."""
     receiver.answers.append(receiver.hang)
     async with opened(receiver.url) as sink:
         with pytest.raises(TimeoutError):
@@ -299,7 +299,7 @@ async def test_a_cancelled_write_leaves_nothing_behind(receiver: GrpcReceiver) -
 
 
 async def test_a_server_that_is_down_or_speaks_http_is_retryable() -> None:
-    """It may come; and the message says what was there instead."""
+    """It may come up later; and the message says what was there instead."""
     async with opened("http://127.0.0.1:1", headers={"x-key": SECRET}) as sink:
         with pytest.raises(RetryableWriteError, match=r"UNAVAILABLE: .*Connection refused") as caught:
             await sink.write([make_span()])
@@ -309,14 +309,14 @@ async def test_a_server_that_is_down_or_speaks_http_is_retryable() -> None:
 
 
 async def test_steps_are_refused(receiver: GrpcReceiver) -> None:
-    """OTLP carries spans; a step would be lost without a word."""
+    """OTLP carries spans; a step would be lost silently."""
     async with opened(receiver.url) as sink:
         with pytest.raises(PermanentWriteError, match="the batch holds steps"):
             await sink.write([make_step()])
 
 
 async def test_a_sink_that_is_not_open_says_so(receiver: GrpcReceiver) -> None:
-    """Before `open` and after `close`; closing twice is nothing, and it may be opened again."""
+    """Before `open` and after `close`; closing twice does nothing, and it may be opened again."""
     sink = OtlpGrpcSink(receiver.url)
     await sink.close()
     with pytest.raises(SinkError, match=r"is not open\. Call open\(\) before write\(\)\."):
@@ -331,8 +331,8 @@ async def test_a_sink_that_is_not_open_says_so(receiver: GrpcReceiver) -> None:
     assert len(receiver.spans) == 2
 
 
-async def test_certificates_of_ones_own(tmp_path: Path) -> None:
-    """A server with a certificate of an own authority, which asks for one of the client's."""
+async def test_private_certificates(tmp_path: Path) -> None:
+    """A server with a certificate from its own authority, which asks for the client's."""
     authority = trustme.CA()
     server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("client.example")
     ca, certificate, key, both = (tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem", "both.pem"))
@@ -358,7 +358,7 @@ async def test_certificates_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_g16_an_export_is_not_observed(receiver: GrpcReceiver) -> None:
-    """Where the application has gRPC instrumented, its own calls are traced, and those of the delivery are not."""
+    """If the application has gRPC instrumented, its own calls are traced, and those of the delivery are not."""
     run_program(
         """
         import sys
@@ -398,7 +398,7 @@ def test_g16_an_export_is_not_observed(receiver: GrpcReceiver) -> None:
 
 
 def test_a_program_that_just_ends_delivers(receiver: GrpcReceiver) -> None:
-    """At interpreter exit calls are still made, also where Python starts no thread any more."""
+    """At interpreter exit calls are still made, even if Python starts no more threads."""
     run_program(
         """
         import sys

@@ -325,7 +325,7 @@ async def test_an_answer_in_json_is_read(receiver: OtlpReceiver) -> None:
 async def test_a_success_that_cannot_be_read_is_one(
     receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture, answer: Answer
 ) -> None:
-    """The spans were accepted: sending them again would double them. It is logged, once."""
+    """The spans were accepted: sending them again would duplicate them. It is logged, once."""
     receiver.behave(answer, answer)
     async with opened(receiver.url, timeout=5) as sink:
         assert await sink.write([make_span()]) == 0
@@ -333,7 +333,7 @@ async def test_a_success_that_cannot_be_read_is_one(
     assert len([record for record in caplog.records if "otlp_answer_not_understood" in record.message]) == 1
 
 
-async def test_a_web_page_is_no_success(receiver: OtlpReceiver) -> None:
+async def test_a_web_page_is_not_a_success(receiver: OtlpReceiver) -> None:
     """An endpoint that answers everything with a page has taken no span, whatever its status says."""
     receiver.behave(
         Answer(body=b"<html>Welcome</html>", headers={"content-type": "text/html; charset=utf-8"})
@@ -397,7 +397,7 @@ async def test_a_host_that_does_not_exist_is_retryable() -> None:
 
 
 async def test_a_redirect_is_not_followed(receiver: OtlpReceiver) -> None:
-    """It would carry the headers to where nobody meant them to go."""
+    """It would take the headers to a destination that they are not meant for."""
     with OtlpReceiver() as other:
         receiver.behave(Answer(307, headers={"location": f"{other.url}/v1/traces"}))
         async with opened(receiver.url, headers={"x-key": SECRET}) as sink:
@@ -444,7 +444,7 @@ async def test_a_slow_network_loses_nothing(receiver: OtlpReceiver) -> None:
     assert [span.span_id.hex() for span in receiver.spans] == [span.span_id for span in batch]
 
 
-async def test_a_network_that_swallows_everything_is_a_time_out(receiver: OtlpReceiver) -> None:
+async def test_a_network_that_swallows_everything_times_out(receiver: OtlpReceiver) -> None:
     """Packets that are dropped look like a back end that hangs."""
     with faulty_network(receiver.port, DropMiddleware(1.0)) as address:
         async with opened(address, timeout=0.3) as sink:
@@ -453,7 +453,7 @@ async def test_a_network_that_swallows_everything_is_a_time_out(receiver: OtlpRe
 
 
 async def test_a_cancelled_write_leaves_nothing_behind(receiver: OtlpReceiver) -> None:
-    """The delivery's own time-out cancels it; the sink can be used on."""
+    """The delivery's own timeout cancels it; the sink remains usable."""
     receiver.behave(Hang())
     async with opened(receiver.url) as sink:
         with pytest.raises(TimeoutError):
@@ -473,7 +473,7 @@ async def test_a_payload_of_any_type_is_sent(receiver: OtlpReceiver) -> None:
 
 
 async def test_steps_are_refused() -> None:
-    """OTLP carries spans; a step would be lost without a word."""
+    """OTLP carries spans; a step would be lost silently."""
     async with opened("http://127.0.0.1:1") as sink:
         with pytest.raises(
             PermanentWriteError, match=r"the batch holds steps\. Set the exporter to record spans"
@@ -482,7 +482,7 @@ async def test_steps_are_refused() -> None:
 
 
 async def test_a_sink_that_is_not_open_says_so(receiver: OtlpReceiver) -> None:
-    """Before `open` and after `close`; closing twice is nothing, and it may be opened again."""
+    """Before `open` and after `close`; closing twice does nothing, and it may be opened again."""
     sink = OtlpHttpSink(receiver.url)
     await sink.close()
     with pytest.raises(SinkError, match=r"is not open\. Call open\(\) before write\(\)\."):
@@ -503,7 +503,7 @@ async def test_a_sink_that_is_not_open_says_so(receiver: OtlpReceiver) -> None:
 async def test_secrets_are_in_no_error_and_no_repr(
     receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not even where the back end quotes them; nor in what an error refers to, which tracebacks print."""
+    """Not even if the back end quotes them; nor in what an error refers to, which tracebacks print."""
     caplog.set_level(logging.DEBUG)
     pair = base64.b64encode(f"pk-public:{SECRET}".encode()).decode()
     quoted = f"the key '{SECRET}' of '{pair}' is unknown"
@@ -585,8 +585,8 @@ def server_context(authority: trustme.CA, *, client: bool = False) -> ssl.SSLCon
     return context
 
 
-async def test_an_authority_of_ones_own_is_trusted(authority: trustme.CA, ca_file: Path) -> None:
-    """With `ca_file` the connection is made, without it or with another one it is not."""
+async def test_a_private_authority_is_trusted(authority: trustme.CA, ca_file: Path) -> None:
+    """With `ca_file` the connection is made; without it, or with another one, it is not."""
     with OtlpReceiver(tls=server_context(authority)) as receiver:
         async with opened(receiver.url, ca_file=ca_file) as sink:
             assert await sink.write([make_span()]) == 0
@@ -597,7 +597,7 @@ async def test_an_authority_of_ones_own_is_trusted(authority: trustme.CA, ca_fil
 
 
 async def test_a_client_certificate_is_shown(authority: trustme.CA, ca_file: Path, tmp_path: Path) -> None:
-    """In two files or in one; a server that asks for one lets nobody in without."""
+    """In two files or in one; a server that asks for one refuses clients without it."""
     leaf = authority.issue_cert("client.example")
     certificate, key, both = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "both.pem"
     leaf.cert_chain_pems[0].write_to_path(certificate)
@@ -645,7 +645,7 @@ async def test_no_proxy_is_honoured(proxy: OtlpReceiver, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("address", ["socks5://user:secret@127.0.0.1:1080", "http://user:secret@:99999"])
-async def test_a_proxy_that_is_none_is_an_error_at_start(
+async def test_an_invalid_proxy_is_an_error_at_start(
     proxy: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     """It names the variable and the cure, and not the password."""

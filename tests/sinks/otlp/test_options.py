@@ -1,4 +1,4 @@
-"""What the OTLP sinks are told: mistakes are found when a sink is made, and say what to do."""
+"""The options of the OTLP sinks: mistakes are found when a sink is made, and say what to do."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _protected_key() -> bytes:
         ("http://[::1:4318", "is not"),
     ],
 )
-def test_an_endpoint_that_is_no_url(sink: AnySink, endpoint: str, problem: str) -> None:
+def test_an_endpoint_that_is_not_a_url(sink: AnySink, endpoint: str, problem: str) -> None:
     """The message names the argument, what was given, and an example."""
     with pytest.raises(
         ValueError, match=r"^endpoint is a URL such as 'https://collector\.example:4318'"
@@ -81,7 +81,7 @@ def test_an_endpoint_that_is_no_url(sink: AnySink, endpoint: str, problem: str) 
     "endpoint", [f"http://user:{SECRET}@host", f"http://{SECRET}@host", f"nothing?key={SECRET}"]
 )
 def test_credentials_in_an_endpoint_are_not_shown(sink: AnySink, endpoint: str) -> None:
-    """They belong into headers, and into no message."""
+    """They belong in headers, and never in a message."""
     with pytest.raises(ValueError, match="endpoint") as caught:
         sink(endpoint)
     assert SECRET not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What back ends answer: whatever the bytes are, they are read or said not to be readable."""
+"""What back ends answer: any bytes are read, or reported as unreadable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECRETS_AT_A_CUT = [
     ("x" * 294, "sk-" + "0123456789" * 6),
     (" " * 1190, "sk-" + "0123456789" * 6),
 ]
-"""Texts and what follows them: a secret that is cut where a long answer is."""
+"""Texts and what follows them: a secret at the point where a long answer is cut."""
 
 
 @given(rejected=st.integers(0, 2**63 - 1), message=st.text("abc é", max_size=50))
@@ -48,7 +48,7 @@ def test_a_partial_success_is_read(rejected: int, message: str) -> None:
     content_type=st.sampled_from(["", "application/json", "application/x-protobuf"]),
 )
 def test_any_bytes_are_an_answer_or_none(body: bytes, content_type: str) -> None:
-    """Nothing but a ValueError is raised for bytes that are no answer, and the reason of a failure is always text."""
+    """Only a ValueError is raised for bytes that are not an answer, and the reason for a failure is always text."""
     with contextlib.suppress(ValueError):
         assert partial_success(body, content_type, hide=str).rejected >= 0
     message = failure_message(body, content_type, hide=str)
@@ -65,7 +65,7 @@ def test_any_text_is_a_retry_after_or_none(value: str) -> None:
 
 
 def test_a_date_is_relative_to_the_servers_clock() -> None:
-    """Where its clock is an hour off, the wait is still the one that it means."""
+    """If its clock is an hour off, the wait is still the one that it means."""
     date, later = "Wed, 15 Nov 2023 10:00:00 GMT", "Wed, 15 Nov 2023 10:00:30 GMT"
     assert retry_after(later, date, NOW) == 30.0
     assert retry_after(later, None, NOW) == 3600.0
@@ -106,12 +106,12 @@ def delay(seconds: int, nanoseconds: int = 0) -> bytes:
     ],
 )
 def test_a_retry_info_is_read(status: bytes, wait: float | None) -> None:
-    """Seconds and nanoseconds; an hour at most, and nothing where it is none."""
+    """Seconds and nanoseconds; an hour at most, and None if it is not a RetryInfo."""
     assert retry_info(status) == wait
 
 
 def test_a_strangers_text_is_one_short_line() -> None:
-    """No line breaks, no escape sequences, no end without end."""
+    """No line breaks, no escape sequences, and never endless."""
     assert readable(" a\r\n b\x1b[31m\x00c\u202e ", str) == "a b [31m c"
     assert readable("x" * 1000, str) == "x" * 300 + "…"
 
@@ -124,7 +124,7 @@ def test_a_strangers_text_is_one_short_line() -> None:
     after=st.text("ab \n", max_size=20),
 )
 def test_no_beginning_of_a_secret_is_readable(before: str, secret: str, after: str) -> None:
-    """Wherever the text is cut; a secret may have spaces, which come as others where a line is made of the text."""
+    """Wherever the text is cut; a secret may have spaces, which change if the text is made into one line."""
     shown = readable(f"{before}{secret}{after}", SecretHeaders({"x-key": secret}, ()).hide)
     assert len(shown) <= 301
     assert secret[:6] not in shown
@@ -143,7 +143,7 @@ def test_a_secret_is_hidden_before_the_marks_of_a_page_are_taken_out(body: bytes
 
 
 def test_what_is_wrong_with_an_answer_holds_no_secret() -> None:
-    """Python quotes what is no number."""
+    """Python quotes what is not a number."""
     hide = SecretHeaders({"x-key": "sk-0123456789"}, ()).hide
     body = b'{"partialSuccess": {"rejectedSpans": "sk-0123456789"}}'
     with pytest.raises(ValueError, match="rejectedSpans is not a number") as caught:
