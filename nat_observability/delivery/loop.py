@@ -315,10 +315,13 @@ class DeliveryLoop:
             self._after._has_successor = True
             self._after = None
         if self._spool is not None:
-            await self._spool.open()
+            try:
+                await self._spool.open()
+            finally:
+                # It may have been opened just after the delivery was put to rest, which had nothing to close then.
+                if self.dismissed and not self._has_successor:
+                    self._spool.end()
         if self.dismissed:
-            if self._spool is not None and not self._has_successor:
-                await self._spool.close()
             return
         try:
             async with asyncio.timeout(self._limits.open_timeout):
