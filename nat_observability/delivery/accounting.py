@@ -55,6 +55,7 @@ class Accounting:
         held_back: Bytes of items that runs hold back until sampling decides whether to keep them.
         losses: Items that were given up and not logged yet.
         saves_all: Whether everything is saved to the spool before it is sent.
+        awaits_disk: Whether a run's end waits until its items are on the disk.
         spills: Whether the spool makes room when the queue is half full.
     """
 
@@ -77,7 +78,7 @@ class Accounting:
         self.hurry = False
         self.held_back = 0
         self.losses = Losses(name, self.ledger)
-        self.saves_all = limits.spool == "always"
+        self.saves_all = self.awaits_disk = limits.spool == "always"
         self.spills = limits.spool == "spill"
         self._limits = limits
         self._room: list[Future[None]] = []
@@ -143,7 +144,7 @@ class Accounting:
         if self.wake is None:
             dropped = [(entry, self.refusal)]
         else:
-            if self.saves_all:
+            if self.awaits_disk:
                 entry.unsaved = True
                 entry.lease.count_unsaved(self, 1)
             dropped = queue.put(entry)
@@ -361,6 +362,15 @@ class Accounting:
         entry.lease.count_unsaved(self, -1)
 
     # What the spool says:
+
+    def can_save(self, *, can: bool) -> None:
+        """Note whether anything can be saved. While nothing can be, no run waits for that at its end."""
+        self.awaits_disk = self.saves_all and can
+        self.spills = can and self._limits.spool == "spill"
+        if not can:
+            for entry in self.queue.waiting:
+                self.saved(entry)
+            self.tell_room()
 
     def recovered(self, records: int) -> None:
         """Count records that were found in the spool as accepted."""

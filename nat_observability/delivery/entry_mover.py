@@ -215,6 +215,7 @@ class EntryMover:
         """Take what to save while the sink is not open, and set when to be woken. Under the lock."""
         accounting, queue = self._accounting, self._accounting.queue
         accounting.wake_items = accounting.wake_bytes = NEVER
+        accounting.tell_room()
         if self._state.unwanted:
             accounting.wake_items = 1  # what is processed yet
         if self._spool is None or not self._spool.is_open:

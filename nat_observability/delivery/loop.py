@@ -93,7 +93,8 @@ class DeliveryLoop:
             if intake is not None:
                 intake.acquire()
         except BaseException:
-            loop_source.release()
+            if not is_forgotten(self._loop):
+                loop_source.release()
             raise
 
     # From any thread:

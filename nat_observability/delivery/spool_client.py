@@ -84,12 +84,18 @@ class SpoolClient:
 
         Raises:
             SinkError: The directory cannot be used, or is that of another exporter of this process.
+            ThreadRefusedError: No thread can be started for it.
         """
         with guard.lock:
             if self._worker is None:
                 # The previous worker may still have to close the spool.
-                self._latest = BlockingWorker(f"nat-observability-spool-{self._name}", self._latest)
+                try:
+                    self._latest = BlockingWorker(f"nat-observability-spool-{self._name}", self._latest)
+                except BaseException:
+                    self._accounting.can_save(can=False)
+                    raise
                 self._worker = self._latest
+                self._accounting.can_save(can=True)
         await self._call(partial(self._recover, self._open))
 
     async def adopt(self) -> None:

@@ -128,7 +128,7 @@ _BEGIN = """
                 async with ProcessScope(container, "the test"):
                     async with container.exporter_manager().start(ContextState()) as manager:
                         done = job(count)
-                        await manager.flush()
+                        await manager.flush(0.1)  # what cannot be opened keeps its items
                 return manager.report, done
         else:
             assert how == "sync in a loop"
@@ -172,7 +172,6 @@ def _mostly_slow(cases: Iterable[tuple[str, str]], *each_time: tuple[str, str]) 
             *(("threads", how) for how in _WAYS),
             *(("handles", how) for how in ("sync", "process", "runtime", "sync in a loop")),
         ],
-        ("threads", "sync"),
         ("threads", "runtime"),
         ("handles", "sync"),
     ),
@@ -199,12 +198,14 @@ def test_g4_whatever_is_refused_at_whatever_moment_the_job_is_done(
             assert done == "done"
             closed(container)
         for name, ledger in ledgers(container).items():
-            assert ledger.adds_up and not ledger.pending, (spare, name, ledger, said.lines)
-            assert ledger.accepted == 5, (spare, name, ledger, said.lines)
-            assert ledger.delivered + sum(ledger.dropped.values()) == 5, (spare, name, ledger, said.lines)
+            assert ledger.adds_up and ledger.accepted == 5, (spare, name, ledger, said.lines)
+            # What is on the disk waits there for the next time that the exporter is open.
+            assert not ledger.pending or name == "third", (spare, name, ledger, said.lines)
+            assert not ledger.failed, (spare, name, ledger, said.lines)
             if ledger.delivered < 5:
                 assert any(name in line for line in said.lines), (spare, name, said.lines)
         lost = {name for name, ledger in ledgers(container).items() if ledger.delivered < 5}
+        kept = {name: ledger.pending for name, ledger in ledgers(container).items()}
         if report is not None:
             assert {each.ledger.accepted for each in report.exporters.values()} == {5}, (spare, report)
         skip(6.0)
@@ -212,8 +213,8 @@ def test_g4_whatever_is_refused_at_whatever_moment_the_job_is_done(
         assert done == "done"
         closed(container)
         for name, ledger in ledgers(container).items():
-            assert ledger.adds_up and ledger.accepted == 12, (spare, name, ledger)
-            assert ledger.delivered >= 7, (spare, name, ledger, said.lines)
+            assert ledger.adds_up and ledger.accepted == 12 and not ledger.pending, (spare, name, ledger)
+            assert ledger.delivered >= 7 + kept[name], (spare, name, ledger, said.lines)
         assert not threads(), spare
         gc.collect()
         assert not unraisable, (spare, unraisable)
@@ -236,7 +237,7 @@ def test_g4_whatever_is_refused_at_whatever_moment_the_job_is_done(
 
 @pytest.mark.parametrize(
     "how",
-    [how if how in ("sync", "async") else pytest.param(how, marks=pytest.mark.slow) for how in _WAYS],
+    [how if how == "sync" else pytest.param(how, marks=pytest.mark.slow) for how in _WAYS],
 )
 def test_g4_the_system_itself_refuses_every_thread(how: str, tmp_path: Path) -> None:
     """Not a function in its place, but a stack that is larger than there are addresses."""
@@ -303,9 +304,7 @@ def test_g6_what_is_refused_after_the_exporters_have_opened_costs_nothing(kind: 
 
 @pytest.mark.parametrize(
     ("kind", "how"),
-    _mostly_slow(
-        itertools.product(("threads", "handles"), _WAYS), ("threads", "sync"), ("handles", "runtime")
-    ),
+    _mostly_slow(itertools.product(("threads", "handles"), _WAYS), ("handles", "runtime")),
 )
 def test_g1_a_required_exporter_that_is_refused_its_thread_fails_the_start(
     kind: str, how: str, tmp_path: Path
@@ -422,7 +421,7 @@ _GREEN = {
 }
 
 
-@pytest.mark.parametrize("library", _GREEN)
+@pytest.mark.parametrize("library", ["gevent", pytest.param("eventlet", marks=pytest.mark.slow)])
 def test_g4_under_patched_threads_every_job_is_done_and_nothing_waits(library: str, tmp_path: Path) -> None:
     """Neither a thread nor a loop of the caller's is tried: what greenlets do at once, in whatever way, is done."""
     skip_without(library)
@@ -464,6 +463,7 @@ def test_g4_a_synchronous_run_whose_loop_does_not_run_goes_on_without_one(tmp_pa
         _BEGIN
         + """
     import selectors
+    from collections import Counter
 
     container = ObservabilityContainer()
     select = selectors.DefaultSelector.select
@@ -477,11 +477,17 @@ def test_g4_a_synchronous_run_whose_loop_does_not_run_goes_on_without_one(tmp_pa
     closed(container)
     counts = ledgers(container)
     assert {(each.accepted, each.dropped.get("not_open")) for each in counts.values()} == {(15, 15)}, counts
-    assert len(said.lines) < 40, said.lines
+    broken = Counter(line for line in said.lines if "background_loop_broken" in line)
+    # One thread for runs, one for the runtime's opening, and one for each exporter; that of the processors may be asked
+    # for by each of the exporters.
+    assert max(broken.values()) <= 3 * len(counts), broken
+    assert all(tries == 3 for line, tries in broken.items() if "-delivery-" in line), broken
+    assert len(said.lines) < 70, said.lines
     skip(6.0)
     assert runs_of(container, "sync", 5)[1] == "done"
     closed(container)
     assert {each.delivered for each in ledgers(container).values()} == {5}, ledgers(container)
+    assert not threads()
     assert not unraisable, unraisable
     """,
         tmp_path,
@@ -573,62 +579,140 @@ def test_g4_a_sink_that_is_refused_memory_or_handles_fails_alone(
     )
 
 
-def test_g8_a_loop_that_is_refused_to_those_beside_a_sink_that_blocks_leaves_none_half_open(
-    tmp_path: Path,
-) -> None:
-    """They have to leave the blocked thread, and have no other: what they had is counted, and they open again."""
+def test_g8_beside_a_sink_that_blocks_the_others_go_on_though_no_thread_is_left(tmp_path: Path) -> None:
+    """They have threads of their own; an exporter that opens then is left out, counted, and opens the next time."""
     run_program(
         _BEGIN
         + """
-    from nat_observability.delivery.delivery import Delivery, delivery_thread
-    from nat_observability.delivery.limits import DeliveryLimits
+    from nat_observability import DeliveryLimits
 
-    let_go = threading.Event()
+    blocked, let_go = threading.Event(), threading.Event()
 
-    class Blocks:
+    class Works:
+        taken = 0
         async def open(self): pass
         async def close(self): pass
         async def write(self, batch):
-            let_go.wait(10)
-
-    class Works(Blocks):
-        taken = 0
-        async def write(self, batch):
             self.taken += len(batch)
 
-    shared = delivery_thread(blocked_after=0.1)
-    sink = Works()
-    blocks, works = (
-        Delivery(name, each, loop_source=shared, limits=DeliveryLimits(batch_age=0.01))
-        for name, each in (("blocks", Blocks()), ("works", sink))
-    )
-    exporters = {each.name: SpanExporter(each) for each in (blocks, works)}
+    class Blocks(Works):
+        async def write(self, batch):
+            blocked.set()
+            let_go.wait(10)
+            await super().write(batch)
+
+    sinks = {"blocks": Blocks(), "works": Works(), "late": Works()}
+    limits = DeliveryLimits(batch_age=0.01)
+    all_of_them = {name: SpanExporter(sink, name=name, limits=limits) for name, sink in sinks.items()}
+    early = {name: all_of_them[name] for name in ("blocks", "works")}
+
+    async def taken(name, items):
+        while sinks[name].taken < items:
+            await asyncio.sleep(0.01)
 
     async def main():
-        async with ExporterManager.from_exporters(exporters).start(ContextState()):
+        async with ExporterManager.from_exporters(early).start(ContextState()) as first:
+            job(5)
+            while not blocked.is_set():
+                await asyncio.sleep(0.01)
             with refusing("threads"):
                 job(5)
-                while works.health().state == "open":
-                    await asyncio.sleep(0.01)
-                job(5)
-                assert works.health().state == "failed"
-                ledger = works.health().ledger
-                assert ledger.adds_up and not ledger.pending and ledger.accepted == 10
+                await taken("works", 10)
+                async with ExporterManager.from_exporters(all_of_them).start(ContextState()) as second:
+                    job(5)
+                    await taken("works", 15)
+                assert second.report.exporters["late"].ledger.dropped == {"not_open": 5}, second.report
+                assert sinks["blocks"].taken == 0
+                for each in (first, second):
+                    assert all(part.ledger.adds_up for part in each.report.exporters.values()), each.report
             let_go.set()
-            await asyncio.wrap_future(works.closed())
-        async with ExporterManager.from_exporters(exporters).start(ContextState()) as manager:
+        for each in all_of_them.values():
+            await asyncio.wrap_future(each.delivery.closed())
+        async with ExporterManager.from_exporters(all_of_them).start(ContextState()) as manager:
             job(5)
             assert (await manager.flush()).complete
-        # What the blocked thread had in its hands may be written after all, when the sink lets go of it.
-        assert manager.report.exporters["works"].ledger.delivered == 5
-        assert sink.taken in (5, 10)
 
     loop.run_until_complete(main())
     loop.close()
-    for each in (blocks, works):
-        each.closed().result(10)
+    assert {name: sink.taken for name, sink in sinks.items()} == {"blocks": 20, "works": 20, "late": 5}
+    for each in all_of_them.values():
+        each.delivery.closed().result(10)
+    assert any("exporter=late" in line and "ulimit" in line for line in said.lines), said.lines
     assert not threads()
     assert not unraisable, unraisable
     """,
         tmp_path,
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "refused"),
+    _mostly_slow(
+        itertools.product(("spill", "always"), ("the sink", "the spool's thread")),
+        ("spill", "the sink"),
+        ("always", "the spool's thread"),
+    ),
+)
+def test_g4_no_run_waits_at_its_end_for_an_exporter_that_cannot_open(
+    mode: str, refused: str, tmp_path: Path
+) -> None:
+    """Neither for room in the queue nor for the disk, if a runtime tries to open it again in the background."""
+    run_program(
+        _BEGIN
+        + """
+    from nat_observability import DeliveryLimits, ObservabilityRuntime
+
+    mode, refused = sys.argv[2:]
+
+    class Sink:
+        taken = 0
+        async def open(self):
+            if refused == "the sink":
+                raise OSError("not there")
+        async def write(self, batch):
+            self.taken += len(batch)
+        async def close(self): pass
+
+    real = threading.Thread.start
+    def start(thread):
+        if "spool" in thread.name and refused == "the spool's thread":
+            raise RuntimeError("can't start new thread")
+        real(thread)
+    threading.Thread.start = start
+
+    limits = DeliveryLimits(spool=mode, spool_path=Path(sys.argv[1]) / "spool", queue_items=20, batch_age=0.01)
+    sink = Sink()
+    exporters = {"own": SpanExporter(sink, name="own", limits=limits)}
+    manager = ExporterManager.from_exporters(exporters, shutdown_timeout=3)
+
+    async def main():
+        global refused
+        async with ObservabilityRuntime(exporters):
+            for count in range(1, 5):
+                async with manager.get().start(ContextState()) as run:
+                    job(14)
+                assert {each.state for each in run.report.exporters.values()} == {"stopped"}, run.report
+                ledger = exporters["own"].delivery.health().ledger
+                assert ledger.adds_up and ledger.accepted == 14 * count, ledger
+            refused = "nothing"
+            while exporters["own"].delivery.health().state != "open":
+                await asyncio.sleep(0.01)
+            async with manager.get().start(ContextState()) as run:
+                job(14)
+                assert (await run.flush()).complete
+        ledger = exporters["own"].delivery.health().ledger
+        assert ledger.adds_up and not ledger.pending and ledger.delivered == sink.taken, ledger
+        assert ledger.dropped.keys() <= {"queue_full"} and ledger.accepted == 70, ledger
+        assert ledger.delivered >= 34, ledger
+
+    loop.run_until_complete(main())
+    loop.close()
+    assert not any("abandoned" in line for line in said.lines), said.lines
+    assert any("exporter=own" in line for line in said.lines)
+    assert not threads()
+    assert not unraisable, unraisable
+    """,
+        tmp_path,
+        mode,
+        refused,
     )

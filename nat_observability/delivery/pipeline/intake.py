@@ -152,14 +152,18 @@ class Intake:
         return dropped
 
     def _loop_broke(self, error: Exception, had_begun: bool) -> None:
-        """Move to another event loop, because this one no longer runs."""
+        """Move to another event loop, because this one no longer runs; stop if it never ran."""
         with guard.lock:
             if self._wake is None:
                 return
             # None of it was handed on yet: the stretch would otherwise be over.
             self._queue.put_back(self._taken)
             self._taken = ()
-            problem = self._go_on() if had_begun else error
+            if had_begun:
+                problem = self._go_on()
+            else:
+                self._stop()
+                problem = error
         self._log_stop(problem)
 
     def _go_on(self) -> Exception | None:

@@ -6,12 +6,23 @@ import string
 import sys
 import threading
 import time
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
 
 from nat_observability.processors import PERSONAL_SETS, Redactor
 from tests.processors.builders import a_span
+
+
+def mostly_slow(cases: Sequence[str], every: int) -> list[Any]:
+    """Return all cases as parameters, of which only one in so many is not slow."""
+    return [
+        pytest.param(case, id=ascii(case), marks=() if n % every == 0 else pytest.mark.slow)
+        for n, case in enumerate(cases)
+    ]
+
 
 # Each is repeated, to make a pattern go over the same text again and again.
 UNITS = [
@@ -37,7 +48,7 @@ def seconds(redactor: Redactor, text: str) -> float:
     return time.process_time() - began
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=ascii)
+@pytest.mark.parametrize("unit", mostly_slow(UNITS, 3))
 def test_time_is_in_proportion_to_the_length(unit: str) -> None:
     """A text that is eight times as long takes about eight times the time; quadratic time would be 64 times."""
     redactor = Redactor(personal=PERSONAL_SETS)
@@ -67,13 +78,31 @@ BEFORE_VALUES = [
 CHARACTERS = [
     *string.punctuation, *" \t\n\ra9é", "\\n", '\\"', "()", "[]", "([{", "}])", "''", '""'
 ]  # fmt: skip
+# Those that the patterns of names and values are about.
+USUAL_BEFORE = [
+    "", "password=", '{"password":', 'password={"', "cookie: ", "--password ", "**Password:** ", "password: |\n  ",
+    "https://a:", "sk-", "eyJ", "-----BEGIN PRIVATE KEY-----",
+]  # fmt: skip
+USUAL_CHARACTERS = [*"\"'\\:=,;{[( \n*`-a9", "\\n", '\\"', "([{"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)  # a hundred and more texts each
 @pytest.mark.parametrize("personal", [(), PERSONAL_SETS], ids=["default", "personal"])
 @pytest.mark.parametrize("before", BEFORE_VALUES, ids=ascii)
 def test_a_value_of_one_character_takes_time_in_proportion(before: str, personal: tuple[str, ...]) -> None:
     """Whatever the character, alone and with a suffix that makes it invalid."""
+    assert_in_proportion(before, CHARACTERS, personal)
+
+
+@pytest.mark.parametrize("before", USUAL_BEFORE, ids=ascii)
+def test_a_value_of_one_usual_character_takes_time_in_proportion(before: str) -> None:
+    """The same for some of the forms and characters, with everything personal redacted too."""
+    assert_in_proportion(before, USUAL_CHARACTERS, PERSONAL_SETS)
+
+
+def assert_in_proportion(before: str, characters: Iterable[str], personal: tuple[str, ...]) -> None:
+    """Check a value of each of these characters, alone and with a suffix that makes it invalid."""
     redactor = Redactor(personal=personal)
 
     def taken(character: str, behind: str, size: int) -> float:
@@ -82,7 +111,7 @@ def test_a_value_of_one_character_takes_time_in_proportion(before: str, personal
         redactor(span)
         return time.process_time() - began
 
-    for character in CHARACTERS:
+    for character in characters:
         for behind in ("", " x", "x1b["):
             # Quadratic time is several times that on any machine.
             if taken(character, behind, 16 * 1024) > 0.02:
