@@ -302,11 +302,19 @@ class DeliveryLoop:
         if not self._is_open or self._has_successor:
             return
         self._is_open = False
-        try:
-            async with asyncio.timeout(_LET_GO):
-                await self._sink.close()
-        except BaseException as error:  # noqa: BLE001  foreign code, and nothing waits for it
+        # In a task of its own: this one may be cancelled just now, and the sink would be left half closed.
+        closing = self._loop.create_task(self._close_sink())
+        deadline = self._loop.time() + _LET_GO
+        while not closing.done() and self._loop.time() < deadline:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({closing}, timeout=deadline - self._loop.time())
+        if not closing.done():
+            closing.cancel()
+        elif not closing.cancelled() and (error := closing.exception()) is not None:
             _log.debug("sink_not_closed", exporter=self._name, error=describe(error))
+
+    async def _close_sink(self) -> None:
+        await self._sink.close()
 
     async def _open(self) -> None:
         if self._after is not None:

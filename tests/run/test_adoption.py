@@ -46,7 +46,7 @@ async def test_an_unknown_context_state_is_named_with_those_that_are_known(
     """Wherever it is passed, the error names its type and the accepted ones."""
     with pytest.raises(
         UnknownContextStateError,
-        match=rf"no {__name__}\.Stranger\. .*nat_observability\.ContextState.*nat\.builder\.context\.ContextState",
+        match=rf"not a {__name__}\.Stranger\. .*nat_observability\.ContextState.*nat\.builder\.context\.ContextState",
     ):
         await use(Stranger())  # type: ignore[misc]
 
