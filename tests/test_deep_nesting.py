@@ -32,7 +32,7 @@ def shown(*arguments: object) -> list[str]:
 
 @pytest.mark.may_block
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("depth", [1000, 5000])
+@pytest.mark.parametrize("depth", [1000, pytest.param(5000, marks=pytest.mark.slow)])
 async def test_a_deep_run_arrives_everywhere_and_is_shown(tmp_path: Path, depth: int) -> None:
     """No sink and no command is a level short: a tree is not walked by recursion."""
     memory, lines, capturing = MemorySink(), io.StringIO(), CapturingExporter()

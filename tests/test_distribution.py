@@ -62,7 +62,7 @@ def test_every_installed_name_is_recognizably_ours() -> None:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("form", ["{name}.py", "{name}/__init__.py"])
+@pytest.mark.parametrize("form", [pytest.param("{name}.py", marks=pytest.mark.slow), "{name}/__init__.py"])
 def test_modules_of_the_application_are_left_alone(application: Application, form: str) -> None:
     """An application may have its own `containers`, `settings` or `cli`: neither command nor library imports it."""
     own = {path.stem for path in (_ROOT / "nat_observability").iterdir() if not path.name.startswith("_")}

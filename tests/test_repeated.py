@@ -45,6 +45,7 @@ def _repeated(times: int, tests: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_flaky_test_is_named_with_how_often_it_failed(tmp_path: Path) -> None:
     """A failure does not end the series: each run has its line, and the failed tests are counted at the end."""
