@@ -11,7 +11,7 @@ from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.threads.worker import loaded
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
-from nat_observability.weak_registry import WeakRegistry
+from nat_observability.system.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Observation

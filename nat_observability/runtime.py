@@ -21,10 +21,10 @@ from nat_observability.errors import ExporterStartError, RuntimeStateError, Star
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import positive_seconds
 from nat_observability.foreign_errors import describe
-from nat_observability.forks import at_fork
 from nat_observability.logs import get_logger
 from nat_observability.metrics import watch
-from nat_observability.weak_registry import WeakRegistry
+from nat_observability.system.forks import at_fork
+from nat_observability.system.weak_registry import WeakRegistry
 
 _log = get_logger()
 

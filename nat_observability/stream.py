@@ -8,9 +8,9 @@ from typing import ClassVar, Protocol, TypeVar
 
 from nat_observability.events import IntermediateStep, Span
 from nat_observability.foreign_errors import EXITS, locate
-from nat_observability.forks import at_fork
 from nat_observability.logs import RepeatedEvent, get_logger
-from nat_observability.weak_registry import WeakRegistry
+from nat_observability.system.forks import at_fork
+from nat_observability.system.weak_registry import WeakRegistry
 
 Subscriber = Callable[[IntermediateStep], object]
 

@@ -25,7 +25,6 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import check_exporter
 from nat_observability.logs import RepeatedEvent, get_logger
-from nat_observability.secret_text import secret_text
 from nat_observability.settings import (
     ConsoleExporterSettings,
     ExporterSettings,
@@ -41,6 +40,7 @@ from nat_observability.settings.sources import unused_hints
 from nat_observability.settings.variables import EXPORTERS, option_problems, variable
 from nat_observability.sinks import ConsoleSink, FileSink, MemorySink, SqliteSink
 from nat_observability.sinks.protocol import BlockingSink, Sink
+from nat_observability.validation import secret_text
 
 if TYPE_CHECKING:
     from nat_observability.sinks.otlp.presets import OtlpTarget

@@ -25,11 +25,11 @@ from nat_observability.delivery.threads import process_end
 from nat_observability.delivery.threads.delivery_thread import DeliveryThread, LoopSource, weak_call
 from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError
 from nat_observability.foreign_errors import describe
-from nat_observability.forks import at_fork
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink
 from nat_observability.spool import forks as spool_forks
-from nat_observability.weak_registry import WeakRegistry
+from nat_observability.system.forks import at_fork
+from nat_observability.system.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:
     from nat_observability.delivery.spool_client import SpoolClient

@@ -6,8 +6,8 @@ from collections import Counter
 
 from nat_observability.delivery import guard
 from nat_observability.delivery.ledger import Ledger
-from nat_observability.forks import at_fork
 from nat_observability.logs import RepeatedEvent, get_logger, is_writing
+from nat_observability.system.forks import at_fork
 
 _log = get_logger()
 

@@ -19,11 +19,11 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.threads.worker import BlockingWorker
 from nat_observability.errors import SinkError, ThreadRefusedError
 from nat_observability.events import Item, Run
-from nat_observability.forks import at_fork
 from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
 from nat_observability.spool.recovery import RecoveryReport
 from nat_observability.spool.spool import Spool
-from nat_observability.weak_registry import WeakRegistry
+from nat_observability.system.forks import at_fork
+from nat_observability.system.weak_registry import WeakRegistry
 
 ResultT = TypeVar("ResultT")
 

@@ -7,11 +7,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from nat_observability.http_validation import is_header_name, is_header_value, url_problem
-from nat_observability.secret_text import secret_text
 from nat_observability.settings.exporters import ExporterSettings, FilePath, Seconds, SpansOnly, Text
 from nat_observability.settings.standard_variables import DEFAULT_ENDPOINTS, parse_headers
 from nat_observability.settings.variables import PAIRS
+from nat_observability.validation import is_header_name, is_header_value, secret_text, url_problem
 
 
 def _checked_url(value: object) -> str | SecretStr:

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from nat_observability.secret_text import secret_text
 from nat_observability.settings.standard_variables import DEFAULT_LIMITS, MOST, parse_pairs
 from nat_observability.settings.variables import PAIRS, Allowed
+from nat_observability.validation import secret_text
 
 PERSONAL = ("email", "phone", "card", "iban", "ip")
 KINDS = ("llm", "tool", "workflow", "task", "function", "custom", "span", "ttc")

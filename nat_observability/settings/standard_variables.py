@@ -11,9 +11,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import SecretStr, TypeAdapter
 
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.http_validation import is_header_name, is_header_value, url_problem
-from nat_observability.secret_text import secret_text
 from nat_observability.settings.variables import EXPORTERS, variable
+from nat_observability.validation import is_header_name, is_header_value, secret_text, url_problem
 
 MOST = 2**31 - 1
 """The largest integer that the OpenTelemetry specification asks for; in milliseconds, its stand-in for no limit."""

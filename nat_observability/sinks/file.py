@@ -7,7 +7,9 @@ import os
 
 import msgspec
 
-from nat_observability.disk import (
+from nat_observability.errors import SinkError
+from nat_observability.sinks.protocol import Batch
+from nat_observability.system.disk import (
     HAS_FLOCK,
     OPEN_FLAGS,
     disk_error,
@@ -17,8 +19,6 @@ from nat_observability.disk import (
     read_at,
     unlock,
 )
-from nat_observability.errors import SinkError
-from nat_observability.sinks.protocol import Batch
 
 
 class FileSink:

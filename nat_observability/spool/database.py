@@ -13,14 +13,14 @@ from typing import Any, Self
 
 import msgspec
 
-from nat_observability.disk import disk_error
 from nat_observability.errors import ObservabilityError, SinkError
 from nat_observability.spool.directory import (
     delete,
     move_aside,
     stamp,
 )
-from nat_observability.sqlite_errors import DATABASE_ERRORS, database_error, is_busy, is_damage
+from nat_observability.system.disk import disk_error
+from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error, is_busy, is_damage
 
 PATTERN = "spool-*.sqlite3"
 """The pattern of the file names; by name the files are in the order of their creation."""

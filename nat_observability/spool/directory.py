@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nat_observability.disk import disk_error, make_private_directories
+from nat_observability.system.disk import disk_error, make_private_directories
 
 try:
     import fcntl

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from nat_observability.forks import at_fork
+from nat_observability.system.forks import at_fork
 
 _PATIENCE = 1.0  # seconds
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from nat_observability.disk import disk_error
 from nat_observability.logs import Logger
 from nat_observability.spool.database import DamagedDatabaseError, SpoolDatabase
 from nat_observability.spool.directory import move_aside
 from nat_observability.spool.file import SpoolFile
+from nat_observability.system.disk import disk_error
 
 
 class RecoveryReport(msgspec.Struct, frozen=True):

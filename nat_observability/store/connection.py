@@ -11,11 +11,11 @@ import time
 import weakref
 from collections.abc import Iterator
 
-from nat_observability.disk import OPEN_FLAGS, disk_error, make_private_directories
 from nat_observability.errors import SinkError
-from nat_observability.forks import at_fork
-from nat_observability.sqlite_errors import DATABASE_ERRORS, database_error
 from nat_observability.store.schema import create_schema, has_store
+from nat_observability.system.disk import OPEN_FLAGS, disk_error, make_private_directories
+from nat_observability.system.forks import at_fork
+from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error
 
 _BUSY_TIMEOUT = 10.0
 _FORK_PATIENCE = 1.0

@@ -14,13 +14,13 @@ import msgspec
 
 from nat_observability.errors import SinkError
 from nat_observability.events import Captured, ErrorDetails, Run, Span, Status, StepKind, TokenUsage
-from nat_observability.sqlite_errors import DATABASE_ERRORS, database_error
 from nat_observability.store.schema import (
     SPAN_COLUMNS,
     connect_to_read,
     has_run_tags,
     has_store,
 )
+from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error
 
 RunStatus = Literal["ok", "error", "open"]
 

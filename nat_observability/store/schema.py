@@ -8,9 +8,9 @@ import sqlite3
 import stat
 from pathlib import Path
 
-from nat_observability.disk import disk_error
 from nat_observability.errors import SinkError
-from nat_observability.sqlite_errors import DATABASE_ERRORS, database_error
+from nat_observability.system.disk import disk_error
+from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error
 
 APPLICATION_ID = int.from_bytes(b"NaOb")
 """Marks a SQLite file as ours (the header's bytes 68 to 71, https://sqlite.org/fileformat2.html#application_id)."""

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from nat_observability.delivery.delivery import Delivery, deliveries
 from nat_observability.stream import EventStream
-from nat_observability.weak_registry import WeakRegistry
+from nat_observability.system.weak_registry import WeakRegistry
 
 _INTERVAL = 0.002  # seconds from one look to the next
 # They belong to their event loop, which keeps them for the next call.

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from nat_observability.errors import SettingsError, SettingsWarning
-from nat_observability.http_validation import is_header_value, url_problem
 from nat_observability.settings import (
     LangfuseExporterSettings,
     ObservabilitySettings,
@@ -24,6 +23,7 @@ from nat_observability.settings import (
 )
 from nat_observability.settings.example_env import setting_rows
 from nat_observability.settings.standard_variables import parse_headers
+from nat_observability.validation import is_header_value, url_problem
 
 PREFIX = "NAT_OBSERVABILITY_EXPORTERS__MAIN__"
 OTEL = "OTEL_EXPORTER_OTLP_"

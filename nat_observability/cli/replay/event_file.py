@@ -13,9 +13,9 @@ from typing import Self
 import msgspec
 
 from nat_observability.cli.command_error import CommandError
-from nat_observability.disk import OPEN_FLAGS, read_at
 from nat_observability.events import Boundary, IntermediateStep, Run, StepKind
 from nat_observability.integrations.nat.event_lines import NatLine, NatLineError, NatRun, parse_line
+from nat_observability.system.disk import OPEN_FLAGS, read_at
 
 MAX_LINE = 64 * 2**20
 """Bytes; the toolkit's own lines reach about 120 KB."""

@@ -23,9 +23,9 @@ from nat_observability.delivery.threads.worker import (
 )
 from nat_observability.errors import ThreadRefusedError
 from nat_observability.foreign_errors import EXITS, describe
-from nat_observability.forks import at_fork
 from nat_observability.logs import get_logger
-from nat_observability.weak_registry import WeakRegistry
+from nat_observability.system.forks import at_fork
+from nat_observability.system.weak_registry import WeakRegistry
 
 ResultT = TypeVar("ResultT")
 Ts = TypeVarTuple("Ts")

@@ -14,10 +14,10 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from nat_observability.disk import OPEN_FILES
 from nat_observability.errors import GreenThreadsError, SinkError, ThreadRefusedError
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
+from nat_observability.system.disk import OPEN_FILES
 
 ResultT = TypeVar("ResultT")
 

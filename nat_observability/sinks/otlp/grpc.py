@@ -20,7 +20,6 @@ from nat_observability.errors import (
     RetryableWriteError,
     SinkError,
 )
-from nat_observability.forks import at_fork
 from nat_observability.sinks.otlp.body import BodyMaker, Compression, check_compression
 from nat_observability.sinks.otlp.encoding import PACKAGE_VERSION
 from nat_observability.sinks.otlp.options import (
@@ -33,6 +32,7 @@ from nat_observability.sinks.otlp.options import (
 )
 from nat_observability.sinks.otlp.responses import AnswerReader, readable, retry_info
 from nat_observability.sinks.protocol import Batch
+from nat_observability.system.forks import at_fork
 
 if TYPE_CHECKING:
     import grpc

@@ -12,8 +12,7 @@ from urllib.parse import SplitResult, unquote_plus, urlsplit
 from pydantic import SecretStr
 
 from nat_observability.errors import SinkError
-from nat_observability.http_validation import is_header_name, is_header_value, url_problem
-from nat_observability.secret_text import secret_text
+from nat_observability.validation import is_header_name, is_header_value, secret_text, url_problem
 
 Headers = Mapping[str, SecretStr | str]
 FileName = str | os.PathLike[str]

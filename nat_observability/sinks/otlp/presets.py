@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
-from nat_observability.secret_text import secret_text
+from nat_observability.validation import secret_text
 
 
 @dataclass(frozen=True, slots=True)

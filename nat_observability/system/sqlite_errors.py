@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 
-from nat_observability.disk import ANOTHER_DISK, ELSE, FILE_SIZES, WRITABLE
 from nat_observability.errors import SinkError
+from nat_observability.system.disk import ANOTHER_DISK, ELSE, FILE_SIZES, WRITABLE
 
 DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What Python's module raises: it cannot always decode what SQLite says about a damaged file."""

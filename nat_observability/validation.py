@@ -1,9 +1,12 @@
-"""What a URL to send to, and its headers, may hold; the words for what is wrong never show a value."""
+"""What a URL to send to, its headers and a secret may hold; no message ever shows a value."""
 
 from __future__ import annotations
 
 import re
+from typing import overload
 from urllib.parse import urlsplit
+
+from pydantic import SecretStr
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -34,3 +37,12 @@ def is_header_name(name: str) -> bool:
 def is_header_value(value: str) -> bool:
     """Whether this can be the value of a header: printable ASCII, spaces and tabs, and no line break."""
     return _VALUE.fullmatch(value) is not None
+
+
+@overload
+def secret_text(value: SecretStr | str) -> str: ...
+@overload
+def secret_text(value: object) -> object: ...
+def secret_text(value: object) -> object:
+    """Return a secret's text in the clear, to send or parse and never to log; anything else as it is."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

@@ -6,7 +6,7 @@ import sys
 import threading
 import tracemalloc
 
-from nat_observability.weak_registry import WeakRegistry
+from nat_observability.system.weak_registry import WeakRegistry
 
 
 class One:
