@@ -332,7 +332,7 @@ def test_g4_patched_threads_are_refused_at_once_and_the_run_goes_on(patch: str) 
     """On a greenlet no delivery works: the error names the library, and the workflow is left alone."""
     library = patch.split()[0]
     skip_without(library)
-    done = run_program(f"{PATCHES[patch]}\n{GREEN}", timeout=15)
+    done = run_program(f"{PATCHES[patch]}\n{GREEN}", timeout=15, fresh=True)
     first, error, named = done.stdout.splitlines()
     assert (first, named) == ("the run goes on", library)
     assert error.startswith("GreenThreadsError: ")
