@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from enum import StrEnum
@@ -162,7 +163,7 @@ class ObservabilityRuntime:
             try:
                 await self._wait_for_live_managers(self._shutdown_timeout / 2)
             except BaseException:
-                self._begin_closing()
+                self._begin_closing(_monotonic(began + self._shutdown_timeout))
                 self._state = RuntimeState.CLOSED
                 raise
             abandoned = await self._close(began + self._shutdown_timeout)
@@ -261,7 +262,7 @@ class ObservabilityRuntime:
             if not done:
                 return
 
-    def _begin_closing(self) -> dict[str, Future[None]]:
+    def _begin_closing(self, until: float | None = None) -> dict[str, Future[None]]:
         """Give every lease back and have what is queued written; return the futures to wait for, by name."""
         deliveries = self._deliveries()
         leases, self._leases = self._leases, {}
@@ -271,12 +272,13 @@ class ObservabilityRuntime:
         for name, delivery in deliveries.items():
             # Including one that did not open with the runtime: a run may have opened it since.
             if name in leases or delivery.health().state is DeliveryState.OPEN:
-                closing[name] = delivery.close()
+                closing[name] = delivery.close(until)
         return closing
 
     async def _close(self, deadline: float) -> tuple[str, ...]:
         """Close every exporter; abandon those that have not closed by the deadline, and return their names."""
-        closing = {name: asyncio.wrap_future(closed) for name, closed in self._begin_closing().items()}
+        begun = self._begin_closing(_monotonic(deadline))
+        closing = {name: asyncio.wrap_future(closed) for name, closed in begun.items()}
         try:
             await _all_done(closing.values(), deadline)
             late = tuple(name for name, closed in closing.items() if not closed.done())
@@ -318,6 +320,11 @@ async def _all_done(futures: Iterable[asyncio.Future[None]], deadline: float) ->
     """Wait until all are done, or until the deadline, by the running loop's clock."""
     if futures := list(futures):
         await asyncio.wait(futures, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+
+
+def _monotonic(deadline: float) -> float:
+    """Return a deadline by the running loop's clock, which need not be the monotonic one, as one of that."""
+    return time.monotonic() + deadline - asyncio.get_running_loop().time()
 
 
 def _let_go(futures: Iterable[asyncio.Future[None]]) -> None:

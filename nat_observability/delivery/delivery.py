@@ -235,15 +235,19 @@ class Delivery:
         with guard.lock:
             return self._state.closed()
 
-    def close(self) -> Future[None]:
+    def close(self, until: float | None = None) -> Future[None]:
         """
-        Write what is queued, each batch with one last try, and close despite open leases; see `closed`.
+        Write what is queued, and close despite open leases; see `closed`.
 
-        With a spool everything is saved first, and what the last try cannot deliver stays there.
+        With a spool everything is saved first, gets one last try of at most 2 seconds, and stays there otherwise. What
+        is only in memory is tried with backoff as long as there is time.
+
+        Args:
+            until: When that time is over, in seconds of `time.monotonic()`. Without it each batch has one last try.
         """
         with guard.lock:
             state, accounting, loop = self._state, self._accounting, self._loop
-            state.note_last_call()
+            state.note_last_call(until)
             if loop is not None and state.phase.opening and not (accounting.in_memory or accounting.upstream):
                 # A sink that may never open has nothing to write, so a shutdown need not wait for it.
                 loop.dismiss()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ from nat_observability.delivery.sending.retry import Outcome, Retry, longest_bac
 from nat_observability.delivery.state import State
 from nat_observability.delivery.threads.worker import suppress_instrumentation
 from nat_observability.errors import RetryableWriteError, SinkError
-from nat_observability.events import Item
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.protocol import Sink
@@ -81,8 +81,7 @@ class EntryMover:
         self._save_bytes = min(_SAVE_BYTES, limits.queue_bytes // 16)
         # A queue hardly larger in bytes than a batch would fill up, and drop, before a batch is complete.
         self._due_bytes = min(limits.batch_bytes, max(1, limits.queue_bytes * 3 // 4))
-        self._last_tries = asyncio.Event()
-        self.retry = Retry(name, sink, limits, loop, self._last_tries)
+        self.retry = Retry(name, sink, limits, loop)
         self._deferral = Deferral(name, limits, loop.time)
         self._to_defer: list[Entry] = []  # not yet in the spool, where they have to wait
         self._sends: set[asyncio.Task[None]] = set()
@@ -103,7 +102,7 @@ class EntryMover:
     def begin(self) -> None:
         """Begin with a sink that was just opened."""
         self._gave_up = False
-        self._last_tries.clear()
+        self.retry.begin()
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
 
     async def run(self) -> bool:
@@ -116,9 +115,11 @@ class EntryMover:
         state = self._state
         while True:
             self.signal.clear()
-            if state.last_call and not self._last_tries.is_set():
-                self._last_tries.set()
+            if state.last_call and not self.retry.is_ending:
+                until = state.last_call_until
+                self.retry.end_within(None if until is None else max(0.0, until - time.monotonic()))
                 await self._save_what_is_sent()
+                self.retry.cut_saved()
                 self._try_deferred_again()
             with guard.lock:
                 if self.dismissed:
@@ -257,7 +258,7 @@ class EntryMover:
     async def _send(self, batch: list[Entry]) -> None:
         began = self._loop.time()
         try:
-            outcomes = await self._outcomes([entry.item for entry in batch])
+            outcomes = await self._outcomes(batch)
             self.last_batch_s = duration = self._loop.time() - began
             if self._on_batch is not None:
                 # Before the items are settled: a caller that waits for them then finds the batch measured.
@@ -278,9 +279,10 @@ class EntryMover:
                 self._sends.discard(task)
             self.signal.set()
 
-    async def _outcomes(self, items: Sequence[Item]) -> list[Outcome]:
+    async def _outcomes(self, batch: Sequence[Entry]) -> list[Outcome]:
+        items = [entry.item for entry in batch]
         try:
-            return await self.retry.send(items)
+            return await self.retry.send(items, lambda: all(entry.key is not None for entry in batch))
         except BaseException as error:
             # A send is cancelled for good only after the loop was dismissed. Here the sink has cancelled the task that
             # it runs in.

@@ -32,7 +32,7 @@ class DeliveryState(StrEnum):
     """Its sink could not be opened while a runtime holds it: it is tried again in the background."""
     OPEN = "open"
     DRAINING = "draining"
-    """What waits is written, each batch with one last try, and then it closes, even if leases are held."""
+    """What waits is written, until the time for that is over, and then it closes, even if leases are held."""
     CLOSING = "closing"
     CLOSED = "closed"
     FAILED = "failed"
@@ -78,6 +78,7 @@ class State:
         open_error: Why its sink could not be opened the last time; None if it could.
         end_error: Why it was given up; None if it was closed in order.
         last_call: Whether a last call has come that is not answered yet.
+        last_call_until: When its caller stops waiting, in seconds of `time.monotonic()`; None if that is unknown.
     """
 
     def __init__(self, name: str, *, kept: int = 0, kept_term: object | None = None) -> None:
@@ -91,6 +92,7 @@ class State:
         self._open_failed_at = -_FAIL_AGAIN_FOR
         self._given_up_on = False  # whether a waiter has stopped waiting for it to open
         self.last_call = False
+        self.last_call_until: float | None = None
         self._taken = False  # whether a lease was taken since this began to close, or since the last call
         self._opening: list[Future[None]] = []
         self._closing: list[Future[None]] = []
@@ -150,12 +152,13 @@ class State:
         """Whether the delivery is to close as soon as nothing waits: nothing holds it, or a last call has come."""
         return self.last_call or not self.leases
 
-    def note_last_call(self) -> None:
+    def note_last_call(self, until: float | None) -> None:
         """End the term: no lease counts any more but those that are taken from now on."""
         self._term, self._kept_term = object(), object()
         note_change()
         self.leases = self.kept = 0
         self.last_call, self._taken = True, False
+        self.last_call_until = until
         if self.phase is DeliveryState.OPEN:
             self.phase = DeliveryState.DRAINING
 

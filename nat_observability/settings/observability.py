@@ -132,7 +132,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         description="Further attributes of this service, added to OTEL_RESOURCE_ATTRIBUTES.",
     )
     start_timeout: Seconds = Field(10.0, description="Seconds in which an exporter has to be ready.")
-    shutdown_timeout: Seconds = Field(120.0, description="Seconds in which everything has to be stopped.")
+    shutdown_timeout: Seconds = Field(20.0, description="Seconds in which everything has to be stopped.")
     secrets_dir: Path | None = Field(
         None,
         description="A directory of files, each named after a variable and holding its value.",

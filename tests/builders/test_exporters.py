@@ -117,8 +117,8 @@ def test_every_limit_can_be_set_or_is_the_process_own() -> None:
 
 
 def test_what_is_not_set_is_as_the_delivery_has_it() -> None:
-    """The settings take their defaults from the delivery's limits."""
-    assert one({"type": "memory"}).delivery.limits == DeliveryLimits()
+    """The settings take their defaults from the delivery's limits; the process has a shorter shutdown."""
+    assert one({"type": "memory"}).delivery.limits == DeliveryLimits(drain_timeout=20.0)
 
 
 def test_the_process_timeouts_are_those_of_each_sink() -> None:

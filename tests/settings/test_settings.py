@@ -68,7 +68,7 @@ class TestSources:
         assert settings.enabled
         assert settings.service_name == "unknown_service"
         assert settings.exporters == {}
-        assert (settings.start_timeout, settings.shutdown_timeout) == (10.0, 120.0)
+        assert (settings.start_timeout, settings.shutdown_timeout) == (10.0, 20.0)
 
     def test_exporters_are_named_by_their_variables(self, set_ours: SetOurs) -> None:
         """Each group of variables is one exporter, of the model of its type."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -45,6 +45,8 @@ _log = get_logger()
 # forked workers must not wait in step.
 _random = random.Random()
 at_fork(after_in_child=_random.seed)
+_LAST_TRY = 2.0  # seconds at most for the last try of what a spool has
+_END_EARLY = 0.5  # seconds before the end in which no try begins, so that its failure is still logged
 _RETRYABLE = (RetryableWriteError, SinkError, ThreadRefusedError, OSError, TimeoutError)
 
 
@@ -61,7 +63,6 @@ class Retry:
         sink: Open while `send` is called.
         limits: Time limits, waits and the breaker's bounds.
         loop: Its clock is the only one used.
-        hurry: Set when the process ends: batches that wait are tried at once, for the last time.
 
     Attributes:
         failures: By outcome, the reason for the latest items with it. Code that counts them as lost logs the reason.
@@ -73,13 +74,15 @@ class Retry:
         sink: Sink,
         limits: DeliveryLimits,
         loop: asyncio.AbstractEventLoop,
-        hurry: asyncio.Event,
     ) -> None:
         self._name = name
         self._sink = sink
         self._limits = limits
         self._time = loop.time
-        self._hurry = hurry
+        self._hurry = asyncio.Event()
+        self._until: float | None = None  # when the last tries end, if there may be several of them
+        # The writes under way, and whether a spool has their items.
+        self._writes: dict[asyncio.Timeout, Callable[[], bool]] = {}
         self._breaker = CircuitBreaker(limits.breaker_failures, limits.breaker_open_for, loop.time)
         self._retrying = RepeatedEvent()
         self.last_error: BaseException | None = None
@@ -90,11 +93,43 @@ class Retry:
         """Whether batches go through."""
         return self._breaker.state
 
-    async def send(self, batch: Sequence[Item]) -> list[Outcome]:
-        """Write `batch` and return the outcome of each item, in order. Raises nothing but a cancellation."""
-        return await self._send(batch, self._time() + self._limits.retry_for)
+    @property
+    def is_ending(self) -> bool:
+        """Whether tries are the last ones."""
+        return self._hurry.is_set()
 
-    async def _send(self, batch: Sequence[Item], give_up_at: float) -> list[Outcome]:
+    def end_within(self, seconds: float | None) -> None:
+        """
+        Try what waits at once, and give up by then, because the process ends.
+
+        Args:
+            seconds: From now on; None for one last try of each batch. What a spool has gets one in either case.
+        """
+        self._until = None if seconds is None else self._time() + seconds - _END_EARLY
+        self._hurry.set()
+
+    def cut_saved(self) -> None:
+        """Wait no longer than for a last try for writes under way whose items a spool has."""
+        for write, saved in self._writes.items():
+            if saved() and (end := write.when()) is not None:
+                write.reschedule(min(end, self._time() + _LAST_TRY))
+
+    def begin(self) -> None:
+        """Try as usual again."""
+        self._hurry.clear()
+
+    async def send(self, batch: Sequence[Item], saved: Callable[[], bool] = lambda: False) -> list[Outcome]:
+        """
+        Write `batch` and return the outcome of each item, in order. Raises nothing but a cancellation.
+
+        Args:
+            saved: Whether a spool has all of it by now, so that it is not lost if it cannot be sent.
+        """
+        return await self._send(batch, self._time() + self._limits.retry_for, saved)
+
+    async def _send(
+        self, batch: Sequence[Item], give_up_at: float, saved: Callable[[], bool]
+    ) -> list[Outcome]:
         tries = 0
         while True:
             last_try = self._hurry.is_set()
@@ -105,21 +140,23 @@ class Retry:
                 continue
             tries += 1
             try:
-                async with asyncio.timeout(self._limits.write_timeout):
-                    # A list of its own, which it may change.
-                    rejected = await self._sink.write(list(batch))
+                rejected = await self._write(batch, saved)
             except BatchTooLargeError as error:
                 self._answered()
                 if len(batch) == 1:
                     return self.refused(error, batch)
                 middle = len(batch) // 2
                 halves = batch[:middle], batch[middle:]
-                return [outcome for half in halves for outcome in await self._send(half, give_up_at)]
+                return [outcome for half in halves for outcome in await self._send(half, give_up_at, saved)]
             except _RETRYABLE as error:
                 self._failed(error)
                 pause = self._backoff(tries, error)
                 if last_try:
-                    return self._unsent("last_try", batch)
+                    if saved() or self._until is None or self._time() + pause > self._until:
+                        return self._unsent("last_try", batch)
+                    self._log_retry(error, pause, len(batch))
+                    await asyncio.sleep(pause)
+                    continue
                 if self._time() + pause > give_up_at:
                     asked = isinstance(error, RetryableWriteError) and error.retry_after == pause
                     return self._unsent("retry_after" if asked else "retry_for", batch)
@@ -142,6 +179,16 @@ class Retry:
                     self.failures[Outcome.FAILED] = Failure("rejected", problem)
                 # The back end says how many it rejected, not which: the last ones are counted as such.
                 return [Outcome.DELIVERED] * taken + [Outcome.FAILED] * failed
+
+    async def _write(self, batch: Sequence[Item], saved: Callable[[], bool]) -> object:
+        limit = self._limits.write_timeout
+        async with asyncio.timeout(min(limit, _LAST_TRY) if saved() and self.is_ending else limit) as write:
+            self._writes[write] = saved
+            try:
+                # A list of its own, which it may change.
+                return await self._sink.write(list(batch))
+            finally:
+                del self._writes[write]
 
     def _backoff(self, tries: int, error: BaseException) -> float:
         asked = error.retry_after if isinstance(error, RetryableWriteError) else None

@@ -26,8 +26,8 @@ BATCH = [make_step() for _ in range(8)]
 PATIENT = DeliveryLimits(retry_for=1e6, breaker_failures=10**6)
 
 
-def sender(sink: Sink, limits: DeliveryLimits = PATIENT, hurry: asyncio.Event | None = None) -> Retry:
-    return Retry("main", sink, limits, asyncio.get_running_loop(), hurry or asyncio.Event())
+def sender(sink: Sink, limits: DeliveryLimits = PATIENT) -> Retry:
+    return Retry("main", sink, limits, asyncio.get_running_loop())
 
 
 def state_of(one: Retry) -> BreakerState:
@@ -324,29 +324,74 @@ async def test_g12_an_open_breaker_that_outlasts_the_limit_in_time_gives_up_at_o
 
 @virtual_time
 async def test_g12_a_shutdown_interrupts_a_backoff_and_gives_the_last_try() -> None:
-    """A batch that waits is tried once more, at once; if that fails too, it is over."""
-    hurry = asyncio.Event()
+    """A batch that waits is tried once more, at once; if that fails too, and no time was named, it is over."""
     limits = DeliveryLimits(retry_for=1e6, retry_initial=1000.0, retry_max=1000.0, breaker_failures=10**6)
     well, ill = ScriptedSink(unavailable(500.0)), ScriptedSink(*times(9, unavailable(500.0)))
-    sending = [asyncio.create_task(sender(sink, limits, hurry).send(BATCH)) for sink in (well, ill)]
+    both = [sender(sink, limits) for sink in (well, ill)]
+    sending = [asyncio.create_task(one.send(BATCH)) for one in both]
     await asyncio.sleep(10.0)
-    hurry.set()
+    for one in both:
+        one.end_within(None)
     assert await asyncio.gather(*sending) == [[DELIVERED] * 8, [UNSENT] * 8]
     assert now() == pytest.approx(10.0, abs=0.01)
     assert [len(sink.tries) for sink in (well, ill)] == [2, 2]
 
 
 @virtual_time
+async def test_g2_a_shutdown_uses_its_time() -> None:
+    """A back end that comes back before the end gets the batch; one that does not is tried until just before it."""
+    back = ScriptedSink(*times(6, unavailable()))
+    ones = [
+        sender(sink, DeliveryLimits(retry_for=1e6, retry_max=2.0, breaker_failures=1))
+        for sink in (back, ScriptedSink(*times(999, unavailable())))
+    ]
+    sending = [asyncio.create_task(one.send(BATCH)) for one in ones]
+    await settle()
+    for one in ones:
+        one.end_within(20.0)
+    assert await sending[0] == [DELIVERED] * 8
+    assert now() < 12.0
+    assert await sending[1] == [UNSENT] * 8
+    assert 17.0 < now() < 20.0
+
+
+@virtual_time
+async def test_g2_a_wait_that_a_back_end_asks_for_beyond_the_end_is_not_waited_for() -> None:
+    """It would not take the batch before."""
+    one = sender(ScriptedSink(*times(99, unavailable(60.0))))
+    sending = asyncio.create_task(one.send(BATCH))
+    await settle()
+    one.end_within(20.0)
+    assert await sending == [UNSENT] * 8
+    assert now() == pytest.approx(0.0, abs=0.01)
+
+
+@virtual_time
+async def test_g2_what_a_spool_has_gets_one_short_try() -> None:
+    """It is not lost, and the next process sends it: the shutdown need not wait for a back end that hangs."""
+    hanging = ScriptedSink(*times(9, unavailable()), seconds=25.0)
+    under_way, waiting = sender(hanging), sender(ScriptedSink(*times(9, unavailable())))
+    sending = [asyncio.create_task(one.send(BATCH, lambda: True)) for one in (under_way, waiting)]
+    await asyncio.sleep(1.0)
+    for one in (under_way, waiting):
+        one.end_within(20.0)
+        one.cut_saved()
+    assert await sending[1] == [UNSENT] * 8
+    assert now() == pytest.approx(1.0, abs=0.01)
+    assert await sending[0] == [UNSENT] * 8
+    assert now() <= 5.1
+
+
+@virtual_time
 async def test_g12_a_shutdown_gives_the_last_try_past_an_open_breaker() -> None:
     """The breaker spares a back end that is down; at the end each batch is tried all the same."""
-    hurry = asyncio.Event()
     limits = DeliveryLimits(retry_for=1e6, breaker_failures=1, breaker_open_for=1000.0)
     sink = ScriptedSink(unavailable())
-    one = sender(sink, limits, hurry)
+    one = sender(sink, limits)
     sending = [asyncio.create_task(one.send(BATCH)) for _ in range(3)]
     await asyncio.sleep(10.0)
     assert state_of(one) is BreakerState.OPEN
-    hurry.set()
+    one.end_within(None)
     assert await asyncio.gather(*sending) == [[DELIVERED] * 8] * 3
     assert now() == pytest.approx(10.0, abs=0.01)
 
@@ -354,11 +399,11 @@ async def test_g12_a_shutdown_gives_the_last_try_past_an_open_breaker() -> None:
 @virtual_time
 async def test_g12_a_try_under_way_when_the_shutdown_comes_is_not_the_last() -> None:
     """The last try is one that begins after the shutdown has."""
-    hurry = asyncio.Event()
     sink = ScriptedSink(unavailable(), seconds=5.0)
-    sending = asyncio.create_task(sender(sink, hurry=hurry).send(BATCH))
+    one = sender(sink)
+    sending = asyncio.create_task(one.send(BATCH))
     await asyncio.sleep(1.0)
-    hurry.set()
+    one.end_within(None)
     assert await sending == [DELIVERED] * 8
     assert sink.times == pytest.approx([0.0, 5.0])
 

@@ -218,7 +218,7 @@ async def test_connections_are_reused(receiver: OtlpReceiver) -> None:
 async def test_statuses_are_read_as_the_specification_says(
     receiver: OtlpReceiver, status: int, error: type[Exception]
 ) -> None:
-    """429, 502, 503 and 504 are retryable and no others, few are final; the reason in the answer is part of the error."""
+    """429, 502, 503 and 504 are retryable and no others, few are final; the reason is part of the error."""
     receiver.behave(refuse(status, "because\nof \x1b[31mthis"))
     async with opened(receiver.url) as sink:
         with pytest.raises(
