@@ -1,7 +1,7 @@
 """Capture: values as they are at the moment of recording, as text or JSON, within bounds."""
 
+from nat_observability.recording.capture.limits import LEAST_BYTES, LEAST_NODES, MAX_BYTES, MAX_NODES, set_limits
 from nat_observability.recording.capture.models import holds_generator
-from nat_observability.recording.capture.plain import MAX_BYTES, MAX_NODES
 from nat_observability.recording.capture.values import (
     capture,
     capture_json,
@@ -13,6 +13,8 @@ from nat_observability.recording.capture.values import (
 )
 
 __all__ = [
+    "LEAST_BYTES",
+    "LEAST_NODES",
     "MAX_BYTES",
     "MAX_NODES",
     "capture",
@@ -23,4 +25,5 @@ __all__ = [
     "holds_generator",
     "joined_json",
     "merged_json",
+    "set_limits",
 ]

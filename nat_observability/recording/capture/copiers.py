@@ -29,7 +29,7 @@ from nat_observability.recording.capture.budget import (
 )
 from nat_observability.recording.capture.kinds import BYTES, NATIVE, SEQUENCES, VIEWS
 from nat_observability.recording.capture.models import Scan, holds_generator, model_info
-from nat_observability.recording.capture.plain import MAX_BYTES
+from nat_observability.recording.capture.limits import limits
 from nat_observability.recording.capture.text import capture_name, cut_text
 from nat_observability.recording.capture.walk import Walk
 from nat_observability.recording.capture.web import is_web_class, web_summary
@@ -148,7 +148,7 @@ def _array(walk: Walk, value: Any, depth: int) -> Any:
 
 def _array_array(walk: Walk, value: Any, depth: int) -> Any:
     if value.typecode in "uw":
-        return walk.text(value[: MAX_BYTES + 1].tounicode())
+        return walk.text(value[: limits.size + 1].tounicode())
     if value.typecode in "bB":
         text = _buffer(walk, value, depth)
         if type(text) is str and text.isprintable():
@@ -166,7 +166,7 @@ def _buffer(walk: Walk, value: Any, depth: int) -> Any:
                 return walk.value(view.tolist(), depth)
             return walk.summary(value, depth, dtype=view.format, shape=list(view.shape or ()))
         size = view.nbytes
-        head = view[: MAX_BYTES + 1].tobytes()
+        head = view[: limits.size + 1].tobytes()
     try:
         text, _ = codecs.utf_8_decode(head, "strict", size <= len(head))
     except UnicodeDecodeError:

@@ -26,7 +26,8 @@ from nat_observability.recording.capture.budget import (
     VALUE,
 )
 from nat_observability.recording.capture.kinds import BYTES, first, iterator, length_of
-from nat_observability.recording.capture.plain import CONTAINERS, MAX_BYTES, MAX_NODES, plain_json
+from nat_observability.recording.capture.limits import limits
+from nat_observability.recording.capture.plain import CONTAINERS, plain_json
 from nat_observability.recording.capture.reprs import MASK, own_methods
 from nat_observability.recording.capture.text import class_name, cut_text
 from nat_observability.recording.capture.web import is_scope, looks_like_web, scope_summary, web_summary
@@ -61,8 +62,8 @@ class Walk:
 
     def __init__(self, how: How) -> None:
         self._how = how
-        self.nodes_left = MAX_NODES
-        self.bytes_left = MAX_BYTES
+        self.nodes_left = limits.nodes
+        self.bytes_left = limits.size
         self._tries = TRIES
         self._above: set[int] = set()  # the ids of the containers around the value
         # By their ids, which other objects may get as soon as nothing keeps these alive.
@@ -256,7 +257,7 @@ class Walk:
                 reraise_signal(error)
                 self.nodes_left -= RAISED
                 continue
-            if MASK.search(shown, 0, MAX_BYTES):
+            if MASK.search(shown, 0, limits.size):
                 return self.text(cut_text(str.__str__(shown), MAX_REPR))
         return None
 
