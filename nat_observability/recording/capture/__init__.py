@@ -1,5 +1,6 @@
 """Capture: values as they are at the moment of recording, as text or JSON, within bounds."""
 
+from nat_observability.recording.capture.exceptions import error_name, error_text, error_trace
 from nat_observability.recording.capture.limits import LEAST_BYTES, LEAST_NODES, MAX_BYTES, MAX_NODES, set_limits
 from nat_observability.recording.capture.models import holds_generator
 from nat_observability.recording.capture.values import (
@@ -22,6 +23,9 @@ __all__ = [
     "capture_label",
     "capture_text",
     "captured_text",
+    "error_name",
+    "error_text",
+    "error_trace",
     "holds_generator",
     "joined_json",
     "merged_json",

@@ -6,6 +6,7 @@ import array
 import codecs
 import collections
 import dataclasses
+import decimal
 import enum
 import functools
 import itertools
@@ -23,13 +24,15 @@ from nat_observability.recording.capture.budget import (
     MAX_COLUMNS,
     MAX_DEPTH,
     MAX_ITEMS,
+    MAX_REPR,
     MODEL,
     OPAQUE,
     RESERVED_BYTES,
 )
-from nat_observability.recording.capture.kinds import BYTES, NATIVE, SEQUENCES, VIEWS
+from nat_observability.recording.capture.kinds import BYTES, LEAVES, NATIVE, SEQUENCES, VIEWS
 from nat_observability.recording.capture.models import Scan, holds_generator, model_info
 from nat_observability.recording.capture.limits import limits
+from nat_observability.recording.capture.reprs import own_methods
 from nat_observability.recording.capture.text import capture_name, cut_text
 from nat_observability.recording.capture.walk import Walk
 from nat_observability.recording.capture.web import is_web_class, web_summary
@@ -206,10 +209,11 @@ def _integer(walk: Walk, value: Any, depth: int) -> Any:
     number = int.__index__(value)
     walk.nodes_left -= number.bit_length() // BITS
     try:
-        walk.bytes_left -= len(_encode(number))
+        data = _encode(number)
     except ValueError:  # too many digits for Python to print, see sys.set_int_max_str_digits
         return f"<integer of {number.bit_length()} bits>"
-    return number
+    walk.bytes_left -= len(data)
+    return number if len(data) < 32 else msgspec.Raw(data)
 
 
 def _float(walk: Walk, value: Any, depth: int) -> Any:
@@ -220,6 +224,20 @@ def _float(walk: Walk, value: Any, depth: int) -> Any:
 def _encoded(walk: Walk, value: Any, depth: int) -> Any:
     walk.bytes_left -= 40
     return msgspec.Raw(_encode(value))
+
+
+def _decimal(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.text(str(value))
+
+
+def _exception(walk: Walk, value: Any, depth: int) -> Any:
+    # Its repr has those of its arguments, however long they are.
+    args = value.args
+    if own_methods(type(value)) or all(
+        type(each) in LEAVES and (type(each) is not str or len(each) <= MAX_REPR) for each in args
+    ):
+        return walk.opaque(value)
+    return walk.inside(value, depth, lambda value, depth: walk.summary(value, depth, args=list(args)))
 
 
 def _raw(walk: Walk, value: Any, depth: int) -> Any:
@@ -292,6 +310,8 @@ def _chosen(kind: Any) -> _Copy:
     for known, method in _BY_BASE:
         if issubclass(kind, known):
             return method
+    if kind is decimal.Decimal:
+        return _decimal
     if kind in NATIVE:
         return _encoded
     if kind is msgspec.Raw:
@@ -348,4 +368,5 @@ _BY_BASE_LAST: tuple[tuple[Any, _Copy], ...] = (
     (functools.partial, _partial),
     (types.SimpleNamespace, _namespace),
     (types.MethodType, _method),
+    (BaseException, _exception),
 )

@@ -15,9 +15,11 @@ _MAX_LEVELS = 256
 _FEW = 32  # items: a loop over them takes less than the calls for many
 _FEWER = 8
 _SHORT = 16 * 1024  # characters
+_LONG = 2**63 - 1
 _NUMBERS = frozenset({int, float, bool, types.NoneType})
 _LEAVES = _NUMBERS | {str}
 CONTAINERS = frozenset({list, dict, tuple})
+_PLAIN = _LEAVES | CONTAINERS
 
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
@@ -30,7 +32,9 @@ _MAX_BUFFERS = 4
 
 # What msgspec checks at the speed of C before it encodes. It looks at types alone and calls no code of theirs.
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_BYTES)]
-_Leaf = _Text | int | float | bool | None
+# Longer integers take longer the longer they are.
+_Integer = Annotated[int, msgspec.Meta(ge=-_LONG, le=_LONG)]
+_Leaf = _Text | _Integer | float | bool | None
 
 
 class _Leaves(msgspec.Struct, array_like=True, gc=False):
@@ -145,6 +149,8 @@ def _is_plain(value: Any, left: int) -> bool:
         if not level:
             return True
         ends = {type(level[0]), type(level[-1])}
+        if not ends <= _PLAIN:
+            return False
         if ends.isdisjoint(CONTAINERS) and _are_leaves(level):
             return True
         inner = level if ends <= CONTAINERS and CONTAINERS.issuperset(map(type, level)) else _containers(level)
@@ -176,6 +182,6 @@ def _containers(level: Iterable[Any]) -> list[Any] | None:
                 return None
         elif kind in CONTAINERS:
             found.append(item)
-        elif kind not in _LEAVES:
+        elif kind not in _NUMBERS or (kind is int and not -_LONG <= item <= _LONG):
             return None
     return found

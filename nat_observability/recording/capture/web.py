@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -37,6 +38,9 @@ _MODULES = frozenset(
 _ENDINGS = ("Request", "Response", "WebSocket", "Websocket", "Connection", "RequestInfo")
 _URLS = ("url", "full_url", "uri", "_url")
 _STATUSES = ("status_code", "status")
+_ADDRESSES = frozenset((*_URLS, "path"))
+_ACTIONS = frozenset(("method", "get_method", *_STATUSES))
+_TELLING = frozenset(("headers",)) | _ADDRESSES | _ACTIONS
 _LONGEST_URL = 8192  # characters
 
 
@@ -50,12 +54,27 @@ def is_web_class(kind: type) -> bool:
 
 def looks_like_web(value: object) -> bool:
     """Return whether `value` has headers, an address, and a method or a status. Calls no code of its class."""
-    kind = type(value)
-    return (
-        _has(kind, value, "headers")
-        and any(_has(kind, value, name) for name in (*_URLS, "path"))
-        and any(_has(kind, value, name) for name in ("method", "get_method", *_STATUSES))
-    )
+    try:
+        names = _names_of(type(value))
+    except TypeError:  # a metaclass without a hash
+        names = _names(type(value))
+    try:
+        fields = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        pass
+    else:
+        if type(fields) is dict:
+            names |= _TELLING & fields.keys()
+    return "headers" in names and not names.isdisjoint(_ADDRESSES) and not names.isdisjoint(_ACTIONS)
+
+
+def _names(kind: type) -> frozenset[str]:
+    return frozenset(name for base in kind.__mro__ for name in _TELLING & base.__dict__.keys())
+
+
+@functools.lru_cache(maxsize=2048)
+def _names_of(kind: type) -> frozenset[str]:
+    return _names(kind)
 
 
 def is_scope(value: Mapping[Any, Any]) -> bool:
@@ -146,16 +165,6 @@ def _read(value: Any, name: str) -> Any:
     except BaseException as error:  # noqa: BLE001  foreign code: httpx raises for a response without a request
         reraise_signal(error)
         return _MISSING
-
-
-def _has(kind: type, value: object, name: str) -> bool:
-    if any(name in base.__dict__ for base in kind.__mro__):
-        return True
-    try:
-        fields = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        return False
-    return type(fields) is dict and name in fields
 
 
 def _summary(kind: str, method: Any, url: str) -> dict[str, Any]:
