@@ -317,7 +317,9 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         end_ns = _clock_ns() + state.clock_offset_ns
         output: Any = self.output
         usage, error = self.usage, None
-        if output is not None and not (type(output) is str and len(output) <= LEAST_BYTES and output.isascii()):
+        if output is not None and not (
+            type(output) is str and len(output) <= LEAST_BYTES and output.isascii()
+        ):
             output = capture(output)
         if usage is not None:
             usage = token_usage(usage)

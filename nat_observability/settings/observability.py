@@ -138,8 +138,8 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     )
     capture_bytes_limit: Annotated[int, Field(ge=16 * 1024, le=MOST)] = Field(
         2**20,
-        description="Bytes that are kept of one input or output at most; the rest is marked with its size. For the whole "
-        "process.",
+        description="Bytes that are kept of one input or output at most; the rest is marked with its size. For the "
+        "whole process.",
     )
     start_timeout: Seconds = Field(10.0, description="Seconds in which an exporter has to be ready.")
     shutdown_timeout: Seconds = Field(120.0, description="Seconds in which everything has to be stopped.")

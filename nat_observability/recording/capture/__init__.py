@@ -1,7 +1,13 @@
 """Capture: values as they are at the moment of recording, as text or JSON, within bounds."""
 
 from nat_observability.recording.capture.exceptions import error_name, error_text, error_trace
-from nat_observability.recording.capture.limits import LEAST_BYTES, LEAST_NODES, MAX_BYTES, MAX_NODES, set_limits
+from nat_observability.recording.capture.limits import (
+    LEAST_BYTES,
+    LEAST_NODES,
+    MAX_BYTES,
+    MAX_NODES,
+    set_limits,
+)
 from nat_observability.recording.capture.models import holds_generator
 from nat_observability.recording.capture.values import (
     capture,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import codecs
 import collections
 import dataclasses
 import decimal
@@ -18,22 +17,19 @@ from typing import Any
 import msgspec
 
 from nat_observability.foreign_errors import reraise_signal
+from nat_observability.recording.capture.arrays import array_array, arrays, buffer, frame
 from nat_observability.recording.capture.budget import (
     BITS,
-    CONTAINER,
     MAX_COLUMNS,
     MAX_DEPTH,
-    MAX_ITEMS,
     MAX_REPR,
     MODEL,
     OPAQUE,
-    RESERVED_BYTES,
 )
 from nat_observability.recording.capture.kinds import BYTES, LEAVES, NATIVE, SEQUENCES, VIEWS
 from nat_observability.recording.capture.models import Scan, holds_generator, model_info
-from nat_observability.recording.capture.limits import limits
 from nat_observability.recording.capture.reprs import own_methods
-from nat_observability.recording.capture.text import capture_name, cut_text
+from nat_observability.recording.capture.text import capture_name
 from nat_observability.recording.capture.walk import Walk
 from nat_observability.recording.capture.web import is_web_class, web_summary
 
@@ -135,66 +131,6 @@ def _web(walk: Walk, value: Any, depth: int) -> Any:
 def _cookies(walk: Walk, value: Any, depth: int) -> Any:
     names = [getattr(each, "name", each) for each in itertools.islice(iter(value), MAX_COLUMNS)]
     return walk.summary(value, depth, names=[walk.key(each) for each in names])
-
-
-def _frame(walk: Walk, value: Any, depth: int) -> Any:
-    columns = list(itertools.islice(value.columns, MAX_COLUMNS))
-    return walk.summary(value, depth, shape=list(value.shape), columns=[walk.key(each) for each in columns])
-
-
-def _array(walk: Walk, value: Any, depth: int) -> Any:
-    shape = value.shape
-    if isinstance(shape, tuple | list) and math.prod(map(int, shape)) <= MAX_ITEMS:
-        return _converted(walk, value, depth)
-    return walk.summary(value, depth, dtype=str(value.dtype), shape=[int(each) for each in shape])
-
-
-def _array_array(walk: Walk, value: Any, depth: int) -> Any:
-    if value.typecode in "uw":
-        return walk.text(value[: limits.size + 1].tounicode())
-    if value.typecode in "bB":
-        text = _buffer(walk, value, depth)
-        if type(text) is str and text.isprintable():
-            return text
-    if len(value) > MAX_ITEMS:
-        return walk.summary(value, depth, dtype=value.typecode, shape=[len(value)])
-    return walk.value(value.tolist(), depth)
-
-
-def _buffer(walk: Walk, value: Any, depth: int) -> Any:
-    walk.nodes_left -= CONTAINER
-    with memoryview(value) as view:
-        if view.ndim != 1 or view.format not in ("B", "b", "c"):
-            if view.nbytes <= MAX_ITEMS and view.ndim <= 1:
-                return walk.value(view.tolist(), depth)
-            return walk.summary(value, depth, dtype=view.format, shape=list(view.shape or ()))
-        size = view.nbytes
-        head = view[: limits.size + 1].tobytes()
-    try:
-        text, _ = codecs.utf_8_decode(head, "strict", size <= len(head))
-    except UnicodeDecodeError:
-        return f"<{size} bytes>"
-    if size > len(head):
-        # The mark counts all of it, the text is what has been looked at.
-        kept = cut_text(text, min(len(text) - 1, max(0, walk.bytes_left - RESERVED_BYTES)))
-        text = f"{kept[: kept.rindex('[cut:')]}[cut:{size}]"
-        walk.bytes_left -= len(text.encode())
-        return text
-    return walk.text(text)
-
-
-def _converted(walk: Walk, value: Any, depth: int) -> Any:
-    for method in ("tolist", "isoformat"):
-        convert = getattr(type(value), method, None)
-        converted = convert(value) if callable(convert) else None
-        # What a mock returns is another mock, and so on.
-        if isinstance(converted, _BUILTIN):
-            return walk.inside(value, depth, functools.partial(_other, walk, converted))
-    return walk.opaque(value)
-
-
-def _other(walk: Walk, converted: Any, _: Any, depth: int) -> Any:
-    return walk.value(converted, depth)
 
 
 def _enum(walk: Walk, value: Any, depth: int) -> Any:
@@ -330,7 +266,7 @@ def _chosen(kind: Any) -> _Copy:
     if module.startswith("sqlalchemy") and hasattr(kind, "_mapping"):
         return _row
     if hasattr(kind, "columns") and hasattr(kind, "shape"):
-        return _frame
+        return frame
     if issubclass(kind, (*SEQUENCES, *VIEWS)):
         return Walk.sequence
     if issubclass(kind, dict):
@@ -343,10 +279,9 @@ def _chosen(kind: Any) -> _Copy:
         return _struct
     if isinstance(getattr(kind, "__attrs_attrs__", None), tuple):
         return _attrs
-    if hasattr(kind, "shape") and hasattr(kind, "dtype"):
-        return _array
-    if hasattr(kind, "tolist") or hasattr(kind, "isoformat"):
-        return _converted
+    found = arrays(kind, module)
+    if found is not None:
+        return found
     for known, method in _BY_BASE_LAST:
         if issubclass(kind, known):
             return method
@@ -358,8 +293,8 @@ _BY_BASE: tuple[tuple[Any, _Copy], ...] = (
     (str, _string),
     (int, _integer),
     (float, _float),
-    (BYTES, _buffer),
-    (array.array, _array_array),
+    (BYTES, buffer),
+    (array.array, array_array),
 )
 
 

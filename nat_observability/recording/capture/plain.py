@@ -153,7 +153,9 @@ def _is_plain(value: Any, left: int) -> bool:
             return False
         if ends.isdisjoint(CONTAINERS) and _are_leaves(level):
             return True
-        inner = level if ends <= CONTAINERS and CONTAINERS.issuperset(map(type, level)) else _containers(level)
+        inner = (
+            level if ends <= CONTAINERS and CONTAINERS.issuperset(map(type, level)) else _containers(level)
+        )
         if inner is None:
             return False
         # Before the next level is made: lists that come again and again may be endless.
