@@ -42,7 +42,7 @@ def arrays(kind: Any, module: str) -> Callable[[Walk, Any, int], Any] | None:
     if module.startswith("PIL.") and hasattr(kind, "getbands"):
         return _image
     if hasattr(kind, "shape") and hasattr(kind, "dtype"):
-        return _series if hasattr(kind, "name") and hasattr(kind, "to_frame") else _array
+        return _series if kind.__name__.endswith("Series") else _array
     if hasattr(kind, "tolist") or hasattr(kind, "isoformat"):
         return converted
     return None
@@ -121,7 +121,7 @@ def buffer(walk: Walk, value: Any, depth: int) -> Any:
         head = view[: limits.size + 1].tobytes()
     media = _media_type(head)
     try:
-        if media and not head.isascii():
+        if media and not (head.isascii() and b"\0" not in head[:64]):
             return f"<{size} bytes of {media}>"
         text, _ = codecs.utf_8_decode(head, "strict", size <= len(head))
     except UnicodeDecodeError:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import array
 import collections
+import contextvars
 import dataclasses
 import decimal
 import enum
 import functools
 import itertools
 import math
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -176,6 +178,20 @@ def _exception(walk: Walk, value: Any, depth: int) -> Any:
     return walk.inside(value, depth, lambda value, depth: walk.summary(value, depth, args=list(args)))
 
 
+def _match(walk: Walk, value: Any, depth: int) -> Any:
+    names = value.groupdict()
+    return walk.summary(value, depth, span=list(value.span()), groups=names) if names else walk.opaque(value)
+
+
+def _context_variable(walk: Walk, value: Any, depth: int) -> Any:
+    # Its repr shows the default beside the name in a way that redaction does not know.
+    return walk.summary(value, depth, name=value.name)
+
+
+def _sqlite_row(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.fields_of(value, depth, lambda value: zip(value.keys(), tuple(value), strict=False))
+
+
 def _raw(walk: Walk, value: Any, depth: int) -> Any:
     with memoryview(value) as view:
         size = view.nbytes
@@ -265,6 +281,8 @@ def _chosen(kind: Any) -> _Copy:
         return _named_tuple
     if module.startswith("sqlalchemy") and hasattr(kind, "_mapping"):
         return _row
+    if module == "sqlite3" and kind.__name__ == "Row":
+        return _sqlite_row
     if hasattr(kind, "columns") and hasattr(kind, "shape"):
         return frame
     if issubclass(kind, (*SEQUENCES, *VIEWS)):
@@ -304,4 +322,6 @@ _BY_BASE_LAST: tuple[tuple[Any, _Copy], ...] = (
     (types.SimpleNamespace, _namespace),
     (types.MethodType, _method),
     (BaseException, _exception),
+    (re.Match, _match),
+    (contextvars.ContextVar, _context_variable),
 )

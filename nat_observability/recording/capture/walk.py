@@ -295,6 +295,7 @@ _OF_SCOPES: Final = (
     "server",
     "query_string",
     "REQUEST_METHOD",
+    "CONTENT_LENGTH",
     "SERVER_PROTOCOL",
     "SERVER_NAME",
     "SERVER_PORT",

@@ -42,6 +42,7 @@ _ADDRESSES = frozenset((*_URLS, "path"))
 _ACTIONS = frozenset(("method", "get_method", *_STATUSES))
 _TELLING = frozenset(("headers",)) | _ADDRESSES | _ACTIONS
 _LONGEST_URL = 8192  # characters
+_MAX_HEADERS = 256
 
 
 def is_web_class(kind: type) -> bool:
@@ -99,6 +100,7 @@ def scope_summary(value: Mapping[Any, Any]) -> dict[str, Any]:
             "WSGI environ",
             value["REQUEST_METHOD"],
             _address(value.get("wsgi.url_scheme", "http"), name, port, path, value.get("QUERY_STRING")),
+            value.get("CONTENT_LENGTH"),
         )
     server = value.get("server")
     host, port = (
@@ -111,6 +113,7 @@ def scope_summary(value: Mapping[Any, Any]) -> dict[str, Any]:
         "ASGI scope",
         value.get("method", _MISSING),
         _address(scheme, host, port, _text(value["path"]), value.get("query_string")),
+        _length_in(value.get("headers")),
     )
 
 
@@ -132,7 +135,7 @@ def web_summary(value: Any) -> dict[str, Any]:
     if method is _MISSING:
         get_method = _read(request, "get_method")
         method = get_method() if callable(get_method) else _MISSING
-    summary = _summary(type(value).__qualname__, method, _url(value) or _url(request))
+    summary = _summary(type(value).__qualname__, method, _url(value) or _url(request), _length(value))
     if status is not _MISSING:
         summary["status"] = status
     return summary
@@ -167,7 +170,31 @@ def _read(value: Any, name: str) -> Any:
         return _MISSING
 
 
-def _summary(kind: str, method: Any, url: str) -> dict[str, Any]:
+def _length(value: Any) -> Any:
+    """Return the size of the body of a request or response, as its headers have it."""
+    scope = _read(value, "scope")
+    if type(scope) is dict:
+        return _length_in(scope.get("headers"))
+    length = _read(value, "content_length")
+    if length is _MISSING or callable(length):
+        get = _read(_read(value, "headers"), "get")
+        try:
+            length = get("content-length") if callable(get) else None
+        except BaseException as error:  # noqa: BLE001  foreign code
+            reraise_signal(error)
+            return None
+    return length
+
+
+def _length_in(headers: Any) -> Any:
+    if isinstance(headers, list | tuple):
+        for header in headers[:_MAX_HEADERS]:
+            if isinstance(header, list | tuple) and len(header) == 2 and header[0] == b"content-length":
+                return header[1]
+    return None
+
+
+def _summary(kind: str, method: Any, url: str, length: Any = None) -> dict[str, Any]:
     summary: dict[str, Any] = {"__type__": kind}
     if isinstance(method, str | bytes) and method:
         summary["method"] = _text(method)
@@ -176,6 +203,9 @@ def _summary(kind: str, method: Any, url: str) -> dict[str, Any]:
         url = f"{url.partition('?')[0][:_LONGEST_URL]}[cut:{len(url)}]"
     if url:
         summary["url"] = url
+    size = _text(length) if isinstance(length, str | bytes | int) else ""
+    if size.isdecimal() and 0 < len(size) < 20 and int(size):
+        summary["size"] = int(size)
     return summary
 
 
