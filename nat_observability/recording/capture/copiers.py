@@ -12,6 +12,7 @@ import functools
 import itertools
 import math
 import re
+import threading
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -44,10 +45,21 @@ _encode = msgspec.json.Encoder().encode
 
 _Copy = Callable[[Walk, Any, int], Any]
 
+# An object that records a step when it is looked at makes captures inside a capture, without end if the step has it as
+# its input: they all spend what the outermost has.
+_active = threading.local()
+
 
 def walked(value: object) -> Any:
     """Return a copy of any `value` that JSON can hold. Never raises, except what a signal handler raised."""
-    return Walk(how).value(value)
+    outer: Walk | None = getattr(_active, "walk", None)
+    _active.walk = walk = Walk(how, outer)
+    try:
+        return walk.value(value)
+    finally:
+        _active.walk = outer
+        if outer is not None:
+            outer.nodes_left, outer.bytes_left = walk.nodes_left, walk.bytes_left
 
 
 def _named_tuple(walk: Walk, value: Any, depth: int) -> Any:

@@ -52,6 +52,7 @@ class Walk:
 
     Args:
         how: Finds what copies values of a class.
+        outer: The capture inside which this one is made, whose bounds it has.
 
     Attributes:
         nodes_left: What may still be visited, see `budget`.
@@ -60,10 +61,10 @@ class Walk:
 
     __slots__ = ("_above", "_how", "_seen", "_tries", "bytes_left", "nodes_left")
 
-    def __init__(self, how: How) -> None:
+    def __init__(self, how: How, outer: Walk | None = None) -> None:
         self._how = how
-        self.nodes_left = limits.nodes
-        self.bytes_left = limits.size
+        self.nodes_left = limits.nodes if outer is None else outer.nodes_left
+        self.bytes_left = limits.size if outer is None else outer.bytes_left
         self._tries = TRIES
         self._above: set[int] = set()  # the ids of the containers around the value
         # By their ids, which other objects may get as soon as nothing keeps these alive.
@@ -77,6 +78,8 @@ class Walk:
             return value
         if kind is str:
             return self.text(value)
+        if self.nodes_left <= 0:
+            return "[cut]"
         try:
             return self._how(kind)(self, value, depth)
         except BaseException as error:  # noqa: BLE001  foreign code: whatever the object does when it is looked at
