@@ -14,7 +14,6 @@ from nat_observability.recording.capture.budget import (
     MAX_COLUMNS,
     MAX_ITEMS,
     OBJECT,
-    RESERVED_BYTES,
 )
 from nat_observability.recording.capture.kinds import BYTES
 from nat_observability.recording.capture.limits import limits
@@ -128,7 +127,7 @@ def buffer(walk: Walk, value: Any, depth: int) -> Any:
         return f"<{size} bytes>"
     if size > len(head):
         # The mark counts all of it, the text is what has been looked at.
-        kept = cut_text(text, min(len(text) - 1, max(0, walk.bytes_left - RESERVED_BYTES)))
+        kept = cut_text(text, min(len(text) - 1, max(0, walk.bytes_left - limits.reserved_size)))
         text = f"{kept[: kept.rindex('[cut:')]}[cut:{size}]"
         walk.bytes_left -= len(text.encode())
         return text

@@ -23,6 +23,7 @@ from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.arrays import array_array, arrays, buffer, frame
 from nat_observability.recording.capture.budget import (
     BITS,
+    FLOAT,
     MAX_COLUMNS,
     MAX_DEPTH,
     MAX_REPR,
@@ -168,6 +169,7 @@ def _integer(walk: Walk, value: Any, depth: int) -> Any:
 
 def _float(walk: Walk, value: Any, depth: int) -> Any:
     number = float.__float__(value)
+    walk.bytes_left -= FLOAT
     return number if math.isfinite(number) else None
 
 

@@ -20,13 +20,18 @@ class Limits:
     Attributes:
         nodes: Values that one capture visits at most.
         size: Bytes that one capture keeps at most.
+        reserved_nodes: Of the nodes, those for the values behind one that would take everything.
+        reserved_size: Of the bytes, those for them.
     """
 
-    __slots__ = ("nodes", "size")
+    __slots__ = ("nodes", "reserved_nodes", "reserved_size", "size")
 
-    def __init__(self, nodes: int = MAX_NODES, size: int = MAX_BYTES) -> None:
-        self.nodes = nodes
-        self.size = size
+    def __init__(self) -> None:
+        self.set(MAX_NODES, MAX_BYTES)
+
+    def set(self, nodes: int, size: int) -> None:
+        self.nodes, self.reserved_nodes = nodes, nodes // 10
+        self.size, self.reserved_size = size, size // 16
 
 
 limits: Final = Limits()
@@ -34,5 +39,4 @@ limits: Final = Limits()
 
 def set_limits(nodes: int, size: int) -> None:
     """Bound the captures of this process from now on. In any thread; a capture that is under way may use either."""
-    limits.nodes = max(LEAST_NODES, nodes)
-    limits.size = max(LEAST_BYTES, size)
+    limits.set(max(LEAST_NODES, nodes), max(LEAST_BYTES, size))

@@ -12,16 +12,16 @@ from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.budget import (
     CONTAINER,
     FAILED,
+    FLOAT,
     KEY,
     LARGE,
     MAX_DEPTH,
     MAX_REPR,
+    NUMBER,
     OBJECT,
     OPAQUE,
     PLAIN,
     RAISED,
-    RESERVED_BYTES,
-    RESERVED_NODES,
     TRIES,
     VALUE,
 )
@@ -91,7 +91,7 @@ class Walk:
         """Return an exact `str` as UTF-8 can hold it, in the length that is left."""
         left = self.bytes_left
         if len(text) > LARGE:
-            left = max(0, left - RESERVED_BYTES)
+            left = max(0, left - limits.reserved_size)
         kept = cut_text(text, left)
         self.bytes_left -= len(kept) if kept.isascii() else len(kept.encode())
         return kept
@@ -117,14 +117,14 @@ class Walk:
 
     def _room(self, count: int) -> int:
         """Return how many of so many items there is room for."""
-        left = self.nodes_left if count <= LARGE else self.nodes_left - RESERVED_NODES
+        left = self.nodes_left if count <= LARGE else self.nodes_left - limits.reserved_nodes
         return count if count <= left else max(0, left)
 
     def _plain(self, value: Any, depth: int) -> msgspec.Raw | None:
         """Return a container of plain data, None if it is anything else. It may come again, as other data may."""
         if depth == 0 or type(value) not in CONTAINERS:
             return None  # at the top it has been tried
-        left = self.bytes_left - RESERVED_BYTES
+        left = self.bytes_left - limits.reserved_size
         data = plain_json(value, left, max(0, self.nodes_left) // 4, small=self._tries <= 0)
         if data is None or len(data) > left:
             self._tries -= 1
@@ -150,19 +150,22 @@ class Walk:
             items = first(lambda: iterator(value), room)
         copies: list[Any] = []
         add = copies.append
+        reserved = limits.reserved_size if count > LARGE else 0
         for start in range(0, len(items), _PIECE):
             piece = items[start : start + _PIECE]
             kinds = set(map(type, piece))
             if (
                 kinds <= _NUMBERS
                 and self.nodes_left >= len(piece)
+                and self.bytes_left - reserved >= (size := len(piece) * (FLOAT if float in kinds else NUMBER))
                 and (int not in kinds or _are_short(piece, kinds))
             ):
                 self.nodes_left -= len(piece)
+                self.bytes_left -= size
                 copies += piece
                 continue
             for item in piece:
-                if self.nodes_left <= 0 or self.bytes_left <= 0:
+                if self.nodes_left <= 0 or self.bytes_left <= reserved:
                     break
                 add(self.value(item, depth))
         if len(copies) < count:
