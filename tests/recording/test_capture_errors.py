@@ -156,8 +156,8 @@ def large() -> BaseException:
 
 
 def odd_notes() -> BaseException:
-    error: Any = RuntimeError("odd")
-    error.__notes__ = [1, object(), UnprintableError()]
+    error = RuntimeError("odd")
+    vars(error)["__notes__"] = [1, object(), UnprintableError()]
     return error
 
 

@@ -85,9 +85,9 @@ class Hostile:
         self.children: list[Any] = []
         self.password = SECRET
 
-    def _do(self, *_: object) -> str:
+    def _do(self, *_: object) -> Any:
         graph, deed = object.__getattribute__(self, "_told")
-        return self if deed == "itself" else graph.do(deed)  # type: ignore[no-any-return]
+        return self if deed == "itself" else graph.do(deed)
 
     __repr__ = __str__ = _do
 

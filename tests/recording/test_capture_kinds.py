@@ -16,6 +16,7 @@ import email.message
 import enum
 import fractions
 import http.cookies
+import importlib
 import importlib.util
 import inspect
 import io
@@ -91,6 +92,9 @@ def simple(name: str, make: Callable[[], Any], recorded: Any) -> None:
     ROWS[name] = Row(make, recorded)
 
 
+VARIABLE = contextvars.ContextVar("password", default=SECRET)
+
+
 class Color(enum.Enum):
     RED = "red"
 
@@ -127,7 +131,7 @@ simple(
 )
 simple("memoryview", lambda: memoryview(b"password=" + BYTES), "password=[redacted:password]")
 simple("mmap", lambda: mmap.mmap(-1, 4096), Shown("mmap"))
-simple("ctypes array", lambda: (ctypes.c_char * 30)(*BYTES), Shown("c_char_Array_30"))
+simple("ctypes array", lambda: (ctypes.c_ubyte * 30)(*BYTES), Shown("c_ubyte_Array_30"))
 simple("BytesIO", lambda: io.BytesIO(b"password=" + BYTES), Shown("BytesIO"))
 simple("StringIO", lambda: io.StringIO("password=" + SECRET), Shown("StringIO"))
 simple("named tuple", lambda: Named("u", SECRET), {"user": "u", **PASSWORD})
@@ -168,8 +172,6 @@ simple("bound arguments", lambda: inspect.signature(Hiding).bind("u", pin="1"), 
 simple("generator", lambda: (each for each in [SECRET]), Shown("generator"))
 simple("function", lambda: sent, Shown("function"))
 simple("context variable", lambda: VARIABLE, {"__type__": "ContextVar", "name": "password"})
-
-VARIABLE = contextvars.ContextVar("password", default=SECRET)
 
 
 @row(PASSWORD)
@@ -474,8 +476,7 @@ class Connection:
 @row(posted("WSGIRequest", "/x", size=24), "django.test")
 def django_request(package: Any) -> Any:
     """With a body and headers."""
-    from django.conf import settings
-
+    settings = importlib.import_module("django.conf").settings
     if not settings.configured:
         settings.configure(ALLOWED_HOSTS=["*"])
     return package.RequestFactory().post(
@@ -530,7 +531,7 @@ def test_kinds_of_objects(name: str) -> None:
     for text in (alone, inside):
         assert SECRET not in text
         assert len(text) <= MOST
-    recorded = alone if isinstance(capture(value), str) else msgspec.json.decode(alone)
+    recorded: Any = alone if isinstance(capture(value), str) else msgspec.json.decode(alone)
     if isinstance(line.recorded, Shown):
         assert recorded["__type__"] == line.recorded.kind
         assert line.recorded.part in recorded["__repr__"]

@@ -63,8 +63,8 @@ class Walk:
 
     def __init__(self, how: How, outer: Walk | None = None) -> None:
         self._how = how
-        self.nodes_left = limits.nodes if outer is None else outer.nodes_left
-        self.bytes_left = limits.size if outer is None else outer.bytes_left
+        self.nodes_left: int = limits.nodes if outer is None else outer.nodes_left
+        self.bytes_left: int = limits.size if outer is None else outer.bytes_left
         self._tries = TRIES
         self._above: set[int] = set()  # the ids of the containers around the value
         # By their ids, which other objects may get as soon as nothing keeps these alive.

@@ -55,10 +55,11 @@ def is_web_class(kind: type) -> bool:
 
 def looks_like_web(value: object) -> bool:
     """Return whether `value` has headers, an address, and a method or a status. Calls no code of its class."""
+    kind: Any = type(value)
     try:
-        names = _names_of(type(value))
+        names = _names_of(kind)
     except TypeError:  # a metaclass without a hash
-        names = _names(type(value))
+        names = _names(kind)
     try:
         fields = object.__getattribute__(value, "__dict__")
     except AttributeError:
@@ -74,7 +75,7 @@ def _names(kind: type) -> frozenset[str]:
 
 
 @functools.lru_cache(maxsize=2048)
-def _names_of(kind: type) -> frozenset[str]:
+def _names_of(kind: Any) -> frozenset[str]:
     return _names(kind)
 
 
