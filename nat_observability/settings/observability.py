@@ -133,8 +133,8 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     )
     capture_node_limit: Annotated[int, Field(ge=1_000, le=MOST)] = Field(
         100_000,
-        description="Values that recording one input or output visits at most, fewer of those that take longer than a "
-        "number in a list. For the whole process.",
+        description="Number of values that recording one input or output visits at most, fewer of those that take "
+        "longer than a number in a list. For the whole process.",
     )
     capture_bytes_limit: Annotated[int, Field(ge=16 * 1024, le=MOST)] = Field(
         2**20,

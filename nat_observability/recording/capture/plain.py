@@ -12,12 +12,12 @@ import msgspec
 from nat_observability.recording.capture.limits import MAX_BYTES, limits
 
 _MAX_LEVELS = 256
-_FEW = 32  # items: a loop over them takes less than the calls for many
-_FEWER = 8
-_SHORT = 16 * 1024  # characters
+FEW = 16  # items: a loop over them takes less than the calls for many
+SHORT = 1024  # characters
+_TOO_LARGE = 2**62
 _LONG = 2**63 - 1
-_NUMBERS = frozenset({int, float, bool, types.NoneType})
-_LEAVES = _NUMBERS | {str}
+NUMBERS = frozenset({int, float, bool, types.NoneType})
+_LEAVES = NUMBERS | {str}
 CONTAINERS = frozenset({list, dict, tuple})
 _PLAIN = _LEAVES | CONTAINERS
 
@@ -57,22 +57,9 @@ def plain_json(
     kind = type(value)
     try:
         if kind in CONTAINERS:
-            if len(value) <= _FEW:
-                # The most frequent values first, without a further call: an exception if a key is not text.
-                if kind is dict and len(value) <= _FEWER and len("".join(value)) <= _SHORT:
-                    for item in value.values():
-                        kind = type(item)
-                        if kind is str:
-                            if len(item) > _SHORT:
-                                break
-                        elif kind not in _NUMBERS:
-                            break
-                    else:
-                        data = _encode(value)
-                        return data if len(data) <= most else None
-                if _is_small(value):
-                    data = _encode(value)
-                    return data if len(data) <= most else None
+            if len(value) <= FEW and _size(value, FEW) <= most:
+                data = _encode(value)
+                return data if len(data) <= most else None
             if small or not _is_plain(value, limits.nodes if nodes is None else nodes):
                 return None
             return _bounded(value, most)
@@ -84,30 +71,32 @@ def plain_json(
     return None
 
 
-def _is_small(value: Any) -> bool:
-    """Return whether there is nothing but a little plain data in a container, with short texts."""
-    left = _FEW
-    containers = [value]
-    for container in containers:
-        items = container
-        if type(container) is dict:
-            # Raises for a key that is not text.
-            if len("".join(container)) > _SHORT:
-                return False
-            items = container.values()
-        for item in items:
+def _size(value: Any, few: int) -> int:
+    """Return the characters of text in a small container of plain data, more than any limit of anything else."""
+    size = 0
+    if type(value) is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                return _TOO_LARGE
             kind = type(item)
             if kind is str:
-                if len(item) > _SHORT:
-                    return False
-            elif kind not in _NUMBERS:
-                if kind not in CONTAINERS:
-                    return False
-                left -= len(item)
-                if left < 0:
-                    return False
-                containers.append(item)
-    return True
+                size += len(key) + len(item)
+            elif kind in NUMBERS:
+                size += len(key)
+            elif kind in CONTAINERS and len(item) <= few:
+                size += len(key) + _size(item, few >> 2)
+            else:
+                return _TOO_LARGE
+        return size
+    for item in value:
+        kind = type(item)
+        if kind is str:
+            size += len(item)
+        elif kind in CONTAINERS and len(item) <= few:
+            size += _size(item, few >> 2)
+        elif kind not in NUMBERS:
+            return _TOO_LARGE
+    return size
 
 
 def _bounded(value: object, most: int) -> bytes:
@@ -184,6 +173,6 @@ def _containers(level: Iterable[Any]) -> list[Any] | None:
                 return None
         elif kind in CONTAINERS:
             found.append(item)
-        elif kind not in _NUMBERS or (kind is int and not -_LONG <= item <= _LONG):
+        elif kind not in NUMBERS or (kind is int and not -_LONG <= item <= _LONG):
             return None
     return found

@@ -9,8 +9,8 @@ import msgspec
 from nat_observability.events import Captured
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.copiers import walked
-from nat_observability.recording.capture.limits import limits
-from nat_observability.recording.capture.plain import plain_json
+from nat_observability.recording.capture.limits import LEAST_BYTES, limits
+from nat_observability.recording.capture.plain import FEW, NUMBERS, SHORT, plain_json
 from nat_observability.recording.capture.text import class_name, cut_text, utf8_text
 
 _BYTES = (bytes, bytearray, memoryview)
@@ -37,6 +37,24 @@ def capture(value: Any) -> Captured:
     if kind is str:
         return value if len(value) <= limits.size and value.isascii() else cut_text(value, limits.size)
     if kind is dict or kind is list:
+        if kind is dict and len(value) <= FEW:
+            # The most frequent values, without a further call.
+            try:
+                for key, item in value.items():
+                    kind = type(item)
+                    if kind is str:
+                        if len(item) > SHORT:
+                            break
+                    elif kind not in NUMBERS:
+                        break
+                    if type(key) is not str or len(key) > SHORT:
+                        break
+                else:
+                    data = _encode(value)
+                    if len(data) <= LEAST_BYTES:
+                        return _Raw(data)
+            except Exception:  # noqa: BLE001  what JSON lacks, and changes by another thread
+                pass
         data = plain_json(value)
         return _Raw(_encode(walked(value)) if data is None else data)
     try:
