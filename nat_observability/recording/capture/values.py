@@ -50,9 +50,9 @@ def capture(value: Any) -> Captured:
                     if type(key) is not str or len(key) > SHORT:
                         break
                 else:
-                    data = _encode(value)
-                    if len(data) <= LEAST_BYTES:
-                        return _Raw(data)
+                    encoded = _encode(value)
+                    if len(encoded) <= LEAST_BYTES:
+                        return _Raw(encoded)
             except Exception:  # noqa: BLE001  what JSON lacks, and changes by another thread
                 pass
         data = plain_json(value)
