@@ -25,6 +25,7 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import check_exporter
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.recording.capture import set_limits
 from nat_observability.settings import (
     ConsoleExporterSettings,
     ExporterSettings,
@@ -219,6 +220,8 @@ def build_exporters(
     """
     Return the configured exporters by name, none if observability is switched off.
 
+    Also bounds what recording a value may take, for the process.
+
     Args:
         settings: Of the process.
         own_types: Builders by type.
@@ -232,6 +235,7 @@ def build_exporters(
         SettingsError: The settings are well-formed, but a builder refused them: a certificate that does not exist, say.
             It lists what each builder said, under the name of the exporter's variables.
     """
+    set_limits(settings.capture_node_limit, settings.capture_bytes_limit)
     if not settings.enabled:
         return {}
     types = exporter_types(settings, own_types or {})

@@ -22,7 +22,7 @@ from nat_observability.events import (
 from nat_observability.foreign_errors import EXITS, reraise_signal
 from nat_observability.propagation.ids import more_span_ids, spare_span_ids
 from nat_observability.recording import bridge
-from nat_observability.recording.capture import MAX_BYTES, capture, capture_json, capture_label, merged_json
+from nat_observability.recording.capture import LEAST_BYTES, capture, capture_json, capture_label, merged_json
 from nat_observability.recording.decorator import FunctionT, decorated
 from nat_observability.recording.generators import (
     CONTEXTLIB,
@@ -270,7 +270,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         except IndexError:
             self.step_id = more_span_ids()
         self._start_ns = _clock_ns() + state.clock_offset_ns
-        if value is not None and not (type(value) is str and len(value) <= MAX_BYTES and value.isascii()):
+        if value is not None and not (type(value) is str and len(value) <= LEAST_BYTES and value.isascii()):
             self._input = capture(value)
         if self._metadata is not None:
             self._metadata = capture_json(self._metadata)
@@ -317,7 +317,9 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         end_ns = _clock_ns() + state.clock_offset_ns
         output: Any = self.output
         usage, error = self.usage, None
-        if output is not None and not (type(output) is str and len(output) <= MAX_BYTES and output.isascii()):
+        if output is not None and not (
+            type(output) is str and len(output) <= LEAST_BYTES and output.isascii()
+        ):
             output = capture(output)
         if usage is not None:
             usage = token_usage(usage)

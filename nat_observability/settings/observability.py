@@ -32,7 +32,7 @@ from nat_observability.settings.otlp import (
 )
 from nat_observability.settings.processing import ProcessingSettings
 from nat_observability.settings.sources import VariablesSource, note_exporters, with_env_file
-from nat_observability.settings.standard_variables import SERVICE_NAME
+from nat_observability.settings.standard_variables import MOST, SERVICE_NAME
 from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, problems, variable
 
 __all__ = [
@@ -130,6 +130,16 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     resource_attributes: dict[str, str] = Field(
         default_factory=dict,
         description="Further attributes of this service, added to OTEL_RESOURCE_ATTRIBUTES.",
+    )
+    capture_node_limit: Annotated[int, Field(ge=1_000, le=MOST)] = Field(
+        100_000,
+        description="Number of values that recording one input or output visits at most, fewer of those that take "
+        "longer than a number in a list. For the whole process.",
+    )
+    capture_bytes_limit: Annotated[int, Field(ge=16 * 1024, le=MOST)] = Field(
+        2**20,
+        description="Bytes that are kept of one input or output at most; the rest is marked with its size. For the "
+        "whole process.",
     )
     start_timeout: Seconds = Field(10.0, description="Seconds in which an exporter has to be ready.")
     shutdown_timeout: Seconds = Field(20.0, description="Seconds in which everything has to be stopped.")

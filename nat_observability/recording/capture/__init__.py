@@ -1,7 +1,14 @@
 """Capture: values as they are at the moment of recording, as text or JSON, within bounds."""
 
+from nat_observability.recording.capture.exceptions import error_name, error_text, error_trace
+from nat_observability.recording.capture.limits import (
+    LEAST_BYTES,
+    LEAST_NODES,
+    MAX_BYTES,
+    MAX_NODES,
+    set_limits,
+)
 from nat_observability.recording.capture.models import holds_generator
-from nat_observability.recording.capture.plain import MAX_BYTES, MAX_NODES
 from nat_observability.recording.capture.values import (
     capture,
     capture_json,
@@ -13,6 +20,8 @@ from nat_observability.recording.capture.values import (
 )
 
 __all__ = [
+    "LEAST_BYTES",
+    "LEAST_NODES",
     "MAX_BYTES",
     "MAX_NODES",
     "capture",
@@ -20,7 +29,11 @@ __all__ = [
     "capture_label",
     "capture_text",
     "captured_text",
+    "error_name",
+    "error_text",
+    "error_trace",
     "holds_generator",
     "joined_json",
     "merged_json",
+    "set_limits",
 ]

@@ -1,8 +1,5 @@
 """What one capture may spend, and what it is charged for values of each kind."""
 
-# Reserved for the values behind one that would take everything.
-RESERVED_NODES = 10_000
-RESERVED_BYTES = 64 * 1024
 LARGE = 1024  # items or characters: anything larger may not use the reserve
 TRIES = 2  # to encode a whole container at once; each failed one costs the time that it takes
 MAX_DEPTH = 32
@@ -20,4 +17,7 @@ MODEL = 200
 OPAQUE = 60  # a repr too
 RAISED = 200
 FAILED = 1000  # raised in the middle of our own code, whose frames are looked through for a signal handler's
+# Bytes, of `MAX_BYTES`, of a number among others, which is not encoded to find out.
+FLOAT = 18
+NUMBER = 6
 BITS = 8  # of a long integer, for each node

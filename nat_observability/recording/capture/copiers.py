@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import array
-import codecs
 import collections
+import contextvars
 import dataclasses
+import decimal
 import enum
 import functools
 import itertools
 import math
+import re
+import threading
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,20 +20,20 @@ from typing import Any
 import msgspec
 
 from nat_observability.foreign_errors import reraise_signal
+from nat_observability.recording.capture.arrays import array_array, arrays, buffer, frame
 from nat_observability.recording.capture.budget import (
     BITS,
-    CONTAINER,
+    FLOAT,
     MAX_COLUMNS,
     MAX_DEPTH,
-    MAX_ITEMS,
+    MAX_REPR,
     MODEL,
     OPAQUE,
-    RESERVED_BYTES,
 )
-from nat_observability.recording.capture.kinds import BYTES, NATIVE, SEQUENCES, VIEWS
+from nat_observability.recording.capture.kinds import BYTES, LEAVES, NATIVE, SEQUENCES, VIEWS
 from nat_observability.recording.capture.models import Scan, holds_generator, model_info
-from nat_observability.recording.capture.plain import MAX_BYTES
-from nat_observability.recording.capture.text import capture_name, cut_text
+from nat_observability.recording.capture.reprs import own_methods
+from nat_observability.recording.capture.text import capture_name
 from nat_observability.recording.capture.walk import Walk
 from nat_observability.recording.capture.web import is_web_class, web_summary
 
@@ -43,10 +46,21 @@ _encode = msgspec.json.Encoder().encode
 
 _Copy = Callable[[Walk, Any, int], Any]
 
+# An object that records a step when it is looked at makes captures inside a capture, without end if the step has it as
+# its input: they all spend what the outermost has.
+_active = threading.local()
+
 
 def walked(value: object) -> Any:
     """Return a copy of any `value` that JSON can hold. Never raises, except what a signal handler raised."""
-    return Walk(how).value(value)
+    outer: Walk | None = getattr(_active, "walk", None)
+    _active.walk = walk = Walk(how, outer)
+    try:
+        return walk.value(value)
+    finally:
+        _active.walk = outer
+        if outer is not None:
+            outer.nodes_left, outer.bytes_left = walk.nodes_left, walk.bytes_left
 
 
 def _named_tuple(walk: Walk, value: Any, depth: int) -> Any:
@@ -134,66 +148,6 @@ def _cookies(walk: Walk, value: Any, depth: int) -> Any:
     return walk.summary(value, depth, names=[walk.key(each) for each in names])
 
 
-def _frame(walk: Walk, value: Any, depth: int) -> Any:
-    columns = list(itertools.islice(value.columns, MAX_COLUMNS))
-    return walk.summary(value, depth, shape=list(value.shape), columns=[walk.key(each) for each in columns])
-
-
-def _array(walk: Walk, value: Any, depth: int) -> Any:
-    shape = value.shape
-    if isinstance(shape, tuple | list) and math.prod(map(int, shape)) <= MAX_ITEMS:
-        return _converted(walk, value, depth)
-    return walk.summary(value, depth, dtype=str(value.dtype), shape=[int(each) for each in shape])
-
-
-def _array_array(walk: Walk, value: Any, depth: int) -> Any:
-    if value.typecode in "uw":
-        return walk.text(value[: MAX_BYTES + 1].tounicode())
-    if value.typecode in "bB":
-        text = _buffer(walk, value, depth)
-        if type(text) is str and text.isprintable():
-            return text
-    if len(value) > MAX_ITEMS:
-        return walk.summary(value, depth, dtype=value.typecode, shape=[len(value)])
-    return walk.value(value.tolist(), depth)
-
-
-def _buffer(walk: Walk, value: Any, depth: int) -> Any:
-    walk.nodes_left -= CONTAINER
-    with memoryview(value) as view:
-        if view.ndim != 1 or view.format not in ("B", "b", "c"):
-            if view.nbytes <= MAX_ITEMS and view.ndim <= 1:
-                return walk.value(view.tolist(), depth)
-            return walk.summary(value, depth, dtype=view.format, shape=list(view.shape or ()))
-        size = view.nbytes
-        head = view[: MAX_BYTES + 1].tobytes()
-    try:
-        text, _ = codecs.utf_8_decode(head, "strict", size <= len(head))
-    except UnicodeDecodeError:
-        return f"<{size} bytes>"
-    if size > len(head):
-        # The mark counts all of it, the text is what has been looked at.
-        kept = cut_text(text, min(len(text) - 1, max(0, walk.bytes_left - RESERVED_BYTES)))
-        text = f"{kept[: kept.rindex('[cut:')]}[cut:{size}]"
-        walk.bytes_left -= len(text.encode())
-        return text
-    return walk.text(text)
-
-
-def _converted(walk: Walk, value: Any, depth: int) -> Any:
-    for method in ("tolist", "isoformat"):
-        convert = getattr(type(value), method, None)
-        converted = convert(value) if callable(convert) else None
-        # What a mock returns is another mock, and so on.
-        if isinstance(converted, _BUILTIN):
-            return walk.inside(value, depth, functools.partial(_other, walk, converted))
-    return walk.opaque(value)
-
-
-def _other(walk: Walk, converted: Any, _: Any, depth: int) -> Any:
-    return walk.value(converted, depth)
-
-
 def _enum(walk: Walk, value: Any, depth: int) -> Any:
     return walk.value(value._value_, depth + 1) if depth < MAX_DEPTH else "<too deep>"
 
@@ -206,20 +160,50 @@ def _integer(walk: Walk, value: Any, depth: int) -> Any:
     number = int.__index__(value)
     walk.nodes_left -= number.bit_length() // BITS
     try:
-        walk.bytes_left -= len(_encode(number))
+        data = _encode(number)
     except ValueError:  # too many digits for Python to print, see sys.set_int_max_str_digits
         return f"<integer of {number.bit_length()} bits>"
-    return number
+    walk.bytes_left -= len(data)
+    return number if len(data) < 32 else msgspec.Raw(data)
 
 
 def _float(walk: Walk, value: Any, depth: int) -> Any:
     number = float.__float__(value)
+    walk.bytes_left -= FLOAT
     return number if math.isfinite(number) else None
 
 
 def _encoded(walk: Walk, value: Any, depth: int) -> Any:
     walk.bytes_left -= 40
     return msgspec.Raw(_encode(value))
+
+
+def _decimal(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.text(str(value))
+
+
+def _exception(walk: Walk, value: Any, depth: int) -> Any:
+    # Its repr has those of its arguments, however long they are.
+    args = value.args
+    if own_methods(type(value)) or all(
+        type(each) in LEAVES and (type(each) is not str or len(each) <= MAX_REPR) for each in args
+    ):
+        return walk.opaque(value)
+    return walk.inside(value, depth, lambda value, depth: walk.summary(value, depth, args=list(args)))
+
+
+def _match(walk: Walk, value: Any, depth: int) -> Any:
+    names = value.groupdict()
+    return walk.summary(value, depth, span=list(value.span()), groups=names) if names else walk.opaque(value)
+
+
+def _context_variable(walk: Walk, value: Any, depth: int) -> Any:
+    # Its repr shows the default beside the name in a way that redaction does not know.
+    return walk.summary(value, depth, name=value.name)
+
+
+def _sqlite_row(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.fields_of(value, depth, lambda value: zip(value.keys(), tuple(value), strict=False))
 
 
 def _raw(walk: Walk, value: Any, depth: int) -> Any:
@@ -292,6 +276,8 @@ def _chosen(kind: Any) -> _Copy:
     for known, method in _BY_BASE:
         if issubclass(kind, known):
             return method
+    if kind is decimal.Decimal:
+        return _decimal
     if kind in NATIVE:
         return _encoded
     if kind is msgspec.Raw:
@@ -309,8 +295,10 @@ def _chosen(kind: Any) -> _Copy:
         return _named_tuple
     if module.startswith("sqlalchemy") and hasattr(kind, "_mapping"):
         return _row
+    if module == "sqlite3" and kind.__name__ == "Row":
+        return _sqlite_row
     if hasattr(kind, "columns") and hasattr(kind, "shape"):
-        return _frame
+        return frame
     if issubclass(kind, (*SEQUENCES, *VIEWS)):
         return Walk.sequence
     if issubclass(kind, dict):
@@ -323,10 +311,9 @@ def _chosen(kind: Any) -> _Copy:
         return _struct
     if isinstance(getattr(kind, "__attrs_attrs__", None), tuple):
         return _attrs
-    if hasattr(kind, "shape") and hasattr(kind, "dtype"):
-        return _array
-    if hasattr(kind, "tolist") or hasattr(kind, "isoformat"):
-        return _converted
+    found = arrays(kind, module)
+    if found is not None:
+        return found
     for known, method in _BY_BASE_LAST:
         if issubclass(kind, known):
             return method
@@ -338,8 +325,8 @@ _BY_BASE: tuple[tuple[Any, _Copy], ...] = (
     (str, _string),
     (int, _integer),
     (float, _float),
-    (BYTES, _buffer),
-    (array.array, _array_array),
+    (BYTES, buffer),
+    (array.array, array_array),
 )
 
 
@@ -348,4 +335,7 @@ _BY_BASE_LAST: tuple[tuple[Any, _Copy], ...] = (
     (functools.partial, _partial),
     (types.SimpleNamespace, _namespace),
     (types.MethodType, _method),
+    (BaseException, _exception),
+    (re.Match, _match),
+    (contextvars.ContextVar, _context_variable),
 )

@@ -10,7 +10,7 @@ import types
 from typing import Any
 
 from nat_observability.recording.capture.kinds import BYTES, LEAVES, NATIVE, SEQUENCES, iterator, length_of
-from nat_observability.recording.capture.plain import MAX_NODES
+from nat_observability.recording.capture.limits import limits
 from nat_observability.recording.capture.reprs import own_methods
 
 # Of what these make, pydantic's own serializers know the form.
@@ -35,7 +35,7 @@ def holds_generator(*values: Any) -> bool:
         value = left.pop()
         kind = type(value)
         visits += 1
-        if visits > MAX_NODES:
+        if visits > limits.nodes:
             return True
         if kind in LEAVES:
             continue
@@ -45,9 +45,9 @@ def holds_generator(*values: Any) -> bool:
             continue
         seen.add(id(value))
         if issubclass(kind, dict):
-            left.extend(itertools.islice(dict.values(value), MAX_NODES))
+            left.extend(itertools.islice(dict.values(value), limits.nodes))
         elif issubclass(kind, SEQUENCES):
-            left.extend(itertools.islice(iterator(value), MAX_NODES))
+            left.extend(itertools.islice(iterator(value), limits.nodes))
         elif hasattr(kind, "model_dump") or dataclasses.is_dataclass(kind):
             left.extend(getattr(value, "__dict__", {}).values())
             left.append(getattr(value, "__pydantic_extra__", None))

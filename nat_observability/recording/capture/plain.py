@@ -4,52 +4,68 @@ from __future__ import annotations
 
 import gc
 import types
-from operator import length_hint
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import msgspec
 
-MAX_NODES = 100_000
-"""Most values that one capture visits."""
-MAX_BYTES = 1024 * 1024
-"""Most bytes that one capture keeps."""
+from nat_observability.recording.capture.limits import MAX_BYTES, limits
 
 _MAX_LEVELS = 256
-_FEW = 16  # items: a loop over them takes less than the calls for many
+FEW = 16  # items: a loop over them takes less than the calls for many
+SHORT = 1024  # characters
 _TOO_LARGE = 2**62
-_LEAVES = frozenset({int, float, bool, types.NoneType})
+_LONG = 2**63 - 1
+NUMBERS = frozenset({int, float, bool, types.NoneType})
+_LEAVES = NUMBERS | {str}
 CONTAINERS = frozenset({list, dict, tuple})
-_PLAIN = frozenset({str, *_LEAVES, *CONTAINERS})
+_PLAIN = _LEAVES | CONTAINERS
 
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
 _encode_into = _encoder.encode_into
-_END = MAX_BYTES - len(b"null")
+_convert = msgspec.convert
+_referents = gc.get_referents
+_NULL = len(b"null")
 _buffers: list[bytearray] = []
 _MAX_BUFFERS = 4
 
+# What msgspec checks at the speed of C before it encodes. It looks at types alone and calls no code of theirs.
+_Text = Annotated[str, msgspec.Meta(max_length=MAX_BYTES)]
+# Longer integers take longer the longer they are.
+_Integer = Annotated[int, msgspec.Meta(ge=-_LONG, le=_LONG)]
+_Leaf = _Text | _Integer | float | bool | None
+
+
+class _Leaves(msgspec.Struct, array_like=True, gc=False):
+    leaves: list[_Leaf]
+
 
 def plain_json(
-    value: Any, most: int = MAX_BYTES, nodes: int = MAX_NODES, *, small: bool = False
+    value: Any, most: int | None = None, nodes: int | None = None, *, small: bool = False
 ) -> bytes | None:
     """
     Return the JSON of a value of plain data, None if it is too large or anything else is in it.
 
     Args:
-        most: Characters of text, up to `MAX_BYTES`; of more than a few values it may be more.
-        nodes: Values; of no more than a few they are not counted.
+        most: Bytes; by default as many as a capture may keep.
+        nodes: Values; by default as many as a capture may visit. Of no more than a few they are not counted.
         small: Give up on more than a few values.
     """
+    if most is None:
+        most = limits.size
     kind = type(value)
     try:
         if kind in CONTAINERS:
-            if len(value) <= _FEW and _size(value, _FEW) <= most:
-                return _encode(value)
-            if small or len(value) > nodes or not _is_plain(value, nodes):
+            if len(value) <= FEW and _size(value, FEW) <= most:
+                data = _encode(value)
+                return data if len(data) <= most else None
+            if small or not _is_plain(value, limits.nodes if nodes is None else nodes):
                 return None
-            return _bounded(value)
-        if kind in _LEAVES or (kind is str and len(value) <= most):
-            return _encode(value)
+            return _bounded(value, most)
+        if kind in _LEAVES and (kind is not str or len(value) <= most):
+            data = _encode(value)
+            return data if len(data) <= most else None
     except Exception:  # noqa: BLE001  what JSON lacks, and the bounds
         pass
     return None
@@ -65,7 +81,7 @@ def _size(value: Any, few: int) -> int:
             kind = type(item)
             if kind is str:
                 size += len(key) + len(item)
-            elif kind in _LEAVES:
+            elif kind in NUMBERS:
                 size += len(key)
             elif kind in CONTAINERS and len(item) <= few:
                 size += len(key) + _size(item, few >> 2)
@@ -78,24 +94,24 @@ def _size(value: Any, few: int) -> int:
             size += len(item)
         elif kind in CONTAINERS and len(item) <= few:
             size += _size(item, few >> 2)
-        elif kind not in _LEAVES:
+        elif kind not in NUMBERS:
             return _TOO_LARGE
     return size
 
 
-def _bounded(value: object) -> bytes:
+def _bounded(value: object, most: int) -> bytes:
     """
     Return the JSON of `value`.
 
     Raises:
-        BufferError: It takes more than `MAX_BYTES`.
+        BufferError: It takes more than `most` bytes.
     """
     try:
         buffer = _buffers.pop()
     except IndexError:
-        buffer = bytearray(MAX_BYTES)
-    # Back to its full size: the encoder fills it up to there without writing to it.
-    _encode_into(None, buffer, _END)
+        buffer = bytearray(limits.size)
+    # To its full size: the encoder fills it up to there without writing to it.
+    _encode_into(None, buffer, max(most, 2 * _NULL) - _NULL)
     try:
         # A buffer with a view of it cannot grow, so that the encoder stops at its end.
         with memoryview(buffer):
@@ -106,7 +122,7 @@ def _bounded(value: object) -> bytes:
             _buffers.append(buffer)
 
 
-def _is_plain(value: object, left: int) -> bool:
+def _is_plain(value: Any, left: int) -> bool:
     """
     Return whether there is nothing but plain data in a list, dict or tuple, of no more than so many values.
 
@@ -114,22 +130,49 @@ def _is_plain(value: object, left: int) -> bool:
     whose keys are all `str`. To be asked before the encoder walks: the code of a time zone or of a dataclass's
     attributes, which it would run, may change the list that it walks through, and the process crashes.
     """
-    size = MAX_BYTES
-    level = gc.get_referents(value)
+    left -= len(value)
+    if left < 0:
+        return False
+    level = _referents(value) if type(value) is dict else value
     for _ in range(_MAX_LEVELS):
         if not level:
             return True
-        left -= len(level)
+        ends = {type(level[0]), type(level[-1])}
+        if not ends <= _PLAIN:
+            return False
+        if ends.isdisjoint(CONTAINERS) and _are_leaves(level):
+            return True
+        inner = (
+            level if ends <= CONTAINERS and CONTAINERS.issuperset(map(type, level)) else _containers(level)
+        )
+        if inner is None:
+            return False
+        # Before the next level is made: lists that come again and again may be endless.
+        left -= sum(map(len, inner))
         if left < 0:
             return False
-        kinds = set(map(type, level))
-        if not kinds <= _PLAIN:
-            return False
-        if kinds.isdisjoint(CONTAINERS):
-            return True
-        # No more than the JSON has, and what the next level is of: lists that come again and again may be endless.
-        size -= sum(map(len if kinds.isdisjoint(_LEAVES) else length_hint, level))
-        if size < 0:
-            return False
-        level = gc.get_referents(*level)
+        level = _referents(*inner)
     return False
+
+
+def _are_leaves(level: Any) -> bool:
+    try:
+        _convert((level,), _Leaves)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _containers(level: Iterable[Any]) -> list[Any] | None:
+    """Return the containers among plain values, None if there is anything else."""
+    found: list[Any] = []
+    for item in level:
+        kind = type(item)
+        if kind is str:
+            if len(item) > MAX_BYTES:
+                return None
+        elif kind in CONTAINERS:
+            found.append(item)
+        elif kind not in NUMBERS or (kind is int and not -_LONG <= item <= _LONG):
+            return None
+    return found

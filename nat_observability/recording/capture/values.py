@@ -9,11 +9,13 @@ import msgspec
 from nat_observability.events import Captured
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.copiers import walked
-from nat_observability.recording.capture.plain import MAX_BYTES, plain_json
+from nat_observability.recording.capture.limits import LEAST_BYTES, limits
+from nat_observability.recording.capture.plain import FEW, NUMBERS, SHORT, plain_json
 from nat_observability.recording.capture.text import class_name, cut_text, utf8_text
 
 _BYTES = (bytes, bytearray, memoryview)
 _encode = msgspec.json.Encoder().encode
+_Raw = msgspec.Raw
 
 
 def capture(value: Any) -> Captured:
@@ -33,12 +35,31 @@ def capture(value: Any) -> Captured:
         return None
     kind = type(value)
     if kind is str:
-        return value if len(value) <= MAX_BYTES and value.isascii() else cut_text(value, MAX_BYTES)
+        return value if len(value) <= limits.size and value.isascii() else cut_text(value, limits.size)
     if kind is dict or kind is list:
-        return capture_json(value)
+        if kind is dict and len(value) <= FEW:
+            # The most frequent values, without a further call.
+            try:
+                for key, item in value.items():
+                    kind = type(item)
+                    if kind is str:
+                        if len(item) > SHORT:
+                            break
+                    elif kind not in NUMBERS:
+                        break
+                    if type(key) is not str or len(key) > SHORT:
+                        break
+                else:
+                    encoded = _encode(value)
+                    if len(encoded) <= LEAST_BYTES:
+                        return _Raw(encoded)
+            except Exception:  # noqa: BLE001  what JSON lacks, and changes by another thread
+                pass
+        data = plain_json(value)
+        return _Raw(_encode(walked(value)) if data is None else data)
     try:
         if issubclass(kind, str):
-            return cut_text(str.__str__(value), MAX_BYTES)
+            return cut_text(str.__str__(value), limits.size)
         if issubclass(kind, _BYTES):
             recorded = walked(value)
             if type(recorded) is str:
@@ -86,7 +107,7 @@ def capture_text(text: str) -> str:
 
 def captured_text(text: str) -> str:
     """Return what `capture` does of a text."""
-    return cut_text(str.__str__(text), MAX_BYTES)
+    return cut_text(str.__str__(text), limits.size)
 
 
 def capture_label(value: object) -> str:

@@ -12,21 +12,22 @@ from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.budget import (
     CONTAINER,
     FAILED,
+    FLOAT,
     KEY,
     LARGE,
     MAX_DEPTH,
     MAX_REPR,
+    NUMBER,
     OBJECT,
     OPAQUE,
     PLAIN,
     RAISED,
-    RESERVED_BYTES,
-    RESERVED_NODES,
     TRIES,
     VALUE,
 )
 from nat_observability.recording.capture.kinds import BYTES, first, iterator, length_of
-from nat_observability.recording.capture.plain import CONTAINERS, MAX_BYTES, MAX_NODES, plain_json
+from nat_observability.recording.capture.limits import limits
+from nat_observability.recording.capture.plain import CONTAINERS, plain_json
 from nat_observability.recording.capture.reprs import MASK, own_methods
 from nat_observability.recording.capture.text import class_name, cut_text
 from nat_observability.recording.capture.web import is_scope, looks_like_web, scope_summary, web_summary
@@ -51,6 +52,7 @@ class Walk:
 
     Args:
         how: Finds what copies values of a class.
+        outer: The capture inside which this one is made, whose bounds it has.
 
     Attributes:
         nodes_left: What may still be visited, see `budget`.
@@ -59,10 +61,10 @@ class Walk:
 
     __slots__ = ("_above", "_how", "_seen", "_tries", "bytes_left", "nodes_left")
 
-    def __init__(self, how: How) -> None:
+    def __init__(self, how: How, outer: Walk | None = None) -> None:
         self._how = how
-        self.nodes_left = MAX_NODES
-        self.bytes_left = MAX_BYTES
+        self.nodes_left: int = limits.nodes if outer is None else outer.nodes_left
+        self.bytes_left: int = limits.size if outer is None else outer.bytes_left
         self._tries = TRIES
         self._above: set[int] = set()  # the ids of the containers around the value
         # By their ids, which other objects may get as soon as nothing keeps these alive.
@@ -76,6 +78,8 @@ class Walk:
             return value
         if kind is str:
             return self.text(value)
+        if self.nodes_left <= 0:
+            return "[cut]"
         try:
             return self._how(kind)(self, value, depth)
         except BaseException as error:  # noqa: BLE001  foreign code: whatever the object does when it is looked at
@@ -87,7 +91,7 @@ class Walk:
         """Return an exact `str` as UTF-8 can hold it, in the length that is left."""
         left = self.bytes_left
         if len(text) > LARGE:
-            left = max(0, left - RESERVED_BYTES)
+            left = max(0, left - limits.reserved_size)
         kept = cut_text(text, left)
         self.bytes_left -= len(kept) if kept.isascii() else len(kept.encode())
         return kept
@@ -113,14 +117,14 @@ class Walk:
 
     def _room(self, count: int) -> int:
         """Return how many of so many items there is room for."""
-        left = self.nodes_left if count <= LARGE else self.nodes_left - RESERVED_NODES
+        left = self.nodes_left if count <= LARGE else self.nodes_left - limits.reserved_nodes
         return count if count <= left else max(0, left)
 
     def _plain(self, value: Any, depth: int) -> msgspec.Raw | None:
         """Return a container of plain data, None if it is anything else. It may come again, as other data may."""
         if depth == 0 or type(value) not in CONTAINERS:
             return None  # at the top it has been tried
-        left = self.bytes_left - RESERVED_BYTES
+        left = self.bytes_left - limits.reserved_size
         data = plain_json(value, left, max(0, self.nodes_left) // 4, small=self._tries <= 0)
         if data is None or len(data) > left:
             self._tries -= 1
@@ -146,19 +150,22 @@ class Walk:
             items = first(lambda: iterator(value), room)
         copies: list[Any] = []
         add = copies.append
+        reserved = limits.reserved_size if count > LARGE else 0
         for start in range(0, len(items), _PIECE):
             piece = items[start : start + _PIECE]
             kinds = set(map(type, piece))
             if (
                 kinds <= _NUMBERS
                 and self.nodes_left >= len(piece)
+                and self.bytes_left - reserved >= (size := len(piece) * (FLOAT if float in kinds else NUMBER))
                 and (int not in kinds or _are_short(piece, kinds))
             ):
                 self.nodes_left -= len(piece)
+                self.bytes_left -= size
                 copies += piece
                 continue
             for item in piece:
-                if self.nodes_left <= 0 or self.bytes_left <= 0:
+                if self.nodes_left <= 0 or self.bytes_left <= reserved:
                     break
                 add(self.value(item, depth))
         if len(copies) < count:
@@ -256,7 +263,7 @@ class Walk:
                 reraise_signal(error)
                 self.nodes_left -= RAISED
                 continue
-            if MASK.search(shown, 0, MAX_BYTES):
+            if MASK.search(shown, 0, limits.size):
                 return self.text(cut_text(str.__str__(shown), MAX_REPR))
         return None
 
@@ -294,6 +301,7 @@ _OF_SCOPES: Final = (
     "server",
     "query_string",
     "REQUEST_METHOD",
+    "CONTENT_LENGTH",
     "SERVER_PROTOCOL",
     "SERVER_NAME",
     "SERVER_PORT",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -37,7 +38,11 @@ _MODULES = frozenset(
 _ENDINGS = ("Request", "Response", "WebSocket", "Websocket", "Connection", "RequestInfo")
 _URLS = ("url", "full_url", "uri", "_url")
 _STATUSES = ("status_code", "status")
+_ADDRESSES = frozenset((*_URLS, "path"))
+_ACTIONS = frozenset(("method", "get_method", *_STATUSES))
+_TELLING = frozenset(("headers",)) | _ADDRESSES | _ACTIONS
 _LONGEST_URL = 8192  # characters
+_MAX_HEADERS = 256
 
 
 def is_web_class(kind: type) -> bool:
@@ -50,12 +55,28 @@ def is_web_class(kind: type) -> bool:
 
 def looks_like_web(value: object) -> bool:
     """Return whether `value` has headers, an address, and a method or a status. Calls no code of its class."""
-    kind = type(value)
-    return (
-        _has(kind, value, "headers")
-        and any(_has(kind, value, name) for name in (*_URLS, "path"))
-        and any(_has(kind, value, name) for name in ("method", "get_method", *_STATUSES))
-    )
+    kind: Any = type(value)
+    try:
+        names = _names_of(kind)
+    except TypeError:  # a metaclass without a hash
+        names = _names(kind)
+    try:
+        fields = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        pass
+    else:
+        if type(fields) is dict:
+            names |= _TELLING & fields.keys()
+    return "headers" in names and not names.isdisjoint(_ADDRESSES) and not names.isdisjoint(_ACTIONS)
+
+
+def _names(kind: type) -> frozenset[str]:
+    return frozenset(name for base in kind.__mro__ for name in _TELLING & base.__dict__.keys())
+
+
+@functools.lru_cache(maxsize=2048)
+def _names_of(kind: Any) -> frozenset[str]:
+    return _names(kind)
 
 
 def is_scope(value: Mapping[Any, Any]) -> bool:
@@ -80,6 +101,7 @@ def scope_summary(value: Mapping[Any, Any]) -> dict[str, Any]:
             "WSGI environ",
             value["REQUEST_METHOD"],
             _address(value.get("wsgi.url_scheme", "http"), name, port, path, value.get("QUERY_STRING")),
+            value.get("CONTENT_LENGTH"),
         )
     server = value.get("server")
     host, port = (
@@ -92,6 +114,7 @@ def scope_summary(value: Mapping[Any, Any]) -> dict[str, Any]:
         "ASGI scope",
         value.get("method", _MISSING),
         _address(scheme, host, port, _text(value["path"]), value.get("query_string")),
+        _length_in(value.get("headers")),
     )
 
 
@@ -113,7 +136,7 @@ def web_summary(value: Any) -> dict[str, Any]:
     if method is _MISSING:
         get_method = _read(request, "get_method")
         method = get_method() if callable(get_method) else _MISSING
-    summary = _summary(type(value).__qualname__, method, _url(value) or _url(request))
+    summary = _summary(type(value).__qualname__, method, _url(value) or _url(request), _length(value))
     if status is not _MISSING:
         summary["status"] = status
     return summary
@@ -148,17 +171,31 @@ def _read(value: Any, name: str) -> Any:
         return _MISSING
 
 
-def _has(kind: type, value: object, name: str) -> bool:
-    if any(name in base.__dict__ for base in kind.__mro__):
-        return True
-    try:
-        fields = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        return False
-    return type(fields) is dict and name in fields
+def _length(value: Any) -> Any:
+    """Return the size of the body of a request or response, as its headers have it."""
+    scope = _read(value, "scope")
+    if type(scope) is dict:
+        return _length_in(scope.get("headers"))
+    length = _read(value, "content_length")
+    if length is _MISSING or callable(length):
+        get = _read(_read(value, "headers"), "get")
+        try:
+            length = get("content-length") if callable(get) else None
+        except BaseException as error:  # noqa: BLE001  foreign code
+            reraise_signal(error)
+            return None
+    return length
 
 
-def _summary(kind: str, method: Any, url: str) -> dict[str, Any]:
+def _length_in(headers: Any) -> Any:
+    if isinstance(headers, list | tuple):
+        for header in headers[:_MAX_HEADERS]:
+            if isinstance(header, list | tuple) and len(header) == 2 and header[0] == b"content-length":
+                return header[1]
+    return None
+
+
+def _summary(kind: str, method: Any, url: str, length: Any = None) -> dict[str, Any]:
     summary: dict[str, Any] = {"__type__": kind}
     if isinstance(method, str | bytes) and method:
         summary["method"] = _text(method)
@@ -167,6 +204,9 @@ def _summary(kind: str, method: Any, url: str) -> dict[str, Any]:
         url = f"{url.partition('?')[0][:_LONGEST_URL]}[cut:{len(url)}]"
     if url:
         summary["url"] = url
+    size = _text(length) if isinstance(length, str | bytes | int) else ""
+    if size.isdecimal() and 0 < len(size) < 20 and int(size):
+        summary["size"] = int(size)
     return summary
 
 

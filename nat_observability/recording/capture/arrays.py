@@ -1,0 +1,157 @@
+"""arrays(): how arrays, tensors, data frames, images and buffers are recorded: the large ones by their shape."""
+
+from __future__ import annotations
+
+import codecs
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from nat_observability.recording.capture.budget import (
+    CONTAINER,
+    MAX_COLUMNS,
+    MAX_ITEMS,
+    OBJECT,
+)
+from nat_observability.recording.capture.kinds import BYTES
+from nat_observability.recording.capture.limits import limits
+from nat_observability.recording.capture.text import cut_text
+from nat_observability.recording.capture.walk import Walk
+
+_BUILTIN = (str, int, float, list, tuple, dict, *BYTES)
+_TEXT_LIKE = 8  # bytes: fewer are numbers, however they look
+_MEDIA: Final = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"OggS", "audio/ogg"),
+    (b"fLaC", "audio/flac"),
+    (b"ID3", "audio/mpeg"),
+    (b"\xff\xfb", "audio/mpeg"),
+    (b"%PDF-", "application/pdf"),
+)
+_RIFF: Final = {b"WAVE": "audio/wav", b"WEBP": "image/webp", b"AVI ": "video/x-msvideo"}
+
+
+def arrays(kind: Any, module: str) -> Callable[[Walk, Any, int], Any] | None:
+    """Return the method for arrays or images of this class, None if it is none of them."""
+    if module.startswith("PIL.") and hasattr(kind, "getbands"):
+        return _image
+    if hasattr(kind, "shape") and hasattr(kind, "dtype"):
+        return _series if kind.__name__.endswith("Series") else _array
+    if hasattr(kind, "tolist") or hasattr(kind, "isoformat"):
+        return converted
+    return None
+
+
+def _image(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.summary(value, depth, mode=value.mode, size=list(value.size))
+
+
+def frame(walk: Walk, value: Any, depth: int) -> Any:
+    columns = list(itertools.islice(value.columns, MAX_COLUMNS))
+    return walk.summary(value, depth, shape=list(value.shape), columns=[walk.key(each) for each in columns])
+
+
+def _series(walk: Walk, value: Any, depth: int) -> Any:
+    # A column of a frame: without the names of its rows its values would be something else.
+    name = None if value.name is None else walk.key(value.name)
+    return walk.summary(value, depth, name=name, dtype=str(value.dtype), shape=list(value.shape))
+
+
+def _array(walk: Walk, value: Any, depth: int) -> Any:
+    walk.nodes_left -= OBJECT
+    shape, dtype = value.shape, value.dtype
+    if isinstance(shape, tuple | list):
+        count = math.prod(map(int, shape))
+        names = getattr(dtype, "names", None)
+        if isinstance(names, tuple):
+            if count <= MAX_ITEMS // max(1, len(names)) and len(shape) <= 1:
+                return walk.inside(value, depth, functools.partial(_records, walk, names))
+        elif count <= MAX_ITEMS and not (str(dtype).endswith("int8") and _is_text(value.tolist())):
+            return converted(walk, value, depth)
+    return walk.summary(value, depth, dtype=str(dtype), shape=[int(each) for each in shape])
+
+
+def _records(walk: Walk, names: tuple[str, ...], value: Any, depth: int) -> Any:
+    """Return what an array of records holds, with the names of its fields."""
+    rows = value.tolist()
+    if isinstance(rows, tuple):
+        return walk.value(dict(zip(names, rows, strict=False)), depth)
+    return walk.value([dict(zip(names, row, strict=False)) for row in rows], depth)
+
+
+def _is_text(numbers: Any) -> bool:
+    """Return whether numbers are the bytes of some text: a secret among them would not be recognised."""
+    flat: list[Any] = [numbers]
+    while flat and isinstance(flat[0], list):
+        flat = list(itertools.chain.from_iterable(flat))
+    if len(flat) < _TEXT_LIKE:
+        return False
+    try:
+        return bytes(each & 255 for each in flat).decode().replace("\n", " ").isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
+def array_array(walk: Walk, value: Any, depth: int) -> Any:
+    if value.typecode in "uw":
+        return walk.text(value[: limits.size + 1].tounicode())
+    if value.typecode in "bB":
+        text = buffer(walk, value, depth)
+        if type(text) is str and text.isprintable():
+            return text
+    if len(value) > MAX_ITEMS:
+        return walk.summary(value, depth, dtype=value.typecode, shape=[len(value)])
+    return walk.value(value.tolist(), depth)
+
+
+def buffer(walk: Walk, value: Any, depth: int) -> Any:
+    walk.nodes_left -= CONTAINER
+    with memoryview(value) as view:
+        if view.ndim != 1 or view.format not in ("B", "b", "c"):
+            if view.nbytes <= MAX_ITEMS and view.ndim <= 1:
+                return walk.value(view.tolist(), depth)
+            return walk.summary(value, depth, dtype=view.format, shape=list(view.shape or ()))
+        size = view.nbytes
+        head = view[: limits.size + 1].tobytes()
+    media = _media_type(head)
+    try:
+        if media and not (head.isascii() and b"\0" not in head[:64]):
+            return f"<{size} bytes of {media}>"
+        text, _ = codecs.utf_8_decode(head, "strict", size <= len(head))
+    except UnicodeDecodeError:
+        return f"<{size} bytes>"
+    if size > len(head):
+        # The mark counts all of it, the text is what has been looked at.
+        kept = cut_text(text, min(len(text) - 1, max(0, walk.bytes_left - limits.reserved_size)))
+        text = f"{kept[: kept.rindex('[cut:')]}[cut:{size}]"
+        walk.bytes_left -= len(text.encode())
+        return text
+    return walk.text(text)
+
+
+def _media_type(head: bytes) -> str:
+    if head[:4] == b"RIFF":
+        return _RIFF.get(head[8:12], "")
+    for magic, media in _MEDIA:
+        if head.startswith(magic):
+            return media
+    return ""
+
+
+def converted(walk: Walk, value: Any, depth: int) -> Any:
+    for method in ("tolist", "isoformat"):
+        convert = getattr(type(value), method, None)
+        copy = convert(value) if callable(convert) else None
+        # What a mock returns is another mock, and so on.
+        if isinstance(copy, _BUILTIN):
+            return walk.inside(value, depth, functools.partial(_other, walk, copy))
+    return walk.opaque(value)
+
+
+def _other(walk: Walk, copy: Any, _: Any, depth: int) -> Any:
+    return walk.value(copy, depth)
