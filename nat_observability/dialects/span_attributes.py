@@ -22,6 +22,14 @@ _OPENINFERENCE_KINDS = {
     StepKind.CUSTOM: "CHAIN",
     StepKind.SPAN: "CHAIN",
     StepKind.TTC: "CHAIN",
+    StepKind.AGENT: "AGENT",
+    StepKind.RETRIEVER: "RETRIEVER",
+    StepKind.EMBEDDING: "EMBEDDING",
+    StepKind.RERANKER: "RERANKER",
+    StepKind.GUARDRAIL: "GUARDRAIL",
+    StepKind.EVALUATOR: "EVALUATOR",
+    StepKind.PROMPT: "PROMPT",
+    StepKind.CHAIN: "CHAIN",
 }
 
 
