@@ -14,8 +14,26 @@ Captured = str | msgspec.Raw | None
 """A recorded value: text as it was, anything else as its JSON at that moment, or nothing."""
 
 
+class SpanKind(StrEnum):
+    """A span's role in a call between two services, in OpenTelemetry's words."""
+
+    INTERNAL = "internal"
+    CLIENT = "client"
+    SERVER = "server"
+    PRODUCER = "producer"
+    CONSUMER = "consumer"
+
+
 class StepKind(StrEnum):
-    """What a step is, in the categories of the reference toolkit and of OpenInference."""
+    """
+    What a step is, in the categories of the reference toolkit and of OpenInference.
+
+    Attributes:
+        span_kind: The role of such a step unless it says otherwise. The GenAI conventions want CLIENT for calls of
+            models and of data sources.
+    """
+
+    span_kind: SpanKind
 
     LLM = "LLM"
     TOOL = "TOOL"
@@ -49,6 +67,12 @@ class StepKind(StrEnum):
         return known
 
 
+for _kind in StepKind:
+    # An attribute and not a property: `step` reads it each time.
+    _calls = _kind in (StepKind.LLM, StepKind.EMBEDDING, StepKind.RETRIEVER)
+    _kind.span_kind = SpanKind.CLIENT if _calls else SpanKind.INTERNAL
+
+
 STEP_KINDS: Final[Mapping[str, StepKind]] = {
     name: kind for kind in StepKind for name in (kind.value, kind.value.lower())
 }
@@ -69,20 +93,6 @@ class Status(StrEnum):
     OK = "ok"
     ERROR = "error"
     INCOMPLETE = "incomplete"
-
-
-class SpanKind(StrEnum):
-    """A span's role in a call between two services, in OpenTelemetry's words."""
-
-    INTERNAL = "internal"
-    CLIENT = "client"
-    SERVER = "server"
-    PRODUCER = "producer"
-    CONSUMER = "consumer"
-
-
-CLIENT_KINDS: Final[frozenset[StepKind]] = frozenset({StepKind.LLM, StepKind.EMBEDDING, StepKind.RETRIEVER})
-"""The kinds of steps that are CLIENT unless they say otherwise, by the GenAI conventions; all others are INTERNAL."""
 
 
 class TokenUsage(msgspec.Struct, frozen=True, gc=False):

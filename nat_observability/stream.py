@@ -59,6 +59,14 @@ class SpanTaker(Protocol):
     def finished(self, span: Span) -> object: ...
 
 
+class StepCounter(Protocol):
+    """Counts the steps of this process, and looks at none of them."""
+
+    def step_began(self) -> object: ...
+
+    def step_ended(self) -> object: ...
+
+
 class Audience:
     """
     The subscribers at one moment.
@@ -68,31 +76,50 @@ class Audience:
         steps: Those that take START and END.
         begun: On-start callbacks of the others, called with a step when it begins.
         finished: On-end callbacks of the others, called with its span when it ends.
+        counters: Those that only count steps.
+        listens: Whether any of them looks at what a step holds.
     """
 
     # Reading a slot takes a tenth of the time of a named tuple's field.
-    __slots__ = ("begun", "everyone", "finished", "steps")
+    __slots__ = ("begun", "counters", "everyone", "finished", "listens", "steps")
 
     begun: tuple[Callable[[OpenStep], object], ...]
+    counters: tuple[StepCounter, ...]
     everyone: tuple[Subscriber, ...]
     finished: tuple[Callable[[Span], object], ...]
+    listens: bool
     steps: tuple[Subscriber, ...]
 
-    def __init__(self, subscribed: Collection[tuple[Subscriber, SpanTaker | None]]) -> None:
+    def __init__(self, subscribed: Collection[_Subscribed]) -> None:
         if len(subscribed) == 1:
             # As below, in a third of the time: nearly every run has one subscriber.
-            [(subscriber, taker)] = subscribed
+            [(subscriber, taker, counter)] = subscribed
             self.everyone = (subscriber,)
-            if taker is None:
-                self.steps, self.begun, self.finished = self.everyone, (), ()
+            if counter is not None:
+                self.steps, self.begun, self.finished, self.counters = (), (), (), (counter,)
+            elif taker is None:
+                self.steps, self.begun, self.finished, self.counters = self.everyone, (), (), ()
             else:
-                self.steps, self.begun, self.finished = (), (taker.begun,), (taker.finished,)
+                self.steps, self.begun, self.finished, self.counters = (
+                    (),
+                    (taker.begun,),
+                    (taker.finished,),
+                    (),
+                )
+            self.listens = counter is None
             return
-        takers = [taker for _, taker in subscribed if taker is not None]
-        self.everyone = tuple([subscriber for subscriber, _ in subscribed])
-        self.steps = tuple([subscriber for subscriber, taker in subscribed if taker is None])
+        takers = [taker for _, taker, _ in subscribed if taker is not None]
+        self.counters = tuple([counter for _, _, counter in subscribed if counter is not None])
+        self.everyone = tuple([subscriber for subscriber, _, _ in subscribed])
+        self.steps = tuple(
+            [subscriber for subscriber, taker, counter in subscribed if taker is None and counter is None]
+        )
         self.begun = tuple([taker.begun for taker in takers])
         self.finished = tuple([taker.finished for taker in takers])
+        self.listens = len(self.counters) < len(subscribed)
+
+
+_Subscribed = tuple[Subscriber, SpanTaker | None, StepCounter | None]
 
 
 class EventStream:
@@ -112,19 +139,27 @@ class EventStream:
     subscribed: ClassVar[WeakRegistry[EventStream] | None] = None
 
     def __init__(self) -> None:
-        self._by_key: dict[object, tuple[Subscriber, SpanTaker | None]] = {}
+        self._by_key: dict[object, _Subscribed] = {}
         self.kept: list[Audience | None] = [None]
         self.unheard = 0
 
-    def subscribe(self, key: object, subscriber: Subscriber, taker: SpanTaker | None = None) -> None:
+    def subscribe(
+        self,
+        key: object,
+        subscriber: Subscriber,
+        taker: SpanTaker | None = None,
+        counter: StepCounter | None = None,
+    ) -> None:
         """
         Hand every step from now on to `subscriber`, which must not block, until `key` is unsubscribed.
 
         Args:
             taker: Gets the steps of this process as a whole. Everything else that is published, chunks included, still
                 goes to `subscriber`.
+            counter: Told of the steps of this process instead of `subscriber`; likewise. If no subscriber looks at
+                them, nothing of them is captured.
         """
-        self._by_key[key] = subscriber, taker
+        self._by_key[key] = subscriber, taker, counter
         self.kept = [None]
         if EventStream.subscribed is not None:
             EventStream.subscribed.add(self)

@@ -8,9 +8,9 @@ from collections.abc import Awaitable
 from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.ledger import LedgerSnapshot
-from nat_observability.events import Boundary, IntermediateStep, Span
+from nat_observability.events import Boundary, IntermediateStep
 from nat_observability.exporter.subscription import Subscribed, Subscription
-from nat_observability.stream import EventStream, OpenStep
+from nat_observability.stream import EventStream
 
 
 class SampledOutSubscription(Subscription):
@@ -35,15 +35,18 @@ class SampledOutSubscription(Subscription):
         return None
 
     def listen(self, stream: EventStream) -> None:
-        stream.subscribe(self, self.handle, self if self._spans else None)
+        stream.subscribe(self, self.handle, counter=self)
 
-    def begun(self, step: OpenStep) -> None:
-        """Count a step of this process, which would have become a span whether it ends or not."""
+    def step_began(self) -> None:
+        """Count a step of this process: its START, or its span, which it would have whether it ends or not."""
         with self._lock:
             self._counted += 1
 
-    def finished(self, span: Span) -> None:
-        """Do nothing: its step was counted when it began."""
+    def step_ended(self) -> None:
+        """Count its END."""
+        if not self._spans:
+            with self._lock:
+                self._counted += 1
 
     def handle(self, step: IntermediateStep) -> None:
         if self._spans and step.boundary is not Boundary.START:
