@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from nat_observability.events import Captured, StepKind, TokenUsage
+from nat_observability.recording.answers import token_usage
 from nat_observability.recording.capture import capture, capture_label, capture_text
-from nat_observability.recording.outcome import token_usage
 
 # An agent, a retriever or an embedding inside a run is something that its workflow calls. WORKFLOW is for spans that
 # say so themselves, because a workflow's step stands for the whole run.

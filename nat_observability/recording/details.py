@@ -122,6 +122,10 @@ class StepDetails:
         for each in links if isinstance(links, list | tuple) else ():
             self.link(each, None, None)
 
+    def has(self, name: str) -> bool:
+        """Whether an attribute of this name is set."""
+        return name in self._attributes
+
     def forget(self) -> None:
         """Let go of what the step was given: there is no subscriber."""
         self._given = None

@@ -18,11 +18,11 @@ from nat_observability.events import (
     SpanKind,
     Status,
     StepKind,
-    TokenUsage,
 )
 from nat_observability.foreign_errors import EXITS
 from nat_observability.propagation.ids import more_span_ids, spare_span_ids
 from nat_observability.recording import bridge
+from nat_observability.recording.answers import token_usage
 from nat_observability.recording.capture import MAX_BYTES, capture, capture_json, capture_label, merged_json
 from nat_observability.recording.decorator import FunctionT, decorated
 from nat_observability.recording.details import StepDetails, labels
@@ -35,8 +35,8 @@ from nat_observability.recording.generators import (
     generator_frame,
     visible,
 )
-from nat_observability.recording.outcome import step_error, token_usage
-from nat_observability.recording.recorder import StepRecorder
+from nat_observability.recording.model_calls import ModelCallRecorder, provided
+from nat_observability.recording.outcome import step_error
 from nat_observability.stream import hand, report
 
 _frame = sys._getframe
@@ -50,7 +50,7 @@ _NONE: tuple[Any, ...] = ()
 _NO_TAGS: tuple[str, ...] = ()
 
 
-class step(StepRecorder):  # noqa: N801  a context manager and decorator, named like contextlib.suppress
+class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, named like contextlib.suppress
     """
     One step of the current run, as a context manager, sync or async, or as a decorator.
 
@@ -67,13 +67,14 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         links: Spans of other traces, each by its `traceparent`, or a pair of that and attributes.
         metadata: A mapping, recorded when the block begins.
         tags: Short labels.
+        provider: Who runs the model: openai, anthropic, aws.bedrock; recorded under its name in the conventions.
         span_kind: A `SpanKind` or its name; by default client for calls of models and data sources, else internal.
 
     Attributes:
         output: Set it inside the block; recorded as it is when the block ends.
         metadata: A mapping, set inside the block; recorded when the block ends, beside what was passed as an argument.
         name: May be changed inside the block; a span has the one that it ended with.
-        usage: A `TokenUsage`, or a mapping with its field names.
+        usage: A `TokenUsage`, or the usage that a model's client gives.
         step_id: 16 hex digits, None outside a run and before the block.
 
     Raises:
@@ -88,8 +89,6 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         "_parent",
         "_previous",
         "metadata",
-        "output",
-        "usage",
     )
 
     # Only for a step that has begun, which never happens outside a run:
@@ -108,6 +107,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         metadata: object = None,
         tags: Iterable[str] = _NO_TAGS,
         span_kind: SpanKind | str | None = None,
+        provider: str | None = None,
     ) -> None:
         try:
             self._kind = STEP_KINDS[kind]
@@ -118,14 +118,17 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         self._input = input
         self._metadata = metadata
         self._tags = tags if tags is _NO_TAGS else labels(tags)
+        if provider is not None:
+            attributes = provided(attributes, provider)
         self._details = (
             None
             if attributes is None and links is None and span_kind is None
             else StepDetails(attributes, links, span_kind)
         )
-        self.output: object = None
+        self.output = None
         self.metadata: object = None
-        self.usage: TokenUsage | Any = None
+        self.usage = None
+        self._reader = None
         self.step_id = None
         self._state = None
 
@@ -289,6 +292,8 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
                 self._details.mark_start()
 
     def _close(self, state: ContextState, exc: BaseException | None) -> None:
+        if self._reader:
+            self._finish_reading()
         self._closed = True
         stream = state.stream
         audience = stream.kept[0] or stream.gathered()
