@@ -81,7 +81,6 @@ def read_event(draft: Draft, event: object) -> bool:
 def _read_head(draft: Draft, answer: object) -> None:
     draft.head(field(answer, "id"), field(answer, "model"))
     draft.provider = draft.provider or "anthropic"
-    draft.attribute("anthropic.response.service_tier", text_of(path(answer, "usage", "service_tier")))
 
 
 def _read_usage(draft: Draft, usage: object) -> None:
