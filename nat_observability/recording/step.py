@@ -74,7 +74,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         metadata: A mapping, set inside the block; recorded when the block ends, beside what was passed as an argument.
         name: May be changed inside the block; a span has the one that it ended with.
         usage: A `TokenUsage`, or a mapping with its field names.
-        step_id: 16 hex digits, None outside a run and before the block.
+        step_id: 16 hex digits; None before the block, outside a run, and if no exporter of the run takes the step.
 
     Raises:
         UnknownStepKindError: No kind has that name.
@@ -133,11 +133,16 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         head = current.get()
         if head is None:
             return self
-        frame = _frame(1)
         if type(head) is ContextState:
             state: ContextState | None = head
         else:
             state = head._state
+        if state is not None:
+            audience = state.stream.kept[0] or state.stream.gathered()
+            if not audience.heeds and bridge.installed is None:
+                audience.pass_over()
+                return self
+        frame = _frame(1)
         if (
             state is None
             or self._state is not None
@@ -211,6 +216,12 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         if head is None or state is None:
             yield nullcontext()
             return
+        if bridge.installed is None:
+            audience = state.stream.kept[0] or state.stream.gathered()
+            if not audience.heeds:
+                audience.pass_over()
+                yield nullcontext()
+                return
         self._previous = self._generator = None
         parent = enclosing(head, state.generator_steps, _frame())
         running: AbstractContextManager[None] = _Running(self)
@@ -233,6 +244,11 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         state = head._state
         if state is None or self._state is not None:
             raise RuntimeError(f"Step {self.name!r} was entered before. Make a new step for each block.")
+        if bridge.installed is None:
+            audience = state.stream.kept[0] or state.stream.gathered()
+            if not audience.heeds:
+                audience.pass_over()
+                return
         parent: Scope = head
         if state.generator_steps or head._closed:
             parent = enclosing(head, state.generator_steps, frame)
