@@ -56,7 +56,9 @@ class StepRecorder:
     def chunk(self, data: object) -> None:
         """Record one piece of a streamed output. The pieces are joined if `output` is not set."""
         state = self._state
-        if state is not None and self.step_id is not None:
+        if state is None:
+            self._pass_over_chunk()
+        elif self.step_id is not None:
             audience = state.stream.kept[0] or state.stream.gathered()
             state.stream.publish(
                 IntermediateStep(
@@ -70,6 +72,15 @@ class StepRecorder:
                     chunk=capture(data) if audience.listens else None,
                 )
             )
+
+    def _pass_over_chunk(self) -> None:
+        # The step was passed over, or is outside every run. Where steps and not spans are counted, it counts.
+        scope = current.get()
+        state = scope._state if scope is not None else None
+        if state is not None:
+            audience = state.stream.kept[0] or state.stream.gathered()
+            if not audience.heeds:
+                state.stream.publish(IntermediateStep(state.run, self._kind, _CHUNK, self.name, "", None, 0))
 
     def set_attribute(self, name: str, value: object) -> None:
         """
@@ -118,12 +129,15 @@ class StepRecorder:
         """Return where details go; None if there is no subscriber to them."""
         state = self._state
         if state is None:
-            if current.get() is None:
-                return None  # outside every run
+            # Before its block, outside every run, or passed over.
+            scope = current.get()
+            state = scope._state if scope is not None else None
+            if state is None:
+                return None
         elif self._closed:
             report_problem("something was recorded on a step after its end, and was dropped")
             return None
-        elif not (state.stream.kept[0] or state.stream.gathered()).listens:
+        if not (state.stream.kept[0] or state.stream.gathered()).listens:
             return None
         details = self._details
         if details is None:

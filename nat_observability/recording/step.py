@@ -75,7 +75,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         metadata: A mapping, set inside the block; recorded when the block ends, beside what was passed as an argument.
         name: May be changed inside the block; a span has the one that it ended with.
         usage: A `TokenUsage`, or the usage that a model's client gives.
-        step_id: 16 hex digits, None outside a run and before the block.
+        step_id: 16 hex digits; None before the block, outside a run, and if no exporter of the run takes the step.
 
     Raises:
         UnknownStepKindError: No kind has that name.
@@ -136,11 +136,16 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         head = current.get()
         if head is None:
             return self
-        frame = _frame(1)
         if type(head) is ContextState:
             state: ContextState | None = head
         else:
             state = head._state
+        if state is not None:
+            audience = state.stream.kept[0] or state.stream.gathered()
+            if not audience.heeds and bridge.installed is None:
+                audience.pass_over()
+                return self
+        frame = _frame(1)
         if (
             state is None
             or self._state is not None
@@ -214,6 +219,12 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         if head is None or state is None:
             yield nullcontext()
             return
+        if bridge.installed is None:
+            audience = state.stream.kept[0] or state.stream.gathered()
+            if not audience.heeds:
+                audience.pass_over()
+                yield nullcontext()
+                return
         self._previous = self._generator = None
         parent = enclosing(head, state.generator_steps, _frame())
         running: AbstractContextManager[None] = _Running(self)
@@ -236,6 +247,11 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         state = head._state
         if state is None or self._state is not None:
             raise RuntimeError(f"Step {self.name!r} was entered before. Make a new step for each block.")
+        if bridge.installed is None:
+            audience = state.stream.kept[0] or state.stream.gathered()
+            if not audience.heeds:
+                audience.pass_over()
+                return
         parent: Scope = head
         if state.generator_steps or head._closed:
             parent = enclosing(head, state.generator_steps, frame)
