@@ -23,7 +23,7 @@ from nat_observability.foreign_errors import EXITS, reraise_signal
 from nat_observability.propagation.ids import more_span_ids, spare_span_ids
 from nat_observability.recording import bridge
 from nat_observability.recording.capture import MAX_BYTES, capture, capture_json, capture_label, merged_json
-from nat_observability.recording.decorator import FunctionT, decorated
+from nat_observability.recording.decorator import FunctionT, Suspended, decorated
 from nat_observability.recording.generators import (
     CONTEXTLIB,
     GENERATORS,
@@ -49,7 +49,8 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
     One step of the current run, as a context manager, sync or async, or as a decorator.
 
     As a decorator it records the arguments as input (without `self` and `cls`), the result as output, and what
-    a generator yields as chunks; it works for functions, coroutine functions and both kinds of generator.
+    a generator yields as chunks; it works for functions, coroutine functions and both kinds of generator. Around a
+    stream that the function returns the step stays open until that is consumed.
     Outside every run it records nothing and costs next to nothing.
 
     Args:
@@ -58,6 +59,8 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         input: Recorded as it is when the block begins.
         metadata: A mapping, recorded when the block begins.
         tags: Short labels.
+        follow: As a decorator: whether the step stays open around a stream, a generator or an awaitable that the
+            function returns, until that is consumed. If False, the step ends when the function returns.
 
     Attributes:
         output: Set it inside the block; recorded as it is when the block ends.
@@ -75,6 +78,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
     __slots__ = (
         "__weakref__",
         "_closed",
+        "_follow",
         "_generator",
         "_input",
         "_kind",
@@ -108,6 +112,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         input: object = None,  # noqa: A002  the field's own name, in every convention
         metadata: object = None,
         tags: Iterable[str] = _NO_TAGS,
+        follow: bool = True,
     ) -> None:
         try:
             self._kind = STEP_KINDS[kind]
@@ -123,6 +128,8 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         self.usage: TokenUsage | Any = None
         self.step_id: str | None = None
         self._state: ContextState | None = None
+        if not follow:
+            self._follow = False  # read only by a decorator, so that other steps need not set it
 
     def __enter__(self) -> Self:
         head = current.get()
@@ -200,13 +207,36 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
 
     def __call__(self, function: FunctionT) -> FunctionT:
         """Return `function` with each call recorded as a step of this kind and name."""
-        return decorated(function, self._of_call, step._driven)
+        return decorated(
+            function, self._of_call, step._driven, step._suspended, follows=getattr(self, "_follow", True)
+        )
 
     def _of_call(self, arguments: Callable[[], object]) -> step:
         recorded = self._input
         if recorded is None and current.get() is not None:
             recorded = arguments()
         return step(self._kind, self.name, input=recorded, metadata=self._metadata, tags=self._tags)
+
+    def _suspended(self) -> Suspended | None:
+        """Leave the step, entered by a decorated call, and keep it open around what the call has returned."""
+        state = self._state
+        if state is None:
+            return None
+        if current.get() is self:
+            current.set(self._previous)
+            if bridge.installed is not None:
+                bridge.installed.on_step_exit(state, self, in_generator=False)
+        self._previous = None
+
+        def running() -> AbstractContextManager[None]:
+            again = _Running(self)
+            return again if bridge.installed is None else bridge.installed.around_generator(state, self, again)
+
+        def close(error: BaseException | None) -> None:
+            self._close(state, error)
+            self._parent = None  # as in __exit__
+
+        return running, close
 
     @contextmanager
     def _driven(self) -> Iterator[AbstractContextManager[None]]:
