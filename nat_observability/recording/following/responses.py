@@ -15,7 +15,7 @@ from nat_observability.recording.following.stream_class import RESPONSE_METHODS,
 def may_be_response(kind: type) -> bool:
     """Whether the objects of a class may be responses of a supported framework."""
     return any(callable(getattr(kind, name, None)) for name in ("__call__", "to_asgi_response")) or any(
-        hasattr(kind, name) for name in ("is_streamed", "streaming_content")
+        hasattr(kind, name) for name in ("is_streamed", "streaming_content", "iterable_body_class")
     )
 
 
@@ -27,10 +27,10 @@ def response_way(response: Any) -> Callable[[Any, OpenCall], Any] | None:
         return _follow_starlette
     if hasattr(kind, "streaming_content") and getattr(response, "streaming", False):
         return _follow_django
+    body = held.get("response")
+    if hasattr(kind, "iterable_body_class"):
+        return _follow_quart if hasattr(getattr(body, "iter", None), "__anext__") else None
     if hasattr(kind, "is_streamed"):
-        body = held.get("response")
-        if hasattr(getattr(body, "iter", None), "__anext__"):
-            return _follow_quart
         streamed = response.is_streamed and not getattr(response, "direct_passthrough", False)
         return _follow_werkzeug if streamed and body is not None else None
     if hasattr(kind, "to_asgi_response") and hasattr(kind, "iterator"):

@@ -17,7 +17,7 @@ from nat_observability.recording.following.native import (
 )
 from nat_observability.recording.following.open_call import OpenCall
 from nat_observability.recording.following.responses import may_be_response, response_way
-from nat_observability.recording.following.stream_class import follow_object, is_generator_manager
+from nat_observability.recording.following.stream_class import follow_object, is_generator_manager, own_class
 
 # Followed is what can be consumed once, and whose work is done while it is. What can be read again and again is a
 # value, and ends the step as any other.
@@ -76,6 +76,7 @@ def _no_way(result: Any) -> Way | None:
 @functools.lru_cache(maxsize=1024)
 def _shape(kind: type) -> Callable[[Any], Way | None]:
     """Return what chooses the way for the objects of a class."""
+    kind = own_class(kind)
     if kind.__module__ == "builtins" or any(
         each.__module__.partition(".")[0] in _VALUE_MODULES for each in kind.__mro__
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 import weakref
 from collections.abc import Callable
 from types import TracebackType
@@ -174,6 +175,13 @@ def _release(followed: Any) -> None:
 
 
 _originals: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()  # by the class that records
+
+
+def own_class(kind: type) -> type:
+    """Return the class that the application gave an object of this class."""
+    return _originals.get(kind, kind)
+
+
 _PLAIN_METACLASSES = ("builtins", "abc", "typing")
 
 
@@ -182,8 +190,6 @@ def _recording_class(kind: type, methods: tuple[str, ...]) -> type | None:
     """Return a subclass of `kind` that looks the same and records; None if it cannot have one unnoticed."""
     if type(kind).__module__ not in _PLAIN_METACLASSES:
         return None
-    if any("__init_subclass__" in vars(each) and each.__module__ not in ("typing", "builtins") for each in kind.__mro__):
-        return None  # it would be told of a subclass that is none of the application's
     namespace: dict[str, Any] = {
         "__slots__": (),
         "__module__": kind.__module__,
@@ -202,11 +208,32 @@ def _recording_class(kind: type, methods: tuple[str, ...]) -> type | None:
                     override = _driving
                 namespace[name] = functools.wraps(original)(override(original))
     try:
-        recording = type(kind)(kind.__name__, (kind,), namespace)
+        recording = types.new_class(
+            kind.__name__, (kind,), {"metaclass": _unannounced(type(kind))}, lambda body: body.update(namespace)
+        )
     except TypeError:
         return None
     _originals[recording] = kind
     return recording
+
+
+@functools.lru_cache(maxsize=16)
+def _unannounced(metaclass: type) -> type:
+    """Return a metaclass whose classes do not call the `__init_subclass__` of their base: a registry, for example."""
+
+    class Unannounced(metaclass):  # type: ignore[misc]
+        def mro(cls) -> list[type]:
+            own, *others = super().mro()
+            return [own, _Shield, *others]
+
+    return Unannounced
+
+
+class _Shield:
+    __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        """Call no other."""
 
 
 def _collected(kind: type) -> Method:
@@ -227,9 +254,18 @@ def _pickled(self: Any, protocol: Any) -> Any:
     recording, own = type(self), _originals[type(self)]
     object.__setattr__(self, "__class__", own)
     try:
-        return own.__reduce_ex__(self, protocol)
+        reduced = own.__reduce_ex__(self, protocol)
     finally:
         object.__setattr__(self, "__class__", recording)
+    if isinstance(reduced, str):
+        return reduced
+    make, arguments, *rest = reduced
+    # Not as they are: pickle compares the class that `copyreg.__newobj__` makes with the object's.
+    return _made, (make, arguments), *rest
+
+
+def _made(make: Method, arguments: tuple[Any, ...]) -> Any:
+    return make(*arguments)
 
 
 # -- The methods ------------------------------------------------------------------------------------------
