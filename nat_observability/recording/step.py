@@ -24,7 +24,7 @@ from nat_observability.propagation.ids import more_span_ids, spare_span_ids
 from nat_observability.recording import bridge
 from nat_observability.recording.answers import token_usage
 from nat_observability.recording.capture import MAX_BYTES, capture, capture_json, capture_label, merged_json
-from nat_observability.recording.decorator import FunctionT, decorated
+from nat_observability.recording.decorator import FunctionT, Suspended, decorated
 from nat_observability.recording.details import StepDetails, labels
 from nat_observability.recording.generators import (
     CONTEXTLIB,
@@ -55,7 +55,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
     One step of the current run, as a context manager, sync or async, or as a decorator.
 
     As a decorator it records the arguments as input (without `self` and `cls`), the result as output, and what
-    a generator yields as chunks; it works for functions, coroutine functions and both kinds of generator.
+    a generator yields as chunks; it works for functions, coroutine functions and both kinds of generator. Around a
+    stream that the function returns the step stays open until that is consumed.
     Outside every run it records nothing and costs next to nothing.
 
     Args:
@@ -69,6 +70,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         tags: Short labels.
         provider: Who runs the model: openai, anthropic, aws.bedrock; recorded under its name in the conventions.
         span_kind: A `SpanKind` or its name; by default client for calls of models and data sources, else internal.
+        follow: As a decorator: whether the step stays open around a stream, a generator or an awaitable that the
+            function returns, until that is consumed. If False, the step ends when the function returns.
 
     Attributes:
         output: Set it inside the block; recorded as it is when the block ends.
@@ -85,6 +88,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
 
     __slots__ = (
         "__weakref__",
+        "_follow",
         "_generator",
         "_parent",
         "_previous",
@@ -108,6 +112,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         tags: Iterable[str] = _NO_TAGS,
         span_kind: SpanKind | str | None = None,
         provider: str | None = None,
+        follow: bool = True,
     ) -> None:
         try:
             self._kind = STEP_KINDS[kind]
@@ -131,6 +136,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         self._reader = None
         self.step_id = None
         self._state = None
+        if not follow:
+            self._follow = False  # read only by a decorator, so that other steps need not set it
 
     def __enter__(self) -> Self:
         head = current.get()
@@ -196,7 +203,9 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
 
     def __call__(self, function: FunctionT) -> FunctionT:
         """Return `function` with each call recorded as a step of this kind and name."""
-        return decorated(function, self._of_call, step._driven)
+        return decorated(
+            function, self._of_call, step._driven, step._suspended, follows=getattr(self, "_follow", True)
+        )
 
     def _of_call(self, arguments: Callable[[], object]) -> step:
         recorded: Any = self._input
@@ -210,6 +219,27 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         if self._details is not None:
             call._details = StepDetails(*self._details.arguments)
         return call
+
+    def _suspended(self) -> Suspended | None:
+        """Leave the step, entered by a decorated call, and keep it open around what the call has returned."""
+        state = self._state
+        if state is None:
+            return None
+        if current.get() is self:
+            current.set(self._previous)
+            if bridge.installed is not None:
+                bridge.installed.on_step_exit(state, self, in_generator=False)
+        self._previous = None
+
+        def running() -> AbstractContextManager[None]:
+            again = _Running(self)
+            return again if bridge.installed is None else bridge.installed.around_generator(state, self, again)
+
+        def close(error: BaseException | None) -> None:
+            self._close(state, error)
+            self._parent = None  # as in __exit__
+
+        return running, close
 
     @contextmanager
     def _driven(self) -> Iterator[AbstractContextManager[None]]:
