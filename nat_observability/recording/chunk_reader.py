@@ -42,4 +42,4 @@ class _AnswerReader:
     def finish(self, step: Any) -> None:
         answer = self._joiner.answer()
         if answer is not None:
-            step.response(answer)
+            step.streamed(answer)
