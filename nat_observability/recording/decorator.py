@@ -136,7 +136,11 @@ def decorated(
     return wrapper  # type: ignore[no-any-return]
 
 
-_CACHE_METHODS = ("cache_info", "cache_clear", "cache_parameters")  # of functools.cache, whose objects have no __dict__
+_CACHE_METHODS = (
+    "cache_info",
+    "cache_clear",
+    "cache_parameters",
+)  # of functools.cache, whose objects have no __dict__
 
 
 def _is(test: Callable[[Any], bool], function: Any) -> bool:

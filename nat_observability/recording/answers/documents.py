@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from nat_observability.recording.answers.fields import field, is_number, module_of, path, some_items, text_of
@@ -60,7 +61,7 @@ def _document(document: object) -> dict[str, Any] | None:
     if score is None:
         score = next((each for name in _SCORES if _is_score(each := field(document, name))), None)
     content = _content(held)
-    found_id = field(held, *_IDS)
+    found_id = next((each for name in _IDS if _is_id(each := field(held, name))), None)
     if content is None and found_id is None and score is None:
         return None
     return _named(found_id, score, content, field(held, "metadata", "payload", "extra_info"))
@@ -81,9 +82,8 @@ def _content(held: object) -> Any:
 
 def _named(document_id: object, score: Any, content: object, metadata: object) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if document_id is not None and document_id != "":
-        text = text_of(document_id)
-        found["id"] = text if text is not None else document_id
+    if document_id is not None:
+        found["id"] = document_id
     if score is not None:
         found["score"] = score if type(score) in (int, float) else float(score)
     if content is not None:
@@ -91,6 +91,10 @@ def _named(document_id: object, score: Any, content: object, metadata: object) -
     if metadata is not None and metadata != {}:
         found["metadata"] = metadata
     return found
+
+
+def _is_id(value: object) -> bool:
+    return type(value) in (int, uuid.UUID) or bool(text_of(value))
 
 
 def _is_score(value: object) -> bool:

@@ -14,37 +14,43 @@ from nat_observability.recording.capture import MAX_BYTES
 _MAX_MESSAGES = 128
 _MAX_PARTS = 1000
 _MAX_NAME = 1024  # characters of an id or a model's name
+_MAX_STREAMED = MAX_BYTES * 3 // 4  # so that a capture, which keeps some room, does not cut it again
 _LONGEST_SECRET = 4096  # characters; see recording.capture
 
 
 class Part:
     """A part of a message: a text that grows, or what is there at once."""
 
-    __slots__ = ("_kept", "_size", "_text", "fields", "kind")
+    __slots__ = ("_all", "_first", "fields", "kept", "kind", "size")
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.fields: dict[str, Any] = {}
-        self._text: io.StringIO | None = None
-        self._size = self._kept = 0
+        self.size = self.kept = 0
+        self._first: str | None = None
+        self._all: io.StringIO | None = None
 
-    def add(self, text: str, left: int) -> int:
-        """Add a piece of text of which at most so many characters are kept; return how many were."""
-        kept = text if len(text) <= left else text[:left]
-        self._size += len(text)
-        self._kept += len(kept)
-        if self._text is None:
-            self._text = io.StringIO()
-        self._text.write(kept)
-        return len(kept)
+    @property
+    def has_text(self) -> bool:
+        return self._first is not None
+
+    def add(self, text: str) -> None:
+        """Add a piece of text."""
+        if self._first is None:
+            self._first = text
+            return
+        if self._all is None:
+            self._all = io.StringIO()
+            self._all.write(self._first)
+        self._all.write(text)
 
     def text(self) -> str:
-        text = "" if self._text is None else self._text.getvalue()
-        if self._kept == self._size:
+        text = (self._first or "") if self._all is None else self._all.getvalue()
+        if self.kept == self.size:
             return text
         # The word at the cut goes as a whole, as in a capture: redaction would not recognise half a secret.
         tail = text[-_LONGEST_SECRET:].split()
-        return f"{text[: -len(tail[-1])] if tail and not text[-1].isspace() else text}[cut:{self._size}]"
+        return f"{text[: -len(tail[-1])] if tail and not text[-1].isspace() else text}[cut:{self.size}]"
 
     def shown(self) -> dict[str, Any]:
         if self.kind == "raw":
@@ -52,7 +58,7 @@ class Part:
         if self.kind == "tool_call":
             call: dict[str, Any] = {"type": "tool_call", **self.fields}
             if "arguments" not in call:
-                call["arguments"] = json_or_text(self.text()) if self._text is not None else None
+                call["arguments"] = json_or_text(self.text()) if self.has_text else None
             return call
         return {"type": self.kind, "content": self.text(), **self.fields}
 
@@ -167,7 +173,7 @@ class Draft:
         self.delta: list[str] = []
         self.memory: dict[str, Any] = {}
         self._messages: dict[int, Message] = {}
-        self._left = MAX_BYTES
+        self._left = _MAX_STREAMED
         self._parts = 0
 
     def has_room(self) -> bool:
@@ -175,9 +181,21 @@ class Draft:
         return self._parts <= _MAX_PARTS
 
     def add(self, part: Part, text: str) -> None:
-        self._left -= part.add(text, self._left)
-        if self.streamed:
-            self.delta.append(text)
+        """Add to a part; of a stream, as much as there is room for. An answer is there anyway, and captured at once."""
+        part.size += len(text)
+        if not self.streamed:
+            part.kept += len(text)
+            part.add(text)
+            return
+        self.delta.append(text)
+        # In bytes of UTF-8, of which a character has four at most.
+        left = max(0, self._left)
+        kept = text if len(text) * (1 if text.isascii() else 4) <= left else text[: left // 4]
+        if not kept and text:
+            return
+        self._left -= len(kept) if kept.isascii() else len(kept.encode("utf-8", "surrogatepass"))
+        part.kept += len(kept)
+        part.add(kept)
 
     def message(self, index: object = 0) -> Message:
         """Return the message of a choice; of more than are kept, the last."""
@@ -214,7 +232,7 @@ class Draft:
     def clear(self) -> None:
         """Forget the messages, which come once more."""
         self._messages.clear()
-        self._left = MAX_BYTES
+        self._left = _MAX_STREAMED
         self._parts = 0
 
     def used(self, usage: object) -> None:

@@ -136,5 +136,5 @@ def add_tool_call(message: Message, call: object, key: object) -> None:
     if function is None:
         function = call
     arguments = field(function, "arguments", "args", "input", "parameters", "partial_json")
-    call_id = field(call, "id", "call_id", "tool_call_id", "tool_use_id")
+    call_id = field(call, "call_id", "id", "tool_call_id", "tool_use_id")
     message.tool(key, call_id, field(function, "name", "tool_name"), arguments)

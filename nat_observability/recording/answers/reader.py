@@ -157,7 +157,9 @@ class AnswerJoiner:
 
 
 _PLAIN = frozenset({str, bytes, bytearray, int, float, bool, complex, type(None), list, set, frozenset})
-_MARKS = frozenset({"candidates", "choices", "data", "done", "event", "type", "usageMetadata", *bedrock.EVENTS})
+_MARKS = frozenset(
+    {"candidates", "choices", "data", "done", "event", "type", "usageMetadata", *bedrock.EVENTS}
+)
 _others: weakref.WeakSet[type] = weakref.WeakSet()
 _MAX_OTHERS = 10_000
 
@@ -167,7 +169,7 @@ def is_chunk(value: object) -> bool:
     kind = type(value)
     if kind in _PLAIN or kind in _others:
         return False
-    if kind is dict and _MARKS.isdisjoint(value):  # type: ignore[arg-type]
+    if text_of(value) is not None or (kind is dict and _MARKS.isdisjoint(value)):  # type: ignore[arg-type]
         return False
     if AnswerJoiner().add(value) is not None:
         return True

@@ -209,7 +209,10 @@ def _recording_class(kind: type, methods: tuple[str, ...]) -> type | None:
                 namespace[name] = functools.wraps(original)(override(original))
     try:
         recording = types.new_class(
-            kind.__name__, (kind,), {"metaclass": _unannounced(type(kind))}, lambda body: body.update(namespace)
+            kind.__name__,
+            (kind,),
+            {"metaclass": _unannounced(type(kind))},
+            lambda body: body.update(namespace),
         )
     except TypeError:
         return None
@@ -496,7 +499,10 @@ _OVERRIDES: dict[str, Callable[[Method], Method]] = {
 
 def is_generator_manager(kind: type) -> bool:
     """Whether a class is that of what `contextlib.contextmanager` or `asynccontextmanager` makes."""
-    return any(each.__module__ == "contextlib" and each.__name__ == "_GeneratorContextManagerBase" for each in kind.__mro__)
+    return any(
+        each.__module__ == "contextlib" and each.__name__ == "_GeneratorContextManagerBase"
+        for each in kind.__mro__
+    )
 
 
 class _OwnIteration:

@@ -44,7 +44,10 @@ def objects(value: Any) -> Any:
     if isinstance(value, dict):
         free = {"args", "arguments", "input", "metadata"}
         return SimpleNamespace(
-            **{name: each if name in free and isinstance(each, dict) else objects(each) for name, each in value.items()}
+            **{
+                name: each if name in free and isinstance(each, dict) else objects(each)
+                for name, each in value.items()
+            }
         )
     return value
 
@@ -56,7 +59,9 @@ def test_what_is_read_of_a_dict(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [case for _, case in CASES if "class" in case], ids=[name for name in _NAMES if "bedrock" not in name]
+    "case",
+    [case for _, case in CASES if "class" in case],
+    ids=[name for name in _NAMES if "bedrock" not in name],
 )
 def test_an_object_says_what_a_dict_says(case: dict[str, Any]) -> None:
     """Objects are read by their attributes, whatever their class is."""

@@ -24,7 +24,12 @@ OPENAI_CHAT = {
     "prompt_tokens": 20,
     "completion_tokens": 9,
     "total_tokens": 29,
-    "prompt_tokens_details": {"cached_tokens": 12, "audio_tokens": 3, "image_tokens": 1, "cache_write_tokens": 2},
+    "prompt_tokens_details": {
+        "cached_tokens": 12,
+        "audio_tokens": 3,
+        "image_tokens": 1,
+        "cache_write_tokens": 2,
+    },
     "completion_tokens_details": {"reasoning_tokens": 4, "audio_tokens": 2},
 }
 ANTHROPIC = {
@@ -48,7 +53,12 @@ CASES: dict[str, tuple[dict[str, Any], TokenUsage]] = {
     "OpenAI embeddings": ({"prompt_tokens": 7, "total_tokens": 7}, TokenUsage(7, total_tokens=7)),
     "Anthropic": (ANTHROPIC, TokenUsage(151, 15, 100, total_tokens=166, cache_write_tokens=30)),
     "Anthropic, all cached": (
-        {"input_tokens": 0, "output_tokens": 1, "cache_read_input_tokens": 100, "cache_creation_input_tokens": None},
+        {
+            "input_tokens": 0,
+            "output_tokens": 1,
+            "cache_read_input_tokens": 100,
+            "cache_creation_input_tokens": None,
+        },
         TokenUsage(100, 1, 100, total_tokens=101),
     ),
     "Anthropic, by lifetime": (
@@ -67,7 +77,10 @@ CASES: dict[str, tuple[dict[str, Any], TokenUsage]] = {
             "cached_content_token_count": 8,
             "tool_use_prompt_token_count": 5,
             "total_token_count": 70,
-            "prompt_tokens_details": [{"modality": "AUDIO", "token_count": 3}, {"modality": "IMAGE", "token_count": 5}],
+            "prompt_tokens_details": [
+                {"modality": "AUDIO", "token_count": 3},
+                {"modality": "IMAGE", "token_count": 5},
+            ],
         },
         TokenUsage(35, 35, 8, 25, 70, audio_input_tokens=3, image_input_tokens=5),
     ),
@@ -180,7 +193,11 @@ NO_COUNTS: list[tuple[str, object, TokenUsage | None]] = [
     ("huge", {"prompt_tokens": 2**63, "completion_tokens": 4}, TokenUsage(0, 4, total_tokens=4)),
     ("text", {"prompt_tokens": "3", "completion_tokens": 4}, TokenUsage(0, 4, total_tokens=4)),
     ("decimal", {"prompt_tokens": Decimal(3), "completion_tokens": 4}, TokenUsage(0, 4, total_tokens=4)),
-    ("in details", OPENAI_CHAT | {"prompt_tokens_details": {"cached_tokens": -1}}, TokenUsage(20, 9, 0, 4, 29, 0, 0, 2)),
+    (
+        "in details",
+        OPENAI_CHAT | {"prompt_tokens_details": {"cached_tokens": -1}},
+        TokenUsage(20, 9, 0, 4, 29, 0, 0, 2),
+    ),
     ("field of ours", TokenUsage(-1, 4), TokenUsage(0, 4, total_tokens=4)),
     ("Mock", Mock(), None),
     ("MagicMock", MagicMock(), None),
@@ -193,7 +210,9 @@ NO_COUNTS: list[tuple[str, object, TokenUsage | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "usage"), [case[1:] for case in NO_COUNTS], ids=[case[0] for case in NO_COUNTS])
+@pytest.mark.parametrize(
+    ("given", "usage"), [case[1:] for case in NO_COUNTS], ids=[case[0] for case in NO_COUNTS]
+)
 def test_what_is_not_a_count_is_none(given: object, usage: TokenUsage | None) -> None:
     """Never a wrong number, and nothing raises."""
     assert token_usage(given) == usage
@@ -228,9 +247,12 @@ async def test_a_usage_that_is_not_understood_is_logged_once() -> None:
                 with step("llm", "model") as call:
                     call.usage = HalfHeardOf(prompt_tokens=-1, completion_tokens=4)
     name = f"{__name__}.test_a_usage_that_is_not_understood_is_logged_once.<locals>"
-    said = [(line["event"], line["log_level"], line["what"], line["type"]) for line in lines if "what" in line]
+    said = [
+        (line["event"], line["log_level"], line["what"], line["type"]) for line in lines if "what" in line
+    ]
     assert said == [
-        ("answer_not_understood", "warning", "usage", f"{name}.{kind}") for kind in ("UnheardOf", "HalfHeardOf")
+        ("answer_not_understood", "warning", "usage", f"{name}.{kind}")
+        for kind in ("UnheardOf", "HalfHeardOf")
     ]
     assert "secret" not in str(lines)
     assert [call.usage for call in run.tree] == [None, TokenUsage(0, 4, total_tokens=4)] * 3
