@@ -34,6 +34,7 @@ from nat_observability.recording.generators import (
     visible,
 )
 from nat_observability.recording.outcome import step_error, token_usage
+from nat_observability.recording.stray_steps import open_runs, report_stray_step
 from nat_observability.stream import hand, report
 
 _frame = sys._getframe
@@ -134,6 +135,8 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
     def __enter__(self) -> Self:
         head = current.get()
         if head is None:
+            if open_runs:
+                report_stray_step(self._kind)
             return self
         frame = _frame(1)
         if type(head) is ContextState:
@@ -162,6 +165,8 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         head = current.get()
         if head is not None:
             self._enter(head, _frame(1))
+        elif open_runs:
+            report_stray_step(self._kind)
         return self
 
     def __exit__(
@@ -244,6 +249,8 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         head = current.get()
         state = head._state if head is not None else None
         if head is None or state is None:
+            if open_runs:
+                report_stray_step(self._kind)
             yield nullcontext()
             return
         self._previous = self._generator = None
