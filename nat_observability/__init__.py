@@ -40,6 +40,7 @@ from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.recording.bound_context import bind_context
 from nat_observability.recording.step import step
 from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
 from nat_observability.runtime import ObservabilityRuntime, RuntimeHealth, RuntimeReport
@@ -103,5 +104,6 @@ __all__ = [
     "UnknownExporterError",
     "UnknownExporterTypeError",
     "UnknownStepKindError",
+    "bind_context",
     "step",
 ]

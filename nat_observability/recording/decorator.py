@@ -84,15 +84,15 @@ def decorated(
         recorder.__exit__(None, None, None)
         return result
 
-    if _is(inspect.isasyncgenfunction, function):
+    if is_function_of_kind(inspect.isasyncgenfunction, function):
         wrapper = functools.wraps(function)(async_generator_function(start))
 
-    elif _is(inspect.isgeneratorfunction, function):
+    elif is_function_of_kind(inspect.isgeneratorfunction, function):
         wrapper = functools.wraps(function)(generator_function(start))
-        if _is(_makes_awaitable_generators, function):
+        if is_function_of_kind(_makes_awaitable_generators, function):
             wrapper = types.coroutine(wrapper)
 
-    elif _is(inspect.iscoroutinefunction, function):
+    elif is_function_of_kind(inspect.iscoroutinefunction, function):
 
         @functools.wraps(function)
         async def coroutine(*args: Any, **kwargs: Any) -> Any:
@@ -143,7 +143,7 @@ _CACHE_METHODS = (
 )  # of functools.cache, whose objects have no __dict__
 
 
-def _is(test: Callable[[Any], bool], function: Any) -> bool:
+def is_function_of_kind(test: Callable[[Any], bool], function: Any) -> bool:
     """Whether a callable, or the `__call__` of its class, is of a kind of function."""
     return test(function) or test(getattr(type(function), "__call__", None))
 

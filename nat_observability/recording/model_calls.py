@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
+
 from nat_observability.events import StepKind
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.answers import (
@@ -18,10 +20,12 @@ from nat_observability.recording.answers import (
 from nat_observability.recording.attributes import pairs_of, report_problem
 from nat_observability.recording.capture import capture, capture_json, capture_label
 from nat_observability.recording.chunk_reader import ChunkReader, chunk_reader
-from nat_observability.recording.details import LIMITS
+from nat_observability.recording.details import LIMITS, StepDetails
 from nat_observability.recording.recorder import StepRecorder
 
 PROVIDER = "gen_ai.provider.name"
+NO_ANSWERS = frozenset({type(None), str, bytes, bool, int, float, list, tuple, msgspec.Raw})
+"""The types of outputs that say nothing of the call of a model that they come from."""
 _MODEL_CALLS = frozenset({StepKind.LLM, StepKind.EMBEDDING, StepKind.RERANKER})
 
 
@@ -61,6 +65,10 @@ class ModelCallRecorder(StepRecorder):
         if self.output is None and (said := found.messages or found.output):
             # As it is now: the parts may be the client's own objects.
             self.output = capture_json(said)
+        self._describe(details, found)
+
+    def _describe(self, details: StepDetails, found: Answer) -> None:
+        """Set what an answer says beside its messages."""
         if self.usage is None:
             self.usage = found.usage
         if found.provider is not None and not details.has(PROVIDER):
@@ -178,6 +186,14 @@ class ModelCallRecorder(StepRecorder):
         elif self.output is None and answer.messages:
             # Its tokens, and what else there is, belong to the call of the model inside this step.
             self.output = capture_json(answer.messages)
+
+    def _read_output(self) -> None:
+        # Of a decorated function, or set in the block: the output is recorded as it is.
+        found = read_answer(self.output)
+        if found is None or (found.usage is None and found.response_id is None):
+            return
+        if (details := self._taking()) is not None:
+            self._describe(details, found)
 
     def _begin_reading(self, first: object) -> ChunkReader | None:
         state = self._state

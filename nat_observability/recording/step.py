@@ -35,8 +35,9 @@ from nat_observability.recording.generators import (
     generator_frame,
     visible,
 )
-from nat_observability.recording.model_calls import ModelCallRecorder, provided
+from nat_observability.recording.model_calls import NO_ANSWERS, ModelCallRecorder, provided
 from nat_observability.recording.outcome import step_error
+from nat_observability.recording.stray_steps import open_runs, report_stray_step
 from nat_observability.stream import hand, report
 
 _frame = sys._getframe
@@ -142,6 +143,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
     def __enter__(self) -> Self:
         head = current.get()
         if head is None:
+            if open_runs:
+                report_stray_step(self._kind)
             return self
         if type(head) is ContextState:
             state: ContextState | None = head
@@ -175,6 +178,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         head = current.get()
         if head is not None:
             self._enter(head, _frame(1))
+        elif open_runs:
+            report_stray_step(self._kind)
         return self
 
     def __exit__(
@@ -249,6 +254,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         head = current.get()
         state = head._state if head is not None else None
         if head is None or state is None:
+            if open_runs:
+                report_stray_step(self._kind)
             yield nullcontext()
             return
         if bridge.installed is None:
@@ -342,6 +349,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
     def _close(self, state: ContextState, exc: BaseException | None) -> None:
         if self._reader:
             self._finish_reading()
+        elif self._kind is _LLM and self.usage is None and type(self.output) not in NO_ANSWERS:
+            self._read_output()
         self._closed = True
         stream = state.stream
         audience = stream.kept[0] or stream.gathered()

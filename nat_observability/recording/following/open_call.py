@@ -22,22 +22,30 @@ class StepRecorder(Protocol):
 
 
 class Chunks:
-    """Records what a stream gives, and has a reader of model answers join it."""
+    """
+    Records what a stream gives, and has a reader of model answers join it.
 
-    __slots__ = ("_reader", "_recorder", "_unread")
+    Args:
+        reader_of: Finds the reader, by the first item.
+    """
 
-    def __init__(self, recorder: StepRecorder) -> None:
+    __slots__ = ("_reader", "_reader_of", "_recorder")
+
+    def __init__(
+        self, recorder: StepRecorder, reader_of: Callable[[object], ChunkReader | None] | None = chunk_reader
+    ) -> None:
         self._recorder = recorder
         self._reader: ChunkReader | None = None
-        self._unread = True
+        self._reader_of = reader_of  # None once it has been asked
 
     def add(self, item: object) -> None:
         """Record one item."""
         if self._recorder.step_id is None:
             return
-        if self._unread:
-            self._unread = False
-            self._reader = _guarded(chunk_reader, item)
+        reader_of = self._reader_of
+        if reader_of is not None:
+            self._reader_of = None
+            self._reader = _guarded(reader_of, item)
         text = None if self._reader is None else _guarded(self._reader.add, item)
         self._recorder.chunk(item if text is None else text)
 
@@ -54,8 +62,7 @@ class BodyChunks(Chunks):
     __slots__ = ("_decoder",)
 
     def __init__(self, recorder: StepRecorder) -> None:
-        super().__init__(recorder)
-        self._unread = False
+        super().__init__(recorder, None)
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def add(self, item: object) -> None:

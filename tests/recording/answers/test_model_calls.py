@@ -102,6 +102,29 @@ async def test_a_response_is_recorded_as_it_was() -> None:
     assert (await recorded(record)).output == MESSAGES
 
 
+async def test_an_answer_that_a_decorated_function_returns_is_read() -> None:
+    """Its usage and its ids; the output is recorded as it was returned."""
+
+    @step("llm", "gpt-5")
+    def ask() -> dict[str, Any]:
+        return CHAT
+
+    @step("llm", "gpt-5")
+    def remember() -> dict[str, Any]:
+        return {"rows": 3}
+
+    async with recorded_run() as run:
+        ask()
+        remember()
+        with step("tool", "ask") as current:
+            current.output = CHAT
+    first, second, tool = run.tree
+    assert (first.output, first.usage) == (CHAT, TokenUsage(20, 9, total_tokens=29))
+    assert first.attributes["gen_ai.response.id"] == "chatcmpl-1"
+    assert (second.output, second.usage, second.attributes) == ({"rows": 3}, None, {})
+    assert (tool.output, tool.usage, tool.attributes) == (CHAT, None, {})
+
+
 class Wrapped(NamedTuple):
     choices: list[Any]
 
