@@ -8,6 +8,7 @@ those that were read otherwise than expected, as JSON.
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import json
 import os
@@ -31,8 +32,14 @@ def built(class_path: str | None, payload: Any) -> Any:
     """Return an answer, or a chunk of a stream, as the client makes it."""
     if class_path is None:
         return payload
+    return adapter(class_path).validate_python(payload)
+
+
+@functools.cache
+def adapter(class_path: str) -> TypeAdapter[Any]:
+    """Return what makes objects of a class, or of one of several."""
     module, _, name = class_path.partition(":")
-    return TypeAdapter(getattr(importlib.import_module(module), name)).validate_python(payload)
+    return TypeAdapter(getattr(importlib.import_module(module), name))
 
 
 async def recorded(case: dict[str, Any]) -> StepNode:

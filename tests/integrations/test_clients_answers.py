@@ -13,7 +13,7 @@ ENVIRONMENT = ROOT / ".venv-clients"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_clients_objects_are_read_as_their_recorded_answers() -> None:
     """What the ordinary tests read of recorded dicts, a step records of the real classes."""
     python = ENVIRONMENT / "bin" / "python"

@@ -135,6 +135,8 @@ class AnswerJoiner:
             self._draft.message().text("text", text)
             self.understood += 1
             return text
+        if module_of(chunk).startswith("llama_index"):
+            chunk = field(chunk, "raw") or chunk
         for read in _PIECES if self._read is None else (self._read,):
             try:
                 if read(self._draft, chunk):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from nat_observability.events import TokenUsage
 from nat_observability.recording.answers.draft import Draft, Message
-from nat_observability.recording.answers.fields import field, items, some_items, text_of
+from nat_observability.recording.answers.fields import field, items, path, some_items, text_of
 from nat_observability.recording.answers.parts import add_block, add_content, add_tool_call
 from nat_observability.recording.answers.usage import joined_usage, token_usage
 
 _TYPES = frozenset({"ai", "AIMessageChunk"})
+_CHUNK_EVENTS = frozenset({"on_chat_model_stream", "on_llm_stream"})
 _CALLS = frozenset({"tool_use", "tool_call", "tool_call_chunk", "function_call", "input_json_delta"})
 
 
@@ -16,6 +17,8 @@ def read(draft: Draft, answer: object) -> bool:
     """Read a message, a chunk of one, or a result with generations into the draft; False if it is none."""
     if type(answer) is tuple and len(answer) == 2:
         answer = answer[0]  # LangGraph's streams give each chunk with its metadata
+    elif text_of(field(answer, "event")) in _CHUNK_EVENTS:
+        answer = path(answer, "data", "chunk")
     generations = some_items(field(answer, "generations"))
     if generations is not None:
         return _read_result(draft, answer, generations)

@@ -42,6 +42,9 @@ def read(draft: Draft, answer: object) -> bool:
 def read_event(draft: Draft, event: object) -> bool:
     """Read one event of a stream into the draft; False if it is none."""
     kind = text_of(field(event, "type"))
+    if kind == "raw_response_event":  # of the Agents SDK, around the event
+        event = field(event, "data")
+        kind = text_of(field(event, "type"))
     if kind is None or not (kind.startswith("response.") or kind == "error"):
         return False
     draft.expects_finish = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nat_observability.recording.answers.answer import provider_of_module
 from nat_observability.recording.answers.draft import Draft
 from nat_observability.recording.answers.fields import field, items, module_of, some_items, text_of
 from nat_observability.recording.answers.makers import chat_completions
@@ -73,9 +74,16 @@ def read(draft: Draft, answer: object) -> bool:
 
 
 def read_text(draft: Draft, answer: object) -> bool:
-    """Read a text, or a message on its own; False if it is neither."""
+    """Read a text, a transcription, or a message on its own; False if it is none of these."""
     text = text_of(answer)
     if text is not None:
         draft.message().text("text", text, "content")
         return True
-    return chat_completions.read_bare(draft, answer)
+    if chat_completions.read_bare(draft, answer):
+        return True
+    text = text_of(field(answer, "text"))
+    if text is None or (field(answer, "usage") is None and provider_of_module(module_of(answer)) is None):
+        return False
+    draft.used(field(answer, "usage"))  # a transcription
+    draft.message().text("text", text, "content")
+    return True
