@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -19,7 +19,6 @@ from nat_observability.recording.answers import (
 )
 from nat_observability.recording.attributes import pairs_of, report_problem
 from nat_observability.recording.capture import capture, capture_json, capture_label
-from nat_observability.recording.chunk_reader import ChunkReader, chunk_reader
 from nat_observability.recording.details import LIMITS, StepDetails
 from nat_observability.recording.recorder import StepRecorder
 
@@ -37,10 +36,8 @@ class ModelCallRecorder(StepRecorder):
     what it is given.
     """
 
-    __slots__ = ("_reader", "output", "usage")
+    __slots__ = ("output", "usage")
 
-    # Joins what `chunk` is given: None before the first chunk, False if that is not a model's.
-    _reader: ChunkReader | Literal[False] | None
     output: Any
     usage: Any
 
@@ -165,20 +162,6 @@ class ModelCallRecorder(StepRecorder):
             attributes["gen_ai.evaluation.explanation"] = capture_label(explanation)
         self.event("gen_ai.evaluation.result", attributes)
 
-    def chunk(self, data: object) -> None:
-        """
-        Record one piece of a streamed output. The pieces are joined if `output` is not set.
-
-        Chunks and events of a model's stream are joined into its message, and the step has their usage.
-        """
-        reader = self._reader
-        if reader is None:
-            reader = self._begin_reading(data)
-        if reader:
-            text = reader.add(data)
-            data = data if text is None else text
-        super().chunk(data)
-
     def streamed(self, answer: Answer) -> None:
         """Record what the chunks of a model's stream say together. Only for what has joined them."""
         if self._kind in _MODEL_CALLS:
@@ -194,19 +177,6 @@ class ModelCallRecorder(StepRecorder):
             return
         if (details := self._taking()) is not None:
             self._describe(details, found)
-
-    def _begin_reading(self, first: object) -> ChunkReader | None:
-        state = self._state
-        if state is None or self._closed or not (state.stream.kept[0] or state.stream.gathered()).listens:
-            return None
-        reader = chunk_reader(first)
-        self._reader = False if reader is None else reader
-        return reader
-
-    def _finish_reading(self) -> None:
-        reader, self._reader = self._reader, False
-        if reader:
-            reader.finish(self)
 
 
 def provided(attributes: object, provider: object) -> object:

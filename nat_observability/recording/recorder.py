@@ -5,12 +5,13 @@ from __future__ import annotations
 import time as clocks
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from nat_observability.context import ContextState, current
 from nat_observability.events import Boundary, IntermediateStep, Status, StepKind
 from nat_observability.recording.attributes import report_problem
 from nat_observability.recording.capture import capture
+from nat_observability.recording.chunk_reader import ChunkReader, chunk_reader
 from nat_observability.recording.details import StepDetails
 from nat_observability.stream import Audience, EventStream
 
@@ -33,6 +34,7 @@ class StepRecorder:
         "_kind",
         "_metadata",
         "_parent_id",
+        "_reader",
         "_start_ns",
         "_state",
         "_tags",
@@ -44,6 +46,8 @@ class StepRecorder:
     _input: Any
     _kind: StepKind
     _metadata: Any
+    # Joins what `chunk` is given: None before the first chunk, False if that is not a model's.
+    _reader: ChunkReader | Literal[False] | None
     _state: ContextState | None
     _tags: tuple[str, ...]
     name: str
@@ -54,12 +58,21 @@ class StepRecorder:
     _start_ns: int
 
     def chunk(self, data: object) -> None:
-        """Record one piece of a streamed output. The pieces are joined if `output` is not set."""
+        """
+        Record one piece of a streamed output. The pieces are joined if `output` is not set.
+
+        Chunks and events of a model's stream are joined into its message, and the step has their usage.
+        """
         state = self._state
         if state is None:
             self._pass_over_chunk()
         elif self.step_id is not None:
             audience = state.stream.kept[0] or state.stream.gathered()
+            reader = self._reader
+            if reader is None and audience.listens and not self._closed:
+                reader = self._reader = chunk_reader(data) or False
+            if reader and (text := reader.add(data)) is not None:
+                data = text
             state.stream.publish(
                 IntermediateStep(
                     state.run,
@@ -72,6 +85,11 @@ class StepRecorder:
                     chunk=capture(data) if audience.listens else None,
                 )
             )
+
+    def _finish_reading(self) -> None:
+        reader, self._reader = self._reader, False
+        if reader:
+            reader.finish(self)
 
     def _pass_over_chunk(self) -> None:
         # The step was passed over, or is outside every run. Where steps and not spans are counted, it counts.
