@@ -7,12 +7,19 @@ from typing import Any
 
 from nat_observability.events import TokenUsage
 from nat_observability.recording.answers.answer import Answer, finish_word
-from nat_observability.recording.answers.fields import json_or_text, text_of
+from nat_observability.recording.answers.fields import (
+    MAX_CHOICES,
+    MAX_ITEMS,
+    json_or_text,
+    length_of,
+    some_items,
+    text_of,
+)
 from nat_observability.recording.answers.usage import token_usage
 from nat_observability.recording.capture import MAX_BYTES
 
-_MAX_MESSAGES = 128
 _MAX_PARTS = 1000
+_MAX_VISITS = 2000  # items of all the lists in an answer, or in a chunk
 _MAX_NAME = 1024  # characters of an id or a model's name
 _MAX_STREAMED = MAX_BYTES * 3 // 4  # so that a capture, which keeps some room, does not cut it again
 _LONGEST_SECRET = 4096  # characters; see recording.capture
@@ -132,6 +139,17 @@ class Message:
         if part is not None:
             part.fields = fields
 
+    def some_items(self, value: object) -> list[Any] | None:
+        """Return the items of a list that there are visits left for, None of anything else; count the others."""
+        found = self._draft.some_items(value)
+        if found is not None:
+            self.left_out += length_of(value) - len(found)
+        return found
+
+    def items(self, value: object) -> list[Any]:
+        """Return the items of a list that there are visits left for, none of anything else."""
+        return self.some_items(value) or []
+
     @property
     def has_tool_calls(self) -> bool:
         return any(part.kind == "tool_call" for part in self._parts.values())
@@ -175,6 +193,19 @@ class Draft:
         self._messages: dict[int, Message] = {}
         self._left = _MAX_STREAMED
         self._parts = 0
+        self._visits_left = _MAX_VISITS
+
+    def some_items(self, value: object) -> list[Any] | None:
+        """Return the items of a list that there are visits left for, None of anything else."""
+        found = some_items(value, min(MAX_ITEMS, self._visits_left))
+        if found is not None:
+            self._visits_left -= len(found)
+        return found
+
+    def next_chunk(self) -> None:
+        """Begin with the next chunk of a stream."""
+        self.delta.clear()
+        self._visits_left = _MAX_VISITS
 
     def has_room(self) -> bool:
         self._parts += 1
@@ -199,13 +230,7 @@ class Draft:
 
     def message(self, index: object = 0) -> Message:
         """Return the message of a choice; of more than are kept, the last."""
-        at = (
-            index
-            if type(index) is int and 0 <= index < _MAX_MESSAGES
-            else 0
-            if type(index) is not int
-            else -1
-        )
+        at = index if type(index) is int and 0 <= index < MAX_CHOICES else 0 if type(index) is not int else -1
         found = self._messages.get(at)
         if found is None:
             found = self._messages[at] = Message(self)

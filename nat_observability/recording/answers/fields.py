@@ -17,6 +17,9 @@ from nat_observability.recording.capture import MAX_BYTES
 MAX_ITEMS = 1000
 """Most items that are read of one list."""
 
+MAX_CHOICES = 128
+"""Most messages of one answer that are read."""
+
 _MAX_COUNT = 2**63 - 1
 _NUMBERS = (int, float, decimal.Decimal, str)
 _PROTOBUF = ("google.protobuf", "google._upb", "proto.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nat_observability.recording.answers.draft import Message
-from nat_observability.recording.answers.fields import field, items, some_items, text_of, type_name
+from nat_observability.recording.answers.fields import field, text_of, type_name
 
 _TEXTS = frozenset({"text", "output_text", "input_text", "text_delta"})
 _REASONING = frozenset({"thinking", "reasoning", "thinking_delta", "reasoning_content"})
@@ -36,7 +36,7 @@ def add_content(message: Message, content: object, key: object = "content") -> N
     if (text := text_of(content)) is not None:
         message.text("text", text, key)
         return
-    blocks = some_items(content)
+    blocks = message.some_items(content)
     if blocks is None:
         add_block(message, content, key)
         return
@@ -89,7 +89,11 @@ def add_block(message: Message, block: object, key: object) -> None:
 
 def _add_reasoning(message: Message, block: object, key: object) -> None:
     held = field(block, "thinking", "reasoning", "text", "content", "reasoning_content")
-    pieces = [held] if text_of(held) is not None else [*items(held), *items(field(block, "summary"))]
+    pieces = (
+        [held]
+        if text_of(held) is not None
+        else [*message.items(held), *message.items(field(block, "summary"))]
+    )
     for at, piece in enumerate(pieces):
         text = text_of(piece) if text_of(piece) is not None else field(piece, "text")
         message.text("reasoning", text, key if len(pieces) == 1 else (key, at))
@@ -125,7 +129,7 @@ def size_of(data: object) -> str:
 
 def add_tool_calls(message: Message, calls: object) -> None:
     """Add the calls of tools that a message has beside its content."""
-    for at, call in enumerate(items(calls)):
+    for at, call in enumerate(message.items(calls)):
         index = field(call, "index")
         add_tool_call(message, call, ("call", index if type(index) is int else at))
 

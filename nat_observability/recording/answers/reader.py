@@ -130,7 +130,7 @@ class AnswerJoiner:
 
     def add(self, chunk: object) -> str | None:
         """Take the next chunk; return the text that it adds, which may be empty; None if it is not understood."""
-        self._draft.delta.clear()
+        self._draft.next_chunk()
         if (text := text_of(chunk)) is not None and self._read is None:
             self._draft.message().text("text", text)
             self.understood += 1

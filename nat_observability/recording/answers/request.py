@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nat_observability.recording.answers.fields import field, some_items, text_of
+from nat_observability.recording.answers.fields import MAX_ITEMS, field, some_items, text_of
 
 # OpenTelemetry GenAI, docs/gen-ai/client-inference.md and client-embeddings.md; the makers' names for the same.
 _NAMES = {
@@ -105,6 +105,8 @@ def tool_definitions(tools: object) -> list[Any]:
     for tool in [tools] if listed is None else listed:
         several = some_items(field(tool, "function_declarations", "functionDeclarations"))
         found += map(_definition, [tool] if several is None else several)
+        if len(found) >= MAX_ITEMS:
+            break
     return found
 
 

@@ -38,7 +38,7 @@ def read(draft: Draft, answer: object) -> bool:
     message = draft.message()
     message.role = text_of(field(answer, "role")) or message.role
     message.finish_reason = text_of(field(answer, "stop_reason"))
-    add_content(message, content)
+    add_content(message, field(answer, "content"))
     return True
 
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from nat_observability.recording.answers.draft import Draft, Message
-from nat_observability.recording.answers.fields import field, items, module_of, path, some_items, text_of
+from nat_observability.recording.answers.fields import (
+    MAX_CHOICES,
+    field,
+    module_of,
+    path,
+    some_items,
+    text_of,
+)
 from nat_observability.recording.answers.parts import add_content, add_media, add_tool_call, add_tool_calls
 
 
 def read(draft: Draft, answer: object) -> bool:
     """Read an answer, or one chunk of a stream, into the draft; False if it is neither."""
     module = module_of(answer)
-    choices = some_items(field(answer, "choices"))
+    choices = some_items(field(answer, "choices"), MAX_CHOICES)
     if choices is None and draft.streamed and (inside := field(answer, "data")) is not None:
-        answer, choices = inside, some_items(field(inside, "choices"))  # Mistral's events, around a chunk
+        answer, choices = (
+            inside,
+            some_items(field(inside, "choices"), MAX_CHOICES),
+        )  # Mistral's events, around a chunk
     if choices is None:
         return False
     if draft.streamed and any(field(choice, "message") is not None for choice in choices):
@@ -61,7 +71,7 @@ def read_message(message: Message, said: object) -> None:
         message.text("text", field(audio, "transcript"), "transcript")
         if field(audio, "data") is not None:
             add_media(message, "audio", audio, "audio")
-    for at, image in enumerate(items(field(said, "images"))):
+    for at, image in enumerate(message.items(field(said, "images"))):
         add_media(message, "image", image, ("image", at))
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from nat_observability.recording.answers.draft import Draft, Message
-from nat_observability.recording.answers.fields import field, items, length_of, path, some_items, text_of
+from nat_observability.recording.answers.fields import (
+    MAX_CHOICES,
+    field,
+    length_of,
+    path,
+    some_items,
+    text_of,
+)
 from nat_observability.recording.answers.parts import size_of
 
 
 def read(draft: Draft, answer: object) -> bool:
     """Read an answer, or one chunk of a stream, into the draft; False if it is neither."""
-    candidates = some_items(field(answer, "candidates"))
+    candidates = some_items(field(answer, "candidates"), MAX_CHOICES)
     feedback = field(answer, "prompt_feedback", "promptFeedback")
     usage = field(answer, "usage_metadata", "usageMetadata")
     if candidates is None:
@@ -30,7 +37,7 @@ def read(draft: Draft, answer: object) -> bool:
         reason = text_of(field(candidate, "finish_reason", "finishReason"))
         if reason and reason != "FINISH_REASON_UNSPECIFIED":
             message.finish_reason = reason
-        for part in items(path(candidate, "content", "parts")):
+        for part in message.items(path(candidate, "content", "parts")):
             _read_part(message, part, None if draft.streamed else object())
     reason = text_of(field(feedback, "block_reason", "blockReason"))
     if reason and not candidates:

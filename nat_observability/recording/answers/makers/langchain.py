@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nat_observability.events import TokenUsage
 from nat_observability.recording.answers.draft import Draft, Message
-from nat_observability.recording.answers.fields import field, items, path, some_items, text_of
+from nat_observability.recording.answers.fields import MAX_CHOICES, field, path, some_items, text_of
 from nat_observability.recording.answers.parts import add_block, add_content, add_tool_call
 from nat_observability.recording.answers.usage import joined_usage, token_usage
 
@@ -19,7 +19,7 @@ def read(draft: Draft, answer: object) -> bool:
         answer = answer[0]  # LangGraph's streams give each chunk with its metadata
     elif text_of(field(answer, "event")) in _CHUNK_EVENTS:
         answer = path(answer, "data", "chunk")
-    generations = some_items(field(answer, "generations"))
+    generations = some_items(field(answer, "generations"), MAX_CHOICES)
     if generations is not None:
         return _read_result(draft, answer, generations)
     message = field(answer, "message")  # of a generation
@@ -58,7 +58,7 @@ def _read_result(draft: Draft, answer: object, generations: list[object]) -> boo
     usage: TokenUsage | None = None
     at = 0
     for of_prompt in generations:
-        each_of_prompt = some_items(of_prompt)
+        each_of_prompt = draft.some_items(of_prompt)
         for each in [of_prompt] if each_of_prompt is None else each_of_prompt:
             message, said = draft.message(at), field(each, "message")
             at += 1
@@ -90,9 +90,12 @@ def _read_message(draft: Draft, message: Message, answer: object) -> None:
     if reason:
         message.finish_reason = reason
     message.text("reasoning", field(more, "reasoning_content", "reasoning"), "reasoning")
-    pieces, calls = items(field(answer, "tool_call_chunks")), items(field(answer, "tool_calls"))
+    pieces, calls = (
+        message.items(field(answer, "tool_call_chunks")),
+        message.items(field(answer, "tool_calls")),
+    )
     content = field(answer, "content")
-    blocks = some_items(content)
+    blocks = message.some_items(content)
     if blocks is None:
         add_content(message, content)
     else:
@@ -105,5 +108,5 @@ def _read_message(draft: Draft, message: Message, answer: object) -> None:
     for at, call in enumerate(pieces or calls):
         index = field(call, "index")
         add_tool_call(message, call, ("call", at if index is None else index))
-    for at, call in enumerate(() if pieces else items(field(answer, "invalid_tool_calls"))):
+    for at, call in enumerate(() if pieces else message.items(field(answer, "invalid_tool_calls"))):
         message.tool(("invalid", at), field(call, "id"), field(call, "name"), field(call, "args"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nat_observability.recording.answers.draft import Draft
-from nat_observability.recording.answers.fields import field, items, length_of, some_items, text_of
+from nat_observability.recording.answers.fields import field, length_of, some_items, text_of
 from nat_observability.recording.answers.parts import add_tool_calls
 
 
@@ -37,7 +37,7 @@ def read(draft: Draft, answer: object) -> bool:
     message.text("text", field(said, "content"), "content")
     if draft.streamed:
         # A chunk has whole calls, and no index.
-        for call in items(field(said, "tool_calls")):
+        for call in message.items(field(said, "tool_calls")):
             function = field(call, "function")
             message.tool(object(), field(call, "id"), field(function, "name"), field(function, "arguments"))
     else:

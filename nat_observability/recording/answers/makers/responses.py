@@ -108,14 +108,14 @@ def _read_item(message: Message, item: object, at: object) -> None:
         role = text_of(field(item, "role"))
         if role:
             message.role = role
-        for index, block in enumerate(items(field(item, "content"))):
+        for index, block in enumerate(message.items(field(item, "content"))):
             add_block(message, block, (at, index))
     elif kind in ("function_call", "custom_tool_call"):
         message.tool(
             (at, 0), field(item, "call_id", "id"), field(item, "name"), field(item, "arguments", "input")
         )
     elif kind == "reasoning":
-        pieces = items(field(item, "content")) or items(field(item, "summary"))
+        pieces = message.items(field(item, "content")) or message.items(field(item, "summary"))
         for index, piece in enumerate(pieces):
             message.text("reasoning", field(piece, "text"), (at, index))
     elif kind == "image_generation_call":

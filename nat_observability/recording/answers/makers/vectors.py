@@ -61,7 +61,7 @@ def _shape(value: object) -> tuple[int, int] | None:
 
 def read_moderation(draft: Draft, answer: object) -> bool:
     """Read what a moderation has found: the categories that apply, and their scores."""
-    results = some_items(field(answer, "results"))
+    results = some_items(field(answer, "results"), _MAX_CATEGORIES)
     if not results or (field(results[0], "flagged") is None and field(results[0], "categories") is None):
         return False
     draft.head(field(answer, "id"), field(answer, "model"))
