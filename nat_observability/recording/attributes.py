@@ -26,7 +26,7 @@ _STRUCTURES = (list, tuple, dict)
 
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_log_problem = RepeatedEvent()
+_limiters: dict[str, RepeatedEvent] = {}  # by what is said, of which there are a few
 
 
 def attribute_value(value: Any) -> Any:
@@ -54,6 +54,15 @@ def attribute_value(value: Any) -> Any:
     return captured_value
 
 
+def captured_attributes(attributes: Mapping[str, object] | None) -> msgspec.Raw | None:
+    """Return the attributes of another tracer's span, event or link, which has bounded their number."""
+    if not attributes:
+        return None
+    return msgspec.Raw(
+        _encode({capture_label(name): attribute_value(value) for name, value in attributes.items()})
+    )
+
+
 def merged_attributes(first: msgspec.Raw | None, second: msgspec.Raw | None) -> msgspec.Raw | None:
     """Merge the attributes of a step's START and its END: of the same name the END's value."""
     if first is None or second is None:
@@ -66,7 +75,10 @@ def merged_attributes(first: msgspec.Raw | None, second: msgspec.Raw | None) -> 
 
 def report_problem(problem: str) -> None:
     """Log what is wrong with something that was recorded. Each step may repeat it, so the line is rate-limited."""
-    if (suppressed := _log_problem.due()) is not None:
+    limiter = _limiters.get(problem)
+    if limiter is None:
+        limiter = _limiters.setdefault(problem, RepeatedEvent())
+    if (suppressed := limiter.due()) is not None:
         get_logger().warning("step_data_invalid", problem=problem, suppressed=suppressed)
 
 

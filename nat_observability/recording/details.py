@@ -84,6 +84,7 @@ class StepDetails:
         "_events",
         "_given",
         "_links",
+        "_over",
         "_started",
         "span_kind",
         "status",
@@ -99,6 +100,7 @@ class StepDetails:
         self._events: list[SpanEvent] = []
         self._links: list[SpanLink] = []
         self._dropped_attributes = self._dropped_events = self._dropped_links = 0
+        self._over: tuple[str, ...] = ()  # what is over its limit
         self._bytes_left = MAX_BYTES
         # What the START had: attributes, and the number of links, dropped attributes and dropped links.
         self._started: tuple[dict[str, Any], int, int, int] | None = None
@@ -170,9 +172,8 @@ class StepDetails:
     def event(self, name: object, attributes: object, time: object, now_ns: int) -> None:
         """Add an event; `time` is None for now, nanoseconds since the epoch, or a `datetime`."""
         if len(self._events) >= LIMITS.events or self._bytes_left <= 0:
-            if not self._dropped_events:
-                report_problem("a step had more events than its limits allow, and the rest was dropped")
             self._dropped_events += 1
+            self._report_limit("events")
             return
         named = name if type(name) is str and name and name.isascii() else attribute_name(name)
         recorded, dropped = self._of_part(attributes, LIMITS.event_attributes)
@@ -183,9 +184,8 @@ class StepDetails:
     def link(self, target: object, attributes: object, tracestate: object) -> None:
         """Add a link to the span that a `traceparent`, or anything that has one, names."""
         if len(self._links) >= LIMITS.links or self._bytes_left <= 0:
-            if not self._dropped_links:
-                report_problem("a step had more links than its limits allow, and the rest was dropped")
             self._dropped_links += 1
+            self._report_limit("links")
             return
         found = linked(target, attributes, tracestate)
         if found is None:
@@ -273,9 +273,14 @@ class StepDetails:
         return msgspec.Raw(_encode(captured)) if captured else None, left_out
 
     def _drop_attributes(self, count: int) -> None:
-        if not self._dropped_attributes:
-            report_problem("a step had more attributes than its limits allow, and the rest was dropped")
         self._dropped_attributes += count
+        self._report_limit("attributes")
+
+    def _report_limit(self, what: str) -> None:
+        # Once for each step: it may be one of millions in a loop.
+        if what not in self._over:
+            self._over = (*self._over, what)
+            report_problem(f"a step had more {what} than its limits allow, and the rest was dropped")
 
 
 _MISSING = object()
