@@ -334,6 +334,9 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
             self._metadata = capture_json(self._metadata)
         if self._details is not None:
             self._details.begin()
+        if audience.counters:
+            for counter in audience.counters:
+                counter.step_began()
         for take in audience.begun:
             try:
                 take(self)
@@ -354,9 +357,10 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         self._closed = True
         stream = state.stream
         audience = stream.kept[0] or stream.gathered()
-        if not audience.listens:
+        if audience.counters:
             for counter in audience.counters:
                 counter.step_ended()
+        if not audience.listens:
             if not audience.everyone:
                 stream.note_unheard()
             return
