@@ -136,12 +136,17 @@ def decorated(
     return wrapper  # type: ignore[no-any-return]
 
 
-_CACHE_METHODS = ("cache_info", "cache_clear", "cache_parameters")  # of functools.cache, whose objects have no __dict__
+_CACHE_METHODS = (
+    "cache_info",
+    "cache_clear",
+    "cache_parameters",
+)  # of functools.cache, whose objects have no __dict__
 
 
 def is_function_of_kind(test: Callable[[Any], bool], function: Any) -> bool:
     """Whether a callable, or the `__call__` of its class, is of a kind of function."""
-    return test(function) or test(getattr(type(function), "__call__", None))
+    called = inspect.getattr_static(type(function), "__call__", None)
+    return test(function) or test(called)
 
 
 def _makes_awaitable_generators(function: Any) -> bool:

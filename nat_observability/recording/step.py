@@ -235,7 +235,9 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
 
         def running() -> AbstractContextManager[None]:
             again = _Running(self)
-            return again if bridge.installed is None else bridge.installed.around_generator(state, self, again)
+            return (
+                again if bridge.installed is None else bridge.installed.around_generator(state, self, again)
+            )
 
         def close(error: BaseException | None) -> None:
             self._close(state, error)

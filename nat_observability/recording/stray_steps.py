@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+
 from nat_observability.events import StepKind
 from nat_observability.logs import get_logger
 from nat_observability.system.forks import at_fork
@@ -38,7 +39,10 @@ def report_stray_step(kind: StepKind) -> None:
     _reported.append(True)
     open_runs.clear()
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (_PACKAGE, "contextlib"):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (
+        _PACKAGE,
+        "contextlib",
+    ):
         frame = frame.f_back
     get_logger().warning(
         "step_outside_run",

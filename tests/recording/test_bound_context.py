@@ -95,7 +95,8 @@ def test_coroutine_functions_record_inside_the_step(run: CapturingExporter) -> N
 
     async def elsewhere() -> None:
         assert ContextState.current() is None
-        assert await asyncio.gather(bound("a"), bound("b"), bound_partial()) == ["a later", "b later", "partial later"]
+        given = await asyncio.gather(bound("a"), bound("b"), bound_partial())
+        assert [*given] == ["a later", "b later", "partial later"]
         task = asyncio.create_task(bound_cancelled())
         await asyncio.sleep(0)
         task.cancel()

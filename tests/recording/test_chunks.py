@@ -93,7 +93,15 @@ def test_a_bodys_bytes_are_text(run: CapturingExporter) -> None:
     """A character that two pieces share is one, and what is no UTF-8 is its size."""
     with step("workflow", "handle") as call:
         chunks = BodyChunks(call)
-        for piece in ("a", "é".encode()[:1], "é".encode()[1:], memoryview(b"b"), b"\xff\xff", bytearray(b"c"), b""):
+        for piece in (
+            "a",
+            "é".encode()[:1],
+            "é".encode()[1:],
+            memoryview(b"b"),
+            b"\xff\xff",
+            bytearray(b"c"),
+            b"",
+        ):
             chunks.add(piece)
         chunks.finish()
     assert run.tree.one("workflow", "handle").chunks == ["a", "é", "b", "<2 bytes>", "c"]

@@ -35,7 +35,7 @@ def recorded(run: CapturingExporter) -> tuple[Any, Any]:
     return node.input, node.output
 
 
-call: Any = step("tool", "call")
+call = step("tool", "call")
 
 
 def double(x: int) -> int:

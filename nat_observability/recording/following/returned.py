@@ -48,7 +48,7 @@ _VALUE_MODULES = ("nat_observability", "unittest", "mock", "pandas", "polars", "
 
 def way_of(result: Any) -> Way | None:
     """Return how a step stays open around `result`; None if that is a value, which ends it."""
-    kind = type(result)
+    kind: Any = type(result)
     native = _NATIVE.get(kind)
     if native is not None:
         return native

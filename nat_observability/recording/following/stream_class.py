@@ -108,7 +108,7 @@ class _Following:
 
 
 class _Inside:
-    """A block inside one of the object's methods: the step is current, and further calls of its methods record nothing."""
+    """A block inside one of the object's methods: the step is current, nested calls record nothing."""
 
     __slots__ = ("_inside", "_running", "_where")
 
@@ -143,7 +143,7 @@ def follow_object(followed: Any, call: OpenCall, methods: tuple[str, ...] = STRE
         following.calls.append(call)
         return True
     _release(followed)
-    kind = type(followed)
+    kind: Any = type(followed)
     recording = _recording_class(kind, methods)
     if recording is None:
         return False
@@ -209,7 +209,10 @@ def _recording_class(kind: type, methods: tuple[str, ...]) -> type | None:
                 namespace[name] = functools.wraps(original)(override(original))
     try:
         recording = types.new_class(
-            kind.__name__, (kind,), {"metaclass": _unannounced(type(kind))}, lambda body: body.update(namespace)
+            kind.__name__,
+            (kind,),
+            {"metaclass": _unannounced(type(kind))},
+            lambda body: body.update(namespace),
         )
     except TypeError:
         return None
@@ -222,7 +225,7 @@ def _unannounced(metaclass: type) -> type:
     """Return a metaclass whose classes do not call the `__init_subclass__` of their base: a registry, for example."""
 
     class Unannounced(metaclass):  # type: ignore[misc]
-        def mro(cls) -> list[type]:
+        def mro(self) -> list[type]:
             own, *others = super().mro()
             return [own, _Shield, *others]
 
@@ -239,14 +242,14 @@ class _Shield:
 def _collected(kind: type) -> Method:
     inherited = getattr(kind, "__del__", None)
 
-    def __del__(self: Any) -> None:
+    def collected(self: Any) -> None:
         following = _followed.pop(id(self), None)
         if following is not None:
             following.end()
         if inherited is not None:
             inherited(self)
 
-    return __del__
+    return collected
 
 
 def _pickled(self: Any, protocol: Any) -> Any:
@@ -254,7 +257,7 @@ def _pickled(self: Any, protocol: Any) -> Any:
     recording, own = type(self), _originals[type(self)]
     object.__setattr__(self, "__class__", own)
     try:
-        reduced = own.__reduce_ex__(self, protocol)
+        reduced = self.__reduce_ex__(protocol)
     finally:
         object.__setattr__(self, "__class__", recording)
     if isinstance(reduced, str):
@@ -496,7 +499,10 @@ _OVERRIDES: dict[str, Callable[[Method], Method]] = {
 
 def is_generator_manager(kind: type) -> bool:
     """Whether a class is that of what `contextlib.contextmanager` or `asynccontextmanager` makes."""
-    return any(each.__module__ == "contextlib" and each.__name__ == "_GeneratorContextManagerBase" for each in kind.__mro__)
+    return any(
+        each.__module__ == "contextlib" and each.__name__ == "_GeneratorContextManagerBase"
+        for each in kind.__mro__
+    )
 
 
 class _OwnIteration:
