@@ -289,6 +289,7 @@ async def test_dropped_half_read_ends_the_step() -> None:
     """A loop that breaks drops the stream."""
     async with recorded_run() as run:
         async for _ in returning(async_pieces):
+            assert is_open(run)
             break
         gc.collect()
         for _ in range(3):
@@ -613,7 +614,7 @@ def test_a_stream_object_is_the_same_object(run: CapturingExporter) -> None:
     given = returning(lambda: made)
     assert given is made
     assert (repr(given), bool(given), given.closed) == ("<counted>", False, False)
-    given.note = "set"
+    setattr(given, "note", "set")  # noqa: B010
     assert made.note == "set"
     assert list(given) == ["a", "b"]
     given.close()
