@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from nat_observability.recording.following.native import Started, async_generator_function, generator_function
-from nat_observability.recording.following.open_call import Chunks, OpenCall, StepRecorder
+from nat_observability.recording.following.open_call import Chunks, OpenCall, StepOfCall
 from nat_observability.recording.following.returned import PLAIN, follow, way_of
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
-class CallRecorder(StepRecorder, Protocol):
+class CallRecorder(StepOfCall, Protocol):
     """The step of one call."""
 
     def __enter__(self) -> object: ...
