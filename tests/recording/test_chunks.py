@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from nat_observability import ContextState, step
+from nat_observability import step
 from nat_observability.recording.following.open_call import BodyChunks, Chunks
 from nat_observability.testing import CapturingExporter, StepNode
-
-
-@pytest.fixture
-def run() -> Iterator[CapturingExporter]:
-    """A run is current."""
-    exporter, state = CapturingExporter(), ContextState()
-    state.stream.subscribe("test", exporter.export)
-    with state.attach():
-        yield exporter
-    state.stream.unsubscribe("test")
 
 
 class Reader:

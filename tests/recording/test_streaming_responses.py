@@ -18,20 +18,10 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, PlainTextResponse, StreamingResponse
 from werkzeug.test import Client
 
-from nat_observability import ContextState, Status, step
+from nat_observability import Status, step
 from nat_observability.testing import CapturingExporter, StepNode, until
 
 EURO = "€".encode()
-
-
-@pytest.fixture
-def run() -> Iterator[CapturingExporter]:
-    """A run is current."""
-    exporter, state = CapturingExporter(), ContextState()
-    state.stream.subscribe("test", exporter.export)
-    with state.attach():
-        yield exporter
-    state.stream.unsubscribe("test")
 
 
 def leaf(name: str) -> None:
