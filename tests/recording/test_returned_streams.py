@@ -154,6 +154,16 @@ async def test_dropped_half_read_ends_the_step() -> None:
         assert [each.status for each in run.tree.all("llm", "ask")] == [Status.OK] * 2
 
 
+async def test_an_async_generator_that_is_closed_unread() -> None:
+    """The same for asynchronous ones."""
+    async with recorded_run() as run:
+        given = returning(async_pieces)
+        assert is_open(run)
+        await given.aclose()
+        del given
+        assert (ask(run).status, ask(run).chunks) == (Status.OK, [])
+
+
 async def test_closed_by_another_task_and_cancelled(caplog: pytest.LogCaptureFixture) -> None:
     """Neither raises or logs anything; what is cancelled inside the stream is an error of it."""
     async with recorded_run() as run:
