@@ -61,7 +61,7 @@ class SpanJoiner:
         """Note a step of this process, which ends as a span."""
         self._open[step.step_id or ""] = step
         if self._ended:
-            self.hand_over()  # as in `handle`
+            self._came_late(step.step_id or "")
 
     def finished(self, span: Span) -> None:
         """Take the span of such a step."""
@@ -89,8 +89,7 @@ class SpanJoiner:
                 self._started_twice.add(step.step_id)
                 self._count("repeated_start")
             elif self._ended:
-                # The run ended while another thread was handing over this step: nothing else will end it.
-                self.hand_over()
+                self._came_late(step.step_id)
         elif boundary is _END:
             start = self._open.pop(step.step_id, None)
             if start is None:
@@ -104,8 +103,14 @@ class SpanJoiner:
         else:
             self._count("chunk_without_start")
 
+    def _came_late(self, step_id: str) -> None:
+        # The run ended while another thread was handing over this step. Its exporters may have closed since: it is as
+        # if it had begun a moment later, unless `hand_over` has found it.
+        if self._open.pop(step_id, None) is not None:
+            self._state.stream.note_unheard()
+
     def hand_over(self) -> None:
-        """End what is still open, the innermost first; end late arrivals at once."""
+        """End what is still open, the innermost first."""
         self._ended = True
         while self._open:
             # One at a time and atomically: another thread may be ending its own step, or this one, at this moment.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, TypeVar
 
 from nat_observability.recording.decorator import is_function_of_kind
@@ -113,12 +113,10 @@ class _Awaiting:
         return _driven(self._context, self._context.run(self._awaitable.__await__))
 
 
-def _driven(
-    context: contextvars.Context, inner: Generator[Any, Any, Any] | Coroutine[Any, Any, Any] | Any
-) -> Generator[Any, Any, Any]:
+def _driven(context: contextvars.Context, inner: Any) -> Generator[Any, Any, Any]:
     """Drive a generator, each part of which runs in a context."""
     try:
-        item = context.run(next, inner)
+        item = context.run(inner.__next__)
         while True:
             try:
                 sent = yield item
@@ -127,7 +125,7 @@ def _driven(
             except BaseException as error:  # noqa: BLE001  what is thrown in is the inner one's to handle
                 item = context.run(inner.throw, error)
             else:
-                item = context.run(next, inner) if sent is None else context.run(inner.send, sent)
+                item = context.run(inner.__next__) if sent is None else context.run(inner.send, sent)
     except StopIteration as end:
         return end.value
     finally:

@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from nat_observability.recording.following.native import Started, async_generator_function, generator_function
-from nat_observability.recording.following.open_call import Chunks, OpenCall, StepRecorder
+from nat_observability.recording.following.open_call import Chunks, OpenCall, StepOfCall
 from nat_observability.recording.following.returned import PLAIN, follow, way_of
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
-class CallRecorder(StepRecorder, Protocol):
+class CallRecorder(StepOfCall, Protocol):
     """The step of one call."""
 
     def __enter__(self) -> object: ...
@@ -145,7 +145,8 @@ _CACHE_METHODS = (
 
 def is_function_of_kind(test: Callable[[Any], bool], function: Any) -> bool:
     """Whether a callable, or the `__call__` of its class, is of a kind of function."""
-    return test(function) or test(getattr(type(function), "__call__", None))
+    called = inspect.getattr_static(type(function), "__call__", None)
+    return test(function) or test(called)
 
 
 def _makes_awaitable_generators(function: Any) -> bool:

@@ -6,10 +6,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from nat_observability.context import ContextState, CurrentScope, current
+from nat_observability.context import ContextState, CurrentScope, Inside, current
 from nat_observability.events import (
     STEP_KINDS,
     Boundary,
@@ -236,17 +237,16 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 bridge.installed.on_step_exit(state, self, in_generator=False)
         self._previous = None
 
-        def running() -> AbstractContextManager[None]:
-            again = _Running(self)
-            return (
-                again if bridge.installed is None else bridge.installed.around_generator(state, self, again)
-            )
-
         def close(error: BaseException | None) -> None:
             self._close(state, error)
             self._parent = None  # as in __exit__
 
-        return running, close
+        return partial(self._running, state), close
+
+    def _running(self, state: ContextState) -> AbstractContextManager[None]:
+        """Return what makes the step current while a generator, or what a call has returned, runs."""
+        inside = Inside(self)
+        return inside if bridge.installed is None else bridge.installed.around_generator(state, self, inside)
 
     @contextmanager
     def _driven(self) -> Iterator[AbstractContextManager[None]]:
@@ -266,14 +266,9 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 return
         self._previous = self._generator = None
         parent = enclosing(head, state.generator_steps, _frame())
-        running: AbstractContextManager[None] = _Running(self)
-        if bridge.installed is not None:
-            self._open(state, bridge.installed.innermost(state, parent))
-            running = bridge.installed.around_generator(state, self, running)
-        else:
-            self._open(state, parent)
+        self._open(state, parent if bridge.installed is None else bridge.installed.innermost(state, parent))
         try:
-            yield running
+            yield self._running(state)
         except BaseException as error:
             self._close(state, error)
             raise
@@ -459,21 +454,3 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 steps.remove(self)
             if not steps:
                 state.generator_steps.pop(generator.frame, None)
-
-
-class _Running:
-    """Makes a generator's step, or what is open inside it, current while the generator runs, and only then."""
-
-    __slots__ = ("_inside", "_outside")
-
-    def __init__(self, current: step) -> None:
-        self._inside: CurrentScope | None = current
-        self._outside: CurrentScope | None = None
-
-    def __enter__(self) -> None:
-        self._outside = current.get()
-        current.set(self._inside)
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._inside = current.get()
-        current.set(self._outside)

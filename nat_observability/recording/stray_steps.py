@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+
 from nat_observability.events import StepKind
 from nat_observability.logs import get_logger
 from nat_observability.system.forks import at_fork

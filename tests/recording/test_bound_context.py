@@ -8,7 +8,7 @@ import contextvars
 import functools
 import inspect
 import threading
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 import pytest
@@ -16,16 +16,6 @@ import pytest
 from nat_observability import ContextState, bind_context, step
 from nat_observability.testing import CapturingExporter, recorded_run
 from tests.processes import run_program
-
-
-@pytest.fixture
-def run() -> Iterator[CapturingExporter]:
-    """A run is current."""
-    exporter, state = CapturingExporter(), ContextState()
-    state.stream.subscribe("test", exporter.export)
-    with state.attach():
-        yield exporter
-    state.stream.unsubscribe("test")
 
 
 def leaf(name: str) -> str:
@@ -95,7 +85,8 @@ def test_coroutine_functions_record_inside_the_step(run: CapturingExporter) -> N
 
     async def elsewhere() -> None:
         assert ContextState.current() is None
-        assert await asyncio.gather(bound("a"), bound("b"), bound_partial()) == ["a later", "b later", "partial later"]
+        given = await asyncio.gather(bound("a"), bound("b"), bound_partial())
+        assert [*given] == ["a later", "b later", "partial later"]
         task = asyncio.create_task(bound_cancelled())
         await asyncio.sleep(0)
         task.cancel()

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from nat_observability import ContextState, step
+from nat_observability import step
 from nat_observability.recording.following.open_call import BodyChunks, Chunks
 from nat_observability.testing import CapturingExporter, StepNode
-
-
-@pytest.fixture
-def run() -> Iterator[CapturingExporter]:
-    """A run is current."""
-    exporter, state = CapturingExporter(), ContextState()
-    state.stream.subscribe("test", exporter.export)
-    with state.attach():
-        yield exporter
-    state.stream.unsubscribe("test")
 
 
 class Reader:
@@ -93,7 +80,15 @@ def test_a_bodys_bytes_are_text(run: CapturingExporter) -> None:
     """A character that two pieces share is one, and what is no UTF-8 is its size."""
     with step("workflow", "handle") as call:
         chunks = BodyChunks(call)
-        for piece in ("a", "é".encode()[:1], "é".encode()[1:], memoryview(b"b"), b"\xff\xff", bytearray(b"c"), b""):
+        for piece in (
+            "a",
+            "é".encode()[:1],
+            "é".encode()[1:],
+            memoryview(b"b"),
+            b"\xff\xff",
+            bytearray(b"c"),
+            b"",
+        ):
             chunks.add(piece)
         chunks.finish()
     assert run.tree.one("workflow", "handle").chunks == ["a", "é", "b", "<2 bytes>", "c"]

@@ -8,23 +8,13 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, overload
 
 import pytest
 
-from nat_observability import ContextState, Status, step
+from nat_observability import Status, step
 from nat_observability.testing import CapturingExporter
-
-
-@pytest.fixture
-def run() -> Iterator[CapturingExporter]:
-    """A run is current."""
-    exporter, state = CapturingExporter(), ContextState()
-    state.stream.subscribe("test", exporter.export)
-    with state.attach():
-        yield exporter
-    state.stream.unsubscribe("test")
 
 
 def recorded(run: CapturingExporter) -> tuple[Any, Any]:
@@ -35,7 +25,7 @@ def recorded(run: CapturingExporter) -> tuple[Any, Any]:
     return node.input, node.output
 
 
-call: Any = step("tool", "call")
+call = step("tool", "call")
 
 
 def double(x: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from typing import Any
 
 import pytest
@@ -18,20 +18,10 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, PlainTextResponse, StreamingResponse
 from werkzeug.test import Client
 
-from nat_observability import ContextState, Status, step
+from nat_observability import Status, step
 from nat_observability.testing import CapturingExporter, StepNode, until
 
 EURO = "€".encode()
-
-
-@pytest.fixture
-def run() -> Iterator[CapturingExporter]:
-    """A run is current."""
-    exporter, state = CapturingExporter(), ContextState()
-    state.stream.subscribe("test", exporter.export)
-    with state.attach():
-        yield exporter
-    state.stream.unsubscribe("test")
 
 
 def leaf(name: str) -> None:
@@ -143,7 +133,7 @@ async def test_a_client_that_leaves(run: CapturingExporter, version: str) -> Non
         await left.wait()
         return {"type": "http.disconnect"}
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: MutableMapping[str, Any]) -> None:
         if message.get("body"):
             left.set()
             if version == "2.4":
@@ -208,7 +198,12 @@ async def test_a_response_of_any_class_with_a_body_iterator(run: CapturingExport
 
 def test_complete_responses_are_values(run: CapturingExporter) -> None:
     """Nothing of their body is still to be made."""
-    for made in (PlainTextResponse("a"), FileResponse(__file__), FlaskResponse("a"), FlaskResponse(["a", "b"])):
+    for made in (
+        PlainTextResponse("a"),
+        FileResponse(__file__),
+        FlaskResponse("a"),
+        FlaskResponse(["a", "b"]),
+    ):
         assert step("workflow", "handle")(lambda made=made: made)() is made
         assert handled(run).status is Status.OK
         run.clear()

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import AbstractContextManager
 from typing import Any
 
-from nat_observability.recording.following.open_call import Chunks, OpenCall, StepRecorder
+from nat_observability.recording.following.open_call import Chunks, OpenCall, StepOfCall
 
 Running = AbstractContextManager[None]
-Started = tuple[Any, StepRecorder, Chunks, AbstractContextManager[Running]]
+Started = tuple[Any, StepOfCall, Chunks, AbstractContextManager[Running]]
 """What is driven, its step, where its items go, and what opens the step; that gives what is entered while it runs."""
 
 

@@ -11,7 +11,7 @@ from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.chunk_reader import ChunkReader, chunk_reader
 
 
-class StepRecorder(Protocol):
+class StepOfCall(Protocol):
     """The step of one call."""
 
     output: object
@@ -32,7 +32,7 @@ class Chunks:
     __slots__ = ("_reader", "_reader_of", "_recorder")
 
     def __init__(
-        self, recorder: StepRecorder, reader_of: Callable[[object], ChunkReader | None] | None = chunk_reader
+        self, recorder: StepOfCall, reader_of: Callable[[object], ChunkReader | None] | None = chunk_reader
     ) -> None:
         self._recorder = recorder
         self._reader: ChunkReader | None = None
@@ -41,6 +41,7 @@ class Chunks:
     def add(self, item: object) -> None:
         """Record one item."""
         if self._recorder.step_id is None:
+            self._recorder.chunk(item)  # which may count it
             return
         reader_of = self._reader_of
         if reader_of is not None:
@@ -61,7 +62,7 @@ class BodyChunks(Chunks):
 
     __slots__ = ("_decoder",)
 
-    def __init__(self, recorder: StepRecorder) -> None:
+    def __init__(self, recorder: StepOfCall) -> None:
         super().__init__(recorder, None)
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
@@ -113,7 +114,7 @@ class OpenCall:
 
     def __init__(
         self,
-        recorder: StepRecorder,
+        recorder: StepOfCall,
         running: Callable[[], AbstractContextManager[None]],
         close: Callable[[BaseException | None], object],
         follow: Callable[[Any, OpenCall], Any],

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any
 
 from nat_observability.foreign_errors import reraise_signal
+from nat_observability.recording.following.followed_object import own_class
 from nat_observability.recording.following.native import (
     follow_async_generator,
     follow_coroutine,
@@ -17,7 +18,8 @@ from nat_observability.recording.following.native import (
 )
 from nat_observability.recording.following.open_call import OpenCall
 from nat_observability.recording.following.responses import may_be_response, response_way
-from nat_observability.recording.following.stream_class import follow_object, is_generator_manager, own_class
+from nat_observability.recording.following.stream_class import follow_object
+from nat_observability.recording.following.stream_methods import is_generator_manager
 
 # Followed is what can be consumed once, and whose work is done while it is. What can be read again and again is a
 # value, and ends the step as any other.
@@ -48,7 +50,7 @@ _VALUE_MODULES = ("nat_observability", "unittest", "mock", "pandas", "polars", "
 
 def way_of(result: Any) -> Way | None:
     """Return how a step stays open around `result`; None if that is a value, which ends it."""
-    kind = type(result)
+    kind: Any = type(result)
     native = _NATIVE.get(kind)
     if native is not None:
         return native
