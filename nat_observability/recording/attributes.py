@@ -43,7 +43,7 @@ def attribute_value(value: Any) -> Any:
         return value if math.isfinite(value) else _named_number(value)
     if value is None or kind is bool or (kind is int and -MAX_INT <= value < MAX_INT):
         return value
-    if kind in _STRUCTURES:
+    if kind is dict or kind is list or kind is tuple:  # not by a hash, which may be a metaclass's
         data = plain_json(value)
         if data is None:
             return capture_json(value)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from nat_observability.events import StepKind
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.answers import (
@@ -13,6 +11,7 @@ from nat_observability.recording.answers import (
     note_unknown,
     provider_name,
     read_answer,
+    read_output,
     read_tool_call,
     request_attributes,
     retrieved,
@@ -23,8 +22,6 @@ from nat_observability.recording.details import LIMITS, StepDetails
 from nat_observability.recording.recorder import StepRecorder
 
 PROVIDER = "gen_ai.provider.name"
-NO_ANSWERS = frozenset({type(None), str, bytes, bool, int, float, list, tuple, msgspec.Raw})
-"""The types of outputs that say nothing of the call of a model that they come from."""
 _MODEL_CALLS = frozenset({StepKind.LLM, StepKind.EMBEDDING, StepKind.RERANKER})
 
 
@@ -170,12 +167,17 @@ class ModelCallRecorder(StepRecorder):
             # Its tokens, and what else there is, belong to the call of the model inside this step.
             self.output = capture_json(answer.messages)
 
-    def _read_output(self) -> None:
-        # Of a decorated function, or set in the block: the output is recorded as it is.
-        found = read_answer(self.output)
-        if found is None or (found.usage is None and found.response_id is None):
+    def _finish_reading(self) -> None:
+        """Read what the step has at its end of a call of a model: the chunks of a stream, or an output."""
+        reader, self._reader = self._reader, False
+        if reader:
+            reader.finish(self)
             return
-        if (details := self._taking()) is not None:
+        if self.output is None:
+            return
+        # Of a decorated function, or set in the block: the output is recorded as it is.
+        found = read_output(self.output)
+        if found is not None and (details := self._taking()) is not None:
             self._describe(details, found)
 
 

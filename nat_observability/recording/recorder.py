@@ -86,11 +86,6 @@ class StepRecorder:
                 )
             )
 
-    def _finish_reading(self) -> None:
-        reader, self._reader = self._reader, False
-        if reader:
-            reader.finish(self)
-
     def _pass_over_chunk(self) -> None:
         # The step was passed over, or is outside every run. Where steps and not spans are counted, it counts.
         scope = current.get()

@@ -36,7 +36,7 @@ from nat_observability.recording.generators import (
     generator_frame,
     visible,
 )
-from nat_observability.recording.model_calls import NO_ANSWERS, ModelCallRecorder, provided
+from nat_observability.recording.model_calls import ModelCallRecorder, provided
 from nat_observability.recording.outcome import step_error
 from nat_observability.recording.stray_steps import open_runs, report_stray_step
 from nat_observability.stream import hand, report
@@ -127,11 +127,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         self._tags = tags if tags is _NO_TAGS else labels(tags)
         if provider is not None:
             attributes = provided(attributes, provider)
-        self._details = (
-            None
-            if attributes is None and links is None and span_kind is None
-            else StepDetails(attributes, links, span_kind)
-        )
+        has_details = attributes is not None or links is not None or span_kind is not None
+        self._details = StepDetails(attributes, links, span_kind) if has_details else None
         self.output = None
         self.metadata: object = None
         self.usage = None
@@ -345,10 +342,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 self._details.mark_start()
 
     def _close(self, state: ContextState, exc: BaseException | None) -> None:
-        if self._reader:
+        if self._reader or (self._kind is _LLM and self.usage is None and type(self.output) is not str):
             self._finish_reading()
-        elif self._kind is _LLM and self.usage is None and type(self.output) not in NO_ANSWERS:
-            self._read_output()
         self._closed = True
         stream = state.stream
         audience = stream.kept[0] or stream.gathered()
@@ -377,9 +372,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         kind, step_id, details = self._kind, self.step_id or "", self._details
         if audience.finished:
             status = _OK if error is None else _ERROR
-            if (
-                kind is _LLM or kind is _EMBEDDING or kind is _RETRIEVER
-            ):  # as their `span_kind`, which takes longer
+            if kind is _LLM or kind is _EMBEDDING or kind is _RETRIEVER:  # as `kind.span_kind`, in less time
                 span = Span(
                     state.run,
                     kind,

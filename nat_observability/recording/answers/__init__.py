@@ -2,7 +2,13 @@
 
 from nat_observability.recording.answers.answer import Answer, provider_name
 from nat_observability.recording.answers.documents import retrieved
-from nat_observability.recording.answers.reader import AnswerJoiner, is_chunk, read_answer, read_tool_call
+from nat_observability.recording.answers.reader import (
+    AnswerJoiner,
+    is_chunk,
+    read_answer,
+    read_output,
+    read_tool_call,
+)
 from nat_observability.recording.answers.request import request_attributes
 from nat_observability.recording.answers.unknown import note_unknown
 from nat_observability.recording.answers.usage import token_usage
@@ -14,6 +20,7 @@ __all__ = [
     "note_unknown",
     "provider_name",
     "read_answer",
+    "read_output",
     "read_tool_call",
     "request_attributes",
     "retrieved",

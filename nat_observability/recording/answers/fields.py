@@ -164,5 +164,9 @@ def type_name(value: Any) -> str:
 
 def module_of(value: Any) -> str:
     """Return the module of a value's class, empty if that is not text."""
-    module = getattr(type(value), "__module__", "")
+    try:
+        module = getattr(type(value), "__module__", "")
+    except BaseException as error:  # noqa: BLE001  foreign code: a metaclass
+        reraise_signal(error)
+        return ""
     return module if type(module) is str else ""

@@ -6,6 +6,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.answers.answer import Answer, provider_name, provider_of_module
 from nat_observability.recording.answers.draft import Draft
@@ -158,27 +160,58 @@ class AnswerJoiner:
         return self._draft.answer()
 
 
-_PLAIN = frozenset({str, bytes, bytearray, int, float, bool, complex, type(None), list, set, frozenset})
+def read_output(output: object) -> Answer | None:
+    """Return what an output says if it is a model's answer with a usage or an id; of most others by their type."""
+    kind = type(output)
+    try:
+        if kind in _PLAIN or kind in _no_answers or (kind is dict and _SIGNS.isdisjoint(output)):  # type: ignore[arg-type]
+            return None
+        found = read_answer(output)
+        if found is not None and (found.usage is not None or found.response_id is not None):
+            return found
+        _note_other(_no_answers, output)
+    except BaseException as error:  # noqa: BLE001  foreign code: a metaclass of the application's
+        reraise_signal(error)
+    return None
+
+
+def _note_other(others: weakref.WeakSet[type], value: object) -> None:
+    kind = type(value)
+    if (
+        kind not in (dict, tuple)
+        and provider_of_module(module_of(value)) is None
+        and len(others) < _MAX_OTHERS
+    ):
+        others.add(kind)
+
+
+_PLAIN = frozenset(
+    {msgspec.Raw, str, bytes, bytearray, int, float, bool, complex, type(None), list, set, frozenset}
+)
 _MARKS = frozenset(
     {"candidates", "choices", "data", "done", "event", "type", "usageMetadata", *bedrock.EVENTS}
 )
-_others: weakref.WeakSet[type] = weakref.WeakSet()
+# Fields of which an answer as a dict has at least one.
+_SIGNS = frozenset(
+    {"generations", "id", "kwargs", "meta", "prompt_eval_count", "raw", "responseId", "response_id", "usage"}
+    | {"ResponseMetadata", "usageMetadata", "usage_metadata"}
+)
+_no_chunks: weakref.WeakSet[type] = weakref.WeakSet()
+_no_answers: weakref.WeakSet[type] = weakref.WeakSet()
 _MAX_OTHERS = 10_000
 
 
 def is_chunk(value: object) -> bool:
     """Return whether a value is a chunk or an event of a model's stream; of most others it knows so by their type."""
     kind = type(value)
-    if kind in _PLAIN or kind in _others:
-        return False
-    if text_of(value) is not None or (kind is dict and _MARKS.isdisjoint(value)):  # type: ignore[arg-type]
-        return False
-    if AnswerJoiner().add(value) is not None:
-        return True
-    if (
-        kind not in (dict, tuple)
-        and provider_of_module(module_of(value)) is None
-        and len(_others) < _MAX_OTHERS
-    ):
-        _others.add(kind)
+    try:
+        if kind in _PLAIN or text_of(value) is not None or (kind is dict and _MARKS.isdisjoint(value)):  # type: ignore[arg-type]
+            return False
+        if kind in _no_chunks:
+            return False
+        if AnswerJoiner().add(value) is not None:
+            return True
+        _note_other(_no_chunks, value)
+    except BaseException as error:  # noqa: BLE001  foreign code: a metaclass of the application's
+        reraise_signal(error)
     return False

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nat_observability import step
 from nat_observability.recording.answers import (
     AnswerJoiner,
     read_answer,
@@ -16,6 +17,7 @@ from nat_observability.recording.answers import (
     retrieved,
     token_usage,
 )
+from nat_observability.testing import recorded_run
 
 LOOKS = 0
 
@@ -141,9 +143,8 @@ class Hostile:
     __hash__ = None  # type: ignore[assignment]
 
 
-LEAVES = LEAVES | st.builds(Hostile)
 VALUES = st.recursive(
-    LEAVES,
+    LEAVES | st.builds(Hostile),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=6) | st.tuples(inner, inner)
     ),
@@ -163,3 +164,35 @@ def test_nothing_raises(value: object) -> None:
     joiner.add(value)
     joiner.add(value)
     joiner.answer()
+
+
+class HostileType(type):
+    """A metaclass that raises."""
+
+    def __hash__(cls) -> int:
+        raise OSError
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        raise OSError
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__module__", "__mro__", "__pydantic_fields__"):
+            raise OSError(name)
+        return super().__getattribute__(name)
+
+
+async def test_a_class_that_raises_is_survived() -> None:
+    """Where types are remembered, too."""
+    odd = HostileType("Odd", (), {})()
+    async with recorded_run() as run:
+        with step("llm", "gpt-5") as call:
+            call.chunk(odd)
+            call.response(odd)
+            call.usage = odd
+        with step("llm", "gpt-5") as call:
+            call.documents([odd])
+            call.request(tools=odd, stop=odd, temperature=odd)
+            call.tool_call(odd)
+            call.score("relevance", odd)
+            call.output = odd
+    assert len(run.tree) == 2
