@@ -288,7 +288,7 @@ class TestRunsAndShow:
 
 
 def test_show_prints_what_spans_say(tmp_path: Path) -> None:
-    """Attributes, events with their time, links, the status message and what was dropped, of the spans that have any."""
+    """Attributes, events with their time, links, the status message, and what was dropped."""
     path = tmp_path / "s.sqlite3"
     sink = SqliteSink(path)
     sink.open()
