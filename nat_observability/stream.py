@@ -113,10 +113,21 @@ class Audience:
         listens: Whether any of them looks at what a step holds.
         heeds: Whether a step has to begin and to end for them. If not, `step` only calls `pass_over`.
         pass_over: Counts such a step.
+        usual: Whether some listen, and none only counts: one look then tells `step` that there is nothing else to do.
     """
 
     # Reading a slot takes a tenth of the time of a named tuple's field.
-    __slots__ = ("begun", "counters", "everyone", "finished", "heeds", "listens", "pass_over", "steps")
+    __slots__ = (
+        "begun",
+        "counters",
+        "everyone",
+        "finished",
+        "heeds",
+        "listens",
+        "pass_over",
+        "steps",
+        "usual",
+    )
 
     begun: tuple[Callable[[OpenStep], object], ...]
     counters: tuple[StepCounter, ...]
@@ -126,6 +137,7 @@ class Audience:
     listens: bool
     pass_over: Callable[[], object]
     steps: tuple[Subscriber, ...]
+    usual: bool
 
     def __init__(self, subscribed: Collection[_Subscribed]) -> None:
         if len(subscribed) == 1:
@@ -143,8 +155,7 @@ class Audience:
                     (taker.finished,),
                     (),
                 )
-            self.listens = counter is None
-            self.heeds = counter is None
+            self.usual = self.listens = self.heeds = counter is None
             self.pass_over = _nothing if counter is None else counter.pass_over
             return
         takers = [taker for _, taker, _ in subscribed if taker is not None]
@@ -157,6 +168,7 @@ class Audience:
         self.finished = tuple([taker.finished for taker in takers])
         self.listens = len(self.counters) < len(subscribed)
         self.heeds = self.listens
+        self.usual = self.listens and not self.counters
         self.pass_over = partial(_pass_over_each, self.counters)
 
 

@@ -15,6 +15,7 @@ from nat_observability.recording.attributes import (
     attribute_name,
     attribute_value,
     pairs_of,
+    plain_attributes,
     report_problem,
     size_of,
 )
@@ -25,6 +26,8 @@ DEFAULT_COUNT = 128
 """The specification's default for each limit of a count."""
 
 _MAX_NS = 2**63 - 1
+_SHORT = 1024  # characters of a name or a text
+_ROOM = 2 * _SHORT
 _encode = msgspec.json.Encoder().encode
 
 
@@ -163,6 +166,34 @@ class StepDetails:
 
     def set_attributes(self, attributes: object) -> None:
         """Set several attributes."""
+        own = self._attributes
+        if type(attributes) is dict and len(own) + len(attributes) <= LIMITS.attributes:
+            # As below, without a call for each that is usual: a third of the time.
+            left = self._bytes_left
+            for name, value in list(attributes.items()):
+                kind = type(value)
+                if (
+                    type(name) is str
+                    and name
+                    and name.isascii()
+                    and name not in own
+                    and left > _ROOM
+                    and len(name) < _SHORT
+                    and (
+                        (kind is str and len(value) < _SHORT and value.isascii())
+                        or kind is bool
+                        or (kind is int and -MAX_INT <= value < MAX_INT)
+                        or (kind is float and value - value == 0.0)  # finite
+                    )
+                ):
+                    left -= len(name) + (len(value) if kind is str else 8)
+                    own[name] = value
+                else:
+                    self._bytes_left = left
+                    self.set_attribute(name, value)
+                    left = self._bytes_left
+            self._bytes_left = left
+            return
         pairs, left_out = pairs_of(attributes, 2 * LIMITS.attributes)
         for name, value in pairs:
             self.set_attribute(name, value)
@@ -256,6 +287,11 @@ class StepDetails:
         """Return the attributes of an event or a link, and how many were left out."""
         if attributes is None:
             return None, 0
+        if type(attributes) is dict and len(attributes) <= most:
+            data = plain_attributes(attributes)
+            if data is not None and len(data) <= self._bytes_left:
+                self._bytes_left -= len(data)
+                return msgspec.Raw(data), 0
         pairs, left_out = pairs_of(attributes, most)
         captured: dict[str, Any] = {}
         for name, value in pairs:

@@ -176,7 +176,5 @@ class StepRecorder:
         self._start_ns = 0
         if self._details is not None:
             self._details.forget()
-        for counter in audience.counters:
-            counter.step_began()
         if not audience.everyone:
             stream.note_unheard()

@@ -39,7 +39,7 @@ from nat_observability.recording.generators import (
 from nat_observability.recording.outcome import step_error, token_usage
 from nat_observability.recording.recorder import StepRecorder
 from nat_observability.recording.stray_steps import open_runs, report_stray_step
-from nat_observability.stream import hand, report
+from nat_observability.stream import Audience, hand, report
 
 _frame = sys._getframe
 _clock_ns = time.perf_counter_ns
@@ -150,7 +150,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
             state = head._state
         if state is not None:
             audience = state.stream.kept[0] or state.stream.gathered()
-            if not audience.heeds and bridge.installed is None:
+            if not (audience.usual or audience.heeds) and bridge.installed is None:
                 audience.pass_over()
                 return self
         frame = _frame(1)
@@ -167,7 +167,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
             return self
         # Fast path of `_enter`: no generator and no other tracer involved, which is nearly always so.
         self._generator = None
-        self._open(state, head)
+        self._open(state, head, audience)
         self._previous = head
         current.set(self)
         return self
@@ -302,7 +302,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         if bridge.installed is not None:
             bridge.installed.on_step_enter(state, self)
 
-    def _open(self, state: ContextState, parent: Scope) -> None:
+    def _open(self, state: ContextState, parent: Scope, audience: Audience | None = None) -> None:
         self._state = state
         self._closed = False
         name, value = self.name, self._input
@@ -315,10 +315,14 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         except IndexError:
             self.step_id = more_span_ids()
         stream = state.stream
-        audience = stream.kept[0] or stream.gathered()
-        if not audience.listens:
-            self._begin_unheard(audience, stream)
-            return
+        if audience is None:
+            audience = stream.kept[0] or stream.gathered()
+        if not audience.usual:
+            for counter in audience.counters:
+                counter.step_began()
+            if not audience.listens:
+                self._begin_unheard(audience, stream)
+                return
         self._start_ns = _clock_ns() + state.clock_offset_ns
         if value is not None and not (type(value) is str and len(value) <= MAX_BYTES and value.isascii()):
             self._input = capture(value)
@@ -326,9 +330,6 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
             self._metadata = capture_json(self._metadata)
         if self._details is not None:
             self._details.begin()
-        if audience.counters:
-            for counter in audience.counters:
-                counter.step_began()
         for take in audience.begun:
             try:
                 take(self)
@@ -345,13 +346,13 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         self._closed = True
         stream = state.stream
         audience = stream.kept[0] or stream.gathered()
-        if audience.counters:
+        if not audience.usual:
             for counter in audience.counters:
                 counter.step_ended()
-        if not audience.listens:
-            if not audience.everyone:
-                stream.note_unheard()
-            return
+            if not audience.listens:
+                if not audience.everyone:
+                    stream.note_unheard()
+                return
         end_ns = _clock_ns() + state.clock_offset_ns
         output: Any = self.output
         usage, error = self.usage, None

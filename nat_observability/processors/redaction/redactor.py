@@ -146,7 +146,8 @@ def _span_bytes(span: Span) -> bytes:
             span.status_message,
             *(event.name for event in span.events),
             *(link.trace_state for link in span.links),
-            *(part.attributes for part in (*span.events, *span.links)),
+            *(event.attributes for event in span.events),
+            *(link.attributes for link in span.links),
         )
     if error is not None:
         values += (error.type, error.message, error.traceback)
