@@ -35,7 +35,7 @@ class ModelCallRecorder(StepRecorder):
 
     __slots__ = ("output", "usage")
 
-    output: Any
+    output: object
     usage: Any
 
     def response(self, answer: object) -> None:
