@@ -25,6 +25,7 @@ BENCH := .venv-bench/.installed
 PHOENIX := .venv-phoenix/.installed
 NAT := .venv-nat/.installed
 INSTRUMENTATIONS := .venv-instrumentations/.installed
+CLIENTS := .venv-clients/.installed
 MUTANTS := .venv-mutants/.installed
 # Running the command needs less than developing it does, unless the rest is there already.
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
@@ -41,7 +42,7 @@ demo: $(RUN) ## Run the demonstration
 test: $(DEV) ## Run the tests, without the slow ones
 	@$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
 
-test-all: $(DEV) $(PHOENIX) $(NAT) $(INSTRUMENTATIONS) ## Run all tests, with a real Phoenix, toolkit and instrumentations too
+test-all: $(DEV) $(PHOENIX) $(NAT) $(INSTRUMENTATIONS) $(CLIENTS) ## Run all tests, with a real Phoenix, toolkit, instrumentations and clients too
 	@$(BIN)/pytest -n 2 $(ARGS)
 	@$(MAKE) --no-print-directory test-nat
 
@@ -140,6 +141,10 @@ constraints-peers: ## Regenerate the other constraints files with the newest ver
 		| grep -vxiFf <(sed 's/#.*//' constraints.txt | grep .) >> constraints-instrumentations.txt.new
 	@mv constraints-instrumentations.txt.new constraints-instrumentations.txt
 	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq -e . $(MODEL_CLIENTS)
+	@$(call freeze_into,constraints-clients.txt) >> constraints-clients.txt.new
+	@mv constraints-clients.txt.new constraints-clients.txt
+	$(call create_venv,.venv-new)
 	@.venv-new/bin/python -m pip install -qq mutmut
 	@$(call freeze_into,constraints-mutants.txt) >> constraints-mutants.txt.new
 	@mv constraints-mutants.txt.new constraints-mutants.txt
@@ -209,6 +214,14 @@ $(INSTRUMENTATIONS): pyproject.toml constraints.txt constraints-instrumentations
 	@echo "Installing clients and their instrumentations into $(@D) (once)"
 	@$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-instrumentations.txt \
 		-e '.[opentelemetry-sdk]' $(INSTRUMENTED)
+	@touch $@
+
+# Clients of models, whose answers a step reads, for the slow tests. Some need other versions of what we need.
+MODEL_CLIENTS := anthropic cohere google-genai langchain-core litellm mistralai ollama openai
+$(CLIENTS): pyproject.toml constraints-clients.txt
+	$(call create_venv,$(@D))
+	@echo "Installing clients of models into $(@D) (once; 400 MB)"
+	@$(@D)/bin/python -m pip install -qq -c constraints-clients.txt -e . $(MODEL_CLIENTS)
 	@touch $@
 
 .venv-%/.installed: pyproject.toml constraints.txt

@@ -28,6 +28,9 @@ from nat_observability.events import (
     IntermediateStep,
     Run,
     Span,
+    SpanEvent,
+    SpanKind,
+    SpanLink,
     Status,
     StepKind,
     TokenUsage,
@@ -37,6 +40,7 @@ from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.recording.bound_context import bind_context
 from nat_observability.recording.step import step
 from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
 from nat_observability.runtime import ObservabilityRuntime, RuntimeHealth, RuntimeReport
@@ -89,7 +93,10 @@ __all__ = [
     "Sink",
     "SinkError",
     "Span",
+    "SpanEvent",
     "SpanExporter",
+    "SpanKind",
+    "SpanLink",
     "Status",
     "StepExporter",
     "StepKind",
@@ -97,5 +104,6 @@ __all__ = [
     "UnknownExporterError",
     "UnknownExporterTypeError",
     "UnknownStepKindError",
+    "bind_context",
     "step",
 ]

@@ -194,6 +194,28 @@ def leave_run(state: ContextState, previous: CurrentScope | None) -> None:
             bridge.installed.on_run_exit(state)
 
 
+class Inside:
+    """
+    Makes a scope, or what is open inside it, current while a generator runs, and only then.
+
+    It is entered each time the generator runs.
+    """
+
+    __slots__ = ("_inside", "_outside")
+
+    def __init__(self, scope: CurrentScope) -> None:
+        self._inside: CurrentScope | None = scope
+        self._outside: CurrentScope | None = None
+
+    def __enter__(self) -> None:
+        self._outside = current.get()
+        current.set(self._inside)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._inside = current.get()
+        current.set(self._outside)
+
+
 class AdoptedState(ContextState):
     """
     The state of a run whose ids and steps come from another framework.

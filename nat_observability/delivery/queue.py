@@ -12,6 +12,7 @@ from nat_observability.events import Item, Span
 
 # Bytes of an item with its ids and its entry, and of the heads of its name, input and output: sys.getsizeof("") each.
 _BARE_ITEM = 640 + 3 * 49
+_BARE_PART = 200  # an event or a link
 
 
 class Entry(Protocol):
@@ -40,6 +41,20 @@ def weigh(item: Item) -> int:
         size += sum(map(sys.getsizeof, item.tags))
     if item.error is not None:
         size += sys.getsizeof(item.error.message) + sys.getsizeof(item.error.traceback)
+    if item.attributes is not None:
+        size += len(item.attributes)
+    if item.events or item.links:
+        size += _weigh_parts(item)
+    return size
+
+
+def _weigh_parts(item: Item) -> int:
+    """Return about how many bytes of memory the events and links of an item hold."""
+    size = 0
+    for event in item.events:
+        size += _BARE_PART + len(event.name) + (0 if event.attributes is None else len(event.attributes))
+    for link in item.links:
+        size += _BARE_PART + (0 if link.attributes is None else len(link.attributes))
     return size
 
 

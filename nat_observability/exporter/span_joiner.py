@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from nat_observability.context import ContextState
 from nat_observability.events import Boundary, Captured, IntermediateStep, Span, Status
+from nat_observability.recording.attributes import merged_attributes
 from nat_observability.recording.capture import joined_json, merged_json
 from nat_observability.stream import OpenStep
 
@@ -59,7 +61,7 @@ class SpanJoiner:
         """Note a step of this process, which ends as a span."""
         self._open[step.step_id or ""] = step
         if self._ended:
-            self.hand_over()  # as in `handle`
+            self._came_late(step.step_id or "")
 
     def finished(self, span: Span) -> None:
         """Take the span of such a step."""
@@ -87,8 +89,7 @@ class SpanJoiner:
                 self._started_twice.add(step.step_id)
                 self._count("repeated_start")
             elif self._ended:
-                # The run ended while another thread was handing over this step: nothing else will end it.
-                self.hand_over()
+                self._came_late(step.step_id)
         elif boundary is _END:
             start = self._open.pop(step.step_id, None)
             if start is None:
@@ -102,8 +103,14 @@ class SpanJoiner:
         else:
             self._count("chunk_without_start")
 
+    def _came_late(self, step_id: str) -> None:
+        # The run ended while another thread was handing over this step. Its exporters may have closed since: it is as
+        # if it had begun a moment later, unless `hand_over` has found it.
+        if self._open.pop(step_id, None) is not None:
+            self._state.stream.note_unheard()
+
     def hand_over(self) -> None:
-        """End what is still open, the innermost first; end late arrivals at once."""
+        """End what is still open, the innermost first."""
         self._ended = True
         while self._open:
             # One at a time and atomically: another thread may be ending its own step, or this one, at this moment.
@@ -175,7 +182,7 @@ class SpanJoiner:
             recorded = end.input
         if end.metadata is not None and end is not start:
             metadata = merged_json(metadata, end.metadata)
-        return Span(
+        span = Span(
             start.run,
             # A step's kind may be known only at its end: some third-party instrumentations set it then.
             end.kind,
@@ -193,7 +200,34 @@ class SpanJoiner:
             end.error,
             next(chunks.counter) if chunks else 0,
             chunks.first_ns if chunks else None,
+            start.attributes,
+            start.events,
+            start.links,
+            end.span_kind or start.span_kind or end.kind.span_kind,
+            start.status_message,
+            start.dropped_attributes_count,
+            start.dropped_events_count,
+            start.dropped_links_count,
         )
+        return span if end is start else _completed(span, end)
+
+
+def _completed(span: Span, end: IntermediateStep) -> Span:
+    """Return a span, which has the attributes, events and links of its START, with those of its END."""
+    changes: dict[str, Any] = {}
+    if end.attributes is not None:
+        changes["attributes"] = merged_attributes(span.attributes, end.attributes)
+    if end.events or end.links:
+        changes["events"] = (*span.events, *end.events)
+        changes["links"] = (*span.links, *end.links)
+    if end.status is not None and end.error is None:
+        changes["status"] = end.status
+    if end.status_message is not None:
+        changes["status_message"] = end.status_message
+    for count in ("dropped_attributes_count", "dropped_events_count", "dropped_links_count"):
+        if more := getattr(end, count):
+            changes[count] = getattr(span, count) + more
+    return msgspec.structs.replace(span, **changes) if changes else span
 
 
 class _Chunks:

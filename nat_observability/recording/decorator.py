@@ -1,28 +1,32 @@
-"""decorated(): a function, a coroutine function or a generator of either kind with each call inside a step."""
+"""decorated(): a callable of any kind with each call inside a step, until what it has returned is consumed."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
+import types
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
+
+from nat_observability.recording.following.native import Started, async_generator_function, generator_function
+from nat_observability.recording.following.open_call import Chunks, OpenCall, StepOfCall
+from nat_observability.recording.following.returned import PLAIN, follow, way_of
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
-class CallRecorder(Protocol):
+class CallRecorder(StepOfCall, Protocol):
     """The step of one call."""
 
-    output: object
-
-    def chunk(self, data: object) -> None: ...
     def __enter__(self) -> object: ...
     def __exit__(self, *exc_info: Any) -> None: ...
 
 
 RecorderT = TypeVar("RecorderT", bound=CallRecorder)
 Arguments = Callable[[], dict[str, object]]
+Suspended = tuple[Callable[[], AbstractContextManager[None]], Callable[[BaseException | None], None]]
+"""What gives something that is entered to make the step current again, and what ends the step."""
 
 
 def _check_callable(function: object) -> None:
@@ -48,12 +52,17 @@ def decorated(
     function: FunctionT,
     new_recorder: Callable[[Arguments], RecorderT],
     driven: Callable[[RecorderT], AbstractContextManager[AbstractContextManager[None]]],
+    suspended: Callable[[RecorderT], Suspended | None],
+    *,
+    follows: bool = True,
 ) -> FunctionT:
     """
     Return `function` with each call inside the step that `new_recorder` makes from the call's arguments.
 
     Args:
         driven: Opens the step around a generator; what it gives is entered each time the generator itself runs.
+        suspended: Leaves a step that was entered and keeps it open; None outside a run.
+        follows: Whether the step stays open around a stream, an awaitable and the like that a call returns.
 
     Raises:
         TypeError: It is not a function or another callable, but a class, a class method or a property, for example.
@@ -62,75 +71,42 @@ def decorated(
     named = _naming(function)
     wrapper: Any
 
-    if inspect.isasyncgenfunction(function):
+    def start(*args: Any, **kwargs: Any) -> Started:
+        recorder = new_recorder(lambda: named(args, kwargs))
+        return function(*args, **kwargs), recorder, Chunks(recorder), driven(recorder)
 
-        @functools.wraps(function)
-        async def async_generator(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            recorder = new_recorder(lambda: named(args, kwargs))
-            inner = function(*args, **kwargs)
-            with driven(recorder) as running:
-                try:
-                    with running:
-                        item = await anext(inner)
-                    while True:
-                        recorder.chunk(item)
-                        try:
-                            sent = yield item
-                        except GeneratorExit:
-                            raise
-                        except BaseException as error:  # noqa: BLE001  what is thrown in is the inner one's to handle
-                            with running:
-                                item = await inner.athrow(error)
-                        else:
-                            with running:
-                                item = await inner.asend(sent)
-                except StopAsyncIteration:
-                    return
-                finally:
-                    with running:
-                        await inner.aclose()
+    def returned(recorder: RecorderT, result: Any) -> Any:
+        if follows and recorder.step_id is not None and way_of(result) is not None:
+            suspension = suspended(recorder)
+            if suspension is not None:
+                return OpenCall(recorder, *suspension, follow).finish(result)
+        recorder.output = result
+        recorder.__exit__(None, None, None)
+        return result
 
-        wrapper = async_generator
+    if is_function_of_kind(inspect.isasyncgenfunction, function):
+        wrapper = functools.wraps(function)(async_generator_function(start))
 
-    elif inspect.isgeneratorfunction(function):
+    elif is_function_of_kind(inspect.isgeneratorfunction, function):
+        wrapper = functools.wraps(function)(generator_function(start))
+        if is_function_of_kind(_makes_awaitable_generators, function):
+            wrapper = types.coroutine(wrapper)
 
-        @functools.wraps(function)
-        def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            recorder = new_recorder(lambda: named(args, kwargs))
-            inner = function(*args, **kwargs)
-            with driven(recorder) as running:
-                try:
-                    with running:
-                        item = next(inner)
-                    while True:
-                        recorder.chunk(item)
-                        try:
-                            sent = yield item
-                        except GeneratorExit:
-                            raise
-                        except BaseException as error:  # noqa: BLE001  what is thrown in is the inner one's to handle
-                            with running:
-                                item = inner.throw(error)
-                        else:
-                            with running:
-                                item = inner.send(sent)
-                except StopIteration as end:
-                    if end.value is not None:
-                        recorder.output = end.value
-                    return end.value
-                finally:
-                    with running:
-                        inner.close()
-
-        wrapper = generator
-
-    elif inspect.iscoroutinefunction(function):
+    elif is_function_of_kind(inspect.iscoroutinefunction, function):
 
         @functools.wraps(function)
         async def coroutine(*args: Any, **kwargs: Any) -> Any:
             recorder = new_recorder(lambda: named(args, kwargs))
-            with recorder:
-                result = recorder.output = await function(*args, **kwargs)
+            recorder.__enter__()
+            try:
+                result = await function(*args, **kwargs)
+            except BaseException as error:
+                recorder.__exit__(type(error), error, error.__traceback__)
+                raise
+            if type(result) not in PLAIN:
+                return returned(recorder, result)
+            recorder.output = result
+            recorder.__exit__(None, None, None)
             return result
 
         wrapper = coroutine
@@ -140,13 +116,44 @@ def decorated(
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             recorder = new_recorder(lambda: named(args, kwargs))
-            with recorder:
-                result = recorder.output = function(*args, **kwargs)
+            recorder.__enter__()
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as error:
+                recorder.__exit__(type(error), error, error.__traceback__)
+                raise
+            if type(result) not in PLAIN:
+                return returned(recorder, result)
+            recorder.output = result
+            recorder.__exit__(None, None, None)
             return result
 
         wrapper = call
 
+    for name in _CACHE_METHODS:
+        if hasattr(function, name):
+            setattr(wrapper, name, getattr(function, name))
     return wrapper  # type: ignore[no-any-return]
+
+
+_CACHE_METHODS = (
+    "cache_info",
+    "cache_clear",
+    "cache_parameters",
+)  # of functools.cache, whose objects have no __dict__
+
+
+def is_function_of_kind(test: Callable[[Any], bool], function: Any) -> bool:
+    """Whether a callable, or the `__call__` of its class, is of a kind of function."""
+    called = inspect.getattr_static(type(function), "__call__", None)
+    return test(function) or test(called)
+
+
+def _makes_awaitable_generators(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = getattr(function, "__code__", None)
+    return isinstance(code, types.CodeType) and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 def _naming(

@@ -43,7 +43,7 @@ class GeneratorScope:
 
     def __init__(self, frame: FrameType) -> None:
         self.frame = frame
-        self.opener = _here()
+        self.opener = here()
 
 
 def generator_frame(frame: FrameType) -> FrameType | None:
@@ -79,7 +79,7 @@ def visible(head: ScopeT) -> ScopeT:
             # inside it and outlives it goes on in it.
             if not scope._closed:
                 break
-        elif generator.opener != _here():
+        elif generator.opener != here():
             break  # another task, started inside the step, is still in it
         scope = scope._previous  # type: ignore[assignment]
     return scope
@@ -115,7 +115,8 @@ def _lies_in(scope: Scope, other: Scope) -> bool:
     return False
 
 
-def _here() -> object:
+def here() -> object:
+    """Return what tells the running task, or the thread outside any task, from others."""
     try:
         task = asyncio.current_task()
     except RuntimeError:  # no event loop runs in this thread

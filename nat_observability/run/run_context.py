@@ -14,6 +14,7 @@ from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
+from nat_observability.recording.stray_steps import run_closed, run_opened
 from nat_observability.run.exporter_record import ExporterRecord
 from nat_observability.run.isolation import isolate, taking_part, traits
 from nat_observability.run.lifecycle import Lifecycle
@@ -289,9 +290,12 @@ class RunContext(Generic[ManagerT]):
         if members.exporters:
             self.group = SpanGroup(state, members)
             self._members = members.exporters
+        state.stream.attend()
         self._previous = enter_run(state)
         slot.run = self
         slot.running = True
+        if self.group is not None or self._lifecycle is not None:
+            run_opened(id(self))
 
     def _begin(self, slot: RunSlot[RunContext[Any]]) -> None:
         # The run is current by now: what an exporter starts belongs to it, and an exporter that is not bound to a
@@ -346,6 +350,7 @@ class RunContext(Generic[ManagerT]):
 
     async def _end(self, slot: RunSlot[RunContext[Any]], *, hurried: bool = False) -> BaseException | None:
         interruption: BaseException | None = None
+        run_closed(id(self))
         if (group := self.group) is not None:
             group.end()
             if group.members.waits:

@@ -25,7 +25,16 @@ from opentelemetry.sdk.trace.sampling import (
     TraceIdRatioBased,
 )
 
-from nat_observability import ContextState, ExporterManager, Span, SpanExporter, Status, StepKind, step
+from nat_observability import (
+    ContextState,
+    ExporterManager,
+    Span,
+    SpanExporter,
+    Status,
+    StepKind,
+    bind_context,
+    step,
+)
 from nat_observability.integrations.opentelemetry import follow_steps, unfollow_steps
 from nat_observability.integrations.opentelemetry.current_span import Relayed, relayed
 from nat_observability.integrations.opentelemetry.span_processor import StepSpanProcessor
@@ -405,6 +414,46 @@ async def test_a_decorated_generator(instrumented: Otel, run: Run) -> None:
     assert run["step 0"].parent_id == run["inside"].span_id
     assert run["step 1"].parent_id == run["inside"].span_id
     assert run["outside"].parent_id == consumer.step_id
+
+
+async def test_a_returned_stream(instrumented: Otel, run: Run) -> None:
+    """The step is the current span while the stream runs, and only then; the consumer's is in a bound thread."""
+
+    async def items() -> AsyncIterator[int]:
+        for number in range(2):
+            with instrumented.tracer.start_as_current_span(f"item {number}"):
+                await asyncio.sleep(0)
+            yield number
+
+    class Items:
+        def __init__(self) -> None:
+            self.items = items()
+
+        def __aiter__(self) -> Items:
+            return self
+
+        async def __anext__(self) -> int:
+            return await anext(self.items)
+
+    async with run.manager.start(ContextState()):
+        with step("tool", "consumer") as consumer:
+            for name, make in (("generator", items), ("object", Items)):
+                stream = step("tool", name)(lambda make=make: make())()  # type: ignore[misc]
+                assert current_ids()[1] == consumer.step_id
+                async for _ in stream:
+                    assert current_ids()[1] == consumer.step_id
+                assert current_ids()[1] == consumer.step_id
+
+            def in_thread() -> None:
+                instrumented.tracer.start_span("in a thread").end()
+
+            thread = threading.Thread(target=bind_context(in_thread))
+            thread.start()
+            thread.join()
+    assert run["in a thread"].parent_id == consumer.step_id
+    for name in ("generator", "object"):
+        children = [each.name for each in run.spans if each.parent_id == run[name].span_id]
+        assert (run[name].parent_id, children) == (consumer.step_id, ["item 0", "item 1"])
 
 
 async def test_steps_that_end_in_another_order(instrumented: Otel) -> None:

@@ -10,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat_observability.events import Boundary, ErrorDetails, Item, Run, Span, Status, StepKind, TokenUsage
+from nat_observability.events import (
+    Boundary,
+    ErrorDetails,
+    Item,
+    Run,
+    Span,
+    SpanEvent,
+    SpanKind,
+    SpanLink,
+    Status,
+    StepKind,
+    TokenUsage,
+)
 from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
 from tests.sinks.builders import make_span, make_step
 
@@ -20,6 +32,7 @@ optional = st.none() | texts
 counts = st.integers(0, 2**63 - 1)
 tags = st.dictionaries(texts, texts, max_size=3).map(lambda tags: tuple(sorted(tags.items())))
 runs = st.builds(Run, texts, texts, optional, optional, optional, optional, tags)
+raw = st.none() | st.binary(min_size=1).map(msgspec.Raw)
 shared: dict[str, Any] = {
     "run": runs,
     "kind": st.sampled_from(StepKind),
@@ -31,6 +44,16 @@ shared: dict[str, Any] = {
     "tags": st.lists(texts).map(tuple),
     "usage": st.none() | st.builds(TokenUsage, counts, counts, counts, counts, counts),
     "error": st.none() | st.builds(ErrorDetails, texts, texts, optional),
+    "attributes": raw,
+    "events": st.lists(st.builds(SpanEvent, texts, counts, raw, counts), max_size=2).map(tuple),
+    "links": st.lists(st.builds(SpanLink, texts, texts, raw, optional, counts, counts), max_size=2).map(
+        tuple
+    ),
+    "span_kind": st.sampled_from(SpanKind),
+    "status_message": optional,
+    "dropped_attributes_count": counts,
+    "dropped_events_count": counts,
+    "dropped_links_count": counts,
 }
 spans = st.fixed_dictionaries(
     shared
@@ -43,7 +66,13 @@ spans = st.fixed_dictionaries(
     }
 ).map(lambda fields: make_span(**fields))
 steps = st.fixed_dictionaries(
-    shared | {"boundary": st.sampled_from(Boundary), "time_ns": counts, "chunk": captured}
+    shared
+    | {
+        "boundary": st.sampled_from(Boundary),
+        "time_ns": counts,
+        "chunk": captured,
+        "status": st.none() | st.sampled_from(Status),
+    }
 ).map(lambda fields: make_step(**fields))
 
 
@@ -56,6 +85,34 @@ def body_of(*fields: object) -> bytes:
 def test_an_item_survives_exactly(item: Item) -> None:
     """What is decoded equals what was encoded, JSON to the byte, and text never turns into JSON."""
     assert decode_item(encode_item(item)) == item
+
+
+def test_a_record_of_an_earlier_version_is_read() -> None:
+    """One that ends before attributes: it has none of what came later, and the span kind of its kind."""
+    run = msgspec.msgpack.encode(("run-1", "0" * 32, None, None, None, None))
+    span = decode_item(
+        body_of(0, run, "LLM", "m", "1" * 16, None, 1, 2, "ok", "in", None, None, (), None, None, 0, None)
+    )
+    assert isinstance(span, Span)
+    assert (span.attributes, span.events, span.links, span.status_message) == (None, (), (), None)
+    assert span.span_kind is SpanKind.CLIENT
+    old = {
+        "prompt_tokens": 1,
+        "completion_tokens": 2,
+        "cached_tokens": 3,
+        "reasoning_tokens": 4,
+        "total_tokens": 5,
+    }
+    step = decode_item(
+        body_of(1, run, "TOOL", "END", "t", "1" * 16, None, 1, None, None, None, None, (), old, None)
+    )
+    assert (step.usage, step.attributes, step.span_kind) == (TokenUsage(1, 2, 3, 4, 5), None, None)
+
+
+def test_a_bare_item_has_a_record_as_before() -> None:
+    """What it does not have takes no room, and an earlier version can read it."""
+    assert len(msgspec.msgpack.decode(encode_item(make_span())[5:])) == 17
+    assert len(msgspec.msgpack.decode(encode_item(make_step())[5:])) == 15
 
 
 def test_text_that_looks_like_json_stays_text() -> None:

@@ -19,6 +19,23 @@ _CHUNK = Boundary.CHUNK
 # The toolkit has a word for the chunks of these kinds alone.
 _CHUNKS = {StepKind.LLM: "LLM_NEW_TOKEN", StepKind.SPAN: "SPAN_CHUNK"}
 
+# The toolkit has no words for these kinds.
+_KINDS = dict.fromkeys(
+    (
+        StepKind.AGENT,
+        StepKind.RETRIEVER,
+        StepKind.EMBEDDING,
+        StepKind.RERANKER,
+        StepKind.GUARDRAIL,
+        StepKind.EVALUATOR,
+        StepKind.PROMPT,
+        StepKind.CHAIN,
+    ),
+    StepKind.FUNCTION,
+)
+# The toolkit counts no others.
+_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "total_tokens")
+
 _decode = msgspec.json.Decoder().decode
 
 
@@ -57,16 +74,18 @@ def write_step(step: IntermediateStep, function_ancestry: object) -> Any:
         if event_type is None:
             return None
     else:
-        event_type = f"{step.kind.value}_{step.boundary.value}"
+        event_type = f"{_KINDS.get(step.kind, step.kind).value}_{step.boundary.value}"
     metadata = _plain(step.metadata)
     if metadata is not None and not isinstance(metadata, dict):
         metadata = {"metadata": metadata}
+    if step.attributes is not None:
+        metadata = {**(metadata or {}), "attributes": _plain(step.attributes)}
     if step.error is not None:
         metadata = {**(metadata or {}), "error": {"type": step.error.type, "message": step.error.message}}
     usage = None
     if step.usage is not None:
         usage = words.UsageInfo(
-            token_usage=words.TokenUsageBaseModel(**msgspec.structs.asdict(step.usage)),
+            token_usage=words.TokenUsageBaseModel(**{field: getattr(step.usage, field) for field in _TOKENS}),
             num_llm_calls=int(step.kind is StepKind.LLM),
         )
     return words.IntermediateStep(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from nat_observability.errors import InvalidPatternError, UnknownPersonalSetError
-from nat_observability.events import ErrorDetails, Item, Run, Span
+from nat_observability.events import ErrorDetails, Item, Run, Span, SpanEvent, SpanLink
 from nat_observability.processors.redaction.keys import DEFAULT_KEYS
 from nat_observability.processors.redaction.marks import Marks
 from nat_observability.processors.redaction.personal import PERSONAL_SETS
@@ -140,7 +140,15 @@ class Redactor:
 def _span_bytes(span: Span) -> bytes:
     """Return everything that is recorded in a span, for the prefilter."""
     error = span.error
-    values: tuple[Any, ...] = (span.name, span.input, span.output, span.metadata, *span.tags)
+    values: tuple[Any, ...] = (span.name, span.input, span.output, span.metadata, span.attributes, *span.tags)
+    if span.events or span.links or span.status_message is not None:
+        values += (
+            span.status_message,
+            *(event.name for event in span.events),
+            *(link.trace_state for link in span.links),
+            *(event.attributes for event in span.events),
+            *(link.attributes for link in span.links),
+        )
     if error is not None:
         values += (error.type, error.message, error.traceback)
     return b"\n".join(
@@ -164,11 +172,17 @@ def _common_changes(item: Item, scrubber: Scrubber) -> dict[str, Any]:
         "output": scrubber.value(item.output),
     }
     if item.metadata is not None:
-        metadata = scrubber.value(item.metadata)
-        # Invalid JSON has become a text.
-        changes["metadata"] = (
-            msgspec.Raw(msgspec.json.encode(metadata)) if isinstance(metadata, str) else metadata
-        )
+        changes["metadata"] = _object(item.metadata, scrubber)
+    if item.attributes is not None:
+        changes["attributes"] = _object(item.attributes, scrubber)
+    if item.events:
+        events = tuple(_event(each, scrubber) for each in item.events)
+        changes["events"] = item.events if events == item.events else events
+    if item.links:
+        links = tuple(_link(each, scrubber) for each in item.links)
+        changes["links"] = item.links if links == item.links else links
+    if item.status_message is not None:
+        changes["status_message"] = scrubber.text(item.status_message)
     if item.tags:
         tags = tuple(scrubber.name(tag) for tag in item.tags)
         changes["tags"] = item.tags if tags == item.tags else tags
@@ -181,6 +195,24 @@ def _common_changes(item: Item, scrubber: Scrubber) -> dict[str, Any]:
         )
         changes["error"] = error if scrubbed == error else scrubbed
     return changes
+
+
+def _object(value: msgspec.Raw | None, scrubber: Scrubber) -> msgspec.Raw | None:
+    """Return a JSON object without its secrets: the same if it has none."""
+    scrubbed = scrubber.value(value)
+    # Invalid JSON has become a text.
+    return msgspec.Raw(msgspec.json.encode(scrubbed)) if isinstance(scrubbed, str) else scrubbed
+
+
+def _event(event: SpanEvent, scrubber: Scrubber) -> SpanEvent:
+    return msgspec.structs.replace(
+        event, name=scrubber.name(event.name), attributes=_object(event.attributes, scrubber)
+    )
+
+
+def _link(link: SpanLink, scrubber: Scrubber) -> SpanLink:
+    state = None if link.trace_state is None else scrubber.text(link.trace_state)
+    return msgspec.structs.replace(link, trace_state=state, attributes=_object(link.attributes, scrubber))
 
 
 def _scrubbed_run(run: Run, scrubber: Scrubber) -> Run:

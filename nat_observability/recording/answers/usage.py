@@ -1,0 +1,270 @@
+"""token_usage(): what a model call has used, whichever maker counted it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from nat_observability.events import TokenUsage
+from nat_observability.recording.answers.fields import count_of, field, is_number, reader, some_items, text_of
+from nat_observability.recording.answers.unknown import note_unknown
+
+_MAX = 2**63 - 1
+
+# Of every field, the first name that has a count. The same names mean the same in all of them, except for what
+# `_APART` says.
+_PROMPT = (
+    "prompt_tokens",  # OpenAI chat, Mistral, LiteLLM
+    "input_tokens",  # OpenAI Responses, Anthropic, LangChain, Cohere
+    "prompt_token_count",  # Gemini
+    "prompt_eval_count",  # Ollama
+    "inputTokens",  # Bedrock
+    "promptTokens",
+    "promptTokenCount",
+    "inputTokenCount",
+    "request_tokens",
+)
+_COMPLETION = (
+    "completion_tokens",
+    "output_tokens",
+    "candidates_token_count",
+    "eval_count",
+    "outputTokens",
+    "completionTokens",
+    "candidatesTokenCount",
+    "outputTokenCount",
+    "response_tokens",
+    "response_token_count",  # Gemini, live
+)
+_TOTAL = ("total_tokens", "total_token_count", "totalTokens", "totalTokenCount")
+_CACHED = (
+    "cached_tokens",
+    "cache_read_input_tokens",
+    "cached_content_token_count",
+    "cacheReadInputTokens",
+    "cache_read_tokens",
+    "prompt_cache_hit_tokens",  # DeepSeek
+    "num_cached_tokens",
+    "cachedContentTokenCount",
+    "cacheReadInputTokenCount",
+)
+_CACHE_WRITE = (
+    "cache_write_tokens",
+    "cache_creation_input_tokens",
+    "cacheWriteInputTokens",
+    "cacheWriteInputTokenCount",
+)
+_REASONING = ("reasoning_tokens", "thoughts_token_count", "thoughtsTokenCount")
+_AUDIO_INPUT = ("audio_input_tokens", "input_audio_tokens")
+_AUDIO_OUTPUT = ("audio_output_tokens", "output_audio_tokens")
+_IMAGE_INPUT = ("image_input_tokens",)
+
+_MODALITY_COUNT = ("token_count", "tokenCount")
+
+
+class _Details(NamedTuple):
+    """What is counted once more by kind: in an object with names of its own, or, by Gemini, in a list of modalities."""
+
+    fields: tuple[str, ...]
+    inside: tuple[tuple[str, tuple[str, ...]], ...]
+    modalities: Mapping[str, str]
+
+
+_DETAILS = (
+    _Details(
+        (
+            "prompt_tokens_details",
+            "input_tokens_details",
+            "input_token_details",
+            "promptTokensDetails",
+        ),
+        (
+            ("cached", ("cached_tokens", "cache_read", "cache_read_tokens")),
+            ("cache_write", ("cache_write_tokens", "cache_creation", "cache_creation_tokens")),
+            ("audio_input", ("audio_tokens", "audio")),
+            ("image_input", ("image_tokens", "image")),
+        ),
+        {"AUDIO": "audio_input", "IMAGE": "image_input"},
+    ),
+    _Details(
+        (
+            "completion_tokens_details",
+            "output_tokens_details",
+            "output_token_details",
+            "candidates_tokens_details",
+            "candidatesTokensDetails",
+            "response_tokens_details",
+        ),
+        (
+            ("reasoning", ("reasoning_tokens", "reasoning", "thinking_tokens")),
+            ("audio_output", ("audio_tokens", "audio")),
+        ),
+        {"AUDIO": "audio_output"},
+    ),
+)
+# Those who count what they read from a cache, or wrote to one, apart from the prompt. The conventions count it as part
+# of the input: https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-ai/client-inference.md
+_APART = {
+    "input_tokens": ("cache_read_input_tokens", "cache_creation_input_tokens"),  # Anthropic
+    "inputTokens": ("cacheReadInputTokens", "cacheWriteInputTokens"),  # Bedrock
+    "inputTokenCount": ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
+    "prompt_token_count": ("tool_use_prompt_token_count",),  # Gemini
+    "promptTokenCount": ("toolUsePromptTokenCount",),
+}
+_LIFETIMES = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+_REASONING_APART = ("thoughts_token_count", "thoughtsTokenCount")
+
+
+class _Counts:
+    """What is found of one usage, and whether a number in it was not a count."""
+
+    __slots__ = ("found", "is_wrong", "source")
+
+    def __init__(self, source: object) -> None:
+        self.source = source
+        self.found = False
+        self.is_wrong = False
+
+    def named(self, read: Callable[[str], Any], names: Iterable[str]) -> tuple[str, int]:
+        """Return the first name with a count, and the count; an empty name and 0 if there is none."""
+        for name in names:
+            value = read(name)
+            if value is None:
+                continue
+            count = count_of(value)
+            if count is not None:
+                self.found = True
+                return name, count
+            if is_number(value):
+                self.is_wrong = True
+        return "", 0
+
+    def of(self, read: Callable[[str], Any], names: Iterable[str]) -> int:
+        return self.named(read, names)[1]
+
+
+def token_usage(usage: object) -> TokenUsage | None:
+    """
+    Return `usage` as `TokenUsage`: from one, or from the object or mapping that a model client gives. Never raises.
+
+    Tokens of a cache are part of the prompt, and reasoning is part of the completion, whether the maker counts them
+    so or apart. A missing total is the sum of prompt and completion. What is not a count (a bool, a negative number,
+    one with a fraction, a stand-in's attribute) is 0 and logged. None if nothing in it is a count.
+    """
+    if type(usage) is TokenUsage:
+        return _checked(usage)
+    # Cohere's, which has two: the conventions want the one that the customer pays for.
+    billed, tokens = field(usage, "billed_units"), field(usage, "tokens")
+    counts = _Counts(usage)
+    read = _read(counts)
+    if not counts.found and (billed is not None or tokens is not None):
+        counts = _Counts(billed)
+        read = _read(counts)
+        of_tokens = _read(also := _Counts(tokens))
+        counts.found = counts.found or also.found
+        counts.is_wrong = counts.is_wrong or also.is_wrong
+        for name, count in of_tokens.items():
+            read[name] = read[name] or count
+    if not counts.found or counts.is_wrong:
+        note_unknown("usage", usage)
+    return _usage(read) if counts.found else None
+
+
+def _read(counts: _Counts) -> dict[str, int]:
+    get = reader(counts.source)
+    named, prompt = counts.named(get, _PROMPT)
+    read = {
+        "prompt": prompt,
+        "completion": counts.of(get, _COMPLETION),
+        "total": counts.of(get, _TOTAL),
+        "cached": counts.of(get, _CACHED),
+        "cache_write": counts.of(get, _CACHE_WRITE),
+        "reasoning": counts.of(get, _REASONING),
+        "audio_input": counts.of(get, _AUDIO_INPUT),
+        "audio_output": counts.of(get, _AUDIO_OUTPUT),
+        "image_input": counts.of(get, _IMAGE_INPUT),
+    }
+    for details in _DETAILS:
+        for held in map(get, details.fields):
+            if held is not None:
+                _add_details(counts, read, details, held)
+    if not read["cache_write"] and (written := get("cache_creation")) is not None:
+        # By their time to live, if their sum is missing.
+        read["cache_write"] = sum(counts.of(reader(written), (name,)) for name in _LIFETIMES)
+        read["prompt"] += read["cache_write"] if named == "input_tokens" else 0
+    read["prompt"] += sum(counts.of(get, (name,)) for name in _APART.get(named, ()))
+    _add_reasoning(get, read)
+    return read
+
+
+def _add_details(counts: _Counts, read: dict[str, int], details: _Details, held: object) -> None:
+    listed = some_items(held)
+    if listed is None:
+        get = reader(held)
+        for name, names in details.inside:
+            read[name] = read[name] or counts.of(get, names)
+        return
+    for each in listed:
+        name = details.modalities.get((text_of(field(each, "modality")) or "").upper(), "")
+        if name:
+            read[name] += counts.of(reader(each), _MODALITY_COUNT)
+
+
+def _add_reasoning(get: Callable[[str], Any], read: dict[str, int]) -> None:
+    """Make reasoning a part of the completion: Gemini and xAI count it apart, as their total shows."""
+    prompt, completion, total = read["prompt"], read["completion"], read["total"]
+    reasoning = read["reasoning"]
+    if not reasoning or (total and total == prompt + completion):
+        return
+    if total == prompt + completion + reasoning or any(get(name) is not None for name in _REASONING_APART):
+        read["completion"] += reasoning
+
+
+def _usage(read: dict[str, int]) -> TokenUsage:
+    prompt, completion = min(read["prompt"], _MAX), min(read["completion"], _MAX)
+    # Bedrock's total leaves out, or not, what was read from the cache.
+    total = (
+        max(read["total"], min(prompt + completion, _MAX))
+        if read["total"]
+        else min(prompt + completion, _MAX)
+    )
+    return TokenUsage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=total,
+        cached_tokens=read["cached"],
+        reasoning_tokens=read["reasoning"],
+        cache_write_tokens=min(read["cache_write"], _MAX),
+        audio_input_tokens=min(read["audio_input"], _MAX),
+        audio_output_tokens=min(read["audio_output"], _MAX),
+        image_input_tokens=min(read["image_input"], _MAX),
+    )
+
+
+def _checked(usage: TokenUsage) -> TokenUsage | None:
+    """Return a `TokenUsage` with counts only, and its total."""
+    read: dict[str, int] = {}
+    is_wrong = False
+    for name in TokenUsage.__struct_fields__:
+        count = count_of(getattr(usage, name))
+        is_wrong = is_wrong or count is None
+        read[name] = count or 0
+    if is_wrong:
+        note_unknown("usage", usage)
+        if not any(read.values()):
+            return None
+    if not read["total_tokens"]:
+        read["total_tokens"] = min(read["prompt_tokens"] + read["completion_tokens"], _MAX)
+    return TokenUsage(**read)
+
+
+def joined_usage(first: TokenUsage | None, second: TokenUsage | None) -> TokenUsage | None:
+    """Return the sum of two usages."""
+    if first is None or second is None:
+        return first if second is None else second
+    return TokenUsage(
+        **{
+            name: min(getattr(first, name) + getattr(second, name), _MAX)
+            for name in TokenUsage.__struct_fields__
+        }
+    )

@@ -1,0 +1,174 @@
+"""Generators, async generators and coroutines, each driven by another of its kind that keeps the step around it."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from nat_observability.recording.following.open_call import Chunks, OpenCall, StepOfCall
+
+Running = AbstractContextManager[None]
+Started = tuple[Any, StepOfCall, Chunks, AbstractContextManager[Running]]
+"""What is driven, its step, where its items go, and what opens the step; that gives what is entered while it runs."""
+
+
+def generator_function(start: Callable[..., Started]) -> Callable[..., Generator[Any, Any, Any]]:
+    """Return a generator function that drives the generator which `start` makes when the first item is due."""
+
+    def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        inner, recorder, chunks, opened = start(*args, **kwargs)
+        with opened as running:
+            try:
+                with running:
+                    item = next(inner)
+                while True:
+                    chunks.add(item)
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:  # noqa: BLE001  what is thrown in is the inner one's to handle
+                        with running:
+                            item = inner.throw(error)
+                    else:
+                        with running:
+                            item = inner.send(sent)
+            except StopIteration as end:
+                if end.value is not None:
+                    recorder.output = end.value
+                return end.value
+            finally:
+                try:
+                    with running:
+                        inner.close()
+                finally:
+                    chunks.finish()
+
+    return generator
+
+
+def async_generator_function(start: Callable[..., Started]) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """Return the same for async generators."""
+
+    async def async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        inner, _, chunks, opened = start(*args, **kwargs)
+        with opened as running:
+            try:
+                with running:
+                    item = await anext(inner)
+                while True:
+                    chunks.add(item)
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:  # noqa: BLE001  what is thrown in is the inner one's to handle
+                        with running:
+                            item = await inner.athrow(error)
+                    else:
+                        with running:
+                            item = await inner.asend(sent)
+            except StopAsyncIteration:
+                return
+            finally:
+                try:
+                    with running:
+                        await inner.aclose()
+                finally:
+                    chunks.finish()
+
+    return async_generator
+
+
+def _returned(inner: Any, call: OpenCall) -> Started:
+    return inner, call.recorder, call.chunks, call.driving()
+
+
+_generator = generator_function(_returned)
+_awaitable_generator = types.coroutine(generator_function(_returned))
+_async_generator = async_generator_function(_returned)
+
+
+def follow_generator(inner: Any, call: OpenCall) -> Any:
+    """Return a generator that gives what `inner` gives."""
+    code = getattr(inner, "gi_code", None)
+    awaitable = code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    return _named_like(inner, (_awaitable_generator if awaitable else _generator)(inner, call))
+
+
+def follow_async_generator(inner: Any, call: OpenCall) -> Any:
+    """Return an async generator that gives what `inner` gives."""
+    return _named_like(inner, _async_generator(inner, call))
+
+
+def follow_coroutine(inner: Any, call: OpenCall) -> Any:
+    """Return a coroutine that gives what `inner` gives."""
+    call.unstarted = inner
+    return _named_like(inner, _awaiting(inner, call))
+
+
+async def _awaiting(inner: Coroutine[Any, Any, Any], call: OpenCall) -> Any:
+    call.unstarted = None
+    try:
+        with call.running():
+            result = await inner
+    except BaseException as error:
+        call.end(error)
+        raise
+    return call.finish(result)
+
+
+def follow_body(inner: Any, call: OpenCall) -> Any:
+    """Return an iterator, or an async one, over a response's body."""
+    return _async_body(inner, call) if hasattr(type(inner), "__aiter__") else _body(inner, call)
+
+
+def _body(inner: Any, call: OpenCall) -> Iterator[Any]:
+    with call.driving() as running:
+        with running:
+            items = iter(inner)
+        try:
+            while True:
+                with running:
+                    try:
+                        item = next(items)
+                    except StopIteration:
+                        return
+                call.chunks.add(item)
+                yield item
+        finally:
+            close = getattr(inner, "close", None)
+            if close is not None:
+                with running:
+                    close()
+
+
+async def _async_body(inner: Any, call: OpenCall) -> AsyncIterator[Any]:
+    with call.driving() as running:
+        with running:
+            items = aiter(inner)
+        try:
+            while True:
+                with running:
+                    try:
+                        item = await anext(items)
+                    except StopAsyncIteration:
+                        return
+                call.chunks.add(item)
+                yield item
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                with running:
+                    await close()
+
+
+def _named_like(inner: Any, outer: Any) -> Any:
+    for name in ("__name__", "__qualname__"):
+        given = getattr(inner, name, None)
+        if isinstance(given, str):
+            setattr(outer, name, given)
+    return outer

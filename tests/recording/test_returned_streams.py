@@ -1,0 +1,224 @@
+"""step() above a function that returns a generator: the step stays open until that is consumed."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import logging
+import threading
+import types
+from collections.abc import AsyncIterator, Generator
+from typing import Any
+
+import pytest
+
+from nat_observability import ContextState, Status, step
+from nat_observability.testing import CapturingExporter, recorded_run
+from tests.recording.streams import (
+    AsyncPieces,
+    Pieces,
+    Request,
+    ask,
+    async_pieces,
+    is_open,
+    leaf,
+    pieces,
+    returning,
+    same,
+)
+
+
+def test_a_generator_is_recorded_to_its_end(run: CapturingExporter) -> None:
+    """Its items are chunks, what it records lies in the step, what the consumer records does not."""
+    given = returning(pieces)
+    assert is_open(run)
+    leaf("between")
+    for piece in given:
+        leaf(f"with {piece}")
+    done = ask(run)
+    assert (done.status, done.chunks, done.output) == (Status.OK, ["a", "b"], "all")
+    tree = run.tree
+    assert [child.name for child in done.children] == ["first", "second"]
+    assert all(tree.one(name=name).parent is None for name in ("between", "with a", "with b"))
+
+
+def test_a_generator_stays_one(run: CapturingExporter) -> None:
+    """It can be sent to, thrown at, closed and inspected; its value comes through `yield from`."""
+
+    def caught() -> Generator[str, None, None]:
+        try:
+            yield "a"
+        except KeyError:
+            yield "caught"
+
+    given: Any = returning(pieces)
+    assert type(given) is types.GeneratorType
+    assert (given.__name__, given.__qualname__) == ("pieces", "pieces")
+    assert (next(given), given.send("sent")) == ("a", "sent")
+    thrown = returning(caught)
+    assert (next(thrown), thrown.throw(KeyError("k"))) == ("a", "caught")
+
+    def delegating() -> Generator[str, None, Any]:
+        return (yield from returning(pieces))
+
+    outer = delegating()
+    assert [next(outer), next(outer)] == ["a", "b"]
+    with pytest.raises(StopIteration) as end:
+        next(outer)
+    assert end.value.value == "all"
+
+
+async def test_an_async_generator_is_recorded_to_its_end() -> None:
+    """The same, returned by a function and by a coroutine function."""
+    for wrap in (False, True):
+        async with recorded_run() as run:
+            if wrap:
+
+                @step("llm", "ask")
+                async def asked() -> Any:
+                    return async_pieces()
+
+                given = await asked()
+            else:
+                given = returning(async_pieces)
+            assert type(given) is types.AsyncGeneratorType
+            assert is_open(run)
+            assert [await anext(given), await given.asend("sent")] == ["a", "sent"]
+            leaf("between")
+            assert [piece async for piece in given] == []
+            done = ask(run)
+            assert (done.status, done.output) == (Status.OK, "asent")
+            assert [child.name for child in done.children] == ["first", "second"]
+
+
+def test_an_error_in_a_generator_is_the_steps(run: CapturingExporter) -> None:
+    """It reaches the consumer too."""
+    with pytest.raises(ConnectionError, match="broke"):
+        list(returning(functools.partial(pieces, fails=True)))
+    done = ask(run)
+    assert done.error is not None
+    assert (done.error.type, done.error.message, done.output) == ("ConnectionError", "broke", "ab")
+
+
+async def test_an_error_in_an_async_generator_is_the_steps() -> None:
+    """The same for an asynchronous one."""
+    async with recorded_run() as run:
+        with pytest.raises(ConnectionError, match="broke"):
+            async for _ in returning(functools.partial(async_pieces, fails=True)):
+                pass
+        done = ask(run)
+        assert done.error is not None
+        assert (done.error.message, done.output) == ("broke", "ab")
+
+
+@pytest.mark.parametrize("items", [0, 1])
+@pytest.mark.parametrize("make", [pieces, Pieces])
+def test_closed_early_is_no_error(run: CapturingExporter, make: Any, items: int) -> None:
+    """A consumer that has seen enough, or needs nothing, ends the step."""
+    given = returning(make)
+    for _ in range(items):
+        next(given)
+    assert is_open(run)
+    given.close()
+    del given
+    done = ask(run)
+    assert (done.status, done.error, len(done.chunks)) == (Status.OK, None, items)
+
+
+@pytest.mark.parametrize("make", [pieces, async_pieces, Pieces, AsyncPieces, lambda: Request(None)])
+def test_dropped_unread_ends_the_step(run: CapturingExporter, make: Any) -> None:
+    """Nothing needs to be read or closed."""
+    given = returning(make)
+    assert is_open(run)
+    del given
+    gc.collect()
+    assert ask(run).status is Status.OK
+
+
+async def test_dropped_half_read_ends_the_step() -> None:
+    """A loop that breaks drops the stream."""
+    async with recorded_run() as run:
+        async for _ in returning(async_pieces):
+            assert is_open(run)
+            break
+        gc.collect()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert ask(run).status is Status.OK
+        async for _ in returning(AsyncPieces):
+            break
+        for _ in range(3):
+            await asyncio.sleep(0)
+        gc.collect()
+        assert [each.status for each in run.tree.all("llm", "ask")] == [Status.OK] * 2
+
+
+async def test_an_async_generator_that_is_closed_unread() -> None:
+    """The same for asynchronous ones."""
+    async with recorded_run() as run:
+        given = returning(async_pieces)
+        assert is_open(run)
+        await given.aclose()
+        del given
+        assert (ask(run).status, ask(run).chunks) == (Status.OK, [])
+
+
+async def test_closed_by_another_task_and_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither raises or logs anything; what is cancelled inside the stream is an error of it."""
+    async with recorded_run() as run:
+        half = returning(async_pieces)
+        await anext(half)
+        await asyncio.create_task(half.aclose())
+        assert ask(run).status is Status.OK
+        run.clear()
+
+        async def endless() -> AsyncIterator[str]:
+            yield "a"
+            await asyncio.Event().wait()
+
+        async def consume() -> None:
+            async for _ in returning(endless):
+                read.set()
+
+        read = asyncio.Event()
+        task = asyncio.create_task(consume())
+        await read.wait()
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        error = ask(run).error
+        assert error is not None
+        assert error.type.endswith("CancelledError")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_read_in_another_thread(run: CapturingExporter) -> None:
+    """A thread that knows nothing of the run reads it: the step gets the chunks, and what the stream records."""
+    for make in (pieces, Pieces):
+        thread = threading.Thread(target=list, args=(returning(make),))
+        thread.start()
+        thread.join()
+        done = ask(run)
+        assert (done.status, done.chunks) == (Status.OK, ["a", "b"])
+        assert [child.name for child in done.children] == ["first", "second"]
+        run.clear()
+
+
+async def test_a_run_that_ends_first() -> None:
+    """The stream goes on; the step has ended with the run, and what follows is counted as unheard."""
+    state = ContextState()
+    async with recorded_run(state) as run:
+        given = returning(async_pieces)
+        await anext(given)
+    assert [piece async for piece in given] == ["b"]
+    assert is_open(run)  # a run's end is an exporter's to see
+    assert state.stream.unheard > 0
+
+
+def test_outside_a_run_nothing_is_wrapped() -> None:
+    """The caller gets the very object."""
+    for make in (pieces, Pieces, AsyncPieces, async_pieces):
+        made = make()
+        assert returning(functools.partial(same, made)) is made
+        assert type(made) is type(make())
