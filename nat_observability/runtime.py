@@ -39,6 +39,9 @@ class RuntimeState(StrEnum):
     CLOSED = "closed"
 
 
+_AT_REST = (RuntimeState.NEW, RuntimeState.CLOSED)
+
+
 class RuntimeHealth(msgspec.Struct, frozen=True):
     """
     The process's exporters at one moment.
@@ -78,6 +81,7 @@ class ObservabilityRuntime:
         shutdown_timeout: Most seconds for the whole shutdown.
         required: Names of the exporters without which the process must not start.
         on_empty: Called by `init` if there are no exporters, on a thread of its own; it may block.
+        on_state: Called with each new state, in the thread that changes it; it must not block or raise.
 
     Raises:
         InvalidTimeoutError: A timeout is not a positive, finite number.
@@ -91,6 +95,7 @@ class ObservabilityRuntime:
         shutdown_timeout: float = 120.0,
         required: Collection[str] = (),
         on_empty: Callable[[], None] | None = None,
+        on_state: Callable[[RuntimeState], None] | None = None,
     ) -> None:
         # A foreign exporter has nothing that the runtime could open.
         self._exporters: dict[str, object] = dict(exporters)
@@ -98,7 +103,9 @@ class ObservabilityRuntime:
         self._shutdown_timeout = positive_seconds("shutdown_timeout", shutdown_timeout)
         self._required = frozenset(required)
         self._on_empty = on_empty
+        self._on_state = on_state
         self._state = RuntimeState.NEW
+        self._said_not_open = False
         self._leases: dict[str, Lease] = {}
         # Reentrant: the garbage collector may end a run while it is held.
         self._lock = threading.RLock()
@@ -120,11 +127,11 @@ class ObservabilityRuntime:
             RuntimeStateError: The runtime is open already.
         """
         with self._lock:
-            if self._state not in (RuntimeState.NEW, RuntimeState.CLOSED):
+            if self._state not in _AT_REST:
                 raise RuntimeStateError(
                     f"The runtime is {self._state}. Shut it down before it is opened again."
                 )
-            self._state = RuntimeState.OPENING
+            self._enter(RuntimeState.OPENING)
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
@@ -136,9 +143,9 @@ class ObservabilityRuntime:
             raise
         except BaseException:
             self._begin_closing()
-            self._state = RuntimeState.CLOSED
+            self._enter(RuntimeState.CLOSED)
             raise
-        self._state = RuntimeState.OPEN
+        self._enter(RuntimeState.OPEN)
         watch(self._deliveries().values())
         _log.info("runtime_opened", exporters=opened, duration_s=clock() - began)
         return self
@@ -157,13 +164,13 @@ class ObservabilityRuntime:
         with self._lock:
             draining = self._state is RuntimeState.OPEN
             if draining:
-                self._state = RuntimeState.DRAINING
+                self._enter(RuntimeState.DRAINING)
         if draining:
             try:
                 await self._wait_for_live_managers(self._shutdown_timeout / 2)
             except BaseException:
                 self._begin_closing()
-                self._state = RuntimeState.CLOSED
+                self._enter(RuntimeState.CLOSED)
                 raise
             abandoned = await self._close(began + self._shutdown_timeout)
             _log.info(
@@ -173,6 +180,24 @@ class ObservabilityRuntime:
                 live_managers=self._live_managers,
             )
         return RuntimeReport(clock() - began, abandoned, self._live_managers, self.health().exporters)
+
+    def begin_shutdown(self) -> None:
+        """
+        Have every exporter write what is queued and close in the background, and wait for nothing.
+
+        For a shutdown that was cancelled. Does nothing if the runtime is not open. From any thread.
+        """
+        with self._lock:
+            if self._state is not RuntimeState.OPEN:
+                return
+            self._enter(RuntimeState.DRAINING)
+        self._begin_closing()
+        self._enter(RuntimeState.CLOSED)
+
+    def is_for(self, exporters: Mapping[str, object]) -> bool:
+        """Whether these are the exporters that it holds: the same objects, under the same names."""
+        mine = self._exporters
+        return mine.keys() == exporters.keys() and all(mine[name] is exporters[name] for name in mine)
 
     @property
     def state(self) -> RuntimeState:
@@ -191,6 +216,15 @@ class ObservabilityRuntime:
         """Count one more live manager. From any thread."""
         with self._lock:
             self._live_managers += 1
+            unsaid = self._state in _AT_REST and not self._said_not_open
+            self._said_not_open |= unsaid
+        if unsaid and self._exporters:
+            _log.warning(
+                "runtime_not_open",
+                feature="a run",
+                state=str(self._state),
+                cure="await init_resources() before the first run, and shutdown_resources() after the last",
+            )
 
     def run_ended(self) -> None:
         """Count one live manager fewer. From any thread."""
@@ -211,6 +245,11 @@ class ObservabilityRuntime:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.shutdown()
+
+    def _enter(self, state: RuntimeState) -> None:
+        self._state = state
+        if self._on_state is not None:
+            self._on_state(state)
 
     def _deliveries(self) -> dict[str, Delivery]:
         return {
@@ -282,7 +321,7 @@ class ObservabilityRuntime:
             late = tuple(name for name, closed in closing.items() if not closed.done())
         finally:
             _let_go(closing.values())
-            self._state = RuntimeState.CLOSED
+            self._enter(RuntimeState.CLOSED)
         deliveries = self._deliveries()
         for name in late:
             _log.warning(
@@ -299,7 +338,7 @@ class ObservabilityRuntime:
         self._idle = None
         if self._state in (RuntimeState.OPENING, RuntimeState.DRAINING):
             # The thread that opened or drained is not in this process to go on.
-            self._state = RuntimeState.OPEN
+            self._enter(RuntimeState.OPEN)
 
 
 async def _elsewhere(call: Callable[[], None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -198,6 +198,21 @@ def exporter_types(
         if exporter.type not in known:
             raise UnknownExporterTypeError(variable(EXPORTERS, name, "type"), exporter.type, known)
     return known
+
+
+def check_exporter_types(settings: ObservabilitySettings, own: Collection[str] | None) -> None:
+    """
+    Check that every exporter's type is known, without making any.
+
+    Args:
+        settings: Of the process.
+        own: The names of the caller's own types; None if they are not known yet.
+
+    Raises:
+        UnknownExporterTypeError: An exporter's type is not known.
+    """
+    if settings.enabled and own is not None:
+        exporter_types(settings, dict.fromkeys(own, _memory))
 
 
 def _load(point: EntryPoint) -> ExporterBuilder:
