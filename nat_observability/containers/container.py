@@ -1,9 +1,9 @@
 """ObservabilityContainer: builds the objects of nat_observability and names their lifetimes; no logic."""
 
 # Annotations are not postponed here: the container resolves them at run time.
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dependency_injector import containers, providers
 
@@ -98,6 +98,16 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     their objects and not futures. Do not use dependency-injector's `Closing` on a manager: it would shut the shared
     exporters down after one request.
     """
+
+    if TYPE_CHECKING:  # dependency-injector's own says that there may be nothing to await
+
+        def init_resources(
+            self, resource_type: type[providers.BaseResource[Any]] = ...
+        ) -> Awaitable[None]: ...
+
+        def shutdown_resources(
+            self, resource_type: type[providers.BaseResource[Any]] = ...
+        ) -> Awaitable[None]: ...
 
     __self__ = providers.Self()
 

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar, Unpack
 from nat_observability.containers.container import ObservabilityContainer
 from nat_observability.context import ContextState
 from nat_observability.integrations.workers.process_scope import ProcessScope
-from nat_observability.integrations.workers.run_scope import RunIds, RunScope, run_scope
+from nat_observability.integrations.workers.run_scope import Container, RunIds, RunScope, run_scope
 
 ResultT = TypeVar("ResultT")
 
@@ -46,11 +46,11 @@ class observability:  # noqa: N801  a context manager, named like contextlib.sup
     def __init__(
         self,
         *,
-        container: ObservabilityContainer | None = None,
+        container: Container | None = None,
         job: str | None = None,
         **ids: Unpack[RunIds],
     ) -> None:
-        self.container = container if container is not None else ObservabilityContainer()
+        self.container: Container = container if container is not None else ObservabilityContainer()
         self._process = ProcessScope(self.container, "observability")
         self._scope = run_scope(self.container, job=job, **ids)
         self._inside = False
@@ -117,7 +117,7 @@ class observability:  # noqa: N801  a context manager, named like contextlib.sup
 def run(
     main: Coroutine[Any, Any, ResultT],
     *,
-    container: ObservabilityContainer | None = None,
+    container: Container | None = None,
     job: str | None = None,
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
