@@ -216,15 +216,15 @@ class ObservabilityRuntime:
         """Count one more live manager. From any thread."""
         with self._lock:
             self._live_managers += 1
-            unsaid = self._state in _AT_REST and not self._said_not_open
-            self._said_not_open |= unsaid
-        if unsaid and self._exporters:
-            _log.warning(
-                "runtime_not_open",
-                feature="a run",
-                state=str(self._state),
-                cure="await init_resources() before the first run, and shutdown_resources() after the last",
+        if self._state in _AT_REST and not self._said_not_open and self._exporters:
+            self.note_not_open(
+                "a run", "await init_resources() before the first run, and shutdown_resources() after the last"
             )
+
+    def note_not_open(self, feature: str, cure: str) -> None:
+        """Log that something needs an open runtime, and that this one is not open; a run does so once. Any thread."""
+        self._said_not_open = True
+        _log.warning("runtime_not_open", feature=feature, state=str(self._state), cure=cure)
 
     def run_ended(self) -> None:
         """Count one live manager fewer. From any thread."""

@@ -68,6 +68,9 @@ class CeleryObservability:
             # Celery compares these ids; without them it leaves the older of two receivers in place.
             signal.disconnect(dispatch_uid=self._uid)
             signal.connect(receiver, weak=False, dispatch_uid=self._uid)
+            if signal in (signals.worker_process_shutdown, signals.worker_shutdown):
+                # What the application's receivers close, an exporter may need for its last batches.
+                signal.receivers.insert(0, signal.receivers.pop())
 
     def disconnect(self) -> None:
         """Stop receiving the signals."""
@@ -141,7 +144,8 @@ def instrument(app: Celery, container: Container) -> CeleryObservability:
     """
     Make each execution of an application's tasks a run; call it right after making the application.
 
-    The exporters open in each process that executes tasks when it starts, and are drained when it ends. A run continues
+    The exporters open in each process that executes tasks when it starts, and are drained when it ends, before the
+    application's own receivers of `worker_process_shutdown` are called. A run continues
     the trace of the task's sender; a task that is sent inside a run carries the run's trace and ids in its headers.
     Each try of a retried task is a run of its own, in the same trace.
 

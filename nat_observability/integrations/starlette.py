@@ -14,7 +14,7 @@ __all__ = ["instrument"]
 check_version("starlette", at_least="0.46", below="2")
 
 
-def instrument(app: Starlette, source: Source, **options: Unpack[Options]) -> None:
+def instrument(app: Starlette, source: Source, *, around: bool = True, **options: Unpack[Options]) -> None:
     """
     Give each request and each websocket of `app` a run, and open the runtime in its lifespan.
 
@@ -23,7 +23,10 @@ def instrument(app: Starlette, source: Source, **options: Unpack[Options]) -> No
 
     Args:
         app: The application, before it has served a request.
-        source: The container, or a `RuntimeSource`; opened before the application's own lifespan, and drained after.
+        source: The container, or a `RuntimeSource`; opened and drained in the application's lifespan.
+        around: Whether the runtime is opened before the application's own lifespan begins, and drained after it has
+            ended. With False it is opened after that has begun, and drained before it ends: for exporters that need
+            something which the application opens there, such as its pool.
         **options: Those of `RequestMiddleware`.
 
     Raises:
@@ -37,4 +40,4 @@ def instrument(app: Starlette, source: Source, **options: Unpack[Options]) -> No
     RequestMiddleware(app, source, **options)  # raises here and now if the arguments are wrong
     build = app.build_middleware_stack
     app.build_middleware_stack = lambda: RequestMiddleware(build(), source, **options)  # type: ignore[method-assign]
-    app.router.lifespan_context = lifespan(source, app.router.lifespan_context)
+    app.router.lifespan_context = lifespan(source, app.router.lifespan_context, around=around)

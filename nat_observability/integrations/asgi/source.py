@@ -13,6 +13,9 @@ from nat_observability.runtime import ObservabilityRuntime, RuntimeState
 
 _NEEDED = ("exporter_manager", "runtime_object", "init_resources", "shutdown_resources")
 
+OPENS = "nat_observability.opens"
+"""In the scope of a lifespan: a wrapper opens the runtime when the application has said that it has started."""
+
 
 class ContainerSource(Protocol):
     """An `ObservabilityContainer`, or without a container a `RuntimeSource`."""

@@ -1,0 +1,58 @@
+"""Type checks of every Python block of the pages and every example, as a user's own checker would see them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+# What a page's earlier blocks or its words have introduced is declared here, as the reader would have it.
+CONTEXT = ROOT / "tests" / "data" / "block_context.py"
+
+
+def write_blocks(folder: Path) -> list[Path]:
+    """Write each block to a file named after its page and line; return the files."""
+    files = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in BLOCK.finditer(text):
+            line = text.count("\n", 0, match.start()) + 2
+            path = folder / f"{page.stem.lower()}_{line}.py"
+            path.write_text(textwrap.dedent(match[2]))
+            files.append(path)
+    return files
+
+
+def main() -> int:
+    """Check with mypy --strict, or with pyright in strict mode; return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checker", choices=["mypy", "pyright"])
+    checker = parser.parse_args().checker
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_blocks(folder)
+        shutil.copytree(ROOT / "examples", folder / "examples")
+        if checker == "mypy":
+            (folder / "mypy.ini").write_text(
+                "[mypy]\nstrict = true\npython_version = 3.11\n[mypy-celery.*,taskiq_redis.*,nat.*]\nignore_missing_imports = true\n"
+            )
+            command = [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "--explicit-package-bases"]
+            command += ["--cache-dir", str(ROOT / ".mypy_cache" / "blocks"), "."]
+        else:
+            config = {"typeCheckingMode": "strict", "pythonVersion": "3.11"}
+            (folder / "pyrightconfig.json").write_text(json.dumps(config))
+            command = [shutil.which("pyright") or "pyright", "--pythonpath", sys.executable, "."]
+        return subprocess.run(command, cwd=folder, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
