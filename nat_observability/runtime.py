@@ -218,7 +218,8 @@ class ObservabilityRuntime:
             self._live_managers += 1
         if self._state in _AT_REST and not self._said_not_open and self._exporters:
             self.note_not_open(
-                "a run", "await init_resources() before the first run, and shutdown_resources() after the last"
+                "a run",
+                "await init_resources() before the first run, and shutdown_resources() after the last",
             )
 
     def note_not_open(self, feature: str, cure: str) -> None:

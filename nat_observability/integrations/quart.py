@@ -33,9 +33,9 @@ def instrument(app: Quart, source: Source, *, around: bool = True, **options: Un
     Args:
         app: The application, before it starts.
         source: The container, or a `RuntimeSource`; opened and drained in the application's lifespan.
-        around: Whether the runtime is opened before the application's own functions for it are called, and drained after
-            them. With False it is opened after those of its start, and drained before those of its end: for exporters that need
-            something that the application opens there, such as its pool.
+        around: Whether the runtime is opened before the application's own functions for start and end, and drained
+            after them. With False it is opened after those of the start, and drained before those of the end: for
+            exporters that need something which the application opens and closes there, such as its pool.
         **options: Those of `RequestMiddleware`.
 
     Raises:

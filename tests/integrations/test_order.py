@@ -36,7 +36,6 @@ from nat_observability.integrations.asgi import ObservabilityLifespan, RequestMi
 from nat_observability.runtime import RuntimeState
 from nat_observability.sinks.protocol import Batch
 
-
 pytestmark = pytest.mark.may_block  # taskiq and FastStream look at the handlers' source files
 
 
@@ -147,7 +146,7 @@ def litestar_app(pool: Pool, around: bool) -> Any:
     async def tea() -> str:
         return "tea"
 
-    app = Litestar([tea], lifespan=[pool.lifespan])
+    app = Litestar([tea], logging_config=None, lifespan=[pool.lifespan])
     litestar.instrument(app, pool.container, around=around)
     return app
 
@@ -157,7 +156,7 @@ def litestar_hooks(pool: Pool, around: bool) -> Any:
     async def tea() -> str:
         return "tea"
 
-    app = Litestar([tea], on_startup=[pool.start], on_shutdown=[pool.stop])
+    app = Litestar([tea], logging_config=None, on_startup=[pool.start], on_shutdown=[pool.stop])
     litestar.instrument(app, pool.container, around=around)
     return app
 
