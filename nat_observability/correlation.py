@@ -1,4 +1,4 @@
-"""Ids of run, trace and span in the application's own log lines: add_run_ids() for structlog, RunIdFilter for logging."""
+"""Ids of run, trace and span in the application's log lines: add_run_ids() for structlog, RunIdFilter for logging."""
 
 from __future__ import annotations
 

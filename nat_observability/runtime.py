@@ -15,6 +15,7 @@ import msgspec
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
+from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.delivery.state import DeliveryState
 from nat_observability.delivery.threads.worker import BlockingWorker
 from nat_observability.errors import ExporterStartError, RuntimeStateError, StartTimeoutError
@@ -47,17 +48,60 @@ class RuntimeHealth(msgspec.Struct, frozen=True):
     The process's exporters at one moment.
 
     `exporters` is by name; None for one that delivers nothing in the background. `live_managers` are the runs that
-    have started and not ended.
+    have started and not ended. `required` are the names of the exporters without which the process must not start.
     """
 
     state: RuntimeState
     live_managers: int
     exporters: dict[str, DeliveryHealth | None]
+    required: tuple[str, ...] = ()
+
+    def failing(self, *, max_age: float = 60.0) -> dict[str, str]:
+        """
+        Return why the exporters that deliver nothing at the moment do so, by name.
+
+        Args:
+            max_age: Seconds for which items may wait while the back end takes nothing.
+        """
+        found = {
+            name: _problem(delivery, max_age)
+            for name, delivery in self.exporters.items()
+            if delivery is not None
+        }
+        return {name: problem for name, problem in found.items() if problem is not None}
+
+    def ready(self, *, max_age: float = 60.0) -> bool:
+        """
+        Whether it is open, every required exporter delivers, and of several others at least one does.
+
+        Args:
+            max_age: As for `failing`.
+        """
+        failing = self.failing(max_age=max_age)
+        delivering = [name for name, delivery in self.exporters.items() if delivery is not None]
+        return (
+            self.state is RuntimeState.OPEN
+            and not failing.keys() & set(self.required)
+            and (not delivering or len(failing) < len(delivering))
+        )
 
     @property
     def ledger(self) -> LedgerSnapshot:
         """The sum of the exporters' ledgers."""
         return total(health.ledger for health in self.exporters.values() if health is not None)
+
+
+def _problem(delivery: DeliveryHealth, max_age: float) -> str | None:
+    waits = delivery.queue_depth or delivery.in_flight
+    if delivery.state in (DeliveryState.REOPENING, DeliveryState.FAILED):
+        return "it cannot be opened"
+    if delivery.breaker is not BreakerState.CLOSED:
+        return "its breaker is open"
+    if delivery.last_batch_failed:
+        return "its last batch failed"
+    if waits and delivery.last_success_s is not None and delivery.last_success_s > max_age:
+        return f"nothing was delivered for {delivery.last_success_s:.0f} s"
+    return None
 
 
 class RuntimeReport(msgspec.Struct, frozen=True):
@@ -210,7 +254,7 @@ class ObservabilityRuntime:
         exporters = {
             name: deliveries[name].health() if name in deliveries else None for name in self._exporters
         }
-        return RuntimeHealth(self._state, self._live_managers, exporters)
+        return RuntimeHealth(self._state, self._live_managers, exporters, tuple(sorted(self._required)))
 
     def run_started(self) -> None:
         """Count one more live manager. From any thread."""

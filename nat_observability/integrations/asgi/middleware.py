@@ -32,7 +32,7 @@ class Options(TypedDict, total=False):
 
     excluded: Paths without a run: `/health` for itself, `/static/*` for everything below it. They are relative to the
         root path, if the application is not at the server's root.
-    health: A path that answers with the runtime's health; it has no run.
+    health: A path that answers with the runtime's health, and below it `/live` and `/ready`; they have no run.
     workflow_name: The name of the workflow, or a function of the scope that returns it.
     ids: A function of the scope that returns some of `run_id`, `trace_id`, `conversation_id`, `user_id` and
         `traceparent`. It takes precedence over the headers. What it raises is logged, and the request goes on without
@@ -77,7 +77,9 @@ class RequestMiddleware:
         check_source(name, source)
         self._app = app
         self._source = source
-        self._health = Paths("health", (path,)) if (path := options.get("health")) else None
+        path = options.get("health")
+        below = [f"{path.rstrip('/')}/{check}" for check in ("live", "ready")] if path else []
+        self._health = Paths("health", (path, *below)) if path else None
         self._health_route = HealthRoute(source)
         self._excluded = Paths("excluded", paths) if (paths := options.get("excluded")) else None
         self._trusted = options.get("trusted", True)
