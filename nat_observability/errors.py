@@ -411,11 +411,22 @@ class InvalidLimitError(ObservabilityError, ValueError):
 
 
 class SettingsError(ObservabilityError, ValueError):
-    """Raised when settings do not validate; one line per problem, and no line shows the value."""
+    """
+    Raised when settings do not validate; one line per problem, and no line shows the value.
+
+    The message has at most eight of them; `problems` has all.
+    """
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__("Settings are not valid:\n" + "\n".join(f"  {problem}" for problem in self.problems))
+        lines = list(self.problems[:_SHOWN])
+        if more := len(self.problems) - len(lines):
+            lines.append(f"And {more} more.")
+        # The first problem in the first line: often no more than that is shown.
+        super().__init__("Settings are not valid: " + "\n  ".join(lines))
+
+
+_SHOWN = 8  # problems in one message
 
 
 class SettingsWarning(ObservabilityError, UserWarning):  # noqa: N818  a warning

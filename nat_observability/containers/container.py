@@ -27,7 +27,11 @@ from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.runtime import ObservabilityRuntime
-from nat_observability.settings import ObservabilitySettings
+from nat_observability.settings import EnvFile, ObservabilitySettings
+
+
+def _settings(env_file: EnvFile | None) -> ObservabilitySettings:
+    return ObservabilitySettings() if env_file is None else ObservabilitySettings(_env_file=env_file)
 
 
 def _exporters(
@@ -92,7 +96,7 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     Call `await container.init_resources()` when the process starts, `await container.shutdown_resources()` when it
     ends, `container.exporter_manager()` for each workflow run, and `container.validate()` to find a wrong configuration
     before anything is opened. `settings`, `exporter_types` and `processing` (processors and rules by exporter name, `*`
-    for every exporter) may be given by the embedding container.
+    for every exporter) may be given by the embedding container, or instead of the settings an `env_file`.
 
     `runtime` opens `runtime_object` and is the only asynchronous provider. Nothing depends on it, so all others return
     their objects and not futures. Do not use dependency-injector's `Closing` on a manager: it would shut the shared
@@ -111,8 +115,9 @@ class ObservabilityContainer(containers.DeclarativeContainer):
 
     __self__ = providers.Self()
 
+    env_file: providers.Provider[EnvFile | None] = providers.Object(None)
     settings: providers.Provider[ObservabilitySettings] = providers.Dependency(
-        instance_of=ObservabilitySettings, default=providers.ThreadSafeSingleton(ObservabilitySettings)
+        instance_of=ObservabilitySettings, default=providers.ThreadSafeSingleton(_settings, env_file)
     )
     exporter_types: providers.Provider[Mapping[str, ExporterBuilder]] = providers.Dependency(
         default=providers.Object({})

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError, UnsupportedPoolError
 from nat_observability.foreign_errors import describe
+from nat_observability.integrations.embedded import EnvFile, read_env_file
 from nat_observability.integrations.headers import write_headers
 from nat_observability.integrations.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
@@ -140,7 +141,7 @@ class CeleryObservability:
         execution.scope.__exit__(type(error) if error is not None else None, error, None)
 
 
-def instrument(app: Celery, container: Container) -> CeleryObservability:
+def instrument(app: Celery, container: Container, *, env_file: EnvFile | None = None) -> CeleryObservability:
     """
     Make each execution of an application's tasks a run; call it right after making the application.
 
@@ -151,9 +152,16 @@ def instrument(app: Celery, container: Container) -> CeleryObservability:
 
     A worker whose pool is not supported (gevent, eventlet), or whose required exporters do not open, does not start.
 
+    Args:
+        app: The application.
+        container: An `ObservabilityContainer`.
+        env_file: A file with variables, which the environment takes precedence over.
+
     Raises:
         MissingContainerError: `container` is not a container of observability.
+        SettingsError: The env file cannot be read, or the container has settings of its own.
     """
+    read_env_file(container, env_file)
     observability = CeleryObservability(app, container)
     observability.connect()
     return observability

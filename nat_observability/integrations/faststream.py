@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError
+from nat_observability.integrations.embedded import EnvFile, read_env_file
 from nat_observability.integrations.headers import write_headers
 from nat_observability.integrations.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
@@ -104,7 +105,9 @@ class _MessageScope(BaseMiddleware[Any, Any]):
         return await call_next(cmd)
 
 
-def instrument(app: FastStream, container: Container, *, around: bool = True) -> MessageMiddleware:
+def instrument(
+    app: FastStream, container: Container, *, around: bool = True, env_file: EnvFile | None = None
+) -> MessageMiddleware:
     """
     Give every broker of an application the middleware; open the exporters before it starts, drain them after it stops.
 
@@ -117,11 +120,13 @@ def instrument(app: FastStream, container: Container, *, around: bool = True) ->
             them. With False they are opened after the application's `on_startup`, and drained as soon as its brokers
             have stopped, before its `after_shutdown` hooks: for exporters that need something that the application
             opens and closes there or in its lifespan, such as its pool.
+        env_file: A file with variables, which the environment takes precedence over.
 
     Raises:
         MissingContainerError: `container` is not a container of observability.
         ValueError: The application has no broker yet.
     """
+    read_env_file(container, env_file)
     middleware = MessageMiddleware(container)
     if not app.brokers:
         raise ValueError("The application has no broker. Call instrument() after app.add_broker().")

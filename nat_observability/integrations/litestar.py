@@ -12,6 +12,7 @@ from litestar.types import Scope
 from nat_observability.context import ContextState
 from nat_observability.integrations.asgi import Options, RequestMiddleware, RequestState, Source
 from nat_observability.integrations.asgi.source import close_source, open_source
+from nat_observability.integrations.embedded import EnvFile, read_env_file
 from nat_observability.integrations.versions import check_version
 
 __all__ = ["instrument"]
@@ -19,7 +20,14 @@ __all__ = ["instrument"]
 check_version("litestar", at_least="2.12", below="3")
 
 
-def instrument(app: Litestar, source: Source, *, around: bool = True, **options: Unpack[Options]) -> None:
+def instrument(
+    app: Litestar,
+    source: Source,
+    *,
+    around: bool = True,
+    env_file: EnvFile | None = None,
+    **options: Unpack[Options],
+) -> None:
     """
     Give each request and each websocket of `app` a run, and open the runtime when it starts.
 
@@ -32,11 +40,14 @@ def instrument(app: Litestar, source: Source, *, around: bool = True, **options:
         around: Whether the runtime is opened before the application's own lifespan and `on_startup`, and drained after
             `on_shutdown`. With False it is opened after those, and drained before they end: for exporters that need
             something that the application opens there, such as its pool.
+        env_file: A file with variables, which the environment takes precedence over.
         **options: Those of `RequestMiddleware`.
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
+        SettingsError: The env file cannot be read, or the container has settings of its own.
     """
+    read_env_file(source, env_file)
     handler: Any = app.asgi_handler
     app.asgi_handler = RequestMiddleware(handler, source, **options)  # type: ignore[assignment]
 

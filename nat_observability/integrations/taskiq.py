@@ -8,6 +8,7 @@ from typing import Any
 
 from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError
+from nat_observability.integrations.embedded import EnvFile, read_env_file
 from nat_observability.integrations.headers import write_headers
 from nat_observability.integrations.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
@@ -110,7 +111,9 @@ class TaskMiddleware(TaskiqMiddleware):
         ending.add_done_callback(self._ending.discard)
 
 
-def instrument(broker: AsyncBroker, container: Container, *, around: bool = True) -> TaskMiddleware:
+def instrument(
+    broker: AsyncBroker, container: Container, *, around: bool = True, env_file: EnvFile | None = None
+) -> TaskMiddleware:
     """
     Make each execution of a broker's tasks a run: gives the broker a `TaskMiddleware`, before its other middlewares.
 
@@ -122,10 +125,12 @@ def instrument(broker: AsyncBroker, container: Container, *, around: bool = True
         around: Whether the exporters are opened before the handlers of the broker's startup events are called, and
             drained after those of its shutdown events. With False they are opened after the former, and drained before
             the latter: for exporters that need something which these handlers open and close, such as a pool.
+        env_file: A file with variables, which the environment takes precedence over.
 
     Raises:
         MissingContainerError: `container` is not a container of observability.
     """
+    read_env_file(container, env_file)
     middleware = TaskMiddleware(container)
     broker.add_middlewares(middleware)
     broker.middlewares.insert(0, broker.middlewares.pop())

@@ -347,11 +347,15 @@ class TestEnvFile:
             "~no-such-user-at-all/a.env": "~no-such-user-at-all/a.env, which cannot be read",
         }
         for file, said in wrong.items():
-            assert problems(_env_file=file) == f"Settings are not valid:\n  _env_file names {said}{end}"
+            assert problems(_env_file=file) == f"Settings are not valid: _env_file names {said}{end}"
             assert problems(_env_file=Path(file)) == problems(_env_file=file)
             set_ours(ENV_FILE=file)
-            assert problems() == f"Settings are not valid:\n  {PREFIX}ENV_FILE names {said}{end}"
-        lines = problems(_env_file=("good.env", "one.env", "folder")).splitlines()[1:]
+            assert problems() == f"Settings are not valid: {PREFIX}ENV_FILE names {said}{end}"
+        lines = (
+            problems(_env_file=("good.env", "one.env", "folder"))
+            .removeprefix("Settings are not valid: ")
+            .splitlines()
+        )
         assert [line.partition(",")[0].strip() for line in lines] == [
             "_env_file names one.env",
             "_env_file names folder",
@@ -842,8 +846,7 @@ class TestExample:
                 }
             )
         assert problems() == (
-            "Settings are not valid:\n"
-            "  NAT_OBSERVABILITY_EXPORTERS holds exporters with one spool: "
+            "Settings are not valid: NAT_OBSERVABILITY_EXPORTERS holds exporters with one spool: "
             "NAT_OBSERVABILITY_EXPORTERS__A__SPOOL_PATH and NAT_OBSERVABILITY_EXPORTERS__B__SPOOL_PATH are the same "
             "directory; allowed: one for each."
         )
