@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -257,6 +258,8 @@ def build_exporters(
         token = _plan.set(plan)
         try:
             exporters[name] = exporter = types[entry.type](name, entry, settings)
+            if inspect.iscoroutine(exporter):
+                exporter.close()  # nothing would ever await it
             check_exporter(name, exporter)
             plan.complete(name, exporter)
         except MissingExtraError as error:

@@ -71,6 +71,7 @@ class VariablesSource(EnvSettingsSource):
             for name in ours
             if name not in self.env_vars and name.upper() != _ENV_FILE
         ]
+        notes += _hidden(known)
         notes += self._misplaced()
         found, ignored = _completed(super().__call__(), given, standard, self._variables)
         for note in (*notes, *standard.ignored, *ignored):
@@ -247,6 +248,17 @@ def _secrets(directory: str | Path) -> dict[str, str]:
     # Outside the handlers: the error holds what was read, and would travel along as the context.
     name = variable("secrets_dir")
     raise SettingsError([f"{name} {problem}; allowed: a directory of text files, or nothing."])
+
+
+def _hidden(ours: Mapping[str, str | None]) -> list[str]:
+    """Return a sentence for each variable below one that is set to a value of its own, and not to a group."""
+    notes = []
+    for name in ours:
+        above = name.rpartition(DELIMITER)[0]
+        value = str(ours.get(above) or "").lstrip()
+        if value and above.rpartition(DELIMITER)[2] not in _PARTS and not value.startswith("{"):
+            notes.append(f"{name.upper()} is not a setting: {above.upper()} is a value, not a group.")
+    return notes
 
 
 def _mergeable(ours: dict[str, str | None]) -> dict[str, str | None]:
