@@ -257,10 +257,11 @@ def build_exporters(
     for name, entry in settings.exporters.items():
         token = _plan.set(plan)
         try:
-            exporters[name] = exporter = types[entry.type](name, entry, settings)
-            if inspect.iscoroutine(exporter):
-                exporter.close()  # nothing would ever await it
-            check_exporter(name, exporter)
+            made: Any = types[entry.type](name, entry, settings)
+            if inspect.iscoroutine(made):
+                made.close()  # nothing would ever await it
+            check_exporter(name, made)
+            exporters[name] = exporter = made
             plan.complete(name, exporter)
         except MissingExtraError as error:
             raise MissingExtraError(f"Exporter {name!r} of type {entry.type!r}", error.extra) from error

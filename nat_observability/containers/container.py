@@ -129,7 +129,7 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     exporters: providers.Provider[dict[str, BaseExporter]] = HeldSingleton(
         _exporters, given, settings.provider, exporter_types.provider, processing.provider
     )
-    runtime_object: providers.Provider[ObservabilityRuntime] = HeldSingleton(
+    runtime_object: HeldSingleton[ObservabilityRuntime] = HeldSingleton(
         _runtime, __self__, exporters, given, settings.provider
     )
     unopened_runtime = runtime_object  # its name in 0.1.0

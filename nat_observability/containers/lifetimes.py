@@ -120,17 +120,18 @@ def resources_of(*given: providers.Provider[Any]) -> Iterator[providers.Provider
 
 def names_given(provider: providers.Provider[Any]) -> set[str] | None:
     """Return the keys of what a provider gives, without asking it; None if they are not known."""
-    while not isinstance(provider, providers.Dict):
-        if not provider.overridden:
+    source: Any = provider
+    while not isinstance(source, providers.Dict):
+        if not source.overridden:
             return None
-        provider = provider.overridden[-1]
-    return {str(name) for name in provider.kwargs}
+        source = source.overridden[-1]
+    return {str(name) for name in source.kwargs}
 
 
 def _sources(provider: providers.Provider[Any]) -> Iterator[providers.Provider[Any]]:
     # A provider that is passed on as one (`pool.provider`) gives no object yet; an overridden one gives nothing itself.
     seen: set[int] = set()
-    waiting = [provider]
+    waiting: list[Any] = [provider]
     while waiting:
         each = waiting.pop()
         if id(each) in seen or isinstance(each, providers.Delegate):
@@ -177,7 +178,7 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
     ) -> None:
         self._opening: asyncio.Task[ObservabilityRuntime] | None = None
         self._opened: ObservabilityRuntime | None = None
-        super().__init__(runtime, *made, **awaited)  # type: ignore[arg-type]
+        super().__init__(runtime, *made, **awaited)
         self.enable_async_mode()  # so that there is always something to await
 
     @property
@@ -239,7 +240,8 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
     async def _current(self) -> ObservabilityRuntime:
         """Return the runtime of the exporters that the container has now."""
         runtime: Any = self.provides
-        exporters, options, given = self.args
+        made: tuple[Any, ...] = self.args
+        exporters, options, given = made
         if not runtime.is_held:
             awaited = await given().wait_for(self.kwargs)
             if awaited or not runtime().is_for(exporters()):

@@ -31,9 +31,9 @@ def read_env_file(container: Any, env_file: EnvFile | None) -> None:
     """
     if env_file is None:
         return
-    provider = getattr(container, "env_file", None)
-    settings = getattr(container, "settings", None)
-    if provider is None or settings is None or getattr(settings, "overridden", ()):
+    provider: Any = getattr(container, "env_file", None)
+    settings: Any = getattr(container, "settings", None)
+    if provider is None or settings is None or settings.overridden:
         raise SettingsError(
             [
                 "env_file= has no effect on a container that was given its settings: "

@@ -49,7 +49,8 @@ class LoopSink:
         timeout: float = 10.0,
         retry_on: type[Exception] | tuple[type[Exception], ...] = (),
     ) -> None:
-        if not callable(write) or inspect.isgeneratorfunction(write) or inspect.isasyncgenfunction(write):
+        given: object = write
+        if not callable(given) or inspect.isgeneratorfunction(write) or inspect.isasyncgenfunction(write):
             raise TypeError(f"write is a coroutine function that takes a batch, not {write!r}.")
         if not 0 < timeout < float("inf"):
             raise ValueError(f"timeout is a positive number of seconds, not {timeout!r}. The default is 10.")

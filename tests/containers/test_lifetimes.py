@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import subprocess
 import sys
@@ -156,6 +157,10 @@ async def _init_cancelled() -> None:
     await works(container, sink)
 
 
+def _has_taken(sink: Taking) -> bool:
+    return sink.taken == 1
+
+
 @row("`shutdown_resources()` cancelled, at any moment")
 async def _shutdown_cancelled() -> None:
     for turns in range(6):
@@ -172,7 +177,7 @@ async def _shutdown_cancelled() -> None:
         sink.hangs.set()
         await container.shutdown_resources()
         assert runtime_of(container).state is RuntimeState.CLOSED
-        await until(lambda sink=sink: sink.taken == 1)
+        await until(functools.partial(_has_taken, sink))
         await works(container, sink)
 
 
@@ -367,7 +372,7 @@ async def _required() -> None:
 async def _sibling() -> None:
     async def broken() -> AsyncIterator[None]:
         raise OSError("database down")
-        yield
+        yield  # type: ignore[unreachable]  # this makes it a generator
 
     class Service(containers.DeclarativeContainer):
         observability = providers.Container(ObservabilityContainer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -182,7 +182,7 @@ def quart_while(pool: Pool, around: bool) -> Any:
         return "tea"
 
     @app.while_serving
-    async def serving() -> AsyncIterator[None]:
+    async def serving() -> AsyncGenerator[None, None]:
         await pool.start()
         yield
         await pool.stop()
@@ -300,7 +300,7 @@ async def test_a_failing_start_closes_what_was_opened() -> None:
     @asynccontextmanager
     async def fails(_: object) -> AsyncIterator[None]:
         raise RuntimeError("no tea")
-        yield
+        yield  # type: ignore[unreachable]  # this makes it a generator
 
     for around in (True, False):
         pool = Pool()
