@@ -155,13 +155,6 @@ class ExporterSettings(ProcessingSettings):
             raise PydanticCustomError("above_sibling", "above queue_items", {"sibling": "queue_items"})
         return batch_items
 
-    @field_validator("retry_max")
-    @classmethod
-    def _leaves_room_to_wait(cls, retry_max: float, info: ValidationInfo) -> float:
-        if retry_max < info.data.get("retry_initial", retry_max):
-            raise PydanticCustomError("below_sibling", "below retry_initial", {"sibling": "retry_initial"})
-        return retry_max
-
 
 class MemoryExporterSettings(ExporterSettings):
     """Keeps items in the process's memory."""

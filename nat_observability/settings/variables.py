@@ -171,8 +171,6 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
         return f"{name} {context['problem']}; allowed: {allowed(model.model_fields[str(path[depth])])}."
     if detail["type"] == "above_sibling":
         return f"{name} is above {variable(*path[:-1], context['sibling'])}: lower it, or raise the other."
-    if detail["type"] == "below_sibling":
-        return f"{name} is below {variable(*path[:-1], context['sibling'])}: raise it, or lower the other."
     if detail["type"] == "missing_sibling":
         return f"{variable(*path, context['of'])} needs {variable(*path, context['sibling'])}: set it too."
     if detail["type"] == "extra_forbidden":
