@@ -30,7 +30,7 @@ MUTANTS := .venv-mutants/.installed
 # Running the command needs less than developing it does, unless the rest is there already.
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
-.PHONY: help demo test test-all test-nat test-repeated test-floors test-pythons check check-constraints check-example-env \
+.PHONY: help demo test test-all test-nat test-repeated test-floors test-pythons check check-types check-types-pyright check-constraints check-example-env \
 	coverage mutants soak bench example-env constraints constraints-peers clean
 
 help: ## List the targets
@@ -76,7 +76,13 @@ check: check-constraints $(DEV) ## Check format, lint, types, layers and the gen
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python -c "$$CHECK_FLOORS"
-	@$(MAKE) --no-print-directory check-example-env
+	@$(MAKE) --no-print-directory check-example-env check-types
+
+check-types: $(DEV) ## Check the types of every block of the pages and every example, as a user's checker would
+	@$(BIN)/python -m tests.block_types mypy
+
+check-types-pyright: $(DEV) ## The same with pyright, if it is installed
+	@$(BIN)/python -m tests.block_types pyright
 
 check-example-env: $(RUN)
 	@$(BIN)/nat-observability settings --example | diff -u settings.example.env - \

@@ -8,6 +8,7 @@ from nat_observability.base_error import NotPicklableError, ObservabilityError
 from nat_observability.foreign_errors import describe
 
 __all__ = [
+    "AsynchronousProviderError",
     "BatchTooLargeError",
     "ClientDisconnectedError",
     "ExporterEndedEarlyError",
@@ -23,6 +24,7 @@ __all__ = [
     "ManagerRunningError",
     "MissingContainerError",
     "MissingExtraError",
+    "NoEventLoopError",
     "NoRequestRunError",
     "NotPicklableError",
     "ObservabilityError",
@@ -115,6 +117,30 @@ class ManagerRunningError(ObservabilityError, RuntimeError):
     def __init__(self) -> None:
         super().__init__(
             "The exporter manager is already running. Use manager.get() for a second run at the same time."
+        )
+
+
+class AsynchronousProviderError(ObservabilityError, RuntimeError):
+    """Raised when what a container is given is asynchronous and has not been awaited yet."""
+
+    def __init__(self, provider: str, resources: Iterable[str]) -> None:
+        self.provider, self.resources = provider, tuple(resources)
+        of = f" of the asynchronous resource {_listed(self.resources)}" if self.resources else ""
+        example = self.resources[0].rpartition(".")[2] if self.resources else "pool"
+        super().__init__(
+            f"The provider {provider!r} gives a future{of}, not an object. Await container.init_resources() first, "
+            f"or pass {example}.provider, and call it where the object is used."
+        )
+
+
+class NoEventLoopError(ObservabilityError, RuntimeError):
+    """Raised when a container's resources are opened or closed without a running event loop."""
+
+    def __init__(self, call: str) -> None:
+        self.call = call
+        super().__init__(
+            f"{call} needs a running event loop. Await it in a coroutine, or without a loop use "
+            "`with ProcessScope(container, 'my program'):` of nat_observability.integrations."
         )
 
 
@@ -396,11 +422,22 @@ class InvalidLimitError(ObservabilityError, ValueError):
 
 
 class SettingsError(ObservabilityError, ValueError):
-    """Raised when settings do not validate; one line per problem, and no line shows the value."""
+    """
+    Raised when settings do not validate; one line per problem, and no line shows the value.
+
+    The message has at most eight of them; `problems` has all.
+    """
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__("Settings are not valid:\n" + "\n".join(f"  {problem}" for problem in self.problems))
+        lines = list(self.problems[:_SHOWN])
+        if more := len(self.problems) - len(lines):
+            lines.append(f"And {more} more.")
+        # The first problem in the first line: often no more than that is shown.
+        super().__init__("Settings are not valid: " + "\n  ".join(lines))
+
+
+_SHOWN = 8  # problems in one message
 
 
 class SettingsWarning(ObservabilityError, UserWarning):  # noqa: N818  a warning

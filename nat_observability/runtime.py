@@ -16,6 +16,7 @@ import msgspec
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
+from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.delivery.state import DeliveryState
 from nat_observability.delivery.threads.worker import BlockingWorker
 from nat_observability.errors import ExporterStartError, RuntimeStateError, StartTimeoutError
@@ -40,22 +41,68 @@ class RuntimeState(StrEnum):
     CLOSED = "closed"
 
 
+_AT_REST = (RuntimeState.NEW, RuntimeState.CLOSED)
+
+
 class RuntimeHealth(msgspec.Struct, frozen=True):
     """
     The process's exporters at one moment.
 
     `exporters` is by name; None for one that delivers nothing in the background. `live_managers` are the runs that
-    have started and not ended.
+    have started and not ended. `required` are the names of the exporters without which the process must not start.
     """
 
     state: RuntimeState
     live_managers: int
     exporters: dict[str, DeliveryHealth | None]
+    required: tuple[str, ...] = ()
+
+    def failing(self, *, max_age: float = 60.0) -> dict[str, str]:
+        """
+        Return why the exporters that deliver nothing at the moment do so, by name.
+
+        Args:
+            max_age: Seconds for which items may wait while the back end takes nothing.
+        """
+        found = {
+            name: _problem(delivery, max_age)
+            for name, delivery in self.exporters.items()
+            if delivery is not None
+        }
+        return {name: problem for name, problem in found.items() if problem is not None}
+
+    def ready(self, *, max_age: float = 60.0) -> bool:
+        """
+        Whether it is open, every required exporter delivers, and of several others at least one does.
+
+        Args:
+            max_age: As for `failing`.
+        """
+        failing = self.failing(max_age=max_age)
+        delivering = [name for name, delivery in self.exporters.items() if delivery is not None]
+        return (
+            self.state is RuntimeState.OPEN
+            and not failing.keys() & set(self.required)
+            and (not delivering or len(failing) < len(delivering))
+        )
 
     @property
     def ledger(self) -> LedgerSnapshot:
         """The sum of the exporters' ledgers."""
         return total(health.ledger for health in self.exporters.values() if health is not None)
+
+
+def _problem(delivery: DeliveryHealth, max_age: float) -> str | None:
+    waits = delivery.queue_depth or delivery.in_flight
+    if delivery.state in (DeliveryState.REOPENING, DeliveryState.FAILED):
+        return "it cannot be opened"
+    if delivery.breaker is not BreakerState.CLOSED:
+        return "its breaker is open"
+    if delivery.last_batch_failed:
+        return "its last batch failed"
+    if waits and delivery.last_success_s is not None and delivery.last_success_s > max_age:
+        return f"nothing was delivered for {delivery.last_success_s:.0f} s"
+    return None
 
 
 class RuntimeReport(msgspec.Struct, frozen=True):
@@ -79,6 +126,7 @@ class ObservabilityRuntime:
         shutdown_timeout: Most seconds for the whole shutdown.
         required: Names of the exporters without which the process must not start.
         on_empty: Called by `init` if there are no exporters, on a thread of its own; it may block.
+        on_state: Called with each new state, in the thread that changes it; it must not block or raise.
 
     Raises:
         InvalidTimeoutError: A timeout is not a positive, finite number.
@@ -92,6 +140,7 @@ class ObservabilityRuntime:
         shutdown_timeout: float = 120.0,
         required: Collection[str] = (),
         on_empty: Callable[[], None] | None = None,
+        on_state: Callable[[RuntimeState], None] | None = None,
     ) -> None:
         # A foreign exporter has nothing that the runtime could open.
         self._exporters: dict[str, object] = dict(exporters)
@@ -99,7 +148,9 @@ class ObservabilityRuntime:
         self._shutdown_timeout = positive_seconds("shutdown_timeout", shutdown_timeout)
         self._required = frozenset(required)
         self._on_empty = on_empty
+        self._on_state = on_state
         self._state = RuntimeState.NEW
+        self._said_not_open = False
         self._leases: dict[str, Lease] = {}
         # Reentrant: the garbage collector may end a run while it is held.
         self._lock = threading.RLock()
@@ -121,11 +172,11 @@ class ObservabilityRuntime:
             RuntimeStateError: The runtime is open already.
         """
         with self._lock:
-            if self._state not in (RuntimeState.NEW, RuntimeState.CLOSED):
+            if self._state not in _AT_REST:
                 raise RuntimeStateError(
                     f"The runtime is {self._state}. Shut it down before it is opened again."
                 )
-            self._state = RuntimeState.OPENING
+            self._enter(RuntimeState.OPENING)
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
@@ -137,9 +188,9 @@ class ObservabilityRuntime:
             raise
         except BaseException:
             self._begin_closing()
-            self._state = RuntimeState.CLOSED
+            self._enter(RuntimeState.CLOSED)
             raise
-        self._state = RuntimeState.OPEN
+        self._enter(RuntimeState.OPEN)
         watch(self._deliveries().values())
         _log.info("runtime_opened", exporters=opened, duration_s=clock() - began)
         return self
@@ -158,13 +209,13 @@ class ObservabilityRuntime:
         with self._lock:
             draining = self._state is RuntimeState.OPEN
             if draining:
-                self._state = RuntimeState.DRAINING
+                self._enter(RuntimeState.DRAINING)
         if draining:
             try:
                 await self._wait_for_live_managers(self._shutdown_timeout / 2)
             except BaseException:
                 self._begin_closing(_monotonic(began + self._shutdown_timeout))
-                self._state = RuntimeState.CLOSED
+                self._enter(RuntimeState.CLOSED)
                 raise
             abandoned = await self._close(began + self._shutdown_timeout)
             _log.info(
@@ -174,6 +225,24 @@ class ObservabilityRuntime:
                 live_managers=self._live_managers,
             )
         return RuntimeReport(clock() - began, abandoned, self._live_managers, self.health().exporters)
+
+    def begin_shutdown(self) -> None:
+        """
+        Have every exporter write what is queued and close in the background, and wait for nothing.
+
+        For a shutdown that was cancelled. Does nothing if the runtime is not open. From any thread.
+        """
+        with self._lock:
+            if self._state is not RuntimeState.OPEN:
+                return
+            self._enter(RuntimeState.DRAINING)
+        self._begin_closing()
+        self._enter(RuntimeState.CLOSED)
+
+    def is_for(self, exporters: Mapping[str, object]) -> bool:
+        """Whether these are the exporters that it holds: the same objects, under the same names."""
+        mine = self._exporters
+        return mine.keys() == exporters.keys() and all(mine[name] is exporters[name] for name in mine)
 
     @property
     def state(self) -> RuntimeState:
@@ -186,12 +255,22 @@ class ObservabilityRuntime:
         exporters = {
             name: deliveries[name].health() if name in deliveries else None for name in self._exporters
         }
-        return RuntimeHealth(self._state, self._live_managers, exporters)
+        return RuntimeHealth(self._state, self._live_managers, exporters, tuple(sorted(self._required)))
 
     def run_started(self) -> None:
         """Count one more live manager. From any thread."""
         with self._lock:
             self._live_managers += 1
+        if self._state in _AT_REST and not self._said_not_open and self._exporters:
+            self.note_not_open(
+                "a run",
+                "await init_resources() before the first run, and shutdown_resources() after the last",
+            )
+
+    def note_not_open(self, feature: str, cure: str) -> None:
+        """Log that something needs an open runtime, and that this one is not open; a run does so once. Any thread."""
+        self._said_not_open = True
+        _log.warning("runtime_not_open", feature=feature, state=str(self._state), cure=cure)
 
     def run_ended(self) -> None:
         """Count one live manager fewer. From any thread."""
@@ -212,6 +291,11 @@ class ObservabilityRuntime:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.shutdown()
+
+    def _enter(self, state: RuntimeState) -> None:
+        self._state = state
+        if self._on_state is not None:
+            self._on_state(state)
 
     def _deliveries(self) -> dict[str, Delivery]:
         return {
@@ -284,7 +368,7 @@ class ObservabilityRuntime:
             late = tuple(name for name, closed in closing.items() if not closed.done())
         finally:
             _let_go(closing.values())
-            self._state = RuntimeState.CLOSED
+            self._enter(RuntimeState.CLOSED)
         deliveries = self._deliveries()
         for name in late:
             _log.warning(
@@ -301,7 +385,7 @@ class ObservabilityRuntime:
         self._idle = None
         if self._state in (RuntimeState.OPENING, RuntimeState.DRAINING):
             # The thread that opened or drained is not in this process to go on.
-            self._state = RuntimeState.OPEN
+            self._enter(RuntimeState.OPEN)
 
 
 async def _elsewhere(call: Callable[[], None]) -> None:

@@ -25,9 +25,11 @@ from nat_observability.cli.command_error import CommandError
 from nat_observability.cli.demo.agent import NoAnswerError, NothingToSearchError
 from nat_observability.context import ContextState
 from nat_observability.errors import (
+    AsynchronousProviderError,
     ExporterStartError,
     InvalidTimeoutError,
     MissingExtraError,
+    NoEventLoopError,
     NotPicklableError,
     ObservabilityError,
     RetryableWriteError,
@@ -62,6 +64,8 @@ MADE: Made = {
     errors.InvalidWorkflowError: lambda: errors.InvalidWorkflowError(object(), ["run"]),
     errors.ManagerRunningError: errors.ManagerRunningError,
     errors.MissingContainerError: lambda: errors.MissingContainerError("instrument()", None, ["settings"]),
+    AsynchronousProviderError: lambda: AsynchronousProviderError("exporter_types", ["open_pool"]),
+    NoEventLoopError: lambda: NoEventLoopError("init_resources()"),
     MissingExtraError: lambda: MissingExtraError("The command", "cli"),
     errors.NoRequestRunError: lambda: errors.NoRequestRunError("current_state"),
     errors.PermanentWriteError: lambda: errors.PermanentWriteError("400"),

@@ -1,9 +1,8 @@
 """The service's containers: settings, gateways, its work, and ObservabilityContainer among them."""
 
 # Annotations are not postponed here: dependency-injector looks at them at run time.
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 from dependency_injector import containers, providers
 
@@ -26,7 +25,7 @@ class GatewaysContainer(containers.DeclarativeContainer):
     """
     What the service reaches outside of itself, made but not opened.
 
-    Not asynchronous resources: what depends on one of those gets a future, the exporters too. `running` opens them.
+    Not asynchronous resources: those would open only together with all others. `running` opens them, in order.
     """
 
     settings = providers.Dependency(instance_of=ServiceSettings)
@@ -40,7 +39,7 @@ class WorkContainer(containers.DeclarativeContainer):
     """What the service does."""
 
     gateways = providers.DependenciesContainer()
-    exporter_manager: providers.Provider[ExporterManager] = providers.Dependency()
+    exporter_manager = providers.Dependency(instance_of=ExporterManager)
     # `.provider`: the advisor gets what makes a manager, because each run needs one of its own.
     advisor = providers.ThreadSafeSingleton(
         Advisor, exporter_manager.provider, gateways.pool, gateways.suppliers
@@ -66,7 +65,7 @@ class ServiceContainer(containers.DeclarativeContainer):
 
 
 @asynccontextmanager
-async def running(settings: ServiceSettings | None = None) -> AsyncIterator[ServiceContainer]:
+async def running(settings: ServiceSettings | None = None) -> AsyncGenerator[ServiceContainer, None]:
     """
     Open an instance of the service, and close it in the opposite order.
 
@@ -80,18 +79,12 @@ async def running(settings: ServiceSettings | None = None) -> AsyncIterator[Serv
 
 
 @asynccontextmanager
-async def opened(container: ServiceContainer) -> AsyncIterator[None]:
+async def opened(container: ServiceContainer) -> AsyncGenerator[None, None]:
     """Open an instance that was made, and overridden, before."""
     container.observability.validate()  # a wrong setting ends it here, before anything is open
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(container.gateways.pool())
         await stack.enter_async_context(container.gateways.suppliers())
-        await _awaited(container.observability.init_resources())
-        stack.push_async_callback(lambda: _awaited(container.observability.shutdown_resources()))
+        await container.observability.init_resources()
+        stack.push_async_callback(container.observability.shutdown_resources)
         yield
-
-
-async def _awaited(given: Any) -> None:
-    # The annotations of dependency-injector do not know that there is something to await.
-    if given is not None:
-        await given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -44,7 +44,7 @@ class Pool:
             await (await self._idle.get()).close()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[aiosqlite.Connection]:
+    async def connection(self) -> AsyncGenerator[aiosqlite.Connection]:
         """Lend a connection, and commit its changes if nothing failed."""
         connection = await self._idle.get()
         try:

@@ -27,16 +27,18 @@ class ServiceSettings(BaseSettings):
         env_prefix="TEA_", env_nested_delimiter="__", env_ignore_empty=True, frozen=True
     )
 
-    name: str = Field("tea", description="The name of this instance.")
-    database: Path = Field(Path("tea.sqlite"), description="Holds the teas, and the steps of every run.")
-    pool_size: int = Field(2, ge=1, description="Connections to the database.")
+    name: str = Field(default="tea", description="The name of this instance.")
+    database: Path = Field(
+        default=Path("tea.sqlite"), description="Holds the teas, and the steps of every run."
+    )
+    pool_size: int = Field(default=2, ge=1, description="Connections to the database.")
     tenants: dict[str, Path] = Field(
         default_factory=dict, description="The journal of each tenant that wants one."
     )
     suppliers_url: str | None = Field(
-        None, description="Where prices are asked for; without it there are none."
+        default=None, description="Where prices are asked for; without it there are none."
     )
-    collector_url: str | None = Field(None, description="An OTLP collector, which gets every run.")
+    collector_url: str | None = Field(default=None, description="An OTLP collector, which gets every run.")
     tls: TlsSettings = TlsSettings()
 
 

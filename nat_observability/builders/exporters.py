@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -201,6 +202,21 @@ def exporter_types(
     return known
 
 
+def check_exporter_types(settings: ObservabilitySettings, own: Collection[str] | None) -> None:
+    """
+    Check that every exporter's type is known, without making any.
+
+    Args:
+        settings: Of the process.
+        own: The names of the caller's own types; None if they are not known yet.
+
+    Raises:
+        UnknownExporterTypeError: An exporter's type is not known.
+    """
+    if settings.enabled and own is not None:
+        exporter_types(settings, dict.fromkeys(own, _memory))
+
+
 def _load(point: EntryPoint) -> ExporterBuilder:
     try:
         builder: ExporterBuilder = point.load()
@@ -245,8 +261,11 @@ def build_exporters(
     for name, entry in settings.exporters.items():
         token = _plan.set(plan)
         try:
-            exporters[name] = exporter = types[entry.type](name, entry, settings)
-            check_exporter(name, exporter)
+            made: Any = types[entry.type](name, entry, settings)
+            if inspect.iscoroutine(made):
+                made.close()  # nothing would ever await it
+            check_exporter(name, made)
+            exporters[name] = exporter = made
             plan.complete(name, exporter)
         except MissingExtraError as error:
             raise MissingExtraError(f"Exporter {name!r} of type {entry.type!r}", error.extra) from error

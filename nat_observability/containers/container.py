@@ -1,60 +1,92 @@
 """ObservabilityContainer: builds the objects of nat_observability and names their lifetimes; no logic."""
 
 # Annotations are not postponed here: the container resolves them at run time.
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dependency_injector import containers, providers, resources
+from dependency_injector import containers, providers
 
 from nat_observability.builders import (
     ExporterBuilder,
     build_exporters,
+    check_exporter_types,
     required_exporters,
     warn_of_no_exporter,
 )
 from nat_observability.builders.processing import OwnProcessing
+from nat_observability.containers.lifetimes import (
+    Given,
+    HeldSingleton,
+    RuntimeResource,
+    asynchronous,
+    holding,
+    names_given,
+)
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.runtime import ObservabilityRuntime
-from nat_observability.settings import ObservabilitySettings
+from nat_observability.settings import EnvFile, ObservabilitySettings
 
 
-def _runtime(exporters: Mapping[str, BaseExporter], settings: ObservabilitySettings) -> ObservabilityRuntime:
-    return ObservabilityRuntime(
-        exporters,
-        start_timeout=settings.start_timeout,
-        shutdown_timeout=settings.shutdown_timeout,
-        required=required_exporters(settings),
-        on_empty=partial(warn_of_no_exporter, settings),
+def _settings(env_file: EnvFile | None) -> ObservabilitySettings:
+    return ObservabilitySettings() if env_file is None else ObservabilitySettings(_env_file=env_file)
+
+
+def _exporters(
+    given: Given,
+    settings: providers.Provider[ObservabilitySettings],
+    types: providers.Provider[Mapping[str, ExporterBuilder]],
+    processing: providers.Provider[Mapping[str, OwnProcessing]],
+) -> dict[str, BaseExporter]:
+    return build_exporters(
+        given.get("settings", settings),
+        given.get("exporter_types", types),
+        given.get("processing", processing),
     )
 
 
-class _OpenRuntime(resources.AsyncResource[ObservabilityRuntime]):
-    # Not an asynchronous generator: the event loop in which one began would close it when the loop ends.
+def _runtime(
+    container: Any,
+    exporters: Mapping[str, BaseExporter],
+    given: Given,
+    settings: providers.Provider[ObservabilitySettings],
+) -> ObservabilityRuntime:
+    found: ObservabilitySettings = given.get("settings", settings)
+    return ObservabilityRuntime(
+        exporters,
+        start_timeout=found.start_timeout,
+        shutdown_timeout=found.shutdown_timeout,
+        required=required_exporters(found),
+        on_empty=partial(warn_of_no_exporter, found),
+        on_state=holding(
+            container.given, container.exporters, container.runtime_object, container.manager_options
+        ),
+    )
 
-    async def init(self, runtime: ObservabilityRuntime) -> ObservabilityRuntime:
-        return await runtime.init()
 
-    async def shutdown(self, resource: ObservabilityRuntime | None) -> None:
-        if resource is not None:
-            await resource.shutdown()
-
-
-def _manager_options(settings: ObservabilitySettings, runtime: ObservabilityRuntime) -> ManagerOptions:
+def _manager_options(
+    given: Given, settings: providers.Provider[ObservabilitySettings], runtime: ObservabilityRuntime
+) -> ManagerOptions:
+    found: ObservabilitySettings = given.get("settings", settings)
     return ManagerOptions(
-        shutdown_timeout=settings.shutdown_timeout,
-        start_timeout=settings.start_timeout,
-        required=required_exporters(settings),
+        shutdown_timeout=found.shutdown_timeout,
+        start_timeout=found.start_timeout,
+        required=required_exporters(found),
         observer=runtime,
     )
 
 
-def _validate(container: containers.Container, exporters: Mapping[str, BaseExporter]) -> None:
-    # The exporters were made on the way here, so mistakes in their settings, such as missing certificates, are
-    # reported.
+def _validate(container: Any) -> None:
     container.check_dependencies()
+    given = {name: getattr(container, name) for name in ("settings", "exporter_types", "processing")}
+    if not any(map(asynchronous, given.values())):
+        # Making the exporters reports mistakes in their settings, such as missing certificates.
+        container.exporters()
+    elif not asynchronous(given["settings"]):
+        # Nothing is opened here, so the exporters cannot be made: those that do not open are reported when they do.
+        check_exporter_types(container.settings(), names_given(given["exporter_types"]))
 
 
 class ObservabilityContainer(containers.DeclarativeContainer):
@@ -64,17 +96,28 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     Call `await container.init_resources()` when the process starts, `await container.shutdown_resources()` when it
     ends, `container.exporter_manager()` for each workflow run, and `container.validate()` to find a wrong configuration
     before anything is opened. `settings`, `exporter_types` and `processing` (processors and rules by exporter name, `*`
-    for every exporter) may be given by the embedding container.
+    for every exporter) may be given by the embedding container, or instead of the settings an `env_file`.
 
     `runtime` opens `runtime_object` and is the only asynchronous provider. Nothing depends on it, so all others return
     their objects and not futures. Do not use dependency-injector's `Closing` on a manager: it would shut the shared
     exporters down after one request.
     """
 
+    if TYPE_CHECKING:  # dependency-injector's own says that there may be nothing to await
+
+        def init_resources(
+            self, resource_type: type[providers.BaseResource[Any]] = ...
+        ) -> Awaitable[None]: ...
+
+        def shutdown_resources(
+            self, resource_type: type[providers.BaseResource[Any]] = ...
+        ) -> Awaitable[None]: ...
+
     __self__ = providers.Self()
 
+    env_file: providers.Provider[EnvFile | None] = providers.Object(None)
     settings: providers.Provider[ObservabilitySettings] = providers.Dependency(
-        instance_of=ObservabilitySettings, default=providers.ThreadSafeSingleton(ObservabilitySettings)
+        instance_of=ObservabilitySettings, default=providers.ThreadSafeSingleton(_settings, env_file)
     )
     exporter_types: providers.Provider[Mapping[str, ExporterBuilder]] = providers.Dependency(
         default=providers.Object({})
@@ -82,18 +125,27 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     processing: providers.Provider[Mapping[str, OwnProcessing]] = providers.Dependency(
         default=providers.Object({})
     )
-    exporters: providers.Provider[dict[str, BaseExporter]] = providers.ThreadSafeSingleton(
-        build_exporters, settings, exporter_types, processing
+    given: providers.Provider[Given] = HeldSingleton(Given)
+    exporters: providers.Provider[dict[str, BaseExporter]] = HeldSingleton(
+        _exporters, given, settings.provider, exporter_types.provider, processing.provider
     )
-    runtime_object: providers.Provider[ObservabilityRuntime] = providers.ThreadSafeSingleton(
-        _runtime, exporters, settings
+    runtime_object: HeldSingleton[ObservabilityRuntime] = HeldSingleton(
+        _runtime, __self__, exporters, given, settings.provider
     )
     unopened_runtime = runtime_object  # its name in 0.1.0
-    runtime: providers.Provider[Any] = providers.Resource(_OpenRuntime, runtime_object)
-    manager_options: providers.Provider[ManagerOptions] = providers.ThreadSafeSingleton(
-        _manager_options, settings, runtime_object
+    manager_options: providers.Provider[ManagerOptions] = HeldSingleton(
+        _manager_options, given, settings.provider, runtime_object
+    )
+    runtime: providers.Provider[Any] = RuntimeResource(
+        runtime_object,
+        exporters,
+        manager_options,
+        given,
+        settings=settings,
+        exporter_types=exporter_types,
+        processing=processing,
     )
     exporter_manager: providers.Provider[ExporterManager] = providers.Factory(
         ExporterManager.with_options, exporters, manager_options
     )
-    validate: providers.Provider[None] = providers.Callable(_validate, __self__, exporters)
+    validate: providers.Provider[None] = providers.Callable(_validate, __self__)

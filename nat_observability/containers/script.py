@@ -8,12 +8,15 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import FrameType, FunctionType, TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
 from nat_observability.containers.container import ObservabilityContainer
+from nat_observability.containers.start_errors import START_ERRORS, short_start_errors
 from nat_observability.context import ContextState
+from nat_observability.integrations.embedded import read_env_file
 from nat_observability.integrations.workers.process_scope import ProcessScope
-from nat_observability.integrations.workers.run_scope import RunIds, RunScope, run_scope
+from nat_observability.integrations.workers.run_scope import Container, RunIds, RunScope, run_scope
+from nat_observability.settings import EnvFile
 
 ResultT = TypeVar("ResultT")
 
@@ -33,26 +36,34 @@ class observability:  # noqa: N801  a context manager, named like contextlib.sup
         container: The container to use; by default a new one, configured by the environment. A runtime that was opened
             elsewhere stays open.
         job: The name of the job. If given, the block is also recorded as a step of the kind `task`.
+        env_file: A file with variables, which the environment takes precedence over. Not with a container that has
+            settings of its own.
         **ids: What is known about the run: the arguments of `ContextState`.
 
     Attributes:
         container: The container, for `container.runtime_object().health()` for example.
 
     Raises:
-        SettingsError: A setting is not valid.
+        SettingsError: A setting is not valid, or the env file cannot be read.
         ExporterStartError: On entering: a required exporter did not start.
+
+        If nothing catches these in a synchronous block of the main thread, the program ends with the message alone and
+        the status 1; they are also a SystemExit then.
     """
 
     def __init__(
         self,
         *,
-        container: ObservabilityContainer | None = None,
+        container: Container | None = None,
         job: str | None = None,
+        env_file: EnvFile | None = None,
         **ids: Unpack[RunIds],
     ) -> None:
-        self.container = container if container is not None else ObservabilityContainer()
-        self._process = ProcessScope(self.container, "observability")
-        self._scope = run_scope(self.container, job=job, **ids)
+        self.container: Container = container if container is not None else ObservabilityContainer()
+        with short_start_errors():
+            read_env_file(self.container, env_file)
+            self._process = ProcessScope(self.container, "observability")
+            self._scope = run_scope(self.container, job=job, **ids)
         self._inside = False
         self._terminated = False
 
@@ -83,12 +94,13 @@ class observability:  # noqa: N801  a context manager, named like contextlib.sup
             await self._process.close()
 
     def __enter__(self) -> Self:
-        self._process.open_now()
-        try:
-            self._scope.__enter__()
-        except BaseException:
-            self._process.close_now()
-            raise
+        with short_start_errors():
+            self._process.open_now()
+            try:
+                self._scope.__enter__()
+            except BaseException:
+                self._process.close_now()
+                raise
         if _may_handle_sigterm():
             signal.signal(signal.SIGTERM, self._terminate)
         self._inside = True
@@ -117,8 +129,9 @@ class observability:  # noqa: N801  a context manager, named like contextlib.sup
 def run(
     main: Coroutine[Any, Any, ResultT],
     *,
-    container: ObservabilityContainer | None = None,
+    container: Container | None = None,
     job: str | None = None,
+    env_file: EnvFile | None = None,
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     **ids: Unpack[RunIds],
@@ -133,6 +146,7 @@ def run(
         main: A coroutine, awaited in a new event loop.
         container: As for `observability`.
         job: As for `observability`.
+        env_file: As for `observability`.
         debug: As for `asyncio.run`.
         loop_factory: As for `asyncio.Runner`.
         **ids: As for `observability`.
@@ -140,13 +154,16 @@ def run(
     Raises:
         TypeError: `main` is not a coroutine.
         RuntimeError: An event loop is already running, in a notebook for example.
-        SettingsError: A setting is not valid.
+        SettingsError: A setting is not valid, or the env file cannot be read.
         ExporterStartError: A required exporter did not start.
+
+        If nothing catches the last two, the program ends with the message alone and the status 1; they are also a
+        SystemExit.
     """
     _check_coroutine(main)
     terminated = False
 
-    async def observed() -> ResultT:
+    async def observed() -> ResultT | _NotStarted:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
         def terminate() -> None:
@@ -158,17 +175,30 @@ def run(
         if _may_handle_sigterm():
             with suppress(NotImplementedError):  # on Windows
                 loop.add_signal_handler(signal.SIGTERM, terminate)
-        async with block:
-            return await main
+        try:
+            await block.__aenter__()
+        except START_ERRORS as error:
+            return _NotStarted(error)
+        try:
+            result = await main
+        except BaseException as error:
+            await block.__aexit__(type(error), error, error.__traceback__)
+            raise
+        await block.__aexit__(None, None, None)
+        return result
 
     try:
         if _loop_runs():
             raise RuntimeError(
                 "run() starts an event loop, and one runs here already. Use `async with observability():` instead."
             )
-        block = observability(container=container, job=job, **ids)
+        block = observability(container=container, job=job, env_file=env_file, **ids)
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
-            return runner.run(observed())
+            result = runner.run(observed())
+        if isinstance(result, _NotStarted):
+            with short_start_errors():
+                raise result.error
+        return result
     except asyncio.CancelledError:
         if terminated:
             raise SystemExit(_TERMINATED) from None
@@ -177,6 +207,10 @@ def run(
         # If it never began: Python would warn that it was never awaited. Otherwise it has ended, because the runner
         # cancels what a stopped loop has left behind.
         main.close()
+
+
+class _NotStarted(NamedTuple):
+    error: Exception
 
 
 def _check_coroutine(main: object) -> None:

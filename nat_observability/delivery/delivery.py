@@ -44,7 +44,8 @@ class DeliveryHealth(msgspec.Struct, frozen=True):
 
     `queue_depth` includes what waits for its processors. `queue_bytes` includes what is being written, `in_flight` is
     the number of those items. `spooled` is the number of items that are on the disk and not in memory.
-    `last_batch_s` is how many seconds the last batch took, all its tries included.
+    `last_batch_s` is how many seconds the last batch took, all its tries included, and `last_batch_failed` whether the
+    back end took nothing of it. `last_success_s` is how many seconds ago it last took something, or else it was opened.
     """
 
     state: DeliveryState
@@ -57,6 +58,8 @@ class DeliveryHealth(msgspec.Struct, frozen=True):
     spooled: int
     breaker: BreakerState
     last_error: str | None
+    last_batch_failed: bool = False
+    last_success_s: float | None = None
 
 
 class Delivery:
@@ -312,6 +315,8 @@ class Delivery:
                 max(0, accounting.ledger.pending - accounting.in_memory),
                 BreakerState.CLOSED if loop is None or not state.phase.at_work else loop.retry.breaker_state,
                 describe(error) if error is not None else None,
+                loop is not None and loop.last_batch_failed,
+                None if loop is None or not state.phase.at_work else loop.last_success_s,
             )
 
     def log_losses(self) -> None:

@@ -55,6 +55,8 @@ class EntryMover:
         signal: Set to have the queue looked at again.
         retry: Writes each batch.
         last_batch_s: Seconds that the last batch took.
+        last_batch_failed: Whether the back end took nothing of the last batch.
+        last_success: The loop's time when the back end last took something, or else when this began.
     """
 
     def __init__(
@@ -78,6 +80,8 @@ class EntryMover:
         self.dismissed = False
         self.signal = asyncio.Event()
         self.last_batch_s: float | None = None
+        self.last_batch_failed = False
+        self.last_success = loop.time()
         self._save_bytes = min(_SAVE_BYTES, limits.queue_bytes // 16)
         # A queue hardly larger in bytes than a batch would fill up, and drop, before a batch is complete.
         self._due_bytes = min(limits.batch_bytes, max(1, limits.queue_bytes * 3 // 4))
@@ -260,9 +264,11 @@ class EntryMover:
         try:
             outcomes = await self._outcomes(batch)
             self.last_batch_s = duration = self._loop.time() - began
+            self.last_batch_failed = failed = Outcome.DELIVERED not in outcomes
+            if not failed:
+                self.last_success = self._loop.time()
             if self._on_batch is not None:
                 # Before the items are settled: a caller that waits for them then finds the batch measured.
-                failed = Outcome.DELIVERED not in outcomes
                 try:
                     self._on_batch(duration, self.retry.last_error if failed else None)
                 except Exception as error:  # noqa: BLE001  foreign code: the application's meter

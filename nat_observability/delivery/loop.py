@@ -137,6 +137,16 @@ class DeliveryLoop:
         """Seconds that the last batch took; None before the first."""
         return self._mover.last_batch_s
 
+    @property
+    def last_batch_failed(self) -> bool:
+        """Whether the back end took nothing of the last batch."""
+        return self._mover.last_batch_failed
+
+    @property
+    def last_success_s(self) -> float:
+        """Seconds since the back end last took something, or else since this began."""
+        return max(0.0, self._loop.time() - self._mover.last_success)
+
     def cancel(self) -> None:
         """Cancel everything under way, without waiting."""
         self._soon(self._cancel)

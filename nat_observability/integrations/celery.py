@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError, UnsupportedPoolError
 from nat_observability.foreign_errors import describe
+from nat_observability.integrations.embedded import EnvFile, read_env_file
 from nat_observability.integrations.headers import write_headers
 from nat_observability.integrations.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
@@ -68,6 +69,9 @@ class CeleryObservability:
             # Celery compares these ids; without them it leaves the older of two receivers in place.
             signal.disconnect(dispatch_uid=self._uid)
             signal.connect(receiver, weak=False, dispatch_uid=self._uid)
+            if signal in (signals.worker_process_shutdown, signals.worker_shutdown):
+                # What the application's receivers close, an exporter may need for its last batches.
+                signal.receivers.insert(0, signal.receivers.pop())
 
     def disconnect(self) -> None:
         """Stop receiving the signals."""
@@ -137,19 +141,27 @@ class CeleryObservability:
         execution.scope.__exit__(type(error) if error is not None else None, error, None)
 
 
-def instrument(app: Celery, container: Container) -> CeleryObservability:
+def instrument(app: Celery, container: Container, *, env_file: EnvFile | None = None) -> CeleryObservability:
     """
     Make each execution of an application's tasks a run; call it right after making the application.
 
-    The exporters open in each process that executes tasks when it starts, and are drained when it ends. A run continues
+    The exporters open in each process that executes tasks when it starts, and are drained when it ends, before the
+    application's own receivers of `worker_process_shutdown` are called. A run continues
     the trace of the task's sender; a task that is sent inside a run carries the run's trace and ids in its headers.
     Each try of a retried task is a run of its own, in the same trace.
 
     A worker whose pool is not supported (gevent, eventlet), or whose required exporters do not open, does not start.
 
+    Args:
+        app: The application.
+        container: An `ObservabilityContainer`.
+        env_file: A file with variables, which the environment takes precedence over.
+
     Raises:
         MissingContainerError: `container` is not a container of observability.
+        SettingsError: The env file cannot be read, or the container has settings of its own.
     """
+    read_env_file(container, env_file)
     observability = CeleryObservability(app, container)
     observability.connect()
     return observability

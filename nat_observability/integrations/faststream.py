@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError
+from nat_observability.integrations.embedded import EnvFile, read_env_file
 from nat_observability.integrations.headers import write_headers
 from nat_observability.integrations.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
@@ -103,16 +105,28 @@ class _MessageScope(BaseMiddleware[Any, Any]):
         return await call_next(cmd)
 
 
-def instrument(app: FastStream, container: Container) -> MessageMiddleware:
+def instrument(
+    app: FastStream, container: Container, *, around: bool = True, env_file: EnvFile | None = None
+) -> MessageMiddleware:
     """
     Give every broker of an application the middleware; open the exporters before it starts, drain them after it stops.
 
     Call it after the application's brokers were added, before it runs.
 
+    Args:
+        app: The application, with its hooks; what is added later comes later.
+        container: An `ObservabilityContainer`.
+        around: Whether the exporters are opened before the application's own lifespan and hooks, and drained after
+            them. With False they are opened after the application's `on_startup`, and drained as soon as its brokers
+            have stopped, before its `after_shutdown` hooks: for exporters that need something that the application
+            opens and closes there or in its lifespan, such as its pool.
+        env_file: A file with variables, which the environment takes precedence over.
+
     Raises:
         MissingContainerError: `container` is not a container of observability.
         ValueError: The application has no broker yet.
     """
+    read_env_file(container, env_file)
     middleware = MessageMiddleware(container)
     if not app.brokers:
         raise ValueError("The application has no broker. Call instrument() after app.add_broker().")
@@ -120,15 +134,43 @@ def instrument(app: FastStream, container: Container) -> MessageMiddleware:
         # The outermost, so that the run exists before the others' scopes and outlives them.
         broker.insert_middleware(middleware)
 
+    process, entered, inside = middleware.process, app.lifespan_context, False
+
+    @asynccontextmanager
+    async def lifespan(*args: Any, **kwargs: Any) -> AsyncIterator[None]:
+        nonlocal inside
+        await process.open()
+        inside = True
+        try:
+            async with entered(*args, **kwargs):
+                yield
+        finally:
+            inside = False
+            await process.close()
+
     async def open_exporters() -> None:
-        await middleware.process.open()
+        await process.open()
 
     async def drain_exporters() -> None:
-        await middleware.process.close()
+        if not inside:  # otherwise the application's own lifespan has not ended yet
+            await process.close()
 
-    app.on_startup(open_exporters)
-    app.after_shutdown(drain_exporters)
+    if around:
+        app.lifespan_context = lifespan
+        # A start without a lifespan, as in `async with app`.
+        app.on_startup(open_exporters)
+        _first(app._on_startup_calling)
+        app.after_shutdown(drain_exporters)
+    else:
+        app.after_startup(open_exporters)
+        _first(app._after_startup_calling)
+        app.after_shutdown(drain_exporters)
+        _first(app._after_shutdown_calling)
     return middleware
+
+
+def _first(hooks: list[Any]) -> None:
+    hooks.insert(0, hooks.pop())
 
 
 def _handler_name(context: ContextRepo) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Unpack
 
 from litestar import Litestar
@@ -10,6 +12,7 @@ from litestar.types import Scope
 from nat_observability.context import ContextState
 from nat_observability.integrations.asgi import Options, RequestMiddleware, RequestState, Source
 from nat_observability.integrations.asgi.source import close_source, open_source
+from nat_observability.integrations.embedded import EnvFile, read_env_file
 from nat_observability.integrations.versions import check_version
 
 __all__ = ["instrument"]
@@ -17,7 +20,14 @@ __all__ = ["instrument"]
 check_version("litestar", at_least="2.12", below="3")
 
 
-def instrument(app: Litestar, source: Source, **options: Unpack[Options]) -> None:
+def instrument(
+    app: Litestar,
+    source: Source,
+    *,
+    around: bool = True,
+    env_file: EnvFile | None = None,
+    **options: Unpack[Options],
+) -> None:
     """
     Give each request and each websocket of `app` a run, and open the runtime when it starts.
 
@@ -26,12 +36,18 @@ def instrument(app: Litestar, source: Source, **options: Unpack[Options]) -> Non
 
     Args:
         app: The application, before it starts.
-        source: The container, or a `RuntimeSource`; opened first in `on_startup`, and drained last of all.
+        source: The container, or a `RuntimeSource`; opened and drained in the application's lifespan.
+        around: Whether the runtime is opened before the application's own lifespan and `on_startup`, and drained after
+            `on_shutdown`. With False it is opened after those, and drained before they end: for exporters that need
+            something that the application opens there, such as its pool.
+        env_file: A file with variables, which the environment takes precedence over.
         **options: Those of `RequestMiddleware`.
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
+        SettingsError: The env file cannot be read, or the container has settings of its own.
     """
+    read_env_file(source, env_file)
     handler: Any = app.asgi_handler
     app.asgi_handler = RequestMiddleware(handler, source, **options)  # type: ignore[assignment]
 
@@ -41,8 +57,24 @@ def instrument(app: Litestar, source: Source, **options: Unpack[Options]) -> Non
     async def closed() -> None:
         await close_source(source)
 
-    app.on_startup.insert(0, opened)
-    app.on_shutdown.append(closed)
+    @asynccontextmanager
+    async def begun(_: Litestar) -> AsyncIterator[None]:
+        if around:
+            await opened()
+        try:
+            yield
+        finally:
+            if not around:
+                await closed()
+
+    # Litestar enters its managers, calls the hooks of the start, leaves the managers, and calls the hooks of the end.
+    managers = app._lifespan_managers
+    if around:
+        managers.insert(0, begun)
+        app.on_shutdown.append(closed)
+    else:
+        managers.append(begun)
+        app.on_startup.append(opened)
     app.after_exception.append(_note_failure)
 
 

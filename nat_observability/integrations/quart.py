@@ -17,6 +17,7 @@ from nat_observability.integrations.asgi import (
     RequestState,
     Source,
 )
+from nat_observability.integrations.embedded import EnvFile, read_env_file
 from nat_observability.integrations.versions import check_version
 
 __all__ = ["instrument"]
@@ -24,7 +25,14 @@ __all__ = ["instrument"]
 check_version("quart", at_least="0.20", below="1")
 
 
-def instrument(app: Quart, source: Source, **options: Unpack[Options]) -> None:
+def instrument(
+    app: Quart,
+    source: Source,
+    *,
+    around: bool = True,
+    env_file: EnvFile | None = None,
+    **options: Unpack[Options],
+) -> None:
     """
     Give each request and each websocket of `app` a run, and open the runtime in its lifespan.
 
@@ -32,14 +40,20 @@ def instrument(app: Quart, source: Source, **options: Unpack[Options]) -> None:
 
     Args:
         app: The application, before it starts.
-        source: The container, or a `RuntimeSource`; opened before the application starts, and drained after its end.
+        source: The container, or a `RuntimeSource`; opened and drained in the application's lifespan.
+        around: Whether the runtime is opened before the application's own functions for start and end, and drained
+            after them. With False it is opened after those of the start, and drained before those of the end: for
+            exporters that need something which the application opens and closes there, such as its pool.
+        env_file: A file with variables, which the environment takes precedence over.
         **options: Those of `RequestMiddleware`.
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
+        SettingsError: The env file cannot be read, or the container has settings of its own.
     """
+    read_env_file(source, env_file)
     middleware = RequestMiddleware(app.asgi_app, source, **options)  # type: ignore[arg-type]
-    app.asgi_app = ObservabilityLifespan(middleware, source)  # type: ignore[assignment, method-assign]
+    app.asgi_app = ObservabilityLifespan(middleware, source, around=around)  # type: ignore[assignment, method-assign]
     # First of all, because an earlier function may answer for the handler.
     app.before_request_funcs.setdefault(None, []).insert(0, _note_request)
     app.before_websocket_funcs.setdefault(None, []).insert(0, _note_websocket)

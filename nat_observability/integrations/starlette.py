@@ -7,6 +7,7 @@ from typing import Unpack
 from starlette.applications import Starlette
 
 from nat_observability.integrations.asgi import Options, RequestMiddleware, Source, lifespan
+from nat_observability.integrations.embedded import EnvFile, read_env_file
 from nat_observability.integrations.versions import check_version
 
 __all__ = ["instrument"]
@@ -14,7 +15,14 @@ __all__ = ["instrument"]
 check_version("starlette", at_least="0.46", below="2")
 
 
-def instrument(app: Starlette, source: Source, **options: Unpack[Options]) -> None:
+def instrument(
+    app: Starlette,
+    source: Source,
+    *,
+    around: bool = True,
+    env_file: EnvFile | None = None,
+    **options: Unpack[Options],
+) -> None:
     """
     Give each request and each websocket of `app` a run, and open the runtime in its lifespan.
 
@@ -23,18 +31,24 @@ def instrument(app: Starlette, source: Source, **options: Unpack[Options]) -> No
 
     Args:
         app: The application, before it has served a request.
-        source: The container, or a `RuntimeSource`; opened before the application's own lifespan, and drained after.
+        source: The container, or a `RuntimeSource`; opened and drained in the application's lifespan.
+        around: Whether the runtime is opened before the application's own lifespan begins, and drained after it has
+            ended. With False it is opened after that has begun, and drained before it ends: for exporters that need
+            something which the application opens there, such as its pool.
+        env_file: A file with variables, which the environment takes precedence over.
         **options: Those of `RequestMiddleware`.
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
+        SettingsError: The env file cannot be read, or the container has settings of its own.
         RuntimeError: The application has already served a request.
     """
     if app.middleware_stack is not None:
         raise RuntimeError(
             "instrument() comes too late: the application has served already. Call it after making it."
         )
+    read_env_file(source, env_file)
     RequestMiddleware(app, source, **options)  # raises here and now if the arguments are wrong
     build = app.build_middleware_stack
     app.build_middleware_stack = lambda: RequestMiddleware(build(), source, **options)  # type: ignore[method-assign]
-    app.router.lifespan_context = lifespan(source, app.router.lifespan_context)
+    app.router.lifespan_context = lifespan(source, app.router.lifespan_context, around=around)

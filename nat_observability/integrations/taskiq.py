@@ -8,13 +8,22 @@ from typing import Any
 
 from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError
+from nat_observability.integrations.embedded import EnvFile, read_env_file
 from nat_observability.integrations.headers import write_headers
 from nat_observability.integrations.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunScope, run_scope
 
 try:
-    from taskiq import AsyncBroker, NoResultError, TaskiqMessage, TaskiqMiddleware, TaskiqResult
+    from taskiq import (
+        AsyncBroker,
+        NoResultError,
+        TaskiqEvents,
+        TaskiqMessage,
+        TaskiqMiddleware,
+        TaskiqResult,
+        TaskiqState,
+    )
 except ImportError as error:
     raise MissingExtraError("nat_observability.integrations.taskiq", "taskiq") from error
 
@@ -22,6 +31,8 @@ __all__ = ["TaskMiddleware", "instrument"]
 
 check_version("taskiq", at_least="0.12.0", below="1")
 
+_STARTUP = (TaskiqEvents.WORKER_STARTUP, TaskiqEvents.CLIENT_STARTUP)
+_SHUTDOWN = (TaskiqEvents.WORKER_SHUTDOWN, TaskiqEvents.CLIENT_SHUTDOWN)
 _EXECUTION = "__nat_observability_execution"  # an attribute of the message, as other middlewares do it
 
 
@@ -100,18 +111,39 @@ class TaskMiddleware(TaskiqMiddleware):
         ending.add_done_callback(self._ending.discard)
 
 
-def instrument(broker: AsyncBroker, container: Container) -> TaskMiddleware:
+def instrument(
+    broker: AsyncBroker, container: Container, *, around: bool = True, env_file: EnvFile | None = None
+) -> TaskMiddleware:
     """
     Make each execution of a broker's tasks a run: gives the broker a `TaskMiddleware`, before its other middlewares.
 
     Call it before the broker starts.
 
+    Args:
+        broker: The broker.
+        container: An `ObservabilityContainer`.
+        around: Whether the exporters are opened before the handlers of the broker's startup events are called, and
+            drained after those of its shutdown events. With False they are opened after the former, and drained before
+            the latter: for exporters that need something which these handlers open and close, such as a pool.
+        env_file: A file with variables, which the environment takes precedence over.
+
     Raises:
         MissingContainerError: `container` is not a container of observability.
     """
+    read_env_file(container, env_file)
     middleware = TaskMiddleware(container)
     broker.add_middlewares(middleware)
     broker.middlewares.insert(0, broker.middlewares.pop())
+
+    async def opens(_: TaskiqState) -> None:
+        await middleware.startup()
+
+    async def drains(_: TaskiqState) -> None:
+        await middleware.shutdown()
+
+    # The broker calls its middlewares after all handlers.
+    for event in _STARTUP if around else _SHUTDOWN:
+        broker.event_handlers[event].insert(0, opens if around else drains)
     return middleware
 
 

@@ -8,7 +8,7 @@ from nat_observability.settings.exporters import (
     MemoryExporterSettings,
     SqliteExporterSettings,
 )
-from nat_observability.settings.observability import AnyExporterSettings, ObservabilitySettings
+from nat_observability.settings.observability import AnyExporterSettings, EnvFile, ObservabilitySettings
 from nat_observability.settings.otlp import (
     LangfuseExporterSettings,
     OtlpExporterSettings,
@@ -19,6 +19,7 @@ __all__ = [
     "AnyExporterSettings",
     "ConsoleExporterSettings",
     "CustomExporterSettings",
+    "EnvFile",
     "ExporterSettings",
     "FileExporterSettings",
     "LangfuseExporterSettings",

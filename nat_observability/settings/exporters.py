@@ -60,20 +60,22 @@ class ExporterSettings(ProcessingSettings):
     type: Text = Field(
         description="What kind of exporter it is.", examples=["sqlite", "otlp", "file", "console"]
     )
-    required: bool = Field(False, description="Whether a run fails to start if this exporter does.")
+    required: bool = Field(default=False, description="Whether a run fails to start if this exporter does.")
     record: Literal["spans", "steps"] = Field(
-        "spans", description="What it receives: finished spans, or every step's start, chunks and end."
+        default="spans",
+        description="What it receives: finished spans, or every step's start, chunks and end.",
     )
     flush: Literal["handed_over", "delivered"] = Field(
-        "handed_over", description="What the end of a run waits for: the queue, or the back end."
+        default="handed_over", description="What the end of a run waits for: the queue, or the back end."
     )
     queue_items: Count = Field(
-        DEFAULT_LIMITS.queue_items,
+        default=DEFAULT_LIMITS.queue_items,
         description="Items in the queue at most. Without it, OTEL_BSP_MAX_QUEUE_SIZE is honoured.",
     )
-    queue_bytes: Bytes = Field(DEFAULT_LIMITS.queue_bytes, description="Bytes in the queue at most.")
+    queue_bytes: Bytes = Field(default=DEFAULT_LIMITS.queue_bytes, description="Bytes in the queue at most.")
     queue_policy: QueuePolicy = Field(
-        DEFAULT_LIMITS.queue_policy, description="What is dropped, and counted, when the queue is full."
+        default=DEFAULT_LIMITS.queue_policy,
+        description="What is dropped, and counted, when the queue is full.",
     )
     batch_items: Count = Field(
         default_factory=lambda validated: min(
@@ -83,55 +85,58 @@ class ExporterSettings(ProcessingSettings):
         "Without it, OTEL_BSP_MAX_EXPORT_BATCH_SIZE is honoured.",
     )
     batch_bytes: Bytes = Field(
-        DEFAULT_LIMITS.batch_bytes, description="Bytes in one batch at most; a larger item goes alone."
+        default=DEFAULT_LIMITS.batch_bytes,
+        description="Bytes in one batch at most; a larger item goes alone.",
     )
     batch_age: Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)] = Field(
-        DEFAULT_LIMITS.batch_age,
+        default=DEFAULT_LIMITS.batch_age,
         description="Seconds that an item waits at most for its batch to fill; 0 sends at once. "
         "Without it, OTEL_BSP_SCHEDULE_DELAY (milliseconds) is honoured.",
     )
     write_timeout: Seconds = Field(
-        DEFAULT_LIMITS.write_timeout,
+        default=DEFAULT_LIMITS.write_timeout,
         description="Seconds that one write of a batch may take. "
         "Without it, OTEL_BSP_EXPORT_TIMEOUT (milliseconds) is honoured.",
     )
 
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = Field(
-        DEFAULT_LIMITS.batches_in_flight,
+        default=DEFAULT_LIMITS.batches_in_flight,
         description="Number of batches sent at the same time at most; a file or database gets one at a time.",
     )
     retry_initial: Seconds = Field(
-        DEFAULT_LIMITS.retry_initial,
+        default=DEFAULT_LIMITS.retry_initial,
         description="Seconds from a failed try to the next at most; doubled with each further failure.",
     )
-    retry_max: Seconds = Field(DEFAULT_LIMITS.retry_max, description="Seconds between two tries at most.")
+    retry_max: Seconds = Field(
+        default=DEFAULT_LIMITS.retry_max, description="Seconds between two tries at most."
+    )
     retry_for: Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)] = Field(
-        DEFAULT_LIMITS.retry_for,
+        default=DEFAULT_LIMITS.retry_for,
         description="Seconds for which a batch is retried; 0 tries once. A spooled batch is kept after that.",
     )
     breaker_failures: Count = Field(
-        DEFAULT_LIMITS.breaker_failures,
+        default=DEFAULT_LIMITS.breaker_failures,
         description="Number of failed tries in a row that open the circuit breaker: nothing is sent for a while.",
     )
     breaker_open_for: Seconds = Field(
-        DEFAULT_LIMITS.breaker_open_for,
+        default=DEFAULT_LIMITS.breaker_open_for,
         description="Seconds that the breaker stays open; then one batch is tried.",
     )
     spool: SpoolMode = Field(
-        DEFAULT_LIMITS.spool,
+        default=DEFAULT_LIMITS.spool,
         description="Whether items go to the disk before they are sent: never, when the queue is half full or the "
         "process ends, or all of them before their run ends.",
     )
     spool_path: FilePath | None = Field(
-        DEFAULT_LIMITS.spool_path,
+        default=DEFAULT_LIMITS.spool_path,
         description="The spool's directory, for this exporter alone.",
         examples=["var/spool/otlp"],
     )
     spool_bytes: Bytes = Field(
-        DEFAULT_LIMITS.spool_bytes, description="Bytes in the spool at most; the oldest are dropped."
+        default=DEFAULT_LIMITS.spool_bytes, description="Bytes in the spool at most; the oldest are dropped."
     )
     spool_age: Seconds | None = Field(
-        DEFAULT_LIMITS.spool_age,
+        default=DEFAULT_LIMITS.spool_age,
         description="Seconds that an item stays in the spool at most; without it, forever.",
     )
 
@@ -154,41 +159,47 @@ class ExporterSettings(ProcessingSettings):
 class MemoryExporterSettings(ExporterSettings):
     """Keeps items in the process's memory."""
 
-    type: Literal["memory"] = Field("memory", description="Keeps items in this process's memory.")
-    limit: Count = Field(10_000, description="Items kept at most; the oldest goes first.")
+    type: Literal["memory"] = Field(default="memory", description="Keeps items in this process's memory.")
+    limit: Count = Field(default=10_000, description="Items kept at most; the oldest goes first.")
 
 
 class ConsoleExporterSettings(ExporterSettings):
     """Prints items to a stream of the process."""
 
-    type: Literal["console"] = Field("console", description="Prints items for people to read.")
-    stream: Literal["stdout", "stderr"] = Field("stderr", description="Where it prints.")
+    type: Literal["console"] = Field(default="console", description="Prints items for people to read.")
+    stream: Literal["stdout", "stderr"] = Field(default="stderr", description="Where it prints.")
     color: Literal["auto", "always", "never"] = Field(
-        "auto", description="Whether the output is coloured; auto colours it on a terminal."
+        default="auto", description="Whether the output is coloured; auto colours it on a terminal."
     )
 
 
 class FileExporterSettings(ExporterSettings):
     """Appends items to a file, one JSON object a line."""
 
-    type: Literal["file"] = Field("file", description="Appends items to a file, one JSON object a line.")
+    type: Literal["file"] = Field(
+        default="file", description="Appends items to a file, one JSON object a line."
+    )
     path: FilePath = Field(description="The file.", examples=["var/observability.jsonl"])
     max_bytes: Bytes = Field(
-        100 * 2**20, description="Bytes at which the file rolls over to path.1, path.2 and so on."
+        default=100 * 2**20, description="Bytes at which the file rolls over to path.1, path.2 and so on."
     )
-    backups: Annotated[int, Field(ge=0, le=1000)] = Field(5, description="Number of rolled files to keep.")
+    backups: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=5, description="Number of rolled files to keep."
+    )
 
 
 class SqliteExporterSettings(ExporterSettings):
     """Stores spans in an SQLite file, which the command and `Store` read."""
 
     type: Literal["sqlite"] = Field(
-        "sqlite", description="Stores spans in an SQLite file, which the command and Store read."
+        default="sqlite", description="Stores spans in an SQLite file, which the command and Store read."
     )
     path: FilePath = Field(description="The database file.", examples=["var/observability.sqlite3"])
-    record: SpansOnly = Field("spans", description="What it gets: finished spans; it cannot record steps.")
+    record: SpansOnly = Field(
+        default="spans", description="What it gets: finished spans; it cannot record steps."
+    )
     synchronous: Literal["normal", "full", "off"] = Field(
-        "normal",
+        default="normal",
         description="What a batch survives: normal the end of the process, full a power cut too; "
         "with off, a power cut can damage the file.",
     )

@@ -2,7 +2,7 @@
 
 # Annotations are evaluated here, not postponed, as in exporters.py.
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,6 +64,10 @@ BUILT_IN: Mapping[str, type[ExporterSettings]] = {
 _CUSTOM = "custom"
 
 
+EnvFile = str | Path | Sequence[str | Path]
+"""One env file, or several of which the later ones win."""
+
+
 def _tag(entry: Any) -> str:
     kind = entry.get("type") if isinstance(entry, Mapping) else getattr(entry, "type", None)
     return kind if isinstance(kind, str) and kind in BUILT_IN else _CUSTOM
@@ -119,11 +123,11 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     )
 
     enabled: bool = Field(
-        True,
+        default=True,
         description="Whether anything is recorded. Without it, OTEL_SDK_DISABLED=true turns recording off.",
     )
     service_name: Text = Field(
-        "unknown_service",
+        default="unknown_service",
         description="The name of this service. Without it, OTEL_SERVICE_NAME is honoured, and then service.name in "
         "OTEL_RESOURCE_ATTRIBUTES.",
     )
@@ -132,26 +136,44 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         description="Further attributes of this service, added to OTEL_RESOURCE_ATTRIBUTES.",
     )
     capture_node_limit: Annotated[int, Field(ge=1_000, le=MOST)] = Field(
-        100_000,
+        default=100_000,
         description="Number of values that recording one input or output visits at most, fewer of those that take "
         "longer than a number in a list. For the whole process.",
     )
     capture_bytes_limit: Annotated[int, Field(ge=16 * 1024, le=MOST)] = Field(
-        2**20,
+        default=2**20,
         description="Bytes that are kept of one input or output at most; the rest is marked with its size. For the "
         "whole process.",
     )
-    start_timeout: Seconds = Field(10.0, description="Seconds in which an exporter has to be ready.")
-    shutdown_timeout: Seconds = Field(20.0, description="Seconds in which everything has to be stopped.")
+    start_timeout: Seconds = Field(default=10.0, description="Seconds in which an exporter has to be ready.")
+    shutdown_timeout: Seconds = Field(
+        default=20.0, description="Seconds in which everything has to be stopped."
+    )
     secrets_dir: Path | None = Field(
-        None,
+        default=None,
         description="A directory of files, each named after a variable and holding its value.",
     )
     exporters: dict[str, AnyExporterSettings] = Field(
         default_factory=dict, description="The exporters by name; names are in lower case."
     )
 
-    if not TYPE_CHECKING:  # for a type checker, the fields define the signature
+    if TYPE_CHECKING:  # also for a type checker that knows nothing of pydantic
+
+        def __init__(
+            self,
+            *,
+            enabled: bool = ...,
+            service_name: str = ...,
+            resource_attributes: Mapping[str, str] = ...,
+            start_timeout: float = ...,
+            shutdown_timeout: float = ...,
+            secrets_dir: str | Path | None = ...,
+            exporters: Mapping[str, ExporterSettings | Mapping[str, Any]] = ...,
+            _env_file: EnvFile | None = ...,
+            **processing: Any,
+        ) -> None: ...
+
+    else:
 
         def __init__(self, **values: Any) -> None:
             values = with_env_file(values, type(self).model_config.get("env_file"))

@@ -41,26 +41,27 @@ class SendingExporterSettings(ExporterSettings):
     """The settings of every exporter that sends spans over OTLP."""
 
     record: SpansOnly = Field(
-        "spans", description="What it receives: finished spans; it cannot record steps."
+        default="spans", description="What it receives: finished spans; it cannot record steps."
     )
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = Field(
-        4, description="Number of batches sent at the same time at most."
+        default=4, description="Number of batches sent at the same time at most."
     )
     timeout: Seconds = Field(
-        10.0, description="Seconds for one request, to the end of its response; write_timeout ends it too."
+        default=10.0,
+        description="Seconds for one request, to the end of its response; write_timeout ends it too.",
     )
     ca_file: FilePath | None = Field(
-        None,
+        default=None,
         description="The certificates (PEM) to trust instead of the system's.",
         examples=["/etc/ssl/our-ca.pem"],
     )
     client_certificate: FilePath | None = Field(
-        None,
+        default=None,
         description="The client's certificate (PEM), for a back end that asks for one.",
         examples=["/etc/ssl/client.pem"],
     )
     client_key: FilePath | None = Field(
-        None,
+        default=None,
         description="The private key (PEM, without a passphrase) of that certificate, if it is not in the same file.",
         examples=["/etc/ssl/client.key"],
     )
@@ -76,9 +77,9 @@ class SendingExporterSettings(ExporterSettings):
 class OtlpExporterSettings(SendingExporterSettings):
     """Sends spans to anything that accepts OTLP."""
 
-    type: Literal["otlp"] = Field("otlp", description="Sends spans to anything that accepts OTLP.")
+    type: Literal["otlp"] = Field(default="otlp", description="Sends spans to anything that accepts OTLP.")
     protocol: Literal["http", "grpc"] = Field(
-        "http",
+        default="http",
         description="How it sends: protobuf over HTTP, or gRPC. Without it, OTEL_EXPORTER_OTLP_PROTOCOL is honoured.",
     )
     endpoint: Url = Field(
@@ -88,7 +89,7 @@ class OtlpExporterSettings(SendingExporterSettings):
         examples=["https://collector.example:4318"],
     )
     traces_endpoint: Url | None = Field(
-        None,
+        default=None,
         description="The address for spans, taken as it is instead of endpoint. Without both, "
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is honoured.",
         examples=["https://collector.example/v1/traces"],
@@ -104,7 +105,7 @@ class OtlpExporterSettings(SendingExporterSettings):
         "application for 20 ms per megabyte. Without it, OTEL_EXPORTER_OTLP_COMPRESSION is honoured.",
     )
     timeout: Seconds = Field(
-        10.0,
+        default=10.0,
         description="Seconds for one request, to the end of its response; write_timeout ends it too. "
         "Without it, OTEL_EXPORTER_OTLP_TIMEOUT (milliseconds) is honoured.",
     )
@@ -131,26 +132,28 @@ class OtlpExporterSettings(SendingExporterSettings):
 class PhoenixExporterSettings(SendingExporterSettings):
     """Sends spans to Phoenix."""
 
-    type: Literal["phoenix"] = Field("phoenix", description="Sends spans to Phoenix.")
+    type: Literal["phoenix"] = Field(default="phoenix", description="Sends spans to Phoenix.")
     endpoint: Url = Field(
-        "http://localhost:6006",
+        default="http://localhost:6006",
         description="The address of the Phoenix server.",
         examples=["https://phoenix.example"],
     )
     api_key: Key | None = Field(
-        None, description="An API key for that server; a local one needs none by default."
+        default=None, description="An API key for that server; a local one needs none by default."
     )
     project: Text | None = Field(
-        None, description="The project that spans go to; without it, Phoenix's default.", examples=["shop"]
+        default=None,
+        description="The project that spans go to; without it, Phoenix's default.",
+        examples=["shop"],
     )
 
 
 class LangfuseExporterSettings(SendingExporterSettings):
     """Sends spans to Langfuse."""
 
-    type: Literal["langfuse"] = Field("langfuse", description="Sends spans to Langfuse.")
+    type: Literal["langfuse"] = Field(default="langfuse", description="Sends spans to Langfuse.")
     host: Url = Field(
-        "https://cloud.langfuse.com",
+        default="https://cloud.langfuse.com",
         description="The address of the region, or of your own server.",
         examples=["https://us.cloud.langfuse.com"],
     )

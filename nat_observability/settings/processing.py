@@ -131,11 +131,11 @@ class ProcessingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     redact: bool = Field(
-        True,
+        default=True,
         description="Whether secrets are redacted: keys, tokens, passwords. It also withholds chunks of steps.",
     )
     redact_keys: Texts = Field(
-        (),
+        default=(),
         description="Further names of fields whose values are secret, exact or with * and ?; a ! before one says "
         "that it is not secret.",
         examples=["ssn,*_pin,!max_tokens"],
@@ -146,69 +146,71 @@ class ProcessingSettings(BaseModel):
         "of their own, such as REDACT_PATTERNS__TICKET, which need no encoding.",
     )
     redact_without: Texts = Field(
-        (),
+        default=(),
         description="Names of built-in patterns to leave out.",
         examples=["jwt"],
     )
     redact_personal: Annotated[tuple[str, ...], BeforeValidator(_of(PERSONAL))] = Field(
-        (), description="Sets of personal data to redact too.", examples=["email,phone,card,iban,ip"]
+        default=(), description="Sets of personal data to redact too.", examples=["email,phone,card,iban,ip"]
     )
     redact_hash_key: Annotated[SecretStr, BeforeValidator(_key), Allowed(_LONG_TEXT)] | None = Field(
-        None,
+        default=None,
         description="A key that adds to each mark a hash of what it replaces, so that equal values can be recognised.",
     )
     redact_chunks: Literal["withhold", "scan"] = Field(
-        "withhold",
+        default="withhold",
         description="What happens to chunks if steps are recorded: each is withheld, or searched as if a "
         "secret were never split over two of them.",
     )
-    capture_inputs: bool = Field(True, description="Whether inputs leave the process.")
+    capture_inputs: bool = Field(default=True, description="Whether inputs leave the process.")
     capture_inputs_not_of: Annotated[tuple[str, ...], BeforeValidator(_of(KINDS))] = Field(
-        (), description="Kinds of steps whose inputs do not.", examples=["llm,tool"]
+        default=(), description="Kinds of steps whose inputs do not.", examples=["llm,tool"]
     )
-    capture_outputs: bool = Field(True, description="Whether outputs and chunks leave the process.")
+    capture_outputs: bool = Field(default=True, description="Whether outputs and chunks leave the process.")
     capture_outputs_not_of: Annotated[tuple[str, ...], BeforeValidator(_of(KINDS))] = Field(
-        (), description="Kinds of steps whose outputs and chunks do not.", examples=["llm,tool"]
+        default=(), description="Kinds of steps whose outputs and chunks do not.", examples=["llm,tool"]
     )
     attribute_count_limit: Limit = Field(
-        128,
+        default=128,
         description="Number of attributes, of keys in the metadata, and of tags, at most. Without it, "
         "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT is honoured, and then OTEL_ATTRIBUTE_COUNT_LIMIT.",
     )
     attribute_value_length_limit: Limit | None = Field(
-        None,
+        default=None,
         description="Number of characters in one value at most; without it, any. Without it, "
         "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT is honoured, and then OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT.",
     )
     event_count_limit: Limit = Field(
-        128, description="Number of events at most. Without it, OTEL_SPAN_EVENT_COUNT_LIMIT is honoured."
+        default=128,
+        description="Number of events at most. Without it, OTEL_SPAN_EVENT_COUNT_LIMIT is honoured.",
     )
     link_count_limit: Limit = Field(
-        128, description="Number of links at most. Without it, OTEL_SPAN_LINK_COUNT_LIMIT is honoured."
+        default=128,
+        description="Number of links at most. Without it, OTEL_SPAN_LINK_COUNT_LIMIT is honoured.",
     )
     event_attribute_count_limit: Limit = Field(
-        128,
+        default=128,
         description="Number of attributes of one event at most. Without it, OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT is "
         "honoured, and then OTEL_ATTRIBUTE_COUNT_LIMIT.",
     )
     link_attribute_count_limit: Limit = Field(
-        128,
+        default=128,
         description="Number of attributes of one link at most. Without it, OTEL_LINK_ATTRIBUTE_COUNT_LIMIT is "
         "honoured, and then OTEL_ATTRIBUTE_COUNT_LIMIT.",
     )
     span_bytes_limit: Annotated[int, Field(ge=1024, le=2**53)] = Field(
-        2**20, description="Bytes recorded in one span at most; the rest is cut."
+        default=2**20, description="Bytes recorded in one span at most; the rest is cut."
     )
     run_bytes: Size | None = Field(
-        DEFAULT_LIMITS.run_bytes,
+        default=DEFAULT_LIMITS.run_bytes,
         description="Bytes recorded in one run at most; without it, any number.",
     )
     chunk_bytes: Size = Field(
-        DEFAULT_LIMITS.chunk_bytes,
+        default=DEFAULT_LIMITS.chunk_bytes,
         description="Bytes of chunks kept for the open steps of one run at most.",
     )
     sampling_ratio: Ratio = Field(
-        1.0,
+        default=1.0,
         description="Number from 0, no run, to 1, every run: the share of runs that is exported, by trace id. "
         "Without it, OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG are honoured.",
     )
@@ -217,19 +219,21 @@ class ProcessingSettings(BaseModel):
         description="Ratios for single workflows, by name or with * and ?; the first match counts.",
     )
     sampling_parent_based: bool = Field(
-        False,
+        default=False,
         description="Whether a run that continues a trace is exported if its caller's traceparent says so.",
     )
     sampling_keep_errors: bool = Field(
-        False, description="Whether a run that was sampled out is exported whole after all if it fails."
+        default=False,
+        description="Whether a run that was sampled out is exported whole after all if it fails.",
     )
     sampling_run_bytes: Size = Field(
-        4 * 2**20, description="Bytes held at most for a run that may still fail; the newest are kept."
+        default=4 * 2**20,
+        description="Bytes held at most for a run that may still fail; the newest are kept.",
     )
-    sampling_all_bytes: Size = Field(64 * 2**20, description="Bytes held for all such runs at most.")
+    sampling_all_bytes: Size = Field(default=64 * 2**20, description="Bytes held for all such runs at most.")
     tags: Annotated[dict[str, str], BeforeValidator(_paired)] = Field(
         default_factory=dict, description="Tags for every run that does not set them itself."
     )
     privacy: Literal["none", "low", "medium", "high"] | None = Field(
-        None, description="The privacy level, which every run gets as the tag privacy.level."
+        default=None, description="The privacy level, which every run gets as the tag privacy.level."
     )

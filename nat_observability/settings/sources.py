@@ -22,7 +22,16 @@ from nat_observability.settings.standard_variables import (
     parse_pairs,
     processing_defaults,
 )
-from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, corrected, nearest, variable
+from nat_observability.settings.variables import (
+    DELIMITER,
+    EXPORTERS,
+    PREFIX,
+    bare,
+    corrected,
+    is_pairs,
+    nearest,
+    variable,
+)
 
 _OURS = PREFIX.lower()
 _ENV_FILE = variable("env_file")
@@ -71,6 +80,7 @@ class VariablesSource(EnvSettingsSource):
             for name in ours
             if name not in self.env_vars and name.upper() != _ENV_FILE
         ]
+        notes += _hidden(self.settings_cls, known)
         notes += self._misplaced()
         found, ignored = _completed(super().__call__(), given, standard, self._variables)
         for note in (*notes, *standard.ignored, *ignored):
@@ -247,6 +257,19 @@ def _secrets(directory: str | Path) -> dict[str, str]:
     # Outside the handlers: the error holds what was read, and would travel along as the context.
     name = variable("secrets_dir")
     raise SettingsError([f"{name} {problem}; allowed: a directory of text files, or nothing."])
+
+
+def _hidden(settings_cls: type[BaseSettings], ours: Mapping[str, str | None]) -> list[str]:
+    """Return a sentence for each variable below one that is set to a value of its own, and is not made of pairs."""
+    pairs = {name for name, field in settings_cls.model_fields.items() if is_pairs(bare(field)[0])}
+    notes = []
+    for name in ours:
+        above = name.rpartition(DELIMITER)[0]
+        value = str(ours.get(above) or "").lstrip()
+        field = above.removeprefix(_OURS).rpartition(DELIMITER)[2]
+        if value and field not in pairs and field not in _PARTS and not value.startswith("{"):
+            notes.append(f"{name.upper()} is not a setting: {above.upper()} is a value, not a group.")
+    return notes
 
 
 def _mergeable(ours: dict[str, str | None]) -> dict[str, str | None]:

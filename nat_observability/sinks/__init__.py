@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nat_observability.sinks.console import ConsoleSink
     from nat_observability.sinks.file import FileSink
+    from nat_observability.sinks.loop import LoopSink
     from nat_observability.sinks.memory import MemorySink
     from nat_observability.sinks.otlp.grpc import OtlpGrpcSink
     from nat_observability.sinks.otlp.http import OtlpHttpSink
@@ -17,6 +18,7 @@ __all__ = [
     "BlockingSink",
     "ConsoleSink",
     "FileSink",
+    "LoopSink",
     "MemorySink",
     "OtlpGrpcSink",
     "OtlpHttpSink",
@@ -30,6 +32,7 @@ _HOMES = {
     "BlockingSink": "protocol",
     "ConsoleSink": "console",
     "FileSink": "file",
+    "LoopSink": "loop",
     "MemorySink": "memory",
     "OtlpGrpcSink": "otlp.grpc",
     "OtlpHttpSink": "otlp.http",

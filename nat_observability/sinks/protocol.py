@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from nat_observability.events import Item
+from nat_observability.events import IntermediateStep, Item, Span
 
 Batch = Sequence[Item]
 """One to `batch_items` items of one or many runs, in the order of acceptance."""
@@ -15,6 +15,8 @@ Batch = Sequence[Item]
 class Sink(Protocol):
     """
     The last part of an exporter, in asynchronous form: it runs on the event loop of its delivery's thread.
+
+    `batch` is a `Batch`; with a `SpanExporter` a `Sequence[Span]`, with a `StepExporter` one of `IntermediateStep`.
 
     A delivery calls `open` once before the first `write` and `close` once after the last, and never two of the three at
     the same time. After a `close` it may call `open` again. The delivery counts and logs what any of them raises.
@@ -27,7 +29,7 @@ class Sink(Protocol):
 
     async def open(self) -> None: ...
 
-    async def write(self, batch: Batch) -> int | None: ...
+    async def write(self, batch: Any) -> int | None: ...
 
     async def close(self) -> None: ...
 
@@ -42,10 +44,17 @@ class BlockingSink(Protocol):
 
     def open(self) -> None: ...
 
-    def write(self, batch: Batch) -> int | None: ...
+    def write(self, batch: Any) -> int | None: ...
 
     def close(self) -> None: ...
 
 
-BatchFunction = Callable[[Batch], int | None] | Callable[[Batch], Awaitable[int | None]]
+BatchFunction = (
+    Callable[[Batch], int | None]
+    | Callable[[Batch], Awaitable[int | None]]
+    | Callable[[Sequence[Span]], int | None]
+    | Callable[[Sequence[Span]], Awaitable[int | None]]
+    | Callable[[Sequence[IntermediateStep]], int | None]
+    | Callable[[Sequence[IntermediateStep]], Awaitable[int | None]]
+)
 """A plain function or coroutine function that takes a batch: the shortest possible sink."""

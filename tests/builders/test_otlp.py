@@ -38,7 +38,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(main: Mapping[str, Any], **process: Any) -> ObservabilitySettings:
     """Settings with one exporter, `main`, and what is to be known of the process."""
-    return ObservabilitySettings(exporters={"main": main}, **process)  # type: ignore[dict-item]
+    return ObservabilitySettings(exporters={"main": main}, **process)
 
 
 def one_run(settings: ObservabilitySettings) -> None:
@@ -232,7 +232,7 @@ class TestWhatIsRefused:
     def test_every_exporter_is_reported_at_once(self) -> None:
         """One error has the problems of all exporters."""
         wrong = {"type": "otlp", "ca_file": "ca.pem"}
-        lines = refused(ObservabilitySettings(exporters={"a": wrong, "b": wrong, "c": {"type": "memory"}}))  # type: ignore[dict-item]
+        lines = refused(ObservabilitySettings(exporters={"a": wrong, "b": wrong, "c": {"type": "memory"}}))
         assert [line.split(":")[0][-3:] for line in lines] == ["__A", "__B"]
 
     @pytest.mark.parametrize(

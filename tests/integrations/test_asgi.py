@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from nat_observability import ContextState, ExporterManager, ObservabilityRuntime, SpanExporter, step
+from nat_observability import (
+    ContextState,
+    DeliveryLimits,
+    ExporterManager,
+    ObservabilityRuntime,
+    SpanExporter,
+    step,
+)
 from nat_observability.containers import ObservabilityContainer
 from nat_observability.errors import (
     MissingContainerError,
@@ -21,6 +29,7 @@ from nat_observability.errors import (
 from nat_observability.events import Span
 from nat_observability.integrations.asgi import (
     HealthRoute,
+    MetricsRoute,
     ObservabilityLifespan,
     RequestMiddleware,
     RequestState,
@@ -34,6 +43,7 @@ from nat_observability.integrations.asgi import (
 )
 from nat_observability.integrations.versions import check_version
 from nat_observability.run.manager_options import ManagerOptions
+from nat_observability.testing import until
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
@@ -482,3 +492,118 @@ async def test_health_by_the_middleware_has_no_run() -> None:
     sent = await service.request(RequestMiddleware(answer, service.source, health="/healthz"), "/healthz")
     assert json.loads(sent[1]["body"])["state"] == "open"
     assert not service.spans
+
+
+async def asked(route: Any, path: str = "/health", method: str = "GET") -> tuple[int, str]:
+    """The status and the body that a route answers with."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await route({"type": "http", "method": method, "path": path}, None, send)
+    return sent[0]["status"], sent[1]["body"].decode()
+
+
+def broken_exporters(*, also_works: bool = False, opens: bool = True) -> dict[str, Any]:
+    """An exporter whose back end refuses everything, and perhaps another one."""
+
+    class Refusing:
+        async def open(self) -> None:
+            if not opens:
+                raise OSError("down")
+
+        async def write(self, batch: object) -> None:
+            raise ValueError("refused")
+
+        async def close(self) -> None:
+            pass
+
+    exporters: dict[str, Any] = {"broken": SpanExporter(Refusing(), limits=DeliveryLimits(batch_age=0.001))}
+    if also_works:
+        exporters["works"] = SpanExporter(lambda batch: None, limits=DeliveryLimits(batch_age=0.001))
+    return exporters
+
+
+@pytest.mark.parametrize(
+    ("required", "also_works", "ready"), [(False, False, 503), (False, True, 200), (True, True, 503)]
+)
+async def test_ready_is_by_what_delivers_and_live_is_not(
+    required: bool, also_works: bool, ready: int
+) -> None:
+    """Not ready: before it is open, if a required exporter has failed, if the only one has."""
+    exporters = broken_exporters(also_works=also_works)
+    runtime = ObservabilityRuntime(exporters, required=["broken"] if required else [])
+    source = RuntimeSource(runtime, ExporterManager)
+    route = HealthRoute(source)
+    assert (await asked(route))[0] == 503
+    assert (await asked(route, "/health/live"))[0] == 200
+    async with runtime:
+        assert (await asked(route))[0] == 200
+        manager = ExporterManager.from_exporters(exporters)
+        async with manager.start(ContextState()):
+            with step("tool", "t"):
+                pass
+        await until(lambda: "broken" in runtime.health().failing())
+        assert (await asked(route, "/health/ready"))[0] == ready
+        assert (await asked(HealthRoute(source, check="ready"), "/x"))[0] == ready
+        assert (await asked(HealthRoute(source, check="live"), "/x"))[0] == 200
+        status, body = await asked(route, "/health/live")
+        assert (status, json.loads(body)["failing"]) == (200, {"broken": "its last batch failed"})
+
+
+async def test_not_ready_by_the_age_of_the_last_success() -> None:
+    """Items that wait while a back end takes nothing: for longer than `max_age`, it is not ready."""
+    let_go = asyncio.Event()
+
+    async def hangs(batch: object) -> None:
+        while not let_go.is_set():  # noqa: ASYNC110  the event belongs to another loop
+            await asyncio.sleep(0)
+
+    exporter = SpanExporter(hangs, limits=DeliveryLimits(batch_age=0.001))
+    async with ObservabilityRuntime({"main": exporter}) as runtime:
+        async with ExporterManager.from_exporters({"main": exporter}).start(ContextState()):
+            with step("tool", "t"):
+                pass
+        source = RuntimeSource(runtime, ExporterManager)
+        await until(lambda: runtime.health().failing(max_age=0.0) != {})
+        assert (await asked(HealthRoute(source)))[0] == 200
+        assert (await asked(HealthRoute(source, max_age=0.0)))[0] == 503
+        let_go.set()
+        await until(lambda: runtime.health().failing(max_age=0.0) == {})
+        assert (await asked(HealthRoute(source, max_age=0.0)))[0] == 200
+
+
+async def test_an_exporter_that_cannot_be_opened_is_not_ready() -> None:
+    """Although the runtime is open."""
+    async with ObservabilityRuntime(broken_exporters(opens=False)) as runtime:
+        status, body = await asked(HealthRoute(RuntimeSource(runtime, ExporterManager)))
+    assert (status, json.loads(body)["failing"]) == (503, {"broken": "it cannot be opened"})
+
+
+async def test_the_middleware_serves_live_and_ready_below_its_health_path() -> None:
+    """None of them has a run."""
+    service = Service()
+    app = RequestMiddleware(answer, service.source, health="/healthz")
+    for path in ("/healthz/live", "/healthz/ready"):
+        start, body = await service.request(app, path)
+        assert (start["status"], "failing" in json.loads(body["body"])) == (200, True)
+    assert not service.spans
+
+
+async def test_metrics_are_text_for_prometheus() -> None:
+    """Every line is a comment, or a name with labels and a value."""
+    exporter = SpanExporter(lambda batch: None, limits=DeliveryLimits(batch_age=0.001))
+    name = 'odd "name"\\'
+    async with ObservabilityRuntime({name: exporter}) as runtime:
+        async with ExporterManager.from_exporters({name: exporter}).start(ContextState()):
+            with step("tool", "t"):
+                pass
+        await until(lambda: runtime.health().ledger.delivered == 1)
+        status, text = await asked(MetricsRoute(RuntimeSource(runtime, ExporterManager)), "/metrics")
+        assert (await asked(MetricsRoute(RuntimeSource(runtime, ExporterManager)), method="POST"))[0] == 405
+    assert status == 200
+    for line in text.splitlines():
+        assert re.fullmatch(r'# (HELP|TYPE) \w+ .+|\w+(\{(\w+="([^"\\]|\\.)*",?)+\})? [\d.e+-]+', line), line
+    assert 'nat_observability_items_delivered_total{exporter="odd \\"name\\"\\\\"} 1' in text.splitlines()
+    assert "nat_observability_runtime_open 1" in text.splitlines()

@@ -214,7 +214,7 @@ class TestHeaders:
             assert headers(otlp(exporters=entry)) == given
         else:
             with pytest.raises(SettingsError):
-                ObservabilitySettings(exporters=entry)  # type: ignore[arg-type]
+                ObservabilitySettings(exporters=entry)
 
     @given(st.text())
     def test_any_text_parses_or_is_refused(self, text: str) -> None:
@@ -389,7 +389,7 @@ class TestStandardVariables:
         assert (main.endpoint, main.traces_endpoint) == ("http://ours:2", None)
         assert headers(main) == {"key": "ours"}
         entry = {"type": "otlp", "endpoint": "http://argument", "timeout": 3}
-        other = ObservabilitySettings(exporters={"other": entry}).exporters["other"]  # type: ignore[dict-item]
+        other = ObservabilitySettings(exporters={"other": entry}).exporters["other"]
         assert isinstance(other, OtlpExporterSettings)
         assert (other.endpoint, other.timeout, other.protocol) == ("http://argument", 3.0, "grpc")
 
@@ -399,7 +399,7 @@ class TestStandardVariables:
         set_main(HEADERS__KEY="ours")
         assert headers(otlp()) == {"key": "ours"}
         given = {"b": {"type": "otlp", "headers": {"key": "argument"}}}
-        entry = ObservabilitySettings(exporters=given).exporters["b"]  # type: ignore[arg-type]
+        entry = ObservabilitySettings(exporters=given).exporters["b"]
         assert isinstance(entry, OtlpExporterSettings)
         assert headers(entry) == {"key": "argument"}
 
@@ -513,7 +513,7 @@ class TestStandardVariables:
         set_main()
         set_otel(TIMEOUT="x")
         with pytest.warns(SettingsWarning) as caught:
-            ObservabilitySettings(exporters={"other": {"type": "otlp"}})  # type: ignore[dict-item]
+            ObservabilitySettings(exporters={"other": {"type": "otlp"}})
         assert len(caught) == 1
 
     def test_they_are_for_type_otlp_alone(self, set_main: SetMain, set_otel: SetMain) -> None:

@@ -59,7 +59,7 @@ def test_what_is_known_is_what_the_processors_know() -> None:
 
 def test_by_default_secrets_are_redacted_and_all_runs_leave() -> None:
     """Nothing has to be set to be safe, and nothing is lost by default."""
-    settings = ObservabilitySettings(exporters={"main": {"type": "memory"}}).exporters["main"]  # type: ignore[dict-item]
+    settings = ObservabilitySettings(exporters={"main": {"type": "memory"}}).exporters["main"]
     assert (settings.redact, settings.redact_personal, settings.redact_chunks) == (True, (), "withhold")
     assert (settings.sampling_ratio, settings.sampling_rules, settings.run_bytes) == (1.0, {}, None)
     assert (settings.capture_inputs, settings.capture_outputs) == (True, True)

@@ -1,6 +1,6 @@
 """ASGI applications: a run for each request, and the runtime in the application's lifespan."""
 
-from nat_observability.integrations.asgi.health import HealthRoute, health_response
+from nat_observability.integrations.asgi.health import HealthRoute, MetricsRoute, health_response
 from nat_observability.integrations.asgi.lifespan import ObservabilityLifespan, lifespan
 from nat_observability.integrations.asgi.middleware import Options, RequestMiddleware
 from nat_observability.integrations.asgi.request import (
@@ -15,6 +15,7 @@ from nat_observability.integrations.asgi.source import RuntimeSource, Source
 
 __all__ = [
     "HealthRoute",
+    "MetricsRoute",
     "ObservabilityLifespan",
     "Options",
     "RequestMiddleware",

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from nat_observability.foreign_errors import describe
-from nat_observability.integrations.asgi.source import Source, check_source, close_source, open_source
+from nat_observability.integrations.asgi.source import OPENS, Source, check_source, close_source, open_source
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
 from nat_observability.logs import get_logger
 from nat_observability.runtime import RuntimeState
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
+_STARTUP_COMPLETE, _SHUTDOWN = "lifespan.startup.complete", "lifespan.shutdown"
 _SHUTDOWN_COMPLETE, _SHUTDOWN_FAILED = "lifespan.shutdown.complete", "lifespan.shutdown.failed"
 _log = get_logger()
 
 
-def lifespan(source: Source, inner: Lifespan | None = None) -> Lifespan:
+def lifespan(source: Source, inner: Lifespan | None = None, *, around: bool = True) -> Lifespan:
     """
-    Return a lifespan for Starlette, FastAPI or Litestar: the runtime is open around the application's own.
+    Return a lifespan for Starlette, FastAPI or Litestar, in which the runtime is open.
 
     Args:
         source: The container, or a `RuntimeSource`.
         inner: The application's own lifespan, whose state is passed on.
+        around: Whether the runtime is opened before the application's own lifespan begins, and drained after it has
+            ended. With False it is opened after that has begun, and drained before it ends: for exporters that need
+            something which the application opens there, such as its pool.
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
@@ -33,23 +38,38 @@ def lifespan(source: Source, inner: Lifespan | None = None) -> Lifespan:
     check_source("lifespan()", source)
 
     @asynccontextmanager
-    async def around(app: Any) -> AsyncIterator[Any]:
+    async def opened() -> AsyncIterator[None]:
         await open_source(source)
         try:
+            yield
+        finally:
+            await close_source(source)
+
+    @asynccontextmanager
+    async def outside(app: Any) -> AsyncIterator[Any]:
+        async with opened():
             if inner is None:
                 yield
             else:
                 async with inner(app) as state:
                     yield state
-        finally:
-            await close_source(source)
 
-    return around
+    @asynccontextmanager
+    async def inside(app: Any) -> AsyncIterator[Any]:
+        if inner is None:
+            async with opened():
+                yield
+        else:
+            async with inner(app) as state, opened():
+                yield state
+
+    return outside if around else inside
 
 
 class ObservabilityLifespan:
     """
-    A pure ASGI wrapper that opens the runtime before the application starts, and drains it after it has ended.
+    A pure ASGI wrapper that opens the runtime before the application starts, and drains it after it has ended, or
+    inside that if it is not `around`.
 
     It also works for an application without a lifespan. If the server sends no lifespan events either, the first
     request opens the runtime, and what is queued is written when the interpreter exits.
@@ -57,15 +77,17 @@ class ObservabilityLifespan:
     Args:
         app: The application to wrap. Make this the outermost wrapper, so that every request finds the runtime open.
         source: The container, or a `RuntimeSource`.
+        around: As for `lifespan`.
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
     """
 
-    def __init__(self, app: Application, source: Source) -> None:
+    def __init__(self, app: Application, source: Source, *, around: bool = True) -> None:
         check_source(type(self).__name__, source)
         self._app = app
         self._source = source
+        self._around = around
         self._opening = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,12 +103,12 @@ class ObservabilityLifespan:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         startup = await receive()
-        try:
-            await open_source(self._source)
-        except Exception as error:
-            await send({"type": "lifespan.startup.failed", "message": describe(error)})
-            raise
         inner = _Inner(startup, receive, send)
+        if not self._around:
+            scope = {**scope, OPENS: True}
+            inner.begins, inner.ends = partial(self._open, send), partial(close_source, self._source)
+        else:
+            await self._open(send)
         try:
             try:
                 await self._app(scope, inner.receive, inner.send)
@@ -96,6 +118,8 @@ class ObservabilityLifespan:
                 # What a server does with an application without a lifespan: it goes on.
                 _log.info("application_has_no_lifespan", error=describe(error))
             if not inner.answered:
+                if not self._around:
+                    await self._open(send)
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
                 inner.ended = {"type": _SHUTDOWN_COMPLETE}
@@ -103,6 +127,13 @@ class ObservabilityLifespan:
             await close_source(self._source)
             if inner.ended is not None:
                 await send(inner.ended)
+
+    async def _open(self, send: Send) -> None:
+        try:
+            await open_source(self._source)
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": describe(error)})
+            raise
 
 
 class _Inner:
@@ -114,16 +145,25 @@ class _Inner:
         self._send = send
         self.answered = False
         self.ended: Message | None = None
+        self.begins: Callable[[], Awaitable[None]] | None = None
+        self.ends: Callable[[], Awaitable[None]] | None = None
 
     async def receive(self) -> Message:
         """Return the server's messages, from the first on."""
         startup, self._startup = self._startup, None
-        return startup or await self._receive()
+        if startup is not None:
+            return startup
+        message = await self._receive()
+        if self.ends is not None and message["type"] == _SHUTDOWN:
+            await self.ends()
+        return message
 
     async def send(self, message: Message) -> None:
         """Pass on how the application started; keep how it ended."""
         if message["type"] in (_SHUTDOWN_COMPLETE, _SHUTDOWN_FAILED):
             self.ended = message
             return
+        if self.begins is not None and message["type"] == _STARTUP_COMPLETE:
+            await self.begins()
         await self._send(message)
         self.answered = True

@@ -14,11 +14,11 @@ from nat_observability.integrations.asgi.paths import Paths
 from nat_observability.integrations.asgi.request import RequestState
 from nat_observability.integrations.asgi.request_headers import RequestHeaders, chosen, read_request
 from nat_observability.integrations.asgi.route import route_template
-from nat_observability.integrations.asgi.source import Source, check_open, check_source
+from nat_observability.integrations.asgi.source import OPENS, Source, check_open, check_source
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.recording.step import step
-from nat_observability.runtime import RuntimeState
+from nat_observability.runtime import ObservabilityRuntime, RuntimeState
 
 _STATE = "nat_observability"  # in the scope: this request's run, for an inner middleware
 _ROOT = "workflow"
@@ -32,7 +32,7 @@ class Options(TypedDict, total=False):
 
     excluded: Paths without a run: `/health` for itself, `/static/*` for everything below it. They are relative to the
         root path, if the application is not at the server's root.
-    health: A path that answers with the runtime's health; it has no run.
+    health: A path that answers with the runtime's health, and below it `/live` and `/ready`; they have no run.
     workflow_name: The name of the workflow, or a function of the scope that returns it.
     ids: A function of the scope that returns some of `run_id`, `trace_id`, `conversation_id`, `user_id` and
         `traceparent`. It takes precedence over the headers. What it raises is logged, and the request goes on without
@@ -77,7 +77,9 @@ class RequestMiddleware:
         check_source(name, source)
         self._app = app
         self._source = source
-        self._health = Paths("health", (path,)) if (path := options.get("health")) else None
+        path = options.get("health")
+        below = [f"{path.rstrip('/')}/{check}" for check in ("live", "ready")] if path else []
+        self._health = Paths("health", (path, *below)) if path else None
         self._health_route = HealthRoute(source)
         self._excluded = Paths("excluded", paths) if (paths := options.get("excluded")) else None
         self._trusted = options.get("trusted", True)
@@ -162,8 +164,8 @@ class RequestMiddleware:
         # A request before the runtime is open, or after it was closed, is served all the same: each exporter then opens
         # with its first run, and closes with its last.
         if state in (RuntimeState.NEW, RuntimeState.CLOSED) and self._not_open.due() is not None:
-            cure = "open it in the application's lifespan"
-            _log.warning("runtime_not_open", feature=type(self).__name__, state=str(state), cure=cure)
+            runtime: ObservabilityRuntime = self._source.runtime_object()
+            runtime.note_not_open(type(self).__name__, "open it in the application's lifespan")
 
     async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused: RuntimeNotOpenError | None = None
@@ -172,7 +174,7 @@ class RequestMiddleware:
             nonlocal refused
             if refused is not None:
                 return  # the server has been told
-            if message["type"] == "lifespan.startup.complete":
+            if message["type"] == "lifespan.startup.complete" and OPENS not in scope:
                 try:
                     check_open(type(self).__name__, self._source)
                 except RuntimeNotOpenError as error:

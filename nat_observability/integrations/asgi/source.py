@@ -8,12 +8,16 @@ from typing import Any, Protocol
 
 from nat_observability.errors import MissingContainerError, RuntimeNotOpenError
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.integrations.embedded import Embedded
 from nat_observability.runtime import ObservabilityRuntime, RuntimeState
 
 _NEEDED = ("exporter_manager", "runtime_object", "init_resources", "shutdown_resources")
 
+OPENS = "nat_observability.opens"
+"""In the scope of a lifespan: a wrapper opens the runtime when the application has said that it has started."""
 
-class Source(Protocol):
+
+class ContainerSource(Protocol):
     """An `ObservabilityContainer`, or without a container a `RuntimeSource`."""
 
     @property
@@ -27,6 +31,10 @@ class Source(Protocol):
 
     @property
     def shutdown_resources(self) -> Callable[[], Any]: ...
+
+
+Source = ContainerSource | Embedded
+"""What the requests' managers come from, and has to be open while requests are served."""
 
 
 class RuntimeSource:

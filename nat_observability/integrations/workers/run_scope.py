@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self, TypedDict, Unpack
 from nat_observability.context import ContextState, CurrentScope, enter_run, leave_run
 from nat_observability.errors import MissingContainerError
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.integrations.embedded import Embedded
 from nat_observability.integrations.workers.run_thread import BackgroundRun, LooplessRun, sync_run
 from nat_observability.propagation.headers import read_headers
 from nat_observability.recording.step import step
@@ -20,7 +21,7 @@ from nat_observability.runtime import ObservabilityRuntime
 _LONGER_THAN_THE_STOP = 1.0  # seconds: the stop has its own deadline, which only a blocked thread misses
 
 
-class Container(Protocol):
+class ObservabilityProviders(Protocol):
     """What an integration needs from an `ObservabilityContainer`."""
 
     @property
@@ -31,6 +32,10 @@ class Container(Protocol):
 
     @property
     def runtime_object(self) -> Callable[[], ObservabilityRuntime]: ...
+
+
+Container = ObservabilityProviders | Embedded
+"""An `ObservabilityContainer`, on its own or inside another."""
 
 
 class RunIds(TypedDict, total=False):

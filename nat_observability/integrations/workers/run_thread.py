@@ -27,6 +27,7 @@ from nat_observability.logs import get_logger
 from nat_observability.run.exporter_record import ExporterRecord
 from nat_observability.run.isolation import traits
 from nat_observability.run.report import ExporterState, ManagerReport
+from nat_observability.system.waiting_threads import waiting_here
 
 ResultT = TypeVar("ResultT")
 
@@ -58,7 +59,8 @@ class ThreadLease:
 
     def wait(self, future: Future[Any], timeout: float | None = None) -> None:
         """Wait until `future` is done, for at most this many seconds."""
-        futures.wait([future], timeout)
+        with waiting_here():
+            futures.wait([future], timeout)
 
     def call(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Run `coroutine` on the loop; return what it returns, raise what it raises."""

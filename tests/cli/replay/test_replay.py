@@ -23,7 +23,7 @@ from tests.cli.builders import PLAIN, SIDECAR, expected, line, workflow, write_l
 
 
 def delivering(**exporters: dict[str, Any]) -> ObservabilityContainer:
-    return build_container(ObservabilitySettings(exporters=exporters))  # type: ignore[arg-type]
+    return build_container(ObservabilitySettings(exporters=exporters))
 
 
 def storing(path: Path, **fields: Any) -> ObservabilityContainer:

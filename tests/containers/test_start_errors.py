@@ -1,0 +1,132 @@
+"""The first minute: what a program says that cannot start, or reads an env file."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nat_observability.containers import ObservabilityContainer, observability, run
+from nat_observability.errors import SettingsError, UnknownExporterTypeError
+from nat_observability.integrations import celery, fastapi, faststream, litestar, quart, taskiq
+
+_ROOT = Path(__file__).parents[2]
+TYPE = "NAT_OBSERVABILITY_EXPORTERS__MAIN__TYPE"
+
+
+async def nothing() -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    "start", ["with observability():\n    pass", "run(main())", "observability(env_file='x')"]
+)
+def test_a_program_that_cannot_start_says_one_thing(start: str, tmp_path: Path) -> None:
+    """No traceback: the message, with the cure in its first line, and the status 1."""
+    code = f"""
+from nat_observability.containers import observability, run
+async def main(): pass
+{start}
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(_ROOT), "PATH": "/usr/bin:/bin", TYPE: "consol"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = "no exporter type 'consol'. Did you mean 'console'?"
+    if "env_file" in start:
+        said = f"_env_file names x, which does not exist in {tmp_path}"
+    assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (1, "", 1), ran.stderr
+    assert ran.stderr.startswith("error: ")
+    assert said in ran.stderr
+
+
+@pytest.mark.may_block  # settings are read once, when the process starts
+def test_the_error_is_still_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that catches it finds the error, with its attributes; elsewhere it is not a SystemExit."""
+    monkeypatch.setenv(TYPE, "consol")
+    for start in (lambda: run(nothing()), lambda: observability().__enter__()):
+        with pytest.raises(UnknownExporterTypeError, match="consol") as caught:
+            start()
+        assert isinstance(caught.value, SystemExit)
+        assert caught.value.exporter_type == "consol"
+    found: list[BaseException] = []
+
+    def in_a_thread() -> None:
+        try:
+            observability().__enter__()
+        except UnknownExporterTypeError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=in_a_thread)
+    thread.start()
+    thread.join()
+
+    async def in_a_loop() -> None:
+        with pytest.raises(UnknownExporterTypeError) as caught:
+            observability().__enter__()
+        found.append(caught.value)
+
+    asyncio.run(in_a_loop())
+    assert [isinstance(error, SystemExit) for error in found] == [False, False]
+
+
+def applications() -> dict[str, tuple[Any, Any]]:
+    """An application for each integration, and its `instrument`."""
+    from celery import Celery
+    from fastapi import FastAPI
+    from faststream import FastStream
+    from faststream.nats import NatsBroker
+    from litestar import Litestar
+    from quart import Quart
+    from taskiq import InMemoryBroker
+
+    return {
+        "fastapi": (FastAPI(), fastapi.instrument),
+        "litestar": (Litestar(logging_config=None), litestar.instrument),
+        "quart": (Quart("shop"), quart.instrument),
+        "faststream": (FastStream(NatsBroker(), logger=None), faststream.instrument),
+        "taskiq": (InMemoryBroker(), taskiq.instrument),
+        "celery": (Celery("shop", broker="memory://"), celery.instrument),
+    }
+
+
+@pytest.mark.may_block  # settings are read once, when the process starts
+def test_an_env_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `observability`, and by every `instrument`; the environment takes precedence. A missing one is an error."""
+    monkeypatch.delenv(TYPE, raising=False)
+    file = tmp_path / "shop.env"
+    file.write_text(f"{TYPE}=memory\nNAT_OBSERVABILITY_SERVICE_NAME=shop\n")
+    container: Any = observability(env_file=file).container
+    assert (list(container.exporters()), container.settings().service_name) == (["main"], "shop")
+    missing = tmp_path / "missing.env"
+    with pytest.raises(SettingsError, match=r"_env_file names .*missing\.env, which does not exist"):
+        observability(env_file=missing)
+    for name, (app, instrument) in applications().items():
+        container = ObservabilityContainer()
+        container.exporters()  # made without it
+        with pytest.raises(SettingsError, match=r"missing\.env, which does not exist"):
+            instrument(app, ObservabilityContainer(), env_file=missing)
+        made = instrument(app, container, env_file=file)
+        assert list(container.exporters()) == ["main"], name
+        if name == "celery":
+            made.disconnect()
+
+
+def test_an_env_file_beside_settings_of_the_service_is_refused() -> None:
+    """It would be ignored in silence."""
+    from nat_observability.settings import ObservabilitySettings
+
+    container = ObservabilityContainer(settings=ObservabilitySettings())
+    with pytest.raises(
+        SettingsError, match=r"env_file= has no effect on a container that was given its settings"
+    ):
+        observability(container=container, env_file=".env")
