@@ -173,17 +173,18 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         state = self._state
         if state is None:
             return
-        if self._generator is not None:
-            self._leave_generator(state, self._generator)
+        generator = self._generator
+        if generator is not None:
+            self._leave_generator(state, generator)
         # Only if this context is still inside the step: a generator that another task closes, or steps that
         # end in another order than they began, leave the ContextVar alone (see nesting).
         if current.get() is self:
             current.set(self._previous)
-            if self._generator is None:
+            if generator is None:
                 # Keep no chain alive: tasks that each start the next one inside a step would grow it forever.
                 self._parent = self._previous = None
             if bridge.installed is not None:
-                bridge.installed.on_step_exit(state, self, in_generator=self._generator is not None)
+                bridge.installed.on_step_exit(state, self, in_generator=generator is not None)
         self._close(state, exc)
 
     async def __aexit__(
@@ -329,8 +330,9 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         # A consumer that has seen enough closes the generator: nothing failed.
         if exc is not None and not isinstance(exc, GeneratorExit):
             error = step_error(exc)
-        if type(self.name) is not str or not self.name.isascii():
-            self.name = capture_label(self.name)  # it may have been changed
+        name = self.name
+        if type(name) is not str or not name.isascii():
+            self.name = name = capture_label(name)  # it may have been changed
         metadata = whole = None if self.metadata is None else capture_json(self.metadata)
         if self._metadata is not None:
             whole = merged_json(self._metadata, metadata)
@@ -343,7 +345,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
                 span = Span(
                     state.run,
                     kind,
-                    self.name,
+                    name,
                     step_id,
                     self._parent_id,
                     self._start_ns,
@@ -366,7 +368,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
                 span = Span(
                     state.run,
                     kind,
-                    self.name,
+                    name,
                     step_id,
                     self._parent_id,
                     self._start_ns,
@@ -393,7 +395,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
                 state.run,
                 kind,
                 _END,
-                self.name,
+                name,
                 step_id,
                 self._parent_id,
                 end_ns,
