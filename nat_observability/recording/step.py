@@ -36,7 +36,7 @@ from nat_observability.recording.generators import (
     visible,
 )
 from nat_observability.recording.outcome import step_error, token_usage
-from nat_observability.recording.recorder import StepRecorder
+from nat_observability.recording.recorder import PASSED_OVER, StepRecorder
 from nat_observability.stream import Audience, hand, report
 
 _frame = sys._getframe
@@ -140,6 +140,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         if state is not None:
             audience = state.stream.kept[0] or state.stream.gathered()
             if not (audience.usual or audience.heeds) and bridge.installed is None:
+                self._input, self._metadata = PASSED_OVER, audience
                 audience.pass_over()
                 return self
         frame = _frame(1)
@@ -172,6 +173,8 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
     ) -> None:
         state = self._state
         if state is None:
+            if self._input is PASSED_OVER:
+                self._end_passed_over()
             return
         generator = self._generator
         if generator is not None:
@@ -222,6 +225,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
             if not audience.heeds:
                 audience.pass_over()
                 yield nullcontext()
+                audience.passed_over()
                 return
         self._previous = self._generator = None
         parent = enclosing(head, state.generator_steps, _frame())
@@ -248,6 +252,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         if bridge.installed is None:
             audience = state.stream.kept[0] or state.stream.gathered()
             if not audience.heeds:
+                self._input, self._metadata = PASSED_OVER, audience
                 audience.pass_over()
                 return
         parent: Scope = head
