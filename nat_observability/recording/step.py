@@ -38,6 +38,7 @@ from nat_observability.recording.generators import (
 )
 from nat_observability.recording.model_calls import ModelCallRecorder, provided
 from nat_observability.recording.outcome import step_error
+from nat_observability.recording.recorder import PASSED_OVER
 from nat_observability.recording.stray_steps import open_runs, report_stray_step
 from nat_observability.stream import Audience, hand, report
 
@@ -86,14 +87,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         TypeError: It decorates a class, or stands above `@classmethod`, `@staticmethod` or `@property`.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_follow",
-        "_generator",
-        "_parent",
-        "_previous",
-        "metadata",
-    )
+    __slots__ = ("__weakref__", "_follow", "_generator", "_parent", "_previous", "metadata")
 
     # Only for a step that has begun, which never happens outside a run:
     _generator: GeneratorScope | None
@@ -149,6 +143,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         if state is not None:
             audience = state.stream.kept[0] or state.stream.gathered()
             if not (audience.usual or audience.heeds) and bridge.installed is None:
+                self._input, self._metadata = PASSED_OVER, audience
                 audience.pass_over()
                 return self
         frame = _frame(1)
@@ -183,18 +178,21 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
     ) -> None:
         state = self._state
         if state is None:
+            if self._input is PASSED_OVER:
+                self._end_passed_over()
             return
-        if self._generator is not None:
-            self._leave_generator(state, self._generator)
+        generator = self._generator
+        if generator is not None:
+            self._leave_generator(state, generator)
         # Only if this context is still inside the step: a generator that another task closes, or steps that
         # end in another order than they began, leave the ContextVar alone (see nesting).
         if current.get() is self:
             current.set(self._previous)
-            if self._generator is None:
+            if generator is None:
                 # Keep no chain alive: tasks that each start the next one inside a step would grow it forever.
                 self._parent = self._previous = None
             if bridge.installed is not None:
-                bridge.installed.on_step_exit(state, self, in_generator=self._generator is not None)
+                bridge.installed.on_step_exit(state, self, in_generator=generator is not None)
         self._close(state, exc)
 
     async def __aexit__(
@@ -258,6 +256,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
             if not audience.heeds:
                 audience.pass_over()
                 yield nullcontext()
+                audience.passed_over()
                 return
         self._previous = self._generator = None
         parent = enclosing(head, state.generator_steps, _frame())
@@ -279,6 +278,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         if bridge.installed is None:
             audience = state.stream.kept[0] or state.stream.gathered()
             if not audience.heeds:
+                self._input, self._metadata = PASSED_OVER, audience
                 audience.pass_over()
                 return
         parent: Scope = head
@@ -365,8 +365,9 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         # A consumer that has seen enough closes the generator: nothing failed.
         if exc is not None and not isinstance(exc, GeneratorExit):
             error = step_error(exc)
-        if type(self.name) is not str or not self.name.isascii():
-            self.name = capture_label(self.name)  # it may have been changed
+        name = self.name
+        if type(name) is not str or not name.isascii():
+            self.name = name = capture_label(name)  # it may have been changed
         metadata = whole = None if self.metadata is None else capture_json(self.metadata)
         if self._metadata is not None:
             whole = merged_json(self._metadata, metadata)
@@ -377,7 +378,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 span = Span(
                     state.run,
                     kind,
-                    self.name,
+                    name,
                     step_id,
                     self._parent_id,
                     self._start_ns,
@@ -400,7 +401,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 span = Span(
                     state.run,
                     kind,
-                    self.name,
+                    name,
                     step_id,
                     self._parent_id,
                     self._start_ns,
@@ -427,7 +428,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 state.run,
                 kind,
                 _END,
-                self.name,
+                name,
                 step_id,
                 self._parent_id,
                 end_ns,
