@@ -42,8 +42,7 @@ from nat_observability.recording.recorder import PASSED_OVER
 from nat_observability.recording.stray_steps import open_runs, report_stray_step
 from nat_observability.stream import Audience, hand, report
 
-_frame = sys._getframe
-_clock_ns = time.perf_counter_ns
+_frame, _clock_ns = sys._getframe, time.perf_counter_ns
 
 _END, _OK, _ERROR = Boundary.END, Status.OK, Status.ERROR
 _CLIENT = SpanKind.CLIENT
