@@ -18,6 +18,8 @@ __all__ = [
     "InvalidLimitError",
     "InvalidPatternError",
     "InvalidSamplingError",
+    "InvalidSelectionError",
+    "InvalidThreadCountError",
     "InvalidTimeoutError",
     "InvalidWorkflowError",
     "ManagerRunningError",
@@ -81,13 +83,17 @@ class InvalidExporterError(ObservabilityError, TypeError):
 
 
 class InvalidExporterNameError(ObservabilityError, ValueError):
-    """Raised when an exporter's name is not a non-empty string."""
+    """Raised when an exporter's name is not a non-empty string, or that of a template's is a path or a pattern."""
 
     def __init__(self, name: object) -> None:
         self.name = name
-        super().__init__(
-            f"An exporter's name is a non-empty string, not {name!r}. Give it a name such as 'main'."
+        shown = f"{name[:80]!r} and so on" if isinstance(name, str) and len(name) > 80 else repr(name)
+        wanted = (
+            "neither a path nor a pattern here"
+            if isinstance(name, str) and name.strip()
+            else "a non-empty string"
         )
+        super().__init__(f"An exporter's name is {wanted}, not {shown}. Give it a name such as 'main'.")
 
 
 class InvalidTimeoutError(ObservabilityError, ValueError):
@@ -106,6 +112,25 @@ class InvalidSamplingError(ObservabilityError, ValueError):
     def __init__(self, setting: str, value: object, allowed: str) -> None:
         self.setting, self.value = setting, value
         super().__init__(f"{setting} of a Sampling is {allowed}, not {value!r}.")
+
+
+class InvalidSelectionError(ObservabilityError, ValueError):
+    """Raised when what an exporter is to select cannot be used."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(
+            f"A selection has {problem}. "
+            "Pass names with values, such as {'tenant': 'acme'} or {'user_id': ['u1', 'u2']}."
+        )
+
+
+class InvalidThreadCountError(ObservabilityError, ValueError):
+    """Raised when a group of delivery threads is to have too few or too many."""
+
+    def __init__(self, size: object, fewest: int, most: int) -> None:
+        self.size, self.fewest, self.most = size, fewest, most
+        super().__init__(f"A group has {fewest} to {most} threads, not {size!r}.")
 
 
 class ManagerRunningError(ObservabilityError, RuntimeError):

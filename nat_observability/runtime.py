@@ -7,19 +7,25 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from enum import StrEnum
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import msgspec
 
+from nat_observability.delivery.change import Joining, Leaving
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.delivery.state import DeliveryState
 from nat_observability.delivery.threads.worker import BlockingWorker
-from nat_observability.errors import ExporterStartError, RuntimeStateError, StartTimeoutError
+from nat_observability.errors import (
+    ExporterStartError,
+    RuntimeStateError,
+    StartTimeoutError,
+    UnknownExporterError,
+)
 from nat_observability.exporter.base_exporter import BaseExporter
-from nat_observability.exporter_manager import positive_seconds
+from nat_observability.exporter_manager import check_exporter, positive_seconds
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 from nat_observability.metrics import watch
@@ -37,6 +43,9 @@ class RuntimeState(StrEnum):
     OPEN = "open"
     DRAINING = "draining"
     CLOSED = "closed"
+
+
+_HOLDING = (RuntimeState.OPENING, RuntimeState.OPEN)
 
 
 class RuntimeHealth(msgspec.Struct, frozen=True):
@@ -92,8 +101,11 @@ class ObservabilityRuntime:
         required: Collection[str] = (),
         on_empty: Callable[[], None] | None = None,
     ) -> None:
-        # A foreign exporter has nothing that the runtime could open.
-        self._exporters: dict[str, object] = dict(exporters)
+        self._given: object = exporters
+        # Replaced, never changed.
+        self._exporters: dict[str, BaseExporter] = dict(exporters)
+        self._is_changed = False
+        self._leaving: list[Leaving] = []
         self._start_timeout = positive_seconds("start_timeout", start_timeout)
         self._shutdown_timeout = positive_seconds("shutdown_timeout", shutdown_timeout)
         self._required = frozenset(required)
@@ -187,6 +199,84 @@ class ObservabilityRuntime:
         }
         return RuntimeHealth(self._state, self._live_managers, exporters)
 
+    @property
+    def exporters(self) -> Mapping[str, BaseExporter]:
+        """The exporters by name, as they are now; a view that never changes. From any thread."""
+        return MappingProxyType(self._exporters)
+
+    def registry_for(self, registry: dict[str, BaseExporter]) -> dict[str, BaseExporter]:
+        """Return what a new manager is to use instead of the exporters that this runtime was made with."""
+        return self._exporters if self._is_changed and registry is self._given else registry
+
+    def add_exporter(self, name: str, exporter: BaseExporter) -> Joining:
+        """
+        Add an exporter, for every manager that the container makes from now on. From any thread.
+
+        If the runtime is open, it is opened now, in the background; await what this returns to learn whether it is open
+        within the start timeout. One that does not open is logged, and tried again. One of the same name is replaced,
+        with a warning, and leaves as by `remove_exporter`.
+
+        Raises:
+            InvalidExporterNameError: The name is empty or not a string.
+            InvalidExporterError: The object is not an exporter.
+        """
+        check_exporter(name, exporter)
+        with self._lock:
+            former = self._exporters.get(name)
+            if former is exporter:
+                return Joining(name, self._leases.get(name), self._start_timeout)
+            self._exporters = {**self._exporters, name: exporter}
+            self._is_changed = True
+            former_lease = self._leases.pop(name, None)
+            opens = self._state in _HOLDING
+        lease: Lease | None = None
+        delivery = _delivery_of(exporter)
+        if opens and delivery is not None:
+            # Not under the lock: taking a lease takes the lock of the deliveries, under which a run may end.
+            lease = delivery.lease(keep=True)
+            watch([delivery])
+            with self._lock:
+                wanted = self._state in _HOLDING and self._exporters.get(name) is exporter
+                if wanted:
+                    self._leases[name] = lease
+            if not wanted:
+                lease.release()
+        if former is not None:
+            self._leave(name, former, former_lease)
+            _log.warning("exporter_replaced", exporter=name)
+        return Joining(name, lease, self._start_timeout)
+
+    def remove_exporter(self, name: str) -> Leaving:
+        """
+        Remove an exporter, for every manager that the container makes from now on. From any thread.
+
+        Runs that it was selected for go on with it to their end; then it writes what is queued, and is closed. One that
+        took part in every run takes no more of the runs under way, and counts what it does not take as dropped. Await
+        what this returns to wait for all that, at most for the shutdown timeout.
+
+        Raises:
+            UnknownExporterError: A ValueError; no exporter has that name.
+        """
+        with self._lock:
+            exporters = dict(self._exporters)
+            former = exporters.pop(name, None)
+            if former is None:
+                raise UnknownExporterError(name, exporters)
+            self._exporters = exporters
+            self._is_changed = True
+            lease = self._leases.pop(name, None)
+        return self._leave(name, former, lease)
+
+    def _leave(self, name: str, former: BaseExporter, lease: Lease | None) -> Leaving:
+        delivery = _delivery_of(former)
+        if delivery in self._deliveries().values():
+            delivery = None  # another exporter uses it too
+        leaving = Leaving(name, lease, delivery, self._shutdown_timeout)
+        with self._lock:
+            at_work = [each for each in self._leaving if each.delivery is not None and each.delivery.at_work]
+            self._leaving = [*at_work, leaving]
+        return leaving
+
     def run_started(self) -> None:
         """Count one more live manager. From any thread."""
         with self._lock:
@@ -214,9 +304,9 @@ class ObservabilityRuntime:
 
     def _deliveries(self) -> dict[str, Delivery]:
         return {
-            name: exporter.delivery
+            name: delivery
             for name, exporter in self._exporters.items()
-            if isinstance(exporter, BaseExporter) and exporter.delivery is not None
+            if (delivery := _delivery_of(exporter)) is not None
         }
 
     async def _open(self, deadline: float) -> list[str]:
@@ -261,36 +351,43 @@ class ObservabilityRuntime:
             if not done:
                 return
 
-    def _begin_closing(self) -> dict[str, Future[None]]:
-        """Give every lease back and have what is queued written; return the futures to wait for, by name."""
+    def _begin_closing(self) -> list[tuple[str, Delivery, Future[None]]]:
+        """Give every lease back and have what is queued written; return the names, and the futures to wait for."""
         deliveries = self._deliveries()
-        leases, self._leases = self._leases, {}
-        closing: dict[str, Future[None]] = {}
+        with self._lock:
+            leases, self._leases = self._leases, {}
+            left, self._leaving = self._leaving, []
         for lease in leases.values():
             lease.release()
-        for name, delivery in deliveries.items():
+        closing = {
+            name: delivery
+            for name, delivery in deliveries.items()
             # Including one that did not open with the runtime: a run may have opened it since.
-            if name in leases or delivery.health().state is DeliveryState.OPEN:
-                closing[name] = delivery.close()
-        return closing
+            if name in leases or delivery.health().state is DeliveryState.OPEN
+        }
+        leaving = [
+            (each.name, each.delivery) for each in left if each.delivery is not None and each.delivery.at_work
+        ]
+        return [(name, delivery, delivery.close()) for name, delivery in (*closing.items(), *leaving)]
 
     async def _close(self, deadline: float) -> tuple[str, ...]:
         """Close every exporter; abandon those that have not closed by the deadline, and return their names."""
-        closing = {name: asyncio.wrap_future(closed) for name, closed in self._begin_closing().items()}
+        closing = [
+            (name, delivery, asyncio.wrap_future(closed)) for name, delivery, closed in self._begin_closing()
+        ]
         try:
-            await _all_done(closing.values(), deadline)
-            late = tuple(name for name, closed in closing.items() if not closed.done())
+            await _all_done([closed for _, _, closed in closing], deadline)
+            late = [(name, delivery) for name, delivery, closed in closing if not closed.done()]
         finally:
-            _let_go(closing.values())
+            _let_go([closed for _, _, closed in closing])
             self._state = RuntimeState.CLOSED
-        deliveries = self._deliveries()
-        for name in late:
-            _log.warning(
-                "exporter_abandoned", exporter=name, lost=deliveries[name].abandon(self._shutdown_timeout)
-            )
-        for delivery in deliveries.values():
+        for name, delivery in late:
+            _log.warning("exporter_abandoned", exporter=name, lost=delivery.abandon(self._shutdown_timeout))
+        for _, delivery, _ in closing:
             delivery.log_losses()
-        return late
+        for delivery in self._deliveries().values():
+            delivery.log_losses()
+        return tuple(name for name, _ in late)
 
     def _start_clean(self) -> None:
         """Forget the parent's runs, in a forked child. The leases survive there: its runs use the same exporters."""
@@ -300,6 +397,11 @@ class ObservabilityRuntime:
         if self._state in (RuntimeState.OPENING, RuntimeState.DRAINING):
             # The thread that opened or drained is not in this process to go on.
             self._state = RuntimeState.OPEN
+
+
+def _delivery_of(exporter: object) -> Delivery | None:
+    # A foreign exporter has nothing that the runtime could open.
+    return exporter.delivery if isinstance(exporter, BaseExporter) else None
 
 
 async def _elsewhere(call: Callable[[], None]) -> None:

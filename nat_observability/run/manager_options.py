@@ -6,15 +6,18 @@ from typing import Protocol
 
 import msgspec
 
+from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.run.span_group import MembersCache
 
 
 class RunObserver(Protocol):
-    """Is called when a run begins and when it ends; the runtime is one."""
+    """Is called when a run begins and when it ends, and for a new manager's exporters; the runtime is one."""
 
     def run_started(self) -> None: ...
 
     def run_ended(self) -> None: ...
+
+    def registry_for(self, registry: dict[str, BaseExporter]) -> dict[str, BaseExporter]: ...
 
 
 class ManagerOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 from nat_observability.run.exporter_record import ExporterRecord
-from nat_observability.run.isolation import isolate, taking_part, traits
+from nat_observability.run.isolation import isolate, traits
 from nat_observability.run.lifecycle import Lifecycle
 from nat_observability.run.readiness import Readiness
 from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
@@ -279,12 +279,13 @@ class RunContext(Generic[ManagerT]):
         members = slot.options.members.members_of(slot.registry)
         self._loop, self._began_at = asyncio.get_running_loop(), time.perf_counter()
         registry = members.others
+        if members.index.selects:
+            registry = members.index.taking_part(state.run, registry)
         if registry:
-            exporters = registry = taking_part(registry, state.run)
-            if given is not None and registry:
+            exporters = registry
+            if given is not None:
                 exporters = self.isolated_exporters = isolate(registry, state, given)
-            if exporters:
-                self._lifecycle = Lifecycle(exporters, self._loop, self._began_at)
+            self._lifecycle = Lifecycle(exporters, self._loop, self._began_at)
         self.state, self.registry = state, registry
         if members.exporters:
             self.group = SpanGroup(state, members)
