@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from nat_observability.context import ContextState
+from nat_observability.context import ContextState, outgoing_headers
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
@@ -97,5 +97,6 @@ __all__ = [
     "UnknownExporterError",
     "UnknownExporterTypeError",
     "UnknownStepKindError",
+    "outgoing_headers",
     "step",
 ]

@@ -48,6 +48,7 @@ def _manager_options(settings: ObservabilitySettings, runtime: ObservabilityRunt
         start_timeout=settings.start_timeout,
         required=required_exporters(settings),
         observer=runtime,
+        propagate_tags=settings.propagate_tags,
     )
 
 

@@ -199,7 +199,10 @@ def sampled(
     """
     sampling = exporter.sampling
     if sampling is None or sampling.samples(state):
+        state.sampled = True
         return kind(exporter, state)
+    if state.sampled is None:
+        state.sampled = False
     if sampling.keep_errors:
         return kind(exporter, state, sampling)
     return SampledOutSubscription(exporter, state, exporter.delivery, spans=spans)

@@ -21,10 +21,15 @@ class RunObserver(Protocol):
 
 
 class ManagerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the managers of one process have in common, but for their exporters. Timeouts are in seconds."""
+    """
+    What the managers of one process have in common, but for their exporters. Timeouts are in seconds.
+
+    `propagate_tags` are the names of the tags that travel in the baggage of messages and requests, both ways.
+    """
 
     shutdown_timeout: float = 120
     start_timeout: float = 10.0
     required: frozenset[str] = frozenset()
     observer: RunObserver | None = None
+    propagate_tags: tuple[str, ...] = ()
     members: MembersCache = msgspec.field(default_factory=MembersCache)

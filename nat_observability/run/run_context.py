@@ -12,6 +12,7 @@ from nat_observability.context import AdoptedState, ContextState, enter_run, lea
 from nat_observability.errors import ExporterEndedEarlyError, ExporterStartError, ManagerRunningError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 from nat_observability.run.exporter_record import ExporterRecord
@@ -290,6 +291,9 @@ class RunContext(Generic[ManagerT]):
         if members.exporters:
             self.group = SpanGroup(state, members)
             self._members = members.exporters
+            state.sampled = True
+        if slot.options.propagate_tags:
+            state.propagated_tags = slot.options.propagate_tags
         self._previous = enter_run(state)
         slot.run = self
         slot.running = True
@@ -306,6 +310,10 @@ class RunContext(Generic[ManagerT]):
         for name, record in lifecycle.records.items():
             if not (traits(type(record.exporter)).plain and lifecycle.begin_here(record, self.state)):
                 self._begin_task(name, record.exporter)
+        if self.state.sampled is False and not all(
+            isinstance(record.exporter, StepExporter) for record in lifecycle.records.values()
+        ):
+            self.state.sampled = True  # the others take every run
 
     def _begin_task(self, name: str, exporter: BaseExporter) -> asyncio.Task[None] | None:
         if self._run_exporter is None:
