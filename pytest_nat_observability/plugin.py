@@ -19,7 +19,7 @@ _CHECK = "observability_leak_check"
 _TASK_CHECK = "observability_task_check"
 _RECORDED = "recorded_run"
 _ATTACHED = "observability_attached_run"
-_STATE = pytest.StashKey["ContextState"]()
+_STATE: pytest.StashKey[ContextState] = pytest.StashKey()
 _WAIT = "observability_leak_wait"
 _MAY_LEAK = "observability_may_leak"
 

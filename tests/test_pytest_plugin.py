@@ -347,7 +347,7 @@ def test_a_suite_that_does_not_use_it_imports_nothing(suite: pytest.Pytester) ->
 
 
 def test_everything_works_with_anyio_alone(suite: pytest.Pytester) -> None:
-    """A recorded run is that of the test's own context, and the leak check finds the test's tasks and not the runner's."""
+    """A recorded run is that of the test's own context, and the leak check finds its tasks and not the runner's."""
     suite.makepyfile(
         """
         import asyncio
