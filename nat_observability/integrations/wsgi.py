@@ -11,7 +11,7 @@ from nat_observability.integrations.http_methods import method_attributes, metho
 from nat_observability.integrations.workers.run_scope import Container, RunScope, check_container, run_scope
 from nat_observability.recording.step import step
 
-__all__ = ["RequestMiddleware"]
+__all__ = ["ERROR", "ROUTE", "RequestMiddleware"]
 
 ROUTE = "nat_observability.route"
 """The key of the environment under which an application may say which route a request took."""
@@ -27,7 +27,7 @@ class RequestMiddleware:
     A WSGI middleware: each request is one run, from the call of the application to the end of its body.
 
     Its outermost step, of the kind workflow, is named by method and route, which the application may put into the
-    environment as `nat_observability.route`; without it, by the method alone. Open the exporters when the process
+    environment under the key `ROUTE`; without it, by the method alone. Open the exporters when the process
     starts, with `ProcessScope(container, "wsgi").open_now()` for example: after a fork, if the server forks.
 
     Args:
