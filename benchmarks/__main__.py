@@ -28,6 +28,7 @@ SCRIPTS = (
     "processors",
     "spool",
     "growth",
+    "tenants",
 )
 """The modules here that measure something, in the order in which they run."""
 TOOLKIT = "toolkit"

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from nat_observability.context import ContextState
+from nat_observability.context import ContextState, outgoing_headers
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
@@ -40,10 +40,11 @@ from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.health import RuntimeHealth, RuntimeReport
 from nat_observability.recording.bound_context import bind_context
 from nat_observability.recording.step import step
 from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
-from nat_observability.runtime import ObservabilityRuntime, RuntimeHealth, RuntimeReport
+from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.sinks.protocol import BlockingSink, Sink
 
 if TYPE_CHECKING:
@@ -105,5 +106,6 @@ __all__ = [
     "UnknownExporterTypeError",
     "UnknownStepKindError",
     "bind_context",
+    "outgoing_headers",
     "step",
 ]

@@ -1,7 +1,8 @@
-"""ObservabilityError: the base class of the package's exceptions, which can be pickled and copied."""
+"""ObservabilityError: the base class of the package's exceptions, which can be pickled and copied; words they share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, cast
 
@@ -135,3 +136,16 @@ def _text(value: object) -> str:
         return repr(value)
     except Exception:  # noqa: BLE001  foreign code: a repr that raises
         return f"a {type(value).__qualname__}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a question after the known name that is most like this one; empty if none is like it."""
+    import difflib  # slow to import, and needed only here
+
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for a message."""
+    return ", ".join(names) or "none"

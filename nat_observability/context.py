@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
@@ -13,8 +13,11 @@ from typing import Any, Protocol, cast
 
 from nat_observability.errors import UnknownContextStateError
 from nat_observability.events import Run
+from nat_observability.propagation.baggage import header_of
+from nat_observability.propagation.headers import inject_headers
 from nat_observability.propagation.ids import new_run_id, new_span_id
 from nat_observability.propagation.traceparent import defined_flags, is_trace_id, parse_traceparent
+from nat_observability.propagation.tracestate import passed_on
 from nat_observability.recording import bridge
 from nat_observability.recording.capture import capture_label
 from nat_observability.recording.generators import Scope, enclosing
@@ -58,28 +61,39 @@ class ContextState:
         workflow_name: What is run.
         traceparent: W3C header of the caller, whose trace this run continues. A malformed one starts a new trace.
         tags: Names and values that every step and span of the run carries along: the tenant, the route, the plan.
+        tracestate: W3C header of the caller, which is passed on to those whom this run calls. Without a valid
+            `traceparent`, or malformed, it is ignored.
+        baggage: W3C header of the caller, or names and values, which is passed on too.
 
     Attributes:
         failed: Whether the run has failed; the manager sets it if the run's block raises. An integration sets it before
             the block ends if a failure is not an exception there: a response with the status 500, for example.
         step_id: What a step at the top of the run has for a parent: the caller's span, if there is one.
         clock_offset_ns: Nanoseconds from `time.perf_counter_ns()` to the epoch, fixed when the run is made.
+        tracestate: What is passed on of the caller's; None if there is nothing.
+        carried_baggage: The same of its baggage, as a header; empty if there is nothing.
+        propagated_tags: Names of the tags that travel to those whom the run calls; the manager sets them.
+        sampled: Whether any exporter takes the run; None as long as no exporter has decided.
         generator_steps: The open steps that were opened in generators' frames, outermost first; kept by `step`.
 
     Raises:
-        TypeError: `tags` is not a mapping.
+        TypeError: `tags` is not a mapping, or `baggage` neither text nor a mapping.
         ValueError: `trace_id` is not 32 lower-case hex digits, or all zero.
     """
 
     __slots__ = (
         "_flags",
         "_span_id",
+        "carried_baggage",
         "clock_offset_ns",
         "failed",
         "generator_steps",
+        "propagated_tags",
         "run",
+        "sampled",
         "step_id",
         "stream",
+        "tracestate",
     )
 
     _parent = _previous = _generator = None  # as a Scope: nothing is around a run
@@ -95,6 +109,8 @@ class ContextState:
         workflow_name: str | None = None,
         traceparent: str | None = None,
         tags: Mapping[str, str] | None = None,
+        tracestate: str | None = None,
+        baggage: str | Mapping[str, str] | None = None,
     ) -> None:
         if bridge.installed is not None and trace_id is None and traceparent is None:
             traceparent = bridge.installed.traceparent()
@@ -108,6 +124,12 @@ class ContextState:
             if trace_id is None or trace_id == linked_trace:
                 trace_id, parent_span_id = linked_trace, linked_span
                 self._flags = defined_flags(flags)
+        self.tracestate = (
+            passed_on([tracestate]) if tracestate is not None and parent_span_id is not None else None
+        )
+        self.carried_baggage = "" if not baggage else _carried(baggage)
+        self.propagated_tags: Collection[str] = ()
+        self.sampled: bool | None = None
         self.run = Run(
             new_run_id() if run_id is None or run_id == "" else capture_label(run_id),
             trace_id or new_span_id() + new_span_id(),
@@ -140,10 +162,18 @@ class ContextState:
 
     @property
     def traceparent(self) -> str:
-        """The W3C header for calls to other services: this run's trace, the step that runs now as the parent."""
+        """
+        The W3C header for calls to other services: this run's trace, the step that runs now as the parent.
+
+        Its flag says whether the run is sampled: whether an exporter takes it, or, if none has decided, what the caller
+        said.
+        """
         scope = current.get()
         span_id = scope.step_id if scope is not None and scope._state is self else None
-        return f"00-{self.run.trace_id}-{span_id or self.span_id}-{self._flags}"
+        flags, sampled = self._flags, self.sampled
+        if sampled is not None:
+            flags = f"{int(flags, 16) & 0xFE | sampled:02x}"
+        return f"00-{self.run.trace_id}-{span_id or self.span_id}-{flags}"
 
     @property
     def span_id(self) -> str:
@@ -216,6 +246,23 @@ class Inside:
         current.set(self._outside)
 
 
+def outgoing_headers(state: ContextState | None = None) -> dict[str, str]:
+    """
+    Return the headers that a call to another service carries: `traceparent`, `tracestate` and `baggage`.
+
+    The receiver continues the trace below the step that runs now, and knows conversation, user and propagated tags.
+    Outside a run there are none. It never raises.
+
+    Args:
+        state: The run that calls; the current one by default.
+    """
+    headers: dict[str, str] = {}
+    state = state or ContextState.current()
+    if state is not None:
+        inject_headers(headers, state)
+    return headers
+
+
 class AdoptedState(ContextState):
     """
     The state of a run whose ids and steps come from another framework.
@@ -279,6 +326,14 @@ def _adapter(kind: type) -> tuple[str, str] | None:
         if (found := _ADAPTERS.get(f"{each.__module__}.{each.__qualname__}")) is not None:
             return found
     return None
+
+
+def _carried(baggage: str | Mapping[str, str]) -> str:
+    if isinstance(baggage, str):
+        return baggage
+    if not isinstance(baggage, Mapping):
+        raise TypeError(f"baggage is a header or a mapping, not of type {type(baggage).__name__}.")
+    return header_of({capture_label(name): capture_label(value) for name, value in baggage.items()})
 
 
 def _run_tags(tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from nat_observability.base_error import NotPicklableError, ObservabilityError
+from nat_observability.base_error import NotPicklableError, ObservabilityError, listed, nearest
 from nat_observability.foreign_errors import describe
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "InvalidLimitError",
     "InvalidPatternError",
     "InvalidSamplingError",
+    "InvalidSelectionError",
     "InvalidTimeoutError",
     "InvalidWorkflowError",
     "ManagerRunningError",
@@ -53,23 +54,12 @@ __all__ = [
 ]
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    import difflib  # slow to import, and needed only here
-
-    match = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {match[0]!r}?" if match else ""
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
-
-
 class UnknownExporterError(ObservabilityError, ValueError):
     """Raised when no exporter is registered under the requested name."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         self.name, self.known = name, tuple(known)
-        super().__init__(f"No exporter named {name!r}. Registered: {_listed(self.known)}.")
+        super().__init__(f"No exporter named {name!r}. Registered: {listed(self.known)}.")
 
 
 class InvalidExporterError(ObservabilityError, TypeError):
@@ -79,18 +69,22 @@ class InvalidExporterError(ObservabilityError, TypeError):
         self.name, self.exporter_type, self.missing = name, type(exporter).__qualname__, tuple(missing)
         super().__init__(
             f"Exporter {name!r} is a {self.exporter_type}, which is not an exporter: it lacks "
-            f"{_listed(self.missing)}. Derive it from nat_observability.BaseExporter, or give it these methods."
+            f"{listed(self.missing)}. Derive it from nat_observability.BaseExporter, or give it these methods."
         )
 
 
 class InvalidExporterNameError(ObservabilityError, ValueError):
-    """Raised when an exporter's name is not a non-empty string."""
+    """Raised when an exporter's name is not a non-empty string, or that of a template's is a path or a pattern."""
 
     def __init__(self, name: object) -> None:
         self.name = name
-        super().__init__(
-            f"An exporter's name is a non-empty string, not {name!r}. Give it a name such as 'main'."
+        shown = f"{name[:80]!r} and so on" if isinstance(name, str) and len(name) > 80 else repr(name)
+        wanted = (
+            "neither a path nor a pattern here"
+            if isinstance(name, str) and name.strip()
+            else "a non-empty string"
         )
+        super().__init__(f"An exporter's name is {wanted}, not {shown}. Give it a name such as 'main'.")
 
 
 class InvalidTimeoutError(ObservabilityError, ValueError):
@@ -111,6 +105,17 @@ class InvalidSamplingError(ObservabilityError, ValueError):
         super().__init__(f"{setting} of a Sampling is {allowed}, not {value!r}.")
 
 
+class InvalidSelectionError(ObservabilityError, ValueError):
+    """Raised when what an exporter is to select cannot be used."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(
+            f"A selection has {problem}. "
+            "Pass names with values, such as {'tenant': 'acme'} or {'user_id': ['u1', 'u2']}."
+        )
+
+
 class ManagerRunningError(ObservabilityError, RuntimeError):
     """Raised when a manager that is already running is started again."""
 
@@ -125,7 +130,7 @@ class AsynchronousProviderError(ObservabilityError, RuntimeError):
 
     def __init__(self, provider: str, resources: Iterable[str]) -> None:
         self.provider, self.resources = provider, tuple(resources)
-        of = f" of the asynchronous resource {_listed(self.resources)}" if self.resources else ""
+        of = f" of the asynchronous resource {listed(self.resources)}" if self.resources else ""
         example = self.resources[0].rpartition(".")[2] if self.resources else "pool"
         super().__init__(
             f"The provider {provider!r} gives a future{of}, not an object. Await container.init_resources() first, "
@@ -211,7 +216,7 @@ class UnknownContextStateError(ObservabilityError, TypeError):
         self.state_type, self.known = f"{type(state).__module__}.{type(state).__qualname__}", tuple(known)
         super().__init__(
             f"A run's context state is not a {self.state_type}. Pass a nat_observability.ContextState, or that of a "
-            f"supported framework: {_listed(self.known)}."
+            f"supported framework: {listed(self.known)}."
         )
 
 
@@ -221,7 +226,7 @@ class InvalidWorkflowError(ObservabilityError, TypeError):
     def __init__(self, workflow: object, missing: Iterable[str]) -> None:
         self.workflow_type, self.missing = type(workflow).__qualname__, tuple(missing)
         super().__init__(
-            f"A {self.workflow_type} is not a workflow of the NeMo Agent Toolkit: it lacks {_listed(self.missing)}. "
+            f"A {self.workflow_type} is not a workflow of the NeMo Agent Toolkit: it lacks {listed(self.missing)}. "
             "Pass what WorkflowBuilder.build() returned."
         )
 
@@ -285,7 +290,7 @@ class UnsupportedVersionError(ObservabilityError, ImportError):
 
     def __init__(self, package: str, found: str, supported: str, missing: Iterable[str] = ()) -> None:
         self.package, self.found, self.supported, self.missing = package, found, supported, tuple(missing)
-        lacks = f", which lacks {_listed(self.missing)}" if self.missing else ""
+        lacks = f", which lacks {listed(self.missing)}" if self.missing else ""
         super().__init__(
             f"{package} {found} is installed{lacks}, supported is {supported}: pip install '{package}{supported}'"
         )
@@ -297,7 +302,7 @@ class UnsupportedPoolError(ObservabilityError, RuntimeError):
     def __init__(self, framework: str, pool: str, supported: Iterable[str]) -> None:
         self.framework, self.pool, self.supported = framework, pool, tuple(supported)
         super().__init__(
-            f"{framework}'s pool {pool} is not supported. Start it with one of: {_listed(self.supported)}."
+            f"{framework}'s pool {pool} is not supported. Start it with one of: {listed(self.supported)}."
         )
 
 
@@ -309,7 +314,7 @@ class MissingContainerError(ObservabilityError, TypeError):
         kind = "None" if given is None else f"a {type(given).__qualname__}"
         super().__init__(
             f"{feature} needs an ObservabilityContainer and was given {kind}, which lacks "
-            f"{_listed(self.missing)}. Make one when the process starts, and pass it."
+            f"{listed(self.missing)}. Make one when the process starts, and pass it."
         )
 
 
@@ -368,7 +373,7 @@ class UnknownStepKindError(ObservabilityError, ValueError):
     def __init__(self, kind: object, known: Iterable[str]) -> None:
         self.kind, self.known = kind, tuple(known)
         super().__init__(
-            f"No step kind {kind!r}.{_nearest(str(kind), self.known)} Known: {_listed(self.known)}."
+            f"No step kind {kind!r}.{nearest(str(kind), self.known)} Known: {listed(self.known)}."
         )
 
 
@@ -378,8 +383,8 @@ class UnknownExporterTypeError(ObservabilityError, ValueError):
     def __init__(self, where: str, exporter_type: str, known: Iterable[str]) -> None:
         self.where, self.exporter_type, self.known = where, exporter_type, tuple(sorted(known))
         super().__init__(
-            f"{where}: no exporter type {exporter_type!r}.{_nearest(exporter_type, self.known)} "
-            f"Known: {_listed(self.known)}."
+            f"{where}: no exporter type {exporter_type!r}.{nearest(exporter_type, self.known)} "
+            f"Known: {listed(self.known)}."
         )
 
 
@@ -397,7 +402,7 @@ class UnknownPersonalSetError(ObservabilityError, ValueError):
     def __init__(self, name: object, known: Iterable[str]) -> None:
         self.name, self.known = name, tuple(known)
         super().__init__(
-            f"No set of personal data {name!r}.{_nearest(str(name), self.known)} Known: {_listed(self.known)}."
+            f"No set of personal data {name!r}.{nearest(str(name), self.known)} Known: {listed(self.known)}."
         )
 
 
@@ -407,7 +412,7 @@ class UnknownPrivacyLevelError(ObservabilityError, ValueError):
     def __init__(self, name: object, known: Iterable[str]) -> None:
         self.name, self.known = name, tuple(known)
         super().__init__(
-            f"No privacy level {name!r}.{_nearest(str(name), self.known)} Known: {_listed(self.known)}."
+            f"No privacy level {name!r}.{nearest(str(name), self.known)} Known: {listed(self.known)}."
         )
 
 

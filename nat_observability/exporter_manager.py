@@ -20,7 +20,7 @@ from nat_observability.errors import (
 from nat_observability.events import Run
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.logs import get_logger
-from nat_observability.run.isolation import isolate, taking_part
+from nat_observability.run.isolation import isolate
 from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.run.report import FlushReceipt, ManagerReport
 from nat_observability.run.run_context import RunContext
@@ -115,9 +115,19 @@ class ExporterManager:
 
     @classmethod
     def with_options(cls, exporters: dict[str, BaseExporter], options: ManagerOptions) -> Self:
-        """Return a manager on a shared registry; either side's changes stay its own."""
+        """
+        Return a manager on a shared registry; either side's changes stay its own.
+
+        What was added to the runtime of that registry since, or removed from it, is taken into account.
+        """
+        if (observer := options.observer) is not None:
+            exporters = observer.registry_for(exporters)
+        return cls._on(exporters, options)
+
+    @classmethod
+    def _on(cls, registry: dict[str, BaseExporter], options: ManagerOptions) -> Self:
         manager = cls.__new__(cls)
-        manager._set_up(exporters, options, shared=True)
+        manager._set_up(registry, options, shared=True)
         return manager
 
     @classmethod
@@ -142,7 +152,7 @@ class ExporterManager:
     def get(self) -> Self:
         """Return a manager of the same configuration, for another run; later changes on either side stay its own."""
         self._lent_registry = self._slot.registry
-        return self.with_options(self._slot.registry, self._slot.options)
+        return self._on(self._slot.registry, self._slot.options)
 
     def _ensure_registry_owned(self) -> None:
         """Make the registry our own, if other managers use it too (copy-on-write); for subclasses that change it."""
@@ -230,8 +240,8 @@ class ExporterManager:
         return self._slot.options
 
     def taking_part(self, run: Run) -> dict[str, BaseExporter]:
-        """Return the exporters that a run uses, by name, in a dict that must not be changed."""
-        return taking_part(self._slot.registry, run)
+        """Return the exporters that a run uses, by name."""
+        return self._slot.options.members.index_of(self._slot.registry).taking_part(run)
 
     def start(self, context_state: ContextState | None = None) -> RunContext[Self]:
         """

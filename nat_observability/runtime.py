@@ -7,22 +7,24 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
-from enum import StrEnum
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
-import msgspec
-
-from nat_observability.delivery.delivery import Delivery, DeliveryHealth
+from nat_observability.delivery.change import Joining, Leaving
+from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
-from nat_observability.delivery.ledger import LedgerSnapshot, total
-from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.delivery.state import DeliveryState
-from nat_observability.delivery.threads.worker import BlockingWorker
-from nat_observability.errors import ExporterStartError, RuntimeStateError, StartTimeoutError
+from nat_observability.delivery.threads.worker import call_elsewhere
+from nat_observability.errors import (
+    ExporterStartError,
+    RuntimeStateError,
+    StartTimeoutError,
+    UnknownExporterError,
+)
 from nat_observability.exporter.base_exporter import BaseExporter
-from nat_observability.exporter_manager import positive_seconds
+from nat_observability.exporter_manager import check_exporter, positive_seconds
 from nat_observability.foreign_errors import describe
+from nat_observability.health import RuntimeHealth, RuntimeReport, RuntimeState
 from nat_observability.logs import get_logger
 from nat_observability.metrics import watch
 from nat_observability.system.forks import at_fork
@@ -31,87 +33,8 @@ from nat_observability.system.weak_registry import WeakRegistry
 _log = get_logger()
 
 
-class RuntimeState(StrEnum):
-    """The state of a runtime; a closed one may be opened again."""
-
-    NEW = "new"
-    OPENING = "opening"
-    OPEN = "open"
-    DRAINING = "draining"
-    CLOSED = "closed"
-
-
 _AT_REST = (RuntimeState.NEW, RuntimeState.CLOSED)
-
-
-class RuntimeHealth(msgspec.Struct, frozen=True):
-    """
-    The process's exporters at one moment.
-
-    `exporters` is by name; None for one that delivers nothing in the background. `live_managers` are the runs that
-    have started and not ended. `required` are the names of the exporters without which the process must not start.
-    """
-
-    state: RuntimeState
-    live_managers: int
-    exporters: dict[str, DeliveryHealth | None]
-    required: tuple[str, ...] = ()
-
-    def failing(self, *, max_age: float = 60.0) -> dict[str, str]:
-        """
-        Return why the exporters that deliver nothing at the moment do so, by name.
-
-        Args:
-            max_age: Seconds for which items may wait while the back end takes nothing.
-        """
-        found = {
-            name: _problem(delivery, max_age)
-            for name, delivery in self.exporters.items()
-            if delivery is not None
-        }
-        return {name: problem for name, problem in found.items() if problem is not None}
-
-    def ready(self, *, max_age: float = 60.0) -> bool:
-        """
-        Whether it is open, every required exporter delivers, and of several others at least one does.
-
-        Args:
-            max_age: As for `failing`.
-        """
-        failing = self.failing(max_age=max_age)
-        delivering = [name for name, delivery in self.exporters.items() if delivery is not None]
-        return (
-            self.state is RuntimeState.OPEN
-            and not failing.keys() & set(self.required)
-            and (not delivering or len(failing) < len(delivering))
-        )
-
-    @property
-    def ledger(self) -> LedgerSnapshot:
-        """The sum of the exporters' ledgers."""
-        return total(health.ledger for health in self.exporters.values() if health is not None)
-
-
-def _problem(delivery: DeliveryHealth, max_age: float) -> str | None:
-    waits = delivery.queue_depth or delivery.in_flight
-    if delivery.state in (DeliveryState.REOPENING, DeliveryState.FAILED):
-        return "it cannot be opened"
-    if delivery.breaker is not BreakerState.CLOSED:
-        return "its breaker is open"
-    if delivery.last_batch_failed:
-        return "its last batch failed"
-    if waits and delivery.last_success_s is not None and delivery.last_success_s > max_age:
-        return f"nothing was delivered for {delivery.last_success_s:.0f} s"
-    return None
-
-
-class RuntimeReport(msgspec.Struct, frozen=True):
-    """What a shutdown did: how long it took, each exporter's health by then, and which were abandoned."""
-
-    duration_s: float
-    abandoned: tuple[str, ...]
-    live_managers: int
-    exporters: dict[str, DeliveryHealth | None]
+_HOLDING = (RuntimeState.OPENING, RuntimeState.OPEN)
 
 
 class ObservabilityRuntime:
@@ -142,8 +65,11 @@ class ObservabilityRuntime:
         on_empty: Callable[[], None] | None = None,
         on_state: Callable[[RuntimeState], None] | None = None,
     ) -> None:
-        # A foreign exporter has nothing that the runtime could open.
-        self._exporters: dict[str, object] = dict(exporters)
+        self._given: object = exporters
+        # Replaced, never changed.
+        self._exporters: dict[str, BaseExporter] = dict(exporters)
+        self._is_changed = False
+        self._leaving: list[Leaving] = []
         self._start_timeout = positive_seconds("start_timeout", start_timeout)
         self._shutdown_timeout = positive_seconds("shutdown_timeout", shutdown_timeout)
         self._required = frozenset(required)
@@ -181,7 +107,7 @@ class ObservabilityRuntime:
         began = clock()
         try:
             if not self._exporters and self._on_empty is not None:
-                await _elsewhere(self._on_empty)
+                await call_elsewhere(self._on_empty)
             opened = await self._open(began + self._start_timeout)
         except ExporterStartError:
             await self._close(clock() + self._shutdown_timeout)
@@ -257,6 +183,84 @@ class ObservabilityRuntime:
         }
         return RuntimeHealth(self._state, self._live_managers, exporters, tuple(sorted(self._required)))
 
+    @property
+    def exporters(self) -> Mapping[str, BaseExporter]:
+        """The exporters by name, as they are now; a view that never changes. From any thread."""
+        return MappingProxyType(self._exporters)
+
+    def registry_for(self, registry: dict[str, BaseExporter]) -> dict[str, BaseExporter]:
+        """Return what a new manager is to use instead of the exporters that this runtime was made with."""
+        return self._exporters if self._is_changed and registry is self._given else registry
+
+    def add_exporter(self, name: str, exporter: BaseExporter) -> Joining:
+        """
+        Add an exporter, for every manager that the container makes from now on. From any thread.
+
+        If the runtime is open, it is opened now, in the background; await what this returns to learn whether it is open
+        within the start timeout. One that does not open is logged, and tried again. One of the same name is replaced,
+        with a warning, and leaves as by `remove_exporter`.
+
+        Raises:
+            InvalidExporterNameError: The name is empty or not a string.
+            InvalidExporterError: The object is not an exporter.
+        """
+        check_exporter(name, exporter)
+        with self._lock:
+            former = self._exporters.get(name)
+            if former is exporter:
+                return Joining(name, self._leases.get(name), self._start_timeout)
+            self._exporters = {**self._exporters, name: exporter}
+            self._is_changed = True
+            former_lease = self._leases.pop(name, None)
+            opens = self._state in _HOLDING
+        lease: Lease | None = None
+        delivery = _delivery_of(exporter)
+        if opens and delivery is not None:
+            # Not under the lock: taking a lease takes the lock of the deliveries, under which a run may end.
+            lease = delivery.lease(keep=True)
+            watch([delivery])
+            with self._lock:
+                wanted = self._state in _HOLDING and self._exporters.get(name) is exporter
+                if wanted:
+                    self._leases[name] = lease
+            if not wanted:
+                lease.release()
+        if former is not None:
+            self._leave(name, former, former_lease)
+            _log.warning("exporter_replaced", exporter=name)
+        return Joining(name, lease, self._start_timeout)
+
+    def remove_exporter(self, name: str) -> Leaving:
+        """
+        Remove an exporter, for every manager that the container makes from now on. From any thread.
+
+        Runs that it was selected for go on with it to their end; then it writes what is queued, and is closed. One that
+        took part in every run takes no more of the runs under way, and counts what it does not take as dropped. Await
+        what this returns to wait for all that, at most for the shutdown timeout.
+
+        Raises:
+            UnknownExporterError: A ValueError; no exporter has that name.
+        """
+        with self._lock:
+            exporters = dict(self._exporters)
+            former = exporters.pop(name, None)
+            if former is None:
+                raise UnknownExporterError(name, exporters)
+            self._exporters = exporters
+            self._is_changed = True
+            lease = self._leases.pop(name, None)
+        return self._leave(name, former, lease)
+
+    def _leave(self, name: str, former: BaseExporter, lease: Lease | None) -> Leaving:
+        delivery = _delivery_of(former)
+        if delivery in self._deliveries().values():
+            delivery = None  # another exporter uses it too
+        leaving = Leaving(name, lease, delivery, self._shutdown_timeout)
+        with self._lock:
+            at_work = [each for each in self._leaving if each.delivery is not None and each.delivery.at_work]
+            self._leaving = [*at_work, leaving]
+        return leaving
+
     def run_started(self) -> None:
         """Count one more live manager. From any thread."""
         with self._lock:
@@ -299,9 +303,9 @@ class ObservabilityRuntime:
 
     def _deliveries(self) -> dict[str, Delivery]:
         return {
-            name: exporter.delivery
+            name: delivery
             for name, exporter in self._exporters.items()
-            if isinstance(exporter, BaseExporter) and exporter.delivery is not None
+            if (delivery := _delivery_of(exporter)) is not None
         }
 
     async def _open(self, deadline: float) -> list[str]:
@@ -346,37 +350,40 @@ class ObservabilityRuntime:
             if not done:
                 return
 
-    def _begin_closing(self, until: float | None = None) -> dict[str, Future[None]]:
-        """Give every lease back and have what is queued written; return the futures to wait for, by name."""
+    def _begin_closing(self, until: float | None = None) -> list[tuple[str, Delivery, Future[None]]]:
+        """Give every lease back and have what is queued written; return the names, and the futures to wait for."""
         deliveries = self._deliveries()
-        leases, self._leases = self._leases, {}
-        closing: dict[str, Future[None]] = {}
+        with self._lock:
+            leases, self._leases = self._leases, {}
+            left, self._leaving = self._leaving, []
         for lease in leases.values():
             lease.release()
-        for name, delivery in deliveries.items():
+        closing = [
+            (name, delivery)
+            for name, delivery in deliveries.items()
             # Including one that did not open with the runtime: a run may have opened it since.
-            if name in leases or delivery.health().state is DeliveryState.OPEN:
-                closing[name] = delivery.close(until)
-        return closing
+            if name in leases or delivery.health().state is DeliveryState.OPEN
+        ]
+        closing += [
+            (each.name, each.delivery) for each in left if each.delivery is not None and each.delivery.at_work
+        ]
+        return [(name, delivery, delivery.close(until)) for name, delivery in closing]
 
     async def _close(self, deadline: float) -> tuple[str, ...]:
         """Close every exporter; abandon those that have not closed by the deadline, and return their names."""
         begun = self._begin_closing(_monotonic(deadline))
-        closing = {name: asyncio.wrap_future(closed) for name, closed in begun.items()}
+        closing = [(name, delivery, asyncio.wrap_future(closed)) for name, delivery, closed in begun]
         try:
-            await _all_done(closing.values(), deadline)
-            late = tuple(name for name, closed in closing.items() if not closed.done())
+            await _all_done([closed for _, _, closed in closing], deadline)
+            late = [(name, delivery) for name, delivery, closed in closing if not closed.done()]
         finally:
-            _let_go(closing.values())
+            _let_go([closed for _, _, closed in closing])
             self._enter(RuntimeState.CLOSED)
-        deliveries = self._deliveries()
-        for name in late:
-            _log.warning(
-                "exporter_abandoned", exporter=name, lost=deliveries[name].abandon(self._shutdown_timeout)
-            )
-        for delivery in deliveries.values():
+        for name, delivery in late:
+            _log.warning("exporter_abandoned", exporter=name, lost=delivery.abandon(self._shutdown_timeout))
+        for delivery in {*self._deliveries().values(), *(delivery for _, delivery, _ in closing)}:
             delivery.log_losses()
-        return late
+        return tuple(name for name, _ in late)
 
     def _start_clean(self) -> None:
         """Forget the parent's runs, in a forked child. The leases survive there: its runs use the same exporters."""
@@ -388,16 +395,9 @@ class ObservabilityRuntime:
             self._enter(RuntimeState.OPEN)
 
 
-async def _elsewhere(call: Callable[[], None]) -> None:
-    """Run a blocking call on a thread of its own."""
-    try:
-        worker = BlockingWorker("nat-observability-runtime")
-    except RuntimeError:  # no thread could be started
-        call()
-        return
-    called = worker.submit(call)
-    worker.end()
-    await asyncio.wrap_future(called)
+def _delivery_of(exporter: object) -> Delivery | None:
+    # A foreign exporter has nothing that the runtime could open.
+    return exporter.delivery if isinstance(exporter, BaseExporter) else None
 
 
 async def _all_done(futures: Iterable[asyncio.Future[None]], deadline: float) -> None:

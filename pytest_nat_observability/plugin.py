@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from nat_observability import BaseExporter, ExporterManager
+    from nat_observability import BaseExporter, ContextState, ExporterManager
     from nat_observability.testing import CapturingExporter
 
 _CHECK = "observability_leak_check"
 _TASK_CHECK = "observability_task_check"
+_RECORDED = "recorded_run"
+_ATTACHED = "observability_attached_run"
+_STATE: pytest.StashKey[ContextState] = pytest.StashKey()
 _WAIT = "observability_leak_wait"
 _MAY_LEAK = "observability_may_leak"
 
@@ -44,12 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if (
-            isinstance(item, pytest.Function)
-            and _CHECK in item.fixturenames
-            and inspect.iscoroutinefunction(item.obj)
-        ):
-            item.fixturenames.insert(item.fixturenames.index(_CHECK) + 1, _TASK_CHECK)
+        if not (isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj)):
+            continue
+        for fixture, on_the_loop in ((_CHECK, _TASK_CHECK), (_RECORDED, _ATTACHED)):
+            if fixture in item.fixturenames and on_the_loop not in item.fixturenames:
+                item.fixturenames.insert(item.fixturenames.index(fixture) + 1, on_the_loop)
 
 
 @pytest.fixture
@@ -61,11 +63,14 @@ def capturing_exporter() -> CapturingExporter:
 
 
 @pytest.fixture
-def recorded_run(capturing_exporter: CapturingExporter) -> Iterator[CapturingExporter]:
+def recorded_run(
+    request: pytest.FixtureRequest, capturing_exporter: CapturingExporter
+) -> Iterator[CapturingExporter]:
     """Make the test one run, without a manager and without an event loop; gives the exporter that has its steps."""
     from nat_observability import ContextState
 
     state = ContextState()
+    request.node.stash[_STATE] = state
     subscription = capturing_exporter.subscription(state)
     subscription.begin()
     with state.attach():
@@ -104,13 +109,26 @@ def _async_fixtures(config: pytest.Config) -> ModuleType:
         async with manager.start(ContextState()):
             yield manager
 
+    async def observability_attached_run(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+        """A part of `recorded_run`, on the event loop of the test, which may have a context of its own."""
+        state = request.node.stash.get(_STATE, None)
+        if state is None:
+            yield
+            return
+        with state.attach():
+            yield
+
     async def observability_task_check(request: pytest.FixtureRequest) -> AsyncIterator[None]:
         """A part of `observability_leak_check`, on the event loop of the test."""
         import asyncio
 
         from nat_observability.testing.leak_check import tasks_left
 
-        before = asyncio.all_tasks()
+        try:
+            before = asyncio.all_tasks()
+        except RuntimeError:  # the event loop is trio's, which ends no test that leaves a task behind
+            yield
+            return
         yield
         if "tasks" in _ignored(request.node):
             return
@@ -118,7 +136,7 @@ def _async_fixtures(config: pytest.Config) -> ModuleType:
             pytest.fail(_report(found), pytrace=False)
 
     plugin = ModuleType("nat_observability_async_fixtures")
-    for function in (started_manager, observability_task_check):
+    for function in (started_manager, observability_attached_run, observability_task_check):
         name = function.__name__
         if config.pluginmanager.has_plugin("asyncio"):
             import pytest_asyncio

@@ -29,7 +29,8 @@ from nat_observability.events import Item
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter_manager import ExporterManager
-from nat_observability.runtime import ObservabilityRuntime, RuntimeState
+from nat_observability.health import RuntimeState
+from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import CapturingExporter

@@ -59,6 +59,7 @@ MADE: Made = {
     errors.InvalidExporterNameError: lambda: errors.InvalidExporterNameError(3),
     errors.InvalidLimitError: lambda: errors.InvalidLimitError("max_items", -1, 1, optional=True),
     errors.InvalidPatternError: lambda: errors.InvalidPatternError("mine", "is empty", "Give it one."),
+    errors.InvalidSelectionError: lambda: errors.InvalidSelectionError("no name at all"),
     errors.InvalidSamplingError: lambda: errors.InvalidSamplingError("ratio", 2.0, "between 0 and 1"),
     InvalidTimeoutError: lambda: InvalidTimeoutError("start_timeout", -1.0),
     errors.InvalidWorkflowError: lambda: errors.InvalidWorkflowError(object(), ["run"]),

@@ -344,3 +344,74 @@ def test_a_suite_that_does_not_use_it_imports_nothing(suite: pytest.Pytester) ->
         """
     )
     suite.runpytest_subprocess("-pno:cacheprovider", "-pno:asyncio").assert_outcomes(passed=1)
+
+
+def test_everything_works_with_anyio_alone(suite: pytest.Pytester) -> None:
+    """A recorded run is that of the test's own context, and the leak check finds its tasks and not the runner's."""
+    suite.makepyfile(
+        """
+        import asyncio
+        import pytest
+        from agent import agent
+        from nat_observability import step
+
+        pytestmark = pytest.mark.anyio
+        left = []
+
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
+        async def test_recorded(recorded_run):
+            await agent("tea")
+            assert recorded_run.tree.one("tool", "search", under="llm").output == "TEA"
+            assert len(recorded_run.tree.roots) == 1
+
+        def test_synchronous(recorded_run):
+            with step("tool", "x"):
+                pass
+            assert recorded_run.tree.one("tool", "x")
+
+        async def test_manager(started_manager, capturing_exporter):
+            await agent("tea")
+            assert capturing_exporter.tree.one("workflow")
+
+        async def test_nothing():
+            await asyncio.sleep(0)
+
+        async def test_leaving_a_task():
+            left.append(asyncio.create_task(asyncio.sleep(100)))
+        """
+    )
+    ini = "observability_leak_check = true\nobservability_leak_wait = 0.1"
+    result = run(suite, coroutines="anyio", ini=ini)
+    result.assert_outcomes(passed=5, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_leaving_a_task*", "*- the task *"])
+    assert "_call_in_runner_task" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_a_recorded_run_in_each_mode_of_pytest_asyncio(suite: pytest.Pytester, mode: str) -> None:
+    """With loops of tests and of modules."""
+    suite.makepyfile(
+        """
+        import pytest
+        from agent import agent
+
+        @pytest.mark.asyncio
+        async def test_recorded(recorded_run):
+            await agent("tea")
+            assert recorded_run.tree.one("workflow", "agent")
+
+        @pytest.mark.asyncio(loop_scope="module")
+        async def test_recorded_in_the_modules_loop(recorded_run):
+            await agent("tea")
+            assert recorded_run.tree.one("workflow", "agent")
+        """
+    )
+    suite.makeini(
+        f"[pytest]\nfilterwarnings = error\nasyncio_mode = {mode}\n"
+        "asyncio_default_fixture_loop_scope = function\nobservability_leak_check = true\n"
+    )
+    plugins = [f"-pno:{name}" for name in ("cacheprovider", "xdist", "hypothesispytest", "anyio")]
+    suite.runpytest_inprocess(*plugins).assert_outcomes(passed=2)

@@ -22,6 +22,7 @@ from nat_observability.errors import (
     UnknownExporterTypeError,
 )
 from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter.selection import Selection
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import check_exporter
@@ -162,10 +163,16 @@ def delivering(
     Return the exporter of steps or spans that the settings describe, writing to `sink`, with its processors.
 
     While the exporters of a process are built, those with equal processing share it, including what a service adds in
-    code.
+    code; and those of one type that take part in some runs only share their threads.
     """
     plan = _plan.get() or ProcessingPlan({name: own}, {})
-    delivery = Delivery(name, sink, limits=delivery_limits(own, settings), processors=plan.intake(name))
+    delivery = Delivery(
+        name,
+        sink,
+        limits=delivery_limits(own, settings),
+        loop_source=plan.threads(own.type) if own.select else None,
+        processors=plan.intake(name),
+    )
     kind = StepExporter if own.record == "steps" else SpanExporter
     return kind(delivery, flush=own.flush, sampling=sampling_of(own))
 
@@ -267,6 +274,8 @@ def build_exporters(
             check_exporter(name, made)
             exporters[name] = exporter = made
             plan.complete(name, exporter)
+            if entry.select:
+                problems += _select(name, exporter, entry.select)
         except MissingExtraError as error:
             raise MissingExtraError(f"Exporter {name!r} of type {entry.type!r}", error.extra) from error
         except ValidationError as error:  # from a custom type's own model
@@ -281,6 +290,14 @@ def build_exporters(
         return exporters
     # Outside the handlers: a cause may hold values, and would travel along as the error's context.
     raise SettingsError(problems)
+
+
+def _select(name: str, exporter: object, select: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Have an exporter take part in the runs that its settings select; return what prevents it."""
+    if not isinstance(exporter, BaseExporter):
+        return [f"{variable(EXPORTERS, name, 'select')} needs an exporter that derives from BaseExporter."]
+    exporter.select = Selection(select, globs=True)
+    return []
 
 
 def warn_of_no_exporter(settings: ObservabilitySettings) -> None:

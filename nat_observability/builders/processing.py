@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nat_observability.delivery.pipeline.intake import Intake
+from nat_observability.delivery.threads.thread_group import DeliveryThreadGroup
 from nat_observability.errors import UnknownExporterError
 from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.step_exporter import StepExporter
@@ -61,6 +62,13 @@ class ProcessingPlan:
         self._settings = settings
         self._own = own
         self._made: list[tuple[object, Intake]] = []
+        self._groups: dict[str, DeliveryThreadGroup] = {}
+
+    def threads(self, kind: str) -> DeliveryThreadGroup:
+        """Return the threads of the exporters of one type that take part in some runs only."""
+        if kind not in self._groups:
+            self._groups[kind] = DeliveryThreadGroup(name=f"nat-observability-{kind}")
+        return self._groups[kind]
 
     def intake(self, name: str, brought: Sequence[Processor] = ()) -> Intake:
         """

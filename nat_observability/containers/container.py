@@ -75,6 +75,7 @@ def _manager_options(
         start_timeout=found.start_timeout,
         required=required_exporters(found),
         observer=runtime,
+        propagate_tags=found.propagate_tags,
     )
 
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from dependency_injector import providers, resources
 
 from nat_observability.errors import AsynchronousProviderError, NoEventLoopError
-from nat_observability.runtime import ObservabilityRuntime, RuntimeState
+from nat_observability.health import RuntimeState
+from nat_observability.runtime import ObservabilityRuntime
 
 T = TypeVar("T")
 _AT_REST = (RuntimeState.NEW, RuntimeState.CLOSED)

@@ -17,12 +17,14 @@ from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.loop import DeliveryLoop, finish, report
 from nat_observability.delivery.losses import log_all
-from nat_observability.delivery.pipeline.intake import Intake
+from nat_observability.delivery.pipeline.intake import Intake, intake_of
 from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.delivery.sending.sink_adapters import WorkerSink, as_sink
 from nat_observability.delivery.state import DeliveryState, Hold, State
 from nat_observability.delivery.threads import process_end
 from nat_observability.delivery.threads.delivery_thread import DeliveryThread, LoopSource, weak_call
+from nat_observability.delivery.threads.thread_group import DeliveryThreadGroup
+from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker
 from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
@@ -70,7 +72,8 @@ class Delivery:
         name: The exporter's name, for logs and reports.
         sink: A `Sink`, a `BlockingSink`, or a function or coroutine function that takes a batch.
         limits: Bounds of queue, batches, tries, times and spool.
-        loop_source: Where the event loop comes from; by default a thread of its own.
+        loop_source: Where the event loop comes from; by default a thread of its own. A group also lends the threads for
+            a blocking sink and for the spool.
         processors: Applied to each item once, in this order, before queue, spool and sink. One that raises drops the
             item, counted as `processor_failed:<name>`; one that returns None likewise as `filtered:<name>`. An
             `Intake` that several deliveries share processes an item once for all of them.
@@ -89,17 +92,23 @@ class Delivery:
         sink: Sink | BlockingSink | BatchFunction,
         *,
         limits: DeliveryLimits | None = None,
-        loop_source: LoopSource | None = None,
+        loop_source: LoopSource | DeliveryThreadGroup | None = None,
         processors: Iterable[Processor] | Intake = (),
     ) -> None:
         self.name = name
         self.limits = limits or DeliveryLimits()
         self.on_batch: Callable[[float, BaseException | None], None] | None = None
-        self._sink = as_sink(sink)
+        self._new_worker: NewWorker = BlockingWorker
+        group = loop_source if isinstance(loop_source, DeliveryThreadGroup) else None
+        if isinstance(loop_source, DeliveryThreadGroup):
+            self._new_worker = loop_source.workers()
+            loop_source = loop_source.thread()
+            loop_source.notify(self._loop_broke)
+        self._sink = as_sink(sink, self._new_worker)
         self._loop_source = loop_source or DeliveryThread(
             f"nat-observability-delivery-{name}", on_broken=weak_call(self._loop_broke)
         )
-        self._intake = _intake(name, processors, loop_source)
+        self._intake = intake_of(name, processors, group or loop_source)
         if self._intake is not None:
             self._intake.widen(self.limits)
         self._state = State(name)
@@ -110,7 +119,7 @@ class Delivery:
         self._accounting = Accounting(self.name, self.limits, self._intake)
         self._spool: SpoolClient | None = None
         if self.limits.spool != "off":
-            self._spool = _spool_client(self.name, self.limits, self._accounting)
+            self._spool = _spool_client(self.name, self.limits, self._accounting, self._new_worker)
         self._loop: DeliveryLoop | None = None  # the last one, if none is at work
 
     @property
@@ -131,7 +140,7 @@ class Delivery:
             RuntimeStateError: The delivery has been opened before.
             TypeError: One of them cannot be called.
         """
-        intake = _intake(self.name, processors, None)
+        intake = intake_of(self.name, processors, None)
         with guard.lock:
             phase = self._state.phase
             if phase is not DeliveryState.NEW:
@@ -357,12 +366,8 @@ class Delivery:
         """Forget what belongs to the parent, in a forked child."""
         # The parent writes what it accepted. Its open files and connections are inherited as they are: closing them
         # here could break what the parent still does with them, so they are kept and never touched.
-        _inherited.append(
-            (
-                copy.copy(self._sink.blocking if isinstance(self._sink, WorkerSink) else self._sink),
-                self._loop,
-            )
-        )
+        sink = self._sink.blocking if isinstance(self._sink, WorkerSink) else self._sink
+        _inherited.append((copy.copy(sink), self._loop))
         if self._loop is not None:
             self._loop.dismiss()
         self._accounting.retire(process_end.drain_at_end_of_child)
@@ -393,20 +398,13 @@ def route_to(deliveries: Sequence[Delivery]) -> Route:
         return route
 
 
-def _intake(
-    name: str, processors: Iterable[Processor] | Intake, loop_source: LoopSource | None
-) -> Intake | None:
-    if isinstance(processors, Intake):
-        return processors
-    own = tuple(processors)
-    return Intake(name, own, loop_source) if own else None
-
-
-def _spool_client(name: str, limits: DeliveryLimits, accounting: Accounting) -> SpoolClient:
+def _spool_client(
+    name: str, limits: DeliveryLimits, accounting: Accounting, new_worker: NewWorker
+) -> SpoolClient:
     with spool_forks.loading:
         # SQLite and the rest of the spool are a quarter of the package's import time, and most exporters have no spool.
         from nat_observability.delivery.spool_client import SpoolClient
-    return SpoolClient(name, limits, accounting)
+    return SpoolClient(name, limits, accounting, new_worker)
 
 
 _deliveries: WeakRegistry[Delivery] = WeakRegistry()

@@ -216,14 +216,8 @@ class EntryMover:
 
     async def _sleep(self, now: float) -> None:
         """Wait for a signal, or for the next time at which something may be due."""
-        times = (
-            self._due_at,
-            self._send_at,
-            self._fetch_at,
-            self._spill_at,
-            self._adopt_at,
-            self._deferral.due_at,
-        )
+        fixed = (self._send_at, self._fetch_at, self._spill_at, self._adopt_at)
+        times = (*fixed, self._due_at, self._deferral.due_at)
         coming = [time - now for time in times if time is not None and time > now]
         try:
             async with asyncio.timeout(min(coming, default=None)):

@@ -16,7 +16,7 @@ from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.lease import Entry
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.threads.worker import BlockingWorker
+from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker
 from nat_observability.errors import SinkError, ThreadRefusedError
 from nat_observability.events import Item, Run
 from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
@@ -47,7 +47,13 @@ class SpoolClient:
         ValueError: There is no `spool_path`, or a limit of the spool is not positive.
     """
 
-    def __init__(self, name: str, limits: DeliveryLimits, accounting: Accounting) -> None:
+    def __init__(
+        self,
+        name: str,
+        limits: DeliveryLimits,
+        accounting: Accounting,
+        new_worker: NewWorker = BlockingWorker,
+    ) -> None:
         if limits.spool_path is None:
             raise ValueError(
                 f"Exporter {name!r} is to spool and has no spool_path. Set spool_path, or spool to 'off'."
@@ -62,8 +68,9 @@ class SpoolClient:
         self._max_bytes = limits.spool_bytes
         self._name = name
         self._accounting = accounting
-        self._worker: BlockingWorker | None = None
-        self._latest: BlockingWorker | None = None
+        self._new_worker = new_worker
+        self._worker: Worker | None = None
+        self._latest: Worker | None = None
         self._drops: list[tuple[Sequence[int], str]] = []
         self._booked: Counter[str] = Counter()
         self._waiting = self._returning = 0
@@ -90,7 +97,7 @@ class SpoolClient:
             if self._worker is None:
                 # The previous worker may still have to close the spool.
                 try:
-                    self._latest = BlockingWorker(f"nat-observability-spool-{self._name}", self._latest)
+                    self._latest = self._new_worker(f"nat-observability-spool-{self._name}", self._latest)
                 except BaseException:
                     self._accounting.can_save(can=False)
                     raise

@@ -12,8 +12,8 @@ from typing import Self
 
 from nat_observability.context import ContextState, run_state
 from nat_observability.delivery.delivery import Delivery
-from nat_observability.delivery.state import note_change
 from nat_observability.events import IntermediateStep, Run
+from nat_observability.exporter.selection import Select, note_change, selection_of
 from nat_observability.exporter.subscription import ExportSubscription, Subscription
 
 
@@ -37,16 +37,21 @@ class BaseExporter(ABC):
     @property
     def select(self) -> Callable[[Run], bool] | None:
         """
-        Which runs it takes part in, by their ids; None for all. A manager asks once, when the run starts.
+        Which runs it takes part in, by their ids and tags; None for all.
 
-        Set it on the instance. A run that it does not take part in costs it nothing, and its report does not name it.
-        One whose `select` raises takes no part either: what is meant for one tenant must not reach another by an error.
+        Set it on the instance, to a mapping (`{"tenant": "acme"}`, `{"user_id": ["u1", "u2"]}`; see `Selection`), by
+        which a run finds its exporters among thousands, or to a function, which a manager asks once, when the run
+        starts. A run that it does not take part in costs it nothing, and its report does not name it. One whose
+        `select` raises takes no part either: what is meant for one tenant must not reach another by an error.
+
+        Raises:
+            InvalidSelectionError: On setting: it is neither a mapping that can be used nor a function.
         """
         return self._select
 
     @select.setter
-    def select(self, select: Callable[[Run], bool] | None) -> None:
-        self._select = select
+    def select(self, select: Select | None) -> None:
+        self._select = selection_of(select)
         note_change()
 
     def __init__(self, context_state: ContextState | None = None) -> None:

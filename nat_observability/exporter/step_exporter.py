@@ -15,10 +15,11 @@ from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.tail_sampling import TailSamplingBuffer
 from nat_observability.delivery.state import note_change
-from nat_observability.events import IntermediateStep, Item, Run
+from nat_observability.events import IntermediateStep, Item
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.sampled_out import SampledOutSubscription
 from nat_observability.exporter.sampling import Sampling
+from nat_observability.exporter.selection import Select
 from nat_observability.exporter.subscription import Subscription
 from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink
 
@@ -118,11 +119,13 @@ class StepExporter(BaseExporter):
         processors: Change or drop each item on its way, in this order, on the delivery thread; not with a
             `Delivery`, which has its own.
         sampling: Which runs it gets; every one by default.
-        select: Which runs it takes part in, by their ids: `lambda run: run.user_id == "u-1"`; by default all.
+        select: Which runs it takes part in, by their ids and tags: `{"tenant": "acme"}`, or a function such as
+            `lambda run: run.user_id == "u-1"`; by default all.
 
     Raises:
         TypeError: `sink` is not a sink, or a processor cannot be called.
         ValueError: There are both processors and a `Delivery`.
+        InvalidSelectionError: `select` is neither a mapping that can be used nor a function.
     """
 
     delivery: Delivery
@@ -136,7 +139,7 @@ class StepExporter(BaseExporter):
         flush: Flush = "handed_over",
         processors: Iterable[Processor] = (),
         sampling: Sampling | None = None,
-        select: Callable[[Run], bool] | None = None,
+        select: Select | None = None,
     ) -> None:
         super().__init__()
         self.select = select
@@ -196,7 +199,10 @@ def sampled(
     """
     sampling = exporter.sampling
     if sampling is None or sampling.samples(state):
+        state.sampled = True
         return kind(exporter, state)
+    if state.sampled is None:
+        state.sampled = False
     if sampling.keep_errors:
         return kind(exporter, state, sampling)
     return SampledOutSubscription(exporter, state, exporter.delivery, spans=spans)

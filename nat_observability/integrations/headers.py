@@ -13,10 +13,11 @@ __all__ = ["read_headers", "write_headers"]
 
 def write_headers(headers: MutableMapping[str, Any], state: ContextState | None = None) -> None:
     """
-    Put the trace of a run, and its conversation's and user's ids, into the headers of what it sends.
+    Put the trace of a run, its conversation's and user's ids and its propagated tags into the headers of what it sends.
 
     The receiver continues the trace: its parent is the step that sends. Other members of `baggage` stay; an existing
-    `traceparent` is replaced. Outside a run nothing happens.
+    `traceparent` or `tracestate` is replaced. What the run's own caller has sent along is passed on. Outside a run
+    nothing happens.
 
     Args:
         headers: Names are written in lower case; other spellings of the same name are removed.

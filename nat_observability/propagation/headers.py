@@ -1,24 +1,38 @@
-"""Propagation in headers: the trace and the ids of a run, in the headers of requests and messages."""
+"""Propagation in headers: the trace, the ids and the tags of a run, in the headers of requests and messages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple, Protocol, TypedDict
-from urllib.parse import quote, unquote
 
 from nat_observability.events import Run
+from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.propagation.baggage import (
+    MAX_BYTES,
+    encoded,
+    encoded_key,
+    fitting,
+    key_of,
+    members_of,
+    parse_baggage,
+)
+from nat_observability.propagation.tracestate import passed_on
 
 TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
 BAGGAGE = "baggage"
+NAMES = (TRACEPARENT, TRACESTATE, BAGGAGE)
+"""The headers that are written."""
 
 # The attributes' names in OpenTelemetry and OpenInference. The first of each is written, all of them are read.
 _CONVERSATION_KEYS = ("session.id", "gen_ai.conversation.id")
 _USER_KEYS = ("user.id", "enduser.id")
 
-_MAX_BAGGAGE_BYTES = (
-    8192  # what every participant has to pass on (W3C Baggage, section 3.3.2); more is not read
-)
-_VALUE_SAFE = "!#$&'()*+-./:<=>?@[]^_`{|}~"  # baggage-octet without the percent sign, section 3.2.1.2
+_LENGTHS = frozenset(map(len, NAMES))
+_MAX_TAG = 256  # characters: every span of the run carries the tag, and the caller may choose it
+
+_log = get_logger()
+_too_long = RepeatedEvent()
 
 
 class Sender(Protocol):
@@ -29,6 +43,15 @@ class Sender(Protocol):
 
     @property
     def traceparent(self) -> str: ...
+
+    @property
+    def tracestate(self) -> str | None: ...
+
+    @property
+    def carried_baggage(self) -> str: ...
+
+    @property
+    def propagated_tags(self) -> Collection[str]: ...
 
 
 class Ids(TypedDict, total=False):
@@ -44,6 +67,19 @@ class Incoming(NamedTuple):
 
     traceparent: str | None
     baggage: Mapping[str, str]
+    tracestate: str | None = None
+    baggage_header: str = ""
+
+    def arguments(self, propagated_tags: Collection[str] = ()) -> dict[str, Any]:
+        """Return everything as arguments of `ContextState`, with those members of the baggage that become tags."""
+        arguments: dict[str, Any] = {**self.ids}
+        if self.tracestate is not None:
+            arguments["tracestate"] = self.tracestate
+        if self.baggage_header:
+            arguments["baggage"] = self.baggage_header
+            if propagated_tags and (tags := tags_of(self.baggage, propagated_tags)):
+                arguments["tags"] = tags
+        return arguments
 
     @property
     def ids(self) -> Ids:
@@ -63,68 +99,96 @@ def read_headers(headers: Mapping[Any, object] | Iterable[tuple[object, object]]
     Read the headers of a request or a message. Never raises.
 
     Names are not case-sensitive; names and values are text or bytes, anything else is ignored. Of several
-    `traceparent` none counts (W3C Trace Context, section 3.2.1), several `baggage` are one list (W3C Baggage, 3.2).
+    `traceparent` none counts (W3C Trace Context, section 3.2.1), several `baggage` are one list (W3C Baggage, 3.2),
+    and so are several `tracestate`.
 
     Args:
         headers: A mapping, or pairs, as ASGI has them; None if there are none.
     """
     traceparents: list[str] = []
+    tracestates: list[str] = []
     baggage: list[str] = []
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     for name, value in pairs:
         # Most headers are not ours: their length rules them out.
-        if not isinstance(name, str | bytes) or len(name) not in (7, 11):
+        if not isinstance(name, str | bytes) or len(name) not in _LENGTHS:
             continue
         known = _text(name).lower()
         if known == TRACEPARENT:
             traceparents.append(_text(value))
         elif known == BAGGAGE:
             baggage.append(_text(value))
+        elif known == TRACESTATE:
+            tracestates.append(_text(value))
     traceparent = traceparents[0] if len(traceparents) == 1 else None
-    return Incoming(traceparent or None, parse_baggage(",".join(baggage)) if baggage else {})
+    header = ",".join(baggage) if len(baggage) != 1 else baggage[0]
+    if len(header) > MAX_BYTES:
+        _note_cut("incoming", len(header), ())
+        header = ",".join(members_of(header))
+    return Incoming(
+        traceparent or None,
+        parse_baggage(header) if header else {},
+        passed_on(tracestates) if tracestates else None,
+        header,
+    )
 
 
-def parse_baggage(header: str) -> dict[str, str]:
-    """
-    Return the values of a W3C `baggage` by their keys, decoded, without their properties.
-
-    Of a key that is there twice the last one counts. Members that are malformed are left out, and so is what lies
-    beyond 8192 bytes.
-    """
-    members = header[:_MAX_BAGGAGE_BYTES].split(",")
-    if len(header) > _MAX_BAGGAGE_BYTES:
-        members.pop()  # cut off in its middle
+def tags_of(baggage: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    """Return the members of a baggage that become tags of the run, by the tags' names."""
     found: dict[str, str] = {}
-    for member in members:
-        key, equals, value = member.partition(";")[0].partition("=")
-        if equals and (key := key.strip()):
-            found[key] = unquote(value.strip(), errors="replace")
+    for name in names:
+        value = baggage.get(encoded_key(name))
+        if value is not None and len(value) <= _MAX_TAG:
+            found[name] = value
     return found
 
 
 def inject_headers(headers: MutableMapping[str, Any], sender: Sender) -> None:
     """
-    Put the trace of a run, and its conversation's and user's ids, into the headers of what it sends.
+    Put the trace of a run, its conversation's and user's ids and its propagated tags into the headers of what it sends.
 
-    The receiver continues the trace: its parent is the step that sends. What else is in a `baggage` stays; a
-    `traceparent` of before is replaced.
+    The receiver continues the trace: its parent is the step that sends. What else is in a `baggage` stays, followed by
+    what the run's own caller has sent along; a `traceparent` and a `tracestate` of before are replaced. The baggage is
+    kept within 8192 bytes and 64 members, ours first.
 
     Args:
         headers: Names are written in lower case; another spelling of the same name is removed.
         sender: The run that sends.
     """
-    members: list[str] = []
-    for name in [each for each in headers if each.lower() in (TRACEPARENT, BAGGAGE)]:
+    there: list[str] = []
+    for name in [each for each in headers if each.lower() in NAMES]:
         value = _text(headers.pop(name))
         if name.lower() == BAGGAGE and value.strip():
-            members += value.split(",")
+            there += value.split(",")
     headers[TRACEPARENT] = sender.traceparent
-    for keys, own in ((_CONVERSATION_KEYS, sender.run.conversation_id), (_USER_KEYS, sender.run.user_id)):
-        if own is not None:
-            members = [each for each in members if each.partition("=")[0].strip() not in keys]
-            members.append(f"{keys[0]}={quote(own, safe=_VALUE_SAFE)}")
-    if members:
-        headers[BAGGAGE] = ",".join(members)
+    if (tracestate := sender.tracestate) is not None:
+        headers[TRACESTATE] = tracestate
+    if carried := sender.carried_baggage:
+        there += carried.split(",")
+    own: list[str] = []
+    ours: set[str] = set()
+    run = sender.run
+    for keys, known in ((_CONVERSATION_KEYS, run.conversation_id), (_USER_KEYS, run.user_id)):
+        if known is not None:
+            own.append(encoded(keys[0], known))
+            ours.update(keys)
+    if names := sender.propagated_tags:
+        for name, value in run.tags:
+            if name in names and (key := encoded_key(name)) not in ours:
+                own.append(encoded(key, value))
+                ours.add(key)
+    if not (own or there):
+        return
+    members = [*own, *(member for member in there if key_of(member) not in ours)]
+    kept = fitting(members, lambda keys: _note_cut("outgoing", sum(map(len, members)), keys))
+    if kept:
+        headers[BAGGAGE] = ",".join(sorted(kept, key=lambda member: key_of(member) in ours))
+
+
+def _note_cut(direction: str, size: int, keys: Collection[str]) -> None:
+    if (suppressed := _too_long.due()) is not None:
+        named = [key[:64] for key in list(keys)[:8]]
+        _log.warning("baggage_cut", direction=direction, bytes=size, left_out=named, suppressed=suppressed)
 
 
 def _first(baggage: Mapping[str, str], keys: tuple[str, ...]) -> str | None:

@@ -1,4 +1,4 @@
-"""taking_part() and isolate(): the exporters that take part in a run, and its instances of them."""
+"""isolate(): a run's own instances of its exporters."""
 
 from __future__ import annotations
 
@@ -7,38 +7,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from nat_observability.context import ContextState, framework_state
-from nat_observability.events import Run
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.foreign_errors import locate
 from nat_observability.logs import RepeatedEvent, get_logger
 
 _log = get_logger()
-_log_selection = RepeatedEvent()
-
-
-def taking_part(registry: dict[str, BaseExporter], run: Run) -> dict[str, BaseExporter]:
-    """Return those that take part in a run: if all do, the registry itself, which must not be changed."""
-    selecting = [name for name, exporter in registry.items() if getattr(exporter, "select", None) is not None]
-    left_out = [name for name in selecting if not _selected(name, registry[name], run)]
-    return {name: registry[name] for name in registry if name not in left_out} if left_out else registry
-
-
-def _selected(name: str, exporter: object, run: Run) -> bool:
-    # A class written for the reference toolkit may have a `select` that means something else.
-    if not isinstance(exporter, BaseExporter) or exporter.select is None:
-        return True
-    try:
-        return bool(exporter.select(run))
-    except Exception as error:  # noqa: BLE001  foreign code
-        if (suppressed := _log_selection.due()) is not None:
-            _log.warning(
-                "exporter_selection_failed",
-                exporter=name,
-                workflow_run_id=run.run_id,
-                error=locate(error),
-                suppressed=suppressed,
-            )
-        return False
 
 
 def isolate(

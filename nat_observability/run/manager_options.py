@@ -6,22 +6,30 @@ from typing import Protocol
 
 import msgspec
 
+from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.run.span_group import MembersCache
 
 
 class RunObserver(Protocol):
-    """Is called when a run begins and when it ends; the runtime is one."""
+    """Is called when a run begins and when it ends, and for a new manager's exporters; the runtime is one."""
 
     def run_started(self) -> None: ...
 
     def run_ended(self) -> None: ...
 
+    def registry_for(self, registry: dict[str, BaseExporter]) -> dict[str, BaseExporter]: ...
+
 
 class ManagerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the managers of one process have in common, but for their exporters. Timeouts are in seconds."""
+    """
+    What the managers of one process have in common, but for their exporters. Timeouts are in seconds.
+
+    `propagate_tags` are the names of the tags that travel in the baggage of messages and requests, both ways.
+    """
 
     shutdown_timeout: float = 120
     start_timeout: float = 10.0
     required: frozenset[str] = frozenset()
     observer: RunObserver | None = None
+    propagate_tags: tuple[str, ...] = ()
     members: MembersCache = msgspec.field(default_factory=MembersCache)

@@ -12,11 +12,12 @@ from nat_observability.context import AdoptedState, ContextState, enter_run, lea
 from nat_observability.errors import ExporterEndedEarlyError, ExporterStartError, ManagerRunningError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 from nat_observability.recording.stray_steps import run_closed, run_opened
 from nat_observability.run.exporter_record import ExporterRecord
-from nat_observability.run.isolation import isolate, taking_part, traits
+from nat_observability.run.isolation import isolate, traits
 from nat_observability.run.lifecycle import Lifecycle
 from nat_observability.run.readiness import Readiness
 from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
@@ -280,17 +281,21 @@ class RunContext(Generic[ManagerT]):
         members = slot.options.members.members_of(slot.registry)
         self._loop, self._began_at = asyncio.get_running_loop(), time.perf_counter()
         registry = members.others
+        if members.index.selects:
+            registry = members.index.taking_part(state.run, registry)
         if registry:
-            exporters = registry = taking_part(registry, state.run)
-            if given is not None and registry:
+            exporters = registry
+            if given is not None:
                 exporters = self.isolated_exporters = isolate(registry, state, given)
-            if exporters:
-                self._lifecycle = Lifecycle(exporters, self._loop, self._began_at)
+            self._lifecycle = Lifecycle(exporters, self._loop, self._began_at)
         self.state, self.registry = state, registry
         if members.exporters:
             self.group = SpanGroup(state, members)
             self._members = members.exporters
+            state.sampled = True
         state.stream.attend()
+        if slot.options.propagate_tags:
+            state.propagated_tags = slot.options.propagate_tags
         self._previous = enter_run(state)
         slot.run = self
         slot.running = True
@@ -309,6 +314,10 @@ class RunContext(Generic[ManagerT]):
         for name, record in lifecycle.records.items():
             if not (traits(type(record.exporter)).plain and lifecycle.begin_here(record, self.state)):
                 self._begin_task(name, record.exporter)
+        if self.state.sampled is False and not all(
+            isinstance(record.exporter, StepExporter) for record in lifecycle.records.values()
+        ):
+            self.state.sampled = True  # the others take every run
 
     def _begin_task(self, name: str, exporter: BaseExporter) -> asyncio.Task[None] | None:
         if self._run_exporter is None:

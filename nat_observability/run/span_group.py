@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
 
 from nat_observability.context import ContextState
@@ -17,6 +17,7 @@ from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.span_joiner import SpanJoiner
 from nat_observability.exporter.subscription import Subscription
+from nat_observability.run.selection_index import SelectionIndex, SelectionIndexCache
 
 # What a subclass may change and still be a member: its construction, and attributes of its own.
 _DECISIVE = (
@@ -44,17 +45,19 @@ class Members:
 
     Attributes:
         exporters: By name.
-        others: The exporters of the registry that are not members.
+        index: Those that take part in some runs only.
+        others: The exporters that take part in every run and are not members.
         routes: One for each pipeline of processors.
         waits: Whether the end of a run waits for any of them.
     """
 
-    __slots__ = ("chunk_bytes", "exporters", "others", "routes", "waits")
+    __slots__ = ("chunk_bytes", "exporters", "index", "others", "routes", "waits")
 
-    def __init__(self, registry: Mapping[str, BaseExporter]) -> None:
+    def __init__(self, index: SelectionIndex) -> None:
+        self.index = index
         self.exporters: dict[str, SpanExporter] = {}
         self.others: dict[str, BaseExporter] = {}
-        for name, exporter in registry.items():
+        for name, exporter in index.everywhere.items():
             if can_join(type(exporter)) and isinstance(exporter, SpanExporter) and _takes_every_run(exporter):
                 self.exporters[name] = exporter
             else:
@@ -75,25 +78,30 @@ class Members:
 class MembersCache:
     """The members of the last registry looked up: managers of one factory share it, run after run."""
 
-    __slots__ = ("_last",)
+    __slots__ = ("_indexes", "_last")
 
     def __init__(self) -> None:
-        self._last: tuple[dict[str, BaseExporter], int, Members] | None = None
+        self._indexes = SelectionIndexCache()
+        self._last: tuple[SelectionIndex, int, Members] | None = None
+
+    def index_of(self, registry: dict[str, BaseExporter]) -> SelectionIndex:
+        """Return the exporters of a registry, which never changes, by what they select."""
+        return self._indexes.index_of(registry)
 
     def members_of(self, registry: dict[str, BaseExporter]) -> Members:
         """Return the members among the exporters of a registry, which never changes."""
+        index = self._indexes.index_of(registry)
         last, changes = self._last, delivery_state.changes
-        if last is not None and last[0] is registry and last[1] == changes:
+        if last is not None and last[0] is index and last[1] == changes:
             return last[2]
-        members = Members(registry)
-        self._last = registry, changes, members
+        members = Members(index)
+        self._last = index, changes, members
         return members
 
 
 def _takes_every_run(exporter: SpanExporter) -> bool:
     return (
-        exporter.select is None
-        and exporter.sampling is None
+        exporter.sampling is None
         and exporter.delivery.limits.run_bytes is None
         and exporter.delivery.is_kept_open
         and not exporter.is_isolated_instance

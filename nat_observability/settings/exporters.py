@@ -23,7 +23,8 @@ from pydantic_core import PydanticCustomError
 
 from nat_observability.delivery.limits import QueuePolicy, SpoolMode
 from nat_observability.settings.processing import ProcessingSettings
-from nat_observability.settings.standard_variables import DEFAULT_LIMITS, MOST
+from nat_observability.settings.standard_variables import DEFAULT_LIMITS, MOST, unquoted
+from nat_observability.settings.variables import Allowed
 
 # Some platforms cannot wait longer than about 24 days, which in milliseconds fill 31 bits.
 _LONGEST = MOST / 1000
@@ -54,6 +55,38 @@ def _no_steps(record: object, info: ValidationInfo) -> object:
 SpansOnly = Annotated[Literal["spans"], BeforeValidator(_no_steps)]
 
 
+_RUNS = (
+    "name=value pairs with commas between them, as in tenant=acme or tenant=acme,globex,user_id=u-*; or the same as a "
+    "JSON object"
+)
+
+
+def _selected(value: object) -> object:
+    """Read pairs, whose values may be lists: `tenant=acme,globex,user_id=u-1`."""
+    if isinstance(value, str):
+        pairs: dict[str, list[str]] = {}
+        name = ""
+        for member in value.split(","):
+            head, equals, text = (part.strip() for part in member.partition("="))
+            if equals:
+                name = unquoted(head)
+            elif not head:
+                continue
+            if not name:
+                raise ValueError(f"holds a member that is not name=value; allowed: {_RUNS}")
+            pairs.setdefault(name, []).append(unquoted(text if equals else head))
+        value = pairs
+    if not isinstance(value, Mapping):
+        return value
+    wanted: dict[object, object] = {}
+    for name, texts in value.items():
+        listed = [part.strip() for part in texts.split(",")] if isinstance(texts, str) else texts
+        if not isinstance(listed, list | tuple) or not all(isinstance(each, str) and each for each in listed):
+            raise ValueError(f"holds a name without a value, which would select nothing; allowed: {_RUNS}")
+        wanted[name] = tuple(listed)
+    return wanted
+
+
 class ExporterSettings(ProcessingSettings):
     """The settings of every exporter, of any type."""
 
@@ -64,6 +97,11 @@ class ExporterSettings(ProcessingSettings):
     record: Literal["spans", "steps"] = Field(
         default="spans",
         description="What it receives: finished spans, or every step's start, chunks and end.",
+    )
+    select: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_selected), Allowed(_RUNS)] = Field(
+        default_factory=dict,
+        description="Which runs it takes part in, by their tags, user_id, conversation_id or workflow_name; by default "
+        "all. All names have to match, and of each one of its values, exact or with * and ?.",
     )
     flush: Literal["handed_over", "delivered"] = Field(
         default="handed_over", description="What the end of a run waits for: the queue, or the back end."

@@ -30,7 +30,7 @@ from nat_observability.settings.otlp import (
     OtlpExporterSettings,
     PhoenixExporterSettings,
 )
-from nat_observability.settings.processing import ProcessingSettings
+from nat_observability.settings.processing import ProcessingSettings, Texts
 from nat_observability.settings.sources import VariablesSource, note_exporters, with_env_file
 from nat_observability.settings.standard_variables import MOST, SERVICE_NAME
 from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, problems, variable
@@ -152,6 +152,12 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     secrets_dir: Path | None = Field(
         default=None,
         description="A directory of files, each named after a variable and holding its value.",
+    )
+    propagate_tags: Texts = Field(
+        (),
+        description="Names of run tags that travel, as W3C baggage, to the services and workers that a run calls, and "
+        "become tags of their runs if they propagate them too.",
+        examples=["tenant,plan"],
     )
     exporters: dict[str, AnyExporterSettings] = Field(
         default_factory=dict, description="The exporters by name; names are in lower case."

@@ -195,11 +195,17 @@ def parse_pairs(text: str) -> dict[str, str]:
         if not (key and equals) and member.strip():
             raise ValueError("holds a member that is not key=value")
         if key:
-            attributes[_decoded(key)] = _decoded(value)
+            attributes[unquoted(key)] = unquoted(value)
     return attributes
 
 
-def _decoded(text: str) -> str:
+def unquoted(text: str) -> str:
+    """
+    Decode a percent-encoded text.
+
+    Raises:
+        ValueError: It is not percent-encoded, or not UTF-8.
+    """
     if _BAD_PERCENT.search(text):
         raise ValueError("holds a percent sign without two hexadecimal digits")
     try:

@@ -16,6 +16,9 @@ _INTERVAL = 0.002  # seconds from one look to the next
 # They belong to their event loop, which keeps them for the next call.
 _POOLS = ("asyncio_", "AnyIO worker thread")
 
+# What waits for the code that asks, in a task of its own: anyio's pytest plugin makes one for each test and fixture.
+_RUNNERS = ("TestRunner._call_in_runner_task",)
+
 
 class LeakCheck:
     """
@@ -118,6 +121,7 @@ async def tasks_left(before: Collection[asyncio.Task[object]], *, within: float 
         within: Most seconds to wait for them to end.
     """
     left = asyncio.all_tasks() - set(before) - {asyncio.current_task()}
+    left = {task for task in left if getattr(task.get_coro(), "__qualname__", "") not in _RUNNERS}
     if left:
         _, left = await asyncio.wait(left, timeout=within)
     return [f"the task {task.get_name()!r}, {task.get_coro()}" for task in left]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,7 +28,10 @@ class CapturingExporter(BaseExporter):
 
     def __init__(self, context_state: ContextState | None = None) -> None:
         super().__init__(context_state)
+        # Shared with the isolated instances.
         self._taken: list[IntermediateStep] = []
+        self._trees: list[tuple[StepTree, int]] = []
+        self._growing = threading.Lock()
 
     def export(self, event: IntermediateStep) -> None:
         self._taken.append(event)  # atomic, so it needs no lock
@@ -43,12 +47,23 @@ class CapturingExporter(BaseExporter):
 
     @property
     def tree(self) -> StepTree:
-        """What was recorded until now as a tree, to assert on: `exporter.tree.one("tool", "search", under="llm")`."""
-        return StepTree(self._taken.copy())
+        """
+        What was recorded until now as a tree, to assert on: `exporter.tree.one("tool", "search", under="llm")`.
+
+        It is the same object each time, with the same steps in it, until `clear`; a later access adds to it.
+        """
+        with self._growing:
+            tree, known = self._trees[0] if self._trees else (StepTree(), 0)
+            steps = self._taken[known:]
+            tree.add(steps)
+            self._trees[:] = [(tree, known + len(steps))]
+            return tree
 
     def clear(self) -> None:
-        """Forget what was recorded."""
-        self._taken.clear()
+        """Forget what was recorded; the next tree is another one."""
+        with self._growing:
+            self._taken.clear()
+            self._trees.clear()
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,6 +75,11 @@ class StepNode:
     links: list[NodeLink] = field(default_factory=list)
 
     @property
+    def run_tags(self) -> dict[str, str]:
+        """The tags of its run, by name: `node.run_tags["tenant"]`."""
+        return dict(self.run.tags)
+
+    @property
     def ancestors(self) -> Iterator[StepNode]:
         """The steps around it, innermost first."""
         above = self.parent
@@ -107,26 +113,43 @@ class StepTree:
     above: a kind, a kind and a name, or a step that was found before.
     """
 
-    def __init__(self, steps: Iterable[IntermediateStep]) -> None:
+    def __init__(self, steps: Iterable[IntermediateStep] = ()) -> None:
         self.roots: list[StepNode] = []
         self._nodes: dict[tuple[str, str], StepNode] = {}
-        parents: dict[tuple[str, str], str | None] = {}
+        # Of the roots that name a parent, which may still come.
+        self._awaited: dict[tuple[str, str], str] = {}
+        self.add(steps)
+
+    def add(self, steps: Iterable[IntermediateStep]) -> None:
+        """Add what was recorded later. What was found before stays the same object, and goes on."""
+        new: dict[tuple[str, str], str | None] = {}
         for each in steps:
             key = (each.run.run_id, each.step_id)
             node = self._nodes.get(key)
             if node is None:
                 node = self._nodes[key] = StepNode(each.run, each.kind, each.name, each.step_id)
-                parents[key] = each.parent_id
+                new[key] = each.parent_id
             _take(node, each)
-        for (run_id, step_id), node in self._nodes.items():
-            parent_id = parents[run_id, step_id]
-            parent = self._nodes.get((run_id, parent_id)) if parent_id is not None else None
-            # A step that other code recorded may name itself as its parent, or two may name each other.
-            if parent is None or parent is node or node in parent.ancestors:
+        for (run_id, step_id), parent_id in new.items():
+            node = self._nodes[run_id, step_id]
+            if not self._place(node, parent_id):
                 self.roots.append(node)
-            else:
-                node.parent = parent
-                parent.children.append(node)
+                if parent_id is not None:
+                    self._awaited[run_id, step_id] = parent_id
+        for key, awaited in list(self._awaited.items()) if new else ():
+            if key not in new and self._place(self._nodes[key], awaited):
+                self.roots.remove(self._nodes[key])
+                del self._awaited[key]
+
+    def _place(self, node: StepNode, parent_id: str | None) -> bool:
+        """Put a step under its parent; return whether it has one."""
+        parent = self._nodes.get((node.run.run_id, parent_id)) if parent_id is not None else None
+        # A step that other code recorded may name itself as its parent, or two may name each other.
+        if parent is None or parent is node or node in parent.ancestors:
+            return False
+        node.parent = parent
+        parent.children.append(node)
+        return True
 
     def __iter__(self) -> Iterator[StepNode]:
         """Every step, in the order of their starts."""
@@ -212,6 +235,31 @@ class StepTree:
     def __str__(self) -> str:
         return self._drawn([])
 
+    @property
+    def snapshot(self) -> str:
+        """
+        The steps as text that is the same each time: without ids and durations, runs in the order of their starts.
+
+        A tree is equal to such a text, however it is indented as a whole:
+        `assert exporter.tree == \"\"\"...\"\"\"`.
+        """
+        runs: dict[str, list[StepNode]] = {}
+        for root in self.roots:
+            runs.setdefault(root.run.run_id, []).append(root)
+        lines: list[str] = []
+        for number, roots in enumerate(runs.values(), 1):
+            if len(runs) > 1:
+                lines.append(f"run {number}")
+            _draw(roots, [], lines)
+        return "\n".join(lines)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            return self.snapshot == textwrap.dedent(other).strip("\n").rstrip()
+        return self is other
+
+    __hash__ = object.__hash__
+
     def _drawn(self, marked: list[StepNode]) -> str:
         if not self.roots:
             return "No step was recorded."
@@ -267,8 +315,12 @@ def _known(kind: StepKind | str | None) -> StepKind | None:
 
 
 def _matcher(wanted: Wanted | None) -> Any:
-    if wanted is None or isinstance(wanted, StepNode):
-        return lambda node: node is wanted
+    if wanted is None:
+        return lambda node: False
+    if isinstance(wanted, StepNode):
+        # By its ids: the step may have been found in another tree of the same recording.
+        ids = wanted.run.run_id, wanted.step_id
+        return lambda node: (node.run.run_id, node.step_id) == ids
     kind, name = wanted if isinstance(wanted, tuple) else (wanted, None)
     known = _known(kind)
     return lambda node: (known is None or node.kind is known) and (name is None or node.name == name)

@@ -26,7 +26,8 @@ from nat_observability.errors import (
 )
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
-from nat_observability.runtime import ObservabilityRuntime, RuntimeState
+from nat_observability.health import RuntimeState
+from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import until

@@ -18,6 +18,7 @@ from nat_observability import (
     ExporterManager,
     ObservabilityRuntime,
     SpanExporter,
+    outgoing_headers,
     step,
 )
 from nat_observability.containers import ObservabilityContainer
@@ -52,11 +53,11 @@ TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 class Service:
     """A source whose one exporter keeps the spans, and what requests are made with."""
 
-    def __init__(self) -> None:
+    def __init__(self, propagate_tags: tuple[str, ...] = ()) -> None:
         self.spans: list[Span] = []
         exporter = SpanExporter(self.take)
         self.runtime = ObservabilityRuntime({"kept": exporter})
-        options = ManagerOptions(observer=self.runtime)
+        options = ManagerOptions(observer=self.runtime, propagate_tags=propagate_tags)
         self.source = RuntimeSource(
             self.runtime, lambda: ExporterManager.with_options({"kept": exporter}, options)
         )
@@ -178,6 +179,47 @@ async def test_conversation_user_and_chosen_baggage_are_taken() -> None:
     )
     run = service.root.run
     assert (run.conversation_id, run.user_id, dict(run.tags)) == ("c-1", "u 1", {"tenant": "acme"})
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"tags": {"own": "x", "plan": "gold"}}, {"trusted": lambda scope: True}]
+)
+async def test_tags_and_the_baggage_of_others_go_through(options: Any) -> None:
+    """Tags that the process propagates come in and go out; others' members and `tracestate` are passed on."""
+    service = Service(propagate_tags=("tenant", "plan"))
+    sent: dict[str, str] = {}
+
+    async def calling(scope: Any, receive: Any, send: Any) -> None:
+        sent.update(outgoing_headers())
+        await answer(scope, receive, send)
+
+    app = RequestMiddleware(calling, service.source, **options)
+    own = options.get("tags", {})
+    await service.request(
+        app, traceparent=TRACEPARENT, tracestate="v=1", baggage="tenant=acme,plan=free,foreign=1;p"
+    )
+    assert dict(service.root.run.tags) == {"tenant": "acme", "plan": "free", **own}
+    plan = own.get("plan", "free")
+    assert sent == {
+        "traceparent": f"00-{TRACE}-{service.root.span_id}-01",
+        "tracestate": "v=1",
+        "baggage": f"foreign=1;p,plan={plan},tenant=acme",
+    }
+
+
+async def test_nothing_of_a_stranger_is_passed_on() -> None:
+    """What an untrusted caller sends reaches no service behind this one."""
+    service = Service(propagate_tags=("tenant",))
+    sent: dict[str, str] = {}
+
+    async def calling(scope: Any, receive: Any, send: Any) -> None:
+        sent.update(outgoing_headers())
+        await answer(scope, receive, send)
+
+    app = RequestMiddleware(calling, service.source, trusted=False)
+    await service.request(app, traceparent=TRACEPARENT, tracestate="v=1", baggage="tenant=acme,foreign=1")
+    assert sent.keys() == {"traceparent"}
+    assert not service.root.run.tags
 
 
 async def test_parent_of_the_reference_toolkit() -> None:

@@ -26,9 +26,9 @@ from nat_observability import ContextState, step
 from nat_observability.containers import ObservabilityContainer
 from nat_observability.errors import MissingContainerError, SinkError
 from nat_observability.events import Span, Status
+from nat_observability.health import RuntimeState
 from nat_observability.integrations.celery import instrument
 from nat_observability.integrations.workers.process_scope import ProcessScope
-from nat_observability.runtime import RuntimeState
 from nat_observability.store import Store
 from nat_observability.testing import wait_until
 from tests.brokers import running_redis

@@ -16,8 +16,8 @@ from faststream.redis import ListSub, RedisBroker
 from nat_observability import ContextState, step
 from nat_observability.errors import MissingContainerError
 from nat_observability.events import Status
+from nat_observability.health import RuntimeState
 from nat_observability.integrations.faststream import MessageMiddleware, instrument
-from nat_observability.runtime import RuntimeState
 from tests.brokers import running_nats, running_redis
 from tests.integrations.workers import observed
 

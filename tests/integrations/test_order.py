@@ -22,6 +22,7 @@ from taskiq import InMemoryBroker, TaskiqEvents
 
 from nat_observability import SpanExporter, step
 from nat_observability.containers import ObservabilityContainer
+from nat_observability.health import RuntimeState
 from nat_observability.integrations import (
     asgi,
     celery,
@@ -33,7 +34,6 @@ from nat_observability.integrations import (
     taskiq,
 )
 from nat_observability.integrations.asgi import ObservabilityLifespan, RequestMiddleware
-from nat_observability.runtime import RuntimeState
 from nat_observability.sinks.protocol import Batch
 
 pytestmark = pytest.mark.may_block  # taskiq and FastStream look at the handlers' source files

@@ -17,9 +17,9 @@ from nat_observability.errors import ExporterStartError, MissingContainerError
 from nat_observability.events import IntermediateStep, Status
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
+from nat_observability.health import RuntimeState
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import run_scope
-from nat_observability.runtime import RuntimeState
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import CapturingExporter, until, wait_until

@@ -22,7 +22,7 @@ from nat_observability.containers import ObservabilityContainer, observability, 
 from nat_observability.context import ContextState
 from nat_observability.errors import SettingsError
 from nat_observability.events import Status
-from nat_observability.runtime import RuntimeState
+from nat_observability.health import RuntimeState
 from tests.integrations.workers import observed
 from tests.processes import run_program
 

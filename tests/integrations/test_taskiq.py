@@ -16,9 +16,9 @@ from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend
 from nat_observability import ContextState, step
 from nat_observability.errors import MissingContainerError
 from nat_observability.events import Status
+from nat_observability.health import RuntimeState
 from nat_observability.integrations.taskiq import TaskMiddleware, instrument
 from nat_observability.integrations.workers.process_scope import ProcessScope
-from nat_observability.runtime import RuntimeState
 from nat_observability.testing import until
 from nat_observability.testing.leak_check import tasks_left
 from tests.brokers import running_redis

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nat_observability.containers import ObservabilityContainer
 from nat_observability.events import Span
 from nat_observability.exporter.span_exporter import SpanExporter
-from nat_observability.runtime import RuntimeState
+from nat_observability.health import RuntimeState
 from nat_observability.sinks.memory import MemorySink
 
 

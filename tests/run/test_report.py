@@ -225,6 +225,9 @@ class Observer:
     def run_ended(self) -> None:
         self.live -= 1
 
+    def registry_for(self, registry: dict[str, BaseExporter]) -> dict[str, BaseExporter]:
+        return registry
+
 
 async def test_observer_is_called_for_each_run() -> None:
     """It is called at the run's beginning and end, even if the start fails or is refused."""

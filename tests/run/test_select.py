@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,8 @@ from nat_observability import (
     step,
 )
 from nat_observability.delivery.state import DeliveryState
+from nat_observability.errors import InvalidSelectionError
+from nat_observability.exporter import ExporterTemplate, Selection
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.sinks import MemorySink
 from nat_observability.testing import CapturingExporter
@@ -155,3 +159,178 @@ async def test_the_runtime_opens_all_of_them() -> None:
     async with ObservabilityRuntime({"a": exporter}) as runtime:
         assert runtime.health().exporters.keys() == {"a"}
         assert exporter.delivery.held
+
+
+def names(exporters: dict[str, CapturingExporter]) -> dict[str, list[str | None]]:
+    """Return the users whose runs each exporter has recorded."""
+    return {name: [each.run.user_id for each in exporter.steps[::2]] for name, exporter in exporters.items()}
+
+
+async def recorded(selections: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, list[str | None]]:
+    """Record a step in each of some runs; return the users whose runs each exporter got."""
+    exporters = {name: CapturingExporter() for name in selections}
+    for name, select in selections.items():
+        exporters[name].select = select
+    manager = ExporterManager.from_exporters(dict(exporters))
+    for ids in runs:
+        await record(manager, **ids)
+    return names(exporters)
+
+
+async def test_a_mapping_selects_by_tags_and_ids() -> None:
+    """Every name has to match, and of a list one value; an id and a tag are looked up by their names."""
+    runs: list[dict[str, Any]] = [
+        {"user_id": "1", "tags": {"tenant": "acme", "plan": "gold"}},
+        {"user_id": "2", "tags": {"tenant": "acme", "plan": "free"}},
+        {"user_id": "3", "tags": {"tenant": "globex", "plan": "gold"}, "workflow_name": "chat"},
+        {"user_id": "4"},
+    ]
+    selections = {
+        "acme": {"tenant": "acme"},
+        "gold acme": {"tenant": "acme", "plan": "gold"},
+        "both": {"tenant": ["acme", "globex"]},
+        "user": {"user_id": {"2", "4"}},
+        "chat": {"workflow_name": "chat", "tenant": "globex"},
+        "function": lambda run: run.user_id == "4",
+        "all": None,
+        "acme again": {"tenant": ("acme",)},
+        "tag of that name": {"user": "1"},
+    }
+    assert await recorded(selections, runs) == {
+        "acme": ["1", "2"],
+        "gold acme": ["1"],
+        "both": ["1", "2", "3"],
+        "user": ["2", "4"],
+        "chat": ["3"],
+        "function": ["4"],
+        "all": ["1", "2", "3", "4"],
+        "acme again": ["1", "2"],
+        "tag of that name": [],
+    }
+
+
+@pytest.mark.parametrize("tenant", ["*", "a?me", "[a-z]*", "../../etc", "a,b", "a=b", " acme", "ä" * 5000])
+async def test_a_mapping_in_code_has_no_globs(tenant: str) -> None:
+    """A tenant whose name looks like a pattern or a path gets its own runs and no other's."""
+    runs: list[dict[str, Any]] = [
+        {"user_id": "own", "tags": {"tenant": tenant}},
+        {"user_id": "other", "tags": {"tenant": "acme"}},
+    ]
+    assert await recorded({"own": {"tenant": tenant}}, runs) == {"own": ["own"]}
+
+
+async def test_globs_are_asked_for() -> None:
+    """`*` and `?` stand for any characters; a bracket is one, and a run without the tag is not selected."""
+    runs: list[dict[str, Any]] = [
+        {"user_id": tenant, "tags": {"tenant": tenant}} for tenant in ("acme-1", "acme-22", "[a]", "a\nb", "")
+    ]
+    selections = {
+        glob: Selection({"tenant": glob}, globs=True) for glob in ("acme-?", "acme-*", "[a]*", "a*b", "*")
+    }
+    selections["mixed"] = Selection({"tenant": ["acme-22", "a??"], "user_id": "a*"}, globs=True)
+    assert await recorded(selections, [*runs, {"user_id": "none"}]) == {
+        "acme-?": ["acme-1"],
+        "acme-*": ["acme-1", "acme-22"],
+        "[a]*": ["[a]"],
+        "a*b": ["a\nb"],
+        "*": ["acme-1", "acme-22", "[a]", "a\nb", ""],
+        "mixed": ["acme-22", "a\nb"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("select", "problem"),
+    [
+        ({}, "no name at all"),
+        ({"tenant": ""}, "for 'tenant' an empty text"),
+        ({"tenant": None}, "for 'tenant' a NoneType"),
+        ({"tenant": 5}, "for 'tenant' a int"),
+        ({"tenant": []}, "for 'tenant' no value"),
+        ({"tenant": ["a", b"b"]}, "for 'tenant' a bytes"),
+        ({"": "acme"}, "the name ''"),
+        ({5: "acme"}, "the name 5"),
+        ("tenant=acme", "of type str"),
+    ],
+)
+def test_a_selection_that_cannot_be_used(select: Any, problem: str) -> None:
+    """It is refused where it is set: a mistake must neither select everything nor, silently, nothing."""
+    exporter = CapturingExporter()
+    with pytest.raises(InvalidSelectionError, match=problem):
+        exporter.select = select
+    with pytest.raises(InvalidSelectionError, match=problem):
+        SpanExporter(MemorySink(1), select=select)
+
+
+async def test_a_selection_may_be_changed() -> None:
+    """What is set on a registered exporter counts from the next run on."""
+    exporter = CapturingExporter()
+    manager = ExporterManager.from_exporters({"a": exporter})
+    exporter.select = {"user_id": "1"}
+    await record(manager, user_id="1")
+    exporter.select = {"user_id": "2"}
+    await record(manager, user_id="1")
+    await record(manager, user_id="2")
+    exporter.select = None
+    await record(manager, user_id="3")
+    assert names({"a": exporter}) == {"a": ["1", "2", "3"]}
+
+
+async def test_a_subclass_may_select_by_a_method() -> None:
+    """It is asked once for each run, as a function is, and beside mappings."""
+
+    class Chosen(CapturingExporter):
+        def select(self, run: Run) -> bool:
+            return run.user_id == "1"
+
+    exporters: dict[str, CapturingExporter] = {"method": Chosen(), "mapping": CapturingExporter()}
+    exporters["mapping"].select = {"user_id": "2"}
+    manager = ExporterManager.from_exporters(dict(exporters))
+    for user_id in ("1", "2"):
+        await record(manager, user_id=user_id)
+    assert names(exporters) == {"method": ["1"], "mapping": ["2"]}
+
+
+async def test_exporters_take_part_in_their_order() -> None:
+    """However they select."""
+    exporters: dict[str, BaseExporter] = {name: CapturingExporter() for name in "edcba"}
+    exporters["e"].select = lambda run: True
+    exporters["c"].select = {"user_id": "1"}
+    exporters["a"].select = {"tenant": ["1", "2"]}
+    manager = ExporterManager.from_exporters(exporters)
+    state = ContextState(user_id="1", tags={"tenant": "1"})
+    assert list(manager.taking_part(state.run)) == list("edcba")
+    async with manager.start(state):
+        assert list(manager.report.exporters) == list("edcba")
+    async with manager.start(ContextState()):
+        assert list(manager.report.exporters) == list("edb")
+
+
+async def calls_of_a_run(tenants: int) -> int:
+    """Return how many functions an empty run calls, its second, with an exporter for each of some tenants."""
+    template = ExporterTemplate(lambda name: MemorySink(1))
+    exporters: dict[str, BaseExporter] = {f"t{n}": template.exporter(f"t{n}") for n in range(tenants)}
+    manager = ExporterManager.from_exporters(exporters)
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    async with ObservabilityRuntime({"t3": exporters["t3"]}):
+        for profile in (None, count):
+            gc.collect()
+            gc.disable()  # it would call what waits for objects to go
+            sys.setprofile(profile)
+            try:
+                async with manager.start(ContextState(tags={"tenant": "t3"})):
+                    pass
+            finally:
+                sys.setprofile(None)
+                gc.enable()
+    return calls
+
+
+async def test_a_run_asks_only_its_own_among_a_thousand() -> None:
+    """The exporters that select by a mapping are looked up: their number does not matter."""
+    await calls_of_a_run(10)  # what the first run of a process prepares
+    assert await calls_of_a_run(1000) == await calls_of_a_run(10)

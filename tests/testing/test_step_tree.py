@@ -204,3 +204,78 @@ async def test_a_kind_that_does_not_exist(recorded: CapturingExporter, arguments
     """It is an error that names the nearest one, and not "found none"."""
     with pytest.raises(UnknownStepKindError, match="tool"):
         recorded.tree.all(**arguments)
+
+
+async def test_the_tree_is_one_object_for_one_recording() -> None:
+    """It grows with the recording, and what was found in it stays; only `clear` begins another one."""
+    async with recorded_run(ContextState(tags={"tenant": "acme"})) as exporter:
+        with step("workflow", "w"):
+            root = exporter.tree.one("workflow")
+            assert str(root.status) == Status.INCOMPLETE
+            tree = exporter.tree
+            with step("llm", "outer"), step("tool", "inner"):
+                pass
+    assert exporter.tree is tree
+    assert exporter.tree.one("workflow") is root
+    assert str(root.status) == Status.OK
+    assert [node.name for node in exporter.tree.one("llm", under=root).children] == ["inner"]
+    assert exporter.tree.one("tool", inside=root).run_tags == {"tenant": "acme"}
+    assert (len(tree), len(tree.roots)) == (3, 1)
+    exporter.clear()
+    assert exporter.tree is not tree
+    assert not exporter.tree.roots
+
+
+async def test_a_step_of_another_tree_is_known_by_its_ids() -> None:
+    """`under` and `inside` take a step that was found in any tree of the recording, and no other run's."""
+    async with recorded_run() as exporter:
+        with step("workflow", "w"), step("llm", "outer"), step("tool", "inner"):
+            pass
+    root = StepTree(exporter.steps).one("workflow")
+    tree = StepTree(exporter.steps)
+    assert tree.one("llm", under=root).name == "outer"
+    assert tree.one("tool", inside=root).name == "inner"
+    async with recorded_run() as other:
+        with step("workflow", "w"):
+            pass
+    assert not tree.all("llm", under=other.tree.one("workflow"))
+
+
+async def test_a_parent_may_come_after_its_child() -> None:
+    """As with steps that are relayed: the child moves below it when it comes."""
+    async with recorded_run() as exporter:
+        with step("workflow", "w"), step("llm", "outer"), step("tool", "inner"):
+            pass
+    steps = sorted(exporter.steps, key=lambda each: each.name)
+    tree = StepTree()
+    for each in steps:
+        tree.add([each])
+    assert str(tree) == str(StepTree(exporter.steps))
+
+
+async def test_a_tree_is_equal_to_its_text() -> None:
+    """Without ids, and however the text is indented as a whole."""
+    async with recorded_run() as exporter:
+        with step("workflow", "w", input={"q": 1}):
+            with step("llm", "gpt") as answering:
+                answering.output = "hi"
+            with pytest.raises(ValueError, match="no"), step("tool", "broken"):
+                raise ValueError("no")
+    assert (
+        exporter.tree
+        == """
+        └─ workflow 'w' input={'q': 1}
+           ├─ llm 'gpt' output='hi'
+           └─ tool 'broken' error=ValueError: 'no'
+    """
+    )
+    assert exporter.tree != "└─ workflow 'w'"
+    assert exporter.tree == exporter.tree.snapshot
+    assert StepTree() == ""
+    assert {exporter.tree: 1}[exporter.tree] == 1
+    async with recorded_run() as other:
+        with step("tool", "t"):
+            pass
+    both = StepTree([*exporter.steps[-1:], *other.steps])
+    assert both.snapshot.splitlines()[0] == "run 1"
+    assert both.snapshot.splitlines()[-2:] == ["run 2", "└─ tool 't'"]

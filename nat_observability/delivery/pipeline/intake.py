@@ -18,6 +18,7 @@ from nat_observability.delivery.threads.delivery_thread import (
     is_forgotten,
     weak_call,
 )
+from nat_observability.delivery.threads.thread_group import DeliveryThreadGroup
 from nat_observability.delivery.threads.worker import background_context
 from nat_observability.events import Item
 from nat_observability.foreign_errors import describe
@@ -42,16 +43,22 @@ class Intake:
     Args:
         name: The exporter's, or those of several that share it, for logs.
         processors: Applied to each item once, in this order.
-        loop_source: Where its event loop comes from; by default a thread of its own.
+        loop_source: Where its event loop comes from; by default a thread of its own. A group lends one.
 
     Raises:
         TypeError: A processor cannot be called.
     """
 
     def __init__(
-        self, name: str, processors: Iterable[Processor], loop_source: LoopSource | None = None
+        self,
+        name: str,
+        processors: Iterable[Processor],
+        loop_source: LoopSource | DeliveryThreadGroup | None = None,
     ) -> None:
         self.pipeline = ProcessorPipeline(name, processors)
+        if isinstance(loop_source, DeliveryThreadGroup):
+            loop_source = loop_source.thread()
+            loop_source.notify(self._loop_broke)
         self._loop_source = loop_source or DeliveryThread(
             "nat-observability-processors", on_broken=weak_call(self._loop_broke)
         )
@@ -312,6 +319,18 @@ class Intake:
         if self._wake is not None:
             with suppress(RuntimeError):  # its loop broke just now
                 self._wake()
+
+
+def intake_of(
+    name: str,
+    processors: Iterable[Processor] | Intake,
+    loop_source: LoopSource | DeliveryThreadGroup | None,
+) -> Intake | None:
+    """Return the intake for these processors: the one that is given, a new one, or None if there are none."""
+    if isinstance(processors, Intake):
+        return processors
+    own = tuple(processors)
+    return Intake(name, own, loop_source) if own else None
 
 
 def _together(

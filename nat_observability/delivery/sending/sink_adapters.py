@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from nat_observability.delivery.threads.worker import BlockingWorker
+from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker
 from nat_observability.errors import ThreadRefusedError
 from nat_observability.sinks.protocol import Batch, BatchFunction, BlockingSink, Sink
 
@@ -32,21 +32,24 @@ class FunctionSink:
 
 class WorkerSink:
     """
-    A blocking sink, or a plain function that takes a batch, on a worker thread of its own while it is open.
+    A blocking sink, or a plain function that takes a batch, on a worker thread while it is open.
 
     A call that outlasts its timeout continues on that thread, and the next one waits for it: the sink never sees
     two calls at once. An awaitable that a call returns is awaited on the loop.
     """
 
-    def __init__(self, sink: BlockingSink | Callable[[Batch], int | None]) -> None:
+    def __init__(
+        self, sink: BlockingSink | Callable[[Batch], int | None], new_worker: NewWorker = BlockingWorker
+    ) -> None:
         self.blocking = sink
-        self._worker: BlockingWorker | None = None
-        self._latest: BlockingWorker | None = None
+        self._new_worker = new_worker
+        self._worker: Worker | None = None
+        self._latest: Worker | None = None
 
     async def open(self) -> None:
         self.end()
         # The previous worker may still be in the middle of a call that was abandoned.
-        self._worker = self._latest = worker = BlockingWorker(
+        self._worker = self._latest = worker = self._new_worker(
             f"nat-observability-{type(self.blocking).__name__}", self._latest
         )
         if isinstance(self.blocking, BlockingSink):
@@ -102,15 +105,19 @@ class _Opening:
             self._sink.close()
 
 
-async def _call(worker: BlockingWorker, call: Callable[[], Any]) -> Any:
+async def _call(worker: Worker, call: Callable[[], Any]) -> Any:
     result = await asyncio.wrap_future(worker.submit(call))
     # A plain function may return a coroutine all the same: a lambda or a decorated function, for example.
     return await result if inspect.isawaitable(result) else result
 
 
-def as_sink(sink: Sink | BlockingSink | BatchFunction) -> Sink:
+def as_sink(sink: Sink | BlockingSink | BatchFunction, new_worker: NewWorker = BlockingWorker) -> Sink:
     """
     Return `sink` in its asynchronous form.
+
+    Args:
+        sink: Any sink.
+        new_worker: Gives a blocking one its worker.
 
     Raises:
         TypeError: It is neither a sink nor a function.
@@ -126,7 +133,11 @@ def as_sink(sink: Sink | BlockingSink | BatchFunction) -> Sink:
                 f"{sink!r} writes nothing: it is a generator, which is never iterated. Remove its yield."
             )
     if isinstance(sink, Sink):
-        return sink if inspect.iscoroutinefunction(sink.write) else WorkerSink(cast(BlockingSink, sink))
+        return (
+            sink
+            if inspect.iscoroutinefunction(sink.write)
+            else WorkerSink(cast(BlockingSink, sink), new_worker)
+        )
     if inspect.iscoroutinefunction(sink) or inspect.iscoroutinefunction(type(sink).__call__):
         return FunctionSink(cast("Callable[[Batch], Awaitable[int | None]]", sink))
-    return WorkerSink(cast("Callable[[Batch], int | None]", sink))
+    return WorkerSink(cast("Callable[[Batch], int | None]", sink), new_worker)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import selectors
 import threading
 import time
@@ -144,7 +143,8 @@ class DeliveryThread:
         on_broken: Callable[[Exception, bool], None] | None = None,
     ) -> None:
         self._name = name
-        self._on_broken = on_broken
+        self._on_broken = [] if on_broken is None else [on_broken]
+        self._shared_by: list[weakref.WeakMethod[Callable[[Exception, bool], None]]] = []
         self._reset()
         _threads.add(self)
 
@@ -153,6 +153,16 @@ class DeliveryThread:
         self._lock = threading.Lock()
         self._users = 0
         self._loop: _Loop | None = None
+
+    def notify(self, method: Callable[[Exception, bool], None]) -> None:
+        """Call one more method as `on_broken`, as long as its object lives. Before that object acquires the loop."""
+        with self._lock:
+            self._shared_by = [each for each in self._shared_by if each() is not None]
+            self._shared_by.append(weakref.WeakMethod(method))
+
+    @property
+    def _notified(self) -> list[Callable[[Exception, bool], None]]:
+        return [*self._on_broken, *(method for each in self._shared_by if (method := each()) is not None)]
 
     def acquire(self) -> asyncio.AbstractEventLoop:
         """
@@ -192,7 +202,7 @@ class DeliveryThread:
         begun: Future[None] = Future()
         loop.call_soon(begun.set_result, None)
         start_thread(threading.Thread(target=self._run, args=(loop, begun), name=self._name, daemon=True))
-        if self._on_broken is None:
+        if not (self._on_broken or self._shared_by):
             with suppress(TimeoutError):
                 begun.result(_BEGIN_WITHIN)
 
@@ -216,7 +226,8 @@ class DeliveryThread:
 
     def _break(self, loop: _Loop, begun: Future[None], error: BaseException) -> None:
         """Let go of a loop that no longer runs. On its thread."""
-        if self._on_broken is not None:
+        notified = self._notified
+        if notified:
             with self._lock:
                 loop.is_forgotten = self._loop is loop
         # Before another loop is made, which may reuse the number of a file handle that was closed under this one.
@@ -236,11 +247,11 @@ class DeliveryThread:
             if self._loop is not loop:
                 return
             self._loop = None
-            if self._on_broken is not None:
+            if notified:
                 # on_broken has them all acquire anew; without it they release what they have acquired.
                 self._users = 0
-        if self._on_broken is not None:
-            self._on_broken(as_exception(error), had_begun)
+        for call in notified:
+            call(as_exception(error), had_begun)
 
 
 def weak_call(method: Callable[[Exception, bool], None]) -> Callable[[Exception, bool], None]:
@@ -252,24 +263,6 @@ def weak_call(method: Callable[[Exception, bool], None]) -> Callable[[Exception,
             there(error, had_begun)
 
     return call
-
-
-class DeliveryThreadGroup:
-    """
-    A bounded set of threads, shared by exporters that are made from one template.
-
-    Args:
-        size: Most threads.
-        name: Their names begin with it.
-    """
-
-    def __init__(self, size: int = 16, name: str = "nat-observability-group") -> None:
-        self._threads = [DeliveryThread(f"{name}-{number}") for number in range(size)]
-        self._next = itertools.count()
-
-    def thread(self) -> DeliveryThread:
-        """Return the thread for one more exporter: round robin."""
-        return self._threads[next(self._next) % len(self._threads)]
 
 
 _threads: WeakRegistry[DeliveryThread] = WeakRegistry()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import sys
@@ -13,7 +14,7 @@ from contextlib import suppress
 from contextvars import Context, ContextVar
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from nat_observability.errors import GreenThreadsError, SinkError, ThreadRefusedError
 from nat_observability.foreign_errors import describe
@@ -84,6 +85,22 @@ def check_threads(name: str) -> None:
 _GEVENT_PATCHES = ("threading", "_thread", "queue", "select")
 _EVENTLET_PATCHES = ("thread", "select")
 
+
+class Worker(Protocol):
+    """What makes blocking calls for an event loop, one after the other."""
+
+    def submit(self, call: Callable[[], ResultT]) -> Future[ResultT]:
+        """Make a call when those before it have returned."""
+        ...
+
+    def end(self) -> None:
+        """Make no further call than those that were submitted; returns at once."""
+        ...
+
+
+NewWorker = Callable[[str, Worker | None], Worker]
+"""Gives a worker of a name; the last call of another one, which gets no more calls, comes first."""
+
 _Job = tuple[Future[Any], Callable[[], Any]]
 
 
@@ -136,12 +153,12 @@ class BlockingWorker:
         ThreadRefusedError: The system, or an interpreter that exits, starts no thread; or it would be a greenlet.
     """
 
-    def __init__(self, name: str, after: BlockingWorker | None = None) -> None:
+    def __init__(self, name: str, after: Worker | None = None) -> None:
         self._name = name
         self._lock = threading.RLock()
         self._begin(after)
 
-    def _begin(self, after: BlockingWorker | None) -> None:
+    def _begin(self, after: Worker | None) -> None:
         check_threads(self._name)
         self._dead, self._jobs = False, _Jobs()
         self._thread = threading.Thread(
@@ -170,9 +187,9 @@ class BlockingWorker:
         """Let the thread end after the calls that were submitted; returns at once."""
         self._jobs.put(None)
 
-    def _work(self, jobs: _Jobs, after: BlockingWorker | None) -> None:
+    def _work(self, jobs: _Jobs, after: Worker | None) -> None:
         try:
-            if after is not None:
+            if isinstance(after, BlockingWorker):
                 after._thread.join()
                 del after
             context = Context()
@@ -242,3 +259,15 @@ def as_exception(error: BaseException) -> Exception:
     wrapped = RuntimeError(f"Foreign code raised {describe(error)}.")
     wrapped.__cause__ = error
     return wrapped
+
+
+async def call_elsewhere(call: Callable[[], None]) -> None:
+    """Run a blocking call on a thread of its own."""
+    try:
+        worker = BlockingWorker("nat-observability-runtime")
+    except RuntimeError:  # no thread could be started
+        call()
+        return
+    called = worker.submit(call)
+    worker.end()
+    await asyncio.wrap_future(called)

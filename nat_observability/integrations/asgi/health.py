@@ -7,10 +7,10 @@ from typing import Literal
 
 import msgspec
 
+from nat_observability.health import RuntimeHealth
 from nat_observability.integrations.asgi.prometheus import prometheus_text
 from nat_observability.integrations.asgi.source import Source, check_source
 from nat_observability.integrations.asgi.types import Receive, Scope, Send
-from nat_observability.runtime import RuntimeHealth
 
 Check = Literal["live", "ready"]
 

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 from nat_observability.foreign_errors import describe
+from nat_observability.health import RuntimeState
 from nat_observability.integrations.asgi.source import OPENS, Source, check_source, close_source, open_source
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
 from nat_observability.logs import get_logger
-from nat_observability.runtime import RuntimeState
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 

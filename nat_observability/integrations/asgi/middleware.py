@@ -8,17 +8,20 @@ from typing import Any, TypedDict, Unpack
 from nat_observability.errors import RuntimeNotOpenError
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.foreign_errors import describe
+from nat_observability.health import RuntimeState
 from nat_observability.integrations.asgi.exchange import Exchange
 from nat_observability.integrations.asgi.health import HealthRoute
 from nat_observability.integrations.asgi.paths import Paths
 from nat_observability.integrations.asgi.request import RequestState
-from nat_observability.integrations.asgi.request_headers import RequestHeaders, chosen, read_request
+from nat_observability.integrations.asgi.request_headers import RequestHeaders, read_request
 from nat_observability.integrations.asgi.route import route_template
 from nat_observability.integrations.asgi.source import OPENS, Source, check_open, check_source
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
+from nat_observability.integrations.http_methods import method_attributes, method_name
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.propagation.headers import tags_of
 from nat_observability.recording.step import step
-from nat_observability.runtime import ObservabilityRuntime, RuntimeState
+from nat_observability.runtime import ObservabilityRuntime
 
 _STATE = "nat_observability"  # in the scope: this request's run, for an inner middleware
 _ROOT = "workflow"
@@ -101,12 +104,13 @@ class RequestMiddleware:
             await self._health_route(scope, receive, send)
             return
         incoming = read_request(scope) if self._trusted is True else self._believed(scope)
-        method = scope["method"] if kind == "http" else "WEBSOCKET"
-        # Method, route and outcome are known when it has ended; until then its name has the path itself.
-        began_as = f"{method} {scope['path']}"
-        root = step(_ROOT, began_as)
+        method = method_name(scope["method"]) if kind == "http" else "WEBSOCKET"
+        path = scope["path"]  # a framework may change it
+        # Route and outcome are known when it has ended.
+        root = step(_ROOT, method)
         manager = self._manager()
-        if self._told is None:
+        propagated = manager.options.propagate_tags
+        if self._told is None and not (propagated and incoming is not None and incoming.baggage):
             ids, baggage, caller = incoming or _NOTHING
             state = RequestState(self._source, manager, root, baggage, ids)
         else:
@@ -127,10 +131,10 @@ class RequestMiddleware:
                 failure = None if exchange.is_normal_end(error) else error
                 raise
             finally:
-                route = state.route or route_template(scope)
-                if root.name is began_as:
-                    root.name = method if route is None else f"{method} {route}"
-                root.metadata = _metadata(scope, method, route, exchange, caller, root.metadata)
+                route = state.route or route_template(scope, path)
+                if route is not None and root.name is method:
+                    root.name = f"{method} {route}"
+                root.metadata = _metadata(scope, path, route, exchange, caller, root.metadata)
                 root.__exit__(None if failure is None else type(failure), failure, None)
                 failure = None  # its traceback holds this frame
                 state.let_go()
@@ -150,8 +154,10 @@ class RequestMiddleware:
         self, scope: Scope, manager: ExporterManager, root: step, incoming: RequestHeaders
     ) -> tuple[RequestState, Mapping[str, str]]:
         told = self._told
-        tags = chosen(incoming.baggage, self._baggage) if self._baggage else {}
-        ids = told.of(scope, tags) if told is not None else {}
+        tags = tags_of(incoming.baggage, (*manager.options.propagate_tags, *self._baggage))
+        ids: dict[str, Any] = {"tags": tags} if tags else {}
+        if told is not None:
+            ids = told.of(scope, tags)
         try:
             state = RequestState(self._source, manager, root, incoming.baggage, {**incoming.ids, **ids})
         except (TypeError, ValueError) as error:  # what the application gave as the run's id is not one
@@ -228,15 +234,15 @@ class _Told:
 
 
 def _metadata(
-    scope: Scope, method: str, route: str | None, exchange: Exchange, caller: Mapping[str, str], told: object
+    scope: Scope, path: str, route: str | None, exchange: Exchange, caller: Mapping[str, str], told: object
 ) -> dict[str, Any]:
     """Return what is known about a request, with what its caller and its handler (`told`) have said about it."""
     # The names of the OpenTelemetry HTTP conventions. The query, the address and the user agent are left out: they
     # may hold secrets, and they are personal.
     metadata: dict[str, Any] = {
-        "http.request.method": method,
+        **method_attributes(scope.get("method", "WEBSOCKET")),
         "url.scheme": scope.get("scheme", "http"),
-        "url.path": scope["path"],
+        "url.path": path,
     }
     if route is not None:
         metadata["http.route"] = route

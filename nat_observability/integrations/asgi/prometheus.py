@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from nat_observability.delivery.delivery import DeliveryHealth
 from nat_observability.delivery.sending.circuit_breaker import BreakerState
-from nat_observability.runtime import RuntimeHealth, RuntimeState
+from nat_observability.health import RuntimeHealth, RuntimeState
 
 _Sample = tuple[Mapping[str, str], float]
 

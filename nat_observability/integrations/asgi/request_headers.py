@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from nat_observability.propagation.traceparent import parse_traceparent
 _CONVERSATION, _TRACE = b"conversation-id", b"workflow-trace-id"
 _PARENT_ID, _PARENT_NAME = b"workflow-parent-id", b"workflow-parent-name"
 # The last four are those of the reference toolkit.
-_OTHERS = frozenset((b"baggage", _CONVERSATION, _TRACE, _PARENT_ID, _PARENT_NAME))
+_OTHERS = frozenset((b"baggage", b"tracestate", _CONVERSATION, _TRACE, _PARENT_ID, _PARENT_NAME))
 _READ = _OTHERS | {b"traceparent"}
 _NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -41,8 +41,8 @@ def read_request(scope: Scope) -> RequestHeaders | None:
     """
     Read the headers of a request, or of a websocket's handshake; None if none of them is of interest.
 
-    `traceparent` and `baggage` are read as everywhere. `conversation-id` takes precedence over `baggage`. Of the
-    reference toolkit's headers, `workflow-trace-id` counts without a valid `traceparent`; with it, a
+    `traceparent`, `tracestate` and `baggage` are read as everywhere. `conversation-id` takes precedence over `baggage`.
+    Of the reference toolkit's headers, `workflow-trace-id` counts without a valid `traceparent`; with it, a
     `workflow-parent-id` of 16 hex digits is the caller's span. Any other parent goes into the metadata, with its name.
     An id longer than 256 characters is ignored.
     """
@@ -59,6 +59,10 @@ def read_request(scope: Scope) -> RequestHeaders | None:
     ids: dict[str, Any] = {}
     metadata: dict[str, str] = {}
     ids.update({name: value for name, value in incoming.ids.items() if len(str(value)) <= _MAX_ID})
+    if incoming.tracestate is not None:
+        ids["tracestate"] = incoming.tracestate
+    if incoming.baggage_header:
+        ids["baggage"] = incoming.baggage_header
     for name, key in (
         (_CONVERSATION, "conversation_id"),
         (_PARENT_ID, "workflow.parent_id"),
@@ -75,11 +79,6 @@ def read_request(scope: Scope) -> RequestHeaders | None:
         else:
             ids["trace_id"] = trace_id
     return RequestHeaders(ids, incoming.baggage, metadata)
-
-
-def chosen(baggage: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
-    """Return the members of `baggage` that become tags of the run."""
-    return {name: baggage[name] for name in names if len(baggage.get(name) or "x" * 257) <= _MAX_ID}
 
 
 def _trace_id(header: bytes | None) -> str | None:

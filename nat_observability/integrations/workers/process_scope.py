@@ -9,10 +9,11 @@ from typing import Self
 
 from nat_observability.errors import ThreadRefusedError
 from nat_observability.foreign_errors import describe
+from nat_observability.health import RuntimeReport, RuntimeState
 from nat_observability.integrations.workers.run_scope import Container, check_container
 from nat_observability.integrations.workers.run_thread import ThreadLease, run_loop
 from nat_observability.logs import get_logger
-from nat_observability.runtime import ObservabilityRuntime, RuntimeReport, RuntimeState
+from nat_observability.runtime import ObservabilityRuntime
 
 _log = get_logger()
 

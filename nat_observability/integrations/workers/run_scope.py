@@ -48,6 +48,8 @@ class RunIds(TypedDict, total=False):
     workflow_name: str | None
     traceparent: str | None
     tags: Mapping[str, str] | None
+    tracestate: str | None
+    baggage: str | Mapping[str, str] | None
 
 
 class RunScope:
@@ -147,8 +149,9 @@ def run_scope(
 
     Args:
         container: An `ObservabilityContainer`, whose exporters take part.
-        headers: The message's headers: `traceparent` and `baggage` make the run part of its sender's trace, and give it
-            the ids of the conversation and the user. `ids` takes precedence; malformed headers are ignored.
+        headers: The message's headers: `traceparent`, `tracestate` and `baggage` make the run part of its sender's
+            trace, and give it the ids of the conversation and the user, and the tags that the setting `PROPAGATE_TAGS`
+            names. `ids` takes precedence, of the tags each for itself; malformed headers are ignored.
         job: The name of the job. If given, the block is also recorded as a step of the kind `task`, with its error if
             an exception leaves it.
         metadata: The metadata of that step.
@@ -160,15 +163,19 @@ def run_scope(
         ValueError: `trace_id` is malformed.
     """
     check_container("run_scope()", container)
-    arguments: dict[str, Any] = dict(read_headers(headers).ids)
+    options = container.manager_options()
+    arguments = read_headers(headers).arguments(options.propagate_tags)
+    tags = arguments.get("tags")
     arguments.update(ids)
+    if tags is not None and isinstance(own := arguments["tags"], Mapping | None):
+        arguments["tags"] = {**tags, **(own or {})}
     if job is not None:
         arguments.setdefault("workflow_name", job)
     return RunScope(
         container.exporter_manager(),
         ContextState(**arguments),
         step("task", job, metadata=metadata) if job is not None else None,
-        container.manager_options().shutdown_timeout + _LONGER_THAN_THE_STOP,
+        options.shutdown_timeout + _LONGER_THAN_THE_STOP,
     )
 
 

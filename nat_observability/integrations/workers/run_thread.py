@@ -271,6 +271,7 @@ class LooplessRun:
             ExporterStartError: A required one did not start; those that had are stopped.
         """
         options = self._manager.options
+        self._state.propagated_tags = options.propagate_tags
         if options.observer is not None:
             options.observer.run_started()
         self._running = True

@@ -1,0 +1,1 @@
+"""Hooks for clients: what a run calls continues its trace and knows its ids. Each module imports only its client."""

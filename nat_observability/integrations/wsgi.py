@@ -1,0 +1,158 @@
+"""WSGI applications: a run for each request."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from nat_observability.errors import ClientDisconnectedError, ServerStatusError
+from nat_observability.integrations.http_methods import method_attributes, method_name
+from nat_observability.integrations.workers.run_scope import Container, RunScope, check_container, run_scope
+from nat_observability.recording.step import step
+
+__all__ = ["ERROR", "ROUTE", "RequestMiddleware"]
+
+ROUTE = "nat_observability.route"
+"""The key of the environment under which an application may say which route a request took."""
+ERROR = "nat_observability.error"
+"""The same for the exception that it has answered with a status of 500 or more."""
+
+Environment = dict[str, Any]
+StartResponse = Callable[..., Any]
+
+
+class RequestMiddleware:
+    """
+    A WSGI middleware: each request is one run, from the call of the application to the end of its body.
+
+    Its outermost step, of the kind workflow, is named by method and route, which the application may put into the
+    environment under the key `ROUTE`; without it, by the method alone. Open the exporters when the process
+    starts, with `ProcessScope(container, "wsgi").open_now()` for example: after a fork, if the server forks.
+
+    Args:
+        app: The application to wrap: `app.wsgi_app = RequestMiddleware(app.wsgi_app, container)`.
+        container: An `ObservabilityContainer`.
+        trusted: Whether to believe the headers that name trace, conversation, user and tags.
+
+    Raises:
+        MissingContainerError: `container` is not a container of observability.
+    """
+
+    def __init__(
+        self,
+        app: Callable[[Environment, StartResponse], Iterable[bytes]],
+        container: Container,
+        *,
+        trusted: bool = True,
+    ) -> None:
+        check_container(type(self).__name__, container)
+        self._app = app
+        self._container = container
+        self._trusted = trusted
+
+    def __call__(self, environ: Environment, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request."""
+        scope = run_scope(self._container, headers=_headers(environ) if self._trusted else None)
+        request = _Request(scope, environ, start_response)
+        request.begin()
+        try:
+            body = self._app(environ, request.start_response)
+        except BaseException as error:
+            request.end(error)
+            raise
+        return _Body(body, request)
+
+
+class _Request:
+    """The run of one request."""
+
+    def __init__(self, scope: RunScope, environ: Environment, start_response: StartResponse) -> None:
+        self._scope: RunScope | None = scope
+        self._environ = environ
+        self._start_response = start_response
+        self._method = str(environ.get("REQUEST_METHOD", ""))
+        self._path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
+        self._root = step("workflow", method_name(self._method))
+        self._status: int | None = None
+        self.complete = False
+
+    def begin(self) -> None:
+        if self._scope is not None:
+            self._scope.__enter__()
+            self._root.__enter__()
+
+    def start_response(self, status: str, *arguments: Any) -> Any:
+        """Note the status, and pass it on."""
+        head = status.partition(" ")[0]
+        self._status = int(head) if head.isdecimal() else None
+        return self._start_response(status, *arguments)
+
+    def end(self, error: BaseException | None) -> None:
+        """End the run, once."""
+        scope, self._scope = self._scope, None
+        if scope is None:
+            return
+        if error is not None and self._status is None and isinstance(error, Exception):
+            self._status = 500  # the server answers for the application
+        if error is None and self._status is not None and self._status >= 500:
+            noted = self._environ.get(ERROR)
+            error = noted if isinstance(noted, BaseException) else ServerStatusError(self._status)
+        elif error is None and not self.complete:
+            error = ClientDisconnectedError()
+        route = _route(self._environ)
+        if route is not None:
+            self._root.name = f"{method_name(self._method)} {route}"
+        self._root.metadata = {
+            **method_attributes(self._method),
+            "url.scheme": str(self._environ.get("wsgi.url_scheme", "http")),
+            "url.path": self._path,
+            **({} if route is None else {"http.route": route}),
+            **({} if self._status is None else {"http.response.status_code": self._status}),
+        }
+        kind = None if error is None else type(error)
+        self._root.__exit__(kind, error, None)
+        if error is not None:
+            scope.state.failed = True
+        scope.__exit__(None, None, None)
+
+
+class _Body:
+    """The body of a response, whose end is the end of the run."""
+
+    def __init__(self, body: Iterable[bytes], request: _Request) -> None:
+        self._body = body
+        self._request = request
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._body
+            self._request.complete = True
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._request.end(error)
+            raise
+
+    def close(self) -> None:
+        """Called by the server, whatever has become of the request (PEP 3333)."""
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            # What the application's own close raises belongs to the request.
+            self._request.end(sys.exception())
+
+
+def _headers(environ: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name.lower(): value
+        for name in ("traceparent", "tracestate", "baggage")
+        if isinstance(value := environ.get(f"HTTP_{name.upper()}"), str)
+    }
+
+
+def _route(environ: Mapping[str, Any]) -> str | None:
+    route = environ.get(ROUTE)
+    return route if isinstance(route, str) else None

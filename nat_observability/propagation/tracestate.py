@@ -1,0 +1,43 @@
+"""passed_on(): the W3C tracestate of a caller, as far as it may be passed on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+MAX_MEMBERS = 32  # W3C Trace Context, section 3.3.1.1
+MAX_CHARACTERS = 512  # what every participant should pass on at least, section 3.3.1.5
+_LONG = 128  # characters of a member from which on it is the first to be removed
+
+_MEMBER = re.compile(
+    r"(?:[a-z][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13})"
+    r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]",
+    re.ASCII,
+)
+
+
+def passed_on(headers: Sequence[str]) -> str | None:
+    """
+    Return the `tracestate` that these headers, which are one list, make; None if there is none to pass on.
+
+    One that is malformed is discarded as a whole, and so is one of more than 32 members (section 3.3). Of one of more
+    than 512 characters whole members are removed: those of more than 128 first, then the last ones (section 3.3.1.5).
+    """
+    members = [member.strip() for header in headers for member in header[: 16 * 1024].split(",")]
+    members = [member for member in members if member]
+    keys = {member.partition("=")[0] for member in members}
+    if len(keys) != len(members) or len(members) > MAX_MEMBERS:
+        return None
+    if not all(_MEMBER.fullmatch(member) for member in members):
+        return None
+    if _length(members) > MAX_CHARACTERS:
+        for member in [member for member in reversed(members) if len(member) > _LONG]:
+            if _length(members) > MAX_CHARACTERS:
+                members.remove(member)
+        while _length(members) > MAX_CHARACTERS:
+            members.pop()
+    return ",".join(members) or None
+
+
+def _length(members: Sequence[str]) -> int:
+    return sum(len(member) + 1 for member in members) - 1

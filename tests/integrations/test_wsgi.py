@@ -1,0 +1,143 @@
+"""WSGI: a run for each request, with Flask and with a bare application."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flask
+import pytest
+from dependency_injector import providers
+
+from nat_observability import ContextState, Span, SpanExporter, outgoing_headers, step
+from nat_observability.containers import ObservabilityContainer
+from nat_observability.errors import MissingContainerError
+from nat_observability.integrations import ProcessScope
+from nat_observability.integrations.flask import instrument
+from nat_observability.integrations.wsgi import RequestMiddleware
+from nat_observability.settings import ObservabilitySettings
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+HEADERS = {
+    "traceparent": f"00-{TRACE}-{SPAN}-01",
+    "tracestate": "v=1",
+    "baggage": "tenant=acme,user.id=u-1,foreign=1",
+}
+
+
+def flask_app() -> flask.Flask:
+    app = flask.Flask(__name__)
+
+    @app.route("/items/<int:item>", methods=["GET", "POST"])
+    def items(item: int) -> dict[str, str]:
+        with step("tool", "work"):
+            return outgoing_headers()
+
+    @app.get("/stream")
+    def stream() -> Any:
+        def chunks() -> Iterator[str]:
+            with step("tool", "in the body"):
+                yield "a"
+            yield "b"
+
+        return flask.Response(chunks())
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise RuntimeError("boom")
+
+    @app.get("/unavailable")
+    def unavailable() -> tuple[str, int]:
+        return "", 503
+
+    return app
+
+
+def record(use: Callable[[Any], None], app: flask.Flask, **options: Any) -> list[Any]:
+    """Use an application's test client while the exporters are open; return the spans."""
+    spans: list[Any] = []
+    settings = ObservabilitySettings(propagate_tags=("tenant",))
+    container = ObservabilityContainer(settings=providers.Object(settings))
+    container.exporters.override(providers.Object({"kept": SpanExporter(spans.extend)}))
+    instrument(app, container, **options)
+    with ProcessScope(container, "test"):
+        use(app.test_client())
+    assert ContextState.current() is None
+    return spans
+
+
+def roots(spans: list[Any]) -> list[tuple[str, int, str | None]]:
+    """Return name, status and error of each request."""
+    found: list[tuple[str, int, str | None]] = []
+    for span in spans:
+        if span.kind == "WORKFLOW":
+            metadata = json.loads(bytes(span.metadata or b""))
+            error = None if span.error is None else span.error.type.rpartition(".")[2]
+            found.append((span.name, metadata["http.response.status_code"], error))
+    return found
+
+
+def test_flask() -> None:
+    """Names are rules, bodies belong to the run, and what a caller makes up is in no name."""
+
+    def use(client: Any) -> None:
+        sent = client.get("/items/3", headers=HEADERS, buffered=True).get_json()
+        assert sent["traceparent"].startswith(f"00-{TRACE}-")
+        assert sent["tracestate"] == "v=1"
+        assert sent["baggage"] == "foreign=1,user.id=u-1,tenant=acme"
+        assert client.get("/stream", buffered=True).data == b"ab"
+        client.get("/nowhere/at/all", buffered=True)
+        client.open("/items/3", method="INVENTED", buffered=True)
+        client.get("/boom", buffered=True)
+        client.get("/unavailable", buffered=True)
+
+    spans = record(use, flask_app())
+    assert roots(spans) == [
+        ("GET /items/<int:item>", 200, None),
+        ("GET /stream", 200, None),
+        ("GET", 404, None),
+        ("HTTP", 405, None),
+        ("GET /boom", 500, "RuntimeError"),
+        ("GET /unavailable", 503, "ServerStatusError"),
+    ]
+    first: Span = next(span for span in spans if span.name == "GET /items/<int:item>")
+    assert (first.run.trace_id, first.parent_id, first.run.user_id) == (TRACE, SPAN, "u-1")
+    assert dict(first.run.tags) == {"tenant": "acme"}
+    body = next(span for span in spans if span.name == "in the body")
+    assert body.run.run_id == next(span for span in spans if span.name == "GET /stream").run.run_id
+
+
+def test_headers_of_strangers() -> None:
+    """They choose neither trace nor user, and nothing of theirs goes on."""
+
+    def use(client: Any) -> None:
+        assert client.get("/items/3", headers=HEADERS, buffered=True).get_json().keys() == {"traceparent"}
+
+    [root] = [span for span in record(use, flask_app(), trusted=False) if span.kind == "WORKFLOW"]
+    assert root.run.trace_id != TRACE
+    assert root.run.user_id is None
+
+
+def test_an_application_that_raises_and_a_client_that_leaves() -> None:
+    """The exception goes to the server unchanged; a body that is closed before its end is an error of the run."""
+    app = flask_app()
+    app.testing = True
+
+    def use(client: Any) -> None:
+        with pytest.raises(RuntimeError, match="boom"):
+            client.get("/boom")
+        response = client.get("/stream", buffered=False)
+        next(response.response)
+        response.close()
+
+    assert roots(record(use, app)) == [
+        ("GET /boom", 500, "RuntimeError"),
+        ("GET /stream", 200, "ClientDisconnectedError"),
+    ]
+
+
+def test_without_a_container() -> None:
+    """It is refused when it is made."""
+    with pytest.raises(MissingContainerError):
+        RequestMiddleware(flask_app().wsgi_app, object())  # type: ignore[arg-type]
