@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -15,7 +13,6 @@ from nat_observability.errors import (
     WebsocketClosedError,
 )
 from nat_observability.integrations.asgi.exchange import Exchange
-from nat_observability.integrations.asgi.route import route_template
 from nat_observability.integrations.asgi.types import Message
 
 
@@ -148,52 +145,3 @@ async def test_the_server_answers_for_an_application_that_raises_before_it_has_a
     cancelled = await after([])
     cancelled.fail(KeyboardInterrupt())
     assert cancelled.status is None
-
-
-MOUNT = SimpleNamespace(path="/files/{path:path}", routes=[])
-
-
-@pytest.mark.parametrize(
-    ("scope", "template"),
-    [
-        ({"route": SimpleNamespace(path="/items/{id}")}, "/items/{id}"),
-        ({"route": SimpleNamespace(path=None)}, None),
-        ({"route": MOUNT, "root_path": "/files", "app_root_path": ""}, "/files/{path}"),
-        (
-            {
-                "route": SimpleNamespace(path="/{id}"),
-                "fastapi": {"effective_route_context": SimpleNamespace(path_format="/items/{id}")},
-            },
-            "/items/{id}",
-        ),
-        ({"route": SimpleNamespace(path="/{id}"), "fastapi": {}}, "/{id}"),
-        (
-            {
-                "route": SimpleNamespace(path="/items"),
-                "root_path": "/api/shops/7",
-                "app_root_path": "/api",
-                "path_params": {"shop": 7},
-            },
-            "/shops/{shop}/items",
-        ),
-        ({"path_template": "/items/{id:int}"}, "/items/{id:int}"),
-        ({"endpoint": print, "path": "/items/7/parts", "path_params": {"id": 7}}, "/items/{id}/parts"),
-        ({"endpoint": print, "path": "/items"}, "/items"),
-        ({"path": "/items"}, None),
-    ],
-    ids=[
-        "Starlette",
-        "no path",
-        "mount",
-        "FastAPI, included",
-        "FastAPI",
-        "mounted",
-        "Litestar",
-        "parameters",
-        "no parameters",
-        "no route",
-    ],
-)
-def test_the_route_is_what_its_framework_left(scope: dict[str, Any], template: str | None) -> None:
-    """Each in its own way."""
-    assert route_template(scope) == template

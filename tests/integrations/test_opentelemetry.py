@@ -438,7 +438,7 @@ async def test_a_returned_stream(instrumented: Otel, run: Run) -> None:
     async with run.manager.start(ContextState()):
         with step("tool", "consumer") as consumer:
             for name, make in (("generator", items), ("object", Items)):
-                stream = step("tool", name)(lambda make=make: make())()  # type: ignore[misc]
+                stream = step("tool", name)(lambda make=make: make())()
                 assert current_ids()[1] == consumer.step_id
                 async for _ in stream:
                     assert current_ids()[1] == consumer.step_id
