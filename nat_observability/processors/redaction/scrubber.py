@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from nat_observability.events import Captured
+from nat_observability.processors.redaction.engine import engine_of
 from nat_observability.processors.redaction.encodings import MOST_LAYERS, decoded
 from nat_observability.processors.redaction.json import JsonScrubber, places_of_strings
 from nat_observability.processors.redaction.keys import KeyMatcher, is_verdict
@@ -53,6 +54,7 @@ class Scrubber:
     __slots__ = (
         "_builtin",
         "_clean_names",
+        "_engine",
         "_finders",
         "_json",
         "_keys",
@@ -94,6 +96,16 @@ class Scrubber:
             always=any(not pattern.literals for pattern in self._patterns),
             is_enabled=prefilter,
         )
+        # Personal data has no words that go with it, so that everything is searched.
+        self._engine = (
+            engine_of(
+                keys,
+                tokens=bool(self._builtin),
+                literals=[literal for pattern in self._patterns for literal in pattern.literals],
+            )
+            if prefilter and not personal and all(pattern.literals for pattern in self._patterns)
+            else None
+        )
         self._json = JsonScrubber(
             keys=self._keys,
             marks=self._marks,
@@ -101,8 +113,12 @@ class Scrubber:
             text=self.text,
             name=self.name,
             number=self._cut if personal else None,
-            passes=self.prefilter.passes,
+            passes=self.passes,
         )
+
+    def passes(self, data: bytes) -> bool:
+        """Say whether text or encoded JSON can hold anything to redact, in any encoding."""
+        return (self._engine is None or self._engine.may_hold(data)) and self.prefilter.passes(data)
 
     def value(self, value: Captured) -> Captured:
         """Return a recorded value without its secrets: the same object if it has none."""
@@ -111,7 +127,7 @@ class Scrubber:
         if isinstance(value, str):
             return self.text(value)
         data = bytes(value)
-        if not self.prefilter.passes(data):
+        if not self.passes(data):
             return value
         try:
             scrubbed = self._json.scrub(data)
@@ -162,7 +178,7 @@ class Scrubber:
         except UnicodeEncodeError:
             text = capture_text(text)
             data = text.encode()
-        if not self.prefilter.passes(data):
+        if not self.passes(data):
             return text
         if data.lstrip()[:1] in _OPENINGS:
             try:

@@ -1,0 +1,227 @@
+"""Engine: a first look at a value with all that could be secret in one pass, where hyperscan is installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from nat_observability.processors.redaction.tokens import RUN_RECOGNISERS, TEXT_RECOGNISERS, TOKENS
+
+BYTES_BEFORE_COMPILING = 1024 * 1024
+"""How much is looked at without the engine before it is compiled, which takes a core some tenths of a second."""
+
+_MOST_ENGINES = 16  # sets of rules in one process
+_BETWEEN = rb"[-_. \t]{1,4}"  # separators inside a name
+_MAYBE_BETWEEN = rb"[-_. \t]{0,4}"
+_LEAST_PART = 3  # letters of a part of a name that is searched for
+_SPLIT = re.compile(r"[-_. \t]+")
+_TOKEN_CHARACTERS = rb"[A-Za-z0-9_+/=.~-]"
+_LEAST_REST = 8  # characters of every token behind its first letters
+# Behind these escapes something can hide that shows only when they are removed.
+_ESCAPES = (rb"%[0-9a-fA-F]{2}", rb"\x1b\[", rb"\\u00", rb"\\x1b", rb"\\/")
+_URL_WITH_USER = rb"://[^\s\"'<>`]*@"
+
+Expression = tuple[bytes, bool]
+"""A regular expression of hyperscan, and whether case matters not."""
+
+
+class Engine:
+    """
+    Says whether a value can hold anything secret, in one pass over its bytes.
+
+    It is compiled on a thread of its own once enough was looked at, and is ready some tenths of a second later. It may
+    be used from several threads at once, and in forked children.
+
+    Args:
+        expressions: What to look for.
+    """
+
+    __slots__ = ("_database", "_expressions", "_hyperscan", "_local", "_lock", "_looked_at", "_process")
+
+    def __init__(self, expressions: Sequence[Expression]) -> None:
+        self._expressions = expressions
+        self._database: Any = None
+        self._hyperscan: Any = None
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._looked_at = 0
+        self._process = 0  # which compiles, or has tried to
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is compiled."""
+        return self._database is not None
+
+    def may_hold(self, data: bytes) -> bool:
+        """Say whether `data` can hold something secret. Before it is compiled, everything can."""
+        database = self._database
+        if database is None:
+            self._count(len(data))
+            return True
+        try:
+            scratch = self._local.scratch
+        except AttributeError:
+            scratch = self._local.scratch = self._hyperscan.Scratch(database)
+        try:
+            database.scan(data, _stop, 0, None, scratch)  # by position: by name they take twice as long
+        except self._hyperscan.ScanTerminated:
+            return True
+        return False
+
+    def compile(self) -> bool:
+        """Compile it now; return whether that was possible."""
+        try:
+            import hyperscan
+        except ImportError:
+            return False
+        both = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_DOTALL
+        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        database.compile(
+            expressions=[expression for expression, _ in self._expressions],
+            ids=list(range(len(self._expressions))),
+            elements=len(self._expressions),
+            flags=[
+                both | hyperscan.HS_FLAG_CASELESS if ignores_case else both
+                for _, ignores_case in self._expressions
+            ],
+        )
+        self._hyperscan = hyperscan
+        self._database = database
+        return True
+
+    def _count(self, size: int) -> None:
+        self._looked_at += size
+        if self._looked_at < BYTES_BEFORE_COMPILING or self._process == os.getpid():
+            return
+        with self._lock:
+            # A forked child has not the thread of its parent, which may not have been done.
+            if self._process == os.getpid():
+                return
+            self._process = os.getpid()
+        try:
+            threading.Thread(
+                target=self._compile_quietly, name="nat-observability-redaction", daemon=True
+            ).start()
+        except RuntimeError:
+            pass  # no more threads, or the interpreter ends: the rest goes without it
+
+    def _compile_quietly(self) -> None:
+        try:
+            self.compile()
+        except Exception:  # noqa: BLE001  it is of no use then, and what it would save goes on being looked at
+            self._database = None
+
+
+_engines: dict[tuple[Expression, ...], Engine] = {}
+_engines_lock = threading.Lock()
+
+
+def engine_of(
+    keys: Iterable[str], *, tokens: bool, literals: Iterable[bytes] = (), triggers: Iterable[bytes] = ()
+) -> Engine | None:
+    """
+    Return the engine for a set of rules, the same for equal sets; None if everything would have to be looked at.
+
+    Args:
+        keys: Names of secret fields, as `KeyMatcher` takes them.
+        tokens: Whether tokens are looked for.
+        literals: What users' own patterns need, in lower case.
+        triggers: Expressions of what stands before a value that has no name.
+    """
+    names = name_expressions(keys)
+    if names is None:
+        return None
+    found = [*((name, True) for name in names), *((escape, False) for escape in _ESCAPES)]
+    found += [(re.escape(literal), True) for literal in literals]
+    found += [(trigger, True) for trigger in triggers]
+    if tokens:
+        found += token_expressions()
+    expressions = tuple(dict.fromkeys(found))
+    with _engines_lock:
+        engine = _engines.get(expressions)
+        if engine is None:
+            if len(_engines) >= _MOST_ENGINES:
+                _engines.clear()
+            engine = _engines[expressions] = Engine(expressions)
+        return engine
+
+
+def name_expressions(keys: Iterable[str]) -> Sequence[bytes] | None:
+    """Return expressions of which one is in every text with a name that a key matches; None if a key matches any."""
+    everywhere: dict[str, Sequence[str]] = {}
+    bounded: dict[str, Sequence[str]] = {}
+    for key in keys:
+        if key.startswith("!"):
+            continue
+        literals = re.split(r"[*?]", key.lower())
+        words = max(
+            ([word for word in _SPLIT.split(literal) if word] for literal in literals),
+            key=lambda each: len("".join(each)),
+        )
+        letters = "".join(words)
+        if not letters:
+            return None
+        (bounded if len(literals) == 1 and len(letters) < 5 else everywhere)[letters] = words
+    # Of two that are in each other the shorter is enough.
+    fewest = {
+        letters: words
+        for letters, words in everywhere.items()
+        if not any(other in letters for other in everywhere if other != letters)
+    }
+    found: dict[bytes, None] = {}
+    for words in fewest.values():
+        found.update(dict.fromkeys(_spellings(words)))
+    for words in bounded.values():
+        for spelling in _spellings(words):
+            found[rb"(?:^|[^A-Za-z0-9]|\\[nrtbf])" + spelling + rb"(?:[^A-Za-z0-9]|$)"] = None
+    return tuple(found)
+
+
+def token_expressions() -> Sequence[Expression]:
+    """Return expressions of which one is in every text with a token, a private key or a password in a URL."""
+    begins = {begin for token in TOKENS for begin in token.begins.split()}
+    found: list[Expression] = [
+        (re.escape(begin).encode() + _TOKEN_CHARACTERS + b"{%d}" % _LEAST_REST, False) for begin in begins
+    ]
+    for recogniser in RUN_RECOGNISERS:
+        found += [(re.escape(each), False) for each in recogniser.letters if each.decode() not in begins]
+        found += [(re.escape(lead), True) for lead in recogniser.leads]
+    for each in TEXT_RECOGNISERS:
+        if any(trigger.literal == b"://" for trigger in each.triggers):
+            found.append((_URL_WITH_USER, False))
+        else:
+            found.append((b"----BEGIN", False))
+    return found
+
+
+def _spellings(words: Sequence[str]) -> Iterable[bytes]:
+    """Return expressions for a name with separators between its words, and in one other place."""
+    yield _MAYBE_BETWEEN.join(map(_of, words))
+    letters = "".join(words)
+    ends = {sum(len(word) for word in words[: index + 1]) for index in range(len(words) - 1)}
+    for at in range(1, len(letters)):
+        if at in ends or max(at, len(letters) - at) < _LEAST_PART:
+            continue
+        parts, begin = [], 0
+        for end in sorted({*ends, at, len(letters)}):
+            parts.append(_of(letters[begin:end]))
+            parts.append(_BETWEEN if end == at else _MAYBE_BETWEEN)
+            begin = end
+        yield b"".join(parts[:-1])
+
+
+def _of(letters: str) -> bytes:
+    """Return an expression for letters in either case: without UTF-8, hyperscan knows that of ASCII only."""
+    if letters.isascii():
+        return re.escape(letters).encode()
+    return b"(?:" + b"|".join(
+        b"".join(b"\\x%02x" % code for code in each.encode())
+        for each in dict.fromkeys((letters, letters.upper(), letters.capitalize()))
+    ) + b")"
+
+
+def _stop(*_: object) -> bool:
+    return True
