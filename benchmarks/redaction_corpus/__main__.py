@@ -10,14 +10,13 @@ from benchmarks.redaction_corpus import product
 from benchmarks.redaction_corpus.contexts.all import CONTEXTS, GROUPS
 from benchmarks.redaction_corpus.harmless import HARMLESS
 from benchmarks.redaction_corpus.score import Case, Recall, cases, false_marks, personal, recall, text_of
+from benchmarks.redaction_corpus.table import SHARE, print_recall
 
 
 def main() -> None:
     """Print the table, and on request what was missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.redaction_corpus", description=__doc__)
-    parser.add_argument(
-        "--share", type=float, default=0.2, help="of the cases to try; 0.2 by default, 1 for all"
-    )
+    parser.add_argument("--share", type=float, default=SHARE, help="of the cases to try; 1 for all")
     parser.add_argument(
         "--misses", type=int, default=0, metavar="N", help="print the N worst contexts and kinds"
     )
@@ -48,18 +47,6 @@ def main() -> None:
             for sample in score.missed[:8] + score.wrong[:8]:
                 what = "missed" if sample.secret else "harmless, marked"
                 print(f"{name}, {what}: {sample.text!r} -> {product.redact_personal(name, sample.text)!r}")
-
-
-def print_recall(counted: Recall) -> None:
-    """Print the recall of each group."""
-    print(f"{'recall, %':20} {'by form':>8} {'by name':>8} {'tried':>8}")
-    for group in GROUPS:
-        tried = counted.tried[group, True] + counted.tried[group, False]
-        if tried:
-            form, name = (counted.percent(group, by_form=by_form) for by_form in (True, False))
-            print(f"{group:20} {form:8.1f} {name:8.1f} {tried:8}")
-    form, name = (counted.percent_where_something_tells(by_form=by_form) for by_form in (True, False))
-    print(f"{'all but the first':20} {form:8.1f} {name:8.1f} {counted.tried.total():8}")
 
 
 def print_misses(counted: Recall, most: int) -> None:
