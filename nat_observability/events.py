@@ -14,8 +14,26 @@ Captured = str | msgspec.Raw | None
 """A recorded value: text as it was, anything else as its JSON at that moment, or nothing."""
 
 
+class SpanKind(StrEnum):
+    """A span's role in a call between two services, in OpenTelemetry's words."""
+
+    INTERNAL = "internal"
+    CLIENT = "client"
+    SERVER = "server"
+    PRODUCER = "producer"
+    CONSUMER = "consumer"
+
+
 class StepKind(StrEnum):
-    """What a step is, in the reference toolkit's categories."""
+    """
+    What a step is, in the categories of the reference toolkit and of OpenInference.
+
+    Attributes:
+        span_kind: The role of such a step unless it says otherwise. The GenAI conventions want CLIENT for calls of
+            models and of data sources.
+    """
+
+    span_kind: SpanKind
 
     LLM = "LLM"
     TOOL = "TOOL"
@@ -25,6 +43,14 @@ class StepKind(StrEnum):
     CUSTOM = "CUSTOM"
     SPAN = "SPAN"
     TTC = "TTC"
+    AGENT = "AGENT"
+    RETRIEVER = "RETRIEVER"
+    EMBEDDING = "EMBEDDING"
+    RERANKER = "RERANKER"
+    GUARDRAIL = "GUARDRAIL"
+    EVALUATOR = "EVALUATOR"
+    PROMPT = "PROMPT"
+    CHAIN = "CHAIN"
 
     @classmethod
     def parse(cls, kind: object) -> StepKind:
@@ -39,6 +65,12 @@ class StepKind(StrEnum):
             upper = isinstance(kind, str) and kind.isupper()  # so that the nearest name is found
             raise UnknownStepKindError(kind, [each.value if upper else each.value.lower() for each in cls])
         return known
+
+
+for _kind in StepKind:
+    # An attribute and not a property: `step` reads it each time.
+    _calls = _kind in (StepKind.LLM, StepKind.EMBEDDING, StepKind.RETRIEVER)
+    _kind.span_kind = SpanKind.CLIENT if _calls else SpanKind.INTERNAL
 
 
 STEP_KINDS: Final[Mapping[str, StepKind]] = {
@@ -64,13 +96,23 @@ class Status(StrEnum):
 
 
 class TokenUsage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens that a model call used. `total_tokens` is prompt plus completion unless the model says otherwise."""
+    """
+    Tokens that a model call used. `total_tokens` is prompt plus completion unless the model says otherwise.
+
+    The others are parts of these two: `cached_tokens` (read from a cache), `cache_write_tokens`, `audio_input_tokens`
+    and `image_input_tokens` of the prompt, `reasoning_tokens` and `audio_output_tokens` of the completion. 0 is also
+    what a model does not say.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     total_tokens: int = 0
+    cache_write_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_input_tokens: int = 0
 
 
 class ErrorDetails(msgspec.Struct, frozen=True, gc=False):
@@ -79,6 +121,37 @@ class ErrorDetails(msgspec.Struct, frozen=True, gc=False):
     type: str
     message: str
     traceback: str | None = None
+
+
+class SpanEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """
+    Something that happened at one moment of a step.
+
+    `time_ns` is nanoseconds since the epoch. `attributes` is a JSON object, as those of a span. What went over the
+    limits is counted in `dropped_attributes_count`.
+    """
+
+    name: str
+    time_ns: int
+    attributes: msgspec.Raw | None = None
+    dropped_attributes_count: int = 0
+
+
+class SpanLink(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """
+    Another span, of any trace, that a step is related to without being its child.
+
+    `trace_id` is 32 lower-case hex digits and `span_id` 16; `trace_flags` and `trace_state` are those of the W3C
+    headers. `attributes` is a JSON object, as those of a span. What went over the limits is counted in
+    `dropped_attributes_count`.
+    """
+
+    trace_id: str
+    span_id: str
+    attributes: msgspec.Raw | None = None
+    trace_state: str | None = None
+    trace_flags: int = 0
+    dropped_attributes_count: int = 0
 
 
 class Run(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -105,6 +178,9 @@ class IntermediateStep(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
 
     `step_id` is shared by the START, the CHUNKs and the END of one step; `parent_id` is the step_id of the
     enclosing step, None at the top of a run. `time_ns` is nanoseconds since the epoch.
+
+    `attributes`, `links` and `span_kind` of a START are those that the step begins with. An END has what was added
+    since: attributes of the same name replace the START's; and the `status` and `status_message`, if they were set.
     """
 
     run: Run
@@ -121,6 +197,15 @@ class IntermediateStep(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
     tags: tuple[str, ...] = ()
     usage: TokenUsage | None = None
     error: ErrorDetails | None = None
+    attributes: msgspec.Raw | None = None
+    events: tuple[SpanEvent, ...] = ()
+    links: tuple[SpanLink, ...] = ()
+    span_kind: SpanKind | None = None
+    status: Status | None = None
+    status_message: str | None = None
+    dropped_attributes_count: int = 0
+    dropped_events_count: int = 0
+    dropped_links_count: int = 0
 
 
 class Span(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -129,6 +214,10 @@ class Span(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     `status` is INCOMPLETE if the run ended before the step did; `end_ns` is then the run's end. `output` is what the
     step set, or its chunks joined. `first_chunk_ns` is when its first chunk came.
+
+    `attributes` is a JSON object with the names that were given, dots and all, and typed values; NaN and the infinities
+    are the texts "NaN", "Infinity" and "-Infinity", bytes are text if they are UTF-8. What went over the limits is
+    counted in `dropped_attributes_count`, `dropped_events_count` and `dropped_links_count`.
     """
 
     run: Run
@@ -147,6 +236,14 @@ class Span(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     error: ErrorDetails | None = None
     chunks: int = 0
     first_chunk_ns: int | None = None
+    attributes: msgspec.Raw | None = None
+    events: tuple[SpanEvent, ...] = ()
+    links: tuple[SpanLink, ...] = ()
+    span_kind: SpanKind = SpanKind.INTERNAL
+    status_message: str | None = None
+    dropped_attributes_count: int = 0
+    dropped_events_count: int = 0
+    dropped_links_count: int = 0
 
 
 Item = IntermediateStep | Span

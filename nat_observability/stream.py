@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import ClassVar, Protocol, TypeVar
 
 from nat_observability.events import IntermediateStep, Span
@@ -59,6 +61,45 @@ class SpanTaker(Protocol):
     def finished(self, span: Span) -> object: ...
 
 
+class Tally:
+    """
+    Counts without a lock, which would take longer than all the rest of a step that is not recorded.
+
+    Attributes:
+        add: Counts one, from any thread.
+    """
+
+    __slots__ = ("_reads", "add")
+
+    def __init__(self) -> None:
+        self.add = itertools.count().__next__  # atomic
+        self._reads = 0
+
+    @property
+    def value(self) -> int:
+        """The number that was counted."""
+        with _counting:
+            # A look counts too.
+            number = self.add() - self._reads
+            self._reads += 1
+            return number
+
+
+class StepCounter(Protocol):
+    """
+    Counts the steps of this process, and looks at none of them.
+
+    Attributes:
+        pass_over: Called instead, once, for a step that no subscriber of the run looks at.
+    """
+
+    pass_over: Callable[[], object]
+
+    def step_began(self) -> object: ...
+
+    def step_ended(self) -> object: ...
+
+
 class Audience:
     """
     The subscribers at one moment.
@@ -68,31 +109,67 @@ class Audience:
         steps: Those that take START and END.
         begun: On-start callbacks of the others, called with a step when it begins.
         finished: On-end callbacks of the others, called with its span when it ends.
+        counters: Those that only count steps.
+        listens: Whether any of them looks at what a step holds.
+        heeds: Whether a step has to begin and to end for them. If not, `step` only calls `pass_over`.
+        pass_over: Counts such a step.
     """
 
     # Reading a slot takes a tenth of the time of a named tuple's field.
-    __slots__ = ("begun", "everyone", "finished", "steps")
+    __slots__ = ("begun", "counters", "everyone", "finished", "heeds", "listens", "pass_over", "steps")
 
     begun: tuple[Callable[[OpenStep], object], ...]
+    counters: tuple[StepCounter, ...]
     everyone: tuple[Subscriber, ...]
     finished: tuple[Callable[[Span], object], ...]
+    heeds: bool
+    listens: bool
+    pass_over: Callable[[], object]
     steps: tuple[Subscriber, ...]
 
-    def __init__(self, subscribed: Collection[tuple[Subscriber, SpanTaker | None]]) -> None:
+    def __init__(self, subscribed: Collection[_Subscribed]) -> None:
         if len(subscribed) == 1:
             # As below, in a third of the time: nearly every run has one subscriber.
-            [(subscriber, taker)] = subscribed
+            [(subscriber, taker, counter)] = subscribed
             self.everyone = (subscriber,)
-            if taker is None:
-                self.steps, self.begun, self.finished = self.everyone, (), ()
+            if counter is not None:
+                self.steps, self.begun, self.finished, self.counters = (), (), (), (counter,)
+            elif taker is None:
+                self.steps, self.begun, self.finished, self.counters = self.everyone, (), (), ()
             else:
-                self.steps, self.begun, self.finished = (), (taker.begun,), (taker.finished,)
+                self.steps, self.begun, self.finished, self.counters = (
+                    (),
+                    (taker.begun,),
+                    (taker.finished,),
+                    (),
+                )
+            self.listens = counter is None
+            self.heeds = counter is None
+            self.pass_over = _nothing if counter is None else counter.pass_over
             return
-        takers = [taker for _, taker in subscribed if taker is not None]
-        self.everyone = tuple([subscriber for subscriber, _ in subscribed])
-        self.steps = tuple([subscriber for subscriber, taker in subscribed if taker is None])
+        takers = [taker for _, taker, _ in subscribed if taker is not None]
+        self.counters = tuple([counter for _, _, counter in subscribed if counter is not None])
+        self.everyone = tuple([subscriber for subscriber, _, _ in subscribed])
+        self.steps = tuple(
+            [subscriber for subscriber, taker, counter in subscribed if taker is None and counter is None]
+        )
         self.begun = tuple([taker.begun for taker in takers])
         self.finished = tuple([taker.finished for taker in takers])
+        self.listens = len(self.counters) < len(subscribed)
+        self.heeds = self.listens
+        self.pass_over = partial(_pass_over_each, self.counters)
+
+
+def _nothing() -> None:
+    """Do nothing: no step is passed over."""
+
+
+def _pass_over_each(counters: tuple[StepCounter, ...]) -> None:
+    for counter in counters:
+        counter.pass_over()
+
+
+_Subscribed = tuple[Subscriber, SpanTaker | None, StepCounter | None]
 
 
 class EventStream:
@@ -103,28 +180,37 @@ class EventStream:
     subscribers of the moment when it began.
 
     Attributes:
-        unheard: Steps that were published with no subscriber, for example after the run had ended.
         kept: The current subscribers, in a list that every change replaces; it holds None until `gathered` fills it.
         subscribed: The streams that were subscribed to since a leak check set this; None if no leak check is active.
     """
 
-    __slots__ = ("__weakref__", "_by_key", "kept", "unheard")
+    __slots__ = ("__weakref__", "_attended", "_by_key", "_passed_over", "_unheard", "kept")
     subscribed: ClassVar[WeakRegistry[EventStream] | None] = None
 
     def __init__(self) -> None:
-        self._by_key: dict[object, tuple[Subscriber, SpanTaker | None]] = {}
+        self._by_key: dict[object, _Subscribed] = {}
         self.kept: list[Audience | None] = [None]
-        self.unheard = 0
+        self._attended = False
+        self._passed_over: Tally | None = None
+        self._unheard = 0
 
-    def subscribe(self, key: object, subscriber: Subscriber, taker: SpanTaker | None = None) -> None:
+    def subscribe(
+        self,
+        key: object,
+        subscriber: Subscriber,
+        taker: SpanTaker | None = None,
+        counter: StepCounter | None = None,
+    ) -> None:
         """
         Hand every step from now on to `subscriber`, which must not block, until `key` is unsubscribed.
 
         Args:
             taker: Gets the steps of this process as a whole. Everything else that is published, chunks included, still
                 goes to `subscriber`.
+            counter: Told of the steps of this process instead of `subscriber`; likewise. If no subscriber looks at
+                them, nothing of them is captured.
         """
-        self._by_key[key] = subscriber, taker
+        self._by_key[key] = subscriber, taker, counter
         self.kept = [None]
         if EventStream.subscribed is not None:
             EventStream.subscribed.add(self)
@@ -139,6 +225,12 @@ class EventStream:
         """The number of subscribers."""
         return len(self._by_key)
 
+    @property
+    def unheard(self) -> int:
+        """Steps that were recorded with no subscriber, START and END, for example after the run had ended."""
+        passed_over = self._passed_over
+        return self._unheard + (2 * passed_over.value if passed_over is not None else 0)
+
     def publish(self, step: IntermediateStep) -> None:
         """Hand `step` to every subscriber. What one of them raises reaches neither the others nor the caller."""
         everyone = (self.kept[0] or self.gathered()).everyone
@@ -150,7 +242,12 @@ class EventStream:
     def note_unheard(self) -> None:
         """Count a step with no subscriber."""
         with _counting:
-            self.unheard += 1
+            self._unheard += 1
+
+    def attend(self) -> None:
+        """Note that a run has begun with this stream: a step without a subscriber need not begin."""
+        self._attended = True
+        self.kept = [None]
 
     def gathered(self) -> Audience:
         """Return the current subscribers."""
@@ -158,6 +255,12 @@ class EventStream:
         # this list, has replaced the list by then, and this one is no longer used.
         kept = self.kept
         kept[0] = audience = Audience(list(self._by_key.values()))
+        if not audience.everyone:
+            # Outside a manager's run, `step` still has an id, which calls to other services name.
+            audience.heeds = not self._attended
+            if self._passed_over is None:
+                self._passed_over = Tally()
+            audience.pass_over = self._passed_over.add
         return audience
 
 

@@ -138,6 +138,8 @@ def processors_of(
                 attribute_value_length_limit=settings.attribute_value_length_limit,
                 event_count_limit=settings.event_count_limit,
                 link_count_limit=settings.link_count_limit,
+                event_attribute_count_limit=settings.event_attribute_count_limit,
+                link_attribute_count_limit=settings.link_attribute_count_limit,
                 span_bytes_limit=settings.span_bytes_limit,
             )
         )

@@ -12,6 +12,7 @@ from nat_observability.events import Item, Span
 
 # Bytes of an item with its ids and its entry, and of the heads of its name, input and output: sys.getsizeof("") each.
 _BARE_ITEM = 640 + 3 * 49
+_BARE_PART = 200  # an event or a link
 
 
 class Entry(Protocol):
@@ -40,7 +41,19 @@ def weigh(item: Item) -> int:
         size += sum(map(sys.getsizeof, item.tags))
     if item.error is not None:
         size += sys.getsizeof(item.error.message) + sys.getsizeof(item.error.traceback)
+    if item.attributes is not None:
+        size += len(item.attributes)
+    if item.events or item.links:
+        size += _weigh_parts(item)
     return size
+
+
+def _weigh_parts(item: Item) -> int:
+    """Return about how many bytes of memory the events and links of an item hold."""
+    return sum(
+        _BARE_PART + (0 if part.attributes is None else len(part.attributes))
+        for part in (*item.events, *item.links)
+    ) + sum(sys.getsizeof(event.name) for event in item.events)
 
 
 class BoundedQueue(Generic[EntryT]):

@@ -13,37 +13,36 @@ from nat_observability.events import Captured, StepKind, TokenUsage
 from nat_observability.recording.capture import capture, capture_label, capture_text
 from nat_observability.recording.outcome import token_usage
 
-# An agent, a retriever or an embedding inside a run is something that its workflow calls. WORKFLOW is for spans that
-# say so themselves, because a workflow's step stands for the whole run.
+# WORKFLOW is for spans that say so themselves, because a workflow's step stands for the whole run.
 _KINDS: Mapping[str, Mapping[str, StepKind]] = {
     # OpenInference: https://arize-ai.github.io/openinference/spec/attributes/semantic-conventions.html
     "openinference.span.kind": {
-        "agent": StepKind.FUNCTION,
-        "chain": StepKind.FUNCTION,
-        "embedding": StepKind.FUNCTION,
-        "evaluator": StepKind.FUNCTION,
-        "guardrail": StepKind.FUNCTION,
+        "agent": StepKind.AGENT,
+        "chain": StepKind.CHAIN,
+        "embedding": StepKind.EMBEDDING,
+        "evaluator": StepKind.EVALUATOR,
+        "guardrail": StepKind.GUARDRAIL,
         "llm": StepKind.LLM,
-        "prompt": StepKind.FUNCTION,
-        "reranker": StepKind.FUNCTION,
-        "retriever": StepKind.FUNCTION,
+        "prompt": StepKind.PROMPT,
+        "reranker": StepKind.RERANKER,
+        "retriever": StepKind.RETRIEVER,
         "tool": StepKind.TOOL,
     },
     # OpenTelemetry GenAI, docs/gen-ai/gen-ai-spans.md of the semantic conventions
     "gen_ai.operation.name": {
         "chat": StepKind.LLM,
         "create_agent": StepKind.FUNCTION,
-        "embeddings": StepKind.FUNCTION,
+        "embeddings": StepKind.EMBEDDING,
         "execute_tool": StepKind.TOOL,
         "generate_content": StepKind.LLM,
-        "invoke_agent": StepKind.FUNCTION,
+        "invoke_agent": StepKind.AGENT,
         "invoke_workflow": StepKind.WORKFLOW,
-        "retrieval": StepKind.FUNCTION,
+        "retrieval": StepKind.RETRIEVER,
         "text_completion": StepKind.LLM,
     },
     # OpenLLMetry: opentelemetry.semconv_ai, TraceloopSpanKindValues and LLMRequestTypeValues
     "traceloop.span.kind": {
-        "agent": StepKind.FUNCTION,
+        "agent": StepKind.AGENT,
         "task": StepKind.TASK,
         "tool": StepKind.TOOL,
         "workflow": StepKind.WORKFLOW,
@@ -51,8 +50,8 @@ _KINDS: Mapping[str, Mapping[str, StepKind]] = {
     "llm.request.type": {
         "chat": StepKind.LLM,
         "completion": StepKind.LLM,
-        "embedding": StepKind.FUNCTION,
-        "rerank": StepKind.FUNCTION,
+        "embedding": StepKind.EMBEDDING,
+        "rerank": StepKind.RERANKER,
     },
 }
 _NAMES = {
@@ -101,6 +100,13 @@ _USAGE: Mapping[str, tuple[str, ...]] = {
         "gen_ai.usage.reasoning_tokens",
         "llm.usage.reasoning_tokens",
     ),
+    "cache_write_tokens": (
+        "llm.token_count.prompt_details.cache_write",
+        "gen_ai.usage.cache_creation.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens",
+    ),
+    "audio_input_tokens": ("llm.token_count.prompt_details.audio",),
+    "audio_output_tokens": ("llm.token_count.completion_details.audio",),
     "total_tokens": ("llm.token_count.total", "gen_ai.usage.total_tokens", "llm.usage.total_tokens"),
 }
 _SHOWN_ELSEWHERE = {

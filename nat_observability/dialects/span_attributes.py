@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
 import msgspec
 
 from nat_observability.events import Run, Span, Status, StepKind, TokenUsage
 
-AttributeValue = str | int | float | bool | tuple[str, ...]
+AttributeValue = str | int | float | bool | tuple[str, ...] | list[Any] | dict[str, Any] | None
 
 _KINDS = {kind: kind.value for kind in StepKind}
+_decode = msgspec.json.Decoder().decode
 
 # OpenInference says CHAIN for "a starting point or a link between different LLM application steps", and AGENT for
 # "a reasoning block that acts on tools using the guidance of an LLM". A workflow may be either and does not say which,
@@ -22,6 +27,14 @@ _OPENINFERENCE_KINDS = {
     StepKind.CUSTOM: "CHAIN",
     StepKind.SPAN: "CHAIN",
     StepKind.TTC: "CHAIN",
+    StepKind.AGENT: "AGENT",
+    StepKind.RETRIEVER: "RETRIEVER",
+    StepKind.EMBEDDING: "EMBEDDING",
+    StepKind.RERANKER: "RERANKER",
+    StepKind.GUARDRAIL: "GUARDRAIL",
+    StepKind.EVALUATOR: "EVALUATOR",
+    StepKind.PROMPT: "PROMPT",
+    StepKind.CHAIN: "CHAIN",
 }
 
 
@@ -32,7 +45,8 @@ def span_attributes(span: Span) -> dict[str, AttributeValue]:
     - `gen_ai.*`, `error.type`: the OpenTelemetry GenAI conventions, release 0.1.0 of
       https://github.com/open-telemetry/semantic-conventions-genai (docs/gen-ai/client-inference.md,
       execute-tool.md and gen-ai-agent-spans.md). A model call is taken to be a `chat`, and the name of its step to be
-      the model's. Only model calls, tools and workflows have an operation there. `gen_ai.workflow.name` is that
+      the model's; likewise of an embedding. Model calls, tools, workflows, agents, embeddings and retrievals have an
+      operation there. `gen_ai.workflow.name` is that
       release's name for `gen_ai.agent.name`; both are set, for viewers that know the previous one (1.41). What is
       unknown here (`gen_ai.provider.name`) or would repeat the payload in another form (`gen_ai.input.messages`,
       `gen_ai.tool.call.arguments`, all opt-in) is left out.
@@ -42,8 +56,10 @@ def span_attributes(span: Span) -> dict[str, AttributeValue]:
     - `nat.*`: the kind of the step and the id of the run, for which neither has a word, under the names that the
       NeMo Agent Toolkit gives them; and each tag of the run, `tenant` as `nat.tag.tenant`.
 
-    Counts that no model gives for every call (cached and reasoning tokens) are left out if they are 0. An incomplete
-    span has the `error.type` "incomplete", and one that failed without an exception "_OTHER".
+    An attribute that the application set wins over one of the same name that is derived here.
+
+    Counts that no model gives for every call (cached and reasoning tokens, for example) are left out if they are 0. An
+    incomplete span has the `error.type` "incomplete", and one that failed without an exception "_OTHER".
     """
     attributes = step_attributes(span.kind, span.name, span.run.workflow_name) | run_attributes(span.run)
     if span.input is not None:
@@ -52,11 +68,44 @@ def span_attributes(span: Span) -> dict[str, AttributeValue]:
         attributes["output.value"], attributes["output.mime_type"] = _payload(span.output)
     if span.metadata is not None:
         attributes["metadata"] = str(bytes(span.metadata), "utf-8")
-    return attributes | outcome_attributes(span)
+    attributes |= outcome_attributes(span)
+    # The application's own say it as it wants it said.
+    return attributes if span.attributes is None else attributes | decoded_attributes(span.attributes)
+
+
+def decoded_attributes(attributes: msgspec.Raw | None) -> dict[str, Any]:
+    """Return recorded attributes as Python values. A processor of the application may have made them something else."""
+    if attributes is None:
+        return {}
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        decoded = _decode(attributes)
+        if isinstance(decoded, dict):
+            return decoded
+        return {"value": decoded}
+    return {"value": bytes(attributes).decode("utf-8", "backslashreplace")}
+
+
+def is_derived(names: Mapping[str, Any]) -> bool:
+    """Whether one of these names is, or may be, that of an attribute that is derived from a span here."""
+    return not _DERIVED.isdisjoint(names) or any(name.startswith(_DERIVED_PREFIXES) for name in names)
 
 
 # The same in four parts, each of which an encoder may cache or write in its own way: the step, the run, the payloads
 # (input, output and metadata), and the outcome.
+
+_DERIVED = frozenset(
+    {
+        "embedding.model_name",
+        "error.type",
+        "metadata",
+        "reranker.model_name",
+        "session.id",
+        "tag.tags",
+        "tool.name",
+        "user.id",
+    }
+)
+_DERIVED_PREFIXES = ("exception.", "gen_ai.", "input.", "llm.", "nat.", "openinference.", "output.")
 
 
 def step_attributes(kind: StepKind, name: str, workflow_name: str | None) -> dict[str, AttributeValue]:
@@ -74,6 +123,16 @@ def step_attributes(kind: StepKind, name: str, workflow_name: str | None) -> dic
     elif kind is StepKind.WORKFLOW:
         attributes["gen_ai.operation.name"] = "invoke_workflow"
         attributes["gen_ai.agent.name"] = attributes["gen_ai.workflow.name"] = workflow_name or name
+    elif kind is StepKind.AGENT:
+        attributes["gen_ai.operation.name"] = "invoke_agent"
+        attributes["gen_ai.agent.name"] = name
+    elif kind is StepKind.EMBEDDING:
+        attributes["gen_ai.operation.name"] = "embeddings"
+        attributes["gen_ai.request.model"] = attributes["embedding.model_name"] = name
+    elif kind is StepKind.RETRIEVER:
+        attributes["gen_ai.operation.name"] = "retrieval"
+    elif kind is StepKind.RERANKER:
+        attributes["reranker.model_name"] = name
     return attributes
 
 
@@ -119,6 +178,15 @@ def _add_usage(attributes: dict[str, AttributeValue], usage: TokenUsage) -> None
     if usage.cached_tokens:
         attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
         attributes["llm.token_count.prompt_details.cache_read"] = usage.cached_tokens
+    if usage.cache_write_tokens:
+        attributes["gen_ai.usage.cache_creation.input_tokens"] = usage.cache_write_tokens
+        attributes["llm.token_count.prompt_details.cache_write"] = usage.cache_write_tokens
+    if usage.audio_input_tokens:
+        attributes["llm.token_count.prompt_details.audio"] = usage.audio_input_tokens
+    if usage.audio_output_tokens:
+        attributes["llm.token_count.completion_details.audio"] = usage.audio_output_tokens
+    if usage.image_input_tokens:
+        attributes["nat.usage.image_input_tokens"] = usage.image_input_tokens
     if usage.reasoning_tokens:
         attributes["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning_tokens
         attributes["llm.token_count.completion_details.reasoning"] = usage.reasoning_tokens

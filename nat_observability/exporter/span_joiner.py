@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from nat_observability.context import ContextState
 from nat_observability.events import Boundary, Captured, IntermediateStep, Span, Status
+from nat_observability.recording.attributes import merged_attributes
 from nat_observability.recording.capture import joined_json, merged_json
 from nat_observability.stream import OpenStep
 
@@ -175,7 +177,7 @@ class SpanJoiner:
             recorded = end.input
         if end.metadata is not None and end is not start:
             metadata = merged_json(metadata, end.metadata)
-        return Span(
+        span = Span(
             start.run,
             # A step's kind may be known only at its end: some third-party instrumentations set it then.
             end.kind,
@@ -193,7 +195,34 @@ class SpanJoiner:
             end.error,
             next(chunks.counter) if chunks else 0,
             chunks.first_ns if chunks else None,
+            start.attributes,
+            start.events,
+            start.links,
+            end.span_kind or start.span_kind or end.kind.span_kind,
+            start.status_message,
+            start.dropped_attributes_count,
+            start.dropped_events_count,
+            start.dropped_links_count,
         )
+        return span if end is start else _completed(span, end)
+
+
+def _completed(span: Span, end: IntermediateStep) -> Span:
+    """Return a span, which has the attributes, events and links of its START, with those of its END."""
+    changes: dict[str, Any] = {}
+    if end.attributes is not None:
+        changes["attributes"] = merged_attributes(span.attributes, end.attributes)
+    if end.events or end.links:
+        changes["events"] = (*span.events, *end.events)
+        changes["links"] = (*span.links, *end.links)
+    if end.status is not None and end.error is None:
+        changes["status"] = end.status
+    if end.status_message is not None:
+        changes["status_message"] = end.status_message
+    for count in ("dropped_attributes_count", "dropped_events_count", "dropped_links_count"):
+        if more := getattr(end, count):
+            changes[count] = getattr(span, count) + more
+    return msgspec.structs.replace(span, **changes) if changes else span
 
 
 class _Chunks:

@@ -3,10 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
-from nat_observability.events import IntermediateStep, Item, StepKind
+from nat_observability.events import IntermediateStep, Item, SpanEvent, SpanLink, StepKind
+
+PartT = TypeVar("PartT", SpanEvent, SpanLink)
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+# The attributes in which conventions and SDKs put inputs and outputs: OpenTelemetry GenAI (and its first versions),
+# OpenInference, OpenLLMetry, Langfuse, MLflow. Names that end in a dot stand for all that begin with them.
+_INPUTS = (
+    "input.value",
+    "embedding.embeddings.",
+    "embedding.text",
+    "gen_ai.input.messages",
+    "gen_ai.prompt",
+    "gen_ai.prompt.",
+    "gen_ai.retrieval.query.text",
+    "gen_ai.system_instructions",
+    "gen_ai.tool.call.arguments",
+    "langfuse.observation.input",
+    "langfuse.trace.input",
+    "llm.input_messages",
+    "llm.input_messages.",
+    "llm.prompt_template.",
+    "llm.prompts",
+    "llm.prompts.",
+    "mlflow.spanInputs",
+    "reranker.input_documents",
+    "reranker.input_documents.",
+    "reranker.query",
+    "tool.parameters",
+    "traceloop.entity.input",
+)
+_OUTPUTS = (
+    "output.value",
+    "gen_ai.completion",
+    "gen_ai.completion.",
+    "gen_ai.output.messages",
+    "gen_ai.retrieval.documents",
+    "gen_ai.tool.call.result",
+    "langfuse.observation.output",
+    "langfuse.trace.output",
+    "llm.completions",
+    "llm.completions.",
+    "llm.output_messages",
+    "llm.output_messages.",
+    "mlflow.spanOutputs",
+    "reranker.output_documents",
+    "reranker.output_documents.",
+    "retrieval.documents",
+    "retrieval.documents.",
+    "traceloop.entity.output",
+)
+# Events of the GenAI conventions whose attributes are a message, except those that only say what kind of one.
+_INPUT_EVENTS = frozenset(
+    {"gen_ai.assistant.message", "gen_ai.system.message", "gen_ai.tool.message", "gen_ai.user.message"}
+)
+_OUTPUT_EVENTS = frozenset({"gen_ai.choice"})
+_OF_MESSAGES = frozenset({"finish_reason", "gen_ai.provider.name", "gen_ai.system", "index", "role"})
 
 Capture = bool | Mapping[StepKind | str, bool]
 """Yes or no for all kinds of steps, or for some; the others are captured."""
@@ -14,7 +73,8 @@ Capture = bool | Mapping[StepKind | str, bool]
 
 class ContentSwitch:
     """
-    Removes inputs and outputs. Names, times, tokens, metadata and errors stay.
+    Removes inputs and outputs, and the attributes in which conventions put them (`gen_ai.input.messages`,
+    `output.value`), of events and links too. Names, times, tokens, metadata, other attributes and errors stay.
 
     Args:
         capture_inputs: Whether inputs are kept.
@@ -34,10 +94,25 @@ class ContentSwitch:
 
     def __call__(self, item: Item) -> Item:
         """Return `item` without what is not captured: the same object if nothing is removed."""
-        changes: dict[str, None] = {}
-        if item.input is not None and item.kind in self._no_inputs:
+        no_input, no_output = item.kind in self._no_inputs, item.kind in self._no_outputs
+        if not (no_input or no_output):
+            return item
+        changes: dict[str, Any] = {}
+        if item.attributes is not None or item.events or item.links:
+            names = (_INPUTS if no_input else ()) + (_OUTPUTS if no_output else ())
+            events = (_INPUT_EVENTS if no_input else frozenset()) | (
+                _OUTPUT_EVENTS if no_output else frozenset()
+            )
+            changes = {
+                "attributes": _without(item.attributes, names),
+                "events": tuple(_part(each, names, messages=each.name in events) for each in item.events),
+                "links": tuple(_part(each, names) for each in item.links),
+            }
+            if all(getattr(item, field) == value for field, value in changes.items()):
+                changes = {}
+        if item.input is not None and no_input:
             changes["input"] = None
-        if item.kind in self._no_outputs:
+        if no_output:
             if item.output is not None:
                 changes["output"] = None
             if isinstance(item, IntermediateStep) and item.chunk is not None:
@@ -50,6 +125,31 @@ class ContentSwitch:
             for kinds in (self._no_inputs, self._no_outputs)
         )
         return f"ContentSwitch(inputs: {inputs}; outputs: {outputs})"
+
+
+def _part(part: PartT, names: tuple[str, ...], *, messages: bool = False) -> PartT:
+    return msgspec.structs.replace(part, attributes=_without(part.attributes, names, messages=messages))
+
+
+def _without(
+    attributes: msgspec.Raw | None, names: tuple[str, ...], *, messages: bool = False
+) -> msgspec.Raw | None:
+    """Return attributes without those of these names; the same object if it has none of them."""
+    if attributes is None:
+        return None
+    try:
+        fields = _object(attributes)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # the application made it itself, so it may be anything
+    prefixes = tuple(name for name in names if name.endswith("."))
+    kept = {
+        name: value
+        for name, value in fields.items()
+        if (name in _OF_MESSAGES if messages else not (name in names or name.startswith(prefixes)))
+    }
+    if len(kept) == len(fields):
+        return attributes
+    return msgspec.Raw(_encode(kept)) if kept else None
 
 
 def _left_out(capture: Capture) -> frozenset[StepKind]:

@@ -11,6 +11,7 @@ from nat_observability.recording.capture import capture_text, captured_text
 
 _MAX_TRACEBACK = 64  # frames
 _MAX_TOKENS = 2**63 - 1
+_TOTAL = TokenUsage.__struct_fields__.index("total_tokens")
 
 
 def token_usage(usage: object) -> TokenUsage | None:
@@ -30,8 +31,8 @@ def token_usage(usage: object) -> TokenUsage | None:
         return None
     if not any(counts):
         return None
-    if not counts[-1]:
-        counts[-1] = min(counts[0] + counts[1], _MAX_TOKENS)
+    if not counts[_TOTAL]:
+        counts[_TOTAL] = min(counts[0] + counts[1], _MAX_TOKENS)
     return TokenUsage(*counts)
 
 

@@ -15,15 +15,17 @@ from nat_observability.events import (
     Boundary,
     IntermediateStep,
     Span,
+    SpanKind,
     Status,
     StepKind,
     TokenUsage,
 )
-from nat_observability.foreign_errors import EXITS, reraise_signal
+from nat_observability.foreign_errors import EXITS
 from nat_observability.propagation.ids import more_span_ids, spare_span_ids
 from nat_observability.recording import bridge
 from nat_observability.recording.capture import MAX_BYTES, capture, capture_json, capture_label, merged_json
 from nat_observability.recording.decorator import FunctionT, decorated
+from nat_observability.recording.details import StepDetails, labels
 from nat_observability.recording.generators import (
     CONTEXTLIB,
     GENERATORS,
@@ -34,17 +36,21 @@ from nat_observability.recording.generators import (
     visible,
 )
 from nat_observability.recording.outcome import step_error, token_usage
+from nat_observability.recording.recorder import StepRecorder
 from nat_observability.stream import hand, report
 
 _frame = sys._getframe
 _clock_ns = time.perf_counter_ns
 
-_START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END
+_END = Boundary.END
 _OK, _ERROR = Status.OK, Status.ERROR
+_CLIENT = SpanKind.CLIENT
+_LLM, _EMBEDDING, _RETRIEVER = StepKind.LLM, StepKind.EMBEDDING, StepKind.RETRIEVER
+_NONE: tuple[Any, ...] = ()
 _NO_TAGS: tuple[str, ...] = ()
 
 
-class step:  # noqa: N801  a context manager and decorator, named like contextlib.suppress
+class step(StepRecorder):  # noqa: N801  a context manager and decorator, named like contextlib.suppress
     """
     One step of the current run, as a context manager, sync or async, or as a decorator.
 
@@ -53,18 +59,22 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
     Outside every run it records nothing and costs next to nothing.
 
     Args:
-        kind: A `StepKind` or its name in any case: llm, tool, workflow, task, function, custom, span, ttc.
+        kind: A `StepKind` or its name in any case: llm, tool, agent, retriever, embedding, reranker, guardrail,
+            evaluator, prompt, chain, workflow, task, function, custom, span, ttc.
         name: What is done: the tool, the model, the function.
         input: Recorded as it is when the block begins.
+        attributes: A mapping of names, kept as they are, to values; recorded when the block begins.
+        links: Spans of other traces, each by its `traceparent`, or a pair of that and attributes.
         metadata: A mapping, recorded when the block begins.
         tags: Short labels.
+        span_kind: A `SpanKind` or its name; by default client for calls of models and data sources, else internal.
 
     Attributes:
         output: Set it inside the block; recorded as it is when the block ends.
         metadata: A mapping, set inside the block; recorded when the block ends, beside what was passed as an argument.
         name: May be changed inside the block; a span has the one that it ended with.
         usage: A `TokenUsage`, or a mapping with its field names.
-        step_id: 16 hex digits, None outside a run and before the block.
+        step_id: 16 hex digits; None before the block, outside a run, and if no exporter of the run takes the step.
 
     Raises:
         UnknownStepKindError: No kind has that name.
@@ -74,31 +84,18 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
 
     __slots__ = (
         "__weakref__",
-        "_closed",
         "_generator",
-        "_input",
-        "_kind",
-        "_metadata",
         "_parent",
-        "_parent_id",
         "_previous",
-        "_start_ns",
-        "_state",
-        "_tags",
         "metadata",
-        "name",
         "output",
-        "step_id",
         "usage",
     )
 
     # Only for a step that has begun, which never happens outside a run:
-    _closed: bool
     _generator: GeneratorScope | None
     _parent: Scope | None
     _previous: CurrentScope | None
-    _parent_id: str | None
-    _start_ns: int
 
     def __init__(
         self,
@@ -106,8 +103,11 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         name: str,
         *,
         input: object = None,  # noqa: A002  the field's own name, in every convention
+        attributes: object = None,
+        links: object = None,
         metadata: object = None,
         tags: Iterable[str] = _NO_TAGS,
+        span_kind: SpanKind | str | None = None,
     ) -> None:
         try:
             self._kind = STEP_KINDS[kind]
@@ -115,24 +115,34 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
             self._kind = StepKind.parse(kind)
         self.name = name
         # Their values when the block begins replace these.
-        self._input: Any = input
-        self._metadata: Any = metadata
-        self._tags = tags if tags is _NO_TAGS else _labels(tags)
+        self._input = input
+        self._metadata = metadata
+        self._tags = tags if tags is _NO_TAGS else labels(tags)
+        self._details = (
+            None
+            if attributes is None and links is None and span_kind is None
+            else StepDetails(attributes, links, span_kind)
+        )
         self.output: object = None
         self.metadata: object = None
         self.usage: TokenUsage | Any = None
-        self.step_id: str | None = None
-        self._state: ContextState | None = None
+        self.step_id = None
+        self._state = None
 
     def __enter__(self) -> Self:
         head = current.get()
         if head is None:
             return self
-        frame = _frame(1)
         if type(head) is ContextState:
             state: ContextState | None = head
         else:
             state = head._state
+        if state is not None:
+            audience = state.stream.kept[0] or state.stream.gathered()
+            if not audience.heeds and bridge.installed is None:
+                audience.pass_over()
+                return self
+        frame = _frame(1)
         if (
             state is None
             or self._state is not None
@@ -181,32 +191,22 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
     ) -> None:
         self.__exit__(exc_type, exc, traceback)
 
-    def chunk(self, data: object) -> None:
-        """Record one piece of a streamed output. The pieces are joined if `output` is not set."""
-        state = self._state
-        if state is not None and self.step_id is not None:
-            state.stream.publish(
-                IntermediateStep(
-                    state.run,
-                    self._kind,
-                    _CHUNK,
-                    self.name,
-                    self.step_id,
-                    self._parent_id,
-                    _clock_ns() + state.clock_offset_ns,
-                    chunk=capture(data),
-                )
-            )
-
     def __call__(self, function: FunctionT) -> FunctionT:
         """Return `function` with each call recorded as a step of this kind and name."""
         return decorated(function, self._of_call, step._driven)
 
     def _of_call(self, arguments: Callable[[], object]) -> step:
-        recorded = self._input
-        if recorded is None and current.get() is not None:
-            recorded = arguments()
-        return step(self._kind, self.name, input=recorded, metadata=self._metadata, tags=self._tags)
+        recorded: Any = self._input
+        if recorded is None:
+            scope = current.get()
+            state = scope._state if scope is not None else None
+            # As in `_open`: without a subscriber nothing is captured.
+            if state is not None and (state.stream.kept[0] or state.stream.gathered()).listens:
+                recorded = arguments()
+        call = step(self._kind, self.name, input=recorded, metadata=self._metadata, tags=self._tags)
+        if self._details is not None:
+            call._details = StepDetails(*self._details.arguments)
+        return call
 
     @contextmanager
     def _driven(self) -> Iterator[AbstractContextManager[None]]:
@@ -216,6 +216,12 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         if head is None or state is None:
             yield nullcontext()
             return
+        if bridge.installed is None:
+            audience = state.stream.kept[0] or state.stream.gathered()
+            if not audience.heeds:
+                audience.pass_over()
+                yield nullcontext()
+                return
         self._previous = self._generator = None
         parent = enclosing(head, state.generator_steps, _frame())
         running: AbstractContextManager[None] = _Running(self)
@@ -238,6 +244,11 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         state = head._state
         if state is None or self._state is not None:
             raise RuntimeError(f"Step {self.name!r} was entered before. Make a new step for each block.")
+        if bridge.installed is None:
+            audience = state.stream.kept[0] or state.stream.gathered()
+            if not audience.heeds:
+                audience.pass_over()
+                return
         parent: Scope = head
         if state.generator_steps or head._closed:
             parent = enclosing(head, state.generator_steps, frame)
@@ -269,13 +280,18 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
             self.step_id = spare_span_ids.pop()
         except IndexError:
             self.step_id = more_span_ids()
+        stream = state.stream
+        audience = stream.kept[0] or stream.gathered()
+        if not audience.listens:
+            self._begin_unheard(audience, stream)
+            return
         self._start_ns = _clock_ns() + state.clock_offset_ns
         if value is not None and not (type(value) is str and len(value) <= MAX_BYTES and value.isascii()):
             self._input = capture(value)
         if self._metadata is not None:
             self._metadata = capture_json(self._metadata)
-        stream = state.stream
-        audience = stream.kept[0] or stream.gathered()
+        if self._details is not None:
+            self._details.begin()
         for take in audience.begun:
             try:
                 take(self)
@@ -285,35 +301,19 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
                 report(take, error)
         if audience.steps:
             hand(audience.steps, self.started())
-        elif not audience.everyone:
-            stream.note_unheard()
-
-    def enclose_in(self, parent_id: str | None) -> None:
-        """Name another parent. Only for on-start callbacks that know better what is open here."""
-        self._parent_id = parent_id
-
-    def started(self) -> IntermediateStep:
-        """Return what was recorded when the block began. Only for a step that has begun in a run."""
-        state = self._state
-        if state is None or self.step_id is None:
-            raise RuntimeError(f"Step {self.name!r} has not begun in a run.")
-        return IntermediateStep(
-            state.run,
-            self._kind,
-            _START,
-            self.name,
-            self.step_id,
-            self._parent_id,
-            self._start_ns,
-            self._input,
-            None,
-            None,
-            self._metadata,
-            self._tags,
-        )
+            if self._details is not None:
+                self._details.mark_start()
 
     def _close(self, state: ContextState, exc: BaseException | None) -> None:
         self._closed = True
+        stream = state.stream
+        audience = stream.kept[0] or stream.gathered()
+        if not audience.listens:
+            for counter in audience.counters:
+                counter.step_ended()
+            if not audience.everyone:
+                stream.note_unheard()
+            return
         end_ns = _clock_ns() + state.clock_offset_ns
         output: Any = self.output
         usage, error = self.usage, None
@@ -329,25 +329,53 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         metadata = whole = None if self.metadata is None else capture_json(self.metadata)
         if self._metadata is not None:
             whole = merged_json(self._metadata, metadata)
-        stream, step_id = state.stream, self.step_id or ""
-        audience = stream.kept[0] or stream.gathered()
+        kind, step_id, details = self._kind, self.step_id or "", self._details
         if audience.finished:
-            span = Span(
-                state.run,
-                self._kind,
-                self.name,
-                step_id,
-                self._parent_id,
-                self._start_ns,
-                end_ns,
-                _OK if error is None else _ERROR,
-                self._input,
-                output,
-                whole,
-                self._tags,
-                usage,
-                error,
-            )
+            status = _OK if error is None else _ERROR
+            if (
+                kind is _LLM or kind is _EMBEDDING or kind is _RETRIEVER
+            ):  # as their `span_kind`, which takes longer
+                span = Span(
+                    state.run,
+                    kind,
+                    self.name,
+                    step_id,
+                    self._parent_id,
+                    self._start_ns,
+                    end_ns,
+                    status,
+                    self._input,
+                    output,
+                    whole,
+                    self._tags,
+                    usage,
+                    error,
+                    0,
+                    None,
+                    None,
+                    _NONE,
+                    _NONE,
+                    _CLIENT,
+                )
+            else:
+                span = Span(
+                    state.run,
+                    kind,
+                    self.name,
+                    step_id,
+                    self._parent_id,
+                    self._start_ns,
+                    end_ns,
+                    status,
+                    self._input,
+                    output,
+                    whole,
+                    self._tags,
+                    usage,
+                    error,
+                )
+            if details is not None:
+                span = details.added_to_span(span)
             for take in audience.finished:
                 try:
                     take(span)
@@ -358,7 +386,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
         if audience.steps:
             end = IntermediateStep(
                 state.run,
-                self._kind,
+                kind,
                 _END,
                 self.name,
                 step_id,
@@ -372,9 +400,7 @@ class step:  # noqa: N801  a context manager and decorator, named like contextli
                 usage,
                 error,
             )
-            hand(audience.steps, end)
-        elif not audience.everyone:
-            stream.note_unheard()
+            hand(audience.steps, end if details is None else details.added_to_step(end))
 
     def _leave_generator(self, state: ContextState, generator: GeneratorScope) -> None:
         steps = state.generator_steps.get(generator.frame)
@@ -401,13 +427,3 @@ class _Running:
     def __exit__(self, *exc_info: object) -> None:
         self._inside = current.get()
         current.set(self._outside)
-
-
-def _labels(tags: Iterable[object]) -> tuple[str, ...]:
-    if isinstance(tags, str):
-        return (capture_label(tags),)
-    try:
-        return tuple([capture_label(tag) for tag in tags])
-    except BaseException as error:  # noqa: BLE001  foreign code: an iterable of the application's
-        reraise_signal(error)
-        return ()

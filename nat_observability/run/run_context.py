@@ -289,6 +289,7 @@ class RunContext(Generic[ManagerT]):
         if members.exporters:
             self.group = SpanGroup(state, members)
             self._members = members.exporters
+        state.stream.attend()
         self._previous = enter_run(state)
         slot.run = self
         slot.running = True

@@ -13,7 +13,24 @@ from nat_observability.settings.variables import PAIRS, Allowed
 from nat_observability.validation import secret_text
 
 PERSONAL = ("email", "phone", "card", "iban", "ip")
-KINDS = ("llm", "tool", "workflow", "task", "function", "custom", "span", "ttc")
+KINDS = (
+    "llm",
+    "tool",
+    "workflow",
+    "task",
+    "function",
+    "custom",
+    "span",
+    "ttc",
+    "agent",
+    "retriever",
+    "embedding",
+    "reranker",
+    "guardrail",
+    "evaluator",
+    "prompt",
+    "chain",
+)
 
 _LABEL = re.compile(r"[a-z0-9_-]{1,40}")
 
@@ -155,7 +172,7 @@ class ProcessingSettings(BaseModel):
     )
     attribute_count_limit: Limit = Field(
         128,
-        description="Number of keys in the metadata, and of tags, at most. Without it, "
+        description="Number of attributes, of keys in the metadata, and of tags, at most. Without it, "
         "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT is honoured, and then OTEL_ATTRIBUTE_COUNT_LIMIT.",
     )
     attribute_value_length_limit: Limit | None = Field(
@@ -168,6 +185,16 @@ class ProcessingSettings(BaseModel):
     )
     link_count_limit: Limit = Field(
         128, description="Number of links at most. Without it, OTEL_SPAN_LINK_COUNT_LIMIT is honoured."
+    )
+    event_attribute_count_limit: Limit = Field(
+        128,
+        description="Number of attributes of one event at most. Without it, OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT is "
+        "honoured, and then OTEL_ATTRIBUTE_COUNT_LIMIT.",
+    )
+    link_attribute_count_limit: Limit = Field(
+        128,
+        description="Number of attributes of one link at most. Without it, OTEL_LINK_ATTRIBUTE_COUNT_LIMIT is "
+        "honoured, and then OTEL_ATTRIBUTE_COUNT_LIMIT.",
     )
     span_bytes_limit: Annotated[int, Field(ge=1024, le=2**53)] = Field(
         2**20, description="Bytes recorded in one span at most; the rest is cut."

@@ -322,6 +322,8 @@ _LIMITS = {
     ),
     "event_count_limit": ("OTEL_SPAN_EVENT_COUNT_LIMIT",),
     "link_count_limit": ("OTEL_SPAN_LINK_COUNT_LIMIT",),
+    "event_attribute_count_limit": ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
+    "link_attribute_count_limit": ("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
 }
 _SAMPLERS: Mapping[str, float | None] = {"always_on": 1.0, "always_off": 0.0, "traceidratio": None}
 _PARENT_BASED = "parentbased_"

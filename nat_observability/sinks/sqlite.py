@@ -142,13 +142,27 @@ class SqliteSink:
                     None if result is None else "text" if isinstance(result, str) else "json",
                     None if span.metadata is None else str(bytes(span.metadata), "utf-8"),
                     str(self._encode(span.tags), "utf-8") if span.tags else None,
-                    *(_NO_USAGE if usage is None else msgspec.structs.astuple(usage)),
+                    *(_NO_USAGE if usage is None else msgspec.structs.astuple(usage)[:5]),
                     *(_NO_ERROR if error is None else (error.type, error.message, error.traceback)),
                     span.chunks,
                     span.first_chunk_ns,
+                    *self._details(span),
+                    *(_NO_USAGE[:4] if usage is None else msgspec.structs.astuple(usage)[5:]),
                 )
             )
         return spans, [row.values() for row in runs.values()]
+
+    def _details(self, span: Span) -> tuple[object, ...]:
+        """Return the columns of attributes, events, links, span kind, status message and the dropped counts."""
+        dropped = span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count
+        return (
+            None if span.attributes is None else str(bytes(span.attributes), "utf-8"),
+            str(self._encode(span.events), "utf-8") if span.events else None,
+            str(self._encode(span.links), "utf-8") if span.links else None,
+            None if span.span_kind is span.kind.span_kind else span.span_kind.value,
+            span.status_message,
+            str(self._encode(dropped), "utf-8") if any(dropped) else None,
+        )
 
 
 _NO_USAGE = (None,) * 5

@@ -18,6 +18,9 @@ from nat_observability.events import (
     Item,
     Run,
     Span,
+    SpanEvent,
+    SpanKind,
+    SpanLink,
     Status,
     StepKind,
     TokenUsage,
@@ -39,6 +42,10 @@ class UnreadableRecordError(ObservabilityError, ValueError):
 
 # As arrays, without field names. The run is a record within the record: it is encoded once for all items of a
 # run, and decoded once for all that are taken together. A value is text, or bytes where it was JSON.
+_EventRecord = tuple[str, int, bytes | None, int]
+_LinkRecord = tuple[str, str, bytes | None, str | None, int, int]
+
+
 class _SpanRecord(msgspec.Struct, array_like=True, tag=0, gc=False):
     run: bytes
     kind: StepKind
@@ -56,6 +63,13 @@ class _SpanRecord(msgspec.Struct, array_like=True, tag=0, gc=False):
     error: ErrorDetails | None
     chunks: int
     first_chunk_ns: int | None
+    # Records of earlier versions, and those of items that have none of it, end before these.
+    attributes: bytes | None = None
+    events: tuple[_EventRecord, ...] = ()
+    links: tuple[_LinkRecord, ...] = ()
+    span_kind: SpanKind | None = None
+    status_message: str | None = None
+    dropped: tuple[int, int, int] = (0, 0, 0)
 
 
 class _StepRecord(msgspec.Struct, array_like=True, tag=1, gc=False):
@@ -73,6 +87,14 @@ class _StepRecord(msgspec.Struct, array_like=True, tag=1, gc=False):
     tags: tuple[str, ...]
     usage: TokenUsage | None
     error: ErrorDetails | None
+    # Records of earlier versions, and those of items that have none of it, end before these.
+    attributes: bytes | None = None
+    events: tuple[_EventRecord, ...] = ()
+    links: tuple[_LinkRecord, ...] = ()
+    span_kind: SpanKind | None = None
+    status_message: str | None = None
+    dropped: tuple[int, int, int] = (0, 0, 0)
+    status_set: Status | None = None
 
 
 class _RunRecord(msgspec.Struct, array_like=True, gc=False):
@@ -156,6 +178,7 @@ def _fields(item: Item, run: bytes) -> tuple[object, ...]:
             item.error,
             item.chunks,
             item.first_chunk_ns,
+            *_details(item, None if item.span_kind is item.kind.span_kind else item.span_kind),
         )
     return (
         1,
@@ -173,6 +196,44 @@ def _fields(item: Item, run: bytes) -> tuple[object, ...]:
         item.tags,
         item.usage,
         item.error,
+        *_details(item, item.span_kind, item.status),
+    )
+
+
+def _details(item: Item, span_kind: SpanKind | None, *status: Status | None) -> tuple[object, ...]:
+    """Return what only some items have; nothing if this one has none of it."""
+    dropped = item.dropped_attributes_count, item.dropped_events_count, item.dropped_links_count
+    if not (
+        item.attributes is not None
+        or item.events
+        or item.links
+        or span_kind is not None
+        or item.status_message is not None
+        or any(dropped)
+        or any(status)
+    ):
+        return ()
+    return (
+        _value(item.attributes),
+        tuple(
+            (each.name, each.time_ns, _value(each.attributes), each.dropped_attributes_count)
+            for each in item.events
+        ),
+        tuple(
+            (
+                each.trace_id,
+                each.span_id,
+                _value(each.attributes),
+                each.trace_state,
+                each.trace_flags,
+                each.dropped_attributes_count,
+            )
+            for each in item.links
+        ),
+        span_kind,
+        item.status_message,
+        dropped,
+        *status,
     )
 
 
@@ -214,7 +275,18 @@ def _mended(value: Any) -> Any:
 
 
 def _item(fields: _SpanRecord | _StepRecord, run: Run) -> Item:
-    metadata = None if fields.metadata is None else msgspec.Raw(fields.metadata)
+    details = (
+        _raw(fields.attributes),
+        tuple(
+            SpanEvent(name, time_ns, _raw(attributes), dropped)
+            for name, time_ns, attributes, dropped in fields.events
+        ),
+        tuple(
+            SpanLink(trace_id, span_id, _raw(attributes), *others)
+            for trace_id, span_id, attributes, *others in fields.links
+        ),
+    )
+    metadata = _raw(fields.metadata)
     given, result = _captured(fields.input), _captured(fields.output)
     if isinstance(fields, _SpanRecord):
         return Span(
@@ -234,6 +306,10 @@ def _item(fields: _SpanRecord | _StepRecord, run: Run) -> Item:
             fields.error,
             fields.chunks,
             fields.first_chunk_ns,
+            *details,
+            fields.span_kind or fields.kind.span_kind,
+            fields.status_message,
+            *fields.dropped,
         )
     return IntermediateStep(
         run,
@@ -250,7 +326,16 @@ def _item(fields: _SpanRecord | _StepRecord, run: Run) -> Item:
         fields.tags,
         fields.usage,
         fields.error,
+        *details,
+        fields.span_kind,
+        fields.status_set,
+        fields.status_message,
+        *fields.dropped,
     )
+
+
+def _raw(data: bytes | None) -> msgspec.Raw | None:
+    return None if data is None else msgspec.Raw(data)
 
 
 def _captured(value: object) -> Captured:

@@ -13,18 +13,33 @@ from typing import Any, Literal, Self
 import msgspec
 
 from nat_observability.errors import SinkError
-from nat_observability.events import Captured, ErrorDetails, Run, Span, Status, StepKind, TokenUsage
+from nat_observability.events import (
+    Captured,
+    ErrorDetails,
+    Run,
+    Span,
+    SpanEvent,
+    SpanKind,
+    SpanLink,
+    Status,
+    StepKind,
+    TokenUsage,
+)
 from nat_observability.store.schema import (
     SPAN_COLUMNS,
     connect_to_read,
-    has_run_tags,
     has_store,
+    missing_columns,
 )
 from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error
 
 RunStatus = Literal["ok", "error", "open"]
 
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "total_tokens")
+_SPAN = SPAN_COLUMNS.split(", ")[1:]
+_events = msgspec.json.Decoder(tuple[SpanEvent, ...]).decode
+_links = msgspec.json.Decoder(tuple[SpanLink, ...]).decode
+_dropped = msgspec.json.Decoder(tuple[int, int, int]).decode
 _BY_START = "spans.start_ns, spans.end_ns DESC, spans.span_id"
 _RUN = "runs.run_id, trace_id, conversation_id, user_id, workflow_name, parent_span_id, {tags}"
 _RUN_COLUMNS = 7
@@ -66,6 +81,7 @@ class Store:
         self.path = os.path.abspath(path)
         self._connection: sqlite3.Connection | None = None
         self._run = ""
+        self._lacking: frozenset[str] = frozenset()  # columns of spans
 
     def __enter__(self) -> Self:
         if not has_store(self.path):
@@ -74,8 +90,8 @@ class Store:
         try:
             connection = connect_to_read(self.path)
             try:
-                # A store that only earlier versions have written to has no column for them.
-                tags = "runs.tags" if has_run_tags(connection) else "NULL"
+                tags = "NULL" if missing_columns(connection, "runs") else "runs.tags"
+                self._lacking = frozenset(missing_columns(connection, "spans"))
             except BaseException:
                 connection.close()
                 raise
@@ -118,7 +134,7 @@ class Store:
 
     def spans(self, run_id: str) -> list[Span]:
         """Return the spans of a run by start time, as they were recorded; none if the run is not known."""
-        columns = ", ".join(f"spans.{column}" for column in SPAN_COLUMNS.split(", ")[1:])
+        columns = ", ".join("NULL" if each in self._lacking else f"spans.{each}" for each in _SPAN)
         rows = self._rows(
             f"SELECT {self._run}, {columns} FROM spans JOIN runs USING (run_id) WHERE spans.run_id = ? "
             f"ORDER BY {_BY_START}",
@@ -222,10 +238,13 @@ def _span(run: Run, row: tuple[Any, ...]) -> Span:
         :11
     ]
     metadata, tags = row[11:13]
-    error_type, message, traceback, chunks, first_chunk_ns = row[18:]
+    error_type, message, traceback, chunks, first_chunk_ns = row[18:23]
+    attributes, events, links, span_kind, status_message, dropped = row[23:29]
+    known_kind = StepKind(kind)
+    counts = (0, 0, 0) if dropped is None else _dropped(dropped)
     return Span(
         run=run,
-        kind=StepKind(kind),
+        kind=known_kind,
         name=name,
         span_id=span_id,
         parent_id=parent_id,
@@ -236,10 +255,18 @@ def _span(run: Run, row: tuple[Any, ...]) -> Span:
         output=_captured(result, result_type),
         metadata=None if metadata is None else msgspec.Raw(metadata.encode()),
         tags=() if tags is None else tuple(msgspec.json.decode(tags)),
-        usage=None if row[13] is None else TokenUsage(*row[13:18]),
+        usage=None if row[13] is None else TokenUsage(*row[13:18], *(each or 0 for each in row[29:])),
         error=None if error_type is None else ErrorDetails(error_type, message, traceback),
         chunks=chunks,
         first_chunk_ns=first_chunk_ns,
+        attributes=None if attributes is None else msgspec.Raw(attributes.encode()),
+        events=() if events is None else _events(events),
+        links=() if links is None else _links(links),
+        span_kind=known_kind.span_kind if span_kind is None else SpanKind(span_kind),
+        status_message=status_message,
+        dropped_attributes_count=counts[0],
+        dropped_events_count=counts[1],
+        dropped_links_count=counts[2],
     )
 
 

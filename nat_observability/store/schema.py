@@ -21,8 +21,27 @@ SCHEMA_VERSION = 1
 SPAN_COLUMNS = (
     "run_id, span_id, parent_id, kind, name, start_ns, end_ns, status, input, input_type, output, output_type, "
     "metadata, tags, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, total_tokens, "
-    "error_type, error_message, error_traceback, chunks, first_chunk_ns"
+    "error_type, error_message, error_traceback, chunks, first_chunk_ns, "
+    "attributes, events, links, span_kind, status_message, dropped, "
+    "cache_write_tokens, audio_input_tokens, audio_output_tokens, image_input_tokens"
 )
+
+# Columns that stores of earlier versions lack. Those versions ignore them, so they need no new schema version.
+_ADDED = {
+    "runs": {"tags": "TEXT"},
+    "spans": {
+        "attributes": "TEXT",
+        "events": "TEXT",
+        "links": "TEXT",
+        "span_kind": "TEXT",
+        "status_message": "TEXT",
+        "dropped": "TEXT",
+        "cache_write_tokens": "INTEGER",
+        "audio_input_tokens": "INTEGER",
+        "audio_output_tokens": "INTEGER",
+        "image_input_tokens": "INTEGER",
+    },
+}
 
 # Tables with rowids: rows hold whole prompts, and a WITHOUT ROWID table keeps its rows in the pages that every look-up
 # has to read.
@@ -31,7 +50,7 @@ _SCHEMA = (
     CREATE TABLE runs (
         run_id TEXT PRIMARY KEY NOT NULL, trace_id TEXT NOT NULL, conversation_id TEXT, user_id TEXT,
         workflow_name TEXT, parent_span_id TEXT, name TEXT, root_start_ns INTEGER, status TEXT NOT NULL,
-        start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, error TEXT, tags TEXT
+        start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, error TEXT
     )
     """,
     "CREATE INDEX runs_by_time ON runs (start_ns)",
@@ -114,8 +133,7 @@ def create_schema(connection: sqlite3.Connection, path: str) -> None:
     """
     Create the tables of the store in one transaction, unless another process has done so in the meantime.
 
-    A store from before run tags existed gets a column for them. Earlier versions of this package ignore it, so it needs
-    no new schema version.
+    A store of an earlier version gets the columns that it lacks.
     """
     connection.execute("BEGIN IMMEDIATE")
     if not check_schema(connection, path):
@@ -123,12 +141,14 @@ def create_schema(connection: sqlite3.Connection, path: str) -> None:
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    elif not has_run_tags(connection):
-        connection.execute("ALTER TABLE runs ADD COLUMN tags TEXT")
+    for table, columns in _ADDED.items():
+        for column in missing_columns(connection, table):
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {columns[column]}")
     connection.execute("COMMIT")
 
 
-def has_run_tags(connection: sqlite3.Connection) -> bool:
-    """Return whether the store has a column for the tags of runs."""
-    columns = connection.execute("SELECT count(*) FROM pragma_table_info('runs') WHERE name = 'tags'")
-    return bool(columns.fetchone()[0])
+def missing_columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    """Return the columns that a table of a store lacks, because only earlier versions have written to it."""
+    rows = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
+    known = {name for (name,) in rows}
+    return [column for column in _ADDED[table] if column not in known]

@@ -2,11 +2,13 @@
 
 from nat_observability.testing.leak_check import LeakCheck, tasks_left
 from nat_observability.testing.recording import CapturingExporter, recorded_run, until, wait_until
-from nat_observability.testing.step_tree import StepNode, StepTree
+from nat_observability.testing.step_tree import NodeEvent, NodeLink, StepNode, StepTree
 
 __all__ = [
     "CapturingExporter",
     "LeakCheck",
+    "NodeEvent",
+    "NodeLink",
     "StepNode",
     "StepTree",
     "recorded_run",

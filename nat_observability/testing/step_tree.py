@@ -14,6 +14,9 @@ from nat_observability.events import (
     ErrorDetails,
     IntermediateStep,
     Run,
+    SpanEvent,
+    SpanKind,
+    SpanLink,
     Status,
     StepKind,
     TokenUsage,
@@ -22,13 +25,32 @@ from nat_observability.events import (
 _SHOWN = 60  # characters of an input or output
 
 
+@dataclass(frozen=True)
+class NodeEvent:
+    """One event of a step, with its attributes decoded to Python values."""
+
+    name: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+    time_ns: int = 0
+
+
+@dataclass(frozen=True)
+class NodeLink:
+    """One link of a step, with its attributes decoded to Python values."""
+
+    trace_id: str
+    span_id: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+    trace_state: str | None = None
+
+
 @dataclass(eq=False)
 class StepNode:
     """
     One step: what its START, its CHUNKs and its END say together.
 
-    `input`, `output` and `metadata` are decoded to Python values. `output` is what the step set, or else its chunks:
-    joined if they are text, a list if not. `status` is `Status.INCOMPLETE` if there is no END.
+    `input`, `output`, `metadata` and the values of `attributes` are decoded to Python values. `output` is what the step
+    set, or else its chunks: joined if they are text, a list if not. `status` is `Status.INCOMPLETE` if there is no END.
     """
 
     run: Run
@@ -45,6 +67,11 @@ class StepNode:
     usage: TokenUsage | None = None
     error: ErrorDetails | None = None
     status: Status = Status.INCOMPLETE
+    status_message: str | None = None
+    span_kind: SpanKind = SpanKind.INTERNAL
+    attributes: dict[str, Any] = field(default_factory=dict)
+    events: list[NodeEvent] = field(default_factory=list)
+    links: list[NodeLink] = field(default_factory=list)
 
     @property
     def ancestors(self) -> Iterator[StepNode]:
@@ -202,7 +229,8 @@ def _take(node: StepNode, each: IntermediateStep) -> None:
     if each.boundary is Boundary.END:
         # The kind and name of a step may be known only at its end.
         node.kind, node.name = each.kind, each.name
-        node.status = Status.OK if each.error is None else Status.ERROR
+        node.status = Status.ERROR if each.error is not None else each.status or Status.OK
+        node.status_message = each.status_message
         node.output, node.usage, node.error = _decoded(each.output), each.usage, each.error
         if node.output is None and node.chunks:
             texts = [chunk for chunk in node.chunks if isinstance(chunk, str)]
@@ -210,11 +238,24 @@ def _take(node: StepNode, each: IntermediateStep) -> None:
     if node.input is None:
         node.input = _decoded(each.input)
     node.tags = node.tags or each.tags
+    if each.boundary is Boundary.START or each.span_kind is not None:
+        node.span_kind = each.span_kind or each.kind.span_kind
+    node.attributes |= _decoded(each.attributes) or {}
+    node.events += [_event(event) for event in each.events]
+    node.links += [_link(link) for link in each.links]
     metadata = _decoded(each.metadata)
     if isinstance(node.metadata, dict) and isinstance(metadata, dict):
         node.metadata = node.metadata | metadata
     elif metadata is not None:
         node.metadata = metadata
+
+
+def _event(event: SpanEvent) -> NodeEvent:
+    return NodeEvent(event.name, _decoded(event.attributes) or {}, event.time_ns)
+
+
+def _link(link: SpanLink) -> NodeLink:
+    return NodeLink(link.trace_id, link.span_id, _decoded(link.attributes) or {}, link.trace_state)
 
 
 def _decoded(value: Captured) -> Any:

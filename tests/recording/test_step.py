@@ -804,4 +804,5 @@ async def test_steps_reach_the_exporter() -> None:
 def test_a_step_shows_what_its_users_need() -> None:
     """It is also an `OpenStep` for subscribers."""
     shown = {name for name in dir(step) if not name.startswith("_")}
-    assert shown == {"chunk", "metadata", "name", "output", "step_id", "usage"} | {"enclose_in", "started"}
+    recording = {"chunk", "event", "link", "set_attribute", "set_attributes", "set_status"}
+    assert shown == {*recording, "metadata", "name", "output", "step_id", "usage"} | {"enclose_in", "started"}

@@ -32,7 +32,8 @@ def make_span(**fields: Any) -> Span:
         "end_ns": 1_700_000_000_250_000_000,
         "status": Status.OK,
     }
-    return Span(**defaults | fields)
+    fields = defaults | fields
+    return Span(**{"span_kind": fields["kind"].span_kind} | fields)
 
 
 def make_step(**fields: Any) -> IntermediateStep:

@@ -10,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat_observability.events import Boundary, ErrorDetails, Item, Run, Span, Status, StepKind, TokenUsage
+from nat_observability.events import (
+    Boundary,
+    ErrorDetails,
+    Item,
+    Run,
+    Span,
+    SpanEvent,
+    SpanKind,
+    SpanLink,
+    Status,
+    StepKind,
+    TokenUsage,
+)
 from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
 from tests.sinks.builders import make_span, make_step
 
@@ -20,6 +32,7 @@ optional = st.none() | texts
 counts = st.integers(0, 2**63 - 1)
 tags = st.dictionaries(texts, texts, max_size=3).map(lambda tags: tuple(sorted(tags.items())))
 runs = st.builds(Run, texts, texts, optional, optional, optional, optional, tags)
+raw = st.none() | st.binary(min_size=1).map(msgspec.Raw)
 shared: dict[str, Any] = {
     "run": runs,
     "kind": st.sampled_from(StepKind),
@@ -31,6 +44,16 @@ shared: dict[str, Any] = {
     "tags": st.lists(texts).map(tuple),
     "usage": st.none() | st.builds(TokenUsage, counts, counts, counts, counts, counts),
     "error": st.none() | st.builds(ErrorDetails, texts, texts, optional),
+    "attributes": raw,
+    "events": st.lists(st.builds(SpanEvent, texts, counts, raw, counts), max_size=2).map(tuple),
+    "links": st.lists(st.builds(SpanLink, texts, texts, raw, optional, counts, counts), max_size=2).map(
+        tuple
+    ),
+    "span_kind": st.sampled_from(SpanKind),
+    "status_message": optional,
+    "dropped_attributes_count": counts,
+    "dropped_events_count": counts,
+    "dropped_links_count": counts,
 }
 spans = st.fixed_dictionaries(
     shared
@@ -43,7 +66,13 @@ spans = st.fixed_dictionaries(
     }
 ).map(lambda fields: make_span(**fields))
 steps = st.fixed_dictionaries(
-    shared | {"boundary": st.sampled_from(Boundary), "time_ns": counts, "chunk": captured}
+    shared
+    | {
+        "boundary": st.sampled_from(Boundary),
+        "time_ns": counts,
+        "chunk": captured,
+        "status": st.none() | st.sampled_from(Status),
+    }
 ).map(lambda fields: make_step(**fields))
 
 

@@ -269,7 +269,13 @@ def test_counts_of_some_runs_are_theirs_alone(path: Path) -> None:
     with Store(path) as store:
         counts, everything, nothing = store.counts(["a", "unknown"]), store.counts(), store.counts([])
     assert (counts["runs"], counts["spans"], counts["max_depth"], counts["llm_calls"]) == (1, 3, 3, 1)
-    assert counts["token_usage_of_llm_ends"] == msgspec.structs.asdict(TokenUsage(1, 2, 0, 0, 3))
+    assert counts["token_usage_of_llm_ends"] == {
+        "prompt_tokens": 1,
+        "completion_tokens": 2,
+        "cached_tokens": 0,
+        "reasoning_tokens": 0,
+        "total_tokens": 3,
+    }
     assert (everything["runs"], everything["spans"]) == (2, 6)
     assert (nothing["runs"], nothing["spans"], nothing["max_depth"]) == (0, 0, 0)
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from nat_observability.events import Item, Run, Span, Status, StepKind, TokenUsage
+from nat_observability.events import Item, Run, Span, Status, StepKind
+
+_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "total_tokens")
 
 
 class RunCounts(msgspec.Struct, frozen=True):
@@ -54,7 +56,9 @@ class SpanCounts:
         with self._lock:
             for span in batch:
                 if isinstance(span, Span):
-                    bare = msgspec.structs.replace(span, input=None, output=None, metadata=None)
+                    bare = msgspec.structs.replace(
+                        span, input=None, output=None, metadata=None, attributes=None, events=(), links=()
+                    )
                     self._open.setdefault(span.run.run_id, {})[span.span_id] = bare
 
     def finish(self, run: Run) -> bool:
@@ -87,9 +91,7 @@ class SpanCounts:
                 spans_by_category=dict(sorted(self._kinds.items())),
                 max_depth=self._depth,
                 llm_calls=self._kinds[StepKind.LLM.value],
-                token_usage_of_llm_ends={
-                    field: self._tokens[field] for field in TokenUsage.__struct_fields__
-                },
+                token_usage_of_llm_ends={field: self._tokens[field] for field in _TOKENS},
             )
 
 

@@ -18,7 +18,7 @@ from nat_observability.integrations.nat.toolkit_steps import ROOT, read_step, wr
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.recording.outcome import step_error
 from nat_observability.sinks.otlp.span_message import span_id_bytes
-from nat_observability.stream import EventStream, OpenStep, SpanTaker, Subscriber
+from nat_observability.stream import EventStream, OpenStep, SpanTaker, StepCounter, Subscriber
 
 _START, _END = Boundary.START, Boundary.END
 _WORKFLOW = StepKind.WORKFLOW
@@ -87,9 +87,15 @@ class NatStream(EventStream):
         """How many are subscribed, without this object itself."""
         return super().listeners - self._attending
 
-    def subscribe(self, key: object, subscriber: Subscriber, taker: SpanTaker | None = None) -> None:
+    def subscribe(
+        self,
+        key: object,
+        subscriber: Subscriber,
+        taker: SpanTaker | None = None,
+        counter: StepCounter | None = None,
+    ) -> None:
         with self._connecting:
-            super().subscribe(key, subscriber, taker)
+            super().subscribe(key, subscriber, taker, counter)
             if self._connection is None:
                 self._connection = self._subject.subscribe(self._take)
 

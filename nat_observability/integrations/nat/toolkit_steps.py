@@ -19,6 +19,9 @@ _CHUNK = Boundary.CHUNK
 # The toolkit has a word for the chunks of these kinds alone.
 _CHUNKS = {StepKind.LLM: "LLM_NEW_TOKEN", StepKind.SPAN: "SPAN_CHUNK"}
 
+# The toolkit counts no others.
+_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "total_tokens")
+
 _decode = msgspec.json.Decoder().decode
 
 
@@ -66,7 +69,7 @@ def write_step(step: IntermediateStep, function_ancestry: object) -> Any:
     usage = None
     if step.usage is not None:
         usage = words.UsageInfo(
-            token_usage=words.TokenUsageBaseModel(**msgspec.structs.asdict(step.usage)),
+            token_usage=words.TokenUsageBaseModel(**{field: getattr(step.usage, field) for field in _TOKENS}),
             num_llm_calls=int(step.kind is StepKind.LLM),
         )
     return words.IntermediateStep(

@@ -272,6 +272,7 @@ class LooplessRun:
         if options.observer is not None:
             options.observer.run_started()
         self._running = True
+        self._state.stream.attend()
         try:
             deadline = self._began_at + options.start_timeout
             openings = {name: self._begin(record) for name, record in self._records.items()}

@@ -217,10 +217,14 @@ def _of(letters: str) -> bytes:
     """Return an expression for letters in either case: without UTF-8, hyperscan knows that of ASCII only."""
     if letters.isascii():
         return re.escape(letters).encode()
-    return b"(?:" + b"|".join(
-        b"".join(b"\\x%02x" % code for code in each.encode())
-        for each in dict.fromkeys((letters, letters.upper(), letters.capitalize()))
-    ) + b")"
+    return (
+        b"(?:"
+        + b"|".join(
+            b"".join(b"\\x%02x" % code for code in each.encode())
+            for each in dict.fromkeys((letters, letters.upper(), letters.capitalize()))
+        )
+        + b")"
+    )
 
 
 def _stop(*_: object) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from nat_observability.errors import InvalidPatternError, UnknownPersonalSetError
-from nat_observability.events import Captured, ErrorDetails, Item, Run, Span
+from nat_observability.events import Captured, ErrorDetails, Item, Run, Span, SpanEvent, SpanLink
 from nat_observability.processors.redaction.keys import DEFAULT_KEYS
 from nat_observability.processors.redaction.marks import Marks
 from nat_observability.processors.redaction.personal import PERSONAL_SETS
@@ -55,7 +55,18 @@ class Redactor:
         ValueError: The key of the hash is too short.
     """
 
-    __slots__ = ("_chunks", "_clean", "_keys", "_marks", "_memo", "_patterns", "_personal", "_rules", "_scrubbers", "_seen")
+    __slots__ = (
+        "_chunks",
+        "_clean",
+        "_keys",
+        "_marks",
+        "_memo",
+        "_patterns",
+        "_personal",
+        "_rules",
+        "_scrubbers",
+        "_seen",
+    )
 
     name = "redact"
 
@@ -137,11 +148,7 @@ class Redactor:
             remembered = self._remember(item.run)
         run, scrubbed_run, scrubber = remembered
         if isinstance(item, Span):
-            if (
-                scrubbed_run is run
-                and not scrubber.passes(_span_bytes(item))
-                and not _is_chunked(item)
-            ):
+            if scrubbed_run is run and not scrubber.passes(_span_bytes(item)) and not _is_chunked(item):
                 return item
             changes = _common_changes(item, scrubber)
             if _is_chunked(item):
@@ -240,6 +247,9 @@ def _is_bare(span: Span) -> bool:
         and span.metadata is None
         and span.error is None
         and not span.tags
+        and span.attributes is None
+        and not (span.events or span.links)
+        and span.status_message is None
     )
 
 
@@ -260,6 +270,13 @@ def _span_bytes(span: Span) -> bytes:
         (texts if isinstance(output, str) else raws).append(output)
     if metadata is not None:
         raws.append(metadata)
+    if span.attributes is not None:
+        raws.append(span.attributes)
+    if span.events or span.links or span.status_message is not None:
+        texts += (event.name for event in span.events)
+        texts += (link.trace_state or "" for link in span.links)
+        texts.append(span.status_message or "")
+        raws += (part.attributes for part in (*span.events, *span.links) if part.attributes is not None)
     if error is not None:
         texts += (error.type, error.message, error.traceback or "")
     text = "\n".join(texts).encode(errors="replace")
@@ -278,11 +295,17 @@ def _common_changes(item: Item, scrubber: Scrubber) -> dict[str, Any]:
         "output": scrubber.value(item.output),
     }
     if item.metadata is not None:
-        metadata = scrubber.value(item.metadata)
-        # Invalid JSON has become a text.
-        changes["metadata"] = (
-            msgspec.Raw(msgspec.json.encode(metadata)) if isinstance(metadata, str) else metadata
-        )
+        changes["metadata"] = _object(item.metadata, scrubber)
+    if item.attributes is not None:
+        changes["attributes"] = _object(item.attributes, scrubber)
+    if item.events:
+        events = tuple(_event(each, scrubber) for each in item.events)
+        changes["events"] = item.events if events == item.events else events
+    if item.links:
+        links = tuple(_link(each, scrubber) for each in item.links)
+        changes["links"] = item.links if links == item.links else links
+    if item.status_message is not None:
+        changes["status_message"] = scrubber.text(item.status_message)
     if item.tags:
         tags = tuple(scrubber.name(tag) for tag in item.tags)
         changes["tags"] = item.tags if tags == item.tags else tags
@@ -295,6 +318,24 @@ def _common_changes(item: Item, scrubber: Scrubber) -> dict[str, Any]:
         )
         changes["error"] = error if scrubbed == error else scrubbed
     return changes
+
+
+def _object(value: msgspec.Raw | None, scrubber: Scrubber) -> msgspec.Raw | None:
+    """Return a JSON object without its secrets: the same if it has none."""
+    scrubbed = scrubber.value(value)
+    # Invalid JSON has become a text.
+    return msgspec.Raw(msgspec.json.encode(scrubbed)) if isinstance(scrubbed, str) else scrubbed
+
+
+def _event(event: SpanEvent, scrubber: Scrubber) -> SpanEvent:
+    return msgspec.structs.replace(
+        event, name=scrubber.name(event.name), attributes=_object(event.attributes, scrubber)
+    )
+
+
+def _link(link: SpanLink, scrubber: Scrubber) -> SpanLink:
+    state = None if link.trace_state is None else scrubber.text(link.trace_state)
+    return msgspec.structs.replace(link, trace_state=state, attributes=_object(link.attributes, scrubber))
 
 
 def _scrubbed_run(run: Run, scrubber: Scrubber) -> Run:

@@ -11,23 +11,28 @@ import msgspec
 
 from nat_observability.dialects.span_attributes import (
     AttributeValue,
+    decoded_attributes,
+    is_derived,
     outcome_attributes,
     run_attributes,
     span_attributes,
     step_attributes,
 )
-from nat_observability.events import Run, Span, Status, StepKind
+from nat_observability.events import Run, Span, SpanKind, Status, StepKind
 from nat_observability.recording.capture import capture_text
 from nat_observability.sinks.otlp.protobuf import length_delimited, varint
 from nat_observability.sinks.otlp.span_message import (
     INCOMPLETE_MARK,
     NO_SPAN,
     NOT_ENCODABLE,
+    SPAN_KINDS,
     VALUE_BYTES,
     attribute,
     attribute_header,
     encodable,
+    events_and_links,
     exception_event,
+    has_exception_event,
     hashed_ids,
     hex_ids,
     id_bytes,
@@ -50,10 +55,7 @@ SLICE_BYTES = 256 * 1024
 # The flags, and the tags of start_time_unix_nano (7) and end_time_unix_nano (8) with their values.
 _TIMES = struct.Struct("<6sBQBQ")
 
-# The GenAI conventions want CLIENT (3) for a model call, and INTERNAL (1) for tools and workflows (client-inference.md,
-# execute-tool.md, gen-ai-agent-spans.md). Nothing here knows whether the model runs in this process.
-_INTERNAL, _CLIENT = b"\x30\x01", b"\x30\x03"
-_KINDS = {kind: _CLIENT if kind is StepKind.LLM else _INTERNAL for kind in StepKind}
+_INTERNAL, _INTERNAL_KIND = SpanKind.INTERNAL, SPAN_KINDS[SpanKind.INTERNAL]
 
 # Sampled, which is what an exported span is, and 0x100 or 0x300 for a parent in this service or in another one.
 _LOCAL_PARENT, _REMOTE_PARENT = b"\x85\x01\x01\x01\x00\x00", b"\x85\x01\x01\x03\x00\x00"
@@ -157,7 +159,8 @@ class SpanEncoder:
         """
         Return a span as `_span` does, from what is known of its run, and of other spans of its kind and name.
 
-        None if it is unusual: an id is not hex digits, or a payload is neither text nor JSON.
+        None if it is unusual: an id is not hex digits, a payload is neither text nor JSON, or an attribute replaces one
+        that is derived.
         """
         run, name, span_id, parent_id = span.run, span.name, span.span_id, span.parent_id
         trace_id, of_run = runs.get(id(run)) or self._run(run, runs)
@@ -184,7 +187,15 @@ class SpanEncoder:
             self._heads.get(head) or self._head(*head),
             of_run,
             _TIMES.pack(flags, 0x39, span.start_ns, 0x41, span.end_ns),
+            _INTERNAL_KIND if span.span_kind is _INTERNAL else SPAN_KINDS[span.span_kind],
         ]
+        if span.attributes is not None:
+            attributes = decoded_attributes(span.attributes)
+            if is_derived(attributes):
+                return None
+            self._add(parts, attributes)
+        if _has_more(span):
+            parts.append(events_and_links(span))
         for value, (texts, documents) in ((span.input, self._input), (span.output, self._output)):
             if value is None:
                 continue
@@ -223,21 +234,25 @@ class SpanEncoder:
         if ids is None:
             ids = hashed_ids(run.trace_id, span.span_id, parent_id)
             attributes["nat.span.id"] = span.span_id
+        if span.status is Status.INCOMPLETE:
+            attributes.pop("nat.span.incomplete", None)  # it comes with the status
         flags = _REMOTE_PARENT if parent_id is not None and parent_id == run.parent_span_id else _LOCAL_PARENT
         parts = [
             ids,
             length_delimited(5, name.encode()),
             _TIMES.pack(flags, 0x39, span.start_ns, 0x41, span.end_ns),
-            _KINDS[span.kind],
+            SPAN_KINDS[span.span_kind],
         ]
         if span.status is not Status.OK:
             self._add_status(parts, span)
+        if _has_more(span):
+            parts.append(events_and_links(span))
         self._add(parts, attributes)
         return b"".join(parts)
 
     def _add_status(self, parts: list[bytes], span: Span) -> None:
         parts.append(status_field(span))
-        if span.error is not None:
+        if span.error is not None and not has_exception_event(span, span.error):
             parts.append(exception_event(span.error, span.end_ns))
         if span.status is Status.INCOMPLETE:
             parts.append(INCOMPLETE_MARK)
@@ -270,12 +285,11 @@ class SpanEncoder:
         return known
 
     def _head(self, kind: StepKind, name: str, workflow_name: str | None) -> bytes:
-        """Return name, kind and the attributes shared by all spans of this kind and name."""
+        """Return the name and the attributes shared by all spans of this kind and name."""
         attributes = step_attributes(kind, name, workflow_name).items()
         head = b"".join(
             [
                 length_delimited(5, name.encode()),
-                _KINDS[kind],
                 *(attribute(9, key, value) for key, value in attributes),
             ]
         )
@@ -315,6 +329,16 @@ def _keep(cache: dict[KeyT, bytes], key: KeyT, encoded: bytes, longest: int = _C
         # Cheaper than counting uses: what recurs is back after one span.
         cache.clear()
     cache[key] = encoded
+
+
+def _has_more(span: Span) -> bool:
+    return bool(
+        span.events
+        or span.links
+        or span.dropped_attributes_count
+        or span.dropped_events_count
+        or span.dropped_links_count
+    )
 
 
 def _recurring(key: str, value: str, values: dict[str, bytes]) -> bytes:

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from nat_observability.dialects.span_attributes import AttributeValue, span_attributes
-from nat_observability.events import Captured, ErrorDetails, Span, Status
+from nat_observability.dialects.span_attributes import AttributeValue, decoded_attributes, span_attributes
+from nat_observability.events import Captured, ErrorDetails, Span, SpanEvent, SpanKind, SpanLink, Status
 from nat_observability.recording.capture import capture, capture_json, capture_text
 from nat_observability.sinks.otlp.protobuf import DOUBLE, FIXED64, length_delimited, varint
 
@@ -27,6 +27,7 @@ NOT_ENCODABLE = (LookupError, OverflowError, ValueError, TypeError, AttributeErr
 
 _MAX_TIME = 2**64 - 1
 _MAX_INT = 2**63
+_MAX_COUNT = 2**32 - 1
 _STATUS_ERROR = b"\x18\x02"
 _INCOMPLETE = "The run ended before this step did."
 
@@ -51,7 +52,7 @@ def _any_value(value: AttributeValue) -> bytes:
 
 
 def _tag(kind: type, length: int) -> bytes:
-    return _TAGS[kind] + varint(length) if kind in (str, tuple) else _TAGS[kind]
+    return _TAGS[kind] + varint(length) if kind in _SIZED else _TAGS[kind]
 
 
 def _integer(value: int) -> bytes:
@@ -69,20 +70,51 @@ def _double(value: float) -> bytes:
     return DOUBLE.pack(value)
 
 
-def _array(value: tuple[str, ...]) -> bytes:
+def _array(value: tuple[Any, ...] | list[Any]) -> bytes:
     return b"".join([length_delimited(1, _any_value(item)) for item in value])
 
 
-# The fields of AnyValue.
-_TAGS: dict[type, bytes] = {str: b"\x0a", bool: b"\x10", int: b"\x18", float: b"\x21", tuple: b"\x2a"}
+def _mapping(value: dict[str, Any]) -> bytes:
+    return b"".join([attribute(1, key, item) for key, item in value.items()])
+
+
+def _nothing(value: None) -> bytes:
+    return b""
+
+
+# The fields of AnyValue; a value that is not there has none.
+_TAGS: dict[type, bytes] = {
+    str: b"\x0a",
+    bool: b"\x10",
+    int: b"\x18",
+    float: b"\x21",
+    tuple: b"\x2a",
+    list: b"\x2a",
+    dict: b"\x32",
+    type(None): b"",
+}
+_SIZED = frozenset({str, tuple, list, dict})
 VALUE_BYTES: dict[type, Callable[[Any], bytes]] = {
     str: str.encode,
     bool: {False: b"\x00", True: b"\x01"}.__getitem__,
     int: _integer,
     float: _double,
     tuple: _array,
+    list: _array,
+    dict: _mapping,
+    type(None): _nothing,
 }
 """The encoders of attribute values, by type; what they raise is in `NOT_ENCODABLE`."""
+
+
+SPAN_KINDS = {
+    SpanKind.INTERNAL: b"\x30\x01",
+    SpanKind.SERVER: b"\x30\x02",
+    SpanKind.CLIENT: b"\x30\x03",
+    SpanKind.PRODUCER: b"\x30\x04",
+    SpanKind.CONSUMER: b"\x30\x05",
+}
+"""The fields of the span kinds."""
 
 
 INCOMPLETE_MARK = attribute(9, "nat.span.incomplete", True)
@@ -128,14 +160,24 @@ def id_bytes(text: str, size: int) -> bytes:
 
 
 def status_field(span: Span) -> bytes:
-    """Return the status ERROR, with the exception's message as the conventions on recording errors say."""
+    """Return the status ERROR, with its message, or the exception's as the conventions on recording errors say."""
     error = span.error
-    if error is not None:
+    if span.status_message:
+        message = span.status_message
+    elif error is not None:
         message = error.message or error.type
     else:
         message = _INCOMPLETE if span.status is Status.INCOMPLETE else ""
     described = length_delimited(2, message.encode()) if message else b""
     return length_delimited(15, described + _STATUS_ERROR)
+
+
+def has_exception_event(span: Span, error: ErrorDetails) -> bool:
+    """Whether the exception that ended a span is among its own events."""
+    return any(
+        event.name == "exception" and decoded_attributes(event.attributes).get("exception.type") == error.type
+        for event in span.events
+    )
 
 
 def exception_event(error: ErrorDetails, time_ns: int) -> bytes:
@@ -145,6 +187,47 @@ def exception_event(error: ErrorDetails, time_ns: int) -> bytes:
     if error.traceback is not None:
         event += attribute(3, "exception.stacktrace", error.traceback)
     return length_delimited(11, event)
+
+
+def events_and_links(span: Span) -> bytes:
+    """Return the events and links of a span, and the counts of what was dropped."""
+    parts = [length_delimited(11, _event(event)) for event in span.events]
+    parts += [length_delimited(13, _link(link)) for link in span.links]
+    for number, count in (
+        (10, span.dropped_attributes_count),
+        (12, span.dropped_events_count),
+        (14, span.dropped_links_count),
+    ):
+        parts.append(_count(number, count))
+    return b"".join(parts)
+
+
+def _event(event: SpanEvent) -> bytes:
+    return b"".join(
+        [
+            b"\x09" + FIXED64.pack(event.time_ns),
+            length_delimited(2, event.name.encode()),
+            *(attribute(3, key, value) for key, value in decoded_attributes(event.attributes).items()),
+            _count(4, event.dropped_attributes_count),
+        ]
+    )
+
+
+def _link(link: SpanLink) -> bytes:
+    return b"".join(
+        [
+            length_delimited(1, id_bytes(link.trace_id, 16)),
+            length_delimited(2, id_bytes(link.span_id, 8)),
+            length_delimited(3, link.trace_state.encode()) if link.trace_state else b"",
+            *(attribute(4, key, value) for key, value in decoded_attributes(link.attributes).items()),
+            _count(5, link.dropped_attributes_count),
+            b"\x35" + struct.pack("<I", link.trace_flags & 0xFF) if link.trace_flags else b"",
+        ]
+    )
+
+
+def _count(number: int, count: int) -> bytes:
+    return bytes((number << 3,)) + varint(min(count, _MAX_COUNT)) if count > 0 else b""
 
 
 def encodable(span: Span) -> tuple[Span, dict[str, AttributeValue]]:
@@ -176,6 +259,13 @@ def encodable(span: Span) -> tuple[Span, dict[str, AttributeValue]]:
             trace if trace is None else kept("exception.stacktrace", trace, _text(trace)),
         )
     metadata = payload("metadata", span.metadata)
+
+    def part(name: str, each: Any) -> Any:
+        """Return an event or a link whose attributes can be encoded."""
+        attributes = decoded_attributes(each.attributes)
+        values = {_text(key): kept(name, value, _value(value)) for key, value in attributes.items()}
+        return msgspec.structs.replace(each, attributes=capture_json(values) if values else None)
+
     clean = msgspec.structs.replace(
         span,
         name=kept("name", span.name, _text(span.name)),
@@ -185,21 +275,46 @@ def encodable(span: Span) -> tuple[Span, dict[str, AttributeValue]]:
         output=payload("output.value", span.output),
         metadata=capture_json(metadata) if isinstance(metadata, str) else metadata,
         error=error,
+        events=tuple(
+            msgspec.structs.replace(
+                part("events", each),
+                name=kept("events", each.name, _text(each.name)),
+                time_ns=kept("events", each.time_ns, _time(each.time_ns)),
+            )
+            for each in span.events
+        ),
+        links=tuple(
+            msgspec.structs.replace(
+                part("links", each),
+                trace_state=None
+                if each.trace_state is None
+                else kept("links", each.trace_state, _text(each.trace_state)),
+            )
+            for each in span.links
+        ),
+        status_message=None
+        if span.status_message is None
+        else kept("status_message", span.status_message, _text(span.status_message)),
     )
-    attributes = {key: kept(key, value, _value(value)) for key, value in span_attributes(clean).items()}
+    attributes = {
+        _text(key): kept(key, value, _value(value)) for key, value in span_attributes(clean).items()
+    }
     if replaced:
         attributes["nat.span.replaced"] = tuple(dict.fromkeys(replaced))
     return clean, attributes
 
 
-def _value(value: object) -> AttributeValue:
+def _value(value: Any) -> Any:
     if isinstance(value, tuple | list):
-        return tuple(_text(item) for item in value)
+        values = [_value(item) for item in value]
+        return tuple(values) if isinstance(value, tuple) else values
+    if isinstance(value, dict):
+        return {_text(key): _value(item) for key, item in value.items()}
     try:
-        _any_value(value)  # type: ignore[arg-type]  # this is the check that it is one
+        _any_value(value)
     except NOT_ENCODABLE:
         return _text(value)
-    return value  # type: ignore[return-value]
+    return value
 
 
 def _text(value: object) -> str:

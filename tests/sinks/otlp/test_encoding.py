@@ -18,7 +18,18 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from nat_observability.dialects.span_attributes import span_attributes
-from nat_observability.events import Captured, ErrorDetails, Run, Span, Status, StepKind, TokenUsage
+from nat_observability.events import (
+    Captured,
+    ErrorDetails,
+    Run,
+    Span,
+    SpanEvent,
+    SpanKind,
+    SpanLink,
+    Status,
+    StepKind,
+    TokenUsage,
+)
 from nat_observability.sinks.otlp.encoding import SLICE_BYTES, SLICE_SPANS, SpanEncoder, encode
 from tests.sinks.builders import make_span
 
@@ -49,6 +60,17 @@ runs = st.builds(
     workflow_name=st.none() | words,
     parent_span_id=st.none() | hex_ids(16),
 )
+counts32 = st.just(0) | st.integers(0, 2**32 - 1)
+link_ids = (st.just("ab" * 16), st.just("cd" * 8))
+leaves = st.sampled_from([None, True, False, 0, -(2**63), 2**63 - 1, 1.5, -0.0, "", "text", "\u00e9"])
+values = (
+    leaves | st.lists(leaves, max_size=2) | st.dictionaries(words, st.lists(leaves, max_size=2), max_size=2)
+)
+names = words | st.sampled_from(["gen_ai.request.model", "input.value", "metadata", "nat.span.kind", "a.b"])
+objects = st.none() | st.dictionaries(names, values, min_size=1, max_size=3).map(
+    lambda each: msgspec.Raw(msgspec.json.encode(each))
+)
+OTLP_KINDS = dict(zip(("internal", "server", "client", "producer", "consumer"), range(1, 6), strict=True))
 spans = st.builds(
     Span,
     run=runs,
@@ -67,6 +89,28 @@ spans = st.builds(
     error=st.none() | st.builds(ErrorDetails, type=words, message=texts, traceback=st.none() | texts),
     chunks=st.integers(0, 5),
     first_chunk_ns=st.none() | times,
+    span_kind=st.sampled_from(SpanKind),
+)
+
+
+detailed_spans = st.builds(
+    make_span,
+    kind=st.sampled_from(StepKind),
+    status=st.sampled_from(Status),
+    error=st.none() | st.just(ErrorDetails("ValueError", "no", None)),
+    input=st.none() | texts,
+    attributes=objects,
+    events=st.lists(
+        st.builds(SpanEvent, words, st.integers(1, 2**64 - 1), objects, counts32), max_size=2
+    ).map(tuple),
+    links=st.lists(
+        st.builds(SpanLink, *link_ids, objects, st.none() | words, st.integers(0, 3)), max_size=2
+    ).map(tuple),
+    span_kind=st.sampled_from(SpanKind),
+    status_message=st.none() | words,
+    dropped_attributes_count=counts32,
+    dropped_events_count=counts32,
+    dropped_links_count=counts32,
 )
 
 
@@ -87,7 +131,9 @@ def python_value(value: AnyValue) -> Any:
     name = value.WhichOneof("value")
     if name == "array_value":
         return tuple(python_value(item) for item in value.array_value.values)
-    return getattr(value, name or "")
+    if name == "kvlist_value":
+        return {pair.key: python_value(pair.value) for pair in value.kvlist_value.values}
+    return getattr(value, name) if name else None
 
 
 def python_attributes(attributes: Sequence[KeyValue]) -> dict[str, Any]:
@@ -96,7 +142,37 @@ def python_attributes(attributes: Sequence[KeyValue]) -> dict[str, Any]:
     return decoded
 
 
-@given(st.lists(spans, min_size=1, max_size=5))
+def tupled(value: Any) -> Any:
+    """Return decoded JSON with tuples for its lists."""
+    if isinstance(value, list):
+        return tuple(map(tupled, value))
+    return {key: tupled(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def raw_attributes(attributes: msgspec.Raw | None) -> Any:
+    return {} if attributes is None else tupled(msgspec.json.decode(attributes))
+
+
+def check_events_and_links(span: Span, decoded: trace_pb2.Span) -> None:
+    for event, given_event in zip(decoded.events, span.events, strict=False):
+        assert (event.name, event.time_unix_nano) == (given_event.name, given_event.time_ns)
+        assert python_attributes(event.attributes) == raw_attributes(given_event.attributes)
+        assert event.dropped_attributes_count == given_event.dropped_attributes_count
+    exceptions = [each.name for each in decoded.events[len(span.events) :]]
+    failed = span.status is not Status.OK and span.error is not None
+    assert sorted(exceptions) == ["exception"] * failed
+    for link, given_link in zip(decoded.links, span.links, strict=True):
+        assert (link.trace_id.hex(), link.span_id.hex()) == (given_link.trace_id, given_link.span_id)
+        assert (link.trace_state, link.flags) == (given_link.trace_state or "", given_link.trace_flags)
+        assert python_attributes(link.attributes) == raw_attributes(given_link.attributes)
+    assert decoded.dropped_attributes_count == span.dropped_attributes_count
+    assert decoded.dropped_events_count == span.dropped_events_count
+    assert decoded.dropped_links_count == span.dropped_links_count
+    if span.status is not Status.OK and span.status_message:
+        assert decoded.status.message == span.status_message
+
+
+@given(st.lists(spans | detailed_spans, min_size=1, max_size=3))
 @settings(max_examples=50, deadline=None)
 def test_what_is_encoded_is_decoded(batch: list[Span]) -> None:
     """Ids, times, names, kinds, statuses, events and attributes of every span are decoded as they were."""
@@ -108,8 +184,8 @@ def test_what_is_encoded_is_decoded(batch: list[Span]) -> None:
             assert decoded.parent_span_id.hex() == (span.parent_id or "")
             assert decoded.name == span.name
             assert (decoded.start_time_unix_nano, decoded.end_time_unix_nano) == (span.start_ns, span.end_ns)
-            assert decoded.kind == (3 if span.kind is StepKind.LLM else 1)
-            expected: dict[str, Any] = dict(span_attributes(span))
+            assert decoded.kind == OTLP_KINDS[span.span_kind]
+            expected: dict[str, Any] = tupled(span_attributes(span))
             if span.status is Status.INCOMPLETE:
                 expected["nat.span.incomplete"] = True
             attributes = python_attributes(decoded.attributes)
@@ -120,11 +196,15 @@ def test_what_is_encoded_is_decoded(batch: list[Span]) -> None:
             assert (decoded.status.code == trace_pb2.Status.STATUS_CODE_ERROR) == (
                 span.status is not Status.OK
             )
-            assert len(decoded.events) == (span.status is not Status.OK and span.error is not None)
+            check_events_and_links(span, decoded)
 
 
 @given(
-    st.lists(spans.filter(lambda span: span.name and span.start_ns and span.end_ns), min_size=1, max_size=3)
+    st.lists(
+        spans.filter(lambda span: span.name and span.start_ns and span.end_ns) | detailed_spans,
+        min_size=1,
+        max_size=3,
+    )
 )
 @settings(max_examples=50, deadline=None)
 def test_the_bytes_are_those_of_protobuf(batch: list[Span]) -> None:

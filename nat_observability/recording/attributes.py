@@ -1,0 +1,126 @@
+"""attribute_value(): the names and values of attributes as they are recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from nat_observability.foreign_errors import reraise_signal
+from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.recording.capture import MAX_BYTES, capture, capture_json, capture_label
+
+UNNAMED = "<unnamed>"
+"""The name of an attribute or an event that was given an empty one."""
+
+MAX_INT = 2**63
+"""The first whole number that is not one of 64 bits."""
+
+_MOST_NUMBERS = 4096  # values in one that may hold a NaN
+_LEAVES = frozenset({str, int, float, bool, type(None), msgspec.Raw})
+_STRUCTURES = (list, tuple, dict)
+
+
+_encode = msgspec.json.Encoder().encode
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_log_problem = RepeatedEvent()
+
+
+def attribute_value(value: Any) -> Any:
+    """
+    Return the value of an attribute as it is now: text, a number, a bool, None, or a `msgspec.Raw` of anything else.
+
+    NaN and the infinities become the texts "NaN", "Infinity" and "-Infinity", because JSON has no such numbers.
+    """
+    kind = type(value)
+    if kind is str:
+        return value if len(value) <= MAX_BYTES and value.isascii() else capture(value)
+    if kind is float:
+        return value if math.isfinite(value) else _named_number(value)
+    if value is None or kind is bool or (kind is int and -MAX_INT <= value < MAX_INT):
+        return value
+    if isinstance(value, _STRUCTURES) and kind in _STRUCTURES:
+        captured = capture_json(value)
+        # JSON has null for a NaN, which is hardly ever there.
+        if b"null" in memoryview(captured).tobytes() and len(value) <= _MOST_NUMBERS:
+            captured = capture_json(_with_named_numbers(value, 0))
+        return captured
+    captured_value = capture(value)
+    if isinstance(captured_value, msgspec.Raw) and len(captured_value) <= 32:
+        return _simple(value, captured_value)
+    return captured_value
+
+
+def merged_attributes(first: msgspec.Raw | None, second: msgspec.Raw | None) -> msgspec.Raw | None:
+    """Merge the attributes of a step's START and its END: of the same name the END's value."""
+    if first is None or second is None:
+        return first if second is None else second
+    try:
+        return msgspec.Raw(_encode(_object(first) | _object(second)))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return second  # a Raw that the application made itself
+
+
+def report_problem(problem: str) -> None:
+    """Log what is wrong with something that was recorded. Each step may repeat it, so the line is rate-limited."""
+    if (suppressed := _log_problem.due()) is not None:
+        get_logger().warning("step_data_invalid", problem=problem, suppressed=suppressed)
+
+
+def _simple(value: object, captured: msgspec.Raw) -> Any:
+    """Return a number of a foreign kind as one of Python's: those of numpy, for example."""
+    decoded = msgspec.json.decode(captured)
+    if decoded is None:
+        try:
+            return _named_number(float(value))  # type: ignore[arg-type]
+        except BaseException as error:  # noqa: BLE001  foreign code
+            reraise_signal(error)
+    return decoded if type(decoded) in _LEAVES else captured
+
+
+def _named_number(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _with_named_numbers(value: Any, depth: int) -> Any:
+    kind = type(value)
+    if kind is float:
+        return value if math.isfinite(value) else _named_number(value)
+    if depth > 8 or kind not in _STRUCTURES or len(value) > _MOST_NUMBERS:
+        return value
+    if kind is dict:
+        return {name: _with_named_numbers(each, depth + 1) for name, each in value.copy().items()}
+    return [_with_named_numbers(each, depth + 1) for each in tuple(value)]
+
+
+def size_of(value: Any) -> int:
+    """Return about how many bytes a captured value takes."""
+    return len(value) if type(value) is str or type(value) is msgspec.Raw else 8
+
+
+def attribute_name(name: object) -> str:
+    if not isinstance(name, str):
+        report_problem("the name of an attribute or an event was not text, and was recorded as its text")
+    text = capture_label(name)
+    if not text:
+        report_problem(f"the name of an attribute or an event was empty, and was recorded as {UNNAMED}")
+        return UNNAMED
+    return text
+
+
+def pairs_of(attributes: object, most: int) -> tuple[list[tuple[object, object]], int]:
+    """Return the first names and values of what should be a mapping, and the number of the others."""
+    if type(attributes) is dict and len(attributes) <= most:
+        return list(attributes.items()), 0
+    try:
+        if isinstance(attributes, Mapping):
+            return list(islice(attributes.items(), most)), max(0, len(attributes) - most)
+    except BaseException as error:  # noqa: BLE001  foreign code: a mapping of the application's
+        reraise_signal(error)
+        report_problem("attributes were a mapping whose items cannot be read, and were dropped")
+        return [], 1
+    report_problem("attributes were not a mapping, and were recorded as one value")
+    return [("value", attributes)], 0

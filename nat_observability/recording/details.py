@@ -1,0 +1,324 @@
+"""StepDetails: the attributes, events and links of an open step, captured as they are given, within limits."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from nat_observability.events import IntermediateStep, Span, SpanEvent, SpanKind, SpanLink, Status
+from nat_observability.foreign_errors import reraise_signal
+from nat_observability.recording.attributes import (
+    MAX_INT,
+    attribute_name,
+    attribute_value,
+    pairs_of,
+    report_problem,
+    size_of,
+)
+from nat_observability.recording.capture import MAX_BYTES, capture_label
+from nat_observability.recording.links import linked, several_links
+
+DEFAULT_COUNT = 128
+"""The specification's default for each limit of a count."""
+
+_MAX_NS = 2**63 - 1
+_encode = msgspec.json.Encoder().encode
+
+
+class CountLimits:
+    """
+    The most attributes, events and links of one step, and attributes of one event and one link, that are recorded.
+
+    These bound the memory of an open step. An exporter's own limits may be lower, and are applied on its way; if they
+    are higher, they raise these.
+    """
+
+    __slots__ = ("attributes", "event_attributes", "events", "link_attributes", "links")
+
+    def __init__(self) -> None:
+        self.attributes = self.events = self.links = DEFAULT_COUNT
+        self.event_attributes = self.link_attributes = DEFAULT_COUNT
+
+    def allow(
+        self, *, attributes: int, events: int, links: int, event_attributes: int, link_attributes: int
+    ) -> None:
+        """Raise each limit to this number, if it is lower; no limit ever falls."""
+        self.attributes = max(self.attributes, attributes)
+        self.events = max(self.events, events)
+        self.links = max(self.links, links)
+        self.event_attributes = max(self.event_attributes, event_attributes)
+        self.link_attributes = max(self.link_attributes, link_attributes)
+
+
+LIMITS = CountLimits()
+"""Those of this process."""
+
+
+class StepDetails:
+    """
+    What one step has beside its input and output. Made when the first of it is given; hardly any step needs one.
+
+    All of it together may take `MAX_BYTES`. What goes over that, or over a count, is dropped and counted; the first of
+    it is kept. Nothing here raises for anything that an application passes.
+
+    Args:
+        attributes: What the step begins with; captured by `begin`.
+        links: Likewise.
+        span_kind: A `SpanKind` or its name; None for that of the step's kind.
+
+    Attributes:
+        span_kind: None for that of the step's kind.
+        status: As it was set; None if it was not.
+        status_message: What describes it.
+    """
+
+    __slots__ = (
+        "_attributes",
+        "_bytes_left",
+        "_dropped_attributes",
+        "_dropped_events",
+        "_dropped_links",
+        "_events",
+        "_given",
+        "_links",
+        "_started",
+        "span_kind",
+        "status",
+        "status_message",
+    )
+
+    def __init__(self, attributes: object = None, links: object = None, span_kind: object = None) -> None:
+        self._given: tuple[object, object] | None = (attributes, several_links(links, LIMITS.links))
+        self.span_kind = None if span_kind is None else _span_kind(span_kind)
+        self.status: Status | None = None
+        self.status_message: str | None = None
+        self._attributes: dict[str, Any] = {}
+        self._events: list[SpanEvent] = []
+        self._links: list[SpanLink] = []
+        self._dropped_attributes = self._dropped_events = self._dropped_links = 0
+        self._bytes_left = MAX_BYTES
+        # What the START had: attributes, and the number of links, dropped attributes and dropped links.
+        self._started: tuple[dict[str, Any], int, int, int] | None = None
+
+    @property
+    def arguments(self) -> tuple[object, object, SpanKind | None]:
+        """The attributes, links and span kind that a step which has not begun was given."""
+        return (*(self._given or (None, None)), self.span_kind)
+
+    def begin(self) -> None:
+        """Capture what the step was given before it began."""
+        given, self._given = self._given, None
+        if given is None:
+            return
+        attributes, links = given
+        if attributes is not None:
+            # What was set on the step before its block came later.
+            later, self._attributes = self._attributes, {}
+            self.set_attributes(attributes)
+            self._attributes |= later
+        for each in links if isinstance(links, list | tuple) else ():
+            self.link(each, None, None)
+
+    def forget(self) -> None:
+        """Let go of what the step was given: there is no subscriber."""
+        self._given = None
+
+    def mark_start(self) -> None:
+        """Note that the START carries what there is now."""
+        dropped = self._dropped_attributes, self._dropped_links
+        self._started = (self._attributes.copy(), len(self._links), *dropped)
+
+    # -- What the application says ------------------------------------------------------------------------------------
+
+    def set_attribute(self, name: object, value: object) -> None:
+        """Set an attribute; it replaces an earlier one of that name."""
+        if type(name) is not str or not name or not name.isascii():
+            name = attribute_name(name)
+        attributes = self._attributes
+        before = attributes.get(name, _MISSING)
+        if before is not _MISSING:
+            self._bytes_left += size_of(before)
+        elif len(attributes) >= LIMITS.attributes or self._bytes_left <= len(name):
+            self._drop_attributes(1)
+            return
+        else:
+            self._bytes_left -= len(name)
+        kind = type(value)
+        if kind is bool or (kind is int and -MAX_INT <= value < MAX_INT):  # type: ignore[operator]
+            self._bytes_left -= 8
+            attributes[name] = value
+            return
+        captured = attribute_value(value)
+        size = size_of(captured)
+        if size > self._bytes_left:
+            captured = f"[cut:{size}]"
+            size = len(captured)
+        self._bytes_left -= size
+        attributes[name] = captured
+
+    def set_attributes(self, attributes: object) -> None:
+        """Set several attributes."""
+        pairs, left_out = pairs_of(attributes, 2 * LIMITS.attributes)
+        for name, value in pairs:
+            self.set_attribute(name, value)
+        if left_out:
+            self._drop_attributes(left_out)
+
+    def event(self, name: object, attributes: object, time: object, now_ns: int) -> None:
+        """Add an event; `time` is None for now, nanoseconds since the epoch, or a `datetime`."""
+        if len(self._events) >= LIMITS.events or self._bytes_left <= 0:
+            if not self._dropped_events:
+                report_problem("a step had more events than its limits allow, and the rest was dropped")
+            self._dropped_events += 1
+            return
+        named = name if type(name) is str and name and name.isascii() else attribute_name(name)
+        recorded, dropped = self._of_part(attributes, LIMITS.event_attributes)
+        self._bytes_left -= len(named) + 16
+        time_ns = now_ns if time is None else _nanoseconds(time, now_ns)
+        self._events.append(SpanEvent(named, time_ns, recorded, dropped))
+
+    def link(self, target: object, attributes: object, tracestate: object) -> None:
+        """Add a link to the span that a `traceparent`, or anything that has one, names."""
+        if len(self._links) >= LIMITS.links or self._bytes_left <= 0:
+            if not self._dropped_links:
+                report_problem("a step had more links than its limits allow, and the rest was dropped")
+            self._dropped_links += 1
+            return
+        found = linked(target, attributes, tracestate)
+        if found is None:
+            self._dropped_links += 1
+            report_problem("a link was not a traceparent, and was dropped")
+            return
+        (trace_id, span_id, flags), state, attributes = found
+        recorded, dropped = self._of_part(attributes, LIMITS.link_attributes)
+        self._bytes_left -= 48
+        self._links.append(SpanLink(trace_id, span_id, recorded, state, int(flags, 16), dropped))
+
+    def set_status(self, status: object, message: object) -> None:
+        """Set how the step ends, unless it ends with an exception."""
+        try:
+            known = Status(str(status).lower().rpartition(".")[2])
+        except BaseException as error:  # noqa: BLE001  foreign code: its __str__
+            reraise_signal(error)
+            known = None
+        if known is None or known is Status.INCOMPLETE:
+            report_problem("a status was neither ok nor error, and was ignored")
+            return
+        self.status = known
+        self.status_message = None if message is None else capture_label(message)
+
+    # -- What is recorded ---------------------------------------------------------------------------------------------
+
+    def added_to_span(self, span: Span) -> Span:
+        """Return the finished span with what was recorded here."""
+        return msgspec.structs.replace(
+            span,
+            status=span.status if self.status is None or span.error is not None else self.status,
+            attributes=_json(self._attributes),
+            events=tuple(self._events),
+            links=tuple(self._links),
+            span_kind=self.span_kind or span.kind.span_kind,
+            status_message=self.status_message,
+            dropped_attributes_count=self._dropped_attributes,
+            dropped_events_count=self._dropped_events,
+            dropped_links_count=self._dropped_links,
+        )
+
+    def added_to_step(self, step: IntermediateStep) -> IntermediateStep:
+        """Return a START or an END with what was recorded here, the END without what the START had."""
+        attributes, links = self._attributes.copy(), tuple(self._links)
+        dropped_attributes, dropped_links = self._dropped_attributes, self._dropped_links
+        if self._started is not None:
+            before, first, dropped_attributes_before, dropped_links_before = self._started
+            attributes = {
+                name: value for name, value in attributes.items() if before.get(name, _MISSING) is not value
+            }
+            links = links[first:]
+            dropped_attributes -= dropped_attributes_before
+            dropped_links -= dropped_links_before
+        return msgspec.structs.replace(
+            step,
+            attributes=_json(attributes),
+            events=tuple(self._events),
+            links=links,
+            span_kind=self.span_kind,
+            status=self.status,
+            status_message=self.status_message,
+            dropped_attributes_count=dropped_attributes,
+            dropped_events_count=self._dropped_events,
+            dropped_links_count=dropped_links,
+        )
+
+    def _of_part(self, attributes: object, most: int) -> tuple[msgspec.Raw | None, int]:
+        """Return the attributes of an event or a link, and how many were left out."""
+        if attributes is None:
+            return None, 0
+        pairs, left_out = pairs_of(attributes, most)
+        captured: dict[str, Any] = {}
+        for name, value in pairs:
+            if self._bytes_left <= 0:
+                left_out += 1
+                continue
+            named = name if type(name) is str and name and name.isascii() else attribute_name(name)
+            kept = attribute_value(value)
+            size = size_of(kept)
+            if size > self._bytes_left:
+                kept = f"[cut:{size}]"
+                size = len(kept)
+            self._bytes_left -= size + len(named)
+            captured[named] = kept
+        return msgspec.Raw(_encode(captured)) if captured else None, left_out
+
+    def _drop_attributes(self, count: int) -> None:
+        if not self._dropped_attributes:
+            report_problem("a step had more attributes than its limits allow, and the rest was dropped")
+        self._dropped_attributes += count
+
+
+_MISSING = object()
+
+
+def _json(attributes: dict[str, Any]) -> msgspec.Raw | None:
+    return msgspec.Raw(_encode(attributes)) if attributes else None
+
+
+def _span_kind(kind: object) -> SpanKind | None:
+    if type(kind) is SpanKind:
+        return kind
+    try:
+        # The name of one of OpenTelemetry's too.
+        text = kind if isinstance(kind, str) else getattr(kind, "name", "")
+        return SpanKind(str(text).lower())
+    except BaseException as error:  # noqa: BLE001  foreign code: what it does when it is looked at
+        reraise_signal(error)
+        report_problem(f"a span kind was none of {', '.join(SpanKind)}, and was ignored")
+        return None
+
+
+def _nanoseconds(time: object, now_ns: int) -> int:
+    try:
+        if type(time) is int and 0 <= time <= _MAX_NS:
+            return time
+        if isinstance(time, datetime.datetime):
+            since = time.astimezone(datetime.UTC) - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+            nanoseconds = (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000
+            if 0 <= nanoseconds <= _MAX_NS:
+                return nanoseconds
+    except BaseException as error:  # noqa: BLE001  foreign code: a time zone of the application's
+        reraise_signal(error)
+    report_problem("the time of an event was not nanoseconds since the epoch, and is that of the call")
+    return now_ns
+
+
+def labels(tags: Iterable[object]) -> tuple[str, ...]:
+    """Return tags as text. Never raises."""
+    if isinstance(tags, str):
+        return (capture_label(tags),)
+    try:
+        return tuple([capture_label(tag) for tag in tags])
+    except BaseException as error:  # noqa: BLE001  foreign code: an iterable of the application's
+        reraise_signal(error)
+        return ()
