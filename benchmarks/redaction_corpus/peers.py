@@ -6,7 +6,7 @@ import argparse
 import importlib.util
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.redaction_corpus.score import Redact, personal, text_of
@@ -14,19 +14,30 @@ from benchmarks.redaction_corpus.table import Table, measured
 
 
 def detect_secrets() -> Redact:
-    """All plugins with their default limits, on each line of a text; what they report is taken out."""
-    from detect_secrets.core.scan import scan_line
+    """All plugins and filters as they are by default, on each line of a text; what they report is taken out."""
+    from detect_secrets.core import scan
     from detect_secrets.settings import default_settings
+    from detect_secrets.util.code_snippet import get_code_snippet
 
     logging.disable(logging.ERROR)
+
+    def reported(line: str) -> Iterator[str]:
+        # As in the scan of a file. `scan_line` is for a line that is known to be a secret, and takes any word for one.
+        context = get_code_snippet(lines=[line], line_number=1)
+        given = {"filename": "example.txt", "line": line, "context": context}
+        for plugin in scan.get_plugins():
+            for secret in scan._scan_line(plugin, line_number=1, **given):
+                if secret.secret_value and not scan._is_filtered_out(
+                    ["context"], secret=secret.secret_value, plugin=plugin, **given
+                ):
+                    yield secret.secret_value
 
     def redact(given: Any) -> str:
         text = text_of(given)
         with default_settings():
             for line in text.splitlines():
-                for secret in scan_line(line):
-                    if secret.secret_value:
-                        text = text.replace(secret.secret_value, "[redacted]")
+                for secret in reported(line):
+                    text = text.replace(secret, "[redacted]")
         return text
 
     return redact

@@ -21,7 +21,7 @@ from benchmarks.redaction_corpus.contexts.base import (
 
 
 def nothing(name: str, render: object, **more: object) -> Context:
-    return Context(name, "nothing tells", snake, render, **more)  # type: ignore[arg-type]
+    return Context(f"nothing: {name}", "nothing tells", snake, render, **more)  # type: ignore[arg-type]
 
 
 NOTHING = (

@@ -73,7 +73,7 @@ def xml(name: str, render: object, spell: object = snake, **more: object) -> Con
 
 
 MARKUP = (
-    xml("element", lambda n, v: f"<config><{n}>{markup(v)}</{n}></config>", camel),
+    xml("xml element", lambda n, v: f"<config><{n}>{markup(v)}</{n}></config>", camel),
     xml("element, lines", lambda n, v: f"<a>\n  <{n}>\n    {markup(v)}\n  </{n}>\n</a>"),
     xml("element, namespace", lambda n, v: f"<wsse:{n}>{markup(v)}</wsse:{n}>", pascal),
     xml("element, attribute", lambda n, v: f'<{n} type="text">{markup(v)}</{n}>'),
@@ -97,7 +97,7 @@ MARKUP = (
     xml("row head", lambda n, v: f"<tr><th>{n}</th><td><code>{markup(v)}</code></td></tr>", title),
     xml("definition", lambda n, v: f"<dt>{n}</dt><dd>{markup(v)}</dd>", title),
     xml("bold", lambda n, v: f"<p><b>{n}:</b> {markup(v)}</p>", title),
-    xml("label", lambda n, v: f"<label>{n}</label><span>{markup(v)}</span>", title),
+    xml("html label", lambda n, v: f"<label>{n}</label><span>{markup(v)}</span>", title),
     xml(
         "data attribute",
         lambda n, v: f'<div data-{n}="{markup(v)}"></div>',

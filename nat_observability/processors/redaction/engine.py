@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from nat_observability.processors.redaction.tokens import RUN_RECOGNISERS, TEXT_RECOGNISERS, TOKENS
@@ -101,12 +102,11 @@ class Engine:
             if self._process == os.getpid():
                 return
             self._process = os.getpid()
-        try:
+        # Without threads, or when the interpreter ends, the rest goes without it.
+        with suppress(RuntimeError):
             threading.Thread(
                 target=self._compile_quietly, name="nat-observability-redaction", daemon=True
             ).start()
-        except RuntimeError:
-            pass  # no more threads, or the interpreter ends: the rest goes without it
 
     def _compile_quietly(self) -> None:
         try:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from nat_observability.events import Captured
-from nat_observability.processors.redaction.engine import engine_of
 from nat_observability.processors.redaction.encodings import MOST_LAYERS, decoded
+from nat_observability.processors.redaction.engine import engine_of
 from nat_observability.processors.redaction.json import JsonScrubber, places_of_strings
 from nat_observability.processors.redaction.keys import KeyMatcher, is_verdict
 from nat_observability.processors.redaction.marks import (
