@@ -100,10 +100,13 @@ _VERDICT = re.compile(
 )
 
 _SEPARATORS = str.maketrans("", "", "-_. \t")
+_BLANK = re.compile(r"\s")
 _PATH = re.compile(r"[.:/\\\[\]]+")
 _REMEMBERED = 4096  # names
 _LONGEST_REMEMBERED = 128  # characters
 _LONGEST = 256  # characters of a name
+# Bytes of a name of several words: of a longer one only the end counts, which is what the prefilter sees.
+LONGEST_PHRASE = 96
 
 
 def normalised(name: str) -> str:
@@ -168,6 +171,8 @@ class KeyMatcher:
             return label
 
     def _find(self, name: str) -> str | None:
+        if len(name) > LONGEST_PHRASE // 4 and _BLANK.search(name) is not None:
+            name = name.encode(errors="replace")[-LONGEST_PHRASE:].decode(errors="ignore")
         label = self._of(name)
         if label is None and (parts := _PATH.split(name)) and len(parts) > 1:
             # The last part of a path: config.db.auth, user[auth], ns:auth.
