@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
 
-from nat_observability.processors.redaction.keys import UNSURE, KeyMatcher, is_verdict
+from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Marks, is_mark
+from nat_observability.processors.redaction.verdicts import is_harmless
 
 _MAX_DEPTH = 48  # of JSON in JSON, including strings that hold JSON
 _TOO_DEEP = b'"[redacted:too_deep]"'
@@ -17,6 +19,11 @@ _QUOTE = ord('"')
 _TELLS_NOTHING = frozenset((b"null", b"true", b"false", b'""', b"[]", b"{}"))
 _NAMES = ("name", "key", "Name", "Key", "header")
 _VALUES = ("value", "Value")
+# A token of a model, not of a service.
+_BESIDE_WORDS = frozenset(("logprob", "logprobs", "top_logprobs", "bytes", "score", "entity", "label", "token_id", "probability", "prob"))
+_SCHEMA = re.compile(
+    rb"""\{(?:[^{}]{0,512},)?\s*"(?:type"\s*:\s*(?:\[\s*)?"(?:string|object|array|number|integer|boolean|null|apiKey|http|oauth2)"|\$ref"|anyOf"|oneOf"|allOf")"""
+)
 _LARGE = 512  # bytes: the prefilter takes less time than decoding
 _WITH_TEXT = b'{["'
 _LONGEST_NAME = 256  # bytes
@@ -106,7 +113,7 @@ class JsonScrubber:
             label = self._keys.label(key)
             if label is None and named is not None and key in _VALUES:
                 label = named
-            if label == UNSURE and (value[0] != _QUOTE or is_verdict(label, _string(value).encode())):
+            if label is not None and self._is_harmless(label, value, fields):
                 label = None
             new = self._part(value, depth) if label is None else self._marked(label, value)
             new_key = self._name(key, depth)
@@ -114,6 +121,19 @@ class JsonScrubber:
             scrubbed[new_key] = msgspec.Raw(new)
         # Of equal keys only the last was searched, which is also the one that readers of JSON take.
         return _encode(scrubbed) if changed or _has_equal_keys(data, fields) else data
+
+    def _is_harmless(self, label: str, value: bytes, fields: Collection[str]) -> bool:
+        """Say whether the value of a secret name is not secret."""
+        if value[0] == _QUOTE:
+            text = _string(value)
+            if label.endswith("token") and not _BESIDE_WORDS.isdisjoint(fields):
+                return True
+            return len(value) <= _LONGEST_NAME * 8 and is_harmless(self._keys, label, text.encode(errors="replace"))
+        if label in (UNSURE, LIKELY):
+            return True
+        if value[0] in _WITH_TEXT:
+            return _SCHEMA.match(value) is not None
+        return is_harmless(self._keys, label, value)
 
     def _label_of_value(self, fields: dict[str, msgspec.Raw]) -> str | None:
         """Return the label for the value in {"name": "password", "value": "x"}."""

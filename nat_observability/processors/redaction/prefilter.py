@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nat_observability.processors.redaction.encodings import layers
 from nat_observability.processors.redaction.personal import FINDERS
@@ -155,7 +156,7 @@ class Prefilter:
         always: bool,
         is_enabled: bool = True,
     ) -> None:
-        needles = _fewest(key.encode() for key in keys)
+        needles = _fewest(frozenset(key.encode() for key in keys))
         # Most secret names contain the word key, and most values do not.
         self._common = tuple(needle for needle in needles if _COMMON in needle)
         self._rare = tuple(needle for needle in needles if _COMMON not in needle)
@@ -364,9 +365,10 @@ def _begin_of_word(data: bytes, at: int) -> int:
     return at - (len(window) - len(window.rstrip(NAME_CHARACTERS)))
 
 
-def _fewest(needles: Iterable[bytes]) -> tuple[bytes, ...]:
+@lru_cache(maxsize=64)
+def _fewest(needles: frozenset[bytes]) -> tuple[bytes, ...]:
     """Return as few needles as possible, of which one is in everything that has one of `needles`."""
-    given = sorted({*needles}, key=len)
+    given = sorted(needles, key=lambda needle: (len(needle), needle))
     # First those that end where the name does: the end of a long one may be all of a short one.
     ends = [each for each in given if not any(each is not other and each.endswith(other) for other in given)]
     kept: list[bytes] = []

@@ -11,7 +11,7 @@ from nat_observability.events import Captured
 from nat_observability.processors.redaction.encodings import MOST_LAYERS, decoded
 from nat_observability.processors.redaction.engine import engine_of
 from nat_observability.processors.redaction.json import JsonScrubber, places_of_strings
-from nat_observability.processors.redaction.keys import KeyMatcher, is_verdict
+from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.marks import (
     Found,
     Marks,
@@ -25,6 +25,7 @@ from nat_observability.processors.redaction.prefilter import Prefilter
 from nat_observability.processors.redaction.recognisers import find_assigned, find_searched
 from nat_observability.processors.redaction.rules import Pattern
 from nat_observability.processors.redaction.tokens import LEAST_RUN, find_tokens
+from nat_observability.processors.redaction.verdicts import is_harmless
 from nat_observability.recording.capture import capture_text, joined_json
 
 _SHORTEST = 5  # characters: sig=x
@@ -89,7 +90,7 @@ class Scrubber:
         self._plain_words = not self._patterns and not personal
         self._shortest = 1 if self._patterns else _SHORTEST
         self.prefilter = Prefilter(
-            keys=self._keys.needles,
+            keys=self._keys.needles | self._keys.likely_needles,
             tokens=bool(self._builtin),
             literals=[literal for pattern in self._patterns for literal in pattern.literals],
             personal=personal,
@@ -206,7 +207,7 @@ class Scrubber:
             label is None
             or not text
             or is_mark(text, self._labels)
-            or is_verdict(label, text.encode(errors="replace"))
+            or is_harmless(self._keys, label, text.encode(errors="replace"))
         ):
             return self.text(text)
         return self._marks.mark(label, text.encode(errors="backslashreplace"))
