@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from nat_observability.processors.redaction.tokens import RUN_RECOGNISERS, TEXT_RECOGNISERS, TOKENS
+from nat_observability.processors.redaction.recognisers import RECOGNISERS
+from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TOKENS
 
 BYTES_BEFORE_COMPILING = 1024 * 1024
 """How much is looked at without the engine before it is compiled, which takes a core some tenths of a second."""
@@ -17,12 +18,21 @@ BYTES_BEFORE_COMPILING = 1024 * 1024
 _MOST_ENGINES = 16  # sets of rules in one process
 _BETWEEN = rb"[-_. \t]{1,4}"  # separators inside a name
 _MAYBE_BETWEEN = rb"[-_. \t]{0,4}"
+_LEAST_RARE = 5  # letters of a name that is no common word
 _LEAST_PART = 3  # letters of a part of a name that is searched for
 _SPLIT = re.compile(r"[-_. \t]+")
 _TOKEN_CHARACTERS = rb"[A-Za-z0-9_+/=.~-]"
 _LEAST_REST = 8  # characters of every token behind its first letters
 # Behind these escapes something can hide that shows only when they are removed.
 _ESCAPES = (rb"%[0-9a-fA-F]{2}", rb"\x1b\[", rb"\\u00", rb"\\x1b", rb"\\/")
+_DISCORD = rb"[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27}"
+# Behind a common word, what follows names in one of the forms; before it, what stands before them.
+_BEHIND_NAMES = (
+    rb"""(?:[ \t\r\n\f\v+"'`*_\\\],nrt])*(?:"""
+    + b"|".join(dict.fromkeys(re.escape(end) for each in RECOGNISERS for end in each.name_ends))
+    + b")"
+)
+_BEFORE_NAMES = (rb"--[\w.-]*", rb"<[\w.:-]*", rb"[\[(][\w.-]*")
 _URL_WITH_USER = rb"://[^\s\"'<>`]*@"
 
 Expression = tuple[bytes, bool]
@@ -152,55 +162,62 @@ def engine_of(
 def name_expressions(keys: Iterable[str]) -> Sequence[bytes] | None:
     """Return expressions of which one is in every text with a name that a key matches; None if a key matches any."""
     everywhere: dict[str, Sequence[str]] = {}
-    bounded: dict[str, Sequence[str]] = {}
+    common: dict[str, Sequence[str]] = {}
     for key in keys:
         if key.startswith("!"):
             continue
-        literals = re.split(r"[*?]", key.lower())
+        literals = re.split(r"[*?]", key.removeprefix("~").lower())
         words = max(
-            ([word for word in _SPLIT.split(literal) if word] for literal in literals),
+            ([word for word in _SPLIT.split(literal.replace("^", "")) if word] for literal in literals),
             key=lambda each: len("".join(each)),
         )
         letters = "".join(words)
         if not letters:
             return None
-        (bounded if len(literals) == 1 and len(letters) < 5 else everywhere)[letters] = words
-    # Of two that are in each other the shorter is enough.
-    fewest = {
-        letters: words
-        for letters, words in everywhere.items()
-        if not any(other in letters for other in everywhere if other != letters)
-    }
+        ends_there = bool(literals[-1])
+        # Such a word is in texts of all kinds: it counts where a name stands only.
+        if ends_there and (key.startswith("~") or len(letters) < _LEAST_RARE):
+            common[letters] = words
+        else:
+            everywhere[letters] = (*words, "") if ends_there else words
     found: dict[bytes, None] = {}
-    for words in fewest.values():
-        found.update(dict.fromkeys(_spellings(words)))
-    for words in bounded.values():
-        for spelling in _spellings(words):
-            found[rb"(?:^|[^A-Za-z0-9]|\\[nrtbf])" + spelling + rb"(?:[^A-Za-z0-9]|$)"] = None
+    for letters, words in everywhere.items():
+        # Of two that are in each other the shorter is enough.
+        if any(other in letters for other in everywhere if other != letters):
+            continue
+        if words[-1] or not letters.endswith(tuple(common)):
+            found.update(dict.fromkeys(_spellings([word for word in words if word])))
+    for letters, words in common.items():
+        if not any(letters.endswith(other) for other in common if other != letters):
+            name = _MAYBE_BETWEEN.join(map(_of, words))
+            found[name + _BEHIND_NAMES] = None
+            found.update(dict.fromkeys(before + name for before in _BEFORE_NAMES))
     return tuple(found)
 
 
 def token_expressions() -> Sequence[Expression]:
     """Return expressions of which one is in every text with a token, a private key or a password in a URL."""
-    begins = {begin for token in TOKENS for begin in token.begins.split()}
-    found: list[Expression] = [
-        (re.escape(begin).encode() + _TOKEN_CHARACTERS + b"{%d}" % _LEAST_REST, False) for begin in begins
-    ]
+    found: dict[Expression, None] = {}
+    for token in TOKENS:
+        for begin in token.begins.split():
+            found[re.escape(begin).encode() + _TOKEN_CHARACTERS + b"{%d}" % _LEAST_REST, False] = None
+    for each in AROUND:
+        found[re.escape(each.letters).encode(), False] = None
     for recogniser in RUN_RECOGNISERS:
-        found += [(re.escape(each), False) for each in recogniser.letters if each.decode() not in begins]
-        found += [(re.escape(lead), True) for lead in recogniser.leads]
-    for each in TEXT_RECOGNISERS:
-        if any(trigger.literal == b"://" for trigger in each.triggers):
-            found.append((_URL_WITH_USER, False))
-        else:
-            found.append((b"----BEGIN", False))
-    return found
+        found.update(dict.fromkeys((re.escape(letters), False) for letters in recogniser.letters))
+        found.update(dict.fromkeys((re.escape(lead), True) for lead in recogniser.leads))
+    found[_DISCORD, False] = None
+    found[_URL_WITH_USER, False] = None
+    found[b"----BEGIN", False] = None
+    return tuple(found)
 
 
 def _spellings(words: Sequence[str]) -> Iterable[bytes]:
     """Return expressions for a name with separators between its words, and in one other place."""
     yield _MAYBE_BETWEEN.join(map(_of, words))
     letters = "".join(words)
+    if not letters.isascii():
+        return
     ends = {sum(len(word) for word in words[: index + 1]) for index in range(len(words) - 1)}
     for at in range(1, len(letters)):
         if at in ends or max(at, len(letters) - at) < _LEAST_PART:
