@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from nat_observability.processors.redaction.forms import STEMS, UNNAMED
 from nat_observability.processors.redaction.recognisers import RECOGNISERS
 from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TOKENS
 
@@ -16,10 +17,8 @@ BYTES_BEFORE_COMPILING = 1024 * 1024
 """How much is looked at without the engine before it is compiled, which takes a core some tenths of a second."""
 
 _MOST_ENGINES = 16  # sets of rules in one process
-_BETWEEN = rb"[-_. \t]{1,4}"  # separators inside a name
-_MAYBE_BETWEEN = rb"[-_. \t]{0,4}"
+_BETWEEN = rb"[-_. \t]{0,4}"  # separators between the words of a name
 _LEAST_RARE = 5  # letters of a name that is no common word
-_LEAST_PART = 3  # letters of a part of a name that is searched for
 _SPLIT = re.compile(r"[-_. \t]+")
 _TOKEN_CHARACTERS = rb"[A-Za-z0-9_+/=.~-]"
 _LEAST_REST = 8  # characters of every token behind its first letters
@@ -129,9 +128,7 @@ _engines: dict[tuple[Expression, ...], Engine] = {}
 _engines_lock = threading.Lock()
 
 
-def engine_of(
-    keys: Iterable[str], *, tokens: bool, literals: Iterable[bytes] = (), triggers: Iterable[bytes] = ()
-) -> Engine | None:
+def engine_of(keys: Iterable[str], *, tokens: bool, literals: Iterable[bytes] = ()) -> Engine | None:
     """
     Return the engine for a set of rules, the same for equal sets; None if everything would have to be looked at.
 
@@ -139,14 +136,13 @@ def engine_of(
         keys: Names of secret fields, as `KeyMatcher` takes them.
         tokens: Whether tokens are looked for.
         literals: What users' own patterns need, in lower case.
-        triggers: Expressions of what stands before a value that has no name.
     """
     names = name_expressions(keys)
     if names is None:
         return None
     found = [*((name, True) for name in names), *((escape, False) for escape in _ESCAPES)]
     found += [(re.escape(literal), True) for literal in literals]
-    found += [(trigger, True) for trigger in triggers]
+    found += form_expressions()
     if tokens:
         found += token_expressions()
     expressions = tuple(dict.fromkeys(found))
@@ -186,13 +182,19 @@ def name_expressions(keys: Iterable[str]) -> Sequence[bytes] | None:
         if any(other in letters for other in everywhere if other != letters):
             continue
         if words[-1] or not letters.endswith(tuple(common)):
-            found.update(dict.fromkeys(_spellings([word for word in words if word])))
+            found[_BETWEEN.join(_of(word) for word in words if word)] = None
     for letters, words in common.items():
         if not any(letters.endswith(other) for other in common if other != letters):
-            name = _MAYBE_BETWEEN.join(map(_of, words))
+            name = _BETWEEN.join(map(_of, words))
             found[name + _BEHIND_NAMES] = None
             found.update(dict.fromkeys(before + name for before in _BEFORE_NAMES))
     return tuple(found)
+
+
+def form_expressions() -> Sequence[Expression]:
+    """Return expressions of which one is in every text with one of the forms of code, tools and documents."""
+    stems = [(re.escape(stem) + (b"" if may_go_on else rb"(?:[^a-z]|$)"), True) for stem, may_go_on in STEMS]
+    return [*stems, *((re.escape(literal), False) for literals, _ in UNNAMED for literal in literals)]
 
 
 def token_expressions() -> Sequence[Expression]:
@@ -210,24 +212,6 @@ def token_expressions() -> Sequence[Expression]:
     found[_URL_WITH_USER, False] = None
     found[b"----BEGIN", False] = None
     return tuple(found)
-
-
-def _spellings(words: Sequence[str]) -> Iterable[bytes]:
-    """Return expressions for a name with separators between its words, and in one other place."""
-    yield _MAYBE_BETWEEN.join(map(_of, words))
-    letters = "".join(words)
-    if not letters.isascii():
-        return
-    ends = {sum(len(word) for word in words[: index + 1]) for index in range(len(words) - 1)}
-    for at in range(1, len(letters)):
-        if at in ends or max(at, len(letters) - at) < _LEAST_PART:
-            continue
-        parts, begin = [], 0
-        for end in sorted({*ends, at, len(letters)}):
-            parts.append(_of(letters[begin:end]))
-            parts.append(_BETWEEN if end == at else _MAYBE_BETWEEN)
-            begin = end
-        yield b"".join(parts[:-1])
 
 
 def _of(letters: str) -> bytes:

@@ -99,7 +99,7 @@ def secret_spans(data: bytes, begin: int, at: int, label: str, keys: KeyMatcher)
         return
     if data[at - 1 : at] == b":" and _is_sentence(data, start):
         return
-    if not is_harmless(keys, label, data[start:end]):
+    if not is_harmless(keys, label, data[start:end], may_be_prose=data[at - 1 : at] != b"="):
         yield start, end
 
 

@@ -16,9 +16,15 @@ from nat_observability.processors.redaction.verdicts import is_harmless
 _MAX_DEPTH = 48  # of JSON in JSON, including strings that hold JSON
 _TOO_DEEP = b'"[redacted:too_deep]"'
 _QUOTE = ord('"')
+_SURE_NAMES = frozenset(("name", "key", "Name", "Key", "header"))
+_NOT_IN_WORDS = re.compile(r"[^\w-]+")
+_OF_FORMS = frozenset(("input", "field", "textbox", "box", "text", "type", "form", "the", "of", "div", "label", "id", "name", "class"))
 _TELLS_NOTHING = frozenset((b"null", b"true", b"false", b'""', b"[]", b"{}"))
-_NAMES = ("name", "key", "Name", "Key", "header")
-_VALUES = ("value", "Value")
+_NAMES = (
+    "name", "key", "Name", "Key", "header", "field", "label", "selector", "id", "element", "placeholder", "locator", "target",
+    "param", "parameter", "property", "variable", "setting", "title", "Field", "Label", "css", "xpath", "ref", "column",
+)  # fmt: skip
+_VALUES = ("value", "Value", "val", "text", "content", "input", "input_text", "keys", "data", "body", "Text", "Val")
 # A token of a model, not of a service.
 _BESIDE_WORDS = frozenset(("logprob", "logprobs", "top_logprobs", "bytes", "score", "entity", "label", "token_id", "probability", "prob"))
 _SCHEMA = re.compile(
@@ -141,7 +147,21 @@ class JsonScrubber:
             return None
         for key in _NAMES:
             name = bytes(fields.get(key, b""))
-            if name.startswith(b'"') and (label := self._keys.label(_string(name))) is not None:
+            if name.startswith(b'"') and len(name) <= _LONGEST_NAME:
+                label = self._named(_string(name), is_loose=key not in _SURE_NAMES)
+                if label is not None:
+                    return label
+        return None
+
+    def _named(self, name: str, *, is_loose: bool) -> str | None:
+        """Return the label of a name that is the value of a field, or of what it describes: Password input, #password."""
+        label = self._keys.label(name)
+        if label is not None or not is_loose:
+            return label
+        words = [word for word in _NOT_IN_WORDS.split(name) if word and word.lower() not in _OF_FORMS]
+        for count in range(min(4, len(words)), 0, -1):
+            label = self._keys.label(" ".join(words[-count:]))
+            if label is not None and label != UNSURE:
                 return label
         return None
 

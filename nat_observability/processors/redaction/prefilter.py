@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from nat_observability.processors.redaction.encodings import layers
+from nat_observability.processors.redaction.forms import may_have_form
+from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.recognisers import (
     LONGEST_WORDS,
@@ -122,8 +124,8 @@ class Prefilter:
     something.
 
     Args:
-        keys: Letters of which every secret name has some, without case and separators. A colon at the end says that
-            the name ends there.
+        names: Says which names are secret; its needles are letters of which every secret name has some, without case
+            and separators. A colon at the end says that the name ends there.
         tokens: Whether tokens are looked for.
         literals: What the users' own patterns need, in lower case.
         personal: The sets of personal data that are looked for.
@@ -139,6 +141,7 @@ class Prefilter:
         "_harmless",
         "_known",
         "_literals",
+        "_names",
         "_rare",
         "_search",
         "_stems",
@@ -149,14 +152,15 @@ class Prefilter:
     def __init__(
         self,
         *,
-        keys: Iterable[str],
+        names: KeyMatcher,
         tokens: bool,
         literals: Iterable[bytes],
         personal: Iterable[str],
         always: bool,
         is_enabled: bool = True,
     ) -> None:
-        needles = _fewest(frozenset(key.encode() for key in keys))
+        needles = _fewest(frozenset(key.encode() for key in names.needles | names.likely_needles))
+        self._names = names if needles else None
         # Most secret names contain the word key, and most values do not.
         self._common = tuple(needle for needle in needles if _COMMON in needle)
         self._rare = tuple(needle for needle in needles if _COMMON not in needle)
@@ -203,7 +207,7 @@ class Prefilter:
         return self._passes_layer(data) or any(self._passes_layer(layer) for layer in layers(data))
 
     def _passes_layer(self, data: bytes) -> bool:
-        if (self._tokens and may_have_token(data)) or self.has_name(data):
+        if (self._tokens and may_have_token(data)) or self.has_name(data) or self.has_form(data):
             return True
         if self._literals and has_any(data.lower(), self._literals):
             return True
@@ -212,6 +216,10 @@ class Prefilter:
     def has_token(self, data: bytes) -> bool:
         """Say whether `data`, as it is, can hold a token, a private key or a password in a URL."""
         return not self.is_enabled or may_have_token(data)
+
+    def has_form(self, data: bytes) -> bool:
+        """Say whether `data`, as it is, can hold a secret in one of the forms of code, tools and documents."""
+        return self._names is not None and (not self.is_enabled or may_have_form(data, self._names))
 
     def has_name(self, data: bytes) -> bool:
         """Say whether `data`, as it is, can hold the name of a secret field, and a value."""

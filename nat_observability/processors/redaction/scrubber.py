@@ -10,6 +10,7 @@ import msgspec
 from nat_observability.events import Captured
 from nat_observability.processors.redaction.encodings import MOST_LAYERS, decoded
 from nat_observability.processors.redaction.engine import engine_of
+from nat_observability.processors.redaction.forms import find_forms
 from nat_observability.processors.redaction.json import JsonScrubber, places_of_strings
 from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.marks import (
@@ -90,7 +91,7 @@ class Scrubber:
         self._plain_words = not self._patterns and not personal
         self._shortest = 1 if self._patterns else _SHORTEST
         self.prefilter = Prefilter(
-            keys=self._keys.needles | self._keys.likely_needles,
+            names=self._keys,
             tokens=bool(self._builtin),
             literals=[literal for pattern in self._patterns for literal in pattern.literals],
             personal=personal,
@@ -246,6 +247,8 @@ class Scrubber:
                     reached = found[1]
                     yield found
             yield from find_searched(data, self._keys, prefilter=prefilter.is_enabled)
+        if prefilter.has_form(data):
+            yield from find_forms(data, self._keys)
         builtin = self._builtin
         if builtin and prefilter.has_token(data):
             for found in find_tokens(data, prefilter=prefilter.is_enabled):

@@ -68,7 +68,7 @@ def is_prose(text: bytes) -> bool:
     return common >= 1 and common * 8 >= len(words) and sum(map(len, words)) * 3 > len(text[:_LONGEST].strip()) * 2
 
 
-def is_harmless(keys: KeyMatcher, label: str, value: bytes) -> bool:
+def is_harmless(keys: KeyMatcher, label: str, value: bytes, *, may_be_prose: bool = True) -> bool:
     """
     Say whether a value is not secret although its name has `label`.
 
@@ -99,7 +99,7 @@ def is_harmless(keys: KeyMatcher, label: str, value: bytes) -> bool:
         return True
     if label.startswith(("mnemonic", "seed", "recovery", "wallet")):
         return False
-    return is_prose(plain) or _FUNCTION.fullmatch(plain) is not None
+    return (may_be_prose and is_prose(plain)) or _FUNCTION.fullmatch(plain) is not None
 
 
 def is_word_of_prose(word: bytes) -> bool:
