@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from nat_observability.processors.redaction.forms import STEMS, UNNAMED
 from nat_observability.processors.redaction.recognisers import RECOGNISERS
@@ -38,6 +38,14 @@ Expression = tuple[bytes, bool]
 """A regular expression of hyperscan, and whether case matters not."""
 
 
+class Rules(NamedTuple):
+    """What an engine looks for: names of fields, tokens, and the literals of users' own patterns."""
+
+    keys: tuple[str, ...]
+    tokens: bool
+    literals: tuple[bytes, ...]
+
+
 class Engine:
     """
     Says whether a value can hold anything secret, in one pass over its bytes.
@@ -46,13 +54,13 @@ class Engine:
     be used from several threads at once, and in forked children.
 
     Args:
-        expressions: What to look for.
+        rules: What to look for.
     """
 
-    __slots__ = ("_database", "_expressions", "_hyperscan", "_local", "_lock", "_looked_at", "_process")
+    __slots__ = ("_database", "_hyperscan", "_local", "_lock", "_looked_at", "_process", "_rules")
 
-    def __init__(self, expressions: Sequence[Expression]) -> None:
-        self._expressions = expressions
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
         self._database: Any = None
         self._hyperscan: Any = None
         self._local = threading.local()
@@ -87,15 +95,15 @@ class Engine:
             import hyperscan
         except ImportError:
             return False
+        expressions = expressions_of(self._rules)
         both = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_DOTALL
         database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         database.compile(
-            expressions=[expression for expression, _ in self._expressions],
-            ids=list(range(len(self._expressions))),
-            elements=len(self._expressions),
+            expressions=[expression for expression, _ in expressions],
+            ids=list(range(len(expressions))),
+            elements=len(expressions),
             flags=[
-                both | hyperscan.HS_FLAG_CASELESS if ignores_case else both
-                for _, ignores_case in self._expressions
+                both | hyperscan.HS_FLAG_CASELESS if ignores_case else both for _, ignores_case in expressions
             ],
         )
         self._hyperscan = hyperscan
@@ -124,7 +132,7 @@ class Engine:
             self._database = None
 
 
-_engines: dict[tuple[Expression, ...], Engine] = {}
+_engines: dict[Rules, Engine] = {}
 _engines_lock = threading.Lock()
 
 
@@ -137,26 +145,36 @@ def engine_of(keys: Iterable[str], *, tokens: bool, literals: Iterable[bytes] = 
         tokens: Whether tokens are looked for.
         literals: What users' own patterns need, in lower case.
     """
-    names = name_expressions(keys)
-    if names is None:
+    rules = Rules(tuple(keys), tokens, tuple(literals))
+    if any(not _letters(key) for key in rules.keys):
         return None
-    found = [*((name, True) for name in names), *((escape, False) for escape in _ESCAPES)]
-    found += [(re.escape(literal), True) for literal in literals]
-    found += form_expressions()
-    if tokens:
-        found += token_expressions()
-    expressions = tuple(dict.fromkeys(found))
     with _engines_lock:
-        engine = _engines.get(expressions)
+        engine = _engines.get(rules)
         if engine is None:
             if len(_engines) >= _MOST_ENGINES:
                 _engines.clear()
-            engine = _engines[expressions] = Engine(expressions)
+            engine = _engines[rules] = Engine(rules)
         return engine
 
 
-def name_expressions(keys: Iterable[str]) -> Sequence[bytes] | None:
-    """Return expressions of which one is in every text with a name that a key matches; None if a key matches any."""
+def expressions_of(rules: Rules) -> Sequence[Expression]:
+    """Return the expressions of which one is in every text in which something is redacted by these rules."""
+    found = [(name, True) for name in name_expressions(rules.keys)]
+    found += [(escape, False) for escape in _ESCAPES]
+    found += [(re.escape(literal), True) for literal in rules.literals]
+    found += form_expressions()
+    if rules.tokens:
+        found += token_expressions()
+    return tuple(dict.fromkeys(found))
+
+
+def _letters(key: str) -> str:
+    """Return the letters of a key, without its signs and separators."""
+    return re.sub(r"[!~*?^\-_. \t]", "", key.lower())
+
+
+def name_expressions(keys: Iterable[str]) -> Sequence[bytes]:
+    """Return expressions of which one is in every text with a name that a key matches."""
     everywhere: dict[str, Sequence[str]] = {}
     common: dict[str, Sequence[str]] = {}
     for key in keys:
@@ -168,20 +186,20 @@ def name_expressions(keys: Iterable[str]) -> Sequence[bytes] | None:
             key=lambda each: len("".join(each)),
         )
         letters = "".join(words)
-        if not letters:
-            return None
         ends_there = bool(literals[-1])
         # Such a word is in texts of all kinds: it counts where a name stands only.
         if ends_there and (key.startswith("~") or len(letters) < _LEAST_RARE):
             common[letters] = words
         else:
             everywhere[letters] = (*words, "") if ends_there else words
+    endings = tuple(common)
+    rare = {
+        letters: words for letters, words in everywhere.items() if words[-1] or not letters.endswith(endings)
+    }
     found: dict[bytes, None] = {}
-    for letters, words in everywhere.items():
+    for letters, words in rare.items():
         # Of two that are in each other the shorter is enough.
-        if any(other in letters for other in everywhere if other != letters):
-            continue
-        if words[-1] or not letters.endswith(tuple(common)):
+        if not any(other in letters for other in rare if other != letters):
             found[_BETWEEN.join(_of(word) for word in words if word)] = None
     for letters, words in common.items():
         if not any(letters.endswith(other) for other in common if other != letters):
