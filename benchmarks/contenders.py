@@ -155,6 +155,67 @@ async def discarding(contender: str, *, payload: bool) -> AsyncIterator[Callable
         yield record_sdk
 
 
+_ATTRIBUTES: dict[str, Any] = {
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "gpt-5",
+    "gen_ai.request.temperature": 0.2,
+    "gen_ai.request.max_tokens": 1024,
+    "gen_ai.response.finish_reasons": ["stop"],
+    "server.address": "api.example.com",
+    "server.port": 443,
+    "cache.hit": False,
+    "tenant": "acme",
+}
+
+
+@asynccontextmanager
+async def detailing(contender: str) -> AsyncIterator[Callable[[int], Callable[[], Awaitable[None]]]]:
+    """
+    Yield what records that many spans, each with ten attributes and two events, in the calling thread.
+
+    It returns what waits until an exporter has dropped them.
+    """
+    if contender == OURS:
+
+        async def discard(batch: Sequence[Any]) -> None:
+            pass
+
+        exporter = SpanExporter(discard)
+        manager = ExporterManager()
+        manager.add_exporter("discarding", exporter)
+
+        async def drained() -> None:
+            await manager.flush()
+
+        def record(count: int) -> Callable[[], Awaitable[None]]:
+            for _ in range(count):
+                with step("function", "work", attributes=_ATTRIBUTES) as recorded:
+                    recorded.event("request.sent", {"attempt": 1})
+                    recorded.event("response.received", {"status": 200, "bytes": 1234})
+                    recorded.set_attribute("gen_ai.response.id", "resp_1")
+            return drained
+
+        async with ObservabilityRuntime({"discarding": exporter}), manager.start(ContextState()):
+            yield record
+        return
+    processor = importlib.import_module("opentelemetry.sdk.trace.export").BatchSpanProcessor(_Discarding())
+    async with _provider(processor) as provider:
+        tracer = provider.get_tracer("benchmark")
+
+        async def drained_sdk() -> None:
+            provider.force_flush()
+
+        def record_sdk(count: int) -> Callable[[], Awaitable[None]]:
+            for _ in range(count):
+                with tracer.start_as_current_span("work", attributes=_ATTRIBUTES) as span:
+                    span.add_event("request.sent", {"attempt": 1})
+                    span.add_event("response.received", {"status": 200, "bytes": 1234})
+                    span.set_attribute("gen_ai.response.id", "resp_1")
+            return drained_sdk
+
+        yield record_sdk
+
+
 class _Discarding:
     """An exporter of the SDK's kind, which does nothing."""
 

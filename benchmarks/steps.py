@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from statistics import median
 from typing import Any
 
-from benchmarks.contenders import OURS, SDK, discarding, installed
+from benchmarks.contenders import OURS, SDK, detailing, discarding, installed
 from benchmarks.report import Row, at_most, beside, missing, report
 from nat_observability import (
     BaseExporter,
@@ -111,11 +111,11 @@ async def delivered_run(exporters: int) -> AsyncIterator[Round]:
         yield drained
 
 
-async def in_turns(*rounds: Round) -> list[float]:
+async def in_turns(*contenders: Round, rounds: int = ROUNDS) -> list[float]:
     """Return the median of the CPU time of one step, all threads included, in µs, of each contender."""
-    took: list[list[float]] = [[] for _ in rounds]
-    for _ in range(ROUNDS):
-        for index, contender in enumerate(rounds):
+    took: list[list[float]] = [[] for _ in contenders]
+    for _ in range(rounds):
+        for index, contender in enumerate(contenders):
             began = time.process_time()
             await contender()
             took[index].append((time.process_time() - began) / COUNT * 1e6)
@@ -143,9 +143,59 @@ async def spans(*, payload: bool) -> Row:
     return at_most(name, unit, mine, SDK, theirs, ratio)
 
 
+async def detailed() -> Row:
+    """Measure a step with ten attributes and two events: the CPU time of the thread that records it."""
+    name, unit, ratio = "a step with 10 attributes and 2 events, its caller", "µs a span", 0.6
+    async with detailing(OURS) as ours:
+        if not installed(SDK):
+            return missing(name, unit, (await callers(ours))[0], SDK, f"at most {ratio:g}x")
+        async with detailing(SDK) as sdk:
+            mine, theirs = await callers(ours, sdk)
+    return at_most(name, unit, mine, SDK, theirs, ratio)
+
+
+async def callers(*contenders: Callable[[int], Callable[[], Awaitable[None]]]) -> list[float]:
+    """Return the median of the CPU time of one step on the thread that records it, in µs, of each contender."""
+    took: list[list[float]] = [[] for _ in contenders]
+    for _ in range(ROUNDS):
+        for index, record in enumerate(contenders):
+            began = time.thread_time()
+            drained = record(COUNT)
+            took[index].append((time.thread_time() - began) / COUNT * 1e6)
+            await drained()
+    return [median(each) for each in took]
+
+
+async def unheard() -> list[Row]:
+    """Measure steps of a run that no exporter takes, beside steps outside every run, with a short and a long input."""
+    rows: list[Row] = []
+    for name, given in (
+        ("no input", None),
+        ("a history of 50 KB", [{"role": "user", "content": "x" * 1000}] * 50),
+    ):
+        say = awaited(partial(saying, given))
+        figures: list[list[float]] = [[], []]
+        for _ in range(ROUNDS):
+            async with ExporterManager().start(ContextState()):
+                figures[0] += await in_turns(say, rounds=1)
+            figures[1] += await in_turns(say, rounds=1)
+        mine, theirs = map(median, figures)
+        bar = "at most 0.5 µs more"
+        what = f"a step without a listener, {name}"
+        rows.append(Row(what, "µs", mine, "outside every run", theirs, bar, mine <= theirs + 0.5))
+    return rows
+
+
+def saying(given: object) -> None:
+    """Record steps with an input and an output."""
+    for _ in range(COUNT):
+        with step("llm", "work", input=given) as recorded:
+            recorded.output = given
+
+
 async def measure_all() -> list[Row]:
     """Measure everything."""
-    rows = [await spans(payload=False), await spans(payload=True)]
+    rows = [await spans(payload=False), await spans(payload=True), await detailed(), *await unheard()]
     each = await one_step()
     queue = awaited(partial(bare_queue, each))
     for count in (1, 3):

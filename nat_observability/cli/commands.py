@@ -257,6 +257,10 @@ def _show(run_id: str, store_path: Path | None, env_file: Path | None) -> None:
     console.print(output.facts(output.run_facts(run)))
     output.say()
     console.print(output.tree(nodes, console.width))
+    for span, rows in output.span_details(nodes):
+        output.say()
+        output.say(f"{span.name} ({span.kind.value.lower()}, {span.span_id})")
+        console.print(output.facts(rows))
 
 
 def _find(store: Store, run_id: str) -> StoredRun:

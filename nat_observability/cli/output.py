@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import msgspec
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
@@ -208,6 +209,47 @@ def run_facts(run: StoredRun) -> list[Fact]:
         ("status", run.status if run.error is None else f"{run.status}: {run.error}"),
     ]
     return [(name, value) for name, value in rows if value is not None]
+
+
+def span_details(nodes: Sequence[SpanNode]) -> Iterator[tuple[Span, list[Fact]]]:
+    """Yield the spans of a run that have attributes, events, links or a status message, with these."""
+    for _, span in _outline(nodes, 1):
+        rows = [(name, _value(value)) for name, value in _fields(span.attributes)]
+        if span.status_message is not None:
+            rows.append(("status", span.status_message))
+        for event in span.events:
+            at = duration(max(0, event.time_ns - span.start_ns))
+            rows.append(("event", f"{event.name} +{at}{_listed_fields(event.attributes)}"))
+        rows += [
+            ("link", f"{link.trace_id} {link.span_id}{_listed_fields(link.attributes)}")
+            for link in span.links
+        ]
+        for what, count in (
+            ("attributes", span.dropped_attributes_count),
+            ("events", span.dropped_events_count),
+            ("links", span.dropped_links_count),
+        ):
+            if count:
+                rows.append(("dropped", f"{count:,} {what}"))
+        if rows:
+            yield span, rows
+
+
+def _fields(attributes: msgspec.Raw | None) -> list[tuple[str, object]]:
+    try:
+        decoded = {} if attributes is None else msgspec.json.decode(attributes)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        decoded = None
+    # A processor of the application may have made it anything.
+    return list(decoded.items()) if isinstance(decoded, dict) else [("value", str(attributes))]
+
+
+def _listed_fields(attributes: msgspec.Raw | None) -> str:
+    return "".join(f"  {name}={_value(value)}" for name, value in _fields(attributes))
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def duration(nanoseconds: float) -> str:

@@ -50,10 +50,12 @@ def weigh(item: Item) -> int:
 
 def _weigh_parts(item: Item) -> int:
     """Return about how many bytes of memory the events and links of an item hold."""
-    return sum(
-        _BARE_PART + (0 if part.attributes is None else len(part.attributes))
-        for part in (*item.events, *item.links)
-    ) + sum(sys.getsizeof(event.name) for event in item.events)
+    size = 0
+    for event in item.events:
+        size += _BARE_PART + len(event.name) + (0 if event.attributes is None else len(event.attributes))
+    for link in item.links:
+        size += _BARE_PART + (0 if link.attributes is None else len(link.attributes))
+    return size
 
 
 class BoundedQueue(Generic[EntryT]):

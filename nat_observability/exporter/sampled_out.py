@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery
@@ -23,7 +23,7 @@ class SampledOutSubscription(Subscription):
         self._delivery = delivery
         self._spans = spans
         self._passed_over = Tally()
-        self.pass_over = self._passed_over.add
+        self.pass_over: Callable[[], object] = self._passed_over.add
         self._lock = threading.RLock()  # reentrant, as that of the books
         self._counted = 0
         self._ledger: LedgerSnapshot | None = None

@@ -15,6 +15,7 @@ from nat_observability.recording.attributes import (
     attribute_name,
     attribute_value,
     pairs_of,
+    plain_attributes,
     report_problem,
     size_of,
 )
@@ -25,6 +26,8 @@ DEFAULT_COUNT = 128
 """The specification's default for each limit of a count."""
 
 _MAX_NS = 2**63 - 1
+_SHORT = 1024  # characters of a name or a text
+_ROOM = 2 * _SHORT
 _encode = msgspec.json.Encoder().encode
 
 
@@ -84,6 +87,7 @@ class StepDetails:
         "_events",
         "_given",
         "_links",
+        "_over",
         "_started",
         "span_kind",
         "status",
@@ -99,6 +103,7 @@ class StepDetails:
         self._events: list[SpanEvent] = []
         self._links: list[SpanLink] = []
         self._dropped_attributes = self._dropped_events = self._dropped_links = 0
+        self._over: tuple[str, ...] = ()  # what is over its limit
         self._bytes_left = MAX_BYTES
         # What the START had: attributes, and the number of links, dropped attributes and dropped links.
         self._started: tuple[dict[str, Any], int, int, int] | None = None
@@ -161,6 +166,34 @@ class StepDetails:
 
     def set_attributes(self, attributes: object) -> None:
         """Set several attributes."""
+        own = self._attributes
+        if type(attributes) is dict and len(own) + len(attributes) <= LIMITS.attributes:
+            # As below, without a call for each that is usual: a third of the time.
+            left = self._bytes_left
+            for name, value in list(attributes.items()):
+                kind = type(value)
+                if (
+                    type(name) is str
+                    and name
+                    and name.isascii()
+                    and name not in own
+                    and left > _ROOM
+                    and len(name) < _SHORT
+                    and (
+                        (kind is str and len(value) < _SHORT and value.isascii())
+                        or kind is bool
+                        or (kind is int and -MAX_INT <= value < MAX_INT)
+                        or (kind is float and value - value == 0.0)  # finite
+                    )
+                ):
+                    left -= len(name) + (len(value) if kind is str else 8)
+                    own[name] = value
+                else:
+                    self._bytes_left = left
+                    self.set_attribute(name, value)
+                    left = self._bytes_left
+            self._bytes_left = left
+            return
         pairs, left_out = pairs_of(attributes, 2 * LIMITS.attributes)
         for name, value in pairs:
             self.set_attribute(name, value)
@@ -170,9 +203,8 @@ class StepDetails:
     def event(self, name: object, attributes: object, time: object, now_ns: int) -> None:
         """Add an event; `time` is None for now, nanoseconds since the epoch, or a `datetime`."""
         if len(self._events) >= LIMITS.events or self._bytes_left <= 0:
-            if not self._dropped_events:
-                report_problem("a step had more events than its limits allow, and the rest was dropped")
             self._dropped_events += 1
+            self._report_limit("events")
             return
         named = name if type(name) is str and name and name.isascii() else attribute_name(name)
         recorded, dropped = self._of_part(attributes, LIMITS.event_attributes)
@@ -183,9 +215,8 @@ class StepDetails:
     def link(self, target: object, attributes: object, tracestate: object) -> None:
         """Add a link to the span that a `traceparent`, or anything that has one, names."""
         if len(self._links) >= LIMITS.links or self._bytes_left <= 0:
-            if not self._dropped_links:
-                report_problem("a step had more links than its limits allow, and the rest was dropped")
             self._dropped_links += 1
+            self._report_limit("links")
             return
         found = linked(target, attributes, tracestate)
         if found is None:
@@ -256,6 +287,11 @@ class StepDetails:
         """Return the attributes of an event or a link, and how many were left out."""
         if attributes is None:
             return None, 0
+        if type(attributes) is dict and len(attributes) <= most:
+            data = plain_attributes(attributes)
+            if data is not None and len(data) <= self._bytes_left:
+                self._bytes_left -= len(data)
+                return msgspec.Raw(data), 0
         pairs, left_out = pairs_of(attributes, most)
         captured: dict[str, Any] = {}
         for name, value in pairs:
@@ -273,9 +309,14 @@ class StepDetails:
         return msgspec.Raw(_encode(captured)) if captured else None, left_out
 
     def _drop_attributes(self, count: int) -> None:
-        if not self._dropped_attributes:
-            report_problem("a step had more attributes than its limits allow, and the rest was dropped")
         self._dropped_attributes += count
+        self._report_limit("attributes")
+
+    def _report_limit(self, what: str) -> None:
+        # Once for each step: it may be one of millions in a loop.
+        if what not in self._over:
+            self._over = (*self._over, what)
+            report_problem(f"a step had more {what} than its limits allow, and the rest was dropped")
 
 
 _MISSING = object()

@@ -292,6 +292,9 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
             self._metadata = capture_json(self._metadata)
         if self._details is not None:
             self._details.begin()
+        if audience.counters:
+            for counter in audience.counters:
+                counter.step_began()
         for take in audience.begun:
             try:
                 take(self)
@@ -308,9 +311,10 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         self._closed = True
         stream = state.stream
         audience = stream.kept[0] or stream.gathered()
-        if not audience.listens:
+        if audience.counters:
             for counter in audience.counters:
                 counter.step_ended()
+        if not audience.listens:
             if not audience.everyone:
                 stream.note_unheard()
             return

@@ -22,12 +22,13 @@ _MAX_TEXT = 300
 
 class ConsoleSink:
     """
-    Writes one line per item: the time at which it ended, the start of its run's id, kind, name, duration, status,
-    error and tokens. A span has no indentation: children arrive before their parents.
+    Writes one line per item: the time at which it ended, the start of its run's id, kind, name, duration, status, error
+    or status message, attributes, the names of its events, the number of its links, and tokens. A span has no
+    indentation: children arrive before their parents.
 
-    A name or an error message is cut after 300 characters, and what is not printable in it (line breaks, escape
-    sequences, characters that turn the direction of text) is written as a backslash escape. A character that the
-    stream's encoding lacks is written so too: encoding never makes a batch fail.
+    A name, an error message or the attributes are cut after 300 characters, and what is not printable in them (line
+    breaks, escape sequences, characters that turn the direction of text) is written as a backslash escape. A character
+    that the stream's encoding lacks is written so too: encoding never makes a batch fail.
 
     Args:
         stream: The stream to write to; by default `sys.stderr` at the time the sink is opened. It is never closed.
@@ -134,6 +135,14 @@ def _parts(item: Item) -> list[tuple[str, str]]:
     parts.append((moment, style))
     if item.error is not None:
         parts.append((_printable(f"{item.error.type}: {item.error.message}"), "red"))
+    elif item.status_message is not None:
+        parts.append((_printable(item.status_message), style))
+    if item.attributes is not None:
+        parts.append((_printable(str(bytes(item.attributes), "utf-8", "backslashreplace")), "dim"))
+    if item.events:
+        parts.append((_printable(f"events: {', '.join([event.name for event in item.events])}"), "dim"))
+    if item.links:
+        parts.append((f"links: {len(item.links)}", "dim"))
     if item.usage is not None:
         parts.append((f"{item.usage.prompt_tokens}+{item.usage.completion_tokens} tokens", "dim"))
     return parts

@@ -282,8 +282,8 @@ def _item(fields: _SpanRecord | _StepRecord, run: Run) -> Item:
             for name, time_ns, attributes, dropped in fields.events
         ),
         tuple(
-            SpanLink(trace_id, span_id, _raw(attributes), *others)
-            for trace_id, span_id, attributes, *others in fields.links
+            SpanLink(trace_id, span_id, _raw(attributes), state, flags, dropped)
+            for trace_id, span_id, attributes, state, flags, dropped in fields.links
         ),
     )
     metadata = _raw(fields.metadata)

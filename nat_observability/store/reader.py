@@ -37,9 +37,7 @@ RunStatus = Literal["ok", "error", "open"]
 
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "total_tokens")
 _SPAN = SPAN_COLUMNS.split(", ")[1:]
-_events = msgspec.json.Decoder(tuple[SpanEvent, ...]).decode
-_links = msgspec.json.Decoder(tuple[SpanLink, ...]).decode
-_dropped = msgspec.json.Decoder(tuple[int, int, int]).decode
+_NO_ATTRIBUTES = msgspec.Raw()
 _BY_START = "spans.start_ns, spans.end_ns DESC, spans.span_id"
 _RUN = "runs.run_id, trace_id, conversation_id, user_id, workflow_name, parent_span_id, {tags}"
 _RUN_COLUMNS = 7
@@ -223,6 +221,53 @@ class Store:
             return self._connection.execute(query, parameters).fetchall()
         except DATABASE_ERRORS as error:
             raise database_error(self.path, "cannot be read", error) from error
+
+
+# As events and links, whose attributes may be missing: Raw or None is not decoded.
+class _EventRow(msgspec.Struct):
+    name: str
+    time_ns: int
+    attributes: msgspec.Raw = _NO_ATTRIBUTES
+    dropped_attributes_count: int = 0
+
+
+class _LinkRow(msgspec.Struct):
+    trace_id: str
+    span_id: str
+    attributes: msgspec.Raw = _NO_ATTRIBUTES
+    trace_state: str | None = None
+    trace_flags: int = 0
+    dropped_attributes_count: int = 0
+
+
+_event_rows = msgspec.json.Decoder(list[_EventRow]).decode
+_link_rows = msgspec.json.Decoder(list[_LinkRow]).decode
+_dropped = msgspec.json.Decoder(tuple[int, int, int]).decode
+
+
+def _events(text: str) -> tuple[SpanEvent, ...]:
+    return tuple(
+        SpanEvent(row.name, row.time_ns, _own(row.attributes), row.dropped_attributes_count)
+        for row in _event_rows(text)
+    )
+
+
+def _links(text: str) -> tuple[SpanLink, ...]:
+    return tuple(
+        SpanLink(
+            row.trace_id,
+            row.span_id,
+            _own(row.attributes),
+            row.trace_state,
+            row.trace_flags,
+            row.dropped_attributes_count,
+        )
+        for row in _link_rows(text)
+    )
+
+
+def _own(attributes: msgspec.Raw) -> msgspec.Raw | None:
+    return attributes.copy() if len(attributes) else None
 
 
 def _run(row: tuple[Any, ...]) -> Run:

@@ -9,14 +9,18 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from nat_observability.cli.commands import cli
 from nat_observability.cli.demo.demo import own_file
+from nat_observability.events import SpanEvent, SpanLink, Status
 from nat_observability.settings.example_env import example_env
+from nat_observability.sinks import SqliteSink
 from nat_observability.store import Store
 from tests.cli.builders import KEYS, PLAIN, SIDECAR, expected, line, run_command, workflow, write_lines
 from tests.processes import run_program
+from tests.sinks.builders import make_span
 
 STORE = "NAT_OBSERVABILITY_EXPORTERS__STORE__"
 
@@ -281,6 +285,36 @@ class TestRunsAndShow:
         for shown in (invoke("show", "red").stdout, invoke("runs", "--limit", 100).stdout):
             assert "\x1b" not in shown
             assert "\\x1b[31m[red]red" in shown
+
+
+def test_show_prints_what_spans_say(tmp_path: Path) -> None:
+    """Attributes, events with their time, links, the status message, and what was dropped."""
+    path = tmp_path / "s.sqlite3"
+    sink = SqliteSink(path)
+    sink.open()
+    said = make_span(
+        name="ask",
+        attributes=msgspec.Raw(b'{"gen_ai.provider.name":"openai","a.b":[1,"x"],"esc":"\\u001b[31m"}'),
+        events=(SpanEvent("retry", 1_700_000_000_001_000_000, msgspec.Raw(b'{"attempt":2}')),),
+        links=(SpanLink("ab" * 16, "cd" * 8, msgspec.Raw(b'{"why":"again"}')),),
+        status=Status.ERROR,
+        status_message="refused",
+        dropped_events_count=3,
+    )
+    sink.write([said, make_span(name="bare", parent_id=said.span_id)])
+    sink.close()
+    shown = invoke("show", "run-1", "--store", path).stdout
+    assert f"ask (function, {said.span_id})" in shown
+    rows = [line.split(maxsplit=1) for line in shown[shown.index("ask (") :].splitlines()[1:] if line]
+    assert [(name, rest.strip()) for name, rest in rows] == [
+        ("gen_ai.provider.name", "openai"),
+        ("a.b", '[1,"x"]'),
+        ("esc", "\\x1b[31m"),
+        ("status", "refused"),
+        ("event", "retry +1.0 ms  attempt=2"),
+        ("link", f"{'ab' * 16} {'cd' * 8}  why=again"),
+        ("dropped", "3 events"),
+    ]
 
 
 def test_without_a_store_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

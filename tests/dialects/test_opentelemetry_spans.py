@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import TraceState
 
-from nat_observability import IntermediateStep, StepKind, TokenUsage
+from nat_observability import IntermediateStep, SpanKind, StepKind, TokenUsage
 from nat_observability.dialects.opentelemetry_spans import mapped
 from nat_observability.integrations.opentelemetry import unfollow_steps
 from nat_observability.integrations.opentelemetry.span_processor import StepSpanProcessor
-from nat_observability.testing import recorded_run
+from nat_observability.testing import NodeEvent, NodeLink, recorded_run
 
 
 def plain(value: Any) -> Any:
@@ -30,19 +31,22 @@ def plain(value: Any) -> Any:
     [
         ({"openinference.span.kind": "LLM"}, StepKind.LLM),
         ({"openinference.span.kind": "TOOL"}, StepKind.TOOL),
-        ({"openinference.span.kind": "CHAIN"}, StepKind.FUNCTION),
-        ({"openinference.span.kind": "AGENT"}, StepKind.FUNCTION),
-        ({"openinference.span.kind": "RETRIEVER"}, StepKind.FUNCTION),
-        ({"openinference.span.kind": "EMBEDDING"}, StepKind.FUNCTION),
+        ({"openinference.span.kind": "CHAIN"}, StepKind.CHAIN),
+        ({"openinference.span.kind": "AGENT"}, StepKind.AGENT),
+        ({"openinference.span.kind": "RETRIEVER"}, StepKind.RETRIEVER),
+        ({"openinference.span.kind": "EMBEDDING"}, StepKind.EMBEDDING),
         ({"openinference.span.kind": "UNKNOWN"}, StepKind.SPAN),
         ({"gen_ai.operation.name": "chat"}, StepKind.LLM),
         ({"gen_ai.operation.name": "text_completion"}, StepKind.LLM),
         ({"gen_ai.operation.name": "execute_tool"}, StepKind.TOOL),
-        ({"gen_ai.operation.name": "invoke_agent"}, StepKind.FUNCTION),
+        ({"gen_ai.operation.name": "invoke_agent"}, StepKind.AGENT),
+        ({"gen_ai.operation.name": "embeddings"}, StepKind.EMBEDDING),
+        ({"gen_ai.operation.name": "retrieval"}, StepKind.RETRIEVER),
+        ({"llm.request.type": "rerank"}, StepKind.RERANKER),
         ({"gen_ai.operation.name": "invoke_workflow"}, StepKind.WORKFLOW),
         ({"traceloop.span.kind": "workflow"}, StepKind.WORKFLOW),
         ({"traceloop.span.kind": "task"}, StepKind.TASK),
-        ({"traceloop.span.kind": "agent"}, StepKind.FUNCTION),
+        ({"traceloop.span.kind": "agent"}, StepKind.AGENT),
         ({"traceloop.span.kind": "tool"}, StepKind.TOOL),
         ({"llm.request.type": "chat"}, StepKind.LLM),
         ({"traceloop.span.kind": "unknown", "llm.request.type": "completion"}, StepKind.LLM),
@@ -291,6 +295,28 @@ async def test_events_links_kind_and_scope_are_kept(tracing: Tracing) -> None:
     assert found["otel.scope"] == "a library"
     assert found["otel.events"] == [{"name": "retry", "time_ns": 5, "attributes": {"attempt": 2}}]
     assert found["otel.links"] == [{"trace_id": f"{other.trace_id:032x}", "span_id": f"{other.span_id:016x}"}]
+
+
+async def test_what_a_span_says_is_the_steps(tracing: Tracing) -> None:
+    """Its attributes with their types, events, links, kind and description, whatever else is read from them."""
+    state = TraceState([("vendor", "x")])
+    other = trace.SpanContext(7, 8, is_remote=True, trace_flags=trace.TraceFlags(1), trace_state=state)
+    attributes: dict[str, Any] = {"a.b": 1, "c": 2.5, "d": True, "e": ("x", "y"), "input.value": "in"}
+    async with recorded_run() as exporter:
+        with tracing.tracer.start_as_current_span(
+            "GET",
+            kind=trace.SpanKind.PRODUCER,
+            links=[trace.Link(other, {"why": "retry"})],
+            attributes=attributes,
+        ) as span:
+            span.add_event("retry", {"attempt": 2}, timestamp=5)
+            span.set_status(trace.StatusCode.ERROR, "went wrong")
+    node = exporter.tree.one(name="GET")
+    assert node.attributes == {**attributes, "e": ["x", "y"]}
+    assert node.events == [NodeEvent("retry", {"attempt": 2}, 5)]
+    assert node.links == [NodeLink(f"{7:032x}", f"{8:016x}", {"why": "retry"}, "vendor=x")]
+    assert exporter.steps[-1].links[0].trace_flags == 1
+    assert (node.span_kind, node.status_message) == (SpanKind.PRODUCER, "went wrong")
 
 
 async def test_content_in_events(tracing: Tracing) -> None:

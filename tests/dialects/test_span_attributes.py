@@ -110,7 +110,20 @@ def test_a_workflow_has_its_name(workflow_name: str | None, name: str) -> None:
 def test_each_kind_has_a_kind_of_openinference(kind: StepKind) -> None:
     """OpenInference requires its kind on every span; ours is added if it has no word for it."""
     attributes = span_attributes(make_span(kind=kind))
-    assert attributes["openinference.span.kind"] in ("LLM", "TOOL", "CHAIN")
+    words = [
+        "AGENT",
+        "CHAIN",
+        "EMBEDDING",
+        "EVALUATOR",
+        "GUARDRAIL",
+        "LLM",
+        "PROMPT",
+        "RERANKER",
+        "RETRIEVER",
+        "TOOL",
+    ]
+    expected = kind.value if kind.value in words else "CHAIN"
+    assert attributes["openinference.span.kind"] == expected
     assert attributes["nat.span.kind"] == kind.value
 
 
@@ -162,3 +175,38 @@ def test_the_dict_is_the_callers_own() -> None:
     span = make_span()
     span_attributes(span)["service.name"] = "mine"
     assert "service.name" not in span_attributes(span)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (StepKind.AGENT, {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "x"}),
+        (
+            StepKind.EMBEDDING,
+            {
+                "gen_ai.operation.name": "embeddings",
+                "gen_ai.request.model": "x",
+                "embedding.model_name": "x",
+            },
+        ),
+        (StepKind.RETRIEVER, {"gen_ai.operation.name": "retrieval"}),
+        (StepKind.RERANKER, {"reranker.model_name": "x"}),
+    ],
+)
+def test_kinds_have_the_operations_of_the_conventions(kind: StepKind, expected: dict[str, str]) -> None:
+    """Agents, embeddings and retrievals have one; a reranker has its model's name in OpenInference."""
+    assert expected.items() <= span_attributes(make_span(kind=kind, name="x")).items()
+
+
+def test_the_applications_attribute_wins() -> None:
+    """An attribute that the application set replaces one of the same name that is derived from the span."""
+    own = {
+        "gen_ai.request.model": "mine",
+        "openinference.span.kind": "AGENT",
+        "session.id": 7,
+        "a.b": [1, 2.5],
+    }
+    span = make_span(kind=StepKind.LLM, name="theirs", attributes=msgspec.Raw(msgspec.json.encode(own)))
+    attributes = span_attributes(span)
+    assert own.items() <= attributes.items()
+    assert attributes["llm.model_name"] == "theirs"

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nat_observability.builders.processing import processors_of
 from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.events import StepKind
-from nat_observability.processors import PERSONAL_SETS, Limits, PrivacyLevel
+from nat_observability.processors import PERSONAL_SETS, Limits, PrivacyLevel, Truncator
 from nat_observability.settings import FileExporterSettings, MemoryExporterSettings, ObservabilitySettings
 from nat_observability.settings.example_env import describe_variables, setting_rows
 from nat_observability.settings.processing import KINDS, PERSONAL, ProcessingSettings
@@ -274,6 +275,23 @@ def test_a_limit_of_spans_wins_over_one_for_all(monkeypatch: pytest.MonkeyPatch)
         OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT="300",
     )
     assert (settings.attribute_count_limit, settings.attribute_value_length_limit) == (20, 300)
+    assert (settings.event_attribute_count_limit, settings.link_attribute_count_limit) == (10, 10)
+
+
+def test_events_and_links_have_limits_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each standard variable is honoured, and a setting of ours or of one exporter wins."""
+    settings = settings_of(
+        monkeypatch,
+        OTEL_ATTRIBUTE_COUNT_LIMIT="10",
+        OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT="3",
+        OTEL_LINK_ATTRIBUTE_COUNT_LIMIT="4",
+        LINK_ATTRIBUTE_COUNT_LIMIT="5",
+    )
+    assert (settings.event_attribute_count_limit, settings.link_attribute_count_limit) == (3, 5)
+    (truncator,) = [each for each in processors_of(settings) if isinstance(each, Truncator)]
+    assert truncator.limits.event_attribute_count_limit == 3
+    assert truncator.limits.link_attribute_count_limit == 5
+    assert truncator.limits.attribute_count_limit == 10
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,21 @@ import re
 from collections.abc import Iterator
 from typing import TextIO
 
+import msgspec
 import pytest
 
 from nat_observability.errors import SinkError
-from nat_observability.events import Boundary, ErrorDetails, Item, Run, Status, StepKind, TokenUsage
+from nat_observability.events import (
+    Boundary,
+    ErrorDetails,
+    Item,
+    Run,
+    SpanEvent,
+    SpanLink,
+    Status,
+    StepKind,
+    TokenUsage,
+)
 from nat_observability.sinks import ConsoleSink
 from nat_observability.sinks.console import Color
 from nat_observability.sinks.protocol import BlockingSink
@@ -70,6 +81,20 @@ def test_a_failed_span_says_why() -> None:
     """The line of a failed span has its error."""
     line = written(make_span(status=Status.ERROR, error=ErrorDetails("ValueError", "no such city")))
     assert line.endswith(" error ValueError: no such city\n")
+
+
+def test_what_a_span_says_is_on_its_line() -> None:
+    """Attributes, the names of events, the number of links, and the status message if there is no error."""
+    said = make_span(
+        status=Status.ERROR,
+        status_message="refused\n",
+        attributes=msgspec.Raw('{"a.b":1,"c":"Zürich"}'.encode()),
+        events=(SpanEvent("retry", 1), SpanEvent("cache.miss", 2)),
+        links=(SpanLink("a" * 32, "b" * 16),),
+    )
+    line = written(said)
+    assert line.endswith(' error refused\\n {"a.b":1,"c":"Zürich"} events: retry, cache.miss links: 1\n')
+    assert len(written(make_span(attributes=msgspec.Raw(b'{"a":"%s"}' % (b"x" * 1000))))) < 500
 
 
 def test_a_long_duration_is_in_seconds() -> None:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nat_observability.errors import SinkError
-from nat_observability.events import ErrorDetails, Item, Run, Span, Status, StepKind, TokenUsage
+from nat_observability.events import ErrorDetails, Item, Run, Span, SpanEvent, Status, StepKind, TokenUsage
 from nat_observability.sinks import SqliteSink
 from nat_observability.sinks.protocol import Batch, BlockingSink
 from tests.sinks.builders import RUN, make_span, make_step, run_python, run_together
@@ -74,6 +74,10 @@ def test_a_span_is_a_row(path: Path) -> None:
         error=ErrorDetails("ValueError", "no", "Traceback"),
         chunks=6,
         first_chunk_ns=7,
+        attributes=msgspec.Raw(b'{"a.b":1}'),
+        events=(SpanEvent("e", 5),),
+        status_message="no",
+        dropped_attributes_count=1,
     )
     write(path, [span])
     with closing(sqlite3.connect(path)) as connection:
@@ -104,6 +108,16 @@ def test_a_span_is_a_row(path: Path) -> None:
         "error_traceback": "Traceback",
         "chunks": 6,
         "first_chunk_ns": 7,
+        "attributes": '{"a.b":1}',
+        "events": '[{"name":"e","time_ns":5}]',
+        "links": None,
+        "span_kind": None,
+        "status_message": "no",
+        "dropped": "[1,0,0]",
+        "cache_write_tokens": 0,
+        "audio_input_tokens": 0,
+        "audio_output_tokens": 0,
+        "image_input_tokens": 0,
         "city": "Zürich",
     }
 

@@ -87,6 +87,34 @@ def test_an_item_survives_exactly(item: Item) -> None:
     assert decode_item(encode_item(item)) == item
 
 
+def test_a_record_of_an_earlier_version_is_read() -> None:
+    """One that ends before attributes: it has none of what came later, and the span kind of its kind."""
+    run = msgspec.msgpack.encode(("run-1", "0" * 32, None, None, None, None))
+    span = decode_item(
+        body_of(0, run, "LLM", "m", "1" * 16, None, 1, 2, "ok", "in", None, None, (), None, None, 0, None)
+    )
+    assert isinstance(span, Span)
+    assert (span.attributes, span.events, span.links, span.status_message) == (None, (), (), None)
+    assert span.span_kind is SpanKind.CLIENT
+    old = {
+        "prompt_tokens": 1,
+        "completion_tokens": 2,
+        "cached_tokens": 3,
+        "reasoning_tokens": 4,
+        "total_tokens": 5,
+    }
+    step = decode_item(
+        body_of(1, run, "TOOL", "END", "t", "1" * 16, None, 1, None, None, None, None, (), old, None)
+    )
+    assert (step.usage, step.attributes, step.span_kind) == (TokenUsage(1, 2, 3, 4, 5), None, None)
+
+
+def test_a_bare_item_has_a_record_as_before() -> None:
+    """What it does not have takes no room, and an earlier version can read it."""
+    assert len(msgspec.msgpack.decode(encode_item(make_span())[5:])) == 17
+    assert len(msgspec.msgpack.decode(encode_item(make_step())[5:])) == 15
+
+
 def test_text_that_looks_like_json_stays_text() -> None:
     """The text `"a"` and the JSON `"a"` are different values, and stay so."""
     item = make_span(input='"a"', output=msgspec.Raw(b'"a"'))

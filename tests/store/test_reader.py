@@ -15,7 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nat_observability.errors import SinkError
-from nat_observability.events import ErrorDetails, Run, Span, Status, StepKind, TokenUsage
+from nat_observability.events import (
+    ErrorDetails,
+    Run,
+    Span,
+    SpanEvent,
+    SpanKind,
+    SpanLink,
+    Status,
+    StepKind,
+    TokenUsage,
+)
 from nat_observability.sinks import SqliteSink
 from nat_observability.store import SpanNode, Store, StoredRun
 from tests.sinks.builders import RUN, make_span, run_python
@@ -138,6 +148,51 @@ def test_a_store_from_before_run_tags_existed_is_read_and_written(path: Path) ->
     with Store(path) as store:
         assert [row.run for row in store.runs()] == [tagged, Run("old", "0" * 32)]
         assert [span.run for span in store.spans("new")] == [tagged]
+
+
+def test_what_a_span_says_is_read_as_it_was_written(path: Path) -> None:
+    """Attributes byte for byte, events, links, span kind, status message, dropped counts and every token count."""
+    said = make_span(
+        kind=StepKind.RETRIEVER,
+        status=Status.ERROR,
+        attributes=msgspec.Raw(b'{"a.b": 1.50, "c":[true,null,"Z\xc3\xbcrich"]}'),
+        events=(SpanEvent("e", 5, msgspec.Raw(b'{"n":1}'), 2), SpanEvent("f", 6)),
+        links=(
+            SpanLink("a" * 32, "b" * 16, msgspec.Raw(b'{"n":1}'), "v=x", 1, 3),
+            SpanLink("a" * 32, "b" * 16),
+        ),
+        span_kind=SpanKind.CONSUMER,
+        status_message="no",
+        dropped_attributes_count=1,
+        dropped_events_count=2,
+        dropped_links_count=3,
+        usage=TokenUsage(1, 2, 3, 4, 5, 6, 7, 8, 9),
+    )
+    bare = make_span(kind=StepKind.LLM, start_ns=said.start_ns + 1)
+    write(path, [said, bare])
+    with Store(path) as store:
+        assert store.spans("run-1") == [said, bare]
+
+
+def test_a_store_from_before_spans_had_attributes_is_read_and_written(path: Path) -> None:
+    """A reader of a store from an earlier version finds none, and the kind's own span kind; a writer adds them."""
+    old = make_span(kind=StepKind.LLM, usage=TokenUsage(1, 2, 3, 4, 5))
+    write(path, [old])
+    with closing(sqlite3.connect(path)) as connection:
+        for column in (
+            *("attributes", "events", "links", "span_kind", "status_message", "dropped"),
+            *("cache_write_tokens", "audio_input_tokens", "audio_output_tokens", "image_input_tokens"),
+        ):
+            connection.execute(f"ALTER TABLE spans DROP COLUMN {column}")
+    with Store(path) as store:
+        assert store.spans("run-1") == [old]
+        assert old.span_kind is SpanKind.CLIENT
+    new = make_span(
+        start_ns=old.start_ns + 1, attributes=msgspec.Raw(b'{"a":1}'), events=(SpanEvent("e", 1),)
+    )
+    write(path, [new])
+    with Store(path) as store:
+        assert store.spans("run-1") == [old, new]
 
 
 def test_runs_are_found_by_status_and_conversation(path: Path) -> None:

@@ -146,6 +146,7 @@ class NatStream(EventStream):
                 output=span.output,
                 usage=span.usage,
                 error=span.error,
+                attributes=span.attributes,
             )
         )
         self._own.pop(span.span_id, None)

@@ -19,6 +19,20 @@ _CHUNK = Boundary.CHUNK
 # The toolkit has a word for the chunks of these kinds alone.
 _CHUNKS = {StepKind.LLM: "LLM_NEW_TOKEN", StepKind.SPAN: "SPAN_CHUNK"}
 
+# The toolkit has no words for these kinds.
+_KINDS = dict.fromkeys(
+    (
+        StepKind.AGENT,
+        StepKind.RETRIEVER,
+        StepKind.EMBEDDING,
+        StepKind.RERANKER,
+        StepKind.GUARDRAIL,
+        StepKind.EVALUATOR,
+        StepKind.PROMPT,
+        StepKind.CHAIN,
+    ),
+    StepKind.FUNCTION,
+)
 # The toolkit counts no others.
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "total_tokens")
 
@@ -60,10 +74,12 @@ def write_step(step: IntermediateStep, function_ancestry: object) -> Any:
         if event_type is None:
             return None
     else:
-        event_type = f"{step.kind.value}_{step.boundary.value}"
+        event_type = f"{_KINDS.get(step.kind, step.kind).value}_{step.boundary.value}"
     metadata = _plain(step.metadata)
     if metadata is not None and not isinstance(metadata, dict):
         metadata = {"metadata": metadata}
+    if step.attributes is not None:
+        metadata = {**(metadata or {}), "attributes": _plain(step.attributes)}
     if step.error is not None:
         metadata = {**(metadata or {}), "error": {"type": step.error.type, "message": step.error.message}}
     usage = None

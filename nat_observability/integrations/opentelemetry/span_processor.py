@@ -8,14 +8,22 @@ from typing import Any
 from nat_observability.context import ContextState, current_scope
 from nat_observability.dialects.opentelemetry_spans import mapped
 from nat_observability.errors import MissingExtraError
-from nat_observability.events import Boundary, ErrorDetails, IntermediateStep
+from nat_observability.events import (
+    Boundary,
+    ErrorDetails,
+    IntermediateStep,
+    SpanEvent,
+    SpanKind,
+    SpanLink,
+)
 from nat_observability.integrations.opentelemetry.current_span import (
     Relayed,
     follow_steps,
     relayed,
     step_span,
 )
-from nat_observability.recording.capture import capture_json, capture_text
+from nat_observability.recording.attributes import captured_attributes
+from nat_observability.recording.capture import capture_json, capture_label, capture_text
 from nat_observability.recording.generators import Scope
 
 try:
@@ -40,8 +48,9 @@ class StepSpanProcessor(SpanProcessor):
 
     Pass it to `TracerProvider.add_span_processor`. The span's id is the step's, so one trace holds both; see
     `follow_steps`, which this calls, for the other direction. Kind, name, input, output, usage, tags and error are read
-    as `mapped` describes, when the span ends; everything else is in the step's metadata: the attributes, the events,
-    the links, and under `otel.` the span's own name, kind and instrumentation.
+    as `mapped` describes, when the span ends. The attributes, the events, the links, the span kind and the status's
+    description are the step's too, as they were set; its metadata has what `mapped` does not show, and under `otel.`
+    the span's own name, kind and instrumentation.
 
     - A span belongs to its parent's run, in whichever thread it starts; without such a parent, to the run that is
       current where it starts; outside every run it is left alone.
@@ -116,11 +125,40 @@ class StepSpanProcessor(SpanProcessor):
                 tags=seen.tags,
                 usage=seen.usage,
                 error=error,
+                attributes=captured_attributes(span.attributes),
+                events=tuple(map(_event, span.events)),
+                links=tuple(map(_link, span.links)),
+                span_kind=SpanKind(span.kind.name.lower()),
+                status_message=capture_text(span.status.description) if span.status.description else None,
+                dropped_attributes_count=span.dropped_attributes,
+                dropped_events_count=span.dropped_events,
+                dropped_links_count=span.dropped_links,
             )
         )
 
     def shutdown(self) -> None:
         self._closed = True
+
+
+def _event(event: Event) -> SpanEvent:
+    return SpanEvent(
+        capture_label(event.name),
+        event.timestamp,
+        captured_attributes(event.attributes),
+        event.dropped_attributes,
+    )
+
+
+def _link(link: trace.Link) -> SpanLink:
+    context = link.context
+    return SpanLink(
+        f"{context.trace_id:032x}",
+        f"{context.span_id:016x}",
+        captured_attributes(link.attributes),
+        context.trace_state.to_header() or None,
+        int(context.trace_flags),
+        link.dropped_attributes,
+    )
 
 
 def _error(span: ReadableSpan) -> tuple[ErrorDetails | None, Event | None]:
