@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from nat_observability.processors.redaction.folding import CONTROLS, ODD_BYTES, fold
 from nat_observability.processors.redaction.forms import STEMS, UNNAMED
 from nat_observability.processors.redaction.recognisers import RECOGNISERS
 from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TOKENS
@@ -23,7 +24,13 @@ _SPLIT = re.compile(r"[-_. \t]+")
 _TOKEN_CHARACTERS = rb"[A-Za-z0-9_+/=.~-]"
 _LEAST_REST = 8  # characters of every token behind its first letters
 # Behind these escapes something can hide that shows only when they are removed.
-_ESCAPES = (rb"%[0-9a-fA-F]{2}", rb"\x1b\[", rb"\\u00", rb"\\x1b", rb"\\/")
+_ESCAPES = (
+    rb"%[0-9a-fA-F]{2}",
+    rb"\x1b\[",
+    rb"\\u(?:00|061|1680|180|2|3000|3164|[fF][bBeEfF]|[dD]8)",
+    rb"\\x1b",
+    rb"\\/",
+)
 _DISCORD = rb"[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27}"
 # Behind a common word, what follows names in one of the forms; before it, what stands before them.
 _BEHIND_NAMES = (
@@ -83,8 +90,11 @@ class Engine:
             scratch = self._local.scratch
         except AttributeError:
             scratch = self._local.scratch = self._hyperscan.Scratch(database)
+        odd: list[int] = []
         try:
-            database.scan(data, _stop, 0, None, scratch)  # by position: by name they take twice as long
+            database.scan(data, _found, 0, odd, scratch)  # by position: by name they take twice as long
+            if odd and (folded := fold(data)) is not None:
+                database.scan(folded.data, _found, 0, odd, scratch)
         except self._hyperscan.ScanTerminated:
             return True
         return False
@@ -159,7 +169,10 @@ def engine_of(keys: Iterable[str], *, tokens: bool, literals: Iterable[bytes] = 
 
 def expressions_of(rules: Rules) -> Sequence[Expression]:
     """Return the expressions of which one is in every text in which something is redacted by these rules."""
-    found = [(name, True) for name in name_expressions(rules.keys)]
+    # The first is the one of characters that have to be folded.
+    controls = b"".join(b"\\x%02x" % each[0] for each in CONTROLS)
+    found = [(ODD_BYTES.pattern + b"|[" + controls + b"]", False)]
+    found += [(name, True) for name in name_expressions(rules.keys)]
     found += [(escape, False) for escape in _ESCAPES]
     found += [(re.escape(literal), True) for literal in rules.literals]
     found += form_expressions()
@@ -246,5 +259,9 @@ def _of(letters: str) -> bytes:
     )
 
 
-def _stop(*_: object) -> bool:
-    return True
+def _found(number: int, start: int, end: int, flags: int, odd: list[int]) -> bool:
+    """Say whether to stop: not at characters that look otherwise, which are only noted."""
+    if number:
+        return True
+    odd.append(end)
+    return False

@@ -36,7 +36,7 @@ _TYPE_ALONE = re.compile(
 # self.token, os.environ["X"], get_token(...), &config->key, new Secret(...), await read()
 _HEAD = re.compile(
     rb"(?:(?:await|new|not|return|yield|typeof|void) ){0,2}[&*!@$]{0,2}[A-Za-z_$][A-Za-z_$0-9]{0,64}(?:(?:\.|->|::|\?\.)[A-Za-z_$][\w$]{0,64}!?)*"
-    rb"(?:<[\w<>, ]{0,40}>)?(\(|\[[\"'\\$\w])?"
+    rb"(?:<[\w<>, ]{0,40}>)?(\(|\[(?=\\{0,64}[\"'$]))?"
 )
 _ROOTS = frozenset(
     b"self this os process config configuration settings args options opts env environ request req ctx context event data body "
@@ -50,6 +50,10 @@ _LOOKUP = re.compile(
     rb"getProperty|GetEnvironmentVariable|Sys|ENV|argument|add_argument|Argument|Option|Lookup\w*|Get\w*|Load\w*|Read\w*)\Z"
 )
 _FALLBACK = re.compile(rb"(?:\bor|\?\?=?|\|\|=?|\?:|\belse|\b(?:default|default_value|fallback|def)\s?[=:]|:-|\?|:)\s{0,8}\(?\s{0,8}\Z")
+# Names of functions have no other digits.
+_WITH_DIGITS = re.compile(rb"(?:b64|base64|sha|md|utf|s|http|x|v|oauth|p|hs|rs|es|int|str|win|i18n|web|k)\d{1,3}", re.IGNORECASE)
+_DIGITS = re.compile(rb"\d")
+_LIKELY_LONGEST = 300  # bytes
 _STOP = re.compile(rb"\\{0,64}[\"'`]|[\r\n;]|\\{1,8}n|[()\[\]{},]")
 _JOIN = re.compile(rb"""(?:[ \t]{0,64}(?:\+|\.\.?|&|<>|\|\|)(?:[\s+]|\\{1,8}[nrt]){0,64}|[ \t]{0,64}\\?(?:\r?\n|\\{1,8}n)[\s+]{0,64}|[ \t]{1,64}(?=\\{0,64}["']))[bBrRuUfF]{0,2}(\\{0,64})(["'`])""")
 _STRONG = re.compile(rb"(?=.{0,200}[0-9!@#$%^&*])(?=.{0,200}[A-Za-z])[^\s/\\]{6,200}", re.DOTALL)
@@ -71,7 +75,15 @@ def secret_spans(data: bytes, begin: int, at: int, label: str, keys: KeyMatcher)
         begin: Where the name of the field begins.
         label: The label of the name.
     """
-    start, end = value_span(data, begin, at, label)
+    if label == LIKELY:
+        # Only a short value can look random; looking further would take quadratic time if many names stand before it.
+        first = max(0, begin - _LIKELY_LONGEST)
+        window = data[first : at + _LIKELY_LONGEST]
+        start, end = (place + first for place in value_span(window, begin - first, at - first, label))
+        if end == first + len(window) < len(data):
+            return
+    else:
+        start, end = value_span(data, begin, at, label)
     if end <= start:
         return
     if start > at and data[start - 1] in _QUOTES:
@@ -124,9 +136,9 @@ def _end_of_joined(data: bytes, end: int, start: int) -> int:
 def _is_expression(data: bytes, head: re.Match[bytes], end: int, keys: KeyMatcher) -> bool:
     text = head[0]
     if head[1] is not None:
-        if head[1] == b"(":
-            return b")" in data[head.end() : head.end() + _LONGEST] and text.rstrip(b"(").replace(b"_", b"a").isascii()
-        return True
+        if _DIGITS.search(_WITH_DIGITS.sub(b"", text)) is not None:
+            return False
+        return data.find(b")" if head[1] == b"(" else b"]", head.end(), head.end() + _LONGEST) >= 0
     first = _WORD.search(text)
     if first is not None and is_keyword(first[0]) and text.find(b" ") > 0:
         return True

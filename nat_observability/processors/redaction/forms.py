@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from nat_observability.processors.redaction.expressions import secret_spans
 from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
+from nat_observability.processors.redaction.recognisers import NAME_CHARACTERS
 from nat_observability.processors.redaction.values import end_of_quotes
 from nat_observability.processors.redaction.verdicts import is_harmless
 from nat_observability.processors.redaction.windows import matches
@@ -17,30 +18,36 @@ Find = Callable[[bytes, KeyMatcher], Iterator[Found]]
 _LONGEST_NAME = 96  # bytes
 _LONGEST_VALUE = 1024  # bytes
 _MOST_WORDS = 5  # of a name
-_NAME_END = re.compile(rb"([A-Za-z_\x80-\xff][A-Za-z0-9_.\-\x80-\xff]*(?:[ ][A-Za-z0-9_.\-\x80-\xff]+){0,6})[^A-Za-z0-9_\x80-\xff\n]{0,8}\Z")
-_TAG_NAME_END = re.compile(rb"([A-Za-z_\x80-\xff][^<>\n\"'`|=]{0,80}?)[\s:*`\"'\\]{0,8}\Z")
+# What may stand between a name and what follows it.
+_AROUND_NAMES = b" 	:*`\"'\\"
+_MOST_AROUND = 12
 _QUOTE = rb"\\{0,64}[\"'`]"
 _STRONG = re.compile(rb"(?=[^\s]{0,200}[0-9!@#$%^&*+_~])(?=[^\s]{0,200}[A-Za-z])[^\s\"'`<>]{6,512}|[0-9]{6,64}(?![0-9:.])")
 _BLANKS = re.compile(rb"[ \t]{0,32}")
 _WORD = re.compile(rb"[^\s\"'`<>,;|)\]}\\]{1,512}")
 
 
-def label_before(data: bytes, end: int, keys: KeyMatcher, expression: re.Pattern[bytes] = _NAME_END) -> tuple[str, int] | None:
-    """Return the label of the name that ends at `end`, with what stands before it, and where it begins."""
+def label_before(data: bytes, end: int, keys: KeyMatcher, most_words: int = _MOST_WORDS) -> tuple[str, int] | None:
+    """Return the label of the name that ends at `end`, but for a few quotes and signs, and where the name begins."""
     window = data[max(0, end - _LONGEST_NAME) : end]
-    match = expression.search(window)
-    if match is None:
+    window = window[window.rfind(b"\n") + 1 :]
+    trimmed = window.rstrip(_AROUND_NAMES)
+    if len(window) - len(trimmed) > _MOST_AROUND or not trimmed:
         return None
-    words = match[1].split(b" ")
-    begin = end - len(window) + match.start(1)
     found: tuple[str, int] | None = None
-    for count in range(1, min(_MOST_WORDS, len(words)) + 1):
-        name = b" ".join(words[-count:]).decode(errors="replace")
-        if keys.is_kept(name):
+    at = len(trimmed)
+    for _ in range(most_words):
+        begin = len(trimmed[:at].rstrip(NAME_CHARACTERS))
+        if begin == at:
+            break
+        is_kept, label = keys.of(trimmed[begin:].decode(errors="replace"))
+        if is_kept:
             return None
-        label = keys.label(name)
-        if label is not None and (found is None or found[0] == LIKELY):
-            found = label, begin + len(match[1]) - len(name.encode())
+        if label is not None and (found is None or found[0] in (LIKELY, UNSURE)):
+            found = label, end - len(window) + begin
+        if trimmed[begin - 1 : begin] != b" ":
+            break
+        at = begin - 1
     return None if found is None or found[0] == UNSURE else found
 
 
@@ -109,7 +116,7 @@ def _find_cells(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             continue
         if not is_inline and not match[2]:
             continue
-        named = label_before(data, match.start(), keys, _TAG_NAME_END)
+        named = label_before(data, match.start(), keys)
         if named is not None:
             yield from _until_tag(data, match.end(), named[0], keys)
 
@@ -533,7 +540,7 @@ _OF_LOOKUP = re.compile(
 
 def _find_declared(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_DECLARED, data):
-        named = label_before(data, match.start(), keys, re.compile(rb"([A-Za-z_$]\w{0,80})\Z"))
+        named = label_before(data, match.start(), keys, 1)
         if named is not None:
             for start, end in secret_spans(data, named[1], match.end(), named[0], keys):
                 yield start, end, named[0]

@@ -171,6 +171,8 @@ class JsonScrubber:
         changed = False
         label: str | None = None
         for index, value in enumerate(items):
+            if label is not None and self._is_harmless(label, value, ()):
+                label = None
             new = self._part(value, depth) if label is None else self._marked(label, value)
             label = None
             if len(value) <= _LONGEST_NAME and (
@@ -180,7 +182,7 @@ class JsonScrubber:
                 name = _string(value)
                 if len(items) == 2 or (name.startswith("--") and "=" not in name):
                     label = self._keys.label(name.lstrip("-"))
-                    if label == UNSURE and not name.startswith("--"):
+                    if label in (UNSURE, LIKELY) and not name.startswith("--"):
                         label = None  # ["pass", "fail"]
             changed = changed or new != value
             scrubbed.append(msgspec.Raw(new))

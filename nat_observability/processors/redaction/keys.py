@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import groupby
 
 from nat_observability.errors import InvalidPatternError
+from nat_observability.processors.redaction.folding import folded_name
 
 UNSURE = "pass"
 """The label of the name that means either a password or that something has passed."""
@@ -165,7 +166,7 @@ class KeyMatcher:
             for is_kept, group in groupby(known, lambda key: key.startswith("!"))
         ][::-1]
         secret = [group for is_kept, group in self._groups if not is_kept]
-        self._memo: dict[str, str | None] = {}
+        self._memo: dict[str, tuple[bool, str | None]] = {}
         likely = {needle for group in secret for needle, is_likely in group.needles.items() if is_likely}
         self.needles = frozenset(needle for group in secret for needle in group.needles) - likely
         self.likely_needles = frozenset(likely - self.needles)
@@ -173,28 +174,31 @@ class KeyMatcher:
 
     def label(self, name: str) -> str | None:
         """Return the label for the value of such a field, None if the value is not secret."""
+        return self.of(name)[1]
+
+    def of(self, name: str) -> tuple[bool, str | None]:
+        """Return whether an exception says that a field of that name is not secret, and the label for its value."""
         try:
             return self._memo[name]
         except KeyError:
-            label = self._find(name)
+            found = self._find(folded_name(name))
             # Several threads may exceed the limit by a few names.
             if len(name) <= _LONGEST_REMEMBERED and len(self._memo) < _REMEMBERED:
-                self._memo[name] = label
-            return label
+                self._memo[name] = found
+            return found
 
     def is_kept(self, name: str) -> bool:
         """Say whether an exception says that a field of that name is not secret."""
-        is_kept, _ = self._of(name)
-        return is_kept
+        return self.of(name)[0]
 
-    def _find(self, name: str) -> str | None:
+    def _find(self, name: str) -> tuple[bool, str | None]:
         if len(name) > LONGEST_PHRASE // 4 and _BLANK.search(name) is not None:
             name = name.encode(errors="replace")[-LONGEST_PHRASE:].decode(errors="ignore")
         is_kept, label = self._of(name)
         if label is None and not is_kept and (parts := _PATH.split(name)) and len(parts) > 1:
             # The last part of a path: config.db.auth, user[auth], ns:auth, #auth.
             _, label = self._of(next((part for part in reversed(parts) if part), ""))
-        return label
+        return is_kept, label
 
     def _of(self, name: str) -> tuple[bool, str | None]:
         plain = normalised(name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from nat_observability.processors.redaction.encodings import layers
+from nat_observability.processors.redaction.folding import fold, is_odd
 from nat_observability.processors.redaction.forms import may_have_form
 from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.personal import FINDERS
@@ -204,7 +205,14 @@ class Prefilter:
         return False
 
     def _passes_piece(self, data: bytes) -> bool:
-        return self._passes_layer(data) or any(self._passes_layer(layer) for layer in layers(data))
+        if self._passes_layer(data) or any(self._passes_layer(layer) for layer in layers(data)):
+            return True
+        if is_odd(data):
+            folded = fold(data)
+            return folded is not None and (
+                self._passes_layer(folded.data) or any(self._passes_layer(layer) for layer in layers(folded.data))
+            )
+        return False
 
     def _passes_layer(self, data: bytes) -> bool:
         if (self._tokens and may_have_token(data)) or self.has_name(data) or self.has_form(data):

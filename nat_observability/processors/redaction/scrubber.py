@@ -10,6 +10,7 @@ import msgspec
 from nat_observability.events import Captured
 from nat_observability.processors.redaction.encodings import MOST_LAYERS, decoded
 from nat_observability.processors.redaction.engine import engine_of
+from nat_observability.processors.redaction.folding import fold
 from nat_observability.processors.redaction.forms import find_forms
 from nat_observability.processors.redaction.json import JsonScrubber, places_of_strings
 from nat_observability.processors.redaction.keys import KeyMatcher
@@ -228,6 +229,10 @@ class Scrubber:
     def _cut(self, data: bytes) -> bytes:
         """Replace what is found in `data` as it is."""
         found = sorted(self._find(data))
+        folded = fold(data)
+        if folded is not None:
+            seen = [(*folded.original(start, end), label) for start, end, label in self._find(folded.data)]
+            found = sorted([*found, *seen])
         if found:
             data = self._replaced(data, found)
         if not self._patterns:

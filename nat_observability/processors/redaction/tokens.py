@@ -34,6 +34,8 @@ _BEGINS = re.compile(_BEGIN)
 # The same in runs, which the backslash is not part of.
 _BEGINS_RUN = re.compile(rb"(?<![A-Za-z0-9])|(?<=(?<![A-Za-z0-9])[nrtbf])")
 
+_ESCAPED = re.compile(rb"(?<=(?<![\w-])[nrtbf])")
+
 TOKENS: tuple[Token, ...] = (*MODEL_TOKENS, *SERVICE_TOKENS)
 """The tokens that begin with fixed letters, in the order in which they are tried."""
 
@@ -181,8 +183,10 @@ def _tokens_in(data: bytes, start: int, end: int, begins_word: re.Pattern[bytes]
         at = data.find(letters, start, end)
         while at >= 0:
             after = at + len(letters)
-            if at not in seen and begins_word.match(data, at) is not None and (
-                begins_word is _BEGINS_RUN or before.match(data, at) is not None
+            if (
+                at not in seen
+                and begins_word.match(data, at) is not None
+                and (before.match(data, at) is not None or (begins_word is _BEGINS_RUN and _ESCAPED.match(data, at)))
             ):
                 # Some go on after the run, with an equals sign.
                 match = rest.match(data, after)

@@ -38,6 +38,7 @@ _PLACEHOLDER = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_SCHEME = re.compile(rb"(?:Bearer|Basic|Token|bearer|basic|token) (?=\S)")
 _WORDLIKE = re.compile(rb"[A-Za-z][A-Za-z _-]{1,60}")
 _SENTENCE = re.compile(rb"[A-Za-z'][A-Za-z']*+")
 _IS_PATH = re.compile(rb"(?:[A-Za-z]:[\\/]|~?/|\./|\.\./)[^\s]{0,500}")
@@ -90,7 +91,7 @@ def is_harmless(keys: KeyMatcher, label: str, value: bytes, *, may_be_prose: boo
         return True
     if _SMALL.fullmatch(plain) is not None:
         return not label.endswith(_NUMBERS)
-    stripped = value.strip()
+    stripped = _SCHEME.sub(b"", value.strip())
     if _PLACEHOLDER.fullmatch(stripped) is not None or _DURATION.fullmatch(plain) is not None:
         return True
     if label.endswith("pwd") and _IS_PATH.fullmatch(plain) is not None:

@@ -34,7 +34,7 @@ def redacted(value: object, redactor: Redactor | None = None) -> Any:
     ("value", "expected"),
     [
         ({"password": "x"}, {"password": "[redacted:password]"}),
-        ({"API-Key": "x", "apikey": 1}, {"API-Key": "[redacted:api_key]", "apikey": "[redacted:api_key]"}),
+        ({"API-Key": "x", "apikey": 12345}, {"API-Key": "[redacted:api_key]", "apikey": "[redacted:api_key]"}),
         ({"a": [{"clientSecret": {"b": 1}}]}, {"a": [{"clientSecret": "[redacted:secret]"}]}),
         ({"headers": [["Cookie", "a=b"]]}, {"headers": [["Cookie", "[redacted:cookie]"]]}),
         (
@@ -430,7 +430,7 @@ def test_of_equal_keys_only_the_last_is_left(text: str, expected: str) -> None:
         ("**Passwords:**\n  - hunter2x\n\nEnd", "**Passwords:**[redacted:password]\n\nEnd"),
         ("* **Passwords:**\n    * hunter2x\n* End", "* **Passwords:**[redacted:password]\n* End"),
         ("Set your **password:**\n```sh\npasswd\n```", "Set your **password:**\n```sh\npasswd\n```"),
-        ("password=*** user=me", "password=[redacted:password] user=me"),
+        ("password=*** user=me", "password=*** user=me"),
         ("the `password=` a `token` has", "the `password=` [redacted:password] `token` has"),
         ("f(Token*, size) and (see **token**, below)", "f(Token*, size) and (see **token**, below)"),
         ('token = """hunter2x "y" z"""', 'token = """[redacted:token]"""'),
