@@ -16,23 +16,23 @@ SHARE = 0.012
 
 # Percent by form and by name, and with more misses than that redaction has become worse.
 BARS: Mapping[str, tuple[float, float]] = {
-    "nothing tells": (30, 0),
-    "JSON": (97, 65),
-    "HTTP": (90, 60),
-    "YAML": (93, 60),
-    "assignments": (70, 40),
-    "reprs and logs": (85, 45),
-    "command lines": (68, 50),
-    "agents": (50, 15),
-    "URLs": (80, 60),
-    "Markdown and CSV": (45, 2),
-    "XML, SQL, netrc": (55, 25),
-    "prose": (40, 8),
-    "Unicode": (60, 25),
+    "nothing tells": (93, 0),
+    "JSON": (98, 96),
+    "HTTP": (98, 92),
+    "YAML": (95, 92),
+    "assignments": (98, 88),
+    "reprs and logs": (98, 92),
+    "command lines": (97, 86),
+    "agents": (97, 86),
+    "URLs": (95, 82),
+    "Markdown and CSV": (96, 78),
+    "XML, SQL, netrc": (97, 80),
+    "prose": (94, 66),
+    "Unicode": (97, 88),
 }
-MARKED = 43
+MARKED = 2
 """Kinds of harmless texts with a mark in them, at most."""
-PERSONAL = {"email": (100, 12), "phone": (76, 0), "card": (93, 0), "iban": (100, 0), "ip": (100, 0)}
+PERSONAL = {"email": (100, 12), "phone": (81, 0), "card": (93, 0), "iban": (100, 0), "ip": (100, 0)}
 """Percent of personal data found, at least, and of harmless texts marked, at most."""
 
 
