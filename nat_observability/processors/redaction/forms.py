@@ -200,7 +200,8 @@ def _find_bars(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     columns: dict[int, str] = {}
     count = 0
     before: list[tuple[int, int]] | None = None
-    for start, end in _lines(data):
+    lines = list(_lines(data))
+    for (start, end), (next_start, next_end) in zip(lines, [*lines[1:], (0, 0)], strict=True):
         line = data[start:end]
         if _BAR.search(line) is None:
             if line.strip() and _RULE.fullmatch(line.strip(b"\"' ")) is None:
@@ -219,7 +220,10 @@ def _find_bars(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             for index, label in columns.items():
                 yield from _cell(data, cells[index], label, keys)
         filled = [cell for cell in cells if cell[1] > cell[0]]
-        if len(filled) == 2 and not columns:
+        is_head = next_end > next_start and _RULE.fullmatch(data[next_start:next_end].strip(b"\"'{}:, ")) is not None
+        if is_head and not line.strip().startswith(b"+"):
+            columns = {}
+        elif len(filled) == 2 and not columns:
             label = _heads(data, filled[:1], keys).get(0)
             if label is not None and label != LIKELY:
                 yield from _cell(data, filled[1], label, keys)
@@ -227,8 +231,6 @@ def _find_bars(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             label = _heads(data, filled[:1], keys).get(0)
             if label is not None:
                 yield from _cell(data, filled[1], label, keys)
-        elif not columns and len(filled) > 2:
-            label = _heads(data, filled[:1], keys).get(0)
         before = cells
 
 
@@ -515,12 +517,13 @@ def _find_jwk(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 
 
 def _find_kubernetes(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    reached = 0
     for kind in matches(_KIND, data):
-        for block in _DATA.finditer(data, max(0, kind.start() - 4096), min(len(data), kind.end() + 4096)):
-            at = block.end()
+        for block in _DATA.finditer(data, max(reached, kind.start() - 4096), min(len(data), kind.end() + 4096)):
+            reached = at = block.end()
             while (entry := _ENTRY.match(data, at)) is not None:
                 yield *entry.span(4), "secret"
-                at = entry.end()
+                reached = at = entry.end()
 
 
 # -- Code ------------------------------------------------------------------------------------------------------------
@@ -575,7 +578,7 @@ def _find_credentials(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 
 _IS = re.compile(
     rb"(?:[ ](?:is|was|to|as|=)(?: now| still| set to| currently)?:?|[ ]?(?:->|\xe2\x86\x92|=>)|[ ]for [\w ]{1,40}? is:?|[ ](?=\\{0,64}[\"'`]))[ ]{0,2}(?:\*\*)?"
-    rb"(?:(\\{0,64}[\"'`]|\xe2\x80\x9c)([^\"'`\n]{3,300}?)(?:\1|\xe2\x80\x9d)|(?=(?:[^\s]{0,200}[0-9!@#$%^&*+~])|(?:[a-z]{3,20}-){2})([^\s\"'`<>(){}\[\],;]{5,512}))"
+    rb"(?:(\\{0,64}[\"'`]|\xe2\x80\x9c)([^\"'`\n]{3,300}?)(?:\1|\xe2\x80\x9d)|(?=(?:[^\s]{0,200}[0-9!@#$%^&*+~])|(?:[a-z]{3,20}-){2})(?!\[redacted:)([^\s\"'`<>]{5,512}))"
 )
 _AS = re.compile(rb"(\\{0,64}[\"'`])([^\"'`\n ]{4,300})\1 (?:as|for|is) (?:the|your|my|our|its|a)(?: new)? ([\w ]{1,60})")
 _BELOW = re.compile(rb":(?:\*\*)?(?:\r?\n|\\{1,8}n){1,2}[ >]{0,4}(?:```\w{0,10}(?:\r?\n|\\{1,8}n))?(\\{0,64}[`\"']?)(?=[^\s]{0,200}[0-9])(?=[^\s]{0,200}[A-Za-z])([^\s\"'`<>\\:={}()\[\],]{8,512})\1(?=\r?\n|\\{1,8}[nr]|[\"'`]|\s{0,2}\Z|\\{1,8}\")")
@@ -597,7 +600,9 @@ def _find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             if not is_harmless(keys, label, value) and (b" " not in value or not value[:1].isupper()):
                 yield *match.span(2), label
         elif match[3] is not None:
-            text = match[3].rstrip(b".,;:!?*_`")
+            text = match[3].rstrip(b".,;:!?*_`\\")
+            if text.endswith((b")", b"]", b"}")) and not any(sign in text for sign in b"([{"):
+                text = text.rstrip(b")]}.,;")
             if not is_harmless(keys, label, text) and _STRONG.fullmatch(text) is not None or text.count(b"-") >= 2:
                 yield match.start(3), match.start(3) + len(text), label
     for match in matches(_AS, data):
