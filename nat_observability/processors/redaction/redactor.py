@@ -9,11 +9,11 @@ import msgspec
 
 from nat_observability.errors import InvalidPatternError, UnknownPersonalSetError
 from nat_observability.events import ErrorDetails, Item, Run, Span
-from nat_observability.processors.redaction.tables.names import DEFAULT_KEYS
 from nat_observability.processors.redaction.marks import Marks
 from nat_observability.processors.redaction.personal import PERSONAL_SETS
 from nat_observability.processors.redaction.rules import Pattern, Rule
 from nat_observability.processors.redaction.scrubber import Scrubber
+from nat_observability.processors.redaction.tables.names import DEFAULT_KEYS
 from nat_observability.processors.redaction.tokens import DEFAULT_PATTERNS
 
 Chunks = Literal["withhold", "scan"]

@@ -101,19 +101,19 @@ yes no y n on off ok true false none null nil undefined pass passed passes passi
 succeeded error errors skip skipped warn warning partial pending unknown done all always never required optional valid
 invalid expired missing empty unset set present absent enabled disabled active inactive revoked changed unchanged updated
 wrong incorrect correct accepted rejected denied needed unused used default redacted hidden masked removed omitted todo tbd
-""".split()  # noqa: SIM905
+""".split()
 TYPES = rb"""
 str string text bytes int integer number float bool boolean object array list dict map any char varchar byte secretstr
 secretbytes uuid buffer unknown never void function null
-""".split()  # noqa: SIM905
+""".split()
 # The words of sentences, which no passphrase is made of.
 SENTENCE_WORDS = rb"""
 a an the and or but if of for from in into on at to by with without as is are was were be been it its this that these those
 your you my our their his her he she they we i not must should may might can could cannot will would do does did has have
 had what which who when where why how than then there here so too very please see use set enter choose click keep type
 two one three first second how best all any each every no only same
-""".split()  # noqa: SIM905
+""".split()
 KEYWORDS = rb"""
 await new lambda if else not return yield typeof function async const let var import from def class raise throw pass
 continue break for while self this super print assert del delete case switch static public private protected final
-""".split()  # noqa: SIM905
+""".split()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-
 # Each alphabet, as a class of characters and as letters for examples.
 _ALPHABETS = {
     "hex": ("[0-9a-f]", "7a3f9c1e5b8d2064"),
@@ -105,7 +104,9 @@ def expression_of(rest: str) -> str:
             pieces.append(re.escape(part))
             continue
         characters = _ALPHABETS[match[1]][0]
-        pieces.append(f"{characters}{{{match[3]}}}(?!{characters})" if match[2] else f"{characters}{{{match[3]},}}")
+        pieces.append(
+            f"{characters}{{{match[3]}}}(?!{characters})" if match[2] else f"{characters}{{{match[3]},}}"
+        )
     return "".join(pieces)
 
 
