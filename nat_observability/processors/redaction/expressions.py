@@ -25,12 +25,16 @@ _TYPE = (
 )
 # str | None = , Optional[str] = , &'static str = , [u8; 32] = ; and not a comparison.
 _ANNOTATION = re.compile(
-    rb"\s{0,4}(?:\*|&|\[)?" + _TYPE
-    + rb"""(?:(?:\[|<|\()[\w.,|\[\]<>()'" ?:&;]{0,80}?(?:\]|>|\)))?[?!*]?(?:\[[\w; ]{0,16}\])?"""
-    + rb"(?:\s?\|\s?(?:None|null|undefined|" + _TYPE + rb")){0,3}\s{0,4}(?:=(?![=>~])|:=)"
+    rb"\s{0,4}(?:\*|&|\[)?"
+    + _TYPE
+    + rb"""(?:(?:\[|<|\()[\w.,|\[\]<>()'" ?:&;=]{0,80}?(?:\]|>|\)))?[?!*]?(?:\[[\w; ]{0,16}\])?"""
+    + rb"(?:\s?\|\s?(?:None|null|undefined|"
+    + _TYPE
+    + rb")){0,3}\s{0,4}(?:=(?![=>~])|:=)"
 )
 _TYPE_ALONE = re.compile(
-    rb"(?:\*|&)?" + rb"(?:str|string|String|bytes|int|SecretStr|Optional|Option|Union|Annotated|Vec|List|Dict|Mapped|Field)"
+    rb"(?:\*|&)?"
+    + rb"(?:str|string|String|bytes|int|SecretStr|Optional|Option|Union|Annotated|Vec|List|Dict|Mapped|Field)"
     + rb"(?:(?:\[|<|\()[\w.,|\[\]<>()'\" ?:&;=]{0,80}(?:\]|>|\)))?[?!]?(?=\s*(?:[,;)}|\n]|\\n|\Z))"
 )
 # self.token, os.environ["X"], get_token(...), &config->key, new Secret(...), await read()
@@ -49,20 +53,27 @@ _LOOKUP = re.compile(
     rb"load\w*|read\w*|find\w*|get\w*|generate\w*|create\w*|resolve\w*|require|t|i18n|gettext|_|ref|var|join|Path|file|File|"
     rb"getProperty|GetEnvironmentVariable|Sys|ENV|argument|add_argument|Argument|Option|Lookup\w*|Get\w*|Load\w*|Read\w*)\Z"
 )
-_FALLBACK = re.compile(rb"(?:\bor|\?\?=?|\|\|=?|\?:|\belse|\b(?:default|default_value|fallback|def)\s?[=:]|:-|\?|:)\s{0,8}\(?\s{0,8}\Z")
+_FALLBACK = re.compile(
+    rb"(?:\bor|\?\?=?|\|\|=?|\?:|\belse|\b(?:default|default_value|fallback|def)\s?[=:]|:-|\?|:)\s{0,8}\(?\s{0,8}\Z"
+)
 # Names of functions have no other digits.
-_WITH_DIGITS = re.compile(rb"(?:b64|base64|sha|md|utf|s|http|x|v|oauth|p|hs|rs|es|int|str|win|i18n|web|k)\d{1,3}", re.IGNORECASE)
+_WITH_DIGITS = re.compile(
+    rb"(?:b64|base64|sha|md|utf|s|http|x|v|oauth|p|hs|rs|es|int|str|win|i18n|web|k)\d{1,3}", re.IGNORECASE
+)
 _DIGITS = re.compile(rb"\d")
 _LIKELY_LONGEST = 300  # bytes
 _STOP = re.compile(rb"\\{0,64}[\"'`]|[\r\n;]|\\{1,8}n|[()\[\]{},]")
-_JOIN = re.compile(rb"""(?:[ \t]{0,64}(?:\+|\.\.?|&|<>|\|\|)(?:[\s+]|\\{1,8}[nrt]){0,64}|[ \t]{0,64}\\?(?:\r?\n|\\{1,8}n)[\s+]{0,64}|[ \t]{1,64}(?=\\{0,64}["']))[bBrRuUfF]{0,2}(\\{0,64})(["'`])""")
+_JOIN = re.compile(
+    rb"""(?:[ \t]{0,64}(?:\+|\.\.?|&|<>|\|\|)(?:[\s+]|\\{1,8}[nrt]){0,64}|[ \t]{0,64}\\?(?:\r?\n|\\{1,8}n)[\s+]{0,64}|[ \t]{1,64}(?=\\{0,64}["']))[bBrRuUfF]{0,2}(\\{0,64})(["'`])"""
+)
 _STRONG = re.compile(rb"(?=.{0,200}[0-9!@#$%^&*])(?=.{0,200}[A-Za-z])[^\s/\\]{6,200}", re.DOTALL)
 _LINE = re.compile(rb"[^\r\n\\]{0,160}")
 _SCHEMA = re.compile(
     rb"""\{[^{}]{0,200}?["']?(?:type\\{0,64}["']?\s*:\s*(?:\[\s*)?\\{0,64}["']?(?:string|object|array|number|integer|boolean|apiKey|http|oauth2)\b|\$ref\b|anyOf\b)"""
 )
 _BESIDE_WORDS = re.compile(
-    rb"""[^{}]{0,160}?\b(?:logprobs?|top_logprobs|bytes|score|entity|label|token_id|prob|probability)\\{0,64}["']?\s?[:=]""", re.DOTALL
+    rb"""[^{}]{0,160}?\b(?:logprobs?|top_logprobs|bytes|score|entity|label|token_id|prob|probability)\\{0,64}["']?\s?[:=]""",
+    re.DOTALL,
 )
 _WORD = re.compile(rb"[A-Za-z_]\w*+")
 
@@ -143,7 +154,9 @@ def _is_expression(data: bytes, head: re.Match[bytes], end: int, keys: KeyMatche
     if first is not None and is_keyword(first[0]) and text.find(b" ") > 0:
         return True
     behind = data[head.end() : head.end() + 12]
-    if re.match(rb"\s?(?:\?\?|\|\||\bor\b|\?:|if\b|\? )\s?", behind) is not None and (b"." in text or b"_" in text or text.isupper()):
+    if re.match(rb"\s?(?:\?\?|\|\||\bor\b|\?:|if\b|\? )\s?", behind) is not None and (
+        b"." in text or b"_" in text or text.isupper()
+    ):
         return True
     if head.end() < end and data[head.end() : head.end() + 1] not in b",;)}]":
         return False
@@ -194,7 +207,11 @@ def _is_secret(data: bytes, start: int, at: int, value: bytes, label: str, keys:
     called = re.search(rb"([\w.$:>-]{1,80})(?:<[\w<>, ]{0,40}>)?\($", opening)
     if called is not None and _LOOKUP.search(called[1]) is None:
         return True
-    if opening.endswith(b",") and re.search(rb"(?:getenv|environ\.get|env|get|getProperty|GetEnv\w*)\([^()]{1,80},$", opening) is not None:
+    if (
+        opening.endswith(b",")
+        and re.search(rb"(?:getenv|environ\.get|env|get|getProperty|GetEnv\w*)\([^()]{1,80},$", opening)
+        is not None
+    ):
         return True
     return _STRONG.fullmatch(value) is not None and called is None
 

@@ -18,15 +18,58 @@ _TOO_DEEP = b'"[redacted:too_deep]"'
 _QUOTE = ord('"')
 _SURE_NAMES = frozenset(("name", "key", "Name", "Key", "header"))
 _NOT_IN_WORDS = re.compile(r"[^\w-]+")
-_OF_FORMS = frozenset(("input", "field", "textbox", "box", "text", "type", "form", "the", "of", "div", "label", "id", "name", "class"))
+_OF_FORMS = frozenset(
+    (
+        "input",
+        "field",
+        "textbox",
+        "box",
+        "text",
+        "type",
+        "form",
+        "the",
+        "of",
+        "div",
+        "label",
+        "id",
+        "name",
+        "class",
+    )
+)
 _TELLS_NOTHING = frozenset((b"null", b"true", b"false", b'""', b"[]", b"{}"))
 _NAMES = (
     "name", "key", "Name", "Key", "header", "field", "label", "selector", "id", "element", "placeholder", "locator", "target",
     "param", "parameter", "property", "variable", "setting", "title", "Field", "Label", "css", "xpath", "ref", "column",
 )  # fmt: skip
-_VALUES = ("value", "Value", "val", "text", "content", "input", "input_text", "keys", "data", "body", "Text", "Val")
+_VALUES = (
+    "value",
+    "Value",
+    "val",
+    "text",
+    "content",
+    "input",
+    "input_text",
+    "keys",
+    "data",
+    "body",
+    "Text",
+    "Val",
+)
 # A token of a model, not of a service.
-_BESIDE_WORDS = frozenset(("logprob", "logprobs", "top_logprobs", "bytes", "score", "entity", "label", "token_id", "probability", "prob"))
+_BESIDE_WORDS = frozenset(
+    (
+        "logprob",
+        "logprobs",
+        "top_logprobs",
+        "bytes",
+        "score",
+        "entity",
+        "label",
+        "token_id",
+        "probability",
+        "prob",
+    )
+)
 _SCHEMA = re.compile(
     rb"""\{(?:[^{}]{0,512},)?\s*"(?:type"\s*:\s*(?:\[\s*)?"(?:string|object|array|number|integer|boolean|null|apiKey|http|oauth2)"|\$ref"|anyOf"|oneOf"|allOf")"""
 )
@@ -134,7 +177,9 @@ class JsonScrubber:
             text = _string(value)
             if label.endswith("token") and not _BESIDE_WORDS.isdisjoint(fields):
                 return True
-            return len(value) <= _LONGEST_NAME * 8 and is_harmless(self._keys, label, text.encode(errors="replace"))
+            return len(value) <= _LONGEST_NAME * 8 and is_harmless(
+                self._keys, label, text.encode(errors="replace")
+            )
         if label in (UNSURE, LIKELY):
             return True
         if value[0] in _WITH_TEXT:

@@ -99,7 +99,9 @@ class _Keys:
         for order, key in enumerate(keys):
             glob, is_likely = normalised(key.removeprefix("~")), key.startswith("~")
             label = LIKELY if is_likely else _label(key)
-            for spelling in dict.fromkeys((glob,) if glob.isascii() else (glob, glob.upper(), glob.capitalize())):
+            for spelling in dict.fromkeys(
+                (glob,) if glob.isascii() else (glob, glob.upper(), glob.capitalize())
+            ):
                 needle = _needle(spelling)
                 self.needles[needle] = self.needles.get(needle, True) and is_likely
             if not is_likely:
@@ -120,15 +122,21 @@ class _Keys:
         found = self._exact.get(plain)
         if found is not None:
             return found
-        globs = [each for each in self._others if each.expression is not None and each.expression.fullmatch(plain)]
+        globs = [
+            each for each in self._others if each.expression is not None and each.expression.fullmatch(plain)
+        ]
         for length in self._lengths:
             globs += [
                 each
                 for each in self._by_end.get(plain[-length:], ())
                 if each.matches_at(len(plain) - length, words)
             ]
-        globs += [each for each in self._anywhere if each.letters in plain and each.matches_inside(plain, words)]
-        globs += [each for each in self._begin if plain.startswith(each.letters) and each.matches_at(0, words)]
+        globs += [
+            each for each in self._anywhere if each.letters in plain and each.matches_inside(plain, words)
+        ]
+        globs += [
+            each for each in self._begin if plain.startswith(each.letters) and each.matches_at(0, words)
+        ]
         return min(globs, key=_order).label if globs else None
 
 
@@ -155,7 +163,9 @@ class KeyMatcher:
     def __init__(self, keys: Iterable[object]) -> None:
         known: list[str] = []
         for key in keys:
-            if not isinstance(key, str) or not normalised(key.removeprefix("!").removeprefix("~").replace("^", "")):
+            if not isinstance(key, str) or not normalised(
+                key.removeprefix("!").removeprefix("~").replace("^", "")
+            ):
                 raise InvalidPatternError(
                     key, "a key must be a non-empty text", "Use the name of a field, such as 'x-api-key'."
                 )

@@ -210,7 +210,8 @@ class Prefilter:
         if is_odd(data):
             folded = fold(data)
             return folded is not None and (
-                self._passes_layer(folded.data) or any(self._passes_layer(layer) for layer in layers(folded.data))
+                self._passes_layer(folded.data)
+                or any(self._passes_layer(layer) for layer in layers(folded.data))
             )
         return False
 

@@ -83,7 +83,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
         name_ends=(b",",),
         sign=rb"""(?:\\{0,256}+["'\]]){1,3}+""" + SPACE + b",",
         opening=re.compile(
-            rb"[(\[]" + SPACE + rb"[bBrRuUfF]{0,2}" + _QUOTE + rb"[A-Za-z0-9_. +\-\x80-\xff]{0,80}\Z"
+            rb"[(\[]" + SPACE + rb"[bBrRuUfF]{0,2}" + _QUOTE + rb"[#A-Za-z0-9_. +\-\x80-\xff\[=@/*]{0,80}\Z"
         ),
     ),
     # **password**: x, `password`: x, *"password"*: x
@@ -203,7 +203,9 @@ def find_searched(data: bytes, keys: KeyMatcher, *, prefilter: bool = True) -> I
             if recogniser.value_end:
                 begin, end = match.end(), data.find(recogniser.value_end, match.end())
                 end = end if end >= 0 else len(data)
-                spans: Iterable[tuple[int, int]] = () if is_harmless(keys, label, data[begin:end]) else ((begin, end),)
+                spans: Iterable[tuple[int, int]] = (
+                    () if is_harmless(keys, label, data[begin:end]) else ((begin, end),)
+                )
             elif label == UNSURE:
                 begin, end = value_span(data, match.start(), match.end(), label)
                 spans = () if is_harmless(keys, label, data[begin:end]) else ((begin, end),)

@@ -21,6 +21,7 @@ from nat_observability.processors.redaction.marks import (
     mark_at,
     marks_in,
     overlaps_mark,
+    without_labels,
 )
 from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.prefilter import Prefilter
@@ -228,8 +229,9 @@ class Scrubber:
 
     def _cut(self, data: bytes) -> bytes:
         """Replace what is found in `data` as it is."""
-        found = sorted(self._find(data))
-        folded = fold(data)
+        searched = without_labels(data, self._labels) if _MARK in data else data
+        found = sorted(self._find(searched))
+        folded = fold(searched)
         if folded is not None:
             seen = [(*folded.original(start, end), label) for start, end, label in self._find(folded.data)]
             found = sorted([*found, *seen])

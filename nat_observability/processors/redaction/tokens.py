@@ -55,7 +55,16 @@ class _Begin(msgspec.Struct, frozen=True, gc=False):
 
 # `\w` in bytes is ASCII.
 _ALL_BEGINS = [
-    (token, _Begin(order, letters.encode(), token.name, re.compile(token.expression.encode()), re.compile(token.before.encode())))
+    (
+        token,
+        _Begin(
+            order,
+            letters.encode(),
+            token.name,
+            re.compile(token.expression.encode()),
+            re.compile(token.before.encode()),
+        ),
+    )
     for order, token in enumerate(TOKENS)
     for letters in token.begins.split()
 ]
@@ -64,7 +73,9 @@ _BY_WORD: dict[bytes, list[_Begin]] = {}
 for _token, _begin in _ALL_BEGINS:
     if _token.is_word:
         for _escape in ("", "n", "r", "t", "b", "f"):
-            _BY_WORD.setdefault(_escape.encode() + re.split(rb"[_.+/~$-]", _begin.letters)[0], []).append(_begin)
+            _BY_WORD.setdefault(_escape.encode() + re.split(rb"[_.+/~$-]", _begin.letters)[0], []).append(
+                _begin
+            )
 _ANYWHERE = [begin for token, begin in _ALL_BEGINS if not token.is_word and not token.is_checked]
 _CHECKED = [begin for token, begin in _ALL_BEGINS if token.is_checked]
 _LEAST_CHECKED = 17  # characters between two separators of a token with common letters
@@ -72,7 +83,11 @@ _SEPARATORS = bytes.maketrans(b" _.+/~$", b"-------")
 _AROUND = [
     (
         each.letters.encode(),
-        re.compile(rb"(?:(?<![A-Za-z0-9\\])|(?<=\\[nrtbf])|(?<=\\)(?![nrtbf]))(?:" + expression_of(each.before).encode() + rb")\Z"),
+        re.compile(
+            rb"(?:(?<![A-Za-z0-9\\])|(?<=\\[nrtbf])|(?<=\\)(?![nrtbf]))(?:"
+            + expression_of(each.before).encode()
+            + rb")\Z"
+        ),
         re.compile(expression_of(each.after).encode()),
         each.name,
     )
@@ -146,8 +161,10 @@ class Runs(msgspec.Struct, frozen=True, gc=False):
         joined = self.joined
         if next(_tokens_in(joined, 0, len(joined), _BEGINS_RUN), None) is not None:
             return True
-        return has_any(joined, _LETTERS) or self.has_lead(_LEADS) or any(
-            end - start >= _LEAST_DISCORD for start, end in self.places
+        return (
+            has_any(joined, _LETTERS)
+            or self.has_lead(_LEADS)
+            or any(end - start >= _LEAST_DISCORD for start, end in self.places)
         )
 
     def has_lead(self, leads: Sequence[bytes]) -> bool:
@@ -186,7 +203,10 @@ def _tokens_in(data: bytes, start: int, end: int, begins_word: re.Pattern[bytes]
             if (
                 at not in seen
                 and begins_word.match(data, at) is not None
-                and (before.match(data, at) is not None or (begins_word is _BEGINS_RUN and _ESCAPED.match(data, at)))
+                and (
+                    before.match(data, at) is not None
+                    or (begins_word is _BEGINS_RUN and _ESCAPED.match(data, at))
+                )
             ):
                 # Some go on after the run, with an equals sign.
                 match = rest.match(data, after)

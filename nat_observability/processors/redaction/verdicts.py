@@ -21,8 +21,25 @@ _LONGEST = 512  # bytes
 # How much has passed.
 _COUNT = re.compile(rb"[0-9]{0,5}(?:[./,:][0-9]{1,6})?\s?(?:%|m?s)?|n/?a", re.IGNORECASE)
 _SMALL = re.compile(rb"-?[0-9]{1,3}(?:\.[0-9]{0,18})?(?:e-?[0-9]{1,3})?")
-_NUMBERS = ("pass", "pin", "otp", "cvv", "cvc", "csc", "code", "pw", "pwd", "passwd", "word", "phrase", "mfa", "2fa")
-_DURATION = re.compile(rb"[0-9.,]{1,12}\s?(?:ms|s|m|h|d|sec|min|hours?|days?|seconds?|minutes?|weeks?|%|kb|mb)", re.IGNORECASE)
+_NUMBERS = (
+    "pass",
+    "pin",
+    "otp",
+    "cvv",
+    "cvc",
+    "csc",
+    "code",
+    "pw",
+    "pwd",
+    "passwd",
+    "word",
+    "phrase",
+    "mfa",
+    "2fa",
+)
+_DURATION = re.compile(
+    rb"[0-9.,]{1,12}\s?(?:ms|s|m|h|d|sec|min|hours?|days?|seconds?|minutes?|weeks?|%|kb|mb)", re.IGNORECASE
+)
 _PLACEHOLDER = re.compile(
     rb"""
     [*.\-_?#~=+/|!:;,\s\\]{1,256}            # ***, ..., ---
@@ -39,7 +56,7 @@ _PLACEHOLDER = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _SCHEME = re.compile(rb"(?:Bearer|Basic|Token|bearer|basic|token) (?=\S)")
-_WORDLIKE = re.compile(rb"[A-Za-z][A-Za-z _-]{1,60}")
+_WORDLIKE = re.compile(rb"[A-Za-z][A-Za-z]*(?:[ _-][A-Za-z]+){0,1}|[A-Za-z_]{1,60}")
 _SENTENCE = re.compile(rb"[A-Za-z'][A-Za-z']*+")
 _IS_PATH = re.compile(rb"(?:[A-Za-z]:[\\/]|~?/|\./|\.\./)[^\s]{0,500}")
 _URL = re.compile(rb"https?://[^\s@]{1,400}")
@@ -66,7 +83,11 @@ def is_prose(text: bytes) -> bool:
     if len(words) < 3 or b" " not in text:
         return False
     common = sum(word.lower() in _WORDS for word in words)
-    return common >= 1 and common * 8 >= len(words) and sum(map(len, words)) * 3 > len(text[:_LONGEST].strip()) * 2
+    return (
+        common >= 1
+        and common * 8 >= len(words)
+        and sum(map(len, words)) * 3 > len(text[:_LONGEST].strip()) * 2
+    )
 
 
 def is_harmless(keys: KeyMatcher, label: str, value: bytes, *, may_be_prose: bool = True) -> bool:
@@ -96,7 +117,7 @@ def is_harmless(keys: KeyMatcher, label: str, value: bytes, *, may_be_prose: boo
         return True
     if label.endswith("pwd") and _IS_PATH.fullmatch(plain) is not None:
         return True
-    if _WORDLIKE.fullmatch(plain) is not None and keys.label(plain.decode()) is not None:
+    if _WORDLIKE.fullmatch(plain) is not None and lower != b"pepper" and keys.label(plain.decode()) is not None:
         return True
     if label.startswith(("mnemonic", "seed", "recovery", "wallet")):
         return False

@@ -34,7 +34,10 @@ def redacted(value: object, redactor: Redactor | None = None) -> Any:
     ("value", "expected"),
     [
         ({"password": "x"}, {"password": "[redacted:password]"}),
-        ({"API-Key": "x", "apikey": 12345}, {"API-Key": "[redacted:api_key]", "apikey": "[redacted:api_key]"}),
+        (
+            {"API-Key": "x", "apikey": 12345},
+            {"API-Key": "[redacted:api_key]", "apikey": "[redacted:api_key]"},
+        ),
         ({"a": [{"clientSecret": {"b": 1}}]}, {"a": [{"clientSecret": "[redacted:secret]"}]}),
         ({"headers": [["Cookie", "a=b"]]}, {"headers": [["Cookie", "[redacted:cookie]"]]}),
         (

@@ -104,7 +104,9 @@ def expression_of(rest: str) -> str:
             pieces.append(re.escape(part))
             continue
         characters = _ALPHABETS[match[1]][0]
-        pieces.append(f"{characters}{{{match[3]}}}(?!{characters})" if match[2] else f"{characters}{{{match[3]},}}")
+        pieces.append(
+            f"{characters}{{{match[3]}}}(?!{characters})" if match[2] else f"{characters}{{{match[3]},}}"
+        )
     return "".join(pieces)
 
 
