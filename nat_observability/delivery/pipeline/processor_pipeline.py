@@ -52,8 +52,8 @@ class ProcessorPipeline:
         self.processors = tuple(processors)
         self._processors = [(name_of(processor), processor) for processor in self.processors]
         # Only the first: those before another could change what it has seen.
-        first = self.processors[0] if self.processors else None
-        self._ahead = first if isinstance(first, LooksAhead) else None
+        first: object = self.processors[0] if self.processors else None
+        self._ahead: LooksAhead | None = first if isinstance(first, LooksAhead) else None
         self._failed = RepeatedEvent()
 
     def __bool__(self) -> bool:

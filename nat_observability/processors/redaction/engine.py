@@ -210,13 +210,13 @@ def name_expressions(keys: Iterable[str]) -> Sequence[bytes]:
         letters: words for letters, words in everywhere.items() if words[-1] or not letters.endswith(endings)
     }
     found: dict[bytes, None] = {}
-    for letters, words in rare.items():
+    for letters, parts in rare.items():
         # Of two that are in each other the shorter is enough.
         if not any(other in letters for other in rare if other != letters):
-            found[_BETWEEN.join(_of(word) for word in words if word)] = None
-    for letters, words in common.items():
+            found[_BETWEEN.join(_of(part) for part in parts if part)] = None
+    for letters, parts in common.items():
         if not any(letters.endswith(other) for other in common if other != letters):
-            name = _BETWEEN.join(map(_of, words))
+            name = _BETWEEN.join(map(_of, parts))
             found[name + _BEHIND_NAMES] = None
             found.update(dict.fromkeys(before + name for before in _BEFORE_NAMES))
     return tuple(found)

@@ -264,10 +264,11 @@ def _span_bytes(span: Span) -> bytes:
     value, output, metadata, error = span.input, span.output, span.metadata, span.error
     texts: list[str] = [span.name, *span.tags]
     raws: list[Any] = []
-    if value is not None:
-        (texts if isinstance(value, str) else raws).append(value)
-    if output is not None:
-        (texts if isinstance(output, str) else raws).append(output)
+    for each in (value, output):
+        if isinstance(each, str):
+            texts.append(each)
+        elif each is not None:
+            raws.append(each)
     if metadata is not None:
         raws.append(metadata)
     if span.attributes is not None:
@@ -276,7 +277,8 @@ def _span_bytes(span: Span) -> bytes:
         texts += (event.name for event in span.events)
         texts += (link.trace_state or "" for link in span.links)
         texts.append(span.status_message or "")
-        raws += (part.attributes for part in (*span.events, *span.links) if part.attributes is not None)
+        raws += (event.attributes for event in span.events if event.attributes is not None)
+        raws += (link.attributes for link in span.links if link.attributes is not None)
     if error is not None:
         texts += (error.type, error.message, error.traceback or "")
     text = "\n".join(texts).encode(errors="replace")

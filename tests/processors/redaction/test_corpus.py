@@ -12,7 +12,9 @@ from benchmarks.redaction_corpus.harmless import HARMLESS
 from benchmarks.redaction_corpus.kinds import FORM_KINDS, NAME_KINDS
 from benchmarks.redaction_corpus.score import PersonalScore, Recall, cases, false_marks, personal, recall
 
-SHARE = 0.012
+SHARE = 0.004
+
+pytestmark = pytest.mark.timeout(60)  # two seconds, which a machine that does much else draws out
 
 # Percent by form and by name, and with more misses than that redaction has become worse.
 BARS: Mapping[str, tuple[float, float]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,8 +19,8 @@ SECRET = "sk-proj-" + "Zx81kQ" * 8
 RUN = Run("run-1", "1" * 32)
 
 
-def a_span(number: int = 0, run: Run = RUN, **fields: object) -> Span:
-    given: dict[str, object] = {
+def a_span(number: int = 0, run: Run = RUN, **fields: Any) -> Span:
+    given: dict[str, Any] = {
         "run": run,
         "kind": StepKind.TOOL,
         "name": f"tool {number}",
@@ -30,7 +31,7 @@ def a_span(number: int = 0, run: Run = RUN, **fields: object) -> Span:
         "status": Status.OK,
         **fields,
     }
-    return Span(**given)  # type: ignore[arg-type]
+    return Span(**given)
 
 
 def through(processors: Sequence[object], items: Sequence[Item]) -> list[Item | str]:
@@ -78,7 +79,7 @@ def test_g13_a_secret_among_many_harmless_spans_is_found() -> None:
     ],
     ids=lambda fields: "-".join(fields),
 )
-def test_g13_no_part_of_a_span_is_overlooked(fields: dict[str, object]) -> None:
+def test_g13_no_part_of_a_span_is_overlooked(fields: dict[str, Any]) -> None:
     """Each field that is recorded is seen in the look at several spans too."""
     items = [
         *(a_span(number) for number in range(8)),
@@ -95,11 +96,11 @@ def test_g13_no_part_of_a_span_is_overlooked(fields: dict[str, object]) -> None:
 def test_the_same_is_redacted_as_one_by_one() -> None:
     """Spans of the corpus, in groups and each alone."""
     chosen = random.Random(3)
-    items = [a_span(number, input=capture(case.given)) for number, case in enumerate(cases(0.0015))]
+    items = [a_span(number, input=capture(case.given)) for number, case in enumerate(cases(0.0007))]
     items += [a_span(number) for number in range(len(items))]
     chosen.shuffle(items)
-    alone = [Redactor()(item) for item in items[:150]]
-    assert msgspec.json.encode(through([Redactor()], items)[:150]) == msgspec.json.encode(alone)
+    alone = [Redactor()(item) for item in items[:100]]
+    assert msgspec.json.encode(through([Redactor()], items)[:100]) == msgspec.json.encode(alone)
 
 
 def test_other_rules_are_looked_at_apart() -> None:
