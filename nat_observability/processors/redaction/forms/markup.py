@@ -125,18 +125,13 @@ def find_html_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     columns: dict[int, str] = {}
     for row in matches(_ROWS, data):
         cells = list(_CELLS.finditer(row[1]))
-        heads = {
-            index: label
-            for index, cell in enumerate(cells)
-            if len(cell[1]) <= LONGEST_NAME
-            and (label := label_of(_MARKUP.sub(b"", cell[1]), keys)) not in (None, UNSURE)
-        }
+        heads: dict[int, str] = {}
+        for index, cell in enumerate(cells):
+            label = label_of(_MARKUP.sub(b"", cell[1]), keys) if len(cell[1]) <= LONGEST_NAME else None
+            if label is not None and label != UNSURE:
+                heads[index] = label
         if b"<th" in row[1].lower():
-            columns = (
-                {index: label for index, label in heads.items() if label is not None}
-                if len(cells) > 1
-                else {}
-            )
+            columns = heads if len(cells) > 1 else {}
             continue
         for index, label in columns.items():
             if index < len(cells):
