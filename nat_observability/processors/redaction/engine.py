@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from nat_observability.processors.redaction.folding import CONTROLS, ODD_BYTES, fold
-from nat_observability.processors.redaction.forms import STEMS, UNNAMED
+from nat_observability.processors.redaction.forms.table import STEMS, UNNAMED
 from nat_observability.processors.redaction.recognisers import RECOGNISERS
 from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TOKENS
 

@@ -20,8 +20,10 @@ _LONGEST = 1024  # bytes of an expression
 _MOST_JOINED = 64  # texts that are joined to one value
 _QUOTES = b"\"'`"
 _TYPE = (
-    rb"(?:[A-Z][\w.]{0,40}|str|string|&?(?:'[a-z]{1,10} )?str|&?(?:mut )?String|bytes|int|char|byte|bool|any|unknown|text|"
-    rb"varchar|nvarchar|std::string|typing\.\w{1,20}|const char|pydantic\.\w{1,20}|\[\]?u8|number|object|undefined|null|None)"
+    rb"(?:[A-Z][\w.]{0,40}|str|string|&?(?:'[a-z]{1,10} )?str|&?(?:mut )?String|bytes|int|char|byte|bo"
+    rb"ol|any|unknown|text|"
+    rb"varchar|nvarchar|std::string|typing\.\w{1,20}|const char|pydantic\.\w{1,20}|\[\]?u8|number|obje"
+    rb"ct|undefined|null|None)"
 )
 # str | None = , Optional[str] = , &'static str = , [u8; 32] = ; and not a comparison.
 _ANNOTATION = re.compile(
@@ -39,19 +41,25 @@ _TYPE_ALONE = re.compile(
 )
 # self.token, os.environ["X"], get_token(...), &config->key, new Secret(...), await read()
 _HEAD = re.compile(
-    rb"(?:(?:await|new|not|return|yield|typeof|void) ){0,2}[&*!@$]{0,2}[A-Za-z_$][A-Za-z_$0-9]{0,64}(?:(?:\.|->|::|\?\.)[A-Za-z_$][\w$]{0,64}!?)*"
+    rb"(?:(?:await|new|not|return|yield|typeof|void) ){0,2}[&*!@$]{0,2}[A-Za-z_$][A-Za-z_$0-9]{0,64}(?"
+    rb":(?:\.|->|::|\?\.)[A-Za-z_$][\w$]{0,64}!?)*"
     rb"(?:<[\w<>, ]{0,40}>)?(\(|\[(?=\\{0,64}[\"'$]))?"
 )
 _ROOTS = frozenset(
-    b"self this os process config configuration settings args options opts env environ request req ctx context event data body "
-    b"state props params secrets var local module each vault user account client credentials creds session import string cfg "
+    b"self this os process config configuration settings args options opts env environ request req ct"
+    b"x context event data body "
+    b"state props params secrets var local module each vault user account client credentials creds se"
+    b"ssion import string cfg "
     b"conf app server response res resp result input row record form flask current_app std system viper secret github "
     b"steps inputs matrix values".split()
 )
 _LOOKUP = re.compile(
-    rb"(?:^|[.:_>])(?:getenv|get|environ|env|getEnv|config|setting|get_secret|lookup|fetch|read|open|input|prompt|getpass|"
-    rb"load\w*|read\w*|find\w*|get\w*|generate\w*|create\w*|resolve\w*|require|t|i18n|gettext|_|ref|var|join|Path|file|File|"
-    rb"getProperty|GetEnvironmentVariable|Sys|ENV|argument|add_argument|Argument|Option|Lookup\w*|Get\w*|Load\w*|Read\w*)\Z"
+    rb"(?:^|[.:_>])(?:getenv|get|environ|env|getEnv|config|setting|get_secret|lookup|fetch|read|open|i"
+    rb"nput|prompt|getpass|"
+    rb"load\w*|read\w*|find\w*|get\w*|generate\w*|create\w*|resolve\w*|require|t|i18n|gettext|_|ref|va"
+    rb"r|join|Path|file|File|"
+    rb"getProperty|GetEnvironmentVariable|Sys|ENV|argument|add_argument|Argument|Option|Lookup\w*|Get\w"
+    rb"*|Load\w*|Read\w*)\Z"
 )
 _FALLBACK = re.compile(
     rb"(?:\bor|\?\?=?|\|\|=?|\?:|\belse|\b(?:default|default_value|fallback|def)\s?[=:]|:-|\?|:)\s{0,8}\(?\s{0,8}\Z"
@@ -64,15 +72,18 @@ _DIGITS = re.compile(rb"\d")
 _LIKELY_LONGEST = 300  # bytes
 _STOP = re.compile(rb"\\{0,64}[\"'`]|[\r\n;]|\\{1,8}n|[()\[\]{},]")
 _JOIN = re.compile(
-    rb"""(?:[ \t]{0,64}(?:\+|\.\.?|&|<>|\|\|)(?:[\s+]|\\{1,8}[nrt]){0,64}|[ \t]{0,64}\\?(?:\r?\n|\\{1,8}n)[\s+]{0,64}|[ \t]{1,64}(?=\\{0,64}["']))[bBrRuUfF]{0,2}(\\{0,64})(["'`])"""
+    rb"""(?:[ \t]{0,64}(?:\+|\.\.?|&|<>|\|\|)(?:[\s+]|\\{1,8}[nrt]){0,64}|[ \t]{0,64}\\?(?:\r?\n|\\"""
+    rb"""{1,8}n)[\s+]{0,64}|[ \t]{1,64}(?=\\{0,64}["']))[bBrRuUfF]{0,2}(\\{0,64})(["'`])"""
 )
 _STRONG = re.compile(rb"(?=.{0,200}[0-9!@#$%^&*])(?=.{0,200}[A-Za-z])[^\s/\\]{6,200}", re.DOTALL)
 _LINE = re.compile(rb"[^\r\n\\]{0,160}")
 _SCHEMA = re.compile(
-    rb"""\{[^{}]{0,200}?["']?(?:type\\{0,64}["']?\s*:\s*(?:\[\s*)?\\{0,64}["']?(?:string|object|array|number|integer|boolean|apiKey|http|oauth2)\b|\$ref\b|anyOf\b)"""
+    rb"""\{[^{}]{0,200}?["']?(?:type\\{0,64}["']?\s*:\s*(?:\[\s*)?\\{0,64}["']?(?:string|object|arr"""
+    rb"""ay|number|integer|boolean|apiKey|http|oauth2)\b|\$ref\b|anyOf\b)"""
 )
 _BESIDE_WORDS = re.compile(
-    rb"""[^{}]{0,160}?\b(?:logprobs?|top_logprobs|bytes|score|entity|label|token_id|prob|probability)\\{0,64}["']?\s?[:=]""",
+    rb"""[^{}]{0,160}?\b(?:logprobs?|top_logprobs|bytes|score|entity|label|token_id|prob|probabilit"""
+    rb"""y)\\{0,64}["']?\s?[:=]""",
     re.DOTALL,
 )
 _WORD = re.compile(rb"[A-Za-z_]\w*+")
@@ -103,8 +114,7 @@ def secret_spans(data: bytes, begin: int, at: int, label: str, keys: KeyMatcher)
         if not is_harmless(keys, label, data[start:end]):
             yield start, _end_of_joined(data, end, start)
         return
-    first = data[start : start + 1]
-    if first in b"{[(":
+    if data[start : start + 1] in b"{[(":
         if label == LIKELY or _SCHEMA.match(data, start, min(end, start + 512)) is not None:
             return
         if not (end - start <= 256 and is_harmless(keys, label, data[start:end])):

@@ -38,8 +38,9 @@ _OF_FORMS = frozenset(
 )
 _TELLS_NOTHING = frozenset((b"null", b"true", b"false", b'""', b"[]", b"{}"))
 _NAMES = (
-    "name", "key", "Name", "Key", "header", "field", "label", "selector", "id", "element", "placeholder", "locator", "target",
-    "param", "parameter", "property", "variable", "setting", "title", "Field", "Label", "css", "xpath", "ref", "column",
+    "name", "key", "Name", "Key", "header", "field", "label", "selector", "id", "element", "placeholder", "locator",
+    "target", "param", "parameter", "property", "variable", "setting", "title", "Field", "Label", "css", "xpath", "ref",
+    "column",
 )  # fmt: skip
 _VALUES = (
     "value",
@@ -71,7 +72,8 @@ _BESIDE_WORDS = frozenset(
     )
 )
 _SCHEMA = re.compile(
-    rb"""\{(?:[^{}]{0,512},)?\s*"(?:type"\s*:\s*(?:\[\s*)?"(?:string|object|array|number|integer|boolean|null|apiKey|http|oauth2)"|\$ref"|anyOf"|oneOf"|allOf")"""
+    rb"""\{(?:[^{}]{0,512},)?\s*"(?:type"\s*:\s*(?:\[\s*)?"(?:string|object|array|number|integer|bo"""
+    rb"""olean|null|apiKey|http|oauth2)"|\$ref"|anyOf"|oneOf"|allOf")"""
 )
 _LARGE = 512  # bytes: the prefilter takes less time than decoding
 _WITH_TEXT = b'{["'
@@ -199,7 +201,7 @@ class JsonScrubber:
         return None
 
     def _named(self, name: str, *, is_loose: bool) -> str | None:
-        """Return the label of a name that is the value of a field, or of what it describes: Password input, #password."""
+        """Return the label of a name that is the value of a field, or of what it describes: #password."""
         label = self._keys.label(name)
         if label is not None or not is_loose:
             return label

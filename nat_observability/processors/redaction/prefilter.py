@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from nat_observability.processors.redaction.encodings import layers
 from nat_observability.processors.redaction.folding import fold, is_odd
-from nat_observability.processors.redaction.forms import may_have_form
+from nat_observability.processors.redaction.forms.table import may_have_form
 from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.recognisers import (

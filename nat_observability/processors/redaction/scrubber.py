@@ -11,7 +11,7 @@ from nat_observability.events import Captured
 from nat_observability.processors.redaction.encodings import MOST_LAYERS, decoded
 from nat_observability.processors.redaction.engine import engine_of
 from nat_observability.processors.redaction.folding import fold
-from nat_observability.processors.redaction.forms import find_forms
+from nat_observability.processors.redaction.forms.table import find_forms
 from nat_observability.processors.redaction.json import JsonScrubber, places_of_strings
 from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.marks import (

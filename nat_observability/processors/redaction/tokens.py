@@ -184,7 +184,7 @@ def has_any(data: bytes, needles: Sequence[bytes]) -> bool:
 
 
 def _tokens_in(data: bytes, start: int, end: int, begins_word: re.Pattern[bytes]) -> Iterator[Found]:
-    """Find the tokens that begin with fixed letters, in a part of `data` that has token characters alone, and blanks."""
+    """Find the tokens that begin with fixed letters, in a part of `data` that has only token characters and blanks."""
     run = data[start:end]
     words = run.translate(_SEPARATORS).split(b"-")
     known = _BY_WORD.keys() & set(words)

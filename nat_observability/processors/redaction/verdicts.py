@@ -117,7 +117,11 @@ def is_harmless(keys: KeyMatcher, label: str, value: bytes, *, may_be_prose: boo
         return True
     if label.endswith("pwd") and _IS_PATH.fullmatch(plain) is not None:
         return True
-    if _WORDLIKE.fullmatch(plain) is not None and lower != b"pepper" and keys.label(plain.decode()) is not None:
+    if (
+        _WORDLIKE.fullmatch(plain) is not None
+        and lower != b"pepper"
+        and keys.label(plain.decode()) is not None
+    ):
         return True
     if label.startswith(("mnemonic", "seed", "recovery", "wallet")):
         return False

@@ -7,6 +7,7 @@ import base64
 import pytest
 
 from nat_observability.processors import DEFAULT_PATTERNS, Redactor
+from nat_observability.processors.redaction.tables.token import Around, Token
 from nat_observability.processors.redaction.tokens import AROUND, TOKENS
 from tests.processors.builders import a_span
 
@@ -101,6 +102,7 @@ LETTERS_ALONE = [
 ]
 
 
+TABLE: tuple[Token | Around, ...] = (*TOKENS, *AROUND)
 BY_FORM = Redactor(keys=())
 
 
@@ -111,7 +113,7 @@ def redacted(text: str) -> object:
 def test_each_pattern_has_an_example() -> None:
     """Except those that depend on what is around them, which have their own tests."""
     apart = {"basic_auth", "bearer_token", "private_key", "url_password", "url_token"}
-    rows = {row.name for row in (*TOKENS, *AROUND)}
+    rows = {row.name for row in TABLE}
     assert {name for name, _ in EXAMPLES} | rows == set(DEFAULT_PATTERNS) - apart
 
 
@@ -135,7 +137,7 @@ def test_the_example_of_each_row_is_replaced(name: str, token: str) -> None:
 
 def test_each_row_says_who_issues_the_token_and_where_its_form_is_described() -> None:
     """The table can be reviewed."""
-    for row in (*TOKENS, *AROUND):
+    for row in TABLE:
         assert row.maker
         assert row.sources
         assert set(row.sources) <= set("mgtd")

@@ -30,8 +30,8 @@ class Token:
     """
     A kind of token that begins with fixed letters.
 
-    Checksums are not compared: a token with a letter cut off is nearly as secret. The prefilter is derived from `begins`
-    and `is_word`.
+    Checksums are not compared: a token with a letter cut off is nearly as secret. The prefilter is derived from
+    `begins` and `is_word`.
 
     Attributes:
         name: The label of its mark.
