@@ -634,6 +634,8 @@ def test_threads_may_share_a_redactor() -> None:
     [
         ({"name": "ticket", "expression": "("}, "'ticket': it does not compile"),
         ({"name": "ticket", "expression": "a*"}, "'ticket': it matches an empty text"),
+        ({"name": "ticket", "expression": "(a+)+b"}, "'ticket': it takes time that doubles"),
+        ({"name": "ticket", "expression": r"ID:(\w+\s?)*!"}, "'ticket': it takes time that doubles"),
         ({"name": "My Ticket", "expression": "a"}, "'My Ticket': the name of a pattern"),
         ({"name": "ticket", "expression": "a", "literals": [""]}, "'ticket': '' is not a literal"),
         ({"name": "ticket", "expression": "a", "literals": ["ä"]}, "'ticket': 'ä' is not a literal"),
