@@ -225,7 +225,7 @@ def name_expressions(keys: Iterable[str]) -> Sequence[bytes]:
 def form_expressions() -> Sequence[Expression]:
     """Return expressions of which one is in every text with one of the forms of code, tools and documents."""
     stems = [(re.escape(stem) + (b"" if may_go_on else rb"(?:[^a-z]|$)"), True) for stem, may_go_on in STEMS]
-    return [*stems, *((re.escape(literal), False) for literals, _ in UNNAMED for literal in literals)]
+    return [*stems, *((re.escape(literal), False) for _, literals, _ in UNNAMED for literal in literals)]
 
 
 def token_expressions() -> Sequence[Expression]:

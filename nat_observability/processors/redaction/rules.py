@@ -12,7 +12,6 @@ from nat_observability.errors import InvalidPatternError
 from nat_observability.events import Run
 from nat_observability.processors.redaction.marks import LABEL
 
-
 _LONG = 0.02  # seconds for a few dozen characters
 _LONGEST_BAIT = 32  # characters
 _MOST_BAITS = 24

@@ -1,5 +1,7 @@
 """Forms of code, tools and documents: the value is found in each, whatever it looks like, and prose about it stays."""
 
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 import json

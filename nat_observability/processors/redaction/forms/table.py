@@ -49,33 +49,24 @@ _NAMED: tuple[Find, ...] = (
     find_prose,
 )
 # Those without a name: one of the texts is in every text in which they find something.
-UNNAMED: tuple[tuple[tuple[bytes, ...], Find], ...] = (
+# The first text is a part of the others, or beside them, and tells most texts apart in one look.
+UNNAMED: tuple[tuple[bytes, tuple[bytes, ...], Find], ...] = (
     (
+        b" -",
         (
-            b" -u",
-            b" -p",
-            b" -P",
-            b" -a",
-            b" -w ",
-            b" -k ",
-            b" -N ",
-            b" -U",
-            b"--user",
-            b"--proxy-user",
-            b"-pass",
+            b" -u", b" -p", b" -P", b" -a", b" -w ", b" -k ", b" -N ", b" -U", b"--user", b"--proxy-user", b"-pass",
             b"htpasswd -",
-            b"vault login",
-            b"rabbitmqctl",
         ),
         find_commands,
     ),
-    ((b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), find_pgpass),
-    ((b"PASS ", b"AUTH ", b"LOGIN "), find_mail),
-    ((b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), find_sql),
-    ((b"kty",), find_jwk),
-    ((b"Secret",), find_kubernetes),
-    ((b"Auth(", b"redentials(", b"ogin(", b"authenticate(", b"auth("), find_credentials),
-)
+    (b" ", (b"vault login", b"rabbitmqctl"), find_commands),
+    (b":", (b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), find_pgpass),
+    (b" ", (b"PASS ", b"AUTH ", b"LOGIN "), find_mail),
+    (b" ", (b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), find_sql),
+    (b"kty", (b"kty",), find_jwk),
+    (b"Secret", (b"Secret",), find_kubernetes),
+    (b"(", (b"Auth(", b"redentials(", b"ogin(", b"authenticate(", b"auth("), find_credentials),
+)  # fmt: skip
 # Letters that are in the names that these forms are looked for with, in lower case, and whether a letter may follow.
 STEMS = (
     (b"pass", True), (b"pwd", False), (b"secret", True), (b"token", False), (b"key", False), (b">pw<", False),
@@ -95,14 +86,14 @@ _LETTER = re.compile(rb"[a-z]")
 def may_have_form(data: bytes, keys: KeyMatcher) -> bool:
     """Say whether `data` may have a secret in one of these forms: it has the name of one, or a word of a command."""
     return next(_names(data, keys), None) is not None or any(
-        _has_any(data, literals) for literals, _ in UNNAMED
+        data.find(first) >= 0 and _has_any(data, literals) for first, literals, _ in UNNAMED
     )
 
 
 def find_forms(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     """Find the values of secret names in all of these forms."""
-    for literals, find in UNNAMED:
-        if _has_any(data, literals):
+    for first, literals, find in UNNAMED:
+        if data.find(first) >= 0 and _has_any(data, literals):
             yield from find(data, keys)
     begun = reached = -1
     for at in sorted(_names(data, keys)):
