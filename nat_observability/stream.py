@@ -90,10 +90,12 @@ class StepCounter(Protocol):
     Counts the steps of this process, and looks at none of them.
 
     Attributes:
-        pass_over: Called instead, once, for a step that no subscriber of the run looks at.
+        pass_over: Called instead for the beginning of a step that no subscriber of the run looks at.
+        passed_over: Likewise for its end.
     """
 
     pass_over: Callable[[], object]
+    passed_over: Callable[[], object]
 
     def step_began(self) -> object: ...
 
@@ -112,11 +114,24 @@ class Audience:
         counters: Those that only count steps.
         listens: Whether any of them looks at what a step holds.
         heeds: Whether a step has to begin and to end for them. If not, `step` only calls `pass_over`.
-        pass_over: Counts such a step.
+        pass_over: Counts the beginning of such a step.
+        passed_over: Counts its end.
+        usual: Whether some listen, and none only counts: one look then tells `step` that there is nothing else to do.
     """
 
     # Reading a slot takes a tenth of the time of a named tuple's field.
-    __slots__ = ("begun", "counters", "everyone", "finished", "heeds", "listens", "pass_over", "steps")
+    __slots__ = (
+        "begun",
+        "counters",
+        "everyone",
+        "finished",
+        "heeds",
+        "listens",
+        "pass_over",
+        "passed_over",
+        "steps",
+        "usual",
+    )
 
     begun: tuple[Callable[[OpenStep], object], ...]
     counters: tuple[StepCounter, ...]
@@ -125,7 +140,9 @@ class Audience:
     heeds: bool
     listens: bool
     pass_over: Callable[[], object]
+    passed_over: Callable[[], object]
     steps: tuple[Subscriber, ...]
+    usual: bool
 
     def __init__(self, subscribed: Collection[_Subscribed]) -> None:
         if len(subscribed) == 1:
@@ -143,9 +160,9 @@ class Audience:
                     (taker.finished,),
                     (),
                 )
-            self.listens = counter is None
-            self.heeds = counter is None
-            self.pass_over = _nothing if counter is None else counter.pass_over
+            self.usual = self.listens = self.heeds = counter is None
+            self.pass_over = nothing if counter is None else counter.pass_over
+            self.passed_over = nothing if counter is None else counter.passed_over
             return
         takers = [taker for _, taker, _ in subscribed if taker is not None]
         self.counters = tuple([counter for _, _, counter in subscribed if counter is not None])
@@ -157,16 +174,18 @@ class Audience:
         self.finished = tuple([taker.finished for taker in takers])
         self.listens = len(self.counters) < len(subscribed)
         self.heeds = self.listens
-        self.pass_over = partial(_pass_over_each, self.counters)
+        self.usual = self.listens and not self.counters
+        self.pass_over = partial(_call_each, [counter.pass_over for counter in self.counters])
+        self.passed_over = partial(_call_each, [counter.passed_over for counter in self.counters])
 
 
-def _nothing() -> None:
-    """Do nothing: no step is passed over."""
+def nothing() -> None:
+    """Do nothing, where there is nothing to count."""
 
 
-def _pass_over_each(counters: tuple[StepCounter, ...]) -> None:
-    for counter in counters:
-        counter.pass_over()
+def _call_each(functions: Iterable[Callable[[], object]]) -> None:
+    for function in functions:
+        function()
 
 
 _Subscribed = tuple[Subscriber, SpanTaker | None, StepCounter | None]
@@ -229,7 +248,7 @@ class EventStream:
     def unheard(self) -> int:
         """Steps that were recorded with no subscriber, START and END, for example after the run had ended."""
         passed_over = self._passed_over
-        return self._unheard + (2 * passed_over.value if passed_over is not None else 0)
+        return self._unheard + (passed_over.value if passed_over is not None else 0)
 
     def publish(self, step: IntermediateStep) -> None:
         """Hand `step` to every subscriber. What one of them raises reaches neither the others nor the caller."""
@@ -260,7 +279,7 @@ class EventStream:
             audience.heeds = not self._attended
             if self._passed_over is None:
                 self._passed_over = Tally()
-            audience.pass_over = self._passed_over.add
+            audience.pass_over = audience.passed_over = self._passed_over.add
         return audience
 
 

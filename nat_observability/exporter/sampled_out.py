@@ -10,13 +10,22 @@ from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.events import Boundary, IntermediateStep
 from nat_observability.exporter.subscription import Subscribed, Subscription
-from nat_observability.stream import EventStream, Tally
+from nat_observability.stream import EventStream, Tally, nothing
 
 
 class SampledOutSubscription(Subscription):
     """One run that the exporter does not get: its items are only counted."""
 
-    __slots__ = ("_counted", "_delivery", "_ledger", "_lock", "_passed_over", "_spans", "pass_over")
+    __slots__ = (
+        "_counted",
+        "_delivery",
+        "_ledger",
+        "_lock",
+        "_passed_over",
+        "_spans",
+        "pass_over",
+        "passed_over",
+    )
 
     def __init__(self, exporter: Subscribed, state: ContextState, delivery: Delivery, *, spans: bool) -> None:
         super().__init__(exporter, state)
@@ -24,6 +33,8 @@ class SampledOutSubscription(Subscription):
         self._spans = spans
         self._passed_over = Tally()
         self.pass_over: Callable[[], object] = self._passed_over.add
+        # The END is an item of its own if steps are exported.
+        self.passed_over: Callable[[], object] = nothing if spans else self._passed_over.add
         self._lock = threading.RLock()  # reentrant, as that of the books
         self._counted = 0
         self._ledger: LedgerSnapshot | None = None
@@ -65,4 +76,4 @@ class SampledOutSubscription(Subscription):
     def _total(self) -> int:
         with self._lock:
             counted = self._counted
-        return counted + self._passed_over.value * (1 if self._spans else 2)
+        return counted + self._passed_over.value

@@ -18,6 +18,10 @@ _clock_ns = clocks.perf_counter_ns
 _START, _CHUNK = Boundary.START, Boundary.CHUNK
 
 
+PASSED_OVER = object()
+"""In the place of the input of a step that is not begun, because no subscriber looks at it."""
+
+
 class StepRecorder:
     """
     The part of `step` that records while the block runs; `step` begins and ends it.
@@ -169,6 +173,10 @@ class StepRecorder:
         )
         return start if self._details is None else self._details.added_to_step(start)
 
+    def _end_passed_over(self) -> None:
+        audience, self._input, self._metadata = self._metadata, None, None
+        audience.passed_over()
+
     def _begin_unheard(self, audience: Audience, stream: EventStream) -> None:
         # No subscriber looks at the step: nothing is captured, and nothing that was not captured may leave if one comes
         # before it ends.
@@ -176,7 +184,5 @@ class StepRecorder:
         self._start_ns = 0
         if self._details is not None:
             self._details.forget()
-        for counter in audience.counters:
-            counter.step_began()
         if not audience.everyone:
             stream.note_unheard()

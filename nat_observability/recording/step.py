@@ -36,8 +36,8 @@ from nat_observability.recording.generators import (
     visible,
 )
 from nat_observability.recording.outcome import step_error, token_usage
-from nat_observability.recording.recorder import StepRecorder
-from nat_observability.stream import hand, report
+from nat_observability.recording.recorder import PASSED_OVER, StepRecorder
+from nat_observability.stream import Audience, hand, report
 
 _frame = sys._getframe
 _clock_ns = time.perf_counter_ns
@@ -139,7 +139,8 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
             state = head._state
         if state is not None:
             audience = state.stream.kept[0] or state.stream.gathered()
-            if not audience.heeds and bridge.installed is None:
+            if not (audience.usual or audience.heeds) and bridge.installed is None:
+                self._input, self._metadata = PASSED_OVER, audience
                 audience.pass_over()
                 return self
         frame = _frame(1)
@@ -156,7 +157,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
             return self
         # Fast path of `_enter`: no generator and no other tracer involved, which is nearly always so.
         self._generator = None
-        self._open(state, head)
+        self._open(state, head, audience)
         self._previous = head
         current.set(self)
         return self
@@ -172,18 +173,21 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
     ) -> None:
         state = self._state
         if state is None:
+            if self._input is PASSED_OVER:
+                self._end_passed_over()
             return
-        if self._generator is not None:
-            self._leave_generator(state, self._generator)
+        generator = self._generator
+        if generator is not None:
+            self._leave_generator(state, generator)
         # Only if this context is still inside the step: a generator that another task closes, or steps that
         # end in another order than they began, leave the ContextVar alone (see nesting).
         if current.get() is self:
             current.set(self._previous)
-            if self._generator is None:
+            if generator is None:
                 # Keep no chain alive: tasks that each start the next one inside a step would grow it forever.
                 self._parent = self._previous = None
             if bridge.installed is not None:
-                bridge.installed.on_step_exit(state, self, in_generator=self._generator is not None)
+                bridge.installed.on_step_exit(state, self, in_generator=generator is not None)
         self._close(state, exc)
 
     async def __aexit__(
@@ -221,6 +225,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
             if not audience.heeds:
                 audience.pass_over()
                 yield nullcontext()
+                audience.passed_over()
                 return
         self._previous = self._generator = None
         parent = enclosing(head, state.generator_steps, _frame())
@@ -247,6 +252,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         if bridge.installed is None:
             audience = state.stream.kept[0] or state.stream.gathered()
             if not audience.heeds:
+                self._input, self._metadata = PASSED_OVER, audience
                 audience.pass_over()
                 return
         parent: Scope = head
@@ -268,7 +274,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         if bridge.installed is not None:
             bridge.installed.on_step_enter(state, self)
 
-    def _open(self, state: ContextState, parent: Scope) -> None:
+    def _open(self, state: ContextState, parent: Scope, audience: Audience | None = None) -> None:
         self._state = state
         self._closed = False
         name, value = self.name, self._input
@@ -281,10 +287,14 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         except IndexError:
             self.step_id = more_span_ids()
         stream = state.stream
-        audience = stream.kept[0] or stream.gathered()
-        if not audience.listens:
-            self._begin_unheard(audience, stream)
-            return
+        if audience is None:
+            audience = stream.kept[0] or stream.gathered()
+        if not audience.usual:
+            for counter in audience.counters:
+                counter.step_began()
+            if not audience.listens:
+                self._begin_unheard(audience, stream)
+                return
         self._start_ns = _clock_ns() + state.clock_offset_ns
         if value is not None and not (type(value) is str and len(value) <= MAX_BYTES and value.isascii()):
             self._input = capture(value)
@@ -292,9 +302,6 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
             self._metadata = capture_json(self._metadata)
         if self._details is not None:
             self._details.begin()
-        if audience.counters:
-            for counter in audience.counters:
-                counter.step_began()
         for take in audience.begun:
             try:
                 take(self)
@@ -311,13 +318,13 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         self._closed = True
         stream = state.stream
         audience = stream.kept[0] or stream.gathered()
-        if audience.counters:
+        if not audience.usual:
             for counter in audience.counters:
                 counter.step_ended()
-        if not audience.listens:
-            if not audience.everyone:
-                stream.note_unheard()
-            return
+            if not audience.listens:
+                if not audience.everyone:
+                    stream.note_unheard()
+                return
         end_ns = _clock_ns() + state.clock_offset_ns
         output: Any = self.output
         usage, error = self.usage, None
@@ -328,8 +335,9 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
         # A consumer that has seen enough closes the generator: nothing failed.
         if exc is not None and not isinstance(exc, GeneratorExit):
             error = step_error(exc)
-        if type(self.name) is not str or not self.name.isascii():
-            self.name = capture_label(self.name)  # it may have been changed
+        name = self.name
+        if type(name) is not str or not name.isascii():
+            self.name = name = capture_label(name)  # it may have been changed
         metadata = whole = None if self.metadata is None else capture_json(self.metadata)
         if self._metadata is not None:
             whole = merged_json(self._metadata, metadata)
@@ -342,7 +350,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
                 span = Span(
                     state.run,
                     kind,
-                    self.name,
+                    name,
                     step_id,
                     self._parent_id,
                     self._start_ns,
@@ -365,7 +373,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
                 span = Span(
                     state.run,
                     kind,
-                    self.name,
+                    name,
                     step_id,
                     self._parent_id,
                     self._start_ns,
@@ -392,7 +400,7 @@ class step(StepRecorder):  # noqa: N801  a context manager and decorator, named 
                 state.run,
                 kind,
                 _END,
-                self.name,
+                name,
                 step_id,
                 self._parent_id,
                 end_ns,

@@ -243,10 +243,10 @@ class SpanEncoder:
             _TIMES.pack(flags, 0x39, span.start_ns, 0x41, span.end_ns),
             SPAN_KINDS[span.span_kind],
         ]
-        if span.status is not Status.OK:
-            self._add_status(parts, span)
         if _has_more(span):
             parts.append(events_and_links(span))
+        if span.status is not Status.OK:
+            self._add_status(parts, span)
         self._add(parts, attributes)
         return b"".join(parts)
 
