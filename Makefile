@@ -27,11 +27,12 @@ NAT := .venv-nat/.installed
 INSTRUMENTATIONS := .venv-instrumentations/.installed
 CLIENTS := .venv-clients/.installed
 MUTANTS := .venv-mutants/.installed
+REDACTION := .venv-redaction/.installed
 # Running the command needs less than developing it does, unless the rest is there already.
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
 .PHONY: help demo test test-all test-nat test-repeated test-floors test-pythons check check-types check-types-pyright check-constraints check-example-env \
-	coverage mutants soak bench example-env constraints constraints-peers clean
+	coverage mutants soak bench bench-redaction example-env constraints constraints-peers clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.* ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.* ## /\1\t/' | expand -t 20
@@ -111,6 +112,10 @@ bench: $(BENCH) ## Run the benchmarks beside their peers; ARGS="delivery stall -
 	@$(MAKE) --no-print-directory $(NAT) || echo "The NeMo Agent Toolkit cannot be installed here: it is left out" >&2
 	@NAT_PYTHON=$(CURDIR)/.venv-nat/bin/python .venv-bench/bin/python -m benchmarks $(ARGS)
 
+bench-redaction: $(DEV) $(REDACTION) ## Recall and false marks of redaction, beside its peers
+	@$(BIN)/python -m benchmarks.redaction_corpus $(ARGS)
+	@for peer in $(REDACTORS); do .venv-redaction/bin/python -m benchmarks.redaction_corpus.peers $$peer; done
+
 example-env: $(RUN) ## Regenerate settings.example.env
 	@$(BIN)/nat-observability settings --example > settings.example.env.new
 	@mv settings.example.env.new settings.example.env
@@ -154,6 +159,10 @@ constraints-peers: ## Regenerate the other constraints files with the newest ver
 	@.venv-new/bin/python -m pip install -qq mutmut
 	@$(call freeze_into,constraints-mutants.txt) >> constraints-mutants.txt.new
 	@mv constraints-mutants.txt.new constraints-mutants.txt
+	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq $(REDACTORS)
+	@$(call freeze_into,constraints-redaction.txt) >> constraints-redaction.txt.new
+	@mv constraints-redaction.txt.new constraints-redaction.txt
 	@rm -rf .venv-new
 
 clean: ## Remove the environments, caches and built files
@@ -228,6 +237,17 @@ $(CLIENTS): pyproject.toml constraints-clients.txt
 	$(call create_venv,$(@D))
 	@echo "Installing clients of models into $(@D) (once; 400 MB)"
 	@$(@D)/bin/python -m pip install -qq -c constraints-clients.txt -e . $(MODEL_CLIENTS)
+	@touch $@
+
+# What redaction stands beside. One that cannot be installed here is left out of the table, by name.
+REDACTORS := detect-secrets logfire presidio-analyzer
+$(REDACTION): constraints-redaction.txt
+	$(call create_venv,$(@D))
+	@echo "Installing other redactors into $(@D) (once)"
+	@for peer in $(REDACTORS); do \
+		$(@D)/bin/python -m pip install -qq -c constraints-redaction.txt $$peer \
+			|| echo "$$peer cannot be installed here: the table goes without it" >&2; \
+	done
 	@touch $@
 
 .venv-%/.installed: pyproject.toml constraints.txt

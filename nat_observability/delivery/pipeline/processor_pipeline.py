@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from nat_observability.delivery.queue import weigh
 from nat_observability.events import Item
@@ -21,6 +21,14 @@ STRETCH_SECONDS = 0.001
 """Seconds after which a stretch ends earlier, after the item that it is at."""
 
 _log = get_logger()
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """A processor that sees several items before it gets each of them, because one look takes less time."""
+
+    def look_ahead(self, items: Sequence[Item]) -> int:
+        """See as many of the items that come next as it likes; return how many. From the same thread."""
 
 
 class ProcessorPipeline:
@@ -43,20 +51,33 @@ class ProcessorPipeline:
         self.name = name
         self.processors = tuple(processors)
         self._processors = [(name_of(processor), processor) for processor in self.processors]
+        # Only the first: those before another could change what it has seen.
+        first: object = self.processors[0] if self.processors else None
+        self._ahead: LooksAhead | None = first if isinstance(first, LooksAhead) else None
         self._failed = RepeatedEvent()
 
     def __bool__(self) -> bool:
         return bool(self._processors)
 
-    def stretch(self, items: Iterable[Item]) -> list[Item | str]:
+    def stretch(self, items: Sequence[Item]) -> list[Item | str]:
         """Return, for as many of the first items as the time allows, the result, or why there is none."""
         results: list[Item | str] = []
         end = time.perf_counter() + STRETCH_SECONDS
-        for item in items:
+        seen = 0
+        for number, item in enumerate(items):
+            if number == seen and self._ahead is not None:
+                seen += self._show(self._ahead, items[number:] if number else items)
             results.append(self.apply(item))
             if time.perf_counter() >= end:
                 break
         return results
+
+    def _show(self, processor: LooksAhead, items: Sequence[Item]) -> int:
+        try:
+            return max(1, processor.look_ahead(items))
+        except Exception:  # noqa: BLE001  it may be foreign, with a method that only has that name
+            self._ahead = None
+            return 1
 
     def apply(self, item: Item) -> Item | str:
         """Return the result for `item`, or the reason for which it is dropped."""

@@ -3,20 +3,78 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
 
-from nat_observability.processors.redaction.keys import UNSURE, KeyMatcher, is_verdict
+from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Marks, is_mark
+from nat_observability.processors.redaction.verdicts import is_harmless
 
 _MAX_DEPTH = 48  # of JSON in JSON, including strings that hold JSON
 _TOO_DEEP = b'"[redacted:too_deep]"'
 _QUOTE = ord('"')
+_SURE_NAMES = frozenset(("name", "key", "Name", "Key", "header"))
+_NOT_IN_WORDS = re.compile(r"[^\w-]+")
+_OF_FORMS = frozenset(
+    (
+        "input",
+        "field",
+        "textbox",
+        "box",
+        "text",
+        "type",
+        "form",
+        "the",
+        "of",
+        "div",
+        "label",
+        "id",
+        "name",
+        "class",
+    )
+)
 _TELLS_NOTHING = frozenset((b"null", b"true", b"false", b'""', b"[]", b"{}"))
-_NAMES = ("name", "key", "Name", "Key", "header")
-_VALUES = ("value", "Value")
+_NAMES = (
+    "name", "key", "Name", "Key", "header", "field", "label", "selector", "id", "element", "placeholder", "locator",
+    "target", "param", "parameter", "property", "variable", "setting", "title", "Field", "Label", "css", "xpath", "ref",
+    "column",
+)  # fmt: skip
+_VALUES = (
+    "value",
+    "Value",
+    "val",
+    "text",
+    "content",
+    "input",
+    "input_text",
+    "keys",
+    "data",
+    "body",
+    "Text",
+    "Val",
+)
+# A token of a model, not of a service.
+_BESIDE_WORDS = frozenset(
+    (
+        "logprob",
+        "logprobs",
+        "top_logprobs",
+        "bytes",
+        "score",
+        "entity",
+        "label",
+        "token_id",
+        "probability",
+        "prob",
+    )
+)
+_SCHEMA = re.compile(
+    rb"""\{(?:[^{}]{0,512},)?\s*"(?:type"\s*:\s*(?:\[\s*)?"(?:string|object|array|number|integer|bo"""
+    rb"""olean|null|apiKey|http|oauth2)"|\$ref"|anyOf"|oneOf"|allOf")"""
+)
 _LARGE = 512  # bytes: the prefilter takes less time than decoding
 _WITH_TEXT = b'{["'
 _LONGEST_NAME = 256  # bytes
@@ -106,7 +164,7 @@ class JsonScrubber:
             label = self._keys.label(key)
             if label is None and named is not None and key in _VALUES:
                 label = named
-            if label == UNSURE and (value[0] != _QUOTE or is_verdict(label, _string(value).encode())):
+            if label is not None and self._is_harmless(label, value, fields):
                 label = None
             new = self._part(value, depth) if label is None else self._marked(label, value)
             new_key = self._name(key, depth)
@@ -115,13 +173,42 @@ class JsonScrubber:
         # Of equal keys only the last was searched, which is also the one that readers of JSON take.
         return _encode(scrubbed) if changed or _has_equal_keys(data, fields) else data
 
+    def _is_harmless(self, label: str, value: bytes, fields: Collection[str]) -> bool:
+        """Say whether the value of a secret name is not secret."""
+        if value[0] == _QUOTE:
+            text = _string(value)
+            if label.endswith("token") and not _BESIDE_WORDS.isdisjoint(fields):
+                return True
+            return len(value) <= _LONGEST_NAME * 8 and is_harmless(
+                self._keys, label, text.encode(errors="replace")
+            )
+        if label in (UNSURE, LIKELY):
+            return True
+        if value[0] in _WITH_TEXT:
+            return _SCHEMA.match(value) is not None
+        return is_harmless(self._keys, label, value)
+
     def _label_of_value(self, fields: dict[str, msgspec.Raw]) -> str | None:
         """Return the label for the value in {"name": "password", "value": "x"}."""
         if not any(key in fields for key in _VALUES):
             return None
         for key in _NAMES:
             name = bytes(fields.get(key, b""))
-            if name.startswith(b'"') and (label := self._keys.label(_string(name))) is not None:
+            if name.startswith(b'"') and len(name) <= _LONGEST_NAME:
+                label = self._named(_string(name), is_loose=key not in _SURE_NAMES)
+                if label is not None:
+                    return label
+        return None
+
+    def _named(self, name: str, *, is_loose: bool) -> str | None:
+        """Return the label of a name that is the value of a field, or of what it describes: #password."""
+        label = self._keys.label(name)
+        if label is not None or not is_loose:
+            return label
+        words = [word for word in _NOT_IN_WORDS.split(name) if word and word.lower() not in _OF_FORMS]
+        for count in range(min(4, len(words)), 0, -1):
+            label = self._keys.label(" ".join(words[-count:]))
+            if label is not None and label != UNSURE:
                 return label
         return None
 
@@ -131,6 +218,8 @@ class JsonScrubber:
         changed = False
         label: str | None = None
         for index, value in enumerate(items):
+            if label is not None and self._is_harmless(label, value, ()):
+                label = None
             new = self._part(value, depth) if label is None else self._marked(label, value)
             label = None
             if len(value) <= _LONGEST_NAME and (
@@ -140,7 +229,7 @@ class JsonScrubber:
                 name = _string(value)
                 if len(items) == 2 or (name.startswith("--") and "=" not in name):
                     label = self._keys.label(name.lstrip("-"))
-                    if label == UNSURE and not name.startswith("--"):
+                    if label in (UNSURE, LIKELY) and not name.startswith("--"):
                         label = None  # ["pass", "fail"]
             changed = changed or new != value
             scrubbed.append(msgspec.Raw(new))

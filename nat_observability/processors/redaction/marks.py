@@ -10,7 +10,13 @@ from collections.abc import Collection, Sequence
 _LEAST_KEY = 16  # bytes: a shorter key could be found by trying all
 
 MARK = re.compile(r"\[redacted:([a-z0-9_-]{1,40})(?::[0-9a-f]{16})?\]")
+_MARK = re.compile(MARK.pattern.encode())
 LABEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+
+# Credentials with the name of their scheme are those without it.
+_SCHEME = re.compile(rb"\A(?:Bearer|Basic|Token|ApiKey|Digest)[ +]+", re.IGNORECASE)
+_GROUPED = frozenset(("card", "iban", "phone"))
+_BETWEEN_GROUPS = b" -().\t/\xc2\xa0"
 
 Found = tuple[int, int, str]
 """Where something secret begins and ends, in bytes, and the label of its mark."""
@@ -41,7 +47,16 @@ class Marks:
         """Return the mark for `value`."""
         if self._key is None:
             return f"[redacted:{label}]"
-        return f"[redacted:{label}:{hmac.digest(self._key, value, 'sha256')[:8].hex()}]"
+        return f"[redacted:{label}:{hmac.digest(self._key, _plain(label, value), 'sha256')[:8].hex()}]"
+
+
+def _plain(label: str, value: bytes) -> bytes:
+    """Return what is the same in each way of writing a value, so that equal values have equal hashes."""
+    if label == "email":
+        return value.lower()
+    if label in _GROUPED:
+        return value.translate(None, _BETWEEN_GROUPS).upper()
+    return _SCHEME.sub(b"", value)
 
 
 def is_mark(text: str, labels: Collection[str]) -> bool:
@@ -53,6 +68,17 @@ def is_mark(text: str, labels: Collection[str]) -> bool:
 def marks_in(text: str, labels: Collection[str]) -> Sequence[tuple[int, int]]:
     """Return where the marks with one of `labels` begin and end, in order."""
     return [match.span() for match in MARK.finditer(text) if match[1] in labels]
+
+
+def without_labels(data: bytes, labels: Collection[str]) -> bytes:
+    """Return a text in which the marks with one of `labels` have stars in place of it, so that it is no name itself."""
+
+    def starred(match: re.Match[bytes]) -> bytes:
+        if match[1].decode() not in labels:
+            return match[0]
+        return b"[redacted:" + b"*" * (len(match[0]) - len(b"[redacted:]")) + b"]"
+
+    return _MARK.sub(starred, data)
 
 
 def mark_at(at: int, marks: Sequence[tuple[int, int]]) -> tuple[int, int] | None:

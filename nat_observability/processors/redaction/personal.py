@@ -13,12 +13,14 @@ Finder = Callable[[bytes], Iterator[Found]]
 
 _LOCAL = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+'-&=" + bytes(range(0x80, 0x100))
 _DOMAIN = re.compile(rb"(?:[A-Za-z0-9\x80-\xff-]{1,63}+\.){1,8}[A-Za-z\x80-\xff][A-Za-z0-9\x80-\xff-]{1,62}+")
+# A picture for a display of high density: logo@2x.png.
+_IMAGE = re.compile(rb"\d{1,2}x\.[a-z]{3,4}")
 _LONGEST_LOCAL = 64  # bytes (RFC 5321, section 4.5.3.1.1)
 
 # Digits in a row, or in the groups printed on cards: 4-4-4-4 and longer, 4-6-5.
 _CARD = re.compile(
     rb"(?<![\d.])(?=(\d{13,19}(?!\d)|\d{4}([ -]|\xc2\xa0)\d{4}\2\d{4}\2\d{1,4}(?:\2\d{1,3})?(?!\d)"
-    rb"|3\d{3}([ -]|\xc2\xa0)\d{6}\3\d{5}(?!\d)))"
+    rb"|3\d{3}([ -]|\xc2\xa0)\d{6}\3\d{4,5}(?!\d)))"
 )
 _NO_DIGITS = bytes(code for code in range(256) if not 48 <= code <= 57)
 
@@ -56,7 +58,7 @@ _ALNUMS = re.compile(rb"(?:(?:[ -]|\xc2\xa0)?[A-Za-z0-9]){15,33}")
 _BETWEEN = b" -\xc2\xa0"
 _NUMBERS = {ord("A") + place: str(10 + place) for place in range(26)}
 
-_PHONE = re.compile(rb"(?:(?<![\w.+-])|(?<=\\[nrtbf]))(?:\+|\(|\d)[\d ().\-/]{5,24}+(?![\w])")
+_PHONE = re.compile(rb"(?:(?<![\w.+-])|(?<=\\[nrtbf]))(?:\+|\(|\d)[\d ().\-/]{4,23}\d(?![\w])")
 _NORTH_AMERICAN = re.compile(rb"(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}")
 _NATIONAL = re.compile(rb"(?:\(0\d{2,5}\)|0\d{2,5})(?:[ /-]\d{2,8}){1,4}|0\d(?:[ .-]\d{2}){4}")
 
@@ -73,7 +75,7 @@ def find_emails(data: bytes) -> Iterator[Found]:
         window = data[max(0, at - _LONGEST_LOCAL) : at]
         local = len(window) - len(window.rstrip(_LOCAL))
         domain = _DOMAIN.match(data, at + 1)
-        if local and domain is not None:
+        if local and domain is not None and _IMAGE.fullmatch(domain[0]) is None:
             # An equals sign is allowed in a local part, but usually stands before an address.
             start = at - local
             yield start + data[start:at].rfind(b"=") + 1, domain.end(), "email"

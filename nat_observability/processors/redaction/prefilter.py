@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nat_observability.processors.redaction.encodings import layers
+from nat_observability.processors.redaction.folding import fold, is_odd
+from nat_observability.processors.redaction.forms.table import may_have_form
+from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.recognisers import (
     LONGEST_WORDS,
@@ -121,8 +125,8 @@ class Prefilter:
     something.
 
     Args:
-        keys: Letters of which every secret name has some, without case and separators. A colon at the end says that
-            the name ends there.
+        names: Says which names are secret; its needles are letters of which every secret name has some, without case
+            and separators. A colon at the end says that the name ends there.
         tokens: Whether tokens are looked for.
         literals: What the users' own patterns need, in lower case.
         personal: The sets of personal data that are looked for.
@@ -138,6 +142,7 @@ class Prefilter:
         "_harmless",
         "_known",
         "_literals",
+        "_names",
         "_rare",
         "_search",
         "_stems",
@@ -148,14 +153,15 @@ class Prefilter:
     def __init__(
         self,
         *,
-        keys: Iterable[str],
+        names: KeyMatcher,
         tokens: bool,
         literals: Iterable[bytes],
         personal: Iterable[str],
         always: bool,
         is_enabled: bool = True,
     ) -> None:
-        needles = _fewest(key.encode() for key in keys)
+        needles = _fewest(frozenset(key.encode() for key in names.needles | names.likely_needles))
+        self._names = names if needles else None
         # Most secret names contain the word key, and most values do not.
         self._common = tuple(needle for needle in needles if _COMMON in needle)
         self._rare = tuple(needle for needle in needles if _COMMON not in needle)
@@ -199,10 +205,18 @@ class Prefilter:
         return False
 
     def _passes_piece(self, data: bytes) -> bool:
-        return self._passes_layer(data) or any(self._passes_layer(layer) for layer in layers(data))
+        if self._passes_layer(data) or any(self._passes_layer(layer) for layer in layers(data)):
+            return True
+        if is_odd(data):
+            folded = fold(data)
+            return folded is not None and (
+                self._passes_layer(folded.data)
+                or any(self._passes_layer(layer) for layer in layers(folded.data))
+            )
+        return False
 
     def _passes_layer(self, data: bytes) -> bool:
-        if (self._tokens and may_have_token(data)) or self.has_name(data):
+        if (self._tokens and may_have_token(data)) or self.has_name(data) or self.has_form(data):
             return True
         if self._literals and has_any(data.lower(), self._literals):
             return True
@@ -211,6 +225,10 @@ class Prefilter:
     def has_token(self, data: bytes) -> bool:
         """Say whether `data`, as it is, can hold a token, a private key or a password in a URL."""
         return not self.is_enabled or may_have_token(data)
+
+    def has_form(self, data: bytes) -> bool:
+        """Say whether `data`, as it is, can hold a secret in one of the forms of code, tools and documents."""
+        return self._names is not None and (not self.is_enabled or may_have_form(data, self._names))
 
     def has_name(self, data: bytes) -> bool:
         """Say whether `data`, as it is, can hold the name of a secret field, and a value."""
@@ -364,9 +382,10 @@ def _begin_of_word(data: bytes, at: int) -> int:
     return at - (len(window) - len(window.rstrip(NAME_CHARACTERS)))
 
 
-def _fewest(needles: Iterable[bytes]) -> tuple[bytes, ...]:
+@lru_cache(maxsize=64)
+def _fewest(needles: frozenset[bytes]) -> tuple[bytes, ...]:
     """Return as few needles as possible, of which one is in everything that has one of `needles`."""
-    given = sorted({*needles}, key=len)
+    given = sorted(needles, key=lambda needle: (len(needle), needle))
     # First those that end where the name does: the end of a long one may be all of a short one.
     ends = [each for each in given if not any(each is not other and each.endswith(other) for other in given)]
     kept: list[bytes] = []

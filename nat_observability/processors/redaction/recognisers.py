@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from nat_observability.processors.redaction.keys import UNSURE, KeyMatcher, is_verdict
+from nat_observability.processors.redaction.expressions import secret_spans
+from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.triggers import Trigger
 from nat_observability.processors.redaction.values import SPACE, password_span, value_span
+from nat_observability.processors.redaction.verdicts import is_harmless
 from nat_observability.processors.redaction.windows import matches, search
 
 # A name begins where a word begins and takes the whole word at once, so that no word is tried twice.
@@ -81,7 +83,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
         name_ends=(b",",),
         sign=rb"""(?:\\{0,256}+["'\]]){1,3}+""" + SPACE + b",",
         opening=re.compile(
-            rb"[(\[]" + SPACE + rb"[bBrRuUfF]{0,2}" + _QUOTE + rb"[A-Za-z0-9_. +\-\x80-\xff]{0,80}\Z"
+            rb"[(\[]" + SPACE + rb"[bBrRuUfF]{0,2}" + _QUOTE + rb"[#A-Za-z0-9_. +\-\x80-\xff\[=@/*]{0,80}\Z"
         ),
     ),
     # **password**: x, `password`: x, *"password"*: x
@@ -166,12 +168,13 @@ def find_assigned(data: bytes, keys: KeyMatcher, start: int = 0, stop: int | Non
         if opening is not None and opening.search(data, max(0, match.start() - 512), match.start()) is None:
             continue
         if label == UNSURE:
-            begin, end = password_span(data, match, name_begin)
+            spans: Iterable[tuple[int, int]] = (password_span(data, match, name_begin),)
         else:
-            begin, end = value_span(data, name_begin, match.end(), label)
-        if end > begin:
-            yield begin, end, label
-            reached = end
+            spans = secret_spans(data, name_begin, match.end(), label, keys)
+        for begin, end in spans:
+            if end > begin:
+                yield begin, end, label
+                reached = end
 
 
 def find_searched(data: bytes, keys: KeyMatcher, *, prefilter: bool = True) -> Iterator[Found]:
@@ -200,11 +203,18 @@ def find_searched(data: bytes, keys: KeyMatcher, *, prefilter: bool = True) -> I
             if recogniser.value_end:
                 begin, end = match.end(), data.find(recogniser.value_end, match.end())
                 end = end if end >= 0 else len(data)
-            else:
+                spans: Iterable[tuple[int, int]] = (
+                    () if is_harmless(keys, label, data[begin:end]) else ((begin, end),)
+                )
+            elif label == UNSURE:
                 begin, end = value_span(data, match.start(), match.end(), label)
-            if end > begin and not is_verdict(label, data[begin:end]):
-                reached = end
-                yield begin, end, label
+                spans = () if is_harmless(keys, label, data[begin:end]) else ((begin, end),)
+            else:
+                spans = secret_spans(data, match.start(), match.end(), label, keys)
+            for begin, end in spans:
+                if end > begin:
+                    reached = end
+                    yield begin, end, label
 
 
 def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, int] | None:
@@ -212,7 +222,12 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, 
     name = _text(match[1])
     label = keys.label(name)
     start = match.start(1)
-    if label is not None and label != UNSURE:
+    if label is not None and label not in (UNSURE, LIKELY):
+        if start and data[start - 1] in _BLANK:
+            # The next token: x, the API key name: x.
+            further = next(_last_words(data[max(0, start - LONGEST_WORDS) : start]), b"")
+            if further and keys.is_kept(_text(further) + name):
+                return None
         return label, match.start()
     if start:
         before = data[start - 1]
@@ -226,7 +241,7 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, 
                 *_last_words(words),
             ):
                 longer = keys.label(_text(further.translate(None, _BLANK)) + name)
-                if longer is not None and longer != UNSURE:
+                if longer is not None and longer not in (UNSURE, LIKELY):
                     return longer, start - len(further.lstrip(_BLANK))
         elif label is None and data[max(0, start - 2) : start - 1] == b"\\":
             # Not an escape, but a name after a backslash: DOMAIN\token=x.

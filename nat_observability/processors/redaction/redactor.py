@@ -8,12 +8,12 @@ from typing import Any, Literal
 import msgspec
 
 from nat_observability.errors import InvalidPatternError, UnknownPersonalSetError
-from nat_observability.events import ErrorDetails, Item, Run, Span, SpanEvent, SpanLink
-from nat_observability.processors.redaction.keys import DEFAULT_KEYS
+from nat_observability.events import Captured, ErrorDetails, Item, Run, Span, SpanEvent, SpanLink
 from nat_observability.processors.redaction.marks import Marks
 from nat_observability.processors.redaction.personal import PERSONAL_SETS
 from nat_observability.processors.redaction.rules import Pattern, Rule
 from nat_observability.processors.redaction.scrubber import Scrubber
+from nat_observability.processors.redaction.tables.names import DEFAULT_KEYS
 from nat_observability.processors.redaction.tokens import DEFAULT_PATTERNS
 
 Chunks = Literal["withhold", "scan"]
@@ -21,6 +21,10 @@ Chunks = Literal["withhold", "scan"]
 
 _WITHHELD = "[redacted:chunk]"
 _REMEMBERED = 256  # runs
+_LARGE = 8 * 1024  # bytes: a larger span is looked at alone
+_TOGETHER = 32 * 1024  # bytes
+_MOST_TOGETHER = 128  # items
+_FEW = 4  # spans that are looked at one by one
 
 
 class Redactor:
@@ -51,7 +55,18 @@ class Redactor:
         ValueError: The key of the hash is too short.
     """
 
-    __slots__ = ("_chunks", "_keys", "_marks", "_memo", "_patterns", "_personal", "_rules", "_scrubbers")
+    __slots__ = (
+        "_chunks",
+        "_clean",
+        "_keys",
+        "_marks",
+        "_memo",
+        "_patterns",
+        "_personal",
+        "_rules",
+        "_scrubbers",
+        "_seen",
+    )
 
     name = "redact"
 
@@ -80,19 +95,60 @@ class Redactor:
         for applied in ((), *((index,) for index in range(len(self._rules)))):
             self._scrubbers[applied] = self._scrubber(applied)
         self._memo: dict[int, tuple[Run, Run, Scrubber]] = {}
+        # By their ids, with the items, so that no other item gets its id.
+        self._seen: dict[int, Item] = {}
+        self._clean: dict[int, Item] = {}
+
+    def look_ahead(self, items: Sequence[Item]) -> int:
+        """
+        Look at the first of some items together, before each is passed in: one look takes less time than many.
+
+        Returns:
+            How many they were. Those in which nothing was found are remembered until the next ones.
+        """
+        seen = 0
+        for item in items:
+            if self._seen.get(id(item)) is not item:
+                break
+            seen += 1
+        if seen:
+            return seen  # the last time, and they did not get their turn
+        group = _Group()
+        add, covered = group.add, group.seen
+        run: Run | None = None
+        scrubber: Scrubber | None = None
+        for item in items:
+            covered[id(item)] = item
+            if item.run is not run:
+                run = item.run
+                scrubber = self._clean_run(run)
+            if scrubber is not None and type(item) is Span:
+                add(item, scrubber)
+            if group.size >= _TOGETHER or len(covered) >= _MOST_TOGETHER:
+                break
+        self._seen, self._clean = covered, group.clean()
+        return len(covered)
+
+    def _clean_run(self, run: Run) -> Scrubber | None:
+        """Return the scrubber for the items of a run that has nothing to redact itself."""
+        remembered = self._memo.get(id(run))
+        if remembered is None:
+            try:
+                remembered = self._remember(run)
+            except Exception:  # noqa: BLE001  a rule raises: it does so again when the item is passed in
+                return None
+        return remembered[2] if remembered[1] is run else None
 
     def __call__(self, item: Item) -> Item:
         """Return `item` without its secrets: the same object if it has none."""
+        if self._clean.get(id(item)) is item:
+            return item
         remembered = self._memo.get(id(item.run))
         if remembered is None:
             remembered = self._remember(item.run)
         run, scrubbed_run, scrubber = remembered
         if isinstance(item, Span):
-            if (
-                scrubbed_run is run
-                and not scrubber.prefilter.passes(_span_bytes(item))
-                and not _is_chunked(item)
-            ):
+            if scrubbed_run is run and not scrubber.passes(_span_bytes(item)) and not _is_chunked(item):
                 return item
             changes = _common_changes(item, scrubber)
             if _is_chunked(item):
@@ -137,27 +193,96 @@ class Redactor:
         return Scrubber(keys, patterns, tuple(dict.fromkeys(personal)), self._marks)
 
 
+class _Group:
+    """Items that are looked at together."""
+
+    __slots__ = ("_parts", "_scrubber", "_spans", "seen", "size")
+
+    def __init__(self) -> None:
+        self.seen: dict[int, Item] = {}
+        self.size = 0
+        self._scrubber: Scrubber | None = None
+        self._spans: list[Span] = []
+        self._parts: list[bytes] = []
+
+    def add(self, span: Span, scrubber: Scrubber) -> None:
+        """Add a span, unless it is large or has other rules than the first."""
+        if self._scrubber is None:
+            self._scrubber = scrubber
+        elif scrubber is not self._scrubber:
+            return
+        if _is_bare(span):
+            part = span.name.encode(errors="replace")
+        elif _is_large(span.input) or _is_large(span.output) or _is_chunked(span):
+            return
+        else:
+            part = _span_bytes(span)
+        self._spans.append(span)
+        self._parts.append(part)
+        self.size += len(part) + 1
+
+    def clean(self) -> dict[int, Item]:
+        """Return those in which nothing is found, by their ids."""
+        found: dict[int, Item] = {}
+        if self._scrubber is not None:
+            self._look(self._scrubber, 0, len(self._spans), found)
+        return found
+
+    def _look(self, scrubber: Scrubber, begin: int, end: int, found: dict[int, Item]) -> None:
+        if end - begin < _FEW:
+            return
+        if not scrubber.passes(b"\n".join(self._parts[begin:end])):
+            found.update({id(span): span for span in self._spans[begin:end]})
+            return
+        middle = (begin + end) // 2
+        self._look(scrubber, begin, middle, found)
+        self._look(scrubber, middle, end, found)
+
+
+def _is_bare(span: Span) -> bool:
+    """Say whether a span has nothing but its name."""
+    return (
+        span.input is None
+        and span.output is None
+        and span.metadata is None
+        and span.error is None
+        and not span.tags
+        and span.attributes is None
+        and not (span.events or span.links)
+        and span.status_message is None
+    )
+
+
+def _is_large(value: Captured) -> bool:
+    if value is None:
+        return False
+    return (len(value) if isinstance(value, str) else memoryview(value).nbytes) > _LARGE
+
+
 def _span_bytes(span: Span) -> bytes:
     """Return everything that is recorded in a span, for the prefilter."""
-    error = span.error
-    values: tuple[Any, ...] = (span.name, span.input, span.output, span.metadata, span.attributes, *span.tags)
+    value, output, metadata, error = span.input, span.output, span.metadata, span.error
+    texts: list[str] = [span.name, *span.tags]
+    raws: list[Any] = []
+    for each in (value, output):
+        if isinstance(each, str):
+            texts.append(each)
+        elif each is not None:
+            raws.append(each)
+    if metadata is not None:
+        raws.append(metadata)
+    if span.attributes is not None:
+        raws.append(span.attributes)
     if span.events or span.links or span.status_message is not None:
-        values += (
-            span.status_message,
-            *(event.name for event in span.events),
-            *(link.trace_state for link in span.links),
-            *(event.attributes for event in span.events),
-            *(link.attributes for link in span.links),
-        )
+        texts += (event.name for event in span.events)
+        texts += (link.trace_state or "" for link in span.links)
+        texts.append(span.status_message or "")
+        raws += (event.attributes for event in span.events if event.attributes is not None)
+        raws += (link.attributes for link in span.links if link.attributes is not None)
     if error is not None:
-        values += (error.type, error.message, error.traceback)
-    return b"\n".join(
-        [
-            value.encode(errors="replace") if isinstance(value, str) else value
-            for value in values
-            if value is not None
-        ]
-    )
+        texts += (error.type, error.message, error.traceback or "")
+    text = "\n".join(texts).encode(errors="replace")
+    return b"\n".join((text, *raws)) if raws else text
 
 
 def _is_chunked(span: Span) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +11,10 @@ from typing import Protocol
 from nat_observability.errors import InvalidPatternError
 from nat_observability.events import Run
 from nat_observability.processors.redaction.marks import LABEL
+
+_LONG = 0.02  # seconds for a few dozen characters
+_LONGEST_BAIT = 32  # characters
+_MOST_BAITS = 24
 
 
 class Match(Protocol):
@@ -41,7 +46,7 @@ class Pattern:
         check: Takes what would be replaced, and says whether it is.
 
     Raises:
-        InvalidPatternError: The expression does not compile or matches an empty text; or the name or a literal is
+        InvalidPatternError: The expression does not compile, matches an empty text or takes exponential time; or the name or a literal is
             invalid.
     """
 
@@ -73,6 +78,12 @@ class Pattern:
                 name,
                 "it matches an empty text, so it would be everywhere",
                 "Use + instead of *, or {1,} instead of {0,}.",
+            )
+        if isinstance(expression, re.Pattern) and (bait := _endless(expression)) is not None:
+            raise InvalidPatternError(
+                name,
+                f"it takes time that doubles with each further {bait!r}: repetitions are inside repetitions",
+                "Use a repetition that cannot match the same text in several ways, or an expression of google-re2.",
             )
         self.name, self.literals = name, _literals(name, literals)
         self._expression, self._check = expression, check
@@ -112,6 +123,33 @@ class Rule:
     without_keys: Iterable[str] = ()
     without_patterns: Iterable[str] = ()
     without_personal: Iterable[str] = ()
+
+
+def _endless(expression: re.Pattern[str]) -> str | None:
+    """Return a character of which a few dozen take an expression very long, None if none does."""
+    beginning = re.match(r"[\w :=/-]*", expression.pattern)
+    begin = "" if beginning is None else beginning[0]
+    characters = dict.fromkeys("aA0 -_.:/@" + "".join(re.findall(r"\w", expression.pattern)))
+    for character in list(characters)[:_MOST_BAITS]:
+        for before in dict.fromkeys(("", begin, begin[:-1])):
+            # One more at a time, so that the first that takes long does not take forever.
+            for length in range(4, _LONGEST_BAIT):
+                began = time.perf_counter()
+                for _ in expression.finditer(f"{before}{character * length}\x00"):
+                    pass
+                if time.perf_counter() - began > _LONG and _is_long(
+                    expression, f"{before}{character * length}\x00"
+                ):
+                    return character
+    return None
+
+
+def _is_long(expression: re.Pattern[str], bait: str) -> bool:
+    """Say whether it takes long every time: not because the machine was busy."""
+    began = time.thread_time()
+    for _ in expression.finditer(bait):
+        pass
+    return time.thread_time() - began > _LONG
 
 
 def _literals(name: str, literals: Iterable[str]) -> tuple[bytes, ...]:

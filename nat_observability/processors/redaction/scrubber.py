@@ -9,8 +9,11 @@ import msgspec
 
 from nat_observability.events import Captured
 from nat_observability.processors.redaction.encodings import MOST_LAYERS, decoded
+from nat_observability.processors.redaction.engine import engine_of
+from nat_observability.processors.redaction.folding import fold
+from nat_observability.processors.redaction.forms.table import find_forms
 from nat_observability.processors.redaction.json import JsonScrubber, places_of_strings
-from nat_observability.processors.redaction.keys import KeyMatcher, is_verdict
+from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.marks import (
     Found,
     Marks,
@@ -18,12 +21,14 @@ from nat_observability.processors.redaction.marks import (
     mark_at,
     marks_in,
     overlaps_mark,
+    without_labels,
 )
 from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.prefilter import Prefilter
 from nat_observability.processors.redaction.recognisers import find_assigned, find_searched
 from nat_observability.processors.redaction.rules import Pattern
 from nat_observability.processors.redaction.tokens import LEAST_RUN, find_tokens
+from nat_observability.processors.redaction.verdicts import is_harmless
 from nat_observability.recording.capture import capture_text, joined_json
 
 _SHORTEST = 5  # characters: sig=x
@@ -53,6 +58,7 @@ class Scrubber:
     __slots__ = (
         "_builtin",
         "_clean_names",
+        "_engine",
         "_finders",
         "_json",
         "_keys",
@@ -87,12 +93,22 @@ class Scrubber:
         self._plain_words = not self._patterns and not personal
         self._shortest = 1 if self._patterns else _SHORTEST
         self.prefilter = Prefilter(
-            keys=self._keys.needles,
+            names=self._keys,
             tokens=bool(self._builtin),
             literals=[literal for pattern in self._patterns for literal in pattern.literals],
             personal=personal,
             always=any(not pattern.literals for pattern in self._patterns),
             is_enabled=prefilter,
+        )
+        # Personal data has no words that go with it, so that everything is searched.
+        self._engine = (
+            engine_of(
+                keys,
+                tokens=bool(self._builtin),
+                literals=[literal for pattern in self._patterns for literal in pattern.literals],
+            )
+            if prefilter and not personal and all(pattern.literals for pattern in self._patterns)
+            else None
         )
         self._json = JsonScrubber(
             keys=self._keys,
@@ -101,8 +117,12 @@ class Scrubber:
             text=self.text,
             name=self.name,
             number=self._cut if personal else None,
-            passes=self.prefilter.passes,
+            passes=self.passes,
         )
+
+    def passes(self, data: bytes) -> bool:
+        """Say whether text or encoded JSON can hold anything to redact, in any encoding."""
+        return (self._engine is None or self._engine.may_hold(data)) and self.prefilter.passes(data)
 
     def value(self, value: Captured) -> Captured:
         """Return a recorded value without its secrets: the same object if it has none."""
@@ -111,7 +131,7 @@ class Scrubber:
         if isinstance(value, str):
             return self.text(value)
         data = bytes(value)
-        if not self.prefilter.passes(data):
+        if not self.passes(data):
             return value
         try:
             scrubbed = self._json.scrub(data)
@@ -162,7 +182,7 @@ class Scrubber:
         except UnicodeEncodeError:
             text = capture_text(text)
             data = text.encode()
-        if not self.prefilter.passes(data):
+        if not self.passes(data):
             return text
         if data.lstrip()[:1] in _OPENINGS:
             try:
@@ -190,7 +210,7 @@ class Scrubber:
             label is None
             or not text
             or is_mark(text, self._labels)
-            or is_verdict(label, text.encode(errors="replace"))
+            or is_harmless(self._keys, label, text.encode(errors="replace"))
         ):
             return self.text(text)
         return self._marks.mark(label, text.encode(errors="backslashreplace"))
@@ -209,7 +229,12 @@ class Scrubber:
 
     def _cut(self, data: bytes) -> bytes:
         """Replace what is found in `data` as it is."""
-        found = sorted(self._find(data))
+        searched = without_labels(data, self._labels) if _MARK in data else data
+        found = sorted(self._find(searched))
+        folded = fold(searched)
+        if folded is not None:
+            seen = [(*folded.original(start, end), label) for start, end, label in self._find(folded.data)]
+            found = sorted([*found, *seen])
         if found:
             data = self._replaced(data, found)
         if not self._patterns:
@@ -229,6 +254,8 @@ class Scrubber:
                     reached = found[1]
                     yield found
             yield from find_searched(data, self._keys, prefilter=prefilter.is_enabled)
+        if prefilter.has_form(data):
+            yield from find_forms(data, self._keys)
         builtin = self._builtin
         if builtin and prefilter.has_token(data):
             for found in find_tokens(data, prefilter=prefilter.is_enabled):

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import msgspec
 
 from nat_observability.processors.redaction.marks import Found
+from nat_observability.processors.redaction.tables.models import MODEL_AROUND, MODEL_TOKENS
+from nat_observability.processors.redaction.tables.services import SERVICE_AROUND, SERVICE_TOKENS
+from nat_observability.processors.redaction.tables.token import Around, Token, expression_of
 from nat_observability.processors.redaction.triggers import Trigger
 from nat_observability.processors.redaction.windows import matches
 
@@ -27,125 +30,82 @@ _LEAD_INSIDE = 8
 
 # At the beginning of a word, or after an escape, as in JSON or a repr inside a text.
 _BEGIN = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\x[0-9a-f]{2}))"
+_BEGINS = re.compile(_BEGIN)
+# The same in runs, which the backslash is not part of.
+_BEGINS_RUN = re.compile(rb"(?<![A-Za-z0-9])|(?<=(?<![A-Za-z0-9])[nrtbf])")
 
+_ESCAPED = re.compile(rb"(?<=(?<![\w-])[nrtbf])")
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """
-    A kind of token that begins with fixed letters.
-
-    The prefilter is derived from `begins` and `is_word`.
-
-    Attributes:
-        name: The label of its mark.
-        begins: The letters, several separated by blanks.
-        rest: What follows them.
-        is_word: Whether the letters up to a separator make a whole word; if not, they are searched for anywhere.
-        is_checked: Whether the letters are so common that the prefilter tries the whole expression.
-        before: What must stand before it, besides the beginning of a word.
-    """
-
-    name: str
-    begins: str
-    rest: str
-    is_word: bool = True
-    is_checked: bool = False
-    before: str = ""
-
-    @property
-    def expression(self) -> str:
-        """The regular expression of such tokens."""
-        return f"{self.before}(?:{'|'.join(map(re.escape, self.begins.split()))}){self.rest}"
-
-
-TOKENS: tuple[Token, ...] = (
-    Token("anthropic_key", "sk-ant-", r"[\w-]{16,}"),
-    Token("openai_key", "sk-", r"[\w-]{16,}"),
-    Token("openai_key", "sess-", r"[A-Za-z0-9]{30,}"),
-    Token("stripe_key", "sk_live_ sk_test_ rk_live_ rk_test_", r"[A-Za-z0-9]{12,}"),
-    Token("stripe_key", "whsec_", r"[A-Za-z0-9+/=]{16,}"),
-    Token("github_token", "ghp_ gho_ ghu_ ghs_ ghr_", r"[A-Za-z0-9]{16,}"),
-    Token("github_token", "github_pat_", r"\w{16,}"),
-    Token(
-        "gitlab_token",
-        "glpat- glptt- gldt- glrt- glcbt- glft- glsoat- glimt- glagent- glffct- gloas- glwt-",
-        r"[\w=.-]{16,}",
-    ),
-    Token("gitlab_token", "GR1348941", r"[\w-]{16,}", is_word=False),
-    Token("slack_token", "xoxa xoxb xoxc xoxe xoxo xoxp xoxr xoxs", r"(?:\.xox[bp])?-[\w-]{10,}"),
-    Token("slack_token", "xapp-", r"[\w-]{10,}"),
-    Token("slack_webhook", "hooks.slack.com/", r"(?:services|workflows|triggers)/[\w+/-]{16,}"),
-    Token("huggingface_token", "hf_", r"[A-Za-z0-9]{20,}"),
-    Token("huggingface_token", "api_org_", r"[A-Za-z0-9]{20,}", is_word=False),
-    Token("nvidia_key", "nvapi-", r"[\w-]{16,}"),
-    Token("npm_token", "npm_", r"[A-Za-z0-9]{30,}"),
-    Token("pypi_token", "pypi-Ag", r"[\w-]{14,}"),
-    Token("google_key", "AIza", r"[\w-]{30,}", is_word=False),
-    Token("google_key", "GOCSPX-", r"[\w-]{16,}"),
-    Token("google_key", "ya29.", r"[\w.-]{16,}"),
-    Token("google_key", "1//0", r"[\w-]{20,}", is_word=False),
-    Token("aws_key", "AKIA ASIA ABIA ACCA", r"[A-Z0-9]{12,}", is_word=False),
-    Token("aws_key", "ABSK", r"[A-Za-z0-9+/=]{40,}", is_word=False),
-    # Not after a hyphen: each of many would be tried to its end.
-    Token(
-        "jwt",
-        "eyJ",
-        r"[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*){0,3}",
-        is_word=False,
-        before=r"(?:(?<![\w-])|(?<=\\[nrtbf])|(?<=\\x[0-9a-f]{2}))",
-    ),
-    Token("sendgrid_key", "SG.", r"[\w-]{16,}\.[\w-]{16,}"),
-    Token("twilio_key", "SK", r"[0-9a-f]{32}", is_word=False, is_checked=True),
-    Token("databricks_token", "dapi", r"[0-9a-f]{32}", is_word=False),
-    Token("digitalocean_token", "doo_v1_ dop_v1_ dor_v1_", r"[0-9a-f]{32,}"),
-    Token("shopify_token", "shpat_ shpca_ shppa_ shpss_", r"[0-9a-fA-F]{20,}"),
-    Token("atlassian_token", "ATATT3", r"[\w=-]{20,}", is_word=False),
-    Token("docker_token", "dckr_pat_", r"[\w-]{16,}"),
-    Token("vault_token", "hvb. hvs. hvr.", r"[\w-]{20,}"),
-    Token("grafana_token", "glsa_", r"\w{20,}"),
-    Token("grafana_token", "glc_", r"[A-Za-z0-9+/=]{20,}"),
-    Token("sentry_token", "sntrys_ sntryu_", r"[\w+/=.-]{20,}"),
-    Token("linear_key", "lin_api_", r"[A-Za-z0-9]{20,}"),
-    Token("notion_token", "ntn_", r"[A-Za-z0-9]{20,}"),
-    Token("new_relic_key", "NRAK-", r"[A-Z0-9]{20,}"),
-    Token("postman_key", "PMAK-", r"[a-f0-9-]{20,}"),
-    Token("supabase_key", "sbp_", r"[a-f0-9]{32,}"),
-    Token("supabase_key", "sb_secret_", r"[\w-]{16,}"),
-    Token("rubygems_key", "rubygems_", r"[a-f0-9]{32,}"),
-    Token("model_api_key", "gsk_ r8_ pcsk_ csk_ fw_", r"\w{20,}"),
-    Token("model_api_key", "xai- pplx- tvly- csk-", r"[\w-]{16,}"),
-    Token("model_api_key", "lsv2_pt_ lsv2_sk_ wandb_v1_", r"\w{16,}"),
-    Token("age_key", "AGE-SECRET-KEY-1", r"[0-9A-Z]{40,}"),
-)
+TOKENS: tuple[Token, ...] = (*MODEL_TOKENS, *SERVICE_TOKENS)
 """The tokens that begin with fixed letters, in the order in which they are tried."""
 
-# `\w` in bytes is ASCII.
-_TOKEN = re.compile(
-    _BEGIN
-    + b"(?:"
-    + "|".join(f"(?P<t{number}>{token.expression})" for number, token in enumerate(TOKENS)).encode()
-    + b")"
-)
-_NAMES = {f"t{number}": token.name for number, token in enumerate(TOKENS)}
+AROUND: tuple[Around, ...] = (*MODEL_AROUND, *SERVICE_AROUND)
+"""The tokens that have fixed letters inside."""
 
-# The words with which tokens begin, also directly after an escape: a run has one of them between two separators.
-_FIRST_WORDS = frozenset(
-    escape + re.split(r"[_.+/~-]", begin)[0].encode()
-    for token in TOKENS
-    if token.is_word
-    for begin in token.begins.split()
-    for escape in (b"", b"n", b"r", b"t", b"b", b"f")
-)
-_SEPARATORS = bytes.maketrans(b"_.+/~", b"-----")
-_CHECKED = [
-    (begin.encode(), re.compile(f"{re.escape(begin)}{token.rest}".encode()))
-    for token in TOKENS
-    if token.is_checked
-    for begin in token.begins.split()
+
+class _Begin(msgspec.Struct, frozen=True, gc=False):
+    """One beginning of a kind of token."""
+
+    order: int
+    letters: bytes
+    name: str
+    rest: re.Pattern[bytes]
+    before: re.Pattern[bytes]
+
+
+# `\w` in bytes is ASCII.
+_ALL_BEGINS = [
+    (
+        token,
+        _Begin(
+            order,
+            letters.encode(),
+            token.name,
+            re.compile(token.expression.encode()),
+            re.compile(token.before.encode()),
+        ),
+    )
+    for order, token in enumerate(TOKENS)
+    for letters in token.begins.split()
 ]
+# The words with which tokens begin, also directly after an escape: a run has one of them between two separators.
+_BY_WORD: dict[bytes, list[_Begin]] = {}
+for _token, _begin in _ALL_BEGINS:
+    if _token.is_word:
+        for _escape in ("", "n", "r", "t", "b", "f"):
+            _BY_WORD.setdefault(_escape.encode() + re.split(rb"[_.+/~$-]", _begin.letters)[0], []).append(
+                _begin
+            )
+_ANYWHERE = [begin for token, begin in _ALL_BEGINS if not token.is_word and not token.is_checked]
+_CHECKED = [begin for token, begin in _ALL_BEGINS if token.is_checked]
+_LEAST_CHECKED = 17  # characters between two separators of a token with common letters
+_SEPARATORS = bytes.maketrans(b" _.+/~$", b"-------")
+_AROUND = [
+    (
+        each.letters.encode(),
+        re.compile(
+            rb"(?:(?<![A-Za-z0-9\\])|(?<=\\[nrtbf])|(?<=\\)(?![nrtbf]))(?:"
+            + expression_of(each.before).encode()
+            + rb")\Z"
+        ),
+        re.compile(expression_of(each.after).encode()),
+        each.name,
+    )
+    for each in AROUND
+]
+_LONGEST_BEFORE = 512  # bytes
 
 _SCHEME = re.compile(_BEGIN + rb"(bearer|basic)[ \t+]{1,16}+([\w.~+/=-]{6,})", re.IGNORECASE)
 _TELEGRAM = re.compile(rb"(?<!\d)\d{6,12}:AA[\w-]{30,}")
+# Tokens with colons and dollar signs, of which only a part is a run.
+_LED = re.compile(
+    rb"(?P<astra_token>AstraCS:[A-Za-z0-9]{20,}:[0-9a-f]{40,})"
+    rb"|(?P<paypal_token>access_token\$(?:production|sandbox)\$[a-z0-9]{16}\$[0-9a-f]{32})"
+    rb"|(?P<firebase_key>(?<![\w-])[\w-]{8,32}:APA91b[\w-]{60,})"
+    rb"|(?P<snowflake_token>ver:\d{1,4}-hint:\d{1,20}-ETMsDgAAA[A-Za-z0-9+/=]{40,})"
+)
+_DISCORD = re.compile(rb"(?<![\w.-])[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,}")
+_LEAST_DISCORD = 59  # characters
 _AZURE_SECRET = re.compile(rb"[\w.~-]{3}\d?Q~[\w.~-]{30,}")
 _DIGIT = re.compile(rb"[0-9]")
 # Some random tokens have no digit: one in thirty of 20 letters and digits. Their case tells them from words.
@@ -156,7 +116,6 @@ _CASED = re.compile(
 )
 # All tokens of Hugging Face are letters, and those of AWS capitals, as words may be: their length tells them apart.
 _LENGTHS = {"huggingface_token": (len("hf_") + 34, len("api_org_") + 34), "aws_key": (len("AKIA") + 16,)}
-_INSIDE = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 _KEY_HEADER = re.compile(rb"-----BEGIN[ +][A-Z0-9 +]{0,40}PRIVATE[ +]KEY(?:[ +]BLOCK)?-----")
 _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
@@ -192,7 +151,7 @@ class Runs(msgspec.Struct, frozen=True, gc=False):
             return None
         return Runs(
             tuple(places),
-            b"-".join([data[start:end] for start, end in places]),
+            b" ".join([data[start:end] for start, end in places]),
             b" ".join([data[max(0, start - _LEAD) : start + _LEAD_INSIDE] for start, end in places]).lower(),
         )
 
@@ -200,12 +159,12 @@ class Runs(msgspec.Struct, frozen=True, gc=False):
     def may_have_token(self) -> bool:
         """Whether one of them may be a token, or may follow the words that make it one."""
         joined = self.joined
-        if not _FIRST_WORDS.isdisjoint(joined.translate(_SEPARATORS).split(b"-")):
+        if next(_tokens_in(joined, 0, len(joined), _BEGINS_RUN), None) is not None:
             return True
-        if has_any(joined, _LETTERS) or self.has_lead(_LEADS):
-            return True
-        return any(
-            joined.find(begin) >= 0 and checked.search(joined) is not None for begin, checked in _CHECKED
+        return (
+            has_any(joined, _LETTERS)
+            or self.has_lead(_LEADS)
+            or any(end - start >= _LEAST_DISCORD for start, end in self.places)
         )
 
     def has_lead(self, leads: Sequence[bytes]) -> bool:
@@ -224,28 +183,60 @@ def has_any(data: bytes, needles: Sequence[bytes]) -> bool:
     return False
 
 
+def _tokens_in(data: bytes, start: int, end: int, begins_word: re.Pattern[bytes]) -> Iterator[Found]:
+    """Find the tokens that begin with fixed letters, in a part of `data` that has only token characters and blanks."""
+    run = data[start:end]
+    words = run.translate(_SEPARATORS).split(b"-")
+    known = _BY_WORD.keys() & set(words)
+    begins = [begin for word in known for begin in _BY_WORD[word]]
+    begins += [begin for begin in _ANYWHERE if run.find(begin.letters) >= 0]
+    if len(max(words, key=len)) >= _LEAST_CHECKED:
+        begins += _CHECKED
+    if not begins:
+        return
+    seen: set[int] = set()
+    for begin in sorted({(each.order, each.letters): each for each in begins}.values(), key=_order):
+        letters, name, rest, before = begin.letters, begin.name, begin.rest, begin.before
+        at = data.find(letters, start, end)
+        while at >= 0:
+            after = at + len(letters)
+            if (
+                at not in seen
+                and begins_word.match(data, at) is not None
+                and (
+                    before.match(data, at) is not None
+                    or (begins_word is _BEGINS_RUN and _ESCAPED.match(data, at))
+                )
+            ):
+                # Some go on after the run, with an equals sign.
+                match = rest.match(data, after)
+                if match is not None:
+                    token = data[at : match.end()]
+                    if _is_random(token) or (len(token) in _LENGTHS.get(name, ()) and not token.islower()):
+                        seen.add(at)
+                        yield at, match.end(), name
+                    after = match.end()
+            at = data.find(letters, after, end)
+
+
 def _find_by_beginning(data: bytes, runs: Runs) -> Iterator[Found]:
     for start, end in runs.places:
-        for begun in matches(_TOKEN, data, start, end):
-            # Some go on after the run, with an equals sign.
-            match = _TOKEN.match(data, begun.start())
-            if match is None or match.lastgroup is None:
-                continue
-            name, token = _NAMES[match.lastgroup], match[0]
-            if _is_random(token) or (len(token) in _LENGTHS.get(name, ()) and not token.islower()):
-                yield match.start(), match.end(), name
+        yield from _tokens_in(data, start, end, _BEGINS)
 
 
-def _find_around(letters: bytes, name: str) -> Callable[[bytes, Runs], Iterator[Found]]:
-    def find(data: bytes, runs: Runs) -> Iterator[Found]:
+def _find_around(data: bytes, runs: Runs) -> Iterator[Found]:
+    for letters, before, after, name in _AROUND:
+        if runs.joined.find(letters) < 0:
+            continue
         at = data.find(letters)
         while at >= 0:
-            start, end = at - _inside_before(data, at), at + _inside_after(data, at)
-            if end - start >= 32:
-                yield start, end, name
-            at = data.find(letters, end)
-
-    return find
+            match = before.search(data, max(0, at - _LONGEST_BEFORE), at)
+            behind = after.match(data, at + len(letters))
+            if match is not None and behind is not None:
+                yield match.start(), behind.end(), name
+                at = data.find(letters, behind.end())
+            else:
+                at = data.find(letters, at + len(letters))
 
 
 def _find_azure_secrets(data: bytes, runs: Runs) -> Iterator[Found]:
@@ -263,6 +254,19 @@ def _find_schemes(data: bytes, runs: Runs) -> Iterator[Found]:
         if _is_basic(token) if basic else _is_random(token):
             start = match.start(2)
             yield start, start + len(token), "basic_auth" if basic else "bearer_token"
+
+
+def _find_discord_tokens(data: bytes, runs: Runs) -> Iterator[Found]:
+    for start, end in runs.places:
+        if end - start >= _LEAST_DISCORD:
+            for match in matches(_DISCORD, data, start, end):
+                yield *match.span(), "discord_token"
+
+
+def _find_led(data: bytes, runs: Runs) -> Iterator[Found]:
+    for match in matches(_LED, data):
+        if match.lastgroup is not None:
+            yield *match.span(), match.lastgroup
 
 
 def _find_telegram_tokens(data: bytes, runs: Runs) -> Iterator[Found]:
@@ -337,20 +341,13 @@ class TextRecogniser:
 
 
 RUN_RECOGNISERS = (
-    RunRecogniser(
-        letters=tuple(
-            begin.encode()
-            for token in TOKENS
-            if not token.is_word and not token.is_checked
-            for begin in token.begins.split()
-        ),
-        find=_find_by_beginning,
-    ),
-    RunRecogniser(letters=(b"JQQJ9",), find=_find_around(b"JQQJ9", "azure_key")),
-    RunRecogniser(letters=(b"T3BlbkFJ",), find=_find_around(b"T3BlbkFJ", "openai_key")),
+    RunRecogniser(find=_find_by_beginning),
+    RunRecogniser(letters=tuple(dict.fromkeys(each.letters.encode() for each in AROUND)), find=_find_around),
     RunRecogniser(letters=(b"Q~",), find=_find_azure_secrets),
     RunRecogniser(leads=(b"bearer", b"basic"), find=_find_schemes),
     RunRecogniser(leads=(b":aa",), find=_find_telegram_tokens),
+    RunRecogniser(leads=(b"astracs:", b"$production$", b"$sandbox$", b":apa91b", b"-hint:"), find=_find_led),
+    RunRecogniser(find=_find_discord_tokens),
 )
 TEXT_RECOGNISERS = (
     TextRecogniser(names=("private_key",), triggers=(Trigger(b"-", b"----BEGIN"),), find=_find_private_keys),
@@ -364,14 +361,20 @@ _LETTERS = tuple(letters for each in RUN_RECOGNISERS for letters in each.letters
 _LEADS = tuple(lead for each in RUN_RECOGNISERS for lead in each.leads)
 
 DEFAULT_PATTERNS: tuple[str, ...] = (
-    *dict.fromkeys(token.name for token in TOKENS),
-    "azure_key",
-    "basic_auth",
-    "bearer_token",
-    "private_key",
-    "telegram_token",
-    "url_password",
-    "url_token",
+    *sorted(
+        {
+            *(token.name for token in TOKENS),
+            *(token.name for token in AROUND),
+            *_LED.groupindex,
+            "basic_auth",
+            "bearer_token",
+            "discord_token",
+            "private_key",
+            "telegram_token",
+            "url_password",
+            "url_token",
+        }
+    ),
 )
 """The names of what is redacted by its form by default."""
 
@@ -419,14 +422,8 @@ def _is_basic(token: bytes) -> bool:
         return False
 
 
-def _inside_before(data: bytes, at: int) -> int:
-    window = data[max(0, at - 256) : at]
-    return len(window) - len(window.rstrip(_INSIDE))
-
-
-def _inside_after(data: bytes, at: int) -> int:
-    window = data[at : at + 512]
-    return len(window) - len(window.lstrip(_INSIDE))
+def _order(begin: _Begin) -> tuple[int, int]:
+    return begin.order, -len(begin.letters)
 
 
 def _end(expression: re.Pattern[bytes], data: bytes, at: int) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from nat_observability.processors.redaction.keys import UNSURE, is_verdict
+from nat_observability.processors.redaction.keys import UNSURE
+from nat_observability.processors.redaction.verdicts import is_passing
 from nat_observability.processors.redaction.windows import matches, search
 
 # Blanks and line ends, also escaped ones, as in JSON inside a text. In a form, a plus sign is a blank.
@@ -16,7 +17,7 @@ _CODE = re.compile(rb"[ \t+]{0,64}+[*_]{0,3}+(`{2,16}+)")
 # The end of Markdown emphasis: **password:** x
 _EMPHASIS = re.compile(rb"[*_`]{1,5}+(?=[\s+]|\\++[nrt]|\Z)")
 _LONGEST_EMPHASIS = 64  # bytes before the name
-_BRACKET = re.compile(SPACE + rb"(?=[{\[])(?!\[redacted:)")
+_BRACKET = re.compile(SPACE + rb"(?=[{\[]|\([\s\\nr]{0,16}[bBrRuUfF]{0,2}\\{0,16}[\"'])(?!\[redacted:)")
 _BLANKS = re.compile(rb"[ \t+]{0,64}+")
 _LINE = re.compile(rb"[^\r\n]*+")
 # A comma, semicolon or ampersand ends a value if another field follows.
@@ -40,14 +41,14 @@ _ESCAPED_END = re.compile(rb"""(?<!\\)(\\*+)([nr"'`])""")
 _ESCAPED_SPACE = re.compile(rb"\\++[nrt]")
 _BEFORE_QUOTE = frozenset(b" \t+:,-[{(=")
 _EMPTY = frozenset((b"null", b"none", b"nil", b"true", b"false", b"undefined"))
-_OPENING = {ord("{"): ord("}"), ord("["): ord("]")}
+_OPENING = {ord("{"): ord("}"), ord("["): ord("]"), ord("("): ord(")")}
 _CLOSING_BRACKETS = b")]}"
 _TEXT = re.compile(rb"[A-Za-z0-9\x80-\xff]")
 _BEHIND_STRUCTURE = frozenset((b")", b"]", b"}", b",", b";", b":", b"."))
 _IN_STRUCTURE = frozenset((b'"', b"'", b"\\", b"{", b"[", b" ", b"\n", b"\r", b"\t"))
 _AFTER_QUOTE = re.compile(rb"""(["'])?+(?=[A-Za-z0-9\x80-\xff])(?![\w.-]{1,64}[=:])""")
-_CLOSING = {close: open_ for open_, close in _OPENING.items()} | {ord(")"): ord("(")}
-_STRUCTURE = re.compile(rb"[\"'\[\]{}]")
+_CLOSING = {close: open_ for open_, close in _OPENING.items()}
+_STRUCTURE = re.compile(rb"[\"'\[\]{}()]")
 _LONGEST_HEADER = 8192  # bytes
 _CONTEXT = 1024  # bytes before a name on which the end of its value depends
 _LONGEST_VERDICT = 2048  # bytes: anything longer on one line is a password
@@ -65,11 +66,11 @@ def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
     at = _end_of_emphasis(data, begin, at)
     code = _CODE.match(data, at)
     if code is not None:
-        return code.end(), _end_of_quotes(data, code.end(), code[1], 0)
+        return code.end(), end_of_quotes(data, code.end(), code[1], 0)
     quoted = _QUOTED.match(data, at)
     if quoted is not None:
         start = quoted.end()
-        end = _end_of_quotes(data, start, quoted[2], len(quoted[1]))
+        end = end_of_quotes(data, start, quoted[2], len(quoted[1]))
         return (start, end) if quoted[1] else _with_what_follows(data, start, end, quoted[2])
     start = _end(_BLANKS, data, at)
     around = data[begin - 1 : begin] if begin else b""
@@ -134,7 +135,7 @@ def _is_password(data: bytes, match: re.Match[bytes], start: int, end: int, *, i
         is_cut: Whether the value goes on after `end`.
     """
     value = data[start:end]
-    if is_verdict(UNSURE, value) or b"\n" in value or value.startswith((b"\\", b"{", b"[")):
+    if is_passing(value) or b"\n" in value or value.startswith((b"\\", b"{", b"[")):
         return value.startswith(b"[redacted:")
     sign = data[match.end() - 1 : match.end()]
     if sign != b":":
@@ -245,7 +246,7 @@ def _end_behind_brackets(data: bytes, start: int, end: int) -> int:
     return word_end if _TEXT.search(data, end, word_end) is not None else end
 
 
-def _end_of_quotes(data: bytes, start: int, quote: bytes, depth: int) -> int:
+def end_of_quotes(data: bytes, start: int, quote: bytes, depth: int) -> int:
     """Return the place of the quote that closes one with `depth` backslashes before it, or the end of everything."""
     end = data.find(quote, start)
     while end >= 0:
@@ -292,7 +293,7 @@ def _end_of_brackets(data: bytes, start: int) -> int:
         if code in _OPENING:
             open_brackets.append(_OPENING[code])
         elif code in (0x22, 0x27):
-            at = _end_of_quotes(data, at, match[0], _backslashes(data, at - 1)) + 1
+            at = end_of_quotes(data, at, match[0], _backslashes(data, at - 1)) + 1
             at += _escapes_after(data, at - 1)
         elif open_brackets and code == open_brackets[-1]:
             open_brackets.pop()

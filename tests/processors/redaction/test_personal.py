@@ -34,6 +34,9 @@ def redacted(value: object) -> object:
         ("phone", "030 1234567"),
         ("phone", "06 12 34 56 78"),
         ("phone", "030 12345"),
+        ("phone", "+1\xa0415\xa0555\xa00132"),
+        ("phone", "+1\u2011415\u2011555\u20110132"),
+        ("card", "3056 930902 5904"),
         ("card", "4111111111111111"),
         ("card", "4111 1111 1111 1111"),
         ("card", "5500-0000-0000-0004"),
@@ -50,7 +53,7 @@ def redacted(value: object) -> object:
 )
 def test_personal_data_is_replaced(name: str, text: str) -> None:
     """Alone, and in a text."""
-    for around in ("{}", "it is {}, he said", "x={};", "a\n{}\nb", "({})", '"{}"'):
+    for around in ("{}", "it is {}, he said", "x={};", "a\n{}\nb", "({})", '"{}"', "call {} until May"):
         expected = around.format(f"[redacted:{name}]")
         assert redacted(around.format(text)) == expected
         assert redacted({"a": [around.format(text)]}) == {"a": [expected]}
@@ -94,6 +97,7 @@ def test_the_example_of_each_country_in_the_registry_of_ibans_is_replaced(iban: 
         "4111111111111112 and 1234567890123456",
         "order 5551234567",
         "DE88370400440532013000 and DE8937040044053201300",
+        "logo@2x.png",
         "version 1.2.3, 1.2.3.4.5, 999.1.1.1, 127.0.0.1 and ::1",
         "a[1::2], std::vector, 12:30:45",
         "3f2b1c9e-7a4d-4e1f-9b2a-0c8d7e6f5a4b",

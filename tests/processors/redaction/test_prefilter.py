@@ -175,6 +175,17 @@ def test_the_prefilter_does_not_change_what_is_redacted_in_json(text: str) -> No
     assert WITH.value(raw) == WITHOUT.value(raw)
 
 
+@pytest.mark.parametrize(
+    "letters", ["a b;auth[(", "<db.password> null", ";apiKey`user[password]", "the pwd of it"]
+)
+def test_a_sentence_in_place_of_a_name_is_no_name(letters: str) -> None:
+    """Only its end counts, with and without the prefilter, however many letters of a name are further in front."""
+    for text in (PROSE * 4 + letters + PROSE, PROSE * 4 + letters + PROSE * 4):
+        for value in ({"name": text, "value": "v"}, {text: "y"}, [[text, "z"], ["c", text]]):
+            raw = msgspec.Raw(json.dumps(value).encode())
+            assert WITH.value(raw) == WITHOUT.value(raw) == raw
+
+
 @given(texts)
 @EXAMPLES
 def test_the_prefilter_does_not_change_which_personal_data_is_redacted(text: str) -> None:

@@ -42,14 +42,10 @@ def test_the_example_does_what_it_says() -> None:
 def test_what_the_page_says_is_not_found_is_not() -> None:
     """The page is right about the limits."""
     for text in (
-        "my password is hunter2",
         "mail me@example.com",
         "qf8Zk2Lw9Xv4Nc7Tb1Rm",
         "Bearer abc123",
-        "| Password | hunter2 |",
-        "**Password:**\n\nhunter2",
-        "**Password:**\n```\nhunter2\n```",
-        "<b>Password:</b> hunter2",
+        "my password is swordfish",
     ):
         span = a_span(text)
         assert Redactor()(span) is span

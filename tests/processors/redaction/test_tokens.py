@@ -7,6 +7,8 @@ import base64
 import pytest
 
 from nat_observability.processors import DEFAULT_PATTERNS, Redactor
+from nat_observability.processors.redaction.tables.token import Around, Token
+from nat_observability.processors.redaction.tokens import AROUND, TOKENS
 from tests.processors.builders import a_span
 
 HEX = "0123456789abcdef" * 4
@@ -73,6 +75,11 @@ EXAMPLES = [
     ("model_api_key", f"lsv2_pt_{HEX[:32]}_{HEX[:10]}"),
     ("age_key", f"AGE-SECRET-KEY-1{UPPER[:58]}"),
     ("telegram_token", f"123456789:AA{MIXED[:33]}"),
+    ("astra_token", f"AstraCS:{MIXED[:24]}:{HEX}"),
+    ("paypal_token", f"access_token$production${MIXED[:16].lower()}${HEX[:32]}"),
+    ("firebase_key", f"dQw4w9WgXcQ:APA91b{MIXED}{MIXED}"),
+    ("snowflake_token", f"ver:1-hint:1234-ETMsDgAAA{MIXED}"),
+    ("discord_token", f"M{MIXED[:23]}.{MIXED[:6]}.{MIXED[:27]}"),
 ]
 
 # A random token may happen to have no digit, and some tokens never have one.
@@ -95,14 +102,45 @@ LETTERS_ALONE = [
 ]
 
 
+TABLE: tuple[Token | Around, ...] = (*TOKENS, *AROUND)
+BY_FORM = Redactor(keys=())
+
+
 def redacted(text: str) -> object:
-    return Redactor(keys=())(a_span(text)).input
+    return BY_FORM(a_span(text)).input
 
 
 def test_each_pattern_has_an_example() -> None:
     """Except those that depend on what is around them, which have their own tests."""
     apart = {"basic_auth", "bearer_token", "private_key", "url_password", "url_token"}
-    assert {name for name, _ in EXAMPLES} == set(DEFAULT_PATTERNS) - apart
+    rows = {row.name for row in TABLE}
+    assert {name for name, _ in EXAMPLES} | rows == set(DEFAULT_PATTERNS) - apart
+
+
+CONTEXTS = ("{}", "the key is {}, you know", '"{}"', "x={}&y=1", "é{}é", "({})", "a\n{}\nb", "a\\n{}\\nb")
+ROWS = [
+    pytest.param(row.name, letters + row.example[len(row.begins.split()[0]) :], id=f"{row.maker} {letters}")
+    for row in TOKENS
+    for letters in row.begins.split()
+] + [pytest.param(row.name, row.example, id=f"{row.maker} {row.letters}") for row in AROUND]
+
+
+@pytest.mark.parametrize(("name", "token"), ROWS)
+def test_the_example_of_each_row_is_replaced(name: str, token: str) -> None:
+    """Every beginning of every kind, in every context; and not in the middle of a word, and not half of it."""
+    for around in CONTEXTS:
+        assert redacted(around.format(token)) == around.format(f"[redacted:{name}]")
+    half = token[: len(token) // 3]
+    assert redacted(half) == half
+    assert redacted(f"Q{token}") != f"Q[redacted:{name}]"
+
+
+def test_each_row_says_who_issues_the_token_and_where_its_form_is_described() -> None:
+    """The table can be reviewed."""
+    for row in TABLE:
+        assert row.maker
+        assert row.sources
+        assert set(row.sources) <= set("mgtd")
 
 
 @pytest.mark.parametrize(("name", "token"), EXAMPLES + LETTERS_ALONE, ids=lambda value: str(value)[:24])

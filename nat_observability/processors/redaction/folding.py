@@ -1,0 +1,105 @@
+"""Folding: a text without invisible characters, in plain letters, and the way back to places in the original."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_right
+
+# Those that a text written in plain ASCII may have.
+CONTROLS = tuple(bytes((code,)) for code in (0x00, 0x08, 0x0B, 0x0C, 0x7F, 0x01, 0x02, 0x1F))
+# The bytes of all characters that are folded, and of some that are not.
+ODD_BYTES = re.compile(
+    rb"\xc2[\x80-\xa0\xad\xab\xbb]|\xd8\x9c|\xe1(?:\x9a\x80|\xa0\x8e|\xa0[\x8b-\x8f])|\xe2(?:\x80|\x81"
+    rb"|\x82[\x80-\x9f]|\x84|\x85|\x88\x92|\x91|\x92|\x93)"
+    rb"|\xe3\x80\x80|\xe3\x85\xa4|\xef(?:[\xb8-\xbe]|\xac)|\xf0\x9d[\x90-\x9f]|\xf0\x9f[\x84\x85]|\xf3\xa0"
+)
+_ODD = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\xa0\xab\xad\xbb\u061c\u1680\u180b-\u180f\u2000-\u206f"
+    "\u2070-\u209f\u2100-\u215f\u2212"
+    "\u2460-\u24ff\u3000\u3164\ufb00-\ufb06\ufe00-\ufe0f\ufe50-\ufe6f\ufeff\uff01-\uffef"
+    "\U0001d400-\U0001d7ff\U0001f100-\U0001f1ff\U000e0000-\U000e01ef]"
+)
+_PLAIN = {
+    **dict.fromkeys("\u2028\u2029\x85\x0b\x0c", "\n"),
+    **dict.fromkeys("\u201c\u201d\u201e\u201f\xab\xbb\u2033", '"'),
+    **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032", "'"),
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-"),
+}
+
+
+def is_odd(data: bytes) -> bool:
+    """Say whether a text may have characters that `fold` changes."""
+    if data.isascii():
+        find = data.find
+        return any(find(control) >= 0 for control in CONTROLS)
+    return ODD_BYTES.search(data) is not None
+
+
+def folded_name(name: str) -> str:
+    """Return a name without invisible characters, and in plain letters."""
+    return name if name.isascii() and name.isprintable() else _ODD.sub(_folded_character, name)
+
+
+def _folded_character(match: re.Match[str]) -> str:
+    character = match[0]
+    plain = _PLAIN.get(character)
+    if plain is not None:
+        return plain
+    kind = unicodedata.category(character)
+    if kind in ("Cf", "Cc", "Mn") or character == "\u3164":
+        return ""
+    return " " if kind == "Zs" else unicodedata.normalize("NFKC", character)
+
+
+class Folded:
+    """
+    A text as it looks, in UTF-8.
+
+    Args:
+        data: The original.
+    """
+
+    __slots__ = ("_at", "_original", "data")
+
+    def __init__(self, data: bytes) -> None:
+        text = data.decode(errors="replace")
+        pieces: list[bytes] = []
+        # Where each piece begins, in the folded text and in the original.
+        self._at: list[int] = []
+        self._original: list[int] = []
+        here = there = reached = 0
+        for match in _ODD.finditer(text):
+            before = text[reached : match.start()].encode()
+            plain = _folded_character(match).encode()
+            for piece, length in ((before, len(before)), (plain, len(match[0].encode()))):
+                self._at.append(here)
+                self._original.append(there)
+                pieces.append(piece)
+                here += len(piece)
+                there += length
+            reached = match.end()
+        self._at.append(here)
+        self._original.append(there)
+        pieces.append(text[reached:].encode())
+        self.data = b"".join(pieces)
+
+    def original(self, start: int, end: int) -> tuple[int, int]:
+        """Return the places in the original of a part of the folded text."""
+        first = bisect_right(self._at, start) - 1
+        begin = self._original[first] + start - self._at[first]
+        last = bisect_right(self._at, end - 1) - 1
+        within = end - self._at[last]
+        stop = self._original[last] + within
+        if last + 1 < len(self._at) and self._at[last + 1] == end:
+            # All of an original character, however long.
+            stop = max(stop, min(self._original[last + 1], stop + 4))
+        return begin, stop
+
+
+def fold(data: bytes) -> Folded | None:
+    """Return how a text looks, None if that is how it is."""
+    if not is_odd(data):
+        return None
+    folded = Folded(data)
+    return None if folded.data == data else folded

@@ -1,0 +1,105 @@
+"""Records: values in forms, validation errors, browser actions, variables, JSON keys and Kubernetes secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from nat_observability.processors.redaction.forms.near import label_before, label_of, quoted
+from nat_observability.processors.redaction.keys import UNSURE, KeyMatcher
+from nat_observability.processors.redaction.marks import Found
+from nat_observability.processors.redaction.verdicts import is_harmless
+from nat_observability.processors.redaction.windows import matches
+
+_MULTIPART = re.compile(
+    rb"form-data;\s?name=\\{0,64}\"([^\"\\]{1,100})\\{0,64}\"[^\r\n\\]{0,200}(?:(?:\r?\n|(?:\\{1,8}r)?"
+    rb"\\{1,8}n)[^\r\n\\]{1,200}){0,6}(?:\r?\n|(?:\\{1,8}r)?\\{1,8}n){2}([^\r\n\\]{1,4000})"
+)
+_INPUT_VALUE = re.compile(
+    rb"(?:\A|\n|\\n)[ \t]{0,8}([\w.\[\]-]{1,120})(?:\r?\n|\\{1,8}n)[ \t]{1,8}[^\n\\]{0,300}?input_valu"
+    rb"e=(?=(\\{0,64}['\"])?)"
+)
+_AUTOMATED = re.compile(
+    rb"\)\)?\.(?:first\.|nth\(\d\)\.|clear\(\)\.|last\.)?(?:fill|type|send_?[kK]eys|set_?[vV]alue|pres"
+    rb"s_sequentially|pressSequentially|input|val|enter_text|addValue|clear_and_type)\((?:\s|\\{1,8}n)"
+    rb"{0,8}(\\{0,64}[\"'`])"
+)
+_SELECTED = re.compile(rb"([A-Za-z_][\w -]{0,80})[^A-Za-z0-9_]{0,8}\Z")
+_TYPED = re.compile(
+    rb"(?:[Tt]yped|[Ee]ntered|[Ff]illed|[Tt]yping|[Ff]ill(?:ing)?|[Ii]nput)\s{1,4}(\\{0,64}[\"'`])([^\"'"
+    rb"`\n]{1,300}?)\1\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?(\\{0,64}[\"'`]?)([\w #.-]{1,8"
+    rb"0})"
+)
+_VARIABLE = re.compile(
+    rb"\b(?:variable|output|resource|data|secret|parameter)\s{1,4}\\{0,64}\"([\w-]{1,100})\\{0,64}\"\s"
+    rb"{0,4}\{[^{}]{0,600}?\b(?:default|value)\s{0,16}=\s{0,4}(\\{0,64}\")"
+)
+_JWK = re.compile(rb"(\\{0,64}[\"'])(?:d|p|q|dp|dq|qi|k)\1\s{0,4}:\s{0,4}(\\{0,64}[\"'])([\w-]{16,2000})")
+_KIND = re.compile(rb"\bkind\\{0,64}[\"']?:[ \t]{0,4}\\{0,64}[\"']?Secret\b")
+_DATA = re.compile(rb"(?:stringData|data)\\{0,64}[\"']?:(?:[ \t]{0,4}\{)?(?:\s|\\{1,8}n){1,16}")
+_ENTRY = re.compile(
+    rb"([ \t]{0,32}\\{0,64}[\"']?)([\w.-]{1,100})\\{0,64}[\"']?:[ \t]{1,4}(\\{0,64}[\"']?)([^\s\"'\\,{"
+    rb"}|>][^\s\"'\\,{}]{0,8000})\\{0,64}[\"']?,?(?:\r?\n|\\{1,8}n|\Z|(?=\s|\}))"
+)
+
+
+def find_multipart(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_MULTIPART, data):
+        label = label_of(match[1], keys)
+        if label is not None and label != UNSURE and not is_harmless(keys, label, match[2]):
+            yield *match.span(2), label
+
+
+def find_input_values(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_INPUT_VALUE, data):
+        label = label_of(match[1], keys)
+        if label is None or label == UNSURE:
+            continue
+        if match[2] is not None:
+            yield from quoted(data, match.end() + len(match[2]), match[2], label, keys)
+        else:
+            end = data.find(b", input_type=", match.end(), match.end() + 2000)
+            if end > 0 and not is_harmless(keys, label, data[match.end() : end]):
+                yield match.end(), end, label
+
+
+def find_automated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_AUTOMATED, data):
+        window = data[max(0, match.start() - 120) : match.start()]
+        window = window[max(window.rfind(b"\n"), window.rfind(b";")) + 1 :]
+        selected = _SELECTED.search(window)
+        label = None if selected is None else label_of(selected[1], keys)
+        if label is None and b"password" in window.lower():
+            label = "password"
+        if label is not None and label != UNSURE:
+            yield from quoted(data, match.end(), match[1], label, keys)
+    for match in matches(_TYPED, data):
+        named = label_before(data, match.end(4), keys) or label_before(
+            data, match.start(4) + len(match[4].rpartition(b" ")[0]), keys
+        )
+        if named is not None and not is_harmless(keys, named[0], match[2]):
+            yield *match.span(2), named[0]
+
+
+def find_variables(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_VARIABLE, data):
+        label = label_of(match[1], keys)
+        if label is not None and label != UNSURE:
+            yield from quoted(data, match.end(), match[2], label, keys)
+
+
+def find_jwk(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_JWK, data):
+        yield *match.span(3), "private_key"
+
+
+def find_kubernetes(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    reached = 0
+    for kind in matches(_KIND, data):
+        for block in _DATA.finditer(
+            data, max(reached, kind.start() - 4096), min(len(data), kind.end() + 4096)
+        ):
+            reached = at = block.end()
+            while (entry := _ENTRY.match(data, at)) is not None:
+                yield *entry.span(4), "secret"
+                reached = at = entry.end()

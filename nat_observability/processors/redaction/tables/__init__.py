@@ -1,0 +1,1 @@
+"""The tables of redaction: which tokens and names are secret, as data."""
