@@ -27,6 +27,7 @@ __all__ = [
     "NotPicklableError",
     "ObservabilityError",
     "PermanentWriteError",
+    "RefusedForNowError",
     "ResponseIncompleteError",
     "RetryableWriteError",
     "RuntimeNotOpenError",
@@ -225,6 +226,16 @@ class RetryableWriteError(ObservabilityError, RuntimeError):
 
 class PermanentWriteError(ObservabilityError, RuntimeError):
     """Raised by a sink's write that would fail again, however often it is tried."""
+
+
+class RefusedForNowError(PermanentWriteError):
+    """
+    Raised by a sink's write that the back end refuses for a reason outside the batch: a key, an address, an error of
+    its own.
+
+    It is final for items that are only in memory. With a spool they stay there and are tried again, by later processes
+    too, until they expire; newer items do not wait for them.
+    """
 
 
 class BatchTooLargeError(ObservabilityError, RuntimeError):

@@ -12,6 +12,8 @@ import structlog
 from blockbuster import BlockingError, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from tests.warm_interpreter import close_warm
+
 # How long an example takes, or its making, is the machine's affair: no test asserts a time.
 settings.register_profile("no deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no deadline")
@@ -39,6 +41,10 @@ def pytest_collection_finish() -> None:
     """Take what the imports have made out of the garbage collector's sight: some tests run it often."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    close_warm()
 
 
 @pytest.fixture(autouse=True)

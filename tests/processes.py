@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.warm_interpreter import OPTIONS, Ended, run_warm
+
 _ROOT = Path(__file__).parents[1]
 
 
@@ -21,8 +23,13 @@ def skip_without(library: str) -> None:
 
 
 def run_program(
-    code: str, *arguments: object, status: int = 0, timeout: float = 50.0, measured: bool = True
-) -> subprocess.CompletedProcess[str]:
+    code: str,
+    *arguments: object,
+    status: int = 0,
+    timeout: float = 50.0,
+    measured: bool = True,
+    fresh: bool = False,
+) -> subprocess.CompletedProcess[str] | Ended:
     """
     Run Python code that can import the package and the tests, with warnings as errors, and return what it printed.
 
@@ -33,23 +40,21 @@ def run_program(
         timeout: Most seconds, after which the test fails.
         measured: Whether its coverage may be measured. What measures it has locks of its own, which a fork while other
             threads are busy leaves held in the child forever.
+        fresh: Whether the package must not be imported yet when it begins; if it may be, that saves nearly a second.
     """
+    environment = {
+        name: value for name, value in os.environ.items() if measured or not name.startswith("COVERAGE")
+    }
+    if not fresh and "COVERAGE_PROCESS_START" not in environment:
+        ended = run_warm(
+            textwrap.dedent(code), list(map(str, arguments)), cwd=_ROOT, env=environment, timeout=timeout
+        )
+        assert ended.returncode == status, f"exit status {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+        return ended
     done = subprocess.run(
-        # Python 3.12 warns about every fork of a process that has threads.
-        [
-            sys.executable,
-            "-W",
-            "error",
-            "-W",
-            "ignore:This process:DeprecationWarning",
-            "-c",
-            textwrap.dedent(code),
-        ]
-        + [str(argument) for argument in arguments],
+        [sys.executable, *OPTIONS, "-c", textwrap.dedent(code), *map(str, arguments)],
         cwd=_ROOT,
-        env={
-            name: value for name, value in os.environ.items() if measured or not name.startswith("COVERAGE")
-        },
+        env=environment,
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -65,6 +65,7 @@ MADE: Made = {
     MissingExtraError: lambda: MissingExtraError("The command", "cli"),
     errors.NoRequestRunError: lambda: errors.NoRequestRunError("current_state"),
     errors.PermanentWriteError: lambda: errors.PermanentWriteError("400"),
+    errors.RefusedForNowError: lambda: errors.RefusedForNowError("401"),
     errors.ResponseIncompleteError: errors.ResponseIncompleteError,
     RetryableWriteError: lambda: RetryableWriteError("503", retry_after=2.5),
     errors.RuntimeNotOpenError: lambda: errors.RuntimeNotOpenError("instrument()", "NEW", "Open it."),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-_ROOT = Path(__file__).parents[1]
+from tests.warm_interpreter import Ended, run_warm
+
 P = "NAT_OBSERVABILITY_"
 TYPE = f"{P}EXPORTERS__MAIN__TYPE"
 
@@ -34,22 +33,12 @@ asyncio.run(main())
 """
 
 
-def ran(
-    directory: Path, variables: dict[str, str], code: str = SCRIPT, *, status: int = 0
-) -> subprocess.CompletedProcess[str]:
+def ran(directory: Path, variables: dict[str, str], code: str = SCRIPT, *, status: int = 0) -> Ended:
     """A program in `directory`, with these variables and no others of ours or OpenTelemetry's."""
     others = {
         name: value for name, value in os.environ.items() if not name.upper().startswith(("NAT_", "OTEL_"))
     }
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=directory,
-        env={**others, "PYTHONPATH": str(_ROOT), **variables},
-        capture_output=True,
-        text=True,
-        timeout=50.0,
-        check=False,
-    )
+    done = run_warm(code, cwd=directory, env={**others, **variables}, timeout=50.0, strict=False)
     assert done.returncode == status, done.stderr
     return done
 
@@ -60,9 +49,6 @@ def warned(directory: Path, variables: dict[str, str], code: str = SCRIPT) -> st
     lines = [line for line in stderr.splitlines() if line.startswith("no_exporter_configured ")]
     assert len(lines) == 1, stderr
     return lines[0]
-
-
-pytestmark = pytest.mark.timeout(60)  # a second or two each, which a machine that does much else draws out
 
 
 @pytest.mark.parametrize("code", [SCRIPT, RUNTIME], ids=["observability", "runtime"])

@@ -11,6 +11,7 @@ from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.lease import NEVER, Entry
 from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.sending.deferral import Deferral
 from nat_observability.delivery.sending.retry import Outcome, Retry, longest_backoff
 from nat_observability.delivery.state import State
 from nat_observability.delivery.threads.worker import suppress_instrumentation
@@ -82,6 +83,8 @@ class EntryMover:
         self._due_bytes = min(limits.batch_bytes, max(1, limits.queue_bytes * 3 // 4))
         self._last_tries = asyncio.Event()
         self.retry = Retry(name, sink, limits, loop, self._last_tries)
+        self._deferral = Deferral(name, limits, loop.time)
+        self._to_defer: list[Entry] = []  # not yet in the spool, where they have to wait
         self._sends: set[asyncio.Task[None]] = set()
         self._gave_up = False
         self._unsent = 0  # batches in a row that came back
@@ -116,6 +119,7 @@ class EntryMover:
             if state.last_call and not self._last_tries.is_set():
                 self._last_tries.set()
                 await self._save_what_is_sent()
+                self._try_deferred_again()
             with guard.lock:
                 if self.dismissed:
                     return False
@@ -129,6 +133,10 @@ class EntryMover:
     def _next_move(self, now: float) -> Callable[[], Awaitable[None]] | None:
         """Take what is due, and return the calls to make with it; None if everything is done. Under the lock."""
         accounting, state, limits, spool = self._accounting, self._state, self._limits, self._spool
+        if self._to_defer:
+            return self._save_deferred
+        if self._deferral.is_due(now):
+            self._try_deferred_again()
         free = len(self._sends) < limits.batches_in_flight and not self._gave_up
         free = free and (now >= self._send_at or state.last_call)
         queued = self._is_due(now)
@@ -203,7 +211,14 @@ class EntryMover:
 
     async def _sleep(self, now: float) -> None:
         """Wait for a signal, or for the next time at which something may be due."""
-        times = (self._due_at, self._send_at, self._fetch_at, self._spill_at, self._adopt_at)
+        times = (
+            self._due_at,
+            self._send_at,
+            self._fetch_at,
+            self._spill_at,
+            self._adopt_at,
+            self._deferral.due_at,
+        )
         coming = [time - now for time in times if time is not None and time > now]
         try:
             async with asyncio.timeout(min(coming, default=None)):
@@ -255,6 +270,8 @@ class EntryMover:
                 if not self.dismissed:
                     self._settle(batch, outcomes)
             self._accounting.log_losses()
+            if Outcome.DEFERRED in outcomes:
+                self._deferral.log(self.retry.failures[Outcome.DEFERRED].error)
         finally:
             task = asyncio.current_task(self._loop)
             if task is not None:
@@ -279,17 +296,23 @@ class EntryMover:
             return
         done: list[int] = []
         to_spool: list[int] = []
+        deferred: list[int] = []
         to_queue: list[Entry] = []
         gone: list[Entry] = []
         for entry, outcome in zip(batch, outcomes, strict=True):
             del accounting.in_flight[entry]
-            if outcome is Outcome.UNSENT and entry.key is None:
-                to_queue.append(entry)
+            waits = outcome is Outcome.UNSENT or outcome is Outcome.DEFERRED
+            if waits and entry.key is None:
+                if outcome is Outcome.UNSENT:
+                    to_queue.append(entry)
+                else:
+                    accounting.saving.add(entry)
+                    self._to_defer.append(entry)
                 continue
             gone.append(entry)
-            if outcome is Outcome.UNSENT and entry.key is not None:
+            if waits and entry.key is not None:
                 accounting.own(entry.key, entry.lease)
-                to_spool.append(entry.key)
+                (to_spool if outcome is Outcome.UNSENT else deferred).append(entry.key)
             else:
                 accounting.settle(entry, outcome, failures)
                 if entry.key is not None:
@@ -299,6 +322,9 @@ class EntryMover:
         accounting.queue.release(gone)
         spool.done(done)
         spool.put_back(to_spool)
+        self._deferral.add(deferred)
+        if Outcome.DELIVERED in outcomes:
+            self._deferral.taken_by_back_end()
         if not (to_spool or to_queue):
             self._unsent = 0
         elif self._state.last_call:
@@ -316,7 +342,35 @@ class EntryMover:
         self._unsent += 1
         self._send_at = now + max(pause, asked or 0.0)
 
+    def _try_deferred_again(self) -> None:
+        keys = self._deferral.take()
+        if keys and self._spool is not None:
+            self._spool.put_back(keys)
+
     # The spool:
+
+    async def _save_deferred(self) -> None:
+        """Move what the back end refuses for the moment to the spool; what the spool does not take has failed."""
+        spool, accounting = self._spool, self._accounting
+        entries, self._to_defer = self._to_defer, []
+        if spool is None:
+            return
+        try:
+            problem = await spool.save(entries, stay=False)
+        except SinkError as error:
+            problem = error
+        if problem is not None:
+            self._log_spool_failure(problem)
+        with guard.lock:
+            unsaved = set(entries).intersection(accounting.ready)
+            if self.dismissed or not unsaved:
+                return
+            kept = [entry for entry in accounting.ready if entry not in unsaved]
+            accounting.ready.clear()
+            accounting.ready.extend(kept)
+            accounting.queue.release(unsaved)
+            for entry in unsaved:
+                accounting.settle(entry, Outcome.DEFERRED, self.retry.failures)
 
     async def save(self, entries: list[Entry]) -> None:
         spool, accounting, last_call = self._spool, self._accounting, self._state.last_call

@@ -20,7 +20,8 @@ class Sink(Protocol):
     the same time. After a `close` it may call `open` again. The delivery counts and logs what any of them raises.
 
     A `write` that raises has failed for its whole batch. `RetryableWriteError`, `SinkError`, `OSError` and
-    `TimeoutError` are tried again, `BatchTooLargeError` in halves; anything else is final. A `write` may return the
+    `TimeoutError` are tried again, `BatchTooLargeError` in halves, and `RefusedForNowError` later, if there is a spool;
+    anything else is final. A `write` may return the
     number of items that the back end took note of and rejected (OTLP's partial success); they count as failed.
     """
 

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from tests.warm_interpreter import Ended, run_warm
 
 DATA = Path(__file__).parents[1] / "data"
 PLAIN = DATA / "nat_runs_a.jsonl"
@@ -82,18 +84,22 @@ def write_lines(path: Path, *lines: dict[str, Any] | bytes) -> Path:
     return path
 
 
-@contextmanager
-def command(*arguments: object, cwd: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process of its own, with warnings as errors and no variables of ours but these."""
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.upper().startswith(("NAT_OBSERVABILITY_", "OTEL_")) and name != "COLUMNS"
     }
+    return {**inherited, "PYTHONPATH": str(_ROOT), **variables}
+
+
+@contextmanager
+def command(*arguments: object, cwd: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, with warnings as errors and no variables of ours but these."""
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "nat_observability.cli", *map(str, arguments)],
         cwd=cwd,
-        env={**inherited, "PYTHONPATH": str(_ROOT), **variables},
+        env=_environment(variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -104,16 +110,7 @@ def command(*arguments: object, cwd: Path, **variables: str) -> Iterator[subproc
             process.kill()
 
 
-class Ended(NamedTuple):
-    """What a process printed, and its exit code."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def run_command(*arguments: object, cwd: Path, **variables: str) -> Ended:
-    """Run the command to its end."""
-    with command(*arguments, cwd=cwd, **variables) as process:
-        stdout, stderr = process.communicate(timeout=18)
-    return Ended(process.returncode, stdout, stderr)
+    """Run the command to its end, as `command` does."""
+    code = "import runpy; runpy.run_module('nat_observability.cli', run_name='__main__', alter_sys=True)"
+    return run_warm(code, list(map(str, arguments)), cwd=cwd, env=_environment(variables), timeout=18)

@@ -295,7 +295,7 @@ def test_without_a_store_the_error_says_so(tmp_path: Path, monkeypatch: pytest.M
 def test_missing_packages_are_named_with_their_extra(missing: str) -> None:
     """Without the packages of the extra, the command says how to install them."""
     program = f"import sys; sys.modules[{missing!r}] = None; from nat_observability.cli import main; main()"
-    done = run_program(program, status=1)
+    done = run_program(program, status=1, fresh=True)
     assert done.stderr == (
         "error: The command nat-observability needs an extra: pip install 'nat-observability[cli]'\n"
     )
@@ -304,5 +304,5 @@ def test_missing_packages_are_named_with_their_extra(missing: str) -> None:
 def test_importing_the_package_imports_no_command() -> None:
     """The library itself does without the command's packages."""
     program = "import sys, nat_observability; print(*{'click', 'containers', 'dependency_injector'} & {*sys.modules})"
-    assert run_program(program).stdout == "\n"
+    assert run_program(program, fresh=True).stdout == "\n"
     assert "click" in sys.modules

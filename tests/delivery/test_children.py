@@ -105,7 +105,7 @@ class Children:
     def run(self, method: str, code: str) -> str:
         """Run the program with everything in the module; return what it wrote to stderr."""
         self._environment.setenv("TEST_METHOD", method)
-        return run_program(f"from children import *\n{code}", timeout=80, measured=False).stderr
+        return run_program(f"from children import *\n{code}", timeout=80, measured=False, fresh=True).stderr
 
     def delivered(self) -> Counter[str]:
         """How often each name was delivered."""

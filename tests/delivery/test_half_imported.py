@@ -87,6 +87,7 @@ assert seen == {{
 }}, seen
 """,
         timeout=18,
+        fresh=True,
     )
     assert done.stderr == ""
 
@@ -121,7 +122,8 @@ async def main():
             assert found["otel.sdk.exporter.operation.duration", component].count == 1, found
 
 asyncio.run(main())
-"""
+""",
+        fresh=True,
     )
 
 
@@ -156,5 +158,6 @@ asyncio.run(main())
 assert seen == {"a": True, "b": True}
 """,
         timeout=18,
+        fresh=True,
     )
     assert done.stderr == "metrics_not_reported error='RuntimeError: no get_meter'\n"

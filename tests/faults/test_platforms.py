@@ -70,7 +70,7 @@ _WITHOUT_POSIX = """
 
 def without_posix(code: str, *arguments: object) -> str:
     """Run a program in an interpreter that lacks what only POSIX has; return what it printed."""
-    return run_program(_WITHOUT_POSIX + code, *arguments, measured=False).stdout
+    return run_program(_WITHOUT_POSIX + code, *arguments, measured=False, fresh=True).stdout
 
 
 def test_every_module_imports_without_posix() -> None:

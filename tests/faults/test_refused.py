@@ -454,6 +454,7 @@ def test_g4_under_patched_threads_every_job_is_done_and_nothing_waits(library: s
         library,
         *_WAYS,
         timeout=15,
+        fresh=True,
     )
 
 

@@ -30,6 +30,7 @@ from nat_observability.testing import CapturingExporter, wait_until
 from tests.delivery.backends import in_spool
 from tests.faults.injection import Inject, Injected, at_once, soon
 
+SLOW = [pytest.mark.slow]
 _TOO_LONG = 30  # seconds, far more than everything here takes; a program that waits forever fails by name
 
 
@@ -288,9 +289,22 @@ PLACES = {
 }
 
 
+# The usual tier has each fault with the fullest cases, and each case with one fault.
+_FULLEST = [case for case in CASES if case.startswith("3 exporters, isolated, spool always")]
+SWEPT = [
+    pytest.param(
+        settings,
+        fault,
+        id=f"{case}-{name}",
+        marks=[] if case in _FULLEST or row % len(FAULTS) == column else SLOW,
+    )
+    for row, (case, settings) in enumerate(CASES.items())
+    for column, (name, fault) in enumerate(FAULTS.items())
+]
+
+
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(("case", "fault"), SWEPT)
 def test_g3_a_fault_at_every_await(tmp_path: Path, case: Mapping[str, Any], fault: Fault) -> None:
     """It reaches the caller, nothing is left open, the ledger adds up, and the same manager starts again."""
     # At the least: the wait of the step, and the last look that finds no further one.

@@ -47,6 +47,7 @@ def test_a_framework_that_is_missing_is_named_with_its_extra(framework: str) -> 
             print(error)
         """,
         framework,
+        fresh=True,
     )
     assert f"pip install 'nat-observability[{framework}]'" in done.stdout
 
@@ -63,5 +64,6 @@ def test_an_integration_imports_its_own_framework_only(framework: str) -> None:
         """,
         framework,
         *FRAMEWORKS,
+        fresh=True,
     )
     assert done.stdout.split() == [each for each in FRAMEWORKS if each == framework]

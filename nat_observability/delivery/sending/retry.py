@@ -10,7 +10,13 @@ from typing import NamedTuple
 
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sending.circuit_breaker import BreakerState, CircuitBreaker
-from nat_observability.errors import BatchTooLargeError, RetryableWriteError, SinkError, ThreadRefusedError
+from nat_observability.errors import (
+    BatchTooLargeError,
+    RefusedForNowError,
+    RetryableWriteError,
+    SinkError,
+    ThreadRefusedError,
+)
 from nat_observability.events import Item
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import RepeatedEvent, get_logger
@@ -19,11 +25,12 @@ from nat_observability.system.forks import at_fork
 
 
 class Outcome(Enum):
-    """What became of an item: the back end has it, will never take it, or might later."""
+    """What became of an item: the back end has it, will never take it, might later, or refuses it for the moment."""
 
     DELIVERED = 1
     FAILED = 2
     UNSENT = 3
+    DEFERRED = 4
 
 
 class Failure(NamedTuple):
@@ -148,10 +155,11 @@ class Retry:
             pass
 
     def refused(self, error: BaseException, batch: Sequence[Item]) -> list[Outcome]:
-        """Return that a batch has failed for good, and note why."""
+        """Return that a batch was refused, for good or for the moment, and note why."""
         self.last_error = error
-        self.failures[Outcome.FAILED] = Failure("refused", describe(error))
-        return [Outcome.FAILED] * len(batch)
+        outcome = Outcome.DEFERRED if isinstance(error, RefusedForNowError) else Outcome.FAILED
+        self.failures[outcome] = Failure("refused", describe(error))
+        return [outcome] * len(batch)
 
     def _unsent(self, reason: str, batch: Sequence[Item]) -> list[Outcome]:
         error = self.last_error

@@ -20,6 +20,7 @@ from nat_observability.delivery.threads.worker import (
     check_threads,
     make_call,
     refusal,
+    start_thread,
 )
 from nat_observability.errors import ThreadRefusedError
 from nat_observability.foreign_errors import EXITS, describe
@@ -190,7 +191,7 @@ class DeliveryThread:
     def _start(self, loop: _Loop) -> None:
         begun: Future[None] = Future()
         loop.call_soon(begun.set_result, None)
-        threading.Thread(target=self._run, args=(loop, begun), name=self._name, daemon=True).start()
+        start_thread(threading.Thread(target=self._run, args=(loop, begun), name=self._name, daemon=True))
         if self._on_broken is None:
             with suppress(TimeoutError):
                 begun.result(_BEGIN_WITHIN)

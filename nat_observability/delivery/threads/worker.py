@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import sys
 import threading
 from collections import deque
@@ -147,7 +148,7 @@ class BlockingWorker:
             target=self._work, args=(self._jobs, after), name=self._name, daemon=True
         )
         try:
-            self._thread.start()
+            start_thread(self._thread)
         except Exception as error:
             raise refusal(self._name, error) from error
 
@@ -194,6 +195,19 @@ class BlockingWorker:
         failure.__cause__ = error
         jobs.fail(failure)
         _log.error("worker_died", thread=self._name, error=describe(error))
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread, as `thread.start()` does."""
+    # The caller may hold the lock of `guard`, and waits for the new thread to begin. If the garbage collector closed a
+    # generator with an open step on that thread before, the step would wait for the lock.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        thread.start()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def make_call(future: Future[ResultT], call: Callable[[], ResultT]) -> None:

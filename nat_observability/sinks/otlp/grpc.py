@@ -17,6 +17,7 @@ from nat_observability.errors import (
     BatchTooLargeError,
     MissingExtraError,
     PermanentWriteError,
+    RefusedForNowError,
     RetryableWriteError,
     SinkError,
 )
@@ -49,6 +50,9 @@ _RETRYABLE = frozenset(
 _TOO_LARGE = re.compile(r"larger than max|exceeds maximum|too large", re.IGNORECASE)
 _SIZE_CODES = frozenset({"RESOURCE_EXHAUSTED", "OUT_OF_RANGE"})
 
+# What these say of a batch stays true of it.
+_FINAL = frozenset({"INVALID_ARGUMENT", "ALREADY_EXISTS", "FAILED_PRECONDITION"})
+
 _CURES = {
     "UNAUTHENTICATED": "Check the key in its headers.",
     "PERMISSION_DENIED": "Check the key in its headers, and what that key may do.",
@@ -67,9 +71,10 @@ class OtlpGrpcSink:
     Sends spans as OTLP over gRPC.
 
     A batch is one call. What the specification calls retryable raises RetryableWriteError, with the delay of a
-    RetryInfo; a message above the server's limit raises BatchTooLargeError, and any other failure
-    PermanentWriteError. `write` returns the number of spans that the back end rejected, and logs its message as
-    `otlp_partial_success`, at most every 30 seconds. Proxies are taken from the environment by gRPC itself.
+    RetryInfo; a message above the server's limit raises BatchTooLargeError, what rejects the batch
+    for its content PermanentWriteError, and any other failure RefusedForNowError. `write` returns the number of spans
+    that the back end rejected, and logs its message as `otlp_partial_success`, at most every 30 seconds. Proxies
+    are taken from the environment by gRPC itself.
 
     gRPC does not survive a fork while it is in use: with its asyncio interface the child crashes or hangs, with the
     synchronous one a call of the parent never ends. So this sink uses the latter, and closes its connection before
@@ -166,6 +171,7 @@ class OtlpGrpcSink:
             RetryableWriteError: The back end cannot be reached, does not answer, or asks to come back later.
             BatchTooLargeError: The batch is larger than the back end accepts.
             PermanentWriteError: The back end refuses the batch, or it holds something other than spans.
+            RefusedForNowError: It refuses the batch, but not for its content.
             SinkError: The sink is not open.
         """
         if not self._is_open:
@@ -277,7 +283,8 @@ class OtlpGrpcSink:
         if code in _RETRYABLE or (code == "RESOURCE_EXHAUSTED" and wait is not None):
             return RetryableWriteError(problem, retry_after=wait)
         cure = _CURES.get(code)
-        return PermanentWriteError(f"{problem} {cure}" if cure else problem)
+        refusal = PermanentWriteError if code in _FINAL else RefusedForNowError
+        return refusal(f"{problem} {cure}" if cure else problem)
 
 
 class _Forks:

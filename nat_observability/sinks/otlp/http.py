@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlsplit
 
 from nat_observability.errors import (
     BatchTooLargeError,
     MissingExtraError,
     PermanentWriteError,
+    RefusedForNowError,
     RetryableWriteError,
     SinkError,
 )
@@ -26,10 +25,10 @@ from nat_observability.sinks.otlp.options import (
     Headers,
     SecretHeaders,
     check_timeout,
-    parse_endpoint,
     shown_url,
     traces_url,
 )
+from nat_observability.sinks.otlp.proxy import proxy_arguments
 from nat_observability.sinks.otlp.responses import (
     LONGEST_ANSWER,
     AnswerReader,
@@ -44,6 +43,8 @@ if TYPE_CHECKING:
 
 # https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes
 _RETRYABLE = frozenset({429, 502, 503, 504})
+# What these say of a batch stays true of it. Anything else may come from a key, an address or the server itself.
+_FINAL = frozenset({400, 411, 414, 415, 422, 431})
 
 _CURES = {
     301: "Set the address that it redirects to as the endpoint.",
@@ -68,8 +69,10 @@ class OtlpHttpSink:
     Sends spans as OTLP over HTTP/1.1, as binary protobuf, over connections that are kept alive.
 
     A batch is one POST. What the specification calls retryable (429, 502, 503, 504, no connection, no answer)
-    raises RetryableWriteError, with what `Retry-After` asks for; 413 raises BatchTooLargeError, and any other
-    answer but a success PermanentWriteError. Redirects are not followed: they would take the headers along.
+    raises RetryableWriteError, with what `Retry-After` asks for; 413 raises BatchTooLargeError, what
+    rejects the batch for its content (400, 415, 422 and the like) PermanentWriteError, and any other answer but a
+    success, such as 401, 404, 500 or a redirect, RefusedForNowError. Redirects are not followed: they would
+    take the headers along.
 
     The status line alone decides about success. If the body of a success cannot be read or understood, the spans were
     still accepted, and sending them again would duplicate them; that is logged as `otlp_answer_not_understood`. `write`
@@ -145,7 +148,7 @@ class OtlpHttpSink:
                 proxy.
         """
         aiohttp, loop = self._aiohttp, asyncio.get_running_loop()
-        self._proxy = self._proxy_arguments()
+        self._proxy = proxy_arguments(self._url)
         context = await loop.run_in_executor(None, self._tls.context) if self._tls.secure else None
         headers = {
             "user-agent": f"nat-observability/{PACKAGE_VERSION}",
@@ -172,6 +175,7 @@ class OtlpHttpSink:
             RetryableWriteError: The back end cannot be reached, does not answer, or asks to come back later.
             BatchTooLargeError: The batch is larger than the back end accepts.
             PermanentWriteError: The back end refuses the batch, or it holds something other than spans.
+            RefusedForNowError: It refuses the batch, but not for its content.
             SinkError: The sink is not open.
         """
         session = self._session
@@ -197,7 +201,7 @@ class OtlpHttpSink:
         content_type = headers.get("content-type", "")
         if "text/html" in content_type and status < 300:
             problem = f"{self.where} answered {status} with a web page, so it takes no spans."
-            raise PermanentWriteError(f"{problem} Check the endpoint.")
+            raise RefusedForNowError(f"{problem} Check the endpoint.")
         if 200 <= status < 300:
             return self._answers.rejected(answer, len(batch), content_type)
         message = failure_message(answer or b"", content_type, hide=self._headers.hide)
@@ -221,7 +225,8 @@ class OtlpHttpSink:
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return BatchTooLargeError(f"{problem}. Lower batch_bytes.")
         cure = _CURES.get(status)
-        return PermanentWriteError(f"{problem}. {cure}" if cure else f"{problem}.")
+        refusal = PermanentWriteError if status in _FINAL else RefusedForNowError
+        return refusal(f"{problem}. {cure}" if cure else f"{problem}.")
 
     def _describe(self, error: Exception) -> str:
         # The text of a response error has the whole URL, and its repr the headers.
@@ -232,25 +237,6 @@ class OtlpHttpSink:
         else:
             text = str(error) or type(error).__name__
         return readable(text, self._headers.hide).rstrip(".")
-
-    def _proxy_arguments(self) -> dict[str, Any]:
-        # By hand, because aiohttp would also read .netrc, for every request and on a new thread each time.
-        parts = urlsplit(self._url)
-        address = getproxies().get(parts.scheme)
-        if not address or proxy_bypass(parts.netloc):
-            return {}
-        scheme, _, rest = address.rpartition("://")
-        credentials, _, host = rest.rpartition("@")
-        variable = f"{parts.scheme.upper()}_PROXY"
-        try:
-            proxy = parse_endpoint(f"{scheme or 'http'}://{host}", variable)
-        except ValueError as error:
-            raise SinkError(variable, str(error), "Correct it, or name this host in NO_PROXY.") from None
-        if not credentials:
-            return {"proxy": proxy.geturl()}
-        # The client sends it on as proxy-authorization, to the proxy alone.
-        basic = base64.b64encode(unquote(credentials).encode()).decode()
-        return {"proxy": proxy.geturl(), "proxy_headers": {"authorization": f"Basic {basic}"}}
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
         """Return the body of an answer, or None if it ends too early or is too long."""

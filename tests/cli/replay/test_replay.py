@@ -73,19 +73,20 @@ def test_the_counts_are_the_true_ones(path: Path, concurrency: int, tmp_path: Pa
     assert result.oddities == {"repeated_end": 8, "repeated_start": 9}
 
 
-def test_twenty_replays_at_once(tmp_path: Path) -> None:
-    """Twenty replays in one process, of both forms, are each as right as one alone."""
+@pytest.mark.parametrize("count", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_many_replays_at_once(tmp_path: Path, count: int) -> None:
+    """Many replays in one process, of both forms, are each as right as one alone."""
 
-    containers = [storing(tmp_path / f"{number}.db") for number in range(20)]
+    containers = [storing(tmp_path / f"{number}.db") for number in range(count)]
 
-    async def twenty() -> list[tuple[Replayed, Session]]:
+    async def all_of_them() -> list[tuple[Replayed, Session]]:
         each = [
             replayed(PLAIN if number % 2 else SIDECAR, container)
             for number, container in enumerate(containers)
         ]
         return await asyncio.gather(*each)
 
-    for number, (result, session) in enumerate(asyncio.run(twenty())):
+    for number, (result, session) in enumerate(asyncio.run(all_of_them())):
         assert counts_of(result) == expected()
         assert stored_counts(tmp_path / f"{number}.db") == expected()
         assert session.problems(result.accepted, result.spans) == []

@@ -332,7 +332,7 @@ def test_g4_patched_threads_are_refused_at_once_and_the_run_goes_on(patch: str) 
     """On a greenlet no delivery works: the error names the library, and the workflow is left alone."""
     library = patch.split()[0]
     skip_without(library)
-    done = run_program(f"{PATCHES[patch]}\n{GREEN}", timeout=15)
+    done = run_program(f"{PATCHES[patch]}\n{GREEN}", timeout=15, fresh=True)
     first, error, named = done.stdout.splitlines()
     assert (first, named) == ("the run goes on", library)
     assert error.startswith("GreenThreadsError: ")
@@ -645,3 +645,32 @@ assert (arrived, refused) == (["before", "after"], 2), (arrived, refused)
         tmp_path,
     )
     assert "delivery_failed" not in done.stderr
+
+
+def test_no_garbage_is_collected_on_a_thread_that_begins() -> None:
+    """Its starter holds the lock of the deliveries, for which a generator that is closed there would wait for ever."""
+    run_program("""
+        import asyncio, gc, threading
+        from nat_observability import ContextState, ExporterManager, SpanExporter, step
+
+        begun = {}
+        inner = threading.Thread._bootstrap_inner
+
+        def bootstrap(thread):
+            begun[thread.name] = gc.isenabled()
+            inner(thread)
+
+        threading.Thread._bootstrap_inner = bootstrap
+
+        async def main():
+            exporter = SpanExporter(lambda batch: None, name="main", processors=[lambda item: item])
+            async with ExporterManager.from_exporters({"main": exporter}).start(ContextState()):
+                with step("tool", "t"):
+                    pass
+
+        asyncio.run(main())
+        ours = {name: enabled for name, enabled in begun.items() if name.startswith("nat-observability")}
+        assert len(ours) >= 3, begun
+        assert not any(ours.values()), ours
+        assert gc.isenabled()
+    """)

@@ -28,6 +28,7 @@ from pydantic import SecretStr
 from nat_observability.errors import (
     BatchTooLargeError,
     PermanentWriteError,
+    RefusedForNowError,
     RetryableWriteError,
     SinkError,
 )
@@ -210,16 +211,14 @@ async def test_connections_are_reused(receiver: OtlpReceiver) -> None:
         (503, RetryableWriteError),
         (504, RetryableWriteError),
         (413, BatchTooLargeError),
-        *[
-            (status, PermanentWriteError)
-            for status in (301, 308, 400, 401, 403, 404, 405, 408, 415, 499, 500, 501)
-        ],
+        *[(status, PermanentWriteError) for status in (400, 415, 422)],
+        *[(status, RefusedForNowError) for status in (301, 307, 308, 401, 403, 404, 405, 408, 499, 500, 501)],
     ],
 )
 async def test_statuses_are_read_as_the_specification_says(
     receiver: OtlpReceiver, status: int, error: type[Exception]
 ) -> None:
-    """429, 502, 503 and 504 are retryable and no others; the reason in the answer is part of the error."""
+    """429, 502, 503 and 504 are retryable and no others, few are final; the reason in the answer is part of the error."""
     receiver.behave(refuse(status, "because\nof \x1b[31mthis"))
     async with opened(receiver.url) as sink:
         with pytest.raises(

@@ -217,5 +217,5 @@ def test_a_missing_extra_is_named_when_a_sink_is_made(sink: str, module: str, ex
         except MissingExtraError as error:
             print(error)
         """
-    output = run_program(program, sink, module).stdout
+    output = run_program(program, sink, module, fresh=True).stdout
     assert output == f"{sink} needs an extra: pip install 'nat-observability[{extra}]'\n"
