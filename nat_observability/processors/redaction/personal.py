@@ -59,6 +59,7 @@ _BETWEEN = b" -\xc2\xa0"
 _NUMBERS = {ord("A") + place: str(10 + place) for place in range(26)}
 
 _PHONE = re.compile(rb"(?:(?<![\w.+-])|(?<=\\[nrtbf]))(?:\+|\(|\d)[\d ().\-/]{4,23}\d(?![\w])")
+_EXTENSION = re.compile(rb",? {0,2}(?:ext(?:ension)?\.?|x|Durchwahl|poste) {0,2}\d{1,6}(?!\w)", re.IGNORECASE)
 _NORTH_AMERICAN = re.compile(rb"(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}")
 _NATIONAL = re.compile(rb"(?:\(0\d{2,5}\)|0\d{2,5})(?:[ /-]\d{2,8}){1,4}|0\d(?:[ .-]\d{2}){4}")
 
@@ -93,7 +94,8 @@ def find_phones(data: bytes) -> Iterator[Found]:
         for number in dict.fromkeys((text, text.removeprefix(b"("), text.lstrip(b"( "))):
             if _is_phone(number):
                 end = match.start() + len(text)
-                yield end - len(number), end, "phone"
+                extension = _EXTENSION.match(data, end)
+                yield end - len(number), end if extension is None else extension.end(), "phone"
                 break
 
 

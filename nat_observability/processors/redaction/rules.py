@@ -46,8 +46,8 @@ class Pattern:
         check: Takes what would be replaced, and says whether it is.
 
     Raises:
-        InvalidPatternError: The expression does not compile, matches an empty text or takes exponential time; or the name or a literal is
-            invalid.
+        InvalidPatternError: The expression does not compile, matches an empty text or takes exponential time; or the
+            name or a literal is invalid.
     """
 
     __slots__ = ("_check", "_expression", "_group", "literals", "name")

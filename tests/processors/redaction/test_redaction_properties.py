@@ -220,7 +220,7 @@ JSON_NESTINGS = frozenset(
 
 def spelled(key: str, style: int) -> str:
     """Return the name of a field in another style."""
-    words = key.strip("*").replace("*", "amz").split("_")
+    words = key.replace("^", "").strip("*").replace("*", "amz").split("_")
     return (
         "_".join(words),
         "-".join(words),
@@ -234,7 +234,7 @@ def spelled(key: str, style: int) -> str:
 
 secret_names = st.builds(
     spelled,
-    st.sampled_from([key for key in DEFAULT_KEYS if key[0] != "!" and key != "pass"]),
+    st.sampled_from([key for key in DEFAULT_KEYS if key[0] not in "!~" and key != "pass"]),
     st.integers(0, 6),
 )
 named: st.SearchStrategy[Planted] = st.builds(

@@ -15,8 +15,8 @@ _PASSWORDS = _rows("""
 *user_pass *wifi_pass *secret_answer *secret_word *security_answer *htpasswd* *passwort* *kennwort* *wachtwoord*
 *lösenord* *losenord* *salasana* *passord* *adgangskode* *contraseña* *contrasena* *^clave *motdepasse* *^mdp *senha*
 *^parola *lozinka* *heslo* *haslo *hasło *jelszó* *jelszo* *^sifre *şifre* *kata_sandi* *mật_khẩu* *пароль* *пароля
-*密码* *密碼* *口令 *パスワード* *暗証番号* *비밀번호* *암호 *รหัสผ่าน* *पासवर्ड* *كلمة_المرور* *كلمة_السر* *סיסמה* *κωδικός* *密钥
-*令牌
+*密码* *密碼* *口令 *パスワード* *暗証番号* *비밀번호* *암호 *รหัสผ่าน* *पासवर्ड* *كلمة_المرور* *كلمة_السر* *סיסמה*
+*κωδικός* *密钥 *令牌
 *секрет *токен
 """)
 _SECRETS = _rows("""
