@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextvars import Context
 from typing import Any
 
-from nat_observability.errors import RetryableWriteError
+from nat_observability.errors import RefusedForNowError, RetryableWriteError
 from nat_observability.foreign_errors import describe
 from nat_observability.sinks.protocol import Batch
 from nat_observability.system.waiting_threads import is_waiting
@@ -83,7 +83,8 @@ class LoopSink:
         Write a batch on the application's loop, and wait for it.
 
         Raises:
-            RetryableWriteError: The loop cannot run it now, or did not finish it in time; or an error of `retry_on`.
+            RefusedForNowError: The loop waits for the exporters itself.
+            RetryableWriteError: The loop is closed, or stopped, or did not finish in time; or an error of `retry_on`.
         """
         call = _Call(self._write, batch, self._usable_loop(), self._note_thread)
         waiting = asyncio.wrap_future(call.outcome)
@@ -129,7 +130,10 @@ class LoopSink:
         elif not loop.is_running():
             problem = "is not running: drain the exporters before it stops"
         elif is_waiting(self._thread):
-            problem = "waits for the exporters in synchronous code: await their shutdown instead"
+            # Trying again would keep the loop waiting, which runs nothing meanwhile.
+            raise RefusedForNowError(
+                "The event loop of a LoopSink waits for the exporters in synchronous code: await them instead."
+            )
         else:
             return loop
         raise RetryableWriteError(f"The event loop of a LoopSink {problem}.")

@@ -41,7 +41,8 @@ def test_counts_of_some_runs_are_theirs_alone(path: Path) -> None:
             "max_depth": 2,
             "llm_calls": 2,
             "token_usage_of_llm_ends": {
-                **dict.fromkeys(TokenUsage.__struct_fields__, 0),
+                "cached_tokens": 0,
+                "reasoning_tokens": 0,
                 "prompt_tokens": 2,
                 "completion_tokens": 4,
                 "total_tokens": 6,

@@ -502,7 +502,7 @@ def requests_request(requests: Any) -> Any:
     return requests.Request("POST", "https://h/x", headers=HEADERS, data="password=" + SECRET).prepare()
 
 
-@row({"authorization": "[redacted:authorization]", "x-api-key": "[redacted:api_key]"}, "httpx")
+@row({"authorization": "Bearer [redacted:bearer_token]", "x-api-key": "[redacted:api_key]"}, "httpx")
 def httpx_headers(httpx: Any) -> Any:
     """As headers."""
     return httpx.Headers(HEADERS)

@@ -33,7 +33,9 @@ def make_span(**fields: Any) -> Span:
         "status": Status.OK,
     }
     fields = defaults | fields
-    return Span(**{"span_kind": fields["kind"].span_kind} | fields)
+    kind = fields["kind"]
+    own = {"span_kind": kind.span_kind} if isinstance(kind, StepKind) else {}
+    return Span(**own | fields)
 
 
 def make_step(**fields: Any) -> IntermediateStep:

@@ -15,7 +15,7 @@ ABOUT_THE_PROJECT = (
     "What is dropped when a queue is full?",
     "What happens to an exporter that does not open?",
     "What happens if shutdown is never called?",
-    "How does a thread that the application starts itself join a run?",
+    "What do Python's own threads and thread pools not inherit?",
     "Which value wins, the environment or the env file?",
     "What does an unknown variable with our prefix cause?",
     "Who can read the file that an exporter creates?",
