@@ -20,6 +20,7 @@ from nat_observability.processors.redaction.recognisers import (
     Recogniser,
 )
 from nat_observability.processors.redaction.tokens import has_any, may_have_token
+from nat_observability.processors.redaction.verdicts import random_places
 
 # Bytes: a piece is remembered if there is nothing in it, so that the beginning of a growing history is searched once.
 _PIECE = 8 * 1024
@@ -127,6 +128,35 @@ _SIGNS = _PLANS[1]
 _APART = _Plan.of(each for each in RECOGNISERS if each.is_apart)
 
 
+class _Needles:
+    """Letters of which every secret name has some."""
+
+    __slots__ = ("_common", "_known", "_rare", "_search", "_stems")
+
+    def __init__(self, needles: Iterable[bytes]) -> None:
+        needles = tuple(needles)
+        # Most secret names contain the word key, and most values do not.
+        self._common = tuple(needle for needle in needles if _COMMON in needle)
+        self._rare = tuple(needle for needle in needles if _COMMON not in needle)
+        self._search = re.compile(b"|".join(map(re.escape, needles)) or b"(?!)").search
+        self._stems = tuple(needle.rstrip(b":") for needle in needles)
+        self._known: dict[bytes, bool] = {}
+
+    def are_in(self, names: bytes, is_inexact: bool = False) -> bool:
+        """Say whether one of them is in `names`, each of which ends with a colon, more or less."""
+        if is_inexact and has_any(names, self._stems):
+            return True
+        if len(names) > _FEW_BYTES:
+            return has_any(names, self._rare) or (names.find(_COMMON) >= 0 and has_any(names, self._common))
+        # The fields of one kind of message have the same names each time.
+        known = self._known.get(names)
+        if known is None:
+            known = self._search(names) is not None
+            if len(self._known) < _REMEMBERED:
+                self._known[names] = known
+        return known
+
+
 class Prefilter:
     """
     Tells whether a value can hold anything to redact, without decoding it.
@@ -150,17 +180,14 @@ class Prefilter:
         "_always",
         "_any_name",
         "_apart",
-        "_common",
         "_finders",
         "_first_look",
         "_harmless",
-        "_known",
         "_literals",
         "_names",
+        "_needles",
         "_pieces",
-        "_rare",
-        "_search",
-        "_stems",
+        "_sure",
         "_tokens",
         "is_enabled",
     )
@@ -178,12 +205,9 @@ class Prefilter:
     ) -> None:
         needles = _fewest(frozenset(key.encode() for key in names.needles | names.likely_needles))
         self._names = names if needles else None
-        # Most secret names contain the word key, and most values do not.
-        self._common = tuple(needle for needle in needles if _COMMON in needle)
-        self._rare = tuple(needle for needle in needles if _COMMON not in needle)
-        self._search = re.compile(b"|".join(map(re.escape, needles)) or b"(?!)").search
-        self._stems = tuple(needle.rstrip(b":") for needle in needles)
-        self._known: dict[bytes, bool] = {}
+        self._needles = _Needles(needles)
+        # Those of names whose values are secret even if they do not look random.
+        self._sure = _Needles(_fewest(frozenset(key.encode() for key in names.needles)))
         # Short data with nothing in it: the names of steps come again and again.
         self._harmless: set[bytes] = set()
         self._pieces, self._apart = Memory(), Memory()
@@ -240,7 +264,7 @@ class Prefilter:
                     for layer in every
                     for companion in _PLANS_WITH
                 )
-                has_name = any(self._has_secret(*_names_before(layer, _APART)) for layer in every)
+                has_name = any(self._needles.are_in(*_names_before(layer, _APART)) for layer in every)
                 bits = has_companion | has_name << 1
                 self._apart.put(key, bits)
             found |= bits
@@ -310,32 +334,25 @@ class Prefilter:
         if not bits:
             return False
         plan = _PLANS[bits]
-        if plan.names and self._has_secret(_found_names(data, plan.names)):
+        if plan.names and self._has_secret(data, _found_names(data, plan.names)):
             return True
         if not plan.ends:
             return False
         names, is_inexact = _names_before(data, plan)
-        if self._has_secret(names, is_inexact):
+        if self._has_secret(data, names, is_inexact):
             return True
         for companion, recognisers in _PLANS_WITH.items():
             if _has_companion(companion, names, is_inexact) and self._has_secret(
-                *_names_before(data, recognisers)
+                data, *_names_before(data, recognisers)
             ):
                 return True
         return False
 
-    def _has_secret(self, names: bytes, is_inexact: bool = False) -> bool:
-        if is_inexact and has_any(names, self._stems):
-            return True
-        if len(names) > _FEW_BYTES:
-            return has_any(names, self._rare) or (names.find(_COMMON) >= 0 and has_any(names, self._common))
-        # The fields of one kind of message have the same names each time.
-        known = self._known.get(names)
-        if known is None:
-            known = self._search(names) is not None
-            if len(self._known) < _REMEMBERED:
-                self._known[names] = known
-        return known
+    def _has_secret(self, data: bytes, names: bytes, is_inexact: bool = False) -> bool:
+        """Say whether one of the names in `data` is secret, with any value or with one that looks random."""
+        return self._needles.are_in(names, is_inexact) and (
+            next(random_places(data), None) is not None or self._sure.are_in(names, is_inexact)
+        )
 
     def parts(self, data: bytes) -> Iterator[tuple[int, int]]:
         """Return the parts of a text in which the name of a secret field may be, each from the beginning of a word."""
