@@ -27,7 +27,7 @@ _LEAST_REST = 8  # characters of every token behind its first letters
 _ESCAPES = (
     rb"%[0-9a-fA-F]{2}",
     rb"\x1b\[",
-    rb"\\u(?:00|061|1680|180|2|3000|3164|[fF][bBeEfF]|[dD]8)",
+    rb"\\u[0-9a-fA-F]{4}",
     rb"\\x1b",
     rb"\\/",
 )
@@ -38,7 +38,7 @@ _BEHIND_NAMES = (
     + b"|".join(dict.fromkeys(re.escape(end) for each in RECOGNISERS for end in each.name_ends))
     + b")"
 )
-_BEFORE_NAMES = (rb"--[\w.-]*", rb"<[\w.:-]*", rb"[\[(][\w.-]*")
+_BEFORE_NAMES = (rb"--[\w.\-\x80-\xff]*", rb"<[\w.:-]*", rb"[\[(][\w.\-\x80-\xff]*")
 _URL_WITH_USER = rb"://[^\s\"'<>`]*@"
 
 Expression = tuple[bytes, bool]

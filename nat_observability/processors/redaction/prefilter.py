@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +11,7 @@ from nat_observability.processors.redaction.encodings import layers
 from nat_observability.processors.redaction.folding import fold, is_odd
 from nat_observability.processors.redaction.forms.table import may_have_form
 from nat_observability.processors.redaction.keys import KeyMatcher
+from nat_observability.processors.redaction.memory import Memory
 from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.recognisers import (
     LONGEST_WORDS,
@@ -19,9 +20,13 @@ from nat_observability.processors.redaction.recognisers import (
     Recogniser,
 )
 from nat_observability.processors.redaction.tokens import has_any, may_have_token
+from nat_observability.processors.redaction.verdicts import random_places
 
-_PIECE = 256 * 1024  # bytes: the interpreter cannot switch threads while it scans a piece
+# Bytes: a piece is remembered if there is nothing in it, so that the beginning of a growing history is searched once.
+_PIECE = 8 * 1024
 _OVERLAP = 4 * 1024
+_WHOLE = 64 * 1024  # bytes that are searched together if they will not come again
+_PASSES, _MAY_HAVE_COMPANION = 1, 2  # the bits of what is remembered
 _SHORT, _MOST_HARMLESS = 64, 512  # bytes of data that is remembered, and how many of them
 _PART = 2048  # bytes
 _MARGIN = 512  # bytes: a name and what separates it from its end take no more than twice that
@@ -97,6 +102,12 @@ _TRIGGERS = [
     for index, recognisers in enumerate(_BY_TRIGGERS)
     for trigger in recognisers[0].triggers
 ]
+# A value that ends with a literal may end in another part of a text.
+_ENDED = sum(
+    1 << index
+    for index, recognisers in enumerate(_BY_TRIGGERS)
+    if any(each.value_end for each in recognisers)
+)
 _BY_LITERAL = [
     (literal, [(trigger, bit) for each, trigger, bit in _TRIGGERS if each == literal])
     for literal in dict.fromkeys(literal for literal, _, _ in _TRIGGERS)
@@ -105,6 +116,7 @@ _COMPANIONS = {
     companion: [each for each in RECOGNISERS if each.companion == companion]
     for companion in dict.fromkeys(each.companion for each in RECOGNISERS if each.companion)
 }
+_ANY_COMPANION = b"alue"
 _PLANS = [
     _Plan.of(
         each for index, recognisers in enumerate(_BY_TRIGGERS) if bits & 1 << index for each in recognisers
@@ -114,6 +126,35 @@ _PLANS = [
 _PLANS_WITH = {companion: _Plan.of(recognisers) for companion, recognisers in _COMPANIONS.items()}
 _SIGNS = _PLANS[1]
 _APART = _Plan.of(each for each in RECOGNISERS if each.is_apart)
+
+
+class _Needles:
+    """Letters of which every secret name has some."""
+
+    __slots__ = ("_common", "_known", "_rare", "_search", "_stems")
+
+    def __init__(self, needles: Iterable[bytes]) -> None:
+        needles = tuple(needles)
+        # Most secret names contain the word key, and most values do not.
+        self._common = tuple(needle for needle in needles if _COMMON in needle)
+        self._rare = tuple(needle for needle in needles if _COMMON not in needle)
+        self._search = re.compile(b"|".join(map(re.escape, needles)) or b"(?!)").search
+        self._stems = tuple(needle.rstrip(b":") for needle in needles)
+        self._known: dict[bytes, bool] = {}
+
+    def are_in(self, names: bytes, is_inexact: bool = False) -> bool:
+        """Say whether one of them is in `names`, each of which ends with a colon, more or less."""
+        if is_inexact and has_any(names, self._stems):
+            return True
+        if len(names) > _FEW_BYTES:
+            return has_any(names, self._rare) or (names.find(_COMMON) >= 0 and has_any(names, self._common))
+        # The fields of one kind of message have the same names each time.
+        known = self._known.get(names)
+        if known is None:
+            known = self._search(names) is not None
+            if len(self._known) < _REMEMBERED:
+                self._known[names] = known
+        return known
 
 
 class Prefilter:
@@ -132,20 +173,21 @@ class Prefilter:
         personal: The sets of personal data that are looked for.
         always: Whether to say yes to everything, because some patterns have no literals.
         is_enabled: If false, it says yes to everything, and that a name may be anywhere.
+        first_look: Says whether data can hold anything, in less time; None if nothing else does.
     """
 
     __slots__ = (
         "_always",
         "_any_name",
-        "_common",
+        "_apart",
         "_finders",
+        "_first_look",
         "_harmless",
-        "_known",
         "_literals",
         "_names",
-        "_rare",
-        "_search",
-        "_stems",
+        "_needles",
+        "_pieces",
+        "_sure",
         "_tokens",
         "is_enabled",
     )
@@ -159,17 +201,17 @@ class Prefilter:
         personal: Iterable[str],
         always: bool,
         is_enabled: bool = True,
+        first_look: Callable[[bytes], bool] | None = None,
     ) -> None:
         needles = _fewest(frozenset(key.encode() for key in names.needles | names.likely_needles))
         self._names = names if needles else None
-        # Most secret names contain the word key, and most values do not.
-        self._common = tuple(needle for needle in needles if _COMMON in needle)
-        self._rare = tuple(needle for needle in needles if _COMMON not in needle)
-        self._search = re.compile(b"|".join(map(re.escape, needles)) or b"(?!)").search
-        self._stems = tuple(needle.rstrip(b":") for needle in needles)
-        self._known: dict[bytes, bool] = {}
+        self._needles = _Needles(needles)
+        # Those of names whose values are secret even if they do not look random.
+        self._sure = _Needles(_fewest(frozenset(key.encode() for key in names.needles)))
         # Short data with nothing in it: the names of steps come again and again.
         self._harmless: set[bytes] = set()
+        self._pieces, self._apart = Memory(), Memory()
+        self._first_look = first_look
         self._tokens = tokens
         self._literals = tuple(literals)
         self._finders = tuple(FINDERS[name] for name in personal)
@@ -177,24 +219,58 @@ class Prefilter:
         self._always = always or self._any_name
         self.is_enabled = is_enabled
 
-    def passes(self, data: bytes) -> bool:
-        """Say whether `data` can hold anything to redact, in any encoding."""
+    def passes(self, data: bytes, *, comes_again: bool = True) -> bool:
+        """
+        Say whether `data` can hold anything to redact, in any encoding.
+
+        Args:
+            comes_again: Whether its beginning may come again, so that it is worth being remembered.
+        """
         if self._always:
             return True
-        if len(data) <= _SHORT:
+        size = len(data)
+        if size <= _SHORT:
             return data not in self._harmless and self._passes_short(data)
-        if len(data) <= _PIECE:
+        if size <= _PIECE or (size <= _WHOLE and not comes_again):
             return self._passes_piece(data)
-        pieces = [data[at : at + _PIECE] for at in range(0, len(data), _PIECE - _OVERLAP)]
-        if any(self._passes_piece(piece) for piece in pieces):
-            return True
+        known = self._pieces
+        may_have_companion = 0
+        for at in range(0, size, _PIECE):
+            piece = data[at : at + _PIECE + _OVERLAP]
+            key = hash(piece)
+            bits = known.get(key)
+            if bits is None:
+                bits = _PASSES if self._passes_piece(piece, is_part=True) else 0
+                # Loosely: with the name, it is looked for as a name.
+                bits |= _MAY_HAVE_COMPANION if piece.find(_ANY_COMPANION) >= 0 else 0
+                known.put(key, bits)
+            if bits & _PASSES:
+                return True
+            may_have_companion |= bits
         # A companion may be in another piece than the name.
-        every = [layer for piece in pieces for layer in (piece, *layers(piece))]
-        return any(
-            _has_companion(companion, *_names_before(layer, _SIGNS))
-            for layer in every
-            for companion in _PLANS_WITH
-        ) and any(self._has_secret(*_names_before(layer, _APART)) for layer in every)
+        return bool(may_have_companion) and self._passes_apart(data)
+
+    def _passes_apart(self, data: bytes) -> bool:
+        """Say whether a companion may be anywhere in `data`, and a name with it."""
+        found = 0
+        for at in range(0, len(data), _PIECE):
+            piece = data[at : at + _PIECE + _OVERLAP]
+            key = hash(piece)
+            bits = self._apart.get(key)
+            if bits is None:
+                every = (piece, *layers(piece))
+                has_companion = any(
+                    _has_companion(companion, *_names_before(layer, _SIGNS))
+                    for layer in every
+                    for companion in _PLANS_WITH
+                )
+                has_name = any(self._needles.are_in(*_names_before(layer, _APART)) for layer in every)
+                bits = has_companion | has_name << 1
+                self._apart.put(key, bits)
+            found |= bits
+            if found == 3:
+                return True
+        return False
 
     def _passes_short(self, data: bytes) -> bool:
         if self._passes_piece(data):
@@ -204,19 +280,27 @@ class Prefilter:
         self._harmless.add(data)
         return False
 
-    def _passes_piece(self, data: bytes) -> bool:
-        if self._passes_layer(data) or any(self._passes_layer(layer) for layer in layers(data)):
+    def _passes_piece(self, data: bytes, *, is_part: bool = False) -> bool:
+        if self._first_look is not None and not self._first_look(data):
+            return False
+        if self._passes_layer(data, is_part=is_part) or any(
+            self._passes_layer(layer, is_part=is_part) for layer in layers(data)
+        ):
             return True
         if is_odd(data):
             folded = fold(data)
             return folded is not None and (
-                self._passes_layer(folded.data)
-                or any(self._passes_layer(layer) for layer in layers(folded.data))
+                self._passes_layer(folded.data, is_part=is_part)
+                or any(self._passes_layer(layer, is_part=is_part) for layer in layers(folded.data))
             )
         return False
 
-    def _passes_layer(self, data: bytes) -> bool:
-        if (self._tokens and may_have_token(data)) or self.has_name(data) or self.has_form(data):
+    def _passes_layer(self, data: bytes, *, is_part: bool = False) -> bool:
+        if (
+            (self._tokens and may_have_token(data))
+            or self.has_name(data, is_part=is_part)
+            or self.has_form(data)
+        ):
             return True
         if self._literals and has_any(data.lower(), self._literals):
             return True
@@ -230,8 +314,13 @@ class Prefilter:
         """Say whether `data`, as it is, can hold a secret in one of the forms of code, tools and documents."""
         return self._names is not None and (not self.is_enabled or may_have_form(data, self._names))
 
-    def has_name(self, data: bytes) -> bool:
-        """Say whether `data`, as it is, can hold the name of a secret field, and a value."""
+    def has_name(self, data: bytes, *, is_part: bool = False) -> bool:
+        """
+        Say whether `data`, as it is, can hold the name of a secret field, and a value.
+
+        Args:
+            is_part: Whether the end of its value may be in another part.
+        """
         if self._any_name:
             return True
         bits = 0
@@ -240,37 +329,30 @@ class Prefilter:
             at = find(literal)
             if at >= 0:
                 for trigger, bit in triggers:
-                    if not bits & bit and trigger.is_in(data, at):
+                    if not bits & bit and (trigger.is_in(data, at) or (is_part and bit & _ENDED)):
                         bits |= bit
         if not bits:
             return False
         plan = _PLANS[bits]
-        if plan.names and self._has_secret(_found_names(data, plan.names)):
+        if plan.names and self._has_secret(data, _found_names(data, plan.names)):
             return True
         if not plan.ends:
             return False
         names, is_inexact = _names_before(data, plan)
-        if self._has_secret(names, is_inexact):
+        if self._has_secret(data, names, is_inexact):
             return True
         for companion, recognisers in _PLANS_WITH.items():
             if _has_companion(companion, names, is_inexact) and self._has_secret(
-                *_names_before(data, recognisers)
+                data, *_names_before(data, recognisers)
             ):
                 return True
         return False
 
-    def _has_secret(self, names: bytes, is_inexact: bool = False) -> bool:
-        if is_inexact and has_any(names, self._stems):
-            return True
-        if len(names) > _FEW_BYTES:
-            return has_any(names, self._rare) or (names.find(_COMMON) >= 0 and has_any(names, self._common))
-        # The fields of one kind of message have the same names each time.
-        known = self._known.get(names)
-        if known is None:
-            known = self._search(names) is not None
-            if len(self._known) < _REMEMBERED:
-                self._known[names] = known
-        return known
+    def _has_secret(self, data: bytes, names: bytes, is_inexact: bool = False) -> bool:
+        """Say whether one of the names in `data` is secret, with any value or with one that looks random."""
+        return self._needles.are_in(names, is_inexact) and (
+            next(random_places(data), None) is not None or self._sure.are_in(names, is_inexact)
+        )
 
     def parts(self, data: bytes) -> Iterator[tuple[int, int]]:
         """Return the parts of a text in which the name of a secret field may be, each from the beginning of a word."""

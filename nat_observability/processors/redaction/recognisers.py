@@ -129,9 +129,9 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     Recogniser(
         name="flag",
         triggers=(Trigger(b"-", b"-"),),
-        names=re.compile(rb"""["']--([^"']{1,256}+)["']|--([A-Za-z][\w.-]*+)"""),
+        names=re.compile(rb"""["']--([^"']{1,256}+)["']|--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)"""),
         pattern=re.compile(
-            rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z][\w.-]*+)(?:[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
+            rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)(?:[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
             + rb"""(?!\\*+["']-)|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)" + SPACE + rb"""-[ +](?!\\*+["']?-))"""
         ),
     ),

@@ -148,8 +148,11 @@ class Redactor:
             remembered = self._remember(item.run)
         run, scrubbed_run, scrubber = remembered
         if isinstance(item, Span):
-            if scrubbed_run is run and not scrubber.passes(_span_bytes(item)) and not _is_chunked(item):
-                return item
+            if scrubbed_run is run and not _is_chunked(item):
+                look = _Look(item, scrubber)
+                if not look.passes():
+                    look.is_clean()
+                    return item
             changes = _common_changes(item, scrubber)
             if _is_chunked(item):
                 changes["output"] = scrubber.chunked(item.output)
@@ -196,13 +199,14 @@ class Redactor:
 class _Group:
     """Items that are looked at together."""
 
-    __slots__ = ("_parts", "_scrubber", "_spans", "seen", "size")
+    __slots__ = ("_looks", "_parts", "_scrubber", "_spans", "seen", "size")
 
     def __init__(self) -> None:
         self.seen: dict[int, Item] = {}
         self.size = 0
         self._scrubber: Scrubber | None = None
         self._spans: list[Span] = []
+        self._looks: list[_Look] = []
         self._parts: list[bytes] = []
 
     def add(self, span: Span, scrubber: Scrubber) -> None:
@@ -211,13 +215,12 @@ class _Group:
             self._scrubber = scrubber
         elif scrubber is not self._scrubber:
             return
-        if _is_bare(span):
-            part = span.name.encode(errors="replace")
-        elif _is_large(span.input) or _is_large(span.output) or _is_chunked(span):
+        if _is_large(span.input) or _is_large(span.output) or _is_chunked(span):
             return
-        else:
-            part = _span_bytes(span)
+        look = _Look(span, scrubber)
+        part = b"\n".join(look.parts)
         self._spans.append(span)
+        self._looks.append(look)
         self._parts.append(part)
         self.size += len(part) + 1
 
@@ -231,26 +234,14 @@ class _Group:
     def _look(self, scrubber: Scrubber, begin: int, end: int, found: dict[int, Item]) -> None:
         if end - begin < _FEW:
             return
-        if not scrubber.passes(b"\n".join(self._parts[begin:end])):
+        if not scrubber.passes(b"\n".join(self._parts[begin:end]), comes_again=False):
             found.update({id(span): span for span in self._spans[begin:end]})
+            for look in self._looks[begin:end]:
+                look.is_clean()
             return
         middle = (begin + end) // 2
         self._look(scrubber, begin, middle, found)
         self._look(scrubber, middle, end, found)
-
-
-def _is_bare(span: Span) -> bool:
-    """Say whether a span has nothing but its name."""
-    return (
-        span.input is None
-        and span.output is None
-        and span.metadata is None
-        and span.error is None
-        and not span.tags
-        and span.attributes is None
-        and not (span.events or span.links)
-        and span.status_message is None
-    )
 
 
 def _is_large(value: Captured) -> bool:
@@ -259,30 +250,69 @@ def _is_large(value: Captured) -> bool:
     return (len(value) if isinstance(value, str) else memoryview(value).nbytes) > _LARGE
 
 
-def _span_bytes(span: Span) -> bytes:
-    """Return everything that is recorded in a span, for the prefilter."""
-    value, output, metadata, error = span.input, span.output, span.metadata, span.error
-    texts: list[str] = [span.name, *span.tags]
-    raws: list[Any] = []
-    for each in (value, output):
-        if isinstance(each, str):
-            texts.append(each)
-        elif each is not None:
-            raws.append(each)
-    if metadata is not None:
-        raws.append(metadata)
-    if span.attributes is not None:
-        raws.append(span.attributes)
+class _Look:
+    """
+    A look at what is recorded in a span, except what was found to be harmless before.
+
+    Attributes:
+        parts: The names, texts and JSON values to look at.
+    """
+
+    __slots__ = ("_keys", "_scrubber", "parts")
+
+    def __init__(self, span: Span, scrubber: Scrubber) -> None:
+        self._scrubber = scrubber
+        self._keys: list[int] = []
+        self.parts: list[bytes] = []
+        is_clean = scrubber.is_clean
+        for part in _parts(span):
+            key = hash(part)
+            if not is_clean(key):
+                self._keys.append(key)
+                self.parts.append(part)
+
+    def passes(self) -> bool:
+        """Say whether one of the parts can hold anything to redact."""
+        parts = self.parts
+        if not parts:
+            return False
+        passes = self._scrubber.passes
+        if len(parts) > 1:
+            small = [part for part in parts if len(part) <= _LARGE]
+            if len(small) > 1:
+                # A large one begins a stretch of its own, so that its beginning is found again.
+                parts = [part for part in parts if len(part) > _LARGE]
+                if passes(b"\n".join(small), comes_again=False):
+                    return True
+        return any(passes(part) for part in parts)
+
+    def is_clean(self) -> None:
+        """Remember that there is nothing in the parts."""
+        for key in self._keys:
+            self._scrubber.add_clean(key)
+
+
+def _parts(span: Span) -> list[bytes]:
+    """Return everything that is recorded in a span."""
+    parts = [span.name.encode(errors="replace")]
+    parts += (
+        each.encode(errors="replace") if isinstance(each, str) else bytes(each)
+        for each in (span.input, span.output, span.metadata, span.attributes)
+        if each is not None
+    )
+    texts: list[str] = [*span.tags] if span.tags else []
     if span.events or span.links or span.status_message is not None:
         texts += (event.name for event in span.events)
         texts += (link.trace_state or "" for link in span.links)
         texts.append(span.status_message or "")
-        raws += (event.attributes for event in span.events if event.attributes is not None)
-        raws += (link.attributes for link in span.links if link.attributes is not None)
+        parts += (bytes(event.attributes) for event in span.events if event.attributes is not None)
+        parts += (bytes(link.attributes) for link in span.links if link.attributes is not None)
+    error = span.error
     if error is not None:
         texts += (error.type, error.message, error.traceback or "")
-    text = "\n".join(texts).encode(errors="replace")
-    return b"\n".join((text, *raws)) if raws else text
+    if texts:
+        parts += (text.encode(errors="replace") for text in texts)
+    return parts
 
 
 def _is_chunked(span: Span) -> bool:

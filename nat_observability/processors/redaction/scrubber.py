@@ -23,6 +23,7 @@ from nat_observability.processors.redaction.marks import (
     overlaps_mark,
     without_labels,
 )
+from nat_observability.processors.redaction.memory import Memory
 from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.prefilter import Prefilter
 from nat_observability.processors.redaction.recognisers import find_assigned, find_searched
@@ -57,6 +58,7 @@ class Scrubber:
 
     __slots__ = (
         "_builtin",
+        "_clean",
         "_clean_names",
         "_engine",
         "_finders",
@@ -85,6 +87,7 @@ class Scrubber:
         self._finders = tuple(FINDERS[name] for name in personal)
         self._marks = marks
         self._clean_names: set[str] = set()
+        self._clean = Memory()
         # Text that looks like a mark is one only if it has one of these labels.
         self._labels = (
             self._keys.labels | self._builtin | {*personal, *(each.name for each in self._patterns)}
@@ -92,14 +95,6 @@ class Scrubber:
         # A short word of letters and digits has no form that shows.
         self._plain_words = not self._patterns and not personal
         self._shortest = 1 if self._patterns else _SHORTEST
-        self.prefilter = Prefilter(
-            names=self._keys,
-            tokens=bool(self._builtin),
-            literals=[literal for pattern in self._patterns for literal in pattern.literals],
-            personal=personal,
-            always=any(not pattern.literals for pattern in self._patterns),
-            is_enabled=prefilter,
-        )
         # Personal data has no words that go with it, so that everything is searched.
         self._engine = (
             engine_of(
@@ -109,6 +104,15 @@ class Scrubber:
             )
             if prefilter and not personal and all(pattern.literals for pattern in self._patterns)
             else None
+        )
+        self.prefilter = Prefilter(
+            names=self._keys,
+            tokens=bool(self._builtin),
+            literals=[literal for pattern in self._patterns for literal in pattern.literals],
+            personal=personal,
+            always=any(not pattern.literals for pattern in self._patterns),
+            is_enabled=prefilter,
+            first_look=None if self._engine is None else self._engine.may_hold,
         )
         self._json = JsonScrubber(
             keys=self._keys,
@@ -120,9 +124,22 @@ class Scrubber:
             passes=self.passes,
         )
 
-    def passes(self, data: bytes) -> bool:
-        """Say whether text or encoded JSON can hold anything to redact, in any encoding."""
-        return (self._engine is None or self._engine.may_hold(data)) and self.prefilter.passes(data)
+    def passes(self, data: bytes, *, comes_again: bool = True) -> bool:
+        """
+        Say whether text or encoded JSON can hold anything to redact, in any encoding.
+
+        Args:
+            comes_again: Whether it may come again, or its beginning.
+        """
+        return self.prefilter.passes(data, comes_again=comes_again)
+
+    def is_clean(self, key: int) -> bool:
+        """Say whether nothing was found in a value with this hash of its bytes."""
+        return self._clean.get(key) is not None
+
+    def add_clean(self, key: int) -> None:
+        """Remember that nothing is to be found in a value with this hash of its bytes."""
+        self._clean.put(key, 1)
 
     def value(self, value: Captured) -> Captured:
         """Return a recorded value without its secrets: the same object if it has none."""
@@ -131,14 +148,18 @@ class Scrubber:
         if isinstance(value, str):
             return self.text(value)
         data = bytes(value)
-        if not self.passes(data):
+        key = hash(data)
+        if self.is_clean(key) or not self.passes(data):
             return value
         try:
             scrubbed = self._json.scrub(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             # The application made this Raw itself, so it may be anything.
             return self.text(data.decode(errors="replace"))
-        return value if scrubbed == data else msgspec.Raw(scrubbed)
+        if scrubbed != data:
+            return msgspec.Raw(scrubbed)
+        self.add_clean(key)
+        return value
 
     def chunked(self, value: Captured) -> Captured:
         """
@@ -182,17 +203,22 @@ class Scrubber:
         except UnicodeEncodeError:
             text = capture_text(text)
             data = text.encode()
-        if not self.passes(data):
+        key = hash(data)
+        if self.is_clean(key) or not self.passes(data):
             return text
+        scrubbed = self._without_secrets(data, depth)
+        if scrubbed != data:
+            return scrubbed.decode(errors="replace")
+        self.add_clean(key)
+        return text
+
+    def _without_secrets(self, data: bytes, depth: int) -> bytes:
         if data.lstrip()[:1] in _OPENINGS:
             try:
-                scrubbed = self._json.scrub(data, depth + 1)
+                return self._json.scrub(data, depth + 1)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 pass
-            else:
-                return text if scrubbed == data else scrubbed.decode()
-        scrubbed = self._plain(data)
-        return text if scrubbed == data else scrubbed.decode(errors="replace")
+        return self._plain(data)
 
     def name(self, name: str, depth: int = 0) -> str:
         """Return what `text` does, for a text that recurs, such as the name of a step or of a field."""

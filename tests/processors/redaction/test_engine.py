@@ -73,6 +73,7 @@ def test_it_knows_every_form_and_every_name() -> None:
     "hidden",
     [
         "\\u0070assword: hunter2x",
+        '{"\\u015fifre": "hunter2x"}',
         "%70assword%3Dhunter2x",
         "pass\x1b[31mword: hunter2x",
         '{"a": "\\\\u0070assword: hunter2x"}',

@@ -39,8 +39,9 @@ UNITS = [
 ]  # fmt: skip
 
 
-def seconds(redactor: Redactor, text: str) -> float:
-    """Return the CPU seconds for a text, alone and in JSON beside a secret."""
+def seconds(text: str, personal: Sequence[str] = ()) -> float:
+    """Return the CPU seconds for a text that is new to a redactor, alone and in JSON beside a secret."""
+    redactor = Redactor(personal=personal)
     spans = [a_span(text), a_span([text, {"password": "x"}])]
     began = time.process_time()
     for span in spans:
@@ -51,10 +52,11 @@ def seconds(redactor: Redactor, text: str) -> float:
 @pytest.mark.parametrize("unit", mostly_slow(UNITS, 3))
 def test_time_is_in_proportion_to_the_length(unit: str) -> None:
     """A text that is eight times as long takes about eight times the time; quadratic time would be 64 times."""
-    redactor = Redactor(personal=PERSONAL_SETS)
     short, long = (unit * (size // len(unit) + 1) for size in (3 * 1024, 24 * 1024))
     # The best of several, because the machine may be busy.
-    taken = min(seconds(redactor, long) for _ in range(2)) / min(seconds(redactor, short) for _ in range(2))
+    taken = min(seconds(long, PERSONAL_SETS) for _ in range(2)) / min(
+        seconds(short, PERSONAL_SETS) for _ in range(2)
+    )
     assert taken < 30
 
 
@@ -62,9 +64,8 @@ def test_time_is_in_proportion_to_the_length(unit: str) -> None:
 @pytest.mark.parametrize("unit", UNITS, ids=ascii)
 def test_a_megabyte_takes_no_longer_than_in_proportion(unit: str) -> None:
     """Also for sizes that occur in practice."""
-    redactor = Redactor()
     short, long = (unit * (size // len(unit) + 1) for size in (64 * 1024, 1024 * 1024))
-    assert seconds(redactor, long) < 60 * min(seconds(redactor, short) for _ in range(3)) + 0.05
+    assert seconds(long) < 60 * min(seconds(short) for _ in range(3)) + 0.05
 
 
 # What stands before a value in each form, and the characters that are repeated there.
@@ -103,9 +104,9 @@ def test_a_value_of_one_usual_character_takes_time_in_proportion(before: str) ->
 
 def assert_in_proportion(before: str, characters: Iterable[str], personal: tuple[str, ...]) -> None:
     """Check a value of each of these characters, alone and with a suffix that makes it invalid."""
-    redactor = Redactor(personal=personal)
 
     def taken(character: str, behind: str, size: int) -> float:
+        redactor = Redactor(personal=personal)  # one to which it is new
         span = a_span(before + character * (size // len(character)) + behind)
         began = time.process_time()
         redactor(span)

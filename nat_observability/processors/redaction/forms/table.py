@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
 from nat_observability.processors.redaction.forms.code import find_calls, find_credentials, find_declared
@@ -26,8 +27,9 @@ from nat_observability.processors.redaction.forms.records import (
     find_variables,
 )
 from nat_observability.processors.redaction.forms.tabular import find_bars, find_columns
-from nat_observability.processors.redaction.keys import KeyMatcher
+from nat_observability.processors.redaction.keys import LIKELY, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
+from nat_observability.processors.redaction.verdicts import random_places
 
 Find = Callable[[bytes, KeyMatcher], Iterator[Found]]
 
@@ -75,7 +77,8 @@ STEMS = (
     (b"otp", False), (b"pin", False), (b"_pw", False), (b" pw", False), (b"jwt", False), (b"heslo", True),
     (b"haslo", True), (b"salasana", True), (b"lozink", True), (b"senord", True), (b"sifre", False),
     (b"clave", False), (b"sess", True), (b"hmac", False), (b"pepper", False), (b"bearer", False),
-    (b"adgangskode", True), ("пароль".encode(), True), ("密码".encode(), True), ("パスワード".encode(), True),
+    (b"adgangskode", True), (b"cvc", False), (b"cvv", True), (b"code", False),
+    (b"assertion", True), ("пароль".encode(), True), ("密码".encode(), True), ("パスワード".encode(), True),
     ("비밀번호".encode(), True),
 )  # fmt: skip
 _BEFORE, _BEHIND = 700, 4096  # bytes around a name in which these forms are looked for
@@ -117,6 +120,7 @@ def _find_in(data: bytes, start: int, end: int, keys: KeyMatcher) -> Iterator[Fo
 def _names(data: bytes, keys: KeyMatcher) -> Iterator[int]:
     """Find where secret names end, except those without one of the stems."""
     lowered = data.lower()
+    random: list[int] | None = None
     for stem, may_go_on in STEMS:
         at = lowered.find(stem)
         while at >= 0:
@@ -124,10 +128,17 @@ def _names(data: bytes, keys: KeyMatcher) -> Iterator[int]:
             if may_go_on or _LETTER.match(lowered, end) is None:
                 word = _REST_OF_WORD.match(data, end)
                 end = end if word is None else word.end()
-                if (
-                    label_before(data, end, keys) is not None
-                    or label_before(data, at + len(stem), keys) is not None
-                ):
+                named = label_before(data, end, keys)
+                if named is None or named[0] == LIKELY:
+                    named = label_before(data, at + len(stem), keys) or named
+                if named is not None and named[0] == LIKELY:
+                    # Its value must look random, so that most of such names need no further search.
+                    if random is None:
+                        random = list(random_places(data))
+                    place = bisect_left(random, at - 2 * _BEFORE)
+                    if place == len(random) or random[place] > at + _BEHIND:
+                        named = None
+                if named is not None:
                     yield end
             at = lowered.find(stem, end)
 
