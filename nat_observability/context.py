@@ -37,6 +37,9 @@ class CurrentScope(Scope, Protocol):
     def _state(self) -> ContextState | None: ...  # None for a step that has not begun
 
 
+CLOCK_JUMP_NS = 1_000_000_000
+"""How far the wall clock may be ahead of a run's before a step makes the run's follow."""
+
 current: ContextVar[CurrentScope | None] = ContextVar("nat_observability_current", default=None)
 
 
@@ -69,7 +72,8 @@ class ContextState:
         failed: Whether the run has failed; the manager sets it if the run's block raises. An integration sets it before
             the block ends if a failure is not an exception there: a response with the status 500, for example.
         step_id: What a step at the top of the run has for a parent: the caller's span, if there is one.
-        clock_offset_ns: Nanoseconds from `time.perf_counter_ns()` to the epoch, fixed when the run is made.
+        clock_offset_ns: Nanoseconds from `time.perf_counter_ns()` to the epoch. It grows when a step finds the wall
+            clock more than `CLOCK_JUMP_NS` ahead, because that was set or the machine has slept, and never shrinks.
         tracestate: What is passed on of the caller's; None if there is nothing.
         carried_baggage: The same of its baggage, as a header; empty if there is nothing.
         propagated_tags: Names of the tags that travel to those whom the run calls; the manager sets them.
@@ -190,6 +194,12 @@ class ContextState:
     def now_ns(self) -> int:
         """Return nanoseconds since the epoch by a clock that never goes back during the run."""
         return time.perf_counter_ns() + self.clock_offset_ns
+
+    def follow_wall_clock(self) -> int:
+        """Move the clock of the run forward to the wall clock, never back; return what `now_ns` does."""
+        now_ns = time.perf_counter_ns()
+        self.clock_offset_ns = max(self.clock_offset_ns, time.time_ns() - now_ns)
+        return now_ns + self.clock_offset_ns
 
     @contextmanager
     def attach(self) -> Iterator[ContextState]:

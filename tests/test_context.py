@@ -8,6 +8,7 @@ import os
 import random
 import re
 import threading
+import time
 import uuid
 from contextlib import suppress
 from typing import Any
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from nat_observability import ContextState, step
 from nat_observability.propagation.ids import new_span_id
 from nat_observability.propagation.traceparent import parse_traceparent
+from nat_observability.testing import recorded_run
 
 HEX = "0123456789abcdef"
 trace_ids = st.text(HEX, min_size=32, max_size=32).filter(lambda text: text.strip("0"))
@@ -204,6 +206,39 @@ def test_clock_never_goes_back() -> None:
     state = ContextState()
     times = [state.now_ns() for _ in range(1000)]
     assert times == sorted(times)
+
+
+HOUR_NS = 3_600_000_000_000
+
+
+async def test_a_run_follows_a_wall_clock_that_has_gone_forward() -> None:
+    """A laptop sleeps while a run is open: the next step is dated by the wall clock, and what is open ends after it."""
+    state = ContextState()
+    async with recorded_run(state) as exporter:
+        with step("tool", "open"):
+            state.clock_offset_ns -= (
+                10 * HOUR_NS
+            )  # as if the clock had been that far behind when the run began
+            before = state.now_ns()
+            with step("tool", "after") as after:
+                after.event("seen")
+    times = [each.time_ns for each in exporter.steps]
+    assert times[1] > before + 9 * HOUR_NS
+    assert times[1:] == sorted(times[1:])
+    assert 0 <= time.time_ns() - times[1] < HOUR_NS
+
+
+@pytest.mark.parametrize("ahead_ns", [HOUR_NS, -900_000_000])
+async def test_a_run_follows_no_wall_clock_that_is_behind_or_little_ahead(ahead_ns: int) -> None:
+    """Within a run time never goes back, and small differences are left to the monotonic clock."""
+    state = ContextState()
+    state.clock_offset_ns += ahead_ns
+    offset_ns = state.clock_offset_ns
+    async with recorded_run(state):
+        for _ in range(3):
+            with step("tool", "search"):
+                pass
+    assert state.clock_offset_ns == offset_ns
 
 
 # -- Which run is current ---------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from nat_observability.delivery.loop import DeliveryLoop, finish, report
 from nat_observability.delivery.losses import log_all
 from nat_observability.delivery.pipeline.intake import Intake, intake_of
 from nat_observability.delivery.sending.circuit_breaker import BreakerState
-from nat_observability.delivery.sending.sink_adapters import WorkerSink, as_sink
+from nat_observability.delivery.sending.sink_adapters import WorkerSink, as_sink, destination_of
 from nat_observability.delivery.state import DeliveryState, Hold, State
 from nat_observability.delivery.threads import process_end
 from nat_observability.delivery.threads.delivery_thread import DeliveryThread, LoopSource, weak_call
@@ -119,7 +119,9 @@ class Delivery:
         self._accounting = Accounting(self.name, self.limits, self._intake)
         self._spool: SpoolClient | None = None
         if self.limits.spool != "off":
-            self._spool = _spool_client(self.name, self.limits, self._accounting, self._new_worker)
+            self._spool = _spool_client(
+                self.name, self.limits, self._accounting, self._new_worker, destination_of(self._sink)
+            )
         self._loop: DeliveryLoop | None = None  # the last one, if none is at work
 
     @property
@@ -399,12 +401,16 @@ def route_to(deliveries: Sequence[Delivery]) -> Route:
 
 
 def _spool_client(
-    name: str, limits: DeliveryLimits, accounting: Accounting, new_worker: NewWorker
+    name: str,
+    limits: DeliveryLimits,
+    accounting: Accounting,
+    new_worker: NewWorker,
+    destination: str | None,
 ) -> SpoolClient:
     with spool_forks.loading:
         # SQLite and the rest of the spool are a quarter of the package's import time, and most exporters have no spool.
         from nat_observability.delivery.spool_client import SpoolClient
-    return SpoolClient(name, limits, accounting, new_worker)
+    return SpoolClient(name, limits, accounting, new_worker, destination)
 
 
 _deliveries: WeakRegistry[Delivery] = WeakRegistry()

@@ -42,6 +42,7 @@ class SpoolClient:
         name: The exporter's.
         limits: With a `spool_path`.
         accounting: Where everything is booked.
+        destination: Where the entries go; see `Spool`.
 
     Raises:
         ValueError: There is no `spool_path`, or a limit of the spool is not positive.
@@ -53,6 +54,7 @@ class SpoolClient:
         limits: DeliveryLimits,
         accounting: Accounting,
         new_worker: NewWorker = BlockingWorker,
+        destination: str | None = None,
     ) -> None:
         if limits.spool_path is None:
             raise ValueError(
@@ -64,6 +66,7 @@ class SpoolClient:
             max_bytes=limits.spool_bytes,
             max_age=limits.spool_age,
             on_drop=lambda keys, reason: self._drops.append((keys, reason)),
+            destination=destination,
         )
         self._max_bytes = limits.spool_bytes
         self._name = name
@@ -90,7 +93,7 @@ class SpoolClient:
         Open the spool, and recover what other processes, or this spool before its last close, have left.
 
         Raises:
-            SinkError: The directory cannot be used, or is that of another exporter of this process.
+            SinkError: The directory cannot be used, or is that of another exporter.
             ThreadRefusedError: No thread can be started for it.
         """
         with guard.lock:

@@ -10,7 +10,7 @@ from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from nat_observability.context import ContextState, CurrentScope, Inside, current
+from nat_observability.context import CLOCK_JUMP_NS, ContextState, CurrentScope, Inside, current
 from nat_observability.events import (
     STEP_KINDS,
     Boundary,
@@ -42,10 +42,9 @@ from nat_observability.recording.recorder import PASSED_OVER
 from nat_observability.recording.stray_steps import open_runs, report_stray_step
 from nat_observability.stream import Audience, hand, report
 
-_frame, _clock_ns = sys._getframe, time.perf_counter_ns
+_frame, _clock_ns, _wall_ns = sys._getframe, time.perf_counter_ns, time.time_ns
 
-_END, _OK, _ERROR = Boundary.END, Status.OK, Status.ERROR
-_CLIENT = SpanKind.CLIENT
+_END, _OK, _ERROR, _CLIENT = Boundary.END, Status.OK, Status.ERROR, SpanKind.CLIENT
 _LLM, _EMBEDDING, _RETRIEVER = StepKind.LLM, StepKind.EMBEDDING, StepKind.RETRIEVER
 _NONE: tuple[Any, ...] = ()
 _NO_TAGS: tuple[str, ...] = ()
@@ -320,7 +319,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
             if not audience.listens:
                 self._begin_unheard(audience, stream)
                 return
-        self._start_ns = _clock_ns() + state.clock_offset_ns
+        start_ns = _clock_ns() + state.clock_offset_ns
+        self._start_ns = start_ns if _wall_ns() - start_ns <= CLOCK_JUMP_NS else state.follow_wall_clock()
         if value is not None and not (type(value) is str and len(value) <= LEAST_BYTES and value.isascii()):
             self._input = capture(value)
         if self._metadata is not None:

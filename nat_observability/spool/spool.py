@@ -21,6 +21,7 @@ from nat_observability.spool.database import DamagedDatabaseError
 from nat_observability.spool.directory import alone_in, make_spool_directory
 from nat_observability.spool.file import WaitingRecord
 from nat_observability.spool.forks import watch
+from nat_observability.spool.mark import claim, unclaim
 from nat_observability.spool.open_files import SpoolFiles
 from nat_observability.spool.recovery import RecoveryReport
 
@@ -64,12 +65,13 @@ class Spool:
 
     Args:
         directory: Of this exporter alone; created with mode 0700 if it is missing, files with 0600.
-        exporter: The exporter's name, for logs.
+        exporter: The exporter's name. What another one has left in the directory is left alone.
         max_bytes: Most bytes of records, taken or waiting. The files hold somewhat more: see `SpoolStats`.
         max_age: Seconds after which a record that waits is dropped; None for never.
         on_drop: Called, within the call that dropped them, with the keys of records that were dropped and that this
             process has appended, and the reason. It must not call the spool.
         clock: Seconds since the epoch.
+        destination: Where the records go, without any secret; None if that is unknown.
 
     Raises:
         ValueError: `max_bytes` or `max_age` is not positive.
@@ -84,6 +86,7 @@ class Spool:
         max_age: float | None = None,
         on_drop: Callable[[Sequence[int], str], None] | None = None,
         clock: Callable[[], float] = time.time,
+        destination: str | None = None,
     ) -> None:
         if max_bytes <= 0:
             raise ValueError(f"max_bytes is a positive number of bytes, not {max_bytes!r}.")
@@ -92,6 +95,7 @@ class Spool:
         path = Path(directory)
         self.directory = path if path.is_absolute() else Path(os.path.abspath(path))
         self._max_bytes, self._max_age, self._on_drop, self._clock = max_bytes, max_age, on_drop, clock
+        self._exporter, self._destination = exporter, destination
         self._logger = get_logger().bind(exporter=exporter)
         self.start_clean()
         watch(self)
@@ -119,7 +123,7 @@ class Spool:
         Does nothing if it is open already.
 
         Raises:
-            SinkError: The directory cannot be created or written.
+            SinkError: The directory cannot be created or written, or holds records of another exporter or destination.
         """
         with self.lock:
             if self._files.is_open:
@@ -127,6 +131,7 @@ class Spool:
             make_spool_directory(self.directory)
             try:
                 with alone_in(self.directory):
+                    claim(self.directory, self._exporter, self._destination)
                     report = self._files.adopt(self._max_bytes)
                     self._files.begin()
             except BaseException:
@@ -258,8 +263,11 @@ class Spool:
     def close(self) -> None:
         """Let go of the files; their contents go to the process that takes them over. An empty file is deleted."""
         with self.lock:
+            was_open = self._files.is_open
             self._files.close()
             self._lost.clear()
+            if was_open:
+                unclaim(self.directory)
 
     def __enter__(self) -> Self:
         self.open()

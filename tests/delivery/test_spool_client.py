@@ -359,7 +359,7 @@ async def test_an_exporter_that_is_opened_again_knows_whose_its_records_are(tmp_
         assert second.report.ledger == LedgerSnapshot(accepted=5, delivered=5)
     assert health_of(runtime).ledger == LedgerSnapshot(accepted=37, delivered=37)
     assert Counter(sink.names).most_common(5) == [(name, 2) for name in numbers(5)]
-    (tmp_path / "elsewhere").rmdir()
+    assert not list((tmp_path / "elsewhere").glob("*.sqlite3"))
 
 
 # The books
@@ -806,7 +806,7 @@ def test_two_processes_on_one_spool_deliver_each_record_once(tmp_path: Path) -> 
         leave(
             tmp_path / f"{number}", [encode_item(make_span(span_id=f"{number}{n:015x}")) for n in range(50)]
         )
-        [file] = (tmp_path / f"{number}").iterdir()
+        [file] = (tmp_path / f"{number}").glob("*.sqlite3")
         file.rename(tmp_path / file.name)
     processes = [start_delivering(tmp_path, 40) for _ in range(2)]
     try:
@@ -977,6 +977,27 @@ def test_the_spool_of_another_exporter_is_not_opened(tmp_path: Path, other: str,
     assert works.taken == []
     assert one.health().ledger.pending == 1
     assert [item.name for item in in_spool(directory)] == ["of one"]
+
+
+def test_what_was_left_for_one_back_end_does_not_go_to_another(tmp_path: Path) -> None:
+    """The exporters of two services have one name and one path: the second is refused, and names both addresses."""
+
+    class At(Backend):
+        def __init__(self, where: str, *, down: bool = False) -> None:
+            super().__init__(down=down)
+            self.where = where
+
+    one = Delivery("main", At("https://a", down=True), limits=quick_limits(tmp_path, "always", retry_for=0.0))
+    lease = opened(one)
+    lease.accept(make_span(name="of one"))
+    lease.saved().result(10.0)
+    one.close().result(10.0)
+    other = At("https://b")
+    with pytest.raises(SinkError, match=r"has left for https://a, and would send it to https://b\."):
+        opened(Delivery("main", other, limits=quick_limits(tmp_path, "always")))
+    lease.release()
+    assert other.taken == []
+    assert [item.name for item in in_spool(tmp_path)] == ["of one"]
 
 
 def test_an_exporter_shares_its_spool_with_itself(tmp_path: Path) -> None:

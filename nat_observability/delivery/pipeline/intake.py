@@ -32,6 +32,7 @@ _log = get_logger()
 _DELAY = 0.1  # seconds at most that the first of several items waits for the others
 _GIVE_WAY = 0.0005  # seconds between two stretches: a wait of zero would not yield to a thread that records
 _ENTRIES = 512  # queued per hold of the lock: a thread that records a step waits for it
+_inherited: list[asyncio.Task[None]] = []
 
 
 class Intake:
@@ -65,10 +66,14 @@ class Intake:
         self._delay = _DELAY
         self._policy: QueuePolicy = "drop_oldest"
         self._max_items = self._max_bytes = 0
+        self._task: asyncio.Task[None] | None = None
         self.renew()
 
     def renew(self) -> None:
         """Begin with nothing, as a forked child does."""
+        if self._task is not None:
+            # The parent's, which never ends here: asyncio would report that it is destroyed.
+            _inherited.append(self._task)
         self._queue: BoundedQueue[Arrival] = BoundedQueue(self._max_items, self._max_bytes, self._policy)
         self._taken: Sequence[Arrival] = ()  # those being processed
         self._users = 0
@@ -77,7 +82,7 @@ class Intake:
         self._wake_items = self._wake_bytes = NEVER
         self._due_at: float | None = None
         self._run_of: object | None = None  # which start of the loop is the one in charge
-        self._task: asyncio.Task[None] | None = None
+        self._task = None
 
     def widen(self, limits: DeliveryLimits) -> None:
         """Make room for what a delivery of these limits can queue."""

@@ -141,3 +141,13 @@ def as_sink(sink: Sink | BlockingSink | BatchFunction, new_worker: NewWorker = B
     if inspect.iscoroutinefunction(sink) or inspect.iscoroutinefunction(type(sink).__call__):
         return FunctionSink(cast("Callable[[Batch], Awaitable[int | None]]", sink))
     return WorkerSink(cast("Callable[[Batch], int | None]", sink), new_worker)
+
+
+def destination_of(sink: Sink) -> str | None:
+    """Return the address that a sink shows as `where`; None if it shows none, as a function does."""
+    own = sink.blocking if isinstance(sink, WorkerSink) else sink
+    try:
+        where = getattr(own, "where", None)
+    except Exception:  # noqa: BLE001  foreign code
+        return None
+    return where if type(where) is str else None
