@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -139,10 +140,7 @@ async def discarding(contender: str, *, payload: bool) -> AsyncIterator[Callable
         async with ObservabilityRuntime({"discarding": exporter}), manager.start(ContextState()):
             yield record
         return
-    processor = importlib.import_module("opentelemetry.sdk.trace.export").BatchSpanProcessor(_Discarding())
-    async with _provider(processor) as provider:
-        tracer = provider.get_tracer("benchmark")
-
+    async with batching() as (tracer, flush):
         attributes = {"input.value": given} if payload else None
 
         async def record_sdk(count: int) -> None:
@@ -150,7 +148,7 @@ async def discarding(contender: str, *, payload: bool) -> AsyncIterator[Callable
                 with tracer.start_as_current_span("work", attributes=attributes) as span:
                     if payload:
                         span.set_attribute("output.value", answered)
-            provider.force_flush()
+            await flush()
 
         yield record_sdk
 
@@ -169,7 +167,7 @@ _ATTRIBUTES: dict[str, Any] = {
 
 
 @asynccontextmanager
-async def detailing(contender: str) -> AsyncIterator[Callable[[int], Callable[[], Awaitable[None]]]]:
+async def detailing(contender: str) -> AsyncIterator[Callable[[int], Callable[[], Awaitable[object]]]]:
     """
     Yield what records that many spans, each with ten attributes and two events, in the calling thread.
 
@@ -187,7 +185,7 @@ async def detailing(contender: str) -> AsyncIterator[Callable[[int], Callable[[]
         async def drained() -> None:
             await manager.flush()
 
-        def record(count: int) -> Callable[[], Awaitable[None]]:
+        def record(count: int) -> Callable[[], Awaitable[object]]:
             for _ in range(count):
                 with step("function", "work", attributes=_ATTRIBUTES) as recorded:
                     recorded.event("request.sent", {"attempt": 1})
@@ -198,14 +196,9 @@ async def detailing(contender: str) -> AsyncIterator[Callable[[int], Callable[[]
         async with ObservabilityRuntime({"discarding": exporter}), manager.start(ContextState()):
             yield record
         return
-    processor = importlib.import_module("opentelemetry.sdk.trace.export").BatchSpanProcessor(_Discarding())
-    async with _provider(processor) as provider:
-        tracer = provider.get_tracer("benchmark")
+    async with batching() as (tracer, drained_sdk):
 
-        async def drained_sdk() -> None:
-            provider.force_flush()
-
-        def record_sdk(count: int) -> Callable[[], Awaitable[None]]:
+        def record_sdk(count: int) -> Callable[[], Awaitable[object]]:
             for _ in range(count):
                 with tracer.start_as_current_span("work", attributes=_ATTRIBUTES) as span:
                     span.add_event("request.sent", {"attempt": 1})
@@ -214,6 +207,14 @@ async def detailing(contender: str) -> AsyncIterator[Callable[[int], Callable[[]
             return drained_sdk
 
         yield record_sdk
+
+
+@asynccontextmanager
+async def batching() -> AsyncIterator[tuple[Any, Callable[[], Awaitable[object]]]]:
+    """Yield a tracer of the SDK whose spans are dropped in batches, and what waits until they are."""
+    processor = importlib.import_module("opentelemetry.sdk.trace.export").BatchSpanProcessor(_Discarding())
+    async with _provider(processor) as provider:
+        yield provider.get_tracer("benchmark"), partial(asyncio.to_thread, provider.force_flush)
 
 
 class _Discarding:

@@ -13,7 +13,8 @@ from queue import SimpleQueue
 from statistics import median
 from typing import Any
 
-from benchmarks.contenders import OURS, SDK, detailing, discarding, installed
+from benchmarks.contenders import OURS, SDK, batching, detailing, discarding, installed
+from benchmarks.model_calls import CALLS, TURNS, ours, real_answer, sdk
 from benchmarks.report import Row, at_most, beside, missing, report
 from nat_observability import (
     BaseExporter,
@@ -22,6 +23,7 @@ from nat_observability import (
     ExporterManager,
     IntermediateStep,
     ObservabilityRuntime,
+    SpanExporter,
     StepExporter,
     step,
 )
@@ -154,7 +156,7 @@ async def detailed() -> Row:
     return at_most(name, unit, mine, SDK, theirs, ratio)
 
 
-async def callers(*contenders: Callable[[int], Callable[[], Awaitable[None]]]) -> list[float]:
+async def callers(*contenders: Callable[[int], Callable[[], Awaitable[object]]]) -> list[float]:
     """Return the median of the CPU time of one step on the thread that records it, in µs, of each contender."""
     took: list[list[float]] = [[] for _ in contenders]
     for _ in range(ROUNDS):
@@ -164,6 +166,41 @@ async def callers(*contenders: Callable[[int], Callable[[], Awaitable[None]]]) -
             took[index].append((time.thread_time() - began) / COUNT * 1e6)
             await drained()
     return [median(each) for each in took]
+
+
+async def model_calls() -> list[Row]:
+    """Measure calls of a model with a whole answer, and an agent of 50 turns: the CPU time of their thread."""
+    answer, exporter, manager = real_answer(), SpanExporter(discard), ExporterManager()
+    manager.add_exporter("discarding", exporter)
+    figures: list[list[float]] = []
+    async with ObservabilityRuntime({"discarding": exporter}), manager.start(ContextState()):
+        figures.append(await threads_times(*ours(answer), manager.flush))
+    if installed(SDK):
+        async with batching() as (tracer, flush):
+            figures.append(await threads_times(*sdk(tracer, answer), flush))
+    return [
+        beside(name, unit, figures[0][at], SDK, figures[1][at] if len(figures) > 1 else None)
+        for at, (name, unit) in enumerate(
+            [
+                ("a model call with a whole answer, its caller", "µs a call"),
+                ("a model call of an agent of 50 turns with its history, its caller", "µs a call"),
+            ]
+        )
+    ]
+
+
+async def threads_times(
+    calls: Callable[[], None], agent: Callable[[], None], flush: Callable[[], Awaitable[object]]
+) -> list[float]:
+    """Return the medians of the CPU time of one call, in µs, on the thread that records it."""
+    took: tuple[list[float], list[float]] = [], []
+    for _ in range(ROUNDS):
+        for record, count, times in ((calls, CALLS, took[0]), (agent, TURNS, took[1])):
+            began = time.thread_time()
+            record()
+            times.append((time.thread_time() - began) / count * 1e6)
+            await flush()
+    return [median(times) for times in took]
 
 
 async def unheard() -> list[Row]:
@@ -195,7 +232,13 @@ def saying(given: object) -> None:
 
 async def measure_all() -> list[Row]:
     """Measure everything."""
-    rows = [await spans(payload=False), await spans(payload=True), await detailed(), *await unheard()]
+    rows = [
+        await spans(payload=False),
+        await spans(payload=True),
+        await detailed(),
+        *await model_calls(),
+        *await unheard(),
+    ]
     each = await one_step()
     queue = awaited(partial(bare_queue, each))
     for count in (1, 3):

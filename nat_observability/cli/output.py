@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nat_observability.delivery.ledger import LedgerSnapshot
-from nat_observability.events import Span, Status
+from nat_observability.events import ErrorDetails, Span, Status
 from nat_observability.store import SpanNode, StoredRun
 
 Fact = tuple[str, str]
@@ -31,6 +32,10 @@ Fact = tuple[str, str]
 
 _STYLES = {"ok": "green", "error": "red", "incomplete": "yellow", "open": "yellow"}
 _WIDEST = 1_000_000  # columns if the output is not a terminal: nothing is wrapped or cut
+_FRAME = re.compile(r" *\S.*:\d+ \S+")  # the file, the line and the function
+_LEFT_OUT = re.compile(r" *\.\.\. \d+ frames left out \.\.\.")
+_MOST_LINES = 40  # of where an error comes from
+_LONGEST_LINE = 500  # characters of each
 _LEVELS = 30  # the most levels of a tree whose guide lines are drawn
 
 
@@ -212,11 +217,13 @@ def run_facts(run: StoredRun) -> list[Fact]:
 
 
 def span_details(nodes: Sequence[SpanNode]) -> Iterator[tuple[Span, list[Fact]]]:
-    """Yield the spans of a run that have attributes, events, links or a status message, with these."""
+    """Yield the spans of a run that have attributes, events, links, a status message or an error, with these."""
     for _, span in _outline(nodes, 1):
         rows = [(name, _value(value)) for name, value in _fields(span.attributes)]
         if span.status_message is not None:
             rows.append(("status", span.status_message))
+        if span.error is not None:
+            rows += _error(span.error)
         for event in span.events:
             at = duration(max(0, event.time_ns - span.start_ns))
             rows.append(("event", f"{event.name} +{at}{_listed_fields(event.attributes)}"))
@@ -233,6 +240,29 @@ def span_details(nodes: Sequence[SpanNode]) -> Iterator[tuple[Span, list[Fact]]]
                 rows.append(("dropped", f"{count:,} {what}"))
         if rows:
             yield span, rows
+
+
+def _error(error: ErrorDetails) -> list[Fact]:
+    """Return what an exception says, and where it, its causes and its members were raised, with their notes."""
+    rows = [("error", _short(f"{error.type}: {error.message}"))]
+    lines: list[str] = []
+    for line in (error.traceback or "").splitlines():
+        # Of the frames that lead to an exception only the last, in which it was raised.
+        if lines and _FRAME.fullmatch(line) and _FRAME.fullmatch(lines[-1]):
+            lines.pop()
+        if not _LEFT_OUT.fullmatch(line):
+            lines.append(_short(line))
+    if len(lines) > _MOST_LINES:
+        # Both ends: Python names the cause first, and the members of a group last.
+        half = _MOST_LINES // 2
+        lines[half:-half] = [f"... {len(lines) - 2 * half:,} lines left out ..."]
+    if lines:
+        rows.append(("raised", "\n".join(lines)))
+    return rows
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}..."
 
 
 def _fields(attributes: msgspec.Raw | None) -> list[tuple[str, object]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from nat_observability.dialects.openinference import INDEXED_PREFIXES, openinference_attributes
 from nat_observability.events import Run, Span, Status, StepKind, TokenUsage
 
 AttributeValue = str | int | float | bool | tuple[str, ...] | list[Any] | dict[str, Any] | None
@@ -56,6 +57,10 @@ def span_attributes(span: Span) -> dict[str, AttributeValue]:
     - `nat.*`: the kind of the step and the id of the run, for which neither has a word, under the names that the
       NeMo Agent Toolkit gives them; and each tag of the run, `tenant` as `nat.tag.tenant`.
 
+    Of the messages of a model call, its tools and parameters, a tool's arguments, the texts of embeddings and the
+    documents that were found, OpenInference's names are added if the step has attributes of the conventions, such as
+    `step.response` and `step.documents` set, and up to 64 KiB of each.
+
     An attribute that the application set wins over one of the same name that is derived here.
 
     Counts that no model gives for every call (cached and reasoning tokens, for example) are left out if they are 0. An
@@ -69,8 +74,12 @@ def span_attributes(span: Span) -> dict[str, AttributeValue]:
     if span.metadata is not None:
         attributes["metadata"] = str(bytes(span.metadata), "utf-8")
     attributes |= outcome_attributes(span)
+    if span.attributes is None:
+        return attributes
+    own = decoded_attributes(span.attributes)
+    attributes |= openinference_attributes(span.kind, own, span.input, span.output)
     # The application's own say it as it wants it said.
-    return attributes if span.attributes is None else attributes | decoded_attributes(span.attributes)
+    return attributes | own
 
 
 def decoded_attributes(attributes: msgspec.Raw | None) -> dict[str, Any]:
@@ -101,11 +110,16 @@ _DERIVED = frozenset(
         "reranker.model_name",
         "session.id",
         "tag.tags",
+        "tool.id",
         "tool.name",
+        "tool.parameters",
         "user.id",
     }
 )
-_DERIVED_PREFIXES = ("exception.", "gen_ai.", "input.", "llm.", "nat.", "openinference.", "output.")
+_DERIVED_PREFIXES = (
+    *("exception.", "gen_ai.", "input.", "llm.", "nat.", "openinference.", "output."),
+    *INDEXED_PREFIXES,
+)
 
 
 def step_attributes(kind: StepKind, name: str, workflow_name: str | None) -> dict[str, AttributeValue]:

@@ -124,8 +124,13 @@ class StepDetails:
             later, self._attributes = self._attributes, {}
             self.set_attributes(attributes)
             self._attributes |= later
-        for each in links if isinstance(links, list | tuple) else ():
-            self.link(each, None, None)
+        if isinstance(links, list | tuple):
+            # Twice as many, because those that name no span do not count against the limit.
+            for each in links[: 2 * LIMITS.links]:
+                self.link(each, None, None)
+            if len(links) > 2 * LIMITS.links:
+                self._dropped_links += len(links) - 2 * LIMITS.links
+                self._report_limit("links")
 
     def has(self, name: str) -> bool:
         """Whether an attribute of this name is set."""

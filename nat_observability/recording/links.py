@@ -70,7 +70,8 @@ def several_links(links: object, most: int) -> object:
     if isinstance(links, str | SpanLink | Mapping) or not isinstance(links, Iterable):
         return (links,)
     try:
-        return tuple(islice(links, most + 1))
+        # A list is taken whole, so that the links that go over the limit can be counted.
+        return tuple(links) if type(links) is list else tuple(islice(links, most + 1))
     except BaseException as error:  # noqa: BLE001  foreign code: an iterable of the application's
         reraise_signal(error)
         report_problem("links were an iterable that cannot be read, and were dropped")

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from nat_observability.cli import output
 from nat_observability.events import Run, Span, Status, StepKind
+from nat_observability.recording.outcome import step_error
 from nat_observability.sinks.sqlite import SqliteSink
 from nat_observability.store import SpanNode, StoredRun
 
@@ -147,3 +148,78 @@ def test_a_terminal_gets_what_it_has_room_for(store: Path, width: int) -> None:
     lines = text.splitlines()
     assert max(map(cell_len, lines)) <= width
     assert all(each in text for each in IDS)
+
+
+def failing(work: Callable[[], object]) -> list[tuple[str, str]]:
+    """Return what is shown of a step that ends with what `work` raises."""
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001  a test raises what it likes
+        failed = Span(
+            Run("r", "t" * 32),
+            StepKind.TOOL,
+            "fails",
+            "1" * 16,
+            None,
+            0,
+            1,
+            Status.ERROR,
+            error=step_error(error),
+        )
+        return next(rows for _, rows in output.span_details([SpanNode(failed, [])]))
+    raise AssertionError("nothing was raised")
+
+
+def test_an_error_is_shown_with_its_cause_its_notes_and_its_members() -> None:
+    """Each with the place where it was raised, and without the frames that lead there."""
+
+    def deep(levels: int) -> None:
+        if levels:
+            deep(levels - 1)
+        raise KeyError("the real cause")
+
+    def work() -> None:
+        try:
+            deep(100)
+        except KeyError as error:
+            group = ExceptionGroup("both", [OSError("one"), ExceptionGroup("inner", [ValueError("two")])])
+            group.add_note("a note")
+            raise group from error
+
+    (error, said), (raised, where) = failing(work)
+    assert (error, said.partition(":")[0], raised) == ("error", "ExceptionGroup", "raised")
+    lines = where.splitlines()
+    assert [re.sub(r".*:\d+ ", "at ", line).strip() for line in lines] == [
+        "at test_an_error_is_shown_with_its_cause_its_notes_and_its_members.<locals>.deep",
+        "KeyError: 'the real cause'",
+        "",
+        "The above exception was the direct cause of the following exception:",
+        "",
+        "at test_an_error_is_shown_with_its_cause_its_notes_and_its_members.<locals>.work",
+        "ExceptionGroup: both (2 sub-exceptions)",
+        "a note",
+        "1 of 2:",
+        "OSError: one",
+        "2 of 2:",
+        "ExceptionGroup: inner (1 sub-exception)",
+        "1 of 1:",
+        "ValueError: two",
+    ]
+
+
+def test_a_plain_error_is_shown_with_its_place() -> None:
+    """And one of many lines is cut in the middle, and a long line at its end."""
+
+    def many() -> None:
+        raise ExceptionGroup("x" * 10_000, [ValueError("\n".join("abc")) for _ in range(1000)])
+
+    assert failing(lambda: int("x"))[0] == (
+        "error",
+        "ValueError: invalid literal for int() with base 10: 'x'",
+    )
+    (_, said), (_, where) = failing(many)
+    assert len(said) < 600
+    lines = where.splitlines()
+    assert len(lines) <= 41
+    assert all(len(line) < 600 for line in lines)
+    assert "... 992 exceptions left out ..." in lines[-1]

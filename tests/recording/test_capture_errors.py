@@ -208,6 +208,27 @@ def test_what_is_left_out_is_marked() -> None:
     assert "beside" in (step_error(HOSTILE["unprintable in a group"]()).traceback or "")
 
 
+@pytest.mark.parametrize(
+    ("error", "more"),
+    [
+        (ExceptionGroup("wide", [ValueError(index) for index in range(10_000)]), 9_997),
+        (ExceptionGroup("whole", [ValueError(index) for index in range(3)]), 0),
+        (
+            ExceptionGroup("two", [ExceptionGroup(name, [ValueError(name), KeyError()]) for name in "ab"]),
+            1,
+        ),
+        (ExceptionGroup("nested", [ExceptionGroup("", [OSError(i) for i in range(50)]), OSError()]), 48),
+    ],
+    ids=lambda each: str(each)[:10],
+)
+def test_the_message_of_a_group_counts_the_members_it_does_not_name(
+    error: ExceptionGroup[Exception], more: int
+) -> None:
+    """However many there are."""
+    message = step_error(error).message
+    assert message.endswith(f"; {more} more") if more else not message.endswith("more")
+
+
 def test_all_of_an_exception_is_redacted() -> None:
     """A secret in a cause, a note or a member does not leave."""
     secret = "hunter2-and-more"

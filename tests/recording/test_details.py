@@ -456,6 +456,15 @@ async def test_counts_are_limited_while_recording() -> None:
     assert (start.dropped_attributes_count, end.dropped_attributes_count) == (0, 72)
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+async def test_every_link_over_the_limit_is_counted(kind: Callable[[list[str]], Any]) -> None:
+    """Those that a step begins with too, and those that name no span among them."""
+    async with recorded() as run:
+        with step("tool", "x", links=kind([*[PARENT] * 100, *["no"] * 100, *[PARENT] * 800])):
+            pass
+    assert (len(run.span.links), run.span.dropped_links_count) == (128, 872)
+
+
 async def test_bytes_are_limited_while_recording() -> None:
     """A step holds no more than about a mebibyte of it: what is too large is a mark with its size, or is counted."""
     async with recorded() as run:

@@ -167,10 +167,18 @@ def _frame(link: TracebackType, indent: str) -> str:
 
 
 def _name_members(error: BaseException, named: list[str], seen: set[int], depth: int) -> int:
-    """Add the first exceptions in a group, and in the groups in it, and return how many there are, up to a bound."""
-    count = 0
-    for member in _group.exceptions.__get__(error)[: _MAX_ERRORS + 1]:
-        if id(member) in seen or len(seen) > _MAX_ERRORS:
+    """
+    Add the first exceptions in a group, and in the groups in it, and return how many there are.
+
+    A group that is too deep, or beyond the first ones, counts as one exception.
+    """
+    members = _group.exceptions.__get__(error)
+    count = max(0, len(members) - _MAX_ERRORS)
+    for member in members[:_MAX_ERRORS]:
+        if id(member) in seen:
+            continue
+        if len(seen) >= _MAX_ERRORS:
+            count += 1
             continue
         seen.add(id(member))
         if isinstance(member, BaseExceptionGroup) and depth < _MAX_DEPTH:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
+from nat_observability.dialects.openinference import INDEXED_PREFIXES
 from nat_observability.dialects.span_attributes import (
     AttributeValue,
     decoded_attributes,
@@ -64,6 +64,7 @@ _LOCAL_PARENT, _REMOTE_PARENT = b"\x85\x01\x01\x01\x00\x00", b"\x85\x01\x01\x03\
 _UNIQUE = frozenset({"input.value", "output.value", "metadata", "exception.message", "exception.stacktrace"})
 _CACHED_LENGTH = 256
 _CACHED_VALUES = 1024
+_CACHED_NAMES = 256
 _CACHED_HEAD = 2048
 
 KeyT = TypeVar("KeyT")
@@ -101,10 +102,8 @@ class SpanEncoder:
         self._scope = length_delimited(1, scope)
         # For each attribute the bytes of its values; and, for values that hardly ever come twice, those that stand
         # before them, which depend on their type and length alone.
-        self._values: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
-        self._headers: dict[type, defaultdict[str, dict[int, bytes]]] = {
-            kind: defaultdict(dict) for kind in VALUE_BYTES
-        }
+        self._values: _ByName[str] = _ByName()
+        self._headers: dict[type, _ByName[int]] = {kind: _ByName() for kind in VALUE_BYTES}
         # What spans of one kind and name have in common, and the length of a span as an encoded field.
         self._heads: dict[tuple[StepKind, str, str | None], bytes] = {}
         self._lengths: dict[int, bytes] = {}
@@ -300,6 +299,19 @@ class SpanEncoder:
         encoded = b"\x12" + varint(length)
         _keep(self._lengths, length, encoded)
         return encoded
+
+
+class _ByName(dict[str, dict[KeyT, bytes]]):
+    """What is cached for each attribute, by its name: an application may make up a new one for each span."""
+
+    def __missing__(self, name: str) -> dict[KeyT, bytes]:
+        if len(name) > _CACHED_LENGTH or name.startswith(INDEXED_PREFIXES):
+            return {}
+        if len(self) >= _CACHED_NAMES:
+            self.clear()
+        made: dict[KeyT, bytes] = {}
+        self[name] = made
+        return made
 
 
 class _Headers(dict[int, bytes]):

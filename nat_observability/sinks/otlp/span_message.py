@@ -22,12 +22,21 @@ from nat_observability.sinks.otlp.protobuf import DOUBLE, FIXED64, length_delimi
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 """The ids that OpenTelemetry calls invalid."""
 
-NOT_ENCODABLE = (LookupError, OverflowError, ValueError, TypeError, AttributeError, struct.error)
+NOT_ENCODABLE = (
+    LookupError,
+    OverflowError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    struct.error,
+)
 """The exceptions for a span with a value that cannot be encoded; `encodable` replaces the value."""
 
 _MAX_TIME = 2**64 - 1
 _MAX_INT = 2**63
 _MAX_COUNT = 2**32 - 1
+_MAX_DEPTH = 64  # twice what a capture records; a processor may make more
 _STATUS_ERROR = b"\x18\x02"
 _INCOMPLETE = "The run ended before this step did."
 
@@ -304,12 +313,14 @@ def encodable(span: Span) -> tuple[Span, dict[str, AttributeValue]]:
     return clean, attributes
 
 
-def _value(value: Any) -> Any:
+def _value(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, tuple | list | dict) and depth > _MAX_DEPTH:
+        return _text(value)
     if isinstance(value, tuple | list):
-        values = [_value(item) for item in value]
+        values = [_value(item, depth + 1) for item in value]
         return tuple(values) if isinstance(value, tuple) else values
     if isinstance(value, dict):
-        return {_text(key): _value(item) for key, item in value.items()}
+        return {_text(key): _value(item, depth + 1) for key, item in value.items()}
     try:
         _any_value(value)
     except NOT_ENCODABLE:

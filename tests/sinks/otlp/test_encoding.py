@@ -432,3 +432,21 @@ def test_the_caches_are_bounded() -> None:
         assert held_after(range(1_500, 4_500)) < full + 200_000
     finally:
         tracemalloc.stop()
+
+
+def test_the_caches_do_not_grow_with_the_names_of_attributes() -> None:
+    """An application that makes up names, with an id in each, does not fill the memory with them."""
+    encoder = SpanEncoder(RESOURCE)
+
+    def held_after(numbers: range) -> int:
+        for number in numbers:
+            given = {f"order.{number}.state": "x", f"order.{number}.size": number, f"{number}" * 100: 1.5}
+            encoder.encode([make_span(attributes=msgspec.Raw(msgspec.json.encode(given)))])
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        full = held_after(range(600))
+        assert held_after(range(600, 1_800)) < full + 200_000
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,177 @@
+"""openinference_attributes(): messages, tools and documents in OpenInference's flat names, of what a span holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from nat_observability.events import Captured, StepKind
+
+Flat = dict[str, str | int | float | bool]
+
+INDEXED_PREFIXES = (
+    "embedding.embeddings.",
+    "llm.input_messages.",
+    "llm.output_messages.",
+    "llm.tools.",
+    "reranker.output_documents.",
+    "retrieval.documents.",
+)
+"""How the names of what comes several times begin: an index follows."""
+
+# They repeat what another attribute holds, for viewers that know only these names: what is larger is only there.
+_MOST = 100  # messages, documents, tools
+_MAX_INT = 2**63
+_ROOM = 64 * 1024  # characters of each of these lists
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_DOCUMENTS = {
+    StepKind.RETRIEVER: "retrieval.documents",
+    StepKind.RERANKER: "reranker.output_documents",
+}
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
+
+
+def openinference_attributes(kind: StepKind, own: dict[str, Any], given: Captured, output: Captured) -> Flat:
+    """
+    Return what a span of this kind says in the conventions' attributes, in OpenInference's names.
+
+    Nothing if there are none of the conventions' attributes: most steps have none, and need not be searched for more.
+
+    Args:
+        own: The attributes that were recorded.
+        given: The input.
+        output: The output.
+    """
+    found: Flat = {}
+    if not any(name.startswith("gen_ai.") for name in own):
+        return found
+    if kind is StepKind.LLM:
+        _model_call(found, own, given, output)
+    elif kind is StepKind.TOOL:
+        if (arguments := own.get("gen_ai.tool.call.arguments")) is not None:
+            found["tool.parameters"] = _text(arguments)
+        if isinstance(call_id := own.get("gen_ai.tool.call.id"), str):
+            found["tool.id"] = call_id
+    elif kind is StepKind.EMBEDDING:
+        texts = [given] if isinstance(given, str) else _small(given)
+        for index, text in _fitting(texts if isinstance(texts, list) else []):
+            if isinstance(text, str):
+                found[f"embedding.embeddings.{index}.embedding.text"] = text
+    documents = own.get("gen_ai.retrieval.documents")
+    if isinstance(documents, list):
+        prefix = _DOCUMENTS.get(kind, "retrieval.documents")
+        for index, document in _fitting(documents):
+            if isinstance(document, dict):
+                _document(found, f"{prefix}.{index}.document", document)
+    return found
+
+
+def _model_call(found: Flat, own: dict[str, Any], given: Captured, output: Captured) -> None:
+    if isinstance(provider := own.get("gen_ai.provider.name"), str):
+        found["llm.provider"] = provider
+    parameters = {
+        name.removeprefix("gen_ai.request."): value
+        for name, value in own.items()
+        if name.startswith("gen_ai.request.") and name != "gen_ai.request.model"
+    }
+    if parameters:
+        found["llm.invocation_parameters"] = _text(parameters)
+    tools = own.get("gen_ai.tool.definitions")
+    for index, tool in _fitting(tools if isinstance(tools, list) else []):
+        found[f"llm.tools.{index}.tool.json_schema"] = _text(tool)
+    for name, payload, attribute in (
+        ("llm.input_messages", given, "gen_ai.input.messages"),
+        ("llm.output_messages", output, "gen_ai.output.messages"),
+    ):
+        messages = own.get(attribute) or _small(payload)
+        if isinstance(messages, dict):
+            messages = messages.get("messages")
+        for index, message in _fitting(messages if isinstance(messages, list) else []):
+            if isinstance(message, dict) and isinstance(message.get("role"), str):
+                _message(found, f"{name}.{index}.message", message)
+
+
+def _message(found: Flat, prefix: str, message: dict[str, Any]) -> None:
+    found[f"{prefix}.role"] = message["role"]
+    if isinstance(name := message.get("name"), str):
+        found[f"{prefix}.name"] = name
+    if isinstance(call_id := message.get("tool_call_id"), str):
+        found[f"{prefix}.tool_call_id"] = call_id
+    texts: list[str] = []
+    calls = message.get("tool_calls")
+    calls = list(calls) if isinstance(calls, list) else []
+    content = message.get("parts", message.get("content"))
+    if isinstance(content, str):
+        texts.append(content)
+    for part in content if isinstance(content, list) else []:
+        if not isinstance(part, dict):
+            continue
+        kind = part.get("type")
+        if kind in _TEXT_PARTS and isinstance(text := part.get("content", part.get("text")), str):
+            texts.append(text)
+        elif kind == "tool_call":
+            calls.append(part)
+        elif kind == "tool_call_response":
+            if isinstance(part.get("id"), str):
+                found[f"{prefix}.tool_call_id"] = part["id"]
+            texts.append(_text(part.get("response", part.get("result"))))
+    if texts:
+        found[f"{prefix}.content"] = "\n".join(texts)
+    for index, call in enumerate([each for each in calls if isinstance(each, dict)]):
+        function = call.get("function")
+        named = function if isinstance(function, dict) else call
+        of_call = f"{prefix}.tool_calls.{index}.tool_call"
+        if isinstance(call.get("id"), str):
+            found[f"{of_call}.id"] = call["id"]
+        if isinstance(named.get("name"), str):
+            found[f"{of_call}.function.name"] = named["name"]
+        if named.get("arguments") is not None:
+            found[f"{of_call}.function.arguments"] = _text(named["arguments"])
+
+
+def _document(found: Flat, prefix: str, document: dict[str, Any]) -> None:
+    for name in ("id", "content", "score", "metadata"):
+        value = document.get(name)
+        if value is None:
+            continue
+        if name == "score":
+            if type(value) is float or (type(value) is int and abs(value) < _MAX_INT):
+                found[f"{prefix}.score"] = float(value)
+        else:
+            found[f"{prefix}.{name}"] = _text(value)
+
+
+def _small(payload: Captured) -> Any:
+    """Return what a payload says that is JSON and has room; None of any other."""
+    if not isinstance(payload, msgspec.Raw):
+        return None
+    data = bytes(payload)
+    if len(data) > _ROOM:
+        return None
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _fitting(items: list[Any]) -> Iterator[tuple[int, Any]]:
+    """Yield the first items with their index, as many as there is room for."""
+    left = _ROOM
+    for index, item in enumerate(items[:_MOST]):
+        left -= len(_text(item))
+        if left < 0:
+            return
+        yield index, item
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return _encode(value).decode()
+    except (ValueError, OverflowError, RecursionError):  # a lone surrogate, an integer of more than 64 bits
+        return repr(value) if isinstance(value, int) else "<not encodable>"

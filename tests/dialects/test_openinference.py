@@ -1,0 +1,185 @@
+"""Messages, tools and documents in OpenInference's names, beside the conventions' attributes that hold them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from nat_observability.dialects.span_attributes import span_attributes
+from nat_observability.events import Run, Span, Status, StepKind
+from nat_observability.sinks.otlp.encoding import encode
+
+RUN = Run("run-1", "1" * 32)
+PROVIDER = {"gen_ai.provider.name": "openai"}
+PREFIXES = ("llm.", "tool.", "retrieval.", "reranker.", "embedding.")
+
+
+def span_of(kind: StepKind, attributes: object, given: object = None, output: object = None) -> Span:
+    def raw(value: object) -> Any:
+        return (
+            value
+            if value is None or isinstance(value, str | msgspec.Raw)
+            else msgspec.Raw(msgspec.json.encode(value))
+        )
+
+    return Span(
+        RUN, kind, "x", "1" * 16, None, 1, 2, Status.OK, raw(given), raw(output), attributes=raw(attributes)
+    )
+
+
+def names(kind: StepKind, attributes: object, given: object = None, output: object = None) -> dict[str, Any]:
+    """Return OpenInference's attributes of such a span, without those that every span of its kind has."""
+    found = span_attributes(span_of(kind, attributes, given, output))
+    usual = {"llm.model_name", "tool.name", "reranker.model_name", "embedding.model_name"}
+    return {name: value for name, value in found.items() if name.startswith(PREFIXES) and name not in usual}
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "search", "arguments": '{"q":1}'}}
+PART = {"type": "tool_call", "id": "c1", "name": "search", "arguments": {"q": 1}}
+CALLED = {
+    "tool_calls.0.tool_call.id": "c1",
+    "tool_calls.0.tool_call.function.name": "search",
+    "tool_calls.0.tool_call.function.arguments": '{"q":1}',
+}
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"role": "user", "content": "hello"}, {"role": "user", "content": "hello"}),
+        ({"role": "assistant", "content": None, "tool_calls": [CALL]}, {"role": "assistant", **CALLED}),
+        (
+            {"role": "tool", "tool_call_id": "c1", "content": "found"},
+            {"role": "tool", "tool_call_id": "c1", "content": "found"},
+        ),
+        (
+            {
+                "role": "user",
+                "name": "ann",
+                "content": [{"type": "text", "text": "a"}, {"type": "image_url"}],
+            },
+            {"role": "user", "name": "ann", "content": "a"},
+        ),
+        (
+            {"role": "assistant", "parts": [{"type": "text", "content": "a"}, PART], "finish_reason": "stop"},
+            {"role": "assistant", "content": "a", **CALLED},
+        ),
+        (
+            {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": {"a": 1}}]},
+            {"role": "tool", "tool_call_id": "c1", "content": '{"a":1}'},
+        ),
+    ],
+)
+def test_messages(message: dict[str, Any], expected: dict[str, Any]) -> None:
+    """As clients have them, and as the conventions do, in the input, the output and the attributes."""
+    given = {f"llm.input_messages.1.message.{name}": value for name, value in expected.items()}
+    output = {f"llm.output_messages.0.message.{name}": value for name, value in expected.items()}
+    provider = {"llm.provider": "openai"}
+    before = ["not a message", message]
+    assert names(StepKind.LLM, PROVIDER, before, [message]) == {**provider, **given, **output}
+    assert names(StepKind.LLM, PROVIDER, {"messages": before}) == {**provider, **given}
+    assert names(StepKind.LLM, {**PROVIDER, "gen_ai.input.messages": before}) == {**provider, **given}
+
+
+def test_parameters_and_tools() -> None:
+    """Parameters are one JSON object without the model, and each tool is JSON of its own."""
+    attributes = {
+        "gen_ai.request.model": "m",
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.tool.definitions": [{"type": "function", "name": "search"}],
+    }
+    assert names(StepKind.LLM, attributes) == {
+        "llm.invocation_parameters": '{"temperature":0.5}',
+        "llm.tools.0.tool.json_schema": '{"type":"function","name":"search"}',
+    }
+    called = {"gen_ai.tool.call.id": "c1", "gen_ai.tool.call.arguments": {"q": 1}}
+    assert names(StepKind.TOOL, called) == {"tool.id": "c1", "tool.parameters": '{"q":1}'}
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix"),
+    [
+        (StepKind.RETRIEVER, "retrieval.documents"),
+        (StepKind.RERANKER, "reranker.output_documents"),
+        (StepKind.TOOL, "retrieval.documents"),
+    ],
+)
+def test_documents(kind: StepKind, prefix: str) -> None:
+    """Those of a reranker have a name of their own."""
+    documents = [{"id": 7, "content": "tea", "score": 1, "metadata": {"page": 3}}, {"content": "milk"}, "odd"]
+    assert names(kind, {"gen_ai.retrieval.documents": documents}) == {
+        f"{prefix}.0.document.id": "7",
+        f"{prefix}.0.document.content": "tea",
+        f"{prefix}.0.document.score": 1.0,
+        f"{prefix}.0.document.metadata": '{"page":3}',
+        f"{prefix}.1.document.content": "milk",
+    }
+
+
+def test_texts_of_embeddings() -> None:
+    """One text, or several."""
+    attributes = {"gen_ai.response.model": "m"}
+    prefix = "embedding.embeddings"
+    assert names(StepKind.EMBEDDING, attributes, "a") == {f"{prefix}.0.embedding.text": "a"}
+    assert names(StepKind.EMBEDDING, attributes, ["a", 1, "b"]) == {
+        f"{prefix}.0.embedding.text": "a",
+        f"{prefix}.2.embedding.text": "b",
+    }
+
+
+def test_a_step_without_the_conventions_attributes_has_none_of_it() -> None:
+    """Its payload is not even read."""
+    message = [{"role": "user", "content": "hello"}]
+    assert names(StepKind.LLM, None, message, message) == {}
+    assert names(StepKind.LLM, {"mine": 1}, message, message) == {}
+
+
+def test_what_the_application_says_wins() -> None:
+    """Under the same name."""
+    assert names(StepKind.LLM, PROVIDER | {"llm.provider": "mine"}) == {"llm.provider": "mine"}
+
+
+def test_what_is_large_is_not_repeated() -> None:
+    """Of a list the first items that there is room for; a payload is all or nothing."""
+    message = {"role": "user", "content": "x" * 1000}
+    assert names(StepKind.LLM, PROVIDER, [message] * 100) == {"llm.provider": "openai"}
+    documents = names(StepKind.RETRIEVER, {"gen_ai.retrieval.documents": [{"content": "x" * 1000}] * 1000})
+    assert 60 < len(documents) < 66
+    assert len(names(StepKind.RETRIEVER, {"gen_ai.retrieval.documents": [{"content": "x"}] * 1000})) == 100
+
+
+@pytest.mark.parametrize("kind", [StepKind.LLM, StepKind.TOOL, StepKind.RETRIEVER, StepKind.EMBEDDING])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "null",
+        "7",
+        "{}",
+        "[]",
+        "torn",
+        '[{"role":7,"content":{}}]',
+        '[{"role":"a","content":[7],"tool_calls":[7]}]',
+        '[{"role":"a","tool_calls":{"a":1}}]',
+        '[{"role":"a","content":"\\ud800","tool_calls":[{"function":7,"name":7,"arguments":-1}]}]',
+        f'[{{"score":{"9" * 400}}}]',
+        "[" * 500 + "]" * 500,
+    ],
+)
+def test_odd_values_are_encoded(kind: StepKind, odd: str) -> None:
+    """Whatever a processor of the application has made of them; the span is sent in any case."""
+    attributes = {
+        name: msgspec.Raw(odd.encode() if odd != "torn" else b"1")
+        for name in (
+            "gen_ai.provider.name",
+            "gen_ai.request.x",
+            "gen_ai.tool.definitions",
+            "gen_ai.input.messages",
+            "gen_ai.retrieval.documents",
+            "gen_ai.tool.call.arguments",
+            "gen_ai.tool.call.id",
+        )
+    }
+    raw = msgspec.Raw(odd.encode())
+    assert encode([span_of(kind, attributes, raw, raw)], {})
