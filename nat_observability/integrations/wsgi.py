@@ -134,7 +134,9 @@ class _Request:
             return route
         mount = mount.rstrip("/")
         if not f"{self._path}/".startswith(f"{mount}/"):
-            mount = self._mount.rstrip("/")  # a proxy's header says another one: a caller may have invented it
+            mount = self._mount.rstrip(
+                "/"
+            )  # a proxy's header says another one: a caller may have invented it
         return mount + route
 
 

@@ -457,7 +457,9 @@ async def test_a_wrong_setting_is_one_line_at_startup() -> None:
     instrument(app, container)
     server = Server(app)
     assert await server.started() == "lifespan.startup.failed"
-    assert server.said[0]["message"] == str(SettingsError(["EXPORTERS__MAIN__PATH is not set; allowed: a path"]))
+    assert server.said[0]["message"] == str(
+        SettingsError(["EXPORTERS__MAIN__PATH is not set; allowed: a path"])
+    )
     with pytest.raises(SettingsError):
         await server.task
 

@@ -112,7 +112,7 @@ def test_flask() -> None:
 
 
 def test_below_a_mount() -> None:
-    """The prefix of the server and that of a dispatcher are in the name, one from a header is not; one run a request."""
+    """A dispatcher's prefix and the server's are in the name, one from a header is not; a request has one run."""
     inner = flask_app()
     spans: list[Any] = []
     container = ObservabilityContainer()
