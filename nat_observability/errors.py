@@ -359,6 +359,14 @@ class ServerStatusError(ObservabilityError, RuntimeError):
         super().__init__(f"The response has the status {status}.")
 
 
+class ToolFailedError(ObservabilityError, RuntimeError):
+    """Recorded for a tool of a server whose result says that it failed."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text or "The tool's result is an error.")
+
+
 class WebsocketClosedError(ObservabilityError, RuntimeError):
     """Recorded for a websocket that the application closed because of an error of its own."""
 

@@ -39,7 +39,7 @@ def instrument(
         MissingContainerError: `container` is not a container of observability.
         SettingsError: The env file cannot be read, or the container has settings of its own.
     """
-    wrapped: Any
+    wrapped: Callable[..., Any]
     if isinstance(app, ASGIHandler):
         wrapped = asgi.ObservabilityLifespan(asgi.RequestMiddleware(app, container, **options), container)
         answer = app.get_response_async
