@@ -42,6 +42,7 @@ __all__ = [
     "StartTimeoutError",
     "StopTimeoutError",
     "ThreadRefusedError",
+    "ToolFailedError",
     "UnknownContextStateError",
     "UnknownExporterError",
     "UnknownExporterTypeError",

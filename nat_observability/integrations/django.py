@@ -6,14 +6,18 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from django.core.handlers.asgi import ASGIHandler
-from django.core.handlers.wsgi import WSGIHandler
-from django.core.signals import got_request_exception
-
 from nat_observability.context import ContextState
+from nat_observability.errors import MissingExtraError
 from nat_observability.integrations import asgi, wsgi
 from nat_observability.integrations.embedded import EnvFile, read_env_file
 from nat_observability.integrations.versions import check_version
+
+try:
+    from django.core.handlers.asgi import ASGIHandler
+    from django.core.handlers.wsgi import WSGIHandler
+    from django.core.signals import got_request_exception
+except ModuleNotFoundError as error:
+    raise MissingExtraError("nat_observability.integrations.django", "django") from error
 
 __all__ = ["instrument"]
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from nat_observability.errors import ToolFailedError
+from nat_observability.errors import MissingExtraError, ToolFailedError
 from nat_observability.integrations.versions import check_version
 from nat_observability.integrations.workers.run_scope import Container, check_container, run_scope
 from nat_observability.recording.step import step
 
 __all__ = ["RequestMiddleware", "instrument"]
 
-check_version("mcp", at_least="2.3", below="3")
+try:
+    check_version("mcp", at_least="2.3", below="3")
+except ModuleNotFoundError as error:
+    raise MissingExtraError("nat_observability.integrations.mcp", "mcp") from error
 
 _TOOL_CALL, _PROMPT = "tools/call", "prompts/get"
 _LISTS = {"tools/list": (_TOOL_CALL, "tools"), "prompts/list": (_PROMPT, "prompts")}
