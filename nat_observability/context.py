@@ -188,8 +188,9 @@ class ContextState:
 
     @property
     def trace_flags(self) -> int:
-        """The W3C trace flags of the caller, or 1, sampled, if this run's trace is its own."""
-        return int(self._flags, 16)
+        """The W3C trace flags in `traceparent`."""
+        flags = int(self._flags, 16)
+        return flags if self.sampled is None else flags & 0xFE | self.sampled
 
     def now_ns(self) -> int:
         """Return nanoseconds since the epoch by a clock that never goes back during the run."""

@@ -42,6 +42,7 @@ __all__ = [
     "StartTimeoutError",
     "StopTimeoutError",
     "ThreadRefusedError",
+    "ToolFailedError",
     "UnknownContextStateError",
     "UnknownExporterError",
     "UnknownExporterTypeError",
@@ -357,6 +358,14 @@ class ServerStatusError(ObservabilityError, RuntimeError):
     def __init__(self, status: int) -> None:
         self.status = status
         super().__init__(f"The response has the status {status}.")
+
+
+class ToolFailedError(ObservabilityError, RuntimeError):
+    """Recorded for a tool of a server whose result says that it failed."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text or "The tool's result is an error.")
 
 
 class WebsocketClosedError(ObservabilityError, RuntimeError):

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from nat_observability import BaseExporter, ContextState, ExporterManager
-    from nat_observability.testing import CapturingExporter
+    from nat_observability.testing import CapturingExporter, StepTree
 
 _CHECK = "observability_leak_check"
 _TASK_CHECK = "observability_task_check"
@@ -21,10 +22,17 @@ _RECORDED = "recorded_run"
 _ATTACHED = "observability_attached_run"
 _STATE: pytest.StashKey[ContextState] = pytest.StashKey()
 _WAIT = "observability_leak_wait"
+_UPDATE = "--observability-update"
 _MAY_LEAK = "observability_may_leak"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        _UPDATE,
+        action="store_true",
+        default=False,
+        help="write what the steps of tests with step_snapshot are, instead of comparing (nat-observability)",
+    )
     parser.addini(
         _CHECK, "check every test for what it leaves behind (nat-observability)", type="bool", default=False
     )
@@ -76,6 +84,38 @@ def recorded_run(
     with state.attach():
         yield capturing_exporter
     subscription.end()
+
+
+@pytest.fixture
+def step_snapshot(request: pytest.FixtureRequest) -> Callable[[StepTree], None]:
+    """
+    Compare a tree with the text in `snapshots/`, beside the test's module: `step_snapshot(recorded_run.tree)`.
+
+    With `--observability-update` the text is written instead. A test may compare several trees, in a fixed order.
+    """
+    stem = re.sub(r"[^\w.-]+", "_", f"{request.path.stem}.{request.node.name}")
+    compared = 0
+
+    def compare(tree: StepTree) -> None:
+        __tracebackhide__ = True
+        nonlocal compared
+        compared += 1
+        name = stem if compared == 1 else f"{stem}.{compared}"
+        path = request.path.parent / "snapshots" / f"{name}.txt"
+        if request.config.getoption(_UPDATE):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"{tree.snapshot}\n", encoding="utf-8")
+        elif not path.exists():
+            pytest.fail(f"There is no {path}. Run pytest with {_UPDATE} to write it.", pytrace=False)
+        elif (expected := path.read_text(encoding="utf-8").rstrip("\n")) != tree.snapshot:
+            import difflib
+
+            lines = difflib.unified_diff(
+                expected.splitlines(), tree.snapshot.splitlines(), str(path), "recorded", lineterm=""
+            )
+            pytest.fail("\n".join([*lines, f"If that is right, run pytest with {_UPDATE}."]), pytrace=False)
+
+    return compare
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 # They have no types, or are installed apart.
-UNTYPED = ["celery.*", "nat.*", "openai.*", "openinference.*", "taskiq_redis.*"]
+UNTYPED = ["celery.*", "django.*", "mcp.*", "nat.*", "openai.*", "openinference.*", "taskiq_redis.*"]
 
 
 def write_blocks(folder: Path) -> list[Path]:

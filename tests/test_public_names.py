@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
 BLOCK = re.compile(r"^ *```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 # Without the toolkit they cannot be imported; `make test-nat` has it.
 WITH_TOOLKIT = {"nat_observability.integrations.nat"}
+# Those of frameworks that not every environment of the tests has.
+OPTIONAL = {"nat_observability.integrations.django": "django", "nat_observability.integrations.mcp": "mcp"}
 
 
 def file_of(place: str) -> Path:
@@ -98,6 +101,10 @@ def module_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 @pytest.mark.parametrize("place", [place for place in PLACES if place not in WITH_TOOLKIT])
 def test_all_is_there(place: str) -> None:
     """Whatever a public place promises can be got from it, and is public."""
+    if place in OPTIONAL and find_spec(OPTIONAL[place]) is None:
+        with pytest.raises(errors.MissingExtraError, match=OPTIONAL[place]):
+            import_module(place)
+        return
     module = import_module(place)
     for name in exported(place):
         assert not name.startswith("_")

@@ -35,14 +35,16 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
-def run(suite: pytest.Pytester, *, coroutines: str = "pytest-asyncio", ini: str = "") -> pytest.RunResult:
+def run(
+    suite: pytest.Pytester, *options: str, coroutines: str = "pytest-asyncio", ini: str = ""
+) -> pytest.RunResult:
     """Run the suite's tests in this process, with pytest-asyncio, anyio or neither."""
     without = {"pytest-asyncio": ["anyio"], "anyio": ["asyncio"], "neither": ["anyio", "asyncio"]}[coroutines]
     if coroutines == "pytest-asyncio":
         ini += "\nasyncio_mode = strict\nasyncio_default_fixture_loop_scope = function"
     suite.makeini(f"[pytest]\nfilterwarnings = error\n{ini}\n")
     plugins = [f"-pno:{name}" for name in ("cacheprovider", "xdist", "hypothesispytest", *without)]
-    return suite.runpytest_inprocess("--strict-markers", "--strict-config", *plugins)
+    return suite.runpytest_inprocess("--strict-markers", "--strict-config", *plugins, *options)
 
 
 def test_a_synchronous_test_is_one_run(suite: pytest.Pytester) -> None:
@@ -75,6 +77,39 @@ def test_a_synchronous_test_is_one_run(suite: pytest.Pytester) -> None:
         """
     )
     run(suite, coroutines="neither").assert_outcomes(passed=4)
+
+
+def test_snapshots(suite: pytest.Pytester) -> None:
+    """A text of its own for each test and each tree, written on demand; what differs is shown as a difference."""
+    suite.makepyfile(
+        test_it="""
+        import pytest
+        from agent import answer
+
+        @pytest.mark.parametrize("words", ["tea", "../milk"])
+        def test_tree(recorded_run, step_snapshot, words):
+            answer(words)
+            step_snapshot(recorded_run.tree)
+            recorded_run.clear()
+            answer("more")
+            step_snapshot(recorded_run.tree)
+        """
+    )
+    missing = run(suite, coroutines="neither")
+    missing.assert_outcomes(failed=2)
+    missing.stdout.fnmatch_lines(
+        ["There is no *test_it.test_tree_tea_.txt. Run pytest with --observability-update*"]
+    )
+    run(suite, "--observability-update", coroutines="neither").assert_outcomes(passed=2)
+    assert len(list((suite.path / "snapshots").iterdir())) == 4
+    run(suite, coroutines="neither").assert_outcomes(passed=2)
+    path = suite.path / "snapshots" / "test_it.test_tree_tea_.txt"
+    path.write_text(path.read_text().replace("TEA", "COFFEE"))
+    changed = run(suite, coroutines="neither")
+    changed.assert_outcomes(passed=1, failed=1)
+    changed.stdout.fnmatch_lines(
+        ["-*COFFEE*", "+*TEA*", "If that is right, run pytest with --observability-update."]
+    )
 
 
 def test_coroutines_of_pytest_asyncio(suite: pytest.Pytester) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import flask
 
 from nat_observability.integrations.workers.run_scope import Container
-from nat_observability.integrations.wsgi import ERROR, ROUTE, RequestMiddleware
+from nat_observability.integrations.wsgi import ERROR, MOUNT, ROUTE, RequestMiddleware
 
 __all__ = ["instrument"]
 
@@ -37,7 +37,8 @@ def instrument(app: flask.Flask, container: Container, *, trusted: bool = True) 
 
 def _note_route() -> None:
     if (rule := flask.request.url_rule) is not None:
-        flask.request.environ[ROUTE] = rule.rule
+        environ = flask.request.environ
+        environ[ROUTE], environ[MOUNT] = rule.rule, environ.get("SCRIPT_NAME", "")
 
 
 def _note_failure(app: flask.Flask, exception: BaseException, **_: Any) -> None:

@@ -11,12 +11,16 @@ from nat_observability.integrations.http_methods import method_attributes, metho
 from nat_observability.integrations.workers.run_scope import Container, RunScope, check_container, run_scope
 from nat_observability.recording.step import step
 
-__all__ = ["ERROR", "ROUTE", "RequestMiddleware"]
+__all__ = ["ERROR", "MOUNT", "ROUTE", "RequestMiddleware"]
 
 ROUTE = "nat_observability.route"
 """The key of the environment under which an application may say which route a request took."""
+MOUNT = "nat_observability.mount"
+"""The same for the `SCRIPT_NAME` that the route is below: what the server, or a dispatcher inside, has set it to."""
 ERROR = "nat_observability.error"
-"""The same for the exception that it has answered with a status of 500 or more."""
+"""The key for the exception that it has answered with a status of 500 or more."""
+
+_REQUEST = "nat_observability.request"  # in the environment of a request that has its run
 
 Environment = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -27,7 +31,8 @@ class RequestMiddleware:
     A WSGI middleware: each request is one run, from the call of the application to the end of its body.
 
     Its outermost step, of the kind workflow, is named by method and route, which the application may put into the
-    environment under the key `ROUTE`; without it, by the method alone. Open the exporters when the process
+    environment under the key `ROUTE`; without it, by the method alone. Of two of these around one application, the
+    outer one counts. Open the exporters when the process
     starts, with `ProcessScope(container, "wsgi").open_now()` for example: after a fork, if the server forks.
 
     Args:
@@ -53,6 +58,9 @@ class RequestMiddleware:
 
     def __call__(self, environ: Environment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
+        if _REQUEST in environ:
+            return self._app(environ, start_response)
+        environ[_REQUEST] = True
         scope = run_scope(self._container, headers=_headers(environ) if self._trusted else None)
         request = _Request(scope, environ, start_response)
         request.begin()
@@ -72,7 +80,9 @@ class _Request:
         self._environ = environ
         self._start_response = start_response
         self._method = str(environ.get("REQUEST_METHOD", ""))
-        self._path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
+        # Before a dispatcher moves parts of the path from one to the other.
+        self._mount = str(environ.get("SCRIPT_NAME", ""))
+        self._path = self._mount + str(environ.get("PATH_INFO", ""))
         self._root = step("workflow", method_name(self._method))
         self._status: int | None = None
         self.complete = False
@@ -100,7 +110,7 @@ class _Request:
             error = noted if isinstance(noted, BaseException) else ServerStatusError(self._status)
         elif error is None and not self.complete:
             error = ClientDisconnectedError()
-        route = _route(self._environ)
+        route = self._route()
         if route is not None:
             self._root.name = f"{method_name(self._method)} {route}"
         self._root.metadata = {
@@ -115,6 +125,19 @@ class _Request:
         if error is not None:
             scope.state.failed = True
         scope.__exit__(None, None, None)
+
+    def _route(self) -> str | None:
+        route, mount = self._environ.get(ROUTE), self._environ.get(MOUNT)
+        if not isinstance(route, str):
+            return None
+        if not isinstance(mount, str):
+            return route
+        mount = mount.rstrip("/")
+        if not f"{self._path}/".startswith(f"{mount}/"):
+            mount = self._mount.rstrip(
+                "/"
+            )  # a proxy's header says another one: a caller may have invented it
+        return mount + route
 
 
 class _Body:
@@ -151,8 +174,3 @@ def _headers(environ: Mapping[str, Any]) -> dict[str, str]:
         for name in ("traceparent", "tracestate", "baggage")
         if isinstance(value := environ.get(f"HTTP_{name.upper()}"), str)
     }
-
-
-def _route(environ: Mapping[str, Any]) -> str | None:
-    route = environ.get(ROUTE)
-    return route if isinstance(route, str) else None

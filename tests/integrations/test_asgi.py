@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from dependency_injector import providers
+from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 from nat_observability import (
@@ -25,6 +27,7 @@ from nat_observability.containers import ObservabilityContainer
 from nat_observability.errors import (
     MissingContainerError,
     NoRequestRunError,
+    SettingsError,
     UnsupportedVersionError,
 )
 from nat_observability.events import Span
@@ -42,8 +45,10 @@ from nat_observability.integrations.asgi import (
     keep_open,
     lifespan,
 )
+from nat_observability.integrations.starlette import instrument
 from nat_observability.integrations.versions import check_version
 from nat_observability.run.manager_options import ManagerOptions
+from nat_observability.settings import ObservabilitySettings
 from nat_observability.testing import until
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -439,6 +444,24 @@ async def test_application_that_fails_to_start_closes_what_was_opened() -> None:
     with pytest.raises(RuntimeError, match="no database"):
         await server.task
     assert service.runtime.state == "closed"
+
+
+async def test_a_wrong_setting_is_one_line_at_startup() -> None:
+    """The server gets what is wrong and the cure, and not the traceback around it."""
+
+    def wrong() -> ObservabilitySettings:
+        raise SettingsError(["EXPORTERS__MAIN__PATH is not set; allowed: a path"])
+
+    container = ObservabilityContainer(settings=providers.Callable(wrong))
+    app: Any = Starlette()
+    instrument(app, container)
+    server = Server(app)
+    assert await server.started() == "lifespan.startup.failed"
+    assert server.said[0]["message"] == str(
+        SettingsError(["EXPORTERS__MAIN__PATH is not set; allowed: a path"])
+    )
+    with pytest.raises(SettingsError):
+        await server.task
 
 
 async def test_middleware_without_its_runtime_says_what_is_missing_at_startup() -> None:

@@ -20,11 +20,14 @@ EXAMPLES = ROOT / "examples" / "web"
         ("fastapi_service", {"GET /ask/{topic}", "small-model"}),
         ("starlette_service", {"GET /ask/{topic}", "search"}),
         ("litestar_service", {"GET /ask/{topic}", "search"}),
+        ("django_service", {"GET /ask/<topic>", "search"}),
         ("quart_service", {"GET /ask/<topic>", "search", "remember"}),
     ],
 )
 def test_example_serves_and_records(example: str, names: set[str], tmp_path: Path) -> None:
     """As its first line says to start it; what it was asked is in the store when it has ended."""
+    if example == "django_service":
+        pytest.importorskip("django", reason="There is no Django here. Cure: pip install django")
     server = "hypercorn" if example == "quart_service" else "uvicorn"
     options = ["--bind=127.0.0.1:{port}"] if server == "hypercorn" else ["--port={port}"]
     with running_server([server, f"{example}:app", *options], tmp_path, folder=EXAMPLES) as running:
@@ -38,4 +41,4 @@ def test_example_serves_and_records(example: str, names: set[str], tmp_path: Pat
 
 def test_every_example_is_tested() -> None:
     """None is forgotten above."""
-    assert len(list(EXAMPLES.glob("*.py"))) == 4
+    assert len(list(EXAMPLES.glob("*.py"))) == 5

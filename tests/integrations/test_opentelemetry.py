@@ -28,11 +28,13 @@ from opentelemetry.sdk.trace.sampling import (
 from nat_observability import (
     ContextState,
     ExporterManager,
+    Sampling,
     Span,
     SpanExporter,
     Status,
     StepKind,
     bind_context,
+    outgoing_headers,
     step,
 )
 from nat_observability.integrations.opentelemetry import follow_steps, unfollow_steps
@@ -331,18 +333,31 @@ async def test_what_is_recorded_and_not_sampled_is_left_out(run: Run) -> None:
     assert [each.name for each in run.spans] == ["a"]
 
 
-async def test_a_caller_that_does_not_sample(run: Run) -> None:
-    """Flag 00 of a `traceparent` reaches a parent-based sampler, and is handed on."""
+@pytest.mark.parametrize(
+    ("sampling", "flag", "sampled"),
+    [
+        (Sampling(1, parent_based=True), "00", False),
+        (Sampling(1, parent_based=True), "01", True),
+        (Sampling(1), "00", True),
+        (Sampling(0), "01", False),
+    ],
+)
+async def test_the_sampled_flag_is_that_of_what_was_decided(
+    sampling: Sampling, flag: str, sampled: bool
+) -> None:
+    """A parent-based sampler follows it, and what clients send is what `outgoing_headers` gives."""
     made = Otel(TracerProvider(sampler=ParentBased(TraceIdRatioBased(1.0)), shutdown_on_exit=False))
+    exporter = SpanExporter(lambda batch: None, sampling=sampling)
     try:
-        state = ContextState(traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-00")
-        async with run.manager.start(state):
-            with step("tool", "a"), made.tracer.start_as_current_span("dropped"):
-                assert not trace.get_current_span().get_span_context().trace_flags.sampled
+        state = ContextState(traceparent="00-" + "a" * 32 + "-" + "b" * 16 + f"-{flag}")
+        async with ExporterManager.from_exporters({"spans": exporter}).start(state):
+            with step("tool", "a"), made.tracer.start_as_current_span("b"):
+                context = trace.get_current_span().get_span_context()
+                assert context.trace_flags.sampled == sampled
+                assert outgoing_headers()["traceparent"].endswith(f"-{context.trace_flags:02x}")
     finally:
         unfollow_steps()
         made.provider.shutdown()
-    assert [span.name for span in run.spans] == ["a"]
 
 
 async def test_a_step_in_a_generator_is_not_its_consumers(instrumented: Otel, run: Run) -> None:

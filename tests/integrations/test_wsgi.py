@@ -9,6 +9,9 @@ from typing import Any
 import flask
 import pytest
 from dependency_injector import providers
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.test import Client
 
 from nat_observability import ContextState, Span, SpanExporter, outgoing_headers, step
 from nat_observability.containers import ObservabilityContainer
@@ -106,6 +109,29 @@ def test_flask() -> None:
     assert dict(first.run.tags) == {"tenant": "acme"}
     body = next(span for span in spans if span.name == "in the body")
     assert body.run.run_id == next(span for span in spans if span.name == "GET /stream").run.run_id
+
+
+def test_below_a_mount() -> None:
+    """A dispatcher's prefix and the server's are in the name, one from a header is not; a request has one run."""
+    inner = flask_app()
+    spans: list[Any] = []
+    container = ObservabilityContainer()
+    container.exporters.override(providers.Object({"kept": SpanExporter(spans.extend)}))
+    instrument(inner, container)
+    inner.wsgi_app = ProxyFix(inner.wsgi_app, x_prefix=1)  # type: ignore[method-assign]
+    app = RequestMiddleware(DispatcherMiddleware(flask.Flask("outer"), {"/api": inner}), container)
+    with ProcessScope(container, "test"):
+        client = Client(app)
+        client.get("/api/items/3", buffered=True)
+        client.get("/api/items/3", base_url="http://localhost/root", buffered=True)
+        client.get("/api/items/3", headers={"X-Forwarded-Prefix": "/invented"}, buffered=True)
+        client.get("/elsewhere", buffered=True)
+    assert [name for name, _, _ in roots(spans)] == [
+        "GET /api/items/<int:item>",
+        "GET /root/api/items/<int:item>",
+        "GET /items/<int:item>",
+        "GET",
+    ]
 
 
 def test_headers_of_strangers() -> None:

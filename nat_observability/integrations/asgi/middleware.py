@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypedDict, Unpack
 
+from nat_observability.base_error import ObservabilityError
 from nat_observability.errors import RuntimeNotOpenError
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.foreign_errors import describe
@@ -180,12 +182,17 @@ class RequestMiddleware:
             nonlocal refused
             if refused is not None:
                 return  # the server has been told
+            if message["type"] == "lifespan.startup.failed":
+                # Starlette sends the whole traceback, in which the cure comes last.
+                error = sys.exception()
+                if isinstance(error, ObservabilityError):
+                    message = {**message, "message": str(error)}
             if message["type"] == "lifespan.startup.complete" and OPENS not in scope:
                 try:
                     check_open(type(self).__name__, self._source)
-                except RuntimeNotOpenError as error:
-                    refused = error
-                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                except RuntimeNotOpenError as not_open:
+                    refused = not_open
+                    await send({"type": "lifespan.startup.failed", "message": str(not_open)})
                     raise  # so that what the application opened is closed again
             await send(message)
 

@@ -42,7 +42,12 @@ class StepSpan(trace.NonRecordingSpan):
     def get_span_context(self) -> trace.SpanContext:
         # Not always the scope's own: a generator leaves its context to the code that it yields to.
         scope = enclosing(self.scope, self.state.generator_steps, sys._getframe(1))
-        if scope is self.scope and self._context.is_valid:
+        # Whether the run is sampled may have been decided since.
+        if (
+            scope is self.scope
+            and self._context.is_valid
+            and self._context.trace_flags == self.state.trace_flags
+        ):
             return self._context
         found = _span_context(self.state, scope)
         if scope is self.scope:
