@@ -50,6 +50,7 @@ class Recogniser:
         companion: The name of another field that must stand beside the name, in lower case.
         value_end: The literal at which the value ends, if its form does not tell.
         is_apart: Whether the companion may be anywhere, not only next to the name. Such a form is found in JSON only.
+        begins: The literal with which the pattern begins, if it is rare.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Recogniser:
     companion: bytes = b""
     value_end: bytes = b""
     is_apart: bool = False
+    begins: bytes = b""
 
 
 _SIGNS = (Trigger(b":"), Trigger(b"="))
@@ -129,9 +131,11 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     Recogniser(
         name="flag",
         triggers=(Trigger(b"-", b"-"),),
+        begins=b"--",
         names=re.compile(rb"""["']--([^"']{1,256}+)["']|--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)"""),
         pattern=re.compile(
-            rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)(?:[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
+            rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)"
+            + rb"(?:[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
             + rb"""(?!\\*+["']-)|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)" + SPACE + rb"""-[ +](?!\\*+["']?-))"""
         ),
     ),
@@ -146,6 +150,11 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     ),
 )  # fmt: skip
 """Every form, in the order in which they are tried at one place."""
+
+_BEHIND_VALUE = re.compile(rb"""(?:\\{0,256}+["'])?""" + SPACE + b"[:=]")
+_NAMED_BEFORE = re.compile(rb"[Nn]ame:|[Kk]ey:|header:")
+_BETWEEN_FIELDS = b" \t\r\n\f\v+\\nrt,\"'"
+_LONGEST_BEFORE_VALUE = 1024  # bytes
 
 _SIGNED = [recogniser for recogniser in RECOGNISERS if recogniser.sign]
 _SEARCHED = [recogniser for recogniser in RECOGNISERS if recogniser.pattern is not None]
@@ -192,7 +201,7 @@ def find_searched(data: bytes, keys: KeyMatcher, *, prefilter: bool = True) -> I
         if is_skipped and not any(trigger.is_anywhere_in(data) for trigger in recogniser.triggers):
             continue
         reached = 0
-        for match in matches(recogniser.pattern, data):
+        for match in _matches_of(recogniser, recogniser.pattern, data):
             # Not inside a value that was found: no byte is looked at twice.
             if match.start() < reached:
                 continue
@@ -215,6 +224,43 @@ def find_searched(data: bytes, keys: KeyMatcher, *, prefilter: bool = True) -> I
                 if end > begin:
                     reached = end
                     yield begin, end, label
+
+
+def _matches_of(recogniser: Recogniser, pattern: re.Pattern[bytes], data: bytes) -> Iterator[re.Match[bytes]]:
+    """Return all matches of a pattern in order."""
+    begins = recogniser.begins
+    if not begins:
+        if not recogniser.companion or _has_value(data):
+            yield from matches(pattern, data)
+        return
+    # The literal is found in a fraction of the time of an expression that begins with a look behind it.
+    at = data.find(begins)
+    while at >= 0:
+        match = pattern.match(data, at)
+        if match is not None:
+            yield match
+            at = max(at + 1, match.end())
+        else:
+            at += 1
+        at = data.find(begins, at)
+
+
+def _has_value(data: bytes) -> bool:
+    """Say whether a value may follow the name of a field, in quotes or in a line `name: x`."""
+    at = data.find(b"alue")
+    while at >= 0:
+        if _BEHIND_VALUE.match(data, at + 4) is not None:
+            before = data[max(0, at - _LONGEST_BEFORE_VALUE) : at - 1]
+            between = before[len(before.rstrip(_BETWEEN_FIELDS)) :]
+            if (
+                len(between) >= _LONGEST_BEFORE_VALUE // 2
+                or b'"' in between
+                or b"'" in between
+                or _NAMED_BEFORE.search(before) is not None
+            ):
+                return True
+        at = data.find(b"alue", at + 4)
+    return False
 
 
 def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, int] | None:

@@ -81,6 +81,7 @@ STEMS = (
     (b"assertion", True), ("пароль".encode(), True), ("密码".encode(), True), ("パスワード".encode(), True),
     ("비밀번호".encode(), True),
 )  # fmt: skip
+_ASCII_STEMS = tuple((stem, may_go_on) for stem, may_go_on in STEMS if stem.isascii())
 _BEFORE, _BEHIND = 700, 4096  # bytes around a name in which these forms are looked for
 _REST_OF_WORD = re.compile(rb"[A-Za-z0-9_.\-\x80-\xff]{0,80}+")
 _LETTER = re.compile(rb"[a-z]")
@@ -121,7 +122,7 @@ def _names(data: bytes, keys: KeyMatcher) -> Iterator[int]:
     """Find where secret names end, except those without one of the stems."""
     lowered = data.lower()
     random: list[int] | None = None
-    for stem, may_go_on in STEMS:
+    for stem, may_go_on in _ASCII_STEMS if data.isascii() else STEMS:
         at = lowered.find(stem)
         while at >= 0:
             end = at + len(stem)
