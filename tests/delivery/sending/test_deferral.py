@@ -146,7 +146,7 @@ async def test_a_shutdown_tries_what_was_refused_once(tmp_path: Path, spool: Spo
 
 
 async def test_what_was_refused_before_a_delivery_reopened_is_sent_once(tmp_path: Path) -> None:
-    """A lease that is taken while the sink closes opens it again: what is being sent then is not tried a second time."""
+    """A lease taken while the sink closes opens it again: what is being sent then is not tried a second time."""
     gate, closing, closed = threading.Event(), threading.Event(), threading.Event()
 
     class Slow(Choosy):
