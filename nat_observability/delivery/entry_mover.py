@@ -106,6 +106,7 @@ class EntryMover:
     def begin(self) -> None:
         """Begin with a sink that was just opened."""
         self._gave_up = False
+        self._deferral.take()  # by keys of a spool that was closed since: they wait there
         self.retry.begin()
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
 
@@ -140,7 +141,8 @@ class EntryMover:
         accounting, state, limits, spool = self._accounting, self._state, self._limits, self._spool
         if self._to_defer:
             return self._save_deferred
-        if self._deferral.is_due(now):
+        # At the end each has had its last try; more rounds would use up the time, or never end.
+        if not state.unwanted and self._deferral.is_due(now):
             self._try_deferred_again()
         free = len(self._sends) < limits.batches_in_flight and not self._gave_up
         free = free and (now >= self._send_at or state.last_call)

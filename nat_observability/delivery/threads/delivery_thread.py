@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from functools import partial
-from typing import Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
 from nat_observability.delivery.threads.worker import (
     BlockingWorker,
@@ -215,7 +215,7 @@ class DeliveryThread:
             self._break(loop, begun, broken)
             return
         try:
-            left = asyncio.all_tasks(loop)
+            left = _tasks_of(loop)
             for task in left:
                 task.cancel()
             if left:
@@ -252,6 +252,13 @@ class DeliveryThread:
                 self._users = 0
         for call in notified:
             call(as_exception(error), had_begun)
+
+
+def _tasks_of(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
+    # Up to Python 3.13 it iterates over the tasks of all threads, and raises if those make too many meanwhile.
+    while True:
+        with suppress(RuntimeError):
+            return asyncio.all_tasks(loop)
 
 
 def weak_call(method: Callable[[Exception, bool], None]) -> Callable[[Exception, bool], None]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.limits import SpoolMode
 from nat_observability.errors import PermanentWriteError, RefusedForNowError
 from nat_observability.exporter_manager import ExporterManager
@@ -16,6 +19,7 @@ from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import until
 from tests.delivery.backends import Backend, exporter_of, in_spool, quick_limits, record
+from tests.sinks.builders import make_span
 
 
 class Choosy(Backend):
@@ -114,3 +118,68 @@ async def test_what_the_spool_has_no_room_for_has_failed(tmp_path: Path) -> None
     ledger = exporters["main"].delivery.health().ledger
     assert ledger.failed + sum(ledger.dropped.values()) == 5
     assert ledger.adds_up
+
+
+@pytest.mark.parametrize("spool", ["always", "spill"])
+async def test_a_shutdown_tries_what_was_refused_once(tmp_path: Path, spool: SpoolMode) -> None:
+    """A backlog that takes longer than the wait between two rounds does not use up the time of the shutdown."""
+    tries: Counter[str] = Counter()
+    ending = False
+
+    def refuses(names: set[str]) -> bool:
+        if ending:
+            tries.update(names)
+        return True
+
+    exporters = exporter_of(
+        Choosy(refuses, UNAUTHORIZED),
+        quick_limits(tmp_path, spool, batch_items=1),
+    )
+    runtime = ObservabilityRuntime(exporters)
+    await runtime.init()
+    await record(ExporterManager.from_exporters(exporters), range(40))
+    ending = True
+    report = await runtime.shutdown()
+    assert report.abandoned == ()
+    assert max(tries.values()) <= 3  # a try under way when it begins, what waited then, and its last one
+    assert exporters["main"].delivery.health().ledger.pending == 40
+
+
+async def test_what_was_refused_before_a_delivery_reopened_is_sent_once(tmp_path: Path) -> None:
+    """A lease taken while the sink closes opens it again: what is being sent then is not tried a second time."""
+    gate, closing, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(Choosy):
+        async def write(self, batch: Batch) -> None:
+            writes.update(item.name for item in batch)
+            if self.taken_late and batch[0].name == "old":
+                await asyncio.to_thread(gate.wait, 10.0)
+            await super().write(batch)
+
+        async def close(self) -> None:
+            closing.set()
+            await asyncio.to_thread(closed.wait, 10.0)
+
+        taken_late = False
+
+    writes: Counter[str] = Counter()
+    backend = Slow(lambda names: True, UNAUTHORIZED)
+    limits = quick_limits(
+        tmp_path, "always", batch_items=1, batches_in_flight=3, retry_initial=0.1, retry_max=0.1
+    )
+    delivery = Delivery("main", backend, limits=limits)
+    lease = delivery.lease()
+    lease.accept(make_span(name="old"))
+    lease.release()
+    await until(closing.is_set)
+    later = delivery.lease()
+    backend.taken_late, backend.refuses = True, lambda names: "old" not in names
+    writes.clear()
+    closed.set()
+    later.accept(make_span(name="new"))
+    await until(lambda: writes["new"] >= 3)
+    assert writes["old"] == 1
+    gate.set()
+    later.release()
+    await asyncio.wrap_future(delivery.close())
+    assert backend.names == ["old"]
