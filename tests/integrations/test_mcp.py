@@ -71,10 +71,10 @@ def attributes(span: Span) -> dict[str, Any]:
 
 async def test_requests_are_runs() -> None:
     """Tools have their arguments, their results, their errors and their steps; a client invents no names."""
-    progress: list[float] = []
+    reported: list[float] = []
 
-    async def noted(done: float, total: float | None, message: str | None) -> None:
-        progress.append(done)
+    async def noted(progress: float, total: float | None, message: str | None) -> None:
+        reported.append(progress)
 
     async def use(client: Client) -> None:
         await client.call_tool("invented", {})
@@ -86,7 +86,7 @@ async def test_requests_are_runs() -> None:
             await client.get_prompt("invented", {})
 
     spans = await record(use)
-    assert progress == [1]
+    assert reported == [1]
     roots = [span for span in spans if span.name != "index"]
     named = [
         (span.name, span.kind, span.error.type.rpartition(".")[2] if span.error else None) for span in roots
@@ -141,12 +141,12 @@ async def test_the_example(tmp_path: Path) -> None:
         },
     )
 
-    async def ignored(*_: object) -> None:
+    async def ignored(progress: float, total: float | None, message: str | None) -> None:
         pass
 
     async with Client(stdio_client(parameters)) as client:
         result = await client.call_tool("search", {"topic": "tea"}, progress_callback=ignored)
-        assert result.content[0].text == "green tea"
+        assert "green tea" in str(result.content)
     spans = {span["name"]: span for span in map(json.loads, recorded.read_text().splitlines())}
     assert spans["index"]["parent_id"] == spans["tools/call search"]["span_id"]
     assert "mcp.progress_token" in spans["tools/call search"]["attributes"]
