@@ -245,11 +245,7 @@ class SinkError(ObservabilityError, RuntimeError):
 
 
 class RetryableWriteError(ObservabilityError, RuntimeError):
-    """
-    Raised by a sink's write that may succeed later; no part of the batch was stored.
-
-    `retry_after` is the minimum number of seconds until then, if the back end said so.
-    """
+    """Raised by a sink's write that may succeed in `retry_after` seconds at the earliest; nothing of it was stored."""
 
     def __init__(self, problem: str, *, retry_after: float | None = None) -> None:
         self.retry_after = retry_after
@@ -283,11 +279,7 @@ class MissingExtraError(ObservabilityError, ImportError):
 
 
 class UnsupportedVersionError(ObservabilityError, ImportError):
-    """
-    Raised when the installed version of a framework does not work with its integration.
-
-    `missing` are the parts that the integration needs and this version lacks, if that is how it was found out.
-    """
+    """Raised when a framework's installed version does not work with its integration; `missing` is what it lacks."""
 
     def __init__(self, package: str, found: str, supported: str, missing: Iterable[str] = ()) -> None:
         self.package, self.found, self.supported, self.missing = package, found, supported, tuple(missing)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from nat_observability.processors.redaction.encodings import layers
 from nat_observability.processors.redaction.folding import fold, is_odd
 from nat_observability.processors.redaction.forms.table import may_have_form
 from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.memory import Memory
+from nat_observability.processors.redaction.needles import Needles, fewest
 from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.recognisers import (
     LONGEST_WORDS,
@@ -46,12 +46,6 @@ _ESCAPED_ENDS = (b"\\n:", b"\\r:", b"\\t:")
 _IN_NAME = bytes(97 if code in NAME_CHARACTERS else 32 for code in range(256))
 
 _BETWEEN_WORDS = b"_-. "
-
-_FEW_BYTES = 48
-_REMEMBERED = 4096
-_LONG_WORD = 6
-_STEM = 5  # letters that two names must share to be searched for as one
-_COMMON = b"key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,35 +122,6 @@ _SIGNS = _PLANS[1]
 _APART = _Plan.of(each for each in RECOGNISERS if each.is_apart)
 
 
-class _Needles:
-    """Letters of which every secret name has some."""
-
-    __slots__ = ("_common", "_known", "_rare", "_search", "_stems")
-
-    def __init__(self, needles: Iterable[bytes]) -> None:
-        needles = tuple(needles)
-        # Most secret names contain the word key, and most values do not.
-        self._common = tuple(needle for needle in needles if _COMMON in needle)
-        self._rare = tuple(needle for needle in needles if _COMMON not in needle)
-        self._search = re.compile(b"|".join(map(re.escape, needles)) or b"(?!)").search
-        self._stems = tuple(needle.rstrip(b":") for needle in needles)
-        self._known: dict[bytes, bool] = {}
-
-    def are_in(self, names: bytes, is_inexact: bool = False) -> bool:
-        """Say whether one of them is in `names`, each of which ends with a colon, more or less."""
-        if is_inexact and has_any(names, self._stems):
-            return True
-        if len(names) > _FEW_BYTES:
-            return has_any(names, self._rare) or (names.find(_COMMON) >= 0 and has_any(names, self._common))
-        # The fields of one kind of message have the same names each time.
-        known = self._known.get(names)
-        if known is None:
-            known = self._search(names) is not None
-            if len(self._known) < _REMEMBERED:
-                self._known[names] = known
-        return known
-
-
 class Prefilter:
     """
     Tells whether a value can hold anything to redact, without decoding it.
@@ -203,11 +168,11 @@ class Prefilter:
         is_enabled: bool = True,
         first_look: Callable[[bytes], bool] | None = None,
     ) -> None:
-        needles = _fewest(frozenset(key.encode() for key in names.needles | names.likely_needles))
+        needles = fewest(frozenset(key.encode() for key in names.needles | names.likely_needles))
         self._names = names if needles else None
-        self._needles = _Needles(needles)
+        self._needles = Needles(needles)
         # Those of names whose values are secret even if they do not look random.
-        self._sure = _Needles(_fewest(frozenset(key.encode() for key in names.needles)))
+        self._sure = Needles(fewest(frozenset(key.encode() for key in names.needles)))
         # Short data with nothing in it: the names of steps come again and again.
         self._harmless: set[bytes] = set()
         self._pieces, self._apart = Memory(), Memory()
@@ -462,30 +427,3 @@ def _has_name_of(data: bytes, length: int) -> bool:
 def _begin_of_word(data: bytes, at: int) -> int:
     window = data[max(0, at - _OVERLAP) : at]
     return at - (len(window) - len(window.rstrip(NAME_CHARACTERS)))
-
-
-@lru_cache(maxsize=64)
-def _fewest(needles: frozenset[bytes]) -> tuple[bytes, ...]:
-    """Return as few needles as possible, of which one is in everything that has one of `needles`."""
-    given = sorted(needles, key=lambda needle: (len(needle), needle))
-    # First those that end where the name does: the end of a long one may be all of a short one.
-    ends = [each for each in given if not any(each is not other and each.endswith(other) for other in given)]
-    kept: list[bytes] = []
-    for end in ends:
-        # A long word loses its colon, so that it can stand for others that begin with it.
-        needle = end.rstrip(b":") if len(end) > _LONG_WORD else end
-        if any(each in needle for each in kept):
-            continue
-        for index, each in enumerate(kept):
-            start = _common_start(each, needle)
-            if len(start) >= _STEM:
-                kept[index] = start
-                break
-        else:
-            kept.append(needle)
-    return tuple(kept)
-
-
-def _common_start(first: bytes, second: bytes) -> bytes:
-    pairs = enumerate(zip(first, second, strict=False))
-    return first[: next((at for at, (one, other) in pairs if one != other), None)]
