@@ -188,7 +188,7 @@ class Everything:
         return {
             "memory": self._memory.items,
             "store": list(stored),
-            "spool": in_spool(self._directory / "spool"),
+            "spool": in_spool(self._directory / "spool", "down"),
         }
 
     @property

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ async def _init_cancelled() -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
         opening.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError):  # unless it was open by then
             await opening
         await container.shutdown_resources()
         assert runtime_of(container).state in (RuntimeState.NEW, RuntimeState.CLOSED)

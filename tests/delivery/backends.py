@@ -89,7 +89,7 @@ async def record(manager: ExporterManager, names: Iterable[object], **fields: An
     return own
 
 
-def in_spool(directory: Path) -> list[Item]:
+def in_spool(directory: Path, exporter: str = "main") -> list[Item]:
     """Take over what is in a spool that is not open, without erasing it, and return it, the oldest first."""
-    with Spool(directory, exporter="main", max_bytes=1 << 40) as spool:
+    with Spool(directory, exporter=exporter, max_bytes=1 << 40) as spool:
         return [decode_item(record) for _, record in spool.take(1 << 30, 1 << 40)]

@@ -393,7 +393,7 @@ gc.collect()
 """,
     "the runtime has shut down": """
 async def main():
-    async with ObservabilityRuntime({"main": (exporter := exporter_of(down))}):
+    async with ObservabilityRuntime({"main": (exporter := exporter_of(down))}, shutdown_timeout=0.8):
         for _ in range(3):
             await record(manager_of(exporter), 4)
 asyncio.run(main())

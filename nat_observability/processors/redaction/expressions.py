@@ -132,6 +132,8 @@ def secret_spans(data: bytes, begin: int, at: int, label: str, keys: KeyMatcher)
         return
     if data[at - 1 : at] == b":" and _is_sentence(data, start):
         return
+    if data[end - 1 : end] == b":" and keys.label(data[start : end - 1].decode(errors="replace")) is not None:
+        return  # the name of what follows, which is found by itself: "auth: Authorization: Basic x"
     if not is_harmless(keys, label, data[start:end], may_be_prose=data[at - 1 : at] != b"="):
         yield start, end
 

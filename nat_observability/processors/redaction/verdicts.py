@@ -72,6 +72,8 @@ _CLASSES = bytes(
     48 if 48 <= code <= 57 else 97 if chr(code).isalpha() and code < 128 else 120 if code in b"+/=" else 32
     for code in range(256)
 )
+# Letters and digits in one word, as sentences do not have them.
+_MIXED_WORD = re.compile(rb"(?<![A-Za-z0-9_])(?=[A-Za-z_]*[0-9])(?=[0-9_]*[A-Za-z])[A-Za-z0-9_]{8,64}")
 _MIXED = re.compile(rb"[0-9](?=[A-Za-z])|[A-Za-z](?=[0-9])")
 
 
@@ -102,7 +104,7 @@ def random_places(data: bytes) -> Iterator[int]:
 def is_prose(text: bytes) -> bool:
     """Say whether a text is a sentence: several words, of which some are those of sentences, not of passphrases."""
     words = _SENTENCE.findall(text[:_LONGEST])
-    if len(words) < 3 or b" " not in text:
+    if len(words) < 3 or b" " not in text or _MIXED_WORD.search(text, 0, _LONGEST) is not None:
         return False
     common = sum(word.lower() in _WORDS for word in words)
     return (

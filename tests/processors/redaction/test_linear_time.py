@@ -49,7 +49,7 @@ def seconds(text: str, personal: Sequence[str] = ()) -> float:
     return time.process_time() - began
 
 
-@pytest.mark.parametrize("unit", mostly_slow(UNITS, 3))
+@pytest.mark.parametrize("unit", mostly_slow(UNITS, 9))
 def test_time_is_in_proportion_to_the_length(unit: str) -> None:
     """A text that is eight times as long takes about eight times the time; quadratic time would be 64 times."""
     short, long = (unit * (size // len(unit) + 1) for size in (3 * 1024, 24 * 1024))
@@ -96,7 +96,7 @@ def test_a_value_of_one_character_takes_time_in_proportion(before: str, personal
     assert_in_proportion(before, CHARACTERS, personal)
 
 
-@pytest.mark.parametrize("before", USUAL_BEFORE, ids=ascii)
+@pytest.mark.parametrize("before", mostly_slow(USUAL_BEFORE, 6))
 def test_a_value_of_one_usual_character_takes_time_in_proportion(before: str) -> None:
     """The same for some of the forms and characters, with everything personal redacted too."""
     assert_in_proportion(before, USUAL_CHARACTERS, PERSONAL_SETS)

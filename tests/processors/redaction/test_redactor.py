@@ -768,3 +768,20 @@ def test_what_follows_a_mark_in_the_same_value_is_secret_too() -> None:
     """A value that something else has redacted in part is redacted as a whole."""
     assert redacted("password=[redacted:openai_key]abcdef next") == "password=[redacted:password] next"
     assert redacted("a token=[redacted:a][redacted:b]xyz") == "a token=[redacted:token]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "auth failed: Authorization: Basic {}` first",
+        "call `Basic auth failed: Authorization: Basic {}` first",
+        "auth: Authorization: Basic {}",
+        "password: token: {}",
+        "x {{'Auth-Header': {{'value': '{}', 'n': 1}}}}",
+        '{{"secret_bytes": "{}"}}',
+    ],
+)
+@pytest.mark.parametrize("secret", ["7xtPmFOWHgtbuvUV", "7xcode_execution"])
+def test_a_secret_between_names_and_prose_is_found(text: str, secret: str) -> None:
+    """Neither the words around it nor a name before its name hide it."""
+    assert secret not in str(Redactor()(a_span(text.format(secret))).input)

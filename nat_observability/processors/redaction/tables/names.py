@@ -93,6 +93,7 @@ DEFAULT_KEYS: tuple[str, ...] = (
     *_AUTH,
     *_KEYS,
     *(f"!{key}" for key in _KEPT),
+    *_rows("*auth_header *secret_bytes *password_bytes ~*key_bytes ~*token_bytes"),
 )
 """
 Names of fields whose values never leave the process by default. A `!` marks exceptions, `*` stands for any characters,
