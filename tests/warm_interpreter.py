@@ -182,6 +182,7 @@ def _run(
     if strict:
         warnings.filterwarnings("error")
         warnings.filterwarnings("ignore", "This process", DeprecationWarning)
+    gc.unfreeze()
     exec(compile(code, "<string>", "exec"), vars(main))
 
 

@@ -133,4 +133,5 @@ def test_g4_g16_a_report_may_be_asked_while_the_collector_closes_a_step() -> Non
         asyncio.run(main())
         """,
         timeout=10.0,
+        fresh=True,
     )
