@@ -249,11 +249,12 @@ def _of(letters: str) -> bytes:
     """Return an expression for letters in either case: without UTF-8, hyperscan knows that of ASCII only."""
     if letters.isascii():
         return re.escape(letters).encode()
+    upper = letters.upper()
+    spellings = (letters, upper, letters.capitalize(), upper.replace("I", "\u0130"))
     return (
         b"(?:"
         + b"|".join(
-            b"".join(b"\\x%02x" % code for code in each.encode())
-            for each in dict.fromkeys((letters, letters.upper(), letters.capitalize()))
+            b"".join(b"\\x%02x" % code for code in each.encode()) for each in dict.fromkeys(spellings)
         )
         + b")"
     )

@@ -16,7 +16,8 @@ UNSURE = "pass"
 LIKELY = "likely_secret"
 """The label of names that have a secret value only if it looks random."""
 
-_SEPARATORS = str.maketrans("", "", "-_. \t")
+# The dot is what is left of a Turkish capital letter that is made lower-case.
+_SEPARATORS = str.maketrans("", "", "-_. \t\u0307")
 _WORD_BEGIN = re.compile(r"[-_. \t]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BLANK = re.compile(r"\s")
 _PATH = re.compile(r"[.:/\\\[\]#=@'\"()]+")
@@ -100,9 +101,12 @@ class _Keys:
             glob, is_likely = normalised(key.removeprefix("~")), key.startswith("~")
             label = LIKELY if is_likely else _label(key)
             for spelling in dict.fromkeys(
-                (glob,) if glob.isascii() else (glob, glob.upper(), glob.capitalize())
+                (glob,)
+                if glob.isascii()
+                else (glob, glob.upper(), glob.title(), glob.upper().replace("I", "\u0130"))
             ):
-                needle = _needle(spelling)
+                # As the texts are that it is looked for in: their ASCII letters are made lower-case, and no others.
+                needle = _needle("".join(each.lower() if each.isascii() else each for each in spelling))
                 self.needles[needle] = self.needles.get(needle, True) and is_likely
             if not is_likely:
                 self.letters.append((_needle(glob).rstrip(":"), label))

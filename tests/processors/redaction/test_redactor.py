@@ -785,3 +785,30 @@ def test_what_follows_a_mark_in_the_same_value_is_secret_too() -> None:
 def test_a_secret_between_names_and_prose_is_found(text: str, secret: str) -> None:
     """Neither the words around it nor a name before its name hide it."""
     assert secret not in str(Redactor()(a_span(text.format(secret))).input)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HASŁO",
+        "hasło",
+        "ŞİFRE",
+        "Şifre",
+        "ŞIFRE",
+        "LÖSENORD",
+        "JELSZÓ",
+        "CONTRASEÑA",
+        "ПАРОЛЬ",
+        "Пароль",
+        "ΚΩΔΙΚΌΣ",
+    ],
+)
+@pytest.mark.parametrize("form", ["data", "json", "{}=7x00000000000000", "--{} 7x00000000000000"])
+def test_names_of_other_languages_are_found_in_either_case(name: str, form: str) -> None:
+    """With letters that have a case and are not ASCII."""
+    value: Any = {name: "7x00000000000000"}
+    if form == "json":
+        value = json.dumps(value, ensure_ascii=False)
+    elif form != "data":
+        value = form.format(name)
+    assert "7x0000" not in str(Redactor()(a_span(value)).input)
