@@ -332,5 +332,6 @@ async def calls_of_a_run(tenants: int) -> int:
 
 async def test_a_run_asks_only_its_own_among_a_thousand() -> None:
     """The exporters that select by a mapping are looked up: their number does not matter."""
-    few = await calls_of_a_run(10)
-    assert await calls_of_a_run(1000) < few + 100
+    # The fewest of several, because what a process does now and then falls into one or another of them.
+    few, many = [[await calls_of_a_run(tenants) for _ in range(3)] for tenants in (10, 1000)]
+    assert min(many) == min(few)

@@ -14,7 +14,7 @@ from dependency_injector import providers
 
 from nat_observability import ContextState, DeliveryLimits, Span, SpanExporter, step
 from nat_observability.containers import ObservabilityContainer, observability
-from nat_observability.errors import RefusedForNowError, RetryableWriteError
+from nat_observability.errors import RetryableWriteError
 from nat_observability.sinks import LoopSink, Sink
 from nat_observability.testing import until
 
@@ -224,7 +224,7 @@ async def test_a_stopped_loop_and_none() -> None:
             (LoopSink(_nothing, loop=stopped), "is not running: drain the exporters before it stops"),
             (await asyncio.to_thread(LoopSink, _nothing), "is not known: make the sink in a coroutine"),
         ):
-            with pytest.raises((RefusedForNowError, RetryableWriteError), match=problem):
+            with pytest.raises(RetryableWriteError, match=problem):
                 await sink.write([])
     finally:
         stopped.close()
