@@ -38,7 +38,7 @@ class Joining:
         if self._opening is None:
             return True
         waiting = asyncio.wrap_future(self._opening)
-        # Shielded: whoever stops waiting does not take the future from the delivery.
+        # Shielded: a caller that stops waiting must not cancel the delivery's future.
         with suppress(TimeoutError, Exception):
             await asyncio.wait_for(asyncio.shield(waiting), self._timeout)
         return self._opening.done() and self._opening.exception() is None

@@ -1,4 +1,4 @@
-"""Answer: what a model's answer says, whoever made it; finish reasons and providers in the words of the conventions."""
+"""Answer: a model's answer, of any maker, with finish reasons and providers under the conventions' names."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def provider_name(provider: str) -> str:
 
 
 def provider_of_module(module: str) -> str | None:
-    """Return the provider whose client has this module, None if it is nobody's."""
+    """Return the provider whose client has this module, None if no provider's client has it."""
     parts = module.split(".")
     for length in (3, 2, 1):
         if (found := _PACKAGES.get(".".join(parts[:length]))) is not None:

@@ -1,4 +1,4 @@
-"""retrieved(): the documents that a retriever has found, whoever's objects they are, as the conventions' list."""
+"""retrieved(): the documents that a retriever has found, of any library, as the conventions' list."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _guarded(read: Callable[..., Any], *given: object) -> Any:
 
 class OpenCall:
     """
-    A step whose call has returned, kept open by whoever consumes the result.
+    A step whose call has returned, kept open by the consumer of the result.
 
     It ends once: through `end`, or when the last reference to it goes. Any thread may end it.
 

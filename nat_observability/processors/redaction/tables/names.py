@@ -1,4 +1,4 @@
-"""The names of fields: those whose values are secret, those that only sound so, and words that are no values."""
+"""The names of fields: secret ones, those that only sound secret, and words that are not secret values."""
 
 from __future__ import annotations
 
