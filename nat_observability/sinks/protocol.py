@@ -87,9 +87,9 @@ class RunningSink(Protocol):
 
 @runtime_checkable
 class TidySink(Protocol):
-    """A blocking sink that has something to do now and then, about twice a second."""
+    """A blocking sink that has something to do now and then; `tidy` returns after how many seconds again."""
 
-    def tidy(self) -> object: ...
+    def tidy(self) -> float: ...
 
 
 BatchFunction = (

@@ -18,7 +18,8 @@ from nat_observability.store.writing import BatchRows, write_ledgers
 
 Synchronous = Literal["off", "normal", "full"]
 
-_TIDY_EVERY = 1.0  # seconds between two looks at the age of runs, if nothing was deleted
+_TIDY_EVERY = 1.0  # seconds between two looks, if there is nothing to delete
+_TIDY_LATER = 60.0  # if there are no limits, or the store cannot follow them
 _TIDY_FOR = 0.2  # seconds of deleting at a stretch
 
 _log = get_logger()
@@ -74,7 +75,6 @@ class SqliteSink:
         self._connection = WriterConnection(self.path, synchronous)
         self._retention = Retention(keep_for, keep_size)
         self._open_steps = OpenStepRows()
-        self._tidy_at = 0.0
 
     def open(self) -> None:
         """
@@ -142,28 +142,28 @@ class SqliteSink:
             cure = "Mend what recorded it: text has to be valid Unicode, and integers fit into 64 bits."
             raise SinkError(self.path, f"an open step cannot be stored: {error}", cure) from error
 
-    def tidy(self) -> None:
+    def tidy(self) -> float:
         """
         Delete runs that are over the limits, for a fifth of a second at most, and give free space back.
+
+        Returns:
+            Seconds after which it is to be called again.
 
         Raises:
             SinkError: As `write`.
         """
-        now = time.monotonic()
-        if not self._retention or self._connection.version == 1 or now < self._tidy_at:
-            return
-        while True:
+        if not self._retention or self._connection.version == 1:
+            return _TIDY_LATER
+        until = time.monotonic() + _TIDY_FOR
+        while time.monotonic() < until:
             with self._connection.transaction() as connection:
                 outdated = self._retention.outdated(connection)
-                if outdated:
-                    delete_runs(connection, outdated, self._connection.version)
+                delete_runs(connection, outdated, self._connection.version)
             with self._connection.outside_transaction() as connection:
                 more = give_back(connection)
             if not outdated and not more:
-                self._tidy_at = time.monotonic() + _TIDY_EVERY
-                return
-            if time.monotonic() - now > _TIDY_FOR:
-                return
+                return _TIDY_EVERY
+        return 0.0
 
     def close(self) -> None:
         """Close the store; does nothing if it is not open."""

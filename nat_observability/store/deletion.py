@@ -47,6 +47,8 @@ def delete_runs(connection: sqlite3.Connection, run_ids: Sequence[str], version:
     Returns:
         How many of them there were.
     """
+    if not run_ids:
+        return 0
     ids = (msgspec.json.encode(list(run_ids)).decode(),)
     if version > 1:
         sums = connection.execute(_SUMMED, ids).fetchall()

@@ -374,14 +374,23 @@ class Store:
 
     def _run_columns(self) -> str:
         tags = "runs.tags" if self._query.has_tags else "NULL"
-        columns = f"{_RUN}, {tags}, runs.name, runs.status, runs.start_ns, runs.end_ns, runs.error"
+        rest = "runs.status, runs.start_ns, runs.end_ns, runs.error"
         if self.version == 1:
-            return columns
-        beat = (
-            "CASE WHEN runs.status = 'open' AND runs.process_id IS NOT NULL THEN coalesce((SELECT "
-            "iif(ended_ns IS NULL, heartbeat_ns, 0) FROM processes WHERE processes.process_id = runs.process_id), 0) END"
+            return f"{_RUN}, {tags}, runs.name, {rest}"
+        # A run that goes on has the name of its open root.
+        root = (
+            "SELECT spans.name FROM spans WHERE spans.run_id = runs.run_id AND spans.status = 'running' "
+            "AND (spans.parent_id IS NULL OR spans.parent_id = runs.parent_span_id) ORDER BY spans.start_ns LIMIT 1"
         )
-        return f"{columns}, {_COUNTERS}, {beat}"
+        beat = (
+            "SELECT iif(ended_ns IS NULL, heartbeat_ns, 0) FROM processes "
+            "WHERE processes.process_id = runs.process_id"
+        )
+        is_open = "runs.status = 'open' AND runs.process_id IS NOT NULL"
+        return (
+            f"{_RUN}, {tags}, CASE WHEN runs.name IS NULL AND {is_open} THEN ({root}) ELSE runs.name END, {rest}, "
+            f"{_COUNTERS}, CASE WHEN {is_open} THEN coalesce(({beat}), 0) END"
+        )
 
     def _stored(self, rows: list[Any]) -> list[StoredRun]:
         after_run = RUN_COLUMNS + 5

@@ -125,7 +125,8 @@ _SCHEMA = (
 # only SQLite knows it. A replacement fires them on connections with `recursive_triggers`, as the writer's are.
 _TRIGGERS = (
     """
-    CREATE TRIGGER span_removed AFTER DELETE ON spans WHEN old.status <> 'running' BEGIN
+    CREATE TRIGGER span_removed AFTER DELETE ON spans
+    WHEN old.status <> 'running' AND EXISTS (SELECT 1 FROM runs WHERE run_id = old.run_id) BEGIN
         UPDATE runs SET
             span_count = span_count - 1,
             error_count = error_count - (old.status = 'error'),
