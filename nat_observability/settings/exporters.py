@@ -248,8 +248,8 @@ class SqliteExporterSettings(ExporterSettings):
     )
     keep_size: Bytes | None = Field(
         default=None,
-        description="Bytes that the store may hold; whole finished runs go when it is more, the oldest first. By default "
-        "it may grow for ever.",
+        description="Bytes that the store may hold; whole finished runs go when it is more, the oldest first. By "
+        "default it may grow for ever.",
         examples=[1073741824],
     )
 

@@ -24,7 +24,8 @@ class SpoolFileInfo(msgspec.Struct, frozen=True):
     One file of a spool. `records` and `bytes` are None if it could not be looked into.
 
     A file that is in use belongs to a living process, which delivers what is in it. `problem` says what keeps another
-    one from being read. `disk_bytes` includes its log; `oldest` is when its first record came, in seconds since the epoch.
+    one from being read. `disk_bytes` includes its log; `oldest` is when its first record came, in seconds since the
+    epoch.
     """
 
     path: str

@@ -57,8 +57,8 @@ def migrate(path: str | os.PathLike[str], advance: Callable[[int], object] = lam
     """
     Make a store one of the current version; return False if it was already.
 
-    Whatever ends it, the store is whole: of version 1 until the last moment, and else of version 2. Readers may look on,
-    and the exporters of this release that write to it wait, or have their batches tried again.
+    Whatever ends it, the store is whole: of version 1 until the last moment, and else of version 2. Readers may look
+    on, and the exporters of this release that write to it wait, or have their batches tried again.
 
     Args:
         path: The store.

@@ -201,8 +201,8 @@ class Store:
         """
         Return the root spans of a run by start time, each with what it encloses; none if the run is not known.
 
-        A span whose parent is not in the store is a root. If spans form a cycle, the first of them is a root. Steps that
-        are still open are there too.
+        A span whose parent is not in the store is a root. If spans form a cycle, the first of them is a root. Steps
+        that are still open are there too.
         """
         nodes = {span.span_id: SpanNode(span, [], running) for span, running in self._spans(run_id)}
         parents = enclosing((span_id, node.span.parent_id) for span_id, node in nodes.items())
@@ -221,7 +221,8 @@ class Store:
         """Return spans of a run without their content, by `id`; those with an id above `after`."""
         key, cost = ("rowid", "NULL") if self.version == 1 else ("id", "cost")
         rows = self._query.rows(
-            f"SELECT {key}, {_LIGHT.format(cost=cost)} FROM spans WHERE run_id = ? AND {key} > ? ORDER BY {key} LIMIT ?",
+            f"SELECT {key}, {_LIGHT.format(cost=cost)} FROM spans WHERE run_id = ? AND {key} > ? "
+            f"ORDER BY {key} LIMIT ?",
             (run_id, after, limit),
         )
         return [LightSpan._make(row) for row in rows]
@@ -304,12 +305,15 @@ class Store:
         )
         with self._query.sound():
             return {
-                row[0]: StoredLedger(
-                    *row[1:5],
-                    {} if row[5] is None else msgspec.json.decode(row[5], type=dict[str, int]),
-                    row[6],
+                name: StoredLedger(
+                    accepted,
+                    delivered,
+                    failed,
+                    pending,
+                    {} if dropped is None else msgspec.json.decode(dropped, type=dict[str, int]),
+                    at_ns,
                 )
-                for row in rows
+                for name, accepted, delivered, failed, pending, dropped, at_ns in rows
             }
 
     def processes(self) -> list[StoredProcess]:
@@ -402,7 +406,10 @@ class Store:
                 if len(row) > after_run:
                     counters = RunCounters(*row[after_run:-1])
                     activity = _activity(row[-1], alive_ns)
-                stored.append(StoredRun(run_of(row), *row[RUN_COLUMNS:after_run], counters, activity))
+                name, status, start_ns, end_ns, error = row[RUN_COLUMNS:after_run]
+                stored.append(
+                    StoredRun(run_of(row), name, status, start_ns, end_ns, error, counters, activity)
+                )
             return stored
 
     def _spans(self, run_id: str, span_id: str | None = None) -> list[tuple[Span, bool]]:

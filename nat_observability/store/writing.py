@@ -42,7 +42,10 @@ _RUN_COLUMNS = (
     "run_id, trace_id, conversation_id, user_id, workflow_name, parent_span_id, name, root_start_ns, status, start_ns, "
     "end_ns, error, tags"
 )
-_MERGE_RUN_1 = f"INSERT INTO runs ({_RUN_COLUMNS}) VALUES ({', '.join('?' * 13)}) ON CONFLICT (run_id) DO UPDATE SET {_MERGED}"
+_MERGE_RUN_1 = (
+    f"INSERT INTO runs ({_RUN_COLUMNS}) VALUES ({', '.join('?' * 13)}) "
+    f"ON CONFLICT (run_id) DO UPDATE SET {_MERGED}"
+)
 # The depth of a run that comes in one batch is known; that of another is looked up.
 _MERGE_RUN = (
     f"INSERT INTO runs ({_RUN_COLUMNS}, span_count, error_count, incomplete_count, llm_calls, tool_calls, "
@@ -154,8 +157,10 @@ class BatchRows:
         for each in self._runs.values():
             each.reset()
         if counted:
-            for span, row in last.values():
-                self._runs[span.run.run_id].count(span, row[-1])
+            for span, _ in last.values():
+                self._runs[span.run.run_id].count(
+                    span, None if span.attributes is None else cost_of(span.attributes)
+                )
                 self._count_kind(span)
 
     def write(self, connection: sqlite3.Connection) -> None:
@@ -404,16 +409,16 @@ class _RunRow:
 
 def _depth(parents: Mapping[str, str | None]) -> int | None:
     """Return how deep spans are nested; None if they form a cycle."""
-    depths: dict[str | None, int] = {}
+    depths: dict[str, int] = {}
     for span_id in parents:
         path: list[str] = []
         above: str | None = span_id
-        while above in parents and above not in depths:
+        while above is not None and above in parents and above not in depths:
             path.append(above)
             if len(path) > len(parents):
                 return None
             above = parents[above]
-        depth = depths.get(above, 0)
+        depth = 0 if above is None else depths.get(above, 0)
         for each in reversed(path):
             depth += 1
             depths[each] = depth

@@ -301,7 +301,7 @@ def test_statistics_are_by_any_key(path: Path, by: Any, old: bool) -> None:
     with Store(path) as store:
         statistics = store.statistics(by)
         counts = {row.key: row.count for row in statistics.rows}
-        assert statistics.complete and statistics.runs == 12
+        assert (statistics.complete, statistics.runs) == (True, 12)
         assert (
             counts
             == {

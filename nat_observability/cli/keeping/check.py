@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import time
 import warnings
@@ -26,9 +27,11 @@ from nat_observability.errors import ObservabilityError, SinkError
 from nat_observability.recording.step import step
 from nat_observability.settings import ExporterSettings, ObservabilitySettings
 from nat_observability.store import Store
+from nat_observability.system.disk import ANOTHER_DISK
 
 _NAME = "nat-observability check"
 _EVERY = 0.05
+_CLASS = re.compile(r"^\w+Error: ")  # of an error that tells what happened in its own words
 _LEAST_FREE = 1 << 20  # bytes on the disk of a file
 _ALONE = {
     "spool": "off",
@@ -119,13 +122,17 @@ def _checked(
             warnings.simplefilter("ignore")
             detail, problem = asyncio.run(_tried(settings, name, entry, seconds, sends=sends))
         if problem is not None:
-            return Finding(name, entry.type, False, problem, cure(name, entry.type, problem))
+            return _failed(name, entry, problem)
         if store is not None:
             detail += _looked_into(store, existed=existed)
     except (ObservabilityError, OSError, ValueError) as error:
-        problem = output.one_line(str(error))
-        return Finding(name, entry.type, False, problem, cure(name, entry.type, problem))
+        return _failed(name, entry, str(error))
     return Finding(name, entry.type, True, detail)
+
+
+def _failed(name: str, entry: ExporterSettings, problem: str) -> Finding:
+    problem = _CLASS.sub("", output.one_line(problem))
+    return Finding(name, entry.type, False, problem, cure(name, entry.type, problem))
 
 
 async def _tried(
@@ -175,9 +182,9 @@ def _full_disk(entry: ExporterSettings) -> SinkError | None:
     while not directory.exists():
         directory = directory.parent
     usage = shutil.disk_usage(directory)
-    if usage.free >= _LEAST_FREE:
+    if usage.free >= _LEAST_FREE or not usage.total:  # a file system that has no size, such as /proc
         return None
-    return SinkError(str(path), f"its disk is full: {usage.free:,} bytes are free", "Make room.")
+    return SinkError(str(path), f"its disk is full: {usage.free:,} bytes are free", ANOTHER_DISK)
 
 
 def _looked_into(path: Path, *, existed: bool) -> str:

@@ -73,6 +73,9 @@ _NAMES = (
 )  # fmt: skip
 
 
+_TIMES = ("since", "until", "min_duration", "max_duration")
+
+
 def moment_ns(text: str, option: str) -> int:
     """
     Return a time in nanoseconds since the epoch: an ISO 8601 date or time, local unless it says otherwise, or an age.
@@ -113,7 +116,7 @@ def _run_filter(given: dict[str, Any]) -> RunFilter:
         if not found:
             raise CommandError(f"--tag {tag!r} has no value. Give a name and a value: --tag tenant=acme")
         tags.append((name, value))
-    times = {
+    found: dict[str, Any] = {
         key: read(given[option], f"--{option.replace('_', '-')}")
         for key, option, read in (
             ("since_ns", "since", moment_ns),
@@ -123,9 +126,5 @@ def _run_filter(given: dict[str, Any]) -> RunFilter:
         )
         if given[option] is not None
     }
-    rest = {
-        key: value
-        for key, value in given.items()
-        if key not in ("since", "until", "min_duration", "max_duration")
-    }
-    return RunFilter(tags=tuple(tags), **rest, **times)
+    found |= {key: value for key, value in given.items() if key not in _TIMES}
+    return RunFilter(tags=tuple(tags), **found)

@@ -55,8 +55,8 @@ def stats(
     if not found.complete:
         since = "" if found.scanned_to_ns is None else f" since {output.moment(found.scanned_to_ns)}"
         output.complain(
-            f"The time ran out: these are the newest {found.runs:,} runs,{since}. Give more with --seconds, or narrow it "
-            "down with --since."
+            f"The time ran out: these are the newest {found.runs:,} runs,{since}. Give more with --seconds, or narrow "
+            "it down with --since."
         )
     if not found.rows:
         output.say("Nothing to count.")
