@@ -35,7 +35,8 @@ _SUMMED = """
 """
 _COUNT_DOWN = """
     UPDATE kinds SET span_count = span_count - ?, error_count = error_count - ?,
-        incomplete_count = incomplete_count - ?, prompt_tokens = prompt_tokens - ?, completion_tokens = completion_tokens - ?, cached_tokens = cached_tokens - ?,
+        incomplete_count = incomplete_count - ?,
+        prompt_tokens = prompt_tokens - ?, completion_tokens = completion_tokens - ?, cached_tokens = cached_tokens - ?,
         reasoning_tokens = reasoning_tokens - ?, total_tokens = total_tokens - ? WHERE kind = ?
 """
 

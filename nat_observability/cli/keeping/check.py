@@ -22,6 +22,7 @@ from nat_observability.cli.keeping.sources import sourced_rows
 from nat_observability.cli.logging import silence_logs
 from nat_observability.cli.reading.objects import print_json
 from nat_observability.cli.session import build_container, open_session, read_settings
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.context import ContextState
 from nat_observability.errors import ObservabilityError, SinkError
 from nat_observability.recording.step import step
@@ -120,7 +121,8 @@ def _checked(
             raise full
         with silence_logs(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            detail, problem = asyncio.run(_tried(settings, name, entry, seconds, sends=sends))
+            container = _alone(settings, name, entry, seconds)
+            detail, problem = asyncio.run(_tried(container, name, seconds, sends=sends))
         if problem is not None:
             return _failed(name, entry, problem)
         if store is not None:
@@ -135,21 +137,28 @@ def _failed(name: str, entry: ExporterSettings, problem: str) -> Finding:
     return Finding(name, entry.type, False, problem, cure(name, entry.type, problem))
 
 
-async def _tried(
-    settings: ObservabilitySettings, name: str, entry: ExporterSettings, seconds: float, *, sends: bool
-) -> tuple[str, str | None]:
-    """Open one exporter alone, and send one span; return what was done, and what went wrong."""
+def _alone(
+    settings: ObservabilitySettings, name: str, entry: ExporterSettings, seconds: float
+) -> ObservabilityContainer:
+    """Return a container with one exporter, which takes every run and leaves its spool alone."""
     changes: dict[str, Any] = {key: value for key, value in _ALONE.items() if hasattr(entry, key)}
-    # No second try within the time: the first says what is wrong.
-    alone = settings.model_copy(
-        update={
-            "exporters": {name: entry.model_copy(update=changes)},
-            "enabled": True,
-            "start_timeout": seconds,
-            "shutdown_timeout": min(2.0, seconds),
-        }
+    return build_container(
+        settings.model_copy(
+            update={
+                "exporters": {name: entry.model_copy(update=changes)},
+                "enabled": True,
+                "start_timeout": seconds,
+                "shutdown_timeout": min(2.0, seconds),
+            }
+        )
     )
-    async with open_session(build_container(alone)) as session:
+
+
+async def _tried(
+    container: ObservabilityContainer, name: str, seconds: float, *, sends: bool
+) -> tuple[str, str | None]:
+    """Open one exporter, and send one span; return what was done, and what went wrong."""
+    async with open_session(container) as session:
         if session.unopened:
             return "", session.unopened[name]
         if not sends:

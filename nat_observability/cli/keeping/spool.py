@@ -15,6 +15,7 @@ from nat_observability.cli.common import command, end, env_file_option, json_opt
 from nat_observability.cli.keeping.spools import spool_directories
 from nat_observability.cli.reading.objects import print_json
 from nat_observability.cli.session import build_container, open_session, read_settings
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.spool.inspection import SpoolFileInfo, erase, look
@@ -73,8 +74,9 @@ def _deliver(exporter: str, seconds: float, as_json: bool, env_file: Path | None
         if as_json:
             print_json(msgspec.structs.asdict(LedgerSnapshot()))
         return
+    container = _alone(settings, exporter)
     with output.progress("Delivering", waiting) as advance:
-        ledger, error = asyncio.run(_delivered(settings, exporter, seconds, advance))
+        ledger, error = asyncio.run(_delivered(container, exporter, seconds, advance))
     if as_json:
         print_json(msgspec.structs.asdict(ledger))
     else:
@@ -108,16 +110,19 @@ def _drop(exporter: str, yes: bool, as_json: bool, env_file: Path | None) -> Non
     end([f"{file.path} is {file.state}, and was left as it is." for file in skipped])
 
 
-async def _delivered(
-    settings: ObservabilitySettings, exporter: str, seconds: float, advance: output.Advance
-) -> tuple[LedgerSnapshot, str | None]:
+def _alone(settings: ObservabilitySettings, exporter: str) -> ObservabilityContainer:
     entry = settings.exporters[exporter]
     if getattr(entry, "spool", None) == "off":
         entry = entry.model_copy(update={"spool": "spill"})  # it was on when something was left there
-    alone = settings.model_copy(update={"exporters": {exporter: entry}, "enabled": True})
+    return build_container(settings.model_copy(update={"exporters": {exporter: entry}, "enabled": True}))
+
+
+async def _delivered(
+    container: ObservabilityContainer, exporter: str, seconds: float, advance: output.Advance
+) -> tuple[LedgerSnapshot, str | None]:
     until = time.monotonic() + seconds
     done = 0
-    async with open_session(build_container(alone)) as session:
+    async with open_session(container) as session:
         if session.unopened:
             raise CommandError(
                 f"Exporter {exporter!r} did not open: {session.unopened[exporter]}", exit_code=1

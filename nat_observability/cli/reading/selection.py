@@ -112,8 +112,8 @@ def duration_ns(text: str, option: str) -> int:
 def _run_filter(given: dict[str, Any]) -> RunFilter:
     tags: list[tuple[str, str]] = []
     for tag in given.pop("tags"):
-        name, found, value = tag.partition("=")
-        if not found:
+        name, equals, value = tag.partition("=")
+        if not equals:
             raise CommandError(f"--tag {tag!r} has no value. Give a name and a value: --tag tenant=acme")
         tags.append((name, value))
     found: dict[str, Any] = {
