@@ -35,7 +35,7 @@ def tree(path: Path, run_id: str) -> list[SpanNode]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(15):
-        while not await asyncio.to_thread(condition):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110  it comes true in another thread
             await asyncio.sleep(0.02)
 
 
