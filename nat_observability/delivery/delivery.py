@@ -13,7 +13,7 @@ import msgspec
 from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.lease import Lease, Route
-from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.ledger import LedgerSnapshot, NamedDropReason
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.loop import DeliveryLoop, finish, report
 from nat_observability.delivery.losses import log_all
@@ -154,7 +154,7 @@ class Delivery:
             self._intake = intake
             self._accounting.take_from(intake)
 
-    def lease(self, *, keep: bool = False) -> Lease:
+    def lease(self, *, keep: bool = False, run_id: str | None = None) -> Lease:
         """
         Hold the delivery open, opening it if it is not yet. From any thread; returns at once.
 
@@ -163,12 +163,13 @@ class Delivery:
 
         Args:
             keep: Whether the lease survives in a forked child, as the runtime's does; a run's does not.
+            run_id: Of the run, to be named if it loses anything.
         """
         started: DeliveryLoop | None = None
         with guard.lock:
             state = self._state
             hold = state.hold(keep=keep)
-            lease = Lease(self._accounting.route, hold, self._give_back)
+            lease = Lease(self._accounting.route, hold, self._give_back, run_id)
             if state.starts(hold):
                 try:
                     process_end.drain_at_end_of_child()
@@ -201,8 +202,7 @@ class Delivery:
 
     def _loop_broke(self, error: Exception, had_begun: bool) -> None:
         """Move to another event loop, because this one no longer runs; fail if it never ran."""
-        loop: DeliveryLoop | None = None
-        lost = 0
+        loop, lost = None, 0
         with guard.lock:
             broken = self._loop
             if broken is None or broken.dismissed or not self.at_work or not broken.is_cut_off:
@@ -334,7 +334,7 @@ class Delivery:
         """Log every loss that was not logged yet."""
         self._accounting.log_losses(last=True)
 
-    def discard(self, reason: str, items: int) -> LedgerSnapshot:
+    def discard(self, reason: NamedDropReason, items: int) -> LedgerSnapshot:
         """Count items of a run that takes no lease as accepted and dropped, and return the run's ledger."""
         lease = Lease(self._accounting.route)
         lease.discard(reason, items)

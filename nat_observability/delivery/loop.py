@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.entry_mover import EntryMover
+from nat_observability.delivery.ledger import NamedDropReason
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.intake import Intake
 from nat_observability.delivery.sending.retry import Retry, backoff, cancelled
@@ -228,7 +229,7 @@ class DeliveryLoop:
             report(self._state, self._accounting)
             await self._let_go()
 
-    def _finish(self, phase: DeliveryState, error: BaseException | None, reason: str) -> None:
+    def _finish(self, phase: DeliveryState, error: BaseException | None, reason: NamedDropReason) -> None:
         finish(self._state, self._accounting, self._spool, phase, error, reason)
 
     async def _open_at_last(self) -> bool:
@@ -356,7 +357,7 @@ def finish(
     spool: SpoolClient | None,
     phase: DeliveryState,
     error: BaseException | None,
-    reason: str,
+    reason: NamedDropReason,
 ) -> int:
     """Put a delivery to rest; return how many items were dropped. Under the lock."""
     accounting.wake = None
