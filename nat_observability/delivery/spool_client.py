@@ -16,7 +16,7 @@ from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.lease import Entry
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker
+from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker, as_exception
 from nat_observability.errors import SinkError, ThreadRefusedError
 from nat_observability.events import Item, Run
 from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
@@ -227,8 +227,8 @@ class SpoolClient:
         for entry in entries:
             try:
                 records[entry] = encode_item(entry.item)
-            except Exception as error:  # noqa: BLE001  an item made by foreign code may hold anything
-                problem = error
+            except BaseException as error:  # noqa: BLE001  an item made by foreign code may hold anything
+                problem = as_exception(error)
         try:
             keys = self._spool.append(list(records.values()), taken=stay, durable=not spills)
         except SinkError:

@@ -13,6 +13,7 @@ from nat_observability.context import ContextState
 from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.subscription import Subscription
+from nat_observability.foreign_errors import reraise_signal
 from nat_observability.run.abandoned_tasks import abandon
 from nat_observability.run.exporter_record import ExporterRecord
 from nat_observability.run.report import ExporterState
@@ -100,7 +101,8 @@ class Lifecycle:
             except BaseException:
                 subscription.end()
                 raise
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  foreign code: a subscription may raise
+        except BaseException as error:  # noqa: BLE001  foreign code: a subscription may raise anything
+            reraise_signal(error)
             record.fail(error)
             self.ended(record)
             return True
@@ -270,7 +272,8 @@ class Lifecycle:
         """End a subscription; return what to wait for, None if nothing."""
         try:
             return subscription.end()
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  foreign code: a subscription may raise
+        except BaseException as error:  # noqa: BLE001  foreign code: a subscription may raise anything
+            reraise_signal(error)
             record.fail(error)
             return None
 
@@ -280,8 +283,9 @@ class Lifecycle:
         except asyncio.CancelledError as error:
             record.fail(error)
             raise
-        except Exception as error:  # noqa: BLE001  foreign code: what a subscription waits for may raise
+        except BaseException as error:  # noqa: BLE001  foreign code: what a subscription waits for may raise anything
             record.fail(error)
+            reraise_signal(error)
         finally:
             self.ended(record)
 

@@ -13,7 +13,7 @@ from nat_observability.errors import ExporterEndedEarlyError, ExporterStartError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
-from nat_observability.foreign_errors import describe
+from nat_observability.foreign_errors import describe, reraise_signal
 from nat_observability.logs import get_logger
 from nat_observability.recording.stray_steps import run_closed, run_opened
 from nat_observability.run.exporter_record import ExporterRecord
@@ -184,8 +184,11 @@ class RunContext(Generic[ManagerT]):
             record.cleaned_up = True
             try:
                 await exporter.stop()
-            except Exception as error:  # noqa: BLE001  foreign code
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # noqa: BLE001  foreign code may raise anything
                 record.fail(error)
+                reraise_signal(error)
 
     def single_out(self) -> None:
         """Give each member of the group a record of its own: its task, or its isolated instance, is asked for."""
@@ -244,8 +247,9 @@ class RunContext(Generic[ManagerT]):
         except asyncio.CancelledError as error:
             record.fail(error)
             raise
-        except Exception as error:  # noqa: BLE001  foreign code: an exporter may raise anything
+        except BaseException as error:  # noqa: BLE001  foreign code: an exporter may raise anything
             record.fail(error)
+            reraise_signal(error)
         finally:
             lifecycle.ended(record)
 

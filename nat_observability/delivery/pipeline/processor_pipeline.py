@@ -76,7 +76,7 @@ class ProcessorPipeline:
     def _show(self, processor: LooksAhead, items: Sequence[Item]) -> int:
         try:
             return max(1, processor.look_ahead(items))
-        except Exception:  # noqa: BLE001  it may be foreign, with a method that only has that name
+        except BaseException:  # noqa: BLE001  it may be foreign, with a method that only has that name
             self._ahead = None
             return 1
 
@@ -102,7 +102,7 @@ class ProcessorPipeline:
         """Return the processors' result with its size in bytes, or the reason for which it is dropped."""
         try:
             return item, weigh(item)
-        except Exception as error:  # noqa: BLE001  they may have put anything at all into a field
+        except BaseException as error:  # noqa: BLE001  they may have put anything at all into a field
             # Whichever it was, the last one let it pass.
             name = self._processors[-1][0]
             self._log_failure(

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker
 from nat_observability.errors import ThreadRefusedError
+from nat_observability.foreign_errors import reraise_signal
 from nat_observability.sinks.protocol import Batch, BatchFunction, BlockingSink, Sink
 
 
@@ -148,6 +149,7 @@ def destination_of(sink: Sink) -> str | None:
     own = sink.blocking if isinstance(sink, WorkerSink) else sink
     try:
         where = getattr(own, "where", None)
-    except Exception:  # noqa: BLE001  foreign code
+    except BaseException as error:  # noqa: BLE001  foreign code may raise anything
+        reraise_signal(error)
         return None
     return where if type(where) is str else None
