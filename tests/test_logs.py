@@ -319,7 +319,7 @@ class TestForeignFailures:
         assert [line["event"] for line in lines] == ["exporter_abandoned", "exporter_stopped"]
 
     def test_an_interrupt_is_not_swallowed(self) -> None:
-        """Ctrl-C within a processor reaches the caller, and logging goes on; what a processor itself raises does not."""
+        """Ctrl-C within a processor reaches the caller, and logging goes on; what a processor raises does not."""
 
         def interrupted(*_: object) -> EventDict:
             signal.raise_signal(signal.SIGINT)
