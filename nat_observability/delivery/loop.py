@@ -343,6 +343,30 @@ class DeliveryLoop:
                     self._spool.end()
         if self.dismissed:
             return
+        if self._spool is None:
+            await self._open_sink()
+            return
+        # A sink that hangs must not keep what runs have recorded from the disk, for which their ends wait.
+        opening = self._loop.create_task(self._open_sink())
+        opening.add_done_callback(lambda _: self._mover.signal.set())
+        try:
+            while not opening.done():
+                await self._save_or_wait()
+        finally:
+            opening.cancel()
+            await asyncio.wait({opening})
+        opening.result()
+
+    async def _save_or_wait(self) -> None:
+        self._mover.signal.clear()
+        with guard.lock:
+            entries = [] if self.dismissed else self._mover.take_while_closed()
+        if entries:
+            await self._mover.save(entries)
+        else:
+            await self._mover.signal.wait()
+
+    async def _open_sink(self) -> None:
         try:
             async with asyncio.timeout(self._limits.open_timeout):
                 await self._sink.open()

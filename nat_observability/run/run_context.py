@@ -215,14 +215,8 @@ class RunContext(Generic[ManagerT]):
             if (subscription := record.subscription) is not None:
                 # It was begun when the run began, and has to wait for something, or its task was asked for.
                 try:
-                    if (opening := record.opening) is not None:
-                        record.opening = None
-                        try:
-                            await opening
-                        except Exception as error:  # noqa: BLE001  foreign code: opening a sink may raise anything
-                            lifecycle.left_out(record, error)
-                        else:
-                            lifecycle.ready(record)
+                    if record.opening is not None:
+                        await lifecycle.opened(record, record.opening)
                     await lifecycle.shutdown.future()
                 finally:
                     settling = subscription.end()
