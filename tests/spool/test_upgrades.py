@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -30,6 +31,11 @@ def files_in(directory: Path) -> list[Path]:
     return list(directory.glob("*.sqlite3"))
 
 
+def value(captured: Any) -> Any:
+    """Return what a captured JSON value says."""
+    return json.loads(bytes(captured))
+
+
 async def delivered(directory: Path, left: str) -> Backend:
     """Have everything delivered that version 0.1.0 has left, beside a run of today."""
     shutil.copy(_LEFT / f"{left}.db", directory / "spool-20260101T000000000000-1-00000000.sqlite3")
@@ -50,7 +56,7 @@ async def test_spans_of_0_1_0_are_delivered_whole(tmp_path: Path) -> None:
     assert [span.name for span in spans] == ["gpt", "search", "answer"] * 2
     llm, tool, workflow = spans[:3]
     assert llm.kind is StepKind.LLM
-    assert json.loads(bytes(llm.input or b"")) == [{"role": "user", "content": "tea"}]
+    assert value(llm.input) == [{"role": "user", "content": "tea"}]
     assert (llm.output, llm.chunks, llm.parent_id) == ("all about tea", 2, workflow.span_id)
     assert llm.usage is not None
     assert (llm.usage.prompt_tokens, llm.usage.completion_tokens) == (3, 4)
@@ -58,8 +64,8 @@ async def test_spans_of_0_1_0_are_delivered_whole(tmp_path: Path) -> None:
     assert tool.error is not None
     assert (tool.error.type, tool.error.message, tool.status) == ("ValueError", "no tea", Status.ERROR)
     assert tool.error.traceback == "app.py:18 main"
-    assert json.loads(bytes(workflow.input or b"")) == {"q": "Wo ist der Tee? 茶"}
-    assert [json.loads(bytes(span.metadata or b"")) for span in (spans[2], spans[5])] == [{"n": 0}, {"n": 1}]
+    assert value(workflow.input) == {"q": "Wo ist der Tee? 茶"}
+    assert [value(span.metadata) for span in (spans[2], spans[5])] == [{"n": 0}, {"n": 1}]
     for span in spans:
         run = span.run
         assert (run.conversation_id, run.user_id, run.workflow_name) == ("c-1", "u-1", "chat")
