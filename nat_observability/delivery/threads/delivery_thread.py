@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import selectors
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -24,6 +23,7 @@ from nat_observability.delivery.threads.worker import (
 from nat_observability.errors import ThreadRefusedError
 from nat_observability.foreign_errors import EXITS, describe
 from nat_observability.logs import get_logger
+from nat_observability.system.clock import monotonic
 from nat_observability.system.forks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
@@ -58,9 +58,6 @@ class _Loop(asyncio.SelectorEventLoop):
     """
 
     ended = is_forgotten = False
-    # Bound here, so that a library that freezes time for an application's tests does not replace it: retries, timeouts
-    # and waiting batches follow the time of the process.
-    _clock = staticmethod(time.monotonic)
     _is_whole = False
 
     def __init__(self) -> None:
@@ -80,7 +77,8 @@ class _Loop(asyncio.SelectorEventLoop):
             super().__del__()
 
     def time(self) -> float:
-        return self._clock()
+        # Whatever a library does that freezes time for an application's tests.
+        return monotonic()
 
     def end(self) -> None:
         """Stop. From any thread."""
