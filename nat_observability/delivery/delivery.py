@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -30,6 +29,7 @@ from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink
 from nat_observability.spool import forks as spool_forks
+from nat_observability.system.clock import monotonic
 from nat_observability.system.forks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
@@ -433,14 +433,14 @@ def _start_clean_in_child() -> None:
 
 def _drain_at_exit() -> None:
     """Write what is left if no runtime was shut down; each delivery within its drain_timeout."""
-    began = time.monotonic()
+    began = monotonic()
     at_work = [delivery for delivery in deliveries() if not delivery.closed().done()]
     held = sorted(delivery.name for delivery in at_work if delivery.held)
     if held:
         _log.warning("runtime_not_shut_down", exporters=held)
     for delivery, closed in [(delivery, delivery.close()) for delivery in at_work]:
         try:
-            closed.result(max(0.0, began + delivery.limits.drain_timeout - time.monotonic()))
+            closed.result(max(0.0, began + delivery.limits.drain_timeout - monotonic()))
         except TimeoutError:
             _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
     log_all()

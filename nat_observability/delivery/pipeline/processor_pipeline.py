@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -11,6 +10,7 @@ from nat_observability.delivery.queue import weigh
 from nat_observability.events import Item
 from nat_observability.foreign_errors import place
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.system.clock import perf_counter
 
 if TYPE_CHECKING:
     from nat_observability.processors.processor import Processor
@@ -63,13 +63,13 @@ class ProcessorPipeline:
     def stretch(self, items: Sequence[Item]) -> list[Item | ProcessorDropReason]:
         """Return, for as many of the first items as the time allows, the result, or why there is none."""
         results: list[Item | ProcessorDropReason] = []
-        end = time.perf_counter() + STRETCH_SECONDS
+        end = perf_counter() + STRETCH_SECONDS
         seen = 0
         for number, item in enumerate(items):
             if number == seen and self._ahead is not None:
                 seen += self._show(self._ahead, items[number:] if number else items)
             results.append(self.apply(item))
-            if time.perf_counter() >= end:
+            if perf_counter() >= end:
                 break
         return results
 
