@@ -49,6 +49,7 @@ class RunContext(Generic[ManagerT]):
     __slots__ = (
         "_adopted",
         "_began_at",
+        "_feeds",
         "_given",
         "_lifecycle",
         "_loop",
@@ -286,7 +287,7 @@ class RunContext(Generic[ManagerT]):
             if given is not None:
                 exporters = self.isolated_exporters = isolate(registry, state, given)
             self._lifecycle = Lifecycle(exporters, self._loop, self._began_at)
-        self.state, self.registry = state, registry
+        self.state, self.registry, self._feeds = state, registry, members.feeds
         if members.exporters:
             self.group = SpanGroup(state, members)
             self._members = members.exporters
@@ -358,6 +359,8 @@ class RunContext(Generic[ManagerT]):
     async def _end(self, slot: RunSlot[RunContext[Any]], *, hurried: bool = False) -> BaseException | None:
         interruption: BaseException | None = None
         run_closed(id(self))
+        for feed in self._feeds:
+            feed.ended(self)
         if (group := self.group) is not None:
             group.end()
             if group.members.waits:
