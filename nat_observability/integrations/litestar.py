@@ -12,8 +12,8 @@ from litestar.types import Scope
 from nat_observability.context import ContextState
 from nat_observability.integrations.asgi import Options, RequestMiddleware, RequestState, Source
 from nat_observability.integrations.asgi.source import close_source, open_source
-from nat_observability.integrations.embedded import EnvFile, read_env_file
-from nat_observability.integrations.versions import check_version
+from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.versions import check_version
 
 __all__ = ["instrument"]
 

@@ -45,8 +45,8 @@ from nat_observability.integrations.asgi import (
     keep_open,
     lifespan,
 )
+from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.starlette import instrument
-from nat_observability.integrations.versions import check_version
 from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.testing import until

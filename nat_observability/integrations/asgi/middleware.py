@@ -19,7 +19,7 @@ from nat_observability.integrations.asgi.request_headers import RequestHeaders, 
 from nat_observability.integrations.asgi.route import route_template
 from nat_observability.integrations.asgi.source import OPENS, Source, check_open, check_source
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
-from nat_observability.integrations.http_methods import method_attributes, method_name
+from nat_observability.integrations.shared.http_methods import method_attributes, method_name
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.propagation.headers import tags_of
 from nat_observability.recording.step import step
