@@ -33,6 +33,7 @@ __all__ = [
     "RefusedForNowError",
     "ResponseIncompleteError",
     "RetryableWriteError",
+    "RpcFailedError",
     "RuntimeNotOpenError",
     "RuntimeStateError",
     "ServerStatusError",
@@ -358,6 +359,14 @@ class ToolFailedError(ObservabilityError, RuntimeError):
     def __init__(self, text: str) -> None:
         self.text = text
         super().__init__(text or "The tool's result is an error.")
+
+
+class RpcFailedError(ObservabilityError, RuntimeError):
+    """Recorded for a call of gRPC that a service ends with a code that says that it has failed."""
+
+    def __init__(self, code: str, details: str) -> None:
+        self.code, self.details = code, details
+        super().__init__(f"{code}: {details}" if details else code)
 
 
 class WebsocketClosedError(ObservabilityError, RuntimeError):
