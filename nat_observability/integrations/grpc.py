@@ -95,8 +95,8 @@ class _Call:
         self._scope = scope
         self._context = context
         service, _, method = name.rpartition("/")
-        self._root = step("workflow", name, span_kind="server")
-        self._root.set_attributes({"rpc.system": "grpc", "rpc.service": service, "rpc.method": method})
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+        self._root = step("workflow", name, attributes=attributes, span_kind="server")
 
     def __enter__(self) -> Self:
         self._scope.__enter__()
@@ -164,10 +164,12 @@ def _wrapped(handler: Any, calls: _Calls, method: str, wrap: Callable[..., Any])
 
 def _synchronous(behavior: Any, calls: _Calls, method: str, streams: bool) -> Callable[..., Any]:
     def unary(request: Any, context: Any) -> Any:
+        context = _readable(context)
         with calls.begin(method, context):
             return behavior(request, context)
 
     def stream(request: Any, context: Any) -> Iterator[Any]:
+        context = _readable(context)
         with calls.begin(method, context):
             yield from behavior(request, context)
 
@@ -188,6 +190,40 @@ def _asynchronous(behavior: Any, calls: _Calls, method: str, streams: bool) -> C
     if inspect.isasyncgenfunction(behavior):
         return stream
     return unary if inspect.iscoroutinefunction(behavior) else _synchronous(behavior, calls, method, streams)
+
+
+class _ReadableContext:
+    """The context of a function that an asynchronous server calls in a thread, which can be written only."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._code: Any = None
+        self._details = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def set_code(self, code: Any) -> None:
+        self._code = code
+        self._context.set_code(code)
+
+    def set_details(self, details: str) -> None:
+        self._details = details
+        self._context.set_details(details)
+
+    def abort(self, code: Any, details: str = "", trailing_metadata: Any = ()) -> Any:
+        self._code, self._details = code, details
+        return self._context.abort(code, details, trailing_metadata)
+
+    def code(self) -> Any:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+
+def _readable(context: Any) -> Any:
+    return context if hasattr(context, "code") else _ReadableContext(context)
 
 
 def _code(context: Any, error: BaseException | None) -> grpc.StatusCode:

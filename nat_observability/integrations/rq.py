@@ -25,7 +25,7 @@ except ImportError as error:
 
 __all__ = ["instrument", "instrument_queue"]
 
-check_version("rq", at_least="3.0", below="4")
+check_version("rq", at_least="2.6.1", below="4")
 
 QueueT = TypeVar("QueueT", bound=Queue | type[Queue])
 WorkerT = TypeVar("WorkerT", bound=BaseWorker | type[BaseWorker])
@@ -49,7 +49,7 @@ def instrument(worker: WorkerT, container: Container, *, env_file: EnvFile | Non
         env_file: A file with variables, which the environment takes precedence over.
 
     Returns:
-        The worker, so that this is a decorator with `functools.partial`.
+        The worker.
 
     Raises:
         MissingContainerError: `container` is not a container of observability.

@@ -45,7 +45,13 @@ async def pool_of(url: str, **options: Any) -> AsyncIterator[ArqRedis]:
 async def work(pool: ArqRedis, settings: dict[str, Any], **options: Any) -> Worker:
     """Execute what is in the queue, as `arq --burst` would; shut down as it does, but leave the pool open."""
     worker = Worker(
-        **settings, redis_pool=pool, queue_name=None, burst=True, poll_delay=0.01, handle_signals=False, **options
+        **settings,
+        redis_pool=pool,
+        queue_name=None,
+        burst=True,
+        poll_delay=0.01,
+        handle_signals=False,
+        **options,
     )
     try:
         await worker.async_run()
@@ -164,7 +170,10 @@ async def test_jobs_of_others_are_executed_as_any(redis: str) -> None:
         await work(plain, {"functions": [func(job, name="job")]})
     assert sorted(seen) == [0, 1, 2, 3, 4]
     assert [span.parent_id for span in worker.spans()] == 4 * [None]
-    assert {span.name for span in worker.spans()} == {"job", next(each.name for each in settings["cron_jobs"])}
+    assert {span.name for span in worker.spans()} == {
+        "job",
+        next(each.name for each in settings["cron_jobs"]),
+    }
 
 
 class Pool:
@@ -195,7 +204,12 @@ async def test_the_drain_comes_before_the_pools_close(redis: str, around: bool, 
         await queue.enqueue_job("bill", 1)
         if kind == "worker":
             settings = Worker(
-                **settings, redis_pool=queue, queue_name=None, burst=True, poll_delay=0.01, handle_signals=False
+                **settings,
+                redis_pool=queue,
+                queue_name=None,
+                burst=True,
+                poll_delay=0.01,
+                handle_signals=False,
             )
             instrument(settings, pool.worker.container, around=around)
             await settings.async_run()
@@ -206,7 +220,10 @@ async def test_the_drain_comes_before_the_pools_close(redis: str, around: bool, 
             changed = settings if kind == "dict" else {k: v for k, v in vars(settings).items() if k[0] != "_"}
             await work(queue, changed)
     open_then = RuntimeState.OPEN if around else RuntimeState.NEW
-    assert pool.events == [("starts", open_then), ("ends", RuntimeState.OPEN if around else RuntimeState.CLOSED)]
+    assert pool.events == [
+        ("starts", open_then),
+        ("ends", RuntimeState.OPEN if around else RuntimeState.CLOSED),
+    ]
     assert pool.worker.state() is RuntimeState.CLOSED
     assert pool.worker.span("bill").status is Status.OK
 
@@ -244,7 +261,8 @@ def test_the_command_ends_with_one_message(redis: str) -> None:
     asyncio.set_event_loop(loop)
     try:
         worker = Worker(
-            **{name: value for name, value in vars(WorkerSettings).items() if name[0] != "_"}, handle_signals=False
+            **{name: value for name, value in vars(WorkerSettings).items() if name[0] != "_"},
+            handle_signals=False,
         )
         with pytest.raises(SystemExit, match=r"The worker does not start\. .*main"):
             worker.run()

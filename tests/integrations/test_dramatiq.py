@@ -96,7 +96,11 @@ def test_errors_and_tries() -> None:
     with working(broker):
         charging.send()
     first, second, third = sorted(worker.spans("charge"), key=lambda span: span.start_ns)
-    assert [span.error.message if span.error else None for span in (first, second, third)] == ["no tea", None, None]
+    assert [span.error.message if span.error else None for span in (first, second, third)] == [
+        "no tea",
+        None,
+        None,
+    ]
     assert (second.parent_id, third.parent_id) == (first.span_id, second.span_id)
     assert len({span.run.run_id for span in (first, second, third)}) == 3
     assert len({span.run.trace_id for span in (first, second, third)}) == 1
