@@ -204,11 +204,11 @@ async def code_of(call: Any) -> grpc.StatusCode | None:
 @pytest.mark.observability_may_leak("threads")  # of grpcio: what pytest keeps of its log holds the channel
 async def test_codes(shop: Any) -> None:
     """What the caller did wrong is not the service's error; the code is recorded in any case."""
-    codes = []
+    codes: list[grpc.StatusCode | None] = []
     worker = observed()
     async with serving(shop, worker) as channel:
-        for request in (b"missing", b"broken", b"quiet", b"boom"):
-            codes.append(await code_of(channel.unary_unary("/tea.Shop/Fail")(request)))
+        failing = channel.unary_unary("/tea.Shop/Fail")
+        codes += [await code_of(failing(each)) for each in (b"missing", b"broken", b"quiet", b"boom")]
         codes.append(await code_of(channel.unary_unary("/tea.Shop/Invented")(b"")))
     assert codes == [NOT_FOUND, INTERNAL, INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED]
     assert {span.name for span in worker.spans()} == {"tea.Shop/Fail"}
