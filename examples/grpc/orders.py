@@ -40,7 +40,7 @@ async def serve() -> None:
     # From here on the exporters are open, until this block drains them.
     async with ProcessScope(container, "grpc"):
         server = grpc.aio.server(interceptors=aio_interceptors(container))
-        methods = {"HandleOrder": grpc.stream_stream_rpc_method_handler(handle_order)}
+        methods: dict[str, Any] = {"HandleOrder": grpc.stream_stream_rpc_method_handler(handle_order)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("shop.Orders", methods),))
         server.add_insecure_port(ADDRESS)
         await server.start()

@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import BackgroundTasks, FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
-from starlette.types import Scope
 from taskiq import AsyncBroker, TaskiqEvents, TaskiqState
 
 from examples.shop.containers import DELIVER, ShopContainer
@@ -33,7 +32,7 @@ def make_broker(container: ShopContainer) -> AsyncBroker:
     broker: AsyncBroker = container.gateways.broker()
 
     async def deliver(order: int) -> None:
-        deliveries: Deliveries = await container.work.deliveries()  # type: ignore[misc]
+        deliveries: Deliveries = await container.work.deliveries()
         await deliveries.deliver(order)
 
     async def opens(_: TaskiqState) -> None:
@@ -66,7 +65,8 @@ def make_app(container: ShopContainer, broker: AsyncBroker) -> FastAPI:
     fastapi.instrument(app, container.observability, around=False, health="/health", tags=tenant_of)
 
     async def orders() -> Orders:
-        made: Orders = await container.work.counter.orders()
+        counter: Any = container.work.counter
+        made: Orders = await counter.orders()
         return made
 
     @app.post("/orders/{degrees}")

@@ -17,7 +17,8 @@ from nat_observability.containers import ObservabilityContainer, observability
 from nat_observability.integrations.dramatiq import instrument
 
 container = ObservabilityContainer()
-broker = RedisBroker(url=os.environ.get("REDIS_URL", "redis://localhost:6379"))
+url = os.environ.get("REDIS_URL", "redis://localhost:6379")
+broker: dramatiq.Broker = RedisBroker(url=url)  # type: ignore[no-untyped-call]
 instrument(broker, container)
 dramatiq.set_broker(broker)
 

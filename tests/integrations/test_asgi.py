@@ -337,6 +337,14 @@ async def test_excluded_paths_have_no_run(path: str, runs: int) -> None:
     assert len(service.spans) == runs
 
 
+async def test_an_excluded_health_path_is_answered() -> None:
+    """It has no run anyway: excluding it too must not take it away."""
+    service = Service()
+    app = RequestMiddleware(answer, service.source, excluded=["/health", "/health/*"], health="/health")
+    sent = await service.request(app, "/health")
+    assert b'"state"' in sent[1]["body"]
+
+
 @pytest.mark.parametrize("path", ["health", "*", "/a/*/b", ""])
 async def test_excluded_path_that_is_not_valid(path: str) -> None:
     """It says how one is written."""

@@ -99,11 +99,15 @@ class RequestMiddleware:
         if kind not in ("http", "websocket"):
             await self._serve_lifespan(scope, receive, send)
             return
-        if _STATE in scope or (self._excluded is not None and self._excluded.hold(scope)):
+        if _STATE in scope:
             await self._app(scope, receive, send)
             return
+        # Before what is excluded: a path that is both has no run either way, and is answered.
         if self._health is not None and self._health.hold(scope):
             await self._health_route(scope, receive, send)
+            return
+        if self._excluded is not None and self._excluded.hold(scope):
+            await self._app(scope, receive, send)
             return
         incoming = read_request(scope) if self._trusted is True else self._believed(scope)
         method = method_name(scope["method"]) if kind == "http" else "WEBSOCKET"

@@ -187,6 +187,10 @@ def check_container(feature: str, container: object) -> None:
         MissingContainerError: It is not a container of observability; the message names `feature`.
     """
     needed = ("exporter_manager", "manager_options", "runtime_object")
-    missing = [each for each in needed if not callable(getattr(container, each, None))]
+    missing = (
+        needed
+        if isinstance(container, type)
+        else [each for each in needed if not callable(getattr(container, each, None))]
+    )
     if missing:
         raise MissingContainerError(feature, container, missing)
