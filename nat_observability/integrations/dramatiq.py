@@ -97,7 +97,7 @@ class ProcessMiddleware(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: object) -> None:
         """Open the exporters."""
-        with worker_start():
+        with worker_start(plain=True):
             self._process.open_now()
 
     def after_worker_shutdown(self, broker: Broker, worker: object) -> None:

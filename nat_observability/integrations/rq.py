@@ -64,7 +64,7 @@ def instrument(worker: WorkerT, container: Container, *, env_file: EnvFile | Non
         )
 
     def work(self: BaseWorker, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        with worker_start():
+        with worker_start(plain=True):
             if isinstance(self, SimpleWorker):
                 process.open_now()
             elif container.manager_options().required:

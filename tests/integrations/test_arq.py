@@ -264,8 +264,10 @@ def test_the_command_ends_with_one_message(redis: str) -> None:
             **{name: value for name, value in vars(WorkerSettings).items() if name[0] != "_"},
             handle_signals=False,
         )
-        with pytest.raises(SystemExit, match=r"The worker does not start\. .*main"):
+        with pytest.raises(SystemExit, match="main") as ended:
             worker.run()
+        assert isinstance(ended.value, ExporterStartError)
+        assert str(ended.value.code).startswith("The worker does not start. ")
     finally:
         asyncio.set_event_loop(None)
         loop.close()

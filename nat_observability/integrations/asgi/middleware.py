@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypedDict, Unpack
 
-from nat_observability.base_error import ObservabilityError
 from nat_observability.errors import RuntimeNotOpenError
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.foreign_errors import describe
 from nat_observability.health import RuntimeState
 from nat_observability.integrations.asgi.exchange import Exchange
 from nat_observability.integrations.asgi.health import HealthRoute
+from nat_observability.integrations.asgi.lifespan import short_failures
 from nat_observability.integrations.asgi.paths import Paths
 from nat_observability.integrations.asgi.request import RequestState
 from nat_observability.integrations.asgi.request_headers import RequestHeaders, read_request
@@ -186,11 +185,6 @@ class RequestMiddleware:
             nonlocal refused
             if refused is not None:
                 return  # the server has been told
-            if message["type"] == "lifespan.startup.failed":
-                # Starlette sends the whole traceback, in which the cure comes last.
-                error = sys.exception()
-                if isinstance(error, ObservabilityError):
-                    message = {**message, "message": str(error)}
             if message["type"] == "lifespan.startup.complete" and OPENS not in scope:
                 try:
                     check_open(type(self).__name__, self._source)
@@ -200,7 +194,7 @@ class RequestMiddleware:
                     raise  # so that what the application opened is closed again
             await send(message)
 
-        await self._app(scope, receive, checked)
+        await self._app(scope, receive, short_failures(checked))
 
 
 class _Told:
