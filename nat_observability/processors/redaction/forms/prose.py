@@ -11,20 +11,22 @@ from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.verdicts import is_harmless
 from nat_observability.processors.redaction.windows import matches
 
-_IS = re.compile(
+IS = (
     rb"(?:[ ](?:is|was|to|as|=)(?: now| still| set to| currently)?:?|[ ]?(?:->|\xe2\x86\x92|=>)|[ ]for"
     rb" [\w ]{1,40}? is:?|[ ](?=\\{0,64}[\"'`]))[ ]{0,2}(?:\*\*)?"
     rb"(?:(\\{0,64}[\"'`]|\xe2\x80\x9c)([^\"'`\n]{3,300}?)(?:\1|\xe2\x80\x9d)|(?=(?:[^\s]{0,200}[0-9!@"
     rb"#$%^&*+~])|(?:[a-z]{3,20}-){2})(?!\[redacted:)([^\s\"'`<>]{5,512}))"
 )
+_IS = re.compile(IS)
 _AS = re.compile(
     rb"(\\{0,64}[\"'`])([^\"'`\n ]{4,300})\1 (?:as|for|is) (?:the|your|my|our|its|a)(?: new)? ([\w ]{1,60})"
 )
-_BELOW = re.compile(
+BELOW = (
     rb":(?:\*\*)?(?:\r?\n|\\{1,8}n){1,2}[ >]{0,4}(?:```\w{0,10}(?:\r?\n|\\{1,8}n))?(\\{0,64}[`\"']?)(?"
     rb":(?=[^\s]{0,200}[0-9])(?=[^\s]{0,200}[A-Za-z])|(?=(?:[a-z]{3,20}-){2}))([^\s\"'`<>\\:={}()\[\],"
     rb"]{8,512})\1(?=\r?\n|\\{1,8}[nr]|[\"'`]|\s{0,2}\Z|\\{1,8}\")"
 )
+_BELOW = re.compile(BELOW)
 _HEADING = re.compile(
     rb"(?:^|(?<=\n)|(?<=\\n)|(?<=\"))#{1,6} ([\w -]{2,60})(?:\r?\n|\\{1,8}n){1,2}(\\{0,64}`?)([^\s`\"'"
     rb"\\#]{6,300})\2(?=\r?\n|\\{1,8}[nr]|\"|\Z|\\{1,8}\")"

@@ -13,7 +13,7 @@ _PASSWORDS = _rows("""
 *admin_pass *app_pass *become_pass *bind_pass *db_pass *ftp_pass *http_pass *imap_pass *ldap_pass *login_pass
 *mail_pass *mongo_pass *mqtt_pass *proxy_pass_word *redis_pass *root_pass *smtp_pass *sql_pass *ssh_pass *sudo_pass
 *user_pass *wifi_pass *secret_answer *secret_word *security_answer *htpasswd* *passwort* *kennwort* *wachtwoord*
-*lösenord* *losenord* *salasana* *passord* *adgangskode* *contraseña* *contrasena* *^clave *motdepasse* *^mdp *senha*
+*lösenord* *losenord* *salasana* *passord* *adgangskode* *contraseña* *contrasena* *^clave *mot_de_passe* *^mdp *senha*
 *^parola *lozinka* *heslo* *haslo *hasło *jelszó* *jelszo* *^sifre *şifre* *kata_sandi* *mật_khẩu* *пароль* *пароля
 *密码* *密碼* *口令 *パスワード* *暗証番号* *비밀번호* *암호 *รหัสผ่าน* *पासवर्ड* *كلمة_المرور* *كلمة_السر* *סיסמה*
 *κωδικός* *密钥 *令牌
