@@ -16,7 +16,26 @@ _WORDS = re.compile(r"[-_. \t]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
 _FREQUENCY = " etaoinsrhlducmfpygbwvk0123456789xjqz_"
 # Words that are in texts of all kinds: no name is looked for by one of them if it has another.
 _USUAL = frozenset(
-    ["value", "data", "id", "str", "string", "bytes", "hash", "access", "is", "one", "time", "two", "number", "x", "cookie", "app", "root", "user"]
+    [
+        "value",
+        "data",
+        "id",
+        "str",
+        "string",
+        "bytes",
+        "hash",
+        "access",
+        "is",
+        "one",
+        "time",
+        "two",
+        "number",
+        "x",
+        "cookie",
+        "app",
+        "root",
+        "user",
+    ]
 )
 _LEAST_JOINED = 6  # letters of a word that may be two
 _LEAST_WORD = 3  # letters of a word by which a name of several words is looked for
