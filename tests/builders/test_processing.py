@@ -127,10 +127,9 @@ def test_a_pattern_of_the_package_can_be_left_out() -> None:
         build_exporters(settings_of({"main": {"type": "memory", "redact_without": ("nothing",)}}))
 
 
-@pytest.mark.parametrize("expression", ["a*", "(a+)+b"])
-def test_a_bad_pattern_is_refused_with_the_name_of_its_variable(expression: str) -> None:
-    """One that matches everywhere or takes exponential time, of the process or of an exporter."""
-    settings = ProcessingSettings(redact_patterns={"ticket": expression})
+def test_a_bad_pattern_is_refused_with_the_name_of_its_variable() -> None:
+    """One that takes exponential time, of the process or of an exporter."""
+    settings = ProcessingSettings(redact_patterns={"ticket": "(a+)+b"})
     with pytest.raises(
         InvalidPatternError, match=r"NAT_OBSERVABILITY_REDACT_PATTERNS__TICKET: pattern 'ticket': it "
     ) as raised:
