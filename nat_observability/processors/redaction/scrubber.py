@@ -26,7 +26,7 @@ from nat_observability.processors.redaction.memory import Memory
 from nat_observability.processors.redaction.needles import joined_letters, needles_of
 from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.rules import Pattern
-from nat_observability.processors.redaction.search import Search
+from nat_observability.processors.redaction.search import TOO_MANY, Search
 from nat_observability.processors.redaction.tables.names import DEFAULT_KEYS
 from nat_observability.processors.redaction.tokens import LEAST_RUN
 from nat_observability.processors.redaction.verdicts import is_harmless
@@ -92,7 +92,7 @@ class Scrubber:
         self._clean: Memory[int, int] = Memory()
         # Text that looks like a mark is one only if it has one of these labels.
         self._labels = (
-            self._keys.labels | self._builtin | {*personal, *(each.name for each in self._patterns)}
+            self._keys.labels | self._builtin | {TOO_MANY, *personal, *(each.name for each in self._patterns)}
         )
         # A short word of letters and digits has no form that shows.
         self._plain_words = not self._patterns and not personal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 
 from nat_observability.processors.redaction.encodings import is_escaped, layers
 from nat_observability.processors.redaction.engine import Engine
@@ -30,6 +31,12 @@ from nat_observability.processors.redaction.sights import Sights
 from nat_observability.processors.redaction.tokens import find_tokens, find_tokens_at, may_have_token
 
 Finder = Callable[[bytes], Iterator[Found]]
+
+MOST_NAMES = 4096
+"""How many names of secrets a text may have: what is behind the last is withheld, because searching it would take long."""
+
+TOO_MANY = "too_many_names"
+"""The label of its mark."""
 
 _PIECE = 4096  # bytes that are looked at and remembered together
 _OVERLAP = 64  # bytes: no letters of a name are longer
@@ -142,6 +149,8 @@ class Search:
         if sights is not None:
             if sights.names:
                 places = self._places_in(data, sights)
+                if len(places) > MOST_NAMES:
+                    yield places.pop().begin, len(data), TOO_MANY
                 if places:
                     yield from find_assigned_at(data, places, self._names)
                     yield from find_searched_at(data, places, self._names)
@@ -179,20 +188,18 @@ class Search:
             return True
         if self._tokens and next(self._find_tokens(data, sights), None) is not None:
             return True
-        if any(_is_near(data, place) for place in self._places_in(data, sights, anywhere=True)):
-            return True
+        for number, place in enumerate(self._places.at(data, sights.names, sights.random, anywhere=True)):
+            if number == MOST_NAMES or _is_near(data, place):
+                return True
         return any(next(find(data), None) is not None for find in self._finders)
 
     def _layer_passes(self, data: bytes) -> bool:
         sights = self._look(data)
         return sights is not None and self._may_hold(data, sights)
 
-    def _places_in(self, data: bytes, sights: Sights, *, anywhere: bool = False) -> list[Place]:
-        return (
-            list(self._places.at(data, sights.names, sights.random, anywhere=anywhere))
-            if sights.names
-            else []
-        )
+    def _places_in(self, data: bytes, sights: Sights) -> list[Place]:
+        """Return the names in a text, but for those behind the first that is too many."""
+        return list(islice(self._places.at(data, sights.names, sights.random), MOST_NAMES + 1))
 
     def _has_joined(self, data: bytes) -> bool:
         return bool(self._joined) and self._places.has_letters(data, self._joined)
