@@ -175,9 +175,10 @@ class JsonScrubber:
         for key, raw in fields.items():
             value = bytes(raw)
             label = self._keys.label(key)
+            beside: Collection[str] = fields
             if label is None and named is not None and key in _VALUES:
-                label = named
-            if label is not None and self._is_harmless(label, value, fields):
+                label, beside = named, ()
+            if label is not None and self._is_harmless(label, value, beside):
                 label = None
             if columns and label is None and key in _ROWS and value[:1] == b"[":
                 new = self._rows(value, columns, depth)

@@ -10,7 +10,6 @@ from nat_observability.processors.redaction.expressions import secret_spans
 from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.places import NAME_CHARACTERS, Place
-from nat_observability.processors.redaction.triggers import Trigger
 from nat_observability.processors.redaction.values import SPACE, password_span, value_span
 from nat_observability.processors.redaction.verdicts import is_harmless
 from nat_observability.processors.redaction.windows import matches, search
@@ -35,35 +34,23 @@ class Recogniser:
     """
     One form in which the name of a field stands before its value.
 
-    The prefilter is derived from the triggers, the ends of names and the companion; the others find the value.
-
     Attributes:
         name: What the form is called.
-        triggers: One of them is in every text in which the recogniser finds something.
-        name_ends: One of them follows every name, after quotes and blanks at most. Empty if `names` finds the names.
-        names: Finds the names if nothing certain follows them: one of its groups is the name.
         sign: What stands between a word, the name, and its value. All recognisers that have one share one search.
         opening: What must stand before the name, for those with a `sign`; it ends where the name begins.
         pattern: For the others: matches from the name, its last group, to where the value begins.
-        companion: The name of another field that must stand beside the name, in lower case.
-        value_end: The literal at which the value ends, if its form does not tell.
-        is_apart: Whether the companion may be anywhere, not only next to the name. Such a form is found in JSON only.
-        begins: The literal with which the pattern begins, if it is rare.
         near: For those with a pattern: whether it may match with a name at a place.
+        value_end: The literal at which the value ends, if its form does not tell.
+        closings: One of them is in every text with the form.
     """
 
     name: str
-    triggers: tuple[Trigger, ...]
-    name_ends: tuple[bytes, ...] = ()
-    names: re.Pattern[bytes] | None = None
     sign: bytes = b""
     opening: re.Pattern[bytes] | None = None
     pattern: re.Pattern[bytes] | None = None
-    companion: bytes = b""
-    value_end: bytes = b""
-    is_apart: bool = False
-    begins: bytes = b""
     near: Callable[[bytes, Place], bool] | None = None
+    value_end: bytes = b""
+    closings: tuple[bytes, ...] = ()
 
 
 def _is_flag(data: bytes, place: Place) -> bool:
@@ -82,23 +69,15 @@ _TO_SIGN = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'\]`
 _TO_VALUE = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'`]|["',\s+])*+[Vv]alue""")
 _LONGEST_TO_SIGN = 1024  # bytes
 
-_SIGNS = (Trigger(b":"), Trigger(b"="))
-_SIGN_CHARACTERS = (b":", b"=")
-_VALUE = Trigger(b"alue")
-
 RECOGNISERS: tuple[Recogniser, ...] = (
     # {"password": "x"}, 'password' => 'x', user[password]=x
     Recogniser(
         name="quoted name",
-        triggers=_SIGNS,
-        name_ends=_SIGN_CHARACTERS,
         sign=rb"""(?:\\{0,256}+["'\]]){1,3}+""" + SPACE + _SIGN,
     ),
     # [("password", "x")], [b"password", b"x"]
     Recogniser(
         name="pair",
-        triggers=tuple(Trigger(bracket, rb"""[\s+\\]|[bBrRuUfF]{0,2}["'\\]""") for bracket in (b"[", b"(")),
-        name_ends=(b",",),
         sign=rb"""(?:\\{0,256}+["'\]]){1,3}+""" + SPACE + b",",
         opening=re.compile(
             rb"[(\[]" + SPACE + rb"[bBrRuUfF]{0,2}" + _QUOTE + rb"[#A-Za-z0-9_. +\-\x80-\xff\[=@/*]{0,80}\Z"
@@ -107,23 +86,16 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # **password**: x, `password`: x, *"password"*: x
     Recogniser(
         name="Markdown",
-        triggers=_SIGNS,
-        name_ends=_SIGN_CHARACTERS,
         sign=rb"(?:" + _QUOTE + rb")?+[*`]{1,8}+[ \t+]{0,8}+" + _SIGN,
     ),
     # password=x, password: x, X-API-Key: x, ?password=x&, Password=x;, --password=x
     Recogniser(
         name="assignment",
-        triggers=_SIGNS,
-        name_ends=_SIGN_CHARACTERS,
         sign=rb"(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|:=|={1,3}+|:(?!//))",
     ),
     # {"name": "password", "value": "x"}, <a name="password" value="x"/>; in YAML on two lines
     Recogniser(
         name="name and value",
-        triggers=(_VALUE,),
-        companion=b"value",
-        name_ends=(b"value", b"Value"),
         near=lambda data, place: _TO_VALUE.match(data, place.end, place.end + _LONGEST_TO_SIGN) is not None,
         pattern=re.compile(
             rb"""(?:["'](""" + _WORDS + rb")" + _QUOTE
@@ -132,14 +104,10 @@ RECOGNISERS: tuple[Recogniser, ...] = (
             + rb"(?:" + _QUOTE + rb")?[Vv]alue(?:" + _QUOTE + rb")?" + SPACE + b"[:=]"
         ),
     ),
-    # {"value": "x", "name": "password"}
-    Recogniser(name="value and name", triggers=(_VALUE,), companion=b"value", name_ends=(b'"',), is_apart=True),
     # - - password
     #   - x
     Recogniser(
         name="YAML pair",
-        triggers=(Trigger(b"-", rb"[ +]-[ +]"),),
-        name_ends=(b"\n", b"\r", b"\t", b"\f", b"\v", b"\\n", b"\\r"),
         near=lambda data, place: (
             _BEFORE_YAML_PAIR.search(data, max(0, place.begin - 400), place.begin) is not None
         ),
@@ -150,10 +118,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # --password x, ["--password", "x"]; in YAML on two lines
     Recogniser(
         name="flag",
-        triggers=(Trigger(b"-", b"-"),),
-        begins=b"--",
         near=_is_flag,
-        names=re.compile(rb"""["']--([^"']{1,256}+)["']|--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)"""),
         pattern=re.compile(
             rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)"
             + rb"(?:[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
@@ -163,12 +128,11 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # <password>x</password>, or the end cut off
     Recogniser(
         name="tag",
-        triggers=(Trigger(b"<", b"/"), Trigger(b"[", b"cut:")),
-        name_ends=(b">",),
         near=_is_tag,
-        names=re.compile(rb"<([\w.:-]++)\s"),
         pattern=re.compile(rb"<([\w.:-]++)(?:\s[^<>]{0,512})?>(?!</)"),
         value_end=b"</",
+        # A tag is one only if some tag is closed, or may have been before a cut.
+        closings=(b"</", b"[cut:"),
     ),
 )  # fmt: skip
 """Every form, in the order in which they are tried at one place."""
@@ -266,8 +230,7 @@ def _searched(
 ) -> Iterator[Found]:
     if recogniser.pattern is None:
         return
-    # A tag is one only if some tag is closed, or may have been before a cut.
-    if recogniser.value_end and not any(trigger.is_anywhere_in(data) for trigger in recogniser.triggers):
+    if recogniser.closings and not any(data.find(closing) >= 0 for closing in recogniser.closings):
         return
     reached = 0
     for match in matches(recogniser.pattern, data, start, min(stop, len(data))):

@@ -34,7 +34,7 @@ from nat_observability.processors.redaction.forms.records import (
     find_multipart,
     find_variables,
 )
-from nat_observability.processors.redaction.forms.tabular import find_bars, find_columns
+from nat_observability.processors.redaction.forms.tabular import find_aligned, find_bars, find_columns
 from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.places import Place
@@ -119,6 +119,8 @@ def _is_head(data: bytes, place: Place) -> bool:
     """Say whether a name may be the head of a column, or the name of a row, with separators around it."""
     if _AFTER_CELL.match(data, place.end) is None:
         return False
+    if data.find(b"alue", max(0, place.begin - 4096), place.begin) >= 0:
+        return True  # of a row with a name and a value
     window = data[max(0, place.begin - 2000) : place.begin]
     before = window[len(window.rstrip(_HEAD_CHARACTERS)) :]
     behind = _IN_HEADS.match(data, place.end)
@@ -131,6 +133,16 @@ def _is_head(data: bytes, place: Place) -> bool:
         behind is None or behind[1] is None or behind[1] in (b"\n", b"\r") or b"\\" in after or b'"' in after
     )
     return is_line and ends
+
+
+_ALIGNED = re.compile(rb"[\w. -]{0,400}(?=\n|\\{1,8}n|\r)")
+
+
+def _is_aligned_head(data: bytes, place: Place) -> bool:
+    """Say whether a name may be the head of a column among blanks alone."""
+    if _ALIGNED.match(data, place.end) is None:
+        return False
+    return data[place.begin - 1 : place.begin] == b" " or data[place.end : place.end + 2] == b"  "
 
 
 def _is_in_tag(data: bytes, place: Place) -> bool:
@@ -147,6 +159,7 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_html_columns, near=_before((b"<t", b"<T"), 1200)),
     Form(find=find_bars, near=_around((b"|", b"\xe2\x94\x82", b"\xe2\x95\x91"), 600)),
     Form(find=find_columns, near=_is_head),
+    Form(find=find_aligned, near=_is_aligned_head),
     Form(
         find=find_settings,
         near=_either(
@@ -230,7 +243,7 @@ UNNAMED: tuple[Form, ...] = (
         find=find_commands,
         literals=(
             b" -u", b" -p", b" -P", b" -a", b" -w ", b" -k ", b" -N ", b" -U", b"--user", b"--proxy-user", b"-pass",
-            b"htpasswd -", b"vault login", b"rabbitmqctl",
+            b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:",
         ),
         before=1400,
         behind=1400,
