@@ -267,7 +267,7 @@ class EntryMover:
                 # Before the items are settled: a caller that waits for them then finds the batch measured.
                 try:
                     self._on_batch(duration, self.retry.last_error if failed else None)
-                except Exception as error:  # noqa: BLE001  foreign code: the application's meter
+                except BaseException as error:  # noqa: BLE001  foreign code: the application's meter may raise anything
                     _log.warning("batch_not_measured", exporter=self._name, error=describe(error))
             with guard.lock:
                 if not self.dismissed:

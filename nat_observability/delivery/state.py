@@ -111,6 +111,7 @@ class State:
         hold = Hold(self._kept_term if keep else self._term, keep=keep)
         # A runtime has waited for the sink before its first run began. Another wait would only delay the run: the sink
         # is tried again in the background anyway.
+        self._given_up_on = self._given_up_on or any(waiter.cancelled() for waiter in self._opening)
         waits = keep or not (self.kept or self._given_up_on)
         self.leases += 1
         self.kept += keep

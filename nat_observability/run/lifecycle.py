@@ -12,6 +12,7 @@ from nat_observability.context import ContextState
 from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.subscription import Subscription
+from nat_observability.foreign_errors import reraise_signal
 from nat_observability.run.abandoned_tasks import abandon
 from nat_observability.run.exporter_record import ExporterRecord
 from nat_observability.run.report import ExporterState
@@ -102,7 +103,8 @@ class Lifecycle:
             except BaseException:
                 subscription.end()
                 raise
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  foreign code: a subscription may raise
+        except BaseException as error:  # noqa: BLE001  foreign code: a subscription may raise anything
+            reraise_signal(error)
             record.fail(error)
             self.ended(record)
             return True
@@ -146,6 +148,22 @@ class Lifecycle:
         if not self._unready:
             self._wake()
 
+    async def opened(self, record: ExporterRecord, opening: Awaitable[None]) -> None:
+        """Wait until the delivery of an exporter is open, has failed to open, or is late, and count it accordingly."""
+        try:
+            await opening
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if record.error is None or (task is not None and task.cancelling()):
+                raise
+            self.left_out(record, error)
+        except Exception as error:  # noqa: BLE001  foreign code: opening a sink may raise anything
+            self.left_out(record, error)
+        else:
+            self.ready(record)
+        finally:
+            record.opening = None
+
     def left_out(self, record: ExporterRecord, error: BaseException) -> None:
         """Count one exporter as failed to start. Its subscription lasts until the run's end, and counts the losses."""
         record.fail(error)
@@ -179,7 +197,12 @@ class Lifecycle:
         self._wake()
 
     async def started(self, timeout: float) -> None:
-        """Wait until each exporter has started or failed; cancel those that have not done so in time."""
+        """
+        Wait until each exporter has started or failed; cancel those that have not done so in time.
+
+        One that only waits for its delivery to open keeps its subscription: what it gets is queued for when that opens,
+        or counted as lost.
+        """
         if not self._unready:
             return
         # Most need only one turn of the event loop; it saves the timer.
@@ -197,7 +220,10 @@ class Lifecycle:
                 if self._is_given_up
                 else StartTimeoutError(record.name, timeout)
             )
-            self.cancel(record)
+            if not self._is_given_up and isinstance(record.opening, asyncio.Future):
+                record.opening.cancel()
+            else:
+                self.cancel(record)
         if late:
             # One turn of the loop lets what was cancelled clean up; what is left is stopped with the rest.
             await asyncio.sleep(0)
@@ -272,7 +298,8 @@ class Lifecycle:
         """End a subscription; return what to wait for, None if nothing."""
         try:
             return subscription.end()
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  foreign code: a subscription may raise
+        except BaseException as error:  # noqa: BLE001  foreign code: a subscription may raise anything
+            reraise_signal(error)
             record.fail(error)
             return None
 
@@ -282,8 +309,9 @@ class Lifecycle:
         except asyncio.CancelledError as error:
             record.fail(error)
             raise
-        except Exception as error:  # noqa: BLE001  foreign code: what a subscription waits for may raise
+        except BaseException as error:  # noqa: BLE001  foreign code: what a subscription waits for may raise anything
             record.fail(error)
+            reraise_signal(error)
         finally:
             self.ended(record)
 

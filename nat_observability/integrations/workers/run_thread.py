@@ -21,7 +21,7 @@ from nat_observability.errors import (
 from nat_observability.exporter.step_exporter import StepSubscription
 from nat_observability.exporter.subscription import Subscription
 from nat_observability.exporter_manager import ExporterManager
-from nat_observability.foreign_errors import describe
+from nat_observability.foreign_errors import describe, reraise_signal
 from nat_observability.logs import get_logger
 from nat_observability.run.exporter_record import ExporterRecord
 from nat_observability.run.isolation import traits
@@ -304,8 +304,9 @@ class LooplessRun:
             if subscription.begin() is not None:
                 subscription.end()
                 raise self._refused
-        except Exception as error:  # noqa: BLE001  foreign code: a subscription may raise
+        except BaseException as error:  # noqa: BLE001  foreign code: a subscription may raise anything
             record.fail(error)
+            reraise_signal(error)
         return None
 
     def _await(self, record: ExporterRecord, opening: Future[None] | None, deadline: float) -> None:
@@ -364,8 +365,9 @@ class LooplessRun:
             if isinstance(subscription, StepSubscription):
                 return subscription.end_anywhere()
             subscription.end()
-        except Exception as error:  # noqa: BLE001  foreign code: a subscription may raise
+        except BaseException as error:  # noqa: BLE001  foreign code: a subscription may raise anything
             record.fail(error)
+            reraise_signal(error)
         return None
 
 
