@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Concatenate
 
 import structlog
 
 from nat_observability.foreign_errors import reraise_signal
+from nat_observability.system.clock import monotonic
 
 _NAME = "nat_observability"
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -146,7 +146,7 @@ class RepeatedEvent:
         clock: A monotonic clock, in seconds.
     """
 
-    def __init__(self, interval: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, interval: float = 30.0, clock: Callable[[], float] = monotonic) -> None:
         self._interval, self._clock = interval, clock
         self._last: float | None = None
         self._suppressed = 0

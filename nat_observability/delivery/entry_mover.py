@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from nat_observability.errors import RetryableWriteError, SinkError
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.protocol import Sink
+from nat_observability.system.clock import monotonic
 
 if TYPE_CHECKING:
     from nat_observability.delivery.spool_client import SpoolClient
@@ -122,7 +122,7 @@ class EntryMover:
             self.signal.clear()
             if state.last_call and not self.retry.is_ending:
                 until = state.last_call_until
-                self.retry.end_within(None if until is None else max(0.0, until - time.monotonic()))
+                self.retry.end_within(None if until is None else max(0.0, until - monotonic()))
                 await self._save_what_is_sent()
                 self.retry.cut_saved()
                 self._try_deferred_again()

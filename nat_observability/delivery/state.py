@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from enum import StrEnum
 
 from nat_observability.errors import RuntimeStateError
+from nat_observability.system.clock import monotonic
 
 changes = 0
 """How often a runtime has taken or given back a delivery, or one has begun or ended its work, in this process."""
@@ -129,7 +129,7 @@ class State:
 
     @property
     def _fails_again(self) -> bool:
-        return self.open_error is not None and time.monotonic() < self._open_failed_at + _FAIL_AGAIN_FOR
+        return self.open_error is not None and monotonic() < self._open_failed_at + _FAIL_AGAIN_FOR
 
     def starts(self, hold: Hold) -> bool:
         """Whether to start a delivery loop for this lease."""
@@ -246,7 +246,7 @@ class State:
         resolve(waiters or ())
 
     def _note_open_error(self, error: BaseException) -> None:
-        self.open_error, self._open_failed_at = error, time.monotonic()
+        self.open_error, self._open_failed_at = error, monotonic()
         opening, self._opening = self._opening, []
         resolve(opening, error)
 

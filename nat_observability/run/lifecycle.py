@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Awaitable, Coroutine, Mapping
 from contextvars import Context
 from typing import Any
@@ -18,6 +17,7 @@ from nat_observability.run.abandoned_tasks import abandon
 from nat_observability.run.exporter_record import ExporterRecord
 from nat_observability.run.report import ExporterState
 from nat_observability.run.shutdown_event import ShutdownEvent, finish
+from nat_observability.system import clock
 
 _HURRIED = 1.0  # seconds, at most, for a stop whose caller was cancelled
 _LAST_PART = 0.1  # the part of a stop's time left for cancelled tasks to end; at most this many seconds:
@@ -41,13 +41,14 @@ class Lifecycle:
     Args:
         exporters: By name.
         loop: In which the run is.
-        began_at: When it began, in `time.perf_counter()` seconds.
+        began_at: When it began, in seconds of `clock.perf_counter()`.
     """
 
     __slots__ = (
         "_is_given_up",
         "_left",
         "_loop",
+        "_now",
         "_shutdown",
         "_unready",
         "_waiter",
@@ -63,6 +64,7 @@ class Lifecycle:
         self.records = {name: ExporterRecord(name, exporter) for name, exporter in exporters.items()}
         self._left = self._unready = len(self.records)
         self._loop = loop
+        self._now = clock.clock_of(loop)
         self._waiter: asyncio.Future[None] | None = None
         self._shutdown: ShutdownEvent | None = None
         self.began_at = began_at
@@ -141,7 +143,7 @@ class Lifecycle:
         if record.error is not None:
             raise record.error
         record.state = _RUNNING
-        record.ready_at = time.perf_counter()
+        record.ready_at = clock.perf_counter()
         self._unready -= 1
         if not self._unready:
             self._wake()
@@ -175,7 +177,7 @@ class Lifecycle:
         """Count the task of one exporter as ended, once."""
         if record.ended_at is not None:
             return
-        record.ended_at = time.perf_counter()
+        record.ended_at = clock.perf_counter()
         was = record.state
         if was is _RUNNING and record.error is None:
             record.state = _STOPPED
@@ -208,8 +210,8 @@ class Lifecycle:
         if not self._unready:
             return
         self._notice_unbegun()
-        deadline = self._loop.time() + timeout
-        while self._unready and not self._is_given_up and self._loop.time() < deadline:
+        deadline = self._now() + timeout
+        while self._unready and not self._is_given_up and self._now() < deadline:
             await self._wait(deadline)
         late = [record for record in self.records.values() if record.state is _STARTING]
         for record in late:
@@ -239,8 +241,8 @@ class Lifecycle:
             The first cancellation or interruption of the caller meanwhile, which also hurries. The caller raises it
             when its own work is done.
         """
-        self.ending_at = time.perf_counter()
-        began = self._loop.time()
+        self.ending_at = clock.perf_counter()
+        began = self._now()
         interruption: BaseException | None = None
         if self._shutdown is not None:
             self._shutdown.set()
@@ -255,7 +257,7 @@ class Lifecycle:
         cut_at, deadline = _within(min(timeout, _HURRIED) if hurried else timeout, began)
         turned = cut = False
         while self._left:
-            now = self._loop.time()
+            now = self._now()
             if turned and cut and now >= deadline:
                 self._abandon(deadline - began)
                 break
@@ -272,13 +274,13 @@ class Lifecycle:
                     self._notice_unbegun()
             except _INTERRUPTIONS as error:
                 interruption = error if interruption is None else interruption
-                if deadline > self._loop.time() + _HURRIED:
-                    cut_at, deadline = _within(_HURRIED, self._loop.time())
+                if deadline > self._now() + _HURRIED:
+                    cut_at, deadline = _within(_HURRIED, self._now())
         return interruption
 
     def dropped(self) -> None:
         """End what can be ended without waiting: the run's coroutine was destroyed, and its loop does not run."""
-        self.ending_at = time.perf_counter()
+        self.ending_at = clock.perf_counter()
         for record in self._running():
             if record.subscription is not None:
                 self._leave(record, record.subscription)
@@ -358,7 +360,7 @@ class Lifecycle:
         """Wait until the deadline, or until the last exporter has started or ended."""
         self._waiter = waiter = self._loop.create_future()
         # In a context of its own: a timer that was cancelled stays in the loop until its time, and with it the run.
-        timer = self._loop.call_at(deadline, finish, waiter, context=Context())
+        timer = clock.call_after(self._loop, deadline - self._now(), finish, waiter, context=Context())
         try:
             await waiter
         finally:

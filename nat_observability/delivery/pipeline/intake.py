@@ -75,6 +75,7 @@ class Intake:
         if self._task is not None:
             # The parent's, which never ends here: asyncio would report that it is destroyed.
             _inherited.append(self._task)
+        self.pipeline.renew()
         self._queue: BoundedQueue[Arrival] = BoundedQueue(self._max_items, self._max_bytes, self._policy)
         self._taken: Sequence[Arrival] = ()  # those being processed
         self._users = 0

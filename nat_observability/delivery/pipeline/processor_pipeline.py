@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ from nat_observability.delivery.queue import weigh
 from nat_observability.events import Item
 from nat_observability.foreign_errors import place
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.system.clock import perf_counter
 
 if TYPE_CHECKING:
     from nat_observability.processors.processor import Processor
@@ -56,22 +57,33 @@ class ProcessorPipeline:
         first: object = self.processors[0] if self.processors else None
         self._ahead: LooksAhead | None = first if isinstance(first, LooksAhead) else None
         self._failed = RepeatedEvent()
+        self._turn = threading.Lock()
+
+    def renew(self) -> None:
+        """Begin anew in a forked child, where the thread that held the lock may not exist."""
+        self._turn = threading.Lock()
 
     def __bool__(self) -> bool:
         return bool(self._processors)
 
     def stretch(self, items: Sequence[Item]) -> list[Item | ProcessorDropReason]:
         """Return, for as many of the first items as the time allows, the result, or why there is none."""
-        results: list[Item | ProcessorDropReason] = []
-        end = time.perf_counter() + STRETCH_SECONDS
-        seen = 0
-        for number, item in enumerate(items):
-            if number == seen and self._ahead is not None:
-                seen += self._show(self._ahead, items[number:] if number else items)
-            results.append(self.apply(item))
-            if time.perf_counter() >= end:
-                break
-        return results
+        with self._turn:
+            results: list[Item | ProcessorDropReason] = []
+            end = perf_counter() + STRETCH_SECONDS
+            seen = 0
+            for number, item in enumerate(items):
+                if number == seen and self._ahead is not None:
+                    seen += self._show(self._ahead, items[number:] if number else items)
+                results.append(self.apply(item))
+                if perf_counter() >= end:
+                    break
+            return results
+
+    def apply_apart(self, item: Item) -> Item | ProcessorDropReason:
+        """Do as `apply` with an item that is not on its way through, from any thread."""
+        with self._turn:
+            return self.apply(item)
 
     def _show(self, processor: LooksAhead, items: Sequence[Item]) -> int:
         try:
