@@ -94,9 +94,10 @@ def recorded_run(
 @pytest.fixture
 def captured_container(capturing_exporter: CapturingExporter) -> Iterator[Callable[[Any], CapturingExporter]]:
     """
-    Replace the exporters of an application's or a worker's container until the test ends: `captured_container(container)`.
+    Replace the exporters of an application's or a worker's container until the test ends.
 
-    Gives the exporter that has the steps of all runs. Call it before the application starts.
+    `captured_container(container)` gives the exporter that has the steps of all runs. Call it before the application
+    starts.
     """
     from contextlib import ExitStack
 
