@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import inspect
 import re
-import unittest
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not (isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj)):
             continue
         # unittest runs its coroutines itself, in a loop that no fixture is on, and cancels what they leave behind.
-        if item.cls is not None and issubclass(item.cls, unittest.TestCase):
+        unittest = sys.modules.get("unittest")
+        if unittest is not None and item.cls is not None and issubclass(item.cls, unittest.TestCase):
             continue
         for fixture, on_the_loop in ((_CHECK, _TASK_CHECK), (_RECORDED, _ATTACHED)):
             if fixture in item.fixturenames and on_the_loop not in item.fixturenames:
