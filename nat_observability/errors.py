@@ -406,11 +406,16 @@ class UnknownExporterTypeError(ObservabilityError, ValueError):
 
 
 class InvalidPatternError(ObservabilityError, ValueError):
-    """Raised when a pattern or a key to redact cannot be used; `name` is the pattern's."""
+    """
+    Raised when a pattern or a key to redact cannot be used.
 
-    def __init__(self, name: object, problem: str, cure: str) -> None:
-        self.name, self.problem, self.cure = name, problem, cure
-        super().__init__(f"Pattern {name!r}: {problem}. {cure}")
+    `name` is the pattern's or the key; `variables` are the environment variables of which one has set it, if any.
+    """
+
+    def __init__(self, name: object, problem: str, cure: str, variables: Sequence[str] = ()) -> None:
+        self.name, self.problem, self.cure, self.variables = name, problem, cure, tuple(variables)
+        where = f"{' or '.join(variables)}: pattern" if variables else "Pattern"
+        super().__init__(f"{where} {name!r}: {problem}. {cure}")
 
 
 class UnknownPersonalSetError(ObservabilityError, ValueError):
