@@ -76,6 +76,7 @@ MADE: Made = {
     errors.RuntimeNotOpenError: lambda: errors.RuntimeNotOpenError("instrument()", "NEW", "Open it."),
     errors.RuntimeStateError: lambda: errors.RuntimeStateError("It is closed."),
     errors.ServerStatusError: lambda: errors.ServerStatusError(503),
+    errors.RpcFailedError: lambda: errors.RpcFailedError("INTERNAL", "no database"),
     errors.ToolFailedError: lambda: errors.ToolFailedError("no database"),
     errors.SettingsError: lambda: errors.SettingsError(["A: is missing", "B: is missing"]),
     SettingsWarning: lambda: SettingsWarning("NAT_OBSERVABILITY_X is unknown"),
