@@ -309,7 +309,9 @@ class MissingContainerError(ObservabilityError, TypeError):
     def __init__(self, feature: str, given: object, missing: Iterable[str]) -> None:
         self.feature, self.missing = feature, tuple(missing)
         if isinstance(given, type):
-            found = f"the class {given.__qualname__}, which is not an object yet"
+            found = (
+                f"the class {given.__qualname__}, which is not an object yet: it lacks {listed(self.missing)}"
+            )
         else:
             kind = "None" if given is None else f"a {type(given).__qualname__}"
             found = f"{kind}, which lacks {listed(self.missing)}"
