@@ -14,7 +14,7 @@ from benchmarks.redaction_corpus.harmless import HARMLESS
 from benchmarks.redaction_corpus.kinds import FORM_KINDS
 from benchmarks.redaction_corpus.score import cases
 from nat_observability.processors import DEFAULT_KEYS, DEFAULT_PATTERNS, Pattern
-from nat_observability.processors.redaction.engine import BYTES_BEFORE_COMPILING, Engine, engine_of
+from nat_observability.processors.redaction.first_look.engine import BYTES_BEFORE_COMPILING, Engine, engine_of
 from nat_observability.processors.redaction.marks import Marks
 from nat_observability.processors.redaction.scrubber import Scrubber
 from nat_observability.recording.capture import capture

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from nat_observability.processors.redaction.forms.near import STRONG, label_before, label_of
-from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.verdicts import is_harmless, is_passphrase
-from nat_observability.processors.redaction.windows import matches
+from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
+from nat_observability.processors.redaction.text.windows import matches
+from nat_observability.processors.redaction.values.verdicts import is_harmless, is_passphrase
 
 IS = (
     rb"(?:[ ](?:is|was|to|as|=)(?: now| still| set to| currently)?:?|[ ]?(?:->|\xe2\x86\x92|=>)|[ ]for"

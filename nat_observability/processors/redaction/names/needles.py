@@ -133,7 +133,7 @@ def stems_of(needles: tuple[Needle, ...]) -> tuple[str, ...]:
 
     for needle in sorted(needles, key=lambda each: (len(each.words), len(each.words[0]))):
         if len(needle.words) == 1 and not has_stem(needle):
-            stems.append(needle.words[0])
+            stems.append(needle.words[0])  # noqa: PERF401  the next ones are compared with it
     left = [needle for needle in needles if not has_stem(needle)]
     while left:
         counts = Counter(

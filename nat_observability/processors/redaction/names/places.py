@@ -7,10 +7,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.memory import Memory
-from nat_observability.processors.redaction.needles import Needle, phrases_of
-from nat_observability.processors.redaction.verdicts import random_places
+from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
+from nat_observability.processors.redaction.names.needles import Needle, phrases_of
+from nat_observability.processors.redaction.text.randomness import random_places
 
 # The characters of a name.
 NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(

@@ -10,11 +10,11 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from nat_observability.processors.redaction.folding import CONTROLS
+from nat_observability.processors.redaction.first_look.sights import Sights
 from nat_observability.processors.redaction.forms.table import UNNAMED
-from nat_observability.processors.redaction.needles import UNSURE, Needle, needles_of, spellings
-from nat_observability.processors.redaction.sights import Sights
+from nat_observability.processors.redaction.names.needles import UNSURE, Needle, needles_of, spellings
 from nat_observability.processors.redaction.tables.token import Token
+from nat_observability.processors.redaction.text.folding import CONTROLS
 from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TOKENS
 
 BYTES_BEFORE_COMPILING = 1024 * 1024
