@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from nat_observability.base_error import NotPicklableError, ObservabilityError, listed, nearest
 from nat_observability.foreign_errors import describe

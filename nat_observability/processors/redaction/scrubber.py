@@ -28,7 +28,7 @@ from nat_observability.processors.redaction.search import TOO_MANY, Search
 from nat_observability.processors.redaction.tables.names import DEFAULT_KEYS
 from nat_observability.processors.redaction.text.encodings import MOST_LAYERS, decoded, is_escaped
 from nat_observability.processors.redaction.text.folding import fold
-from nat_observability.processors.redaction.tokens import LEAST_RUN
+from nat_observability.processors.redaction.text.runs import LEAST_RUN
 from nat_observability.processors.redaction.values.verdicts import is_harmless
 from nat_observability.recording.capture import capture_text, joined_json
 
