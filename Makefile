@@ -105,7 +105,7 @@ coverage: $(DEV) $(NAT) ## Run the tests, write build/coverage/index.html and fa
 mutants: $(DEV) $(MUTANTS) ## Ten minutes of mutation testing; ARGS="delivery/queue.py --all --seed 7" chooses
 	@.venv-mutants/bin/python -m tests.mutation.run $(ARGS)
 
-soak: $(DEV) ## Ten minutes of kills and a bad network; ARGS="--seconds 60 --seed 7" chooses
+soak: $(DEV) ## Ten minutes of kills and a bad network; ARGS="--seconds 60", "--spans 1000000" or "--one-process" chooses
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)
 
 bench: $(BENCH) ## Run the benchmarks beside their peers; ARGS="delivery stall --json" chooses and keeps
@@ -195,11 +195,11 @@ $(FLOORS): pyproject.toml constraints.txt constraints-lowest.txt
 
 # The peers of the benchmarks. One that cannot be installed here is left out of the tables; the rest still works.
 PEERS := opentelemetry-instrumentation-asgi opentelemetry-sdk opentelemetry-exporter-otlp-proto-http fastotel langfuse \
-	matplotlib
+	logfire nemo-relay fastapi uvicorn matplotlib
 $(BENCH): pyproject.toml constraints.txt constraints-bench.txt
 	$(call create_venv,$(@D))
 	@echo "Installing the benchmarks' needs into $(@D) (once)"
-	@$(@D)/bin/python -m pip install -qq -c constraints.txt -e '.[otlp]' opentelemetry-proto
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt -e '.[otlp,redaction]' opentelemetry-proto
 	@for peer in $(PEERS); do \
 		$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-bench.txt $$peer \
 			|| echo "$$peer cannot be installed here: the benchmarks go without it" >&2; \

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -13,13 +12,14 @@ import msgspec
 from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.lease import Lease, Route
-from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.ledger import LedgerSnapshot, NamedDropReason
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.loop import DeliveryLoop, finish, report
 from nat_observability.delivery.losses import log_all
 from nat_observability.delivery.pipeline.intake import Intake, intake_of
 from nat_observability.delivery.sending.circuit_breaker import BreakerState
-from nat_observability.delivery.sending.sink_adapters import WorkerSink, as_sink, destination_of
+from nat_observability.delivery.sending.run_feed import RunFeed
+from nat_observability.delivery.sending.sink_adapters import WorkerSink, as_sink, destination_of, feed_of
 from nat_observability.delivery.state import DeliveryState, Hold, State
 from nat_observability.delivery.threads import process_end
 from nat_observability.delivery.threads.delivery_thread import DeliveryThread, LoopSource, weak_call
@@ -30,6 +30,7 @@ from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink
 from nat_observability.spool import forks as spool_forks
+from nat_observability.system.clock import monotonic
 from nat_observability.system.forks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
@@ -109,8 +110,7 @@ class Delivery:
             f"nat-observability-delivery-{name}", on_broken=weak_call(self._loop_broke)
         )
         self._intake = intake_of(name, processors, group or loop_source)
-        if self._intake is not None:
-            self._intake.widen(self.limits)
+        self._use(self._intake)
         self._state = State(name)
         self._begin_empty()
         _deliveries.add(self)
@@ -119,10 +119,25 @@ class Delivery:
         self._accounting = Accounting(self.name, self.limits, self._intake)
         self._spool: SpoolClient | None = None
         if self.limits.spool != "off":
-            self._spool = _spool_client(
-                self.name, self.limits, self._accounting, self._new_worker, destination_of(self._sink)
-            )
+            with spool_forks.loading:
+                # SQLite and the rest of the spool are a quarter of the package's import time, and most exporters have
+                # no spool.
+                from nat_observability.delivery.spool_client import SpoolClient
+            where = destination_of(self._sink)
+            self._spool = SpoolClient(self.name, self.limits, self._accounting, self._new_worker, where)
         self._loop: DeliveryLoop | None = None  # the last one, if none is at work
+
+    def _use(self, intake: Intake | None) -> None:
+        self._intake = intake
+        if intake is not None:
+            intake.widen(self.limits)
+        if self.feed is not None:
+            self.feed.pipeline = None if intake is None else intake.pipeline
+
+    @property
+    def feed(self) -> RunFeed | None:
+        """Where its runs are noted, if the sink is told of runs; else None."""
+        return feed_of(self._sink)
 
     @property
     def intake(self) -> Intake | None:
@@ -149,12 +164,10 @@ class Delivery:
                 raise RuntimeStateError(
                     f"The delivery of {self.name!r} is {phase}. Give it its processors before its first lease."
                 )
-            if intake is not None:
-                intake.widen(self.limits)
-            self._intake = intake
+            self._use(intake)
             self._accounting.take_from(intake)
 
-    def lease(self, *, keep: bool = False) -> Lease:
+    def lease(self, *, keep: bool = False, run_id: str | None = None) -> Lease:
         """
         Hold the delivery open, opening it if it is not yet. From any thread; returns at once.
 
@@ -163,12 +176,13 @@ class Delivery:
 
         Args:
             keep: Whether the lease survives in a forked child, as the runtime's does; a run's does not.
+            run_id: Of the run, to be named if it loses anything.
         """
         started: DeliveryLoop | None = None
         with guard.lock:
             state = self._state
             hold = state.hold(keep=keep)
-            lease = Lease(self._accounting.route, hold, self._give_back)
+            lease = Lease(self._accounting.route, hold, self._give_back, run_id)
             if state.starts(hold):
                 try:
                     process_end.drain_at_end_of_child()
@@ -201,8 +215,7 @@ class Delivery:
 
     def _loop_broke(self, error: Exception, had_begun: bool) -> None:
         """Move to another event loop, because this one no longer runs; fail if it never ran."""
-        loop: DeliveryLoop | None = None
-        lost = 0
+        loop, lost = None, 0
         with guard.lock:
             broken = self._loop
             if broken is None or broken.dismissed or not self.at_work or not broken.is_cut_off:
@@ -334,7 +347,7 @@ class Delivery:
         """Log every loss that was not logged yet."""
         self._accounting.log_losses(last=True)
 
-    def discard(self, reason: str, items: int) -> LedgerSnapshot:
+    def discard(self, reason: NamedDropReason, items: int) -> LedgerSnapshot:
         """Count items of a run that takes no lease as accepted and dropped, and return the run's ledger."""
         lease = Lease(self._accounting.route)
         lease.discard(reason, items)
@@ -400,19 +413,6 @@ def route_to(deliveries: Sequence[Delivery]) -> Route:
         return route
 
 
-def _spool_client(
-    name: str,
-    limits: DeliveryLimits,
-    accounting: Accounting,
-    new_worker: NewWorker,
-    destination: str | None,
-) -> SpoolClient:
-    with spool_forks.loading:
-        # SQLite and the rest of the spool are a quarter of the package's import time, and most exporters have no spool.
-        from nat_observability.delivery.spool_client import SpoolClient
-    return SpoolClient(name, limits, accounting, new_worker, destination)
-
-
 _deliveries: WeakRegistry[Delivery] = WeakRegistry()
 _inherited: list[object] = []
 
@@ -433,14 +433,14 @@ def _start_clean_in_child() -> None:
 
 def _drain_at_exit() -> None:
     """Write what is left if no runtime was shut down; each delivery within its drain_timeout."""
-    began = time.monotonic()
+    began = monotonic()
     at_work = [delivery for delivery in deliveries() if not delivery.closed().done()]
     held = sorted(delivery.name for delivery in at_work if delivery.held)
     if held:
         _log.warning("runtime_not_shut_down", exporters=held)
     for delivery, closed in [(delivery, delivery.close()) for delivery in at_work]:
         try:
-            closed.result(max(0.0, began + delivery.limits.drain_timeout - time.monotonic()))
+            closed.result(max(0.0, began + delivery.limits.drain_timeout - monotonic()))
         except TimeoutError:
             _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
     log_all()

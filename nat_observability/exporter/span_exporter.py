@@ -26,6 +26,9 @@ class SpanSubscription(StepSubscription):
 
     def listen(self, stream: EventStream) -> None:
         self._joiner.accept = self._accept
+        # What may yet be sampled out is not shown.
+        if (feed := self._delivery.feed) is not None and self._sampling is None:
+            feed.begun(self._joiner)
         # A subclass that overrides `handle` expects to see everything there.
         stream.subscribe(self, self.handle, self if type(self).handle is SpanSubscription.handle else None)
 

@@ -35,6 +35,7 @@ class SpanJoiner:
     """
 
     __slots__ = (
+        "__weakref__",
         "_chunk_bytes",
         "_chunk_limit",
         "_chunks",
@@ -120,9 +121,10 @@ class SpanJoiner:
                 return
             self._finish(start, None)
 
-    def unfinished(self) -> list[Span]:
-        """Return the open steps as INCOMPLETE spans, and leave them open."""
-        return [self._joined(start, None, None) for start in list(self._open.values())]
+    def unfinished(self, open_for_ns: int = 0) -> list[Span]:
+        """Return the steps open for so long, as INCOMPLETE spans, and leave them open; from any thread."""
+        spans = [self._joined(start, None, None) for start in list(self._open.values())]
+        return [span for span in spans if span.end_ns - span.start_ns >= open_for_ns]
 
     @property
     def oddities(self) -> dict[str, int]:

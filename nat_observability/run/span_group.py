@@ -11,11 +11,13 @@ from nat_observability.delivery import state as delivery_state
 from nat_observability.delivery.delivery import Delivery, route_to
 from nat_observability.delivery.lease import Lease, Route
 from nat_observability.delivery.ledger import LedgerSnapshot, total
+from nat_observability.delivery.sending.run_feed import RunFeed
 from nat_observability.delivery.state import all_of
 from nat_observability.events import Span
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.span_joiner import SpanJoiner
+from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter.subscription import Subscription
 from nat_observability.run.selection_index import SelectionIndex, SelectionIndexCache
 
@@ -47,11 +49,13 @@ class Members:
         exporters: By name.
         index: Those that take part in some runs only.
         others: The exporters that take part in every run and are not members.
+        feeds: Where a run's end is noted, for sinks that are told of it.
         routes: One for each pipeline of processors.
+        shown: Those of the feeds that belong to the members, and are shown their open steps.
         waits: Whether the end of a run waits for any of them.
     """
 
-    __slots__ = ("chunk_bytes", "exporters", "index", "others", "routes", "waits")
+    __slots__ = ("chunk_bytes", "exporters", "feeds", "index", "others", "routes", "shown", "waits")
 
     def __init__(self, index: SelectionIndex) -> None:
         self.index = index
@@ -69,10 +73,18 @@ class Members:
                 same.append(exporter.delivery)
         self.routes: tuple[Route, ...] = tuple(route_to(each) for each in by_intake.values())
         deliveries = [exporter.delivery for exporter in self.exporters.values()]
+        self.shown = _feeds(deliveries)
+        self.feeds = _feeds(
+            [each.delivery for each in index.everywhere.values() if isinstance(each, StepExporter)]
+        )
         self.chunk_bytes = min((each.limits.chunk_bytes for each in deliveries), default=0)
         self.waits = any(each.limits.spool != "off" for each in deliveries) or any(
             exporter.flush == "delivered" for exporter in self.exporters.values()
         )
+
+
+def _feeds(deliveries: list[Delivery]) -> tuple[RunFeed, ...]:
+    return tuple({id(feed): feed for each in deliveries if (feed := each.feed) is not None}.values())
 
 
 class MembersCache:
@@ -123,14 +135,16 @@ class SpanGroup:
         self.members = members
         self.ended = False
         self._state = state
-        routes = members.routes
-        self._leases = (Lease(routes[0]),) if len(routes) == 1 else tuple(map(Lease, routes))
+        run_id = state.run.run_id
+        self._leases = tuple([Lease(route, run_id=run_id) for route in members.routes])
         self._former: tuple[Lease, ...] = ()  # from before a member left
         self._joiner = SpanJoiner(state, _accept_by(self._leases), members.chunk_bytes)
 
     def begin(self) -> None:
         """Take steps from now on."""
         self._state.stream.subscribe(self, self._joiner.handle, self._joiner)
+        for feed in self.members.shown:
+            feed.begun(self._joiner)
 
     def end(self) -> None:
         """Take no more steps, and hand over what is open."""
@@ -143,7 +157,7 @@ class SpanGroup:
         accounting = delivery.accounting
         if not any(accounting in lease.route.destinations for lease in self._leases):
             return
-        last = Lease(accounting.route)
+        last = Lease(accounting.route, run_id=self._state.run.run_id)
         for span in self._joiner.unfinished():
             last.accept(span)
         kept: list[Lease] = []
@@ -152,7 +166,7 @@ class SpanGroup:
             if len(left) == len(lease.route.destinations):
                 kept.append(lease)
             elif left:
-                kept.append(Lease(Route(left, lease.route.inlet)))
+                kept.append(Lease(Route(left, lease.route.inlet), run_id=lease.run_id))
                 for each in left:
                     each.routes.add(kept[-1].route)
         self._former = (*self._former, last, *(lease for lease in self._leases if lease not in kept))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from nat_observability.events import IntermediateStep, Item, Span
 
@@ -47,6 +47,49 @@ class BlockingSink(Protocol):
     def write(self, batch: Any) -> int | None: ...
 
     def close(self) -> None: ...
+
+
+class RunLedger(NamedTuple):
+    """
+    What became of the items of a run that has ended, in one exporter.
+
+    `accepted == delivered + failed + pending + sum(dropped.values())`; `pending` is 0, unless the delivery closed
+    before the rest was settled.
+    """
+
+    run_id: str
+    exporter: str
+    accepted: int
+    delivered: int
+    failed: int
+    pending: int
+    dropped: dict[str, int]
+
+
+@runtime_checkable
+class ReportSink(Protocol):
+    """A blocking sink that is also given the ledgers of the runs that it took part in, about twice a second."""
+
+    def write_report(self, reports: Sequence[RunLedger]) -> object: ...
+
+
+@runtime_checkable
+class RunningSink(Protocol):
+    """
+    A blocking sink that is also shown the steps that are open, about twice a second.
+
+    The spans are INCOMPLETE and end now; they have passed the processors, and have been open for half a second. They
+    are outside the ledger. An empty list follows when there are none any more.
+    """
+
+    def write_running(self, spans: Sequence[Span]) -> object: ...
+
+
+@runtime_checkable
+class TidySink(Protocol):
+    """A blocking sink that has something to do now and then; `tidy` returns after how many seconds again."""
+
+    def tidy(self) -> float: ...
 
 
 BatchFunction = (

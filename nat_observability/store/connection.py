@@ -12,7 +12,8 @@ import weakref
 from collections.abc import Iterator
 
 from nat_observability.errors import SinkError
-from nat_observability.store.schema import create_schema, has_store
+from nat_observability.store.schema import create_schema, has_store, prepare_empty, schema_version
+from nat_observability.system.clock import monotonic
 from nat_observability.system.disk import OPEN_FLAGS, disk_error, make_private_directories
 from nat_observability.system.forks import at_fork
 from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error
@@ -38,6 +39,9 @@ class WriterConnection:
     (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_). So a fork waits for the
     transaction under way, for a second at most, and closes the connection; each side opens its own when it needs one.
     If the second was not enough, the child cannot use the store.
+
+    Attributes:
+        version: The version of the store's schema, as of the last transaction or `open`.
     """
 
     def __init__(self, path: str, synchronous: str) -> None:
@@ -46,6 +50,7 @@ class WriterConnection:
         self._state = _State.CLOSED
         self._connection: sqlite3.Connection | None = None
         self._file: os.stat_result | None = None
+        self.version = 0
         # Held for a whole transaction, and during a fork: the thread that forks is not the one that writes.
         self._lock = threading.Lock()
         self._held_for_fork = False
@@ -82,12 +87,29 @@ class WriterConnection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
+                    # Another process may have migrated it meanwhile.
+                    self.version = schema_version(connection)
                     yield connection
                     connection.execute("COMMIT")
                 except BaseException:
                     if connection.in_transaction:  # SQLite itself rolls back if the disk is full
                         connection.execute("ROLLBACK")
                     raise
+            except DATABASE_ERRORS as error:
+                raise database_error(self.path, "cannot be written", error) from error
+
+    @contextlib.contextmanager
+    def outside_transaction(self) -> Iterator[sqlite3.Connection]:
+        """
+        Yield the connection for statements that are transactions of their own.
+
+        Raises:
+            SinkError: The connection is not open, or SQLite refused.
+        """
+        with self._lock:
+            connection = self._current()
+            try:
+                yield connection
             except DATABASE_ERRORS as error:
                 raise database_error(self.path, "cannot be written", error) from error
 
@@ -137,10 +159,11 @@ class WriterConnection:
                 self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
             )
             try:
+                prepare_empty(connection)
                 _use_log(connection)
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
                 connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
-                create_schema(connection, self.path)
+                self.version = create_schema(connection, self.path)
                 self._file = os.stat(self.path)
             except BaseException:
                 connection.close()
@@ -160,13 +183,13 @@ class WriterConnection:
 
 def _use_log(connection: sqlite3.Connection) -> None:
     """Switch to WAL. SQLite does not wait by itself for this if another process is creating the same store."""
-    deadline = time.monotonic() + _BUSY_TIMEOUT
+    deadline = monotonic() + _BUSY_TIMEOUT
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > deadline:
                 raise
         time.sleep(0.01)
 

@@ -3,107 +3,118 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import count
+import time
+from collections.abc import Collection
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import msgspec
 
 from nat_observability.errors import SinkError
-from nat_observability.events import (
-    Captured,
-    ErrorDetails,
-    Run,
-    Span,
-    SpanEvent,
-    SpanKind,
-    SpanLink,
-    Status,
-    StepKind,
-    TokenUsage,
+from nat_observability.events import Run, Span
+from nat_observability.store.counts import counts_of, counts_of_all
+from nat_observability.store.nesting import enclosing
+from nat_observability.store.query import ReadConnection
+from nat_observability.store.records import (
+    ContentPiece,
+    Deletion,
+    FoundRuns,
+    LightSpan,
+    RunActivity,
+    RunCounters,
+    RunFilter,
+    RunKey,
+    RunStatus,
+    SpanChange,
+    SpanNode,
+    Statistics,
+    StatisticsKey,
+    StoredLedger,
+    StoredProcess,
+    StoredRun,
 )
-from nat_observability.store.schema import (
-    SPAN_COLUMNS,
-    connect_to_read,
-    has_store,
-    missing_columns,
-)
-from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error
+from nat_observability.store.rows import RUN_COLUMNS, piece_of, run_of, span_of
+from nat_observability.store.schema import SPAN_COLUMNS
+from nat_observability.store.search import search_runs
+from nat_observability.store.selection import SILENT_NS, select_runs
+from nat_observability.store.statistics import run_statistics, step_statistics
 
-RunStatus = Literal["ok", "error", "open"]
-
-_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "total_tokens")
 _SPAN = SPAN_COLUMNS.split(", ")[1:]
-_NO_ATTRIBUTES = msgspec.Raw()
 _BY_START = "spans.start_ns, spans.end_ns DESC, spans.span_id"
-_RUN = "runs.run_id, trace_id, conversation_id, user_id, workflow_name, parent_span_id, {tags}"
-_RUN_COLUMNS = 7
-
-
-class StoredRun(msgspec.Struct, frozen=True):
-    """
-    One run, as far as its spans have arrived.
-
-    `name` is that of its first root span. `status` is 'open' until a root span has arrived, 'error' when one has
-    failed or is incomplete, and else 'ok'. `error` is that of the failed root span.
-    """
-
-    run: Run
-    name: str | None
-    status: RunStatus
-    start_ns: int
-    end_ns: int
-    error: str | None
-
-
-class SpanNode(msgspec.Struct, frozen=True):
-    """A span and the spans that it encloses, sorted by start time."""
-
-    span: Span
-    children: list[SpanNode]
+_RUN = (
+    "runs.run_id, runs.trace_id, runs.conversation_id, runs.user_id, runs.workflow_name, runs.parent_span_id"
+)
+_COUNTERS = (
+    "runs.span_count, runs.error_count, runs.incomplete_count, runs.llm_calls, runs.tool_calls, "
+    "runs.prompt_tokens, runs.completion_tokens, runs.total_tokens, runs.cost"
+)
+_LIGHT = (
+    "span_id, parent_id, kind, substr(name, 1, 200), start_ns, end_ns, status, total_tokens, {cost}, chunks, "
+    "first_chunk_ns, substr(error_type, 1, 200)"
+)
+_PARTS = (
+    "name",
+    "input",
+    "output",
+    "metadata",
+    "attributes",
+    "events",
+    "links",
+    "tags",
+    "error_message",
+    "error_traceback",
+)
 
 
 class Store:
     """
-    Reads a store, as a context manager, in the thread that entered it.
+    Reads a store, as a context manager, in one thread at a time.
 
     It never writes to the file (SQLite may leave an empty log and its index beside it), and sees what other processes
-    write while it is open. Entering and each method raise a SinkError if the file is missing, damaged, another
-    program's or newer than this package.
+    write while it is open. It holds no transaction between calls. Entering and each method raise a SinkError if the
+    file is missing, damaged, another program's or newer than this package, and if a call takes longer than
+    `time_limit`.
+
+    Args:
+        path: The store.
+        time_limit: Seconds for each call.
+
+    Attributes:
+        version: The version of the store's schema, while it is open. What version 1 does not have is empty or None.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, time_limit: float = 60.0) -> None:
         self.path = os.path.abspath(path)
-        self._connection: sqlite3.Connection | None = None
-        self._run = ""
-        self._lacking: frozenset[str] = frozenset()  # columns of spans
+        self.time_limit = time_limit
+        self.version = 0
+        self._open: ReadConnection | None = None
 
     def __enter__(self) -> Self:
-        if not has_store(self.path):
-            problem = "is empty" if os.path.exists(self.path) else "does not exist"
-            raise SinkError(self.path, problem, "Give the path that a SQLite exporter writes to.")
-        try:
-            connection = connect_to_read(self.path)
-            try:
-                tags = "NULL" if missing_columns(connection, "runs") else "runs.tags"
-                self._lacking = frozenset(missing_columns(connection, "spans"))
-            except BaseException:
-                connection.close()
-                raise
-            self._connection, self._run = connection, _RUN.format(tags=tags)
-        except DATABASE_ERRORS as error:
-            raise database_error(self.path, "cannot be read", error) from error
+        self._open = ReadConnection(self.path, self.time_limit)
+        self.version = self._open.version
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another file, or none, is at the path by now, so that what is written there does not show here."""
+        return self._query.is_replaced
+
+    @property
+    def store_id(self) -> str | None:
+        """32 hex digits that the store got when it was made; None in version 1."""
+        if self.version == 1:
+            return None
+        row = self._query.first("SELECT value FROM store WHERE name = 'store_id'")
+        return None if row is None else str(row[0])
+
+    # Runs
 
     def runs(
         self,
@@ -111,50 +122,210 @@ class Store:
         status: RunStatus | None = None,
         conversation_id: str | None = None,
         id_prefix: str = "",
+        *,
+        wanted: RunFilter | None = None,
+        before: RunKey | None = None,
     ) -> list[StoredRun]:
         """
         Return the newest runs, newest first.
 
-        `status` and `conversation_id` select runs that have it, `id_prefix` runs whose id begins with it.
+        Args:
+            limit: How many at most.
+            status: Only runs with this status; this and the next two are added to `wanted`.
+            conversation_id: Only runs of this conversation.
+            id_prefix: Only runs whose id begins with it.
+            wanted: Only these.
+            before: Only those that come after this one in the list: the last one of the page before.
         """
-        wanted = {"status": status, "conversation_id": conversation_id}
-        conditions = [f"{column} = :{column}" for column, value in wanted.items() if value is not None]
-        if id_prefix:
-            conditions.append("substr(run_id, 1, length(:id_prefix)) = :id_prefix")
-        rows = self._rows(
-            f"SELECT {self._run}, name, status, start_ns, end_ns, error FROM runs "
-            f"{'WHERE ' + ' AND '.join(conditions) if conditions else ''} "
-            "ORDER BY start_ns DESC, run_id LIMIT :limit",
-            {**wanted, "id_prefix": id_prefix, "limit": limit},
+        wanted = wanted or RunFilter()
+        given = {"status": status, "conversation_id": conversation_id, "id_prefix": id_prefix or None}
+        wanted = msgspec.structs.replace(
+            wanted, **{key: value for key, value in given.items() if value is not None}
         )
-        with self._sound():
-            return [StoredRun(_run(row), *row[_RUN_COLUMNS:]) for row in rows]
+        query, values = select_runs(
+            self._run_columns(),
+            wanted,
+            limit=limit,
+            before=before,
+            version=self.version,
+            tagged=self._query.has_tags,
+        )
+        return self._stored(self._query.rows(query, values))
 
-    def spans(self, run_id: str) -> list[Span]:
-        """Return the spans of a run by start time, as they were recorded; none if the run is not known."""
-        columns = ", ".join("NULL" if each in self._lacking else f"spans.{each}" for each in _SPAN)
-        rows = self._rows(
-            f"SELECT {self._run}, {columns} FROM spans JOIN runs USING (run_id) WHERE spans.run_id = ? "
-            f"ORDER BY {_BY_START}",
-            (run_id,),
+    def run(self, run_id: str) -> StoredRun | None:
+        """Return a run, None if it is not known."""
+        found = self._stored(
+            self._query.rows(f"SELECT {self._run_columns()} FROM runs WHERE run_id = ?", (run_id,))
         )
-        with self._sound():
-            run = _run(rows[0]) if rows else None
-            return [_span(run, row[_RUN_COLUMNS:]) for row in rows if run is not None]
+        return found[0] if found else None
+
+    def runs_of_trace(self, trace_id: str, limit: int = 1000) -> list[StoredRun]:
+        """Return the runs of a trace, oldest first."""
+        return self._stored(
+            self._query.rows(
+                f"SELECT {self._run_columns()} FROM runs WHERE trace_id = ? ORDER BY start_ns, run_id LIMIT ?",
+                (trace_id, limit),
+            )
+        )
+
+    def trace_ids(self, prefix: str, limit: int = 5) -> list[str]:
+        """Return the trace ids that begin with a text, in alphabetical order."""
+        rows = self._query.rows(
+            "SELECT DISTINCT trace_id FROM runs WHERE trace_id >= ? AND trace_id < ? ORDER BY trace_id LIMIT ?",
+            (prefix, f"{prefix}\U0010ffff", limit),
+        )
+        return [trace_id for (trace_id,) in rows]
+
+    def search(
+        self, text: str, limit: int = 50, *, wanted: RunFilter | None = None, seconds: float = 5.0
+    ) -> FoundRuns:
+        """
+        Return the newest runs in which a text occurs: in a name, an id, content, an attribute, an event or an error.
+
+        The case of ASCII letters makes no difference. It reads the content of one run after the other, and ends after
+        `seconds`; what it has found by then is returned.
+        """
+        return search_runs(self._page, self._query, text, limit, wanted or RunFilter(), seconds)
+
+    # Spans
+
+    def spans(self, run_id: str, *, running: bool = False) -> list[Span]:
+        """
+        Return the spans of a run by start time, as they were recorded; none if the run is not known.
+
+        With `running`, also the steps that are still open, as INCOMPLETE spans that end when they were last seen.
+        """
+        return [span for span, is_running in self._spans(run_id) if running or not is_running]
 
     def tree(self, run_id: str) -> list[SpanNode]:
         """
         Return the root spans of a run by start time, each with what it encloses; none if the run is not known.
 
-        A span whose parent is not in the store is a root. If spans form a cycle, the first of them is a root.
+        A span whose parent is not in the store is a root. If spans form a cycle, the first of them is a root. Steps
+        that are still open are there too.
         """
-        nodes = {span.span_id: SpanNode(span, []) for span in self.spans(run_id)}
-        parents = _enclosing((span_id, node.span.parent_id) for span_id, node in nodes.items())
+        nodes = {span.span_id: SpanNode(span, [], running) for span, running in self._spans(run_id)}
+        parents = enclosing((span_id, node.span.parent_id) for span_id, node in nodes.items())
         roots: list[SpanNode] = []
         for span_id, parent_id in parents.items():
             siblings = roots if parent_id is None else nodes[parent_id].children
             siblings.append(nodes[span_id])
         return roots
+
+    def span(self, run_id: str, span_id: str) -> SpanNode | None:
+        """Return one span, without what it encloses; None if it is not known."""
+        found = self._spans(run_id, span_id)
+        return SpanNode(found[0][0], [], found[0][1]) if found else None
+
+    def light_spans(self, run_id: str, after: int = 0, limit: int = 100_000) -> list[LightSpan]:
+        """Return spans of a run without their content, by `id`; those with an id above `after`."""
+        key, cost = ("rowid", "NULL") if self.version == 1 else ("id", "cost")
+        rows = self._query.rows(
+            f"SELECT {key}, {_LIGHT.format(cost=cost)} FROM spans WHERE run_id = ? AND {key} > ? "
+            f"ORDER BY {key} LIMIT ?",
+            (run_id, after, limit),
+        )
+        return [LightSpan._make(row) for row in rows]
+
+    def span_ids(self, run_id: str, prefix: str, limit: int = 5) -> list[str]:
+        """Return the ids of a run's spans that begin with a text, in alphabetical order."""
+        rows = self._query.rows(
+            "SELECT span_id FROM spans WHERE run_id = ? AND span_id >= ? AND span_id < ? ORDER BY span_id LIMIT ?",
+            (run_id, prefix, f"{prefix}\U0010ffff", limit),
+        )
+        return [span_id for (span_id,) in rows]
+
+    def content(
+        self, run_id: str, span_id: str, part: str, offset: int = 0, length: int = 65_536
+    ) -> ContentPiece | None:
+        """
+        Return a piece of what a span holds; None if the span or that part of it does not exist.
+
+        Args:
+            run_id: The run's id.
+            span_id: The span's id.
+            part: name, input, output, metadata, attributes, events, links, tags, error_message or error_traceback.
+            offset: Where the piece begins, in characters.
+            length: How many characters it has at most.
+
+        Raises:
+            ValueError: `part` is none of these.
+        """
+        if part not in _PARTS:
+            raise ValueError(f"part is one of {', '.join(_PARTS)}, not {part!r}.")
+        column = "NULL" if part in self._query.lacking else part
+        kind = f"{part}_type" if part in ("input", "output") else "NULL"
+        row = self._query.first(
+            f"SELECT {column}, {kind} FROM spans WHERE run_id = ? AND span_id = ?", (run_id, span_id)
+        )
+        with self._query.sound():
+            return None if row is None or row[0] is None else piece_of(part, row[0], row[1], offset, length)
+
+    # Changes, ledgers and processes
+
+    @property
+    def cursor(self) -> int:
+        """The `id` of the newest change, 0 if there is none; in version 1 that of the newest span."""
+        if self.version == 1:
+            row = self._query.first("SELECT max(rowid) FROM spans")
+        else:
+            row = self._query.first("SELECT seq FROM sqlite_sequence WHERE name = 'spans'")
+        return 0 if row is None or row[0] is None else int(row[0])
+
+    def changes(self, after: int, limit: int = 10_000) -> list[SpanChange]:
+        """
+        Return the spans that were added or replaced after a cursor, the oldest change first.
+
+        In a store of version 1 a span that was replaced may not be among them.
+        """
+        key = "rowid" if self.version == 1 else "id"
+        rows = self._query.rows(
+            f"SELECT {key}, run_id, span_id, status FROM spans WHERE {key} > ? ORDER BY {key} LIMIT ?",
+            (after, limit),
+        )
+        return [SpanChange._make(row) for row in rows]
+
+    def deletions(self, after: int = 0, limit: int = 10_000) -> list[Deletion]:
+        """Return the runs that were deleted after a cursor, the first one first; the last 100,000 are known."""
+        if self.version == 1:
+            return []
+        rows = self._query.rows(
+            "SELECT id, run_id, at_ns FROM deletions WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+        )
+        return [Deletion._make(row) for row in rows]
+
+    def ledgers(self, run_id: str) -> dict[str, StoredLedger]:
+        """Return what became of a run's items, by exporter; nothing before the run has ended, and in version 1."""
+        if self.version == 1:
+            return {}
+        rows = self._query.rows(
+            "SELECT exporter, accepted, delivered, failed, pending, dropped, at_ns FROM ledgers WHERE run_id = ? "
+            "ORDER BY exporter",
+            (run_id,),
+        )
+        with self._query.sound():
+            return {
+                name: StoredLedger(
+                    accepted,
+                    delivered,
+                    failed,
+                    pending,
+                    {} if dropped is None else msgspec.json.decode(dropped, type=dict[str, int]),
+                    at_ns,
+                )
+                for name, accepted, delivered, failed, pending, dropped, at_ns in rows
+            }
+
+    def processes(self) -> list[StoredProcess]:
+        """Return the processes that have reported open steps, the newest first."""
+        if self.version == 1:
+            return []
+        rows = self._query.rows(
+            "SELECT process_id, pid, host, started_ns, heartbeat_ns, ended_ns FROM processes ORDER BY started_ns DESC"
+        )
+        return [StoredProcess(*row) for row in rows]
+
+    # Figures
 
     def counts(self, run_ids: Collection[str] | None = None) -> dict[str, int | dict[str, int]]:
         """
@@ -162,199 +333,100 @@ class Store:
 
         `spans_paired` are those that ended, `spans_unpaired` those that had not ended when their run did.
         `max_depth` counts a span whose parent is not in its run as 1. `token_usage_of_llm_ends` is the sum over
-        the spans of kind LLM.
+        the spans of kind LLM. Steps that are still open do not count.
         """
-        chosen = "" if run_ids is None else "run_id IN (SELECT value FROM json_each(:run_ids))"
-        where = f"WHERE {chosen}" if chosen else ""
-        and_chosen = f"AND {chosen}" if chosen else ""
-        ids = {"run_ids": msgspec.json.encode(list(run_ids or ())).decode()}
-        self._rows("BEGIN")  # one snapshot for all the queries
-        try:
-            runs = dict(self._rows(f"SELECT status, count(*) FROM runs {where} GROUP BY status", ids))
-            kinds = dict(
-                self._rows(f"SELECT kind, count(*) FROM spans {where} GROUP BY kind ORDER BY kind", ids)
-            )
-            ((unpaired,),) = self._rows(
-                f"SELECT count(*) FROM spans WHERE status = :status {and_chosen}",
-                {**ids, "status": Status.INCOMPLETE.value},
-            )
-            sums = ", ".join(f"coalesce(sum({column}), 0)" for column in _TOKENS)
-            (tokens,) = self._rows(
-                f"SELECT {sums} FROM spans WHERE kind = :kind {and_chosen}",
-                {**ids, "kind": StepKind.LLM.value},
-            )
-            nested = f"SELECT span_id, parent_id FROM spans WHERE run_id = ? ORDER BY {_BY_START}"
-            counted = self._rows(f"SELECT run_id FROM runs {where}", ids)
-            depths = [_depth(self._rows(nested, run)) for run in counted]
-        finally:
-            self._rows("ROLLBACK")
-        spans = sum(kinds.values())
-        return {
-            "runs": sum(runs.values()),
-            "runs_ok": runs.get("ok", 0),
-            "runs_failed": runs.get("error", 0),
-            "spans": spans,
-            "spans_paired": spans - unpaired,
-            "spans_unpaired": unpaired,
-            "spans_by_category": kinds,
-            "max_depth": max(depths, default=0),
-            "llm_calls": kinds.get(StepKind.LLM.value, 0),
-            "token_usage_of_llm_ends": dict(zip(_TOKENS, tokens, strict=True)),
-        }
+        with self._query.snapshot():
+            if run_ids is None and self.version > 1:
+                return counts_of_all(self._query)
+            return counts_of(self._query, run_ids)
 
-    @contextmanager
-    def _sound(self) -> Iterator[None]:
-        """Report cells of damaged pages, which SQLite returns as they are, as damage."""
-        try:
-            yield
-        except (AttributeError, TypeError, ValueError) as error:
-            raise SinkError(
-                self.path,
-                f"holds a row that cannot be read: {error}",
-                "The file is damaged: move it away, and a new one is made.",
-            ) from error
+    def statistics(
+        self,
+        by: StatisticsKey = "name",
+        *,
+        wanted: RunFilter | None = None,
+        limit: int = 100,
+        seconds: float = 10.0,
+    ) -> Statistics:
+        """
+        Return durations, errors, tokens and costs by key, of the runs that are wanted.
 
-    def _rows(self, query: str, parameters: tuple[object, ...] | Mapping[str, object] = ()) -> list[Any]:
-        if self._connection is None:
+        By `name` and `kind` it is about steps, by `model` about calls of models, by `workflow` about runs. Runs are
+        read newest first; after `seconds` the result is that of those read so far.
+        """
+        statistics = run_statistics if by == "workflow" else step_statistics
+        return statistics(self._page, self._query, by, wanted or RunFilter(), limit, seconds)
+
+    def problems(self, seconds: float = 30.0) -> list[str]:
+        """
+        Return what is wrong with the file, as SQLite finds it; nothing if it is sound.
+
+        Raises:
+            SinkError: It took longer than `seconds`.
+        """
+        with self._query.limited(seconds):
+            return [text for (text,) in self._query.rows("PRAGMA quick_check(20)") if text != "ok"]
+
+    @property
+    def _query(self) -> ReadConnection:
+        if self._open is None:
             raise SinkError(self.path, "is not open", "Use the store in a with statement.")
-        try:
-            return self._connection.execute(query, parameters).fetchall()
-        except DATABASE_ERRORS as error:
-            raise database_error(self.path, "cannot be read", error) from error
+        return self._open
 
+    def _page(self, limit: int, wanted: RunFilter, before: RunKey | None) -> list[StoredRun]:
+        return self.runs(limit, wanted=wanted, before=before)
 
-# As events and links, whose attributes may be missing: Raw or None is not decoded.
-class _EventRow(msgspec.Struct):
-    name: str
-    time_ns: int
-    attributes: msgspec.Raw = _NO_ATTRIBUTES
-    dropped_attributes_count: int = 0
-
-
-class _LinkRow(msgspec.Struct):
-    trace_id: str
-    span_id: str
-    attributes: msgspec.Raw = _NO_ATTRIBUTES
-    trace_state: str | None = None
-    trace_flags: int = 0
-    dropped_attributes_count: int = 0
-
-
-_event_rows = msgspec.json.Decoder(list[_EventRow]).decode
-_link_rows = msgspec.json.Decoder(list[_LinkRow]).decode
-_dropped = msgspec.json.Decoder(tuple[int, int, int]).decode
-
-
-def _events(text: str) -> tuple[SpanEvent, ...]:
-    return tuple(
-        SpanEvent(row.name, row.time_ns, _own(row.attributes), row.dropped_attributes_count)
-        for row in _event_rows(text)
-    )
-
-
-def _links(text: str) -> tuple[SpanLink, ...]:
-    return tuple(
-        SpanLink(
-            row.trace_id,
-            row.span_id,
-            _own(row.attributes),
-            row.trace_state,
-            row.trace_flags,
-            row.dropped_attributes_count,
+    def _run_columns(self) -> str:
+        tags = "runs.tags" if self._query.has_tags else "NULL"
+        rest = "runs.status, runs.start_ns, runs.end_ns, runs.error"
+        if self.version == 1:
+            return f"{_RUN}, {tags}, runs.name, {rest}"
+        # A run that goes on has the name of its open root.
+        root = (
+            "SELECT spans.name FROM spans WHERE spans.run_id = runs.run_id AND spans.status = 'running' "
+            "AND (spans.parent_id IS NULL OR spans.parent_id = runs.parent_span_id) ORDER BY spans.start_ns LIMIT 1"
         )
-        for row in _link_rows(text)
-    )
+        beat = (
+            "SELECT iif(ended_ns IS NULL, heartbeat_ns, 0) FROM processes "
+            "WHERE processes.process_id = runs.process_id"
+        )
+        is_open = "runs.status = 'open' AND runs.process_id IS NOT NULL"
+        return (
+            f"{_RUN}, {tags}, CASE WHEN runs.name IS NULL AND {is_open} THEN ({root}) ELSE runs.name END, {rest}, "
+            f"{_COUNTERS}, CASE WHEN {is_open} THEN coalesce(({beat}), 0) END"
+        )
+
+    def _stored(self, rows: list[Any]) -> list[StoredRun]:
+        after_run = RUN_COLUMNS + 5
+        alive_ns = time.time_ns() - SILENT_NS
+        with self._query.sound():
+            stored: list[StoredRun] = []
+            for row in rows:
+                counters, activity = None, None
+                if len(row) > after_run:
+                    counters = RunCounters(*row[after_run:-1])
+                    activity = _activity(row[-1], alive_ns)
+                name, status, start_ns, end_ns, error = row[RUN_COLUMNS:after_run]
+                stored.append(
+                    StoredRun(run_of(row), name, status, start_ns, end_ns, error, counters, activity)
+                )
+            return stored
+
+    def _spans(self, run_id: str, span_id: str | None = None) -> list[tuple[Span, bool]]:
+        tags = "runs.tags" if self._query.has_tags else "NULL"
+        columns = ", ".join("NULL" if each in self._query.lacking else f"spans.{each}" for each in _SPAN)
+        one = "" if span_id is None else "AND spans.span_id = ?"
+        rows = self._query.rows(
+            f"SELECT {_RUN}, {tags}, {columns} FROM spans JOIN runs USING (run_id) WHERE spans.run_id = ? {one} "
+            f"ORDER BY {_BY_START}",
+            (run_id,) if span_id is None else (run_id, span_id),
+        )
+        with self._query.sound():
+            run: Run | None = run_of(rows[0]) if rows else None
+            return [span_of(run, row[RUN_COLUMNS:]) for row in rows if run is not None]
 
 
-def _own(attributes: msgspec.Raw) -> msgspec.Raw | None:
-    return attributes.copy() if len(attributes) else None
-
-
-def _run(row: tuple[Any, ...]) -> Run:
-    tags = row[_RUN_COLUMNS - 1]
-    run = Run(*row[: _RUN_COLUMNS - 1])
-    if tags is None:
-        return run
-    return msgspec.structs.replace(run, tags=tuple(msgspec.json.decode(tags, type=dict[str, str]).items()))
-
-
-def _span(run: Run, row: tuple[Any, ...]) -> Span:
-    span_id, parent_id, kind, name, start_ns, end_ns, status, given, given_type, result, result_type = row[
-        :11
-    ]
-    metadata, tags = row[11:13]
-    error_type, message, traceback, chunks, first_chunk_ns = row[18:23]
-    attributes, events, links, span_kind, status_message, dropped = row[23:29]
-    known_kind = StepKind(kind)
-    counts = (0, 0, 0) if dropped is None else _dropped(dropped)
-    return Span(
-        run=run,
-        kind=known_kind,
-        name=name,
-        span_id=span_id,
-        parent_id=parent_id,
-        start_ns=start_ns,
-        end_ns=end_ns,
-        status=Status(status),
-        input=_captured(given, given_type),
-        output=_captured(result, result_type),
-        metadata=None if metadata is None else msgspec.Raw(metadata.encode()),
-        tags=() if tags is None else tuple(msgspec.json.decode(tags)),
-        usage=None if row[13] is None else TokenUsage(*row[13:18], *(each or 0 for each in row[29:])),
-        error=None if error_type is None else ErrorDetails(error_type, message, traceback),
-        chunks=chunks,
-        first_chunk_ns=first_chunk_ns,
-        attributes=None if attributes is None else msgspec.Raw(attributes.encode()),
-        events=() if events is None else _events(events),
-        links=() if links is None else _links(links),
-        span_kind=known_kind.span_kind if span_kind is None else SpanKind(span_kind),
-        status_message=status_message,
-        dropped_attributes_count=counts[0],
-        dropped_events_count=counts[1],
-        dropped_links_count=counts[2],
-    )
-
-
-def _captured(value: str | None, kind: str | None) -> Captured:
-    return msgspec.Raw(value.encode()) if value is not None and kind == "json" else value
-
-
-def _enclosing(spans: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
-    """
-    Return the parent of each span of one run: None if it is not a span of the run, or to break a cycle.
-
-    Args:
-        spans: (span_id, parent_id) by start time. The first span of a cycle gets None.
-    """
-    parents = dict(spans)
-    order = {span_id: index for index, span_id in enumerate(parents)}
-    parents = {span_id: parent if parent in order else None for span_id, parent in parents.items()}
-    settled: set[str] = set()
-    for span_id in order:
-        path: list[str] = []
-        seen: set[str] = set()
-        above: str | None = span_id
-        while above is not None and above not in settled:
-            if above in seen:
-                parents[min(path[path.index(above) :], key=order.__getitem__)] = None
-                break
-            path.append(above)
-            seen.add(above)
-            above = parents[above]
-        settled |= seen
-    return parents
-
-
-def _depth(spans: Iterable[tuple[str, str | None]]) -> int:
-    """Return how deep the spans of one run are nested, as `counts` defines it."""
-    parents = _enclosing(spans)
-    depths: dict[str, int] = {}
-    for span_id in parents:
-        path: list[str] = []
-        above: str | None = span_id
-        while above is not None and above not in depths:
-            path.append(above)
-            above = parents[above]
-        depth = 0 if above is None else depths[above]
-        depths.update(zip(reversed(path), count(depth + 1), strict=False))
-    return max(depths.values(), default=0)
+def _activity(beat_ns: int | None, alive_ns: int) -> RunActivity | None:
+    if beat_ns is None:
+        return None
+    return "running" if beat_ns >= alive_ns else "died"

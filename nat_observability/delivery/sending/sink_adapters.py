@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
+from nat_observability.delivery.sending.run_feed import RunFeed
+from nat_observability.delivery.sending.upkeep import EVERY, upkeep_of
 from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker
 from nat_observability.errors import ThreadRefusedError
+from nat_observability.foreign_errors import reraise_signal
 from nat_observability.sinks.protocol import Batch, BatchFunction, BlockingSink, Sink
 
 
@@ -36,6 +40,9 @@ class WorkerSink:
 
     A call that outlasts its timeout continues on that thread, and the next one waits for it: the sink never sees
     two calls at once. An awaitable that a call returns is awaited on the loop.
+
+    Attributes:
+        upkeep: What the sink does now and then while it is open; None if nothing.
     """
 
     def __init__(
@@ -45,6 +52,9 @@ class WorkerSink:
         self._new_worker = new_worker
         self._worker: Worker | None = None
         self._latest: Worker | None = None
+        self.upkeep = upkeep_of(sink)
+        self._round: Future[None] | None = None
+        self._next_round: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
         self.end()
@@ -62,6 +72,7 @@ class WorkerSink:
                     worker.submit(sink.close_if_open)
                 self.end()
                 raise
+        self._plan_round()
 
     async def write(self, batch: Batch) -> int | None:
         if self._worker is None:
@@ -72,9 +83,12 @@ class WorkerSink:
 
     async def close(self) -> None:
         worker, self._worker = self._worker, None
+        self._cancel_rounds()
         if worker is None:
             return
         try:
+            if self.upkeep is not None:
+                await _call(worker, self.upkeep.last_round)
             if isinstance(self.blocking, BlockingSink):
                 await _call(worker, self.blocking.close)
         finally:
@@ -83,8 +97,27 @@ class WorkerSink:
     def end(self) -> None:
         """Let the thread end after the submitted calls, without closing the sink. On the loop's thread."""
         worker, self._worker = self._worker, None
+        self._cancel_rounds()
         if worker is not None:
             worker.end()
+
+    def _plan_round(self) -> None:
+        if self.upkeep is not None and self._worker is not None:
+            self._next_round = asyncio.get_running_loop().call_later(EVERY, self._begin_round)
+
+    def _begin_round(self) -> None:
+        worker, upkeep = self._worker, self.upkeep
+        if worker is None or upkeep is None:
+            return
+        if self._round is None or self._round.done():
+            with suppress(ThreadRefusedError):
+                self._round = worker.submit(upkeep.round)
+        self._plan_round()
+
+    def _cancel_rounds(self) -> None:
+        if self._next_round is not None:
+            self._next_round.cancel()
+            self._next_round = None
 
 
 class _Opening:
@@ -148,6 +181,13 @@ def destination_of(sink: Sink) -> str | None:
     own = sink.blocking if isinstance(sink, WorkerSink) else sink
     try:
         where = getattr(own, "where", None)
-    except Exception:  # noqa: BLE001  foreign code
+    except BaseException as error:  # noqa: BLE001  foreign code may raise anything
+        reraise_signal(error)
         return None
     return where if type(where) is str else None
+
+
+def feed_of(sink: Sink) -> RunFeed | None:
+    """Return where the runs of a sink's delivery are noted, if it is told of runs; else None."""
+    upkeep = sink.upkeep if isinstance(sink, WorkerSink) else None
+    return None if upkeep is None else upkeep.feed

@@ -31,7 +31,8 @@ _TOKENS = _rows("""
 *token *token_value *token_secret *token_hash *auth_tokens *access_tokens *api_tokens *refresh_tokens *session_tokens
 *bearer_tokens *bearer *^jwt *^jwe *^pat *csrf *xsrf *csrf_value *magic_link_token *^tok *session_cookie
 *sessionid_cookie *phpsessid *jsessionid *aspsessionid* *connect_sid *^sid *^sessionid *^sessid *cookie *cookies
-*signature sig *^sig x_*_signature
+*signature sig *^sig x_*_signature *signature_256 *jwt_assertion *oidc_data *^dpop *sec_websocket_protocol *^subprotocol
+*^subprotocols
 """)
 _AUTH = _rows("""
 *authorization auth *http_auth *basic_auth *proxy_auth *x_auth *auth_header *auth_data *auth_string *auth_code
@@ -42,9 +43,10 @@ _AUTH = _rows("""
 _KEYS = _rows("""
 *api_key* *access_key* *private_key* *account_key *activation_key *admin_key *aes_key *app_key *application_key
 *auth_key *backup_key *cipher_key *client_key *client_key_data *consumer_key *cookie_key *credential_key *crypto_key
-*csrf_key *decrypt_key *decryption_key *deploy_key *deployment_key *encrypt_key *encryption_key *fernet_key
-*function_key *functions_key *gpg_key *hmac_key *ingest_key *ingestion_key *instrumentation_key *integration_key
-*integrity_key *jwt_key *licence_key *license_key *management_key *master_key *network_key *pgp_key *product_key
+*csrf_key *customer_key *decrypt_key *decryption_key *deploy_key *deployment_key *encrypt_key *encryption_key
+*fernet_key *function_key *functions_key *gpg_key *hmac_key *ingest_key *ingestion_key *instrumentation_key
+*integration_key *integrity_key *jwt_key *licence_key *license_key *management_key *master_key *network_key *pgp_key
+*product_key
 *registration_key *root_key *rsa_key *sas_key *sdk_key *sealing_key *security_key *server_key *service_key
 *session_key *shared_key *sign_key *signing_key *ssh_key *ssl_key *storage_key *stripe_key *subscription_key *tls_key
 *unseal_key* *vault_key *webhook_key *wep_key *wifi_key *wpa_key *wpa2_key *wrapping_key *write_key *zapier_key
