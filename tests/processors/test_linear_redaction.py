@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from nat_observability.processors import PERSONAL_SETS, Redactor
-from nat_observability.processors.redaction.forms.table import STEMS, UNNAMED
+from nat_observability.processors import DEFAULT_KEYS, PERSONAL_SETS, Redactor
+from nat_observability.processors.redaction.forms.table import UNNAMED
+from nat_observability.processors.redaction.names.needles import needles_of, stems_of
 from nat_observability.processors.redaction.recognisers import RECOGNISERS, Recogniser
 from nat_observability.processors.redaction.tokens import AROUND, TOKENS
 from tests.processors.builders import a_span
@@ -68,12 +69,8 @@ def of_form(form: Recogniser) -> list[str]:
     if form.sign:
         opening = b"" if form.opening is None else example_of(form.opening)
         texts.append(opening + b"password" + example_of(re.compile(form.sign)))
-    texts += [example_of(pattern) for pattern in (form.pattern, form.names) if pattern is not None]
-    if form.companion:
-        texts += [
-            b'"' + form.companion + b'":"x","name":"password"',
-            b'"name":"password","' + form.companion + b'":',
-        ]
+    if form.pattern is not None:
+        texts.append(example_of(form.pattern))
     if form.value_end:
         texts = [*texts, *(text + b"x" + form.value_end for text in texts)]
     return [text.decode() for text in texts]
@@ -107,11 +104,11 @@ def baits() -> dict[str, list[Bait]]:
     found: dict[str, list[Bait]] = {}
     for form in RECOGNISERS:
         found[f"form {form.name}"] = [bait for text in of_form(form) for bait in pumped(text)]
-    for _, literals, find in UNNAMED:
-        made = found.setdefault(f"form {find.__name__}", [])
-        made += [bait for literal in literals for bait in pumped(literal.decode())]
-    for stem, _ in STEMS:
-        text = stem.decode()
+    for unnamed in UNNAMED:
+        found[f"form {unnamed.find.__name__}"] = [
+            bait for literal in unnamed.literals for bait in pumped(literal.decode())
+        ]
+    for text in stems_of(needles_of(DEFAULT_KEYS) or ()):
         found[f"stem {text!a}"] = [
             *pumped(f"{text}: "),
             *pumped(f"my {text} is "),
