@@ -37,6 +37,8 @@ _USUAL = frozenset(
         "user",
     ]
 )
+# Of words that are written as one and as two.
+_FIRST_PARTS = ("pass", "session", "priv", "user", "root", "admin", "bind")
 _LEAST_JOINED = 6  # letters of a word that may be two
 _LEAST_WORD = 3  # letters of a word by which a name of several words is looked for
 
@@ -54,6 +56,11 @@ class Needle(NamedTuple):
     words: tuple[str, ...]
     is_end: bool
     is_likely: bool
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The words, and the parts of those that are written as one word and as two: passphrase, pass phrase."""
+        return tuple(part for word in self.words for part in _parts_of(word))
 
     @property
     def is_unsure(self) -> bool:
@@ -87,6 +94,11 @@ def _words(literal: str) -> tuple[str, ...]:
     return tuple(word for word in words if word)
 
 
+def _parts_of(word: str) -> tuple[str, ...]:
+    first = next((each for each in _FIRST_PARTS if word.startswith(each) and word != each), "")
+    return (first, word[len(first) :]) if first else (word,)
+
+
 def joined_letters(keys: Iterable[str]) -> tuple[bytes, ...]:
     """
     Return the letters of keys that do not show of which words they are made, or that have other signs in them.
@@ -110,10 +122,9 @@ def phrases_of(needles: Iterable[Needle]) -> dict[bytes, re.Pattern[bytes]]:
     """Return, for each last word of the needles that have several, an expression that finds them without separators."""
     phrases: dict[bytes, list[bytes]] = {}
     for needle in needles:
-        if len(needle.words) > 1:
-            phrases.setdefault(needle.words[-1].encode(), []).append(
-                re.escape("".join(needle.words)).encode()
-            )
+        parts = needle.parts
+        if len(parts) > 1:
+            phrases.setdefault(parts[-1].encode(), []).append(re.escape("".join(parts)).encode())
     return {last: re.compile(b"|".join(each)) for last, each in phrases.items()}
 
 

@@ -61,7 +61,7 @@ class Places:
         self._keys = keys
         self._phrases = phrases_of(needles)
         self._words = tuple(
-            {word.encode() for needle in needles if len(needle.words) > 1 for word in needle.words}
+            {part.encode() for needle in needles if len(needle.parts) > 1 for part in needle.parts}
         )
         self._kinds: Memory[bytes, int] = Memory()
 
