@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from nat_observability.processors import PERSONAL_SETS, Redactor
+from nat_observability.processors.redaction.search import MOST_NAMES
 from tests.processors.builders import a_span
 
 
@@ -186,3 +187,12 @@ def test_long_values_are_redacted_to_their_end() -> None:
         text = "".join(f"{filler}{secret}" for secret in secrets * 2)
         for value in (text, [{"a": text}]):
             assert key not in msgspec.json.encode(redactor(a_span(value))).decode()
+
+
+def test_what_follows_too_many_names_is_withheld() -> None:
+    """Nothing of it leaves, nothing before it changes for that, and a second pass changes nothing."""
+    redactor = Redactor()
+    text = "fine\n" + "cookie?\n" * MOST_NAMES + "password: hunter2x\n"
+    once = redactor(a_span(text)).input
+    assert once == "fine\n" + "cookie?\n" * MOST_NAMES + "[redacted:too_many_names]"
+    assert redactor(a_span(once)).input == once
