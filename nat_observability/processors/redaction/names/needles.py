@@ -51,11 +51,13 @@ class Needle(NamedTuple):
         words: The words in it, in lower case.
         is_end: Whether the name ends with them.
         is_likely: Whether only a value that looks random is secret.
+        is_open: Whether anything, also blanks, may be in the name besides them.
     """
 
     words: tuple[str, ...]
     is_end: bool
     is_likely: bool
+    is_open: bool = False
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -84,7 +86,8 @@ def _needles_of(keys: tuple[str, ...]) -> tuple[Needle, ...] | None:
         if not words:
             return None
         is_end = bool(literals[-1]) and _words(literals[-1]) == words
-        found[Needle(words, is_end, key.startswith("~"))] = None
+        is_open = any(sign in key.removeprefix("~").strip("*") for sign in "*?")
+        found[Needle(words, is_end, key.startswith("~"), is_open)] = None
     return tuple(found)
 
 

@@ -55,7 +55,7 @@ class Places:
         needles: What is in every such name.
     """
 
-    __slots__ = ("_keys", "_kinds", "_phrases", "_words")
+    __slots__ = ("_keys", "_kinds", "_open", "_phrases", "_words")
 
     def __init__(self, keys: KeyMatcher, needles: Sequence[Needle]) -> None:
         self._keys = keys
@@ -63,6 +63,7 @@ class Places:
         self._words = tuple(
             {part.encode() for needle in needles if len(needle.parts) > 1 for part in needle.parts}
         )
+        self._open = tuple("".join(needle.words).encode() for needle in needles if needle.is_open)
         self._kinds: Memory[bytes, int] = Memory()
 
     @staticmethod
@@ -123,7 +124,7 @@ class Places:
             return _SURE
         lower = word.lower()
         kind = self._sureness(self._keys.label(word.decode(errors="replace")))
-        return kind | (_IN_PHRASE if any(each in lower for each in self._words) else 0)
+        return kind | (_IN_PHRASE if any(each in lower for each in (*self._words, *self._open)) else 0)
 
     @staticmethod
     def _sureness(label: str | None) -> int:
@@ -140,7 +141,7 @@ class Places:
             return _NOT_A_NAME
         word = data[begin:end]
         joined = b"".join([*before, word, *behind]).lower().translate(None, _SEPARATORS)
-        if not any(
+        if not any(letters in joined for letters in self._open) and not any(
             phrases.search(joined) is not None for part, phrases in self._phrases.items() if part in joined
         ):
             return _NOT_A_NAME
