@@ -157,7 +157,7 @@ class Redactor:
         remembered = self._memo.get(id(item.run))
         if remembered is None:
             remembered = self._remember(item.run)
-        run, scrubbed_run, scrubber = remembered
+        _, scrubbed_run, scrubber = remembered
         if isinstance(item, Span):
             changes = _common_changes(item, scrubber)
             if _is_chunked(item):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from nat_observability.processors.redaction.keys import UNSURE
-from nat_observability.processors.redaction.verdicts import is_passing
-from nat_observability.processors.redaction.windows import matches, search
+from nat_observability.processors.redaction.names.keys import UNSURE
+from nat_observability.processors.redaction.text.windows import matches, search
+from nat_observability.processors.redaction.values.verdicts import is_passing
 
 # Blanks and line ends, also escaped ones, as in JSON inside a text. In a form, a plus sign is a blank.
 SPACE = rb"(?:[\s+]|\\++[nrt]){0,64}+"

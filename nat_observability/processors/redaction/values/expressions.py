@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nat_observability.processors.redaction.keys import LIKELY, KeyMatcher
-from nat_observability.processors.redaction.values import end_of_quotes, value_span
-from nat_observability.processors.redaction.verdicts import (
+from nat_observability.processors.redaction.names.keys import LIKELY, KeyMatcher
+from nat_observability.processors.redaction.values.spans import end_of_quotes, value_span
+from nat_observability.processors.redaction.values.verdicts import (
     is_harmless,
     is_keyword,
     is_passphrase,

@@ -10,11 +10,11 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from nat_observability.processors.redaction.folding import CONTROLS
+from nat_observability.processors.redaction.first_look.sights import Sights
 from nat_observability.processors.redaction.forms.table import UNNAMED
-from nat_observability.processors.redaction.needles import UNSURE, Needle, needles_of, spellings
-from nat_observability.processors.redaction.sights import Sights
+from nat_observability.processors.redaction.names.needles import UNSURE, Needle, needles_of, spellings
 from nat_observability.processors.redaction.tables.token import Token
+from nat_observability.processors.redaction.text.folding import CONTROLS
 from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TOKENS
 
 BYTES_BEFORE_COMPILING = 1024 * 1024
@@ -24,8 +24,6 @@ _MOST_ENGINES = 16  # sets of rules in one process
 # Between the words of a name: also blanks and dashes beyond ASCII.
 _BETWEEN = rb"[-_. \t+\x80-\xaf\xc2\xe2\xe3]{0,4}"
 _END_OF_NAME = rb"[-_.]{0,4}(?:[^A-Za-z0-9_\x80-\xff]|[\xc2-\xef][\x80-\xbf]|$)"
-# Of words that are written as one and as two.
-_FIRST_PARTS = ("pass", "session", "priv", "user", "root", "admin", "bind")
 _MOST_COUNTED = 8  # characters of one part of a token: more take more time to compile, and more memory
 _BEFORE_TOKEN = rb"(?:^|[^A-Za-z0-9]|\\[nrtbf]|\\x..)"
 _DISCORD = rb"[MNO][\w-]{23}[\w-]{0,4}\.[\w-]{6}\.[\w-]{16}"
@@ -255,7 +253,7 @@ def expressions_of(rules: Rules, needles: Sequence[Needle]) -> Sequence[Expressi
 
 def name_expressions(needle: Needle) -> Sequence[Expression]:
     """Return expressions of which one is in every name with a needle, and where a value may follow."""
-    name = _BETWEEN.join(_of(part) for word in needle.words for part in _parts_of(word))
+    name = _BETWEEN.join(map(_of, needle.parts))
     if needle.is_unsure:
         return [
             Expression(around.replace(b"%s", name), ignores_case=True, kind=Kind.UNSURE_NAME)
@@ -264,12 +262,6 @@ def name_expressions(needle: Needle) -> Sequence[Expression]:
     if needle.is_end:
         return [Expression(name + _END_OF_NAME, ignores_case=True, kind=Kind.WHOLE_NAME)]
     return [Expression(name, ignores_case=True, kind=Kind.NAME)]
-
-
-def _parts_of(word: str) -> tuple[str, ...]:
-    """Return the words of which a word is made, which may stand apart in a name: pass_phrase."""
-    first = next((each for each in _FIRST_PARTS if word.startswith(each) and word != each), "")
-    return (first, word[len(first) :]) if first else (word,)
 
 
 def token_expressions() -> Sequence[Expression]:

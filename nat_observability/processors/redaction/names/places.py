@@ -7,10 +7,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.memory import Memory
-from nat_observability.processors.redaction.needles import Needle, phrases_of
-from nat_observability.processors.redaction.verdicts import random_places
+from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
+from nat_observability.processors.redaction.names.needles import Needle, phrases_of
+from nat_observability.processors.redaction.text.randomness import random_places
 
 # The characters of a name.
 NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(
@@ -55,14 +55,15 @@ class Places:
         needles: What is in every such name.
     """
 
-    __slots__ = ("_keys", "_kinds", "_phrases", "_words")
+    __slots__ = ("_keys", "_kinds", "_open", "_phrases", "_words")
 
     def __init__(self, keys: KeyMatcher, needles: Sequence[Needle]) -> None:
         self._keys = keys
         self._phrases = phrases_of(needles)
         self._words = tuple(
-            {word.encode() for needle in needles if len(needle.words) > 1 for word in needle.words}
+            {part.encode() for needle in needles if len(needle.parts) > 1 for part in needle.parts}
         )
+        self._open = tuple("".join(needle.words).encode() for needle in needles if needle.is_open)
         self._kinds: Memory[bytes, int] = Memory()
 
     @staticmethod
@@ -123,7 +124,7 @@ class Places:
             return _SURE
         lower = word.lower()
         kind = self._sureness(self._keys.label(word.decode(errors="replace")))
-        return kind | (_IN_PHRASE if any(each in lower for each in self._words) else 0)
+        return kind | (_IN_PHRASE if any(each in lower for each in (*self._words, *self._open)) else 0)
 
     @staticmethod
     def _sureness(label: str | None) -> int:
@@ -140,7 +141,7 @@ class Places:
             return _NOT_A_NAME
         word = data[begin:end]
         joined = b"".join([*before, word, *behind]).lower().translate(None, _SEPARATORS)
-        if not any(
+        if not any(letters in joined for letters in self._open) and not any(
             phrases.search(joined) is not None for part, phrases in self._phrases.items() if part in joined
         ):
             return _NOT_A_NAME

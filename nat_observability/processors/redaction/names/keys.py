@@ -8,10 +8,10 @@ from functools import lru_cache
 from itertools import groupby
 
 from nat_observability.errors import InvalidPatternError
-from nat_observability.processors.redaction.folding import folded_name
 from nat_observability.processors.redaction.memory import Memory
-from nat_observability.processors.redaction.needles import UNSURE as UNSURE
-from nat_observability.processors.redaction.needles import any_of, needles_of, stems_of
+from nat_observability.processors.redaction.names.needles import UNSURE as UNSURE
+from nat_observability.processors.redaction.names.needles import any_of, needles_of, stems_of
+from nat_observability.processors.redaction.text.folding import folded_name
 
 LIKELY = "likely_secret"
 """The label of names that have a secret value only if it looks random."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
-from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
+from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.tables.names import (
     DEFAULT_KEYS,
     KEYWORDS,
@@ -13,6 +12,7 @@ from nat_observability.processors.redaction.tables.names import (
     TYPES,
     VERDICTS,
 )
+from nat_observability.processors.redaction.text.randomness import LEAST_CHANGES
 
 _LABELS = KeyMatcher(DEFAULT_KEYS).labels
 _VERDICTS, _TYPES, _WORDS = frozenset(VERDICTS), frozenset(TYPES), frozenset(SENTENCE_WORDS)
@@ -66,12 +66,6 @@ _FUNCTION = re.compile(rb"(?:async )?(?:def|function|fn|func)\b.{0,400}", re.DOT
 _TOKEN_CHARACTERS = re.compile(rb"[A-Za-z0-9_+/=~.:$-]{16,512}")
 _UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _PIECE = re.compile(rb"[A-Za-z0-9+/=]{10,}")
-_LEAST_PIECE, _LEAST_CHANGES = 10, 3
-# Digits, letters and the others of a piece.
-_CLASSES = bytes(
-    48 if 48 <= code <= 57 else 97 if chr(code).isalpha() and code < 128 else 120 if code in b"+/=" else 32
-    for code in range(256)
-)
 # Letters and digits in one word, as sentences do not have them.
 _MIXED_WORD = re.compile(rb"(?<![A-Za-z0-9_])(?=[A-Za-z_]*[0-9])(?=[0-9_]*[A-Za-z])[A-Za-z0-9_]{8,64}")
 _MIXED = re.compile(rb"[0-9](?=[A-Za-z])|[A-Za-z](?=[0-9])")
@@ -83,22 +77,7 @@ def is_random(value: bytes) -> bool:
         return False
     if _UUID.fullmatch(value) is not None:
         return False
-    return any(len(_MIXED.findall(piece)) >= _LEAST_CHANGES for piece in _PIECE.findall(value))
-
-
-def random_places(data: bytes) -> Iterator[int]:
-    """Find where words begin that may be all or a part of a value that looks random."""
-    classes = data.translate(_CLASSES)
-    at = classes.find(b"0a")
-    while at >= 0:
-        start, end = classes.rfind(b" ", 0, at) + 1, classes.find(b" ", at)
-        end = end if end >= 0 else len(classes)
-        if (
-            end - start >= _LEAST_PIECE
-            and classes.count(b"0a", start, end) + classes.count(b"a0", start, end) >= _LEAST_CHANGES
-        ):
-            yield start
-        at = classes.find(b"0a", end)
+    return any(len(_MIXED.findall(piece)) >= LEAST_CHANGES for piece in _PIECE.findall(value))
 
 
 def is_prose(text: bytes) -> bool:

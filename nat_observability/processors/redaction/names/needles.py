@@ -37,6 +37,8 @@ _USUAL = frozenset(
         "user",
     ]
 )
+# Of words that are written as one and as two.
+_FIRST_PARTS = ("pass", "session", "priv", "user", "root", "admin", "bind")
 _LEAST_JOINED = 6  # letters of a word that may be two
 _LEAST_WORD = 3  # letters of a word by which a name of several words is looked for
 
@@ -49,11 +51,18 @@ class Needle(NamedTuple):
         words: The words in it, in lower case.
         is_end: Whether the name ends with them.
         is_likely: Whether only a value that looks random is secret.
+        is_open: Whether anything, also blanks, may be in the name besides them.
     """
 
     words: tuple[str, ...]
     is_end: bool
     is_likely: bool
+    is_open: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The words, and the parts of those that are written as one word and as two: passphrase, pass phrase."""
+        return tuple(part for word in self.words for part in _parts_of(word))
 
     @property
     def is_unsure(self) -> bool:
@@ -77,7 +86,8 @@ def _needles_of(keys: tuple[str, ...]) -> tuple[Needle, ...] | None:
         if not words:
             return None
         is_end = bool(literals[-1]) and _words(literals[-1]) == words
-        found[Needle(words, is_end, key.startswith("~"))] = None
+        is_open = any(sign in key.removeprefix("~").strip("*") for sign in "*?")
+        found[Needle(words, is_end, key.startswith("~"), is_open)] = None
     return tuple(found)
 
 
@@ -85,6 +95,11 @@ def _words(literal: str) -> tuple[str, ...]:
     # The dot is what is left of a Turkish capital letter that is made lower-case.
     words = (word.lower().replace("\u0307", "") for word in _WORDS.split(literal.replace("^", "")))
     return tuple(word for word in words if word)
+
+
+def _parts_of(word: str) -> tuple[str, ...]:
+    first = next((each for each in _FIRST_PARTS if word.startswith(each) and word != each), "")
+    return (first, word[len(first) :]) if first else (word,)
 
 
 def joined_letters(keys: Iterable[str]) -> tuple[bytes, ...]:
@@ -110,10 +125,9 @@ def phrases_of(needles: Iterable[Needle]) -> dict[bytes, re.Pattern[bytes]]:
     """Return, for each last word of the needles that have several, an expression that finds them without separators."""
     phrases: dict[bytes, list[bytes]] = {}
     for needle in needles:
-        if len(needle.words) > 1:
-            phrases.setdefault(needle.words[-1].encode(), []).append(
-                re.escape("".join(needle.words)).encode()
-            )
+        parts = needle.parts
+        if len(parts) > 1:
+            phrases.setdefault(parts[-1].encode(), []).append(re.escape("".join(parts)).encode())
     return {last: re.compile(b"|".join(each)) for last, each in phrases.items()}
 
 
@@ -133,7 +147,7 @@ def stems_of(needles: tuple[Needle, ...]) -> tuple[str, ...]:
 
     for needle in sorted(needles, key=lambda each: (len(each.words), len(each.words[0]))):
         if len(needle.words) == 1 and not has_stem(needle):
-            stems.append(needle.words[0])
+            stems.append(needle.words[0])  # noqa: PERF401  the next ones are compared with it
     left = [needle for needle in needles if not has_stem(needle)]
     while left:
         counts = Counter(
