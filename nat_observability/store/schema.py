@@ -68,6 +68,7 @@ _SCHEMA = (
     "CREATE INDEX runs_by_time ON runs (start_ns)",
     "CREATE INDEX runs_by_status ON runs (status, start_ns)",
     "CREATE INDEX runs_by_trace ON runs (trace_id)",
+    "CREATE INDEX runs_by_depth ON runs (depth)",
     "CREATE INDEX runs_by_conversation ON runs (conversation_id, start_ns) WHERE conversation_id IS NOT NULL",
     "CREATE INDEX runs_by_user ON runs (user_id, start_ns) WHERE user_id IS NOT NULL",
     "CREATE INDEX runs_by_workflow ON runs (workflow_name, start_ns) WHERE workflow_name IS NOT NULL",
@@ -174,12 +175,16 @@ def connect_to_read(path: str) -> sqlite3.Connection:
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
     except sqlite3.OperationalError as error:
         connection.close()
-        # A log that exists may hold what the file lacks, and a writer may be adding to it.
-        if _refused(error) and not _has_log(path):
-            return sqlite3.connect(
-                f"{uri}&immutable=1", uri=True, isolation_level=None, check_same_thread=False
-            )
-        raise
+        if not _refused(error):
+            raise
+        if _has_log(path):
+            # It may hold what the file lacks, and a writer may be adding to it.
+            raise SinkError(
+                path,
+                f"has a log (-wal), which cannot be read there: {error}",
+                "Copy it, with its -wal file, into a folder that you can write.",
+            ) from error
+        return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None, check_same_thread=False)
     except BaseException:
         connection.close()
         raise
