@@ -65,7 +65,14 @@ def _console(name: str, own: ConsoleExporterSettings, settings: ObservabilitySet
 
 
 def _file(name: str, own: FileExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
-    return delivering(name, own, settings, FileSink(own.path, max_bytes=own.max_bytes, backups=own.backups))
+    sink = FileSink(
+        own.path,
+        max_bytes=own.max_bytes,
+        backups=own.backups,
+        format=own.format,
+        resource=settings.resource,
+    )
+    return delivering(name, own, settings, sink)
 
 
 def _sqlite(name: str, own: SqliteExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
@@ -99,6 +106,7 @@ def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings)
             traces_endpoint=traces_endpoint,
             headers=own.headers,
             compression=own.compression,
+            encoding="json" if own.protocol == "http/json" else "protobuf",
             timeout=own.timeout,
             resource=settings.resource,
             ca_file=own.ca_file,

@@ -78,9 +78,10 @@ class OtlpExporterSettings(SendingExporterSettings):
     """Sends spans to anything that accepts OTLP."""
 
     type: Literal["otlp"] = Field(default="otlp", description="Sends spans to anything that accepts OTLP.")
-    protocol: Literal["http", "grpc"] = Field(
+    protocol: Literal["http", "http/json", "grpc"] = Field(
         default="http",
-        description="How it sends: protobuf over HTTP, or gRPC. Without it, OTEL_EXPORTER_OTLP_PROTOCOL is honoured.",
+        description="How it sends: protobuf over HTTP, JSON over HTTP, or gRPC. Without it, "
+        "OTEL_EXPORTER_OTLP_PROTOCOL is honoured.",
     )
     endpoint: Url = Field(
         default_factory=lambda validated: DEFAULT_ENDPOINTS[validated.get("protocol", "http")],
