@@ -37,8 +37,10 @@ from nat_observability.settings import (
     ObservabilitySettings,
     OtlpExporterSettings,
     PhoenixExporterSettings,
+    PresetExporterSettings,
     SqliteExporterSettings,
 )
+from nat_observability.settings.presets import PRESETS
 from nat_observability.settings.sources import unused_hints
 from nat_observability.settings.variables import EXPORTERS, option_problems, variable
 from nat_observability.sinks import ConsoleSink, FileSink, MemorySink, SqliteSink
@@ -126,7 +128,31 @@ def _phoenix(name: str, own: PhoenixExporterSettings, settings: ObservabilitySet
 def _langfuse(name: str, own: LangfuseExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
     from nat_observability.sinks.otlp.presets import langfuse
 
-    return _to_target(name, own, settings, langfuse(own.public_key, own.secret_key, secret_text(own.host)))
+    target = langfuse(
+        own.public_key,
+        own.secret_key,
+        secret_text(own.host),
+        environment=own.environment,
+        release=own.release,
+    )
+    return _to_target(name, own, settings, target)
+
+
+def _preset(name: str, own: PresetExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.builders.presets import target_of
+    from nat_observability.sinks.otlp.http import OtlpHttpSink
+
+    target = target_of(own)
+    sink = OtlpHttpSink(
+        traces_endpoint=target.traces_endpoint,
+        headers=target.headers,
+        timeout=own.timeout,
+        resource={**settings.resource, **target.resource},
+        ca_file=own.ca_file,
+        client_certificate=own.client_certificate,
+        client_key=own.client_key,
+    )
+    return delivering(name, own, settings, sink)
 
 
 def _to_target(
@@ -157,6 +183,7 @@ BUILT_IN_TYPES: Mapping[str, ExporterBuilder] = {
     "otlp": _otlp,
     "phoenix": _phoenix,
     "sqlite": _sqlite,
+    **dict.fromkeys(PRESETS, _preset),
 }
 
 

@@ -29,7 +29,9 @@ from nat_observability.settings.otlp import (
     LangfuseExporterSettings,
     OtlpExporterSettings,
     PhoenixExporterSettings,
+    PresetExporterSettings,
 )
+from nat_observability.settings.presets import PRESETS
 from nat_observability.settings.processing import ProcessingSettings, Texts
 from nat_observability.settings.sources import VariablesSource, note_exporters, with_env_file
 from nat_observability.settings.standard_variables import MOST, SERVICE_NAME
@@ -47,6 +49,7 @@ __all__ = [
     "ObservabilitySettings",
     "OtlpExporterSettings",
     "PhoenixExporterSettings",
+    "PresetExporterSettings",
     "SqliteExporterSettings",
 ]
 
@@ -58,11 +61,20 @@ BUILT_IN: Mapping[str, type[ExporterSettings]] = {
     "otlp": OtlpExporterSettings,
     "phoenix": PhoenixExporterSettings,
     "langfuse": LangfuseExporterSettings,
+    **dict.fromkeys(PRESETS, PresetExporterSettings),
 }
 """The built-in exporter types, and the settings of each."""
 
+_PRESET = "preset"
 _CUSTOM = "custom"
 
+
+_MODELS: Mapping[str, type[ExporterSettings]] = {
+    **BUILT_IN,
+    _PRESET: PresetExporterSettings,
+    _CUSTOM: CustomExporterSettings,
+}
+"""The models of exporters by their tag in the union."""
 
 EnvFile = str | Path | Sequence[str | Path]
 """One env file, or several of which the later ones win."""
@@ -70,7 +82,9 @@ EnvFile = str | Path | Sequence[str | Path]
 
 def _tag(entry: Any) -> str:
     kind = entry.get("type") if isinstance(entry, Mapping) else getattr(entry, "type", None)
-    return kind if isinstance(kind, str) and kind in BUILT_IN else _CUSTOM
+    if not isinstance(kind, str) or kind not in BUILT_IN:
+        return _CUSTOM
+    return _PRESET if kind in PRESETS else kind
 
 
 AnyExporterSettings = Annotated[
@@ -81,6 +95,7 @@ AnyExporterSettings = Annotated[
     | Annotated[OtlpExporterSettings, Tag("otlp")]
     | Annotated[PhoenixExporterSettings, Tag("phoenix")]
     | Annotated[LangfuseExporterSettings, Tag("langfuse")]
+    | Annotated[PresetExporterSettings, Tag(_PRESET)]
     | Annotated[CustomExporterSettings, Tag(_CUSTOM)],
     Discriminator(_tag),
 ]
@@ -186,7 +201,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             try:
                 super().__init__(**values)
             except ValidationError as error:
-                lines = problems(error, type(self), {**BUILT_IN, _CUSTOM: CustomExporterSettings})
+                lines = problems(error, type(self), _MODELS)
             except UnicodeDecodeError:
                 lines = ["The env file is not UTF-8 text."]
             except OSError as error:
