@@ -26,7 +26,8 @@ from nat_observability.exporter.selection import Selection
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import check_exporter
-from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.logs import RepeatedEvent, get_logger, set_level
+from nat_observability.propagation.formats import use_propagators
 from nat_observability.recording.capture import set_limits
 from nat_observability.settings import (
     ConsoleExporterSettings,
@@ -278,7 +279,8 @@ def build_exporters(
     """
     Return the configured exporters by name, none if observability is switched off.
 
-    Also bounds what recording a value may take, for the process.
+    Also sets, for the process, what recording a value may take, which headers a trace travels in, and the level of
+    the package's own log lines.
 
     Args:
         settings: Of the process.
@@ -294,6 +296,8 @@ def build_exporters(
             It lists what each builder said, under the name of the exporter's variables.
     """
     set_limits(settings.capture_node_limit, settings.capture_bytes_limit)
+    use_propagators(settings.propagators)
+    set_level(settings.log_level)
     if not settings.enabled:
         return {}
     types = exporter_types(settings, own_types or {})
