@@ -148,6 +148,8 @@ class SqliteSink:
                     span.first_chunk_ns,
                     *self._details(span),
                     *(_NO_USAGE[:4] if usage is None else msgspec.structs.astuple(usage)[5:]),
+                    None if span.origin is None else str(self._encode(span.origin), "utf-8"),
+                    *(_NO_COST if span.cost is None else msgspec.structs.astuple(span.cost)),
                 )
             )
         return spans, [row.values() for row in runs.values()]
@@ -166,6 +168,7 @@ class SqliteSink:
 
 
 _NO_USAGE = (None,) * 5
+_NO_COST = (None,) * 3
 _NO_ERROR = (None,) * 3
 
 

@@ -23,7 +23,8 @@ SPAN_COLUMNS = (
     "metadata, tags, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, total_tokens, "
     "error_type, error_message, error_traceback, chunks, first_chunk_ns, "
     "attributes, events, links, span_kind, status_message, dropped, "
-    "cache_write_tokens, audio_input_tokens, audio_output_tokens, image_input_tokens"
+    "cache_write_tokens, audio_input_tokens, audio_output_tokens, image_input_tokens, "
+    "origin, input_cost, output_cost, total_cost"
 )
 
 # Columns that stores of earlier versions lack. Those versions ignore them, so they need no new schema version.
@@ -40,6 +41,10 @@ _ADDED = {
         "audio_input_tokens": "INTEGER",
         "audio_output_tokens": "INTEGER",
         "image_input_tokens": "INTEGER",
+        "origin": "TEXT",
+        "input_cost": "REAL",
+        "output_cost": "REAL",
+        "total_cost": "REAL",
     },
 }
 

@@ -15,6 +15,7 @@ from nat_observability.events import (
     SpanEvent,
     SpanKind,
     SpanLink,
+    SpanOrigin,
 )
 from nat_observability.integrations.opentelemetry.current_span import (
     Relayed,
@@ -22,8 +23,8 @@ from nat_observability.integrations.opentelemetry.current_span import (
     relayed,
     step_span,
 )
-from nat_observability.recording.attributes import captured_attributes
-from nat_observability.recording.capture import capture_json, capture_label, capture_text
+from nat_observability.integrations.opentelemetry.foreign_values import captured_attributes, retyped_values
+from nat_observability.recording.capture import capture_label, capture_text
 from nat_observability.recording.generators import Scope
 
 try:
@@ -47,10 +48,10 @@ class StepSpanProcessor(SpanProcessor):
     Makes each span that starts inside a run a step of that run, below the step or span that it started in.
 
     Pass it to `TracerProvider.add_span_processor`. The span's id is the step's, so one trace holds both; see
-    `follow_steps`, which this calls, for the other direction. Kind, name, input, output, usage, tags and error are read
-    as `mapped` describes, when the span ends. The attributes, the events, the links, the span kind and the status's
-    description are the step's too, as they were set; its metadata has what `mapped` does not show, and under `otel.`
-    the span's own name, kind and instrumentation.
+    `follow_steps`, which this calls, for the other direction. Name, span kind, status, attributes, events, links and
+    trace state are the step's as they were set, and its `origin` has the instrumentation scope, so that an exporter
+    over OTLP sends what the SDK's own would. The step's kind, input, output, usage, tags and error are read beside
+    them, as `mapped` describes, when the span ends.
 
     - A span belongs to its parent's run, in whichever thread it starts; without such a parent, to the run that is
       current where it starts; outside every run it is left alone.
@@ -82,25 +83,30 @@ class StepSpanProcessor(SpanProcessor):
         else:
             return
         Relayed(span, state, scope, parent_id)
-        seen = mapped(span.name, span.attributes or {})
+        seen = mapped(span.attributes or {})
         state.stream.publish(
             IntermediateStep(
                 state.run,
                 seen.kind,
                 Boundary.START,
-                seen.name,
+                capture_label(span.name),
                 f"{own.span_id:016x}",
                 parent_id,
                 span.start_time or state.now_ns(),
                 seen.input,
                 tags=seen.tags,
+                # For a step that its run does not see end.
+                attributes=captured_attributes(span.attributes),
+                links=tuple(map(_link, span.links)),
+                span_kind=SpanKind(span.kind.name.lower()),
+                origin=_origin(span, own),
             )
         )
 
     def on_end(self, span: ReadableSpan) -> None:
         own = span.get_span_context()
         entry = relayed(own) if own is not None else None
-        if entry is None or entry.ended:
+        if own is None or entry is None or entry.ended:
             return
         entry.ended = True
         attributes: dict[str, Any] = dict(span.attributes or {})
@@ -108,31 +114,32 @@ class StepSpanProcessor(SpanProcessor):
             key = _CONTENT_EVENTS.get(event.name)
             if key is not None and event.attributes and key in event.attributes:
                 attributes.setdefault(key, event.attributes[key])
-        error, told_by = _error(span)
-        seen = mapped(span.name, attributes)
+        seen = mapped(attributes)
+        description = span.status.description
         entry.state.stream.publish(
             IntermediateStep(
                 entry.state.run,
                 seen.kind,
                 Boundary.END,
-                seen.name,
+                capture_label(span.name),
                 entry.step_id or "",
                 entry.parent_id,
                 span.end_time or entry.state.now_ns(),
                 seen.input,
                 seen.output,
-                metadata=capture_json({**seen.rest, **_circumstances(span, seen.name, told_by)}),
+                metadata=seen.metadata,
                 tags=seen.tags,
                 usage=seen.usage,
-                error=error,
+                error=_error(span),
                 attributes=captured_attributes(span.attributes),
                 events=tuple(map(_event, span.events)),
                 links=tuple(map(_link, span.links)),
                 span_kind=SpanKind(span.kind.name.lower()),
-                status_message=capture_text(span.status.description) if span.status.description else None,
+                status_message=capture_text(description) if description else None,
                 dropped_attributes_count=span.dropped_attributes,
                 dropped_events_count=span.dropped_events,
                 dropped_links_count=span.dropped_links,
+                origin=_origin(span, own),
             )
         )
 
@@ -161,10 +168,28 @@ def _link(link: trace.Link) -> SpanLink:
     )
 
 
-def _error(span: ReadableSpan) -> tuple[ErrorDetails | None, Event | None]:
-    """Return the error of a span whose status is an error, and the event that recorded it."""
+def _origin(span: ReadableSpan, own: trace.SpanContext) -> SpanOrigin:
+    scope = span.instrumentation_scope
+    state = own.trace_state.to_header() or None
+    ok = span.status.status_code is trace.StatusCode.OK
+    retyped = tuple(retyped_values(span))
+    if scope is None:
+        return SpanOrigin(trace_state=state, ok=ok, retyped=retyped)
+    return SpanOrigin(
+        capture_label(scope.name or ""),
+        capture_label(scope.version) if scope.version else None,
+        captured_attributes(scope.attributes),
+        scope.schema_url or None,
+        state,
+        ok,
+        retyped,
+    )
+
+
+def _error(span: ReadableSpan) -> ErrorDetails | None:
+    """Return the error of a span whose status is an error."""
     if span.status.status_code is not trace.StatusCode.ERROR:
-        return None, None  # a recorded exception that was handled is an event
+        return None  # a recorded exception that was handled is an event
     attributes = span.attributes or {}
     for event in reversed(span.events):
         if event.name == "exception":
@@ -174,36 +199,9 @@ def _error(span: ReadableSpan) -> tuple[ErrorDetails | None, Event | None]:
                 capture_text(str(told.get("exception.type") or _error_type(attributes))),
                 capture_text(str(told.get("exception.message") or span.status.description or "")),
                 capture_text(str(traceback)) if traceback else None,
-            ), event
-    return ErrorDetails(
-        capture_text(_error_type(attributes)), capture_text(span.status.description or "")
-    ), None
+            )
+    return ErrorDetails(capture_text(_error_type(attributes)), capture_text(span.status.description or ""))
 
 
 def _error_type(attributes: Mapping[str, Any]) -> str:
     return next((str(attributes[key]) for key in _ERROR_TYPES if key in attributes), "_OTHER")
-
-
-def _circumstances(span: ReadableSpan, name: str, told_by: Event | None) -> dict[str, Any]:
-    """Return the parts of a span that a step has no field for."""
-    found: dict[str, Any] = {}
-    if span.name != name:
-        found["otel.name"] = span.name
-    if span.kind is not trace.SpanKind.INTERNAL:
-        found["otel.kind"] = span.kind.name.lower()
-    if span.instrumentation_scope is not None:
-        found["otel.scope"] = span.instrumentation_scope.name
-    events = [
-        {"name": event.name, "time_ns": event.timestamp, "attributes": dict(event.attributes or {})}
-        for event in span.events
-        if event is not told_by and event.name not in _CONTENT_EVENTS
-    ]
-    if events:
-        found["otel.events"] = events
-    links = [
-        {"trace_id": f"{link.context.trace_id:032x}", "span_id": f"{link.context.span_id:016x}"}
-        for link in span.links
-    ]
-    if links:
-        found["otel.links"] = links
-    return found
