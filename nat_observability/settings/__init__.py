@@ -13,6 +13,7 @@ from nat_observability.settings.otlp import (
     LangfuseExporterSettings,
     OtlpExporterSettings,
     PhoenixExporterSettings,
+    PresetExporterSettings,
 )
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "ObservabilitySettings",
     "OtlpExporterSettings",
     "PhoenixExporterSettings",
+    "PresetExporterSettings",
     "SqliteExporterSettings",
 ]

@@ -212,7 +212,7 @@ class ConsoleExporterSettings(ExporterSettings):
 
 
 class FileExporterSettings(ExporterSettings):
-    """Appends items to a file, one JSON object a line."""
+    """Appends items to a file, as JSON lines of ours or of OTLP."""
 
     type: Literal["file"] = Field(
         default="file", description="Appends items to a file, one JSON object a line."
@@ -224,6 +224,20 @@ class FileExporterSettings(ExporterSettings):
     backups: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=5, description="Number of rolled files to keep."
     )
+    format: Literal["jsonl", "otlp_json"] = Field(
+        default="jsonl",
+        description="What a line is: an item as it was recorded, or an OTLP request of many spans as JSON, which "
+        "collectors read.",
+    )
+
+    @field_validator("format")
+    @classmethod
+    def _carries_what_is_recorded(cls, format: str, info: ValidationInfo) -> str:  # noqa: A002
+        if format == "otlp_json" and info.data.get("record") == "steps":
+            raise ValueError(
+                "cannot be otlp_json if RECORD is steps, which OTLP does not carry; allowed: jsonl"
+            )
+        return format
 
 
 class SqliteExporterSettings(ExporterSettings):

@@ -4,9 +4,17 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -15,6 +23,7 @@ from pydantic_settings import (
 )
 
 from nat_observability.errors import SettingsError
+from nat_observability.propagation.formats import PROPAGATORS
 from nat_observability.settings.exporters import (
     ConsoleExporterSettings,
     CustomExporterSettings,
@@ -29,8 +38,11 @@ from nat_observability.settings.otlp import (
     LangfuseExporterSettings,
     OtlpExporterSettings,
     PhoenixExporterSettings,
+    PresetExporterSettings,
 )
-from nat_observability.settings.processing import ProcessingSettings, Texts
+from nat_observability.settings.presets import PRESETS
+from nat_observability.settings.processing import ProcessingSettings, Texts, name_list
+from nat_observability.settings.resource import DETECTORS, detected
 from nat_observability.settings.sources import VariablesSource, note_exporters, with_env_file
 from nat_observability.settings.standard_variables import MOST, SERVICE_NAME
 from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, problems, variable
@@ -47,6 +59,7 @@ __all__ = [
     "ObservabilitySettings",
     "OtlpExporterSettings",
     "PhoenixExporterSettings",
+    "PresetExporterSettings",
     "SqliteExporterSettings",
 ]
 
@@ -58,11 +71,20 @@ BUILT_IN: Mapping[str, type[ExporterSettings]] = {
     "otlp": OtlpExporterSettings,
     "phoenix": PhoenixExporterSettings,
     "langfuse": LangfuseExporterSettings,
+    **dict.fromkeys(PRESETS, PresetExporterSettings),
 }
 """The built-in exporter types, and the settings of each."""
 
+_PRESET = "preset"
 _CUSTOM = "custom"
 
+
+_MODELS: Mapping[str, type[ExporterSettings]] = {
+    **BUILT_IN,
+    _PRESET: PresetExporterSettings,
+    _CUSTOM: CustomExporterSettings,
+}
+"""The models of exporters by their tag in the union."""
 
 EnvFile = str | Path | Sequence[str | Path]
 """One env file, or several of which the later ones win."""
@@ -70,7 +92,9 @@ EnvFile = str | Path | Sequence[str | Path]
 
 def _tag(entry: Any) -> str:
     kind = entry.get("type") if isinstance(entry, Mapping) else getattr(entry, "type", None)
-    return kind if isinstance(kind, str) and kind in BUILT_IN else _CUSTOM
+    if not isinstance(kind, str) or kind not in BUILT_IN:
+        return _CUSTOM
+    return _PRESET if kind in PRESETS else kind
 
 
 AnyExporterSettings = Annotated[
@@ -81,6 +105,7 @@ AnyExporterSettings = Annotated[
     | Annotated[OtlpExporterSettings, Tag("otlp")]
     | Annotated[PhoenixExporterSettings, Tag("phoenix")]
     | Annotated[LangfuseExporterSettings, Tag("langfuse")]
+    | Annotated[PresetExporterSettings, Tag(_PRESET)]
     | Annotated[CustomExporterSettings, Tag(_CUSTOM)],
     Discriminator(_tag),
 ]
@@ -145,6 +170,23 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         description="Bytes that are kept of one input or output at most; the rest is marked with its size. For the "
         "whole process.",
     )
+    resource_detectors: Annotated[tuple[str, ...], BeforeValidator(name_list(DETECTORS))] = Field(
+        default=(),
+        description="What is found out about this process and added to its resource attributes, where those do not "
+        "say it. Without it, OTEL_EXPERIMENTAL_RESOURCE_DETECTORS is honoured.",
+        examples=["process,host,os,container,service_instance"],
+    )
+    propagators: Annotated[tuple[str, ...], BeforeValidator(name_list((*PROPAGATORS, "none")))] = Field(
+        default=("tracecontext", "baggage"),
+        description="The formats of the headers in which a trace travels; of several that a request has, the last one "
+        "counts. For the whole process. Without it, OTEL_PROPAGATORS is honoured.",
+        examples=["tracecontext,baggage,b3,b3multi", "none"],
+    )
+    log_level: Literal["debug", "info", "warning", "error", "none"] | None = Field(
+        default=None,
+        description="The level from which on this package's own log lines are written; without it, the application's "
+        "logging decides. Without it, OTEL_LOG_LEVEL is honoured.",
+    )
     start_timeout: Seconds = Field(default=10.0, description="Seconds in which an exporter has to be ready.")
     shutdown_timeout: Seconds = Field(
         default=20.0, description="Seconds in which everything has to be stopped."
@@ -186,7 +228,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             try:
                 super().__init__(**values)
             except ValidationError as error:
-                lines = problems(error, type(self), {**BUILT_IN, _CUSTOM: CustomExporterSettings})
+                lines = problems(error, type(self), _MODELS)
             except UnicodeDecodeError:
                 lines = ["The env file is not UTF-8 text."]
             except OSError as error:
@@ -200,8 +242,16 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
 
     @property
     def resource(self) -> dict[str, str]:
-        """The attributes of the OpenTelemetry resource: `resource_attributes`, and the name as `service.name`."""
-        return {**self.resource_attributes, SERVICE_NAME: self.service_name}
+        """
+        The attributes of the OpenTelemetry resource: `resource_attributes`, and the name as `service.name`.
+
+        Also what `resource_detectors` find out where these do not say it, and `telemetry.sdk.*`.
+        """
+        return {
+            **detected(self.resource_detectors),
+            **self.resource_attributes,
+            SERVICE_NAME: self.service_name,
+        }
 
     @field_validator("resource_attributes")
     @classmethod

@@ -1,4 +1,4 @@
-"""The settings of exporters that send spans over OTLP: to any endpoint, to Phoenix, to Langfuse; builds nothing."""
+"""The settings of exporters that send spans over OTLP: to any endpoint, and to known back ends; builds nothing."""
 
 # Annotations are evaluated here, not postponed, as in exporters.py.
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 from pydantic_core import PydanticCustomError
 
 from nat_observability.settings.exporters import ExporterSettings, FilePath, Seconds, SpansOnly, Text
+from nat_observability.settings.presets import PRESETS, Preset, PresetName
 from nat_observability.settings.standard_variables import DEFAULT_ENDPOINTS, parse_headers
 from nat_observability.settings.variables import PAIRS
 from nat_observability.validation import is_header_name, is_header_value, secret_text, url_problem
@@ -78,9 +79,10 @@ class OtlpExporterSettings(SendingExporterSettings):
     """Sends spans to anything that accepts OTLP."""
 
     type: Literal["otlp"] = Field(default="otlp", description="Sends spans to anything that accepts OTLP.")
-    protocol: Literal["http", "grpc"] = Field(
+    protocol: Literal["http", "http/json", "grpc"] = Field(
         default="http",
-        description="How it sends: protobuf over HTTP, or gRPC. Without it, OTEL_EXPORTER_OTLP_PROTOCOL is honoured.",
+        description="How it sends: protobuf over HTTP, JSON over HTTP, or gRPC. Without it, "
+        "OTEL_EXPORTER_OTLP_PROTOCOL is honoured.",
     )
     endpoint: Url = Field(
         default_factory=lambda validated: DEFAULT_ENDPOINTS[validated.get("protocol", "http")],
@@ -159,3 +161,46 @@ class LangfuseExporterSettings(SendingExporterSettings):
     )
     public_key: Key = Field(description="The public key of the project.", examples=["pk-lf-0123"])
     secret_key: Key = Field(description="The secret key of the project.", examples=["sk-lf-0123"])
+    environment: Text | None = Field(
+        default=None, description="The environment that spans belong to there.", examples=["production"]
+    )
+    release: Text | None = Field(
+        default=None, description="The release that they come from.", examples=["v2.1"]
+    )
+
+
+class PresetExporterSettings(SendingExporterSettings):
+    """Sends spans to a back end whose address, headers and paths are known; see `PRESETS`."""
+
+    type: PresetName = Field(description="The back end that spans are sent to.")
+    endpoint: Url | None = Field(
+        default=None,
+        description="The address of the region, or of your own server; without it, the maker's.",
+        examples=["https://eu.example"],
+    )
+    api_key: Key | None = Field(
+        default=None, description="An API key for that back end.", examples=["key-0123"]
+    )
+    project: Text | None = Field(
+        default=None,
+        description="The project that spans go to; some makers call it dataset, experiment id or application.",
+        examples=["shop"],
+    )
+    account: Text | None = Field(
+        default=None,
+        description="What some makers ask for besides: a space id, an entity, an instance id, a log stream.",
+        examples=["acme"],
+    )
+
+    @property
+    def preset(self) -> Preset:
+        """The row of data for its type."""
+        return PRESETS[self.type]
+
+    @model_validator(mode="after")
+    def _has_what_the_back_end_asks_for(self) -> Self:
+        for name in self.preset.required:
+            if getattr(self, name) is None and not (name == "endpoint" and self.preset.endpoint):
+                context = {"sibling": name, "of": "type"}
+                raise PydanticCustomError("missing_sibling", "needs {sibling}", context)
+        return self

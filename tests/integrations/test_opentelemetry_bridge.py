@@ -265,7 +265,12 @@ async def test_content_switches_and_limits(traced: Traced) -> None:
     """What they take away is away, and the rest is as it was."""
     limits = Limits(attribute_value_length_limit=40)
     processors = (ContentSwitch(capture_inputs=False, capture_outputs=False), Truncator(limits))
-    attributes: dict[str, Any] = {"input.value": "in", "gen_ai.output.messages": "out", "long": "x" * 100, "n": 1}
+    attributes: dict[str, Any] = {
+        "input.value": "in",
+        "gen_ai.output.messages": "out",
+        "long": "x" * 100,
+        "n": 1,
+    }
     async with traced.manager(*processors).start(ContextState()):
         with traced.provider.get_tracer("t").start_as_current_span("a", attributes=attributes):
             pass

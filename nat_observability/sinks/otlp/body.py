@@ -14,9 +14,11 @@ import msgspec
 from nat_observability.errors import PermanentWriteError
 from nat_observability.events import Span
 from nat_observability.sinks.otlp.encoding import SLICE_BYTES, SLICE_SPANS, SpanEncoder
+from nat_observability.sinks.otlp.json import json_request
 from nat_observability.sinks.protocol import Batch
 
 Compression = Literal["gzip", "none"]
+Encoding = Literal["protobuf", "json"]
 
 _GZIP = 31  # the window size of zlib, 15, and 16 for a gzip header and trailer
 _GIVE_WAY = 50e-6
@@ -28,13 +30,22 @@ class BodyMaker:
 
     Args:
         compression: "gzip" is level 1 of isal, or of zlib if isal is not installed.
+        encoding: "protobuf" or "json", the two that OTLP has.
 
     Raises:
-        ValueError: `compression` is neither.
+        ValueError: `compression` is neither, or `encoding`.
     """
 
-    def __init__(self, resource: Mapping[str, str] | None, compression: Compression) -> None:
+    def __init__(
+        self,
+        resource: Mapping[str, str] | None,
+        compression: Compression,
+        encoding: Encoding = "protobuf",
+    ) -> None:
         check_compression(compression)
+        if encoding not in ("protobuf", "json"):
+            raise ValueError(f"encoding is 'protobuf' or 'json', not {encoding!r}.")
+        self._as_json = encoding == "json"
         self._encoder = SpanEncoder(resource or {})
         self._new_compressor = _compressor() if compression == "gzip" else None
 
@@ -55,6 +66,8 @@ class BodyMaker:
 
     def _make(self, spans: Sequence[Span], between: Callable[[], object] | None) -> bytes:
         pieces = self._encoder.encode_in_slices(spans, between)
+        if self._as_json:
+            pieces = [json_request(b"".join(pieces), between)]
         if self._new_compressor is None:
             return b"".join(pieces)
         # Each call compresses without the interpreter lock.
