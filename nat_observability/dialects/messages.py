@@ -57,18 +57,11 @@ def genai_payload(span: Span, side: Side, value: Captured) -> bytes:
     if type(value) is str:
         return _BEFORE[side] + _encode(value) + end + b"]"
     data = bytes(value)  # type: ignore[arg-type]
-    # One message with a text and no escapes: eight quotation marks are those of two names and two texts.
-    if (
-        data.count(b'"') == 8
-        and data.startswith(b'[{"role":"')
-        and data.endswith(b'"}]')
-        and b"\\" not in data
-    ):
-        role, between, text = data.partition(b',"content":')
-        if between:
-            if not data.isascii():
-                str(data, "utf-8")
-            return role + _BETWEEN + text[:-2] + end + b"]"
+    if (single := _single(data)) is not None:
+        role, text = single
+        if not data.isascii():
+            str(data, "utf-8")
+        return role + _BETWEEN + text[:-2] + end + b"]"
     if data[:1] in (b"[", b"{") and len(data) <= _MOST_BYTES:
         if data.startswith(b'[{"role":') and b'"parts":[' in data and b'"content":"' not in data[:32]:
             str(data, "utf-8")
@@ -77,6 +70,30 @@ def genai_payload(span: Span, side: Side, value: Captured) -> bytes:
         if found is not None:
             return found
     return _BEFORE[side] + _encode(str(data, "utf-8")) + end + b"]"
+
+
+def single_message(data: bytes) -> tuple[str, bytes] | None:
+    """Return the role and the text of JSON that is one message with a text and no escapes; None if it is another."""
+    single = _single(data)
+    if single is None:
+        return None
+    role, text = single
+    return role[10:-1].decode(), text[1:-3]
+
+
+def _single(data: bytes) -> tuple[bytes, bytes] | None:
+    """Return such JSON up to the role, and from the text on, with what is around them."""
+    # Eight quotation marks are those of two names and two texts.
+    if (
+        data.count(b'"') == 8
+        and data.startswith(b'[{"role":"')
+        and data.endswith(b'"}]')
+        and b"\\" not in data
+    ):
+        role, between, text = data.partition(b',"content":')
+        if between and text[:1] == b'"':
+            return role, text
+    return None
 
 
 def _plain(data: bytes, end: bytes) -> bytes | None:

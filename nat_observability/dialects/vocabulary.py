@@ -25,6 +25,12 @@ from nat_observability.events import Captured, Run, Span, Status, StepKind, Toke
 DIALECTS: Final[Mapping[str, Dialect]] = {each.name: each for each in (GENAI, LANGFUSE, OPENINFERENCE)}
 """By name."""
 
+Dialects = str | Iterable[str]
+"""Names of dialects: one text with commas between them, or several texts."""
+
+DEFAULT_DIALECT: Final = "genai,openinference"
+"""For a back end that may know either."""
+
 _KINDS = {kind: kind.value for kind in StepKind}
 _COUNTS = TokenUsage.__struct_fields__
 _ALWAYS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
@@ -59,7 +65,7 @@ class Vocabulary:
         self._with_provider = genai
         self._operations: Mapping[StepKind, str] = PART_OF_A_WORKFLOW if self.dialects == (GENAI,) else {}
         self._named_by = self.dialects[0].span_names
-        self._reads_every_call = self.dialects == (OPENINFERENCE,)
+        self.reads_every_call = self.dialects == (OPENINFERENCE,)
         self.tells_run_tags = LANGFUSE in self.dialects
         with_words = [each for each in self.dialects if each.payloads]
         self._payloads: Mapping[str, str] = with_words[0].payloads if with_words else _COMMON
@@ -170,7 +176,7 @@ class Vocabulary:
         attributes: Attributes = {}
         # Most steps have none, and need not be searched for more.
         if any(name.startswith("gen_ai.") for name in own) or (
-            self._reads_every_call and span.kind is StepKind.LLM
+            self.reads_every_call and span.kind is StepKind.LLM
         ):
             for of_own in self._owns:
                 attributes |= of_own(span, own)
@@ -256,7 +262,7 @@ def decoded_attributes(attributes: msgspec.Raw | None) -> dict[str, Any]:
     return {"value": bytes(attributes).decode("utf-8", "backslashreplace")}
 
 
-def vocabulary(names: str | Iterable[str]) -> Vocabulary:
+def vocabulary(names: Dialects) -> Vocabulary:
     """
     Return the vocabulary of dialects with these names, with commas between them.
 
@@ -272,5 +278,5 @@ def vocabulary(names: str | Iterable[str]) -> Vocabulary:
     return Vocabulary(DIALECTS[name] for name in listed)
 
 
-EVERYBODYS: Final = Vocabulary((GENAI, OPENINFERENCE))
-"""The GenAI conventions and OpenInference, for a back end that may know either."""
+EVERYBODYS: Final = vocabulary(DEFAULT_DIALECT)
+"""The GenAI conventions and OpenInference."""

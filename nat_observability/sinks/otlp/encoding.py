@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from nat_observability.dialects.dialect import AttributeValue
-from nat_observability.dialects.messages import genai_payload
+from nat_observability.dialects.messages import genai_payload, single_message
 from nat_observability.dialects.openinference import INDEXED_PREFIXES
 from nat_observability.dialects.vocabulary import EVERYBODYS, Vocabulary, decoded_attributes
 from nat_observability.events import Run, Span, SpanKind, SpanOrigin, Status, StepKind, TokenUsage
@@ -123,8 +123,10 @@ class SpanEncoder:
         self._input, self._output = (
             _payload_headers(vocabulary.payload_name(side)) for side in ("input", "output")
         )
+        self._message = _Headers("llm.input_messages.0.message.content")
         self._metadata = _Headers(vocabulary.payload_name("metadata"))
         self._tells_run_tags = vocabulary.tells_run_tags
+        self._reads_every_call = vocabulary.reads_every_call
         self._spoken_inputs, self._spoken_outputs = (
             {kind: _Headers(name) for kind, name in names.items()} for names in vocabulary.spoken.values()
         )
@@ -232,6 +234,8 @@ class SpanEncoder:
             if self._vocabulary.is_derived(attributes):
                 return None
             self._add(parts, attributes)
+        if self._reads_every_call and span.kind is StepKind.LLM:
+            self._add_messages(parts, span)
         if _has_more(span):
             parts.append(events_and_links(span))
         given, result = span.input, span.output
@@ -320,6 +324,22 @@ class SpanEncoder:
             parts.append(exception_event(span.error, span.end_ns))
         if span.status is Status.INCOMPLETE:
             parts.append(INCOMPLETE_MARK)
+
+    def _add_messages(self, parts: list[bytes], span: Span) -> None:
+        """Add the messages of a model call in OpenInference's flat names."""
+        given = span.input
+        if type(given) is msgspec.Raw and type(span.output) is not msgspec.Raw:
+            data = bytes(given)
+            if (single := single_message(data)) is not None:
+                role, text = single
+                roles = self._values["llm.input_message_role"]
+                parts.append(roles.get(role) or _recurring("llm.input_messages.0.message.role", role, roles))
+                parts.append(self._message.get(len(text)) or self._message.header(len(text)))
+                parts.append(text)
+                return
+        elif type(given) is not msgspec.Raw and type(span.output) is not msgspec.Raw:
+            return
+        self._add(parts, self._vocabulary.own_attributes(span, {}))
 
     def _add_usage(self, parts: list[bytes], usage: TokenUsage) -> None:
         for (always, headers), count in zip(self._usage, msgspec.structs.astuple(usage), strict=True):
