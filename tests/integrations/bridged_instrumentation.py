@@ -1,7 +1,7 @@
 """
 One instrumentation's spans, sent by the SDK's OTLP exporter and through a run, to one receiver; what differs, as JSON.
 
-A program for the environment that `make .venv-instrumentations/.installed` builds; its argument names one of `SCENARIOS`.
+A program for the environment that `make .venv-instrumentations/.installed` builds; its argument is one of `SCENARIOS`.
 Every model, cache and service is a server of this process.
 """
 
@@ -131,7 +131,7 @@ class Cache(StreamRequestHandler):
             self.wfile.write(b"-ERR wrong type\r\n" if b"broken" in words else b"+OK\r\n")
 
 
-# -- Scenarios: each instruments, and makes spans inside a run ----------------------------------------------------------
+# -- Scenarios: each instruments, and makes spans inside a run --------------------------------------------------------
 
 
 async def openai_calls(url: str) -> None:

@@ -10,6 +10,9 @@ import pytest
 
 ENVIRONMENT = Path(__file__).parents[2] / ".venv-instrumentations"
 
+BUILT = Path(__file__).parents[2] / "build" / "bridge"
+"""Where the tables are kept."""
+
 SCENARIOS = {
     "google-adk": 5,
     "grpc": 6,
@@ -49,8 +52,9 @@ def test_nothing_is_lost(scenario: str) -> None:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
+    BUILT.mkdir(parents=True, exist_ok=True)
     result = json.loads(ran.stdout.splitlines()[-1])
-    print(scenario, result["table"])
+    (BUILT / f"{scenario}.json").write_text(json.dumps(result))
     assert result["different"] == []
     assert all(equal == all_of_them for equal, all_of_them in result["table"].values())
     assert result["table"]["spans"][1] >= SCENARIOS[scenario]
