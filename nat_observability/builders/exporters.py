@@ -27,6 +27,7 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import check_exporter
 from nat_observability.logs import RepeatedEvent, get_logger, set_level
+from nat_observability.processors import PriceTable
 from nat_observability.propagation.formats import use_propagators
 from nat_observability.recording.capture import set_limits
 from nat_observability.settings import (
@@ -308,7 +309,8 @@ def build_exporters(
     types = exporter_types(settings, own_types or {})
     exporters: dict[str, BaseExporter] = {}
     problems: list[str] = []
-    plan = ProcessingPlan(settings.exporters, own_processing or {})
+    prices = None if settings.prices is None else PriceTable.load(settings.prices)
+    plan = ProcessingPlan(settings.exporters, own_processing or {}, prices)
     for name, entry in settings.exporters.items():
         token = _plan.set(plan)
         try:

@@ -29,6 +29,7 @@ from nat_observability.settings.exporters import (
     CustomExporterSettings,
     ExporterSettings,
     FileExporterSettings,
+    FilePath,
     MemoryExporterSettings,
     Seconds,
     SqliteExporterSettings,
@@ -194,6 +195,11 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     secrets_dir: Path | None = Field(
         default=None,
         description="A directory of files, each named after a variable and holding its value.",
+    )
+    prices: FilePath | None = Field(
+        default=None,
+        description="A TOML file of prices per million tokens, by model: each model call then has its cost.",
+        examples=["prices.toml"],
     )
     propagate_tags: Texts = Field(
         (),
