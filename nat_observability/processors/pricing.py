@@ -187,11 +187,5 @@ def _line(text: str, pattern: str, name: str | None = None) -> int:
 
 
 def _opens(line: str, pattern: str) -> bool:
-    start = line.strip().lstrip("[ ")
-    return start.lstrip("\"'").startswith(pattern) and start[len(pattern) :].lstrip("\"'")[:1] in (
-        "]",
-        " ",
-        "=",
-        ".",
-        "",
-    )
+    named = line.strip().lstrip("[ ").lstrip("\"'")
+    return named.startswith(pattern) and named[len(pattern) :].lstrip("\"'")[:1] in ("]", " ", "=", ".", "")
