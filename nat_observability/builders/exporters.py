@@ -36,6 +36,7 @@ from nat_observability.settings import (
     FileExporterSettings,
     LangfuseExporterSettings,
     MemoryExporterSettings,
+    MetricsExporterSettings,
     ObservabilitySettings,
     OtlpExporterSettings,
     PhoenixExporterSettings,
@@ -61,6 +62,12 @@ ENTRY_POINT_GROUP = "nat_observability.exporters"
 
 def _memory(name: str, own: MemoryExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
     return delivering(name, own, settings, MemorySink(own.limit))
+
+
+def _metrics(name: str, own: MetricsExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.sinks.metrics import MetricsSink
+
+    return delivering(name, own, settings, MetricsSink())
 
 
 def _console(name: str, own: ConsoleExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
@@ -187,6 +194,7 @@ BUILT_IN_TYPES: Mapping[str, ExporterBuilder] = {
     "file": _file,
     "langfuse": _langfuse,
     "memory": _memory,
+    "metrics": _metrics,
     "otlp": _otlp,
     "phoenix": _phoenix,
     "sqlite": _sqlite,

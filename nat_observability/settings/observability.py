@@ -31,6 +31,7 @@ from nat_observability.settings.exporters import (
     FileExporterSettings,
     FilePath,
     MemoryExporterSettings,
+    MetricsExporterSettings,
     Seconds,
     SqliteExporterSettings,
     Text,
@@ -57,6 +58,7 @@ __all__ = [
     "FileExporterSettings",
     "LangfuseExporterSettings",
     "MemoryExporterSettings",
+    "MetricsExporterSettings",
     "ObservabilitySettings",
     "OtlpExporterSettings",
     "PhoenixExporterSettings",
@@ -66,6 +68,7 @@ __all__ = [
 
 BUILT_IN: Mapping[str, type[ExporterSettings]] = {
     "memory": MemoryExporterSettings,
+    "metrics": MetricsExporterSettings,
     "console": ConsoleExporterSettings,
     "file": FileExporterSettings,
     "sqlite": SqliteExporterSettings,
@@ -100,6 +103,7 @@ def _tag(entry: Any) -> str:
 
 AnyExporterSettings = Annotated[
     Annotated[MemoryExporterSettings, Tag("memory")]
+    | Annotated[MetricsExporterSettings, Tag("metrics")]
     | Annotated[ConsoleExporterSettings, Tag("console")]
     | Annotated[FileExporterSettings, Tag("file")]
     | Annotated[SqliteExporterSettings, Tag("sqlite")]
