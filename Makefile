@@ -24,6 +24,8 @@ FLOORS := .venv-floors/.installed
 BENCH := .venv-bench/.installed
 PHOENIX := .venv-phoenix/.installed
 NAT := .venv-nat/.installed
+MLFLOW := .venv-mlflow/.installed
+SEMCONV := .venv-semconv/.installed
 INSTRUMENTATIONS := .venv-instrumentations/.installed
 CLIENTS := .venv-clients/.installed
 MUTANTS := .venv-mutants/.installed
@@ -43,7 +45,7 @@ demo: $(RUN) ## Run the demonstration
 test: $(DEV) ## Run the tests, without the slow ones
 	@$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
 
-test-all: $(DEV) $(PHOENIX) $(NAT) $(INSTRUMENTATIONS) $(CLIENTS) ## Run all tests, with a real Phoenix, toolkit, instrumentations and clients too
+test-all: $(DEV) $(PHOENIX) $(MLFLOW) $(SEMCONV) $(NAT) $(INSTRUMENTATIONS) $(CLIENTS) ## Run all tests, with a real Phoenix, MLflow, toolkit, instrumentations and clients too
 	@$(BIN)/pytest -n 2 $(ARGS)
 	@$(MAKE) --no-print-directory test-nat
 
@@ -143,6 +145,10 @@ constraints-peers: ## Regenerate the other constraints files with the newest ver
 	@$(call freeze_into,constraints-phoenix.txt) >> constraints-phoenix.txt.new
 	@mv constraints-phoenix.txt.new constraints-phoenix.txt
 	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq mlflow
+	@$(call freeze_into,constraints-mlflow.txt) >> constraints-mlflow.txt.new
+	@mv constraints-mlflow.txt.new constraints-mlflow.txt
+	$(call create_venv,.venv-new)
 	@.venv-new/bin/python -m pip install -qq -e '.[cli,nat]' $(NAT_TOOLS)
 	@$(call freeze_into,constraints-nat.txt) >> constraints-nat.txt.new
 	@mv constraints-nat.txt.new constraints-nat.txt
@@ -211,6 +217,20 @@ $(PHOENIX): constraints-phoenix.txt
 	$(call create_venv,$(@D))
 	@echo "Installing Phoenix into $(@D) (once; 850 MB)"
 	@$(@D)/bin/python -m pip install -qq -c constraints-phoenix.txt arize-phoenix
+	@touch $@
+
+$(MLFLOW): constraints-mlflow.txt
+	$(call create_venv,$(@D))
+	@echo "Installing MLflow into $(@D) (once)"
+	@$(@D)/bin/python -m pip install -qq -c constraints-mlflow.txt mlflow
+	@touch $@
+
+# What checks spans against the GenAI conventions.
+$(SEMCONV): pyproject.toml constraints.txt
+	$(call create_venv,$(@D))
+	@echo "Installing pytest-genai-semconv into $(@D) (once)"
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt \
+		-e '.[opentelemetry-sdk]' opentelemetry-proto pytest-genai-semconv==0.1.0
 	@touch $@
 
 # The reference toolkit pins much of what it needs, and some of it to other versions than ours.

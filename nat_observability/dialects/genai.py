@@ -93,7 +93,8 @@ GENAI = Dialect(
         StepKind.AGENT: "invoke_agent",
         StepKind.WORKFLOW: "invoke_workflow",
     },
-    run={"conversation_id": "gen_ai.conversation.id"},
+    # The second is one of the general conventions.
+    run={"conversation_id": "gen_ai.conversation.id", "user_id": "user.id"},
     usage={
         "prompt_tokens": "gen_ai.usage.input_tokens",
         "completion_tokens": "gen_ai.usage.output_tokens",

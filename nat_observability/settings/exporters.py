@@ -288,6 +288,14 @@ class MetricsExporterSettings(ExporterSettings):
         default=False, description="Whether outputs reach it; it does not need them."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_every_run(cls, data: object) -> object:
+        # That of the process is for what is sent: a number of calls would be wrong without the others.
+        if not isinstance(data, Mapping):
+            return data
+        return {name: value for name, value in data.items() if not str(name).startswith("sampling_")}
+
 
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):

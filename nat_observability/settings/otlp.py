@@ -46,7 +46,7 @@ Key = Annotated[SecretStr, Field(min_length=1), AfterValidator(_checked_value)]
 
 
 def _dialect_of(preset: object) -> tuple[str, ...]:
-    return (PRESETS[preset].dialect,) if preset in PRESETS else ("genai", "openinference")  # type: ignore[index]
+    return tuple(PRESETS[preset].dialect.split(",")) if preset in PRESETS else ("genai", "openinference")  # type: ignore[index]
 
 
 class SendingExporterSettings(ExporterSettings):

@@ -39,7 +39,7 @@ class Preset:
         resource: Attributes of the resource.
         required: The settings without which the back end refuses spans.
         project_is, account_is: What these two settings are called there.
-        dialect: The vocabulary that it reads best.
+        dialect: The vocabulary that it reads best, or several with commas.
         variables: For each setting the maker's own variables that stand in for it, the first that is set.
         site: A variable of the maker's that names a site, and the address of a site.
         source: Where the maker documents this.
@@ -177,7 +177,8 @@ PRESETS: Mapping[PresetName, Preset] = {
         headers={"authorization": "Bearer {api_key}", "x-mlflow-experiment-id": "{project}"},
         required=("project",),
         project_is="the id of the experiment",
-        dialect="genai",
+        # Types of retrievers and workflows it reads in OpenInference's words only.
+        dialect="genai,openinference",
         variables={
             "endpoint": ("MLFLOW_TRACKING_URI",),
             "api_key": ("MLFLOW_TRACKING_TOKEN",),
