@@ -46,7 +46,7 @@ def texts_of(path: Path) -> list[str]:
     """What a store has of the inputs and outputs of its one run."""
     with Store(path) as store:
         (run,) = store.runs()
-        return [f"{span.input}{span.output}" for span in store.spans(run.run.run_id)]
+        return [f"{span.input!r}{span.output!r}" for span in store.spans(run.run.run_id)]
 
 
 async def test_a_run_is_in_the_store(tmp_path: Path) -> None:
