@@ -13,6 +13,7 @@ from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.resource import DETECTORS, detected
 from nat_observability.settings.standard.makers import IGNORED, MAKER_VARIABLES
+from nat_observability.version import package_version
 
 SetThem = Callable[..., None]
 OURS = "NAT_OBSERVABILITY_"
@@ -133,7 +134,7 @@ class TestResource:
         resource = ObservabilitySettings().resource
         assert resource["telemetry.sdk.name"] == "nat_observability"
         assert resource["telemetry.sdk.language"] == "python"
-        assert resource["telemetry.sdk.version"]
+        assert resource.get("telemetry.sdk.version", "") == package_version()
 
     def test_each_detector_finds_its_attributes(self) -> None:
         """All of them, and only names of the conventions; neither arguments nor the environment."""
