@@ -147,7 +147,7 @@ constraints-peers: ## Regenerate the other constraints files with the newest ver
 	@$(call freeze_into,constraints-nat.txt) >> constraints-nat.txt.new
 	@mv constraints-nat.txt.new constraints-nat.txt
 	$(call create_venv,.venv-new)
-	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[opentelemetry-sdk]' $(INSTRUMENTED)
+	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[opentelemetry-sdk,otlp]' opentelemetry-proto $(INSTRUMENTED)
 	@$(call freeze_into,constraints-instrumentations.txt) \
 		| grep -vxiFf <(sed 's/#.*//' constraints.txt | grep .) >> constraints-instrumentations.txt.new
 	@mv constraints-instrumentations.txt.new constraints-instrumentations.txt
@@ -222,13 +222,21 @@ $(NAT): pyproject.toml constraints-nat.txt
 	@touch $@
 
 # What other people's instrumentations instrument, for the slow tests.
-INSTRUMENTED := openai langchain-core openinference-instrumentation-openai openinference-instrumentation-langchain \
-	opentelemetry-instrumentation-openai
+INSTRUMENTED := openai anthropic langchain-core 'pydantic-ai-slim[openai]' openai-agents google-adk \
+	grpcio httpx redis sqlalchemy greenlet opentelemetry-exporter-otlp-proto-http opentelemetry-util-genai \
+	openinference-instrumentation-openai openinference-instrumentation-anthropic \
+	openinference-instrumentation-langchain openinference-instrumentation-openai-agents \
+	opentelemetry-instrumentation-openai opentelemetry-instrumentation-anthropic \
+	opentelemetry-instrumentation-langchain opentelemetry-instrumentation-openai-agents \
+	opentelemetry-instrumentation-genai-openai opentelemetry-instrumentation-genai-anthropic \
+	opentelemetry-instrumentation-genai-langchain opentelemetry-instrumentation-genai-openai-agents \
+	opentelemetry-instrumentation-grpc opentelemetry-instrumentation-httpx \
+	opentelemetry-instrumentation-redis opentelemetry-instrumentation-sqlalchemy
 $(INSTRUMENTATIONS): pyproject.toml constraints.txt constraints-instrumentations.txt
 	$(call create_venv,$(@D))
 	@echo "Installing clients and their instrumentations into $(@D) (once)"
 	@$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-instrumentations.txt \
-		-e '.[opentelemetry-sdk]' $(INSTRUMENTED)
+		-e '.[opentelemetry-sdk,otlp]' opentelemetry-proto $(INSTRUMENTED)
 	@touch $@
 
 # Clients of models, whose answers a step reads, for the slow tests. Some need other versions of what we need.

@@ -74,6 +74,7 @@ def _file(name: str, own: FileExporterSettings, settings: ObservabilitySettings)
         backups=own.backups,
         format=own.format,
         resource=settings.resource,
+        dialect=own.dialect,
     )
     return delivering(name, own, settings, sink)
 
@@ -97,6 +98,7 @@ def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings)
             compression=own.compression,
             timeout=own.timeout,
             resource=settings.resource,
+            dialect=own.dialect,
             ca_file=own.ca_file,
             client_certificate=own.client_certificate,
             client_key=own.client_key,
@@ -112,6 +114,7 @@ def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings)
             encoding="json" if own.protocol == "http/json" else "protobuf",
             timeout=own.timeout,
             resource=settings.resource,
+            dialect=own.dialect,
             ca_file=own.ca_file,
             client_certificate=own.client_certificate,
             client_key=own.client_key,
@@ -149,6 +152,7 @@ def _preset(name: str, own: PresetExporterSettings, settings: ObservabilitySetti
         headers=target.headers,
         timeout=own.timeout,
         resource={**settings.resource, **target.resource},
+        dialect=own.dialect,
         ca_file=own.ca_file,
         client_certificate=own.client_certificate,
         client_key=own.client_key,
@@ -169,6 +173,7 @@ def _to_target(
         headers=target.headers,
         timeout=own.timeout,
         resource={**settings.resource, **target.resource},
+        dialect=own.dialect,
         ca_file=own.ca_file,
         client_certificate=own.client_certificate,
         client_key=own.client_key,

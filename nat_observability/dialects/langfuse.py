@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -32,29 +33,41 @@ _TYPES = {
 }
 
 
-def usage_details(usage: TokenUsage) -> dict[str, int]:
-    """Return counts of which none is part of another, as Langfuse adds them up."""
-    details = {
-        "input_cached_tokens": usage.cached_tokens,
-        "input_cache_creation": usage.cache_write_tokens,
-        "input_audio_tokens": usage.audio_input_tokens,
-        "input_image_tokens": usage.image_input_tokens,
-        "output_reasoning_tokens": usage.reasoning_tokens,
-        "output_audio_tokens": usage.audio_output_tokens,
-    }
-    parts = {name: count for name, count in details.items() if count > 0}
-    of_input = sum(count for name, count in parts.items() if name.startswith("input"))
-    of_output = sum(count for name, count in parts.items() if name.startswith("output"))
-    return {
-        "input": max(usage.prompt_tokens - of_input, 0),
-        "output": max(usage.completion_tokens - of_output, 0),
-        **parts,
-        "total": usage.total_tokens,
-    }
+def usage_details(usage: TokenUsage) -> str:
+    """Return counts of which none is part of another, as Langfuse adds them up, as a JSON object."""
+    given, result = usage.prompt_tokens, usage.completion_tokens
+    parts = ""
+    if count := usage.cached_tokens:
+        given -= count
+        parts = f',"input_cached_tokens":{count}'
+    if count := usage.cache_write_tokens:
+        given -= count
+        parts += f',"input_cache_creation":{count}'
+    if count := usage.audio_input_tokens:
+        given -= count
+        parts += f',"input_audio_tokens":{count}'
+    if count := usage.image_input_tokens:
+        given -= count
+        parts += f',"input_image_tokens":{count}'
+    if count := usage.reasoning_tokens:
+        result -= count
+        parts += f',"output_reasoning_tokens":{count}'
+    if count := usage.audio_output_tokens:
+        result -= count
+        parts += f',"output_audio_tokens":{count}'
+    return f'{{"input":{max(given, 0)},"output":{max(result, 0)}{parts},"total":{usage.total_tokens}}}'
 
 
 def _cost_details(cost: TokenCost) -> dict[str, float]:
     return {"input": cost.input, "output": cost.output, "total": cost.total}
+
+
+@lru_cache(64)
+def _second(second: int) -> str:
+    try:
+        return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return "1970-01-01T00:00:00"
 
 
 def _run(run: Run) -> Attributes:
@@ -67,10 +80,10 @@ def _run(run: Run) -> Attributes:
 def _outcome(span: Span) -> Attributes:
     found: Attributes = {}
     if span.first_chunk_ns is not None:
-        first = datetime.fromtimestamp(span.first_chunk_ns / 1e9, UTC).isoformat(timespec="microseconds")
-        found["langfuse.observation.completion_start_time"] = first.replace("+00:00", "Z")
+        second, nanoseconds = divmod(span.first_chunk_ns, 10**9)
+        found["langfuse.observation.completion_start_time"] = f"{_second(second)}.{nanoseconds // 1000:06d}Z"
     if span.usage is not None:
-        found["langfuse.observation.usage_details"] = _json(usage_details(span.usage))
+        found["langfuse.observation.usage_details"] = usage_details(span.usage)
     if span.cost is not None:
         found["langfuse.observation.cost_details"] = _json(_cost_details(span.cost))
     if span.tags and span.run.tags:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -13,43 +13,121 @@ Side = Literal["input", "output"]
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
+SPOKEN: Final = {
+    "input": {
+        **dict.fromkeys((StepKind.LLM, StepKind.AGENT, StepKind.WORKFLOW), "gen_ai.input.messages"),
+        StepKind.TOOL: "gen_ai.tool.call.arguments",
+        StepKind.RETRIEVER: "gen_ai.retrieval.query.text",
+    },
+    "output": {
+        **dict.fromkeys((StepKind.LLM, StepKind.AGENT, StepKind.WORKFLOW), "gen_ai.output.messages"),
+        StepKind.TOOL: "gen_ai.tool.call.result",
+    },
+}
+"""The attributes of the conventions for inputs and outputs, by the kind of the step."""
+
 _CONVERSING = frozenset({StepKind.LLM, StepKind.AGENT, StepKind.WORKFLOW})
 _MOST_BYTES = 256 * 1024  # of JSON that is looked at; what is larger is one text
-_ROLE = {"input": "user", "output": "assistant"}
+_BETWEEN = b',"parts":[{"type":"text","content":'
+_BEFORE: dict[Side, bytes] = {
+    "input": b'[{"role":"user"' + _BETWEEN,
+    "output": b'[{"role":"assistant"' + _BETWEEN,
+}
+_INPUT_END = b"}]}"
+# The conventions' schema requires a reason of each output message.
+_FINISHED = {Status.OK: "stop", Status.ERROR: "error", Status.INCOMPLETE: "error"}
+_ENDS = {status: b'}],"finish_reason":"%b"}' % word.encode() for status, word in _FINISHED.items()}
 
 
-def genai_payload(span: Span, side: Side, value: Captured) -> tuple[str, str] | None:
+_decode_plain = msgspec.json.Decoder(list[dict[str, str]]).decode
+
+
+def genai_payload(span: Span, side: Side, value: Captured) -> bytes:
     """
-    Return the attribute for an input or output, and its value; None if the conventions have none for it.
+    Return an input or output as the attribute in `SPOKEN` has it: messages, arguments and results are JSON as text.
 
-    The conventions' messages, arguments and results are JSON as text, which every back end reads. What is not messages
-    already becomes the text of one.
+    What is not messages already becomes the text of one.
     """
-    kind = span.kind
-    if kind in _CONVERSING:
-        return f"gen_ai.{side}.messages", _messages(span, side, value)
-    if kind is StepKind.TOOL:
-        return f"gen_ai.tool.call.{'arguments' if side == 'input' else 'result'}", _as_text(value)
-    if kind is StepKind.RETRIEVER and side == "input" and isinstance(value, str):
-        return "gen_ai.retrieval.query.text", value
+    if span.kind not in _CONVERSING:
+        data = bytes(value) if isinstance(value, msgspec.Raw) else (value or "").encode()
+        if not data.isascii():
+            str(data, "utf-8")  # raises if it is not UTF-8
+        return data
+    end = _INPUT_END if side == "input" else _ENDS[span.status]
+    if type(value) is str:
+        return _BEFORE[side] + _encode(value) + end + b"]"
+    data = bytes(value)  # type: ignore[arg-type]
+    if (single := _single(data)) is not None:
+        role, text = single
+        if not data.isascii():
+            str(data, "utf-8")
+        return role + _BETWEEN + text[:-2] + end + b"]"
+    if data[:1] in (b"[", b"{") and len(data) <= _MOST_BYTES:
+        if data.startswith(b'[{"role":') and b'"parts":[' in data and b'"content":"' not in data[:32]:
+            str(data, "utf-8")
+            return data  # the conventions' messages, as a step records a model's answer
+        found = _plain(data, end) or _converted(span, side, data)
+        if found is not None:
+            return found
+    return _BEFORE[side] + _encode(str(data, "utf-8")) + end + b"]"
+
+
+def single_message(data: bytes) -> tuple[str, bytes] | None:
+    """Return the role and the text of JSON that is one message with a text and no escapes; None if it is another."""
+    single = _single(data)
+    if single is None:
+        return None
+    role, text = single
+    return role[10:-1].decode(), text[1:-3]
+
+
+def _single(data: bytes) -> tuple[bytes, bytes] | None:
+    """Return such JSON up to the role, and from the text on, with what is around them."""
+    # Eight quotation marks are those of two names and two texts.
+    if (
+        data.count(b'"') == 8
+        and data.startswith(b'[{"role":"')
+        and data.endswith(b'"}]')
+        and b"\\" not in data
+    ):
+        role, between, text = data.partition(b',"content":')
+        if between and text[:1] == b'"':
+            return role, text
     return None
 
 
-def _messages(span: Span, side: Side, value: Captured) -> str:
-    text = _as_text(value)
-    if not isinstance(value, str) and text[:1] in ("[", "{") and len(text) <= _MOST_BYTES:
-        if text.startswith('[{"role":') and '"parts":[' in text and '"content":"' not in text[:24]:
-            return text  # the conventions' messages, as a step records a model's answer
-        try:
-            found = _decode(text)
-        except (msgspec.DecodeError, RecursionError):
-            found = None
-        if isinstance(found, dict):
-            found = found["messages"] if isinstance(found.get("messages"), list) else [found]
-        if isinstance(found, list) and found and all(map(_is_message, found)):
-            return _encode([_message(span, side, each) for each in found]).decode()
-    single: dict[str, Any] = {"role": _ROLE[side], "parts": [{"type": "text", "content": text}]}
-    return _encode([_finished(span, single) if side == "output" else single]).decode()
+def _plain(data: bytes, end: bytes) -> bytes | None:
+    """Return messages with a role and a text each, which most are; None if it is anything else."""
+    try:
+        messages = _decode_plain(data)
+        if not messages or max(map(len, messages)) > 2:
+            return None
+        # Written by hand: objects for each message would keep the garbage collector busy.
+        return (
+            b"["
+            + b",".join(
+                [
+                    b'{"role":' + _encode(each["role"]) + _BETWEEN + _encode(each["content"]) + end
+                    for each in messages
+                ]
+            )
+            + b"]"
+        )
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError):
+        return None
+
+
+def _converted(span: Span, side: Side, data: bytes) -> bytes | None:
+    """Return messages of another form; None if it is not messages."""
+    try:
+        found = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if isinstance(found, dict):
+        found = found["messages"] if isinstance(found.get("messages"), list) else [found]
+    if not isinstance(found, list) or not found or not all(map(_is_message, found)):
+        return None
+    return _encode([_message(span, side, each) for each in found])
 
 
 def _is_message(value: Any) -> bool:
@@ -69,8 +147,7 @@ def _message(span: Span, side: Side, message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finished(span: Span, message: dict[str, Any]) -> dict[str, Any]:
-    # The conventions' schema requires it of an output.
-    return {"finish_reason": "stop" if span.status is Status.OK else "error"} | message
+    return {"finish_reason": _FINISHED[span.status]} | message
 
 
 def _parts(message: dict[str, Any]) -> list[Any]:
@@ -120,7 +197,3 @@ def _arguments(arguments: Any) -> Any:
         except (msgspec.DecodeError, RecursionError):
             return arguments
     return arguments
-
-
-def _as_text(value: Captured) -> str:
-    return str(bytes(value), "utf-8") if isinstance(value, msgspec.Raw) else value or ""

@@ -187,10 +187,17 @@ def _fitting(items: list[Any]) -> Iterator[tuple[int, Any]]:
     """Yield the first items with their index, as many as there is room for."""
     left = _ROOM
     for index, item in enumerate(items[:_MOST]):
-        left -= len(_text(item))
+        left -= len(item) if isinstance(item, str) else len(_encoded(item))
         if left < 0:
             return
         yield index, item
+
+
+def _encoded(value: Any) -> bytes | str:
+    try:
+        return _encode(value)
+    except (ValueError, OverflowError, RecursionError):
+        return _text(value)
 
 
 def _text(value: Any) -> str:

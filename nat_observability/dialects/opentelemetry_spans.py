@@ -130,7 +130,8 @@ def mapped(attributes: Mapping[str, Any]) -> Mapped:
     usage = None
     if kind is StepKind.LLM or kind is StepKind.EMBEDDING:
         counts = {field: _first(attributes, keys) for field, keys in _USAGE.items()}
-        usage = token_usage(counts)
+        if any(count is not None for count in counts.values()):  # a call that failed has none
+            usage = token_usage(counts)
     return Mapped(
         kind,
         _payload(attributes, _INPUTS, _FLAT_INPUTS if kind is StepKind.LLM else ()),

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nat_observability.dialects.dialect import Attributes, Dialect
+from nat_observability.dialects.dialect import Attributes, Dialect, no_attributes
 from nat_observability.dialects.genai import (
     GENAI,
     MODEL_CALLS,
@@ -18,12 +18,18 @@ from nat_observability.dialects.genai import (
     maker_of,
 )
 from nat_observability.dialects.langfuse import LANGFUSE, langfuse_resource
-from nat_observability.dialects.messages import Side, genai_payload
+from nat_observability.dialects.messages import SPOKEN, Side, genai_payload
 from nat_observability.dialects.openinference import OPENINFERENCE
 from nat_observability.events import Captured, Run, Span, Status, StepKind, TokenUsage
 
 DIALECTS: Final[Mapping[str, Dialect]] = {each.name: each for each in (GENAI, LANGFUSE, OPENINFERENCE)}
 """By name."""
+
+Dialects = str | Iterable[str]
+"""Names of dialects: one text with commas between them, or several texts."""
+
+DEFAULT_DIALECT: Final = "genai,openinference"
+"""For a back end that may know either."""
 
 _KINDS = {kind: kind.value for kind in StepKind}
 _COUNTS = TokenUsage.__struct_fields__
@@ -59,13 +65,15 @@ class Vocabulary:
         self._with_provider = genai
         self._operations: Mapping[StepKind, str] = PART_OF_A_WORKFLOW if self.dialects == (GENAI,) else {}
         self._named_by = self.dialects[0].span_names
-        self._reads_every_call = self.dialects == (OPENINFERENCE,)
+        self.reads_every_call = self.dialects == (OPENINFERENCE,)
         self.tells_run_tags = LANGFUSE in self.dialects
         with_words = [each for each in self.dialects if each.payloads]
         self._payloads: Mapping[str, str] = with_words[0].payloads if with_words else _COMMON
-        self.genai_payloads = genai and not with_words
+        self.spoken: Mapping[Side, Mapping[StepKind, str]] = (
+            SPOKEN if genai and not with_words else {"input": {}, "output": {}}
+        )
         self._tags = next((each.tags for each in self.dialects if each.tags is not None), "tag.tags")
-        self._usage = tuple(
+        self.usage = tuple(
             (tuple(each.usage[count] for each in self.dialects if count in each.usage), count in _ALWAYS)
             for count in _COUNTS
         )
@@ -76,7 +84,9 @@ class Vocabulary:
             (field, attribute) for each in self.dialects for field, attribute in each.cost.items()
         )
         self._errors = tuple(pair for each in self.dialects for pair in each.error.items())
-        self._outcomes = tuple(each.of_outcome for each in self.dialects)
+        self._outcomes = tuple(
+            each.of_outcome for each in self.dialects if each.of_outcome is not no_attributes
+        )
         self._owns = tuple(each.of_own for each in self.dialects)
         self._runs = tuple(each.of_run for each in self.dialects)
         # Of the GenAI conventions too: recorded under their names, and read by the others.
@@ -121,16 +131,19 @@ class Vocabulary:
             attributes |= of_run(run)
         return attributes
 
+    def usage_attributes(self, usage: TokenUsage) -> Attributes:
+        """Return the attributes of tokens."""
+        attributes: Attributes = {}
+        for (names, always), count in zip(self.usage, msgspec.structs.astuple(usage), strict=True):
+            if always or count:
+                attributes |= dict.fromkeys(names, count)
+        return attributes
+
     def outcome_attributes(self, span: Span) -> Attributes:
-        """Return the attributes of streaming, tags, tokens, cost and errors."""
+        """Return the attributes of streaming, tags, cost, evaluations and errors."""
         attributes: Attributes = {}
         if span.tags:
             attributes[self._tags] = span.tags
-        if span.usage is not None:
-            for (names, always), count in zip(self._usage, msgspec.structs.astuple(span.usage), strict=True):
-                if always or count:
-                    for name in names:
-                        attributes[name] = count
         if span.cost is not None:
             for field, name in self._cost:
                 attributes[name] = getattr(span.cost, field)
@@ -146,8 +159,8 @@ class Vocabulary:
 
     def payload_attributes(self, span: Span, side: Side, value: Captured) -> Attributes:
         """Return the attributes of an input or an output."""
-        if self.genai_payloads and (found := genai_payload(span, side, value)) is not None:
-            return dict((found,))
+        if (spoken := self.spoken[side].get(span.kind)) is not None:
+            return {spoken: genai_payload(span, side, value).decode()}
         name = self._payloads[side]
         text, mime_type = (
             (str(bytes(value), "utf-8"), "application/json")
@@ -163,7 +176,7 @@ class Vocabulary:
         attributes: Attributes = {}
         # Most steps have none, and need not be searched for more.
         if any(name.startswith("gen_ai.") for name in own) or (
-            self._reads_every_call and span.kind is StepKind.LLM
+            self.reads_every_call and span.kind is StepKind.LLM
         ):
             for of_own in self._owns:
                 attributes |= of_own(span, own)
@@ -186,6 +199,8 @@ class Vocabulary:
                 attributes |= self.payload_attributes(span, side, value)  # type: ignore[arg-type]
         if span.metadata is not None:
             attributes[self._payloads["metadata"]] = str(bytes(span.metadata), "utf-8")
+        if span.usage is not None:
+            attributes |= self.usage_attributes(span.usage)
         attributes |= self.outcome_attributes(span)
         own = decoded_attributes(span.attributes)
         attributes |= self.own_attributes(span, own)
@@ -247,7 +262,7 @@ def decoded_attributes(attributes: msgspec.Raw | None) -> dict[str, Any]:
     return {"value": bytes(attributes).decode("utf-8", "backslashreplace")}
 
 
-def vocabulary(names: str | Iterable[str]) -> Vocabulary:
+def vocabulary(names: Dialects) -> Vocabulary:
     """
     Return the vocabulary of dialects with these names, with commas between them.
 
@@ -263,5 +278,5 @@ def vocabulary(names: str | Iterable[str]) -> Vocabulary:
     return Vocabulary(DIALECTS[name] for name in listed)
 
 
-EVERYBODYS: Final = Vocabulary((GENAI, OPENINFERENCE))
-"""The GenAI conventions and OpenInference, for a back end that may know either."""
+EVERYBODYS: Final = vocabulary(DEFAULT_DIALECT)
+"""The GenAI conventions and OpenInference."""

@@ -128,7 +128,7 @@ def _variables(model: type[BaseModel], path: Sequence[str], exporter_type: str |
             _type(field),
             (exporter_type if key == "type" and exporter_type in PRESETS else "") or ""
             if field.is_required()
-            else _text(field.get_default(call_default_factory=True, validated_data={})),
+            else _text(field.get_default(call_default_factory=True, validated_data={"type": exporter_type})),
             field.description or "",
             allowed(field),
             exporter_type,

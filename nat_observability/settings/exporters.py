@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from nat_observability.delivery.limits import QueuePolicy, SpoolMode
-from nat_observability.settings.processing import ProcessingSettings
+from nat_observability.settings.processing import ProcessingSettings, name_list
 from nat_observability.settings.standard_variables import DEFAULT_LIMITS, MOST, unquoted
 from nat_observability.settings.variables import Allowed
 
@@ -41,6 +41,16 @@ def _expanded(path: Path) -> Path:
     except RuntimeError:
         raise ValueError("starts with a home directory that does not exist") from None
 
+
+_DIALECTS = ("genai", "langfuse", "openinference")
+
+DialectNames = Annotated[
+    tuple[str, ...],
+    BeforeValidator(name_list(_DIALECTS)),
+    Field(min_length=1),
+    Allowed(f"{', '.join(_DIALECTS)}, with commas between them"),
+]
+"""The names of dialects, as a list or as a text with commas between them."""
 
 FilePath = Annotated[Path, AfterValidator(_expanded)]
 
@@ -223,6 +233,9 @@ class FileExporterSettings(ExporterSettings):
     )
     backups: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=5, description="Number of rolled files to keep."
+    )
+    dialect: DialectNames = Field(
+        default=("genai", "openinference"), description="In which words OTLP has the spans."
     )
     format: Literal["jsonl", "otlp_json"] = Field(
         default="jsonl",

@@ -7,7 +7,14 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from nat_observability.settings.exporters import ExporterSettings, FilePath, Seconds, SpansOnly, Text
+from nat_observability.settings.exporters import (
+    DialectNames,
+    ExporterSettings,
+    FilePath,
+    Seconds,
+    SpansOnly,
+    Text,
+)
 from nat_observability.settings.presets import PRESETS, Preset, PresetName
 from nat_observability.settings.standard_variables import DEFAULT_ENDPOINTS, parse_headers
 from nat_observability.settings.variables import PAIRS
@@ -38,6 +45,10 @@ HeaderValue = Annotated[SecretStr, AfterValidator(_checked_value)]
 Key = Annotated[SecretStr, Field(min_length=1), AfterValidator(_checked_value)]
 
 
+def _dialect_of(preset: object) -> tuple[str, ...]:
+    return (PRESETS[preset].dialect,) if preset in PRESETS else ("genai", "openinference")  # type: ignore[index]
+
+
 class SendingExporterSettings(ExporterSettings):
     """The settings of every exporter that sends spans over OTLP."""
 
@@ -50,6 +61,11 @@ class SendingExporterSettings(ExporterSettings):
     timeout: Seconds = Field(
         default=10.0,
         description="Seconds for one request, to the end of its response; write_timeout ends it too.",
+    )
+    dialect: DialectNames = Field(
+        default=("genai", "openinference"),
+        description="In which words spans are sent; the first also says how they are called.",
+        examples=["genai"],
     )
     ca_file: FilePath | None = Field(
         default=None,
@@ -135,6 +151,10 @@ class PhoenixExporterSettings(SendingExporterSettings):
     """Sends spans to Phoenix."""
 
     type: Literal["phoenix"] = Field(default="phoenix", description="Sends spans to Phoenix.")
+    dialect: DialectNames = Field(
+        default=("openinference",),
+        description="In which words spans are sent; the first also says how they are called.",
+    )
     endpoint: Url = Field(
         default="http://localhost:6006",
         description="The address of the Phoenix server.",
@@ -154,6 +174,10 @@ class LangfuseExporterSettings(SendingExporterSettings):
     """Sends spans to Langfuse."""
 
     type: Literal["langfuse"] = Field(default="langfuse", description="Sends spans to Langfuse.")
+    dialect: DialectNames = Field(
+        default=("langfuse", "genai"),
+        description="In which words spans are sent; the first also says how they are called.",
+    )
     host: Url = Field(
         default="https://cloud.langfuse.com",
         description="The address of the region, or of your own server.",
@@ -173,6 +197,10 @@ class PresetExporterSettings(SendingExporterSettings):
     """Sends spans to a back end whose address, headers and paths are known; see `PRESETS`."""
 
     type: PresetName = Field(description="The back end that spans are sent to.")
+    dialect: DialectNames = Field(
+        default_factory=lambda validated: _dialect_of(validated.get("type")),
+        description="In which words spans are sent; without it, those that the back end reads best.",
+    )
     endpoint: Url | None = Field(
         default=None,
         description="The address of the region, or of your own server; without it, the maker's.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -60,6 +60,7 @@ class FileSink:
         backups: The number of rolled files to keep. With 0, a full file is deleted.
         format: "jsonl", the items as they are, or "otlp_json", which takes spans only.
         resource: The attributes of the resource, which OTLP has beside the spans.
+        dialect: In which words OTLP has them: "genai", "openinference", "langfuse", or several with commas.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class FileSink:
         backups: int = 5,
         format: FileFormat = "jsonl",  # noqa: A002
         resource: Mapping[str, str] | None = None,
+        dialect: str | Iterable[str] = "genai,openinference",
     ) -> None:
         if max_bytes < 1:
             raise ValueError(
@@ -84,9 +86,10 @@ class FileSink:
         self._otlp: SpanEncoder | None = None
         if format == "otlp_json":
             # Only here: a file of our own lines needs none of it.
+            from nat_observability.dialects.vocabulary import vocabulary
             from nat_observability.sinks.otlp.encoding import SpanEncoder
 
-            self._otlp = SpanEncoder(resource or {})
+            self._otlp = SpanEncoder(resource or {}, vocabulary(dialect))
         self.path = os.path.abspath(path)
         self.max_bytes, self.backups = max_bytes, backups
         self._encoder = msgspec.json.Encoder()

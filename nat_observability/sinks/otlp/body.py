@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from nat_observability.dialects.vocabulary import DEFAULT_DIALECT, Dialects, vocabulary
 from nat_observability.errors import PermanentWriteError
 from nat_observability.events import Span
 from nat_observability.sinks.otlp.encoding import SLICE_BYTES, SLICE_SPANS, SpanEncoder
@@ -31,9 +32,10 @@ class BodyMaker:
     Args:
         compression: "gzip" is level 1 of isal, or of zlib if isal is not installed.
         encoding: "protobuf" or "json", the two that OTLP has.
+        dialect: The names of dialects, with commas between them.
 
     Raises:
-        ValueError: `compression` is neither, or `encoding`.
+        ValueError: `compression` is neither, or `encoding`; or a dialect does not exist.
     """
 
     def __init__(
@@ -41,12 +43,13 @@ class BodyMaker:
         resource: Mapping[str, str] | None,
         compression: Compression,
         encoding: Encoding = "protobuf",
+        dialect: Dialects = DEFAULT_DIALECT,
     ) -> None:
         check_compression(compression)
         if encoding not in ("protobuf", "json"):
             raise ValueError(f"encoding is 'protobuf' or 'json', not {encoding!r}.")
         self._as_json = encoding == "json"
-        self._encoder = SpanEncoder(resource or {})
+        self._encoder = SpanEncoder(resource or {}, vocabulary(dialect))
         self._new_compressor = _compressor() if compression == "gzip" else None
 
     async def make(self, batch: Batch) -> bytes:

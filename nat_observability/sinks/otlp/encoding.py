@@ -9,9 +9,10 @@ from typing import TypeVar
 import msgspec
 
 from nat_observability.dialects.dialect import AttributeValue
+from nat_observability.dialects.messages import genai_payload, single_message
 from nat_observability.dialects.openinference import INDEXED_PREFIXES
 from nat_observability.dialects.vocabulary import EVERYBODYS, Vocabulary, decoded_attributes
-from nat_observability.events import Captured, Run, Span, SpanKind, SpanOrigin, Status, StepKind
+from nat_observability.events import Run, Span, SpanKind, SpanOrigin, Status, StepKind, TokenUsage
 from nat_observability.recording.capture import capture_text
 from nat_observability.sinks.otlp.protobuf import length_delimited, varint
 from nat_observability.sinks.otlp.span_message import (
@@ -122,8 +123,23 @@ class SpanEncoder:
         self._input, self._output = (
             _payload_headers(vocabulary.payload_name(side)) for side in ("input", "output")
         )
+        self._message = _Headers("llm.input_messages.0.message.content")
         self._metadata = _Headers(vocabulary.payload_name("metadata"))
-        self._tells_run_tags, self._genai_payloads = vocabulary.tells_run_tags, vocabulary.genai_payloads
+        self._tells_run_tags = vocabulary.tells_run_tags
+        self._reads_every_call = vocabulary.reads_every_call
+        self._spoken_inputs, self._spoken_outputs = (
+            {kind: _Headers(name) for kind, name in names.items()} for names in vocabulary.spoken.values()
+        )
+        # For each count of tokens: whether it is written if it is 0, and the bytes before its varint, by its length.
+        self._usage = tuple(
+            (
+                always,
+                tuple(
+                    [b"", *(attribute_header(name, int, length) for length in range(1, 11))] for name in names
+                ),
+            )
+            for names, always in vocabulary.usage
+        )
 
     def encode(self, batch: Sequence[Span]) -> bytes:
         """Return the request for the whole batch, in one stretch."""
@@ -218,17 +234,22 @@ class SpanEncoder:
             if self._vocabulary.is_derived(attributes):
                 return None
             self._add(parts, attributes)
+        if self._reads_every_call and span.kind is StepKind.LLM:
+            self._add_messages(parts, span)
         if _has_more(span):
             parts.append(events_and_links(span))
-        if self._genai_payloads:
-            if span.input is not None:
-                self._add(parts, self._vocabulary.payload_attributes(span, "input", span.input))
-            if span.output is not None:
-                self._add(parts, self._vocabulary.payload_attributes(span, "output", span.output))
-            payloads = _NO_PAYLOADS
-        else:
-            payloads = ((span.input, self._input), (span.output, self._output))
-        for value, (texts, documents) in payloads:
+        given, result = span.input, span.output
+        if given is not None and (spoken := self._spoken_inputs.get(span.kind)) is not None:
+            data = genai_payload(span, "input", given)
+            parts.append(spoken.get(len(data)) or spoken.header(len(data)))
+            parts.append(data)
+            given = None
+        if result is not None and (spoken := self._spoken_outputs.get(span.kind)) is not None:
+            data = genai_payload(span, "output", result)
+            parts.append(spoken.get(len(data)) or spoken.header(len(data)))
+            parts.append(data)
+            result = None
+        for value, (texts, documents) in ((given, self._input), (result, self._output)):
             if value is None:
                 continue
             if type(value) is str:
@@ -250,14 +271,16 @@ class SpanEncoder:
             parts.append(data)
         if span.status is not Status.OK:
             self._add_status(parts, span)
+        if span.usage is not None:
+            self._add_usage(parts, span.usage)
         if (
-            span.usage is not None
-            or span.tags
+            span.tags
             or span.first_chunk_ns is not None
             or span.error is not None
             or span.status is not Status.OK
             or span.cost is not None
             or span.events
+            or (self._tells_run_tags and span.usage is not None)
         ):
             self._add(parts, self._vocabulary.outcome_attributes(span))
         return b"".join(parts)
@@ -301,6 +324,30 @@ class SpanEncoder:
             parts.append(exception_event(span.error, span.end_ns))
         if span.status is Status.INCOMPLETE:
             parts.append(INCOMPLETE_MARK)
+
+    def _add_messages(self, parts: list[bytes], span: Span) -> None:
+        """Add the messages of a model call in OpenInference's flat names."""
+        given = span.input
+        if type(given) is msgspec.Raw and type(span.output) is not msgspec.Raw:
+            data = bytes(given)
+            if (single := single_message(data)) is not None:
+                role, text = single
+                roles = self._values["llm.input_message_role"]
+                parts.append(roles.get(role) or _recurring("llm.input_messages.0.message.role", role, roles))
+                parts.append(self._message.get(len(text)) or self._message.header(len(text)))
+                parts.append(text)
+                return
+        elif type(given) is not msgspec.Raw and type(span.output) is not msgspec.Raw:
+            return
+        self._add(parts, self._vocabulary.own_attributes(span, {}))
+
+    def _add_usage(self, parts: list[bytes], usage: TokenUsage) -> None:
+        for (always, headers), count in zip(self._usage, msgspec.structs.astuple(usage), strict=True):
+            if count or always:
+                data = varint(count) if 0 <= count < 2**63 else VALUE_BYTES[int](count)
+                for header in headers:
+                    parts.append(header[len(data)])
+                    parts.append(data)
 
     def _add(self, parts: list[bytes], attributes: dict[str, AttributeValue]) -> None:
         add = parts.append
@@ -433,9 +480,6 @@ def _scope_field(origin: SpanOrigin) -> bytes:
     if origin.schema_url is not None:
         field += length_delimited(3, capture_text(origin.schema_url).encode())
     return field
-
-
-_NO_PAYLOADS: tuple[tuple[Captured, tuple[_Headers, _Headers]], ...] = ()
 
 
 def _payload_headers(name: str) -> tuple[_Headers, _Headers]:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from nat_observability.dialects.vocabulary import DEFAULT_DIALECT, Dialects
 from nat_observability.errors import (
     BatchTooLargeError,
     MissingExtraError,
@@ -95,6 +96,7 @@ class OtlpHttpSink:
         encoding: "protobuf", which is smaller and made faster, or "json", which the protocol `http/json` is.
         timeout: Seconds for one request, from connecting to the end of the answer.
         resource: The attributes of the resource.
+        dialect: In which words spans are sent: "genai", "openinference", "langfuse", or several with commas.
         ca_file: Certificates (PEM) to trust instead of the system's.
         client_certificate: The client's certificate (PEM), for a server that asks for one.
         client_key: Its private key (PEM, without a passphrase), if it is not in the same file.
@@ -115,6 +117,7 @@ class OtlpHttpSink:
         encoding: Encoding = "protobuf",
         timeout: float = 10.0,
         resource: Mapping[str, str] | None = None,
+        dialect: Dialects = DEFAULT_DIALECT,
         ca_file: FileName | None = None,
         client_certificate: FileName | None = None,
         client_key: FileName | None = None,
@@ -123,7 +126,7 @@ class OtlpHttpSink:
         self.where = shown_url(self._url)
         self._headers = SecretHeaders(headers, _RESERVED, url=self._url)
         self._timeout = check_timeout(timeout)
-        self._body = BodyMaker(resource, compression, encoding)
+        self._body = BodyMaker(resource, compression, encoding, dialect)
         self._content_type = _CONTENT_TYPES[encoding]
         self._compression = compression
         self._tls = ClientTls(
