@@ -127,9 +127,7 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     exporter_types: Provider[Mapping[str, ExporterBuilder]] = providers.Dependency(
         default=providers.Object({})
     )
-    processing: Provider[Mapping[str, OwnProcessing]] = providers.Dependency(
-        default=providers.Object({})
-    )
+    processing: Provider[Mapping[str, OwnProcessing]] = providers.Dependency(default=providers.Object({}))
     given: Provider[Given] = HeldSingleton(Given)
     exporters: Provider[dict[str, BaseExporter]] = HeldSingleton(
         _exporters, given, settings.provider, exporter_types.provider, processing.provider
