@@ -9,8 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-
-from opentelemetry.sdk.trace import ReadableSpan
+from typing import TYPE_CHECKING
 
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
@@ -21,6 +20,9 @@ from nat_observability.integrations.opentelemetry.readable_spans import Readable
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.system.forks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
 
 _MOST_WAITING = 50_000
 """Spans that wait for the thread at most; it keeps up with any number of threads that end them."""
