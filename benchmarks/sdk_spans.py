@@ -15,7 +15,11 @@ from nat_observability.sinks import MemorySink
 
 SPANS = 4000
 ROUNDS = 7
-ATTRIBUTES = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 7}
+ATTRIBUTES: dict[str, str | int] = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.request.model": "m",
+    "gen_ai.usage.input_tokens": 7,
+}
 
 
 def measure() -> list[Row]:

@@ -265,6 +265,7 @@ def started(entry_point: str, variables: dict[str, str], *arguments: str) -> sub
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60)
 def test_a_killed_application_with_the_sdk_alone_loses_nothing(entry_point: str, tmp_path: Path) -> None:
     """With `spool=always`: what had ended when it was killed is delivered by its successor, without any code (G6)."""
     prefix = "NAT_OBSERVABILITY_EXPORTERS__MAIN__"
