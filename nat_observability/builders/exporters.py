@@ -27,6 +27,7 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import check_exporter
 from nat_observability.logs import RepeatedEvent, get_logger, set_level
+from nat_observability.processors import PriceTable
 from nat_observability.propagation.formats import use_propagators
 from nat_observability.recording.capture import set_limits
 from nat_observability.settings import (
@@ -35,6 +36,7 @@ from nat_observability.settings import (
     FileExporterSettings,
     LangfuseExporterSettings,
     MemoryExporterSettings,
+    MetricsExporterSettings,
     ObservabilitySettings,
     OtlpExporterSettings,
     PhoenixExporterSettings,
@@ -60,6 +62,12 @@ ENTRY_POINT_GROUP = "nat_observability.exporters"
 
 def _memory(name: str, own: MemoryExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
     return delivering(name, own, settings, MemorySink(own.limit))
+
+
+def _metrics(name: str, own: MetricsExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.sinks.metrics import MetricsSink
+
+    return delivering(name, own, settings, MetricsSink())
 
 
 def _console(name: str, own: ConsoleExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
@@ -186,6 +194,7 @@ BUILT_IN_TYPES: Mapping[str, ExporterBuilder] = {
     "file": _file,
     "langfuse": _langfuse,
     "memory": _memory,
+    "metrics": _metrics,
     "otlp": _otlp,
     "phoenix": _phoenix,
     "sqlite": _sqlite,
@@ -308,7 +317,8 @@ def build_exporters(
     types = exporter_types(settings, own_types or {})
     exporters: dict[str, BaseExporter] = {}
     problems: list[str] = []
-    plan = ProcessingPlan(settings.exporters, own_processing or {})
+    prices = None if settings.prices is None else PriceTable.load(settings.prices)
+    plan = ProcessingPlan(settings.exporters, own_processing or {}, prices)
     for name, entry in settings.exporters.items():
         token = _plan.set(plan)
         try:

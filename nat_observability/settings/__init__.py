@@ -6,6 +6,7 @@ from nat_observability.settings.exporters import (
     ExporterSettings,
     FileExporterSettings,
     MemoryExporterSettings,
+    MetricsExporterSettings,
     SqliteExporterSettings,
 )
 from nat_observability.settings.observability import AnyExporterSettings, EnvFile, ObservabilitySettings
@@ -25,6 +26,7 @@ __all__ = [
     "FileExporterSettings",
     "LangfuseExporterSettings",
     "MemoryExporterSettings",
+    "MetricsExporterSettings",
     "ObservabilitySettings",
     "OtlpExporterSettings",
     "PhoenixExporterSettings",

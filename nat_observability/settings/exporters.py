@@ -270,6 +270,25 @@ class SqliteExporterSettings(ExporterSettings):
     )
 
 
+class MetricsExporterSettings(ExporterSettings):
+    """Records the durations and tokens of finished spans as OpenTelemetry metrics."""
+
+    type: Literal["metrics"] = Field(
+        default="metrics",
+        description="Records durations and tokens as the GenAI conventions' metrics, by the application's meter "
+        "provider; of every run, whatever the sampling of others leaves out.",
+    )
+    record: SpansOnly = Field(
+        default="spans", description="What it gets: finished spans; it cannot record steps."
+    )
+    # Content is never looked at, so it need not be searched for secrets.
+    redact: bool = Field(default=False, description="Whether secrets are redacted; no content is measured.")
+    capture_inputs: bool = Field(default=False, description="Whether inputs reach it; it does not need them.")
+    capture_outputs: bool = Field(
+        default=False, description="Whether outputs reach it; it does not need them."
+    )
+
+
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _masked(inner) for key, inner in value.items()}

@@ -29,7 +29,9 @@ from nat_observability.settings.exporters import (
     CustomExporterSettings,
     ExporterSettings,
     FileExporterSettings,
+    FilePath,
     MemoryExporterSettings,
+    MetricsExporterSettings,
     Seconds,
     SqliteExporterSettings,
     Text,
@@ -56,6 +58,7 @@ __all__ = [
     "FileExporterSettings",
     "LangfuseExporterSettings",
     "MemoryExporterSettings",
+    "MetricsExporterSettings",
     "ObservabilitySettings",
     "OtlpExporterSettings",
     "PhoenixExporterSettings",
@@ -65,6 +68,7 @@ __all__ = [
 
 BUILT_IN: Mapping[str, type[ExporterSettings]] = {
     "memory": MemoryExporterSettings,
+    "metrics": MetricsExporterSettings,
     "console": ConsoleExporterSettings,
     "file": FileExporterSettings,
     "sqlite": SqliteExporterSettings,
@@ -99,6 +103,7 @@ def _tag(entry: Any) -> str:
 
 AnyExporterSettings = Annotated[
     Annotated[MemoryExporterSettings, Tag("memory")]
+    | Annotated[MetricsExporterSettings, Tag("metrics")]
     | Annotated[ConsoleExporterSettings, Tag("console")]
     | Annotated[FileExporterSettings, Tag("file")]
     | Annotated[SqliteExporterSettings, Tag("sqlite")]
@@ -194,6 +199,11 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     secrets_dir: Path | None = Field(
         default=None,
         description="A directory of files, each named after a variable and holding its value.",
+    )
+    prices: FilePath | None = Field(
+        default=None,
+        description="A TOML file of prices per million tokens, by model: each model call then has its cost.",
+        examples=["prices.toml"],
     )
     propagate_tags: Texts = Field(
         (),
