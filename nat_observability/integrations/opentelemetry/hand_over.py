@@ -31,7 +31,7 @@ _SAVED_WITHIN = 1.0
 """Seconds for which the end of a root span waits at most until the spool has it."""
 
 _log = get_logger()
-_unread = RepeatedEvent()
+_unread, _late = RepeatedEvent(), RepeatedEvent()
 
 
 class HandOver:
@@ -67,8 +67,12 @@ class HandOver:
         self._closed = False
 
     def take(self, span: ReadableSpan) -> None:
-        """Take one. Any thread may call it; it never raises."""
-        if self._closed or len(self._waiting) >= _MOST_WAITING:
+        """Take one; what comes after `close` is logged and dropped. Any thread may call it; it never raises."""
+        if self._closed:
+            if (suppressed := _late.due()) is not None:
+                _log.warning("sdk_span_came_late", span=span.name, suppressed=suppressed)
+            return
+        if len(self._waiting) >= _MOST_WAITING:
             with self._counting:
                 self._dropped += 1  # the thread, or a flush, puts it into the ledgers
             self._work.set()

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from nat_observability.builders import build_exporters
 from nat_observability.errors import SettingsError, SettingsWarning
+from nat_observability.logs import get_logger
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.resource import DETECTORS, detected
 from nat_observability.settings.standard.makers import IGNORED, MAKER_VARIABLES
@@ -101,6 +104,15 @@ class TestOfTheProcess:
         set_them(OTEL_LOG_LEVEL="s3cr3t")
         with pytest.warns(SettingsWarning, match="OTEL_LOG_LEVEL is none of debug, info, warn, error, none"):
             assert ObservabilitySettings().log_level is None
+
+    def test_lines_below_the_level_are_left_out(self) -> None:
+        """Of this package alone, whatever the application's logging lets through; without it, nothing is."""
+        for level, events in (("error", ["b"]), ("none", []), (None, ["a", "b"])):
+            build_exporters(ObservabilitySettings(log_level=level, exporters={}))
+            with capture_logs() as logs:
+                get_logger().warning("a")
+                get_logger().error("b")
+            assert [each["event"] for each in logs] == events
 
     @pytest.mark.parametrize(
         ("text", "captured"),
