@@ -11,7 +11,7 @@ export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BIN := .venv/bin
-PYTHONS := 3.11 3.12 3.13
+PYTHONS := 3.11 3.12 3.13 3.14 3.15
 PYTHON ?= $(shell for c in python3.11 python3; do \
 	$$c -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$c; break; }; done)
 # More arguments for pytest: make test ARGS="-k ledger -x"
@@ -201,11 +201,11 @@ $(FLOORS): pyproject.toml constraints.txt constraints-lowest.txt
 
 # The peers of the benchmarks. One that cannot be installed here is left out of the tables; the rest still works.
 PEERS := opentelemetry-instrumentation-asgi opentelemetry-sdk opentelemetry-exporter-otlp-proto-http fastotel langfuse \
-	matplotlib
+	logfire nemo-relay fastapi uvicorn matplotlib
 $(BENCH): pyproject.toml constraints.txt constraints-bench.txt
 	$(call create_venv,$(@D))
 	@echo "Installing the benchmarks' needs into $(@D) (once)"
-	@$(@D)/bin/python -m pip install -qq -c constraints.txt -e '.[otlp]' opentelemetry-proto
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt -e '.[otlp,redaction]' opentelemetry-proto
 	@for peer in $(PEERS); do \
 		$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-bench.txt $$peer \
 			|| echo "$$peer cannot be installed here: the benchmarks go without it" >&2; \

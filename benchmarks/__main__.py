@@ -15,6 +15,8 @@ from benchmarks.results import Result, merged, print_bars, read_rows, write
 
 _HERE = Path(__file__).parent
 SCRIPTS = (
+    "defaults",
+    "web_server",
     "lifecycle",
     "runs",
     "steps",
@@ -29,6 +31,7 @@ SCRIPTS = (
     "spool",
     "growth",
     "tenants",
+    "sdk_spans",
 )
 """The modules here that measure something, in the order in which they run."""
 TOOLKIT = "toolkit"

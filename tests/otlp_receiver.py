@@ -312,7 +312,12 @@ def _with_base64_ids(value: Any) -> Any:
     # OTLP has ids in hexadecimal, against the mapping of protobuf that every decoder implements.
     if isinstance(value, dict):
         return {
-            key: base64.b64encode(bytes.fromhex(inner)).decode() if key in _IDS else _with_base64_ids(inner)
+            # URL-safe: a future Python refuses the other two characters, which protobuf's decoder still lets through.
+            key: base64.urlsafe_b64encode(bytes.fromhex(inner)).decode()
+            if key in _IDS
+            else inner.replace("+", "-").replace("/", "_")
+            if key == "bytesValue"
+            else _with_base64_ids(inner)
             for key, inner in value.items()
         }
     return [_with_base64_ids(each) for each in value] if isinstance(value, list) else value

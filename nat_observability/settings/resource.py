@@ -45,7 +45,7 @@ def detected(detectors: Collection[str], root: Path = _ROOT) -> dict[str, str]:
         detectors: Some of `DETECTORS`; `*` stands for all.
         root: The root of the file system.
     """
-    found = dict(_SDK)
+    found = {key: text for key, text in _SDK.items() if text}
     for name in _DETECTORS if "*" in detectors else detectors:
         with suppress(OSError, ValueError):
             found.update({key: text for key, text in _DETECTORS[name](root).items() if text})

@@ -326,8 +326,8 @@ def _completed(
     if isinstance(ours, dict):
         found[_ATTRIBUTES] = {**resource, **ours}
 
-    for defaults in (processing_defaults, process_defaults):
-        more, wrong = defaults(variables, {**found, **given})
+    for of_the_process in (processing_defaults, process_defaults):
+        more, wrong = of_the_process(variables, {**found, **given})
         found.update(more)
         ignored.update(dict.fromkeys(wrong))
     if configuration is not None:

@@ -177,15 +177,19 @@ class TestDelivery:
         provider.shutdown()
         assert sink.spans == []
 
-    def test_what_comes_after_a_shutdown_changes_nothing(self) -> None:
-        """Neither an error nor a thread is left."""
+    def test_what_comes_after_a_shutdown_is_said(self) -> None:
+        """It is dropped, and a line says so (G20); neither an error nor a thread is left."""
         sink = MemorySink(10)
         exporters = {"memory": SpanExporter(sink, name="memory")}
         ours = ObservabilitySpanExporter(ObservabilitySettings(exporters={}), exporters=exporters)
         with provided(SimpleSpanProcessor(ours)) as provider:
             provider.get_tracer("t").start_span("before").end()
-        provider.get_tracer("t").start_span("after").end()
+        late = TracerProvider(shutdown_on_exit=False)
+        late.add_span_processor(SimpleSpanProcessor(ours))
+        with capture_logs() as logs:
+            late.get_tracer("t").start_span("after").end()
         assert [span.name for span in sink.spans] == ["before"]
+        assert [(each["event"], each["span"]) for each in logs] == [("sdk_span_came_late", "after")]
 
     def test_one_exporter_by_its_own_settings(self, tmp_path: Path) -> None:
         """As a configuration file of the SDK gives them."""
@@ -265,6 +269,7 @@ def started(entry_point: str, variables: dict[str, str], *arguments: str) -> sub
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60)
 def test_a_killed_application_with_the_sdk_alone_loses_nothing(entry_point: str, tmp_path: Path) -> None:
     """With `spool=always`: what had ended when it was killed is delivered by its successor, without any code (G6)."""
     prefix = "NAT_OBSERVABILITY_EXPORTERS__MAIN__"

@@ -9,8 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-
-from opentelemetry.sdk.trace import ReadableSpan
+from typing import TYPE_CHECKING
 
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
@@ -22,6 +21,9 @@ from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.system.forks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
 _MOST_WAITING = 50_000
 """Spans that wait for the thread at most; it keeps up with any number of threads that end them."""
 
@@ -29,7 +31,7 @@ _SAVED_WITHIN = 1.0
 """Seconds for which the end of a root span waits at most until the spool has it."""
 
 _log = get_logger()
-_unread = RepeatedEvent()
+_unread, _late = RepeatedEvent(), RepeatedEvent()
 
 
 class HandOver:
@@ -65,8 +67,12 @@ class HandOver:
         self._closed = False
 
     def take(self, span: ReadableSpan) -> None:
-        """Take one. Any thread may call it; it never raises."""
-        if self._closed or len(self._waiting) >= _MOST_WAITING:
+        """Take one; what comes after `close` is logged and dropped. Any thread may call it; it never raises."""
+        if self._closed:
+            if (suppressed := _late.due()) is not None:
+                _log.warning("sdk_span_came_late", span=span.name, suppressed=suppressed)
+            return
+        if len(self._waiting) >= _MOST_WAITING:
             with self._counting:
                 self._dropped += 1  # the thread, or a flush, puts it into the ledgers
             self._work.set()

@@ -27,6 +27,11 @@ except ModuleNotFoundError:
     raise MissingExtraError("ObservabilitySpanExporter", "opentelemetry-sdk") from None
 
 _CACHED_RUNS = 1024
+# Where instrumentations of the first GenAI conventions put the messages: events of these names, in this attribute.
+_CONTENT_EVENTS = {
+    "gen_ai.content.prompt": "gen_ai.prompt",
+    "gen_ai.content.completion": "gen_ai.completion",
+}
 # The second and third are from the HTTP conventions, whose `error.type` is the status code, but not in all versions.
 _ERROR_TYPES = ("error.type", "http.response.status_code", "http.status_code")
 
@@ -48,7 +53,7 @@ class ReadableSpans:
         parent = span.parent
         remote = parent.span_id if parent is not None and parent.is_remote else None
         start_ns = span.start_time or span.end_time or 0
-        seen = mapped(span.attributes or {})
+        seen = mapped(described(span))
         error = error_of(span)
         description = span.status.description
         return Span(
@@ -87,6 +92,16 @@ class ReadableSpans:
             parent_id = None if remote is None else f"{remote:016x}"
             run = self._runs[key] = Run(text, text, parent_span_id=parent_id)
         return run
+
+
+def described(span: ReadableSpan) -> dict[str, Any]:
+    """Return the attributes that say what a span is about, with the messages that an event holds."""
+    attributes: dict[str, Any] = dict(span.attributes or {})
+    for event in span.events:
+        key = _CONTENT_EVENTS.get(event.name)
+        if key is not None and event.attributes and key in event.attributes:
+            attributes.setdefault(key, event.attributes[key])
+    return attributes
 
 
 def event_of(event: Event) -> SpanEvent:

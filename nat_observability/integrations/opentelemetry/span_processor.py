@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from nat_observability.context import ContextState, current_scope
 from nat_observability.dialects.opentelemetry_spans import mapped
 from nat_observability.errors import MissingExtraError
 from nat_observability.events import (
     Boundary,
-    ErrorDetails,
     IntermediateStep,
-    SpanEvent,
     SpanKind,
-    SpanLink,
-    SpanOrigin,
 )
 from nat_observability.integrations.opentelemetry.current_span import (
     Relayed,
@@ -23,24 +16,23 @@ from nat_observability.integrations.opentelemetry.current_span import (
     relayed,
     step_span,
 )
-from nat_observability.integrations.opentelemetry.foreign_values import captured_attributes, retyped_values
+from nat_observability.integrations.opentelemetry.foreign_values import captured_attributes
+from nat_observability.integrations.opentelemetry.readable_spans import (
+    described,
+    error_of,
+    event_of,
+    link_of,
+    origin_of,
+)
 from nat_observability.recording.capture import capture_label, capture_text
 from nat_observability.recording.generators import Scope
 
 try:
     from opentelemetry import context as otel
     from opentelemetry import trace
-    from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
+    from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 except ModuleNotFoundError:
     raise MissingExtraError("StepSpanProcessor", "opentelemetry-sdk") from None
-
-# Where instrumentations of the first GenAI conventions put the messages: events of these names, in this attribute.
-_CONTENT_EVENTS = {
-    "gen_ai.content.prompt": "gen_ai.prompt",
-    "gen_ai.content.completion": "gen_ai.completion",
-}
-# The second and third are from the HTTP conventions, whose `error.type` is the status code, but not in all versions.
-_ERROR_TYPES = ("error.type", "http.response.status_code", "http.status_code")
 
 
 class StepSpanProcessor(SpanProcessor):
@@ -97,9 +89,9 @@ class StepSpanProcessor(SpanProcessor):
                 tags=seen.tags,
                 # For a step that its run does not see end.
                 attributes=captured_attributes(span.attributes),
-                links=tuple(map(_link, span.links)),
+                links=tuple(map(link_of, span.links)),
                 span_kind=SpanKind(span.kind.name.lower()),
-                origin=_origin(span, own),
+                origin=origin_of(span, own),
             )
         )
 
@@ -109,12 +101,7 @@ class StepSpanProcessor(SpanProcessor):
         if own is None or entry is None or entry.ended:
             return
         entry.ended = True
-        attributes: dict[str, Any] = dict(span.attributes or {})
-        for event in span.events:
-            key = _CONTENT_EVENTS.get(event.name)
-            if key is not None and event.attributes and key in event.attributes:
-                attributes.setdefault(key, event.attributes[key])
-        seen = mapped(attributes)
+        seen = mapped(described(span))
         description = span.status.description
         entry.state.stream.publish(
             IntermediateStep(
@@ -130,78 +117,18 @@ class StepSpanProcessor(SpanProcessor):
                 metadata=seen.metadata,
                 tags=seen.tags,
                 usage=seen.usage,
-                error=_error(span),
+                error=error_of(span),
                 attributes=captured_attributes(span.attributes),
-                events=tuple(map(_event, span.events)),
-                links=tuple(map(_link, span.links)),
+                events=tuple(map(event_of, span.events)),
+                links=tuple(map(link_of, span.links)),
                 span_kind=SpanKind(span.kind.name.lower()),
                 status_message=capture_text(description) if description else None,
                 dropped_attributes_count=span.dropped_attributes,
                 dropped_events_count=span.dropped_events,
                 dropped_links_count=span.dropped_links,
-                origin=_origin(span, own),
+                origin=origin_of(span, own),
             )
         )
 
     def shutdown(self) -> None:
         self._closed = True
-
-
-def _event(event: Event) -> SpanEvent:
-    return SpanEvent(
-        capture_label(event.name),
-        event.timestamp,
-        captured_attributes(event.attributes),
-        event.dropped_attributes,
-    )
-
-
-def _link(link: trace.Link) -> SpanLink:
-    context = link.context
-    return SpanLink(
-        f"{context.trace_id:032x}",
-        f"{context.span_id:016x}",
-        captured_attributes(link.attributes),
-        context.trace_state.to_header() or None,
-        int(context.trace_flags),
-        link.dropped_attributes,
-    )
-
-
-def _origin(span: ReadableSpan, own: trace.SpanContext) -> SpanOrigin:
-    scope = span.instrumentation_scope
-    state = own.trace_state.to_header() or None
-    ok = span.status.status_code is trace.StatusCode.OK
-    retyped = tuple(retyped_values(span))
-    if scope is None:
-        return SpanOrigin(trace_state=state, ok=ok, retyped=retyped)
-    return SpanOrigin(
-        capture_label(scope.name or ""),
-        capture_label(scope.version) if scope.version else None,
-        captured_attributes(scope.attributes),
-        scope.schema_url or None,
-        state,
-        ok,
-        retyped,
-    )
-
-
-def _error(span: ReadableSpan) -> ErrorDetails | None:
-    """Return the error of a span whose status is an error."""
-    if span.status.status_code is not trace.StatusCode.ERROR:
-        return None  # a recorded exception that was handled is an event
-    attributes = span.attributes or {}
-    for event in reversed(span.events):
-        if event.name == "exception":
-            told: Mapping[str, Any] = event.attributes or {}
-            traceback = told.get("exception.stacktrace")
-            return ErrorDetails(
-                capture_text(str(told.get("exception.type") or _error_type(attributes))),
-                capture_text(str(told.get("exception.message") or span.status.description or "")),
-                capture_text(str(traceback)) if traceback else None,
-            )
-    return ErrorDetails(capture_text(_error_type(attributes)), capture_text(span.status.description or ""))
-
-
-def _error_type(attributes: Mapping[str, Any]) -> str:
-    return next((str(attributes[key]) for key in _ERROR_TYPES if key in attributes), "_OTHER")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def read_configuration(path: str, lookup: Lookup) -> Configuration:
     raise SettingsError([problem] if problem else [f"{VARIABLES[0]}: {each}" for each in findings.problems])
 
 
-def _read(file: Section) -> Any:
+def _read(file: Section) -> Callable[[tuple[str, ...]], Configuration]:
     settings: dict[str, Any] = {}
     format_ = file.text("file_format")
     if format_ is None or format_.partition(".")[0] not in ("0", "1"):

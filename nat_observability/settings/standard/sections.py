@@ -90,23 +90,24 @@ class Section:
             return value or None
         if isinstance(value, bool | int | float):
             return json.dumps(value)
-        return self._wrong("is not text", keys[0])
+        self.problem("is not text", keys[0])
+        return None
 
     def whole(self, key: str, least: int = 0) -> int | None:
         """Return a whole number."""
         value = self.take(key)
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= least):
             return value
-        return self._wrong(f"is not a whole number from {least}", key)
+        self.problem(f"is not a whole number from {least}", key)
+        return None
 
     def switch(self, key: str) -> bool | None:
         """Return true or false."""
         value = self.take(key)
-        return (
-            value
-            if value is None or isinstance(value, bool)
-            else self._wrong("is neither true nor false", key)
-        )
+        if value is None or isinstance(value, bool):
+            return value
+        self.problem("is neither true nor false", key)
+        return None
 
     def ratio(self, key: str) -> float | None:
         """Return a number from 0 to 1."""
@@ -115,7 +116,8 @@ class Section:
             return None
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
             return float(value)
-        return self._wrong("is not a number from 0 to 1", key)
+        self.problem("is not a number from 0 to 1", key)
+        return None
 
     def parsed(self, key: str, parse: Callable[[str], _T]) -> _T | None:
         """Return what `parse` makes of a text; what it raises is a problem of this key."""
@@ -125,16 +127,14 @@ class Section:
         try:
             return parse(text)
         except ValueError as error:
-            return self._wrong(str(error), key)
+            self.problem(str(error), key)
+        return None
 
     def rest(self, words: str) -> None:
         """Note each key that was not read as not supported."""
         for key in self._left:
             self.note(words, key)
         self._left.clear()
-
-    def _wrong(self, words: str, key: str) -> None:
-        self.problem(words, key)
 
     def _at(self, key: str | None) -> str:
         if key is None:

@@ -38,7 +38,7 @@ def load(path: Path, lookup: Lookup) -> object:
         reason = error.strerror if isinstance(error, OSError) else "there is no such home directory"
         raise ValueError(f"cannot be read: {reason}") from None
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
         yaml_implicit_resolvers = {  # noqa: RUF012
             first: [
                 (tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in _SCALAR_TAGS

@@ -132,7 +132,7 @@ def test_what_it_describes_records(configure: Callable[[str], Path], tmp_path: P
     asyncio.run(run())
     (line,) = path.read_bytes().splitlines()
     (spans,) = request_from_json(line).resource_spans[0].scope_spans
-    assert "answer" in [span.name for span in spans.spans]
+    assert any(span.name.endswith("answer") for span in spans.spans)
 
 
 def test_ours_win(configure: Callable[[str], Path], set_them: SetThem) -> None:

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from nat_observability.builders import build_exporters
 from nat_observability.errors import SettingsError, SettingsWarning
+from nat_observability.logs import get_logger
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.resource import DETECTORS, detected
 from nat_observability.settings.standard.makers import IGNORED, MAKER_VARIABLES
+from nat_observability.version import package_version
 
 SetThem = Callable[..., None]
 OURS = "NAT_OBSERVABILITY_"
@@ -101,6 +105,15 @@ class TestOfTheProcess:
         with pytest.warns(SettingsWarning, match="OTEL_LOG_LEVEL is none of debug, info, warn, error, none"):
             assert ObservabilitySettings().log_level is None
 
+    def test_lines_below_the_level_are_left_out(self) -> None:
+        """Of this package alone, whatever the application's logging lets through; without it, nothing is."""
+        for level, events in (("error", ["b"]), ("none", []), (None, ["a", "b"])):
+            build_exporters(ObservabilitySettings(log_level=level, exporters={}))
+            with capture_logs() as logs:
+                get_logger().warning("a")
+                get_logger().error("b")
+            assert [each["event"] for each in logs] == events
+
     @pytest.mark.parametrize(
         ("text", "captured"),
         [
@@ -133,7 +146,7 @@ class TestResource:
         resource = ObservabilitySettings().resource
         assert resource["telemetry.sdk.name"] == "nat_observability"
         assert resource["telemetry.sdk.language"] == "python"
-        assert resource["telemetry.sdk.version"]
+        assert resource.get("telemetry.sdk.version", "") == package_version()
 
     def test_each_detector_finds_its_attributes(self) -> None:
         """All of them, and only names of the conventions; neither arguments nor the environment."""
