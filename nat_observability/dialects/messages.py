@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ Side = Literal["input", "output"]
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
-SPOKEN: Final = {
+SPOKEN: Final[Mapping[Side, Mapping[StepKind, str]]] = {
     "input": {
         **dict.fromkeys((StepKind.LLM, StepKind.AGENT, StepKind.WORKFLOW), "gen_ai.input.messages"),
         StepKind.TOOL: "gen_ai.tool.call.arguments",

@@ -31,6 +31,7 @@ Dialects = str | Iterable[str]
 DEFAULT_DIALECT: Final = "genai,openinference"
 """For a back end that may know either."""
 
+_UNSPOKEN: Mapping[Side, Mapping[StepKind, str]] = {"input": {}, "output": {}}
 _KINDS = {kind: kind.value for kind in StepKind}
 _COUNTS = TokenUsage.__struct_fields__
 _ALWAYS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
@@ -69,9 +70,7 @@ class Vocabulary:
         self.tells_run_tags = LANGFUSE in self.dialects
         with_words = [each for each in self.dialects if each.payloads]
         self._payloads: Mapping[str, str] = with_words[0].payloads if with_words else _COMMON
-        self.spoken: Mapping[Side, Mapping[StepKind, str]] = (
-            SPOKEN if genai and not with_words else {"input": {}, "output": {}}
-        )
+        self.spoken: Mapping[Side, Mapping[StepKind, str]] = SPOKEN if genai and not with_words else _UNSPOKEN
         self._tags = next((each.tags for each in self.dialects if each.tags is not None), "tag.tags")
         self.usage = tuple(
             (tuple(each.usage[count] for each in self.dialects if count in each.usage), count in _ALWAYS)

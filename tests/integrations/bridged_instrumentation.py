@@ -140,7 +140,7 @@ async def openai_calls(url: str) -> None:
 
     async with openai.AsyncOpenAI(base_url=f"{url}/v1", max_retries=0) as client:
         await client.chat.completions.create(model="tea-model", messages=ASKED, temperature=0.2, seed=7)
-        await client.chat.completions.create(model="tea-model", messages=ASKED, tools=[TOOL])  # type: ignore[list-item]
+        await client.chat.completions.create(model="tea-model", messages=ASKED, tools=[TOOL])
         with suppress(openai.NotFoundError):
             await client.chat.completions.create(model="broken", messages=ASKED)
 
@@ -205,7 +205,7 @@ async def grpc_calls(_: str) -> None:
         context.abort(grpc.StatusCode.NOT_FOUND, "no tea")
         return b""
 
-    handlers = {
+    handlers: Any = {
         "Brew": grpc.unary_unary_rpc_method_handler(lambda request, _: request),
         "Fail": grpc.unary_unary_rpc_method_handler(fail),
         "Stream": grpc.unary_stream_rpc_method_handler(lambda request, _: iter([request, request])),
@@ -216,7 +216,8 @@ async def grpc_calls(_: str) -> None:
     server.start()
 
     def call() -> None:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        opened: Any = grpc.insecure_channel(f"127.0.0.1:{port}")
+        with opened as channel:
             channel.unary_unary("/Tea/Brew")(b"x")
             with suppress(grpc.RpcError):
                 channel.unary_unary("/Tea/Fail")(b"x")
@@ -249,7 +250,7 @@ async def redis_calls(_: str) -> None:
     with ThreadingTCPServer(("127.0.0.1", 0), Cache) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
-        client = redis.Redis(port=server.server_address[1], protocol=2)
+        client: Any = redis.Redis(port=server.server_address[1], protocol=2)
         client.set("tea", "green")
         with suppress(redis.ResponseError):
             client.get("broken")
@@ -283,7 +284,7 @@ async def pydantic_ai_calls(url: str) -> None:
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    settings = InstrumentationSettings(tracer_provider=trace.get_tracer_provider())  # type: ignore[arg-type]
+    settings = InstrumentationSettings(tracer_provider=trace.get_tracer_provider())
     model = OpenAIChatModel("tea-model", provider=OpenAIProvider(base_url=f"{url}/v1", api_key="none"))
     agent = Agent(InstrumentedModel(model, settings), system_prompt="Be brief.", name="tea agent")
 
@@ -476,8 +477,8 @@ def compared(sdk: dict[bytes, Seen], ours: dict[bytes, Seen]) -> dict[str, Any]:
             count("attributes", value, mine.attributes.get(attribute), f"{theirs.name}: {attribute}")
         for event, mine_too in zip(theirs.events, [*mine.events, *[None] * len(theirs.events)], strict=False):
             count("events", event, mine_too, theirs.name)
-        for link, mine_too in zip(theirs.links, [*mine.links, *[None] * len(theirs.links)], strict=False):
-            count("links", link, mine_too, theirs.name)
+        for link, mine_link in zip(theirs.links, [*mine.links, *[None] * len(theirs.links)], strict=False):
+            count("links", link, mine_link, theirs.name)
         count("names", theirs.name, mine.name, theirs.name)
         count("kinds", theirs.kind, mine.kind, theirs.name)
         count("statuses", theirs.status, mine.status, theirs.name)

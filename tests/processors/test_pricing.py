@@ -153,7 +153,7 @@ def test_the_setting_prices_every_exporters_spans(tmp_path: Path) -> None:
     """The cost goes wherever the spans go."""
     (tmp_path / "prices.toml").write_text('["gpt-5"]\ninput = 2\noutput = 4\n')
     exporters = {"one": MemoryExporterSettings(), "two": MemoryExporterSettings(redact=False)}
-    settings = ObservabilitySettings(prices=tmp_path / "prices.toml", exporters=exporters)  # type: ignore[arg-type]
+    settings = ObservabilitySettings(prices=tmp_path / "prices.toml", exporters=exporters)
     for exporter in build_exporters(settings).values():
         assert isinstance(exporter, SpanExporter)
         assert any(isinstance(each, Pricer) for each in exporter.delivery.processors)
