@@ -23,7 +23,7 @@ _FIRST_CHUNK, _PER_CHUNK = (
     "gen_ai.client.operation.time_to_first_chunk",
     "gen_ai.client.operation.time_per_output_chunk",
 )
-_PER_TOKEN = "nat_observability.client.time_per_output_token"
+_PER_TOKEN = "nat.client.time_per_output_token"
 _HISTOGRAMS = {
     _DURATION: ("s", "GenAI operation duration.", _SECONDS),
     _USAGE: ("{token}", "Number of input and output tokens used.", _TOKENS),

@@ -96,7 +96,7 @@ def test_a_model_call(measured: Measured) -> None:
         ],
         "gen_ai.client.operation.time_to_first_chunk": [(attributes, 1, 1.0)],
         "gen_ai.client.operation.time_per_output_chunk": [(attributes, 1, 0.5)],
-        "nat_observability.client.time_per_output_token": [(attributes, 1, 0.1)],
+        "nat.client.time_per_output_token": [(attributes, 1, 0.1)],
     }
 
 
