@@ -43,17 +43,17 @@ def weigh(item: Item) -> int:
         size += sys.getsizeof(item.error.message) + sys.getsizeof(item.error.traceback)
     if item.attributes is not None:
         size += len(item.attributes)
-    if item.events or item.links or item.origin is not None:
+        if item.origin is not None:  # hardly ever without attributes
+            scope = item.origin.scope_attributes
+            size += _BARE_PART + (0 if scope is None else len(scope))
+    if item.events or item.links:
         size += _weigh_parts(item)
     return size
 
 
 def _weigh_parts(item: Item) -> int:
-    """Return about how many bytes of memory the events, links and origin of an item hold."""
+    """Return about how many bytes of memory the events and links of an item hold."""
     size = 0
-    if item.origin is not None:
-        scope = item.origin.scope_attributes
-        size = _BARE_PART + (0 if scope is None else len(scope))
     for event in item.events:
         size += _BARE_PART + len(event.name) + (0 if event.attributes is None else len(event.attributes))
     for link in item.links:
