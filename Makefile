@@ -11,7 +11,7 @@ export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BIN := .venv/bin
-PYTHONS := 3.11 3.12 3.13
+PYTHONS := 3.11 3.12 3.13 3.14 3.15
 PYTHON ?= $(shell for c in python3.11 python3; do \
 	$$c -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$c; break; }; done)
 # More arguments for pytest: make test ARGS="-k ledger -x"
@@ -24,6 +24,8 @@ FLOORS := .venv-floors/.installed
 BENCH := .venv-bench/.installed
 PHOENIX := .venv-phoenix/.installed
 NAT := .venv-nat/.installed
+MLFLOW := .venv-mlflow/.installed
+SEMCONV := .venv-semconv/.installed
 INSTRUMENTATIONS := .venv-instrumentations/.installed
 CLIENTS := .venv-clients/.installed
 MUTANTS := .venv-mutants/.installed
@@ -43,7 +45,7 @@ demo: $(RUN) ## Run the demonstration
 test: $(DEV) ## Run the tests, without the slow ones
 	@$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
 
-test-all: $(DEV) $(PHOENIX) $(NAT) $(INSTRUMENTATIONS) $(CLIENTS) ## Run all tests, with a real Phoenix, toolkit, instrumentations and clients too
+test-all: $(DEV) $(PHOENIX) $(MLFLOW) $(SEMCONV) $(NAT) $(INSTRUMENTATIONS) $(CLIENTS) ## Run all tests, with a real Phoenix, MLflow, toolkit, instrumentations and clients too
 	@$(BIN)/pytest -n 2 $(ARGS)
 	@$(MAKE) --no-print-directory test-nat
 
@@ -143,11 +145,15 @@ constraints-peers: ## Regenerate the other constraints files with the newest ver
 	@$(call freeze_into,constraints-phoenix.txt) >> constraints-phoenix.txt.new
 	@mv constraints-phoenix.txt.new constraints-phoenix.txt
 	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq mlflow
+	@$(call freeze_into,constraints-mlflow.txt) >> constraints-mlflow.txt.new
+	@mv constraints-mlflow.txt.new constraints-mlflow.txt
+	$(call create_venv,.venv-new)
 	@.venv-new/bin/python -m pip install -qq -e '.[cli,nat]' $(NAT_TOOLS)
 	@$(call freeze_into,constraints-nat.txt) >> constraints-nat.txt.new
 	@mv constraints-nat.txt.new constraints-nat.txt
 	$(call create_venv,.venv-new)
-	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[opentelemetry-sdk]' $(INSTRUMENTED)
+	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[opentelemetry-sdk,otlp]' opentelemetry-proto $(INSTRUMENTED)
 	@$(call freeze_into,constraints-instrumentations.txt) \
 		| grep -vxiFf <(sed 's/#.*//' constraints.txt | grep .) >> constraints-instrumentations.txt.new
 	@mv constraints-instrumentations.txt.new constraints-instrumentations.txt
@@ -213,6 +219,20 @@ $(PHOENIX): constraints-phoenix.txt
 	@$(@D)/bin/python -m pip install -qq -c constraints-phoenix.txt arize-phoenix
 	@touch $@
 
+$(MLFLOW): constraints-mlflow.txt
+	$(call create_venv,$(@D))
+	@echo "Installing MLflow into $(@D) (once)"
+	@$(@D)/bin/python -m pip install -qq -c constraints-mlflow.txt mlflow
+	@touch $@
+
+# What checks spans against the GenAI conventions.
+$(SEMCONV): pyproject.toml constraints.txt
+	$(call create_venv,$(@D))
+	@echo "Installing pytest-genai-semconv into $(@D) (once)"
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt \
+		-e '.[opentelemetry-sdk]' opentelemetry-proto pytest-genai-semconv==0.1.0
+	@touch $@
+
 # The reference toolkit pins much of what it needs, and some of it to other versions than ours.
 NAT_TOOLS := blockbuster hypothesis pytest pytest-asyncio pytest-cov pytest-timeout
 $(NAT): pyproject.toml constraints-nat.txt
@@ -222,13 +242,21 @@ $(NAT): pyproject.toml constraints-nat.txt
 	@touch $@
 
 # What other people's instrumentations instrument, for the slow tests.
-INSTRUMENTED := openai langchain-core openinference-instrumentation-openai openinference-instrumentation-langchain \
-	opentelemetry-instrumentation-openai
+INSTRUMENTED := openai anthropic langchain-core 'pydantic-ai-slim[openai]' openai-agents google-adk \
+	grpcio httpx redis sqlalchemy greenlet opentelemetry-exporter-otlp-proto-http opentelemetry-util-genai \
+	openinference-instrumentation-openai openinference-instrumentation-anthropic \
+	openinference-instrumentation-langchain openinference-instrumentation-openai-agents \
+	opentelemetry-instrumentation-openai opentelemetry-instrumentation-anthropic \
+	opentelemetry-instrumentation-langchain opentelemetry-instrumentation-openai-agents \
+	opentelemetry-instrumentation-genai-openai opentelemetry-instrumentation-genai-anthropic \
+	opentelemetry-instrumentation-genai-langchain opentelemetry-instrumentation-genai-openai-agents \
+	opentelemetry-instrumentation-grpc opentelemetry-instrumentation-httpx \
+	opentelemetry-instrumentation-redis opentelemetry-instrumentation-sqlalchemy
 $(INSTRUMENTATIONS): pyproject.toml constraints.txt constraints-instrumentations.txt
 	$(call create_venv,$(@D))
 	@echo "Installing clients and their instrumentations into $(@D) (once)"
 	@$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-instrumentations.txt \
-		-e '.[opentelemetry-sdk]' $(INSTRUMENTED)
+		-e '.[opentelemetry-sdk,otlp]' opentelemetry-proto $(INSTRUMENTED)
 	@touch $@
 
 # Clients of models, whose answers a step reads, for the slow tests. Some need other versions of what we need.
