@@ -33,6 +33,7 @@ _SECTIONS: tuple[tuple[str, str, bool, dict[str, str]], ...] = (
     ("LANGFUSE", "langfuse", False, {"public_key": "pk-lf-0123", "secret_key": "sk-lf-0123"}),
     ("TERMINAL", "console", False, {}),
     ("RECENT", "memory", False, {}),
+    ("METRICS", "metrics", False, {}),
 )
 """The exporters of the example: name, type, whether it is active, and the settings that are not defaults."""
 
@@ -77,7 +78,8 @@ def example_env() -> str:
         variables = [
             each
             for each in _variables(BUILT_IN[kind], (EXPORTERS, name), kind)
-            if each.name.rpartition(DELIMITER)[2].lower() not in ProcessingSettings.model_fields
+            if (key := each.name.rpartition(DELIMITER)[2].lower()) not in ProcessingSettings.model_fields
+            or key in BUILT_IN[kind].__annotations__
         ]
         values = {variable(EXPORTERS, name, key): value for key, value in settings.items()}
         lines += [f"# --- Exporter {name}, of type {kind} ---\n", *_lines(variables, values, active=active)]

@@ -116,6 +116,12 @@ AnyExporterSettings = Annotated[
 ]
 
 
+def _for_type(shared: Mapping[str, Any], entry: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what an exporter takes from the process: not that for which its type has a default of its own."""
+    own = BUILT_IN.get(str(entry.get("type")), ExporterSettings).__annotations__
+    return {key: value for key, value in shared.items() if key not in own}
+
+
 def _place(path: Path) -> object:
     """Return a key that is equal for two paths of one directory, whether it exists or not."""
     try:
@@ -277,7 +283,9 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         # What is not set for an exporter comes from the process; one that is passed as an object is complete.
         shared = {key: info.data[key] for key in ProcessingSettings.model_fields if key in info.data}
         lower = {
-            str(name).strip().lower(): {**shared, **entry} if isinstance(entry, Mapping) else entry
+            str(name).strip().lower(): {**_for_type(shared, entry), **entry}
+            if isinstance(entry, Mapping)
+            else entry
             for name, entry in exporters.items()
         }
         if "" in lower:
