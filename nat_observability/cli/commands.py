@@ -28,6 +28,7 @@ from nat_observability.cli.replay.report import (
     replay_object,
 )
 from nat_observability.cli.session import Session, build_container, open_session, read_settings, store_paths
+from nat_observability.cli.ui import show_in_browser
 from nat_observability.containers import ObservabilityContainer
 from nat_observability.errors import (
     ExporterStartError,
@@ -261,6 +262,35 @@ def _show(run_id: str, store_path: Path | None, env_file: Path | None) -> None:
         output.say()
         output.say(f"{span.name} ({span.kind.value.lower()}, {span.span_id})")
         console.print(output.facts(rows))
+
+
+@cli.command("ui")
+@click.argument("store", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen; beyond loopback, others can read.",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The port, 0 for any; else 4320, or one of the next."
+)
+@click.option("--browser/--no-browser", default=True, help="Whether to open the page.")
+@click.option(
+    "--index/--no-index", default=True, help="Whether to keep an index for search beside the store."
+)
+@_env_file
+@_command
+def _ui(
+    store: Path | None, host: str, port: int | None, browser: bool, index: bool, env_file: Path | None
+) -> None:
+    """
+    Show a store in the browser: runs, waterfalls, content, search, comparison, statistics.
+
+    STORE is the one in the settings by default. The address holds a token: the page shows nothing without it.
+    """
+    path = _store(store, env_file)
+    show_in_browser(path, host=host, port=port, browser=browser, index=index)
 
 
 def _find(store: Store, run_id: str) -> StoredRun:
