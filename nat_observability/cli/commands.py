@@ -28,7 +28,7 @@ from nat_observability.cli.replay.report import (
     replay_object,
 )
 from nat_observability.cli.session import Session, build_container, open_session, read_settings, store_paths
-from nat_observability.cli.ui import show_in_browser
+from nat_observability.cli.ui import ui
 from nat_observability.containers import ObservabilityContainer
 from nat_observability.errors import (
     ExporterStartError,
@@ -232,7 +232,7 @@ def _settings(example: bool, env_file: Path | None) -> None:
 @_command
 def _runs(store_path: Path | None, status: RunStatus | None, limit: int, env_file: Path | None) -> None:
     """List the newest runs in a store."""
-    with Store(_store(store_path, env_file)) as store:
+    with Store(store_or_configured(store_path, env_file)) as store:
         stored = store.runs(limit + 1, status)
     if not stored:
         output.say("No runs.")
@@ -250,7 +250,7 @@ def _runs(store_path: Path | None, status: RunStatus | None, limit: int, env_fil
 @_command
 def _show(run_id: str, store_path: Path | None, env_file: Path | None) -> None:
     """Show one run as a tree, with durations. RUN_ID may be the beginning of an id."""
-    path = _store(store_path, env_file)
+    path = store_or_configured(store_path, env_file)
     with Store(path) as store:
         run = _find(store, run_id)
         nodes = store.tree(run.run.run_id)
@@ -264,33 +264,7 @@ def _show(run_id: str, store_path: Path | None, env_file: Path | None) -> None:
         console.print(output.facts(rows))
 
 
-@cli.command("ui")
-@click.argument("store", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Where to listen; beyond loopback, others can read.",
-)
-@click.option(
-    "--port", type=click.IntRange(0, 65535), help="The port, 0 for any; else 4320, or one of the next."
-)
-@click.option("--browser/--no-browser", default=True, help="Whether to open the page.")
-@click.option(
-    "--index/--no-index", default=True, help="Whether to keep an index for search beside the store."
-)
-@_env_file
-@_command
-def _ui(
-    store: Path | None, host: str, port: int | None, browser: bool, index: bool, env_file: Path | None
-) -> None:
-    """
-    Show a store in the browser: runs, waterfalls, content, search, comparison, statistics.
-
-    STORE is the one in the settings by default. The address holds a token: the page shows nothing without it.
-    """
-    path = _store(store, env_file)
-    show_in_browser(path, host=host, port=port, browser=browser, index=index)
+cli.add_command(ui)
 
 
 def _find(store: Store, run_id: str) -> StoredRun:
@@ -306,7 +280,8 @@ def _find(store: Store, run_id: str) -> StoredRun:
     raise CommandError(f"{run_id!r} is the beginning of several ids: {ids}. Give more of it.")
 
 
-def _store(given: Path | None, env_file: Path | None) -> Path:
+def store_or_configured(given: Path | None, env_file: Path | None) -> Path:
+    """Return the store that was given, or else the one in the settings, or of the demonstration."""
     if given is not None:
         return given
     configured = store_paths(read_settings(env_file)[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -37,7 +38,7 @@ def file_name(run_id: str, suffix: str) -> str:
 async def pieces(store: StoreFile, run_id: str, suffix: str) -> AsyncIterator[bytes]:
     """Yield an export. Spans are read some at a time, so that neither memory nor a transaction grows with the run."""
     if suffix == "html":
-        before, after = _around()
+        before, after = await asyncio.to_thread(_around)
         yield before
         async for piece in _json(store, run_id):
             # In markup, JSON may hold everything but "<".

@@ -122,6 +122,13 @@ class Index:
         finally:
             connection.close()
 
+    def covered(self) -> tuple[int, int]:
+        """Return `low` and `high` as the file has them, so that a new file is not taken for a full one."""
+        if self.usable:
+            with contextlib.suppress(sqlite3.Error), self.reading() as connection:
+                return self._covered(connection)
+        return 0, 0
+
     def size(self) -> int:
         """Return the bytes that it takes on disk."""
         with contextlib.suppress(OSError):
@@ -246,6 +253,7 @@ class Index:
                 if os.stat(self.path).st_ino == self._inode and identity == self._identity:
                     return self._connection
             self._disconnect()
+        self.low = self.high = 0
         try:
             self._connection = self._open(identity)
         except (OSError, sqlite3.OperationalError):

@@ -34,7 +34,7 @@ async def pieces(store: StoreFile, run_id: str) -> AsyncIterator[bytes]:
         SinkError: The store, or a span in it, cannot be read.
     """
     ids = await store.read(lambda reader: _ids(reader, run_id), 20.0)
-    scope = {"name": "nat_observability", "version": package_version()}
+    scope = {"name": "nat_observability", "version": await asyncio.to_thread(package_version)}
     yield b'{"resourceSpans":[{"resource":{"attributes":['
     yield msgspec.json.encode(_attribute("service.name", "unknown_service"))
     yield b']},"scopeSpans":[{"scope":' + msgspec.json.encode(scope) + b',"spans":['

@@ -93,7 +93,7 @@ def _candidates(
 ) -> Iterator[tuple[list[int], int]]:
     """Yield ids below `top`, newest first, among which all hits are; and down to where that holds."""
     at = top
-    low, high = (index.low, index.high) if index.usable else (0, 0)
+    low, high = index.covered()
     escaped = _escaped(text)
     queries = [trigrams(each) for each in dict.fromkeys((text, escaped))]
     # NUL ends a full-text query.

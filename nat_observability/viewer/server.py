@@ -19,11 +19,12 @@ from nat_observability.viewer.store_facts import store_facts
 from nat_observability.viewer.store_file import Reader, ReadTimeoutError, StoreFile
 
 _T = TypeVar("_T")
-_PAGE = Path(__file__).parent / "page"
-_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
+_FOLDER = Path(__file__).parent / "page"
+_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "html": "text/html"}
 _FILES = ("app.js", "app.css", "plots.js", "icon.svg")
 _MOST_STREAMS = 32
 
+_PAGE: web.AppKey[dict[str, bytes]] = web.AppKey("page", dict)
 _STORE: web.AppKey[StoreFile] = web.AppKey("store", StoreFile)
 _INDEX: web.AppKey[Index] = web.AppKey("index", Index)
 _STREAMS: web.AppKey[set[asyncio.Task[None]]] = web.AppKey("streams", set)
@@ -41,6 +42,7 @@ def build_app(path: str, token: str, *, host: str = "127.0.0.1", index: bool = T
     """
     app = web.Application(middlewares=[Gate(token, host).middleware, _explain])
     store = StoreFile(path)
+    app[_PAGE] = {name: (_FOLDER / name).read_bytes() for name in (*_FILES, "shell.html")}
     app[_STORE] = store
     app[_INDEX] = Index(store, enabled=index)
     app[_STREAMS] = set()
@@ -87,18 +89,18 @@ async def _explain(request: web.Request, handler: Callable[..., Any]) -> web.Str
     return response
 
 
-async def _shell(_: web.Request) -> web.Response:
-    return _file("shell.html")
+async def _shell(request: web.Request) -> web.Response:
+    return _file(request, "shell.html")
 
 
 async def _page_file(request: web.Request) -> web.Response:
     name = request.match_info["name"]
-    return _file(name) if name in _FILES else problem(404, "There is no such file.")
+    return _file(request, name) if name in _FILES else problem(404, "There is no such file.")
 
 
-def _file(name: str) -> web.Response:
-    path = _PAGE / name
-    return web.Response(body=path.read_bytes(), content_type=_TYPES[path.suffix], charset="utf-8")
+def _file(request: web.Request, name: str) -> web.Response:
+    content_type = _TYPES[name.rpartition(".")[2]]
+    return web.Response(body=request.app[_PAGE][name], content_type=content_type, charset="utf-8")
 
 
 def _answer(value: object) -> web.Response:

@@ -44,13 +44,14 @@ def serve(
     Raises:
         OSError: The port cannot be had.
     """
-    asyncio.run(_serve(path, host, port, index, ready))
-
-
-async def _serve(path: str, host: str, port: int | None, index: bool, ready: Callable[[str], None]) -> None:
     token = new_token()
+    app = build_app(path, token, host=host, index=index)
+    asyncio.run(_serve(app, host, port, lambda chosen: ready(viewer_url(host, chosen, token))))
+
+
+async def _serve(app: web.Application, host: str, port: int | None, ready: Callable[[int], None]) -> None:
     runner = web.AppRunner(
-        build_app(path, token, host=host, index=index),
+        app,
         access_log=None,
         shutdown_timeout=_GRACE,
         handle_signals=False,
@@ -63,7 +64,7 @@ async def _serve(path: str, host: str, port: int | None, index: bool, ready: Cal
         for number in (signal.SIGINT, signal.SIGTERM):
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, ended.set)
-        ready(viewer_url(host, chosen, token))
+        ready(chosen)
         await ended.wait()
     finally:
         await runner.cleanup()

@@ -16,17 +16,18 @@ interface Words {
 export function draw(box: HTMLElement, answer: StatsAnswer, colours: Record<string, string>, words: Words): Plot[] {
   const { over } = answer;
   const times = over.map((each) => each.at / 1e6);
+  const step = answer.step / 1e6;
   const chart = (title: string, series: [string, string, number[]][], show: (value: number) => string, bars = false): Plot => {
-    const width = (): number => Math.max(260, Math.floor((box.clientWidth - 24) / (box.clientWidth > 900 ? 2 : 1)));
+    const width = (): number => Math.max(260, Math.floor(box.clientWidth / (box.clientWidth > 900 ? 2 : 1)) - 28);
     const grid = { stroke: `color-mix(in srgb, ${colours.axis} 22%, transparent)`, width: 1 };
     const plot = new UPlot(
       {
         title,
         width: width(),
-        height: 170,
+        height: 140,
         cursor: { drag: { x: false, y: false } },
         legend: { live: true },
-        scales: { x: { time: true }, y: { range: (_self, _low, high) => [0, Math.max(high * 1.08, 1)] } },
+        scales: { x: { time: true, range: () => [times[0] - step / 2, times[times.length - 1] + step * 1.5] }, y: { range: (_self, _low, high) => [0, Math.max(high * 1.08, 1)] } },
         axes: [
           { stroke: colours.axis, grid, ticks: grid },
           { stroke: colours.axis, grid, ticks: grid, size: 66, values: (_self, values) => values.map(show) },
@@ -47,7 +48,7 @@ export function draw(box: HTMLElement, answer: StatsAnswer, colours: Record<stri
       [times, ...series.map(([, , values]) => values)],
       box,
     );
-    const observer = new ResizeObserver(() => plot.setSize({ width: width(), height: 170 }));
+    const observer = new ResizeObserver(() => plot.setSize({ width: width(), height: 140 }));
     observer.observe(box);
     return {
       destroy() {
