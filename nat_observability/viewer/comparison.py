@@ -30,7 +30,7 @@ def compare(reader: Reader, a: str, b: str) -> dict[str, Any] | None:
     alive = living(reader)
     side_a, side_b = _Side(reader, a), _Side(reader, b)
     pairs = _pairs(side_a, side_b)
-    answer = [
+    answer: list[dict[str, Any]] = [
         {"a": one, "b": other, "depth": depth, "differs": _differences(side_a, one, side_b, other)}
         for one, other, depth in pairs
     ]

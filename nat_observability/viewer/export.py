@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hashlib
 import re
 from collections.abc import AsyncIterator
@@ -62,7 +63,7 @@ async def _json(store: StoreFile, run_id: str) -> AsyncIterator[bytes]:
         if written > _MOST_BYTES:
             yield b'},"content_of":' + msgspec.json.encode(at) + b"}"
             return
-        span = await store.read(lambda reader, wanted=span_id: _whole_span(reader, run_id, wanted), 20.0)
+        span = await store.read(functools.partial(_whole_span, run_id=run_id, span_id=span_id), 20.0)
         if span is not None:
             piece = (
                 (b"," if written else b"") + msgspec.json.encode(span_id) + b":" + msgspec.json.encode(span)

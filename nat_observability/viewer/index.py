@@ -76,6 +76,8 @@ class Index:
         self.low = self.high = self.newest = 0
         self.problem: str | None = None if enabled else "It is switched off."
         self._folder: str | None = None
+        self._identity = ""
+        self._inode = 0
         self._connection: sqlite3.Connection | None = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from nat_observability.errors import SinkError
@@ -14,7 +15,7 @@ _BEAT = 40  # periods after which an unchanged store is reported too, so that a 
 _MOST_RUNS = 500
 
 
-async def changes(store: StoreFile, cursor: int | None) -> AsyncIterator[dict[str, Any]]:
+async def changes(store: StoreFile, cursor: int | None) -> AsyncGenerator[dict[str, Any], None]:
     """
     Yield the ids of the runs with spans or a ledger since a cursor, and the new cursor, at most four times a second.
 
@@ -34,9 +35,7 @@ async def changes(store: StoreFile, cursor: int | None) -> AsyncIterator[dict[st
             if newest < at:
                 at = 0  # another file is at the path now
             if newest > at or newest_ledger != ledger:
-                runs = await store.read(
-                    lambda reader, since=at, to=newest, known=ledger: _runs(reader, since, to, known)
-                )
+                runs = await store.read(functools.partial(_runs, since=at, to=newest, ledger=ledger))
                 at, ledger, unchanged = newest, newest_ledger, 0
                 yield {"cursor": at, "runs": runs}
         except (ReadTimeoutError, SinkError):

@@ -22,7 +22,7 @@ class Viewer:
     def __init__(self, client: TestClient[Any, Any]) -> None:
         self.client = client
 
-    async def get(self, path: str, expected: int = 200, **query: object) -> Any:
+    async def get(self, path: str, expected: int = 200, /, **query: object) -> Any:
         """Return an answer, which has to have the expected status."""
         response = await self.ask(path, **query)
         content = await response.json()

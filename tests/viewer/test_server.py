@@ -147,7 +147,7 @@ async def test_runs_of_one_moment_are_all_listed(tmp_path: Path) -> None:
     await asyncio.to_thread(write, tmp_path / "s.sqlite3", spans)
     async with viewer(tmp_path / "s.sqlite3") as shown:
         seen: list[str] = []
-        before = ""
+        before: str | None = ""
         for _ in range(7):
             page = await shown.get("/api/runs", limit=1, before=before)
             seen += [run["id"] for run in page["runs"]]

@@ -21,7 +21,7 @@ export function ComparePage() {
   }, [a, b]);
   if (error) return <main id="main" class="page"><h1>Comparison</h1><Problem>{error}</Problem></main>;
   if (!value) return <main id="main" class="page" aria-busy={loading}><p class="loading">Comparing…</p></main>;
-  return <main id="main" class="compare-page"><Comparison answer={value} a={a} b={b} /></main>;
+  return <main id="main" class="compare-page"><Comparison key={`${value.a.id} ${value.b.id}`} answer={value} a={value.a.id} b={value.b.id} /></main>;
 }
 
 function Comparison({ answer, a, b }: { answer: CompareAnswer; a: string; b: string }) {
@@ -128,9 +128,9 @@ function PairContent({ a, b, one, other }: { a: string; b: string; one: string |
         const [before, after] = linesOf(left?.text ?? "", right?.text ?? "");
         return (
           <div class="pair-part">
-            <h3>{name.replace("_", " ")} {left && right && left.text === right.text && left.length === right.length && <span class="faint">equal</span>}</h3>
-            <pre class="raw" tabIndex={0} aria-label={`${name} of A`}>{before.map(([text, changed]) => <span class={changed ? "line removed" : "line"}><Text value={text} limit={4000} /></span>)}{left && left.next !== null && <Cut run={a} span={one!} shown={left.text.length} of={left.length} />}</pre>
-            <pre class="raw" tabIndex={0} aria-label={`${name} of B`}>{after.map(([text, changed]) => <span class={changed ? "line added" : "line"}><Text value={text} limit={4000} /></span>)}{right && right.next !== null && <Cut run={b} span={other!} shown={right.text.length} of={right.length} />}</pre>
+            <h2>{name.replace("_", " ")} {left && right && left.text === right.text && left.length === right.length && <span class="faint">equal</span>}</h2>
+            <pre class="raw" role="region" tabIndex={0} aria-label={`${name} of A`}>{before.map(([text, changed]) => <span class={changed ? "line removed" : "line"}><Text value={text} limit={4000} /></span>)}{left && left.next !== null && <Cut run={a} span={one!} shown={left.text.length} of={left.length} />}</pre>
+            <pre class="raw" role="region" tabIndex={0} aria-label={`${name} of B`}>{after.map(([text, changed]) => <span class={changed ? "line added" : "line"}><Text value={text} limit={4000} /></span>)}{right && right.next !== null && <Cut run={b} span={other!} shown={right.text.length} of={right.length} />}</pre>
           </div>
         );
       })}

@@ -61,7 +61,9 @@ function Exchange({ span }: { span: SpanAnswer }) {
     if (!part) return null;
     const value = parsed(part);
     const messages = messagesOf(value);
-    const text = typeof value === "string" ? value : messages ? messages[messages.length - 1].text : part.text;
+    // A question is often all that there is in an object.
+    const only = value !== null && typeof value === "object" ? Object.values(value) : [];
+    const text = typeof value === "string" ? value : messages ? messages[messages.length - 1].text : only.length === 1 && typeof only[0] === "string" ? only[0] : part.text;
     return <div class={`message role-${role}`}><div class="role">{role}</div><LongText value={text || part.text} /></div>;
   };
   return <div class="chat">{line("input", "user")}{line("output", "assistant")}</div>;

@@ -45,7 +45,10 @@ export function listenToKeys(): void {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     if (event.key === "Escape") {
       if (helpShown.value) helpShown.value = false;
-      else if (inField(event.target)) (event.target as HTMLElement).blur();
+      else if (inField(event.target)) {
+        event.preventDefault(); // it would clear the field
+        (event.target as HTMLElement).blur();
+      }
       else run(event);
       return;
     }

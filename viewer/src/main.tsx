@@ -1,6 +1,5 @@
 // The page that the viewer's server gives.
 import { render } from "preact";
-import { useEffect } from "preact/hooks";
 import { server, takeToken } from "./api";
 import { ComparePage } from "./compare";
 import { ConversationPage } from "./conversation";
@@ -15,7 +14,6 @@ import { StorePage } from "./storepage";
 
 function App() {
   const { page, id } = route.value;
-  useEffect(() => bind({ t: nextTheme, "?": () => (helpShown.value = true), "/": () => go(address("search")) }), []);
   return <Shell>{pageOf(page, id)}</Shell>;
 }
 
@@ -42,4 +40,6 @@ takeToken();
 route.value = parse(location.hash);
 listen();
 listenToKeys();
+// Before those of any page, which win.
+bind({ t: nextTheme, "?": () => (helpShown.value = true), "/": () => go(address("search")) });
 render(<App />, document.getElementById("app")!);

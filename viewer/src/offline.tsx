@@ -1,6 +1,5 @@
 // One run in a file of its own: the same page, which finds everything in the file.
 import { render } from "preact";
-import { useEffect } from "preact/hooks";
 import type { Part, RunAnswer, SearchAnswer, Source, SpanAnswer, SpansAnswer } from "./api";
 import { bind, listenToKeys } from "./keys";
 import { RunPage } from "./run";
@@ -39,10 +38,10 @@ const file: Source = {
 };
 
 function App() {
-  useEffect(() => bind({ t: nextTheme, "?": () => (helpShown.value = true) }), []);
   return <Shell navigation={false}><RunPage source={file} id={data.run.run.id} /></Shell>;
 }
 
 route.value = { page: "offline", id: data.run.run.id, query: new URLSearchParams() };
 listenToKeys();
+bind({ t: nextTheme, "?": () => (helpShown.value = true) });
 render(<App />, document.getElementById("app")!);

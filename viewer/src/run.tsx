@@ -126,7 +126,7 @@ export function RunPage({ source, id }: { source: Source; id: string }) {
     setVersion((each) => each + 1);
   };
 
-  if (error) return <main id="main"><Problem>{error}</Problem></main>;
+  if (error) return <main id="main"><div class="toolbar"><h1>Run</h1></div><Problem>{error}</Problem></main>;
   if (!loaded) return <main id="main" aria-busy="true"><p class="loading">Loading the run…</p></main>;
   return (
     <main id="main" class="run-page">

@@ -303,7 +303,7 @@ function Chips() {
       {shown.map((name) => {
         const value = query.get(name)!;
         const text = name === "from" || name === "to" ? moment(Number(value)) : value;
-        return <button class="chip" onClick={() => setQuery({ [name]: null }, false)} aria-label={`Remove the filter ${name}`}>{name}: <Text value={text} limit={60} /> ✕</button>;
+        return <button class="chip" onClick={() => setQuery({ [name]: null }, false)} ><span class="sr">Remove the filter </span>{name}: <Text value={text} limit={60} /> ✕</button>;
       })}
       <button class="quiet" onClick={() => go(address("runs"))}>Clear</button>
     </div>
