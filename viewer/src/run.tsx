@@ -389,8 +389,19 @@ function Waterfall({ source, answer, tree, version }: { source: Source; answer: 
   useEffect(() => bind(Object.fromEntries(Object.keys(actions.current).map((key) => [key, (event: KeyboardEvent) => actions.current[key](event)]))), []);
   useLayoutEffect(() => {
     if (document.activeElement === document.body) box.current?.querySelector<HTMLElement>(".rows")?.focus({ preventScroll: true });
-    if (query.has("span") && tree.indexOf(query.get("span")!) >= 0) reveal(active);
+    if (tree.indexOf(query.get("span") ?? "") >= 0) reveal(active);
   }, []);
+
+  // The address may come to name another span: by a link, or by going back.
+  const wanted = query.get("span");
+  useEffect(() => {
+    const at = wanted === null ? -1 : tree.indexOf(wanted);
+    if (at < 0 || (at === active && detail)) return;
+    reveal(at);
+    setActiveFold(null);
+    setActive(at);
+    setDetail(true);
+  }, [wanted, tree.size]);
 
   // Names are found here, content by the server.
   useEffect(() => {
