@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -15,19 +16,22 @@ _BEAT = 40  # periods after which an unchanged store is reported too, so that a 
 _MOST_RUNS = 500
 
 
-async def changes(store: StoreFile, cursor: int | None) -> AsyncGenerator[dict[str, Any], None]:
+async def changes(
+    store: StoreFile, cursor: int | None, ended: asyncio.Event
+) -> AsyncGenerator[dict[str, Any], None]:
     """
     Yield the ids of the runs with spans or a ledger since a cursor, and the new cursor, at most four times a second.
 
     Args:
         cursor: From an earlier answer; None for now.
+        ended: Ends the changes once it is set.
     """
     seen = await _newest(store)
     at = seen if cursor is None else min(cursor, seen)
     yield {"cursor": at, "runs": []}
     unchanged = 0
     ledger = await store.read(_newest_ledger)
-    while True:
+    while not ended.is_set():
         try:
             newest, newest_ledger = await store.read(
                 lambda reader: (_newest_span(reader), _newest_ledger(reader))
@@ -44,7 +48,8 @@ async def changes(store: StoreFile, cursor: int | None) -> AsyncGenerator[dict[s
         if unchanged >= _BEAT:
             unchanged = 0
             yield {"cursor": at, "runs": []}
-        await asyncio.sleep(_PERIOD)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), _PERIOD)
 
 
 async def _newest(store: StoreFile) -> int:

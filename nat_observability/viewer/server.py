@@ -27,7 +27,8 @@ _MOST_STREAMS = 32
 _PAGE: web.AppKey[dict[str, bytes]] = web.AppKey("page", dict)
 _STORE: web.AppKey[StoreFile] = web.AppKey("store", StoreFile)
 _INDEX: web.AppKey[Index] = web.AppKey("index", Index)
-_STREAMS: web.AppKey[set[asyncio.Task[None]]] = web.AppKey("streams", set)
+_STREAMS: web.AppKey[set[object]] = web.AppKey("streams", set)
+_ENDED: web.AppKey[asyncio.Event] = web.AppKey("ended", asyncio.Event)
 
 
 def build_app(path: str, token: str, *, host: str = "127.0.0.1", index: bool = True) -> web.Application:
@@ -46,6 +47,7 @@ def build_app(path: str, token: str, *, host: str = "127.0.0.1", index: bool = T
     app[_STORE] = store
     app[_INDEX] = Index(store, enabled=index)
     app[_STREAMS] = set()
+    app[_ENDED] = asyncio.Event()
     app.cleanup_ctx.append(_open)
     app.on_shutdown.append(_end_streams)
     app.router.add_get("/", _shell)
@@ -72,8 +74,7 @@ async def _open(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _end_streams(app: web.Application) -> None:
-    for task in app[_STREAMS]:
-        task.cancel()
+    app[_ENDED].set()
 
 
 @web.middleware
@@ -187,19 +188,18 @@ async def _live(request: web.Request) -> web.StreamResponse:
     if len(streams) >= _MOST_STREAMS:
         return problem(503, "Too many pages follow the store: close some.")
     cursor = _integer(request, "after", 0) if "after" in request.query else None
-    task = asyncio.current_task()
-    assert task is not None  # a handler runs in one
-    streams.add(task)
+    stream = object()
+    streams.add(stream)
     try:
         return await _follow(request, cursor)
     finally:
-        streams.discard(task)
+        streams.discard(stream)
 
 
 async def _follow(request: web.Request, cursor: int | None) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     add_headers(response)
-    async with contextlib.aclosing(live.changes(request.app[_STORE], cursor)) as changes:
+    async with contextlib.aclosing(live.changes(request.app[_STORE], cursor, request.app[_ENDED])) as changes:
         first = await anext(changes)  # what cannot be read is an answer of its own
         await response.prepare(request)
         if request.method == "HEAD":
@@ -208,6 +208,7 @@ async def _follow(request: web.Request, cursor: int | None) -> web.StreamRespons
             await response.write(msgspec.json.encode(first) + b"\n")
             async for change in changes:
                 await response.write(msgspec.json.encode(change) + b"\n")
+            await response.write_eof()
     return response
 
 

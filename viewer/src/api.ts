@@ -297,12 +297,44 @@ export interface Change {
   runs: string[];
 }
 
-/** Calls `changed` for each change of the store until `signal` is aborted; connects again after a moment. */
+const LIVE = "nat-observability-live";
+
+/**
+ * Calls `changed` for each change of the store until `signal` is aborted.
+ *
+ * A browser has six connections to a host: of all tabs, one holds a stream, and tells the others.
+ */
 export async function follow(signal: AbortSignal, changed: (change: Change) => void): Promise<void> {
   let cursor: number | null = null;
+  const take = (change: Change): void => {
+    cursor = change.cursor;
+    if (change.runs.length) changed(change);
+  };
+  if (!("locks" in navigator)) {
+    // An unencrypted page from another machine.
+    await stream(signal, () => cursor, take);
+    return;
+  }
+  const channel = new BroadcastChannel(LIVE);
+  channel.onmessage = (event) => take(event.data as Change);
+  try {
+    await navigator.locks.request(LIVE, { signal }, () =>
+      stream(signal, () => cursor, (change) => {
+        take(change);
+        channel.postMessage(change);
+      }),
+    );
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    channel.close();
+  }
+}
+
+async function stream(signal: AbortSignal, cursor: () => number | null, take: (change: Change) => void): Promise<void> {
   while (!signal.aborted) {
     try {
-      const response: Response = await ask(`/api/live${query({ after: cursor })}`, signal);
+      const response = await ask(`/api/live${query({ after: cursor() })}`, signal);
       const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";
       for (;;) {
@@ -310,12 +342,7 @@ export async function follow(signal: AbortSignal, changed: (change: Change) => v
         if (done) break;
         const lines = (rest + value).split("\n");
         rest = lines.pop()!;
-        for (const line of lines) {
-          if (!line) continue;
-          const change = JSON.parse(line) as Change;
-          cursor = change.cursor;
-          if (change.runs.length) changed(change);
-        }
+        for (const line of lines) if (line) take(JSON.parse(line) as Change);
       }
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) return;

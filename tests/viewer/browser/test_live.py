@@ -9,7 +9,7 @@ from tests.viewer.browser.chromium import Opener, serving
 from tests.viewer.stores import make_run, spans_of, write
 
 
-def test_the_list_grows_without_a_jump(watch: Opener, growing: tuple[Path, str]) -> None:
+def test_the_list_grows_without_a_jump(growing: tuple[Path, str], watch: Opener) -> None:
     """New runs wait behind a button, and nothing moves until it is pressed; paused, not even that changes."""
     path, address = growing
     page = watch(address).open("runs")
@@ -28,7 +28,7 @@ def test_the_list_grows_without_a_jump(watch: Opener, growing: tuple[Path, str])
     page.get_by_role("button", name="Show 1 new run").wait_for()
 
 
-def test_a_running_run_grows(watch: Opener, growing: tuple[Path, str]) -> None:
+def test_a_running_run_grows(growing: tuple[Path, str], watch: Opener) -> None:
     """Open steps are shown as running, then as what they became; the selection stays where it is."""
     path, address = growing
     spans = spans_of(make_run(30), 30)
@@ -58,7 +58,7 @@ def test_a_running_run_grows(watch: Opener, growing: tuple[Path, str]) -> None:
         sink.close()
 
 
-def test_a_run_whose_process_died(watch: Opener, growing: tuple[Path, str]) -> None:
+def test_a_run_whose_process_died(growing: tuple[Path, str], watch: Opener) -> None:
     """A run whose process has ended is shown as died, and nothing goes on asking for it."""
     path, address = growing
     sink = SqliteSink(path)
@@ -71,7 +71,7 @@ def test_a_run_whose_process_died(watch: Opener, growing: tuple[Path, str]) -> N
     assert page.get_by_role("button", name="Pause").count() == 0
 
 
-def test_many_tabs_at_once(watch: Opener, growing: tuple[Path, str]) -> None:
+def test_many_tabs_at_once(growing: tuple[Path, str], watch: Opener) -> None:
     """A hidden tab ends its stream, so that a browser's six connections to a host are enough for any number of tabs."""
     _, address = growing
     watched = watch(address)

@@ -87,12 +87,15 @@ def test_the_minimap_zooms(watch: Opener, url: str) -> None:
     page.locator(".beyond.before").first.wait_for()
 
 
-def test_repeats_are_folded(watch: Opener, growing: tuple[Path, str]) -> None:
+def test_repeats_are_folded(growing: tuple[Path, str], watch: Opener) -> None:
     """Like siblings in a row are one row with their number; f shows them all, Enter those of one fold."""
     path, address = growing
     spans = spans_of(make_run(50), 50)
     tool = spans[3]
-    fields = {name: getattr(tool, name) for name in tool.__struct_fields__} | {"status": Status.OK, "error": None}
+    fields = {name: getattr(tool, name) for name in tool.__struct_fields__} | {
+        "status": Status.OK,
+        "error": None,
+    }
     repeats = [
         type(tool)(**{**fields, "span_id": f"{at:016x}", "start_ns": tool.start_ns + at})
         for at in range(1, 31)
@@ -186,7 +189,7 @@ def test_a_large_run_has_few_nodes(watch: Opener, url: str) -> None:
     assert page.evaluate("document.querySelectorAll('*').length") < 1500
 
 
-def test_long_content_comes_in_pieces(watch: Opener, growing: tuple[Path, str]) -> None:
+def test_long_content_comes_in_pieces(growing: tuple[Path, str], watch: Opener) -> None:
     """A long text says how much of it is shown, and gives the rest."""
     path, address = growing
     span = spans_of(make_run(60), 60)[0]
@@ -232,7 +235,7 @@ def test_the_exported_file_works_without_a_network(watch: Opener, url: str, tmp_
     assert len(exported["resourceSpans"][0]["scopeSpans"][0]["spans"]) == 5
 
 
-def test_more_spans_than_are_shown(watch: Opener, growing: tuple[Path, str]) -> None:
+def test_more_spans_than_are_shown(growing: tuple[Path, str], watch: Opener) -> None:
     """Beyond 100,000 spans, the page says N of M and loads the rest on request."""
     path, address = growing
     write(path, large_run(70, 101_000))
