@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _SPANS_OF_A_RUN = 14
 _LARGE = (5_000, 50_000, 100_000)
 _REPEATS = 5
-_WORDS = ["where", "is", "my", "parcel", "today", "please", "find", "the", "depot", "that", "holds", "it", "and", "tell", "me", "when", "it", "comes", "home", "again"]
+_WORDS = "where is my parcel today please find the depot that holds it and tell me when it comes home again"
 
 
 def _ordinary(number: int) -> Iterator[Span]:
@@ -40,8 +41,9 @@ def _ordinary(number: int) -> Iterator[Span]:
         ("support", "search", "billing")[number % 3],
         tags=(("team", f"team-{number % 20}"),),
     )
+    words = _WORDS.split()
     start = BEGIN_NS + number * 26_000_000_000
-    text = " ".join(_WORDS[(number * 7 + at) % len(_WORDS)] for at in range(60))
+    text = " ".join(words[(number * 7 + at) % len(words)] for at in range(60))
     for at in range(_SPANS_OF_A_RUN):
         kind = (StepKind.WORKFLOW, StepKind.LLM, StepKind.TOOL, StepKind.RETRIEVER, StepKind.FUNCTION)[
             at and 1 + at % 4
@@ -158,9 +160,10 @@ def _median(job: Callable[[], float], repeats: int = _REPEATS) -> float:
 _PAINTED = """
 ([route, selector]) => new Promise(resolve => {
   const began = performance.now();
+  const done = () => resolve(performance.now() - began);
   location.hash = route;
   const look = () => {
-    if (document.querySelector(selector)) requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - began)));
+    if (document.querySelector(selector)) requestAnimationFrame(() => setTimeout(done));
     else requestAnimationFrame(look);
   };
   requestAnimationFrame(look);
@@ -177,7 +180,11 @@ _STATIC = """
     box.append(line);
   }
   document.body.append(box);
-  requestAnimationFrame(() => setTimeout(() => { const took = performance.now() - began; box.remove(); resolve(took); }));
+  requestAnimationFrame(() => setTimeout(() => {
+    const took = performance.now() - began;
+    box.remove();
+    resolve(took);
+  }));
 })
 """
 
@@ -198,6 +205,18 @@ _KEYS = """
     look();
   };
   next();
+})
+"""
+
+_CLICK = """
+() => new Promise(resolve => {
+  const began = performance.now();
+  document.querySelector(".spans .row.active").click();
+  const look = () => {
+    if (document.querySelector(".detail[data-loaded=yes]")) resolve(performance.now() - began);
+    else setTimeout(look);
+  };
+  look();
 })
 """
 
@@ -261,10 +280,10 @@ def measure(path: Path) -> list[str]:
                 route = f"#/run/large-{spans}"
                 table.row(
                     f"{spans:,} spans, first rows",
-                    _median(lambda r=route: _painted(page, r, ".spans .row", "#/store")),
+                    _median(partial(_painted, page, route, ".spans .row", "#/store")),
                     bar,
                 )
-                table.row(f"{spans:,} spans, all of them", _median(lambda n=spans: _whole(page, n), 3), bar)
+                table.row(f"{spans:,} spans, all of them", _median(partial(_whole, page, spans), 3), bar)
             table.row("100,000 spans, all of them", _median(lambda: _whole(page, 100_000), 3), 2_000)
             table.row("key to selection", float(page.evaluate(_KEYS, 21)), 16)
             table.row("scroll, p95 of a frame", _median(lambda: float(page.evaluate(_SCROLL))), 33)
@@ -272,19 +291,12 @@ def measure(path: Path) -> list[str]:
             def click() -> float:
                 page.keyboard.press("Escape")
                 page.locator(".detail").wait_for(state="detached")
-                return float(
-                    page.evaluate(
-                        "() => new Promise(resolve => { const began = performance.now();"
-                        "document.querySelector('.spans .row.active').click(); const look = () => "
-                        "document.querySelector('.detail[data-loaded=yes]') ? resolve(performance.now() - began) : setTimeout(look);"
-                        "look(); })"
-                    )
-                )
+                return float(page.evaluate(_CLICK))
 
             table.row("click to detail", _median(click), 100)
             for text in ("parcel today please", "(77777)", "nowhere to be found"):
                 route = f"#/search?q={text.replace(' ', '%20')}"
-                took = _median(lambda r=route: _painted(page, r, ".hits li, .page .empty", "#/store"))
+                took = _median(partial(_painted, page, route, ".hits li, .page .empty", "#/store"))
                 table.row(f"search: {text}", took, 200)
             table.row(
                 "statistics of everything",

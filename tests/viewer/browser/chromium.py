@@ -77,13 +77,13 @@ class Watched:
         self.problems: list[str] = []
         self.may_fail = False
         page.set_default_timeout(8_000)
-        page.on("console", lambda message: message.type in ("error", "warning") and self._note(message.text))
+        page.on("console", lambda message: self._note(message.type, message.text))
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("request", lambda request: self._check(request.url))
         page.on("dialog", lambda dialog: self.problems.append(f"a dialog: {dialog.message}"))
 
-    def _note(self, text: str) -> None:
-        if not (self.may_fail and "Failed to load resource" in text):
+    def _note(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning") and not (self.may_fail and "Failed to load resource" in text):
             self.problems.append(text)
 
     def _check(self, url: str) -> None:
