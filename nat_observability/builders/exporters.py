@@ -69,7 +69,8 @@ def _file(name: str, own: FileExporterSettings, settings: ObservabilitySettings)
 
 
 def _sqlite(name: str, own: SqliteExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
-    return delivering(name, own, settings, SqliteSink(own.path, synchronous=own.synchronous))
+    sink = SqliteSink(own.path, synchronous=own.synchronous, keep_for=own.keep_for, keep_size=own.keep_size)
+    return delivering(name, own, settings, sink)
 
 
 # The OTLP modules are imported only if they are needed: an application that sends nothing does not pay for them.

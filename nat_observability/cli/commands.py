@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 
 from nat_observability.cli import output
 from nat_observability.cli.command_error import CommandError
+from nat_observability.cli.common import EXAMPLE, command, end, env_file_option, example_settings, shown_path
 from nat_observability.cli.demo.demo import Demo, check_demo, own_file, run_demo
 from nat_observability.cli.demo.questions import ABOUT_THE_PROJECT, questions
 from nat_observability.cli.demo.report import print_demo, print_one_run
 from nat_observability.cli.demo.text_folder import TextFolder
-from nat_observability.cli.logging import log_to_stderr
+from nat_observability.cli.keeping import KEEPING
+from nat_observability.cli.reading import READING
 from nat_observability.cli.replay.event_file import EventFile
 from nat_observability.cli.replay.replay import Replayed, replay
 from nat_observability.cli.replay.report import (
@@ -30,54 +28,8 @@ from nat_observability.cli.replay.report import (
 from nat_observability.cli.session import Session, build_container, open_session, read_settings, store_paths
 from nat_observability.cli.ui import ui
 from nat_observability.containers import ObservabilityContainer
-from nat_observability.errors import (
-    ExporterStartError,
-    MissingExtraError,
-    SettingsError,
-    SinkError,
-    UnknownExporterTypeError,
-)
-from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.example_env import example_env, setting_rows
-from nat_observability.store import RunStatus, Store, StoredRun
-
-_EXAMPLE = "settings.example.env"
-_BAD_INPUT = (ExporterStartError, MissingExtraError, SettingsError, SinkError, UnknownExporterTypeError)
-
-Command = Callable[..., None]
-
-
-def _command(function: Command) -> Command:
-    """Add what every command has: `--verbose`, and errors as one line and an exit code."""
-
-    @click.option("-v", "--verbose", is_flag=True, help="Log each step of every lifecycle to stderr.")
-    @functools.wraps(function)
-    def command(*, verbose: bool, **arguments: Any) -> None:
-        log_to_stderr(verbose=verbose)
-        try:
-            function(**arguments)
-        except CommandError as error:
-            output.complain(str(error), kind="error")
-            raise SystemExit(error.exit_code) from None
-        except _BAD_INPUT as error:
-            output.complain(str(error), kind="error")
-            raise SystemExit(2) from None
-
-    return command
-
-
-_env_file = click.option(
-    "--env-file",
-    type=click.Path(path_type=Path),
-    help="Read settings from this file too; the environment wins over it. Else the one that "
-    "NAT_OBSERVABILITY_ENV_FILE names.",
-)
-_store_option = click.option(
-    "--store",
-    "store_path",
-    type=click.Path(path_type=Path),
-    help="The SQLite store; else the one in the settings.",
-)
+from nat_observability.store import Store
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -96,7 +48,7 @@ def cli() -> None:
     show_default=True,
     help="How many of them at once.",
 )
-@_command
+@command
 def _demo(folder: Path | None, runs: int, concurrency: int) -> None:
     """
     Answer questions about a FOLDER of text files, and show what was recorded.
@@ -107,10 +59,10 @@ def _demo(folder: Path | None, runs: int, concurrency: int) -> None:
     """
     known = () if folder is not None else ABOUT_THE_PROJECT
     texts = TextFolder(folder if folder is not None else _own_docs())
-    settings, origin = _example_settings()
+    settings, origin = example_settings()
     paths = store_paths(settings)
     if not paths:
-        raise CommandError(f"{_EXAMPLE} names no exporter of type sqlite. Restore it with: make example-env")
+        raise CommandError(f"{EXAMPLE} names no exporter of type sqlite. Restore it with: make example-env")
     asked = questions(texts, known)
     container = build_container(settings)
     output.say(
@@ -126,8 +78,8 @@ def _demo(folder: Path | None, runs: int, concurrency: int) -> None:
         print_one_run(demo, store)
         print_demo(demo, session, store, took)
     output.say()
-    output.say(f"Look further: nat-observability runs --store {_shown(path)}")
-    _end(problems)
+    output.say(f"Look further: nat-observability runs --store {shown_path(path)}")
+    end(problems)
 
 
 async def _demonstrate(
@@ -150,25 +102,14 @@ def _own_docs() -> Path:
     return docs
 
 
-def _example_settings() -> tuple[ObservabilitySettings, str]:
-    if (example := own_file(_EXAMPLE)) is not None:
-        return read_settings(example, only=True)[0], _shown(example)
-    with tempfile.TemporaryDirectory() as folder:
-        example = Path(folder) / _EXAMPLE
-        example.write_text(example_env(), encoding="utf-8")
-        return read_settings(example, only=True)[
-            0
-        ], "those that `nat-observability settings --example` prints"
-
-
 @cli.command("replay")
 @click.argument("file", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--concurrency", type=click.IntRange(min=1), default=50, show_default=True, help="How many runs at once."
 )
-@_env_file
-@_command
+@env_file_option
+@command
 def _replay(file: str, as_json: bool, concurrency: int, env_file: Path | None) -> None:
     """
     Send a recorded event stream of the reference toolkit through the configured exporters.
@@ -197,7 +138,7 @@ def _replay(file: str, as_json: bool, concurrency: int, env_file: Path | None) -
     problems = session.problems(replayed.accepted, replayed.spans)
     if replayed.steps + events.skipped_count != events.lines:
         problems.append(f"{events.path}: {replayed.steps} of {events.lines} lines were published.")
-    _end(problems)
+    end(problems)
 
 
 async def _replay_all(
@@ -211,8 +152,8 @@ async def _replay_all(
 
 @cli.command("settings")
 @click.option("--example", is_flag=True, help="Print an env file that works, with every setting in it.")
-@_env_file
-@_command
+@env_file_option
+@command
 def _settings(example: bool, env_file: Path | None) -> None:
     """Show the settings that hold now, with secrets as asterisks."""
     if example:
@@ -224,87 +165,6 @@ def _settings(example: bool, env_file: Path | None) -> None:
     output.to_stdout().print(output.facts(setting_rows(settings)))
 
 
-@cli.command("runs")
-@_store_option
-@click.option("--status", type=click.Choice(["ok", "error", "open"]), help="Only runs with this status.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
-@_env_file
-@_command
-def _runs(store_path: Path | None, status: RunStatus | None, limit: int, env_file: Path | None) -> None:
-    """List the newest runs in a store."""
-    with Store(store_or_configured(store_path, env_file)) as store:
-        stored = store.runs(limit + 1, status)
-    if not stored:
-        output.say("No runs.")
-        return
-    console = output.to_stdout(whole=True)
-    console.print(output.runs(stored[:limit], console.width))
-    if len(stored) > limit:
-        output.say(f"There are more: --limit {2 * limit}")
-
-
-@cli.command("show")
-@click.argument("run_id")
-@_store_option
-@_env_file
-@_command
-def _show(run_id: str, store_path: Path | None, env_file: Path | None) -> None:
-    """Show one run as a tree, with durations. RUN_ID may be the beginning of an id."""
-    path = store_or_configured(store_path, env_file)
-    with Store(path) as store:
-        run = _find(store, run_id)
-        nodes = store.tree(run.run.run_id)
-    console = output.to_stdout(whole=True)
-    console.print(output.facts(output.run_facts(run)))
-    output.say()
-    console.print(output.tree(nodes, console.width))
-    for span, rows in output.span_details(nodes):
-        output.say()
-        output.say(f"{span.name} ({span.kind.value.lower()}, {span.span_id})")
-        console.print(output.facts(rows))
-
-
+for _more in (*READING, *KEEPING):
+    cli.add_command(_more)
 cli.add_command(ui)
-
-
-def _find(store: Store, run_id: str) -> StoredRun:
-    found = store.runs(5, id_prefix=run_id)
-    exact = [run for run in found if run.run.run_id == run_id]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
-    if not found:
-        raise CommandError(
-            f"{store.path} holds no run {run_id!r}. See: nat-observability runs --store {store.path}"
-        )
-    ids = ", ".join(run.run.run_id for run in found)
-    raise CommandError(f"{run_id!r} is the beginning of several ids: {ids}. Give more of it.")
-
-
-def store_or_configured(given: Path | None, env_file: Path | None) -> Path:
-    """Return the store that was given, or else the one in the settings, or of the demonstration."""
-    if given is not None:
-        return given
-    configured = store_paths(read_settings(env_file)[0])
-    if configured:
-        return next(iter(configured.values()))
-    if env_file is None:
-        demonstration = next(iter(store_paths(_example_settings()[0]).values()), None)
-        if demonstration is not None and demonstration.exists():
-            return demonstration
-    where = "The settings name" if env_file is None else f"{env_file} names"
-    raise CommandError(f"{where} no exporter of type sqlite. Give a store: --store PATH")
-
-
-def _end(problems: list[str]) -> None:
-    for problem in problems:
-        output.complain(problem, kind="error")
-    if problems:
-        raise SystemExit(1)
-
-
-def _shown(path: Path) -> str:
-    """Return a path relative to the current directory if it is inside it."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

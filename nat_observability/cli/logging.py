@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -30,3 +32,17 @@ def log_to_stderr(*, verbose: bool) -> None:
         logger_factory=structlog.WriteLoggerFactory(_Stderr()),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
+
+
+@contextmanager
+def silence_logs() -> Iterator[None]:
+    """Write no log line for a block, whose caller says itself what went wrong; not if lifecycles are to be logged."""
+    before = structlog.get_config()
+    if before["wrapper_class"] is structlog.make_filtering_bound_logger(logging.INFO):
+        yield
+        return
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -24,13 +26,23 @@ from rich.table import Table
 from rich.text import Text
 
 from nat_observability.delivery.ledger import LedgerSnapshot
-from nat_observability.events import ErrorDetails, Span, Status
+from nat_observability.events import ErrorDetails, Status
 from nat_observability.store import SpanNode, StoredRun
 
 Fact = tuple[str, str]
 """A name and a value."""
 
-_STYLES = {"ok": "green", "error": "red", "incomplete": "yellow", "open": "yellow"}
+Advance = Callable[[int], object]
+"""Moves a progress bar on."""
+
+_STYLES = {
+    "ok": "green",
+    "error": "red",
+    "incomplete": "yellow",
+    "open": "yellow",
+    "running": "cyan",
+    "died": "yellow",
+}
 _WIDEST = 1_000_000  # columns if the output is not a terminal: nothing is wrapped or cut
 _FRAME = re.compile(r" *\S.*:\d+ \S+")  # the file, the line and the function
 _LEFT_OUT = re.compile(r" *\.\.\. \d+ frames left out \.\.\.")
@@ -100,7 +112,7 @@ def facts(rows: Iterable[Fact]) -> Table:
 
 def ledgers(by_exporter: Mapping[str, LedgerSnapshot]) -> Table:
     """Return the ledger of each exporter."""
-    table = _table("exporter")
+    table = plain_table("exporter")
     for column in ("accepted", "delivered", "failed", "dropped", "pending", "adds up"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, ledger in by_exporter.items():
@@ -117,15 +129,16 @@ def ledgers(by_exporter: Mapping[str, LedgerSnapshot]) -> Table:
     return table
 
 
-def tree(nodes: Sequence[SpanNode], width: int) -> Table:
+def tree(nodes: Sequence[SpanNode], width: int, most: int | None = None) -> Table:
     """
     Return the spans of a run, each below its parent, with its start and its duration.
 
     Args:
         nodes: The root spans.
         width: Columns in total. Deeper in the tree than it has room for, the number of levels replaces the guide lines.
+        most: Lines at most.
     """
-    table = _table("step")
+    table = plain_table("step")
     table.add_column("kind", no_wrap=True)
     table.add_column("start", justify="right", no_wrap=True)
     table.add_column("duration", justify="right", no_wrap=True)
@@ -133,13 +146,14 @@ def tree(nodes: Sequence[SpanNode], width: int) -> Table:
     first_ns = min((node.span.start_ns for node in nodes), default=0)
     # What the other columns usually take, and a name.
     levels = min(_LEVELS, max(2, (width - 56) // 3))
-    for guide, span in _outline(nodes, levels):
+    for guide, node in islice(_outline(nodes, levels), most):
+        span = node.span
         table.add_row(
             Text.assemble((guide, "dim"), printable(span.name)),
             span.kind.value.lower(),
             f"+{duration(max(0, span.start_ns - first_ns))}",
             duration(span.end_ns - span.start_ns),
-            _result(span),
+            _result(node),
         )
     return table
 
@@ -168,7 +182,7 @@ def runs(stored: Sequence[StoredRun], width: int) -> Table:
         width: Columns in total. If it is too narrow, statuses and names are cut first, then columns are left out.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    statuses = [each.status if each.error is None else f"{each.status}: {each.error}" for each in stored]
+    statuses = [_status(each) for each in stored]
     ids = _Column("run", [Text(printable(each.run.run_id)) for each in stored])
     started = _Column("started", [Text(moment(each.start_ns, "%m-%d %H:%M:%S")) for each in stored])
     took = _Column("duration", [Text(duration(each.end_ns - each.start_ns)) for each in stored], right=True)
@@ -180,6 +194,10 @@ def runs(stored: Sequence[StoredRun], width: int) -> Table:
     )
     columns = [started, took, name, status]
     spare = width - ids.whole
+    for extra in _extra_columns(stored):
+        # Only if nothing else is cut for it.
+        if 2 + extra.whole + sum(2 + each.whole for each in columns) <= spare:
+            columns.insert(-2, extra)
     for least_needed in (took, started, status, name):
         if sum(2 + each.shortest for each in columns) > spare:
             columns.remove(least_needed)
@@ -200,6 +218,53 @@ def runs(stored: Sequence[StoredRun], width: int) -> Table:
     return table
 
 
+def _extra_columns(stored: Sequence[StoredRun]) -> Iterator[_Column]:
+    counters = [each.counters for each in stored]
+    for title, numbers in (
+        ("steps", [None if each is None else each.span_count for each in counters]),
+        ("tokens", [None if each is None else each.total_tokens for each in counters]),
+    ):
+        if any(numbers):
+            yield _Column(title, [Text(f"{number:,}" if number else "") for number in numbers], right=True)
+    for title, texts in (
+        ("user", [each.run.user_id for each in stored]),
+        ("workflow", [each.run.workflow_name for each in stored]),
+    ):
+        if any(texts):
+            yield _Column(title, [Text(printable(text or "")) for text in texts])
+
+
+def one_line(text: str) -> str:
+    """Return a text with its white space as single spaces."""
+    return " ".join(text.split())
+
+
+def step_line(node: SpanNode) -> None:
+    """Print a step on one line: when it ended, its run, kind, name, duration and result."""
+    span = node.span
+    line = Text.assemble(
+        (moment(span.end_ns, "%H:%M:%S"), "dim"),
+        "  ",
+        printable(span.run.run_id),
+        "  ",
+        f"{span.kind.value.lower():9}",
+        "  ",
+        printable(span.name),
+        "  ",
+        duration(span.end_ns - span.start_ns),
+        "  ",
+    )
+    line.append_text(_result(node))
+    console = to_stdout(whole=True)
+    console.print(line, no_wrap=True, overflow="ellipsis")
+    console.file.flush()
+
+
+def silence_stdout() -> None:
+    """Send what is still to be written to stdout nowhere: its reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run_facts(run: StoredRun) -> list[Fact]:
     """Return what is known about a run, without its spans."""
     ids = run.run
@@ -210,39 +275,34 @@ def run_facts(run: StoredRun) -> list[Fact]:
         ("user", ids.user_id),
         ("workflow", ids.workflow_name),
         ("continues", ids.parent_span_id),
+        ("tags", ", ".join(f"{name}={value}" for name, value in ids.tags) or None),
         ("started", moment(run.start_ns)),
-        ("status", run.status if run.error is None else f"{run.status}: {run.error}"),
+        ("duration", duration(run.end_ns - run.start_ns)),
+        ("status", _status(run)),
     ]
+    if (counters := run.counters) is not None and counters.span_count:
+        counts = [
+            (counters.span_count, "steps"),
+            (counters.error_count, "failed"),
+            (counters.incomplete_count, "incomplete"),
+            (counters.llm_calls, "model calls"),
+            (counters.tool_calls, "tool calls"),
+        ]
+        rows.append(("counts", ", ".join(f"{number:,} {what}" for number, what in counts if number)))
+        if counters.total_tokens:
+            rows.append(
+                (
+                    "tokens",
+                    f"{counters.total_tokens:,} ({counters.prompt_tokens:,} prompt, "
+                    f"{counters.completion_tokens:,} completion)",
+                )
+            )
+        if counters.cost is not None:
+            rows.append(("cost", f"{counters.cost:.6g}"))
     return [(name, value) for name, value in rows if value is not None]
 
 
-def span_details(nodes: Sequence[SpanNode]) -> Iterator[tuple[Span, list[Fact]]]:
-    """Yield the spans of a run that have attributes, events, links, a status message or an error, with these."""
-    for _, span in _outline(nodes, 1):
-        rows = [(name, _value(value)) for name, value in _fields(span.attributes)]
-        if span.status_message is not None:
-            rows.append(("status", span.status_message))
-        if span.error is not None:
-            rows += _error(span.error)
-        for event in span.events:
-            at = duration(max(0, event.time_ns - span.start_ns))
-            rows.append(("event", f"{event.name} +{at}{_listed_fields(event.attributes)}"))
-        rows += [
-            ("link", f"{link.trace_id} {link.span_id}{_listed_fields(link.attributes)}")
-            for link in span.links
-        ]
-        for what, count in (
-            ("attributes", span.dropped_attributes_count),
-            ("events", span.dropped_events_count),
-            ("links", span.dropped_links_count),
-        ):
-            if count:
-                rows.append(("dropped", f"{count:,} {what}"))
-        if rows:
-            yield span, rows
-
-
-def _error(error: ErrorDetails) -> list[Fact]:
+def error_rows(error: ErrorDetails) -> list[Fact]:
     """Return what an exception says, and where it, its causes and its members were raised, with their notes."""
     rows = [("error", _short(f"{error.type}: {error.message}"))]
     lines: list[str] = []
@@ -265,17 +325,21 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}..."
 
 
-def _fields(attributes: msgspec.Raw | None) -> list[tuple[str, object]]:
+def _status(run: StoredRun) -> str:
+    status = run.activity or run.status
+    return status if run.error is None else f"{status}: {run.error}"
+
+
+def fields(attributes: msgspec.Raw | None) -> list[Fact]:
+    """Return the names and values of attributes, whatever they are."""
     try:
         decoded = {} if attributes is None else msgspec.json.decode(attributes)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         decoded = None
     # A processor of the application may have made it anything.
-    return list(decoded.items()) if isinstance(decoded, dict) else [("value", str(attributes))]
-
-
-def _listed_fields(attributes: msgspec.Raw | None) -> str:
-    return "".join(f"  {name}={_value(value)}" for name, value in _fields(attributes))
+    if isinstance(decoded, dict):
+        return [(name, _value(value)) for name, value in decoded.items()]
+    return [("value", bytes(attributes or b"").decode("utf-8", "replace"))]
 
 
 def _value(value: object) -> str:
@@ -314,13 +378,14 @@ def printable(text: str, *, keep: str = "") -> str:
     )
 
 
-def _table(first: str) -> Table:
+def plain_table(first: str) -> Table:
+    """Return a table without a frame, whose first column is cut if there is no room."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column(first, overflow="ellipsis", no_wrap=True)
     return table
 
 
-def _outline(nodes: Sequence[SpanNode], levels: int) -> Iterator[tuple[str, Span]]:
+def _outline(nodes: Sequence[SpanNode], levels: int) -> Iterator[tuple[str, SpanNode]]:
     # Without recursion: steps may be nested deeper than Python's stack. Only the nearest guide lines above a span are
     # kept, because all of them together would grow with the square of the depth.
     drawn = 3 * (levels - 1)
@@ -329,14 +394,17 @@ def _outline(nodes: Sequence[SpanNode], levels: int) -> Iterator[tuple[str, Span
         node, depth, above, last = left.pop()
         skipped = max(0, depth - levels)
         guide = f"{above}{'└─ ' if last else '├─ '}" if depth else ""
-        yield f"+{skipped} {guide}" if skipped else guide, node.span
+        yield f"+{skipped} {guide}" if skipped else guide, node
         below = f"{above}{'   ' if last else '│  '}"[-drawn:] if depth else ""
         left += [
             (child, depth + 1, below, number == 0) for number, child in enumerate(reversed(node.children))
         ]
 
 
-def _result(span: Span) -> Text:
+def _result(node: SpanNode) -> Text:
+    span = node.span
+    if node.running:
+        return Text("running", "cyan")
     if span.error is not None:
         return Text(printable(span.error.type), _STYLES[Status.ERROR])
     if span.status is not Status.OK:

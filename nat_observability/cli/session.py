@@ -158,13 +158,17 @@ def store_paths(settings: ObservabilitySettings) -> dict[str, Path]:
 
 
 @contextmanager
-def _environment(*, without_ours: bool) -> Iterator[None]:
-    removed = {
-        name: value for name, value in os.environ.items() if without_ours and name.upper().startswith(_OURS)
-    }
-    for name in removed:
-        del os.environ[name]
+def without_variables(*names: str) -> Iterator[None]:
+    """Leave these variables out of the environment for a block."""
+    removed = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
     finally:
         os.environ.update(removed)
+
+
+@contextmanager
+def _environment(*, without_ours: bool) -> Iterator[None]:
+    ours = [name for name in os.environ if without_ours and name.upper().startswith(_OURS)]
+    with without_variables(*ours):
+        yield

@@ -14,11 +14,18 @@ from nat_observability.errors import MissingExtraError, SettingsError
 @click.command("ui")
 @click.argument("store", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Where to listen; beyond loopback, others can read."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen; beyond loopback, others can read.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), help="The port, 0 for any; else 4320, or one of the next.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The port, 0 for any; else 4320, or one of the next."
+)
 @click.option("--browser/--no-browser", default=True, help="Whether to open the page.")
-@click.option("--index/--no-index", default=True, help="Whether to keep an index for search beside the store.")
+@click.option(
+    "--index/--no-index", default=True, help="Whether to keep an index for search beside the store."
+)
 @click.option(
     "--env-file",
     type=click.Path(path_type=Path),
@@ -41,9 +48,9 @@ def ui(
 
 def _configured(env_file: Path | None) -> Path:
     # Settings, and what knows them, take a second to import.
-    from nat_observability.cli.commands import store_or_configured
+    from nat_observability.cli.common import store_to_read
 
-    return store_or_configured(None, env_file)
+    return store_to_read(None, env_file)
 
 
 def _show(path: Path, host: str, port: int | None, browser: bool, index: bool) -> None:

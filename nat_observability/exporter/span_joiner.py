@@ -122,7 +122,7 @@ class SpanJoiner:
             self._finish(start, None)
 
     def unfinished(self, open_for_ns: int = 0) -> list[Span]:
-        """Return the steps that have been open for so long as INCOMPLETE spans, and leave them open. From any thread."""
+        """Return the steps open for so long, as INCOMPLETE spans, and leave them open; from any thread."""
         spans = [self._joined(start, None, None) for start in list(self._open.values())]
         return [span for span in spans if span.end_ns - span.start_ns >= open_for_ns]
 

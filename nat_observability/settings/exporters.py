@@ -241,6 +241,17 @@ class SqliteExporterSettings(ExporterSettings):
         description="What a batch survives: normal the end of the process, full a power cut too; "
         "with off, a power cut can damage the file.",
     )
+    keep_for: Annotated[float, Field(gt=0, le=3_155_760_000, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Seconds after its end for which a run is kept; by default for ever.",
+        examples=[604800],
+    )
+    keep_size: Bytes | None = Field(
+        default=None,
+        description="Bytes that the store may hold; whole finished runs go when it is more, the oldest first. By "
+        "default it may grow for ever.",
+        examples=[1073741824],
+    )
 
 
 def _masked(value: Any) -> Any:

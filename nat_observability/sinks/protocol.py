@@ -53,8 +53,8 @@ class RunLedger(NamedTuple):
     """
     What became of the items of a run that has ended, in one exporter.
 
-    `accepted == delivered + failed + pending + sum(dropped.values())`; `pending` is 0, unless the delivery closed before
-    the rest was settled.
+    `accepted == delivered + failed + pending + sum(dropped.values())`; `pending` is 0, unless the delivery closed
+    before the rest was settled.
     """
 
     run_id: str
@@ -78,8 +78,8 @@ class RunningSink(Protocol):
     """
     A blocking sink that is also shown the steps that are open, about twice a second.
 
-    The spans are INCOMPLETE and end now; they have passed the processors, and have been open for half a second. They are
-    outside the ledger. An empty list follows when there are none any more.
+    The spans are INCOMPLETE and end now; they have passed the processors, and have been open for half a second. They
+    are outside the ledger. An empty list follows when there are none any more.
     """
 
     def write_running(self, spans: Sequence[Span]) -> object: ...

@@ -108,7 +108,8 @@ class SqliteSink:
             spans.append(span)
         try:
             with self._connection.transaction() as connection:
-                BatchRows(spans, self._connection.version).write(connection)
+                again = self._open_steps.has_any(spans)
+                BatchRows(spans, self._connection.version, again=again).write(connection)
         except (OverflowError, UnicodeEncodeError) as error:
             cure = "Mend what recorded it: text has to be valid Unicode, and integers fit into 64 bits."
             raise SinkError(self.path, f"a span of the batch cannot be stored: {error}", cure) from error

@@ -162,7 +162,6 @@ class WriterConnection:
                 _use_log(connection)
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
                 connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
-                connection.execute("PRAGMA recursive_triggers = ON")  # a replaced span is counted down
                 self.version = create_schema(connection, self.path)
                 self._file = os.stat(self.path)
             except BaseException:

@@ -14,7 +14,7 @@ AT_ONCE = 20
 """Runs that are deleted in one transaction: a writer waits no longer than for these."""
 
 _FORGET_AFTER = 100_000  # deletions that are remembered
-_UNHEARD_NS = 3_600_000_000_000  # an open run of a process that does not report is given up after so long without a span
+_UNHEARD_NS = 3_600_000_000_000  # after which an open run that no process reports is given up
 _GIVEN_BACK = 2_000  # pages at a time
 # Above a watermark nothing is deleted until it is reached, so that not each batch deletes a few runs.
 _LOW_WATER = 0.95
@@ -34,7 +34,8 @@ _SUMMED = """
     FROM spans WHERE run_id IN (SELECT value FROM json_each(?)) AND status <> 'running' GROUP BY kind
 """
 _COUNT_DOWN = """
-    UPDATE kinds SET span_count = span_count - ?, error_count = error_count - ?, incomplete_count = incomplete_count - ?,
+    UPDATE kinds SET span_count = span_count - ?, error_count = error_count - ?,
+        incomplete_count = incomplete_count - ?,
         prompt_tokens = prompt_tokens - ?, completion_tokens = completion_tokens - ?, cached_tokens = cached_tokens - ?,
         reasoning_tokens = reasoning_tokens - ?, total_tokens = total_tokens - ? WHERE kind = ?
 """

@@ -54,7 +54,7 @@ class OpenStepRows:
         if news:
             known = finished_among(connection, now)
             news = [span for span in news if (span.run.run_id, span.span_id) not in known]
-            BatchRows(news, version, running=True, process_id=self._process_id).write(connection)
+            BatchRows(news, version, running=True, process_id=self._process_id, again=True).write(connection)
         for key in self._shown.keys() - now.keys():
             self._ended[key] = now_ns
         for key in self._ended.keys() & now.keys():
@@ -81,6 +81,13 @@ class OpenStepRows:
                 _same(self._shown.get((span.run.run_id, span.span_id)), span) for span in spans[:_MOST]
             )
         return any(time.time_ns() - ended_ns > _LOST_AFTER_NS for ended_ns in self._ended.values())
+
+    def has_any(self, spans: Sequence[Span]) -> bool:
+        """Whether the store shows any of these spans as a step that is open."""
+        shown = self._shown
+        if not shown and not self._ended:
+            return False
+        return any((key := (span.run.run_id, span.span_id)) in shown or key in self._ended for span in spans)
 
     def end(self, connection: sqlite3.Connection) -> None:
         """Note that this process reports no more, within a transaction of the caller's."""

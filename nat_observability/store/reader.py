@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
 from nat_observability.errors import SinkError
-from nat_observability.events import Run, Span, Status, StepKind
-from nat_observability.store.nesting import depth_of, enclosing
+from nat_observability.events import Run, Span
+from nat_observability.store.counts import counts_of, counts_of_all
+from nat_observability.store.nesting import enclosing
 from nat_observability.store.query import ReadConnection
 from nat_observability.store.records import (
     ContentPiece,
@@ -33,12 +34,11 @@ from nat_observability.store.records import (
     StoredRun,
 )
 from nat_observability.store.rows import RUN_COLUMNS, piece_of, run_of, span_of
-from nat_observability.store.schema import RUNNING, SPAN_COLUMNS
+from nat_observability.store.schema import SPAN_COLUMNS
 from nat_observability.store.search import search_runs
 from nat_observability.store.selection import SILENT_NS, select_runs
 from nat_observability.store.statistics import run_statistics, step_statistics
 
-_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "total_tokens")
 _SPAN = SPAN_COLUMNS.split(", ")[1:]
 _BY_START = "spans.start_ns, spans.end_ns DESC, spans.span_id"
 _RUN = (
@@ -201,8 +201,8 @@ class Store:
         """
         Return the root spans of a run by start time, each with what it encloses; none if the run is not known.
 
-        A span whose parent is not in the store is a root. If spans form a cycle, the first of them is a root. Steps that
-        are still open are there too.
+        A span whose parent is not in the store is a root. If spans form a cycle, the first of them is a root. Steps
+        that are still open are there too.
         """
         nodes = {span.span_id: SpanNode(span, [], running) for span, running in self._spans(run_id)}
         parents = enclosing((span_id, node.span.parent_id) for span_id, node in nodes.items())
@@ -221,7 +221,8 @@ class Store:
         """Return spans of a run without their content, by `id`; those with an id above `after`."""
         key, cost = ("rowid", "NULL") if self.version == 1 else ("id", "cost")
         rows = self._query.rows(
-            f"SELECT {key}, {_LIGHT.format(cost=cost)} FROM spans WHERE run_id = ? AND {key} > ? ORDER BY {key} LIMIT ?",
+            f"SELECT {key}, {_LIGHT.format(cost=cost)} FROM spans WHERE run_id = ? AND {key} > ? "
+            f"ORDER BY {key} LIMIT ?",
             (run_id, after, limit),
         )
         return [LightSpan._make(row) for row in rows]
@@ -304,12 +305,15 @@ class Store:
         )
         with self._query.sound():
             return {
-                row[0]: StoredLedger(
-                    *row[1:5],
-                    {} if row[5] is None else msgspec.json.decode(row[5], type=dict[str, int]),
-                    row[6],
+                name: StoredLedger(
+                    accepted,
+                    delivered,
+                    failed,
+                    pending,
+                    {} if dropped is None else msgspec.json.decode(dropped, type=dict[str, int]),
+                    at_ns,
                 )
-                for row in rows
+                for name, accepted, delivered, failed, pending, dropped, at_ns in rows
             }
 
     def processes(self) -> list[StoredProcess]:
@@ -333,8 +337,8 @@ class Store:
         """
         with self._query.snapshot():
             if run_ids is None and self.version > 1:
-                return self._counts_of_all()
-            return self._counts_of(run_ids)
+                return counts_of_all(self._query)
+            return counts_of(self._query, run_ids)
 
     def statistics(
         self,
@@ -347,8 +351,8 @@ class Store:
         """
         Return durations, errors, tokens and costs by key, of the runs that are wanted.
 
-        By `name` and `kind` it is about steps, by `model` about calls of models, by `workflow` about runs. Runs are read
-        newest first; after `seconds` the result is that of those read so far.
+        By `name` and `kind` it is about steps, by `model` about calls of models, by `workflow` about runs. Runs are
+        read newest first; after `seconds` the result is that of those read so far.
         """
         statistics = run_statistics if by == "workflow" else step_statistics
         return statistics(self._page, self._query, by, wanted or RunFilter(), limit, seconds)
@@ -402,7 +406,10 @@ class Store:
                 if len(row) > after_run:
                     counters = RunCounters(*row[after_run:-1])
                     activity = _activity(row[-1], alive_ns)
-                stored.append(StoredRun(run_of(row), *row[RUN_COLUMNS:after_run], counters, activity))
+                name, status, start_ns, end_ns, error = row[RUN_COLUMNS:after_run]
+                stored.append(
+                    StoredRun(run_of(row), name, status, start_ns, end_ns, error, counters, activity)
+                )
             return stored
 
     def _spans(self, run_id: str, span_id: str | None = None) -> list[tuple[Span, bool]]:
@@ -418,72 +425,8 @@ class Store:
             run: Run | None = run_of(rows[0]) if rows else None
             return [span_of(run, row[RUN_COLUMNS:]) for row in rows if run is not None]
 
-    def _counts_of_all(self) -> dict[str, int | dict[str, int]]:
-        columns = ", ".join(("span_count", "incomplete_count", *_TOKENS))
-        kinds = {
-            kind: counts
-            for kind, *counts in self._query.rows(
-                f"SELECT kind, {columns} FROM kinds WHERE span_count > 0 ORDER BY kind"
-            )
-        }
-        runs = dict(self._query.rows("SELECT status, count(*) FROM runs GROUP BY status"))
-        ((deepest,),) = self._query.rows("SELECT max(depth) FROM runs")
-        unknown = self._query.rows("SELECT run_id FROM runs WHERE depth IS NULL")
-        depths = [deepest or 0, *self._depths(unknown)]
-        tokens = kinds.get(StepKind.LLM.value, (0,) * 7)[2:]
-        return _counted(
-            runs,
-            {kind: counts[0] for kind, counts in kinds.items()},
-            sum(counts[1] for counts in kinds.values()),
-            max(depths),
-            tokens,
-        )
-
-    def _counts_of(self, run_ids: Collection[str] | None) -> dict[str, int | dict[str, int]]:
-        chosen = "" if run_ids is None else "AND run_id IN (SELECT value FROM json_each(:run_ids))"
-        ids = {"run_ids": msgspec.json.encode(list(run_ids or ())).decode()}
-        rows = self._query.rows
-        finished = f"status <> '{RUNNING}' {chosen}"
-        runs = dict(rows(f"SELECT status, count(*) FROM runs WHERE 1 {chosen} GROUP BY status", ids))
-        kinds = dict(
-            rows(f"SELECT kind, count(*) FROM spans WHERE {finished} GROUP BY kind ORDER BY kind", ids)
-        )
-        ((unpaired,),) = rows(
-            f"SELECT count(*) FROM spans WHERE status = :status {chosen}",
-            {**ids, "status": Status.INCOMPLETE.value},
-        )
-        sums = ", ".join(f"coalesce(sum({column}), 0)" for column in _TOKENS)
-        (tokens,) = rows(
-            f"SELECT {sums} FROM spans WHERE kind = :kind AND {finished}", {**ids, "kind": StepKind.LLM.value}
-        )
-        depths = self._depths(rows(f"SELECT run_id FROM runs WHERE 1 {chosen}", ids))
-        return _counted(runs, kinds, unpaired, max(depths, default=0), tokens)
-
-    def _depths(self, run_ids: list[tuple[str]]) -> Iterator[int]:
-        nested = f"SELECT span_id, parent_id FROM spans WHERE run_id = ? AND status <> '{RUNNING}' ORDER BY {_BY_START}"
-        for run in run_ids:
-            yield depth_of(self._query.rows(nested, run))
-
 
 def _activity(beat_ns: int | None, alive_ns: int) -> RunActivity | None:
     if beat_ns is None:
         return None
     return "running" if beat_ns >= alive_ns else "died"
-
-
-def _counted(
-    runs: dict[str, int], kinds: dict[str, int], unpaired: int, depth: int, tokens: Collection[int]
-) -> dict[str, int | dict[str, int]]:
-    spans = sum(kinds.values())
-    return {
-        "runs": sum(runs.values()),
-        "runs_ok": runs.get("ok", 0),
-        "runs_failed": runs.get("error", 0),
-        "spans": spans,
-        "spans_paired": spans - unpaired,
-        "spans_unpaired": unpaired,
-        "spans_by_category": kinds,
-        "max_depth": depth,
-        "llm_calls": kinds.get(StepKind.LLM.value, 0),
-        "token_usage_of_llm_ends": dict(zip(_TOKENS, tokens, strict=True)),
-    }

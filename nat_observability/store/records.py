@@ -1,4 +1,4 @@
-"""What a reader of the store gets: runs with their counters, ledgers, trees of spans, changes, and what selects runs."""
+"""What a reader of the store gets: runs with their counters, ledgers, spans, changes; and what selects runs."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class RunFilter(msgspec.Struct, frozen=True):
     """
     Which runs are wanted: those for which everything holds that is not None or empty.
 
-    `name` is that of the run's first root span, and may have the wildcards `*` and `?`. `status` may be an activity too.
-    `kind` selects runs with a finished or open step of that kind. `tags` are pairs of name and value. Times are
+    `name` is that of the run's first root span, and may have the wildcards `*` and `?`. `status` may be an activity
+    too. `kind` selects runs with a finished or open step of that kind. `tags` are pairs of name and value. Times are
     nanoseconds since the epoch, of the run's start, `since_ns` inclusive and `until_ns` exclusive; durations are
     nanoseconds, both inclusive.
     """

@@ -67,7 +67,6 @@ _SCHEMA = (
     """,
     "CREATE INDEX runs_by_time ON runs (start_ns)",
     "CREATE INDEX runs_by_status ON runs (status, start_ns)",
-    "CREATE INDEX runs_by_name ON runs (name, start_ns)",
     "CREATE INDEX runs_by_trace ON runs (trace_id)",
     "CREATE INDEX runs_by_conversation ON runs (conversation_id, start_ns) WHERE conversation_id IS NOT NULL",
     "CREATE INDEX runs_by_user ON runs (user_id, start_ns) WHERE user_id IS NOT NULL",
@@ -85,7 +84,6 @@ _SCHEMA = (
         UNIQUE (run_id, span_id)
     )
     """,
-    "CREATE INDEX spans_not_ok ON spans (status, start_ns) WHERE status <> 'ok'",
     """
     CREATE TABLE kinds (
         kind TEXT PRIMARY KEY NOT NULL, span_count INTEGER NOT NULL, error_count INTEGER NOT NULL,
@@ -121,8 +119,7 @@ _SCHEMA = (
     "CREATE TABLE store (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) WITHOUT ROWID",
 )
 
-# What a batch adds is counted by the writer, once for each run and kind; what is replaced or deleted by these, because
-# only SQLite knows it. A replacement fires them on connections with `recursive_triggers`, as the writer's are.
+# What a batch adds is counted by the writer, once for each run and kind, and what is replaced or deleted by these.
 _TRIGGERS = (
     """
     CREATE TRIGGER span_removed AFTER DELETE ON spans
@@ -148,17 +145,6 @@ _TRIGGERS = (
             reasoning_tokens = reasoning_tokens - coalesce(old.reasoning_tokens, 0),
             total_tokens = total_tokens - coalesce(old.total_tokens, 0)
         WHERE kind = old.kind;
-    END
-    """,
-    """
-    CREATE TRIGGER run_tagged AFTER INSERT ON runs WHEN new.tags IS NOT NULL BEGIN
-        INSERT OR REPLACE INTO run_tags SELECT new.run_id, key, value, new.start_ns FROM json_each(new.tags);
-    END
-    """,
-    """
-    CREATE TRIGGER run_moved AFTER UPDATE OF start_ns, tags ON runs
-    WHEN new.tags IS NOT NULL AND (old.tags IS NOT new.tags OR old.start_ns <> new.start_ns) BEGIN
-        INSERT OR REPLACE INTO run_tags SELECT new.run_id, key, value, new.start_ns FROM json_each(new.tags);
     END
     """,
     """
@@ -283,11 +269,7 @@ def create_schema(connection: sqlite3.Connection, path: str) -> int:
     """
     connection.execute("BEGIN IMMEDIATE")
     if not check_schema(connection, path):
-        for statement in (*_SCHEMA, *_TRIGGERS):
-            connection.execute(statement)
-        connection.execute("INSERT INTO store VALUES ('store_id', lower(hex(randomblob(16))))")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        create_tables(connection)
     version = schema_version(connection)
     if version == 1:
         for table, columns in _ADDED.items():
@@ -295,6 +277,15 @@ def create_schema(connection: sqlite3.Connection, path: str) -> int:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {columns[column]}")
     connection.execute("COMMIT")
     return version
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Create the tables of the current version in a file without any of their names, within a transaction."""
+    for statement in (*_SCHEMA, *_TRIGGERS):
+        connection.execute(statement)
+    connection.execute("INSERT INTO store VALUES ('store_id', lower(hex(randomblob(16))))")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def missing_columns(connection: sqlite3.Connection, table: str) -> list[str]:

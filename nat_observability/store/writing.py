@@ -14,7 +14,7 @@ from nat_observability.store.schema import RUNNING, SPAN_COLUMNS
 
 _COLUMNS = len(SPAN_COLUMNS.split(", "))
 _ADD_SPAN_1 = f"INSERT OR REPLACE INTO spans ({SPAN_COLUMNS}) VALUES ({', '.join('?' * _COLUMNS)})"
-_ADD_SPAN = f"INSERT OR REPLACE INTO spans ({SPAN_COLUMNS}, cost) VALUES ({', '.join('?' * (_COLUMNS + 1))})"
+_ADD_SPAN = f"INSERT INTO spans ({SPAN_COLUMNS}, cost) VALUES ({', '.join('?' * (_COLUMNS + 1))})"
 
 # Each column gets the same value in any order of a run's batches, however often one is repeated.
 # SQLite's min() of two values is NULL as soon as one of them is.
@@ -42,9 +42,11 @@ _RUN_COLUMNS = (
     "run_id, trace_id, conversation_id, user_id, workflow_name, parent_span_id, name, root_start_ns, status, start_ns, "
     "end_ns, error, tags"
 )
-_MERGE_RUN_1 = f"INSERT INTO runs ({_RUN_COLUMNS}) VALUES ({', '.join('?' * 13)}) ON CONFLICT (run_id) DO UPDATE SET {_MERGED}"
-# What the batch replaces is counted down by a trigger, after this has counted up what it brings. The depth of a run that
-# comes in one batch is known; that of another is looked up.
+_MERGE_RUN_1 = (
+    f"INSERT INTO runs ({_RUN_COLUMNS}) VALUES ({', '.join('?' * 13)}) "
+    f"ON CONFLICT (run_id) DO UPDATE SET {_MERGED}"
+)
+# The depth of a run that comes in one batch is known; that of another is looked up.
 _MERGE_RUN = (
     f"INSERT INTO runs ({_RUN_COLUMNS}, span_count, error_count, incomplete_count, llm_calls, tool_calls, "
     "prompt_tokens, completion_tokens, total_tokens, cost, depth, process_id) "
@@ -67,6 +69,10 @@ _COUNT_KIND = """
         reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
         total_tokens = total_tokens + excluded.total_tokens
 """
+_ADD_TAG = (
+    "INSERT INTO run_tags (run_id, name, value, start_ns) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (run_id, name) DO UPDATE SET start_ns = min(start_ns, excluded.start_ns)"
+)
 _ADD_LEDGER = (
     "INSERT OR REPLACE INTO ledgers (run_id, exporter, accepted, delivered, failed, pending, dropped, at_ns) "
     "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM runs WHERE run_id = ?1)"
@@ -75,6 +81,8 @@ _NESTED = (
     f"SELECT span_id, parent_id FROM spans WHERE run_id = ? AND status <> '{RUNNING}' "
     "ORDER BY start_ns, end_ns DESC, span_id"
 )
+_KNOWN = "SELECT run_id FROM runs WHERE run_id IN (SELECT value FROM json_each(?))"
+_AGAIN = "SELECT id FROM spans WHERE run_id = ? AND span_id IN (SELECT value FROM json_each(?))"
 _DEEPEST = 5_000  # spans of a run whose depth is looked up at each batch that adds to it
 
 # As plain strings: sqlite3 asks its adapters about every value of a subclass.
@@ -104,16 +112,25 @@ class BatchRows:
         version: The store's.
         running: Whether they are steps that are still open.
         process_id: Of the process that reports them; only for those.
+        again: Whether some of them are likely to be in the store already.
     """
 
     def __init__(
-        self, spans: Iterable[Span], version: int, *, running: bool = False, process_id: str | None = None
+        self,
+        spans: Iterable[Span],
+        version: int,
+        *,
+        running: bool = False,
+        process_id: str | None = None,
+        again: bool = False,
     ) -> None:
+        self._again = again
         self._version = version
         self._process_id = process_id
         self._kinds: dict[str, list[int]] = {}
         self._runs: dict[str, _RunRow] = {}
         self._spans: list[tuple[object, ...]] = []
+        spans = list(spans)
         for span in spans:
             run = span.run
             row = self._runs.get(run.run_id)
@@ -127,7 +144,24 @@ class BatchRows:
                 if version > 1:
                     row.count(span, cost)
                     self._count_kind(span)
+            row.parents[span.span_id] = span.parent_id
             self._spans.append(_span_row(span, RUNNING if running else _STATUSES[span.status], version, cost))
+        if version > 1 and sum(len(row.parents) for row in self._runs.values()) < len(spans):
+            self._keep_last(spans, counted=not running)
+
+    def _keep_last(self, spans: list[Span], *, counted: bool) -> None:
+        """Leave out, and count no more, what comes again in the batch."""
+        last = {(row[0], row[1]): (span, row) for span, row in zip(spans, self._spans, strict=True)}
+        self._spans = [row for _, row in last.values()]
+        self._kinds = {}
+        for each in self._runs.values():
+            each.reset()
+        if counted:
+            for span, _ in last.values():
+                self._runs[span.run.run_id].count(
+                    span, None if span.attributes is None else cost_of(span.attributes)
+                )
+                self._count_kind(span)
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Store them, within a transaction of the caller's."""
@@ -135,22 +169,62 @@ class BatchRows:
             connection.executemany(_ADD_SPAN_1, self._spans)
             connection.executemany(_MERGE_RUN_1, [row.values() for row in self._runs.values()])
             return
-        # The runs come first: what the spans replace is counted down in them.
+        if not self._again and not self._write_new(connection):
+            self._again = True
+        if self._again:
+            # A trigger counts down in the runs what is replaced, after what the batch brings has been counted up.
+            replaced = self._replaced(connection)
+            self._write_runs(connection)
+            connection.executemany("DELETE FROM spans WHERE id = ?", replaced)
+            connection.executemany(_ADD_SPAN, self._spans)
+        self._look_up_depths(connection)
+
+    def _write_new(self, connection: sqlite3.Connection) -> bool:
+        """Store spans none of which is there yet, as nearly always; return whether that was so. Else do nothing."""
+        # Not INSERT OR REPLACE: with triggers it takes half as long again, for every span.
+        connection.execute("SAVEPOINT batch")
+        try:
+            self._write_runs(connection)
+            connection.executemany(_ADD_SPAN, self._spans)
+        except sqlite3.IntegrityError:
+            connection.execute("ROLLBACK TO batch")
+            return False
+        finally:
+            if connection.in_transaction:
+                connection.execute("RELEASE batch")
+        return True
+
+    def _write_runs(self, connection: sqlite3.Connection) -> None:
         connection.executemany(
             _MERGE_RUN, [(*row.values(), *row.counters(), self._process_id) for row in self._runs.values()]
         )
+        # Not by a trigger, which would cost every run, with tags or without, more than all its counters.
+        tags = [
+            (row.run.run_id, name, value, row.start_ns)
+            for row in self._runs.values()
+            for name, value in row.run.tags
+        ]
+        if tags:
+            connection.executemany(_ADD_TAG, tags)
         if self._kinds:
             connection.executemany(
                 _COUNT_KIND, [(kind, *map(_bounded, counts)) for kind, counts in self._kinds.items()]
             )
-        connection.executemany(_ADD_SPAN, self._spans)
-        self._look_up_depths(connection)
+
+    def _replaced(self, connection: sqlite3.Connection) -> list[tuple[int]]:
+        """Return the ids of the spans that come again. Only a run that the store knows can have any."""
+        replaced: list[tuple[int]] = []
+        for (run_id,) in connection.execute(_KNOWN, (_json(list(self._runs)),)).fetchall():
+            replaced += connection.execute(
+                _AGAIN, (run_id, _json(list(self._runs[run_id].parents)))
+            ).fetchall()
+        return replaced
 
     def _look_up_depths(self, connection: sqlite3.Connection) -> None:
         unknown = connection.execute(
             "SELECT run_id FROM runs WHERE run_id IN (SELECT value FROM json_each(?)) "
             "AND depth IS NULL AND status <> 'open' AND span_count <= ?",
-            (str(_encode(list(self._runs)), "utf-8"), _DEEPEST),
+            (_json(list(self._runs)), _DEEPEST),
         ).fetchall()
         depths = [(depth_of(connection.execute(_NESTED, run)), *run) for run in unknown]
         if depths:
@@ -248,10 +322,14 @@ class _RunRow:
         self.root: tuple[int, str] | tuple[None, None] = None, None
         self.status = "open"
         self.error: str | None = None
+        self.parents: dict[str, str | None] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin to count."""
         self.spans = self.errors = self.incomplete = self.llm_calls = self.tool_calls = 0
         self.prompt_tokens = self.completion_tokens = self.total_tokens = 0
         self.cost: float | None = None
-        self.parents: dict[str, str | None] = {}
 
     def see(self, span: Span) -> None:
         """Take what any span says of its run's times."""
@@ -269,7 +347,6 @@ class _RunRow:
     def count(self, span: Span, cost: float | None) -> None:
         """Add a finished span to the counters."""
         self.spans += 1
-        self.parents[span.span_id] = span.parent_id
         if span.status is not _OK:
             self.errors += span.status is _ERROR
             self.incomplete += span.status is _INCOMPLETE
@@ -332,20 +409,24 @@ class _RunRow:
 
 def _depth(parents: Mapping[str, str | None]) -> int | None:
     """Return how deep spans are nested; None if they form a cycle."""
-    depths: dict[str | None, int] = {}
+    depths: dict[str, int] = {}
     for span_id in parents:
         path: list[str] = []
         above: str | None = span_id
-        while above in parents and above not in depths:
+        while above is not None and above in parents and above not in depths:
             path.append(above)
             if len(path) > len(parents):
                 return None
             above = parents[above]
-        depth = depths.get(above, 0)
+        depth = 0 if above is None else depths.get(above, 0)
         for each in reversed(path):
             depth += 1
             depths[each] = depth
     return max(depths.values(), default=0)
+
+
+def _json(texts: list[str]) -> str:
+    return str(_encode(texts), "utf-8")
 
 
 def _bounded(count: int) -> int:

@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import pytest
 
-from nat_observability.cli.commands import cli
 from nat_observability.cli.demo.demo import own_file
 from nat_observability.events import SpanEvent, SpanLink, Status
 from nat_observability.settings.example_env import example_env
 from nat_observability.sinks import SqliteSink
 from nat_observability.store import Store
 from tests.cli.builders import KEYS, PLAIN, SIDECAR, expected, line, run_command, workflow, write_lines
+from tests.cli.invoking import invoke
 from tests.processes import run_program
 from tests.sinks.builders import make_span
 
 STORE = "NAT_OBSERVABILITY_EXPORTERS__STORE__"
-
-
-class Shown(NamedTuple):
-    exit_code: object
-    stdout: str
-    stderr: str
-
-
-def invoke(*arguments: object) -> Shown:
-    """Run the command in this process. Not with click's runner, which kept the two streams apart only later."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with redirect_stdout(stdout), redirect_stderr(stderr), pytest.raises(SystemExit) as ended:
-        cli([str(argument) for argument in arguments], prog_name="nat-observability")
-    return Shown(ended.value.code, stdout.getvalue(), stderr.getvalue())
 
 
 @pytest.fixture

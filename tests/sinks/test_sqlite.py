@@ -118,6 +118,8 @@ def test_a_span_is_a_row(path: Path) -> None:
         "audio_input_tokens": 0,
         "audio_output_tokens": 0,
         "image_input_tokens": 0,
+        "id": 1,
+        "cost": None,
         "city": "Zürich",
     }
 
@@ -326,7 +328,7 @@ def foreign_application(path: Path) -> None:
 def newer(path: Path) -> None:
     write(path, [make_span()])
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
 
 
 def without_tables(path: Path) -> None:
@@ -354,7 +356,7 @@ def truncated(path: Path) -> None:
         (foreign_database, "is another program's database. Move it away"),
         (foreign_open_log, "is another program's database. Move it away"),
         (foreign_application, "is another program's database. Move it away"),
-        (newer, "has schema version 2, and this version knows 1. Upgrade nat-observability"),
+        (newer, "has schema version 3, and this version knows 2. Upgrade nat-observability"),
         (without_tables, "no such table: runs. Move it away"),
         (damaged, "malformed.* Move it away"),
         (truncated, "(malformed|not a database).* Move it away"),
@@ -630,16 +632,24 @@ def test_close_may_be_called_at_any_time(path: Path) -> None:
     [
         *(
             (table, condition)
-            for table in ("runs", "spans")
-            for condition in ("status = 'ok'", "start_ns > 5")
+            for table in ("runs",)
+            for condition in (
+                "status = 'ok'",
+                "start_ns > 5",
+                "trace_id = 't'",
+                "user_id = 'u'",
+                "workflow_name = 'w'",
+            )
         ),
+        ("runs", "run_id >= 'a' AND run_id < 'b'"),
+        ("run_tags", "name = 'n' AND value = 'v'"),
         ("runs", "run_id = 'r'"),
         ("runs", "conversation_id = 'c'"),
         ("spans", "run_id = 'r' AND span_id = 's'"),
     ],
 )
 def test_runs_and_spans_are_found_by_index(path: Path, table: str, condition: str) -> None:
-    """Look-ups by run, time and status scan no table."""
+    """Look-ups of runs by what they are selected by, and of spans by their run, scan no table."""
     write(path, [make_span()])
     ((*_, plan),) = query(path, f"EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE {condition}")
-    assert plan.startswith(f"SEARCH {table} USING INDEX")
+    assert plan.startswith((f"SEARCH {table} USING INDEX", f"SEARCH {table} USING COVERING INDEX"))

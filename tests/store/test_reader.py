@@ -27,8 +27,9 @@ from nat_observability.events import (
     TokenUsage,
 )
 from nat_observability.sinks import SqliteSink
-from nat_observability.store import SpanNode, Store, StoredRun
+from nat_observability.store import RunCounters, SpanNode, Store, StoredRun
 from tests.sinks.builders import RUN, make_span, run_python
+from tests.store.old_stores import make_old_store
 
 
 @pytest.fixture
@@ -133,14 +134,21 @@ def test_a_run_is_whole(path: Path) -> None:
     )
     write(path, [failed])
     with Store(path) as store:
-        assert store.runs() == [StoredRun(run, "root", "error", failed.start_ns, failed.end_ns, "E: no")]
+        counters = RunCounters(1, 1, 0, 0, 0, 0, 0, 0, None)
+        assert store.runs() == [
+            StoredRun(run, "root", "error", failed.start_ns, failed.end_ns, "E: no", counters)
+        ]
 
 
 def test_a_store_from_before_run_tags_existed_is_read_and_written(path: Path) -> None:
-    """A reader of a store from an earlier version finds no tags, and a writer adds them."""
-    write(path, [make_span(run=Run("old", "0" * 32), start_ns=1)])
+    """A reader of a store from an earlier release finds no tags, and a writer adds them."""
+    make_old_store(path)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("ALTER TABLE runs DROP COLUMN tags")
+        connection.execute(
+            "INSERT INTO runs (run_id, trace_id, status, start_ns, end_ns) VALUES ('old', ?, 'ok', 1, 2)",
+            ("0" * 32,),
+        )
+        connection.commit()
     with Store(path) as store:
         assert [row.run for row in store.runs()] == [Run("old", "0" * 32)]
     tagged = Run("new", "0" * 32, tags=(("tenant", "acme"),))
@@ -176,6 +184,7 @@ def test_what_a_span_says_is_read_as_it_was_written(path: Path) -> None:
 
 def test_a_store_from_before_spans_had_attributes_is_read_and_written(path: Path) -> None:
     """A reader of a store from an earlier version finds none, and the kind's own span kind; a writer adds them."""
+    make_old_store(path)
     old = make_span(kind=StepKind.LLM, usage=TokenUsage(1, 2, 3, 4, 5))
     write(path, [old])
     with closing(sqlite3.connect(path)) as connection:
@@ -442,7 +451,7 @@ def no_text(path: Path) -> None:
 
 def newer(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
 
 
 @pytest.mark.parametrize(
@@ -454,7 +463,7 @@ def newer(path: Path) -> None:
         (directory, "is not a file"),
         (no_text, "cannot be read: 'utf-8' codec can't decode .* Move it away"),
         (foreign, "is another program's database"),
-        (newer, "has schema version 2, and this version knows 1. Upgrade nat-observability"),
+        (newer, "has schema version 3, and this version knows 2. Upgrade nat-observability"),
     ],
 )
 def test_what_is_not_a_store_is_a_clear_error(path: Path, prepare: Any, problem: str) -> None:
@@ -471,8 +480,8 @@ def test_a_store_damaged_further_in_is_a_clear_error(path: Path) -> None:
     """Damage that only a query meets is an error of the same kind, and the store can be left."""
     write(path, [make_span(input="x" * 1000) for _ in range(500)])
     with path.open("r+b") as file:
-        file.seek(100_000)
-        file.write(b"\xff" * 100_000)
+        file.seek(150_000)
+        file.write(b"\xff" * 150_000)
     with Store(path) as store, pytest.raises(SinkError, match=r"runs\.db: cannot be read: .*malformed"):
         store.spans("run-1")
 

@@ -1,4 +1,4 @@
-"""RunFeed: the open steps of the runs of one delivery, and the ledgers of those that have ended, for a sink that asks."""
+"""RunFeed: the open steps of a delivery's runs, and the ledgers of those that have ended, for a sink that asks."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class RunFeed:
     """
     Knows the runs that a delivery takes part in, and reads them only if its sink asks.
 
-    An application's thread does no more than to add a run to it when the run begins and when it ends. The rest is called
-    on the sink's thread.
+    An application's thread does no more than to add a run to it when the run begins and when it ends. The rest is
+    called on the sink's thread.
 
     Attributes:
         pipeline: What a span passes through on its way to the sink; None if nothing.

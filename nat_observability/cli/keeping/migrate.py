@@ -1,0 +1,36 @@
+"""The command `migrate`: makes a store of an earlier version one of the current one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nat_observability.cli import output
+from nat_observability.cli.common import command
+from nat_observability.store import Store
+from nat_observability.store.migration import migrate as migrate_store
+from nat_observability.store.migration import span_count
+
+
+@click.command("migrate")
+@click.argument("store_path", metavar="STORE", type=click.Path(path_type=Path))
+@command
+def migrate(store_path: Path) -> None:
+    """
+    Make a store of version 1 one of version 2, in place.
+
+    It takes free disk of twice the store's size for a while. Whatever ends it, the store is whole. Stop what an earlier
+    release writes to it first.
+    """
+    with Store(store_path) as store:
+        if store.version > 1:
+            output.say(f"{store_path} is of version {store.version} already.")
+            return
+    with output.progress("Migrating", span_count(store_path)) as advance:
+        migrate_store(store_path, advance)
+    with Store(store_path) as store:
+        counts = store.counts()
+        output.say(
+            f"{store_path} is of version {store.version} now: {counts['runs']:,} runs, {counts['spans']:,} steps."
+        )
