@@ -117,7 +117,7 @@ export function documentsOf(value: unknown): Document[] | null {
   return documents;
 }
 
-const ROLES: Record<string, string> = { human: "user", ai: "assistant", model: "assistant", developer: "system", function: "tool" };
+const ROLES = new Map(Object.entries({ human: "user", ai: "assistant", model: "assistant", developer: "system", function: "tool" }));
 
 function Given({ value, find }: { value: unknown; find: string }) {
   let shown = value;
@@ -139,7 +139,7 @@ function Chat({ messages, find }: { messages: Message[]; find: string }) {
     <ol class="chat">
       {shown.length < messages.length && <li><button class="quiet" onClick={() => setAll(true)}>{shown.length} of {count(messages.length)} messages: show all</button></li>}
       {shown.map((message) => {
-        const role = ROLES[message.role.toLowerCase()] ?? message.role.toLowerCase();
+        const role = ROLES.get(message.role.toLowerCase()) ?? message.role.toLowerCase();
         return (
           <li class={`message role-${["user", "assistant", "system", "tool"].includes(role) ? role : "other"}`}>
             <div class="role"><Text value={message.role} limit={60} /></div>

@@ -6,19 +6,20 @@ import { ago, count, fullMoment, isoMoment, moment, plural, zone } from "./forma
 import { plain, Text } from "./text";
 import { relativeTimes } from "./state";
 
-const STATUS: Record<string, [string, string]> = {
+// Maps, because what is looked up is recorded, and may be "constructor".
+const STATUS = new Map<string, [string, string]>(Object.entries({
   ok: ["✓", "ok"],
   error: ["✕", "failed"],
   open: ["○", "open: no root span has arrived"],
   running: ["●", "running"],
   incomplete: ["◐", "incomplete: its run ended before it did"],
   died: ["†", "died: its process ended or no longer reports"],
-};
+}));
 
 export function StatusMark({ status, long = false }: { status: Status | string; long?: boolean }) {
-  const [sign, words] = STATUS[status] ?? ["?", status];
+  const [sign, words] = STATUS.get(status) ?? ["?", status];
   return (
-    <span class={`status status-${status in STATUS ? status : "unknown"}`} title={plain(words, 80)}>
+    <span class={`status status-${STATUS.has(status) ? status : "unknown"}`} title={plain(words, 80)}>
       <span aria-hidden="true">{sign}</span>
       <span class={long ? "" : "sr"}>{long ? words.split(":")[0] : words}</span>
     </span>
@@ -26,12 +27,12 @@ export function StatusMark({ status, long = false }: { status: Status | string; 
 }
 
 const KINDS = new Set(["LLM", "TOOL", "WORKFLOW", "TASK", "FUNCTION", "AGENT", "RETRIEVER", "EMBEDDING", "RERANKER", "GUARDRAIL", "EVALUATOR", "PROMPT", "CHAIN", "CUSTOM", "SPAN", "TTC"]);
-const SHORT: Record<string, string> = { EMBEDDING: "EMBED", RETRIEVER: "RETR", WORKFLOW: "FLOW", FUNCTION: "FUNC", GUARDRAIL: "GUARD", EVALUATOR: "EVAL", RERANKER: "RANK", CUSTOM: "CUST" };
+const SHORT = new Map(Object.entries({ EMBEDDING: "EMBED", RETRIEVER: "RETR", WORKFLOW: "FLOW", FUNCTION: "FUNC", GUARDRAIL: "GUARD", EVALUATOR: "EVAL", RERANKER: "RANK", CUSTOM: "CUST" }));
 
 export const kindClass = (kind: string): string => (KINDS.has(kind) ? `kind-${kind.toLowerCase()}` : "kind-other");
 
 export function Kind({ kind }: { kind: string }) {
-  return <span class={`kind ${kindClass(kind)}`} title={plain(kind, 40)}>{SHORT[kind] ?? plain(kind, 8)}</span>;
+  return <span class={`kind ${kindClass(kind)}`} title={plain(kind, 40)}>{SHORT.get(kind) ?? plain(kind, 8)}</span>;
 }
 
 export function Moment({ us, now }: { us: number; now?: number }) {
