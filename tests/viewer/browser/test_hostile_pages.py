@@ -44,7 +44,7 @@ def test_each_hostile_run(watch: Opener, hostile_url: str, name: str) -> None:
     made = "script:not([src]), img, iframe, object, embed, svg, video, form, base, [onerror], [onload]"
     assert page.locator(made).count() == 0
     assert page.evaluate("[...document.links].every(a => a.href.startsWith(location.origin + '/'))")
-    assert "owned" not in page.title() or "<script" in page.title()
+    assert page.title() != "owned"
     html = page.evaluate("document.documentElement.outerHTML")
     assert not set(html) & set(_BIDI)
     assert "\0" not in html
