@@ -6,6 +6,7 @@ import argparse
 import gzip
 import os
 import re
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
 _SPANS_OF_A_RUN = 14
 _LARGE = (5_000, 50_000, 100_000)
 _REPEATS = 5
+_WRITTEN = 1_000  # runs that go through a sink; SQLite copies them, which is quicker
+_APART_NS = 26_000_000_000
 _WORDS = "where is my parcel today please find the depot that holds it and tell me when it comes home again"
 
 
 def _ordinary(number: int) -> Iterator[Span]:
     run = Run(
-        f"{number:08x}-bench",
+        f"{number:08d}-bench",
         f"{number + 1:032x}",
         f"talk-{number // 5}",
         f"user-{number % 500}",
@@ -42,7 +45,7 @@ def _ordinary(number: int) -> Iterator[Span]:
         tags=(("team", f"team-{number % 20}"),),
     )
     words = _WORDS.split()
-    start = BEGIN_NS + number * 26_000_000_000
+    start = BEGIN_NS + number * _APART_NS
     text = " ".join(words[(number * 7 + at) % len(words)] for at in range(60))
     for at in range(_SPANS_OF_A_RUN):
         kind = (StepKind.WORKFLOW, StepKind.LLM, StepKind.TOOL, StepKind.RETRIEVER, StepKind.FUNCTION)[
@@ -80,18 +83,9 @@ def make_bench_store(path: Path, runs: int) -> None:
         Path(f"{unfinished}{suffix}").unlink(missing_ok=True)
     sink = SqliteSink(unfinished, synchronous="off")
     sink.open()
-    began = time.monotonic()
-    batch: list[Span] = []
-    for number in range(runs):
-        batch += _ordinary(number)
-        if len(batch) >= 5_000 or number == runs - 1:
-            sink.write(batch)
-            batch.clear()
-            print(
-                f"\r{number + 1:,} of {runs:,} runs, {time.monotonic() - began:.0f} s",
-                end="",
-                file=sys.stderr,
-            )
+    written = min(runs, _WRITTEN)
+    sink.write([span for number in range(written) for span in _ordinary(number)])
+    _multiply(unfinished, written, runs)
     for at, spans in enumerate(_LARGE):
         # The newest of all, a minute apart.
         run = large_run((runs * 26) // 60 + 10 + at, spans)
@@ -100,6 +94,56 @@ def make_bench_store(path: Path, runs: int) -> None:
     sink.close()
     print(file=sys.stderr)
     unfinished.rename(path)
+
+
+def _multiply(path: Path, written: int, runs: int) -> None:
+    """Copy the runs that a sink has written, under ids and at times of their own, until there are enough."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA synchronous = OFF")
+    columns = [name for (name,) in connection.execute("SELECT name FROM pragma_table_info('runs')")]
+    number = "(CAST(substr(run_id, 1, 8) AS INTEGER) + :shift)"
+    times = {
+        name: f"{name} + :shift * {_APART_NS}"
+        for name in ("start_ns", "end_ns", "root_start_ns", "first_chunk_ns")
+    }
+    run_id = {"run_id": f"printf('%08d-bench', {number})"}
+    of_runs = {
+        **run_id,
+        **times,
+        "trace_id": f"printf('%032x', {number} + 1)",
+        "conversation_id": f"printf('talk-%d', {number} / 5)",
+        "user_id": f"printf('user-%d', {number} % 500)",
+    }
+    of_spans = {
+        **run_id,
+        **times,
+        "span_id": f"printf('%010x', {number}) || substr(span_id, 11)",
+        "parent_id": f"printf('%010x', {number}) || substr(parent_id, 11)",
+        "output": f"replace(output, printf(' (%d)', {number} - :shift), printf(' (%d)', {number}))",
+    }
+    spans = [
+        name for (name,) in connection.execute("SELECT name FROM pragma_table_info('spans')") if name != "id"
+    ]
+    last = f"{written:08d}"
+    for shift in range(written, runs, written):
+        connection.execute("BEGIN")
+        for table, names, changed in (("runs", columns, of_runs), ("spans", spans, of_spans)):
+            order = "ORDER BY id" if table == "spans" else ""
+            connection.execute(
+                f"INSERT INTO {table} ({', '.join(names)}) "
+                f"SELECT {', '.join(changed.get(name, name) for name in names)} FROM {table} WHERE run_id < :last {order}",
+                {"shift": shift, "last": last},
+            )
+        connection.execute("COMMIT")
+        print(f"\r{shift + written:,} of {runs:,} runs", end="", file=sys.stderr)
+    times_as_many = max(1, runs // written)
+    sums = [
+        name
+        for (name,) in connection.execute("SELECT name FROM pragma_table_info('kinds')")
+        if name != "kind"
+    ]
+    connection.execute(f"UPDATE kinds SET {', '.join(f'{name} = {name} * {times_as_many}' for name in sums)}")
+    connection.close()
 
 
 class _Table:
