@@ -128,7 +128,7 @@ def _multiply(path: Path, written: int, runs: int) -> None:
     for shift in range(written, runs, written):
         connection.execute("BEGIN")
         for table, names, changed in (("runs", columns, of_runs), ("spans", spans, of_spans)):
-            order = "ORDER BY id" if table == "spans" else ""
+            copied = ", ".join(changed.get(each, each) for each in names)
             connection.execute(
                 f"INSERT INTO {table} ({', '.join(names)}) "
                 f"SELECT {', '.join(changed.get(name, name) for name in names)} FROM {table} WHERE run_id < :last {order}",

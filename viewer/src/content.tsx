@@ -224,7 +224,7 @@ export function Raw({ text, find = "" }: { text: string; find?: string }) {
   const blocks: string[] = [];
   for (let at = 0; at < text.length; ) {
     let end = Math.min(text.length, at + 4000);
-    const line = text.indexOf("\n", end - 500);
+    const line = end < text.length ? text.indexOf("\n", end - 500) : -1;
     if (line >= 0 && line < end + 2000) end = line + 1;
     blocks.push(text.slice(at, end));
     at = end;
