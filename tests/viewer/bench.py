@@ -130,8 +130,8 @@ def _multiply(path: Path, written: int, runs: int) -> None:
         for table, names, changed in (("runs", columns, of_runs), ("spans", spans, of_spans)):
             copied = ", ".join(changed.get(each, each) for each in names)
             connection.execute(
-                f"INSERT INTO {table} ({', '.join(names)}) "
-                f"SELECT {', '.join(changed.get(name, name) for name in names)} FROM {table} WHERE run_id < :last {order}",
+                f"INSERT INTO {table} ({', '.join(names)}) SELECT {copied} FROM {table} "
+                "WHERE run_id < :last ORDER BY rowid",
                 {"shift": shift, "last": last},
             )
         connection.execute("COMMIT")
