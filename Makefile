@@ -212,11 +212,11 @@ $(FLOORS): pyproject.toml constraints.txt constraints-lowest.txt
 
 # The peers of the benchmarks. One that cannot be installed here is left out of the tables; the rest still works.
 PEERS := opentelemetry-instrumentation-asgi opentelemetry-sdk opentelemetry-exporter-otlp-proto-http fastotel langfuse \
-	matplotlib
+	logfire nemo-relay fastapi uvicorn matplotlib
 $(BENCH): pyproject.toml constraints.txt constraints-bench.txt
 	$(call create_venv,$(@D))
 	@echo "Installing the benchmarks' needs into $(@D) (once)"
-	@$(@D)/bin/python -m pip install -qq -c constraints.txt -e '.[otlp]' opentelemetry-proto
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt -e '.[otlp,redaction]' opentelemetry-proto
 	@for peer in $(PEERS); do \
 		$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-bench.txt $$peer \
 			|| echo "$$peer cannot be installed here: the benchmarks go without it" >&2; \

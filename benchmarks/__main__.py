@@ -15,6 +15,8 @@ from benchmarks.results import Result, merged, print_bars, read_rows, write
 
 _HERE = Path(__file__).parent
 SCRIPTS = (
+    "defaults",
+    "web_server",
     "lifecycle",
     "runs",
     "steps",

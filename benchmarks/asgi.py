@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from importlib.util import find_spec
+from statistics import median
 from typing import Any
 
 from benchmarks.report import Row, at_most, beside, missing, report
@@ -147,12 +148,12 @@ def _installed() -> bool:
 
 
 async def measured(contenders: Sequence[Application]) -> list[float]:
-    """Return the least CPU seconds of each contender's request, measured in turns."""
-    best = [float("inf")] * len(contenders)
+    """Return the median CPU seconds of each contender's request, measured in turns."""
+    taken: list[list[float]] = [[] for _ in contenders]
     for _ in range(ROUNDS):
-        for index, contender in enumerate(contenders):
-            best[index] = min(best[index], await cpu_of(contender))
-    return best
+        for figures, contender in zip(taken, contenders, strict=True):
+            figures.append(await cpu_of(contender))
+    return list(map(median, taken))
 
 
 async def rows() -> list[Row]:

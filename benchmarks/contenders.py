@@ -248,9 +248,12 @@ class _Ours:
                 outer.output = first.output
 
     async def flush(self) -> None:
-        # The sink takes one batch after the other: behind the last run's spans nothing waits.
         await self._latest.flush()
-        ledger = self._exporter.delivery.health().ledger
+        health = self._exporter.delivery.health
+        # Of earlier runs, whose batches may be on their way.
+        while health().ledger.pending:  # noqa: ASYNC110  a ledger is asked, and has no event
+            await asyncio.sleep(0.01)
+        ledger = health().ledger
         if ledger.delivered != ledger.accepted:
             raise RuntimeError(f"Not everything was delivered: {ledger}")
 

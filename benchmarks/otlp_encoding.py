@@ -9,6 +9,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from statistics import median
 
 import msgspec
 
@@ -111,14 +112,14 @@ def peer_spans(spans: Sequence[Span]) -> list[object] | None:
     ]
 
 
-def best_of(*contenders: Callable[[], Work | None]) -> list[float | None]:
+def medians_of(*contenders: Callable[[], Work | None]) -> list[float | None]:
     """
-    Return the best CPU microseconds per span of each contender, measured in turns, so that all meet the same machine.
+    Return the median CPU microseconds per span of each contender, measured in turns, so that all meet the same machine.
 
     Args:
         contenders: Each prepares a batch that was never encoded before, unmeasured, and returns the work.
     """
-    best: list[float | None] = [None] * len(contenders)
+    taken: list[list[float]] = [[] for _ in contenders]
     for _ in range(ROUNDS):
         for index, prepare in enumerate(contenders):
             work = prepare()
@@ -127,9 +128,8 @@ def best_of(*contenders: Callable[[], Work | None]) -> list[float | None]:
             gc.collect(0)
             began = time.process_time()
             work()
-            took = (time.process_time() - began) / SPANS * 1e6
-            best[index] = min(best[index] or took, took)
-    return best
+            taken[index].append((time.process_time() - began) / SPANS * 1e6)
+    return [median(figures) if figures else None for figures in taken]
 
 
 def measure() -> list[Row]:
@@ -161,7 +161,7 @@ def measure() -> list[Row]:
         ("encode, 22 attributes (a model call)", model_spans),
         ("encode, 8 attributes, one of 8 KB", large_spans),
     ):
-        mine, peer = best_of(ours(spans), theirs(spans))
+        mine, peer = medians_of(ours(spans), theirs(spans))
         assert mine is not None
         beside = "opentelemetry-exporter-otlp-proto-common"
         if peer is None:

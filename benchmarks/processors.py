@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from statistics import median
 
 import msgspec
 
@@ -80,8 +81,8 @@ def content(span: Span) -> bytes:
     )
 
 
-def best_of(*contenders: Callable[[], object]) -> list[float]:
-    """Return the best CPU microseconds of one call of each, measured in turns, so that all meet the same machine."""
+def medians_of(*contenders: Callable[[], object]) -> list[float]:
+    """Return the median CPU microseconds of one call of each, measured in turns, so that all meet the same machine."""
     times = []
     for contender in contenders:
         began = time.process_time()
@@ -90,14 +91,14 @@ def best_of(*contenders: Callable[[], object]) -> list[float]:
             contender()
             calls += 1
         times.append(max(1, calls))
-    best = [float("inf")] * len(contenders)
+    taken: list[list[float]] = [[] for _ in contenders]
     for _ in range(ROUNDS):
         for index, contender in enumerate(contenders):
             began = time.process_time()
             for _ in range(times[index]):
                 contender()
-            best[index] = min(best[index], (time.process_time() - began) / times[index] * 1e6)
-    return best
+            taken[index].append((time.process_time() - began) / times[index] * 1e6)
+    return list(map(median, taken))
 
 
 def on(process: Callable[[Item], Item | None], span: Span) -> Callable[[], object]:
@@ -125,7 +126,7 @@ def measure() -> list[Row]:
         assert (redact(span) is span) is clean
         data = content(span)
         text = data.decode()
-        ours, floor, by_hand = best_of(
+        ours, floor, by_hand = medians_of(
             on(redact, span),
             lambda data=data: data.translate(PASS),  # type: ignore[misc]
             lambda text=text: BY_HAND.sub("[redacted]", text),  # type: ignore[misc]
@@ -139,7 +140,7 @@ def measure() -> list[Row]:
     span = a_span(chat(500), prose(500))
     everything = Redactor(personal=PERSONAL_SETS)
     own = Redactor(patterns=[Pattern("ticket", r"TICKET-\d+", literals=["ticket-"])])
-    default, personal, with_own, truncated, tagged = best_of(
+    default, personal, with_own, truncated, tagged = medians_of(
         on(redact, span),
         on(everything, span),
         on(own, span),
@@ -153,7 +154,7 @@ def measure() -> list[Row]:
     rows.append(beside("limits, chat, 1 KB", "µs CPU a span", truncated, "default redaction", default))
     rows.append(beside("tags, chat, 1 KB", "µs CPU a span", tagged, "default redaction", default))
     large = a_span(chat(2_000_000), prose(100))
-    cut, encoded = best_of(on(Truncator(), large), lambda: msgspec.json.decode(large.input or b""))
+    cut, encoded = medians_of(on(Truncator(), large), lambda: msgspec.json.decode(large.input or b""))
     rows.append(beside("limits, 2 MB cut to 1 MB", "µs CPU a span", cut, "decoding it", encoded))
     return rows
 

@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Row:
     One measurement beside another of the same process and moment.
 
     `beside` names the peer or the floor, `theirs` is its figure in the same unit, `bar` what the ratio is to reach
-    in words, `ratio` ours to theirs, the smaller the better, unless the unit is a rate.
+    in words, `ratio` ours to theirs, the smaller the better, unless the unit is a rate. `spread` and `their_spread` are
+    the smallest and the largest figure of the rounds.
     """
 
     name: str
@@ -26,6 +28,8 @@ class Row:
     theirs: float | None
     bar: str
     holds: bool | None
+    spread: tuple[float, float] | None = None
+    their_spread: tuple[float, float] | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -41,6 +45,29 @@ def at_most(name: str, unit: str, ours: float, beside: str, theirs: float, ratio
 def at_least(name: str, unit: str, ours: float, beside: str, theirs: float, ratio: float) -> Row:
     """Return a row that holds if ours is at least `ratio` times theirs."""
     return Row(name, unit, ours, beside, theirs, f"at least {ratio:g}x", ours >= ratio * theirs)
+
+
+def of_rounds(
+    name: str,
+    unit: str,
+    ours: Sequence[float],
+    peer: str,
+    theirs: Sequence[float],
+    ratio: float | None = None,
+) -> Row:
+    """Return a row of medians with their spread, which holds if ours is at most `ratio` times theirs."""
+    mine, other = median(ours), median(theirs)
+    return Row(
+        name,
+        unit,
+        mine,
+        peer,
+        other,
+        "" if ratio is None else f"at most {ratio:.3g}x",
+        None if ratio is None else mine <= ratio * other,
+        (min(ours), max(ours)),
+        (min(theirs), max(theirs)),
+    )
 
 
 def beside(name: str, unit: str, ours: float, peer: str, theirs: float | None) -> Row:
@@ -74,9 +101,9 @@ def report(description: str, measure: Callable[[], Sequence[Row]]) -> int:
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.name,
-        _figure(row.ours),
+        _figure(row.ours, row.spread),
         row.beside,
-        _figure(row.theirs),
+        _figure(row.theirs, row.their_spread),
         row.unit,
         "" if row.ratio is None else f"{row.ratio:.2f}x",
         row.bar,
@@ -84,7 +111,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _figure(value: float | None) -> str:
+def _figure(value: float | None, spread: tuple[float, float] | None = None) -> str:
     if value is None:
         return "missing"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    figure = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return figure if spread is None else f"{figure} ({_figure(spread[0])} to {_figure(spread[1])})"

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -18,11 +18,20 @@ _PACKAGES = (
     "fastotel",
     "langfuse",
     "nvidia-nat-core",
+    "logfire",
+    "nemo-relay",
+    "hyperscan",
+    "fastapi",
+    "uvicorn",
     "aiohttp",
     "isal",
     "msgspec",
     "dependency-injector",
 )
+
+
+NOISE = 1.2
+"""The largest ratio to the smallest, above which there is no verdict."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Result:
     One row, the medians of several runs.
 
     `ratio` is ours to theirs; `least` and `most` are the smallest and the largest of the runs. `holds` says whether
-    the bar holds in most of them; None if there is no bar.
+    the bar holds in most of them; None if there is no bar, or the machine was too noisy to tell.
     """
 
     script: str
@@ -46,6 +55,11 @@ class Result:
     bar: str
     holds: bool | None
     runs: int
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the ratio differed by more than a fifth from run to run."""
+        return bool(self.least and self.most and self.most / self.least > NOISE)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -65,22 +79,21 @@ def merged(script: str, runs: Sequence[Sequence[dict[str, Any]]]) -> list[Result
         ratios = [row["ratio"] for row in rows if row["ratio"] is not None]
         theirs = [row["theirs"] for row in rows if row["theirs"] is not None]
         held = [row["holds"] for row in rows if row["holds"] is not None]
-        results.append(
-            Result(
-                script,
-                name,
-                rows[0]["unit"],
-                median(row["ours"] for row in rows),
-                peer,
-                median(theirs) if theirs else None,
-                median(ratios) if ratios else None,
-                min(ratios, default=None),
-                max(ratios, default=None),
-                rows[0]["bar"],
-                2 * sum(held) > len(held) if held else None,
-                len(rows),
-            )
+        result = Result(
+            script,
+            name,
+            rows[0]["unit"],
+            median(row["ours"] for row in rows),
+            peer,
+            median(theirs) if theirs else None,
+            median(ratios) if ratios else None,
+            min(ratios, default=None),
+            max(ratios, default=None),
+            rows[0]["bar"],
+            2 * sum(held) > len(held) if held else None,
+            len(rows),
         )
+        results.append(replace(result, holds=None) if result.is_noisy else result)
     return results
 
 
@@ -100,7 +113,7 @@ def print_bars(results: Sequence[Result]) -> None:
             "" if each.ratio is None else f"{each.ratio:.2f}x",
             "" if each.least is None else f"{each.least:.2f} to {each.most:.2f}",
             each.bar,
-            "not known" if each.holds is None else "yes" if each.holds else "NO",
+            _verdict(each),
         )
         for each in judged
     ]
@@ -108,6 +121,12 @@ def print_bars(results: Sequence[Result]) -> None:
     print(f"The bars, medians of {max(each.runs for each in judged)} runs\n")
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _verdict(result: Result) -> str:
+    if result.holds is not None:
+        return "yes" if result.holds else "NO"
+    return "noisy machine: no verdict" if result.is_noisy else "not known"
 
 
 def machine() -> dict[str, Any]:

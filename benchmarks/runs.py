@@ -12,10 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 from typing import Self
 
-from benchmarks.report import Row, at_most, missing, report
+from benchmarks.report import Row, missing, of_rounds, report
 from nat_observability import ContextState, step
 from nat_observability.builders import delivering
 from nat_observability.containers import ObservabilityContainer
@@ -176,8 +175,8 @@ def _in_turns(rounds: int, *contenders: Callable[[], float]) -> list[list[float]
     return taken
 
 
-def _spread(figures: Sequence[float]) -> str:
-    return f"{min(figures) * 1e6:.0f} to {max(figures) * 1e6:.0f} µs"
+def _microseconds(figures: Sequence[float]) -> list[float]:
+    return [1e6 * each for each in figures]
 
 
 def beside_spans() -> list[Row]:
@@ -195,17 +194,8 @@ def beside_spans() -> list[Row]:
                 continue
             with Process(SDK, exporters) as theirs:
                 taken = _in_turns(ROUNDS, lambda: ours.measure(RUNS), lambda: theirs.measure(RUNS))
-        mine, peer = taken
-        rows.append(
-            at_most(
-                f"{name} ({_spread(mine)})",
-                "µs",
-                1e6 * median(mine),
-                f"{SDK}, one span, {exporters} processors ({_spread(peer)})",
-                1e6 * median(peer),
-                round(bar, 3),
-            )
-        )
+        mine, peer = map(_microseconds, taken)
+        rows.append(of_rounds(name, "µs", mine, f"{SDK}, one span, {exporters} processors", peer, bar))
     return rows
 
 
@@ -218,15 +208,9 @@ def at_once() -> list[Row]:
             many, single = _in_turns(
                 ROUNDS, partial(ours.measure, runs, open_runs), partial(ours.measure, RUNS, 1, in_tasks=True)
             )
+            name = f"{open_runs:,} runs at once, 5 span exporters, CPU of each"
             rows.append(
-                at_most(
-                    f"{open_runs:,} runs at once, 5 span exporters, CPU of each ({_spread(many)})",
-                    "µs",
-                    1e6 * median(many),
-                    f"one at a time ({_spread(single)})",
-                    1e6 * median(single),
-                    1.3,
-                )
+                of_rounds(name, "µs", _microseconds(many), "one at a time", _microseconds(single), 1.3)
             )
     return rows
 
@@ -236,13 +220,13 @@ def redaction() -> list[Row]:
     with Process(TEXTS, 1) as one, Process(TEXTS, 3) as three:
         of_one, of_three = _in_turns(ROUNDS, lambda: one.measure(RUNS), lambda: three.measure(RUNS))
     return [
-        at_most(
-            f"redaction of 2 x {len(TEXT):,} characters, 3 exporters of equal rules, CPU ({_spread(of_three)})",
+        of_rounds(
+            f"redaction of 2 x {len(TEXT):,} characters, 3 exporters of equal rules, CPU",
             "µs",
-            1e6 * median(of_three),
-            f"1 exporter ({_spread(of_one)})",
-            1e6 * median(of_one),
-            1.5,
+            _microseconds(of_three),
+            "1 exporter",
+            _microseconds(of_one),
+            1.3,
         )
     ]
 

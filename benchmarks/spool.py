@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import msgspec
 
 from benchmarks.report import Row, at_most, beside, report
-from benchmarks.timing import best_of_calls
+from benchmarks.timing import medians_of_calls
 from nat_observability.events import Run, Span, Status, StepKind, TokenUsage
 from nat_observability.spool.record import decode_item, encode_item
 from nat_observability.spool.spool import Spool
@@ -82,13 +83,13 @@ def file_appends(directory: Path, count: int) -> Iterator[Callable[[], None]]:
 
 
 def cpu_of(call: Callable[[], None]) -> float:
-    """Return the CPU seconds of one call: the least of many, and nothing of what other users of the disk cost."""
-    best = float("inf")
+    """Return the CPU seconds of one call: the median of many, and nothing of what other users of the disk cost."""
+    taken: list[float] = []
     for _ in range(ROUNDS):
         began = time.process_time()
         call()
-        best = min(best, time.process_time() - began)
-    return best
+        taken.append(time.process_time() - began)
+    return median(taken)
 
 
 def appends(directory: Path) -> list[Row]:
@@ -101,7 +102,7 @@ def appends(directory: Path) -> list[Row]:
             spool = stack.enter_context(spool_appends(directory, count, finish=finish))
             bare = stack.enter_context(bare_appends(directory, count, finish=finish))
             file = stack.enter_context(file_appends(directory, count))
-            ours, beside_bare, beside_file = best_of_calls(ROUNDS, spool, bare, file)
+            ours, beside_bare, beside_file = medians_of_calls(ROUNDS, spool, bare, file)
             cpu, bare_cpu = cpu_of(spool), cpu_of(bare)
         rows += [
             beside(name, "records/s", records / ours, "bare executemany", records / beside_bare),
@@ -129,11 +130,12 @@ def takes(directory: Path) -> list[Row]:
             while batch := spool.take(512, 1 << 22):
                 spool.done(key for key, _ in batch)
 
-        best = float("inf")
+        taken: list[float] = []
         for _ in range(ROUNDS):
             fill()
-            best = min(best, best_of_calls(1, empty)[0])
-    return [beside("take 512 at a time and done with them", "records/s", 100 * TRANSACTIONS / best, "", None)]
+            taken += medians_of_calls(1, empty)
+    rate = 100 * TRANSACTIONS / median(taken)
+    return [beside("take 512 at a time and done with them", "records/s", rate, "", None)]
 
 
 def records() -> list[Row]:
@@ -147,7 +149,7 @@ def records() -> list[Row]:
     record, count = encode_item(span), 2000
     runs: dict[bytes, Run] = {}
     encode_json = msgspec.json.Encoder().encode
-    encoding, json, decoding = best_of_calls(
+    encoding, json, decoding = medians_of_calls(
         ROUNDS,
         lambda: [encode_item(span) for _ in range(count)],
         lambda: [encode_json(span) for _ in range(count)],

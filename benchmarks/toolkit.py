@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.contenders import NAT, installed
 from benchmarks.report import Row, at_most, beside, report
-from benchmarks.timing import best_of
+from benchmarks.timing import medians_of
 from nat_observability import (
     BaseExporter,
     ContextState,
@@ -135,9 +135,9 @@ async def lifecycles(toolkit: Toolkit) -> list[Row]:
             ),
         }
         for how, (ours, theirs) in contenders.items():
-            best = [each * 1e6 for each in await best_of(ROUNDS, 100, ours, theirs)]
+            taken = [each * 1e6 for each in await medians_of(ROUNDS, 100, ours, theirs)]
             name = f"start and stop, {count} exporters{how}"
-            rows.append(at_most(name, "µs", best[0], NAT, best[1], 1 / ratio))
+            rows.append(at_most(name, "µs", taken[0], NAT, taken[1], 1 / ratio))
     return rows
 
 

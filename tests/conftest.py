@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -15,15 +20,31 @@ from hypothesis import HealthCheck, settings
 from tests.warm_interpreter import close_warm
 
 # How long an example takes, or its making, is the machine's affair: no test asserts a time.
-settings.register_profile("no deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("no deadline")
+settings.register_profile(
+    "quick", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("quick")
+
+_TESTS_BETWEEN_FREEZES = 250
+_ended = itertools.count(1)
+
+# Bytes that a temporary file system must have free to take what the tests write.
+_ROOM = 2 << 30
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _keep_files_in_memory()
     config.addinivalue_line(
         "markers", "may_leave_tasks: what a naive or stuck exporter leaves behind is not a failure"
     )
     config.addinivalue_line("markers", "may_block: the test blocks an event loop on purpose")
+
+
+def _keep_files_in_memory() -> None:
+    """Put temporary files where no write waits for a disk, unless the user has chosen a place for them."""
+    memory = Path("/dev/shm")
+    if "TMPDIR" not in os.environ and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(memory)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -38,7 +59,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Take what the imports have made out of the garbage collector's sight: some tests run it often."""
+    _freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logfinish() -> None:
+    if next(_ended) % _TESTS_BETWEEN_FREEZES == 0:
+        _freeze()
+
+
+def _freeze() -> None:
+    """Spare the garbage collector, which tests run often, what imports have made and the reports that are kept."""
     gc.collect()
     gc.freeze()
 

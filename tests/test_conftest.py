@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 LEAKING = """
 import asyncio
 import threading
@@ -64,6 +66,7 @@ async def test_good():
 """
 
 
+@pytest.mark.timeout(60)  # a whole session of pytest, with what it imports
 def test_leaks_and_blocking_calls_fail(tmp_path: Path) -> None:
     """A task, a thread, a subscription and an unheard error that are left, and a blocking call, fail their test."""
     file = tmp_path / "test_leaking.py"

@@ -30,8 +30,7 @@ class Application:
         self._site_packages = root / "site-packages"
         self._site_packages.mkdir()
         for package in _wheel_packages():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(_ROOT / package, self._site_packages / package, ignore=ignored)
+            shutil.copytree(_ROOT / package, self._site_packages / package)
 
     def runs(self, *arguments: str) -> str:
         """Return what Python prints that is started in the application's folder."""

@@ -174,12 +174,16 @@ def connect_to_read(path: str) -> sqlite3.Connection:
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
     except sqlite3.OperationalError as error:
         connection.close()
-        # A log that exists may hold what the file lacks, and a writer may be adding to it.
-        if _refused(error) and not _has_log(path):
-            return sqlite3.connect(
-                f"{uri}&immutable=1", uri=True, isolation_level=None, check_same_thread=False
-            )
-        raise
+        if not _refused(error):
+            raise
+        if _has_log(path):
+            # It may hold what the file lacks, and a writer may be adding to it.
+            raise SinkError(
+                path,
+                f"has a log (-wal), which cannot be read there: {error}",
+                "Copy it, with its -wal file, into a folder that you can write.",
+            ) from error
+        return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None, check_same_thread=False)
     except BaseException:
         connection.close()
         raise

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nat_observability.events import Boundary, IntermediateStep, Run, Span, Status, StepKind
+from tests.processes import run_program
 
 RUN = Run("run-1", "0123456789abcdef0123456789abcdef", "conv-1", "user-1", "workflow-1")
 
@@ -71,12 +72,9 @@ def python(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def run_python(code: str, *arguments: object, returncode: int = 0) -> str:
-    """Run Python code in a process of its own, which has to end with `returncode`, and return what it printed."""
-    with python(code, *arguments) as process:
-        output, _ = process.communicate()
-        assert process.returncode == returncode, output
-    return output
+def run_python(code: str, *arguments: object, returncode: int = 0, fresh: bool = False) -> str:
+    """Return what a program printed that has to end with `returncode`; `fresh` as in `run_program`."""
+    return run_program(code, *arguments, status=returncode, fresh=fresh).stdout
 
 
 def run_together(code: str, *arguments: object, names: str = "abcd") -> None:

@@ -269,4 +269,4 @@ else:
 
 def test_without_rich_a_terminal_gets_plain_text() -> None:
     """If rich is not installed, "auto" writes plain text, and "always" names the extra."""
-    run_python(WITHOUT_RICH)
+    run_python(WITHOUT_RICH, fresh=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -343,17 +345,52 @@ def test_a_call_that_takes_too_long_ends(path: Path) -> None:
         assert store.counts()["spans"] == 3000
 
 
-def test_a_copy_in_a_folder_that_cannot_be_written_is_read(path: Path) -> None:
-    """Without a log beside it a store needs nothing that would have to be made; SQLite is asked not to make any."""
-    write(path, [make_span()])
-    before = sorted(path.parent.iterdir())
-    path.parent.chmod(0o500)
-    try:
-        with Store(path) as store:
-            assert store.counts()["spans"] == 1
-    finally:
-        path.parent.chmod(0o700)
-    assert before == [path]
+def as_reader_only(work: Callable[[], bool]) -> bool:
+    """Do something in a forked child that may write nowhere, and return what it returns."""
+    child = os.fork()
+    if not child:
+        result = False
+        try:
+            if not os.geteuid():
+                os.setuid(65_534)
+            result = work()
+        finally:
+            os._exit(not result)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def can_be_counted(path: Path) -> bool:
+    with Store(path) as store:
+        return store.counts()["spans"] == len(store.spans("run-1")) == 1
+
+
+def has_a_log(path: Path) -> bool:
+    with pytest.raises(
+        SinkError, match=r"has a log \(-wal\), which cannot be read there: .*Copy it, with its -wal"
+    ):
+        Store(path).__enter__()
+    return True
+
+
+def test_a_copy_in_a_folder_that_cannot_be_written_is_read() -> None:
+    """Without a log beside it a store needs no index; with one the error says what to do."""
+    with tempfile.TemporaryDirectory() as folder:  # whose parents every user may enter
+        path, live, copy = (Path(folder, name) for name in ("runs.db", "live.db", "copy.db"))
+        write(path, [make_span()])
+        sink = SqliteSink(live)
+        sink.open()
+        sink.write([make_span()])
+        for suffix in ("", "-wal"):
+            Path(f"{copy}{suffix}").write_bytes(Path(f"{live}{suffix}").read_bytes())
+        sink.close()
+        for file in Path(folder).iterdir():
+            file.chmod(0o644)
+        Path(folder).chmod(0o555)
+        try:
+            assert as_reader_only(lambda: can_be_counted(path))
+            assert as_reader_only(lambda: has_a_log(copy))
+        finally:
+            Path(folder).chmod(0o700)
 
 
 @pytest.mark.parametrize("old", [False, True])
