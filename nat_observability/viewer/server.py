@@ -201,10 +201,10 @@ async def _follow(request: web.Request, cursor: int | None) -> web.StreamRespons
     add_headers(response)
     async with contextlib.aclosing(live.changes(request.app[_STORE], cursor, request.app[_ENDED])) as changes:
         first = await anext(changes)  # what cannot be read is an answer of its own
-        await response.prepare(request)
-        if request.method == "HEAD":
-            return response
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(ConnectionResetError):  # the page was closed
+            await response.prepare(request)
+            if request.method == "HEAD":
+                return response
             await response.write(msgspec.json.encode(first) + b"\n")
             async for change in changes:
                 await response.write(msgspec.json.encode(change) + b"\n")
@@ -229,7 +229,8 @@ async def _export(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     if request.method == "HEAD":
         return response
-    async for piece in export.pieces(store, run_id, suffix):
-        await response.write(piece)
-    await response.write_eof()
+    with contextlib.suppress(ConnectionResetError):
+        async for piece in export.pieces(store, run_id, suffix):
+            await response.write(piece)
+        await response.write_eof()
     return response
