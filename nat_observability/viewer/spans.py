@@ -50,7 +50,9 @@ def list_spans(
         f"SELECT rowid, CAST(span_id AS TEXT), CAST(parent_id AS TEXT), {cut('name', _NAME)}, CAST(kind AS TEXT), "
         "CAST(status AS TEXT), CAST((start_ns - ?) / 1000 AS INTEGER), CAST((end_ns - start_ns) / 1000 AS INTEGER), "
         f"CAST((first_chunk_ns - ?) / 1000 AS INTEGER), total_tokens, {cost} "
-        f"FROM spans WHERE run_id = ? AND rowid > ? ORDER BY rowid LIMIT {most + 1}",
+        "FROM spans WHERE rowid IN "
+        # From the index alone: sorting whole rows would read those that are not wanted too.
+        f"(SELECT rowid FROM spans WHERE run_id = ? AND rowid > ? ORDER BY rowid LIMIT {most + 1}) ORDER BY rowid",
         start,
         start,
         run_id,
