@@ -117,7 +117,7 @@ coverage: $(DEV) $(NAT) ## Run the tests, write build/coverage/index.html and fa
 mutants: $(DEV) $(MUTANTS) ## Ten minutes of mutation testing; ARGS="delivery/queue.py --all --seed 7" chooses
 	@.venv-mutants/bin/python -m tests.mutation.run $(ARGS)
 
-soak: $(DEV) ## Ten minutes of kills and a bad network; ARGS="--seconds 60 --seed 7" chooses
+soak: $(DEV) ## Ten minutes of kills and a bad network; ARGS="--seconds 60", "--spans 1000000" or "--one-process" chooses
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)
 
 bench: $(BENCH) ## Run the benchmarks beside their peers; ARGS="delivery stall --json" chooses and keeps

@@ -33,6 +33,7 @@ __all__ = [
     "RefusedForNowError",
     "ResponseIncompleteError",
     "RetryableWriteError",
+    "RpcFailedError",
     "RuntimeNotOpenError",
     "RuntimeStateError",
     "ServerStatusError",
@@ -68,8 +69,11 @@ class InvalidExporterError(ObservabilityError, TypeError):
 
     def __init__(self, name: str, exporter: object, missing: Iterable[str]) -> None:
         self.name, self.exporter_type, self.missing = name, type(exporter).__qualname__, tuple(missing)
+        kind = (
+            f"the class {exporter.__qualname__}" if isinstance(exporter, type) else f"a {self.exporter_type}"
+        )
         super().__init__(
-            f"Exporter {name!r} is a {self.exporter_type}, which is not an exporter: it lacks "
+            f"Exporter {name!r} is {kind}, which is not an exporter: it lacks "
             f"{listed(self.missing)}. Derive it from nat_observability.BaseExporter, or give it these methods."
         )
 
@@ -304,10 +308,14 @@ class MissingContainerError(ObservabilityError, TypeError):
 
     def __init__(self, feature: str, given: object, missing: Iterable[str]) -> None:
         self.feature, self.missing = feature, tuple(missing)
-        kind = "None" if given is None else f"a {type(given).__qualname__}"
+        if isinstance(given, type):
+            found = f"the class {given.__qualname__}, which is not an object yet"
+        else:
+            kind = "None" if given is None else f"a {type(given).__qualname__}"
+            found = f"{kind}, which lacks {listed(self.missing)}"
         super().__init__(
-            f"{feature} needs an ObservabilityContainer and was given {kind}, which lacks "
-            f"{listed(self.missing)}. Make one when the process starts, and pass it."
+            f"{feature} needs an ObservabilityContainer and was given {found}. "
+            "Make one when the process starts, and pass it."
         )
 
 
@@ -360,6 +368,14 @@ class ToolFailedError(ObservabilityError, RuntimeError):
         super().__init__(text or "The tool's result is an error.")
 
 
+class RpcFailedError(ObservabilityError, RuntimeError):
+    """Recorded for a call of gRPC that a service ends with a code that says that it has failed."""
+
+    def __init__(self, code: str, details: str) -> None:
+        self.code, self.details = code, details
+        super().__init__(f"{code}: {details}" if details else code)
+
+
 class WebsocketClosedError(ObservabilityError, RuntimeError):
     """Recorded for a websocket that the application closed because of an error of its own."""
 
@@ -390,11 +406,16 @@ class UnknownExporterTypeError(ObservabilityError, ValueError):
 
 
 class InvalidPatternError(ObservabilityError, ValueError):
-    """Raised when a pattern or a key to redact cannot be used; `name` is the pattern's."""
+    """
+    Raised when a pattern or a key to redact cannot be used.
 
-    def __init__(self, name: object, problem: str, cure: str) -> None:
-        self.name, self.problem, self.cure = name, problem, cure
-        super().__init__(f"Pattern {name!r}: {problem}. {cure}")
+    `name` is the pattern's or the key; `variables` are the environment variables of which one has set it, if any.
+    """
+
+    def __init__(self, name: object, problem: str, cure: str, variables: Sequence[str] = ()) -> None:
+        self.name, self.problem, self.cure, self.variables = name, problem, cure, tuple(variables)
+        where = f"{' or '.join(variables)}: pattern" if variables else "Pattern"
+        super().__init__(f"{where} {name!r}: {problem}. {cure}")
 
 
 class UnknownPersonalSetError(ObservabilityError, ValueError):

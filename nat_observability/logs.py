@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Concatenate
 
 import structlog
+
+from nat_observability.foreign_errors import reraise_signal
+from nat_observability.system.clock import monotonic
 
 _NAME = "nat_observability"
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -46,7 +48,7 @@ class Logger:
     standard library's logger `nat_observability`, as `event key=value`: warnings and above reach stderr if the
     application has not set up logging either, and stdout stays silent.
 
-    Any thread may call it. It never raises: an exception from one of the application's processors or handlers is
+    Any thread may call it. It never raises: whatever comes from one of the application's processors or handlers is
     swallowed along with the line, which is not written elsewhere because that processor may have been the one that
     redacts. A line that a processor using this package writes during another line, on the same thread, is dropped.
 
@@ -90,8 +92,8 @@ class Logger:
                 raised: Any = keys.pop("exc_info", method == "exception")
                 line = " ".join([event, *(f"{key}={_text(value)}" for key, value in keys.items())])
                 _standard.log(number, line, exc_info=raised, stacklevel=3)
-        except Exception:  # noqa: BLE001 - foreign code: a processor or a handler of the application (G4)
-            pass
+        except BaseException as error:  # noqa: BLE001 - foreign code: a processor or a handler of the application (G4)
+            reraise_signal(error)
         finally:
             _thread.writes = False
 
@@ -144,7 +146,7 @@ class RepeatedEvent:
         clock: A monotonic clock, in seconds.
     """
 
-    def __init__(self, interval: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, interval: float = 30.0, clock: Callable[[], float] = monotonic) -> None:
         self._interval, self._clock = interval, clock
         self._last: float | None = None
         self._suppressed = 0

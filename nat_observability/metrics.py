@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.threads.worker import loaded
-from nat_observability.foreign_errors import describe
+from nat_observability.foreign_errors import describe, reraise_signal
 from nat_observability.logs import get_logger
 from nat_observability.system.weak_registry import WeakRegistry
 
@@ -106,7 +106,8 @@ def _instruments() -> Any:
     _tried = True
     try:
         _duration = _make_instruments(metrics)
-    except Exception as error:  # noqa: BLE001  foreign code: the application's meter provider
+    except BaseException as error:  # noqa: BLE001  foreign code: the application's meter provider may raise anything
+        reraise_signal(error)
         _log.warning("metrics_not_reported", error=describe(error))
     return _duration
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from types import MappingProxyType, TracebackType
@@ -27,6 +26,7 @@ from nat_observability.foreign_errors import describe
 from nat_observability.health import RuntimeHealth, RuntimeReport, RuntimeState
 from nat_observability.logs import get_logger
 from nat_observability.metrics import watch
+from nat_observability.system.clock import clock_of, monotonic, wait
 from nat_observability.system.forks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
@@ -103,7 +103,7 @@ class ObservabilityRuntime:
                     f"The runtime is {self._state}. Shut it down before it is opened again."
                 )
             self._enter(RuntimeState.OPENING)
-        clock = asyncio.get_running_loop().time
+        clock = clock_of(asyncio.get_running_loop())
         began = clock()
         try:
             if not self._exporters and self._on_empty is not None:
@@ -129,7 +129,7 @@ class ObservabilityRuntime:
         the deadline is abandoned, named in a warning and in the report. A runtime that is not open reports so.
         A cancellation ends the waiting at once; the exporters then finish in the background.
         """
-        clock = asyncio.get_running_loop().time
+        clock = clock_of(asyncio.get_running_loop())
         began = clock()
         abandoned: tuple[str, ...] = ()
         with self._lock:
@@ -334,7 +334,7 @@ class ObservabilityRuntime:
         return sorted(self._leases.keys() - failures.keys())
 
     async def _wait_for_live_managers(self, timeout: float) -> None:
-        clock = asyncio.get_running_loop().time
+        clock = clock_of(asyncio.get_running_loop())
         deadline = clock() + timeout
         while True:
             with self._lock:
@@ -344,7 +344,7 @@ class ObservabilityRuntime:
                 self._idle = idle = Future[None]()
             waiting = asyncio.wrap_future(idle)
             try:
-                done, _ = await asyncio.wait({waiting}, timeout=max(0.0, deadline - clock()))
+                done, _ = await wait({waiting}, max(0.0, deadline - clock()))
             finally:
                 _let_go([waiting])
             if not done:
@@ -403,12 +403,12 @@ def _delivery_of(exporter: object) -> Delivery | None:
 async def _all_done(futures: Iterable[asyncio.Future[None]], deadline: float) -> None:
     """Wait until all are done, or until the deadline, by the running loop's clock."""
     if futures := list(futures):
-        await asyncio.wait(futures, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+        await wait(futures, max(0.0, deadline - clock_of(asyncio.get_running_loop())()))
 
 
 def _monotonic(deadline: float) -> float:
     """Return a deadline by the running loop's clock, which need not be the monotonic one, as one of that."""
-    return time.monotonic() + deadline - asyncio.get_running_loop().time()
+    return monotonic() + deadline - clock_of(asyncio.get_running_loop())()
 
 
 def _let_go(futures: Iterable[asyncio.Future[None]]) -> None:

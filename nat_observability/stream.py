@@ -18,7 +18,7 @@ Subscriber = Callable[[IntermediateStep], object]
 
 ItemT = TypeVar("ItemT")
 
-_log_failure = RepeatedEvent()
+_log_failure, _log_late = RepeatedEvent(), RepeatedEvent()
 
 # One for all streams: it is held for an addition, and a run that has one of its own pays for making it. Reentrant: the
 # garbage collector may close a generator, and with it a step, while it is held.
@@ -203,13 +203,14 @@ class EventStream:
         subscribed: The streams that were subscribed to since a leak check set this; None if no leak check is active.
     """
 
-    __slots__ = ("__weakref__", "_attended", "_by_key", "_passed_over", "_unheard", "kept")
+    __slots__ = ("__weakref__", "_attended", "_by_key", "_passed_over", "_served", "_unheard", "kept")
     subscribed: ClassVar[WeakRegistry[EventStream] | None] = None
 
     def __init__(self) -> None:
         self._by_key: dict[object, _Subscribed] = {}
         self.kept: list[Audience | None] = [None]
         self._attended = False
+        self._served = False
         self._passed_over: Tally | None = None
         self._unheard = 0
 
@@ -230,6 +231,7 @@ class EventStream:
                 them, nothing of them is captured.
         """
         self._by_key[key] = subscriber, taker, counter
+        self._served = True
         self.kept = [None]
         if EventStream.subscribed is not None:
             EventStream.subscribed.add(self)
@@ -277,6 +279,8 @@ class EventStream:
         if not audience.everyone:
             # Outside a manager's run, `step` still has an id, which calls to other services name.
             audience.heeds = not self._attended
+            if self._attended and self._served:
+                _report_late()
             if self._passed_over is None:
                 self._passed_over = Tally()
             audience.pass_over = audience.passed_over = self._passed_over.add
@@ -292,6 +296,17 @@ def hand(receivers: Iterable[Callable[[ItemT], object]], item: ItemT) -> None:
             raise
         except BaseException as error:  # noqa: BLE001  foreign code: exporters guard themselves, others may not
             report(receive, error)
+
+
+def _report_late() -> None:
+    """Log that a run's step, or the end of one, came after the run: its exporters no longer take it."""
+    suppressed = _log_late.due()
+    if suppressed is not None:
+        get_logger().warning(
+            "step_after_run",
+            suppressed=suppressed,
+            cure="Await the run's tasks and join its threads before its block ends.",
+        )
 
 
 def report(subscriber: Callable[..., object], error: BaseException) -> None:

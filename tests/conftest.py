@@ -75,6 +75,8 @@ def _freeze() -> None:
 
 
 def pytest_unconfigure() -> None:
+    # What the tests have lost on purpose is summed up when this process ends.
+    logging.getLogger("nat_observability").setLevel(logging.CRITICAL)
     close_warm()
 
 

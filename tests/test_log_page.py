@@ -7,9 +7,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
+
+from nat_observability.delivery.ledger import FailureReason, NamedDropReason
 
 _ROOT = Path(__file__).parent.parent
 _CONCEPTS = (_ROOT / "docs" / "concepts.md").read_text()
+_OPERATIONS = (_ROOT / "docs" / "operations.md").read_text()
 _LEVELS = ("warning", "error", "exception")
 _LOGGER = re.compile(r"\b_?log(ger)?\b|get_logger\(\)")
 _BOUND = {"self._logger": {"exporter"}, "logger": {"exporter"}}  # what the spool's logger adds to every line
@@ -41,9 +45,9 @@ def logged() -> dict[tuple[str, str], set[str]]:
     return found
 
 
-def rows(heading: str) -> list[list[str]]:
-    """The cells of the table in one section of the page, without its head."""
-    section = _CONCEPTS.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+def rows(heading: str, page: str = _CONCEPTS) -> list[list[str]]:
+    """The cells of the table in one section of a page, without its head."""
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
@@ -55,6 +59,15 @@ def test_every_warning_is_documented_with_its_keys() -> None:
         (event.strip("`"), level): set(re.findall(r"`(\w+)`", keys)) for event, level, keys, _ in rows("Logs")
     }
     assert documented == logged()
+
+
+def test_the_runbook_has_every_warning_and_every_reason() -> None:
+    """Each once, with what it means and what to do."""
+    events = [event.strip("`") for event, _, _ in rows("Warnings and errors", _OPERATIONS)]
+    assert sorted(events) == sorted({event for event, _ in logged()})
+    reasons = [reason.strip("`") for reason, _, _ in rows("What is missing, and why", _OPERATIONS)]
+    named = {*get_args(FailureReason), *get_args(NamedDropReason)}
+    assert sorted(reasons) == sorted({*named, "processor_failed:<name>", "filtered:<name>"})
 
 
 def test_every_metric_is_documented() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import io
 import logging
+import signal
 import subprocess
 import sys
 import timeit
@@ -318,11 +319,17 @@ class TestForeignFailures:
         assert [line["event"] for line in lines] == ["exporter_abandoned", "exporter_stopped"]
 
     def test_an_interrupt_is_not_swallowed(self) -> None:
-        """What is not an `Exception`, such as Ctrl-C within a processor, reaches the caller, and logging goes on."""
+        """Ctrl-C within a processor reaches the caller, and logging goes on; what a processor raises does not."""
 
         def interrupted(*_: object) -> EventDict:
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("not reached")
+
+        def interrupts(*_: object) -> EventDict:
             raise KeyboardInterrupt
 
+        structlog.configure(processors=[interrupts])
+        get_logger().warning("exporter_abandoned")
         structlog.configure(processors=[interrupted])
         with pytest.raises(KeyboardInterrupt):
             get_logger().warning("exporter_abandoned")

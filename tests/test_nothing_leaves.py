@@ -21,7 +21,7 @@ from nat_observability import ContextState, step
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.store import Store
-from tests.cli.test_commands import invoke
+from tests.cli.invoking import invoke
 from tests.otlp_receiver import OtlpReceiver
 from tests.test_privacy import Everything, leaks
 

@@ -193,7 +193,7 @@ def test_imports_from_elsewhere_are_found() -> None:
     assert not_public("import nat_observability.run.lifecycle")
     assert not_public("from nat_observability.errors import describe")
     assert not_public("from nat_observability.integrations.workers.run_scope import run_scope")
-    assert not not_public("from nat_observability.integrations import headers, run_scope")
+    assert not not_public("from nat_observability.integrations import celery, run_scope")
 
 
 def test_version_is_that_of_the_distribution() -> None:

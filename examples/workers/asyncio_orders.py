@@ -15,8 +15,7 @@ from redis.asyncio import Redis
 
 from nat_observability import step
 from nat_observability.containers import ObservabilityContainer, run
-from nat_observability.integrations import run_scope
-from nat_observability.integrations.headers import write_headers
+from nat_observability.integrations import run_scope, write_headers
 
 QUEUE = "orders"
 

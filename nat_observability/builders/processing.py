@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nat_observability.delivery.pipeline.intake import Intake
 from nat_observability.delivery.threads.thread_group import DeliveryThreadGroup
-from nat_observability.errors import UnknownExporterError
+from nat_observability.errors import InvalidPatternError, UnknownExporterError
 from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.processors import (
@@ -24,6 +24,7 @@ from nat_observability.processors import (
 )
 from nat_observability.processors.content import Capture
 from nat_observability.settings.processing import ProcessingSettings
+from nat_observability.settings.variables import EXPORTERS, variable
 
 EVERY = "*"
 """Stands for every exporter, in place of an exporter's name."""
@@ -93,7 +94,7 @@ class ProcessingPlan:
             if known == key:
                 intake.pipeline.name = f"{intake.pipeline.name}, {name}"
                 return intake
-        intake = Intake(name, processors_of(settings, processors=processors, rules=rules))
+        intake = Intake(name, processors_of(settings, processors=processors, rules=rules, exporter=name))
         self._made.append((key, intake))
         return intake
 
@@ -117,7 +118,11 @@ class ProcessingPlan:
 
 
 def processors_of(
-    settings: ProcessingSettings, *, processors: Sequence[Processor] = (), rules: Sequence[Rule] = ()
+    settings: ProcessingSettings,
+    *,
+    processors: Sequence[Processor] = (),
+    rules: Sequence[Rule] = (),
+    exporter: str | None = None,
 ) -> list[Processor]:
     """
     Return the processors that the settings describe, in their order: content, `processors`, redaction, limits, tags.
@@ -126,6 +131,7 @@ def processors_of(
         settings: The exporter's settings.
         processors: The service's own.
         rules: For the redaction; if it is switched off, they are not applied.
+        exporter: The exporter's name, for errors.
 
     Raises:
         InvalidPatternError: A rule, a key or a pattern cannot be used.
@@ -138,7 +144,7 @@ def processors_of(
         chosen.append(ContentSwitch(capture_inputs=inputs, capture_outputs=outputs))
     chosen += processors
     if settings.redact:
-        chosen.append(redactor_of(settings, rules))
+        chosen.append(redactor_of(settings, rules, exporter=exporter))
     chosen.append(
         Truncator(
             Limits(
@@ -157,13 +163,38 @@ def processors_of(
     return chosen
 
 
-def redactor_of(settings: ProcessingSettings, rules: Sequence[Rule] = ()) -> Redactor:
+def redactor_of(
+    settings: ProcessingSettings, rules: Sequence[Rule] = (), *, exporter: str | None = None
+) -> Redactor:
     """
     Return the redaction that the settings describe.
 
     Raises:
-        InvalidPatternError: A rule, a key or a pattern cannot be used, or a pattern to leave out does not exist.
+        InvalidPatternError: A rule, a key or a pattern cannot be used, or a pattern to leave out does not exist. It
+            names the variables that can have set it.
     """
+    try:
+        return _redactor_of(settings, rules)
+    except InvalidPatternError as error:
+        path = _path_of(settings, error.name)
+        if path is None:
+            raise  # from a rule of the service
+        variables = [variable(*path)]
+        if exporter is not None:
+            variables.append(variable(EXPORTERS, exporter, *path))
+        raise InvalidPatternError(error.name, error.problem, error.cure, variables) from None
+
+
+def _path_of(settings: ProcessingSettings, name: object) -> tuple[str, ...] | None:
+    """Return the setting that has a pattern or a key."""
+    if name in settings.redact_patterns:
+        return "redact_patterns", str(name)
+    if name in settings.redact_without:
+        return ("redact_without",)
+    return ("redact_keys",) if name in settings.redact_keys else None
+
+
+def _redactor_of(settings: ProcessingSettings, rules: Sequence[Rule]) -> Redactor:
     key = settings.redact_hash_key
     known = [name for name in DEFAULT_PATTERNS if name not in settings.redact_without]
     # Unknown ones are refused by name.

@@ -24,7 +24,7 @@ from nat_observability.containers.lifetimes import (
     names_given,
 )
 from nat_observability.exporter.base_exporter import BaseExporter
-from nat_observability.exporter_manager import ExporterManager
+from nat_observability.exporter_manager import ExporterManager, check_exporter
 from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.settings import EnvFile, ObservabilitySettings
@@ -53,6 +53,8 @@ def _runtime(
     given: Given,
     settings: providers.Provider[ObservabilitySettings],
 ) -> ObservabilityRuntime:
+    for name, exporter in exporters.items():
+        check_exporter(name, exporter)  # what overrides the exporters may give anything
     found: ObservabilitySettings = given.get("settings", settings)
     return ObservabilityRuntime(
         exporters,

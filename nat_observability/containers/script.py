@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self, TypeVar, Unpack
 from nat_observability.containers.container import ObservabilityContainer
 from nat_observability.containers.start_errors import START_ERRORS, short_start_errors
 from nat_observability.context import ContextState
-from nat_observability.integrations.embedded import read_env_file
+from nat_observability.integrations.shared.container_argument import read_env_file
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunIds, RunScope, run_scope
 from nat_observability.settings import EnvFile

@@ -12,11 +12,11 @@ from nat_observability.errors import (
     ExporterStartError,
     InvalidExporterError,
     MissingExtraError,
-    ObservabilityError,
     SettingsError,
     UnknownExporterError,
     UnknownExporterTypeError,
 )
+from nat_observability.integrations.workers.worker_start import ending
 
 START_ERRORS = (
     AsynchronousProviderError,
@@ -40,21 +40,8 @@ def short_start_errors() -> Iterator[None]:
         # In other threads a SystemExit is ignored in silence, and in an event loop it stops the loop.
         if threading.current_thread() is not threading.main_thread() or _loop_runs():
             raise error.with_traceback(None) from error.__cause__
-        ending = _ending(error)
-    raise ending
-
-
-def _ending(error: ObservabilityError) -> ObservabilityError:
-    kind = type(error)
-    if issubclass(kind, SystemExit):
-        return error
-    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    ending: ObservabilityError = kind.__new__(type(kind.__name__, (kind, SystemExit), names))
-    ending.args = error.args
-    ending.__dict__.update(error.__dict__)
-    ending.__cause__ = error.__cause__
-    ending.code = f"error: {error}"  # type: ignore[attr-defined]
-    return ending
+        ended = ending(error, f"error: {error}")
+    raise ended
 
 
 def _loop_runs() -> bool:

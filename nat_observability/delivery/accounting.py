@@ -8,20 +8,23 @@ from collections.abc import Callable, Iterable, Mapping, MutableSet, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import compress
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from nat_observability.delivery.lease import NEVER, Entry, Inlet, Lease, Route, count_all_delivered
-from nat_observability.delivery.ledger import Ledger, LedgerSnapshot
+from nat_observability.delivery.ledger import DropReason, Ledger, LedgerSnapshot, NamedDropReason
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.losses import Losses
-from nat_observability.delivery.pipeline.processor_pipeline import is_intended
 from nat_observability.delivery.queue import BoundedQueue
 from nat_observability.delivery.sending.retry import Failure, Outcome
 from nat_observability.delivery.state import resolve
 from nat_observability.events import Item
 from nat_observability.logs import get_logger
 from nat_observability.spool.record_owners import Owners
+
+if TYPE_CHECKING:
+    from nat_observability.spool.spool import SpoolDropReason
 
 _log = get_logger()
 
@@ -74,10 +77,10 @@ class Accounting:
         self.ledger = Ledger()
         self.wake_items = self.wake_bytes = NEVER
         self.wake: Callable[[], None] | None = None
-        self.refusal = "closed"
+        self.refusal: NamedDropReason = "closed"
         self.hurry = False
         self.held_back = 0
-        self.losses = Losses(name, self.ledger)
+        self.losses = Losses(name, self.ledger, self)
         self.saves_all = self.awaits_disk = limits.spool == "always"
         self.spills = limits.spool == "spill"
         self._limits = limits
@@ -117,7 +120,7 @@ class Accounting:
             orphaned: Called when such a loss must be logged: the child may never use the delivery otherwise.
         """
         # The parent logs its own losses.
-        self.losses = Losses(self._name, self.ledger)
+        self.losses = Losses(self._name, self.ledger, self)
         self.wake, self._orphaned = None, orphaned
 
     def log_losses(self, *, last: bool = False) -> None:
@@ -140,7 +143,7 @@ class Accounting:
         ledger, queue = self.ledger, self.queue
         ledger.accepted += 1
         ledger.pending += 1
-        dropped: list[tuple[Entry, str]] | None
+        dropped: list[tuple[Entry, NamedDropReason]] | None
         if self.wake is None:
             dropped = [(entry, self.refusal)]
         else:
@@ -168,15 +171,15 @@ class Accounting:
             self.wake_up()
         return False
 
-    def refuse(self, lease: Lease, reason: str, items: int = 1) -> None:
+    def refuse(self, lease: Lease, reason: DropReason, items: int = 1) -> None:
         """Count items that never reach a queue, and that their lease has already accepted, as accepted and dropped."""
         self.ledger.accepted += items
         self.ledger.pending += items
-        self.drop(lease, reason, items)
+        self.losses.drop(lease, reason, items)
         if self.hurry and self.wake is not None:
             self.wake()  # it may be what the delivery waits for
 
-    def discard(self, lease: Lease, reason: str, items: int) -> None:
+    def discard(self, lease: Lease, reason: NamedDropReason, items: int) -> None:
         """Count items that are for this delivery alone as accepted and dropped."""
         lease.count_accepted(self, items)
         self.refuse(lease, reason, items)
@@ -192,7 +195,7 @@ class Accounting:
         if self.inlet is not None:
             self.inlet.hasten()
 
-    def forget_upstream(self, reason: str) -> int:
+    def forget_upstream(self, reason: NamedDropReason) -> int:
         """Drop what waits for its processors; return how many items that were."""
         return 0 if self.inlet is None else self.inlet.forget(self, reason)
 
@@ -292,14 +295,12 @@ class Accounting:
     def settle(self, entry: Entry, outcome: Outcome, failures: Mapping[Outcome, Failure]) -> None:
         """Count the outcome of an entry; `failures` holds the reason for each outcome."""
         entry.settled = True
-        self.ledger.pending -= 1
         if outcome is Outcome.DELIVERED:
+            self.ledger.pending -= 1
             self.ledger.delivered += 1
             entry.lease.count_delivered(self, 1)
         else:
-            self.ledger.failed += 1
-            self.losses.fail(*failures[outcome], 1)
-            entry.lease.count_failed(self, 1)
+            self.losses.fail(entry.lease, *failures[outcome], 1)
         if entry.unsaved:
             self.saved(entry)
 
@@ -314,36 +315,23 @@ class Accounting:
                 del self.in_flight[entry]
         self.queue.release(batch)
         leases = [entry.lease for entry in batch]
-        failed: list[Lease] = []
         if outcomes.count(Outcome.DELIVERED) < len(batch):
-            for outcome, failure in failures.items():
-                if items := outcomes.count(outcome):
-                    self.losses.fail(*failure, items)
-            results = [outcome is Outcome.DELIVERED for outcome in outcomes]
-            failed = [lease for lease, good in zip(leases, results, strict=True) if not good]
-            leases = list(compress(leases, results))
-        ledger = self.ledger
-        ledger.pending -= len(batch)
-        ledger.delivered += len(leases)
-        ledger.failed += len(failed)
+            unsent = Counter(zip(leases, outcomes, strict=True))
+            leases = list(compress(leases, [outcome is Outcome.DELIVERED for outcome in outcomes]))
+            for (lease, outcome), items in unsent.items():
+                if outcome is not Outcome.DELIVERED:
+                    self.losses.fail(lease, *failures[outcome], items)
+        self.ledger.pending -= len(leases)
+        self.ledger.delivered += len(leases)
         count_all_delivered(self, leases)
-        for lease, items in Counter(failed).items():
-            lease.count_failed(self, items)
 
-    def drop(self, lease: Lease, reason: str, items: int = 1) -> None:
-        """Count pending items as dropped."""
-        self.ledger.drop(reason, items)
-        lease.count_dropped(self, reason, items)
-        if not is_intended(reason):
-            self.losses.drop(reason, items)
-
-    def drop_entry(self, entry: Entry, reason: str) -> None:
+    def drop_entry(self, entry: Entry, reason: NamedDropReason) -> None:
         """Count an entry that is not in the spool as dropped."""
         entry.dropped = True
         self.saved(entry)
-        self.drop(entry.lease, reason)
+        self.losses.drop(entry.lease, reason, 1)
 
-    def drop_all(self, entries: Iterable[Entry], reason: str) -> int:
+    def drop_all(self, entries: Iterable[Entry], reason: NamedDropReason) -> int:
         """Drop entries that were taken, except those in the spool, which stay there; return how many."""
         dropped = 0
         for entry in entries:
@@ -420,10 +408,14 @@ class Accounting:
             # They are in memory for one batch, outside the queue, and do not count towards its size.
             self.fetched += [Entry(item, 0, self.owner(key), key) for key, item in records]
 
-    def drop_records(self, keys: Iterable[int], reason: str) -> None:
+    def drop_records(self, keys: Iterable[int], reason: SpoolDropReason) -> None:
         """Count records of the spool as dropped."""
         for key in keys:
-            self.drop(self.owner(key), reason)
+            self.losses.drop(self.owner(key), reason, 1)
+
+    def drop_left_behind(self, reason: SpoolDropReason, items: int) -> None:
+        """Count records of former processes, which the spool names no keys of, as dropped."""
+        self.losses.drop(self.left_behind, reason, items)
 
     def own(self, key: int, lease: Lease) -> None:
         """Note which lease a record belongs to that is in the spool and not in memory."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from concurrent.futures import Future
-from contextlib import suppress
 
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.lease import Lease
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
+from nat_observability.system.clock import wait
 
 _log = get_logger()
 
@@ -38,9 +38,10 @@ class Joining:
         if self._opening is None:
             return True
         waiting = asyncio.wrap_future(self._opening)
-        # Shielded: a caller that stops waiting must not cancel the delivery's future.
-        with suppress(TimeoutError, Exception):
-            await asyncio.wait_for(asyncio.shield(waiting), self._timeout)
+        waiting.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # noted, however late it comes
+        await wait([waiting], self._timeout)
         return self._opening.done() and self._opening.exception() is None
 
 
@@ -80,7 +81,7 @@ class Leaving:
 
 
 async def _within(closed: Future[None], timeout: float) -> bool:
-    done, _ = await asyncio.wait([asyncio.wrap_future(closed)], timeout=timeout)
+    done, _ = await wait([asyncio.wrap_future(closed)], timeout)
     return bool(done)
 
 

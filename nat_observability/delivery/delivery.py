@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import msgspec
 from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.lease import Lease, Route
-from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.ledger import LedgerSnapshot, NamedDropReason
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.loop import DeliveryLoop, finish, report
 from nat_observability.delivery.losses import log_all
@@ -31,6 +30,7 @@ from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink
 from nat_observability.spool import forks as spool_forks
+from nat_observability.system.clock import monotonic
 from nat_observability.system.forks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
@@ -167,7 +167,7 @@ class Delivery:
             self._use(intake)
             self._accounting.take_from(intake)
 
-    def lease(self, *, keep: bool = False) -> Lease:
+    def lease(self, *, keep: bool = False, run_id: str | None = None) -> Lease:
         """
         Hold the delivery open, opening it if it is not yet. From any thread; returns at once.
 
@@ -176,12 +176,13 @@ class Delivery:
 
         Args:
             keep: Whether the lease survives in a forked child, as the runtime's does; a run's does not.
+            run_id: Of the run, to be named if it loses anything.
         """
         started: DeliveryLoop | None = None
         with guard.lock:
             state = self._state
             hold = state.hold(keep=keep)
-            lease = Lease(self._accounting.route, hold, self._give_back)
+            lease = Lease(self._accounting.route, hold, self._give_back, run_id)
             if state.starts(hold):
                 try:
                     process_end.drain_at_end_of_child()
@@ -214,8 +215,7 @@ class Delivery:
 
     def _loop_broke(self, error: Exception, had_begun: bool) -> None:
         """Move to another event loop, because this one no longer runs; fail if it never ran."""
-        loop: DeliveryLoop | None = None
-        lost = 0
+        loop, lost = None, 0
         with guard.lock:
             broken = self._loop
             if broken is None or broken.dismissed or not self.at_work or not broken.is_cut_off:
@@ -347,7 +347,7 @@ class Delivery:
         """Log every loss that was not logged yet."""
         self._accounting.log_losses(last=True)
 
-    def discard(self, reason: str, items: int) -> LedgerSnapshot:
+    def discard(self, reason: NamedDropReason, items: int) -> LedgerSnapshot:
         """Count items of a run that takes no lease as accepted and dropped, and return the run's ledger."""
         lease = Lease(self._accounting.route)
         lease.discard(reason, items)
@@ -433,14 +433,14 @@ def _start_clean_in_child() -> None:
 
 def _drain_at_exit() -> None:
     """Write what is left if no runtime was shut down; each delivery within its drain_timeout."""
-    began = time.monotonic()
+    began = monotonic()
     at_work = [delivery for delivery in deliveries() if not delivery.closed().done()]
     held = sorted(delivery.name for delivery in at_work if delivery.held)
     if held:
         _log.warning("runtime_not_shut_down", exporters=held)
     for delivery, closed in [(delivery, delivery.close()) for delivery in at_work]:
         try:
-            closed.result(max(0.0, began + delivery.limits.drain_timeout - time.monotonic()))
+            closed.result(max(0.0, began + delivery.limits.drain_timeout - monotonic()))
         except TimeoutError:
             _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
     log_all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from nat_observability.errors import RetryableWriteError, SinkError
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.protocol import Sink
+from nat_observability.system.clock import monotonic
 
 if TYPE_CHECKING:
     from nat_observability.delivery.spool_client import SpoolClient
@@ -122,7 +122,7 @@ class EntryMover:
             self.signal.clear()
             if state.last_call and not self.retry.is_ending:
                 until = state.last_call_until
-                self.retry.end_within(None if until is None else max(0.0, until - time.monotonic()))
+                self.retry.end_within(None if until is None else max(0.0, until - monotonic()))
                 await self._save_what_is_sent()
                 self.retry.cut_saved()
                 self._try_deferred_again()
@@ -267,7 +267,7 @@ class EntryMover:
                 # Before the items are settled: a caller that waits for them then finds the batch measured.
                 try:
                     self._on_batch(duration, self.retry.last_error if failed else None)
-                except Exception as error:  # noqa: BLE001  foreign code: the application's meter
+                except BaseException as error:  # noqa: BLE001  foreign code: the application's meter may raise anything
                     _log.warning("batch_not_measured", exporter=self._name, error=describe(error))
             with guard.lock:
                 if not self.dismissed:

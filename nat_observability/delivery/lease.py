@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from nat_observability.delivery import guard
-from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.ledger import DropReason, LedgerSnapshot, NamedDropReason
 from nat_observability.delivery.queue import weigh
 from nat_observability.delivery.state import Hold, all_of, resolve, resolved
 from nat_observability.events import Item
@@ -26,7 +26,7 @@ class Destination(Protocol):
     routes: MutableSet[Route]
     """Every way that leads here."""
 
-    refusal: str
+    refusal: NamedDropReason
     """The reason for which items are dropped while it is not at work."""
 
     gone: int
@@ -45,11 +45,11 @@ class Destination(Protocol):
         """Do as `accept` with each of some entries, of `size` bytes together; return the same."""
         ...
 
-    def refuse(self, lease: Lease, reason: str, items: int = 1) -> None:
+    def refuse(self, lease: Lease, reason: DropReason, items: int = 1) -> None:
         """Count items that never reach a queue, and that their lease has already accepted, as accepted and dropped."""
         ...
 
-    def discard(self, lease: Lease, reason: str, items: int) -> None:
+    def discard(self, lease: Lease, reason: NamedDropReason, items: int) -> None:
         """Count items that are for this delivery alone as accepted and dropped."""
         ...
 
@@ -77,7 +77,7 @@ class Inlet(Protocol):
         """Have what waits processed at once."""
         ...
 
-    def forget(self, destination: Destination, reason: str) -> int:
+    def forget(self, destination: Destination, reason: DropReason) -> int:
         """Drop what waits for one delivery; return how many items that were."""
         ...
 
@@ -154,6 +154,7 @@ class Lease:
         route: Where its items go.
         opening: Done when the sink is open, failed with what opening it raised, or with the ThreadRefusedError if there
             is no thread for it; None if there is nothing to wait for.
+        run_id: Of the run that it is for; None for a runtime, and for what former processes have left.
     """
 
     __slots__ = (
@@ -166,12 +167,18 @@ class Lease:
         "_waiting",
         "opening",
         "route",
+        "run_id",
     )
 
     def __init__(
-        self, route: Route, hold: Hold | None = None, give_back: Callable[[Hold], None] | None = None
+        self,
+        route: Route,
+        hold: Hold | None = None,
+        give_back: Callable[[Hold], None] | None = None,
+        run_id: str | None = None,
     ) -> None:
         self.route = route
+        self.run_id = run_id
         self.opening = None if hold is None else hold.opening
         self._give_back = None if hold is None or give_back is None else (give_back, hold)
         self._accepted = self._accepted_bytes = 0
@@ -218,7 +225,7 @@ class Lease:
         else:
             self.discard("run_too_large", 1)
 
-    def discard(self, reason: str, items: int) -> None:
+    def discard(self, reason: NamedDropReason, items: int) -> None:
         """Count items that are not to be queued as accepted and dropped, in every delivery of the route."""
         with guard.lock:
             for destination in self.route.destinations:

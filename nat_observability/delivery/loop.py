@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.entry_mover import EntryMover
+from nat_observability.delivery.ledger import NamedDropReason
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.intake import Intake
 from nat_observability.delivery.sending.retry import Retry, backoff, cancelled
@@ -228,7 +229,7 @@ class DeliveryLoop:
             report(self._state, self._accounting)
             await self._let_go()
 
-    def _finish(self, phase: DeliveryState, error: BaseException | None, reason: str) -> None:
+    def _finish(self, phase: DeliveryState, error: BaseException | None, reason: NamedDropReason) -> None:
         finish(self._state, self._accounting, self._spool, phase, error, reason)
 
     async def _open_at_last(self) -> bool:
@@ -342,6 +343,30 @@ class DeliveryLoop:
                     self._spool.end()
         if self.dismissed:
             return
+        if self._spool is None:
+            await self._open_sink()
+            return
+        # A sink that hangs must not keep what runs have recorded from the disk, for which their ends wait.
+        opening = self._loop.create_task(self._open_sink())
+        opening.add_done_callback(lambda _: self._mover.signal.set())
+        try:
+            while not opening.done():
+                await self._save_or_wait()
+        finally:
+            opening.cancel()
+            await asyncio.wait({opening})
+        opening.result()
+
+    async def _save_or_wait(self) -> None:
+        self._mover.signal.clear()
+        with guard.lock:
+            entries = [] if self.dismissed else self._mover.take_while_closed()
+        if entries:
+            await self._mover.save(entries)
+        else:
+            await self._mover.signal.wait()
+
+    async def _open_sink(self) -> None:
         try:
             async with asyncio.timeout(self._limits.open_timeout):
                 await self._sink.open()
@@ -356,7 +381,7 @@ def finish(
     spool: SpoolClient | None,
     phase: DeliveryState,
     error: BaseException | None,
-    reason: str,
+    reason: NamedDropReason,
 ) -> int:
     """Put a delivery to rest; return how many items were dropped. Under the lock."""
     accounting.wake = None

@@ -1,50 +1,78 @@
-"""Losses: what a delivery has given up and not logged yet."""
+"""Losses: the one door through which a delivery gives items up: counted for exporter and run, and logged."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from nat_observability.delivery import guard
-from nat_observability.delivery.ledger import Ledger
+from nat_observability.delivery.lease import Destination, Lease
+from nat_observability.delivery.ledger import DropReason, FailureReason, Ledger, is_intended
 from nat_observability.logs import RepeatedEvent, get_logger, is_writing
 from nat_observability.system.forks import at_fork
 
+_NAMED_RUNS = 3  # in a line
+_NAMED_EXPORTERS = 1000  # in the totals; those that lose something after that are counted together
+_OTHERS = "(others)"
 _log = get_logger()
 
 
 class Losses:
     """
-    Counts what was given up, by reason, and writes about it: at once, then every half minute, and at the end.
+    Gives items up: each is counted in the ledger and for its run, and is in a log line, with the reason.
 
-    What was not logged outlives the delivery, for `log_all` to find. All its lines together account for every item that
-    failed or was dropped, except intended drops.
+    The first is logged at once, then there is a line every half minute and one at the end of the delivery; what was not
+    logged outlives the delivery, for `log_all` to find. All its lines together account for every item that failed or
+    was dropped, except intended drops. When the process ends, `log_all` adds the totals of each exporter.
 
     Args:
         exporter: Its name.
         ledger: Of the delivery.
+        destination: The delivery, as leases know it.
 
-    `fail` and `drop` are called under the lock of `guard`. It is not held while a line is written, because the
-    application's log processors are foreign code.
+    `fail`, `drop` and `kept_without` are called under the lock of `guard`. It is not held while a line is written,
+    because the application's log processors are foreign code.
     """
 
-    def __init__(self, exporter: str, ledger: Ledger) -> None:
+    def __init__(self, exporter: str, ledger: Ledger, destination: Destination) -> None:
         self._exporter = exporter
         self._ledger = ledger
+        self._destination = destination
         self._failed: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
+        self._failed_runs: dict[str, None] = {}  # the first few, in order
+        self._dropped_runs: dict[str, None] = {}
         self._error: str | None = None
         self._failed_event, self._dropped_event = RepeatedEvent(), RepeatedEvent()
 
-    def fail(self, reason: str, error: str | None, items: int) -> None:
-        """Note items that have failed, and the error."""
+    def fail(self, lease: Lease, reason: FailureReason, error: str | None, items: int) -> None:
+        """Give up pending items that the back end has refused, or that it cannot be reached for."""
+        self._ledger.fail(items)
+        lease.count_failed(self._destination, items)
         self._failed[reason] += items
         self._error = error
-        _unlogged.add(self)
+        self._note(lease, reason, items, self._failed_runs)
 
-    def drop(self, reason: str, items: int) -> None:
-        """Note items that were dropped."""
-        self._dropped[reason] += items
+    def drop(self, lease: Lease, reason: DropReason, items: int) -> None:
+        """Give up pending items that were never sent."""
+        self._ledger.drop(reason, items)
+        lease.count_dropped(self._destination, reason, items)
+        if not is_intended(reason):
+            self._dropped[reason] += items
+            self._note(lease, reason, items, self._dropped_runs)
+
+    def kept_without(self, lease: Lease, items: int) -> None:
+        """Note that a run is kept after all, without items that were dropped from its buffer as if it were not."""
+        self._dropped["sampling_buffer_full"] += items
+        self._note(lease, "sampling_buffer_full", items, self._dropped_runs)
+
+    def _note(self, lease: Lease, reason: str, items: int, runs: dict[str, None]) -> None:
+        if lease.run_id is not None and len(runs) < _NAMED_RUNS:
+            runs[lease.run_id] = None
         _unlogged.add(self)
+        name = self._exporter
+        if name not in _totals and len(_totals) >= _NAMED_EXPORTERS:
+            name = _OTHERS
+        _totals.setdefault(name, Counter())[reason] += items
 
     def log(self, *, last: bool = False) -> None:
         """
@@ -58,11 +86,15 @@ class Losses:
             return
         failed: dict[str, int] = {}
         dropped: dict[str, int] = {}
+        failed_runs: dict[str, None] = {}
+        dropped_runs: dict[str, None] = {}
         with guard.lock:
             if self._failed and (self._failed_event.due() is not None or last):
                 failed, self._failed = dict(self._failed), Counter()
+                failed_runs, self._failed_runs = self._failed_runs, {}
             if self._dropped and (self._dropped_event.due() is not None or last):
                 dropped, self._dropped = dict(self._dropped), Counter()
+                dropped_runs, self._dropped_runs = self._dropped_runs, {}
             if not (self._failed or self._dropped):
                 _unlogged.discard(self)
             error, all_dropped = self._error, dict(self._ledger.dropped or ())
@@ -72,6 +104,7 @@ class Losses:
                 exporter=self._exporter,
                 items=sum(failed.values()),
                 reasons=failed,
+                runs=list(failed_runs),
                 error=error,
             )
         if dropped:
@@ -80,16 +113,34 @@ class Losses:
                 exporter=self._exporter,
                 items=sum(dropped.values()),
                 reasons=dropped,
+                runs=list(dropped_runs),
                 dropped=all_dropped,
             )
 
 
 def log_all() -> None:
-    """Log what was not logged yet, of deliveries that no longer exist too: the process is ending."""
+    """
+    Log what was not logged yet, of deliveries that no longer exist too, and then the totals: the process is ending.
+
+    Totals are logged again only if more was lost since.
+    """
     for losses in list(_unlogged):
         losses.log(last=True)
+    with guard.lock:
+        totals = {name: dict(_totals[name]) for name in sorted(_totals)}
+        _totals.clear()
+    for name, reasons in totals.items():
+        _log.warning("delivery_lost_in_all", exporter=name, items=sum(reasons.values()), reasons=reasons)
 
 
 _unlogged: set[Losses] = set()
-# The parent logs what was lost before a fork.
-at_fork(after_in_child=_unlogged.clear)
+_totals: dict[str, Counter[str]] = {}  # of the process, by exporter and reason
+
+
+def _start_clean() -> None:
+    """The parent logs what was lost before a fork."""
+    _unlogged.clear()
+    _totals.clear()
+
+
+at_fork(after_in_child=_start_clean)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from nat_observability.delivery.ledger import NamedDropReason
 from nat_observability.delivery.limits import QueuePolicy
 from nat_observability.events import Item, Span
 
@@ -103,7 +104,7 @@ class BoundedQueue(Generic[EntryT]):
     def __len__(self) -> int:
         return self.items
 
-    def put(self, entry: EntryT) -> list[tuple[EntryT, str]] | None:
+    def put(self, entry: EntryT) -> list[tuple[EntryT, NamedDropReason]] | None:
         """Add `entry`. Returns what had to be dropped for it, with the reason: itself or older ones; else None."""
         size = entry.size
         if self.items >= self._max_items or self.held_bytes + size > self._max_bytes:
@@ -124,13 +125,13 @@ class BoundedQueue(Generic[EntryT]):
         self.queued_bytes += size
         return True
 
-    def _put_full(self, entry: EntryT) -> list[tuple[EntryT, str]]:
+    def _put_full(self, entry: EntryT) -> list[tuple[EntryT, NamedDropReason]]:
         if entry.size > self._max_bytes:
             return [(entry, "too_large")]
         taken_bytes = self.held_bytes - self.queued_bytes
         if self._policy == "drop_newest" or taken_bytes + entry.size > self._max_bytes:
             return [(entry, "queue_full")]
-        dropped: list[tuple[EntryT, str]] = []
+        dropped: list[tuple[EntryT, NamedDropReason]] = []
         while self.items >= self._max_items or self.held_bytes + entry.size > self._max_bytes:
             oldest = self._entries.popleft()
             self.items -= 1

@@ -16,12 +16,12 @@ from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.lease import Entry
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker
+from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker, as_exception
 from nat_observability.errors import SinkError, ThreadRefusedError
 from nat_observability.events import Item, Run
 from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
 from nat_observability.spool.recovery import RecoveryReport
-from nat_observability.spool.spool import Spool
+from nat_observability.spool.spool import Spool, SpoolDropReason
 from nat_observability.system.forks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
@@ -74,8 +74,8 @@ class SpoolClient:
         self._new_worker = new_worker
         self._worker: Worker | None = None
         self._latest: Worker | None = None
-        self._drops: list[tuple[Sequence[int], str]] = []
-        self._booked: Counter[str] = Counter()
+        self._drops: list[tuple[Sequence[int], SpoolDropReason]] = []
+        self._booked: Counter[SpoolDropReason] = Counter()
         self._waiting = self._returning = 0
 
     @property
@@ -227,8 +227,8 @@ class SpoolClient:
         for entry in entries:
             try:
                 records[entry] = encode_item(entry.item)
-            except Exception as error:  # noqa: BLE001  an item made by foreign code may hold anything
-                problem = error
+            except BaseException as error:  # noqa: BLE001  an item made by foreign code may hold anything
+                problem = as_exception(error)
         try:
             keys = self._spool.append(list(records.values()), taken=stay, durable=not spills)
         except SinkError:
@@ -284,7 +284,7 @@ class SpoolClient:
                 unnamed = count - self._booked[reason]
                 if unnamed > 0:
                     self._booked[reason] = count
-                    accounting.drop(accounting.left_behind, reason, unnamed)
+                    accounting.drop_left_behind(reason, unnamed)
             self._waiting = spool.waiting
             self._returning -= returned
 

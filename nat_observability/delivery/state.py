@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from enum import StrEnum
 
 from nat_observability.errors import RuntimeStateError
+from nat_observability.system.clock import monotonic
 
 changes = 0
 """How often a runtime has taken or given back a delivery, or one has begun or ended its work, in this process."""
@@ -111,6 +111,7 @@ class State:
         hold = Hold(self._kept_term if keep else self._term, keep=keep)
         # A runtime has waited for the sink before its first run began. Another wait would only delay the run: the sink
         # is tried again in the background anyway.
+        self._given_up_on = self._given_up_on or any(waiter.cancelled() for waiter in self._opening)
         waits = keep or not (self.kept or self._given_up_on)
         self.leases += 1
         self.kept += keep
@@ -128,7 +129,7 @@ class State:
 
     @property
     def _fails_again(self) -> bool:
-        return self.open_error is not None and time.monotonic() < self._open_failed_at + _FAIL_AGAIN_FOR
+        return self.open_error is not None and monotonic() < self._open_failed_at + _FAIL_AGAIN_FOR
 
     def starts(self, hold: Hold) -> bool:
         """Whether to start a delivery loop for this lease."""
@@ -245,7 +246,7 @@ class State:
         resolve(waiters or ())
 
     def _note_open_error(self, error: BaseException) -> None:
-        self.open_error, self._open_failed_at = error, time.monotonic()
+        self.open_error, self._open_failed_at = error, monotonic()
         opening, self._opening = self._opening, []
         resolve(opening, error)
 

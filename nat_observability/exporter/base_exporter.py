@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -15,6 +14,7 @@ from nat_observability.delivery.delivery import Delivery
 from nat_observability.events import IntermediateStep, Run
 from nat_observability.exporter.selection import Select, note_change, selection_of
 from nat_observability.exporter.subscription import ExportSubscription, Subscription
+from nat_observability.system.clock import sleep
 
 
 class BaseExporter(ABC):
@@ -110,7 +110,7 @@ class BaseExporter(ABC):
         """Return when steps are taken: as soon as the context manager from `start` was entered."""
         pause = 0.0
         while not self.subscriptions:
-            await asyncio.sleep(pause)
+            await sleep(pause)
             pause = min(2 * pause + 0.001, 0.1)
 
     def create_isolated_instance(self, context_state: ContextState) -> Self:

@@ -50,7 +50,7 @@ class StepSubscription(Subscription):
     def begin_anywhere(self) -> Future[None] | None:
         """Do as `begin`, also without an event loop."""
         # The lease first: a step may come as soon as this is subscribed, from another thread.
-        lease = self._lease = self._delivery.lease()
+        lease = self._lease = self._delivery.lease(run_id=self._state.run.run_id)
         limit = self._delivery.limits.run_bytes
         self._accept: Callable[[Item], None] = (
             lease.accept if limit is None else partial(lease.accept_within, limit=limit)
@@ -59,7 +59,7 @@ class StepSubscription(Subscription):
             self._buffer = TailSamplingBuffer(
                 self._delivery.accounting,
                 self._accept,
-                lease.discard,
+                lease,
                 self._sampling.run_bytes,
                 self._sampling.all_bytes,
             )

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError, UnsupportedPoolError
 from nat_observability.foreign_errors import describe
-from nat_observability.integrations.embedded import EnvFile, read_env_file
-from nat_observability.integrations.headers import write_headers
-from nat_observability.integrations.versions import check_version
+from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.headers import write_headers
+from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunScope, run_scope
 from nat_observability.propagation.headers import NAMES

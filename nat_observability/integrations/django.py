@@ -9,8 +9,8 @@ from typing import Any
 from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError
 from nat_observability.integrations import asgi, wsgi
-from nat_observability.integrations.embedded import EnvFile, read_env_file
-from nat_observability.integrations.versions import check_version
+from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.versions import check_version
 
 try:
     from django.core.handlers.asgi import ASGIHandler

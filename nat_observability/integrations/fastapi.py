@@ -13,8 +13,8 @@ from nat_observability.integrations.asgi import (
     current_source,
     current_state,
 )
+from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.starlette import instrument
-from nat_observability.integrations.versions import check_version
 
 check_version("fastapi", at_least="0.115", below="1")
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError
-from nat_observability.integrations.embedded import EnvFile, read_env_file
-from nat_observability.integrations.headers import write_headers
-from nat_observability.integrations.versions import check_version
+from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.headers import write_headers
+from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunScope, run_scope
+from nat_observability.integrations.workers.worker_start import worker_start
 from nat_observability.propagation.headers import NAMES
 
 try:
@@ -136,10 +137,14 @@ def instrument(
 
     process, entered, inside = middleware.process, app.lifespan_context, False
 
+    async def open_exporters() -> None:
+        with worker_start():
+            await process.open()
+
     @asynccontextmanager
     async def lifespan(*args: Any, **kwargs: Any) -> AsyncIterator[None]:
         nonlocal inside
-        await process.open()
+        await open_exporters()
         inside = True
         try:
             async with entered(*args, **kwargs):
@@ -147,9 +152,6 @@ def instrument(
         finally:
             inside = False
             await process.close()
-
-    async def open_exporters() -> None:
-        await process.open()
 
     async def drain_exporters() -> None:
         if not inside:  # otherwise the application's own lifespan has not ended yet

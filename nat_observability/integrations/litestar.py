@@ -7,13 +7,15 @@ from contextlib import asynccontextmanager
 from typing import Any, Unpack
 
 from litestar import Litestar
+from litestar._asgi import ASGIRouter
 from litestar.types import Scope
 
 from nat_observability.context import ContextState
 from nat_observability.integrations.asgi import Options, RequestMiddleware, RequestState, Source
+from nat_observability.integrations.asgi.lifespan import short_failures
 from nat_observability.integrations.asgi.source import close_source, open_source
-from nat_observability.integrations.embedded import EnvFile, read_env_file
-from nat_observability.integrations.versions import check_version
+from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.versions import check_version
 
 __all__ = ["instrument"]
 
@@ -76,6 +78,17 @@ def instrument(
         managers.append(begun)
         app.on_startup.append(opened)
     app.after_exception.append(_note_failure)
+    # The lifespan does not pass through the handler above.
+    app.asgi_router.__class__ = _Router
+
+
+class _Router(ASGIRouter):
+    """Litestar's own, whose message about a failed start is short if the failure is ours."""
+
+    __slots__ = ()
+
+    async def lifespan(self, receive: Any, send: Any) -> None:
+        await super().lifespan(receive, short_failures(send))
 
 
 async def _note_failure(error: Exception, scope: Scope) -> None:

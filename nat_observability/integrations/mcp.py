@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from nat_observability.errors import MissingExtraError, ToolFailedError
-from nat_observability.integrations.versions import check_version
+from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.run_scope import Container, check_container, run_scope
 from nat_observability.recording.step import step
 

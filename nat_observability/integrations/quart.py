@@ -17,8 +17,8 @@ from nat_observability.integrations.asgi import (
     RequestState,
     Source,
 )
-from nat_observability.integrations.embedded import EnvFile, read_env_file
-from nat_observability.integrations.versions import check_version
+from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.versions import check_version
 
 __all__ = ["instrument"]
 

@@ -7,8 +7,8 @@ from typing import Unpack
 from starlette.applications import Starlette
 
 from nat_observability.integrations.asgi import Options, RequestMiddleware, Source, lifespan
-from nat_observability.integrations.embedded import EnvFile, read_env_file
-from nat_observability.integrations.versions import check_version
+from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.versions import check_version
 
 __all__ = ["instrument"]
 

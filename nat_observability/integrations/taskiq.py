@@ -8,11 +8,12 @@ from typing import Any
 
 from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError
-from nat_observability.integrations.embedded import EnvFile, read_env_file
-from nat_observability.integrations.headers import write_headers
-from nat_observability.integrations.versions import check_version
+from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.headers import write_headers
+from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunScope, run_scope
+from nat_observability.integrations.workers.worker_start import worker_start
 
 try:
     from taskiq import (
@@ -64,7 +65,8 @@ class TaskMiddleware(TaskiqMiddleware):
         Raises:
             ExporterStartError: A required exporter did not open: the broker does not start.
         """
-        await self._process.open()
+        with worker_start():
+            await self._process.open()
 
     async def shutdown(self) -> None:
         """Write what is queued and close the exporters, within the shutdown timeout."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from nat_observability.errors import ClientDisconnectedError, ServerStatusError
-from nat_observability.integrations.http_methods import method_attributes, method_name
+from nat_observability.integrations.shared.http_methods import method_attributes, method_name
 from nat_observability.integrations.workers.run_scope import Container, RunScope, check_container, run_scope
 from nat_observability.recording.step import step
 

@@ -29,7 +29,7 @@ _CONVERSATION_KEYS = ("session.id", "gen_ai.conversation.id")
 _USER_KEYS = ("user.id", "enduser.id")
 
 _LENGTHS = frozenset(map(len, NAMES))
-_MAX_TAG = 256  # characters: every span of the run carries the tag, and the caller may choose it
+_MAX_ID = _MAX_TAG = 256  # characters: every span of the run carries them, and the caller may choose them
 
 _log = get_logger()
 _too_long = RepeatedEvent()
@@ -123,7 +123,9 @@ def read_headers(headers: Mapping[Any, object] | Iterable[tuple[object, object]]
     traceparent = traceparents[0] if len(traceparents) == 1 else None
     header = ",".join(baggage) if len(baggage) != 1 else baggage[0]
     if len(header) > MAX_BYTES:
-        _note_cut("incoming", len(header), ())
+        # Those that are cut, as far as a look at a part of them goes, the one in the middle included.
+        cut = header[header.rfind(",", 0, MAX_BYTES) + 1 : MAX_BYTES + 1024].split(",")
+        _note_cut("incoming", len(header), [key for each in cut if (key := key_of(each))])
         header = ",".join(members_of(header))
     return Incoming(
         traceparent or None,
@@ -192,7 +194,11 @@ def _note_cut(direction: str, size: int, keys: Collection[str]) -> None:
 
 
 def _first(baggage: Mapping[str, str], keys: tuple[str, ...]) -> str | None:
-    return next((baggage[key] for key in keys if baggage.get(key)), None)
+    key = next((key for key in keys if baggage.get(key)), None)
+    if key is not None and len(baggage[key]) > _MAX_ID:
+        _note_cut("incoming", len(baggage[key]), [key])
+        return None
+    return None if key is None else baggage[key]
 
 
 def _text(value: object) -> str:

@@ -23,7 +23,7 @@ class StartupWait(Protocol):
 
 
 class ExporterRecord:
-    """One exporter in one cycle. Times are `time.perf_counter()` seconds. `task` is None where it needs none."""
+    """One exporter in one cycle. Times are seconds of `clock.perf_counter()`. `task` is None where it needs none."""
 
     __slots__ = (
         "cleaned_up",

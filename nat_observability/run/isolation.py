@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nat_observability.context import ContextState, framework_state
 from nat_observability.exporter.base_exporter import BaseExporter
-from nat_observability.foreign_errors import locate
+from nat_observability.foreign_errors import locate, reraise_signal
 from nat_observability.logs import RepeatedEvent, get_logger
 
 _log = get_logger()
@@ -34,7 +34,8 @@ def isolate(
             else:
                 own = given if given is not None else framework_state(kind) or state
             isolated[name] = exporter.create_isolated_instance(own)
-        except Exception as error:  # noqa: BLE001  foreign code, or an exporter without the method
+        except BaseException as error:  # noqa: BLE001  foreign code may raise anything, or lacks the method
+            reraise_signal(error)
             isolated[name] = exporter
             if (suppressed := unsupported(type(exporter)).due()) is not None:
                 _log.warning(

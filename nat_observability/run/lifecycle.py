@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Awaitable, Coroutine, Mapping
 from contextvars import Context
 from typing import Any
@@ -13,10 +12,12 @@ from nat_observability.context import ContextState
 from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.subscription import Subscription
+from nat_observability.foreign_errors import reraise_signal
 from nat_observability.run.abandoned_tasks import abandon
 from nat_observability.run.exporter_record import ExporterRecord
 from nat_observability.run.report import ExporterState
 from nat_observability.run.shutdown_event import ShutdownEvent, finish
+from nat_observability.system import clock
 
 _HURRIED = 1.0  # seconds, at most, for a stop whose caller was cancelled
 _LAST_PART = 0.1  # the part of a stop's time left for cancelled tasks to end; at most this many seconds:
@@ -40,13 +41,14 @@ class Lifecycle:
     Args:
         exporters: By name.
         loop: In which the run is.
-        began_at: When it began, in `time.perf_counter()` seconds.
+        began_at: When it began, in seconds of `clock.perf_counter()`.
     """
 
     __slots__ = (
         "_is_given_up",
         "_left",
         "_loop",
+        "_now",
         "_shutdown",
         "_unready",
         "_waiter",
@@ -62,6 +64,7 @@ class Lifecycle:
         self.records = {name: ExporterRecord(name, exporter) for name, exporter in exporters.items()}
         self._left = self._unready = len(self.records)
         self._loop = loop
+        self._now = clock.clock_of(loop)
         self._waiter: asyncio.Future[None] | None = None
         self._shutdown: ShutdownEvent | None = None
         self.began_at = began_at
@@ -100,7 +103,8 @@ class Lifecycle:
             except BaseException:
                 subscription.end()
                 raise
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  foreign code: a subscription may raise
+        except BaseException as error:  # noqa: BLE001  foreign code: a subscription may raise anything
+            reraise_signal(error)
             record.fail(error)
             self.ended(record)
             return True
@@ -139,10 +143,26 @@ class Lifecycle:
         if record.error is not None:
             raise record.error
         record.state = _RUNNING
-        record.ready_at = time.perf_counter()
+        record.ready_at = clock.perf_counter()
         self._unready -= 1
         if not self._unready:
             self._wake()
+
+    async def opened(self, record: ExporterRecord, opening: Awaitable[None]) -> None:
+        """Wait until the delivery of an exporter is open, has failed to open, or is late, and count it accordingly."""
+        try:
+            await opening
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if record.error is None or (task is not None and task.cancelling()):
+                raise
+            self.left_out(record, error)
+        except Exception as error:  # noqa: BLE001  foreign code: opening a sink may raise anything
+            self.left_out(record, error)
+        else:
+            self.ready(record)
+        finally:
+            record.opening = None
 
     def left_out(self, record: ExporterRecord, error: BaseException) -> None:
         """Count one exporter as failed to start. Its subscription lasts until the run's end, and counts the losses."""
@@ -157,7 +177,7 @@ class Lifecycle:
         """Count the task of one exporter as ended, once."""
         if record.ended_at is not None:
             return
-        record.ended_at = time.perf_counter()
+        record.ended_at = clock.perf_counter()
         was = record.state
         if was is _RUNNING and record.error is None:
             record.state = _STOPPED
@@ -177,7 +197,12 @@ class Lifecycle:
         self._wake()
 
     async def started(self, timeout: float) -> None:
-        """Wait until each exporter has started or failed; cancel those that have not done so in time."""
+        """
+        Wait until each exporter has started or failed; cancel those that have not done so in time.
+
+        One that only waits for its delivery to open keeps its subscription: what it gets is queued for when that opens,
+        or counted as lost.
+        """
         if not self._unready:
             return
         # Most need only one turn of the event loop; it saves the timer.
@@ -185,8 +210,8 @@ class Lifecycle:
         if not self._unready:
             return
         self._notice_unbegun()
-        deadline = self._loop.time() + timeout
-        while self._unready and not self._is_given_up and self._loop.time() < deadline:
+        deadline = self._now() + timeout
+        while self._unready and not self._is_given_up and self._now() < deadline:
             await self._wait(deadline)
         late = [record for record in self.records.values() if record.state is _STARTING]
         for record in late:
@@ -195,7 +220,10 @@ class Lifecycle:
                 if self._is_given_up
                 else StartTimeoutError(record.name, timeout)
             )
-            self.cancel(record)
+            if not self._is_given_up and isinstance(record.opening, asyncio.Future):
+                record.opening.cancel()
+            else:
+                self.cancel(record)
         if late:
             # One turn of the loop lets what was cancelled clean up; what is left is stopped with the rest.
             await asyncio.sleep(0)
@@ -213,8 +241,8 @@ class Lifecycle:
             The first cancellation or interruption of the caller meanwhile, which also hurries. The caller raises it
             when its own work is done.
         """
-        self.ending_at = time.perf_counter()
-        began = self._loop.time()
+        self.ending_at = clock.perf_counter()
+        began = self._now()
         interruption: BaseException | None = None
         if self._shutdown is not None:
             self._shutdown.set()
@@ -229,7 +257,7 @@ class Lifecycle:
         cut_at, deadline = _within(min(timeout, _HURRIED) if hurried else timeout, began)
         turned = cut = False
         while self._left:
-            now = self._loop.time()
+            now = self._now()
             if turned and cut and now >= deadline:
                 self._abandon(deadline - began)
                 break
@@ -246,13 +274,13 @@ class Lifecycle:
                     self._notice_unbegun()
             except _INTERRUPTIONS as error:
                 interruption = error if interruption is None else interruption
-                if deadline > self._loop.time() + _HURRIED:
-                    cut_at, deadline = _within(_HURRIED, self._loop.time())
+                if deadline > self._now() + _HURRIED:
+                    cut_at, deadline = _within(_HURRIED, self._now())
         return interruption
 
     def dropped(self) -> None:
         """End what can be ended without waiting: the run's coroutine was destroyed, and its loop does not run."""
-        self.ending_at = time.perf_counter()
+        self.ending_at = clock.perf_counter()
         for record in self._running():
             if record.subscription is not None:
                 self._leave(record, record.subscription)
@@ -270,7 +298,8 @@ class Lifecycle:
         """End a subscription; return what to wait for, None if nothing."""
         try:
             return subscription.end()
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  foreign code: a subscription may raise
+        except BaseException as error:  # noqa: BLE001  foreign code: a subscription may raise anything
+            reraise_signal(error)
             record.fail(error)
             return None
 
@@ -280,8 +309,9 @@ class Lifecycle:
         except asyncio.CancelledError as error:
             record.fail(error)
             raise
-        except Exception as error:  # noqa: BLE001  foreign code: what a subscription waits for may raise
+        except BaseException as error:  # noqa: BLE001  foreign code: what a subscription waits for may raise anything
             record.fail(error)
+            reraise_signal(error)
         finally:
             self.ended(record)
 
@@ -330,7 +360,7 @@ class Lifecycle:
         """Wait until the deadline, or until the last exporter has started or ended."""
         self._waiter = waiter = self._loop.create_future()
         # In a context of its own: a timer that was cancelled stays in the loop until its time, and with it the run.
-        timer = self._loop.call_at(deadline, finish, waiter, context=Context())
+        timer = clock.call_after(self._loop, deadline - self._now(), finish, waiter, context=Context())
         try:
             await waiter
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Generic, TypeVar
@@ -13,7 +12,7 @@ from nat_observability.errors import ExporterEndedEarlyError, ExporterStartError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
-from nat_observability.foreign_errors import describe
+from nat_observability.foreign_errors import describe, reraise_signal
 from nat_observability.logs import get_logger
 from nat_observability.recording.stray_steps import run_closed, run_opened
 from nat_observability.run.exporter_record import ExporterRecord
@@ -23,6 +22,7 @@ from nat_observability.run.readiness import Readiness
 from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
 from nat_observability.run.run_slot import RunSlot
 from nat_observability.run.span_group import MemberSubscription, SpanGroup
+from nat_observability.system import clock
 
 ManagerT = TypeVar("ManagerT")
 
@@ -185,8 +185,11 @@ class RunContext(Generic[ManagerT]):
             record.cleaned_up = True
             try:
                 await exporter.stop()
-            except Exception as error:  # noqa: BLE001  foreign code
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # noqa: BLE001  foreign code may raise anything
                 record.fail(error)
+                reraise_signal(error)
 
     def single_out(self) -> None:
         """Give each member of the group a record of its own: its task, or its isolated instance, is asked for."""
@@ -213,14 +216,8 @@ class RunContext(Generic[ManagerT]):
             if (subscription := record.subscription) is not None:
                 # It was begun when the run began, and has to wait for something, or its task was asked for.
                 try:
-                    if (opening := record.opening) is not None:
-                        record.opening = None
-                        try:
-                            await opening
-                        except Exception as error:  # noqa: BLE001  foreign code: opening a sink may raise anything
-                            lifecycle.left_out(record, error)
-                        else:
-                            lifecycle.ready(record)
+                    if record.opening is not None:
+                        await lifecycle.opened(record, record.opening)
                     await lifecycle.shutdown.future()
                 finally:
                     settling = subscription.end()
@@ -245,8 +242,9 @@ class RunContext(Generic[ManagerT]):
         except asyncio.CancelledError as error:
             record.fail(error)
             raise
-        except Exception as error:  # noqa: BLE001  foreign code: an exporter may raise anything
+        except BaseException as error:  # noqa: BLE001  foreign code: an exporter may raise anything
             record.fail(error)
+            reraise_signal(error)
         finally:
             lifecycle.ended(record)
 
@@ -260,7 +258,7 @@ class RunContext(Generic[ManagerT]):
         waiting = [asyncio.ensure_future(each) for each in settling if each is not None]
         if waiting:
             try:
-                await asyncio.wait(waiting, timeout=timeout)
+                await clock.wait(waiting, timeout)
             finally:
                 for future in waiting:
                     future.cancel()
@@ -280,7 +278,7 @@ class RunContext(Generic[ManagerT]):
             state = run_state(given)
             self._adopted = state if isinstance(state, AdoptedState) else None
         members = slot.options.members.members_of(slot.registry)
-        self._loop, self._began_at = asyncio.get_running_loop(), time.perf_counter()
+        self._loop, self._began_at = asyncio.get_running_loop(), clock.perf_counter()
         registry = members.others
         if members.index.selects:
             registry = members.index.taking_part(state.run, registry)
@@ -329,7 +327,7 @@ class RunContext(Generic[ManagerT]):
         """Log which exporters have started. Raises an ExporterStartError if a required one has not."""
         lifecycle, group, required = self._lifecycle, self.group, slot.options.required
         began_at = self._began_at
-        self._started_s = time.perf_counter() - began_at
+        self._started_s = clock.perf_counter() - began_at
         talkative = _log.is_enabled_for("info")
         if not (talkative or required or (lifecycle is not None and lifecycle.troubled)):
             return
@@ -370,10 +368,10 @@ class RunContext(Generic[ManagerT]):
         stopped_s = 0.0
         if (lifecycle := self._lifecycle) is not None:
             if lifecycle.is_in_its_loop:
-                clock = asyncio.get_running_loop().time
-                began = clock()
+                now = clock.clock_of(asyncio.get_running_loop())
+                began = now()
                 interruption = await lifecycle.stopped(slot.options.shutdown_timeout, hurried=hurried)
-                stopped_s = clock() - began
+                stopped_s = now() - began
             else:
                 # The loop has ended without cancelling it, and the garbage collector is destroying the coroutine.
                 lifecycle.dropped()

@@ -8,7 +8,7 @@ from nat_observability.events import Run
 from nat_observability.exporter import selection
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.selection import Selection, value_of
-from nat_observability.foreign_errors import locate
+from nat_observability.foreign_errors import locate, reraise_signal
 from nat_observability.logs import RepeatedEvent, get_logger
 
 _log = get_logger()
@@ -102,7 +102,8 @@ def _selected(name: str, exporter: BaseExporter, run: Run) -> bool:
     try:
         select = exporter.select
         return select is None or bool(select(run))
-    except Exception as error:  # noqa: BLE001  foreign code
+    except BaseException as error:  # noqa: BLE001  foreign code may raise anything
+        reraise_signal(error)
         if (suppressed := _log_selection.due()) is not None:
             _log.warning(
                 "exporter_selection_failed",

@@ -135,8 +135,8 @@ class SpanGroup:
         self.members = members
         self.ended = False
         self._state = state
-        routes = members.routes
-        self._leases = (Lease(routes[0]),) if len(routes) == 1 else tuple(map(Lease, routes))
+        run_id = state.run.run_id
+        self._leases = tuple([Lease(route, run_id=run_id) for route in members.routes])
         self._former: tuple[Lease, ...] = ()  # from before a member left
         self._joiner = SpanJoiner(state, _accept_by(self._leases), members.chunk_bytes)
 
@@ -157,7 +157,7 @@ class SpanGroup:
         accounting = delivery.accounting
         if not any(accounting in lease.route.destinations for lease in self._leases):
             return
-        last = Lease(accounting.route)
+        last = Lease(accounting.route, run_id=self._state.run.run_id)
         for span in self._joiner.unfinished():
             last.accept(span)
         kept: list[Lease] = []
@@ -166,7 +166,7 @@ class SpanGroup:
             if len(left) == len(lease.route.destinations):
                 kept.append(lease)
             elif left:
-                kept.append(Lease(Route(left, lease.route.inlet)))
+                kept.append(Lease(Route(left, lease.route.inlet), run_id=lease.run_id))
                 for each in left:
                     each.routes.add(kept[-1].route)
         self._former = (*self._former, last, *(lease for lease in self._leases if lease not in kept))

@@ -28,7 +28,9 @@ PATTERN = "spool-*.sqlite3"
 MAX_KEY = 2**40
 
 _APPLICATION_ID = int.from_bytes(b"NaSp")
-_SCHEMA_VERSION = 1
+# Each version reads the files of those before it, and leaves later ones alone: version 1 would lose what records hold
+# now, such as attributes.
+_SCHEMA_VERSION = 2
 _SCHEMA = (
     "CREATE TABLE records (key INTEGER PRIMARY KEY, time REAL NOT NULL, data BLOB NOT NULL)",
     "CREATE TABLE rejected (key INTEGER PRIMARY KEY, time REAL NOT NULL, data BLOB NOT NULL)",
@@ -74,12 +76,16 @@ class SpoolDatabase:
     (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_). In this
     mode, SQLite shares no memory with other processes either.
 
+    Attributes:
+        is_current: Whether it is of this version of the package, and not of an older one.
+
     Every method raises SinkError if the disk refuses, and DamagedDatabaseError if what is read is not what was written.
     Nothing has changed then.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.is_current = True
         self._durable: bool | None = None
         try:
             # No isolation level: the sqlite3 module begins no transactions of its own.
@@ -310,6 +316,7 @@ class SpoolDatabase:
             problem = f"has version {version}, and this version of the package knows {_SCHEMA_VERSION}"
             cure = "It was left as it is: upgrade nat-observability to deliver what is in it."
             raise SinkError(str(self.path), problem, cure)
+        self.is_current = version == _SCHEMA_VERSION
         with self._using() as connection:
             self._use_log(connection)
         return True

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from nat_observability.system.clock import monotonic
 from nat_observability.system.disk import disk_error, make_private_directories
 
 try:
@@ -58,13 +59,13 @@ def alone_in(directory: Path) -> Iterator[None]:
 
 
 def _wait_for(descriptor: int) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = monotonic() + _PATIENCE
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() >= deadline:
+            if monotonic() >= deadline:
                 return
         time.sleep(0.002)
 

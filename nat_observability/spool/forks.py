@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 import weakref
 from typing import Any, Protocol
 
 import msgspec
 
+from nat_observability.system.clock import monotonic
 from nat_observability.system.forks import at_fork
 
 _PATIENCE = 1.0  # seconds
@@ -62,9 +62,9 @@ def _before_fork() -> None:
     # A fork must not catch SQLite in the middle: its own locks would stay held in the child for ever.
     loading.acquire()
     _registry.acquire()
-    deadline = time.monotonic() + _PATIENCE
+    deadline = monotonic() + _PATIENCE
     _held.extend(
-        spool for spool in list(_spools) if spool.lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        spool for spool in list(_spools) if spool.lock.acquire(timeout=max(0.0, deadline - monotonic()))
     )
 
 

@@ -50,7 +50,9 @@ class SpoolFiles:
 
     def begin(self) -> None:
         """Have a file to append to: the newest of those taken over, so that repeated crashes pile up no files."""
-        self._own = next(reversed(self._files.values())) if self._files else self._create()
+        # Not one of an older version, which that version may take over again, and read only in part.
+        current = (file for file in reversed(self._files.values()) if file.database.is_current)
+        self._own = next(current, None) or self._create()
 
     def adopt(self, max_bytes: int) -> RecoveryReport:
         """Take over the files that have no owner, the oldest first, as far as they fit into `max_bytes` in all."""

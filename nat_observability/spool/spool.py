@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import compress, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import msgspec
 
@@ -26,6 +26,9 @@ from nat_observability.spool.open_files import SpoolFiles
 from nat_observability.spool.recovery import RecoveryReport
 
 ResultT = TypeVar("ResultT")
+
+SpoolDropReason = Literal["spool_damaged", "spool_expired", "spool_full", "spool_rejected"]
+"""Why records were dropped: the file was damaged, they were too old, there was no room, they cannot be read."""
 
 _DROP_RECORDS = 4096  # at a time: dropping a million must not take memory for a million
 _REPAIRS = 3
@@ -44,7 +47,7 @@ class SpoolStats(msgspec.Struct, frozen=True):
     bytes: int
     disk_bytes: int
     files: int
-    dropped: dict[str, int]
+    dropped: dict[SpoolDropReason, int]
 
 
 class Spool:
@@ -84,7 +87,7 @@ class Spool:
         exporter: str,
         max_bytes: int,
         max_age: float | None = None,
-        on_drop: Callable[[Sequence[int], str], None] | None = None,
+        on_drop: Callable[[Sequence[int], SpoolDropReason], None] | None = None,
         clock: Callable[[], float] = time.time,
         destination: str | None = None,
     ) -> None:
@@ -105,7 +108,7 @@ class Spool:
         # Held for a whole call, and over a fork. Reentrant, because the thread that forks may be in a call.
         self.lock = threading.RLock()
         self._files = SpoolFiles(self.directory, self._logger)
-        self._dropped: Counter[str] = Counter()
+        self._dropped: Counter[SpoolDropReason] = Counter()
         # The keys of records that were taken when their file was damaged, and could not be read.
         self._lost: set[int] = set()
         # No record that waits is older than this; None if it is not known.
@@ -244,7 +247,7 @@ class Spool:
         return sum(file.records - file.taken for file in self._files)
 
     @property
-    def dropped(self) -> dict[str, int]:
+    def dropped(self) -> dict[SpoolDropReason, int]:
         """The number of records dropped, as in `stats`."""
         return {reason: count for reason, count in self._dropped.copy().items() if count}
 
@@ -312,7 +315,7 @@ class Spool:
                 return
             self._tell_dropped("spool_full", len(oldest), self._files.drop(oldest))
 
-    def _tell_dropped(self, reason: str, count: int, own: Sequence[int]) -> None:
+    def _tell_dropped(self, reason: SpoolDropReason, count: int, own: Sequence[int]) -> None:
         self._dropped[reason] += count
         if own and self._on_drop is not None:
             self._on_drop(own, reason)

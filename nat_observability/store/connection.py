@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from nat_observability.errors import SinkError
 from nat_observability.store.schema import create_schema, has_store, prepare_empty, schema_version
+from nat_observability.system.clock import monotonic
 from nat_observability.system.disk import OPEN_FLAGS, disk_error, make_private_directories
 from nat_observability.system.forks import at_fork
 from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error
@@ -182,13 +183,13 @@ class WriterConnection:
 
 def _use_log(connection: sqlite3.Connection) -> None:
     """Switch to WAL. SQLite does not wait by itself for this if another process is creating the same store."""
-    deadline = time.monotonic() + _BUSY_TIMEOUT
+    deadline = monotonic() + _BUSY_TIMEOUT
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > deadline:
                 raise
         time.sleep(0.01)
 

@@ -68,6 +68,7 @@ _SCHEMA = (
     "CREATE INDEX runs_by_time ON runs (start_ns)",
     "CREATE INDEX runs_by_status ON runs (status, start_ns)",
     "CREATE INDEX runs_by_trace ON runs (trace_id)",
+    "CREATE INDEX runs_by_depth ON runs (depth)",
     "CREATE INDEX runs_by_conversation ON runs (conversation_id, start_ns) WHERE conversation_id IS NOT NULL",
     "CREATE INDEX runs_by_user ON runs (user_id, start_ns) WHERE user_id IS NOT NULL",
     "CREATE INDEX runs_by_workflow ON runs (workflow_name, start_ns) WHERE workflow_name IS NOT NULL",

@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from nat_observability.delivery.delivery import Delivery, deliveries
 from nat_observability.stream import EventStream
+from nat_observability.system.clock import monotonic, wait
 from nat_observability.system.weak_registry import WeakRegistry
 
 _INTERVAL = 0.002  # seconds from one look to the next
@@ -39,8 +40,8 @@ class LeakCheck:
             within: Most seconds to wait for them to end: a delivery ends its thread in the background, when it has
                 written what it was given.
         """
-        deadline = time.monotonic() + within
-        while (left := self._new_threads()) and time.monotonic() < deadline:
+        deadline = monotonic() + within
+        while (left := self._new_threads()) and monotonic() < deadline:
             time.sleep(_INTERVAL)
         return left
 
@@ -123,5 +124,5 @@ async def tasks_left(before: Collection[asyncio.Task[object]], *, within: float 
     left = asyncio.all_tasks() - set(before) - {asyncio.current_task()}
     left = {task for task in left if getattr(task.get_coro(), "__qualname__", "") not in _RUNNERS}
     if left:
-        _, left = await asyncio.wait(left, timeout=within)
+        _, left = await wait(left, within)
     return [f"the task {task.get_name()!r}, {task.get_coro()}" for task in left]

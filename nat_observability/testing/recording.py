@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +11,7 @@ from nat_observability.context import ContextState
 from nat_observability.events import IntermediateStep
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
+from nat_observability.system.clock import monotonic, sleep
 from nat_observability.testing.step_tree import StepNode, StepTree
 
 __all__ = ["CapturingExporter", "StepNode", "StepTree", "recorded_run", "until", "wait_until"]
@@ -85,9 +85,9 @@ def wait_until(condition: Callable[[], object], *, timeout: float = 10.0) -> Non
     Raises:
         TimeoutError: It has not become true by then.
     """
-    deadline = time.monotonic() + timeout
+    deadline = monotonic() + timeout
     while not condition():
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             raise TimeoutError(f"Not so within {timeout:g} s: {condition}")
         time.sleep(_INTERVAL)
 
@@ -102,8 +102,8 @@ async def until(condition: Callable[[], object], *, timeout: float = 10.0) -> No
     Raises:
         TimeoutError: It has not become true by then.
     """
-    deadline = time.monotonic() + timeout
+    deadline = monotonic() + timeout
     while not condition():
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             raise TimeoutError(f"Not so within {timeout:g} s: {condition}")
-        await asyncio.sleep(_INTERVAL)
+        await sleep(_INTERVAL)

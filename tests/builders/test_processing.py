@@ -13,7 +13,12 @@ from nat_observability.builders.processing import OwnProcessing, processors_of, 
 from nat_observability.containers import ObservabilityContainer
 from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery
-from nat_observability.errors import RuntimeStateError, SettingsError, UnknownExporterError
+from nat_observability.errors import (
+    InvalidPatternError,
+    RuntimeStateError,
+    SettingsError,
+    UnknownExporterError,
+)
 from nat_observability.events import Item, Span
 from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.span_exporter import SpanExporter
@@ -116,8 +121,28 @@ def test_a_pattern_of_the_package_can_be_left_out() -> None:
 
     settings = ProcessingSettings(redact_without=tuple(DEFAULT_PATTERNS), redact_keys=())
     assert applied(make_span(input=KEY), processors_of(settings)).input == KEY
-    with pytest.raises(SettingsError, match=r"NAT_OBSERVABILITY_EXPORTERS__MAIN: Pattern 'nothing'"):
+    with pytest.raises(
+        SettingsError, match=r"NAT_OBSERVABILITY_EXPORTERS__MAIN__REDACT_WITHOUT: pattern 'nothing'"
+    ):
         build_exporters(settings_of({"main": {"type": "memory", "redact_without": ("nothing",)}}))
+
+
+def test_a_bad_pattern_is_refused_with_the_name_of_its_variable() -> None:
+    """One that takes exponential time, of the process or of an exporter."""
+    settings = ProcessingSettings(redact_patterns={"ticket": "(a+)+b"})
+    with pytest.raises(
+        InvalidPatternError, match=r"NAT_OBSERVABILITY_REDACT_PATTERNS__TICKET: pattern 'ticket': it "
+    ) as raised:
+        processors_of(settings)
+    assert raised.value.variables == ("NAT_OBSERVABILITY_REDACT_PATTERNS__TICKET",)
+    with pytest.raises(InvalidPatternError, match="EXPORTERS__MAIN__REDACT_PATTERNS__TICKET"):
+        processors_of(settings, exporter="main")
+
+
+def test_a_bad_key_is_refused_with_the_name_of_its_variable() -> None:
+    """A text without letters."""
+    with pytest.raises(InvalidPatternError, match=r"NAT_OBSERVABILITY_REDACT_KEYS: pattern '-_': "):
+        processors_of(ProcessingSettings(redact_keys=("-_",)))
 
 
 def test_sampling_is_made_only_if_it_leaves_something_out() -> None:

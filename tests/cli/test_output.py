@@ -19,6 +19,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from nat_observability.cli import output
+from nat_observability.cli.reading import details
 from nat_observability.events import Run, Span, Status, StepKind
 from nat_observability.recording.outcome import step_error
 from nat_observability.sinks.sqlite import SqliteSink
@@ -166,7 +167,7 @@ def failing(work: Callable[[], object]) -> list[tuple[str, str]]:
             Status.ERROR,
             error=step_error(error),
         )
-        return next(rows for _, rows in output.span_details([SpanNode(failed, [])]))
+        return details.span_rows(failed, running=False, full=False)
     raise AssertionError("nothing was raised")
 
 

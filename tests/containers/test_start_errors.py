@@ -130,3 +130,88 @@ def test_an_env_file_beside_settings_of_the_service_is_refused() -> None:
         SettingsError, match=r"env_file= has no effect on a container that was given its settings"
     ):
         observability(container=container, env_file=".env")
+
+
+def web_applications() -> dict[str, Any]:
+    """An instrumented application of each framework that has a lifespan."""
+    from litestar import Litestar
+    from quart import Quart
+    from starlette.applications import Starlette
+
+    from nat_observability.integrations import starlette
+
+    made: dict[str, Any] = {
+        "starlette": Starlette(),
+        "litestar": Litestar(logging_config=None),
+        "quart": Quart("shop"),
+    }
+    starlette.instrument(made["starlette"], ObservabilityContainer())
+    litestar.instrument(made["litestar"], ObservabilityContainer())
+    quart.instrument(made["quart"], ObservabilityContainer())
+    return made
+
+
+class RefusedError(Exception):
+    """What a server raises in `send` when a start has failed, as Hypercorn does."""
+
+
+@pytest.mark.may_block  # settings are read once, when the process starts
+@pytest.mark.parametrize("refusing", [False, True], ids=["uvicorn", "hypercorn"])
+@pytest.mark.parametrize("framework", ["starlette", "litestar", "quart"])
+async def test_a_server_gets_one_line(
+    framework: str, refusing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message, with the cure, instead of the framework's traceback; a server that raises adds none of ours."""
+    monkeypatch.setenv(TYPE, "consol")
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+        if refusing:
+            raise RefusedError
+
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+    try:
+        await web_applications()[framework](scope, receive, send)
+    except RefusedError as refused:
+        assert refusing
+        assert refused.__suppress_context__
+    except BaseException as error:
+        assert "consol" in repr(error)
+    assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
+    assert sent[0]["message"].startswith(f"{TYPE}: no exporter type 'consol'. Did you mean 'console'?")
+    assert len(sent[0]["message"].splitlines()) == 1
+
+
+@pytest.mark.may_block  # as above
+@pytest.mark.parametrize("name", ["taskiq", "faststream"])
+def test_a_worker_with_a_loop_of_its_own_ends_with_one_message(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As SystemExit, which is still the error itself; not in a loop that has other tasks."""
+    monkeypatch.setenv(TYPE, "consol")
+    app, instrument = applications()[name]
+    instrument(app, ObservabilityContainer())
+
+    async def start() -> None:
+        await (app.startup() if name == "taskiq" else app.run())
+
+    with pytest.raises(UnknownExporterTypeError) as ended:
+        asyncio.run(start())
+    assert isinstance(ended.value, SystemExit)
+    assert str(ended.value.code).startswith("The worker does not start. UnknownExporterTypeError: NAT_")
+
+    async def beside_others() -> BaseException:
+        other = asyncio.create_task(asyncio.Event().wait())
+        try:
+            await start()
+        except UnknownExporterTypeError as error:
+            return error
+        finally:
+            other.cancel()
+        raise AssertionError("it has started")
+
+    assert not isinstance(asyncio.run(beside_others()), SystemExit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -247,9 +248,13 @@ asyncio.run(main())
     )
     assert children.delivered() == once("parent")
     # The first at once, and those that the half-minute limit held back when the child ends.
+    named = re.search(r"\['[0-9a-f-]{36}'\]", stderr)
+    assert named, stderr
+    run = named.group()
     assert stderr.splitlines() == [
-        "delivery_dropped exporter=e items=1 reasons={'closed': 1} dropped={'closed': 1}",
-        "delivery_dropped exporter=e items=2 reasons={'closed': 2} dropped={'closed': 3}",
+        f"delivery_dropped exporter=e items=1 reasons={{'closed': 1}} runs={run} dropped={{'closed': 1}}",
+        f"delivery_dropped exporter=e items=2 reasons={{'closed': 2}} runs={run} dropped={{'closed': 3}}",
+        "delivery_lost_in_all exporter=e items=3 reasons={'closed': 3}",
     ]
 
 

@@ -310,6 +310,52 @@ asyncio.run(runtime.shutdown())
     assert names(out) == expected(5, "c")
 
 
+def test_g15_a_connection_of_the_parents_that_a_child_destroys_stays_the_parents(out: Path) -> None:
+    """What a sink has open on its loop can neither be closed by a child nor written to, whatever frees it there."""
+    run(
+        """
+class Connected:
+    async def open(self):
+        async def echo(reader, writer):
+            while line := await reader.readline():
+                writer.write(line)
+
+        self.server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        port = self.server.sockets[0].getsockname()[1]
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def write(self, batch):
+        self.writer.write(batch[0].name.encode() + b"\\n")
+        received.append(await self.reader.readline())
+
+    async def close(self):
+        self.writer.close()
+        self.server.close()
+
+received = []
+sink = Connected()
+exporter = SpanExporter(sink, name="e", limits=DeliveryLimits(batch_age=0.01))
+lease = exporter.delivery.lease()
+asyncio.run(record(1, exporter, name="before"))
+while not received:
+    time.sleep(0.001)
+child = os.fork()
+if child == 0:
+    # As a session does that is freed when the interpreter ends, with a farewell as of TLS.
+    sink.writer.transport.write(b"farewell\\n")
+    sink.writer.transport.close()
+    os._exit(0)
+wait_for(child)
+asyncio.run(record(1, exporter, name="after"))
+while len(received) < 2:
+    time.sleep(0.001)
+lease.release()
+assert received == [b"before0\\n", b"after0\\n"], received
+""",
+        out,
+    )
+
+
 def test_g15_forked_workers_drain_when_they_exit(out: Path) -> None:
     """
     A server forks its workers with the runtime open; each of them, shut down or not, delivers its own.

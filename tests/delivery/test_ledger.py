@@ -22,9 +22,9 @@ def test_g5_a_dropped_item_is_no_longer_pending() -> None:
     """Dropping moves an item from pending to its reason."""
     ledger = Ledger()
     ledger.accepted = ledger.pending = 3
-    ledger.drop("queue_full")
-    ledger.drop("queue_full")
-    ledger.drop("closed")
+    ledger.drop("queue_full", 1)
+    ledger.drop("queue_full", 1)
+    ledger.drop("closed", 1)
     assert ledger.snapshot() == LedgerSnapshot(3, 0, 0, 0, {"queue_full": 2, "closed": 1})
     assert ledger.snapshot().adds_up
 
@@ -40,9 +40,9 @@ def test_a_snapshot_is_of_its_moment() -> None:
     """Later counts change no earlier snapshot."""
     ledger = Ledger()
     ledger.accepted = ledger.pending = 2
-    ledger.drop("closed")
+    ledger.drop("closed", 1)
     before = ledger.snapshot()
-    ledger.drop("closed")
+    ledger.drop("closed", 1)
     assert before.dropped == {"closed": 1}
 
 

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from nat_observability import ContextState, ExporterManager, SpanExporter, step
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
-from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.ledger import FailureReason, LedgerSnapshot, NamedDropReason
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.tail_sampling import TailSamplingBuffer
 from nat_observability.delivery.queue import weigh
 from nat_observability.errors import BatchTooLargeError, PermanentWriteError, RetryableWriteError
 from nat_observability.events import ErrorDetails, Item
 from nat_observability.sinks.protocol import Batch
+from nat_observability.spool.record import encode_item
+from nat_observability.spool.spool import Spool
+from nat_observability.testing import until
 from tests.delivery.backends import Backend, quick_limits
 from tests.delivery.sinks import Answer, ScriptedSink, times
 from tests.delivery.virtual import RunningLoop, virtual_time
@@ -199,7 +204,7 @@ async def sampling_buffer(*, fails: bool) -> Delivery:
     delivery = main(ScriptedSink())
     lease = await opened(delivery)
     weight = weigh(make_step())
-    holding = TailSamplingBuffer(delivery.accounting, lease.accept, lease.discard, 3 * weight, 1000 * weight)
+    holding = TailSamplingBuffer(delivery.accounting, lease.accept, lease, 3 * weight, 1000 * weight)
     for _ in range(15):
         holding.accept(make_step())
     if fails:
@@ -346,6 +351,95 @@ async def test_a_spool_that_keeps_everything_loses_nothing_and_says_nothing(tmp_
     assert said(lines) == {}
 
 
+def blank_out_half(directory: Path) -> None:
+    [path] = directory.glob("*.sqlite3")
+    size = path.stat().st_size
+    with open(path, "r+b") as file:
+        file.seek(size // 4)
+        file.write(bytes(size // 2))
+
+
+async def spool_damaged(tmp_path: Path) -> tuple[Delivery, list[Mapping[str, Any]]]:
+    """The file is overwritten while its records wait."""
+    backend = Backend(down=True)
+    delivery = Delivery("main", backend, limits=quick_limits(tmp_path, "always", retry_for=0.0))
+    with capture_logs() as lines:
+        lease = delivery.lease()
+        for _ in range(40):
+            lease.accept(make_span(output=os.urandom(100_000).hex()))
+        await asyncio.wrap_future(lease.saved())
+        await until(lambda: delivery.health().spooled == 40)
+        await asyncio.to_thread(blank_out_half, tmp_path)
+        backend.down = False
+        await asyncio.wait_for(asyncio.wrap_future(lease.settled()), 10.0)
+        lease.release()
+        await asyncio.wrap_future(delivery.closed())
+    return delivery, list(lines)
+
+
+def leave(directory: Path, records: Sequence[bytes]) -> None:
+    with Spool(directory, exporter="main", max_bytes=1 << 30) as spool:
+        spool.append(records, taken=False)
+
+
+async def spool_full(tmp_path: Path) -> tuple[Delivery, list[Mapping[str, Any]]]:
+    """What former processes have left is more than the spool may hold now."""
+    await asyncio.to_thread(leave, tmp_path, [encode_item(make_span()) for _ in range(100)])
+    return await spooled(tmp_path, Backend(down=True), 1, spool_bytes=3000)
+
+
+async def spool_rejected(tmp_path: Path) -> tuple[Delivery, list[Mapping[str, Any]]]:
+    """Another version of the package has left what this one cannot read."""
+    await asyncio.to_thread(leave, tmp_path, [b"", b"\xffnewer"])
+    return await spooled(tmp_path, Backend(), 1)
+
+
+SPOOL_WAYS: dict[str, Callable[[Path], Awaitable[tuple[Delivery, list[Mapping[str, Any]]]]]] = {
+    "spool_full": spool_full,
+    "spool_damaged": spool_damaged,
+    "spool_rejected": spool_rejected,
+}
+
+
+@pytest.mark.parametrize("reason", SPOOL_WAYS)
+async def test_g20_what_is_given_up_in_the_spool_is_in_the_log(reason: str, tmp_path: Path) -> None:
+    """The lines add up to the ledger's losses here too."""
+    delivery, lines = await SPOOL_WAYS[reason](tmp_path)
+    ledger = delivery.health().ledger
+    assert ledger.adds_up
+    assert said(lines) == ledger.dropped
+    assert reason in ledger.dropped
+
+
+def test_g20_every_reason_has_a_way_here_that_finds_it_in_the_log() -> None:
+    """A type checker sees to it that nothing is given up for a reason that is not listed; each of those is tried."""
+    tried = {reason for _, reasons in WAYS.values() for reason in reasons if ":" not in reason}
+    tried |= {*SPOOL_WAYS, "spool_expired", "sampling_buffer_full", "sampled_out"}
+    assert tried == {*get_args(FailureReason), *get_args(NamedDropReason)}
+
+
+@virtual_time
+async def test_g20_a_line_names_the_runs_that_have_lost_something() -> None:
+    """The first few of them, with their own counts beside those of the exporter."""
+    sink = ScriptedSink(*times(100, PermanentWriteError("answered 400")))
+    exporter = SpanExporter(main(sink, queue_items=10, batch_age=0.1))
+    manager = ExporterManager.from_exporters({"main": exporter})
+    runs: list[str] = []
+    with capture_logs() as lines:
+        for _ in range(5):
+            state = ContextState()
+            runs.append(state.run.run_id)
+            async with manager.get().start(state):
+                for _ in range(12):
+                    with step("tool", "x"):
+                        pass
+        await asyncio.wrap_future(exporter.delivery.closed())
+    for event in ("delivery_failed", "delivery_dropped"):
+        named = [line["runs"] for line in lines if line["event"] == event]
+        assert named[0][0] == runs[0]
+        assert all(0 < len(each) <= 3 and set(each) <= set(runs) for each in named)
+
+
 # Processes
 
 PRELUDE = """
@@ -462,6 +556,35 @@ def test_g20_by_the_end_of_the_process_every_item_that_is_lost_is_in_the_log(end
     )
     assert sum(int(items) for items, _ in lines) == 12, stderr
     assert all(re.match(r"['\"]?\{'\w+': \d+", reasons) for _, reasons in lines), stderr
+    assert all(re.search(r"runs=.*'[0-9a-f-]{8,}'", reasons) for _, reasons in lines), stderr
+    # The last word of the process is the total.
+    *_, last = stderr.splitlines()
+    assert re.fullmatch(r"delivery_lost_in_all exporter=main items=12 reasons=['\"]?\{.*\}['\"]?", last), (
+        stderr
+    )
+    assert stderr.count("delivery_lost_in_all") == 1
+
+
+def test_g20_a_step_that_outlives_its_run_is_in_the_log() -> None:
+    """One line, however many there are; none for a run that no exporter takes part in, or for a step in time."""
+    stderr = run_program(
+        PRELUDE
+        + """
+async def main():
+    for exporters in ({}, {"main": exporter_of(print)}):
+        async with ExporterManager.from_exporters(exporters).start(ContextState()) as manager:
+            with step("tool", "in time"):
+                pass
+            late = step("tool", "ends late")
+            late.__enter__()
+        late.__exit__(None, None, None)
+        for _ in range(3):
+            with step("tool", "begins late"):
+                pass
+asyncio.run(main())
+"""
+    ).stderr
+    assert stderr.count("step_after_run") == 1, stderr
 
 
 @pytest.mark.timeout(60)  # a second or two, and more on a busy machine

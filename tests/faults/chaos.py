@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
 import json
 import random
@@ -20,7 +21,9 @@ from urllib.parse import urlsplit
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.delivery.test_crash import Ended, attributes_of, said_to_have_ended
+from tests.faults.agreement import Agreement
 from tests.faults.chaos_proxy import WEATHER, ChaosProxy
+from tests.faults.kills import Kills
 from tests.otlp_receiver import OtlpReceiver
 from tests.rotel import running_rotel
 
@@ -220,6 +223,34 @@ class Storm:
         return "\n".join(lines)
 
 
+def _agree(seed: int, seconds: float) -> int:
+    with tempfile.TemporaryDirectory() as directory:
+        agreement = Agreement(seed, Path(directory))
+        try:
+            asyncio.run(agreement.run(seconds))
+            agreement.check()
+            agreement.check_flat()
+        except AssertionError as error:
+            print(f"{agreement}\nFAILED: {error}")
+            return 1
+    print(f"{agreement}\nledger and log agree, and nothing has grown")
+    return 0
+
+
+def _kill(kills: Kills) -> int:
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            kills.run(Path(directory))
+    except KeyboardInterrupt:
+        print(f"interrupted\n{kills}")
+        return 130
+    except AssertionError as error:
+        print(f"{kills}\nFAILED: {error}")
+        return 1
+    print(f"{kills}\nnothing is lost, and every copy has the id of its original")
+    return 0
+
+
 def main() -> int:
     """Run a storm from the command line; its figures are printed even if it is interrupted."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.chaos", description=__doc__)
@@ -230,7 +261,19 @@ def main() -> int:
         "--seed", type=int, default=random.randrange(10**6), help="of everything left to chance"
     )
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument(
+        "--spans",
+        type=int,
+        help="record so many instead, in processes that are killed a thousand times per million, at least 20 times",
+    )
+    parser.add_argument(
+        "--one-process", action="store_true", help="compare ledger and log under changing faults instead"
+    )
     given = parser.parse_args()
+    if given.one_process:
+        return _agree(given.seed, min(given.seconds, 3600.0))
+    if given.spans is not None:
+        return _kill(Kills(given.seed, given.spans, max(20, given.spans // 1000)))
     storm = Storm(given.seed, min(given.seconds, 3600.0), given.workers)
     try:
         with tempfile.TemporaryDirectory() as directory:

@@ -32,7 +32,7 @@ def figures() -> dict[str, int]:
     }
 
 
-async def main(url: str, spool: Path, life: str) -> None:
+async def main(url: str, spool: Path, life: str, at_once: int = _AT_ONCE) -> None:
     """Run workflows until killed, or until SIGTERM, and then deliver what is left, that of earlier processes too."""
     limits = DeliveryLimits(
         spool="always",
@@ -50,8 +50,8 @@ async def main(url: str, spool: Path, life: str) -> None:
     async with ObservabilityRuntime(exporters, shutdown_timeout=30) as runtime:
         for group_number in count():
             async with asyncio.TaskGroup() as group:
-                for number in range(_AT_ONCE):
-                    group.create_task(workflow(manager, f"run-{life}.{_AT_ONCE * group_number + number}."))
+                for number in range(at_once):
+                    group.create_task(workflow(manager, f"run-{life}.{at_once * group_number + number}."))
             if group_number % _EVERY == 0:
                 sys.stdout.write(f"# {json.dumps(figures())}\n")
                 sys.stdout.flush()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.chaos import Storm
 from tests.faults.chaos_proxy import ChaosProxy
+from tests.faults.kills import Kills
 
 
 @pytest.mark.timeout(120)
@@ -47,6 +48,30 @@ def test_growth_is_noticed() -> None:
     storm.lived = [{**flat, "descriptors": 20 + 2 * number} for number in range(20)]
     with pytest.raises(AssertionError, match="descriptors has grown from"):
         storm.check_flat()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_g6_every_span_survives_kills_and_outages(tmp_path: Path) -> None:
+    """Several processes and spools, and a back end that is down half of the time."""
+    kills = Kills(seed=5, spans=3000, kills=12)
+    kills.run(tmp_path)
+    assert kills.outages
+    assert kills.ended >= 3000
+
+
+def test_lost_altered_and_doubled_spans_are_noticed() -> None:
+    """Each fails the check of the kills."""
+    kills = Kills(seed=1, spans=1, kills=0)
+    kills.check()
+    kills.owed[b"12345678"] = b"expected"
+    with pytest.raises(AssertionError, match="1 of 0 spans are lost"):
+        kills.check()
+    kills.owed.clear()
+    kills.arrived |= {b"12345678": b"digest-1content.", b"87654321": b"digest-2content."}
+    kills.received = 2
+    with pytest.raises(AssertionError, match="under two ids"):
+        kills.check()
 
 
 def test_a_connection_that_only_waits_for_its_answer_is_kept() -> None:

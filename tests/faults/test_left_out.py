@@ -6,12 +6,22 @@ import asyncio
 import threading
 from pathlib import Path
 
-from nat_observability import ContextState, ExporterManager, SpanExporter
+from structlog.testing import capture_logs
+
+from nat_observability import (
+    ContextState,
+    DeliveryLimits,
+    ExporterManager,
+    LedgerSnapshot,
+    SpanExporter,
+    step,
+)
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.sinks.protocol import Batch
 from tests.delivery.virtual import RunningLoop, settle, virtual_time
 from tests.processes import run_program
+from tests.virtual_time import now
 
 
 @virtual_time
@@ -56,6 +66,79 @@ async def test_g1_a_run_does_not_wait_for_a_blocking_sink_that_hung_when_the_pro
     finally:
         let_go.set()
         await asyncio.wrap_future(delivery.closed())
+
+
+@virtual_time
+async def test_g20_what_a_late_exporter_misses_is_queued_or_counted() -> None:
+    """Without a runtime: a run that it held up once goes on; it gets the run's items when it opens, or loses them."""
+    opened = asyncio.Event()
+    taken: list[str] = []
+
+    class Late:
+        async def open(self) -> None:
+            await opened.wait()
+
+        async def write(self, batch: Batch) -> None:
+            taken.extend(item.name for item in batch)
+
+        async def close(self) -> None:
+            """Close nothing."""
+
+    delivery = Delivery("late", Late(), limits=DeliveryLimits(open_timeout=60), loop_source=RunningLoop())
+    manager = ExporterManager(start_timeout=1.0)
+    manager.add_exporter("late", SpanExporter(delivery))
+    with capture_logs() as lines:
+        async with manager.start(ContextState()) as first:
+            with step("tool", "first"):
+                pass
+            began = now()
+            async with manager.get().start(ContextState()):  # a second run does not wait for it again
+                with step("tool", "second"):
+                    pass
+            assert now() - began < 1.0
+            assert first.report.ledger.pending == 1
+            opened.set()
+        await asyncio.wrap_future(delivery.closed())
+        assert sorted(taken) == ["first", "second"]
+        assert delivery.health().ledger == LedgerSnapshot(2, 2)
+
+        opened.clear()
+        async with manager.start(ContextState()):
+            with step("tool", "lost"):
+                pass
+        await asyncio.wrap_future(delivery.closed())
+    assert delivery.health().ledger == LedgerSnapshot(3, 2, dropped={"not_open": 1})
+    events = [line["event"] for line in lines if line["log_level"] in ("warning", "error")]
+    assert events == ["exporter_start_failed", "exporter_start_failed", "delivery_dropped"]
+
+
+async def test_g6_what_is_recorded_while_an_exporter_opens_goes_to_the_disk(tmp_path: Path) -> None:
+    """A sink that hangs when it is opened holds up no end of a run that waits for the spool."""
+    opened = threading.Event()
+
+    class Hangs:
+        async def open(self) -> None:
+            while not opened.is_set():  # noqa: ASYNC110  it is set by another thread
+                await asyncio.sleep(0.001)
+
+        async def write(self, batch: Batch) -> None:
+            """Take everything."""
+
+        async def close(self) -> None:
+            """Close nothing."""
+
+    limits = DeliveryLimits(spool="always", spool_path=tmp_path, open_timeout=1e6)
+    exporters = {"hangs": SpanExporter(Hangs(), name="hangs", limits=limits)}
+    async with ObservabilityRuntime(exporters, start_timeout=0.05):
+        manager = ExporterManager.from_exporters(exporters, shutdown_timeout=15.0)
+        async with manager.start(ContextState()):
+            with step("tool", "t"):
+                pass
+        report = manager.report.exporters["hangs"]
+        opened.set()
+        assert report.state == "stopped"
+        assert report.ledger == LedgerSnapshot(1, pending=1)
+    assert exporters["hangs"].delivery.health().ledger == LedgerSnapshot(1, 1)
 
 
 async def left_out(delivery: Delivery, *, start_timeout: float) -> None:

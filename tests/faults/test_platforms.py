@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.processes import run_program
 
 # Before anything of ours is imported. The standard library of a system that lacks a name does not need it either, and
@@ -94,8 +96,9 @@ def test_every_module_imports_without_posix() -> None:
     assert int(printed) > 100
 
 
+@pytest.mark.timeout(60)  # it imports everything anew
 def test_a_workflow_is_recorded_without_posix(tmp_path: Path) -> None:
-    """By every sink that needs no network, with and without spool and event loop, to the last step."""
+    """By every sink that needs no network, with and without spool and event loop; and the command shows it."""
     without_posix(
         """
     folder = Path(sys.argv[1])
@@ -144,6 +147,23 @@ def test_a_workflow_is_recorded_without_posix(tmp_path: Path) -> None:
         assert (folder / f"{spool}.file").read_bytes().count(b"\\n") == 40
         with Store(folder / f"{spool}.sqlite") as store:
             assert sum(len(store.spans(each.run.run_id)) for each in store.runs()) == 40
+    assert not list(folder.glob("spool-*/*.sqlite3"))
+
+    import io
+    from nat_observability.cli import entry
+
+    store = str(folder / "off.sqlite")
+    with Store(store) as opened:
+        some_run = next(iter(opened.runs())).run.run_id
+    shown = ["runs", "--store", store], ["show", some_run, "--store", store]
+    for arguments in (*shown, ["settings"], ["settings", "--example"]):
+        sys.argv = ["nat-observability", *arguments]
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            try:
+                entry.main()
+            except SystemExit as ended:
+                assert not ended.code, (arguments, ended.code)
+        assert printed.getvalue(), arguments
     """,
         tmp_path,
     )

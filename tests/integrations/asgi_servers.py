@@ -44,7 +44,7 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.process.poll() is None:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)  # its workers, too
             self.process.wait()
         if error is not None:
             sys.stderr.write(self.log.read_text())
@@ -88,6 +88,7 @@ def running_server(
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                start_new_session=True,
             )
         with Server(process, f"http://127.0.0.1:{port}", store, log) as server:
             if _answers(process, port, ready):

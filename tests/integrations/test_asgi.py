@@ -45,8 +45,8 @@ from nat_observability.integrations.asgi import (
     keep_open,
     lifespan,
 )
+from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.starlette import instrument
-from nat_observability.integrations.versions import check_version
 from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.testing import until
@@ -335,6 +335,14 @@ async def test_excluded_paths_have_no_run(path: str, runs: int) -> None:
     app = RequestMiddleware(answer, service.source, excluded=["/health", "/static/*"])
     await service.request(app, path)
     assert len(service.spans) == runs
+
+
+async def test_an_excluded_health_path_is_answered() -> None:
+    """It has no run anyway: excluding it too must not take it away."""
+    service = Service()
+    app = RequestMiddleware(answer, service.source, excluded=["/health", "/health/*"], health="/health")
+    sent = await service.request(app, "/health")
+    assert b'"state"' in sent[1]["body"]
 
 
 @pytest.mark.parametrize("path", ["health", "*", "/a/*/b", ""])

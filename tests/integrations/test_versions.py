@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 
 from nat_observability.errors import UnsupportedVersionError
-from nat_observability.integrations.versions import check_version
+from nat_observability.integrations.shared.versions import check_version
 from tests.processes import run_program
 
 FRAMEWORKS = ("celery", "faststream", "taskiq")

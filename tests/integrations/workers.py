@@ -8,6 +8,7 @@ from nat_observability.containers import ObservabilityContainer
 from nat_observability.events import Span
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.health import RuntimeState
+from nat_observability.settings import ObservabilitySettings
 from nat_observability.sinks.memory import MemorySink
 
 
@@ -32,8 +33,9 @@ class Observed:
         return span
 
 
-def observed() -> Observed:
-    """Return a container of its own, not yet opened."""
-    container, sink = ObservabilityContainer(), MemorySink()
+def observed(settings: ObservabilitySettings | None = None) -> Observed:
+    """Return a container of its own, not yet opened; by default with the settings of the environment."""
+    container = ObservabilityContainer() if settings is None else ObservabilityContainer(settings=settings)
+    sink = MemorySink()
     container.exporters.override({"memory": SpanExporter(sink)})
     return Observed(container, sink)

@@ -23,7 +23,7 @@ from nat_observability import (
 )
 from nat_observability.containers import ObservabilityContainer
 from nat_observability.integrations import RunScope, run_scope
-from nat_observability.integrations.headers import write_headers
+from nat_observability.integrations.shared.headers import write_headers
 from nat_observability.propagation.baggage import parse_baggage
 from nat_observability.propagation.headers import read_headers
 from nat_observability.settings import ObservabilitySettings

@@ -65,6 +65,33 @@ def test_objects_that_list_one_another_are_recorded_once(new: Callable[[], Any])
             assert bytes(capture(value) or b"").decode().count('"handoffs"') == 12  # type: ignore[arg-type]
 
 
+class Counting:
+    """An object whose repr says that it was looked at."""
+
+    looks = 0
+
+    def __repr__(self) -> str:
+        Counting.looks += 1
+        return "Counting()"
+
+
+def test_plain_items_beside_an_object_are_all_recorded() -> None:
+    """One object of an unknown class in a long list costs that object, not those beside it."""
+    rows = [{"id": number, "tags": ["a", "b"]} for number in range(10_000)]
+    for value in ([object(), *rows], [*rows, object()], [*rows[:600], object(), *rows[600:]]):
+        recorded = text(value)
+        assert len(recorded) == 10_001
+        assert [each for each in recorded if "id" in each] == rows
+
+
+def test_objects_that_run_code_use_up_the_budget_sooner() -> None:
+    """Of a hundred thousand whose reprs are Python code some hundreds are looked at, and the rest is counted."""
+    Counting.looks = 0
+    recorded = text([Counting() for _ in range(100_000)])
+    assert recorded[-1] == "[cut:100000]"
+    assert 200 <= Counting.looks <= 400
+
+
 def test_an_object_that_comes_again_is_a_mark() -> None:
     """Side by side; one that is inside itself has another."""
     shared = Data([1])

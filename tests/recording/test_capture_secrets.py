@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import base64
 import collections
 import dataclasses
 import enum
@@ -26,6 +27,7 @@ import numpy
 import pydantic
 import pytest
 import quart
+import requests.structures
 import sqlalchemy
 import starlette.datastructures
 import starlette.requests
@@ -159,7 +161,15 @@ def basic_auth() -> aiohttp.BasicAuth:
         return aiohttp.BasicAuth("u", SECRET)
 
 
-HEADERS = [("authorization", f"Bearer {SECRET}"), ("x-api-key", SECRET)]
+HEADERS = [
+    ("authorization", f"Bearer {SECRET}"),
+    ("x-api-key", SECRET),
+    ("proxy-authorization", f"Basic {base64.b64encode(BYTES).decode()}"),
+    ("x-amz-security-token", SECRET),
+    ("sec-websocket-protocol", f"bearer,{SECRET}"),
+    ("x-goog-iap-jwt-assertion", SECRET),
+    ("x-amz-server-side-encryption-customer-key", SECRET),
+]
 
 HIDDEN: dict[str, Any] = {
     "bytes": b'{"api_key": "' + BYTES + b'"}',
@@ -190,6 +200,17 @@ HIDDEN: dict[str, Any] = {
     "httpx.Headers.raw": httpx.Headers(HEADERS).raw,
     "starlette Headers": starlette.datastructures.Headers(dict(HEADERS)),
     "starlette Headers.raw": starlette.datastructures.Headers(dict(HEADERS)).raw,
+    "headers of a scope": {"type": "websocket", "headers": [(b"sec-websocket-protocol", b"bearer," + BYTES)]},
+    "subprotocols of a scope": {"type": "websocket", "subprotocols": ["bearer", SECRET]},
+    "accepted subprotocol": {"type": "websocket.accept", "subprotocol": SECRET},
+    "headers in an environ": {"HTTP_" + name.upper().replace("-", "_"): value for name, value in HEADERS},
+    "headers of a HTTP message": "".join(f"{name}: {value}\r\n" for name, value in HEADERS),
+    "headers of a command": [f"-H '{name}: {value}'" for name, value in HEADERS],
+    "names and values": [{"name": name, "value": value} for name, value in HEADERS],
+    "multidict of headers": multidict.CIMultiDict(HEADERS),
+    "items of a multidict": multidict.CIMultiDict(HEADERS).items(),
+    "requests headers": requests.structures.CaseInsensitiveDict(HEADERS),
+    "pairs in the repr of an error": ValueError(HEADERS),
     "multidict": multidict.CIMultiDict([("set-cookie", f"a={SECRET}"), ("set-cookie", f"b={SECRET}")]),
     "werkzeug Headers": werkzeug.datastructures.Headers(HEADERS),
     "wsgiref Headers": wsgiref.headers.Headers(HEADERS),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -203,23 +204,31 @@ async def test_manager_without_exporters_runs() -> None:
 
 
 async def test_interrupt_while_starting_leaves_no_run() -> None:
-    """After a BaseException such as KeyboardInterrupt the manager can be started again."""
+    """After what a signal handler raises, as for Ctrl-C, the manager can be started again."""
 
     class Interrupt(BaseException):
         pass
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Interrupt
 
     class Interrupted(BaseExporter):
         def export(self, event: IntermediateStep) -> None:
             """Not reached."""
 
         def create_isolated_instance(self, context_state: ContextState) -> Interrupted:
-            raise Interrupt
+            signal.raise_signal(signal.SIGUSR1)
+            return self
 
     manager = ExporterManager()
     manager.add_exporter("interrupted", Interrupted())
-    with pytest.raises(Interrupt):
-        async with manager.start(ContextState()):
-            pass
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with pytest.raises(Interrupt):
+            async with manager.start(ContextState()):
+                pass
+    finally:
+        signal.signal(signal.SIGUSR1, before)
     assert ContextState.current() is None
     manager.remove_exporter("interrupted")
     async with manager.start(ContextState()):

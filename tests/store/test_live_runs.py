@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nat_observability import ContextState, ExporterManager, ObservabilityRuntime, step
+from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.exporter import Sampling, SpanExporter
 from nat_observability.processors import Redactor
 from nat_observability.sinks import SqliteSink
@@ -52,7 +53,7 @@ async def test_open_steps_are_shown_redacted_and_ledgers_when_they_are_final(
     When the run has ended, the store has what became of its items in each exporter.
     """
     exporters = {
-        "store": SpanExporter(sink, processors=[Redactor()]),
+        "store": SpanExporter(sink, processors=[Redactor()], limits=DeliveryLimits(batch_age=0.05)),
         "broken": SpanExporter(refuse, name="broken"),
     }
     manager = ExporterManager()

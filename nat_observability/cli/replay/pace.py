@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Collection
 
 from nat_observability.delivery.delivery import Delivery
+from nat_observability.system.clock import monotonic
 
 _POLL = 0.005  # seconds between two checks of queues that are too full
 
@@ -48,8 +48,8 @@ class Pace:
         deadline = 0.0
         while (written := self._written_while_behind(items)) not in (None, self._given_up_at):
             if written != before:
-                before, deadline = written, time.monotonic() + self._patience
-            elif time.monotonic() > deadline:
+                before, deadline = written, monotonic() + self._patience
+            elif monotonic() > deadline:
                 self._given_up_at = written
                 return
             await asyncio.sleep(_POLL)

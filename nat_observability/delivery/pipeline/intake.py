@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nat_observability.delivery import guard
 from nat_observability.delivery.lease import NEVER, Arrival, Destination, Entry, Route, all_left_inlet
+from nat_observability.delivery.ledger import DropReason, ProcessorDropReason
 from nat_observability.delivery.limits import DeliveryLimits, QueuePolicy
 from nat_observability.delivery.pipeline.processor_pipeline import STRETCH_ITEMS, ProcessorPipeline
 from nat_observability.delivery.queue import BoundedQueue
@@ -152,7 +153,7 @@ class Intake:
         self._hurry = True
         self._wake_up()
 
-    def forget(self, destination: Destination, reason: str) -> int:
+    def forget(self, destination: Destination, reason: DropReason) -> int:
         """Drop what waits for one delivery; return how many items that were. Under the lock."""
         dropped = 0
         for arrival in (*self._taken, *self._queue.waiting):
@@ -277,13 +278,17 @@ class Intake:
         except TimeoutError:
             pass
 
-    def _measured(self, arrival: Arrival, result: Item | str) -> tuple[Item, int] | str:
+    def _measured(
+        self, arrival: Arrival, result: Item | ProcessorDropReason
+    ) -> tuple[Item, int] | ProcessorDropReason:
         """Return a result with its size in bytes, or the reason for having none."""
         if isinstance(result, str):
             return result
         return (result, arrival.size) if result is arrival.item else self.pipeline.measured(result)
 
-    def _distribute(self, arrivals: Sequence[Arrival], results: Sequence[tuple[Item, int] | str]) -> None:
+    def _distribute(
+        self, arrivals: Sequence[Arrival], results: Sequence[tuple[Item, int] | ProcessorDropReason]
+    ) -> None:
         done, left = arrivals[: len(results)], arrivals[len(results) :]
         with guard.lock:
             self._queue.put_back(left)
@@ -304,7 +309,9 @@ class Intake:
         for destination in unlogged:
             destination.log_losses()
 
-    def _pass_on(self, arrival: Arrival, result: tuple[Item, int] | str) -> dict[Destination, None]:
+    def _pass_on(
+        self, arrival: Arrival, result: tuple[Item, int] | ProcessorDropReason
+    ) -> dict[Destination, None]:
         """Queue one result in the deliveries that still want it; return those with a loss to log. Under the lock."""
         if isinstance(result, str):
             self._refuse(arrival, result)
@@ -315,7 +322,7 @@ class Intake:
         arrival.lease.left_inlet()
         return dict.fromkeys(lossy)
 
-    def _refuse(self, arrival: Arrival, reason: str | None = None) -> None:
+    def _refuse(self, arrival: Arrival, reason: DropReason | None = None) -> None:
         for destination in _remaining(arrival):
             destination.refuse(arrival.lease, destination.refusal if reason is None else reason)
         arrival.lease.left_inlet()
@@ -340,7 +347,7 @@ def intake_of(
 
 
 def _together(
-    arrivals: Sequence[Arrival], results: Sequence[tuple[Item, int] | str]
+    arrivals: Sequence[Arrival], results: Sequence[tuple[Item, int] | ProcessorDropReason]
 ) -> Iterator[tuple[Route | None, list[tuple[Arrival, Any]]]]:
     """Group neighbours with the same route; those that are dropped, or not wanted everywhere, have none."""
     route: Route | None = None

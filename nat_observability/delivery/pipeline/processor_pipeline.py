@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from nat_observability.delivery.ledger import ProcessorDropReason
 from nat_observability.delivery.queue import weigh
 from nat_observability.events import Item
 from nat_observability.foreign_errors import place
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.system.clock import perf_counter
 
 if TYPE_CHECKING:
     from nat_observability.processors.processor import Processor
@@ -65,21 +66,21 @@ class ProcessorPipeline:
     def __bool__(self) -> bool:
         return bool(self._processors)
 
-    def stretch(self, items: Sequence[Item]) -> list[Item | str]:
+    def stretch(self, items: Sequence[Item]) -> list[Item | ProcessorDropReason]:
         """Return, for as many of the first items as the time allows, the result, or why there is none."""
         with self._turn:
-            results: list[Item | str] = []
-            end = time.perf_counter() + STRETCH_SECONDS
+            results: list[Item | ProcessorDropReason] = []
+            end = perf_counter() + STRETCH_SECONDS
             seen = 0
             for number, item in enumerate(items):
                 if number == seen and self._ahead is not None:
                     seen += self._show(self._ahead, items[number:] if number else items)
                 results.append(self.apply(item))
-                if time.perf_counter() >= end:
+                if perf_counter() >= end:
                     break
             return results
 
-    def apply_apart(self, item: Item) -> Item | str:
+    def apply_apart(self, item: Item) -> Item | ProcessorDropReason:
         """Do as `apply` with an item that is not on its way through, from any thread."""
         with self._turn:
             return self.apply(item)
@@ -87,39 +88,39 @@ class ProcessorPipeline:
     def _show(self, processor: LooksAhead, items: Sequence[Item]) -> int:
         try:
             return max(1, processor.look_ahead(items))
-        except Exception:  # noqa: BLE001  it may be foreign, with a method that only has that name
+        except BaseException:  # noqa: BLE001  it may be foreign, with a method that only has that name
             self._ahead = None
             return 1
 
-    def apply(self, item: Item) -> Item | str:
+    def apply(self, item: Item) -> Item | ProcessorDropReason:
         """Return the result for `item`, or the reason for which it is dropped."""
         for name, processor in self._processors:
             try:
                 result = processor(item)
             except BaseException as error:  # noqa: BLE001  foreign code may raise anything, and must not end the thread
                 self._log_failure(name, type(error).__name__, place(error))
-                return f"processor_failed:{name}"
+                return ProcessorDropReason(f"processor_failed:{name}")
             if result is None:
-                return f"filtered:{name}"
+                return ProcessorDropReason(f"filtered:{name}")
             if type(result) is not type(item):
                 self._log_failure(
                     name, f"returned a {type(result).__name__} for a {type(item).__name__}", None
                 )
-                return f"processor_failed:{name}"
+                return ProcessorDropReason(f"processor_failed:{name}")
             item = result
         return item
 
-    def measured(self, item: Item) -> tuple[Item, int] | str:
+    def measured(self, item: Item) -> tuple[Item, int] | ProcessorDropReason:
         """Return the processors' result with its size in bytes, or the reason for which it is dropped."""
         try:
             return item, weigh(item)
-        except Exception as error:  # noqa: BLE001  they may have put anything at all into a field
+        except BaseException as error:  # noqa: BLE001  they may have put anything at all into a field
             # Whichever it was, the last one let it pass.
             name = self._processors[-1][0]
             self._log_failure(
                 name, f"let a field pass that has no size ({type(error).__name__})", place(error)
             )
-            return f"processor_failed:{name}"
+            return ProcessorDropReason(f"processor_failed:{name}")
 
     def _log_failure(self, name: str, problem: str, place: str | None) -> None:
         suppressed = self._failed.due()
@@ -148,11 +149,3 @@ def name_of(processor: object) -> str:
         )
     own = getattr(processor, "name", None)
     return own if isinstance(own, str) else getattr(processor, "__name__", type(processor).__name__)
-
-
-def is_intended(reason: str) -> bool:
-    """Whether items dropped for this reason were meant to be: nothing is wrong, and nothing is logged."""
-    return reason.startswith(_INTENDED)
-
-
-_INTENDED = ("filtered:", "sampled_out", "sampling_buffer_full")

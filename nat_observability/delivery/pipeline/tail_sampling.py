@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
+from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.queue import weigh
 from nat_observability.events import Item
 
@@ -21,7 +22,7 @@ class TailSamplingBuffer:
     Args:
         accounting: Of the delivery; it counts what is held for all runs.
         accept: Queues an item.
-        discard: Counts items as dropped, for a reason.
+        lease: Of the run; it counts what is dropped.
         run_bytes: Most bytes that are held for this run.
         all_bytes: Most bytes that are held for all runs of the exporter together.
     """
@@ -31,9 +32,9 @@ class TailSamplingBuffer:
         "_accounting",
         "_all_bytes",
         "_bytes",
-        "_discard",
         "_items",
         "_kept",
+        "_lease",
         "_lost",
         "_run_bytes",
     )
@@ -42,13 +43,13 @@ class TailSamplingBuffer:
         self,
         accounting: Accounting,
         accept: Callable[[Item], None],
-        discard: Callable[[str, int], None],
+        lease: Lease,
         run_bytes: int,
         all_bytes: int,
     ) -> None:
         self._accounting = accounting
         self._accept = accept
-        self._discard = discard
+        self._lease = lease
         self._run_bytes, self._all_bytes = run_bytes, all_bytes
         self._items: deque[tuple[Item, int]] = deque()
         self._bytes = self._lost = 0
@@ -65,9 +66,9 @@ class TailSamplingBuffer:
         if kept:
             self._accept(item)
         elif kept is False:
-            self._discard("sampled_out", 1)
+            self._lease.discard("sampled_out", 1)
         elif lost:
-            self._discard("sampling_buffer_full", lost)
+            self._lease.discard("sampling_buffer_full", lost)
 
     def decide(self, *, keep: bool) -> None:
         """Accept or discard what is held, and what comes from now on; the first decision holds."""
@@ -77,7 +78,7 @@ class TailSamplingBuffer:
                 if keep and self._lost:
                     # In a run that is sampled out they would have been dropped anyway; this one is delivered
                     # incomplete.
-                    self._accounting.losses.drop("sampling_buffer_full", self._lost)
+                    self._accounting.losses.kept_without(self._lease, self._lost)
             keep = self._kept
             if not keep:
                 dropped = len(self._items)
@@ -85,7 +86,7 @@ class TailSamplingBuffer:
                     self._next()
         if not keep:
             if dropped:
-                self._discard("sampled_out", dropped)
+                self._lease.discard("sampled_out", dropped)
             return
         # One at a time: a thread that records a step meanwhile waits for the lock.
         while True:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from nat_observability.delivery.ledger import FailureReason
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sending.circuit_breaker import BreakerState, CircuitBreaker
 from nat_observability.errors import (
@@ -36,7 +37,7 @@ class Outcome(Enum):
 class Failure(NamedTuple):
     """Why items failed or were not sent: a reason in one word, and the error in one line if there is one."""
 
-    reason: str
+    reason: FailureReason
     error: str | None
 
 
@@ -208,7 +209,7 @@ class Retry:
         self.failures[outcome] = Failure("refused", describe(error))
         return [outcome] * len(batch)
 
-    def _unsent(self, reason: str, batch: Sequence[Item]) -> list[Outcome]:
+    def _unsent(self, reason: FailureReason, batch: Sequence[Item]) -> list[Outcome]:
         error = self.last_error
         self.failures[Outcome.UNSENT] = Failure(reason, None if error is None else describe(error))
         return [Outcome.UNSENT] * len(batch)

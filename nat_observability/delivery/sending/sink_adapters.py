@@ -14,6 +14,7 @@ from nat_observability.delivery.sending.run_feed import RunFeed
 from nat_observability.delivery.sending.upkeep import EVERY, upkeep_of
 from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker
 from nat_observability.errors import ThreadRefusedError
+from nat_observability.foreign_errors import reraise_signal
 from nat_observability.sinks.protocol import Batch, BatchFunction, BlockingSink, Sink
 
 
@@ -180,7 +181,8 @@ def destination_of(sink: Sink) -> str | None:
     own = sink.blocking if isinstance(sink, WorkerSink) else sink
     try:
         where = getattr(own, "where", None)
-    except Exception:  # noqa: BLE001  foreign code
+    except BaseException as error:  # noqa: BLE001  foreign code may raise anything
+        reraise_signal(error)
         return None
     return where if type(where) is str else None
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import threading
-import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from functools import partial
@@ -24,6 +24,7 @@ from nat_observability.delivery.threads.worker import (
 from nat_observability.errors import ThreadRefusedError
 from nat_observability.foreign_errors import EXITS, describe
 from nat_observability.logs import get_logger
+from nat_observability.system.clock import monotonic
 from nat_observability.system.forks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
@@ -45,6 +46,33 @@ class LoopSource(Protocol):
     def release(self) -> None: ...
 
 
+class _Selector(selectors.DefaultSelector):
+    """
+    A selector that a forked child can let go of.
+
+    The child has the parent's sockets, and shares what watches them. A connection that is destroyed there, whenever its
+    memory is freed, would have the parent's loop hear no more of its own, and may write its farewell to the peer.
+    """
+
+    _is_let_go = False
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return {} if self._is_let_go else super().get_map()
+
+    def let_go(self) -> None:
+        """In a forked child: watch nothing, and let what is still written to a socket go nowhere."""
+        watched = list(super().get_map() or ())
+        self._is_let_go = True
+        self.close()
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                for descriptor in watched:
+                    os.dup2(nowhere, descriptor, inheritable=False)
+            finally:
+                os.close(nowhere)
+
+
 class _Loop(asyncio.SelectorEventLoop):
     """
     An event loop whose executor goes on working at interpreter exit.
@@ -58,19 +86,17 @@ class _Loop(asyncio.SelectorEventLoop):
     """
 
     ended = is_forgotten = False
-    # Bound here, so that a library that freezes time for an application's tests does not replace it: retries, timeouts
-    # and waiting batches follow the time of the process.
-    _clock = staticmethod(time.monotonic)
     _is_whole = False
 
     def __init__(self) -> None:
-        selector = selectors.DefaultSelector()
+        self._watching = selector = _Selector()
         try:
             super().__init__(selector)
         except BaseException:
             selector.close()
             raise
         self._is_whole = True
+        _loops.add(self)
         self._workers: set[BlockingWorker] = set()
         self._idle: list[BlockingWorker] = []
 
@@ -80,7 +106,15 @@ class _Loop(asyncio.SelectorEventLoop):
             super().__del__()
 
     def time(self) -> float:
-        return self._clock()
+        # Whatever a library does that freezes time for an application's tests.
+        return monotonic()
+
+    def let_go(self) -> None:
+        """In a forked child: keep away from the parent's connections, whatever happens to this object."""
+        if not self.is_closed():
+            self._watching.let_go()
+            # A client's session that is destroyed complains that it was not closed: the parent has it.
+            self.set_exception_handler(lambda _loop, _context: None)
 
     def end(self) -> None:
         """Stop. From any thread."""
@@ -273,9 +307,12 @@ def weak_call(method: Callable[[Exception, bool], None]) -> Callable[[Exception,
 
 
 _threads: WeakRegistry[DeliveryThread] = WeakRegistry()
+_loops: WeakRegistry[_Loop] = WeakRegistry()
 
 
 def _reset_in_child() -> None:
+    for loop in _loops.all():
+        loop.let_go()
     for thread in _threads.all():
         thread._reset()
 

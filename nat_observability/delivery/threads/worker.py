@@ -53,7 +53,7 @@ def suppress_instrumentation() -> None:
             # opentelemetry.instrumentation.utils looks for it, in all versions under this name.
             otel.attach(otel.set_value("suppress_instrumentation", True))
             _suppressed.set(True)
-    except Exception as error:  # noqa: BLE001  foreign code: a delivery goes on without it
+    except BaseException as error:  # noqa: BLE001  foreign code may raise anything: a delivery goes on without it
         _log.debug("instrumentation_not_suppressed", error=describe(error))
 
 

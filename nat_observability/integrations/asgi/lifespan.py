@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
+from nat_observability.errors import ObservabilityError
 from nat_observability.foreign_errors import describe
 from nat_observability.health import RuntimeState
 from nat_observability.integrations.asgi.source import OPENS, Source, check_source, close_source, open_source
@@ -18,7 +20,36 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 _STARTUP_COMPLETE, _SHUTDOWN = "lifespan.startup.complete", "lifespan.shutdown"
 _SHUTDOWN_COMPLETE, _SHUTDOWN_FAILED = "lifespan.shutdown.complete", "lifespan.shutdown.failed"
+_STARTUP_FAILED = "lifespan.startup.failed"
 _log = get_logger()
+
+
+def short_failures(send: Send) -> Send:
+    """
+    Return a `send` for a lifespan, called where the exception of a failed start is handled.
+
+    If that is an error of this package, the server gets its message. Frameworks send the whole traceback, in which the
+    cure comes last; and a server that raises in `send`, as Hypercorn does, would print it once more.
+    """
+
+    async def short(message: Message) -> None:
+        error = _own(sys.exception()) if message["type"] == _STARTUP_FAILED else None
+        if error is None:
+            await send(message)
+            return
+        try:
+            await send({**message, "message": str(error)})
+        except Exception as refused:
+            raise refused from None
+
+    return short
+
+
+def _own(error: BaseException | None) -> ObservabilityError | None:
+    """Return the error of this package that an exception is, or that is alone in a group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, ObservabilityError) else None
 
 
 def lifespan(source: Source, inner: Lifespan | None = None, *, around: bool = True) -> Lifespan:
@@ -132,7 +163,7 @@ class ObservabilityLifespan:
         try:
             await open_source(self._source)
         except Exception as error:
-            await send({"type": "lifespan.startup.failed", "message": describe(error)})
+            await short_failures(send)({"type": _STARTUP_FAILED, "message": describe(error)})
             raise
 
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypedDict, Unpack
 
-from nat_observability.base_error import ObservabilityError
 from nat_observability.errors import RuntimeNotOpenError
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.foreign_errors import describe
 from nat_observability.health import RuntimeState
 from nat_observability.integrations.asgi.exchange import Exchange
 from nat_observability.integrations.asgi.health import HealthRoute
+from nat_observability.integrations.asgi.lifespan import short_failures
 from nat_observability.integrations.asgi.paths import Paths
 from nat_observability.integrations.asgi.request import RequestState
 from nat_observability.integrations.asgi.request_headers import RequestHeaders, read_request
 from nat_observability.integrations.asgi.route import route_template
 from nat_observability.integrations.asgi.source import OPENS, Source, check_open, check_source
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
-from nat_observability.integrations.http_methods import method_attributes, method_name
+from nat_observability.integrations.shared.http_methods import method_attributes, method_name
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.propagation.headers import tags_of
 from nat_observability.recording.step import step
@@ -99,11 +98,15 @@ class RequestMiddleware:
         if kind not in ("http", "websocket"):
             await self._serve_lifespan(scope, receive, send)
             return
-        if _STATE in scope or (self._excluded is not None and self._excluded.hold(scope)):
+        if _STATE in scope:
             await self._app(scope, receive, send)
             return
+        # Before what is excluded: a path that is both has no run either way, and is answered.
         if self._health is not None and self._health.hold(scope):
             await self._health_route(scope, receive, send)
+            return
+        if self._excluded is not None and self._excluded.hold(scope):
+            await self._app(scope, receive, send)
             return
         incoming = read_request(scope) if self._trusted is True else self._believed(scope)
         method = method_name(scope["method"]) if kind == "http" else "WEBSOCKET"
@@ -182,11 +185,6 @@ class RequestMiddleware:
             nonlocal refused
             if refused is not None:
                 return  # the server has been told
-            if message["type"] == "lifespan.startup.failed":
-                # Starlette sends the whole traceback, in which the cure comes last.
-                error = sys.exception()
-                if isinstance(error, ObservabilityError):
-                    message = {**message, "message": str(error)}
             if message["type"] == "lifespan.startup.complete" and OPENS not in scope:
                 try:
                     check_open(type(self).__name__, self._source)
@@ -196,7 +194,7 @@ class RequestMiddleware:
                     raise  # so that what the application opened is closed again
             await send(message)
 
-        await self._app(scope, receive, checked)
+        await self._app(scope, receive, short_failures(checked))
 
 
 class _Told:

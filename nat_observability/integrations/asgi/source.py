@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from nat_observability.errors import MissingContainerError, RuntimeNotOpenError
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.health import RuntimeState
-from nat_observability.integrations.embedded import Embedded
+from nat_observability.integrations.shared.container_argument import Embedded
 from nat_observability.runtime import ObservabilityRuntime
 
 _NEEDED = ("exporter_manager", "runtime_object", "init_resources", "shutdown_resources")

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import aiohttp
 
-from nat_observability.integrations.headers import write_headers
+from nat_observability.integrations.shared.headers import write_headers
 
 __all__ = ["trace_config"]
 

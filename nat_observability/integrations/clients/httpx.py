@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from nat_observability.integrations.headers import write_headers
+from nat_observability.integrations.shared.headers import write_headers
 
 __all__ = ["add_headers", "add_headers_async", "instrument"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import requests
 from requests.adapters import BaseAdapter
 
-from nat_observability.integrations.headers import write_headers
+from nat_observability.integrations.shared.headers import write_headers
 
 __all__ = ["PropagatingAdapter", "instrument"]
 

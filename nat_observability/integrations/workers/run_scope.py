@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self, TypedDict, Unpack
 from nat_observability.context import ContextState, CurrentScope, enter_run, leave_run
 from nat_observability.errors import MissingContainerError
 from nat_observability.exporter_manager import ExporterManager
-from nat_observability.integrations.embedded import Embedded
+from nat_observability.integrations.shared.container_argument import Embedded
 from nat_observability.integrations.workers.run_thread import BackgroundRun, LooplessRun, sync_run
 from nat_observability.propagation.headers import read_headers
 from nat_observability.recording.step import step
@@ -187,6 +187,10 @@ def check_container(feature: str, container: object) -> None:
         MissingContainerError: It is not a container of observability; the message names `feature`.
     """
     needed = ("exporter_manager", "manager_options", "runtime_object")
-    missing = [each for each in needed if not callable(getattr(container, each, None))]
+    missing = (
+        needed
+        if isinstance(container, type)
+        else [each for each in needed if not callable(getattr(container, each, None))]
+    )
     if missing:
         raise MissingContainerError(feature, container, missing)

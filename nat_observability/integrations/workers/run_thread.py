@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Coroutine
 from concurrent import futures
 from concurrent.futures import Future
@@ -22,11 +21,12 @@ from nat_observability.errors import (
 from nat_observability.exporter.step_exporter import StepSubscription
 from nat_observability.exporter.subscription import Subscription
 from nat_observability.exporter_manager import ExporterManager
-from nat_observability.foreign_errors import describe
+from nat_observability.foreign_errors import describe, reraise_signal
 from nat_observability.logs import get_logger
 from nat_observability.run.exporter_record import ExporterRecord
 from nat_observability.run.isolation import traits
 from nat_observability.run.report import ExporterState, ManagerReport
+from nat_observability.system.clock import perf_counter, wait
 from nat_observability.system.waiting_threads import waiting_here
 
 ResultT = TypeVar("ResultT")
@@ -124,7 +124,7 @@ class CallersLoop(ThreadLease):
 
 
 async def _done(future: Future[Any], timeout: float | None) -> None:
-    await asyncio.wait([asyncio.wrap_future(future)], timeout=timeout)
+    await wait([asyncio.wrap_future(future)], timeout)
 
 
 def _loop_runs() -> bool:
@@ -244,7 +244,7 @@ class LooplessRun:
         }
         self._pid = os.getpid()
         self._running = False
-        self._began_at = time.perf_counter()
+        self._began_at = perf_counter()
         self._started_s: float | None = None
         self._ending_at: float | None = None
         self._stopped_s: float | None = None
@@ -281,7 +281,7 @@ class LooplessRun:
             openings = {name: self._begin(record) for name, record in self._records.items()}
             for name, opening in openings.items():
                 self._await(self._records[name], opening, deadline)
-            self._started_s = time.perf_counter() - self._began_at
+            self._started_s = perf_counter() - self._began_at
             missing = {
                 name: record.error
                 for name, record in self._records.items()
@@ -304,14 +304,15 @@ class LooplessRun:
             if subscription.begin() is not None:
                 subscription.end()
                 raise self._refused
-        except Exception as error:  # noqa: BLE001  foreign code: a subscription may raise
+        except BaseException as error:  # noqa: BLE001  foreign code: a subscription may raise anything
             record.fail(error)
+            reraise_signal(error)
         return None
 
     def _await(self, record: ExporterRecord, opening: Future[None] | None, deadline: float) -> None:
         if opening is not None:
             try:
-                opening.result(max(0.0, deadline - time.perf_counter()))
+                opening.result(max(0.0, deadline - perf_counter()))
             except TimeoutError as error:
                 late = not opening.done()
                 record.fail(
@@ -320,7 +321,7 @@ class LooplessRun:
             except Exception as error:  # noqa: BLE001  foreign code: opening a sink may raise anything
                 record.fail(error)
         if record.error is None:
-            record.ready_at, record.state = time.perf_counter(), ExporterState.RUNNING
+            record.ready_at, record.state = perf_counter(), ExporterState.RUNNING
             return
         record.state = ExporterState.FAILED
         _log.error(
@@ -340,7 +341,7 @@ class LooplessRun:
         if self._pid != os.getpid() or not self._running:
             return
         self._running = False
-        self._ending_at = time.perf_counter()
+        self._ending_at = perf_counter()
         endings = {
             name: self._end(record, record.subscription)
             for name, record in self._records.items()
@@ -354,8 +355,8 @@ class LooplessRun:
                 _log.warning("run_abandoned", workflow_run_id=self._state.run.run_id, waited_s=timeout)
             elif record.state is ExporterState.RUNNING:
                 record.state = ExporterState.STOPPED
-            record.ended_at = time.perf_counter()
-        self._stopped_s = time.perf_counter() - self._ending_at
+            record.ended_at = perf_counter()
+        self._stopped_s = perf_counter() - self._ending_at
         if (observer := self._manager.options.observer) is not None:
             observer.run_ended()
 
@@ -364,8 +365,9 @@ class LooplessRun:
             if isinstance(subscription, StepSubscription):
                 return subscription.end_anywhere()
             subscription.end()
-        except Exception as error:  # noqa: BLE001  foreign code: a subscription may raise
+        except BaseException as error:  # noqa: BLE001  foreign code: a subscription may raise anything
             record.fail(error)
+            reraise_signal(error)
         return None
 
 

@@ -10,15 +10,25 @@ MOST_LAYERS = 8  # of escapes inside escapes
 _UNICODE_ESCAPE = re.compile(rb"(?<!\\)(\\++)(?:u([0-9a-fA-F]{4})|/)")
 _COLOUR = re.compile(rb"(?:\x1b|(?<!\\)\\++x1b)\[[0-9;]{0,32}+m")
 _ESCAPED = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|x1b\[|/)")
+_PERCENT = re.compile(rb"%[0-9a-fA-F]{2}")
 _DIGITS = "0123456789abcdefABCDEF"
 _DECODED = {(one + other).encode(): bytes((int(one + other, 16),)) for one in _DIGITS for other in _DIGITS}
 
 
-def layers(data: bytes) -> Sequence[bytes]:
-    """Return `data` with one layer of escapes removed, with two, and so on, until there are none."""
+def is_escaped(data: bytes) -> bool:
+    """Say whether `data` may have escapes that hide a text."""
     # Names that are not ASCII can be written with escapes alone.
     find = data.find
-    if find(b"%") < 0 and find(b"\x1b") < 0 and (find(b"\\") < 0 or _ESCAPED.search(data) is None):
+    return (
+        (find(b"%") >= 0 and _PERCENT.search(data) is not None)
+        or find(b"\x1b") >= 0
+        or (find(b"\\") >= 0 and _ESCAPED.search(data) is not None)
+    )
+
+
+def layers(data: bytes) -> Sequence[bytes]:
+    """Return `data` with one layer of escapes removed, with two, and so on, until there are none."""
+    if not is_escaped(data):
         return ()
     found: list[bytes] = []
     for _ in range(MOST_LAYERS):

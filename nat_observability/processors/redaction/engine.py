@@ -1,4 +1,4 @@
-"""Engine: a first look at a value with all that could be secret in one pass, where hyperscan is installed."""
+"""Engine: finds all that could be secret in one pass over the bytes of a value, where hyperscan is installed."""
 
 from __future__ import annotations
 
@@ -7,42 +7,61 @@ import re
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from enum import IntEnum
 from typing import Any, NamedTuple
 
-from nat_observability.processors.redaction.folding import CONTROLS, ODD_BYTES, fold
-from nat_observability.processors.redaction.forms.table import STEMS, UNNAMED
-from nat_observability.processors.redaction.recognisers import RECOGNISERS
+from nat_observability.processors.redaction.folding import CONTROLS
+from nat_observability.processors.redaction.forms.table import UNNAMED
+from nat_observability.processors.redaction.needles import UNSURE, Needle, needles_of, spellings
+from nat_observability.processors.redaction.sights import Sights
+from nat_observability.processors.redaction.tables.token import Token
 from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TOKENS
 
 BYTES_BEFORE_COMPILING = 1024 * 1024
 """How much is looked at without the engine before it is compiled, which takes a core some tenths of a second."""
 
 _MOST_ENGINES = 16  # sets of rules in one process
-_BETWEEN = rb"[-_. \t]{0,4}"  # separators between the words of a name
-_LEAST_RARE = 5  # letters of a name that is no common word
-_SPLIT = re.compile(r"[-_. \t]+")
-_TOKEN_CHARACTERS = rb"[A-Za-z0-9_+/=.~-]"
-_LEAST_REST = 8  # characters of every token behind its first letters
-# Behind these escapes something can hide that shows only when they are removed.
-_ESCAPES = (
-    rb"%[0-9a-fA-F]{2}",
-    rb"\x1b\[",
-    rb"\\u[0-9a-fA-F]{4}",
-    rb"\\x1b",
-    rb"\\/",
-)
-_DISCORD = rb"[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27}"
-# Behind a common word, what follows names in one of the forms; before it, what stands before them.
-_BEHIND_NAMES = (
-    rb"""(?:[ \t\r\n\f\v+"'`*_\\\],nrt])*(?:"""
-    + b"|".join(dict.fromkeys(re.escape(end) for each in RECOGNISERS for end in each.name_ends))
-    + b")"
-)
-_BEFORE_NAMES = (rb"--[\w.\-\x80-\xff]*", rb"<[\w.:-]*", rb"[\[(][\w.\-\x80-\xff]*")
+# Between the words of a name: also blanks and dashes beyond ASCII.
+_BETWEEN = rb"[-_. \t+\x80-\xaf\xc2\xe2\xe3]{0,4}"
+_END_OF_NAME = rb"[-_.]{0,4}(?:[^A-Za-z0-9_\x80-\xff]|[\xc2-\xef][\x80-\xbf]|$)"
+# Of words that are written as one and as two.
+_FIRST_PARTS = ("pass", "session", "priv", "user", "root", "admin", "bind")
+_MOST_COUNTED = 8  # characters of one part of a token: more take more time to compile, and more memory
+_BEFORE_TOKEN = rb"(?:^|[^A-Za-z0-9]|\\[nrtbf]|\\x..)"
+_DISCORD = rb"[MNO][\w-]{23}[\w-]{0,4}\.[\w-]{6}\.[\w-]{16}"
 _URL_WITH_USER = rb"://[^\s\"'<>`]*@"
+# What stands behind a name that is none without a sign, or before it.
+_AROUND_UNSURE = (
+    rb"%s[-_.]{0,4}(?:[\"'`\]*_\\\s+]|\\[nrt]){0,16}[:=,>]",
+    rb"%s[-_.]{0,4}(?:\"|'|\\\"|\\')",
+    rb"--[\w.-]{0,40}%s",
+    rb"-[ +]-[ +]%s",
+)
+# Behind these escapes something can hide that shows only when they are removed.
+_ESCAPES = (rb"%[0-9a-fA-F]{2}", rb"\x1b\[", rb"\\u[0-9a-fA-F]{4}", rb"\\x1b\[", rb"\\/")
+_UNSURE = UNSURE.encode()
+_LONGEST_UNSURE = 96  # bytes of what is around it
+_RANDOM = (
+    rb"[0-9][A-Za-z]{1,64}[0-9]{1,64}[A-Za-z]",
+    rb"[A-Za-z][0-9]{1,64}[A-Za-z]{1,64}[0-9]",
+)
 
-Expression = tuple[bytes, bool]
-"""A regular expression of hyperscan, and whether case matters not."""
+
+class Kind(IntEnum):
+    """What an expression of the engine stands for."""
+
+    NAME = 0
+    RANDOM = 1
+    TOKEN = 2
+    LITERAL = 3
+    ESCAPE = 4
+    CONTROL = 5
+    WHOLE_NAME = 6
+    """It ends with the character behind the name."""
+    UNSURE_NAME = 7
+    """It has the name somewhere."""
+    FORM = 8
+    """And the next ones: each form without a name."""
 
 
 class Rules(NamedTuple):
@@ -53,9 +72,17 @@ class Rules(NamedTuple):
     literals: tuple[bytes, ...]
 
 
+class Expression(NamedTuple):
+    """A regular expression of hyperscan, whether case matters not, and what it stands for."""
+
+    pattern: bytes
+    ignores_case: bool
+    kind: int
+
+
 class Engine:
     """
-    Says whether a value can hold anything secret, in one pass over its bytes.
+    Finds in one pass where something secret could be.
 
     It is compiled on a thread of its own once enough was looked at, and is ready some tenths of a second later. It may
     be used from several threads at once, and in forked children.
@@ -64,12 +91,13 @@ class Engine:
         rules: What to look for.
     """
 
-    __slots__ = ("_database", "_hyperscan", "_local", "_lock", "_looked_at", "_process", "_rules")
+    __slots__ = ("_kinds", "_local", "_lock", "_looked_at", "_process", "_ready", "_rules")
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._database: Any = None
-        self._hyperscan: Any = None
+        # The module and two databases: the second has the names whose values must look random.
+        self._ready: tuple[Any, Any, Any] | None = None
+        self._kinds: tuple[int, ...] = ()
         self._local = threading.local()
         self._lock = threading.Lock()
         self._looked_at = 0
@@ -78,26 +106,56 @@ class Engine:
     @property
     def is_ready(self) -> bool:
         """Whether it is compiled."""
-        return self._database is not None
+        return self._ready is not None
 
-    def may_hold(self, data: bytes) -> bool:
-        """Say whether `data` can hold something secret. Before it is compiled, everything can."""
-        database = self._database
-        if database is None:
-            self._count(len(data))
-            return True
-        try:
-            scratch = self._local.scratch
-        except AttributeError:
-            scratch = self._local.scratch = self._hyperscan.Scratch(database)
-        odd: list[int] = []
-        try:
-            database.scan(data, _found, 0, odd, scratch)  # by position: by name they take twice as long
-            if odd and (folded := fold(data)) is not None:
-                database.scan(folded.data, _found, 0, odd, scratch)
-        except self._hyperscan.ScanTerminated:
-            return True
-        return False
+    def look(self, data: bytes) -> Sights | None:
+        """Return what could be secret in `data`, None if nothing could be. It must be ready."""
+        ready = self._ready
+        assert ready is not None
+        _, database, likely = ready
+        scratch, scratch_of_likely = self._scratch(ready)
+        found: list[tuple[int, int]] = []
+        database.scan(data, _add, 0, found, scratch)  # by position: by name they take twice as long
+        if not found:
+            return None
+        kinds = self._kinds
+        names: list[int] = []
+        random: list[int] = []
+        tokens: list[int] = []
+        forms: list[tuple[int, int]] = []
+        has_literal = is_escaped = is_odd = False
+        is_sorted = True
+        for number, end in found:
+            kind = kinds[number]
+            if kind == 0:
+                names.append(end)
+            elif kind == 1:
+                random.append(end)
+            elif kind == 2:
+                tokens.append(end)
+            elif kind == 6:
+                names.append(end - 1)
+            elif kind == 7:
+                first = max(0, end - _LONGEST_UNSURE)
+                names.append(first + data[first:end].lower().rfind(_UNSURE) + 1)
+                is_sorted = False
+            elif kind >= Kind.FORM:
+                forms.append((kind - Kind.FORM, end))
+            elif kind == Kind.LITERAL:
+                has_literal = True
+            elif kind == Kind.ESCAPE:
+                is_escaped = True
+            else:
+                is_odd = True
+        if random and likely is not None:
+            more: list[tuple[int, int]] = []
+            likely.scan(data, _add, 0, more, scratch_of_likely)
+            if more:
+                names += [end - 1 for _, end in more]
+                is_sorted = False
+        if not is_sorted:
+            names.sort()
+        return Sights(names, random, tokens, forms, has_literal, is_escaped, is_odd)
 
     def compile(self) -> bool:
         """Compile it now; return whether that was possible."""
@@ -105,22 +163,28 @@ class Engine:
             import hyperscan
         except ImportError:
             return False
-        expressions = expressions_of(self._rules)
-        both = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_DOTALL
-        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        database.compile(
-            expressions=[expression for expression, _ in expressions],
-            ids=list(range(len(expressions))),
-            elements=len(expressions),
-            flags=[
-                both | hyperscan.HS_FLAG_CASELESS if ignores_case else both for _, ignores_case in expressions
-            ],
+        needles = needles_of(self._rules.keys) or ()
+        expressions = expressions_of(self._rules, needles)
+        likely = [each for needle in needles if needle.is_likely for each in name_expressions(needle)]
+        self._kinds = tuple(each.kind for each in expressions)
+        self._ready = (
+            hyperscan,
+            _database(hyperscan, expressions),
+            _database(hyperscan, likely) if likely else None,
         )
-        self._hyperscan = hyperscan
-        self._database = database
         return True
 
-    def _count(self, size: int) -> None:
+    def _scratch(self, ready: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+        try:
+            scratch: tuple[Any, Any] = self._local.scratch
+        except AttributeError:
+            hyperscan, *databases = ready
+            first, second = (each and hyperscan.Scratch(each) for each in databases)
+            scratch = self._local.scratch = first, second
+        return scratch
+
+    def count(self, size: int) -> None:
+        """Count what is looked at without it, and compile it once that is enough."""
         self._looked_at += size
         if self._looked_at < BYTES_BEFORE_COMPILING or self._process == os.getpid():
             return
@@ -136,10 +200,9 @@ class Engine:
             ).start()
 
     def _compile_quietly(self) -> None:
-        try:
+        # If that fails, what it would save goes on being looked at.
+        with suppress(Exception):
             self.compile()
-        except Exception:  # noqa: BLE001  it is of no use then, and what it would save goes on being looked at
-            self._database = None
 
 
 _engines: dict[Rules, Engine] = {}
@@ -156,7 +219,7 @@ def engine_of(keys: Iterable[str], *, tokens: bool, literals: Iterable[bytes] = 
         literals: What users' own patterns need, in lower case.
     """
     rules = Rules(tuple(keys), tokens, tuple(literals))
-    if any(not _letters(key) for key in rules.keys):
+    if needles_of(rules.keys) is None:
         return None
     with _engines_lock:
         engine = _engines.get(rules)
@@ -167,102 +230,101 @@ def engine_of(keys: Iterable[str], *, tokens: bool, literals: Iterable[bytes] = 
         return engine
 
 
-def expressions_of(rules: Rules) -> Sequence[Expression]:
+def expressions_of(rules: Rules, needles: Sequence[Needle]) -> Sequence[Expression]:
     """Return the expressions of which one is in every text in which something is redacted by these rules."""
-    # The first is the one of characters that have to be folded.
-    controls = b"".join(b"\\x%02x" % each[0] for each in CONTROLS)
-    found = [(ODD_BYTES.pattern + b"|[" + controls + b"]", False)]
-    found += [(name, True) for name in name_expressions(rules.keys)]
-    found += [(escape, False) for escape in _ESCAPES]
-    found += [(re.escape(literal), True) for literal in rules.literals]
-    found += form_expressions()
+    found = [each for needle in needles if not needle.is_likely for each in name_expressions(needle)]
+    if any(needle.is_likely for needle in needles):
+        found += [Expression(pattern, ignores_case=False, kind=Kind.RANDOM) for pattern in _RANDOM]
+    found += [Expression(escape, ignores_case=False, kind=Kind.ESCAPE) for escape in _ESCAPES]
+    found += [
+        Expression(b"\\x%02x" % control[0], ignores_case=False, kind=Kind.CONTROL) for control in CONTROLS
+    ]
+    found += [
+        Expression(re.escape(literal), ignores_case=True, kind=Kind.LITERAL) for literal in rules.literals
+    ]
+    if needles:
+        found += [
+            Expression(re.escape(literal), ignores_case=False, kind=Kind.FORM + number)
+            for number, form in enumerate(UNNAMED)
+            for literal in form.literals
+        ]
     if rules.tokens:
         found += token_expressions()
     return tuple(dict.fromkeys(found))
 
 
-def _letters(key: str) -> str:
-    """Return the letters of a key, without its signs and separators."""
-    return re.sub(r"[!~*?^\-_. \t]", "", key.lower())
+def name_expressions(needle: Needle) -> Sequence[Expression]:
+    """Return expressions of which one is in every name with a needle, and where a value may follow."""
+    name = _BETWEEN.join(_of(part) for word in needle.words for part in _parts_of(word))
+    if needle.is_unsure:
+        return [
+            Expression(around.replace(b"%s", name), ignores_case=True, kind=Kind.UNSURE_NAME)
+            for around in _AROUND_UNSURE
+        ]
+    if needle.is_end:
+        return [Expression(name + _END_OF_NAME, ignores_case=True, kind=Kind.WHOLE_NAME)]
+    return [Expression(name, ignores_case=True, kind=Kind.NAME)]
 
 
-def name_expressions(keys: Iterable[str]) -> Sequence[bytes]:
-    """Return expressions of which one is in every text with a name that a key matches."""
-    everywhere: dict[str, Sequence[str]] = {}
-    common: dict[str, Sequence[str]] = {}
-    for key in keys:
-        if key.startswith("!"):
-            continue
-        literals = re.split(r"[*?]", key.removeprefix("~").lower())
-        words = max(
-            ([word for word in _SPLIT.split(literal.replace("^", "")) if word] for literal in literals),
-            key=lambda each: len("".join(each)),
-        )
-        letters = "".join(words)
-        ends_there = bool(literals[-1])
-        # Such a word is in texts of all kinds: it counts where a name stands only.
-        if ends_there and (key.startswith("~") or len(letters) < _LEAST_RARE):
-            common[letters] = words
-        else:
-            everywhere[letters] = (*words, "") if ends_there else words
-    endings = tuple(common)
-    rare = {
-        letters: words for letters, words in everywhere.items() if words[-1] or not letters.endswith(endings)
-    }
-    found: dict[bytes, None] = {}
-    for letters, parts in rare.items():
-        # Of two that are in each other the shorter is enough.
-        if not any(other in letters for other in rare if other != letters):
-            found[_BETWEEN.join(_of(part) for part in parts if part)] = None
-    for letters, parts in common.items():
-        if not any(letters.endswith(other) for other in common if other != letters):
-            name = _BETWEEN.join(map(_of, parts))
-            found[name + _BEHIND_NAMES] = None
-            found.update(dict.fromkeys(before + name for before in _BEFORE_NAMES))
-    return tuple(found)
-
-
-def form_expressions() -> Sequence[Expression]:
-    """Return expressions of which one is in every text with one of the forms of code, tools and documents."""
-    stems = [(re.escape(stem) + (b"" if may_go_on else rb"(?:[^a-z]|$)"), True) for stem, may_go_on in STEMS]
-    return [*stems, *((re.escape(literal), False) for _, literals, _ in UNNAMED for literal in literals)]
+def _parts_of(word: str) -> tuple[str, ...]:
+    """Return the words of which a word is made, which may stand apart in a name: pass_phrase."""
+    first = next((each for each in _FIRST_PARTS if word.startswith(each) and word != each), "")
+    return (first, word[len(first) :]) if first else (word,)
 
 
 def token_expressions() -> Sequence[Expression]:
     """Return expressions of which one is in every text with a token, a private key or a password in a URL."""
-    found: dict[Expression, None] = {}
+    patterns: dict[tuple[bytes, bool], None] = {}
     for token in TOKENS:
+        rest = _rest_of(token)
         for begin in token.begins.split():
-            found[re.escape(begin).encode() + _TOKEN_CHARACTERS + b"{%d}" % _LEAST_REST, False] = None
+            patterns[_BEFORE_TOKEN + re.escape(begin).encode() + rest, False] = None
     for each in AROUND:
-        found[re.escape(each.letters).encode(), False] = None
+        patterns[re.escape(each.letters).encode(), False] = None
     for recogniser in RUN_RECOGNISERS:
-        found.update(dict.fromkeys((re.escape(letters), False) for letters in recogniser.letters))
-        found.update(dict.fromkeys((re.escape(lead), True) for lead in recogniser.leads))
-    found[_DISCORD, False] = None
-    found[_URL_WITH_USER, False] = None
-    found[b"----BEGIN", False] = None
-    return tuple(found)
+        patterns.update(dict.fromkeys((re.escape(letters), False) for letters in recogniser.letters))
+        patterns.update(dict.fromkeys((lead, True) for lead in recogniser.expressions))
+    patterns[_DISCORD, False] = None
+    patterns[_URL_WITH_USER, False] = None
+    patterns[b"----BEGIN", False] = None
+    return [Expression(pattern, ignores_case, Kind.TOKEN) for pattern, ignores_case in patterns]
+
+
+def _rest_of(token: Token) -> bytes:
+    """Return the beginning of what follows the first letters of a token."""
+    pieces: list[str] = []
+    for characters, least, is_exact in token.parts:
+        if least is None:
+            pieces.append(characters)
+            continue
+        pieces.append(f"{characters}{{{min(least, _MOST_COUNTED)}}}")
+        # Behind it, the next part begins anywhere.
+        if least > _MOST_COUNTED or not is_exact:
+            break
+    return "".join(pieces).encode()
+
+
+def _database(hyperscan: Any, expressions: Sequence[Expression]) -> Any:
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[each.pattern for each in expressions],
+        ids=list(range(len(expressions))),
+        elements=len(expressions),
+        flags=[
+            hyperscan.HS_FLAG_DOTALL | (hyperscan.HS_FLAG_CASELESS if each.ignores_case else 0)
+            for each in expressions
+        ],
+    )
+    return database
 
 
 def _of(letters: str) -> bytes:
     """Return an expression for letters in either case: without UTF-8, hyperscan knows that of ASCII only."""
     if letters.isascii():
         return re.escape(letters).encode()
-    upper = letters.upper()
-    spellings = (letters, upper, letters.capitalize(), upper.replace("I", "\u0130"))
-    return (
-        b"(?:"
-        + b"|".join(
-            b"".join(b"\\x%02x" % code for code in each.encode()) for each in dict.fromkeys(spellings)
-        )
-        + b")"
-    )
+    written = (b"".join(b"\\x%02x" % code for code in each.encode()) for each in spellings(letters))
+    return b"(?:" + b"|".join(written) + b")"
 
 
-def _found(number: int, start: int, end: int, flags: int, odd: list[int]) -> bool:
-    """Say whether to stop: not at characters that look otherwise, which are only noted."""
-    if number:
-        return True
-    odd.append(end)
-    return False
+def _add(number: int, start: int, end: int, flags: int, found: list[tuple[int, int]]) -> None:
+    found.append((number, end))

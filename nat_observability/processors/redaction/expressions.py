@@ -10,6 +10,7 @@ from nat_observability.processors.redaction.values import end_of_quotes, value_s
 from nat_observability.processors.redaction.verdicts import (
     is_harmless,
     is_keyword,
+    is_passphrase,
     is_prose,
     is_word_of_prose,
 )
@@ -77,6 +78,7 @@ _JOIN = re.compile(
 )
 _STRONG = re.compile(rb"(?=.{0,200}[0-9!@#$%^&*])(?=.{0,200}[A-Za-z])[^\s/\\]{6,200}", re.DOTALL)
 _LINE = re.compile(rb"[^\r\n\\]{0,160}")
+_REST_OF_PASSPHRASE = re.compile(rb"(?:[ ][a-z]{3,14}){2,11}(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))")
 _SCHEMA = re.compile(
     rb"""\{[^{}]{0,200}?["']?(?:type\\{0,64}["']?\s*:\s*(?:\[\s*)?\\{0,64}["']?(?:string|object|arr"""
     rb"""ay|number|integer|boolean|apiKey|http|oauth2)\b|\$ref\b|anyOf\b)"""
@@ -135,7 +137,13 @@ def secret_spans(data: bytes, begin: int, at: int, label: str, keys: KeyMatcher)
     if data[end - 1 : end] == b":" and keys.label(data[start : end - 1].decode(errors="replace")) is not None:
         return  # the name of what follows, which is found by itself: "auth: Authorization: Basic x"
     if not is_harmless(keys, label, data[start:end], may_be_prose=data[at - 1 : at] != b"="):
-        yield start, end
+        yield start, _end_of_passphrase(data, start, end)
+
+
+def _end_of_passphrase(data: bytes, start: int, end: int) -> int:
+    """Return where the words of a passphrase end, if a value without quotes is one to the end of its line."""
+    line = _REST_OF_PASSPHRASE.match(data, end)
+    return line.end() if line is not None and is_passphrase(data[start : line.end()]) else end
 
 
 def _end_of_joined(data: bytes, end: int, start: int) -> int:

@@ -14,6 +14,13 @@ ODD_BYTES = re.compile(
     rb"|\x82[\x80-\x9f]|\x84|\x85|\x88\x92|\x91|\x92|\x93)"
     rb"|\xe3\x80\x80|\xe3\x85\xa4|\xef(?:[\xb8-\xbe]|\xac)|\xf0\x9d[\x90-\x9f]|\xf0\x9f[\x84\x85]|\xf3\xa0"
 )
+# Those that hide letters: invisible ones between letters, and letters in other shapes.
+_HIDING = re.compile(
+    rb"\xc2[\x80-\x84\x86-\x9f\xad]|\xd8\x9c|\xe1\xa0[\x8b-\x8f]|\xe2\x80[\x8b-\x8f\xaa-\xae]|\xe2\x81[\xa0-\xbf]"
+    rb"|\xe2\x82[\x80-\x9f]|\xe2(?:\x84|\x85|\x91|\x92|\x93)|\xe3\x85\xa4"
+    rb"|\xef(?:\xb8[\x80-\x8f]|\xb9[\x90-\xaf]|\xbb\xbf|\xac|\xbc[\x90-\x99\xa1-\xba\xbf]|\xbd[\x81-\x9a]|\xbd[\xa1-\xbf]|\xbe)"
+    rb"|\xf0\x9d[\x90-\x9f]|\xf0\x9f[\x84\x85]|\xf3\xa0"
+)
 _ODD = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\xa0\xab\xad\xbb\u061c\u1680\u180b-\u180f\u2000-\u206f"
     "\u2070-\u209f\u2100-\u215f\u2212"
@@ -33,7 +40,14 @@ def is_odd(data: bytes) -> bool:
     if data.isascii():
         find = data.find
         return any(find(control) >= 0 for control in CONTROLS)
-    return ODD_BYTES.search(data) is not None
+    return ODD_BYTES.search(data) is not None or any(data.find(control) >= 0 for control in CONTROLS)
+
+
+def hides_letters(data: bytes) -> bool:
+    """Say whether a text has characters that may hide the letters of a name, rather than signs and blanks."""
+    if data.isascii():
+        return is_odd(data)
+    return _HIDING.search(data) is not None or any(data.find(control) >= 0 for control in CONTROLS)
 
 
 def folded_name(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -56,6 +56,17 @@ _VALUES = (
     "Text",
     "Val",
 )
+# Columns of a table beside its rows, as databases and data frames answer.
+_HEADS = (
+    "columns", "column_names", "columnNames", "cols", "header", "headers", "fields", "field_names", "names", "keys",
+    "schema", "head", "thead", "labels", "Columns", "index",
+)  # fmt: skip
+_ROWS = frozenset((
+    "row", "rows", "values", "data", "records", "record", "result", "results", "body", "tbody", "items", "tuples",
+    "tuple", "cells", "Rows", "sample", "samples", "examples",
+))  # fmt: skip
+_NAMES_OF_COLUMNS = ("name", "column", "column_name", "columnName", "field", "key", "label", "title", "id")
+
 # A token of a model, not of a service.
 _BESIDE_WORDS = frozenset(
     (
@@ -78,6 +89,7 @@ _SCHEMA = re.compile(
 _LARGE = 512  # bytes: the prefilter takes less time than decoding
 _WITH_TEXT = b'{["'
 _LONGEST_NAME = 256  # bytes
+_LONGEST_HEAD = 16 * 1024  # bytes of the names of columns
 
 # A dict or a list, and the key or index of a string in it.
 Place = tuple[Any, str | int]
@@ -159,14 +171,19 @@ class JsonScrubber:
         changed = False
         scrubbed: dict[str, msgspec.Raw] = {}
         named = self._label_of_value(fields)
+        columns = self._columns_beside(fields)
         for key, raw in fields.items():
             value = bytes(raw)
             label = self._keys.label(key)
+            beside: Collection[str] = fields
             if label is None and named is not None and key in _VALUES:
-                label = named
-            if label is not None and self._is_harmless(label, value, fields):
+                label, beside = named, ()
+            if label is not None and self._is_harmless(label, value, beside):
                 label = None
-            new = self._part(value, depth) if label is None else self._marked(label, value)
+            if columns and label is None and key in _ROWS and value[:1] == b"[":
+                new = self._rows(value, columns, depth)
+            else:
+                new = self._part(value, depth) if label is None else self._marked(label, value)
             new_key = self._name(key, depth)
             changed = changed or new != value or new_key != key
             scrubbed[new_key] = msgspec.Raw(new)
@@ -214,6 +231,9 @@ class JsonScrubber:
 
     def _array(self, data: bytes, depth: int) -> bytes:
         items = [bytes(raw) for raw in _items(data)]
+        columns = self._columns_of_first(items)
+        if columns:
+            return self._rows(data, columns, depth)
         scrubbed: list[msgspec.Raw] = []
         changed = False
         label: str | None = None
@@ -234,6 +254,74 @@ class JsonScrubber:
             changed = changed or new != value
             scrubbed.append(msgspec.Raw(new))
         return _encode(scrubbed) if changed else data
+
+    def _columns_beside(self, fields: dict[str, msgspec.Raw]) -> dict[int, str]:
+        """Return the labels of the columns in {"columns": ["user", "password"], "rows": [...]}, by their places."""
+        if _ROWS.isdisjoint(fields):
+            return {}
+        for key in _HEADS:
+            head = bytes(fields.get(key, b""))
+            if head.startswith(b"[") and len(head) <= _LONGEST_HEAD:
+                found = self._columns(_any(head))
+                if found:
+                    return found
+        return {}
+
+    def _columns_of_first(self, items: Sequence[bytes]) -> dict[int, str]:
+        """Return the labels of the columns if the first of several rows has their names."""
+        if (
+            len(items) < 2
+            or not all(item.startswith(b"[") for item in items[:2])
+            or len(items[0]) > _LONGEST_HEAD
+        ):
+            return {}
+        names = _any(items[0])
+        if len(names) < 2 or not all(isinstance(name, str) for name in names):
+            return {}
+        found = self._columns(names)
+        # [["password", "x"], ["user", "y"]] are pairs.
+        is_pair = len(names) == 2 and 0 in found
+        return {} if is_pair or any(len(_items(item)) != len(names) for item in items[1:3]) else found
+
+    def _columns(self, names: Sequence[Any]) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for index, name in enumerate(names):
+            each = name
+            if isinstance(name, dict):
+                each = next((name[key] for key in _NAMES_OF_COLUMNS if isinstance(name.get(key), str)), None)
+            elif isinstance(name, list) and name:
+                each = name[0]
+            label = self._keys.label(each) if isinstance(each, str) and len(each) <= _LONGEST_NAME else None
+            if label is not None:
+                found[index] = label
+        return found
+
+    def _rows(self, data: bytes, columns: Mapping[int, str], depth: int) -> bytes:
+        """Return rows, or one, without the values of secret columns."""
+        rows = [bytes(raw) for raw in _items(data)]
+        if not any(row.startswith(b"[") for row in rows):
+            return self._row(data, columns, depth)
+        new = [
+            self._row(row, columns, depth + 1) if row.startswith(b"[") else self._part(row, depth)
+            for row in rows
+        ]
+        return data if new == rows else _encode([msgspec.Raw(row) for row in new])
+
+    def _row(self, data: bytes, columns: Mapping[int, str], depth: int) -> bytes:
+        cells = [bytes(raw) for raw in _items(data)]
+        new: list[bytes] = []
+        for index, cell in enumerate(cells):
+            label = columns.get(index)
+            is_name = (
+                cell.startswith(b'"')
+                and len(cell) <= _LONGEST_NAME
+                and self._keys.label(_string(cell)) == label
+            )
+            if label is None or is_name or self._is_harmless(label, cell, ()):
+                new.append(self._part(cell, depth))
+            else:
+                new.append(self._marked(label, cell))
+        return data if new == cells else _encode([msgspec.Raw(cell) for cell in new])
 
     def _part(self, value: bytes, depth: int) -> bytes:
         if value[0] not in _WITH_TEXT and self._number is None:

@@ -9,9 +9,9 @@ from itertools import groupby
 
 from nat_observability.errors import InvalidPatternError
 from nat_observability.processors.redaction.folding import folded_name
-
-UNSURE = "pass"
-"""The label of the name that means either a password or that something has passed."""
+from nat_observability.processors.redaction.memory import Memory
+from nat_observability.processors.redaction.needles import UNSURE as UNSURE
+from nat_observability.processors.redaction.needles import any_of, needles_of, stems_of
 
 LIKELY = "likely_secret"
 """The label of names that have a secret value only if it looks random."""
@@ -21,7 +21,6 @@ _SEPARATORS = str.maketrans("", "", "-_. \t\u0307")
 _WORD_BEGIN = re.compile(r"[-_. \t]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BLANK = re.compile(r"\s")
 _PATH = re.compile(r"[.:/\\\[\]#=@'\"()]+")
-_REMEMBERED = 4096  # names
 _LONGEST_REMEMBERED = 128  # characters
 _LONGEST = 256  # characters of a name
 # Bytes of a name of several words: of a longer one only the end counts, which is what the prefilter sees.
@@ -86,7 +85,7 @@ class _Glob:
 class _Keys:
     """Keys of one sign, which stood beside each other."""
 
-    __slots__ = ("_anywhere", "_begin", "_by_end", "_exact", "_lengths", "_others", "letters", "needles")
+    __slots__ = ("_anywhere", "_begin", "_by_end", "_exact", "_lengths", "_others", "letters")
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._exact: dict[str, str] = {}
@@ -95,19 +94,10 @@ class _Keys:
         self._anywhere: list[_Glob] = []
         self._begin: list[_Glob] = []
         self._others: list[_Glob] = []
-        self.needles: dict[str, bool] = {}
         self.letters: list[tuple[str, str]] = []
         for order, key in enumerate(keys):
             glob, is_likely = normalised(key.removeprefix("~")), key.startswith("~")
             label = LIKELY if is_likely else _label(key)
-            for spelling in dict.fromkeys(
-                (glob,)
-                if glob.isascii()
-                else (glob, glob.upper(), glob.title(), glob.upper().replace("I", "\u0130"))
-            ):
-                # As the texts are that it is looked for in: their ASCII letters are made lower-case, and no others.
-                needle = _needle("".join(each.lower() if each.isascii() else each for each in spelling))
-                self.needles[needle] = self.needles.get(needle, True) and is_likely
             if not is_likely:
                 self.letters.append((_needle(glob).rstrip(":"), label))
             each = _Glob(order, glob, label)
@@ -162,7 +152,7 @@ class KeyMatcher:
         InvalidPatternError: A key is not a text, or is empty.
     """
 
-    __slots__ = ("_groups", "_memo", "labels", "likely_needles", "needles")
+    __slots__ = ("_groups", "_memo", "_stems", "labels")
 
     def __init__(self, keys: Iterable[object]) -> None:
         known: list[str] = []
@@ -180,10 +170,14 @@ class KeyMatcher:
             for is_kept, group in groupby(known, lambda key: key.startswith("!"))
         ][::-1]
         secret = [group for is_kept, group in self._groups if not is_kept]
-        self._memo: dict[str, tuple[bool, str | None]] = {}
-        likely = {needle for group in secret for needle, is_likely in group.needles.items() if is_likely}
-        self.needles = frozenset(needle for group in secret for needle in group.needles) - likely
-        self.likely_needles = frozenset(likely - self.needles)
+        self._memo: Memory[str, tuple[bool, str | None]] = Memory()
+        needles = needles_of(known)
+        # None of most names' letters are in a secret one.
+        self._stems = (
+            None
+            if needles is None
+            else any_of(stem.encode() for stem in stems_of(needles) if stem.isascii())[0]
+        )
         self.labels = frozenset((LIKELY, *(label for group in secret for _, label in group.letters)))
 
     def label(self, name: str) -> str | None:
@@ -192,14 +186,12 @@ class KeyMatcher:
 
     def of(self, name: str) -> tuple[bool, str | None]:
         """Return whether an exception says that a field of that name is not secret, and the label for its value."""
-        try:
-            return self._memo[name]
-        except KeyError:
+        found = self._memo.get(name)
+        if found is None:
             found = self._find(folded_name(name))
-            # Several threads may exceed the limit by a few names.
-            if len(name) <= _LONGEST_REMEMBERED and len(self._memo) < _REMEMBERED:
-                self._memo[name] = found
-            return found
+            if len(name) <= _LONGEST_REMEMBERED:
+                self._memo.put(name, found)
+        return found
 
     def is_kept(self, name: str) -> bool:
         """Say whether an exception says that a field of that name is not secret."""
@@ -220,6 +212,8 @@ class KeyMatcher:
             # Hardly a name: it counts as secret if it contains the letters of a key, which takes little time.
             letters = (each for is_kept, group in self._groups if not is_kept for each in group.letters)
             return False, next((label for needle, label in letters if needle in plain), None)
+        if self._stems is not None and plain.isascii() and self._stems.search(plain.encode()) is None:
+            return False, None
         words = _word_begins(name)
         for is_kept, group in self._groups:
             label = group.label(plain, words)

@@ -1,14 +1,20 @@
-"""Memory: which data was found to be harmless, by hash, so that what recurs is searched once."""
+"""Memory: what was found out about data or names, so that what recurs is looked at once."""
 
 from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Answer = TypeVar("Answer")
 
 MOST = 8192
 """Entries of each of two generations."""
 
 
-class Memory:
+class Memory(Generic[Key, Answer]):
     """
-    Answers by the hash of what they are about, of which the last `MOST` at least are kept.
+    Answers by what they are about, or by its hash, of which the last `MOST` at least are kept.
 
     Equal hashes of different data are as likely as a guessed key of 64 bits. Several threads may use it.
     """
@@ -16,17 +22,17 @@ class Memory:
     __slots__ = ("_new", "_old")
 
     def __init__(self) -> None:
-        self._new: dict[int, int] = {}
-        self._old: dict[int, int] = {}
+        self._new: dict[Key, Answer] = {}
+        self._old: dict[Key, Answer] = {}
 
-    def get(self, key: int) -> int | None:
-        """Return the answer for a hash, None if it is not known."""
+    def get(self, key: Key) -> Answer | None:
+        """Return the answer for a key, None if it is not known."""
         found = self._new.get(key)
         if found is None and (found := self._old.get(key)) is not None:
             self.put(key, found)
         return found
 
-    def put(self, key: int, answer: int) -> None:
+    def put(self, key: Key, answer: Answer) -> None:
         """Remember an answer."""
         if len(self._new) >= MOST:
             self._old, self._new = self._new, {}

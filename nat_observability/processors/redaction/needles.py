@@ -1,71 +1,173 @@
-"""Needles: letters of which every secret name has some, as few as possible."""
+"""Needle: letters that are in every name that a key matches, and expressions that find such letters in a text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
-from nat_observability.processors.redaction.tokens import has_any
+UNSURE = "pass"
+"""The label of the name that means either a password or that something has passed."""
 
-_FEW_BYTES = 48
-_REMEMBERED = 4096
-_LONG_WORD = 6
-_STEM = 5  # letters that two names must share to be searched for as one
-_COMMON = b"key"
+_WORDS = re.compile(r"[-_. \t]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+# From the most to the least frequent in text of all kinds.
+_FREQUENCY = " etaoinsrhlducmfpygbwvk0123456789xjqz_"
+# Words that are in texts of all kinds: no name is looked for by one of them if it has another.
+_USUAL = frozenset(
+    [
+        "value",
+        "data",
+        "id",
+        "str",
+        "string",
+        "bytes",
+        "hash",
+        "access",
+        "is",
+        "one",
+        "time",
+        "two",
+        "number",
+        "x",
+        "cookie",
+        "app",
+        "root",
+        "user",
+    ]
+)
+_LEAST_JOINED = 6  # letters of a word that may be two
+_LEAST_WORD = 3  # letters of a word by which a name of several words is looked for
 
 
-class Needles:
-    """Letters of which every secret name has some."""
+class Needle(NamedTuple):
+    """
+    Letters that are in every name that a key matches.
 
-    __slots__ = ("_common", "_known", "_rare", "_search", "_stems")
+    Attributes:
+        words: The words in it, in lower case.
+        is_end: Whether the name ends with them.
+        is_likely: Whether only a value that looks random is secret.
+    """
 
-    def __init__(self, needles: Iterable[bytes]) -> None:
-        needles = tuple(needles)
-        # Most secret names contain the word key, and most values do not.
-        self._common = tuple(needle for needle in needles if _COMMON in needle)
-        self._rare = tuple(needle for needle in needles if _COMMON not in needle)
-        self._search = re.compile(b"|".join(map(re.escape, needles)) or b"(?!)").search
-        self._stems = tuple(needle.rstrip(b":") for needle in needles)
-        self._known: dict[bytes, bool] = {}
+    words: tuple[str, ...]
+    is_end: bool
+    is_likely: bool
 
-    def are_in(self, names: bytes, is_inexact: bool = False) -> bool:
-        """Say whether one of them is in `names`, each of which ends with a colon, more or less."""
-        if is_inexact and has_any(names, self._stems):
-            return True
-        if len(names) > _FEW_BYTES:
-            return has_any(names, self._rare) or (names.find(_COMMON) >= 0 and has_any(names, self._common))
-        # The fields of one kind of message have the same names each time.
-        known = self._known.get(names)
-        if known is None:
-            known = self._search(names) is not None
-            if len(self._known) < _REMEMBERED:
-                self._known[names] = known
-        return known
+    @property
+    def is_unsure(self) -> bool:
+        """Whether it is the name that means either a password or that something has passed."""
+        return self.words == (UNSURE,)
+
+
+def needles_of(keys: Iterable[str]) -> tuple[Needle, ...] | None:
+    """Return the needles of keys, None if one of them matches any name."""
+    return _needles_of(tuple(keys))
 
 
 @lru_cache(maxsize=64)
-def fewest(needles: frozenset[bytes]) -> tuple[bytes, ...]:
-    """Return as few needles as possible, of which one is in everything that has one of `needles`."""
-    given = sorted(needles, key=lambda needle: (len(needle), needle))
-    # First those that end where the name does: the end of a long one may be all of a short one.
-    ends = [each for each in given if not any(each is not other and each.endswith(other) for other in given)]
-    kept: list[bytes] = []
-    for end in ends:
-        # A long word loses its colon, so that it can stand for others that begin with it.
-        needle = end.rstrip(b":") if len(end) > _LONG_WORD else end
-        if any(each in needle for each in kept):
+def _needles_of(keys: tuple[str, ...]) -> tuple[Needle, ...] | None:
+    found: dict[Needle, None] = {}
+    for key in keys:
+        if key.startswith("!"):
             continue
-        for index, each in enumerate(kept):
-            start = _common_start(each, needle)
-            if len(start) >= _STEM:
-                kept[index] = start
-                break
-        else:
-            kept.append(needle)
-    return tuple(kept)
+        literals = re.split(r"[*?]", key.removeprefix("~"))
+        words = max((_words(literal) for literal in literals), key=lambda each: len("".join(each)))
+        if not words:
+            return None
+        is_end = bool(literals[-1]) and _words(literals[-1]) == words
+        found[Needle(words, is_end, key.startswith("~"))] = None
+    return tuple(found)
 
 
-def _common_start(first: bytes, second: bytes) -> bytes:
-    pairs = enumerate(zip(first, second, strict=False))
-    return first[: next((at for at, (one, other) in pairs if one != other), None)]
+def _words(literal: str) -> tuple[str, ...]:
+    # The dot is what is left of a Turkish capital letter that is made lower-case.
+    words = (word.lower().replace("\u0307", "") for word in _WORDS.split(literal.replace("^", "")))
+    return tuple(word for word in words if word)
+
+
+def joined_letters(keys: Iterable[str]) -> tuple[bytes, ...]:
+    """
+    Return the letters of keys that do not show of which words they are made, or that have other signs in them.
+
+    In a name, separators may stand between any of them: patientid also means patient_id.
+    """
+    found: dict[bytes, None] = {}
+    for key in keys:
+        if key.startswith("!"):
+            continue
+        for words in [
+            max(map(_words, re.split(r"[*?]", key.removeprefix("~"))), key=lambda each: len("".join(each)))
+        ]:
+            letters = "".join(words)
+            if (len(words) == 1 and len(letters) >= _LEAST_JOINED) or not letters.replace("_", "").isalnum():
+                found[letters.encode()] = None
+    return tuple(found)
+
+
+def phrases_of(needles: Iterable[Needle]) -> dict[bytes, re.Pattern[bytes]]:
+    """Return, for each last word of the needles that have several, an expression that finds them without separators."""
+    phrases: dict[bytes, list[bytes]] = {}
+    for needle in needles:
+        if len(needle.words) > 1:
+            phrases.setdefault(needle.words[-1].encode(), []).append(
+                re.escape("".join(needle.words)).encode()
+            )
+    return {last: re.compile(b"|".join(each)) for last, each in phrases.items()}
+
+
+def spellings(word: str) -> Sequence[str]:
+    """Return a word beyond ASCII in the cases in which it is written."""
+    upper = word.upper()
+    return tuple(dict.fromkeys((word, upper, word.capitalize(), upper.replace("I", "\u0130"))))
+
+
+@lru_cache(maxsize=64)
+def stems_of(needles: tuple[Needle, ...]) -> tuple[str, ...]:
+    """Return as few words as possible, of which one is in every name that has a needle."""
+    stems: list[str] = []
+
+    def has_stem(needle: Needle) -> bool:
+        return any(stem in word for word in needle.words for stem in stems)
+
+    for needle in sorted(needles, key=lambda each: (len(each.words), len(each.words[0]))):
+        if len(needle.words) == 1 and not has_stem(needle):
+            stems.append(needle.words[0])
+    left = [needle for needle in needles if not has_stem(needle)]
+    while left:
+        counts = Counter(
+            word for needle in left for word in dict.fromkeys(needle.words) if _is_rare(word, needle)
+        )
+        stems.append(max(counts, key=lambda word: (counts[word], len(word), word)))
+        left = [needle for needle in left if not has_stem(needle)]
+    return tuple(stems)
+
+
+def _is_rare(word: str, needle: Needle) -> bool:
+    rare = [each for each in needle.words if each not in _USUAL and len(each) >= _LEAST_WORD]
+    return word in (rare or needle.words)
+
+
+def any_of(literals: Iterable[bytes]) -> tuple[re.Pattern[bytes], dict[bytes, int]]:
+    """
+    Return an expression that finds any of some literals in one pass, and which letter of each it matches.
+
+    An expression that begins with one of few bytes is searched for quickly, and quicker if they are rare. Each literal
+    is therefore found at its rarest letter, and the others are looked for around it, so that none hides another.
+    """
+    anchors: dict[bytes, int] = {}
+    by_anchor: dict[bytes, dict[bytes, None]] = {}
+    for literal in literals:
+        at = max(range(len(literal)), key=lambda place: _FREQUENCY.find(chr(literal[place])) % 64)
+        anchors[literal] = at
+        anchor, after = literal[at : at + 1], literal[at + 1 :]
+        around = (b"(?<=" + re.escape(literal[: at + 1]) + b")" if at else b"") + (
+            b"(?=" + re.escape(after) + b")" if after else b""
+        )
+        by_anchor.setdefault(anchor, {})[around] = None
+    branches = [
+        re.escape(anchor) + (b"(?:" + b"|".join(around) + b")" if all(around) else b"")
+        for anchor, around in by_anchor.items()
+    ]
+    return re.compile(b"|".join(branches) or b"(?!)"), anchors

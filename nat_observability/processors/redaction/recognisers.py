@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from nat_observability.processors.redaction.expressions import secret_spans
 from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.triggers import Trigger
+from nat_observability.processors.redaction.places import NAME_CHARACTERS, Place
 from nat_observability.processors.redaction.values import SPACE, password_span, value_span
 from nat_observability.processors.redaction.verdicts import is_harmless
 from nat_observability.processors.redaction.windows import matches, search
@@ -22,10 +22,7 @@ _SIGN = rb"(?:=>|:=|={1,3}+|:)"
 # Quotes may be escaped, as in JSON inside a text.
 _QUOTE = rb"""\\{0,256}+["']"""
 
-# The characters of a name, and of several words.
-NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(
-    range(0x80, 0x100)
-)
+# The characters of several words.
 _BLANK = b" +"
 _WORDS_CHARACTERS = NAME_CHARACTERS + _BLANK
 _MOST_WORDS = 4  # of a name without quotes: x amz security token: x
@@ -37,52 +34,50 @@ class Recogniser:
     """
     One form in which the name of a field stands before its value.
 
-    The prefilter is derived from the triggers, the ends of names and the companion; the others find the value.
-
     Attributes:
         name: What the form is called.
-        triggers: One of them is in every text in which the recogniser finds something.
-        name_ends: One of them follows every name, after quotes and blanks at most. Empty if `names` finds the names.
-        names: Finds the names if nothing certain follows them: one of its groups is the name.
         sign: What stands between a word, the name, and its value. All recognisers that have one share one search.
         opening: What must stand before the name, for those with a `sign`; it ends where the name begins.
         pattern: For the others: matches from the name, its last group, to where the value begins.
-        companion: The name of another field that must stand beside the name, in lower case.
+        near: For those with a pattern: whether it may match with a name at a place.
         value_end: The literal at which the value ends, if its form does not tell.
-        is_apart: Whether the companion may be anywhere, not only next to the name. Such a form is found in JSON only.
-        begins: The literal with which the pattern begins, if it is rare.
+        closings: One of them is in every text with the form.
     """
 
     name: str
-    triggers: tuple[Trigger, ...]
-    name_ends: tuple[bytes, ...] = ()
-    names: re.Pattern[bytes] | None = None
     sign: bytes = b""
     opening: re.Pattern[bytes] | None = None
     pattern: re.Pattern[bytes] | None = None
-    companion: bytes = b""
+    near: Callable[[bytes, Place], bool] | None = None
     value_end: bytes = b""
-    is_apart: bool = False
-    begins: bytes = b""
+    closings: tuple[bytes, ...] = ()
 
 
-_SIGNS = (Trigger(b":"), Trigger(b"="))
-_SIGN_CHARACTERS = (b":", b"=")
-_VALUE = Trigger(b"alue")
+def _is_flag(data: bytes, place: Place) -> bool:
+    return data.find(b"--", place.begin, place.end) >= 0
+
+
+def _is_tag(data: bytes, place: Place) -> bool:
+    at = data.rfind(b"<", max(0, place.begin - LONGEST_WORDS * 4), place.begin)
+    return at >= 0 and _IN_TAG.fullmatch(data, at + 1, place.begin) is not None
+
+
+_IN_TAG = re.compile(rb"[\w.:-]*")
+_BEFORE_YAML_PAIR = re.compile(rb"-[ +]-[ +](?:" + _QUOTE + rb")?" + rb"[A-Za-z0-9_. +\-\x80-\xff]{0,80}\Z")
+# What may stand between the last letters of a name and its sign.
+_TO_SIGN = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'\]`]|["'\]`*\s+])*+[:=,]""")
+_TO_VALUE = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'`]|["',\s+])*+[Vv]alue""")
+_LONGEST_TO_SIGN = 1024  # bytes
 
 RECOGNISERS: tuple[Recogniser, ...] = (
     # {"password": "x"}, 'password' => 'x', user[password]=x
     Recogniser(
         name="quoted name",
-        triggers=_SIGNS,
-        name_ends=_SIGN_CHARACTERS,
         sign=rb"""(?:\\{0,256}+["'\]]){1,3}+""" + SPACE + _SIGN,
     ),
     # [("password", "x")], [b"password", b"x"]
     Recogniser(
         name="pair",
-        triggers=tuple(Trigger(bracket, rb"""[\s+\\]|[bBrRuUfF]{0,2}["'\\]""") for bracket in (b"[", b"(")),
-        name_ends=(b",",),
         sign=rb"""(?:\\{0,256}+["'\]]){1,3}+""" + SPACE + b",",
         opening=re.compile(
             rb"[(\[]" + SPACE + rb"[bBrRuUfF]{0,2}" + _QUOTE + rb"[#A-Za-z0-9_. +\-\x80-\xff\[=@/*]{0,80}\Z"
@@ -91,23 +86,17 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # **password**: x, `password`: x, *"password"*: x
     Recogniser(
         name="Markdown",
-        triggers=_SIGNS,
-        name_ends=_SIGN_CHARACTERS,
         sign=rb"(?:" + _QUOTE + rb")?+[*`]{1,8}+[ \t+]{0,8}+" + _SIGN,
     ),
     # password=x, password: x, X-API-Key: x, ?password=x&, Password=x;, --password=x
     Recogniser(
         name="assignment",
-        triggers=_SIGNS,
-        name_ends=_SIGN_CHARACTERS,
         sign=rb"(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|:=|={1,3}+|:(?!//))",
     ),
     # {"name": "password", "value": "x"}, <a name="password" value="x"/>; in YAML on two lines
     Recogniser(
         name="name and value",
-        triggers=(_VALUE,),
-        companion=b"value",
-        name_ends=(b"value", b"Value"),
+        near=lambda data, place: _TO_VALUE.match(data, place.end, place.end + _LONGEST_TO_SIGN) is not None,
         pattern=re.compile(
             rb"""(?:["'](""" + _WORDS + rb")" + _QUOTE
             + rb"|(?<![A-Za-z0-9])(?:[Nn]ame|[Kk]ey|header):[ \t+]{1,8}+(" + _WORDS + rb")(?=\s|\\|,))"
@@ -115,14 +104,13 @@ RECOGNISERS: tuple[Recogniser, ...] = (
             + rb"(?:" + _QUOTE + rb")?[Vv]alue(?:" + _QUOTE + rb")?" + SPACE + b"[:=]"
         ),
     ),
-    # {"value": "x", "name": "password"}
-    Recogniser(name="value and name", triggers=(_VALUE,), companion=b"value", name_ends=(b'"',), is_apart=True),
     # - - password
     #   - x
     Recogniser(
         name="YAML pair",
-        triggers=(Trigger(b"-", rb"[ +]-[ +]"),),
-        name_ends=(b"\n", b"\r", b"\t", b"\f", b"\v", b"\\n", b"\\r"),
+        near=lambda data, place: (
+            _BEFORE_YAML_PAIR.search(data, max(0, place.begin - 400), place.begin) is not None
+        ),
         pattern=re.compile(
             rb"-[ +]-[ +](?:" + _QUOTE + rb")?(" + _WORDS + rb")(?:" + _QUOTE + rb")?(?:\s|\\++[nr])" + SPACE + b"-[ +]"
         ),
@@ -130,9 +118,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # --password x, ["--password", "x"]; in YAML on two lines
     Recogniser(
         name="flag",
-        triggers=(Trigger(b"-", b"-"),),
-        begins=b"--",
-        names=re.compile(rb"""["']--([^"']{1,256}+)["']|--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)"""),
+        near=_is_flag,
         pattern=re.compile(
             rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)"
             + rb"(?:[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
@@ -142,19 +128,17 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # <password>x</password>, or the end cut off
     Recogniser(
         name="tag",
-        triggers=(Trigger(b"<", b"/"), Trigger(b"[", b"cut:")),
-        name_ends=(b">",),
-        names=re.compile(rb"<([\w.:-]++)\s"),
+        near=_is_tag,
         pattern=re.compile(rb"<([\w.:-]++)(?:\s[^<>]{0,512})?>(?!</)"),
         value_end=b"</",
+        # A tag is one only if some tag is closed, or may have been before a cut.
+        closings=(b"</", b"[cut:"),
     ),
 )  # fmt: skip
 """Every form, in the order in which they are tried at one place."""
 
-_BEHIND_VALUE = re.compile(rb"""(?:\\{0,256}+["'])?""" + SPACE + b"[:=]")
-_NAMED_BEFORE = re.compile(rb"[Nn]ame:|[Kk]ey:|header:")
-_BETWEEN_FIELDS = b" \t\r\n\f\v+\\nrt,\"'"
-_LONGEST_BEFORE_VALUE = 1024  # bytes
+_LONGEST_BEFORE_NAME = 320  # bytes, with quotes
+_LOOK_AHEAD = 4  # bytes behind a sign on which it depends
 
 _SIGNED = [recogniser for recogniser in RECOGNISERS if recogniser.sign]
 _SEARCHED = [recogniser for recogniser in RECOGNISERS if recogniser.pattern is not None]
@@ -186,81 +170,92 @@ def find_assigned(data: bytes, keys: KeyMatcher, start: int = 0, stop: int | Non
                 reached = end
 
 
-def find_searched(data: bytes, keys: KeyMatcher, *, prefilter: bool = True) -> Iterator[Found]:
-    """
-    Find the values of secret names by the recognisers that have a pattern of their own.
+def sign_behind(data: bytes, place: Place) -> int | None:
+    """Return where the sign between a name at a place and its value may end, None if there is none."""
+    match = _TO_SIGN.match(data, place.end, place.end + _LONGEST_TO_SIGN)
+    return None if match is None else match.end()
 
-    Args:
-        prefilter: Whether to skip recognisers whose triggers are missing. The result is the same.
-    """
+
+def find_assigned_at(data: bytes, places: Iterable[Place], keys: KeyMatcher) -> Iterator[Found]:
+    """Find what `find_assigned` does, for the names at these places."""
+    reached = 0
+    for place in places:
+        sign_end = sign_behind(data, place) if place.end > reached else None
+        if sign_end is None:
+            continue
+        for found in find_assigned(data, keys, max(reached, place.begin), sign_end + _LOOK_AHEAD):
+            reached = found[1]
+            yield found
+
+
+def is_recogniser_near(data: bytes, place: Place) -> bool:
+    """Say whether one of the recognisers may find something at a place."""
+    return sign_behind(data, place) is not None or any(
+        each.near is not None and each.near(data, place) for each in _SEARCHED
+    )
+
+
+def find_searched_at(data: bytes, places: Iterable[Place], keys: KeyMatcher) -> Iterator[Found]:
+    """Find what `find_searched` does, for the names at these places."""
+    places = tuple(places)
     for recogniser in _SEARCHED:
-        if recogniser.pattern is None:
+        if recogniser.near is None or recogniser.pattern is None:
             continue
-        # A tag is one only if some tag is closed, or may have been before a cut.
-        is_skipped = prefilter or recogniser.value_end
-        if is_skipped and not any(trigger.is_anywhere_in(data) for trigger in recogniser.triggers):
-            continue
-        reached = 0
-        for match in _matches_of(recogniser, recogniser.pattern, data):
-            # Not inside a value that was found: no byte is looked at twice.
-            if match.start() < reached:
+        begun = -1
+        stop = reached = 0
+        for place in places:
+            if not recogniser.near(data, place):
                 continue
-            name = _text(match[match.lastindex or 0].replace(b"+", b""))
-            label = keys.label(name)
-            if label is None:
-                continue
-            if recogniser.value_end:
-                begin, end = match.end(), data.find(recogniser.value_end, match.end())
-                end = end if end >= 0 else len(data)
-                spans: Iterable[tuple[int, int]] = (
-                    () if is_harmless(keys, label, data[begin:end]) else ((begin, end),)
-                )
-            elif label == UNSURE:
-                begin, end = value_span(data, match.start(), match.end(), label)
-                spans = () if is_harmless(keys, label, data[begin:end]) else ((begin, end),)
-            else:
-                spans = secret_spans(data, match.start(), match.end(), label, keys)
-            for begin, end in spans:
-                if end > begin:
-                    reached = end
-                    yield begin, end, label
+            start = max(0, place.begin - _LONGEST_BEFORE_NAME)
+            if begun >= 0 and start > stop:
+                for found in _searched(recogniser, data, keys, max(begun, reached), stop):
+                    reached = found[1]
+                    yield found
+                begun = -1
+            if begun < 0:
+                begun = start
+            stop = place.end + _LONGEST_TO_SIGN
+        if begun >= 0:
+            yield from _searched(recogniser, data, keys, max(begun, reached), stop)
 
 
-def _matches_of(recogniser: Recogniser, pattern: re.Pattern[bytes], data: bytes) -> Iterator[re.Match[bytes]]:
-    """Return all matches of a pattern in order."""
-    begins = recogniser.begins
-    if not begins:
-        if not recogniser.companion or _has_value(data):
-            yield from matches(pattern, data)
+def find_searched(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    """Find the values of secret names by the recognisers that have a pattern of their own."""
+    for recogniser in _SEARCHED:
+        yield from _searched(recogniser, data, keys, 0, len(data))
+
+
+def _searched(
+    recogniser: Recogniser, data: bytes, keys: KeyMatcher, start: int, stop: int
+) -> Iterator[Found]:
+    if recogniser.pattern is None:
         return
-    # The literal is found in a fraction of the time of an expression that begins with a look behind it.
-    at = data.find(begins)
-    while at >= 0:
-        match = pattern.match(data, at)
-        if match is not None:
-            yield match
-            at = max(at + 1, match.end())
+    if recogniser.closings and not any(data.find(closing) >= 0 for closing in recogniser.closings):
+        return
+    reached = 0
+    for match in matches(recogniser.pattern, data, start, min(stop, len(data))):
+        # Not inside a value that was found: no byte is looked at twice.
+        if match.start() < reached:
+            continue
+        name = _text(match[match.lastindex or 0].replace(b"+", b""))
+        label = keys.label(name)
+        if label is None:
+            continue
+        if recogniser.value_end:
+            begin, end = match.end(), data.find(recogniser.value_end, match.end())
+            end = end if end >= 0 else len(data)
+            spans: Iterable[tuple[int, int]] = (
+                () if is_harmless(keys, label, data[begin:end]) else ((begin, end),)
+            )
+        elif label == UNSURE:
+            begin, end = value_span(data, match.start(), match.end(), label)
+            spans = () if is_harmless(keys, label, data[begin:end]) else ((begin, end),)
         else:
-            at += 1
-        at = data.find(begins, at)
-
-
-def _has_value(data: bytes) -> bool:
-    """Say whether a value may follow the name of a field, in quotes or in a line `name: x`."""
-    at = data.find(b"alue")
-    while at >= 0:
-        if _BEHIND_VALUE.match(data, at + 4) is not None:
-            before = data[max(0, at - _LONGEST_BEFORE_VALUE) : at - 1]
-            between = before[len(before.rstrip(_BETWEEN_FIELDS)) :]
-            if (
-                len(between) >= _LONGEST_BEFORE_VALUE // 2
-                or b'"' in between
-                or b"'" in between
-                or _NAMED_BEFORE.search(before) is not None
-            ):
-                return True
-        at = data.find(b"alue", at + 4)
-    return False
+            spans = secret_spans(data, match.start(), match.end(), label, keys)
+        for begin, end in spans:
+            if end > begin:
+                reached = end
+                yield begin, end, label
 
 
 def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -113,21 +113,32 @@ class Redactor:
             seen += 1
         if seen:
             return seen  # the last time, and they did not get their turn
-        group = _Group()
-        add, covered = group.add, group.seen
+        group: _Group | None = None
+        bare: dict[int, Item] = {}
+        size = count = 0
         run: Run | None = None
         scrubber: Scrubber | None = None
+        names: Collection[str] = ()
         for item in items:
-            covered[id(item)] = item
+            count += 1
             if item.run is not run:
                 run = item.run
                 scrubber = self._clean_run(run)
+                if scrubber is not None:
+                    names = scrubber.clean_names
             if scrubber is not None and type(item) is Span:
-                add(item, scrubber)
-            if group.size >= _TOGETHER or len(covered) >= _MOST_TOGETHER:
+                if item.name in names and _is_bare(item):
+                    bare[id(item)] = item
+                else:
+                    group = _Group(scrubber) if group is None else group
+                    size += group.add(item, scrubber)
+            if size >= _TOGETHER or count >= _MOST_TOGETHER:
                 break
-        self._seen, self._clean = covered, group.clean()
-        return len(covered)
+        self._seen = {id(item): item for item in items[:count]}
+        if group is not None:
+            bare.update(group.clean())
+        self._clean = bare
+        return count
 
     def _clean_run(self, run: Run) -> Scrubber | None:
         """Return the scrubber for the items of a run that has nothing to redact itself."""
@@ -148,11 +159,6 @@ class Redactor:
             remembered = self._remember(item.run)
         run, scrubbed_run, scrubber = remembered
         if isinstance(item, Span):
-            if scrubbed_run is run and not _is_chunked(item):
-                look = _Look(item, scrubber)
-                if not look.passes():
-                    look.is_clean()
-                    return item
             changes = _common_changes(item, scrubber)
             if _is_chunked(item):
                 changes["output"] = scrubber.chunked(item.output)
@@ -197,51 +203,67 @@ class Redactor:
 
 
 class _Group:
-    """Items that are looked at together."""
+    """
+    Items that are looked at together.
 
-    __slots__ = ("_looks", "_parts", "_scrubber", "_spans", "seen", "size")
+    Args:
+        scrubber: Looks at them.
+    """
 
-    def __init__(self) -> None:
-        self.seen: dict[int, Item] = {}
-        self.size = 0
-        self._scrubber: Scrubber | None = None
+    __slots__ = ("_parts", "_scrubber", "_spans")
+
+    def __init__(self, scrubber: Scrubber) -> None:
+        self._scrubber = scrubber
         self._spans: list[Span] = []
-        self._looks: list[_Look] = []
         self._parts: list[bytes] = []
 
-    def add(self, span: Span, scrubber: Scrubber) -> None:
-        """Add a span, unless it is large or has other rules than the first."""
-        if self._scrubber is None:
-            self._scrubber = scrubber
-        elif scrubber is not self._scrubber:
-            return
-        if _is_large(span.input) or _is_large(span.output) or _is_chunked(span):
-            return
-        look = _Look(span, scrubber)
-        part = b"\n".join(look.parts)
+    def add(self, span: Span, scrubber: Scrubber) -> int:
+        """Add a span, unless it is large or has other rules than the first; return its size in bytes."""
+        if (
+            scrubber is not self._scrubber
+            or _is_large(span.input)
+            or _is_large(span.output)
+            or _is_chunked(span)
+        ):
+            return 0
+        part = b"\n".join(_parts(span))
         self._spans.append(span)
-        self._looks.append(look)
         self._parts.append(part)
-        self.size += len(part) + 1
+        return len(part) + 1
 
     def clean(self) -> dict[int, Item]:
         """Return those in which nothing is found, by their ids."""
         found: dict[int, Item] = {}
-        if self._scrubber is not None:
-            self._look(self._scrubber, 0, len(self._spans), found)
+        self._look(0, len(self._spans), found)
         return found
 
-    def _look(self, scrubber: Scrubber, begin: int, end: int, found: dict[int, Item]) -> None:
-        if end - begin < _FEW:
+    def _look(self, begin: int, end: int, found: dict[int, Item]) -> None:
+        if end == begin:
             return
-        if not scrubber.passes(b"\n".join(self._parts[begin:end]), comes_again=False):
+        if not self._scrubber.passes(b"\n".join(self._parts[begin:end])):
             found.update({id(span): span for span in self._spans[begin:end]})
-            for look in self._looks[begin:end]:
-                look.is_clean()
+            for span in self._spans[begin:end]:
+                self._scrubber.add_clean_name(span.name)
             return
-        middle = (begin + end) // 2
-        self._look(scrubber, begin, middle, found)
-        self._look(scrubber, middle, end, found)
+        if end - begin > _FEW:
+            middle = (begin + end) // 2
+            self._look(begin, middle, found)
+            self._look(middle, end, found)
+
+
+def _is_bare(span: Span) -> bool:
+    """Say whether nothing of its own is recorded in a span but its name."""
+    return (
+        span.input is None
+        and span.output is None
+        and span.metadata is None
+        and span.attributes is None
+        and span.error is None
+        and span.status_message is None
+        and not span.tags
+        and not span.events
+        and not span.links
+    )
 
 
 def _is_large(value: Captured) -> bool:
@@ -250,56 +272,13 @@ def _is_large(value: Captured) -> bool:
     return (len(value) if isinstance(value, str) else memoryview(value).nbytes) > _LARGE
 
 
-class _Look:
-    """
-    A look at what is recorded in a span, except what was found to be harmless before.
-
-    Attributes:
-        parts: The names, texts and JSON values to look at.
-    """
-
-    __slots__ = ("_keys", "_scrubber", "parts")
-
-    def __init__(self, span: Span, scrubber: Scrubber) -> None:
-        self._scrubber = scrubber
-        self._keys: list[int] = []
-        self.parts: list[bytes] = []
-        is_clean = scrubber.is_clean
-        for part in _parts(span):
-            key = hash(part)
-            if not is_clean(key):
-                self._keys.append(key)
-                self.parts.append(part)
-
-    def passes(self) -> bool:
-        """Say whether one of the parts can hold anything to redact."""
-        parts = self.parts
-        if not parts:
-            return False
-        passes = self._scrubber.passes
-        if len(parts) > 1:
-            small = [part for part in parts if len(part) <= _LARGE]
-            if len(small) > 1:
-                # A large one begins a stretch of its own, so that its beginning is found again.
-                parts = [part for part in parts if len(part) > _LARGE]
-                if passes(b"\n".join(small), comes_again=False):
-                    return True
-        return any(passes(part) for part in parts)
-
-    def is_clean(self) -> None:
-        """Remember that there is nothing in the parts."""
-        for key in self._keys:
-            self._scrubber.add_clean(key)
-
-
 def _parts(span: Span) -> list[bytes]:
     """Return everything that is recorded in a span."""
-    parts = [span.name.encode(errors="replace")]
-    parts += (
+    parts = [
         each.encode(errors="replace") if isinstance(each, str) else bytes(each)
-        for each in (span.input, span.output, span.metadata, span.attributes)
+        for each in (span.name, span.input, span.output, span.metadata, span.attributes)
         if each is not None
-    )
+    ]
     texts: list[str] = [*span.tags] if span.tags else []
     if span.events or span.links or span.status_message is not None:
         texts += (event.name for event in span.events)

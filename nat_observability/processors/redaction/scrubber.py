@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from nat_observability.events import Captured
-from nat_observability.processors.redaction.encodings import MOST_LAYERS, decoded
+from nat_observability.processors.redaction.encodings import MOST_LAYERS, decoded, is_escaped
 from nat_observability.processors.redaction.engine import engine_of
 from nat_observability.processors.redaction.folding import fold
-from nat_observability.processors.redaction.forms.table import find_forms
 from nat_observability.processors.redaction.json import JsonScrubber, places_of_strings
 from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.marks import (
@@ -24,11 +23,12 @@ from nat_observability.processors.redaction.marks import (
     without_labels,
 )
 from nat_observability.processors.redaction.memory import Memory
+from nat_observability.processors.redaction.needles import joined_letters, needles_of
 from nat_observability.processors.redaction.personal import FINDERS
-from nat_observability.processors.redaction.prefilter import Prefilter
-from nat_observability.processors.redaction.recognisers import find_assigned, find_searched
 from nat_observability.processors.redaction.rules import Pattern
-from nat_observability.processors.redaction.tokens import LEAST_RUN, find_tokens
+from nat_observability.processors.redaction.search import TOO_MANY, Search
+from nat_observability.processors.redaction.tables.names import DEFAULT_KEYS
+from nat_observability.processors.redaction.tokens import LEAST_RUN
 from nat_observability.processors.redaction.verdicts import is_harmless
 from nat_observability.recording.capture import capture_text, joined_json
 
@@ -40,6 +40,7 @@ _OPENINGS = frozenset((b"{", b"[", b'"'))
 _REMEMBERED = 4096  # names of fields
 _LONGEST_REMEMBERED = 128  # characters
 
+_DEFAULT = frozenset(DEFAULT_KEYS)
 _any = msgspec.json.Decoder().decode
 
 
@@ -54,14 +55,15 @@ class Scrubber:
         marks: Makes what replaces a secret.
         prefilter: Whether values are searched only if a quick look says that they can hold a secret. The result is
             the same without it.
+
+    Attributes:
+        clean_names: Texts that recur in which there is nothing.
+        search: Finds what is secret in a text.
     """
 
     __slots__ = (
         "_builtin",
         "_clean",
-        "_clean_names",
-        "_engine",
-        "_finders",
         "_json",
         "_keys",
         "_labels",
@@ -69,7 +71,8 @@ class Scrubber:
         "_patterns",
         "_plain_words",
         "_shortest",
-        "prefilter",
+        "clean_names",
+        "search",
     )
 
     def __init__(
@@ -84,35 +87,28 @@ class Scrubber:
         self._keys = KeyMatcher(keys)
         self._builtin = frozenset(name for name in patterns if isinstance(name, str))
         self._patterns = tuple(pattern for pattern in patterns if isinstance(pattern, Pattern))
-        self._finders = tuple(FINDERS[name] for name in personal)
         self._marks = marks
-        self._clean_names: set[str] = set()
-        self._clean = Memory()
+        self.clean_names: set[str] = set()
+        self._clean: Memory[int, int] = Memory()
         # Text that looks like a mark is one only if it has one of these labels.
         self._labels = (
-            self._keys.labels | self._builtin | {*personal, *(each.name for each in self._patterns)}
+            self._keys.labels | self._builtin | {TOO_MANY, *personal, *(each.name for each in self._patterns)}
         )
         # A short word of letters and digits has no form that shows.
         self._plain_words = not self._patterns and not personal
         self._shortest = 1 if self._patterns else _SHORTEST
-        # Personal data has no words that go with it, so that everything is searched.
-        self._engine = (
-            engine_of(
-                keys,
-                tokens=bool(self._builtin),
-                literals=[literal for pattern in self._patterns for literal in pattern.literals],
-            )
-            if prefilter and not personal and all(pattern.literals for pattern in self._patterns)
-            else None
-        )
-        self.prefilter = Prefilter(
+        literals = [literal for pattern in self._patterns for literal in pattern.literals]
+        # A pattern without literals may match anything.
+        is_enabled = prefilter and all(pattern.literals for pattern in self._patterns)
+        self.search = Search(
             names=self._keys,
-            tokens=bool(self._builtin),
-            literals=[literal for pattern in self._patterns for literal in pattern.literals],
-            personal=personal,
-            always=any(not pattern.literals for pattern in self._patterns),
-            is_enabled=prefilter,
-            first_look=None if self._engine is None else self._engine.may_hold,
+            needles=needles_of(keys),
+            joined=joined_letters(key for key in keys if key not in _DEFAULT),
+            tokens=self._builtin,
+            literals=literals,
+            finders=[FINDERS[name] for name in personal],
+            is_enabled=is_enabled,
+            engine=engine_of(keys, tokens=bool(self._builtin), literals=literals) if is_enabled else None,
         )
         self._json = JsonScrubber(
             keys=self._keys,
@@ -124,14 +120,9 @@ class Scrubber:
             passes=self.passes,
         )
 
-    def passes(self, data: bytes, *, comes_again: bool = True) -> bool:
-        """
-        Say whether text or encoded JSON can hold anything to redact, in any encoding.
-
-        Args:
-            comes_again: Whether it may come again, or its beginning.
-        """
-        return self.prefilter.passes(data, comes_again=comes_again)
+    def passes(self, data: bytes) -> bool:
+        """Say whether text or encoded JSON can hold anything to redact, in any encoding."""
+        return self.search.passes(data)
 
     def is_clean(self, key: int) -> bool:
         """Say whether nothing was found in a value with this hash of its bytes."""
@@ -148,8 +139,11 @@ class Scrubber:
         if isinstance(value, str):
             return self.text(value)
         data = bytes(value)
+        search = self.search
+        if search.is_clean(data):
+            return value
         key = hash(data)
-        if self.is_clean(key) or not self.passes(data):
+        if self.is_clean(key) or not search.passes(data):
             return value
         try:
             scrubbed = self._json.scrub(data)
@@ -203,8 +197,10 @@ class Scrubber:
         except UnicodeEncodeError:
             text = capture_text(text)
             data = text.encode()
+        if self.search.is_clean(data):
+            return text
         key = hash(data)
-        if self.is_clean(key) or not self.passes(data):
+        if self.is_clean(key):
             return text
         scrubbed = self._without_secrets(data, depth)
         if scrubbed != data:
@@ -222,12 +218,19 @@ class Scrubber:
 
     def name(self, name: str, depth: int = 0) -> str:
         """Return what `text` does, for a text that recurs, such as the name of a step or of a field."""
-        if name in self._clean_names:
+        if name in self.clean_names:
             return name
         scrubbed = self.text(name, depth)
-        if scrubbed == name and len(name) <= _LONGEST_REMEMBERED and len(self._clean_names) < _REMEMBERED:
-            self._clean_names.add(name)
+        if scrubbed == name:
+            self.add_clean_name(name)
         return scrubbed
+
+    def add_clean_name(self, name: str) -> None:
+        """Remember that nothing is to be found in a text that recurs."""
+        if len(name) <= _LONGEST_REMEMBERED:
+            if len(self.clean_names) >= _REMEMBERED:
+                self.clean_names.clear()
+            self.clean_names.add(name)
 
     def named(self, name: str, text: str) -> str:
         """Return the text of a field of that name without its secrets."""
@@ -244,6 +247,8 @@ class Scrubber:
     def _plain(self, data: bytes) -> bytes:
         """Return text without its secrets, and without its escapes if they hid some."""
         scrubbed = layer = self._cut(data)
+        if not is_escaped(data):
+            return scrubbed
         for _ in range(MOST_LAYERS):
             deeper = decoded(layer).decode(errors="replace").encode()
             if deeper == layer:
@@ -256,11 +261,11 @@ class Scrubber:
     def _cut(self, data: bytes) -> bytes:
         """Replace what is found in `data` as it is."""
         searched = without_labels(data, self._labels) if _MARK in data else data
-        found = sorted(self._find(searched))
-        folded = fold(searched)
-        if folded is not None:
-            seen = [(*folded.original(start, end), label) for start, end, label in self._find(folded.data)]
-            found = sorted([*found, *seen])
+        search = self.search
+        found = list(search.find(searched))
+        if search.may_be_folded(searched) and (folded := fold(searched)) is not None:
+            found += [(*folded.original(start, end), label) for start, end, label in search.find(folded.data)]
+        found.sort()
         if found:
             data = self._replaced(data, found)
         if not self._patterns:
@@ -269,26 +274,6 @@ class Scrubber:
         for pattern in self._patterns:
             text = self._replaced_in_text(text, pattern)
         return text.encode()
-
-    def _find(self, data: bytes) -> Iterator[Found]:
-        prefilter = self.prefilter
-        if prefilter.has_name(data):
-            reached = 0
-            for start, stop in prefilter.parts(data):
-                # Not inside a value that began in an earlier part: no byte is looked at twice.
-                for found in find_assigned(data, self._keys, max(start, reached), stop):
-                    reached = found[1]
-                    yield found
-            yield from find_searched(data, self._keys, prefilter=prefilter.is_enabled)
-        if prefilter.has_form(data):
-            yield from find_forms(data, self._keys)
-        builtin = self._builtin
-        if builtin and prefilter.has_token(data):
-            for found in find_tokens(data, prefilter=prefilter.is_enabled):
-                if found[2] in builtin:
-                    yield found
-        for find in self._finders:
-            yield from find(data)
 
     def _replaced(self, data: bytes, found: list[Found]) -> bytes:
         # In Latin-1 each byte is a character, so places are the same.

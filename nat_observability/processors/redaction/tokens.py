@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -94,6 +94,8 @@ _AROUND = [
     for each in AROUND
 ]
 _LONGEST_BEFORE = 512  # bytes
+_WHOLE = 4096  # bytes: shorter texts are searched as a whole
+_REST_OF_TOKEN = re.compile(rb"[A-Za-z0-9_\-.+/~=:$]*+")
 
 _SCHEME = re.compile(_BEGIN + rb"(bearer|basic)[ \t+]{1,16}+([\w.~+/=-]{6,})", re.IGNORECASE)
 _TELEGRAM = re.compile(rb"(?<!\d)\d{6,12}:AA[\w-]{30,}")
@@ -316,11 +318,13 @@ class RunRecogniser:
     Attributes:
         letters: One of them is in a run, or
         leads: one of them is before a run or at its beginning, in lower case; or a run has one of the first words.
+        expressions: One of them matches at a lead and what follows it, in either case.
         find: Finds them.
     """
 
     letters: tuple[bytes, ...] = ()
     leads: tuple[bytes, ...] = ()
+    expressions: tuple[bytes, ...] = ()
     find: Callable[[bytes, Runs], Iterator[Found]]
 
 
@@ -344,9 +348,17 @@ RUN_RECOGNISERS = (
     RunRecogniser(find=_find_by_beginning),
     RunRecogniser(letters=tuple(dict.fromkeys(each.letters.encode() for each in AROUND)), find=_find_around),
     RunRecogniser(letters=(b"Q~",), find=_find_azure_secrets),
-    RunRecogniser(leads=(b"bearer", b"basic"), find=_find_schemes),
-    RunRecogniser(leads=(b":aa",), find=_find_telegram_tokens),
-    RunRecogniser(leads=(b"astracs:", b"$production$", b"$sandbox$", b":apa91b", b"-hint:"), find=_find_led),
+    RunRecogniser(
+        leads=(b"bearer", b"basic"),
+        expressions=(rb"(?:bearer|basic)[ \t+]{1,16}[\w.~+/=-]{16}",),
+        find=_find_schemes,
+    ),
+    RunRecogniser(leads=(b":aa",), expressions=(rb"[0-9]{6}:AA[\w-]{16}",), find=_find_telegram_tokens),
+    RunRecogniser(
+        leads=(b"astracs:", b"$production$", b"$sandbox$", b":apa91b", b"-hint:"),
+        expressions=(rb"astracs:", rb"\$production\$", rb"\$sandbox\$", rb":apa91b", rb"-hint:"),
+        find=_find_led,
+    ),
     RunRecogniser(find=_find_discord_tokens),
 )
 TEXT_RECOGNISERS = (
@@ -406,6 +418,52 @@ def find_tokens(data: bytes, *, prefilter: bool = True) -> Iterator[Found]:
                 yield from each.find(data, runs)
     for recogniser in TEXT_RECOGNISERS:
         yield from recogniser.find(data)
+
+
+def find_tokens_at(data: bytes, places: Iterable[int]) -> Iterator[Found]:
+    """Find what `find_tokens` does, near the places at which the engine saw the beginning of something."""
+    if len(data) <= _WHOLE:
+        yield from find_tokens(data)
+        return
+    begun = reached = -1
+    for at in places:
+        if at <= reached:
+            continue
+        start = _outside(data, max(0, at - _LONGEST_BEFORE - LEAST_RUN), begun=True)
+        if begun >= 0 and start > reached:
+            yield from _tokens_within(data, begun, reached)
+            begun = -1
+        if begun < 0:
+            begun = start
+        rest = _REST_OF_TOKEN.match(data, at)
+        reached = _outside(data, (at if rest is None else rest.end()) + _LONGEST_BEFORE, begun=False)
+    if begun >= 0:
+        yield from _tokens_within(data, begun, reached)
+
+
+def _outside(data: bytes, at: int, *, begun: bool) -> int:
+    """Return a place near `at` that is not inside a run: before it to begin there, behind it to end there."""
+    if begun:
+        window = data[max(0, at - _WHOLE) : at]
+        rest = window.rstrip(_CHARACTERS + b"=:$")
+        # In a longer one, everything is looked at.
+        return at - (len(window) - len(rest)) if rest or at <= _WHOLE else 0
+    match = _REST_OF_TOKEN.match(data, min(at, len(data)))
+    return at if match is None else match.end()
+
+
+def _tokens_within(data: bytes, start: int, end: int) -> Iterator[Found]:
+    for begin, stop, name in find_tokens(_with_private_key(data, start, end)):
+        yield start + begin, start + stop, name
+
+
+def _with_private_key(data: bytes, start: int, end: int) -> bytes:
+    """Return a part of a text, with the rest of a private key that begins in it."""
+    at = data.rfind(b"-----BEGIN", start, end)
+    if at >= 0 and _KEY_HEADER.match(data, at) is not None:
+        closing = data.find(b"-----END", at)
+        end = max(end, len(data) if closing < 0 else min(len(data), closing + 64))
+    return data[start:end]
 
 
 def _is_random(token: bytes) -> bool:

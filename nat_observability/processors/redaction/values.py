@@ -52,7 +52,8 @@ _STRUCTURE = re.compile(rb"[\"'\[\]{}()]")
 _LONGEST_HEADER = 8192  # bytes
 _CONTEXT = 1024  # bytes before a name on which the end of its value depends
 _LONGEST_VERDICT = 2048  # bytes: anything longer on one line is a password
-_HEADERS = ("authorization", "cookie", "cookies")  # their values have spaces, quotes and commas in them
+# Their values have spaces, quotes and commas in them.
+_HEADERS = ("authorization", "cookie", "cookies", "websocket_protocol")
 
 
 def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:

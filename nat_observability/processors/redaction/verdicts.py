@@ -114,6 +114,14 @@ def is_prose(text: bytes) -> bool:
     )
 
 
+_PASSPHRASE = re.compile(rb"[a-z]{3,14}(?:[ ][a-z]{3,14}){2,11}")
+
+
+def is_passphrase(text: bytes) -> bool:
+    """Say whether a text is words alone, of which none is one of those of sentences."""
+    return _PASSPHRASE.fullmatch(text) is not None and not any(word in _WORDS for word in text.split(b" "))
+
+
 def is_harmless(keys: KeyMatcher, label: str, value: bytes, *, may_be_prose: bool = True) -> bool:
     """
     Say whether a value is not secret although its name has `label`.

@@ -7,17 +7,17 @@ MAX_REPR = 1024  # characters
 MAX_ITEMS = 1024  # of an array that is recorded in full
 MAX_COLUMNS = 256
 
-# Nodes, of `MAX_NODES`, by how long a value takes in comparison to a number in a list: one is about 100 ns.
-VALUE = 10
-KEY = 6
-PLAIN = 10  # a container that is encoded at once
-CONTAINER = 30
-OBJECT = 50
-MODEL = 200
-OPAQUE = 60  # a repr too
-RAISED = 200
-FAILED = 1000  # raised in the middle of our own code, whose frames are looked through for a signal handler's
+# Nodes, of `MAX_NODES`, by how long a value takes in comparison to a number in a list: one is about 50 ns.
+VALUE = 20
+KEY = 15
+PLAIN_CONTAINER = 15  # a container that is encoded at once
+CONTAINER = 90
+OBJECT = 100
+MODEL = 500
+OPAQUE = 150  # a repr too
+RAISED = 400
+FAILED = 2000  # raised in the middle of our own code, whose frames are looked through for a signal handler's
 # Bytes, of `MAX_BYTES`, of a number among others, which is not encoded to find out.
 FLOAT = 18
 NUMBER = 6
-BITS = 8  # of a long integer, for each node
+BITS = 3  # of a long integer, for each node

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gc
 import types
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
 
-from nat_observability.recording.capture.limits import MAX_BYTES, limits
+from nat_observability.recording.capture.limits import limits
 
 _MAX_LEVELS = 256
 FEW = 16  # items: a loop over them takes less than the calls for many
@@ -19,7 +18,9 @@ _LONG = 2**63 - 1
 NUMBERS = frozenset({int, float, bool, types.NoneType})
 _LEAVES = NUMBERS | {str}
 CONTAINERS = frozenset({list, dict, tuple})
-_PLAIN = _LEAVES | CONTAINERS
+PLAIN = _LEAVES | CONTAINERS
+_TEXTS = frozenset({str})
+_KEYS = _TEXTS | {int}
 
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
@@ -31,10 +32,9 @@ _buffers: list[bytearray] = []
 _MAX_BUFFERS = 4
 
 # What msgspec checks at the speed of C before it encodes. It looks at types alone and calls no code of theirs.
-_Text = Annotated[str, msgspec.Meta(max_length=MAX_BYTES)]
-# Longer integers take longer the longer they are.
+# Longer integers take longer the longer they are; a text that is too long does not even begin to be encoded.
 _Integer = Annotated[int, msgspec.Meta(ge=-_LONG, le=_LONG)]
-_Leaf = _Text | _Integer | float | bool | None
+_Leaf = str | _Integer | float | bool | None
 
 
 class _Leaves(msgspec.Struct, array_like=True, gc=False):
@@ -133,19 +133,32 @@ def _is_plain(value: Any, left: int) -> bool:
     left -= len(value)
     if left < 0:
         return False
-    level = _referents(value) if type(value) is dict else value
+    if type(value) is dict:
+        keys = set(map(type, value))
+        if not keys <= _KEYS:
+            return False
+        if keys - _TEXTS:
+            left -= len(value)  # those that are numbers are among the referents
+        if left < 0:
+            return False
+        level = _referents(value)
+    else:
+        level = value
     for _ in range(_MAX_LEVELS):
         if not level:
             return True
         ends = {type(level[0]), type(level[-1])}
-        if not ends <= _PLAIN:
+        if not ends <= PLAIN:
             return False
         if ends.isdisjoint(CONTAINERS) and _are_leaves(level):
             return True
-        inner = (
-            level if ends <= CONTAINERS and CONTAINERS.issuperset(map(type, level)) else _containers(level)
-        )
-        if inner is None:
+        if ends <= CONTAINERS and len(level) > left:
+            return False  # unless they are empty
+        kinds = set(map(type, level))
+        if not kinds <= PLAIN:
+            return False
+        inner = level if kinds <= CONTAINERS else [each for each in level if type(each) in CONTAINERS]
+        if int in kinds and not all(-_LONG <= each <= _LONG for each in level if type(each) is int):
             return False
         # Before the next level is made: lists that come again and again may be endless.
         left -= sum(map(len, inner))
@@ -161,18 +174,3 @@ def _are_leaves(level: Any) -> bool:
     except msgspec.ValidationError:
         return False
     return True
-
-
-def _containers(level: Iterable[Any]) -> list[Any] | None:
-    """Return the containers among plain values, None if there is anything else."""
-    found: list[Any] = []
-    for item in level:
-        kind = type(item)
-        if kind is str:
-            if len(item) > MAX_BYTES:
-                return None
-        elif kind in CONTAINERS:
-            found.append(item)
-        elif kind not in NUMBERS or (kind is int and not -_LONG <= item <= _LONG):
-            return None
-    return found

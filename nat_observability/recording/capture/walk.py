@@ -20,14 +20,14 @@ from nat_observability.recording.capture.budget import (
     NUMBER,
     OBJECT,
     OPAQUE,
-    PLAIN,
+    PLAIN_CONTAINER,
     RAISED,
     TRIES,
     VALUE,
 )
 from nat_observability.recording.capture.kinds import BYTES, first, iterator, length_of
 from nat_observability.recording.capture.limits import limits
-from nat_observability.recording.capture.plain import CONTAINERS, plain_json
+from nat_observability.recording.capture.plain import CONTAINERS, FEW, PLAIN, plain_json
 from nat_observability.recording.capture.reprs import MASK, own_methods
 from nat_observability.recording.capture.text import class_name, cut_text
 from nat_observability.recording.capture.web import is_scope, looks_like_web, scope_summary, web_summary
@@ -130,8 +130,21 @@ class Walk:
             self._tries -= 1
             return None
         self.bytes_left -= len(data)
-        self.nodes_left -= PLAIN + data.count(b",")  # no fewer than the values in it
+        self.nodes_left -= PLAIN_CONTAINER + data.count(b",")  # no fewer than the values in it
         return msgspec.Raw(data)
+
+    def _plain_piece(self, piece: list[Any]) -> msgspec.Raw | None:
+        """Return the JSON of items of plain data, without the brackets around it; None if they are anything else."""
+        if self._tries <= 0:
+            return None
+        left = self.bytes_left - limits.reserved_size
+        data = plain_json(piece, left, max(0, self.nodes_left) // 4)
+        if data is None:
+            self._tries -= 1
+            return None
+        self.bytes_left -= len(data)
+        self.nodes_left -= len(piece) + data.count(b",")
+        return msgspec.Raw(data[1:-1])
 
     def sequence(self, value: Any, depth: int) -> Any:
         plain = self._plain(value, depth)
@@ -150,6 +163,7 @@ class Walk:
             items = first(lambda: iterator(value), room)
         copies: list[Any] = []
         add = copies.append
+        taken = 0
         reserved = limits.reserved_size if count > LARGE else 0
         for start in range(0, len(items), _PIECE):
             piece = items[start : start + _PIECE]
@@ -163,12 +177,18 @@ class Walk:
                 self.nodes_left -= len(piece)
                 self.bytes_left -= size
                 copies += piece
+                taken += len(piece)
+                continue
+            if len(piece) > FEW and kinds <= PLAIN and (plain := self._plain_piece(piece)) is not None:
+                add(plain)
+                taken += len(piece)
                 continue
             for item in piece:
                 if self.nodes_left <= 0 or self.bytes_left <= reserved:
                     break
                 add(self.value(item, depth))
-        if len(copies) < count:
+                taken += 1
+        if taken < count:
             add(f"[cut:{count}]")
         return copies
 

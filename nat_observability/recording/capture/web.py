@@ -63,10 +63,11 @@ def looks_like_web(value: object) -> bool:
     try:
         fields = object.__getattribute__(value, "__dict__")
     except AttributeError:
-        pass
-    else:
-        if type(fields) is dict:
-            names |= _TELLING & fields.keys()
+        fields = None
+    if type(fields) is dict:
+        if "headers" not in names and "headers" not in fields:
+            return False
+        names |= _TELLING & fields.keys()
     return "headers" in names and not names.isdisjoint(_ADDRESSES) and not names.isdisjoint(_ACTIONS)
 
 

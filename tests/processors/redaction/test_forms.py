@@ -133,3 +133,43 @@ def test_equal_values_have_equal_hashes_however_they_are_written() -> None:
     assert hashed(f"Authorization: Bearer {token}") == hashed(f"password={token}")
     assert hashed("me@example.com") == hashed("Me@Example.COM")
     assert hashed("4111 1111 1111 1111") == hashed("4111111111111111")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"columns": ["user", "password"], "row": ["bob", "hunter2x"]},
+        {"columns": ["user", "password"], "rows": [["bob", "hunter2x"], ["eve", "hunter2x"]]},
+        {"header": ["id", "api_key"], "values": [[1, "hunter2x"]]},
+        {"fields": [{"name": "user"}, {"name": "password"}], "data": [["bob", "hunter2x"]]},
+        {"names": ["user", "db_password", "age"], "records": [["bob", "hunter2x", 3]]},
+        {"schema": [["user", "text"], ["password", "text"]], "tuples": [["bob", "hunter2x"]]},
+        [["user", "password"], ["bob", "hunter2x"]],
+        {"result": json.dumps({"columns": ["user", "password"], "rows": [["bob", "hunter2x"]]})},
+    ],
+    ids=str,
+)
+def test_a_value_under_the_name_of_its_column_is_found(value: object) -> None:
+    """Names of columns and rows of values in lists of their own; and every other value stays."""
+    left = REDACTOR(a_span(value)).input
+    assert left is not None
+    assert not isinstance(left, str)
+    assert b"hunter2x" not in bytes(left)
+    assert b"user" in bytes(left) or b"id" in bytes(left)
+    assert b"password" in bytes(left) or b"api_key" in bytes(left)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"columns": ["user", "age"], "rows": [["bob", 3]]},
+        [["password_min_length", "user"], [8, "bob"]],
+        {"columns": ["token_count", "user"], "row": [3, "bob"]},
+        [["pass", "fail"], [3, 4]],
+    ],
+    ids=str,
+)
+def test_columns_of_other_names_stay(value: object) -> None:
+    """Also if their names sound like those of secrets."""
+    span = a_span(value)
+    assert REDACTOR(span) is span

@@ -12,13 +12,15 @@ from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.values import end_of_quotes
 from nat_observability.processors.redaction.windows import matches
 
-_DECLARED = re.compile(
+DECLARED = (
     rb"(?:(?:\[[\w ]{0,16}\])|\s{1,4}(?:\*|\[\])?(?:string|String|byte|char|str|text|VARCHAR(?:\(\w{1,"
     rb"8}\))?|NVARCHAR(?:\(\w{1,8}\))?)|\s?\{\s?get;[^{}]{0,40}\}|\?\s?:\s?[\w |<>]{1,60}?|\s{0,2}(?:\|"
     rb"\||\?\?|&&|\+|\.)|:\s?[A-Z]\w{1,30}<\w{1,30}>)"
     rb"\s{0,4}:?=\s{0,4}(?=\\{0,64}[\"'`@$])"
 )
-_CALLED = re.compile(rb"([A-Za-z_][\w.]{0,80})\((?:\s|\\{1,8}n){0,8}[bBrRuUfF]{0,2}(?=\\{0,64}[\"'`])")
+_DECLARED = re.compile(DECLARED)
+BEHIND_CALLED = rb"\((?:\s|\\{1,8}n){0,8}[bBrRuUfF]{0,2}(?=\\{0,64}[\"'`])"
+_CALLED = re.compile(rb"([A-Za-z_][\w.]{0,80})" + BEHIND_CALLED)
 _SETTER = re.compile(
     rb"(?:^|[._])(?:set|with|add|use|update|change|reset|put|from|Set|With|Add|Use|Update|Change|Reset)(?=[A-Z_])"
 )
@@ -29,11 +31,14 @@ _CREDENTIALS = re.compile(
     rb"h|setBasicAuth|SetBasicAuth|PlainAuth|Login)\((?:\s|\\{1,8}n){0,8}(\\{0,64}[\"'`])([^\"'`\n]{1,"
     rb"100}?)\1\s?,(?:\s|\\{1,8}n){0,8}(\\{0,64}[\"'`])"
 )
+BEHIND_LOOKED_UP = (
+    rb"\\{0,64}[\"'`]?\s?[)\]]{0,2}\s{0,4}(?:\bor\b|\?\?=?|\|\|=?|\?:|,|\.unwrap_or\(|\.orElse\(|\{)\s{0,4}"
+    rb"(?:default\s?=\s?)?\(?(\\{0,64}[\"'`])"
+)
 _OF_LOOKUP = re.compile(
     rb"(?:getenv|environ\.get|environ|env|ENV|process\.env|import\.meta\.env|Deno\.env\.get|Sys\.geten"
     rb"v|os\.Getenv|get|fetch|config|GetEnvironmentVariable|getProperty)\s?[(\[.]\s?\\{0,64}[\"'`]?([A"
-    rb"-Za-z_]\w{0,100})\\{0,64}[\"'`]?\s?[)\]]{0,2}\s{0,4}(?:\bor\b|\?\?=?|\|\|=?|\?:|,|\.unwrap_or\("
-    rb"|\.orElse\(|\{)\s{0,4}(?:default\s?=\s?)?\(?(\\{0,64}[\"'`])"
+    rb"-Za-z_]\w{0,100})" + BEHIND_LOOKED_UP
 )
 
 

@@ -72,7 +72,9 @@ _PASS_IN = re.compile(
     rb"(?:-pass(?:in|out|word)?|-passin|-passout)[ \t](\\{0,64}[\"']?)pass:([^\s\"'\\]{1,200})"
 )
 _WORDS = re.compile(
-    rb"htpasswd (?:-\w{1,8} ){1,4}\S{1,200} \S{1,100} (\\{0,64}[\"']?)([^\s\"'\\]{1,200})|vault login "
+    rb"\b(?:echo|printf|cat <<<|<<<)(?: -\w{1,4}){0,2} (\\{0,64}[\"']?)([^\s\"'\\|]{1,300})\\{0,64}[\"']?\s{0,4}\|[^|\n]{0,300}?-stdin"
+    rb"|\bnet use (?:\S{1,8} ){0,1}\S{1,200} /user:\S{1,100} (\\{0,64}[\"']?)([^\s\"'\\]{1,300})"
+    rb"|htpasswd (?:-\w{1,8} ){1,4}\S{1,200} \S{1,100} (\\{0,64}[\"']?)([^\s\"'\\]{1,200})|vault login "
     rb"(?:-\S{1,80} ){0,4}()([^\s\"'\\-][^\s\"'\\]{5,200})|rabbitmqctl (?:add_user|change_password) \S"
     rb"{1,100} (\\{0,64}[\"']?)([^\s\"'\\]{1,200})"
 )
@@ -110,5 +112,5 @@ def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         for match in _PASS_IN.finditer(data, begin, end):
             yield from argument(data, match.start(2), match.end(2), match[1], keys)
     for match in matches(_WORDS, data):
-        group = next(group for group in (2, 4, 6) if match[group] is not None)
+        group = next(group for group in (2, 4, 6, 8, 10) if match[group] is not None)
         yield from argument(data, match.start(group), match.end(group), match[group - 1], keys)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.recognisers import NAME_CHARACTERS
+from nat_observability.processors.redaction.places import NAME_CHARACTERS
 from nat_observability.processors.redaction.values import end_of_quotes
 from nat_observability.processors.redaction.verdicts import is_harmless
 

@@ -8,27 +8,33 @@ from collections.abc import Iterator
 from nat_observability.processors.redaction.forms.near import STRONG, label_before, label_of
 from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.verdicts import is_harmless
+from nat_observability.processors.redaction.verdicts import is_harmless, is_passphrase
 from nat_observability.processors.redaction.windows import matches
 
-_IS = re.compile(
+IS = (
     rb"(?:[ ](?:is|was|to|as|=)(?: now| still| set to| currently)?:?|[ ]?(?:->|\xe2\x86\x92|=>)|[ ]for"
     rb" [\w ]{1,40}? is:?|[ ](?=\\{0,64}[\"'`]))[ ]{0,2}(?:\*\*)?"
     rb"(?:(\\{0,64}[\"'`]|\xe2\x80\x9c)([^\"'`\n]{3,300}?)(?:\1|\xe2\x80\x9d)|(?=(?:[^\s]{0,200}[0-9!@"
     rb"#$%^&*+~])|(?:[a-z]{3,20}-){2})(?!\[redacted:)([^\s\"'`<>]{5,512}))"
 )
+_IS = re.compile(IS)
 _AS = re.compile(
     rb"(\\{0,64}[\"'`])([^\"'`\n ]{4,300})\1 (?:as|for|is) (?:the|your|my|our|its|a)(?: new)? ([\w ]{1,60})"
 )
-_BELOW = re.compile(
+BELOW = (
     rb":(?:\*\*)?(?:\r?\n|\\{1,8}n){1,2}[ >]{0,4}(?:```\w{0,10}(?:\r?\n|\\{1,8}n))?(\\{0,64}[`\"']?)(?"
     rb":(?=[^\s]{0,200}[0-9])(?=[^\s]{0,200}[A-Za-z])|(?=(?:[a-z]{3,20}-){2}))([^\s\"'`<>\\:={}()\[\],"
     rb"]{8,512})\1(?=\r?\n|\\{1,8}[nr]|[\"'`]|\s{0,2}\Z|\\{1,8}\")"
 )
+_BELOW = re.compile(BELOW)
 _HEADING = re.compile(
-    rb"(?:^|(?<=\n)|(?<=\\n)|(?<=\"))#{1,6} ([\w -]{2,60})(?:\r?\n|\\{1,8}n){1,2}(\\{0,64}`?)([^\s`\"'"
-    rb"\\#]{6,300})\2(?=\r?\n|\\{1,8}[nr]|\"|\Z|\\{1,8}\")"
+    rb"(?:^|(?<=\n)|(?<=\\n)|(?<=\"))#{1,6} ([\w -]{2,60})(?:\r?\n|\\{1,8}n){1,2}(\\{0,64}`?)((?![#>|*-])(?:[^\s`\"'"
+    rb"\\]{6,300}|[a-z]{3,14}(?:[ ][a-z]{3,14}){2,11}))\2(?=\r?\n|\\{1,8}[nr]|\"|\Z|\\{1,8}\")"
 )
+
+
+def _is_value(text: bytes) -> bool:
+    return STRONG.fullmatch(text) is not None or text.count(b"-") >= 2 or is_passphrase(text)
 
 
 def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
@@ -43,7 +49,7 @@ def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 match[0].startswith(b" ")
                 and match[0].lstrip(b" ")[:1] in b"\\\"'`"
                 and (
-                    (STRONG.fullmatch(value) is None and value.count(b"-") < 2)
+                    (STRONG.fullmatch(value) is None and value.count(b"-") < 2 and not is_passphrase(value))
                     or data[match.end() : match.end() + 2].lstrip()[:1] in (b":", b"=")
                 )
             ):
@@ -72,5 +78,5 @@ def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             yield *match.span(2), named[0]
     for match in matches(_HEADING, data):
         known = label_of(match[1], keys)
-        if known is not None and known != UNSURE and STRONG.fullmatch(match[3]) is not None:
+        if known is not None and known != UNSURE and _is_value(match[3]):
             yield *match.span(3), known

@@ -29,11 +29,10 @@ _SQL = re.compile(
     rb"PWD|\bWITH SECRET\s?=|\bSECRET)\s{1,8}N?(\\{0,64}['\"])",
     re.IGNORECASE,
 )
-_COMPARED = re.compile(
-    rb"([A-Za-z_][\w.]{0,60})\\{0,64}[`\"\]]?\s{1,4}(?:I?LIKE|IN\s?\(|<>|!=|IS|SIMILAR TO|REGEXP)\s{0,"
-    rb"4}\(?N?(\\{0,64}')",
-    re.IGNORECASE,
+BEHIND_COMPARED = (
+    rb"\\{0,64}[`\"\]]?\s{1,4}(?:I?LIKE|IN\s?\(|<>|!=|IS|SIMILAR TO|REGEXP)\s{0,4}\(?N?(\\{0,64}')"
 )
+_COMPARED = re.compile(rb"([A-Za-z_][\w.]{0,60})" + BEHIND_COMPARED, re.IGNORECASE)
 _INSERT = re.compile(
     rb"\binto\s{1,8}[\w.`\"\[\]\\]{1,100}\s{0,8}\(([^()]{1,2000})\)\s{0,8}(?:\\{1,8}n\s{0,8})?(?:OUTPU"
     rb"T [^()]{1,100})?values\s{0,8}",

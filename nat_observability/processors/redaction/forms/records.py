@@ -19,11 +19,12 @@ _INPUT_VALUE = re.compile(
     rb"(?:\A|\n|\\n)[ \t]{0,8}([\w.\[\]-]{1,120})(?:\r?\n|\\{1,8}n)[ \t]{1,8}[^\n\\]{0,300}?input_valu"
     rb"e=(?=(\\{0,64}['\"])?)"
 )
-_AUTOMATED = re.compile(
+AUTOMATED = (
     rb"\)\)?\.(?:first\.|nth\(\d\)\.|clear\(\)\.|last\.)?(?:fill|type|send_?[kK]eys|set_?[vV]alue|pres"
     rb"s_sequentially|pressSequentially|input|val|enter_text|addValue|clear_and_type)\((?:\s|\\{1,8}n)"
     rb"{0,8}(\\{0,64}[\"'`])"
 )
+_AUTOMATED = re.compile(AUTOMATED)
 _SELECTED = re.compile(rb"([A-Za-z_][\w -]{0,80})[^A-Za-z0-9_]{0,8}\Z")
 _TYPED = re.compile(
     rb"(?:[Tt]yped|[Ee]ntered|[Ff]illed|[Tt]yping|[Ff]ill(?:ing)?|[Ii]nput)\s{1,4}(\\{0,64}[\"'`])([^\"'"

@@ -1,17 +1,24 @@
-"""The table of forms: what finds values near a secret name, or after the word of a command."""
+"""The table of forms: what finds values near a secret name, or after the word of a command, and where to look."""
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
-from nat_observability.processors.redaction.forms.code import find_calls, find_credentials, find_declared
+from nat_observability.processors.redaction.forms.code import (
+    BEHIND_CALLED,
+    BEHIND_LOOKED_UP,
+    DECLARED,
+    find_calls,
+    find_credentials,
+    find_declared,
+)
 from nat_observability.processors.redaction.forms.commands import find_commands, find_settings
 from nat_observability.processors.redaction.forms.markup import find_cells, find_html_columns, find_tags
-from nat_observability.processors.redaction.forms.near import label_before
-from nat_observability.processors.redaction.forms.prose import find_prose
+from nat_observability.processors.redaction.forms.prose import BELOW, IS, find_prose
 from nat_observability.processors.redaction.forms.protocols import (
+    BEHIND_COMPARED,
     find_comparisons,
     find_mail,
     find_netrc,
@@ -19,6 +26,7 @@ from nat_observability.processors.redaction.forms.protocols import (
     find_sql,
 )
 from nat_observability.processors.redaction.forms.records import (
+    AUTOMATED,
     find_automated,
     find_input_values,
     find_jwk,
@@ -26,124 +34,290 @@ from nat_observability.processors.redaction.forms.records import (
     find_multipart,
     find_variables,
 )
-from nat_observability.processors.redaction.forms.tabular import find_bars, find_columns
-from nat_observability.processors.redaction.keys import LIKELY, KeyMatcher
+from nat_observability.processors.redaction.forms.tabular import find_aligned, find_bars, find_columns
+from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.verdicts import random_places
+from nat_observability.processors.redaction.places import Place
 
 Find = Callable[[bytes, KeyMatcher], Iterator[Found]]
+Near = Callable[[bytes, Place], bool]
 
-_NAMED: tuple[Find, ...] = (
-    find_tags,
-    find_cells,
-    find_html_columns,
-    find_bars,
-    find_columns,
-    find_settings,
-    find_netrc,
-    find_comparisons,
-    find_multipart,
-    find_input_values,
-    find_automated,
-    find_variables,
-    find_declared,
-    find_calls,
-    find_prose,
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """
+    One form in which a value stands near its name, or without one.
+
+    Attributes:
+        find: Finds the values in a part of a text.
+        near: Says whether the form may be at a name.
+        literals: For forms without a name: one of them is in every text with the form.
+        before: Bytes before the name, or the literal, in which the form is.
+        behind: Bytes behind it.
+    """
+
+    find: Find
+    near: Near | None = None
+    literals: tuple[bytes, ...] = ()
+    before: int = 700
+    behind: int = 4096
+
+
+# The words that may follow the letters of a name, and what may stand around names.
+_MORE = rb"(?:[ +]{1,2}[\w.\-\x80-\xff]{1,64}+){0,4}?"
+_AROUND = rb"[ \t:*`\"'\\]{0,12}"
+_LINE_END = rb"(?:\r?\n|\\{1,8}[nr])"
+
+
+def _follows(expression: bytes, flags: int = 0) -> Near:
+    """Return whether an expression matches behind the name, and the further words of it."""
+    match = re.compile(expression, flags).match
+    return lambda data, place: match(data, place.end, place.end + 600) is not None
+
+
+def _precedes(expression: bytes, longest: int, flags: int = 0) -> Near:
+    """Return whether an expression matches up to the name."""
+    search = re.compile(expression + rb"\Z", flags).search
+    return lambda data, place: search(data, max(0, place.begin - longest), place.begin) is not None
+
+
+def _either(*tests: Near) -> Near:
+    return lambda data, place: any(test(data, place) for test in tests)
+
+
+def _both(*tests: Near) -> Near:
+    return lambda data, place: all(test(data, place) for test in tests)
+
+
+def _before(literals: tuple[bytes, ...], longest: int) -> Near:
+    def is_near(data: bytes, place: Place) -> bool:
+        begin, end = max(0, place.begin - longest), place.end
+        return any(data.find(literal, begin, end) >= 0 for literal in literals)
+
+    return is_near
+
+
+def _around(literals: tuple[bytes, ...], longest: int) -> Near:
+    def is_near(data: bytes, place: Place) -> bool:
+        begin, end = max(0, place.begin - longest), place.end + longest
+        return any(data.find(literal, begin, end) >= 0 for literal in literals)
+
+    return is_near
+
+
+_IN_HEADS = re.compile(rb"[\w .\x80-\xff\-\"'\\,;\t]{0,2000}+(?=(.))?", re.DOTALL)
+_HEAD_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ .-\"'\\,;\t" + bytes(
+    range(0x80, 0x100)
 )
-# Those without a name: one of the texts is in every text in which they find something.
-# The first text is a part of the others, or beside them, and tells most texts apart in one look.
-UNNAMED: tuple[tuple[bytes, tuple[bytes, ...], Find], ...] = (
-    (
-        b" -",
-        (
-            b" -u", b" -p", b" -P", b" -a", b" -w ", b" -k ", b" -N ", b" -U", b"--user", b"--proxy-user", b"-pass",
-            b"htpasswd -",
-        ),
-        find_commands,
-    ),
-    (b" ", (b"vault login", b"rabbitmqctl"), find_commands),
-    (b":", (b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), find_pgpass),
-    (b" ", (b"PASS ", b"AUTH ", b"LOGIN "), find_mail),
-    (b" ", (b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), find_sql),
-    (b"kty", (b"kty",), find_jwk),
-    (b"Secret", (b"Secret",), find_kubernetes),
-    (b"(", (b"Auth(", b"redentials(", b"ogin(", b"authenticate(", b"auth("), find_credentials),
-)  # fmt: skip
-# Letters that are in the names that these forms are looked for with, in lower case, and whether a letter may follow.
-STEMS = (
-    (b"pass", True), (b"pwd", False), (b"secret", True), (b"token", False), (b"key", False), (b">pw<", False),
-    (b"cred", True), (b"psk", False), (b"mnemonic", False), (b"seed", True), (b"cookie", True),
-    (b"signature", False), (b"senha", False), (b"wort", False), (b"parola", False), (b"contras", True),
-    (b"otp", False), (b"pin", False), (b"_pw", False), (b" pw", False), (b"jwt", False), (b"heslo", True),
-    (b"haslo", True), (b"salasana", True), (b"lozink", True), (b"senord", True), (b"sifre", False),
-    (b"clave", False), (b"sess", True), (b"hmac", False), (b"pepper", False), (b"bearer", False),
-    (b"adgangskode", True), (b"cvc", False), (b"cvv", True), (b"code", False),
-    (b"assertion", True), ("пароль".encode(), True), ("密码".encode(), True), ("パスワード".encode(), True),
-    ("비밀번호".encode(), True),
-)  # fmt: skip
-_ASCII_STEMS = tuple((stem, may_go_on) for stem, may_go_on in STEMS if stem.isascii())
-_BEFORE, _BEHIND = 700, 4096  # bytes around a name in which these forms are looked for
-_REST_OF_WORD = re.compile(rb"[A-Za-z0-9_.\-\x80-\xff]{0,80}+")
-_LETTER = re.compile(rb"[a-z]")
+_SEPARATORS = re.compile(rb"[,;\t]|\\t")
+_AFTER_CELL = re.compile(
+    rb"(?:[ +]{1,2}[\w.\-\x80-\xff]{1,64}+){0,4}[\"'\\ ]{0,12}(?:[,;\t]|\\{1,8}[tnr]|\r?\n|\Z|[\"'`])"
+)
 
 
-def may_have_form(data: bytes, keys: KeyMatcher) -> bool:
-    """Say whether `data` may have a secret in one of these forms: it has the name of one, or a word of a command."""
-    return next(_names(data, keys), None) is not None or any(
-        data.find(first) >= 0 and _has_any(data, literals) for first, literals, _ in UNNAMED
+def _is_head(data: bytes, place: Place) -> bool:
+    """Say whether a name may be the head of a column, or the name of a row, with separators around it."""
+    if _AFTER_CELL.match(data, place.end) is None:
+        return False
+    if data.find(b"alue", max(0, place.begin - 4096), place.begin) >= 0:
+        return True  # of a row with a name and a value
+    window = data[max(0, place.begin - 2000) : place.begin]
+    before = window[len(window.rstrip(_HEAD_CHARACTERS)) :]
+    behind = _IN_HEADS.match(data, place.end)
+    after = b"" if behind is None else behind[0]
+    if _SEPARATORS.search(before) is None and _SEPARATORS.search(after) is None:
+        return False
+    bound = data[place.begin - len(before) - 1 : place.begin - len(before)]
+    is_line = len(before) == place.begin or bound in (b"\n", b"\r") or b'"' in before or b"\\" in before
+    ends = (
+        behind is None or behind[1] is None or behind[1] in (b"\n", b"\r") or b"\\" in after or b'"' in after
     )
+    return is_line and ends
 
 
-def find_forms(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
-    """Find the values of secret names in all of these forms."""
-    for first, literals, find in UNNAMED:
-        if data.find(first) >= 0 and _has_any(data, literals):
-            yield from find(data, keys)
-    begun = reached = -1
-    for at in sorted(_names(data, keys)):
-        if begun >= 0 and at - _BEFORE > reached:
-            yield from _find_in(data, begun, reached, keys)
-            begun = -1
-        if begun < 0:
-            begun = max(0, at - _BEFORE, data.rfind(b"\n", max(0, at - _BEFORE), at) - _BEFORE)
-        reached = at + _BEHIND
-    if begun >= 0:
-        yield from _find_in(data, begun, reached, keys)
+_ALIGNED = re.compile(rb"[\w. -]{0,400}(?=\n|\\{1,8}n|\r)")
 
 
-def _find_in(data: bytes, start: int, end: int, keys: KeyMatcher) -> Iterator[Found]:
-    part = data[start:end]
-    for find in _NAMED:
-        for begin, stop, label in find(part, keys):
-            yield start + begin, start + stop, label
+def _is_aligned_head(data: bytes, place: Place) -> bool:
+    """Say whether a name may be the head of a column among blanks alone."""
+    if _ALIGNED.match(data, place.end) is None:
+        return False
+    return data[place.begin - 1 : place.begin] == b" " or data[place.end : place.end + 2] == b"  "
 
 
-def _names(data: bytes, keys: KeyMatcher) -> Iterator[int]:
-    """Find where secret names end, except those without one of the stems."""
-    lowered = data.lower()
-    random: list[int] | None = None
-    for stem, may_go_on in _ASCII_STEMS if data.isascii() else STEMS:
-        at = lowered.find(stem)
-        while at >= 0:
-            end = at + len(stem)
-            if may_go_on or _LETTER.match(lowered, end) is None:
-                word = _REST_OF_WORD.match(data, end)
-                end = end if word is None else word.end()
-                named = label_before(data, end, keys)
-                if named is None or named[0] == LIKELY:
-                    named = label_before(data, at + len(stem), keys) or named
-                if named is not None and named[0] == LIKELY:
-                    # Its value must look random, so that most of such names need no further search.
-                    if random is None:
-                        random = list(random_places(data))
-                    place = bisect_left(random, at - 2 * _BEFORE)
-                    if place == len(random) or random[place] > at + _BEHIND:
-                        named = None
-                if named is not None:
-                    yield end
-            at = lowered.find(stem, end)
+def _is_in_tag(data: bytes, place: Place) -> bool:
+    at = data.rfind(b"<", max(0, place.begin - 700), place.begin)
+    if at < 0 or data.find(b">", at, place.begin) >= 0:
+        return False
+    end = data.find(b">", place.end, place.end + 700)
+    return end >= 0 and data.find(b"<", place.end, end) < 0
 
 
-def _has_any(data: bytes, needles: tuple[bytes, ...]) -> bool:
-    find = data.find
-    return any(find(needle) >= 0 for needle in needles)
+NAMED: tuple[Form, ...] = (
+    Form(find=find_tags, near=_is_in_tag),
+    Form(find=find_cells, near=_follows(_MORE + _AROUND + rb"</"), before=200),
+    Form(find=find_html_columns, near=_before((b"<t", b"<T"), 1200)),
+    Form(find=find_bars, near=_around((b"|", b"\xe2\x94\x82", b"\xe2\x95\x91"), 600)),
+    Form(find=find_columns, near=_is_head),
+    Form(find=find_aligned, near=_is_aligned_head),
+    Form(
+        find=find_settings,
+        near=_either(
+            _precedes(
+                rb"(?:setx|#define|ENV|ARG|SetEnv|set(?:env)?(?: -\w{1,8}){0,3}|add|put|create|git config"
+                rb"(?: --\w{1,20}){0,3}|proxy_set_header|add_header|fastcgi_param|require)[ \t]{1,16}"
+                rb"\\{0,64}[\"']?[\w./:-]{0,100}",
+                260,
+            ),
+            _both(
+                lambda data, place: data.find(b"-", place.begin, place.end) >= 0,
+                _follows(rb"[ \t]{1,8}(?![-\s])"),
+            ),
+        ),
+    ),
+    Form(
+        find=find_netrc,
+        near=_both(
+            lambda data, place: data[place.end - 8 : place.end] == b"password",
+            _follows(rb"\s|\\"),
+            _before((b"login", b"user", b"machine", b"default"), 500),
+        ),
+    ),
+    Form(
+        find=find_comparisons,
+        near=_either(
+            _follows(BEHIND_COMPARED, re.IGNORECASE),
+            _both(_follows(rb"[\s`\"\]\\]*[,)]"), _before((b"into", b"INTO", b"Into"), 2300)),
+        ),
+        before=2300,
+        behind=8192,
+    ),
+    Form(find=find_multipart, near=_before((b"form-data",), 200)),
+    Form(
+        find=find_input_values,
+        near=lambda data, place: data.find(b"input_valu", place.end, place.end + 600) >= 0,
+    ),
+    Form(
+        find=find_automated,
+        near=_either(
+            _both(
+                lambda data, place: data.find(b").", place.end, place.end + 140) >= 0,
+                _follows(rb"[^\n;]{0,130}?" + AUTOMATED),
+            ),
+            _both(
+                _before((b"yped", b"ntered", b"yping", b"ill", b"nput"), 500),
+                _precedes(
+                    rb"[\"'`]\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?\\{0,64}[\"'`]?[\w #.-]{0,80}",
+                    120,
+                ),
+            ),
+        ),
+    ),
+    Form(find=find_variables, near=_follows(rb"\\{0,64}\"\s{0,4}\{")),
+    Form(
+        find=find_declared,
+        near=_follows(_AROUND + b"(?:" + DECLARED + b")"),
+    ),
+    Form(
+        find=find_calls,
+        near=_follows(rb"(?:" + BEHIND_CALLED + b"|" + BEHIND_LOOKED_UP + b")"),
+        before=400,
+    ),
+    Form(
+        find=find_prose,
+        near=_either(
+            _follows(_MORE + _AROUND + IS),
+            _follows(_MORE + _AROUND + BELOW),
+            _precedes(rb"[\"'`] (?:as|for|is) (?:the|your|my|our|its|a)(?: new)? [\w ]{0,60}", 120),
+            _precedes(rb"#{1,6} [\w -]{0,60}", 80),
+        ),
+        before=500,
+        behind=1400,
+    ),
+)
+"""The forms with a name."""
+
+# Those without a name: one of the texts is in every text in which they find something.
+UNNAMED: tuple[Form, ...] = (
+    Form(
+        find=find_commands,
+        literals=(
+            b" -u", b" -p", b" -P", b" -a", b" -w ", b" -k ", b" -N ", b" -U", b"--user", b"--proxy-user", b"-pass",
+            b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:",
+        ),
+        before=1400,
+        behind=1400,
+    ),
+    Form(find=find_pgpass, literals=(b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), before=400, behind=700),
+    Form(find=find_mail, literals=(b"PASS ", b"AUTH ", b"LOGIN "), before=500, behind=2400),
+    Form(find=find_sql, literals=(b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), before=100),
+    Form(find=find_jwk, literals=(b"kty",), before=4096, behind=8192),
+    Form(find=find_kubernetes, literals=(b"Secret",), before=4096 + 200, behind=8192),
+    Form(find=find_credentials, literals=(b"Auth(", b"redentials(", b"ogin(", b"authenticate(", b"auth("), before=100),
+)  # fmt: skip
+"""The forms without one."""
+
+
+def find_named(data: bytes, places: Iterable[Place], keys: KeyMatcher) -> Iterator[Found]:
+    """Find the values in the forms that may be at these places."""
+    by_form: list[list[tuple[int, int]]] = [[] for _ in NAMED]
+    for place in places:
+        if place.is_unsure:
+            continue
+        for form, windows in zip(NAMED, by_form, strict=True):
+            if form.near is not None and form.near(data, place):
+                _add(windows, _begin_of_line(data, place.begin - form.before), place.end + form.behind)
+    for form, windows in zip(NAMED, by_form, strict=True):
+        for start, end in windows:
+            yield from _find_in(form, data, start, end, keys)
+
+
+def is_form_near(data: bytes, place: Place) -> bool:
+    """Say whether one of the forms with a name may be at a place."""
+    return any(form.near is not None and form.near(data, place) for form in NAMED)
+
+
+def find_unnamed(data: bytes, literals: Iterable[tuple[int, int]], keys: KeyMatcher) -> Iterator[Found]:
+    """
+    Find the values in the forms without a name.
+
+    Args:
+        literals: The number of a form, and where one of its literals ends, in order.
+    """
+    by_form: dict[int, list[tuple[int, int]]] = {}
+    for number, end in literals:
+        form = UNNAMED[number]
+        windows = by_form.setdefault(number, [])
+        _add(windows, _begin_of_line(data, end - form.before), end + form.behind)
+    for number, windows in by_form.items():
+        for start, stop in windows:
+            yield from _find_in(UNNAMED[number], data, start, stop, keys)
+
+
+def find_anywhere(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    """Find the values in all forms, without a look at where they may be."""
+    for form in (*NAMED, *UNNAMED):
+        if not form.literals or any(data.find(literal) >= 0 for literal in form.literals):
+            yield from form.find(data, keys)
+
+
+def _add(windows: list[tuple[int, int]], start: int, end: int) -> None:
+    """Add a window, joined with the last one if they overlap."""
+    if windows and start <= windows[-1][1]:
+        windows[-1] = (windows[-1][0], max(end, windows[-1][1]))
+    else:
+        windows.append((start, end))
+
+
+def _begin_of_line(data: bytes, at: int) -> int:
+    """Return where a window may begin: with a line, if one begins shortly before."""
+    if at <= 0:
+        return 0
+    line = data.rfind(b"\n", max(0, at - 300), at)
+    return line + 1 if line >= 0 else at
+
+
+def _find_in(form: Form, data: bytes, start: int, end: int, keys: KeyMatcher) -> Iterator[Found]:
+    part = data[start:end] if start or end < len(data) else data
+    for begin, stop, label in form.find(part, keys):
+        yield start + begin, start + stop, label

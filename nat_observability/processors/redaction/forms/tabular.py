@@ -155,7 +155,35 @@ def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             break
 
 
-_ALIGNED_HEAD = re.compile(
-    rb"[A-Z][A-Za-z0-9_-]{0,40}(?: {2,64}[A-Za-z][\w-]{0,60}){1,12}[ ]{0,64}|[ ]{1,64}[a-z_][\w]{0,40}"
-    rb"(?: {1,64}[A-Za-z_][\w]{0,60}){0,12}"
-)
+# NAME  TOKEN, or as data frames are shown: "  user password".
+_ALIGNED_HEAD = re.compile(rb"[ ]{0,64}[A-Za-z_][\w.-]{0,60}(?:[ ]{1,200}[A-Za-z_][\w.-]{0,60}){0,24}[ ]{0,200}")
+_WORD = re.compile(rb"[^ ]+")
+_MOST_ALIGNED = 1000  # rows
+
+
+def find_aligned(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    """Find the values in tables whose columns are aligned by blanks, under the name of their column."""
+    lines = list(_lines(data)) if len(data) < 1024 * 1024 else []
+    index = 0
+    while index < len(lines):
+        start, end = lines[index]
+        index += 1
+        start = max(start, data.rfind(b'"', start, end) + 1)
+        if end - start > 2000 or _ALIGNED_HEAD.fullmatch(data, start, end) is None:
+            continue
+        # Blanks before the first name are of a column of numbers of rows.
+        is_numbered = data[start : start + 1] == b" "
+        head = [match.span() for match in _WORD.finditer(data, start, end)]
+        gaps = (after[0] - before[1] for before, after in zip(head, head[1:], strict=False))
+        if not is_numbered and (len(head) < 2 or min(gaps) < 2):
+            continue
+        columns = _heads(data, head, keys)
+        for column, label in columns.items():
+            for first, last in lines[index : index + _MOST_ALIGNED]:
+                cells = [match.span() for match in _WORD.finditer(data, first, last)]
+                place = column + is_numbered
+                if len(cells) != len(head) + is_numbered:
+                    break
+                if is_numbered and not data[cells[0][0] : cells[0][1]].isdigit():
+                    break
+                yield from _cell(data, cells[place], label, keys)

@@ -37,6 +37,8 @@ MODEL_TOKENS: tuple[Token, ...] = (
     Token("model_api_key", "RunPod", "rpa_ rps_", "B36:32"),
     Token("model_api_key", "Modal", "ak- as-", "b62:=22"),
     Token("model_api_key", "Anyscale", "esecret_", "b36:20"),
+    Token("model_api_key", "Steel", "ste-", "b62:32"),
+    Token("model_api_key", "Friendli", "flp_", "b62:32"),
     # Vector stores and databases for agents
     Token("model_api_key", "Pinecone", "pcsk_", "w:20", "mt"),
     Token("model_api_key", "Pinecone", "pclocal_", "w:20"),

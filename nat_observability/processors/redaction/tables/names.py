@@ -13,8 +13,8 @@ _PASSWORDS = _rows("""
 *admin_pass *app_pass *become_pass *bind_pass *db_pass *ftp_pass *http_pass *imap_pass *ldap_pass *login_pass
 *mail_pass *mongo_pass *mqtt_pass *proxy_pass_word *redis_pass *root_pass *smtp_pass *sql_pass *ssh_pass *sudo_pass
 *user_pass *wifi_pass *secret_answer *secret_word *security_answer *htpasswd* *passwort* *kennwort* *wachtwoord*
-*lösenord* *losenord* *salasana* *passord* *adgangskode* *contraseña* *contrasena* *^clave *motdepasse* *^mdp *senha*
-*^parola *lozinka* *heslo* *haslo *hasło *jelszó* *jelszo* *^sifre *şifre* *kata_sandi* *mật_khẩu* *пароль* *пароля
+*lösenord* *losenord* *salasana* *passord* *adgangskode* *contraseña* *contrasena* *^clave *mot_de_passe* *^mdp *senha*
+*^parola *lozinka* *lozenka* *heslo* *haslo *hasło *jelszó* *jelszo* *^sifre *şifre* *kata_sandi* *mật_khẩu* *пароль* *пароля
 *密码* *密碼* *口令 *パスワード* *暗証番号* *비밀번호* *암호 *รหัสผ่าน* *पासवर्ड* *كلمة_المرور* *كلمة_السر* *סיסמה*
 *κωδικός* *密钥 *令牌
 *секрет *токен
@@ -31,7 +31,8 @@ _TOKENS = _rows("""
 *token *token_value *token_secret *token_hash *auth_tokens *access_tokens *api_tokens *refresh_tokens *session_tokens
 *bearer_tokens *bearer *^jwt *^jwe *^pat *csrf *xsrf *csrf_value *magic_link_token *^tok *session_cookie
 *sessionid_cookie *phpsessid *jsessionid *aspsessionid* *connect_sid *^sid *^sessionid *^sessid *cookie *cookies
-*signature sig *^sig x_*_signature
+*signature sig *^sig x_*_signature *signature_256 *jwt_assertion *oidc_data *^dpop *sec_websocket_protocol *^subprotocol
+*^subprotocols
 """)
 _AUTH = _rows("""
 *authorization auth *http_auth *basic_auth *proxy_auth *x_auth *auth_header *auth_data *auth_string *auth_code
@@ -42,12 +43,15 @@ _AUTH = _rows("""
 _KEYS = _rows("""
 *api_key* *access_key* *private_key* *account_key *activation_key *admin_key *aes_key *app_key *application_key
 *auth_key *backup_key *cipher_key *client_key *client_key_data *consumer_key *cookie_key *credential_key *crypto_key
-*csrf_key *decrypt_key *decryption_key *deploy_key *deployment_key *encrypt_key *encryption_key *fernet_key
-*function_key *functions_key *gpg_key *hmac_key *ingest_key *ingestion_key *instrumentation_key *integration_key
-*integrity_key *jwt_key *licence_key *license_key *management_key *master_key *network_key *pgp_key *product_key
+*csrf_key *customer_key *decrypt_key *decryption_key *deploy_key *deployment_key *encrypt_key *encryption_key
+*fernet_key *function_key *functions_key *gpg_key *hmac_key *ingest_key *ingestion_key *instrumentation_key
+*integration_key *integrity_key *jwt_key *licence_key *license_key *management_key *master_key *network_key *pgp_key
+*product_key
 *registration_key *root_key *rsa_key *sas_key *sdk_key *sealing_key *security_key *server_key *service_key
 *session_key *shared_key *sign_key *signing_key *ssh_key *ssl_key *storage_key *stripe_key *subscription_key *tls_key
-*unseal_key* *vault_key *webhook_key *wep_key *wifi_key *wpa_key *wpa2_key *wrapping_key *write_key *zapier_key ~*^key
+*unseal_key* *vault_key *webhook_key *wep_key *wifi_key *wpa_key *wpa2_key *wrapping_key *write_key *zapier_key
+*anthropic_key *openai_key *gemini_key *google_key *aws_key *azure_key *groq_key *cohere_key *mistral_key *hf_key
+*github_key *twilio_key *sendgrid_key *mailgun_key *slack_key *datadog_key *pinecone_key *maps_key *llm_key ~*^key
 ~*^sign ~*^license ~*^licence ~*^salt ~*^nonce ~*^webhook ~*^session ~*^hash_key ~*^apikeys ~*^ticket
 """)
 # What such a name is about, if it is not the secret itself: its length, its path, its type.
@@ -71,7 +75,7 @@ _KEPT = (
     *max_age* *min_length* *max_length* *expires_in *expires_at *expires_on *changed_at *created_at *updated_at
     *issued_at *last_changed* *last_used* *time_to^* *time_per^* *cost_per^* *per_token *^num^* *^max^* *^min^*
     *^total^* *^has^* *^requires^* *^needs^* *^use^* *^uses^* *^show^* *^hide^* *^enable^* *^allow^* *^forgot^* *^no^*
-    *^not^* *next_token *first_token *last_token *page_token *pagination_token *continuation_token *sync_token
+    *^not^* *next_token *first_token *last_token *page_token *pagination_token *continuation_token *^sync_token
     *delta_token *skip_token *resume_token *progress_token *cancellation_token *change_token *special_token
     *stop_token *end_token *start_token *prompt_token *completion_token *input_token *output_token *image_token
     *audio_token *video_token *previous_token *current_token *tool_token *syntax_token *design_token *special_tokens

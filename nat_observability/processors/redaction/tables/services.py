@@ -6,6 +6,7 @@ from nat_observability.processors.redaction.tables.token import Around, Token
 
 SERVICE_TOKENS: tuple[Token, ...] = (
     # Code, packages and builds
+    Token("azure_key", "Microsoft Entra, refresh token", "0.A 1.A", "url:60 . url:40", "t"),
     Token("github_token", "GitHub", "ghp_ gho_ ghu_ ghs_ ghr_", "b62:16", "mgtd"),
     Token("github_token", "GitHub", "github_pat_", "w:16", "mgt"),
     Token(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Each alphabet, as a class of characters and as letters for examples.
@@ -63,6 +64,11 @@ class Token:
         return expression_of(self.rest) + self.tail
 
     @property
+    def parts(self) -> Sequence[tuple[str, int | None, bool]]:
+        """Each part of what follows the letters: its expression, the least number of them, and whether it is exact."""
+        return tuple(_part(part) for part in self.rest.split())
+
+    @property
     def example(self) -> str:
         """A made-up token of the shortest length."""
         return self.begins.split()[0] + example_of(self.rest)
@@ -98,16 +104,21 @@ class Around:
 def expression_of(rest: str) -> str:
     """Return the regular expression of parts such as `hex:32 . b62:=8`."""
     pieces = []
-    for part in rest.split():
-        match = _PART.fullmatch(part)
-        if match is None:
-            pieces.append(re.escape(part))
-            continue
-        characters = _ALPHABETS[match[1]][0]
-        pieces.append(
-            f"{characters}{{{match[3]}}}(?!{characters})" if match[2] else f"{characters}{{{match[3]},}}"
-        )
+    for characters, least, is_exact in map(_part, rest.split()):
+        if least is None:
+            pieces.append(characters)
+        else:
+            pieces.append(
+                f"{characters}{{{least}}}(?!{characters})" if is_exact else f"{characters}{{{least},}}"
+            )
     return "".join(pieces)
+
+
+def _part(part: str) -> tuple[str, int | None, bool]:
+    match = _PART.fullmatch(part)
+    if match is None:
+        return re.escape(part), None, True
+    return _ALPHABETS[match[1]][0], int(match[3]), bool(match[2])
 
 
 def example_of(rest: str) -> str:

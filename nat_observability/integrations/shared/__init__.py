@@ -1,0 +1,1 @@
+"""What integrations of several frameworks are made of; it imports none of them."""

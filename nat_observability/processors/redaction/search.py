@@ -1,0 +1,291 @@
+"""Search: finds what is secret in a text, where a first look says that something could be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
+
+from nat_observability.processors.redaction.encodings import is_escaped, layers
+from nat_observability.processors.redaction.engine import Engine
+from nat_observability.processors.redaction.folding import fold, hides_letters, is_odd
+from nat_observability.processors.redaction.forms.table import (
+    UNNAMED,
+    find_anywhere,
+    find_named,
+    find_unnamed,
+    is_form_near,
+)
+from nat_observability.processors.redaction.keys import KeyMatcher
+from nat_observability.processors.redaction.marks import Found
+from nat_observability.processors.redaction.memory import Memory
+from nat_observability.processors.redaction.needles import Needle, any_of, spellings, stems_of
+from nat_observability.processors.redaction.places import Place, Places
+from nat_observability.processors.redaction.recognisers import (
+    find_assigned,
+    find_assigned_at,
+    find_searched,
+    find_searched_at,
+    is_recogniser_near,
+)
+from nat_observability.processors.redaction.sights import Sights
+from nat_observability.processors.redaction.tokens import find_tokens, find_tokens_at, may_have_token
+
+Finder = Callable[[bytes], Iterator[Found]]
+
+MOST_NAMES = 4096
+"""How many names of secrets a text may have: what is behind the last is withheld, because searching it would take long."""
+
+TOO_MANY = "too_many_names"
+"""The label of its mark."""
+
+_PIECE = 4096  # bytes that are looked at and remembered together
+_OVERLAP = 64  # bytes: no letters of a name are longer
+_IN_STRING = 256  # bytes: longer strings of JSON are not names
+_NOTHING = Sights([], [], [], [], False, False, False)
+
+
+class Search:
+    """
+    Finds secrets by names, forms, tokens and personal data.
+
+    Args:
+        names: Says which names are secret.
+        needles: What is in every such name; None if any name may be secret.
+        joined: Letters of names whose words a key does not show.
+        tokens: The names of the tokens that are looked for.
+        literals: What the users' own patterns need, in lower case.
+        finders: What finds personal data.
+        is_enabled: If false, all of a text is searched.
+        engine: Looks first, once it is ready.
+    """
+
+    __slots__ = (
+        "_engine", "_finders", "_forms_at", "_joined", "_last", "_literals", "_looked", "_names", "_places",
+        "_spelled", "_stems", "_tokens", "is_enabled",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        names: KeyMatcher,
+        needles: Sequence[Needle] | None,
+        joined: Iterable[bytes],
+        tokens: Collection[str],
+        literals: Iterable[bytes],
+        finders: Iterable[Finder],
+        is_enabled: bool = True,
+        engine: Engine | None = None,
+    ) -> None:
+        self._names = names
+        self.is_enabled = is_enabled and needles is not None
+        needles = needles or ()
+        self._places = Places(names, needles)
+        self._joined = tuple(joined)
+        self._tokens = frozenset(tokens)
+        self._literals = tuple(literals)
+        self._finders = tuple(finders)
+        self._engine = engine if self.is_enabled else None
+        stems = stems_of(tuple(needles))
+        literals_of_forms = [
+            (literal, number) for number, form in enumerate(UNNAMED) for literal in form.literals if needles
+        ]
+        self._stems, anchors = any_of(
+            [
+                *(stem.encode() for stem in stems if stem.isascii()),
+                *(each.lower() for each, _ in literals_of_forms),
+            ]
+        )
+        self._forms_at: dict[int, list[tuple[int, bytes, int]]] = {}
+        for literal, number in literals_of_forms:
+            at = anchors[literal.lower()]
+            for code in {literal[at], literal[at : at + 1].lower()[0]}:
+                self._forms_at.setdefault(code, []).append((at, literal, number))
+        self._spelled = tuple(
+            spelling.encode() for stem in stems if not stem.isascii() for spelling in spellings(stem)
+        )
+        self._looked: Memory[int, tuple[list[int], list[tuple[int, int]]]] = Memory()
+        self._last: tuple[bytes, Sights | None] = (b"", None)
+
+    def passes(self, data: bytes) -> bool:
+        """Say whether text or encoded JSON can hold anything to redact, in any encoding."""
+        if not self.is_enabled:
+            return True
+        sights = self._look(data)
+        if sights is None:
+            return False
+        if self._may_hold(data, sights):
+            return True
+        if sights.is_escaped and any(self._layer_passes(layer) for layer in layers(data)):
+            return True
+        if self._is_folded(data, sights):
+            folded = fold(data)
+            if folded is not None:
+                return self._layer_passes(folded.data) or any(map(self._layer_passes, layers(folded.data)))
+        return False
+
+    def is_clean(self, data: bytes) -> bool:
+        """Say whether nothing in a text needs a further look."""
+        return self.is_enabled and self._look(data) is None
+
+    def may_be_folded(self, data: bytes) -> bool:
+        """Say whether a text may hold something that shows only as it looks."""
+        if not self.is_enabled:
+            return True
+        sights = self._look(data)
+        return sights is not None and self._is_folded(data, sights)
+
+    def _is_folded(self, data: bytes, sights: Sights) -> bool:
+        """Say whether a text is also searched as it looks."""
+        return sights.is_odd and (
+            bool(sights.names or sights.forms or self._finders or self._literals) or hides_letters(data)
+        )
+
+    def find(self, data: bytes) -> Iterator[Found]:
+        """Find what is secret in a text, as it is."""
+        if not self.is_enabled or self._has_joined(data):
+            yield from self._find_anywhere(data)
+            return
+        sights = self._look(data)
+        if sights is not None:
+            if sights.names:
+                places = self._places_in(data, sights)
+                if len(places) > MOST_NAMES:
+                    yield places.pop().begin, len(data), TOO_MANY
+                if places:
+                    yield from find_assigned_at(data, places, self._names)
+                    yield from find_searched_at(data, places, self._names)
+                    yield from find_named(data, places, self._names)
+            if sights.forms:
+                yield from find_unnamed(data, sights.forms, self._names)
+            if self._tokens:
+                yield from self._find_tokens(data, sights)
+        for find in self._finders:
+            yield from find(data)
+
+    def _find_anywhere(self, data: bytes) -> Iterator[Found]:
+        yield from find_assigned(data, self._names)
+        yield from find_searched(data, self._names)
+        yield from find_anywhere(data, self._names)
+        if self._tokens:
+            for found in find_tokens(data, prefilter=self.is_enabled):
+                if found[2] in self._tokens:
+                    yield found
+        for find in self._finders:
+            yield from find(data)
+
+    def _find_tokens(self, data: bytes, sights: Sights) -> Iterator[Found]:
+        if sights.tokens is not None:
+            tokens = find_tokens_at(data, sights.tokens) if sights.tokens else ()
+        else:
+            tokens = find_tokens(data) if may_have_token(data) else ()
+        for found in tokens:
+            if found[2] in self._tokens:
+                yield found
+
+    def _may_hold(self, data: bytes, sights: Sights) -> bool:
+        """Say whether something may be secret in a text or JSON, as it is."""
+        if sights.has_literal or sights.forms or self._has_joined(data):
+            return True
+        if self._tokens and next(self._find_tokens(data, sights), None) is not None:
+            return True
+        for number, place in enumerate(self._places.at(data, sights.names, sights.random, anywhere=True)):
+            if number == MOST_NAMES or _is_near(data, place):
+                return True
+        return any(next(find(data), None) is not None for find in self._finders)
+
+    def _layer_passes(self, data: bytes) -> bool:
+        sights = self._look(data)
+        return sights is not None and self._may_hold(data, sights)
+
+    def _places_in(self, data: bytes, sights: Sights) -> list[Place]:
+        """Return the names in a text, but for those behind the first that is too many."""
+        return list(islice(self._places.at(data, sights.names, sights.random), MOST_NAMES + 1))
+
+    def _has_joined(self, data: bytes) -> bool:
+        return bool(self._joined) and self._places.has_letters(data, self._joined)
+
+    def _look(self, data: bytes) -> Sights | None:
+        """Return what could be secret in `data`, None if nothing could be."""
+        last = self._last
+        if last[0] is data:
+            return last[1]
+        engine = self._engine
+        if engine is not None and engine.is_ready:
+            sights = engine.look(data)
+            if not data.isascii() and is_odd(data):
+                sights = (sights or _NOTHING)._replace(is_odd=True)
+            if sights is None and (self._finders or self._joined):
+                sights = _NOTHING
+        else:
+            if engine is not None:
+                engine.count(len(data))
+            sights = self._look_slowly(data)
+        self._last = (data, sights)
+        return sights
+
+    def _look_slowly(self, data: bytes) -> Sights | None:
+        """Do the same without the engine."""
+        names: list[int] = []
+        forms: list[tuple[int, int]] = []
+        if len(data) <= _PIECE:
+            self._look_at(data, data.lower(), 0, 0, names, forms)
+        else:
+            known = self._looked
+            for at in range(0, len(data), _PIECE):
+                # What ends in the overlap was seen with the piece before.
+                start = max(0, at - _OVERLAP)
+                piece = data[start : at + _PIECE + _OVERLAP]
+                key = hash(piece)
+                seen = known.get(key)
+                if seen is None:
+                    seen = ([], [])
+                    self._look_at(piece, piece.lower(), at - start, at - start + _PIECE, *seen)
+                    known.put(key, seen)
+                names += [start + place for place in seen[0]]
+                forms += [(number, start + place) for number, place in seen[1]]
+        if self._spelled and not data.isascii():
+            count = len(names)
+            for spelling in self._spelled:
+                at = data.find(spelling)
+                while at >= 0:
+                    names.append(at + len(spelling))
+                    at = data.find(spelling, at + len(spelling))
+            if len(names) > count:
+                names.sort()
+        is_hidden = is_escaped(data)
+        odd = is_odd(data)
+        has_literal = False
+        if self._literals:
+            lower = data.lower()
+            has_literal = any(lower.find(literal) >= 0 for literal in self._literals)
+        if not (
+            names or forms or is_hidden or odd or has_literal or self._finders or self._joined
+            or (self._tokens and may_have_token(data))
+        ):  # fmt: skip
+            return None
+        return Sights(names, None, None, forms, has_literal, is_hidden, odd)
+
+    def _look_at(
+        self, data: bytes, lower: bytes, first: int, last: int, names: list[int], forms: list[tuple[int, int]]
+    ) -> None:
+        """Look at a piece of a text for what begins from `first` on, and before `last` if that is not 0."""
+        forms_at = self._forms_at
+        for match in self._stems.finditer(lower):
+            at = match.start()
+            if at < first or (last and at >= last):
+                continue
+            for offset, literal, number in forms_at.get(data[at], ()):
+                if data.startswith(literal, at - offset):
+                    forms.append((number, at - offset + len(literal)))
+            names.append(at + 1)
+
+
+def _is_near(data: bytes, place: Place) -> bool:
+    """Say whether a value may belong to a name at a place, in text or in a string of JSON."""
+    if is_recogniser_near(data, place):
+        return True
+    if data.find(b'"', place.end, place.end + _IN_STRING) >= 0 and (
+        data.rfind(b'"', max(0, place.begin - _IN_STRING), place.begin) >= 0
+    ):
+        return True
+    return not place.is_unsure and is_form_near(data, place)

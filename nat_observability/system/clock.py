@@ -1,0 +1,101 @@
+"""Clocks that go on if a library freezes time for an application's tests, and waiting on an event loop by them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from contextvars import Context
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
+
+FutureT = TypeVar("FutureT", bound="asyncio.Future[Any]")
+
+# In a `partial`, because freezegun replaces the functions of `time` wherever they are an attribute of a module.
+monotonic: Final[Callable[[], float]] = partial(time.monotonic)
+"""`time.monotonic()`, whatever replaces that: for deadlines, which are there to end a wait."""
+perf_counter: Final[Callable[[], float]] = partial(time.perf_counter)
+"""`time.perf_counter()`, whatever replaces that: for durations."""
+
+_REAL: Final = (time.monotonic,)
+_own_time: Final = asyncio.BaseEventLoop.time
+
+
+class Timer(Protocol):
+    """What was arranged to happen later."""
+
+    def cancel(self) -> object: ...
+
+
+def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """Return the clock of deadlines on a loop: its own if it has one, such as a test's virtual time."""
+    return monotonic if _follows_the_process(loop) else loop.time
+
+
+def call_after(
+    loop: asyncio.AbstractEventLoop,
+    seconds: float,
+    callback: Callable[..., object],
+    *args: Any,
+    context: Context | None = None,
+) -> Timer:
+    """Do as `loop.call_later`, even if the loop's time stands still."""
+    if not _is_frozen(loop):
+        return loop.call_later(seconds, callback, *args, context=context)
+
+    def call() -> None:
+        with suppress(RuntimeError):  # closed meanwhile
+            loop.call_soon_threadsafe(partial(callback, *args), context=context)
+
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+async def wait(futures: Iterable[FutureT], timeout: float | None) -> tuple[set[FutureT], set[FutureT]]:
+    """Do as `asyncio.wait`, even if the loop's time stands still."""
+    loop = asyncio.get_running_loop()
+    waiting = set(futures)
+    if timeout is None or not _is_frozen(loop):
+        return await asyncio.wait(waiting, timeout=timeout)
+    over: Any = loop.create_future()
+    timer = call_after(loop, timeout, _finish, over)
+    try:
+        left = {each for each in waiting if not each.done()}
+        while left and not over.done():
+            await asyncio.wait({*left, over}, return_when=asyncio.FIRST_COMPLETED)
+            left = {each for each in left if not each.done()}
+        return waiting - left, left
+    finally:
+        timer.cancel()
+
+
+async def sleep(seconds: float) -> None:
+    """Do as `asyncio.sleep`, even if the loop's time stands still."""
+    loop = asyncio.get_running_loop()
+    if seconds <= 0 or not _is_frozen(loop):
+        await asyncio.sleep(seconds)
+        return
+    over = loop.create_future()
+    timer = call_after(loop, seconds, _finish, over)
+    try:
+        await over
+    finally:
+        timer.cancel()
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    """End a wait for a future, unless it has ended."""
+    if not future.done():
+        future.set_result(None)
+
+
+def _follows_the_process(loop: asyncio.AbstractEventLoop) -> bool:
+    return getattr(loop.time, "__func__", None) is _own_time
+
+
+def _is_frozen(loop: asyncio.AbstractEventLoop) -> bool:
+    return time.monotonic is not _REAL[0] and _follows_the_process(loop)
