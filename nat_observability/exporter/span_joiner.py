@@ -10,8 +10,8 @@ import msgspec
 
 from nat_observability.context import ContextState
 from nat_observability.events import Boundary, Captured, IntermediateStep, Span, Status
-from nat_observability.recording.attributes import merged_attributes
 from nat_observability.recording.capture import joined_json, merged_json
+from nat_observability.recording.details.attributes import merged_attributes
 from nat_observability.stream import OpenStep
 
 _START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END

@@ -18,7 +18,7 @@ from nat_observability.processors.detail_limits import (
     shortened_details,
     within_counts,
 )
-from nat_observability.recording.details import LIMITS as RECORDED
+from nat_observability.recording.details.step_details import LIMITS as RECORDED
 
 _LEAST_BYTES = 1024
 

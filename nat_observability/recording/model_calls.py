@@ -16,9 +16,9 @@ from nat_observability.recording.answers import (
     request_attributes,
     retrieved,
 )
-from nat_observability.recording.attributes import pairs_of, report_problem
 from nat_observability.recording.capture import capture, capture_json, capture_label
-from nat_observability.recording.details import LIMITS, StepDetails
+from nat_observability.recording.details.attributes import pairs_of, report_problem
+from nat_observability.recording.details.step_details import LIMITS, StepDetails
 from nat_observability.recording.recorder import StepRecorder
 
 PROVIDER = "gen_ai.provider.name"

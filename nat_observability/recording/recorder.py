@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from nat_observability.context import ContextState, current
 from nat_observability.events import Boundary, IntermediateStep, Status, StepKind
-from nat_observability.recording.attributes import report_problem
+from nat_observability.recording.answers.chunk_reader import ChunkReader, chunk_reader
 from nat_observability.recording.capture import capture
-from nat_observability.recording.chunk_reader import ChunkReader, chunk_reader
-from nat_observability.recording.details import StepDetails
+from nat_observability.recording.details.attributes import report_problem
+from nat_observability.recording.details.step_details import StepDetails
 from nat_observability.stream import Audience, EventStream
 
 _clock_ns = clocks.perf_counter_ns

@@ -10,6 +10,8 @@ from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from msgspec.structs import force_setattr
+
 from nat_observability.context import CLOCK_JUMP_NS, ContextState, CurrentScope, Inside, current
 from nat_observability.events import (
     STEP_KINDS,
@@ -24,9 +26,16 @@ from nat_observability.foreign_errors import EXITS
 from nat_observability.propagation.ids import more_span_ids, spare_span_ids
 from nat_observability.recording import bridge
 from nat_observability.recording.answers import token_usage
-from nat_observability.recording.capture import LEAST_BYTES, capture, capture_json, capture_label, merged_json
+from nat_observability.recording.capture import (
+    LEAST_BYTES,
+    capture,
+    capture_json,
+    capture_label,
+    merged_json,
+    step_error,
+)
 from nat_observability.recording.decorator import FunctionT, Suspended, decorated
-from nat_observability.recording.details import StepDetails, labels
+from nat_observability.recording.details.step_details import StepDetails, labels
 from nat_observability.recording.generators import (
     CONTEXTLIB,
     GENERATORS,
@@ -37,7 +46,6 @@ from nat_observability.recording.generators import (
     visible,
 )
 from nat_observability.recording.model_calls import ModelCallRecorder, provided
-from nat_observability.recording.outcome import step_error
 from nat_observability.recording.recorder import PASSED_OVER
 from nat_observability.recording.stray_steps import open_runs, report_stray_step
 from nat_observability.stream import Audience, hand, report
@@ -46,7 +54,6 @@ _frame, _clock_ns, _wall_ns = sys._getframe, time.perf_counter_ns, time.time_ns
 
 _END, _OK, _ERROR, _CLIENT = Boundary.END, Status.OK, Status.ERROR, SpanKind.CLIENT
 _LLM, _EMBEDDING, _RETRIEVER = StepKind.LLM, StepKind.EMBEDDING, StepKind.RETRIEVER
-_NONE: tuple[Any, ...] = ()
 _NO_TAGS: tuple[str, ...] = ()
 
 
@@ -373,46 +380,24 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         kind, step_id, details = self._kind, self.step_id or "", self._details
         if audience.finished:
             status = _OK if error is None else _ERROR
+            span = Span(
+                state.run,
+                kind,
+                name,
+                step_id,
+                self._parent_id,
+                self._start_ns,
+                end_ns,
+                status,
+                self._input,
+                output,
+                whole,
+                self._tags,
+                usage,
+                error,
+            )
             if kind is _LLM or kind is _EMBEDDING or kind is _RETRIEVER:  # as `kind.span_kind`, in less time
-                span = Span(
-                    state.run,
-                    kind,
-                    name,
-                    step_id,
-                    self._parent_id,
-                    self._start_ns,
-                    end_ns,
-                    status,
-                    self._input,
-                    output,
-                    whole,
-                    self._tags,
-                    usage,
-                    error,
-                    0,
-                    None,
-                    None,
-                    _NONE,
-                    _NONE,
-                    _CLIENT,
-                )
-            else:
-                span = Span(
-                    state.run,
-                    kind,
-                    name,
-                    step_id,
-                    self._parent_id,
-                    self._start_ns,
-                    end_ns,
-                    status,
-                    self._input,
-                    output,
-                    whole,
-                    self._tags,
-                    usage,
-                    error,
-                )
+                force_setattr(span, "span_kind", _CLIENT)
             if details is not None:
                 span = details.added_to_span(span)
             for take in audience.finished:

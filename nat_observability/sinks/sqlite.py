@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from typing import Literal
 
@@ -15,6 +14,7 @@ from nat_observability.store.connection import WriterConnection
 from nat_observability.store.deletion import Retention, delete_runs, give_back
 from nat_observability.store.open_steps import OpenStepRows
 from nat_observability.store.writing import BatchRows, write_ledgers
+from nat_observability.system.clock import monotonic
 
 Synchronous = Literal["off", "normal", "full"]
 
@@ -155,8 +155,8 @@ class SqliteSink:
         """
         if not self._retention or self._connection.version == 1:
             return _TIDY_LATER
-        until = time.monotonic() + _TIDY_FOR
-        while time.monotonic() < until:
+        until = monotonic() + _TIDY_FOR
+        while monotonic() < until:
             with self._connection.transaction() as connection:
                 outdated = self._retention.outdated(connection)
                 delete_runs(connection, outdated, self._connection.version)

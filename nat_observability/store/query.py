@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from nat_observability.errors import SinkError
 from nat_observability.store.schema import connect_to_read, has_store, missing_columns, schema_version
+from nat_observability.system.clock import monotonic
 from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error
 
 Parameters = tuple[object, ...] | Mapping[str, object]
@@ -87,7 +87,7 @@ class ReadConnection:
     @contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
         """Give all the queries of a block so many seconds together, instead of the time limit to each."""
-        outer, self._until = self._until, time.monotonic() + seconds
+        outer, self._until = self._until, monotonic() + seconds
         if outer is not None:
             self._until = min(self._until, outer)
         try:
@@ -127,7 +127,7 @@ class ReadConnection:
         )
 
     def _is_late(self) -> bool:
-        return self._until is not None and time.monotonic() >= self._until
+        return self._until is not None and monotonic() >= self._until
 
     def _fetched(self, query: str, parameters: Parameters) -> list[Any]:
         try:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 from nat_observability.errors import SinkError
 from nat_observability.store.query import ReadConnection
 from nat_observability.store.records import FoundRuns, RunFilter, RunKey, StoredRun
 from nat_observability.store.selection import NextPage
+from nat_observability.system.clock import monotonic
 
 _PAGE = 200  # runs
 _OF_RUN = ("run_id", "trace_id", "conversation_id", "user_id", "workflow_name", "name", "error", "tags")
@@ -21,7 +20,7 @@ def search_runs(
     next_page: NextPage, query: ReadConnection, text: str, limit: int, wanted: RunFilter, seconds: float
 ) -> FoundRuns:
     """As `Store.search`."""
-    until = time.monotonic() + seconds
+    until = monotonic() + seconds
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     pattern = f"%{escaped}%"
     found: list[StoredRun] = []
@@ -38,7 +37,7 @@ def search_runs(
                 page = next_page(_PAGE, wanted, scanned)
                 for run in page:
                     key = RunKey(run.start_ns, run.run.run_id)
-                    if time.monotonic() >= until:
+                    if monotonic() >= until:
                         return FoundRuns(found, complete=False, scanned_to_ns=scanned and scanned.start_ns)
                     if query.first(matches, {"run_id": key.run_id, "pattern": pattern})[0]:
                         found.append(run)

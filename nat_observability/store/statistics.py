@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from array import array
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from nat_observability.store.query import ReadConnection
 from nat_observability.store.records import RunFilter, RunKey, Statistics, StatisticsRow, StoredRun
 from nat_observability.store.schema import RUNNING
 from nat_observability.store.selection import NextPage
+from nat_observability.system.clock import monotonic
 
 _PAGE = 500  # runs
 _MOST_KEYS = 10_000
@@ -68,14 +68,14 @@ class _Pages:
 
     def __init__(self, next_page: NextPage, wanted: RunFilter, seconds: float) -> None:
         self._next_page, self._wanted = next_page, wanted
-        self._until = time.monotonic() + seconds
+        self._until = monotonic() + seconds
         self.runs = 0
         self.complete = True
         self.scanned: RunKey | None = None
 
     def __iter__(self) -> Iterator[list[StoredRun]]:
         while True:
-            if time.monotonic() >= self._until:
+            if monotonic() >= self._until:
                 self.complete = False
                 return
             page = self._next_page(_PAGE, self._wanted, self.scanned)

@@ -21,7 +21,7 @@ from rich.console import Console
 from nat_observability.cli import output
 from nat_observability.cli.reading import details
 from nat_observability.events import Run, Span, Status, StepKind
-from nat_observability.recording.outcome import step_error
+from nat_observability.recording.capture import step_error
 from nat_observability.sinks.sqlite import SqliteSink
 from nat_observability.store import SpanNode, StoredRun
 

@@ -29,8 +29,8 @@ async def delivering(sink: Any, *, options: Any = None, **limits: Any) -> AsyncI
     assert delivery.health().queue_bytes == 0
 
 
-async def opened(delivery: Delivery, **kind: bool) -> Lease:
-    lease = delivery.lease(**kind)
+async def opened(delivery: Delivery, *, keep: bool = False) -> Lease:
+    lease = delivery.lease(keep=keep)
     if lease.opening is not None:
         await asyncio.wrap_future(lease.opening)
     return lease

@@ -601,4 +601,5 @@ def test_g15_a_fork_while_another_thread_makes_the_first_spool_leaves_the_child_
         assert os.waitpid(child, 0)[1] == 0
         """,
         tmp_path,
+        fresh=True,
     )

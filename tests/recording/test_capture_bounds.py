@@ -65,6 +65,14 @@ def test_objects_that_list_one_another_are_recorded_once(new: Callable[[], Any])
             assert bytes(capture(value) or b"").decode().count('"handoffs"') == 12  # type: ignore[arg-type]
 
 
+def test_small_containers_of_long_integers_are_bounded_too() -> None:
+    """Each of them takes long to be written, however few are in one list."""
+    value: Any = [10**4000] * 4
+    for _ in range(4):
+        value = [value] * 8
+    assert size(value) < MAX_BYTES // 4
+
+
 class Counting:
     """An object whose repr says that it was looked at."""
 

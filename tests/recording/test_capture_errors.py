@@ -9,7 +9,7 @@ import pytest
 
 from nat_observability.events import ErrorDetails, Run, Span, Status, StepKind
 from nat_observability.processors import Redactor
-from nat_observability.recording.outcome import step_error
+from nat_observability.recording.capture import step_error
 
 
 def raised(work: Callable[[], object]) -> ErrorDetails:

@@ -13,8 +13,7 @@ import pytest
 from nat_observability import ContextState, step
 from nat_observability.foreign_errors import describe
 from nat_observability.recording.answers import token_usage
-from nat_observability.recording.capture import capture, capture_label
-from nat_observability.recording.outcome import step_error
+from nat_observability.recording.capture import capture, capture_label, step_error
 
 
 class PanicError(BaseException):

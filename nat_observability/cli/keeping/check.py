@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import shutil
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from nat_observability.errors import ObservabilityError, SinkError
 from nat_observability.recording.step import step
 from nat_observability.settings import ExporterSettings, ObservabilitySettings
 from nat_observability.store import Store
+from nat_observability.system.clock import monotonic
 from nat_observability.system.disk import ANOTHER_DISK
 
 _NAME = "nat-observability check"
@@ -163,16 +163,16 @@ async def _tried(
             return "", session.unopened[name]
         if not sends:
             return "opened", None
-        began = time.monotonic()
+        began = monotonic()
         async with session.manager().start(
             ContextState(workflow_name=_NAME, run_id=f"check-{os.urandom(8).hex()}")
         ):
             with step("custom", _NAME, input="A test span, which may be deleted."):
                 pass
-        while time.monotonic() < began + seconds:
+        while monotonic() < began + seconds:
             health = session.health()[name]
             if health.ledger.delivered:
-                return f"opened, one test span delivered in {1000 * (time.monotonic() - began):.0f} ms", None
+                return f"opened, one test span delivered in {1000 * (monotonic() - began):.0f} ms", None
             if health.last_error is not None or health.ledger.failed or health.ledger.dropped:
                 break
             await asyncio.sleep(_EVERY)

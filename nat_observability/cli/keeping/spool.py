@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import click
@@ -19,6 +18,7 @@ from nat_observability.containers import ObservabilityContainer
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.spool.inspection import SpoolFileInfo, erase, look
+from nat_observability.system.clock import monotonic
 
 _EVERY = 0.1  # seconds between two looks at a delivery
 
@@ -120,14 +120,14 @@ def _alone(settings: ObservabilitySettings, exporter: str) -> ObservabilityConta
 async def _delivered(
     container: ObservabilityContainer, exporter: str, seconds: float, advance: output.Advance
 ) -> tuple[LedgerSnapshot, str | None]:
-    until = time.monotonic() + seconds
+    until = monotonic() + seconds
     done = 0
     async with open_session(container) as session:
         if session.unopened:
             raise CommandError(
                 f"Exporter {exporter!r} did not open: {session.unopened[exporter]}", exit_code=1
             )
-        while time.monotonic() < until:
+        while monotonic() < until:
             ledger = session.health()[exporter].ledger
             advance(ledger.delivered - done)
             done = ledger.delivered

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from nat_observability.delivery.sending.run_feed import RunFeed
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.protocol import ReportSink, RunLedger, RunningSink, TidySink
+from nat_observability.system.clock import monotonic
 
 EVERY = 0.5
 """Seconds between two rounds."""
@@ -62,8 +62,8 @@ class Upkeep:
             self._shown = bool(spans)
 
     def _clean(self) -> None:
-        if self._tidy is not None and time.monotonic() >= self._tidy_at:
-            self._tidy_at = time.monotonic() + max(0.0, float(self._tidy.tidy()))
+        if self._tidy is not None and monotonic() >= self._tidy_at:
+            self._tidy_at = monotonic() + max(0.0, float(self._tidy.tidy()))
 
     def _guard(self, work: Callable[[], None]) -> None:
         try:

@@ -61,7 +61,7 @@ class _Selector(selectors.DefaultSelector):
 
     def let_go(self) -> None:
         """In a forked child: watch nothing, and let what is still written to a socket go nowhere."""
-        watched = list(super().get_map() or ())
+        watched = [key.fd for key in (super().get_map() or {}).values()]
         self._is_let_go = True
         self.close()
         with suppress(OSError):

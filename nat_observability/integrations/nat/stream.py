@@ -16,7 +16,7 @@ from nat_observability.integrations.nat.adopted_runs import adopted_runs
 from nat_observability.integrations.nat.toolkit_state import ToolkitState
 from nat_observability.integrations.nat.toolkit_steps import ROOT, read_step, write_step
 from nat_observability.logs import RepeatedEvent, get_logger
-from nat_observability.recording.outcome import step_error
+from nat_observability.recording.capture import step_error
 from nat_observability.sinks.otlp.span_message import span_id_bytes
 from nat_observability.stream import EventStream, OpenStep, SpanTaker, StepCounter, Subscriber
 

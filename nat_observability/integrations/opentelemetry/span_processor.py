@@ -22,8 +22,8 @@ from nat_observability.integrations.opentelemetry.current_span import (
     relayed,
     step_span,
 )
-from nat_observability.recording.attributes import captured_attributes
 from nat_observability.recording.capture import capture_json, capture_label, capture_text
+from nat_observability.recording.details.attributes import captured_attributes
 from nat_observability.recording.generators import Scope
 
 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import msgspec
@@ -146,6 +147,7 @@ def provider_name(provider: str) -> str:
     )
 
 
+@functools.lru_cache(maxsize=256)
 def provider_of_module(module: str) -> str | None:
     """Return the provider whose client has this module, None if no provider's client has it."""
     parts = module.split(".")

@@ -53,16 +53,22 @@ def field(value: Any, *names: str) -> Any:
 
 def reader(value: Any) -> Callable[[str], Any]:
     """Return what reads one field after the other of a value with many, and never raises."""
+    held = fields_of(value)
+    return functools.partial(field, value) if held is None else held.get
+
+
+def fields_of(value: Any) -> dict[str, Any] | None:
+    """Return the fields of a dict or a model by their names, None of anything else. Not to be changed; never raises."""
     kind: Any = type(value)
     try:
         if kind is dict:
-            return cast(Callable[[str], Any], value.get)
+            return cast(dict[str, Any], value)
         if _is_model(kind):
             more = value.__pydantic_extra__
-            return cast(Callable[[str], Any], (value.__dict__ | more if more else value.__dict__).get)
+            return cast(dict[str, Any], value.__dict__ | more if more else value.__dict__)
     except BaseException as error:  # noqa: BLE001  foreign code
         reraise_signal(error)
-    return functools.partial(field, value)
+    return None
 
 
 @functools.lru_cache(maxsize=1024)

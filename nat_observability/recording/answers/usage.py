@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from msgspec.structs import astuple
+
 from nat_observability.events import TokenUsage
-from nat_observability.recording.answers.fields import count_of, field, is_number, reader, some_items, text_of
+from nat_observability.recording.answers.fields import (
+    count_of,
+    field,
+    fields_of,
+    is_number,
+    reader,
+    some_items,
+    text_of,
+)
 from nat_observability.recording.answers.unknown import note_unknown
 
 _MAX = 2**63 - 1
@@ -115,6 +127,26 @@ _LIFETIMES = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 _REASONING_APART = ("thoughts_token_count", "thoughtsTokenCount")
 
 
+_COUNTS = {
+    "completion": _COMPLETION,
+    "total": _TOTAL,
+    "cached": _CACHED,
+    "cache_write": _CACHE_WRITE,
+    "reasoning": _REASONING,
+    "audio_input": _AUDIO_INPUT,
+    "audio_output": _AUDIO_OUTPUT,
+    "image_input": _IMAGE_INPUT,
+}
+_NAMES = {"prompt": _PROMPT} | _COUNTS | {details.fields[0]: details.fields for details in _DETAILS}
+_KNOWN = frozenset(itertools.chain.from_iterable(_NAMES.values()))
+
+
+@functools.lru_cache(maxsize=256)
+def _among(names: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    """Return those of the known names that an object has."""
+    return {what: tuple([name for name in known if name in names]) for what, known in _NAMES.items()}
+
+
 class _Counts:
     """What is found of one usage, and whether a number in it was not a count."""
 
@@ -171,23 +203,16 @@ def token_usage(usage: object) -> TokenUsage | None:
 
 
 def _read(counts: _Counts) -> dict[str, int]:
-    get = reader(counts.source)
-    named, prompt = counts.named(get, _PROMPT)
-    read = {
-        "prompt": prompt,
-        "completion": counts.of(get, _COMPLETION),
-        "total": counts.of(get, _TOTAL),
-        "cached": counts.of(get, _CACHED),
-        "cache_write": counts.of(get, _CACHE_WRITE),
-        "reasoning": counts.of(get, _REASONING),
-        "audio_input": counts.of(get, _AUDIO_INPUT),
-        "audio_output": counts.of(get, _AUDIO_OUTPUT),
-        "image_input": counts.of(get, _IMAGE_INPUT),
-    }
+    held = fields_of(counts.source)
+    get = reader(counts.source) if held is None else held.get
+    # Most of the names are those of other makers.
+    names = _NAMES if held is None else _among(_KNOWN.intersection(held))
+    named, prompt = counts.named(get, names["prompt"])
+    read = {"prompt": prompt} | {what: counts.of(get, names[what]) for what in _COUNTS}
     for details in _DETAILS:
-        for held in map(get, details.fields):
-            if held is not None:
-                _add_details(counts, read, details, held)
+        for name in names[details.fields[0]]:
+            if (inside := get(name)) is not None:
+                _add_details(counts, read, details, inside)
     if not read["cache_write"] and (written := get("cache_creation")) is not None:
         # By their time to live, if their sum is missing.
         read["cache_write"] = sum(counts.of(reader(written), (name,)) for name in _LIFETIMES)
@@ -243,6 +268,9 @@ def _usage(read: dict[str, int]) -> TokenUsage:
 
 def _checked(usage: TokenUsage) -> TokenUsage | None:
     """Return a `TokenUsage` with counts only, and its total."""
+    counts = astuple(usage)
+    if usage.total_tokens and set(map(type, counts)) == {int} and min(counts) >= 0 and max(counts) <= _MAX:
+        return usage
     read: dict[str, int] = {}
     is_wrong = False
     for name in TokenUsage.__struct_fields__:

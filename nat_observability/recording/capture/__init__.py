@@ -1,6 +1,6 @@
 """Capture: values as they are at the moment of recording, as text or JSON, within bounds."""
 
-from nat_observability.recording.capture.exceptions import error_name, error_text, error_trace
+from nat_observability.recording.capture.exceptions import step_error
 from nat_observability.recording.capture.limits import (
     LEAST_BYTES,
     LEAST_NODES,
@@ -29,11 +29,9 @@ __all__ = [
     "capture_label",
     "capture_text",
     "captured_text",
-    "error_name",
-    "error_text",
-    "error_trace",
     "holds_generator",
     "joined_json",
     "merged_json",
     "set_limits",
+    "step_error",
 ]

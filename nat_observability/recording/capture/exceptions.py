@@ -1,4 +1,4 @@
-"""error_text() and error_trace(): what an exception says, and where it, its causes and its members come from."""
+"""step_error(): what an exception says, and where it, its causes and its members come from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import deque
 from types import TracebackType
 from typing import Any, Final
 
+from nat_observability.events import ErrorDetails
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.limits import limits
 from nat_observability.recording.capture.text import class_name, cut_text, utf8_text
@@ -30,6 +31,11 @@ _UNPRINTABLE: Final = "<str() of the exception raised>"
 # By the base, because a subclass may have attributes of these names that raise.
 _base: Any = BaseException
 _group: Any = BaseExceptionGroup
+
+
+def step_error(error: BaseException) -> ErrorDetails:
+    """Return what ended a step as data, with its causes, notes and members. Never raises."""
+    return ErrorDetails(error_name(error), error_text(error), error_trace(error))
 
 
 def error_name(error: BaseException) -> str:

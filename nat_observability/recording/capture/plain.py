@@ -12,6 +12,7 @@ from nat_observability.recording.capture.limits import limits
 
 _MAX_LEVELS = 256
 FEW = 16  # items: a loop over them takes less than the calls for many
+_FEW_IN_ALL = 16 * 16 * 8 * 4 * 2  # values in small containers that hold small containers
 SHORT = 1024  # characters
 _TOO_LARGE = 2**62
 _LONG = 2**63 - 1
@@ -59,6 +60,8 @@ def plain_json(
         if kind in CONTAINERS:
             if len(value) <= FEW and _size(value, FEW) <= most:
                 data = _encode(value)
+                if limits.nodes < _FEW_IN_ALL and data.count(b",") > limits.nodes:
+                    return None
                 return data if len(data) <= most else None
             if small or not _is_plain(value, limits.nodes if nodes is None else nodes):
                 return None
@@ -81,10 +84,10 @@ def _size(value: Any, few: int) -> int:
             kind = type(item)
             if kind is str:
                 size += len(key) + len(item)
-            elif kind in NUMBERS:
+            elif kind in NUMBERS and (kind is not int or -_LONG <= item <= _LONG):
                 size += len(key)
             elif kind in CONTAINERS and len(item) <= few:
-                size += len(key) + _size(item, few >> 2)
+                size += len(key) + _size(item, few >> 1)
             else:
                 return _TOO_LARGE
         return size
@@ -93,8 +96,8 @@ def _size(value: Any, few: int) -> int:
         if kind is str:
             size += len(item)
         elif kind in CONTAINERS and len(item) <= few:
-            size += _size(item, few >> 2)
-        elif kind not in NUMBERS:
+            size += _size(item, few >> 1)
+        elif kind not in NUMBERS or (kind is int and not -_LONG <= item <= _LONG):
             return _TOO_LARGE
     return size
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from nat_observability.foreign_errors import reraise_signal
-from nat_observability.recording.chunk_reader import ChunkReader, chunk_reader
+from nat_observability.recording.answers.chunk_reader import ChunkReader, chunk_reader
 
 
 class StepOfCall(Protocol):

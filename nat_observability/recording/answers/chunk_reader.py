@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from nat_observability.recording.answers import AnswerJoiner, is_chunk
+from nat_observability.recording.answers.reader import AnswerJoiner, is_chunk
 
 
 class ChunkReader(Protocol):

@@ -10,7 +10,8 @@ import msgspec
 
 from nat_observability.events import IntermediateStep, Span, SpanEvent, SpanKind, SpanLink, Status
 from nat_observability.foreign_errors import reraise_signal
-from nat_observability.recording.attributes import (
+from nat_observability.recording.capture import MAX_BYTES, capture_label
+from nat_observability.recording.details.attributes import (
     MAX_INT,
     attribute_name,
     attribute_value,
@@ -19,8 +20,7 @@ from nat_observability.recording.attributes import (
     report_problem,
     size_of,
 )
-from nat_observability.recording.capture import MAX_BYTES, capture_label
-from nat_observability.recording.links import linked, several_links
+from nat_observability.recording.details.links import linked, several_links
 
 DEFAULT_COUNT = 128
 """The specification's default for each limit of a count."""

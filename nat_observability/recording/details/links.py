@@ -11,8 +11,8 @@ import msgspec
 from nat_observability.events import SpanLink
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.propagation.traceparent import parse_traceparent
-from nat_observability.recording.attributes import report_problem
 from nat_observability.recording.capture import capture_label
+from nat_observability.recording.details.attributes import report_problem
 
 _Found = tuple[tuple[str, str, str], str | None, object]
 
