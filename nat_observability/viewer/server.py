@@ -146,7 +146,10 @@ async def _run(request: web.Request) -> web.Response:
 
 async def _spans(request: web.Request) -> web.Response:
     run, after = request.match_info["run"], _integer(request, "after", 0)
-    return _found(await _read(request, lambda reader: spans.list_spans(reader, run, after), 20.0), "run")
+    limit = _integer(request, "limit", spans.MOST_SPANS)
+    return _found(
+        await _read(request, lambda reader: spans.list_spans(reader, run, after, limit), 20.0), "run"
+    )
 
 
 async def _span(request: web.Request) -> web.Response:

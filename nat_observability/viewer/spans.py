@@ -14,6 +14,7 @@ from nat_observability.viewer.store_file import Reader, cut
 MOST_SPANS = 100_000
 PIECE = 65_536  # bytes of content in one answer
 _FIRST = 5_000  # spans of the first answer, so that something is shown at once
+_FURTHER = 25_000  # of each answer after it, so that the server stays small
 _NAME = 1000  # bytes of a name in the list
 
 PARTS = ("input", "output", "attributes", "metadata", "events", "links", "error_message", "error_traceback")
@@ -37,14 +38,14 @@ def list_spans(
     Return the spans of a run whose ids are above `after`, column by column, oldest ids first; None if it is not
     known.
 
-    Unless it is wanted `whole`, the first answer is short; `next` is where the rest begins. Times are microseconds
+    Unless they are wanted `whole`, answers are pieces, the first a short one; `next` is where the rest begins. Times are microseconds
     since the run's start.
     """
     run = find_run(reader, run_id)
     if run is None:
         return None
     start = run[8]
-    most = min(limit, _FIRST) if after <= 0 and not whole else limit
+    most = limit if whole else max(1, min(limit, _FIRST if after <= 0 else _FURTHER))
     cost = "cost" if reader.version >= 2 else "NULL"
     rows = reader.rows(
         f"SELECT rowid, CAST(span_id AS TEXT), CAST(parent_id AS TEXT), {cut('name', _NAME)}, CAST(kind AS TEXT), "

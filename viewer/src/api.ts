@@ -256,7 +256,7 @@ export function query(values: Query): string {
 export interface Source {
   readonly live: boolean;
   run(id: string, signal?: AbortSignal): Promise<RunAnswer>;
-  spans(id: string, after: number, signal?: AbortSignal): Promise<SpansAnswer>;
+  spans(id: string, after: number, signal?: AbortSignal, limit?: number): Promise<SpansAnswer>;
   span(run: string, span: string, signal?: AbortSignal): Promise<SpanAnswer>;
   part(run: string, span: string, part: string, offset: number, signal?: AbortSignal): Promise<Part>;
   search(values: Query, signal?: AbortSignal): Promise<SearchAnswer>;
@@ -268,7 +268,7 @@ const at = encodeURIComponent;
 export const server: Source = {
   live: true,
   run: (id, signal) => json(`/api/runs/${at(id)}`, signal),
-  spans: (id, after, signal) => json(`/api/runs/${at(id)}/spans${query({ after })}`, signal),
+  spans: (id, after, signal, limit) => json(`/api/runs/${at(id)}/spans${query({ after, limit })}`, signal),
   span: (run, span, signal) => json(`/api/runs/${at(run)}/spans/${at(span)}`, signal),
   part: (run, span, part, offset, signal) => json(`/api/runs/${at(run)}/spans/${at(span)}${query({ part, offset: String(offset) })}`, signal),
   search: (values, signal) => json(`/api/search${query(values)}`, signal),

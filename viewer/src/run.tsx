@@ -15,6 +15,7 @@ import { RunTree } from "./tree";
 const ROW = 26;
 const MOST_INDENT = 22;
 const LIMIT = 100_000;
+const PIECE = 25_000; // spans of one answer
 
 interface Loaded {
   answer: RunAnswer;
@@ -42,10 +43,11 @@ export function RunPage({ source, id }: { source: Source; id: string }) {
       setLoaded({ answer, tree, whole: first.next === null, next: first.next });
       let next = first.next;
       while (next !== null && tree.size < LIMIT && !abort.signal.aborted) {
-        const more = await source.spans(id, next, abort.signal);
+        const more = await source.spans(id, next, abort.signal, LIMIT - tree.size);
         tree.add(more);
-        tree.build();
         next = more.next;
+        // Until the last piece, the first is shown, and how many there are.
+        if (next === null || tree.size >= LIMIT) tree.build();
         setLoaded({ answer, tree, whole: next === null, next });
         setVersion((each) => each + 1);
       }
@@ -132,7 +134,7 @@ export function RunPage({ source, id }: { source: Source; id: string }) {
     <main id="main" class="run-page">
       <Head source={source} answer={loaded.answer} tree={loaded.tree} fresh={fresh} open={open} />
       {loaded.next !== null && loaded.tree.size >= LIMIT && (
-        <p class="notice" role="status">{count(loaded.tree.size)} of {plural(loaded.tree.total, "span")} are shown. <button onClick={() => void more()}>Load {count(Math.min(LIMIT, loaded.tree.total - loaded.tree.size))} more</button></p>
+        <p class="notice" role="status">{count(loaded.tree.size)} of {plural(loaded.tree.total, "span")} are shown. <button onClick={() => void more()}>Load {count(Math.min(PIECE, loaded.tree.total - loaded.tree.size))} more</button></p>
       )}
       {loaded.next !== null && loaded.tree.size < LIMIT && <p class="notice" role="status">{count(loaded.tree.size)} of {plural(loaded.tree.total, "span")} so far…</p>}
       {loaded.tree.size ? <Waterfall source={source} answer={loaded.answer} tree={loaded.tree} version={version} /> : <Empty title="No spans yet">They appear here as they arrive.</Empty>}
@@ -401,7 +403,7 @@ function Waterfall({ source, answer, tree, version }: { source: Source; answer: 
     setActiveFold(null);
     setActive(at);
     setDetail(true);
-  }, [wanted, tree.size]);
+  }, [wanted, tree.order.length]);
 
   // Names are found here, content by the server.
   useEffect(() => {
