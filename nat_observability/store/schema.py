@@ -85,8 +85,9 @@ _SCHEMA = (
         cached_tokens INTEGER, reasoning_tokens INTEGER, total_tokens INTEGER, cache_write_tokens INTEGER,
         audio_input_tokens INTEGER, audio_output_tokens INTEGER, image_input_tokens INTEGER, cost REAL,
         input_cost REAL, output_cost REAL, total_cost REAL, chunks INTEGER NOT NULL, first_chunk_ns INTEGER,
-        span_kind TEXT, dropped TEXT, input_type TEXT, output_type TEXT, error_type TEXT, name TEXT NOT NULL, status_message TEXT, error_message TEXT, tags TEXT,
-        input TEXT, output TEXT, metadata TEXT, attributes TEXT, events TEXT, links TEXT, origin TEXT, error_traceback TEXT,
+        span_kind TEXT, dropped TEXT, input_type TEXT, output_type TEXT, error_type TEXT, name TEXT NOT NULL,
+        status_message TEXT, error_message TEXT, tags TEXT, input TEXT, output TEXT, metadata TEXT,
+        attributes TEXT, events TEXT, links TEXT, origin TEXT, error_traceback TEXT,
         UNIQUE (run_id, span_id)
     )
     """,

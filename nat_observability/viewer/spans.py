@@ -38,8 +38,8 @@ def list_spans(
     Return the spans of a run whose ids are above `after`, column by column, oldest ids first; None if it is not
     known.
 
-    Unless they are wanted `whole`, answers are pieces, the first a short one; `next` is where the rest begins. Times are microseconds
-    since the run's start.
+    Unless they are wanted `whole`, answers are pieces, the first a short one; `next` is where the rest begins. Times
+    are microseconds since the run's start.
     """
     run = find_run(reader, run_id)
     if run is None:

@@ -18,7 +18,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nat_observability.errors import SinkError
-from nat_observability.events import ErrorDetails, Item, Run, Span, SpanEvent, SpanOrigin, Status, StepKind, TokenCost, TokenUsage
+from nat_observability.events import (
+    ErrorDetails,
+    Item,
+    Run,
+    Span,
+    SpanEvent,
+    SpanOrigin,
+    Status,
+    StepKind,
+    TokenCost,
+    TokenUsage,
+)
 from nat_observability.sinks import SqliteSink
 from nat_observability.sinks.protocol import Batch, BlockingSink
 from tests.sinks.builders import RUN, make_span, make_step, run_python, run_together

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from nat_observability.recording.attributes import attribute_value
 from nat_observability.recording.capture import capture_label
+from nat_observability.recording.details.attributes import attribute_value
 
 try:
     from opentelemetry.sdk.trace import ReadableSpan

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
 
 import msgspec
 
 from nat_observability.dialects.dialect import AttributeValue
 from nat_observability.dialects.messages import genai_payload, single_message
-from nat_observability.dialects.openinference import INDEXED_PREFIXES
 from nat_observability.dialects.vocabulary import EVERYBODYS, Vocabulary, decoded_attributes
-from nat_observability.events import Run, Span, SpanKind, SpanOrigin, Status, StepKind, TokenUsage
+from nat_observability.events import Run, Span, SpanKind, Status, StepKind, TokenUsage
 from nat_observability.recording.capture import capture_text
+from nat_observability.sinks.otlp.caches import ByName, PayloadHeaders, keep
 from nat_observability.sinks.otlp.protobuf import length_delimited, varint
+from nat_observability.sinks.otlp.scopes import scope_field, spans_by_scope
 from nat_observability.sinks.otlp.span_message import (
     INCOMPLETE_MARK,
     NO_SPAN,
@@ -25,7 +25,6 @@ from nat_observability.sinks.otlp.span_message import (
     attribute,
     attribute_header,
     encodable,
-    encodable_attribute,
     events_and_links,
     exception_event,
     has_exception_event,
@@ -68,12 +67,7 @@ _UNIQUE = frozenset(
         *("langfuse.observation.cost_details", "langfuse.observation.model.parameters"),
     }
 )
-_CACHED_LENGTH = 256
-_CACHED_VALUES = 1024
-_CACHED_NAMES = 256
 _CACHED_HEAD = 2048
-
-KeyT = TypeVar("KeyT")
 
 
 def encode(batch: Sequence[Span], resource: Mapping[str, str]) -> bytes:
@@ -115,20 +109,21 @@ class SpanEncoder:
             self._scope += length_delimited(3, vocabulary.schema_url.encode())
         # For each attribute the bytes of its values; and, for values that hardly ever come twice, those that stand
         # before them, which depend on their type and length alone.
-        self._values: _ByName[str] = _ByName()
-        self._headers: dict[type, _ByName[int]] = {kind: _ByName() for kind in VALUE_BYTES}
+        self._values: ByName[str] = ByName()
+        self._headers: dict[type, ByName[int]] = {kind: ByName() for kind in VALUE_BYTES}
         # What spans of one kind and name have in common, and the length of a span as an encoded field.
         self._heads: dict[tuple[StepKind, str, str | None], bytes] = {}
         self._lengths: dict[int, bytes] = {}
         self._input, self._output = (
             _payload_headers(vocabulary.payload_name(side)) for side in ("input", "output")
         )
-        self._message = _Headers("llm.input_messages.0.message.content")
-        self._metadata = _Headers(vocabulary.payload_name("metadata"))
+        self._message = PayloadHeaders("llm.input_messages.0.message.content")
+        self._metadata = PayloadHeaders(vocabulary.payload_name("metadata"))
         self._tells_run_tags = vocabulary.tells_run_tags
         self._reads_every_call = vocabulary.reads_every_call
         self._spoken_inputs, self._spoken_outputs = (
-            {kind: _Headers(name) for kind, name in names.items()} for names in vocabulary.spoken.values()
+            {kind: PayloadHeaders(name) for kind, name in names.items()}
+            for names in vocabulary.spoken.values()
         )
         # For each count of tokens: whether it is written if it is 0, and the bytes before its varint, by its length.
         self._usage = tuple(
@@ -156,17 +151,17 @@ class SpanEncoder:
         """
         pieces = [b""]
         length = 0
-        for scope, spans in _by_scope(batch):
+        for scope, spans in spans_by_scope(batch):
             place = len(pieces) - 1
             slices: list[bytes] = []
             for encoded in self._slices(spans):
                 if (slices or place) and between is not None:
                     between()
                 slices.append(encoded)
-            scope_field = self._scope if scope is None else _scope_field(scope)
-            of_scope = len(scope_field) + sum(map(len, slices))
-            header = b"\x12" + varint(of_scope) + scope_field
-            length += len(header) + of_scope - len(scope_field)
+            own = self._scope if scope is None else scope_field(scope)
+            of_scope = len(own) + sum(map(len, slices))
+            header = b"\x12" + varint(of_scope) + own
+            length += len(header) + of_scope - len(own)
             # To the end of the piece before: a piece is a stretch's.
             pieces[place] += header
             pieces += slices
@@ -362,7 +357,7 @@ class SpanEncoder:
                 header = headers.get(len(data))
                 if header is None:
                     header = attribute_header(key, kind, len(data))
-                    _keep(headers, len(data), header)
+                    keep(headers, len(data), header)
                 add(header)
                 add(data)
 
@@ -387,55 +382,13 @@ class SpanEncoder:
                 *(attribute(9, key, value) for key, value in attributes),
             ]
         )
-        _keep(self._heads, (kind, name, workflow_name), head, _CACHED_HEAD)
+        keep(self._heads, (kind, name, workflow_name), head, _CACHED_HEAD)
         return head
 
     def _length(self, length: int) -> bytes:
         encoded = b"\x12" + varint(length)
-        _keep(self._lengths, length, encoded)
+        keep(self._lengths, length, encoded)
         return encoded
-
-
-class _ByName(dict[str, dict[KeyT, bytes]]):
-    """What is cached for each attribute, by its name: an application may make up a new one for each span."""
-
-    def __missing__(self, name: str) -> dict[KeyT, bytes]:
-        if len(name) > _CACHED_LENGTH or name.startswith(INDEXED_PREFIXES):
-            return {}
-        if len(self) >= _CACHED_NAMES:
-            self.clear()
-        made: dict[KeyT, bytes] = {}
-        self[name] = made
-        return made
-
-
-class _Headers(dict[int, bytes]):
-    """
-    The bytes before a text in an attribute, by the length of the text.
-
-    Args:
-        key: The attribute's name.
-        before: The bytes before that: the attribute that says what the text is.
-    """
-
-    def __init__(self, key: str, before: bytes = b"") -> None:
-        super().__init__()
-        self._key, self._before = key, before
-
-    def header(self, length: int) -> bytes:
-        """Return the bytes for a length that is not cached yet."""
-        encoded = self._before + attribute_header(self._key, str, length)
-        _keep(self, length, encoded)
-        return encoded
-
-
-def _keep(cache: dict[KeyT, bytes], key: KeyT, encoded: bytes, longest: int = _CACHED_LENGTH) -> None:
-    if len(encoded) > longest:
-        return
-    if len(cache) >= _CACHED_VALUES:
-        # Cheaper than counting uses: what recurs is back after one span.
-        cache.clear()
-    cache[key] = encoded
 
 
 def _has_more(span: Span) -> bool:
@@ -450,45 +403,17 @@ def _has_more(span: Span) -> bool:
 
 def _recurring(key: str, value: str, values: dict[str, bytes]) -> bytes:
     encoded = attribute(9, key, value)
-    _keep(values, value, encoded)
+    keep(values, value, encoded)
     return encoded
 
 
-def _by_scope(batch: Sequence[Span]) -> list[tuple[SpanOrigin | None, Sequence[Span]]]:
-    """Return the spans of each instrumentation scope, ours as None and first."""
-    if all(span.origin is None for span in batch):
-        return [(None, batch)]
-    scopes: dict[tuple[object, ...], tuple[SpanOrigin | None, list[Span]]] = {(): (None, [])}
-    for span in batch:
-        origin = span.origin
-        key: tuple[object, ...] = ()
-        if origin is not None:
-            attributes = None if origin.scope_attributes is None else bytes(origin.scope_attributes)
-            key = (origin.scope_name, origin.scope_version, attributes, origin.schema_url)
-        scopes.setdefault(key, (origin, []))[1].append(span)
-    return [each for each in scopes.values() if each[1]]
-
-
-def _scope_field(origin: SpanOrigin) -> bytes:
-    """Return the scope and the schema URL of a ScopeSpans."""
-    scope = length_delimited(1, capture_text(origin.scope_name).encode())
-    if origin.scope_version is not None:
-        scope += length_delimited(2, capture_text(origin.scope_version).encode())
-    for name, value in decoded_attributes(origin.scope_attributes).items():
-        scope += attribute(3, *encodable_attribute(name, value))
-    field = length_delimited(1, scope)
-    if origin.schema_url is not None:
-        field += length_delimited(3, capture_text(origin.schema_url).encode())
-    return field
-
-
-def _payload_headers(name: str) -> tuple[_Headers, _Headers]:
+def _payload_headers(name: str) -> tuple[PayloadHeaders, PayloadHeaders]:
     """Return the headers of an input or output that is text, and of one that is JSON."""
     if not name.endswith(".value"):
-        headers = _Headers(name)
+        headers = PayloadHeaders(name)
         return headers, headers
     texts, documents = (
-        _Headers(name, attribute(9, f"{name.removesuffix('value')}mime_type", kind))
+        PayloadHeaders(name, attribute(9, f"{name.removesuffix('value')}mime_type", kind))
         for kind in ("text/plain", "application/json")
     )
     return texts, documents
