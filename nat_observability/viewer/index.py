@@ -45,8 +45,8 @@ log = get_logger()
 
 _VERSION = "1"
 _PERIOD = 0.5
-_LEAST, _MOST = 50, 4_000  # spans of one transaction
-_WANTED_BYTES = 4_000_000
+_LEAST, _MOST = 50, 2_000  # spans of one transaction
+_WANTED_BYTES = 2_000_000
 
 _SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) WITHOUT ROWID",
@@ -276,7 +276,7 @@ class Index:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = OFF")  # it can be made again
             connection.execute("PRAGMA journal_size_limit = 4194304")
-            connection.execute("PRAGMA cache_size = -8192")
+            connection.execute("PRAGMA cache_size = -4096")
             connection.execute("BEGIN IMMEDIATE")
             made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'meta'").fetchone()[0]
             if not made:
