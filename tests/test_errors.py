@@ -44,11 +44,13 @@ from nat_observability.integrations.nat.event_lines import NatLineError
 from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.spool.database import DamagedDatabaseError, SpoolDatabase
 from nat_observability.spool.record import UnreadableRecordError
+from nat_observability.viewer.store_file import ReadTimeoutError
 
 Made = dict[type[BaseException], Callable[[], BaseException]]
 
 MADE: Made = {
     ObservabilityError: lambda: ObservabilityError("why"),
+    ReadTimeoutError: lambda: ReadTimeoutError(1.5),
     NotPicklableError: lambda: NotPicklableError(ConnectionError("down")),
     errors.BatchTooLargeError: lambda: errors.BatchTooLargeError("4 MB"),
     errors.ClientDisconnectedError: errors.ClientDisconnectedError,

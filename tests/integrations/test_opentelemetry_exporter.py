@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -119,6 +120,18 @@ class TestLossless:
         values = {each.key: each.value.string_value for each in sent.attributes}
         assert values["api_key"].startswith("[redacted")
         assert len(values["long"]) < 90
+
+    def test_a_span_that_cannot_be_read_is_counted_and_logged(self) -> None:
+        """Of another class, with nothing of what a span has but its ids: the others go on."""
+        with OtlpReceiver() as receiver, capture_logs() as lines:
+            processor = ObservabilitySpanProcessor(otlp_to(receiver))
+            with provided(processor) as provider:
+                processor.on_end(SimpleNamespace(context=OTHER))  # type: ignore[arg-type]
+                provider.get_tracer("t").start_span("s").end()
+                provider.force_flush()
+            assert [span.name for span in receiver.spans] == ["s"]
+        assert [line["log_level"] for line in lines if line["event"] == "sdk_span_not_read"] == ["warning"]
+        assert [line["dropped"] for line in lines if line["event"] == "delivery_dropped"] == [{"not_read": 1}]
 
     def test_ours_win_over_the_sdk_s_resource(self) -> None:
         """A name that our settings give stays."""

@@ -319,7 +319,7 @@ async def test_exports(shown: Viewer) -> None:
     assert whole["run"]["run"]["id"] == "run-000004"
     response = await shown.ask("/api/export/run-000004.otlp.json")
     (scope,) = (await response.json())["resourceSpans"][0]["scopeSpans"]
-    tool = next(span for span in scope["spans"] if span["name"] == "track")
+    tool = next(span for span in scope["spans"] if span["name"] == "execute_tool track")
     assert tool["traceId"] == f"{5:032x}"
     assert tool["status"]["code"] == 2
     assert [event["name"] for event in tool["events"]] == ["retry", "exception"]

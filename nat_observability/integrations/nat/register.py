@@ -5,9 +5,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from nat.builder.builder import Builder
-from nat.cli.register_workflow import register_telemetry_exporter
-from nat.data_models.telemetry_exporter import TelemetryExporterBaseConfig
 from pydantic import Field, field_validator
 
 from nat_observability.builders import build_exporters
@@ -17,6 +14,15 @@ from nat_observability.exporter_manager import ExporterManager
 from nat_observability.integrations.nat.managers import use_manager_for_all
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.variables import EXPORTERS, variable
+
+try:
+    from nat.builder.builder import Builder
+    from nat.cli.register_workflow import register_telemetry_exporter
+    from nat.data_models.telemetry_exporter import TelemetryExporterBaseConfig
+except ModuleNotFoundError:
+    from nat_observability.errors import MissingExtraError
+
+    raise MissingExtraError("_type: nat_observability", "nat") from None
 
 _NAME = "nat_observability"
 
