@@ -9,13 +9,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
@@ -85,6 +84,13 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+class Unreadable(dict[str, Any]):
+    """Attributes that cannot be read."""
+
+    def items(self) -> Any:
+        raise LookupError
+
+
 class TestLossless:
     def test_what_the_sdk_holds_is_what_arrives(self) -> None:
         """Names, kinds, status, attributes of each type, events, links, scope, parents and resource."""
@@ -122,11 +128,11 @@ class TestLossless:
         assert len(values["long"]) < 90
 
     def test_a_span_that_cannot_be_read_is_counted_and_logged(self) -> None:
-        """Of another class, with nothing of what a span has but its ids: the others go on."""
+        """Of a library that makes its attributes late, and fails: the others go on."""
         with OtlpReceiver() as receiver, capture_logs() as lines:
             processor = ObservabilitySpanProcessor(otlp_to(receiver))
             with provided(processor) as provider:
-                processor.on_end(SimpleNamespace(context=OTHER))  # type: ignore[arg-type]
+                processor.on_end(ReadableSpan("unread", OTHER, attributes=Unreadable(a=1)))
                 provider.get_tracer("t").start_span("s").end()
                 provider.force_flush()
             assert [span.name for span in receiver.spans] == ["s"]
