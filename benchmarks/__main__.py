@@ -31,6 +31,7 @@ SCRIPTS = (
     "spool",
     "growth",
     "tenants",
+    "sdk_spans",
 )
 """The modules here that measure something, in the order in which they run."""
 TOOLKIT = "toolkit"

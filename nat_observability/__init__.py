@@ -31,8 +31,10 @@ from nat_observability.events import (
     SpanEvent,
     SpanKind,
     SpanLink,
+    SpanOrigin,
     Status,
     StepKind,
+    TokenCost,
     TokenUsage,
 )
 from nat_observability.exporter.base_exporter import BaseExporter
@@ -98,9 +100,11 @@ __all__ = [
     "SpanExporter",
     "SpanKind",
     "SpanLink",
+    "SpanOrigin",
     "Status",
     "StepExporter",
     "StepKind",
+    "TokenCost",
     "TokenUsage",
     "UnknownExporterError",
     "UnknownExporterTypeError",

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from nat_observability.base_error import NotPicklableError, ObservabilityError, listed, nearest
 from nat_observability.foreign_errors import describe
+from nat_observability.recorded_errors import (
+    ClientDisconnectedError as ClientDisconnectedError,
+)
+from nat_observability.recorded_errors import (
+    ResponseIncompleteError as ResponseIncompleteError,
+)
+from nat_observability.recorded_errors import (
+    RpcFailedError as RpcFailedError,
+)
+from nat_observability.recorded_errors import (
+    ServerStatusError as ServerStatusError,
+)
+from nat_observability.recorded_errors import (
+    ToolFailedError as ToolFailedError,
+)
+from nat_observability.recorded_errors import (
+    WebsocketClosedError as WebsocketClosedError,
+)
 
 __all__ = [
     "AsynchronousProviderError",
@@ -309,7 +327,9 @@ class MissingContainerError(ObservabilityError, TypeError):
     def __init__(self, feature: str, given: object, missing: Iterable[str]) -> None:
         self.feature, self.missing = feature, tuple(missing)
         if isinstance(given, type):
-            found = f"the class {given.__qualname__}, which is not an object yet"
+            found = (
+                f"the class {given.__qualname__}, which is not an object yet: it lacks {listed(self.missing)}"
+            )
         else:
             kind = "None" if given is None else f"a {type(given).__qualname__}"
             found = f"{kind}, which lacks {listed(self.missing)}"
@@ -336,52 +356,6 @@ class NoRequestRunError(ObservabilityError, RuntimeError):
             f"{feature} is for code that handles a request, and no request's run is current here. Add "
             "RequestMiddleware to the application, or call instrument(), and see that the path is not excluded."
         )
-
-
-class ClientDisconnectedError(ObservabilityError, ConnectionError):
-    """Recorded for a response that its client did not wait for."""
-
-    def __init__(self) -> None:
-        super().__init__("The client disconnected before the response was complete.")
-
-
-class ResponseIncompleteError(ObservabilityError, RuntimeError):
-    """Recorded for a response that the application did not complete."""
-
-    def __init__(self) -> None:
-        super().__init__("The application returned without completing its response.")
-
-
-class ServerStatusError(ObservabilityError, RuntimeError):
-    """Recorded for a response whose status, 500 or more, says that the server failed."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status
-        super().__init__(f"The response has the status {status}.")
-
-
-class ToolFailedError(ObservabilityError, RuntimeError):
-    """Recorded for a tool of a server whose result says that it failed."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        super().__init__(text or "The tool's result is an error.")
-
-
-class RpcFailedError(ObservabilityError, RuntimeError):
-    """Recorded for a call of gRPC that a service ends with a code that says that it has failed."""
-
-    def __init__(self, code: str, details: str) -> None:
-        self.code, self.details = code, details
-        super().__init__(f"{code}: {details}" if details else code)
-
-
-class WebsocketClosedError(ObservabilityError, RuntimeError):
-    """Recorded for a websocket that the application closed because of an error of its own."""
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-        super().__init__(f"The application closed the websocket with the code {code}.")
 
 
 class UnknownStepKindError(ObservabilityError, ValueError):

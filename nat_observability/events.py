@@ -154,6 +154,39 @@ class SpanLink(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     dropped_attributes_count: int = 0
 
 
+class SpanOrigin(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """
+    What a span has beside its attributes if another instrumentation made it, and no `step` of ours.
+
+    Attributes:
+        scope_name: The instrumentation scope's name.
+        scope_version: Its version.
+        scope_attributes: Its attributes, a JSON object as those of a span.
+        schema_url: The schema of the conventions that the instrumentation follows.
+        trace_state: Of its own context, as in the W3C header.
+        ok: Whether its status was set to OK, and not left unset.
+        retyped: Where its attributes, or those of its events and links, have a value that JSON has no type for, and
+            what it was: "bytes" that are recorded as UTF-8, "base64" for other bytes, "double" for NaN or an infinity.
+            A place is names and indices with a line feed after each: `attributes`, `a.b`, `0`.
+    """
+
+    scope_name: str = ""
+    scope_version: str | None = None
+    scope_attributes: msgspec.Raw | None = None
+    schema_url: str | None = None
+    trace_state: str | None = None
+    ok: bool = False
+    retyped: tuple[tuple[str, str], ...] = ()
+
+
+class TokenCost(msgspec.Struct, frozen=True, gc=False):
+    """What a model call cost, by the user's own prices and in their currency; `total` is `input` plus `output`."""
+
+    input: float = 0.0
+    output: float = 0.0
+    total: float = 0.0
+
+
 class Run(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """
     The ids of one run; every step and span of the run points at the same object.
@@ -181,6 +214,7 @@ class IntermediateStep(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
 
     `attributes`, `links` and `span_kind` of a START are those that the step begins with. An END has what was added
     since: attributes of the same name replace the START's; and the `status` and `status_message`, if they were set.
+    With an `origin`, it has everything, and replaces what the START had.
     """
 
     run: Run
@@ -206,6 +240,7 @@ class IntermediateStep(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
     dropped_attributes_count: int = 0
     dropped_events_count: int = 0
     dropped_links_count: int = 0
+    origin: SpanOrigin | None = None
 
 
 class Span(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -218,6 +253,8 @@ class Span(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     `attributes` is a JSON object with the names that were given, dots and all, and typed values; NaN and the infinities
     are the texts "NaN", "Infinity" and "-Infinity", bytes are text if they are UTF-8. What went over the limits is
     counted in `dropped_attributes_count`, `dropped_events_count` and `dropped_links_count`.
+
+    `origin` is set if another instrumentation made the span, and `cost` if the process has a price for its model.
     """
 
     run: Run
@@ -244,6 +281,8 @@ class Span(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     dropped_attributes_count: int = 0
     dropped_events_count: int = 0
     dropped_links_count: int = 0
+    origin: SpanOrigin | None = None
+    cost: TokenCost | None = None
 
 
 Item = IntermediateStep | Span

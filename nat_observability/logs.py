@@ -16,6 +16,7 @@ from nat_observability.system.clock import monotonic
 _NAME = "nat_observability"
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _standard = logging.getLogger(_NAME)
+_least = logging.NOTSET  # lines below it are left out, whatever the application's configuration lets through
 _thread = threading.local()
 
 # All of structlog's filtering logger classes share one method for the levels that they leave out.
@@ -27,6 +28,8 @@ def _level(method: str, number: int) -> Callable[Concatenate[Logger, str, ...], 
     is_enabled = _standard.isEnabledFor
 
     def write(self: Logger, event: str, /, **keys: object) -> None:
+        if number < _least:
+            return
         if is_configured():
             if getattr(get_config()["wrapper_class"], method, None) is _FILTERED_OUT:
                 return
@@ -62,6 +65,8 @@ class Logger:
 
     def is_enabled_for(self, method: str) -> bool:
         """Whether lines of this level, debug to error, are written; for a check before preparing many of them."""
+        if _LEVELS[method] < _least:
+            return False
         if structlog.is_configured():
             return getattr(structlog.get_config()["wrapper_class"], method, None) is not _FILTERED_OUT
         return _standard.isEnabledFor(_LEVELS[method])
@@ -127,6 +132,17 @@ def _text(value: object) -> str:
 
 
 _logger = Logger()
+
+
+def set_level(level: str | None) -> None:
+    """
+    Leave lines below this level out from now on, in the whole process.
+
+    Args:
+        level: `debug` to `error`, `none` for no lines at all, or None to leave it to the application's configuration.
+    """
+    global _least
+    _least = logging.NOTSET if level is None else _LEVELS.get(level, logging.CRITICAL)
 
 
 def get_logger() -> Logger:

@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from nat_observability import BaseExporter, ContextState, ExporterManager
+    from nat_observability.containers import ObservabilityContainer
     from nat_observability.testing import CapturingExporter, StepTree
 
 _CHECK = "observability_leak_check"
@@ -57,6 +59,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not (isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj)):
             continue
+        # unittest runs its coroutines itself, in a loop that no fixture is on, and cancels what they leave behind.
+        unittest = sys.modules.get("unittest")
+        if unittest is not None and item.cls is not None and issubclass(item.cls, unittest.TestCase):
+            continue
         for fixture, on_the_loop in ((_CHECK, _TASK_CHECK), (_RECORDED, _ATTACHED)):
             if fixture in item.fixturenames and on_the_loop not in item.fixturenames:
                 item.fixturenames.insert(item.fixturenames.index(fixture) + 1, on_the_loop)
@@ -84,6 +90,34 @@ def recorded_run(
     with state.attach():
         yield capturing_exporter
     subscription.end()
+
+
+@pytest.fixture
+def captured_container(capturing_exporter: CapturingExporter) -> Iterator[Callable[[Any], CapturingExporter]]:
+    """
+    Replace the exporters of an application's or a worker's container until the test ends.
+
+    `captured_container(container)` gives the exporter that has the steps of all runs. Call it before the application
+    starts.
+    """
+    from contextlib import ExitStack
+
+    from nat_observability.testing import captured
+
+    with ExitStack() as stack:
+        yield lambda container: stack.enter_context(captured(container, capturing_exporter))
+
+
+@pytest.fixture
+def observability_container(
+    capturing_exporter: CapturingExporter, captured_container: Callable[[Any], CapturingExporter]
+) -> ObservabilityContainer:
+    """A container for `instrument(app, observability_container)`, whose exporter is `capturing_exporter`."""
+    from nat_observability.containers import ObservabilityContainer
+
+    container = ObservabilityContainer()
+    captured_container(container)
+    return container
 
 
 @pytest.fixture

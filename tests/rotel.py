@@ -20,8 +20,8 @@ _NO_LIBRARY = 127  # what the loader exits with
 
 def _agent() -> Path:
     spec = importlib.util.find_spec("rotel")
-    assert spec is not None
-    assert spec.origin is not None
+    if spec is None or spec.origin is None:
+        pytest.skip("rotel has no release for this Python")
     return Path(spec.origin).with_name("rotel-agent")
 
 

@@ -44,11 +44,13 @@ from nat_observability.integrations.nat.event_lines import NatLineError
 from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.spool.database import DamagedDatabaseError, SpoolDatabase
 from nat_observability.spool.record import UnreadableRecordError
+from nat_observability.viewer.store_file import ReadTimeoutError
 
 Made = dict[type[BaseException], Callable[[], BaseException]]
 
 MADE: Made = {
     ObservabilityError: lambda: ObservabilityError("why"),
+    ReadTimeoutError: lambda: ReadTimeoutError(1.5),
     NotPicklableError: lambda: NotPicklableError(ConnectionError("down")),
     errors.BatchTooLargeError: lambda: errors.BatchTooLargeError("4 MB"),
     errors.ClientDisconnectedError: errors.ClientDisconnectedError,
@@ -76,6 +78,7 @@ MADE: Made = {
     errors.RuntimeNotOpenError: lambda: errors.RuntimeNotOpenError("instrument()", "NEW", "Open it."),
     errors.RuntimeStateError: lambda: errors.RuntimeStateError("It is closed."),
     errors.ServerStatusError: lambda: errors.ServerStatusError(503),
+    errors.RpcFailedError: lambda: errors.RpcFailedError("INTERNAL", "no database"),
     errors.ToolFailedError: lambda: errors.ToolFailedError("no database"),
     errors.SettingsError: lambda: errors.SettingsError(["A: is missing", "B: is missing"]),
     SettingsWarning: lambda: SettingsWarning("NAT_OBSERVABILITY_X is unknown"),

@@ -240,7 +240,9 @@ async def test_one_tls_configuration_for_all_connections(
             given = settings(tmp_path, "spa", suppliers_url=url, collector_url=collector.url, tls=tls)
             async with running(given) as service:
                 assert await service.work.advisor().advise("acme/ann", 75) == "Drink green tea (price: 5.00)."
-    assert {span.name for span in collector.spans} == {"advise", "find", "house-model", "price"}
+    assert {span.name for span in collector.spans} == {
+        *("invoke_workflow advise", "execute_tool find", "chat house-model", "execute_tool price")
+    }
     (resource,) = collector.requests[0].resources
     assert {each.key: each.value.string_value for each in resource.attributes}["service.name"] == "spa"
 

@@ -116,12 +116,11 @@ def test_what_belongs_to_others_is_not_named(tmp_path: Path, name: str) -> None:
     assert "seen=[]" in warned(tmp_path, {name: "x"})
 
 
-@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
-def test_an_endpoint_of_opentelemetry_alone_configures_nothing(tmp_path: Path, name: str) -> None:
-    """It is for exporters of type otlp: the line says how to have one."""
-    line = warned(tmp_path, {name: "http://user:s3cr3t@localhost:4318"})
-    assert f"{name} is for exporters of type otlp, and there is none: set {TYPE}=otlp." in line
-    assert "s3cr3t" not in line
+def test_a_standard_variable_that_names_no_exporter_is_named(tmp_path: Path) -> None:
+    """`none` is a choice, and the line says how to take it back; an endpoint beside it changes nothing."""
+    variables = {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}
+    line = warned(tmp_path, variables)
+    assert "OTEL_TRACES_EXPORTER names no exporter of this package: set it to otlp or console." in line
 
 
 def test_an_env_file_that_is_not_read_is_named(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from nat_observability.cli.replay.replay import RecordedState
 from nat_observability.sinks.memory import MemorySink
 from nat_observability.sinks.otlp.http import OtlpHttpSink
 from nat_observability.sinks.otlp.presets import phoenix
+from tests.advice_run import advise
 from tests.phoenix_server import Phoenix, program, running_phoenix
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -48,12 +49,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
         yield running
 
 
+def _sink(server: Phoenix, project: str) -> OtlpHttpSink:
+    target = phoenix(server.url, project=project)
+    return OtlpHttpSink(
+        target.endpoint, headers=target.headers, resource=target.resource, dialect="openinference"
+    )
+
+
 class Sent:
     """Exporters of spans to a project of a server, and to memory, with what was recorded."""
 
     def __init__(self, server: Phoenix, project: str) -> None:
-        target = phoenix(server.url, project=project)
-        sink = OtlpHttpSink(target.endpoint, headers=target.headers, resource=target.resource)
+        sink = _sink(server, project)
         self._memory = MemorySink()
         self.exporters = {"phoenix": SpanExporter(sink), "memory": SpanExporter(self._memory)}
         self.manager = ExporterManager()
@@ -133,7 +140,7 @@ def test_phoenix_shows_recorded_runs_as_they_were(server: Phoenix) -> None:
         assert each["context"]["trace_id"] == span.run.trace_id
         assert attributes["nat.workflow.run_id"] == span.run.run_id
         assert attributes.get("session.id") == span.run.conversation_id
-        assert tokens(attributes) == msgspec.structs.astuple(span.usage or TokenUsage())
+        assert tokens(attributes) == msgspec.structs.astuple(span.usage or TokenUsage())[:5]
         if span.parent_id in by_id:
             assert each["parent_id"] == by_id[span.parent_id]["context"]["span_id"]
         else:
@@ -147,7 +154,7 @@ def test_phoenix_shows_recorded_runs_as_they_were(server: Phoenix) -> None:
     of_models = [tokens(each["attributes"]) for each in shown if each["span_kind"] == "LLM"]
     totals = expected["token_usage_of_llm_ends"]
     assert tuple(map(sum, zip(*of_models, strict=True))) == tuple(
-        totals[name] for name in TokenUsage.__struct_fields__
+        totals[name] for name in TokenUsage.__struct_fields__[:5]
     )
 
 
@@ -212,3 +219,36 @@ def test_phoenix_shows_a_run_of_steps_with_its_error_and_session(server: Phoenix
     [session] = server.sessions("recorded")
     assert session["session_id"] == "conversation-7"
     assert {each["attributes"]["user.id"] for each in shown.values()} == {"ada"}
+
+
+def test_phoenix_shows_chat_tools_documents_cost_and_annotations(server: Phoenix) -> None:
+    """As its own instrumentations have them: kinds, messages, tools, documents, session, user, tokens, cost, tags."""
+    asyncio.run(advise(_sink(server, "advice")))
+    shown = {each["name"]: each for each in stored(server, "advice", 5)}
+    assert {name: each["span_kind"] for name, each in shown.items()} == {
+        "advice": "CHAIN",
+        "adviser": "AGENT",
+        "docs": "RETRIEVER",
+        "gpt-5": "LLM",
+        "weather": "TOOL",
+    }
+    assert {
+        "llm.input_messages.0.message.role": "system",
+        "llm.input_messages.1.message.content": "Will it rain?",
+        "llm.output_messages.0.message.tool_calls.0.tool_call.function.name": "weather",
+        "llm.model_name": "gpt-5",
+        "llm.provider": "openai",
+        "llm.cost.total": 0.0004,
+        "llm.finish_reason": "tool_calls",
+    }.items() <= shown["gpt-5"]["attributes"].items()
+    assert tokens(shown["gpt-5"]["attributes"]) == (100, 50, 30, 0, 150)
+    assert shown["docs"]["attributes"]["retrieval.documents.0.document.content"] == "Paris is wet."
+    assert shown["weather"]["attributes"]["tool.parameters.city"] == "Paris"
+    root = shown["advice"]["attributes"]
+    assert (root["tag.tags"], root["metadata.plan"], root["nat.tag.tenant"]) == (["paris"], "pro", "acme")
+    agent = shown["adviser"]["attributes"]
+    assert (agent["annotations.0.annotation.name"], agent["annotations.0.annotation.score"]) == (
+        "relevance",
+        0.9,
+    )
+    assert {each["attributes"]["session.id"] for each in shown.values()} == {"conversation-7"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import unittest
 
 import pytest
 
@@ -450,3 +451,184 @@ def test_a_recorded_run_in_each_mode_of_pytest_asyncio(suite: pytest.Pytester, m
     )
     plugins = [f"-pno:{name}" for name in ("cacheprovider", "xdist", "hypothesispytest", "anyio")]
     suite.runpytest_inprocess(*plugins).assert_outcomes(passed=2)
+
+
+APPLICATIONS = """
+import asyncio
+import dramatiq
+import pytest
+from agent import agent, answer
+from dramatiq.brokers.stub import StubBroker
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from taskiq import InMemoryBroker
+from nat_observability import RuntimeStateError
+from nat_observability.containers import ObservabilityContainer
+from nat_observability.integrations import ProcessScope, fastapi, taskiq
+from nat_observability.integrations import dramatiq as dramatiq_integration
+
+def application(container):
+    app = FastAPI()
+    fastapi.instrument(app, container)
+
+    @app.get("/ask/{topic}")
+    async def ask(topic: str) -> str:
+        return await agent(topic)
+
+    return app
+
+CONTAINER = ObservabilityContainer()
+APP = application(CONTAINER)
+
+@pytest.mark.parametrize("topic", ["tea", "milk"])
+def test_the_services_own_application(captured_container, topic):
+    exporter = captured_container(CONTAINER)
+    with TestClient(APP) as client:
+        assert client.get(f"/ask/{topic}").json() == topic.upper()
+    exporter.tree.one("workflow", "agent", under=("workflow", "GET /ask/{topic}"))
+    assert exporter.tree.one("tool", "search").output == topic.upper()
+
+def test_an_application_of_the_test(observability_container, capturing_exporter):
+    with TestClient(application(observability_container)) as client:
+        client.get("/ask/tea")
+    assert capturing_exporter.tree.one("tool", "search", under="llm")
+
+def test_a_worker_of_threads(observability_container, capturing_exporter):
+    broker = StubBroker(middleware=[])
+    dramatiq_integration.instrument(broker, observability_container)
+    work = dramatiq.actor(lambda: (answer("tea"), None)[1], broker=broker, actor_name="work")
+    worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=5)
+    worker.start()
+    work.send()
+    broker.join("default", timeout=5000)
+    worker.join()
+    worker.stop()
+    capturing_exporter.tree.one("llm", "gpt", under=("task", "work"))
+
+def test_a_worker_with_a_loop(captured_container):
+    container, broker = ObservabilityContainer(), InMemoryBroker(await_inplace=True)
+    taskiq.instrument(broker, container)
+    exporter = captured_container(container)
+    task = broker.register_task(agent, task_name="work")
+
+    async def work():
+        await broker.startup()
+        await task.kiq("tea")
+        await broker.shutdown()
+
+    asyncio.run(work())
+    exporter.tree.one("workflow", "agent", under=("task", "work"))
+
+def test_too_late(captured_container):
+    with ProcessScope(CONTAINER, "the test"), pytest.raises(RuntimeStateError, match="before the application starts"):
+        captured_container(CONTAINER)
+"""
+
+
+@pytest.mark.may_block  # settings are read once, when the process starts
+def test_applications_and_workers(suite: pytest.Pytester) -> None:
+    """The exporters of a container are replaced for a test, and each test has what it recorded itself."""
+    suite.makepyfile(APPLICATIONS)
+    run(suite, ini="observability_leak_check = true").assert_outcomes(passed=6)
+
+
+UNITTEST = """
+import asyncio
+import unittest
+from agent import agent, answer
+from nat_observability.testing import recorded_run
+
+class Synchronous(unittest.TestCase):
+    def test_a_block(self):
+        with recorded_run() as exporter:
+            answer("tea")
+        exporter.tree.one("tool", "search", under="llm")
+
+    def test_the_whole_test(self):
+        block = recorded_run()
+        exporter = block.__enter__()
+        self.addCleanup(block.__exit__, None, None, None)
+        answer("tea")
+        exporter.tree.one("tool", "search", under="llm")
+
+class Asynchronous(unittest.IsolatedAsyncioTestCase):
+    async def asyncSetUp(self):
+        block = recorded_run()
+        self.exporter = await block.__aenter__()
+        self.addAsyncCleanup(block.__aexit__, None, None, None)
+
+    async def test_a_coroutine(self):
+        async with recorded_run() as exporter:
+            await agent("tea")
+        exporter.tree.one("workflow", "agent")
+"""
+
+
+def test_unittest_under_pytest(suite: pytest.Pytester) -> None:
+    """Test cases of unittest, with the leak check, whatever else runs coroutines here."""
+    suite.makepyfile(UNITTEST)
+    for coroutines in ("pytest-asyncio", "anyio", "neither"):
+        run(suite, coroutines=coroutines, ini="observability_leak_check = true").assert_outcomes(passed=3)
+
+
+def test_unittest_alone(suite: pytest.Pytester) -> None:
+    """Without pytest."""
+    path = suite.makepyfile(test_alone=UNITTEST)
+    loader = unittest.TestLoader().discover(str(path.parent), pattern="test_alone.py")
+    result = unittest.TestResult()
+    loader.run(result)
+    assert (result.testsRun, result.errors, result.failures) == (3, [], [])
+
+
+ORDER = """
+import pytest
+from agent import agent, answer
+
+@pytest.mark.parametrize("number", range(4))
+def test_synchronous(recorded_run, number):
+    for _ in range(number):
+        answer("tea")
+    recorded_run.tree.expect("llm", "gpt", times=number)
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", range(4))
+async def test_asynchronous(recorded_run, number):
+    for _ in range(number):
+        await agent("tea")
+    recorded_run.tree.expect("workflow", "agent", times=number)
+
+@pytest.mark.asyncio
+async def test_manager(started_manager, capturing_exporter):
+    await agent("tea")
+    capturing_exporter.tree.one("workflow", "agent")
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_order(suite: pytest.Pytester, seed: int) -> None:
+    """No test depends on another, synchronous ones among asynchronous ones included."""
+    suite.makepyfile(ORDER)
+    suite.makeconftest(
+        f"""
+        import random
+
+        def pytest_collection_modifyitems(items):
+            random.Random({seed}).shuffle(items)
+        """
+    )
+    run(suite, ini="observability_leak_check = true").assert_outcomes(passed=9)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_several_processes(suite: pytest.Pytester, mode: str) -> None:
+    """With xdist, in each mode of pytest-asyncio, and with a loop for the whole session."""
+    suite.makepyfile(test_one=ORDER, test_two=ORDER)
+    suite.makeini(
+        f"[pytest]\nfilterwarnings = error\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = session\n"
+        "asyncio_default_test_loop_scope = session\nobservability_leak_check = true\n"
+    )
+    suite.runpytest_subprocess("-n2", "-pno:cacheprovider", "-pno:hypothesispytest").assert_outcomes(
+        passed=18
+    )

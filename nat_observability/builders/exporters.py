@@ -26,7 +26,9 @@ from nat_observability.exporter.selection import Selection
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import check_exporter
-from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.logs import RepeatedEvent, get_logger, set_level
+from nat_observability.processors import PriceTable
+from nat_observability.propagation.formats import use_propagators
 from nat_observability.recording.capture import set_limits
 from nat_observability.settings import (
     ConsoleExporterSettings,
@@ -34,11 +36,14 @@ from nat_observability.settings import (
     FileExporterSettings,
     LangfuseExporterSettings,
     MemoryExporterSettings,
+    MetricsExporterSettings,
     ObservabilitySettings,
     OtlpExporterSettings,
     PhoenixExporterSettings,
+    PresetExporterSettings,
     SqliteExporterSettings,
 )
+from nat_observability.settings.presets import PRESETS
 from nat_observability.settings.sources import unused_hints
 from nat_observability.settings.variables import EXPORTERS, option_problems, variable
 from nat_observability.sinks import ConsoleSink, FileSink, MemorySink, SqliteSink
@@ -59,13 +64,27 @@ def _memory(name: str, own: MemoryExporterSettings, settings: ObservabilitySetti
     return delivering(name, own, settings, MemorySink(own.limit))
 
 
+def _metrics(name: str, own: MetricsExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.sinks.metrics import MetricsSink
+
+    return delivering(name, own, settings, MetricsSink())
+
+
 def _console(name: str, own: ConsoleExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
     stream = sys.stdout if own.stream == "stdout" else sys.stderr
     return delivering(name, own, settings, ConsoleSink(stream, color=own.color))
 
 
 def _file(name: str, own: FileExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
-    return delivering(name, own, settings, FileSink(own.path, max_bytes=own.max_bytes, backups=own.backups))
+    sink = FileSink(
+        own.path,
+        max_bytes=own.max_bytes,
+        backups=own.backups,
+        format=own.format,
+        resource=settings.resource,
+        dialect=own.dialect,
+    )
+    return delivering(name, own, settings, sink)
 
 
 def _sqlite(name: str, own: SqliteExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
@@ -88,6 +107,7 @@ def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings)
             compression=own.compression,
             timeout=own.timeout,
             resource=settings.resource,
+            dialect=own.dialect,
             ca_file=own.ca_file,
             client_certificate=own.client_certificate,
             client_key=own.client_key,
@@ -100,8 +120,10 @@ def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings)
             traces_endpoint=traces_endpoint,
             headers=own.headers,
             compression=own.compression,
+            encoding="json" if own.protocol == "http/json" else "protobuf",
             timeout=own.timeout,
             resource=settings.resource,
+            dialect=own.dialect,
             ca_file=own.ca_file,
             client_certificate=own.client_certificate,
             client_key=own.client_key,
@@ -119,7 +141,32 @@ def _phoenix(name: str, own: PhoenixExporterSettings, settings: ObservabilitySet
 def _langfuse(name: str, own: LangfuseExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
     from nat_observability.sinks.otlp.presets import langfuse
 
-    return _to_target(name, own, settings, langfuse(own.public_key, own.secret_key, secret_text(own.host)))
+    target = langfuse(
+        own.public_key,
+        own.secret_key,
+        secret_text(own.host),
+        environment=own.environment,
+        release=own.release,
+    )
+    return _to_target(name, own, settings, target)
+
+
+def _preset(name: str, own: PresetExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.builders.presets import target_of
+    from nat_observability.sinks.otlp.http import OtlpHttpSink
+
+    target = target_of(own)
+    sink = OtlpHttpSink(
+        traces_endpoint=target.traces_endpoint,
+        headers=target.headers,
+        timeout=own.timeout,
+        resource={**settings.resource, **target.resource},
+        dialect=own.dialect,
+        ca_file=own.ca_file,
+        client_certificate=own.client_certificate,
+        client_key=own.client_key,
+    )
+    return delivering(name, own, settings, sink)
 
 
 def _to_target(
@@ -135,6 +182,7 @@ def _to_target(
         headers=target.headers,
         timeout=own.timeout,
         resource={**settings.resource, **target.resource},
+        dialect=own.dialect,
         ca_file=own.ca_file,
         client_certificate=own.client_certificate,
         client_key=own.client_key,
@@ -147,9 +195,11 @@ BUILT_IN_TYPES: Mapping[str, ExporterBuilder] = {
     "file": _file,
     "langfuse": _langfuse,
     "memory": _memory,
+    "metrics": _metrics,
     "otlp": _otlp,
     "phoenix": _phoenix,
     "sqlite": _sqlite,
+    **dict.fromkeys(PRESETS, _preset),
 }
 
 
@@ -244,7 +294,8 @@ def build_exporters(
     """
     Return the configured exporters by name, none if observability is switched off.
 
-    Also bounds what recording a value may take, for the process.
+    Also sets, for the process, what recording a value may take, which headers a trace travels in, and the level of
+    the package's own log lines.
 
     Args:
         settings: Of the process.
@@ -260,12 +311,15 @@ def build_exporters(
             It lists what each builder said, under the name of the exporter's variables.
     """
     set_limits(settings.capture_node_limit, settings.capture_bytes_limit)
+    use_propagators(settings.propagators)
+    set_level(settings.log_level)
     if not settings.enabled:
         return {}
     types = exporter_types(settings, own_types or {})
     exporters: dict[str, BaseExporter] = {}
     problems: list[str] = []
-    plan = ProcessingPlan(settings.exporters, own_processing or {})
+    prices = None if settings.prices is None else PriceTable.load(settings.prices)
+    plan = ProcessingPlan(settings.exporters, own_processing or {}, prices)
     for name, entry in settings.exporters.items():
         token = _plan.set(plan)
         try:

@@ -16,6 +16,8 @@ from nat_observability.processors import (
     ContentSwitch,
     Limits,
     Pattern,
+    Pricer,
+    PriceTable,
     Processor,
     Redactor,
     Rule,
@@ -51,17 +53,24 @@ class ProcessingPlan:
     Args:
         settings: The exporters' settings, by name.
         own: What a service adds, by the name of the exporter; `*` for every one.
+        prices: Of the process.
 
     Raises:
         UnknownExporterError: `own` names an exporter that does not exist.
     """
 
-    def __init__(self, settings: Mapping[str, ProcessingSettings], own: Mapping[str, OwnProcessing]) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, ProcessingSettings],
+        own: Mapping[str, OwnProcessing],
+        prices: PriceTable | None = None,
+    ) -> None:
         for name in own:
             if name != EVERY and name not in settings:
                 raise UnknownExporterError(name, settings)
         self._settings = settings
         self._own = own
+        self._pricers: list[Processor] = [] if prices is None else [Pricer(prices)]
         self._made: list[tuple[object, Intake]] = []
         self._groups: dict[str, DeliveryThreadGroup] = {}
 
@@ -85,7 +94,8 @@ class ProcessingPlan:
         """
         settings = self._settings[name]
         added = [self._own[key] for key in (EVERY, name) if key in self._own]
-        processors = [*brought, *(processor for each in added for processor in each.processors)]
+        of_service = (processor for each in added for processor in each.processors)
+        processors = [*brought, *of_service, *self._pricers]
         rules = [rule for each in added for rule in each.rules]
         fields = {field: getattr(settings, field) for field in ProcessingSettings.model_fields}
         # Processors and rules by identity: two equal objects may still each keep their own state.

@@ -26,6 +26,7 @@ from nat_observability.cli.replay.report import (
     replay_object,
 )
 from nat_observability.cli.session import Session, build_container, open_session, read_settings, store_paths
+from nat_observability.cli.ui import ui
 from nat_observability.containers import ObservabilityContainer
 from nat_observability.settings.example_env import example_env, setting_rows
 from nat_observability.store import Store
@@ -166,3 +167,4 @@ def _settings(example: bool, env_file: Path | None) -> None:
 
 for _more in (*READING, *KEEPING):
     cli.add_command(_more)
+cli.add_command(ui)

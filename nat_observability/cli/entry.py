@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from nat_observability.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import click
 
 _NEEDED = ("click", "rich")
 
 
 def main() -> None:
     """Run the command with the process's arguments and exit with its code."""
+    # The viewer does without what the other commands import, which takes longer than its server to start.
+    viewer = sys.argv[1:2] == ["ui"]
     try:
-        from nat_observability.cli.commands import cli
+        command = _viewer() if viewer else _commands()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
@@ -23,4 +29,18 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A script's shell starts background jobs like this, and SIGTERM has to end those too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    cli(prog_name="nat-observability")
+    if viewer:
+        command(args=sys.argv[2:], prog_name="nat-observability ui")
+    command(prog_name="nat-observability")
+
+
+def _viewer() -> click.Command:
+    from nat_observability.cli.ui import ui
+
+    return ui
+
+
+def _commands() -> click.Command:
+    from nat_observability.cli.commands import cli
+
+    return cli

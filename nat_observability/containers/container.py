@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from dependency_injector import containers, providers
 
+# By its own name: from Python 3.14 on annotations are evaluated in the class's namespace, where `providers` is that of
+# dependency-injector's containers.
+from dependency_injector.providers import Provider
+
 from nat_observability.builders import (
     ExporterBuilder,
     build_exporters,
@@ -118,28 +122,26 @@ class ObservabilityContainer(containers.DeclarativeContainer):
 
     __self__ = providers.Self()
 
-    env_file: providers.Provider[EnvFile | None] = providers.Object(None)
-    settings: providers.Provider[ObservabilitySettings] = providers.Dependency(
+    env_file: Provider[EnvFile | None] = providers.Object(None)
+    settings: Provider[ObservabilitySettings] = providers.Dependency(
         instance_of=ObservabilitySettings, default=providers.ThreadSafeSingleton(_settings, env_file)
     )
-    exporter_types: providers.Provider[Mapping[str, ExporterBuilder]] = providers.Dependency(
+    exporter_types: Provider[Mapping[str, ExporterBuilder]] = providers.Dependency(
         default=providers.Object({})
     )
-    processing: providers.Provider[Mapping[str, OwnProcessing]] = providers.Dependency(
-        default=providers.Object({})
-    )
-    given: providers.Provider[Given] = HeldSingleton(Given)
-    exporters: providers.Provider[dict[str, BaseExporter]] = HeldSingleton(
+    processing: Provider[Mapping[str, OwnProcessing]] = providers.Dependency(default=providers.Object({}))
+    given: Provider[Given] = HeldSingleton(Given)
+    exporters: Provider[dict[str, BaseExporter]] = HeldSingleton(
         _exporters, given, settings.provider, exporter_types.provider, processing.provider
     )
     runtime_object: HeldSingleton[ObservabilityRuntime] = HeldSingleton(
         _runtime, __self__, exporters, given, settings.provider
     )
     unopened_runtime = runtime_object  # its name in 0.1.0
-    manager_options: providers.Provider[ManagerOptions] = HeldSingleton(
+    manager_options: Provider[ManagerOptions] = HeldSingleton(
         _manager_options, given, settings.provider, runtime_object
     )
-    runtime: providers.Provider[Any] = RuntimeResource(
+    runtime: Provider[Any] = RuntimeResource(
         runtime_object,
         exporters,
         manager_options,
@@ -148,7 +150,7 @@ class ObservabilityContainer(containers.DeclarativeContainer):
         exporter_types=exporter_types,
         processing=processing,
     )
-    exporter_manager: providers.Provider[ExporterManager] = providers.Factory(
+    exporter_manager: Provider[ExporterManager] = providers.Factory(
         ExporterManager.with_options, exporters, manager_options
     )
-    validate: providers.Provider[None] = providers.Callable(_validate, __self__)
+    validate: Provider[None] = providers.Callable(_validate, __self__)

@@ -13,6 +13,7 @@ FailureReason = Literal["breaker_open", "last_try", "refused", "rejected", "retr
 NamedDropReason = Literal[
     "closed",
     "not_open",
+    "not_read",
     "queue_full",
     "run_too_large",
     "sampled_out",
@@ -43,7 +44,8 @@ class LedgerSnapshot(msgspec.Struct, frozen=True):
     The counts at one moment, in items.
 
     `accepted == delivered + failed + sum(dropped.values()) + pending` holds in every snapshot. `dropped` is by
-    reason: `queue_full`, `too_large`, `run_too_large`, `closed`, `not_open`, `shutdown_timeout`; of what was in the
+    reason: `queue_full`, `too_large`, `run_too_large`, `closed`, `not_open`, `not_read`,
+    `shutdown_timeout`; of what was in the
     spool, `spool_full`, `spool_expired`, `spool_damaged`, `spool_rejected`; by processors, `filtered:<name>` and
     `processor_failed:<name>`; and by sampling, `sampled_out` and `sampling_buffer_full`. What is in the spool is
     pending, and records found there are accepted by the process that finds them.

@@ -44,6 +44,9 @@ def weigh(item: Item) -> int:
         size += sys.getsizeof(item.error.message) + sys.getsizeof(item.error.traceback)
     if item.attributes is not None:
         size += len(item.attributes)
+        if item.origin is not None:  # hardly ever without attributes
+            scope = item.origin.scope_attributes
+            size += _BARE_PART + (0 if scope is None else len(scope))
     if item.events or item.links:
         size += _weigh_parts(item)
     return size

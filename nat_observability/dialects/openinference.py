@@ -1,4 +1,7 @@
-"""openinference_attributes(): messages, tools and documents in OpenInference's flat names, of what a span holds."""
+"""OPENINFERENCE: a span in the words of OpenInference, with messages, tools and documents in its flat names."""
+
+# https://arize-ai.github.io/openinference/spec/attributes/semantic-conventions.html and annotations.html; the package
+# openinference-semantic-conventions 0.1.42.
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ from typing import Any
 
 import msgspec
 
-from nat_observability.events import Captured, StepKind
+from nat_observability.dialects.dialect import Attributes, Dialect
+from nat_observability.events import Captured, Span, StepKind
 
-Flat = dict[str, str | int | float | bool]
+Flat = Attributes
 
 INDEXED_PREFIXES = (
+    "annotations.",
     "embedding.embeddings.",
     "llm.input_messages.",
     "llm.output_messages.",
@@ -32,6 +37,12 @@ _DOCUMENTS = {
     StepKind.RETRIEVER: "retrieval.documents",
     StepKind.RERANKER: "reranker.output_documents",
 }
+_SAME_WORDS = frozenset(
+    {
+        *("AGENT", "CHAIN", "EMBEDDING", "EVALUATOR", "GUARDRAIL"),
+        *("LLM", "PROMPT", "RERANKER", "RETRIEVER", "TOOL"),
+    }
+)
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
 
 
@@ -39,16 +50,12 @@ def openinference_attributes(kind: StepKind, own: dict[str, Any], given: Capture
     """
     Return what a span of this kind says in the conventions' attributes, in OpenInference's names.
 
-    Nothing if there are none of the conventions' attributes: most steps have none, and need not be searched for more.
-
     Args:
         own: The attributes that were recorded.
         given: The input.
         output: The output.
     """
     found: Flat = {}
-    if not any(name.startswith("gen_ai.") for name in own):
-        return found
     if kind is StepKind.LLM:
         _model_call(found, own, given, output)
     elif kind is StepKind.TOOL:
@@ -61,6 +68,17 @@ def openinference_attributes(kind: StepKind, own: dict[str, Any], given: Capture
         for index, text in _fitting(texts if isinstance(texts, list) else []):
             if isinstance(text, str):
                 found[f"embedding.embeddings.{index}.embedding.text"] = text
+    elif kind is StepKind.RERANKER:
+        if isinstance(given, str):
+            found["reranker.query"] = given
+        if isinstance(top := own.get("gen_ai.request.top_k"), int):
+            found["reranker.top_k"] = top
+    if isinstance(described := own.get("gen_ai.tool.description"), str):
+        found["tool.description"] = described
+    if isinstance(prompt := own.get("gen_ai.prompt.name"), str):
+        found["prompt.id"] = prompt
+    if isinstance(version := own.get("gen_ai.prompt.version"), str):
+        found["llm.prompt_template.version"] = version
     documents = own.get("gen_ai.retrieval.documents")
     if isinstance(documents, list):
         prefix = _DOCUMENTS.get(kind, "retrieval.documents")
@@ -73,6 +91,11 @@ def openinference_attributes(kind: StepKind, own: dict[str, Any], given: Capture
 def _model_call(found: Flat, own: dict[str, Any], given: Captured, output: Captured) -> None:
     if isinstance(provider := own.get("gen_ai.provider.name"), str):
         found["llm.provider"] = provider
+    if isinstance(model := own.get("gen_ai.response.model"), str):
+        found["llm.response.model_name"] = model
+    reasons = own.get("gen_ai.response.finish_reasons")
+    if isinstance(reasons, list) and reasons and isinstance(reasons[0], str):
+        found["llm.finish_reason"] = reasons[0]
     parameters = {
         name.removeprefix("gen_ai.request."): value
         for name, value in own.items()
@@ -88,6 +111,8 @@ def _model_call(found: Flat, own: dict[str, Any], given: Captured, output: Captu
         ("llm.output_messages", output, "gen_ai.output.messages"),
     ):
         messages = own.get(attribute) or _small(payload)
+        if isinstance(messages, str):
+            messages = _small(msgspec.Raw(messages.encode(errors="replace")))
         if isinstance(messages, dict):
             messages = messages.get("messages")
         for index, message in _fitting(messages if isinstance(messages, list) else []):
@@ -162,10 +187,17 @@ def _fitting(items: list[Any]) -> Iterator[tuple[int, Any]]:
     """Yield the first items with their index, as many as there is room for."""
     left = _ROOM
     for index, item in enumerate(items[:_MOST]):
-        left -= len(_text(item))
+        left -= len(item) if isinstance(item, str) else len(_encoded(item))
         if left < 0:
             return
         yield index, item
+
+
+def _encoded(value: Any) -> bytes | str:
+    try:
+        return _encode(value)
+    except (ValueError, OverflowError, RecursionError):
+        return _text(value)
 
 
 def _text(value: Any) -> str:
@@ -175,3 +207,83 @@ def _text(value: Any) -> str:
         return _encode(value).decode()
     except (ValueError, OverflowError, RecursionError):  # a lone surrogate, an integer of more than 64 bits
         return repr(value) if isinstance(value, int) else "<not encodable>"
+
+
+def _annotations(span: Span) -> Flat:
+    """Return the results of evaluations, which are recorded as events, as annotations of the span."""
+    found: Flat = {}
+    index = 0
+    for event in span.events[:_MOST]:
+        if event.name != "gen_ai.evaluation.result" or event.attributes is None:
+            continue
+        told = _small(event.attributes)
+        if not isinstance(told, dict) or not isinstance(told.get("gen_ai.evaluation.name"), str):
+            continue
+        for name, attribute in _EVALUATION.items():
+            if isinstance(value := told.get(attribute), str | int | float):
+                found[f"annotations.{index}.annotation.{name}"] = value
+        index += 1
+    return found
+
+
+_EVALUATION = {
+    "name": "gen_ai.evaluation.name",
+    "score": "gen_ai.evaluation.score.value",
+    "label": "gen_ai.evaluation.score.label",
+    "explanation": "gen_ai.evaluation.explanation",
+}
+
+
+def _own(span: Span, own: dict[str, Any]) -> Attributes:
+    return openinference_attributes(span.kind, own, span.input, span.output)
+
+
+OPENINFERENCE = Dialect(
+    name="openinference",
+    prefixes=(
+        *(
+            "openinference.",
+            "llm.",
+            "input.",
+            "output.",
+            "exception.",
+            "tool.",
+            "embedding.model_name",
+            "reranker.",
+        ),
+        *("session.id", "user.id", "metadata", "tag.tags", "agent.name", "prompt."),
+        *INDEXED_PREFIXES,
+    ),
+    # CHAIN is "a starting point or a link between different LLM application steps", and AGENT "a reasoning block that
+    # acts on tools using the guidance of an LLM". A workflow may be either and does not say which, so it gets the one
+    # that is always true. So do the kinds that OpenInference has no word for.
+    kinds={
+        kind: {"openinference.span.kind": kind.value if kind.value in _SAME_WORDS else "CHAIN"}
+        for kind in StepKind
+    },
+    named={
+        StepKind.LLM: ("llm.model_name",),
+        StepKind.TOOL: ("tool.name",),
+        StepKind.EMBEDDING: ("embedding.model_name",),
+        StepKind.RERANKER: ("reranker.model_name",),
+        StepKind.AGENT: ("agent.name",),
+    },
+    run={"conversation_id": "session.id", "user_id": "user.id"},
+    usage={
+        "prompt_tokens": "llm.token_count.prompt",
+        "completion_tokens": "llm.token_count.completion",
+        "total_tokens": "llm.token_count.total",
+        "cached_tokens": "llm.token_count.prompt_details.cache_read",
+        "cache_write_tokens": "llm.token_count.prompt_details.cache_write",
+        "audio_input_tokens": "llm.token_count.prompt_details.audio",
+        "reasoning_tokens": "llm.token_count.completion_details.reasoning",
+        "audio_output_tokens": "llm.token_count.completion_details.audio",
+    },
+    cost={"input": "llm.cost.prompt", "output": "llm.cost.completion", "total": "llm.cost.total"},
+    error={"type": "exception.type", "message": "exception.message", "traceback": "exception.stacktrace"},
+    payloads={"input": "input.value", "output": "output.value", "metadata": "metadata"},
+    tags="tag.tags",
+    of_outcome=_annotations,
+    of_own=_own,
+)
+"""The table."""

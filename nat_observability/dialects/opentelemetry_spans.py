@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -54,11 +53,6 @@ _KINDS: Mapping[str, Mapping[str, StepKind]] = {
         "rerank": StepKind.RERANKER,
     },
 }
-_NAMES = {
-    StepKind.LLM: ("llm.model_name", "gen_ai.request.model", "gen_ai.response.model"),
-    StepKind.TOOL: ("tool.name", "gen_ai.tool.name", "traceloop.entity.name"),
-}
-_OTHER_NAMES = ("traceloop.entity.name",)
 # The first one present counts; the others say the same in another form.
 _INPUTS = (
     "input.value",
@@ -77,7 +71,6 @@ _OUTPUTS = (
 # The same in flat attributes, `llm.input_messages.0.message.role`, and the part to leave out of their keys.
 _FLAT_INPUTS = (("llm.input_messages.", "message"), ("gen_ai.prompt.", ""))
 _FLAT_OUTPUTS = (("llm.output_messages.", "message"), ("gen_ai.completion.", ""))
-_FLAT = tuple(prefix for prefix, _ in (*_FLAT_INPUTS, *_FLAT_OUTPUTS))
 _USAGE: Mapping[str, tuple[str, ...]] = {
     "prompt_tokens": (
         "llm.token_count.prompt",
@@ -109,65 +102,43 @@ _USAGE: Mapping[str, tuple[str, ...]] = {
     "audio_output_tokens": ("llm.token_count.completion_details.audio",),
     "total_tokens": ("llm.token_count.total", "gen_ai.usage.total_tokens", "llm.usage.total_tokens"),
 }
-_SHOWN_ELSEWHERE = {
-    *_INPUTS,
-    *_OUTPUTS,
-    "input.mime_type",
-    "output.mime_type",
-    "tag.tags",
-}
-_COUNTS = {name for names in _USAGE.values() for name in names}
 _INDEX = re.compile(r"(\d{1,6})\.(.+)", re.ASCII)
-_PARAMETERS = "llm.invocation_parameters"
-
-
-class _Parameters(msgspec.Struct):
-    model: str | None = None
 
 
 class Mapped(NamedTuple):
-    """What attributes say about a step. `rest` are those without a field of their own in it."""
+    """What attributes say about a step. `metadata` is what the instrumentation itself calls so, if it is an object."""
 
     kind: StepKind
-    name: str
     input: Captured
     output: Captured
     usage: TokenUsage | None
     tags: tuple[str, ...]
-    rest: dict[str, Any]
+    metadata: msgspec.Raw | None
 
 
-def mapped(name: str, attributes: Mapping[str, Any]) -> Mapped:
+def mapped(attributes: Mapping[str, Any]) -> Mapped:
     """
-    Return the step that a span of this name and these attributes describes. Never raises.
+    Return the step that a span with these attributes describes. Never raises.
 
     OpenInference, the OpenTelemetry GenAI conventions and OpenLLMetry (Traceloop) are known; a span of any other
-    instrumentation is of kind SPAN, with all its attributes in `rest`. Token counts are a step's usage if it is a model
-    call; an agent's span repeats those of its model calls, so there they stay in `rest`.
+    instrumentation is of kind SPAN. Token counts are a step's usage if it is a model call; an agent's span repeats
+    those of its model calls.
     """
     if not attributes:
-        return Mapped(StepKind.SPAN, capture_label(name), None, None, None, (), {})
+        return Mapped(StepKind.SPAN, None, None, None, (), None)
     kind = _kind(attributes)
-    called = _name(kind, attributes) or name
     usage = None
-    if kind is StepKind.LLM:
+    if kind is StepKind.LLM or kind is StepKind.EMBEDDING:
         counts = {field: _first(attributes, keys) for field, keys in _USAGE.items()}
-        usage = token_usage(counts)
-    rest = {
-        key: _value(value)
-        for key, value in attributes.items()
-        if key not in _SHOWN_ELSEWHERE
-        and not (kind is StepKind.LLM and key.startswith(_FLAT))
-        and not (usage is not None and key in _COUNTS)
-    }
+        if any(count is not None for count in counts.values()):  # a call that failed has none
+            usage = token_usage(counts)
     return Mapped(
         kind,
-        capture_label(called),
         _payload(attributes, _INPUTS, _FLAT_INPUTS if kind is StepKind.LLM else ()),
         _payload(attributes, _OUTPUTS, _FLAT_OUTPUTS if kind is StepKind.LLM else ()),
         usage,
         _tags(attributes.get("tag.tags")),
-        rest,
+        _metadata(attributes.get("metadata")),
     )
 
 
@@ -177,17 +148,6 @@ def _kind(attributes: Mapping[str, Any]) -> StepKind:
         if isinstance(said, str) and (kind := kinds.get(said.lower())) is not None:
             return kind
     return StepKind.SPAN
-
-
-def _name(kind: StepKind, attributes: Mapping[str, Any]) -> str | None:
-    for key in _NAMES.get(kind, _OTHER_NAMES):
-        if isinstance(said := attributes.get(key), str) and said:
-            return said
-    if kind is StepKind.LLM:
-        # OpenInference takes the model's name from the answer, which may be missing.
-        with suppress(msgspec.MsgspecError, TypeError, UnicodeEncodeError):
-            return msgspec.json.decode(attributes.get(_PARAMETERS, "{}"), type=_Parameters).model
-    return None
 
 
 def _first(attributes: Mapping[str, Any], keys: Iterable[str]) -> Any:
@@ -230,9 +190,10 @@ def _messages(attributes: Mapping[str, Any], prefix: str, left_out: str) -> list
     return [by_index[index] for index in sorted(by_index)]
 
 
-def _value(value: Any) -> Any:
-    # JSON that had to become text to be an attribute: OpenInference's `metadata` and `llm.invocation_parameters`.
-    return _json_or_text(value) if isinstance(value, str) else value
+def _metadata(value: Any) -> msgspec.Raw | None:
+    # JSON that had to become text to be an attribute.
+    found = _json_or_text(value) if isinstance(value, str) else None
+    return found if isinstance(found, msgspec.Raw) and bytes(found)[:1] == b"{" else None
 
 
 def _tags(value: Any) -> tuple[str, ...]:

@@ -18,6 +18,11 @@ _START, _CHUNK, _END = Boundary.START, Boundary.CHUNK, Boundary.END
 _LONGEST_SECRET = 4096  # characters; a private key of 4096 bits has 3300
 _OK, _ERROR, _INCOMPLETE = Status.OK, Status.ERROR, Status.INCOMPLETE
 
+_OF_ANOTHER_TRACER = (
+    *("attributes", "events", "links", "status_message", "origin"),
+    *("dropped_attributes_count", "dropped_events_count", "dropped_links_count"),
+)
+
 
 class SpanJoiner:
     """
@@ -210,6 +215,7 @@ class SpanJoiner:
             start.dropped_attributes_count,
             start.dropped_events_count,
             start.dropped_links_count,
+            start.origin,
         )
         return span if end is start else _completed(span, end)
 
@@ -217,6 +223,9 @@ class SpanJoiner:
 def _completed(span: Span, end: IntermediateStep) -> Span:
     """Return a span, which has the attributes, events and links of its START, with those of its END."""
     changes: dict[str, Any] = {}
+    if end.origin is not None:
+        changes = {field: getattr(end, field) for field in _OF_ANOTHER_TRACER}
+        return msgspec.structs.replace(span, **changes)
     if end.attributes is not None:
         changes["attributes"] = merged_attributes(span.attributes, end.attributes)
     if end.events or end.links:

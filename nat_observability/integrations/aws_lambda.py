@@ -13,7 +13,7 @@ from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunScope, run_scope
 from nat_observability.integrations.workers.run_thread import run_loop
 from nat_observability.logs import get_logger
-from nat_observability.propagation.headers import NAMES
+from nat_observability.propagation.formats import formats
 from nat_observability.run.report import FlushReceipt
 
 __all__ = ["instrument"]
@@ -158,7 +158,7 @@ def _attributes(record: object) -> list[tuple[object, object]]:
     return [
         (name, value.get("stringValue", value.get("Value")))
         for name, value in sorted(given.items())
-        if name in NAMES and isinstance(value, Mapping)
+        if name in formats().read and isinstance(value, Mapping)
     ]
 
 

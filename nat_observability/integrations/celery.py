@@ -14,7 +14,7 @@ from nat_observability.integrations.shared.headers import write_headers
 from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunScope, run_scope
-from nat_observability.propagation.headers import NAMES
+from nat_observability.propagation.formats import formats
 
 try:
     from celery import Celery, Task, signals
@@ -111,7 +111,7 @@ class CeleryObservability:
         if task.app is not self._app:
             return
         request = task.request
-        headers = {name: getattr(request, name, None) for name in NAMES}
+        headers = {name: getattr(request, name, None) for name in formats().read}
         if request.is_eager and ContextState.current() is not None:
             write_headers(headers)
         scope = run_scope(

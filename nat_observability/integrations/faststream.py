@@ -15,7 +15,7 @@ from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunScope, run_scope
 from nat_observability.integrations.workers.worker_start import worker_start
-from nat_observability.propagation.headers import NAMES
+from nat_observability.propagation.formats import formats
 
 try:
     from faststream import BaseMiddleware, FastStream
@@ -183,7 +183,8 @@ def _handler_name(context: ContextRepo) -> str:
 
 def _headers(msg: StreamMessage[Any]) -> Mapping[str, object] | None:
     # The messages of one batch may come from several traces: the run belongs to a sender only if there is just one.
-    batch = [tuple(each.get(name) for name in NAMES) for each in msg.batch_headers]
+    read = formats().read
+    batch = [tuple(each.get(name) for name in read) for each in msg.batch_headers]
     return None if len(set(batch)) > 1 else msg.headers
 
 

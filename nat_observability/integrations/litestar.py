@@ -88,7 +88,8 @@ class _Router(ASGIRouter):
     __slots__ = ()
 
     async def lifespan(self, receive: Any, send: Any) -> None:
-        await super().lifespan(receive, short_failures(send))
+        short: Any = short_failures(send)
+        await super().lifespan(receive, short)
 
 
 async def _note_failure(error: Exception, scope: Scope) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from nat_observability.errors import MissingExtraError, ToolFailedError
 from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.run_scope import Container, check_container, run_scope
+from nat_observability.propagation.formats import formats
 from nat_observability.recording.step import step
 
 __all__ = ["RequestMiddleware", "instrument"]
@@ -124,7 +125,7 @@ class RequestMiddleware:
         if not self._trusted:
             return None
         meta = ctx.meta if isinstance(ctx.meta, Mapping) else {}
-        if "traceparent" in meta:
+        if not formats().read.isdisjoint(meta):
             return meta
         headers = getattr(ctx.request, "headers", None)
         return headers if isinstance(headers, Mapping) else meta

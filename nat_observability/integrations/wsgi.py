@@ -9,6 +9,7 @@ from typing import Any
 from nat_observability.errors import ClientDisconnectedError, ServerStatusError
 from nat_observability.integrations.shared.http_methods import method_attributes, method_name
 from nat_observability.integrations.workers.run_scope import Container, RunScope, check_container, run_scope
+from nat_observability.propagation.formats import formats
 from nat_observability.recording.step import step
 
 __all__ = ["ERROR", "MOUNT", "ROUTE", "RequestMiddleware"]
@@ -170,7 +171,7 @@ class _Body:
 
 def _headers(environ: Mapping[str, Any]) -> dict[str, str]:
     return {
-        name.lower(): value
-        for name in ("traceparent", "tracestate", "baggage")
-        if isinstance(value := environ.get(f"HTTP_{name.upper()}"), str)
+        name: value
+        for name in formats().read
+        if isinstance(value := environ.get(f"HTTP_{name.upper().replace('-', '_')}"), str)
     }

@@ -1,6 +1,7 @@
 """Processors: functions from an item to the one that may leave the process."""
 
 from nat_observability.processors.content import Capture, ContentSwitch
+from nat_observability.processors.pricing import Price, Pricer, PriceTable
 from nat_observability.processors.processor import Processor
 from nat_observability.processors.redaction.personal import PERSONAL_SETS
 from nat_observability.processors.redaction.redactor import Chunks, Redactor
@@ -19,6 +20,9 @@ __all__ = [
     "ContentSwitch",
     "Limits",
     "Pattern",
+    "Price",
+    "PriceTable",
+    "Pricer",
     "PrivacyLevel",
     "Processor",
     "Redactor",

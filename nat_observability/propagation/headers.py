@@ -7,6 +7,13 @@ from typing import Any, NamedTuple, Protocol, TypedDict
 
 from nat_observability.events import Run
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.propagation.b3 import (
+    B3,
+    read_multiple,
+    read_single,
+    write_multiple,
+    write_single,
+)
 from nat_observability.propagation.baggage import (
     MAX_BYTES,
     encoded,
@@ -16,19 +23,14 @@ from nat_observability.propagation.baggage import (
     members_of,
     parse_baggage,
 )
+from nat_observability.propagation.formats import BAGGAGE, TRACEPARENT, TRACESTATE, formats
+from nat_observability.propagation.traceparent import parse_traceparent
 from nat_observability.propagation.tracestate import passed_on
-
-TRACEPARENT = "traceparent"
-TRACESTATE = "tracestate"
-BAGGAGE = "baggage"
-NAMES = (TRACEPARENT, TRACESTATE, BAGGAGE)
-"""The headers that are written."""
 
 # The attributes' names in OpenTelemetry and OpenInference. The first of each is written, all of them are read.
 _CONVERSATION_KEYS = ("session.id", "gen_ai.conversation.id")
 _USER_KEYS = ("user.id", "enduser.id")
 
-_LENGTHS = frozenset(map(len, NAMES))
 _MAX_ID = _MAX_TAG = 256  # characters: every span of the run carries them, and the caller may choose them
 
 _log = get_logger()
@@ -100,27 +102,36 @@ def read_headers(headers: Mapping[Any, object] | Iterable[tuple[object, object]]
 
     Names are not case-sensitive; names and values are text or bytes, anything else is ignored. Of several
     `traceparent` none counts (W3C Trace Context, section 3.2.1), several `baggage` are one list (W3C Baggage, 3.2),
-    and so are several `tracestate`.
+    and so are several `tracestate`. Only what the propagators of the process know is read; of several that find a
+    trace the last one counts, and one whose headers are malformed finds none.
 
     Args:
         headers: A mapping, or pairs, as ASGI has them; None if there are none.
     """
+    known = formats()
     traceparents: list[str] = []
     tracestates: list[str] = []
     baggage: list[str] = []
+    others: dict[str, str] = {}
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     for name, value in pairs:
         # Most headers are not ours: their length rules them out.
-        if not isinstance(name, str | bytes) or len(name) not in _LENGTHS:
+        if not isinstance(name, str | bytes) or len(name) not in known.lengths:
             continue
-        known = _text(name).lower()
-        if known == TRACEPARENT:
+        lower = _text(name).lower()
+        if lower not in known.read:
+            continue
+        if lower == TRACEPARENT:
             traceparents.append(_text(value))
-        elif known == BAGGAGE:
+        elif lower == BAGGAGE:
             baggage.append(_text(value))
-        elif known == TRACESTATE:
+        elif lower == TRACESTATE:
             tracestates.append(_text(value))
+        else:
+            others[lower] = _text(value)
     traceparent = traceparents[0] if len(traceparents) == 1 else None
+    if others:
+        traceparent, tracestates = _with_b3(traceparent, tracestates, others)
     header = ",".join(baggage) if len(baggage) != 1 else baggage[0]
     if len(header) > MAX_BYTES:
         # Those that are cut, as far as a look at a part of them goes, the one in the middle included.
@@ -133,6 +144,24 @@ def read_headers(headers: Mapping[Any, object] | Iterable[tuple[object, object]]
         passed_on(tracestates) if tracestates else None,
         header,
     )
+
+
+def _with_b3(
+    traceparent: str | None, tracestates: list[str], others: Mapping[str, str]
+) -> tuple[str | None, list[str]]:
+    """Return the trace that the last of the propagators finds, and its `tracestate`."""
+    # The single header takes precedence (OpenTelemetry, API Propagators, B3 Extract).
+    single = others.get(B3)
+    found = (read_single(single) if single is not None else None) or read_multiple(others)
+    if found is None:
+        return traceparent, tracestates
+    order = formats().propagators
+    is_last = "tracecontext" not in order or order.index("tracecontext") < max(
+        order.index(each) for each in order if each in ("b3", "b3multi")
+    )
+    if not is_last and parse_traceparent(traceparent) is not None:
+        return traceparent, tracestates
+    return found, []
 
 
 def tags_of(baggage: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
@@ -157,14 +186,20 @@ def inject_headers(headers: MutableMapping[str, Any], sender: Sender) -> None:
         headers: Names are written in lower case; another spelling of the same name is removed.
         sender: The run that sends.
     """
+    propagators, written, _, _ = formats()
     there: list[str] = []
-    for name in [each for each in headers if each.lower() in NAMES]:
+    for name in [each for each in headers if each.lower() in written]:
         value = _text(headers.pop(name))
         if name.lower() == BAGGAGE and value.strip():
             there += value.split(",")
-    headers[TRACEPARENT] = sender.traceparent
-    if (tracestate := sender.tracestate) is not None:
-        headers[TRACESTATE] = tracestate
+    if "tracecontext" in propagators:
+        headers[TRACEPARENT] = sender.traceparent
+        if (tracestate := sender.tracestate) is not None:
+            headers[TRACESTATE] = tracestate
+    if "b3" in propagators or "b3multi" in propagators:
+        _inject_b3(headers, sender.traceparent, propagators)
+    if "baggage" not in propagators:
+        return
     if carried := sender.carried_baggage:
         there += carried.split(",")
     own: list[str] = []
@@ -185,6 +220,16 @@ def inject_headers(headers: MutableMapping[str, Any], sender: Sender) -> None:
     kept = fitting(members, lambda keys: _note_cut("outgoing", sum(map(len, members)), keys))
     if kept:
         headers[BAGGAGE] = ",".join(sorted(kept, key=lambda member: key_of(member) in ours))
+
+
+def _inject_b3(headers: MutableMapping[str, Any], traceparent: str, propagators: Collection[str]) -> None:
+    if (ids := parse_traceparent(traceparent)) is not None:
+        trace_id, span_id, flags = ids
+        sampled = bool(int(flags, 16) & 1)
+        if "b3" in propagators:
+            headers.update(write_single(trace_id, span_id, sampled))
+        if "b3multi" in propagators:
+            headers.update(write_multiple(trace_id, span_id, sampled))
 
 
 def _note_cut(direction: str, size: int, keys: Collection[str]) -> None:

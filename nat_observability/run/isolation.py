@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from nat_observability.context import ContextState, framework_state
 from nat_observability.exporter.base_exporter import BaseExporter
@@ -33,6 +34,8 @@ def isolate(
                 own = state
             else:
                 own = given if given is not None else framework_state(kind) or state
+                if (around := delivery_around(kind)) is not None:
+                    around(name, exporter)
             isolated[name] = exporter.create_isolated_instance(own)
         except BaseException as error:  # noqa: BLE001  foreign code may raise anything, or lacks the method
             reraise_signal(error)
@@ -46,6 +49,20 @@ def isolate(
                     suppressed=suppressed,
                 )
     return isolated
+
+
+@lru_cache(maxsize=256)
+def delivery_around(kind: type) -> Callable[[str, object], None] | None:
+    """Return what puts a delivery around an exporter of a framework's own class; None if there is no such framework."""
+    for each in kind.__mro__:
+        if (found := _AROUND.get(each.__module__.partition(".")[0])) is not None:
+            module, function = found
+            return cast(Callable[[str, object], None], getattr(importlib.import_module(module), function))
+    return None
+
+
+_AROUND = {"nat": ("nat_observability.integrations.nat.delivered", "deliver")}
+"""By the top-level package of a framework; imported only if it is there."""
 
 
 @lru_cache(maxsize=256)

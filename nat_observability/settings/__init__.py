@@ -6,6 +6,7 @@ from nat_observability.settings.exporters import (
     ExporterSettings,
     FileExporterSettings,
     MemoryExporterSettings,
+    MetricsExporterSettings,
     SqliteExporterSettings,
 )
 from nat_observability.settings.observability import AnyExporterSettings, EnvFile, ObservabilitySettings
@@ -13,6 +14,7 @@ from nat_observability.settings.otlp import (
     LangfuseExporterSettings,
     OtlpExporterSettings,
     PhoenixExporterSettings,
+    PresetExporterSettings,
 )
 
 __all__ = [
@@ -24,8 +26,10 @@ __all__ = [
     "FileExporterSettings",
     "LangfuseExporterSettings",
     "MemoryExporterSettings",
+    "MetricsExporterSettings",
     "ObservabilitySettings",
     "OtlpExporterSettings",
     "PhoenixExporterSettings",
+    "PresetExporterSettings",
     "SqliteExporterSettings",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_origin
 from urllib.parse import quote
 
@@ -12,6 +12,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from nat_observability.settings.observability import BUILT_IN, ExporterSettings, ObservabilitySettings
+from nat_observability.settings.otlp import PresetExporterSettings
+from nat_observability.settings.presets import PRESETS, Preset
 from nat_observability.settings.processing import ProcessingSettings
 from nat_observability.settings.variables import DELIMITER, EXPORTERS, allowed, bare, is_pairs, variable
 
@@ -31,6 +33,7 @@ _SECTIONS: tuple[tuple[str, str, bool, dict[str, str]], ...] = (
     ("LANGFUSE", "langfuse", False, {"public_key": "pk-lf-0123", "secret_key": "sk-lf-0123"}),
     ("TERMINAL", "console", False, {}),
     ("RECENT", "memory", False, {}),
+    ("METRICS", "metrics", False, {}),
 )
 """The exporters of the example: name, type, whether it is active, and the settings that are not defaults."""
 
@@ -75,11 +78,40 @@ def example_env() -> str:
         variables = [
             each
             for each in _variables(BUILT_IN[kind], (EXPORTERS, name), kind)
-            if each.name.rpartition(DELIMITER)[2].lower() not in ProcessingSettings.model_fields
+            if (key := each.name.rpartition(DELIMITER)[2].lower()) not in ProcessingSettings.model_fields
+            or key in BUILT_IN[kind].__annotations__
         ]
         values = {variable(EXPORTERS, name, key): value for key, value in settings.items()}
         lines += [f"# --- Exporter {name}, of type {kind} ---\n", *_lines(variables, values, active=active)]
+    for kind, row in PRESETS.items():
+        lines += _preset_lines(kind, row)
     return "\n".join(lines)
+
+
+def _preset_lines(kind: str, row: Preset) -> Iterator[str]:
+    """The lines of one preset, without the settings that it shares with the other exporters that send."""
+    yield f"# --- Exporter {kind.upper()}: {row.maker}; its other settings are as those of COLLECTOR ---\n"
+    made_up = {"endpoint": row.endpoint_form or "", "api_key": "key-0123", "project": "7", "account": "acme"}
+    own = [name for name in PresetExporterSettings.__annotations__ if name != "type"]
+    shown = {
+        "project": f"Here {row.project_is}.",
+        "account": f"Here {row.account_is}." if row.account_is else "",
+    }
+    variables = {each.name: each for each in _variables(PresetExporterSettings, (EXPORTERS, kind), kind)}
+    values = {variable(EXPORTERS, kind, "type"): kind}
+    values.update({variable(EXPORTERS, kind, name): made_up[name] for name in row.required})
+    wanted = [
+        each
+        for name in ("type", *own)
+        if name != "account" or row.account_is
+        for each in (variables[variable(EXPORTERS, kind, name)],)
+    ]
+    wanted = [
+        replace(each, description=f"{each.description} {shown.get(name, '')}".strip())
+        for each in wanted
+        for name in (each.name.rpartition(DELIMITER)[2].lower(),)
+    ]
+    yield from _lines(wanted, values, active=False)
 
 
 def setting_rows(settings: ObservabilitySettings) -> list[tuple[str, str]]:
@@ -96,9 +128,9 @@ def _variables(model: type[BaseModel], path: Sequence[str], exporter_type: str |
         Variable(
             variable(*path, key),
             _type(field),
-            ""
+            (exporter_type if key == "type" and exporter_type in PRESETS else "") or ""
             if field.is_required()
-            else _text(field.get_default(call_default_factory=True, validated_data={})),
+            else _text(field.get_default(call_default_factory=True, validated_data={"type": exporter_type})),
             field.description or "",
             allowed(field),
             exporter_type,

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from nat_observability.delivery.limits import QueuePolicy, SpoolMode
-from nat_observability.settings.processing import ProcessingSettings
+from nat_observability.settings.processing import ProcessingSettings, name_list
 from nat_observability.settings.standard_variables import DEFAULT_LIMITS, MOST, unquoted
 from nat_observability.settings.variables import Allowed
 
@@ -41,6 +41,16 @@ def _expanded(path: Path) -> Path:
     except RuntimeError:
         raise ValueError("starts with a home directory that does not exist") from None
 
+
+_DIALECTS = ("genai", "langfuse", "openinference")
+
+DialectNames = Annotated[
+    tuple[str, ...],
+    BeforeValidator(name_list(_DIALECTS)),
+    Field(min_length=1),
+    Allowed(f"{', '.join(_DIALECTS)}, with commas between them"),
+]
+"""The names of dialects, as a list or as a text with commas between them."""
 
 FilePath = Annotated[Path, AfterValidator(_expanded)]
 
@@ -212,7 +222,7 @@ class ConsoleExporterSettings(ExporterSettings):
 
 
 class FileExporterSettings(ExporterSettings):
-    """Appends items to a file, one JSON object a line."""
+    """Appends items to a file, as JSON lines of ours or of OTLP."""
 
     type: Literal["file"] = Field(
         default="file", description="Appends items to a file, one JSON object a line."
@@ -224,6 +234,23 @@ class FileExporterSettings(ExporterSettings):
     backups: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=5, description="Number of rolled files to keep."
     )
+    dialect: DialectNames = Field(
+        default=("genai", "openinference"), description="In which words OTLP has the spans."
+    )
+    format: Literal["jsonl", "otlp_json"] = Field(
+        default="jsonl",
+        description="What a line is: an item as it was recorded, or an OTLP request of many spans as JSON, which "
+        "collectors read.",
+    )
+
+    @field_validator("format")
+    @classmethod
+    def _carries_what_is_recorded(cls, format: str, info: ValidationInfo) -> str:  # noqa: A002
+        if format == "otlp_json" and info.data.get("record") == "steps":
+            raise ValueError(
+                "cannot be otlp_json if RECORD is steps, which OTLP does not carry; allowed: jsonl"
+            )
+        return format
 
 
 class SqliteExporterSettings(ExporterSettings):
@@ -252,6 +279,33 @@ class SqliteExporterSettings(ExporterSettings):
         "default it may grow for ever.",
         examples=[1073741824],
     )
+
+
+class MetricsExporterSettings(ExporterSettings):
+    """Records the durations and tokens of finished spans as OpenTelemetry metrics."""
+
+    type: Literal["metrics"] = Field(
+        default="metrics",
+        description="Records durations and tokens as the GenAI conventions' metrics, by the application's meter "
+        "provider; of every run, whatever the sampling of others leaves out.",
+    )
+    record: SpansOnly = Field(
+        default="spans", description="What it gets: finished spans; it cannot record steps."
+    )
+    # Content is never looked at, so it need not be searched for secrets.
+    redact: bool = Field(default=False, description="Whether secrets are redacted; no content is measured.")
+    capture_inputs: bool = Field(default=False, description="Whether inputs reach it; it does not need them.")
+    capture_outputs: bool = Field(
+        default=False, description="Whether outputs reach it; it does not need them."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_every_run(cls, data: object) -> object:
+        # That of the process is for what is sent: a number of calls would be wrong without the others.
+        if not isinstance(data, Mapping):
+            return data
+        return {name: value for name, value in data.items() if not str(name).startswith("sampling_")}
 
 
 def _masked(value: Any) -> Any:

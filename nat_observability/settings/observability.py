@@ -4,9 +4,17 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -15,12 +23,15 @@ from pydantic_settings import (
 )
 
 from nat_observability.errors import SettingsError
+from nat_observability.propagation.formats import PROPAGATORS
 from nat_observability.settings.exporters import (
     ConsoleExporterSettings,
     CustomExporterSettings,
     ExporterSettings,
     FileExporterSettings,
+    FilePath,
     MemoryExporterSettings,
+    MetricsExporterSettings,
     Seconds,
     SqliteExporterSettings,
     Text,
@@ -29,8 +40,11 @@ from nat_observability.settings.otlp import (
     LangfuseExporterSettings,
     OtlpExporterSettings,
     PhoenixExporterSettings,
+    PresetExporterSettings,
 )
-from nat_observability.settings.processing import ProcessingSettings, Texts
+from nat_observability.settings.presets import PRESETS
+from nat_observability.settings.processing import ProcessingSettings, Texts, name_list
+from nat_observability.settings.resource import DETECTORS, detected
 from nat_observability.settings.sources import VariablesSource, note_exporters, with_env_file
 from nat_observability.settings.standard_variables import MOST, SERVICE_NAME
 from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, problems, variable
@@ -44,25 +58,37 @@ __all__ = [
     "FileExporterSettings",
     "LangfuseExporterSettings",
     "MemoryExporterSettings",
+    "MetricsExporterSettings",
     "ObservabilitySettings",
     "OtlpExporterSettings",
     "PhoenixExporterSettings",
+    "PresetExporterSettings",
     "SqliteExporterSettings",
 ]
 
 BUILT_IN: Mapping[str, type[ExporterSettings]] = {
     "memory": MemoryExporterSettings,
+    "metrics": MetricsExporterSettings,
     "console": ConsoleExporterSettings,
     "file": FileExporterSettings,
     "sqlite": SqliteExporterSettings,
     "otlp": OtlpExporterSettings,
     "phoenix": PhoenixExporterSettings,
     "langfuse": LangfuseExporterSettings,
+    **dict.fromkeys(PRESETS, PresetExporterSettings),
 }
 """The built-in exporter types, and the settings of each."""
 
+_PRESET = "preset"
 _CUSTOM = "custom"
 
+
+_MODELS: Mapping[str, type[ExporterSettings]] = {
+    **BUILT_IN,
+    _PRESET: PresetExporterSettings,
+    _CUSTOM: CustomExporterSettings,
+}
+"""The models of exporters by their tag in the union."""
 
 EnvFile = str | Path | Sequence[str | Path]
 """One env file, or several of which the later ones win."""
@@ -70,20 +96,30 @@ EnvFile = str | Path | Sequence[str | Path]
 
 def _tag(entry: Any) -> str:
     kind = entry.get("type") if isinstance(entry, Mapping) else getattr(entry, "type", None)
-    return kind if isinstance(kind, str) and kind in BUILT_IN else _CUSTOM
+    if not isinstance(kind, str) or kind not in BUILT_IN:
+        return _CUSTOM
+    return _PRESET if kind in PRESETS else kind
 
 
 AnyExporterSettings = Annotated[
     Annotated[MemoryExporterSettings, Tag("memory")]
+    | Annotated[MetricsExporterSettings, Tag("metrics")]
     | Annotated[ConsoleExporterSettings, Tag("console")]
     | Annotated[FileExporterSettings, Tag("file")]
     | Annotated[SqliteExporterSettings, Tag("sqlite")]
     | Annotated[OtlpExporterSettings, Tag("otlp")]
     | Annotated[PhoenixExporterSettings, Tag("phoenix")]
     | Annotated[LangfuseExporterSettings, Tag("langfuse")]
+    | Annotated[PresetExporterSettings, Tag(_PRESET)]
     | Annotated[CustomExporterSettings, Tag(_CUSTOM)],
     Discriminator(_tag),
 ]
+
+
+def _for_type(shared: Mapping[str, Any], entry: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what an exporter takes from the process: not that for which its type has a default of its own."""
+    own = BUILT_IN.get(str(entry.get("type")), ExporterSettings).__annotations__
+    return {key: value for key, value in shared.items() if key not in own}
 
 
 def _place(path: Path) -> object:
@@ -145,6 +181,23 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         description="Bytes that are kept of one input or output at most; the rest is marked with its size. For the "
         "whole process.",
     )
+    resource_detectors: Annotated[tuple[str, ...], BeforeValidator(name_list(DETECTORS))] = Field(
+        default=(),
+        description="What is found out about this process and added to its resource attributes, where those do not "
+        "say it. Without it, OTEL_EXPERIMENTAL_RESOURCE_DETECTORS is honoured.",
+        examples=["process,host,os,container,service_instance"],
+    )
+    propagators: Annotated[tuple[str, ...], BeforeValidator(name_list((*PROPAGATORS, "none")))] = Field(
+        default=("tracecontext", "baggage"),
+        description="The formats of the headers in which a trace travels; of several that a request has, the last one "
+        "counts. For the whole process. Without it, OTEL_PROPAGATORS is honoured.",
+        examples=["tracecontext,baggage,b3,b3multi", "none"],
+    )
+    log_level: Literal["debug", "info", "warning", "error", "none"] | None = Field(
+        default=None,
+        description="The level from which on this package's own log lines are written; without it, the application's "
+        "logging decides. Without it, OTEL_LOG_LEVEL is honoured.",
+    )
     start_timeout: Seconds = Field(default=10.0, description="Seconds in which an exporter has to be ready.")
     shutdown_timeout: Seconds = Field(
         default=20.0, description="Seconds in which everything has to be stopped."
@@ -152,6 +205,11 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     secrets_dir: Path | None = Field(
         default=None,
         description="A directory of files, each named after a variable and holding its value.",
+    )
+    prices: FilePath | None = Field(
+        default=None,
+        description="A TOML file of prices per million tokens, by model: each model call then has its cost.",
+        examples=["prices.toml"],
     )
     propagate_tags: Texts = Field(
         (),
@@ -186,7 +244,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             try:
                 super().__init__(**values)
             except ValidationError as error:
-                lines = problems(error, type(self), {**BUILT_IN, _CUSTOM: CustomExporterSettings})
+                lines = problems(error, type(self), _MODELS)
             except UnicodeDecodeError:
                 lines = ["The env file is not UTF-8 text."]
             except OSError as error:
@@ -200,8 +258,16 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
 
     @property
     def resource(self) -> dict[str, str]:
-        """The attributes of the OpenTelemetry resource: `resource_attributes`, and the name as `service.name`."""
-        return {**self.resource_attributes, SERVICE_NAME: self.service_name}
+        """
+        The attributes of the OpenTelemetry resource: `resource_attributes`, and the name as `service.name`.
+
+        Also what `resource_detectors` find out where these do not say it, and `telemetry.sdk.*`.
+        """
+        return {
+            **detected(self.resource_detectors),
+            **self.resource_attributes,
+            SERVICE_NAME: self.service_name,
+        }
 
     @field_validator("resource_attributes")
     @classmethod
@@ -217,7 +283,9 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         # What is not set for an exporter comes from the process; one that is passed as an object is complete.
         shared = {key: info.data[key] for key in ProcessingSettings.model_fields if key in info.data}
         lower = {
-            str(name).strip().lower(): {**shared, **entry} if isinstance(entry, Mapping) else entry
+            str(name).strip().lower(): {**_for_type(shared, entry), **entry}
+            if isinstance(entry, Mapping)
+            else entry
             for name, entry in exporters.items()
         }
         if "" in lower:

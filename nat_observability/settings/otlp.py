@@ -1,4 +1,4 @@
-"""The settings of exporters that send spans over OTLP: to any endpoint, to Phoenix, to Langfuse; builds nothing."""
+"""The settings of exporters that send spans over OTLP: to any endpoint, and to known back ends; builds nothing."""
 
 # Annotations are evaluated here, not postponed, as in exporters.py.
 from collections.abc import Mapping
@@ -7,7 +7,15 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from nat_observability.settings.exporters import ExporterSettings, FilePath, Seconds, SpansOnly, Text
+from nat_observability.settings.exporters import (
+    DialectNames,
+    ExporterSettings,
+    FilePath,
+    Seconds,
+    SpansOnly,
+    Text,
+)
+from nat_observability.settings.presets import PRESETS, Preset, PresetName
 from nat_observability.settings.standard_variables import DEFAULT_ENDPOINTS, parse_headers
 from nat_observability.settings.variables import PAIRS
 from nat_observability.validation import is_header_name, is_header_value, secret_text, url_problem
@@ -37,6 +45,10 @@ HeaderValue = Annotated[SecretStr, AfterValidator(_checked_value)]
 Key = Annotated[SecretStr, Field(min_length=1), AfterValidator(_checked_value)]
 
 
+def _dialect_of(preset: object) -> tuple[str, ...]:
+    return tuple(PRESETS[preset].dialect.split(",")) if preset in PRESETS else ("genai", "openinference")  # type: ignore[index]
+
+
 class SendingExporterSettings(ExporterSettings):
     """The settings of every exporter that sends spans over OTLP."""
 
@@ -49,6 +61,11 @@ class SendingExporterSettings(ExporterSettings):
     timeout: Seconds = Field(
         default=10.0,
         description="Seconds for one request, to the end of its response; write_timeout ends it too.",
+    )
+    dialect: DialectNames = Field(
+        default=("genai", "openinference"),
+        description="In which words spans are sent; the first also says how they are called.",
+        examples=["genai"],
     )
     ca_file: FilePath | None = Field(
         default=None,
@@ -78,9 +95,10 @@ class OtlpExporterSettings(SendingExporterSettings):
     """Sends spans to anything that accepts OTLP."""
 
     type: Literal["otlp"] = Field(default="otlp", description="Sends spans to anything that accepts OTLP.")
-    protocol: Literal["http", "grpc"] = Field(
+    protocol: Literal["http", "http/json", "grpc"] = Field(
         default="http",
-        description="How it sends: protobuf over HTTP, or gRPC. Without it, OTEL_EXPORTER_OTLP_PROTOCOL is honoured.",
+        description="How it sends: protobuf over HTTP, JSON over HTTP, or gRPC. Without it, "
+        "OTEL_EXPORTER_OTLP_PROTOCOL is honoured.",
     )
     endpoint: Url = Field(
         default_factory=lambda validated: DEFAULT_ENDPOINTS[validated.get("protocol", "http")],
@@ -133,6 +151,10 @@ class PhoenixExporterSettings(SendingExporterSettings):
     """Sends spans to Phoenix."""
 
     type: Literal["phoenix"] = Field(default="phoenix", description="Sends spans to Phoenix.")
+    dialect: DialectNames = Field(
+        default=("openinference",),
+        description="In which words spans are sent; the first also says how they are called.",
+    )
     endpoint: Url = Field(
         default="http://localhost:6006",
         description="The address of the Phoenix server.",
@@ -152,6 +174,10 @@ class LangfuseExporterSettings(SendingExporterSettings):
     """Sends spans to Langfuse."""
 
     type: Literal["langfuse"] = Field(default="langfuse", description="Sends spans to Langfuse.")
+    dialect: DialectNames = Field(
+        default=("langfuse", "genai"),
+        description="In which words spans are sent; the first also says how they are called.",
+    )
     host: Url = Field(
         default="https://cloud.langfuse.com",
         description="The address of the region, or of your own server.",
@@ -159,3 +185,50 @@ class LangfuseExporterSettings(SendingExporterSettings):
     )
     public_key: Key = Field(description="The public key of the project.", examples=["pk-lf-0123"])
     secret_key: Key = Field(description="The secret key of the project.", examples=["sk-lf-0123"])
+    environment: Text | None = Field(
+        default=None, description="The environment that spans belong to there.", examples=["production"]
+    )
+    release: Text | None = Field(
+        default=None, description="The release that they come from.", examples=["v2.1"]
+    )
+
+
+class PresetExporterSettings(SendingExporterSettings):
+    """Sends spans to a back end whose address, headers and paths are known; see `PRESETS`."""
+
+    type: PresetName = Field(description="The back end that spans are sent to.")
+    dialect: DialectNames = Field(
+        default_factory=lambda validated: _dialect_of(validated.get("type")),
+        description="In which words spans are sent; without it, those that the back end reads best.",
+    )
+    endpoint: Url | None = Field(
+        default=None,
+        description="The address of the region, or of your own server; without it, the maker's.",
+        examples=["https://eu.example"],
+    )
+    api_key: Key | None = Field(
+        default=None, description="An API key for that back end.", examples=["key-0123"]
+    )
+    project: Text | None = Field(
+        default=None,
+        description="The project that spans go to; some makers call it dataset, experiment id or application.",
+        examples=["shop"],
+    )
+    account: Text | None = Field(
+        default=None,
+        description="What some makers ask for besides: a space id, an entity, an instance id, a log stream.",
+        examples=["acme"],
+    )
+
+    @property
+    def preset(self) -> Preset:
+        """The row of data for its type."""
+        return PRESETS[self.type]
+
+    @model_validator(mode="after")
+    def _has_what_the_back_end_asks_for(self) -> Self:
+        for name in self.preset.required:
+            if getattr(self, name) is None and not (name == "endpoint" and self.preset.endpoint):
+                context = {"sibling": name, "of": "type"}
+                raise PydanticCustomError("missing_sibling", "needs {sibling}", context)
+        return self

@@ -44,7 +44,9 @@ def _listed(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def _of(known: tuple[str, ...]) -> Callable[[object], object]:
+def name_list(known: tuple[str, ...]) -> Callable[[object], object]:
+    """Return what checks a list of names, or a text with commas between them, of which only these are known."""
+
     def check(value: object) -> object:
         given = _listed(value)
         if isinstance(given, list | tuple | set | frozenset):
@@ -150,7 +152,7 @@ class ProcessingSettings(BaseModel):
         description="Names of built-in patterns to leave out.",
         examples=["jwt"],
     )
-    redact_personal: Annotated[tuple[str, ...], BeforeValidator(_of(PERSONAL))] = Field(
+    redact_personal: Annotated[tuple[str, ...], BeforeValidator(name_list(PERSONAL))] = Field(
         default=(), description="Sets of personal data to redact too.", examples=["email,phone,card,iban,ip"]
     )
     redact_hash_key: Annotated[SecretStr, BeforeValidator(_key), Allowed(_LONG_TEXT)] | None = Field(
@@ -163,11 +165,11 @@ class ProcessingSettings(BaseModel):
         "secret were never split over two of them.",
     )
     capture_inputs: bool = Field(default=True, description="Whether inputs leave the process.")
-    capture_inputs_not_of: Annotated[tuple[str, ...], BeforeValidator(_of(KINDS))] = Field(
+    capture_inputs_not_of: Annotated[tuple[str, ...], BeforeValidator(name_list(KINDS))] = Field(
         default=(), description="Kinds of steps whose inputs do not.", examples=["llm,tool"]
     )
     capture_outputs: bool = Field(default=True, description="Whether outputs and chunks leave the process.")
-    capture_outputs_not_of: Annotated[tuple[str, ...], BeforeValidator(_of(KINDS))] = Field(
+    capture_outputs_not_of: Annotated[tuple[str, ...], BeforeValidator(name_list(KINDS))] = Field(
         default=(), description="Kinds of steps whose outputs and chunks do not.", examples=["llm,tool"]
     )
     attribute_count_limit: Limit = Field(

@@ -14,6 +14,17 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from nat_observability.errors import SettingsError, SettingsWarning
+from nat_observability.settings.standard.configuration_file import (
+    VARIABLES as CONFIG_FILES,
+)
+from nat_observability.settings.standard.configuration_file import (
+    Configuration,
+    read_configuration,
+)
+from nat_observability.settings.standard.makers import maker_defaults
+from nat_observability.settings.standard.process import ignored_variables, process_defaults
+from nat_observability.settings.standard.traces_exporter import VARIABLE as TRACES_EXPORTER
+from nat_observability.settings.standard.traces_exporter import exporters_of
 from nat_observability.settings.standard_variables import (
     SERVICE_NAME,
     StandardVariables,
@@ -67,7 +78,9 @@ class VariablesSource(EnvSettingsSource):
         self._env_file = tuple(env_file)
 
     def __call__(self) -> dict[str, Any]:
-        given, standard = self.current_state, StandardVariables.read(self._variables)
+        given, configuration = self.current_state, _configuration(self._variables)
+        others = self._variables if configuration is None else _without_standard(self._variables)
+        standard = StandardVariables.read(others)
         directory = given.get("secrets_dir") or self._variables.get(f"{_OURS}secrets_dir")
         secrets = _secrets(directory) if directory and isinstance(directory, str | Path) else {}
         variables = {**secrets, **self._variables}
@@ -82,7 +95,8 @@ class VariablesSource(EnvSettingsSource):
         ]
         notes += _hidden(self.settings_cls, known)
         notes += self._misplaced()
-        found, ignored = _completed(super().__call__(), given, standard, self._variables)
+        notes += [] if configuration is None else _in_its_place(configuration, self._variables)
+        found, ignored = _completed(super().__call__(), given, standard, others, configuration)
         for note in (*notes, *standard.ignored, *ignored):
             # 5: this function, two of pydantic-settings, the constructor of the settings, its caller.
             warnings.warn(f"{note} It is ignored.", SettingsWarning, stacklevel=5)
@@ -190,11 +204,8 @@ def unused_hints(settings_cls: type[BaseSettings]) -> list[str]:
         if lower.startswith(_OURS):
             if not _is_known(settings_cls, lower) and name.upper() != _ENV_FILE:
                 hints.append(_unknown(settings_cls, lower))
-        elif name.upper() in _OTEL_ENDPOINTS:
-            hints.append(
-                f"{name} is for exporters of type otlp, and there is none: "
-                f"set {variable(EXPORTERS, 'main', 'type')}=otlp."
-            )
+        elif name.upper() == TRACES_EXPORTER:
+            hints.append(f"{name} names no exporter of this package: set it to otlp or console.")
         elif (meant := corrected(name, alike=_PERHAPS)) is not None:
             hints.append(f"{name} is not a setting. Did you mean {_meant(settings_cls, meant)}?")
     hints += _misspelt_in_files
@@ -206,7 +217,6 @@ def unused_hints(settings_cls: type[BaseSettings]) -> list[str]:
 
 
 _NOT_GIVEN = Path()  # pydantic-settings' stand-in for an env file that was not given
-_OTEL_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 # In an env file, other programs' variables are theirs. If nothing is configured, a mere similarity is a hint.
 _SURELY, _PERHAPS = 0.9, 0.85
 # For the hints: the env files that were read, whether there were exporters then, and misspelt names in them.
@@ -293,9 +303,12 @@ def _completed(
     given: Mapping[str, Any],
     standard: StandardVariables,
     variables: Mapping[str, str | None],
+    configuration: Configuration | None,
 ) -> tuple[dict[str, Any], Iterable[str]]:
     """
     Add to `found` what the standard variables say, unless it or the arguments (`given`) set the same.
+
+    With a configuration file it is the file that says it, and the makers' variables beside it.
 
     Returns:
         The result, and a sentence for each standard variable of exporters, limits or sampling that is ignored.
@@ -305,18 +318,30 @@ def _completed(
         found.setdefault("enabled", False)
 
     attributes = {**_dict(found.get(_ATTRIBUTES)), **_dict(given.get(_ATTRIBUTES))}
-    fallback = standard.service_name or standard.resource_attributes.get(SERVICE_NAME)
+    resource = standard.resource_attributes if configuration is None else configuration.resource
+    fallback = standard.service_name or resource.get(SERVICE_NAME)
     if name := attributes.get(SERVICE_NAME) or fallback:
         found.setdefault("service_name", name)
     ours = found.get(_ATTRIBUTES, {})
     if isinstance(ours, dict):
-        found[_ATTRIBUTES] = {**standard.resource_attributes, **ours}
+        found[_ATTRIBUTES] = {**resource, **ours}
 
-    processing, wrong = processing_defaults(variables, {**found, **given})
-    found.update(processing)
-    ignored.update(dict.fromkeys(wrong))
+    for of_the_process in (processing_defaults, process_defaults):
+        more, wrong = of_the_process(variables, {**found, **given})
+        found.update(more)
+        ignored.update(dict.fromkeys(wrong))
+    if configuration is not None:
+        found.update({k: v for k, v in configuration.settings.items() if k not in found and k not in given})
 
     arguments, entries = _dict(given.get(EXPORTERS)), found.get(EXPORTERS, {})
+    if EXPORTERS not in given and not entries:
+        if configuration is not None:
+            entries = {name: dict(entry) for name, entry in configuration.exporters.items()}
+        else:
+            entries, wrong = exporters_of(variables)
+            ignored.update(dict.fromkeys(wrong))
+    if entries or arguments:  # a process without exporters has nothing to do with what others configure
+        ignored.update(dict.fromkeys(ignored_variables(variables)))
     if isinstance(entries, dict):
         for exporter, entry in {**arguments, **entries}.items():
             if isinstance(entry, dict):
@@ -324,13 +349,44 @@ def _completed(
                 both = {**mine, **_dict(arguments.get(exporter))}
                 defaults, wrong = standard.exporter(exporter, both)
                 ignored.update(dict.fromkeys(wrong))
-                if both.get("type") == "otlp":
+                kind = str(both.get("type"))
+                if kind == "otlp":
                     more, wrong = otlp_defaults(variables, both)
-                    defaults.update(more)
-                    ignored.update(dict.fromkeys(wrong))
+                else:
+                    more, wrong = maker_defaults(kind, variables, both)
+                defaults.update(more)
+                ignored.update(dict.fromkeys(wrong))
                 entries[exporter] = {**defaults, **mine}
         found[EXPORTERS] = entries
     return found, ignored
+
+
+def _configuration(variables: Mapping[str, str | None]) -> Configuration | None:
+    """Return what the configuration file says, if a variable names one."""
+    path = next((found for name in CONFIG_FILES if (found := variables.get(name.lower()))), None)
+    if path is None:
+        return None
+    # Names in the file are case-sensitive, those of an env file are kept in lower case.
+    return read_configuration(path, lambda name: os.environ.get(name) or variables.get(name.lower()))
+
+
+def _without_standard(variables: Mapping[str, str | None]) -> dict[str, str | None]:
+    return {name: value for name, value in variables.items() if not name.startswith("otel_")}
+
+
+def _in_its_place(configuration: Configuration, variables: Mapping[str, str | None]) -> list[str]:
+    """Return the notes about the file, and one that names the variables which do not count beside it."""
+    files = {name.lower() for name in CONFIG_FILES}
+    beside = sorted(
+        name.upper()
+        for name, value in variables.items()
+        if name.startswith("otel_") and name not in files and value and not name.startswith("otel_python_")
+    )
+    notes = list(configuration.notes)
+    if beside:
+        # By the specification, the file is then all that counts.
+        notes.append(f"With {CONFIG_FILES[0]}, {', '.join(beside)} count only if the file refers to them.")
+    return notes
 
 
 def _dict(value: object) -> dict[Any, Any]:

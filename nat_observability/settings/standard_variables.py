@@ -216,7 +216,11 @@ def unquoted(text: str) -> str:
     return decoded
 
 
-DEFAULT_ENDPOINTS = {"http": "http://localhost:4318", "grpc": "http://localhost:4317"}
+DEFAULT_ENDPOINTS = {
+    "http": "http://localhost:4318",
+    "http/json": "http://localhost:4318",
+    "grpc": "http://localhost:4317",
+}
 """Where collectors listen according to the OTLP exporter specification, by protocol."""
 
 
@@ -286,9 +290,7 @@ _CLIENT = frozenset({"client_certificate", "client_key"})
 
 
 def _protocol(text: str) -> str:
-    if text.strip().lower() == "http/json":
-        raise ValueError("is http/json, which is not supported; supported: http/protobuf and grpc")
-    return _choice(text, {"http/protobuf": "http", "grpc": "grpc"})
+    return _choice(text, {"http/protobuf": "http", "http/json": "http/json", "grpc": "grpc"})
 
 
 def _compression(text: str) -> str:

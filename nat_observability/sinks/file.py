@@ -1,13 +1,16 @@
-"""FileSink: appends items to a file as JSON lines, and rolls it by size."""
+"""FileSink: appends items to a file, as JSON lines of ours or of OTLP, and rolls it by size."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from nat_observability.errors import SinkError
+from nat_observability.errors import PermanentWriteError, SinkError
+from nat_observability.events import Span
 from nat_observability.sinks.protocol import Batch
 from nat_observability.system.disk import (
     HAS_FLOCK,
@@ -20,10 +23,19 @@ from nat_observability.system.disk import (
     unlock,
 )
 
+if TYPE_CHECKING:
+    from nat_observability.sinks.otlp.encoding import SpanEncoder
+
+FileFormat = Literal["jsonl", "otlp_json"]
+
 
 class FileSink:
     """
     Appends each batch to `path` as JSON lines, one item per line, in one write.
+
+    With the format "otlp_json" a line is an ExportTraceServiceRequest of the batch's spans, as the OTLP file exporter
+    specification has it (https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/): a collector's
+    `otlpjsonfile` receiver reads the file.
 
     A new file can be read by its owner alone (0600, and 0700 for directories); the mode of an existing one is left as
     it is. When a batch no longer fits into `max_bytes`, the file becomes `path.1`, the old `path.1` becomes `path.2`,
@@ -46,10 +58,20 @@ class FileSink:
         path: The file; a relative path is resolved when the sink is made.
         max_bytes: The size in bytes at which the file is rolled.
         backups: The number of rolled files to keep. With 0, a full file is deleted.
+        format: "jsonl", the items as they are, or "otlp_json", which takes spans only.
+        resource: The attributes of the resource, which OTLP has beside the spans.
+        dialect: In which words OTLP has them: "genai", "openinference", "langfuse", or several with commas.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, max_bytes: int = 100 * 1024 * 1024, backups: int = 5
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_bytes: int = 100 * 1024 * 1024,
+        backups: int = 5,
+        format: FileFormat = "jsonl",  # noqa: A002
+        resource: Mapping[str, str] | None = None,
+        dialect: str | Iterable[str] = "genai,openinference",
     ) -> None:
         if max_bytes < 1:
             raise ValueError(
@@ -59,6 +81,15 @@ class FileSink:
             raise ValueError(
                 f"backups is a number of files, not {backups!r}. The default is 5, and 0 keeps none."
             )
+        if format not in ("jsonl", "otlp_json"):
+            raise ValueError(f"format is 'jsonl' or 'otlp_json', not {format!r}.")
+        self._otlp: SpanEncoder | None = None
+        if format == "otlp_json":
+            # Only here: a file of our own lines needs none of it.
+            from nat_observability.dialects.vocabulary import vocabulary
+            from nat_observability.sinks.otlp.encoding import SpanEncoder
+
+            self._otlp = SpanEncoder(resource or {}, vocabulary(dialect))
         self.path = os.path.abspath(path)
         self.max_bytes, self.backups = max_bytes, backups
         self._encoder = msgspec.json.Encoder()
@@ -87,11 +118,12 @@ class FileSink:
         Append the batch.
 
         Raises:
+            PermanentWriteError: OTLP is to be written, and the batch holds something other than spans.
             SinkError: The batch cannot be encoded, so nothing was written; or the system refused to write it.
         """
         if not self._is_open:
             raise SinkError(self.path, "is not open", "Call open() before write().")
-        lines = self._encode(batch)
+        lines = self._encode(batch) if self._otlp is None else _otlp_line(self._otlp, batch)
         try:
             with lock_beside(self.path):
                 self._append(lines)
@@ -196,3 +228,13 @@ class FileSink:
         # Closing alone does not unlock while a forked child holds a copy of the descriptor.
         unlock(fd)
         self._close_file()
+
+
+def _otlp_line(encoder: SpanEncoder, batch: Batch) -> bytes:
+    from nat_observability.sinks.otlp.json import json_request
+
+    spans = [item for item in batch if isinstance(item, Span)]
+    if len(spans) < len(batch):
+        cure = "Set the exporter to record spans."
+        raise PermanentWriteError(f"OTLP carries spans, and the batch holds steps. {cure}")
+    return json_request(encoder.encode(spans)) + b"\n"

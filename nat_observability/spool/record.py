@@ -21,8 +21,10 @@ from nat_observability.events import (
     SpanEvent,
     SpanKind,
     SpanLink,
+    SpanOrigin,
     Status,
     StepKind,
+    TokenCost,
     TokenUsage,
 )
 from nat_observability.recording.capture import capture_json, capture_text
@@ -44,6 +46,9 @@ class UnreadableRecordError(ObservabilityError, ValueError):
 # run, and decoded once for all that are taken together. A value is text, or bytes where it was JSON.
 _EventRecord = tuple[str, int, bytes | None, int]
 _LinkRecord = tuple[str, str, bytes | None, str | None, int, int]
+_OriginRecord = tuple[
+    str, str | None, bytes | None, str | None, str | None, bool, tuple[tuple[str, str], ...]
+]
 
 
 class _SpanRecord(msgspec.Struct, array_like=True, tag=0, gc=False):
@@ -70,6 +75,8 @@ class _SpanRecord(msgspec.Struct, array_like=True, tag=0, gc=False):
     span_kind: SpanKind | None = None
     status_message: str | None = None
     dropped: tuple[int, int, int] = (0, 0, 0)
+    origin: _OriginRecord | None = None
+    cost: TokenCost | None = None
 
 
 class _StepRecord(msgspec.Struct, array_like=True, tag=1, gc=False):
@@ -95,6 +102,7 @@ class _StepRecord(msgspec.Struct, array_like=True, tag=1, gc=False):
     status_message: str | None = None
     dropped: tuple[int, int, int] = (0, 0, 0)
     status_set: Status | None = None
+    origin: _OriginRecord | None = None
 
 
 class _RunRecord(msgspec.Struct, array_like=True, gc=False):
@@ -178,7 +186,7 @@ def _fields(item: Item, run: bytes) -> tuple[object, ...]:
             item.error,
             item.chunks,
             item.first_chunk_ns,
-            *_details(item, None if item.span_kind is item.kind.span_kind else item.span_kind),
+            *_details(item, None if item.span_kind is item.kind.span_kind else item.span_kind, item.cost),
         )
     return (
         1,
@@ -200,8 +208,14 @@ def _fields(item: Item, run: bytes) -> tuple[object, ...]:
     )
 
 
-def _details(item: Item, span_kind: SpanKind | None, *status: Status | None) -> tuple[object, ...]:
-    """Return what only some items have; nothing if this one has none of it."""
+def _details(item: Item, span_kind: SpanKind | None, more: TokenCost | Status | None) -> tuple[object, ...]:
+    """
+    Return what only some items have; nothing if this one has none of it.
+
+    Args:
+        span_kind: None for that of the item's kind.
+        more: A span's cost, or a step's status.
+    """
     dropped = item.dropped_attributes_count, item.dropped_events_count, item.dropped_links_count
     if not (
         item.attributes is not None
@@ -210,9 +224,11 @@ def _details(item: Item, span_kind: SpanKind | None, *status: Status | None) -> 
         or span_kind is not None
         or item.status_message is not None
         or any(dropped)
-        or any(status)
+        or more is not None
+        or item.origin is not None
     ):
         return ()
+    origin = None if item.origin is None else _origin(item.origin)
     return (
         _value(item.attributes),
         tuple(
@@ -233,7 +249,19 @@ def _details(item: Item, span_kind: SpanKind | None, *status: Status | None) -> 
         span_kind,
         item.status_message,
         dropped,
-        *status,
+        *((origin, more) if isinstance(item, Span) else (more, origin)),
+    )
+
+
+def _origin(origin: SpanOrigin) -> tuple[object, ...]:
+    return (
+        origin.scope_name,
+        origin.scope_version,
+        _value(origin.scope_attributes),
+        origin.schema_url,
+        origin.trace_state,
+        origin.ok,
+        origin.retyped,
     )
 
 
@@ -286,6 +314,10 @@ def _item(fields: _SpanRecord | _StepRecord, run: Run) -> Item:
             for trace_id, span_id, attributes, state, flags, dropped in fields.links
         ),
     )
+    origin = None
+    if fields.origin is not None:
+        name, version, scope_attributes, schema_url, trace_state, ok, retyped = fields.origin
+        origin = SpanOrigin(name, version, _raw(scope_attributes), schema_url, trace_state, ok, retyped)
     metadata = _raw(fields.metadata)
     given, result = _captured(fields.input), _captured(fields.output)
     if isinstance(fields, _SpanRecord):
@@ -310,6 +342,8 @@ def _item(fields: _SpanRecord | _StepRecord, run: Run) -> Item:
             fields.span_kind or fields.kind.span_kind,
             fields.status_message,
             *fields.dropped,
+            origin,
+            fields.cost,
         )
     return IntermediateStep(
         run,
@@ -331,6 +365,7 @@ def _item(fields: _SpanRecord | _StepRecord, run: Run) -> Item:
         fields.status_set,
         fields.status_message,
         *fields.dropped,
+        origin,
     )
 
 

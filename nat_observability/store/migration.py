@@ -122,7 +122,8 @@ def _convert(connection: sqlite3.Connection, advance: Callable[[int], object]) -
     tags = "tags" if has_tags else "NULL"
     connection.execute(f"INSERT INTO runs ({_RUNS}, tags) SELECT {_RUNS}, {tags} FROM runs_1")
     columns = ", ".join("NULL" if each in lacking else each for each in SPAN_COLUMNS.split(", "))
-    cost = "NULL" if "attributes" in lacking else "cost_of(attributes)"
+    priced = "NULL" if "total_cost" in lacking else "total_cost"
+    cost = priced if "attributes" in lacking else f"coalesce({priced}, cost_of(attributes))"
     (last,) = connection.execute("SELECT coalesce(max(rowid), 0) FROM spans_1").fetchone()
     for first in range(0, last, 5_000):
         # In the order in which they came.

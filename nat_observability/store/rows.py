@@ -14,8 +14,10 @@ from nat_observability.events import (
     SpanEvent,
     SpanKind,
     SpanLink,
+    SpanOrigin,
     Status,
     StepKind,
+    TokenCost,
     TokenUsage,
 )
 from nat_observability.store.records import ContentPiece
@@ -44,9 +46,20 @@ class _LinkRow(msgspec.Struct):
     dropped_attributes_count: int = 0
 
 
+class _OriginRow(msgspec.Struct):
+    scope_name: str = ""
+    scope_version: str | None = None
+    scope_attributes: msgspec.Raw = _NO_ATTRIBUTES
+    schema_url: str | None = None
+    trace_state: str | None = None
+    ok: bool = False
+    retyped: tuple[tuple[str, str], ...] = ()
+
+
 _event_rows = msgspec.json.Decoder(list[_EventRow]).decode
 _link_rows = msgspec.json.Decoder(list[_LinkRow]).decode
 _dropped = msgspec.json.Decoder(tuple[int, int, int]).decode
+_origin_row = msgspec.json.Decoder(_OriginRow).decode
 
 
 def _events(text: str) -> tuple[SpanEvent, ...]:
@@ -67,6 +80,19 @@ def _links(text: str) -> tuple[SpanLink, ...]:
             row.dropped_attributes_count,
         )
         for row in _link_rows(text)
+    )
+
+
+def _origin(text: str) -> SpanOrigin:
+    row = _origin_row(text)
+    return SpanOrigin(
+        row.scope_name,
+        row.scope_version,
+        _own(row.scope_attributes),
+        row.schema_url,
+        row.trace_state,
+        row.ok,
+        row.retyped,
     )
 
 
@@ -91,6 +117,7 @@ def span_of(run: Run, row: tuple[Any, ...]) -> tuple[Span, bool]:
     metadata, tags = row[11:13]
     error_type, message, traceback, chunks, first_chunk_ns = row[18:23]
     attributes, events, links, span_kind, status_message, dropped = row[23:29]
+    origin, *costs = row[33:37]
     known_kind = StepKind(kind)
     counts = (0, 0, 0) if dropped is None else _dropped(dropped)
     running = status == RUNNING
@@ -107,7 +134,7 @@ def span_of(run: Run, row: tuple[Any, ...]) -> tuple[Span, bool]:
         output=_captured(result, result_type),
         metadata=None if metadata is None else msgspec.Raw(metadata.encode()),
         tags=() if tags is None else tuple(msgspec.json.decode(tags)),
-        usage=None if row[13] is None else TokenUsage(*row[13:18], *(each or 0 for each in row[29:])),
+        usage=None if row[13] is None else TokenUsage(*row[13:18], *(each or 0 for each in row[29:33])),
         error=None if error_type is None else ErrorDetails(error_type, message, traceback),
         chunks=chunks,
         first_chunk_ns=first_chunk_ns,
@@ -119,6 +146,8 @@ def span_of(run: Run, row: tuple[Any, ...]) -> tuple[Span, bool]:
         dropped_attributes_count=counts[0],
         dropped_events_count=counts[1],
         dropped_links_count=counts[2],
+        origin=None if origin is None else _origin(origin),
+        cost=None if costs[0] is None else TokenCost(*costs),
     )
     return span, running
 

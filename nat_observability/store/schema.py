@@ -29,9 +29,10 @@ SPAN_COLUMNS = (
     "metadata, tags, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, total_tokens, "
     "error_type, error_message, error_traceback, chunks, first_chunk_ns, "
     "attributes, events, links, span_kind, status_message, dropped, "
-    "cache_write_tokens, audio_input_tokens, audio_output_tokens, image_input_tokens"
+    "cache_write_tokens, audio_input_tokens, audio_output_tokens, image_input_tokens, "
+    "origin, input_cost, output_cost, total_cost"
 )
-"""In a store of either version. Version 2 has `id` and `cost` too."""
+"""In a store of either version. Version 2 has `id` and `cost` too: what the step cost, by a price or its attributes."""
 
 # Columns that stores of version 1 may lack: releases that do not know them ignore them.
 _ADDED = {
@@ -47,6 +48,10 @@ _ADDED = {
         "audio_input_tokens": "INTEGER",
         "audio_output_tokens": "INTEGER",
         "image_input_tokens": "INTEGER",
+        "origin": "TEXT",
+        "input_cost": "REAL",
+        "output_cost": "REAL",
+        "total_cost": "REAL",
     },
 }
 
@@ -79,9 +84,10 @@ _SCHEMA = (
         end_ns INTEGER NOT NULL, status TEXT NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER,
         cached_tokens INTEGER, reasoning_tokens INTEGER, total_tokens INTEGER, cache_write_tokens INTEGER,
         audio_input_tokens INTEGER, audio_output_tokens INTEGER, image_input_tokens INTEGER, cost REAL,
-        chunks INTEGER NOT NULL, first_chunk_ns INTEGER, span_kind TEXT, dropped TEXT, input_type TEXT,
-        output_type TEXT, error_type TEXT, name TEXT NOT NULL, status_message TEXT, error_message TEXT, tags TEXT,
-        input TEXT, output TEXT, metadata TEXT, attributes TEXT, events TEXT, links TEXT, error_traceback TEXT,
+        input_cost REAL, output_cost REAL, total_cost REAL, chunks INTEGER NOT NULL, first_chunk_ns INTEGER,
+        span_kind TEXT, dropped TEXT, input_type TEXT, output_type TEXT, error_type TEXT, name TEXT NOT NULL,
+        status_message TEXT, error_message TEXT, tags TEXT, input TEXT, output TEXT, metadata TEXT,
+        attributes TEXT, events TEXT, links TEXT, origin TEXT, error_traceback TEXT,
         UNIQUE (run_id, span_id)
     )
     """,

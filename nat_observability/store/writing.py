@@ -93,6 +93,7 @@ _LLM, _TOOL = StepKind.LLM, StepKind.TOOL
 _SUMS = (StepKind.AGENT, StepKind.CHAIN, StepKind.WORKFLOW)
 _NO_USAGE = (None,) * 5
 _NO_ERROR = (None,) * 3
+_NO_COST = (None,) * 3
 _MOST = 2**63 - 1
 _COSTS = ("gen_ai.usage.cost", "llm.cost.total", "gen_ai.usage.total_cost")
 
@@ -136,7 +137,7 @@ class BatchRows:
             row = self._runs.get(run.run_id)
             if row is None:
                 row = self._runs[run.run_id] = _RunRow(run, span)
-            cost = None if span.attributes is None or version == 1 else cost_of(span.attributes)
+            cost = None if version == 1 else _cost_of(span)
             if running:
                 row.see(span)
             else:
@@ -158,9 +159,7 @@ class BatchRows:
             each.reset()
         if counted:
             for span, _ in last.values():
-                self._runs[span.run.run_id].count(
-                    span, None if span.attributes is None else cost_of(span.attributes)
-                )
+                self._runs[span.run.run_id].count(span, _cost_of(span))
                 self._count_kind(span)
 
     def write(self, connection: sqlite3.Connection) -> None:
@@ -276,6 +275,12 @@ def cost_of(attributes: msgspec.Raw) -> float | None:
     return None
 
 
+def _cost_of(span: Span) -> float | None:
+    if span.cost is not None:
+        return span.cost.total
+    return None if span.attributes is None else cost_of(span.attributes)
+
+
 def _span_row(span: Span, status: str, version: int, cost: float | None) -> tuple[object, ...]:
     given, result, usage, error = span.input, span.output, span.usage, span.error
     dropped = span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count
@@ -305,6 +310,8 @@ def _span_row(span: Span, status: str, version: int, cost: float | None) -> tupl
         span.status_message,
         str(_encode(dropped), "utf-8") if any(dropped) else None,
         *(_NO_USAGE[:4] if usage is None else _astuple(usage)[5:]),
+        None if span.origin is None else str(_encode(span.origin), "utf-8"),
+        *(_NO_COST if span.cost is None else _astuple(span.cost)),
     )
     return row if version == 1 else (*row, cost)
 

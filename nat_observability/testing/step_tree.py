@@ -288,6 +288,9 @@ def _take(node: StepNode, each: IntermediateStep) -> None:
     node.tags = node.tags or each.tags
     if each.boundary is Boundary.START or each.span_kind is not None:
         node.span_kind = each.span_kind or each.kind.span_kind
+    if each.boundary is Boundary.END and each.origin is not None:
+        # Of another instrumentation: its END has everything.
+        node.attributes, node.events, node.links = {}, [], []
     node.attributes |= _decoded(each.attributes) or {}
     node.events += [_event(event) for event in each.events]
     node.links += [_link(link) for link in each.links]

@@ -177,7 +177,7 @@ def test_an_unknown_type_names_its_variable_and_the_nearest() -> None:
         build_exporters(settings, {"own": raising(ValueError())})
     assert caught.value.exporter_type == "consol"
     assert str(caught.value).startswith(
-        "NAT_OBSERVABILITY_EXPORTERS__EXTRA__TYPE: no exporter type 'consol'. Did you mean 'console'? Known: console, "
+        "NAT_OBSERVABILITY_EXPORTERS__EXTRA__TYPE: no exporter type 'consol'. Did you mean 'console'? Known: arize, "
     )
     assert "own" in caught.value.known
 

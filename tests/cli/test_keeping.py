@@ -128,7 +128,7 @@ def test_check_of_a_back_end(
         ({"type": "otlp", "endpoint": "http://nowhere.invalid"}, "The host name is unknown: check it in"),
         ({"type": "sqlite", "path": "/proc/none/s.db"}, f"The path is that of {EXPORTER}PATH"),
         ({"type": "file", "path": "/proc/none/s.jsonl"}, f"The path is that of {EXPORTER}PATH"),
-        ({"type": "nope"}, "no exporter type 'nope'. Known: console"),
+        ({"type": "nope"}, "no exporter type 'nope'. Known: arize, console"),
     ],
 )
 def test_check_says_what_to_do(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], says: str) -> None:

@@ -82,8 +82,13 @@ def test_an_enormous_header_is_cut_and_named(
 )
 def test_a_tenant_whose_name_is_a_path_or_a_pattern_is_refused(name: Any) -> None:
     """Before a sink is made of it; the message names it."""
-    made = []
-    template = ExporterTemplate(lambda name: made.append(name) or MemorySink())  # type: ignore[func-returns-value]
+    made: list[str] = []
+
+    def make(name: str) -> MemorySink:
+        made.append(name)
+        return MemorySink()
+
+    template = ExporterTemplate(make)
     with pytest.raises(InvalidExporterNameError) as caught:
         template.exporter(name)
     assert repr(name) in str(caught.value)
@@ -155,7 +160,9 @@ async def test_a_closed_pool_is_named() -> None:
                 pass
         runtime = container.runtime_object()
         await until(lambda: runtime.health().ledger.failed == 1)
-        assert runtime.health().exporters["database"].last_error == "RuntimeError: the pool is closed"
+        health = runtime.health().exporters["database"]
+        assert health is not None
+        assert health.last_error == "RuntimeError: the pool is closed"
         await container.shutdown_resources()
     said = [line for line in lines if "the pool is closed" in str(line.get("error"))]
     assert {line.get("exporter") for line in said} == {"database"}

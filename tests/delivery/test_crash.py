@@ -57,10 +57,10 @@ class Ended:
     def expected(self, number: int) -> tuple[str, str, str, str, str]:
         """Return trace, parent, name, input and output of one of its spans, the outermost being the first."""
         if not number:
-            return self.trace_id, "", self.name, f'{{"run":"{self.name}"}}', self.name
+            return self.trace_id, "", f"invoke_workflow {self.name}", f'{{"run":"{self.name}"}}', self.name
         step = number - 1
         given, result = f'{{"number":{step}}}', f'["{self.name}",{step}]'
-        return self.trace_id, self.span_ids[0], f"step {step}", given, result
+        return self.trace_id, self.span_ids[0], f"execute_tool step {step}", given, result
 
 
 def said_to_have_ended(output: str) -> list[Ended]:

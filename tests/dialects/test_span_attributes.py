@@ -55,6 +55,7 @@ def test_a_model_call_has_both_vocabularies() -> None:
         "nat.span.kind": "LLM",
         "nat.workflow.run_id": "run-1",
         "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
         "gen_ai.request.model": "gpt-4",
         "gen_ai.request.stream": True,
         "gen_ai.response.time_to_first_chunk": 0.5,

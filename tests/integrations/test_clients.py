@@ -19,7 +19,7 @@ from nat_observability import ContextState, step
 from nat_observability.integrations.clients import aiohttp as aiohttp_hooks
 from nat_observability.integrations.clients import grpc as grpc_hooks
 from nat_observability.integrations.clients import httpx as httpx_hooks
-from nat_observability.propagation.headers import NAMES
+from nat_observability.propagation.formats import formats
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -50,7 +50,7 @@ async def _answer(request: web.Request) -> web.StreamResponse:
     if request.path == "/redirect":
         raise web.HTTPFound("/there")
     return web.json_response(
-        {name: request.headers.getall(name) for name in NAMES if name in request.headers}
+        {name: request.headers.getall(name) for name in formats().read if name in request.headers}
     )
 
 
@@ -161,7 +161,7 @@ class _Service(grpc.GenericRpcHandler):
 
     def service(self, details: Any) -> Any:
         def answer(context: Any) -> bytes:
-            found = [(key, value) for key, value in context.invocation_metadata() if key in NAMES]
+            found = [(key, value) for key, value in context.invocation_metadata() if key in formats().read]
             return json.dumps(found).encode()
 
         async def one(request: Any, context: Any) -> bytes:

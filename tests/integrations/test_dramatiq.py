@@ -120,7 +120,7 @@ def test_pipelines_and_asynchronous_actors() -> None:
 
     brewing, drinking = actor(broker, brew), actor(broker, drink)
     with working(broker):
-        dramatiq.pipeline([brewing.message("green"), drinking.message()], broker=broker).run()
+        dramatiq.pipeline([brewing.message("green"), drinking.message()], broker=broker).run()  # type: ignore[no-untyped-call]
     brewed, kettle, drunk = worker.span("brew"), worker.span("kettle"), worker.span("drink")
     assert (kettle.parent_id, kettle.run) == (brewed.span_id, brewed.run)
     assert (drunk.parent_id, drunk.run.trace_id) == (brewed.span_id, brewed.run.trace_id)

@@ -120,7 +120,7 @@ def handlers(shop: Any) -> Any:
 
 
 @asynccontextmanager
-async def serving(shop: Any, worker: Observed, **options: Any) -> AsyncIterator[grpc.aio.Channel]:
+async def serving(shop: Any, worker: Observed, **options: Any) -> AsyncIterator[Any]:
     """Serve the shop on a free port; gives a channel whose calls carry the headers of the run they are made in."""
     async with ProcessScope(worker.container, "the test"):
         server: Any

@@ -43,7 +43,7 @@ from nat_observability import (
 from nat_observability.cli.replay.event_file import EventFile
 from nat_observability.cli.replay.replay import RecordedState
 from nat_observability.errors import InvalidWorkflowError, UnsupportedVersionError
-from nat_observability.integrations.nat import use_manager, use_manager_for_all
+from nat_observability.integrations.nat import close_deliveries, use_manager, use_manager_for_all
 from nat_observability.propagation.traceparent import parse_traceparent
 from nat_observability.sinks.memory import MemorySink
 from nat_observability.sinks.otlp.span_message import span_id_bytes
@@ -801,7 +801,7 @@ async def test_a_live_run_equals_a_replay_of_its_own_file(tmp_path: Path) -> Non
             use_manager(built, manager)
             texts = [f"{name} {number}" for number in range(3)]
             await asyncio.gather(*(result_of(built, text) for text in texts), return_exceptions=True)
-    # The toolkit's exporter writes when it comes to it, and the run's end waits for none of it.
+    # The toolkit's exporter writes on a background thread, and the run's end waits for none of it.
     await until(lambda: path.exists() and path.read_bytes().count(b"\n") == len(recorder.seen))
 
     with EventFile(path) as file:
@@ -824,6 +824,7 @@ async def test_a_live_run_equals_a_replay_of_its_own_file(tmp_path: Path) -> Non
             assert [as_the_file_tells(each) for each in ours.spans(run.run.run_id)] == [
                 as_the_file_tells(each) for each in theirs.spans(run.run.run_id)
             ]
+    assert await asyncio.to_thread(close_deliveries)
 
 
 async def test_our_exporters_under_the_toolkits_own_manager() -> None:

@@ -663,5 +663,6 @@ async def test_kind_and_name_that_are_set_late(instrumented: Otel, run: Run) -> 
     """The exported span has those of its end."""
     async with run.manager.start(ContextState()):
         with instrumented.tracer.start_as_current_span("early") as span:
-            span.set_attributes({"openinference.span.kind": "TOOL", "tool.name": "late"})
+            span.update_name("late")
+            span.set_attributes({"openinference.span.kind": "TOOL", "tool.name": "t"})
     assert run["late"].kind is StepKind.TOOL

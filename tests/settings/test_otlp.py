@@ -471,12 +471,7 @@ class TestStandardVariables:
             ("COMPRESSION", "s3cr3t", "is neither gzip nor none"),
             ("TIMEOUT", "10s3cr3t", "is not a whole number from 0"),
             ("TIMEOUT", "-1", "is not a whole number from 0"),
-            ("PROTOCOL", "s3cr3t", "is neither http/protobuf nor grpc"),
-            (
-                "PROTOCOL",
-                "http/json",
-                "is http/json, which is not supported; supported: http/protobuf and grpc",
-            ),
+            ("PROTOCOL", "s3cr3t", "is neither http/protobuf nor http/json nor grpc"),
         ],
     )
     def test_one_that_is_not_valid_is_warned_about_and_ignored(

@@ -21,6 +21,7 @@ from nat_observability.settings import (
     FileExporterSettings,
     MemoryExporterSettings,
     ObservabilitySettings,
+    PresetExporterSettings,
     SqliteExporterSettings,
 )
 from nat_observability.settings.example_env import describe_variables, example_env, setting_rows
@@ -52,6 +53,11 @@ class SetOurs:
     def __call__(self, **variables: str) -> None:
         for name, value in variables.items():
             self._monkeypatch.setenv(PREFIX + name, value)
+
+
+def own(settings: ObservabilitySettings) -> dict[str, str]:
+    """The resource without what every process of ours has."""
+    return {key: text for key, text in settings.resource.items() if not key.startswith("telemetry.sdk.")}
 
 
 def problems(**arguments: object) -> str:
@@ -433,7 +439,7 @@ class TestStandardVariables:
         set_ours(EXPORTERS__MAIN__TYPE="memory")
         settings = ObservabilitySettings(exporters={"argument": {"type": "other"}})
         assert not settings.enabled
-        assert settings.resource == {"service.name": "shop", "region": "eu", "zone": "1"}
+        assert own(settings) == {"service.name": "shop", "region": "eu", "zone": "1"}
         for entry in settings.exporters.values():
             assert (entry.queue_items, entry.batch_items) == (2048, 1024)
             assert (entry.batch_age, entry.write_timeout) == (5.0, 1.5)
@@ -451,13 +457,13 @@ class TestStandardVariables:
         set_ours(EXPORTERS__MAIN__TYPE="memory", EXPORTERS__MAIN__QUEUE_ITEMS="9")
         settings = ObservabilitySettings(exporters={"a": {"type": "memory", "queue_items": 8}})
         assert settings.enabled
-        assert settings.resource == {"service.name": "ours", "region": "us", "zone": "1"}
+        assert own(settings) == {"service.name": "ours", "region": "us", "zone": "1"}
         assert {name: entry.queue_items for name, entry in settings.exporters.items()} == {"a": 8, "main": 9}
 
     def test_they_come_from_the_env_file_too(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """The environment wins over the env file for the standard variables as well."""
         (tmp_path / ".env").write_text("OTEL_SERVICE_NAME=file\nOTEL_RESOURCE_ATTRIBUTES=a=b\n")
-        assert ObservabilitySettings(_env_file=tmp_path / ".env").resource == {
+        assert own(ObservabilitySettings(_env_file=tmp_path / ".env")) == {
             "service.name": "file",
             "a": "b",
         }
@@ -477,7 +483,7 @@ class TestStandardVariables:
         assert ObservabilitySettings(resource_attributes={"service.name": "4"}).service_name == "4"
         set_ours(SERVICE_NAME="5")
         settings = ObservabilitySettings(resource_attributes={"service.name": "4"})
-        assert (settings.resource, settings.resource_attributes) == ({"service.name": "5"}, {})
+        assert (own(settings), settings.resource_attributes) == ({"service.name": "5"}, {})
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -781,6 +787,8 @@ class TestExample:
         for entry in settings.exporters.values():
             fields = type(entry).model_fields.items()
             required = {key: getattr(entry, key) for key, field in fields if field.is_required()}
+            if isinstance(entry, PresetExporterSettings):
+                required |= {key: getattr(entry, key) for key in entry.preset.required}
             assert entry == type(entry).model_validate(required)
         process = {"exporters": {}, "service_name": "unknown_service"}
         assert settings.model_copy(update=process) == ObservabilitySettings()

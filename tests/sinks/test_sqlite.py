@@ -18,7 +18,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nat_observability.errors import SinkError
-from nat_observability.events import ErrorDetails, Item, Run, Span, SpanEvent, Status, StepKind, TokenUsage
+from nat_observability.events import (
+    ErrorDetails,
+    Item,
+    Run,
+    Span,
+    SpanEvent,
+    SpanOrigin,
+    Status,
+    StepKind,
+    TokenCost,
+    TokenUsage,
+)
 from nat_observability.sinks import SqliteSink
 from nat_observability.sinks.protocol import Batch, BlockingSink
 from tests.sinks.builders import RUN, make_span, make_step, run_python, run_together
@@ -78,6 +89,8 @@ def test_a_span_is_a_row(path: Path) -> None:
         events=(SpanEvent("e", 5),),
         status_message="no",
         dropped_attributes_count=1,
+        origin=SpanOrigin("a library", "1.2", ok=True),
+        cost=TokenCost(0.25, 0.5, 0.75),
     )
     write(path, [span])
     with closing(sqlite3.connect(path)) as connection:
@@ -118,8 +131,12 @@ def test_a_span_is_a_row(path: Path) -> None:
         "audio_input_tokens": 0,
         "audio_output_tokens": 0,
         "image_input_tokens": 0,
+        "origin": '{"scope_name":"a library","scope_version":"1.2","ok":true}',
+        "input_cost": 0.25,
+        "output_cost": 0.5,
+        "total_cost": 0.75,
         "id": 1,
-        "cost": None,
+        "cost": 0.75,
         "city": "Zürich",
     }
 

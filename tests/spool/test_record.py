@@ -19,8 +19,10 @@ from nat_observability.events import (
     SpanEvent,
     SpanKind,
     SpanLink,
+    SpanOrigin,
     Status,
     StepKind,
+    TokenCost,
     TokenUsage,
 )
 from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
@@ -54,6 +56,17 @@ shared: dict[str, Any] = {
     "dropped_attributes_count": counts,
     "dropped_events_count": counts,
     "dropped_links_count": counts,
+    "origin": st.none()
+    | st.builds(
+        SpanOrigin,
+        texts,
+        optional,
+        raw,
+        optional,
+        optional,
+        st.booleans(),
+        st.lists(st.tuples(texts, texts), max_size=2).map(tuple),
+    ),
 }
 spans = st.fixed_dictionaries(
     shared
@@ -63,6 +76,7 @@ spans = st.fixed_dictionaries(
         "status": st.sampled_from(Status),
         "chunks": counts,
         "first_chunk_ns": st.none() | counts,
+        "cost": st.none() | st.just(TokenCost(0.25, 0.5, 0.75)),
     }
 ).map(lambda fields: make_span(**fields))
 steps = st.fixed_dictionaries(

@@ -12,7 +12,8 @@ from nat_observability.cli.common import command, env_file_option, store_option,
 from nat_observability.cli.reading.finding import find_runs
 from nat_observability.cli.reading.html import ExportedRun, export_html
 from nat_observability.cli.reading.objects import in_order, print_bytes, span_object
-from nat_observability.cli.reading.otlp_json import otlp_json
+from nat_observability.sinks.otlp.encoding import encode
+from nat_observability.sinks.otlp.json import json_request
 from nat_observability.store import Store
 
 
@@ -52,7 +53,8 @@ def _json_lines(runs: list[ExportedRun]) -> bytes:
 
 
 def _otlp(runs: list[ExportedRun]) -> bytes:
-    return otlp_json([node.span for run in runs for node in in_order(run.roots) if not node.running]) + b"\n"
+    spans = [node.span for run in runs for node in in_order(run.roots) if not node.running]
+    return json_request(encode(spans, {"service.name": "nat-observability"})) + b"\n"
 
 
 def _html(runs: list[ExportedRun]) -> bytes:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nat_observability.integrations.asgi.types import Scope
+from nat_observability.propagation.formats import is_w3c
 from nat_observability.propagation.headers import read_headers
 from nat_observability.propagation.traceparent import parse_traceparent
 
@@ -49,7 +50,9 @@ def read_request(scope: Scope) -> RequestHeaders | None:
     headers = scope["headers"]
     found: dict[bytes, bytes] = dict(headers)
     traceparent = found.get(b"traceparent")
-    if traceparent is None:
+    if not is_w3c():
+        pass  # what is of interest is for `read_headers` to say
+    elif traceparent is None:
         if _READ.isdisjoint(found):
             return None
     elif _OTHERS.isdisjoint(found) and len(found) == len(headers):

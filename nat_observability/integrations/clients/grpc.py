@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from nat_observability.context import outgoing_headers
-from nat_observability.propagation.headers import BAGGAGE, NAMES
+from nat_observability.propagation.formats import BAGGAGE, formats
 
 __all__ = ["aio_interceptors", "interceptors"]
 
@@ -35,12 +35,17 @@ def _completed(metadata: Iterable[tuple[str, Any]] | None) -> list[tuple[str, An
     if not own:
         return given
     # The application's own baggage stays beside ours, as in the headers of HTTP.
-    theirs = [value for name, value in given if name.lower() == BAGGAGE and isinstance(value, str)]
+    written = formats().written
+    theirs = [
+        value
+        for name, value in given
+        if BAGGAGE in written and name.lower() == BAGGAGE and isinstance(value, str)
+    ]
     if theirs and BAGGAGE in own:
         own[BAGGAGE] = ",".join([*theirs, own[BAGGAGE]])
     elif theirs:
         own[BAGGAGE] = ",".join(theirs)
-    return [*((name, value) for name, value in given if name.lower() not in NAMES), *own.items()]
+    return [*((name, value) for name, value in given if name.lower() not in written), *own.items()]
 
 
 class _Details(NamedTuple):

@@ -17,7 +17,8 @@ def use_manager(workflow: object, manager: ExporterManager) -> ExporterManager:
     Have every later run of a workflow of the toolkit use a copy of `manager`, and return that copy.
 
     The exporters that the workflow's configuration names (`general.telemetry.tracing`) are in the copy too. One of
-    the manager's own that has the name of such an exporter takes its place.
+    the manager's own that has the name of such an exporter takes its place. The toolkit's have a delivery around them:
+    see `deliver`.
 
     Args:
         workflow: What the toolkit's `WorkflowBuilder.build()` returned.

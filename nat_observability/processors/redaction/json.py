@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Marks, is_mark
-from nat_observability.processors.redaction.verdicts import is_harmless
+from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
+from nat_observability.processors.redaction.values.verdicts import is_harmless
 
 _MAX_DEPTH = 48  # of JSON in JSON, including strings that hold JSON
 _TOO_DEEP = b'"[redacted:too_deep]"'

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.windows import matches
+from nat_observability.processors.redaction.text.windows import matches
 
 Finder = Callable[[bytes], Iterator[Found]]
 

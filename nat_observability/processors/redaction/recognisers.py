@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from nat_observability.processors.redaction.expressions import secret_spans
-from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.places import NAME_CHARACTERS, Place
-from nat_observability.processors.redaction.values import SPACE, password_span, value_span
-from nat_observability.processors.redaction.verdicts import is_harmless
-from nat_observability.processors.redaction.windows import matches, search
+from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
+from nat_observability.processors.redaction.names.places import NAME_CHARACTERS, Place
+from nat_observability.processors.redaction.text.windows import matches, search
+from nat_observability.processors.redaction.values.expressions import secret_spans
+from nat_observability.processors.redaction.values.spans import SPACE, password_span, value_span
+from nat_observability.processors.redaction.values.verdicts import is_harmless
 
 # A name begins where a word begins and takes the whole word at once, so that no word is tried twice.
 _WORD = rb"[A-Za-z0-9_\x80-\xff][A-Za-z0-9_.\-\x80-\xff]*+"

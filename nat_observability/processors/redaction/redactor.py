@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from nat_observability.errors import InvalidPatternError, UnknownPersonalSetError
-from nat_observability.events import Captured, ErrorDetails, Item, Run, Span, SpanEvent, SpanLink
+from nat_observability.events import Captured, ErrorDetails, Item, Run, Span, SpanEvent, SpanLink, SpanOrigin
 from nat_observability.processors.redaction.marks import Marks
 from nat_observability.processors.redaction.personal import PERSONAL_SETS
 from nat_observability.processors.redaction.rules import Pattern, Rule
@@ -157,7 +157,7 @@ class Redactor:
         remembered = self._memo.get(id(item.run))
         if remembered is None:
             remembered = self._remember(item.run)
-        run, scrubbed_run, scrubber = remembered
+        _, scrubbed_run, scrubber = remembered
         if isinstance(item, Span):
             changes = _common_changes(item, scrubber)
             if _is_chunked(item):
@@ -286,6 +286,10 @@ def _parts(span: Span) -> list[bytes]:
         texts.append(span.status_message or "")
         parts += (bytes(event.attributes) for event in span.events if event.attributes is not None)
         parts += (bytes(link.attributes) for link in span.links if link.attributes is not None)
+    if span.origin is not None:
+        texts += (span.origin.scope_name, span.origin.trace_state or "")
+        if span.origin.scope_attributes is not None:
+            parts.append(bytes(span.origin.scope_attributes))
     error = span.error
     if error is not None:
         texts += (error.type, error.message, error.traceback or "")
@@ -317,6 +321,9 @@ def _common_changes(item: Item, scrubber: Scrubber) -> dict[str, Any]:
         changes["links"] = item.links if links == item.links else links
     if item.status_message is not None:
         changes["status_message"] = scrubber.text(item.status_message)
+    if item.origin is not None:
+        origin = _origin(item.origin, scrubber)
+        changes["origin"] = item.origin if origin == item.origin else origin
     if item.tags:
         tags = tuple(scrubber.name(tag) for tag in item.tags)
         changes["tags"] = item.tags if tags == item.tags else tags
@@ -347,6 +354,16 @@ def _event(event: SpanEvent, scrubber: Scrubber) -> SpanEvent:
 def _link(link: SpanLink, scrubber: Scrubber) -> SpanLink:
     state = None if link.trace_state is None else scrubber.text(link.trace_state)
     return msgspec.structs.replace(link, trace_state=state, attributes=_object(link.attributes, scrubber))
+
+
+def _origin(origin: SpanOrigin, scrubber: Scrubber) -> SpanOrigin:
+    state = None if origin.trace_state is None else scrubber.text(origin.trace_state)
+    return msgspec.structs.replace(
+        origin,
+        scope_name=scrubber.name(origin.scope_name),
+        scope_attributes=_object(origin.scope_attributes, scrubber),
+        trace_state=state,
+    )
 
 
 def _scrubbed_run(run: Run, scrubber: Scrubber) -> Run:

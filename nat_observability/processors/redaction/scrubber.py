@@ -8,11 +8,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from nat_observability.events import Captured
-from nat_observability.processors.redaction.encodings import MOST_LAYERS, decoded, is_escaped
-from nat_observability.processors.redaction.engine import engine_of
-from nat_observability.processors.redaction.folding import fold
+from nat_observability.processors.redaction.first_look.engine import engine_of
 from nat_observability.processors.redaction.json import JsonScrubber, places_of_strings
-from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.marks import (
     Found,
     Marks,
@@ -23,13 +20,16 @@ from nat_observability.processors.redaction.marks import (
     without_labels,
 )
 from nat_observability.processors.redaction.memory import Memory
-from nat_observability.processors.redaction.needles import joined_letters, needles_of
+from nat_observability.processors.redaction.names.keys import KeyMatcher
+from nat_observability.processors.redaction.names.needles import joined_letters, needles_of
 from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.rules import Pattern
 from nat_observability.processors.redaction.search import TOO_MANY, Search
 from nat_observability.processors.redaction.tables.names import DEFAULT_KEYS
-from nat_observability.processors.redaction.tokens import LEAST_RUN
-from nat_observability.processors.redaction.verdicts import is_harmless
+from nat_observability.processors.redaction.text.encodings import MOST_LAYERS, decoded, is_escaped
+from nat_observability.processors.redaction.text.folding import fold
+from nat_observability.processors.redaction.text.runs import LEAST_RUN
+from nat_observability.processors.redaction.values.verdicts import is_harmless
 from nat_observability.recording.capture import capture_text, joined_json
 
 _SHORTEST = 5  # characters: sig=x

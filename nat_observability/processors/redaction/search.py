@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
-from nat_observability.processors.redaction.encodings import is_escaped, layers
-from nat_observability.processors.redaction.engine import Engine
-from nat_observability.processors.redaction.folding import fold, hides_letters, is_odd
+from nat_observability.processors.redaction.first_look.engine import Engine
+from nat_observability.processors.redaction.first_look.sights import Sights
 from nat_observability.processors.redaction.forms.table import (
     UNNAMED,
     find_anywhere,
@@ -15,11 +14,11 @@ from nat_observability.processors.redaction.forms.table import (
     find_unnamed,
     is_form_near,
 )
-from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.memory import Memory
-from nat_observability.processors.redaction.needles import Needle, any_of, spellings, stems_of
-from nat_observability.processors.redaction.places import Place, Places
+from nat_observability.processors.redaction.names.keys import KeyMatcher
+from nat_observability.processors.redaction.names.needles import Needle, any_of, spellings, stems_of
+from nat_observability.processors.redaction.names.places import Place, Places
 from nat_observability.processors.redaction.recognisers import (
     find_assigned,
     find_assigned_at,
@@ -27,13 +26,14 @@ from nat_observability.processors.redaction.recognisers import (
     find_searched_at,
     is_recogniser_near,
 )
-from nat_observability.processors.redaction.sights import Sights
+from nat_observability.processors.redaction.text.encodings import is_escaped, layers
+from nat_observability.processors.redaction.text.folding import fold, hides_letters, is_odd
 from nat_observability.processors.redaction.tokens import find_tokens, find_tokens_at, may_have_token
 
 Finder = Callable[[bytes], Iterator[Found]]
 
 MOST_NAMES = 4096
-"""How many names of secrets a text may have: what is behind the last is withheld, because searching it would take long."""
+"""How many names of secrets a text may have: what is behind the last is withheld, because a search takes long."""
 
 TOO_MANY = "too_many_names"
 """The label of its mark."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -14,19 +14,8 @@ from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.tables.models import MODEL_AROUND, MODEL_TOKENS
 from nat_observability.processors.redaction.tables.services import SERVICE_AROUND, SERVICE_TOKENS
 from nat_observability.processors.redaction.tables.token import Around, Token, expression_of
-from nat_observability.processors.redaction.triggers import Trigger
-from nat_observability.processors.redaction.windows import matches
-
-# Token characters, with the separators inside tokens. Natural language has almost no words of 16 such characters, so a
-# text without a run of them holds no token.
-LEAST_RUN = 16
-_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.+/~"
-_RUN = bytes(97 if code in _CHARACTERS else 32 for code in range(256))
-_LONG = b"a" * LEAST_RUN
-_PIECE = 256 * 1024  # bytes: the interpreter cannot switch threads while it scans a piece
-# Bytes before a run, and of its beginning, that say what it is: "Bearer ", "Basic+", a Telegram bot's number.
-_LEAD = 24
-_LEAD_INSIDE = 8
+from nat_observability.processors.redaction.text.runs import LEAST_RUN, RUN_CHARACTERS, Runs, has_any
+from nat_observability.processors.redaction.text.windows import matches
 
 # At the beginning of a word, or after an escape, as in JSON or a repr inside a text.
 _BEGIN = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\x[0-9a-f]{2}))"
@@ -121,68 +110,6 @@ _LENGTHS = {"huggingface_token": (len("hf_") + 34, len("api_org_") + 34), "aws_k
 _KEY_HEADER = re.compile(rb"-----BEGIN[ +][A-Z0-9 +]{0,40}PRIVATE[ +]KEY(?:[ +]BLOCK)?-----")
 _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
-
-
-class Runs(msgspec.Struct, frozen=True, gc=False):
-    """The long runs of token characters in a text: their places, all of them joined, and what comes before each."""
-
-    places: tuple[tuple[int, int], ...]
-    joined: bytes
-    leads: bytes
-
-    @staticmethod
-    def of(data: bytes) -> Runs | None:
-        """Return the runs in `data`, None if there are none."""
-        places: list[tuple[int, int]] = []
-        for begin in range(0, len(data) or 1, _PIECE):
-            classes = data[begin : begin + _PIECE + LEAST_RUN].translate(_RUN)
-            at = classes.find(_LONG)
-            while at >= 0:
-                end = classes.find(b" ", at)
-                if end < 0:
-                    end = len(classes)
-                if at and data[begin + at - 1] == 0x5C:
-                    # An escape, such as \u2028 or \xa9, is not part of what follows.
-                    at += 5 if data[begin + at] == 0x75 else 3 if data[begin + at] == 0x78 else 0
-                if places and begin + at <= places[-1][1]:
-                    places[-1] = (places[-1][0], begin + end)
-                else:
-                    places.append((begin + at, begin + end))
-                at = classes.find(_LONG, end)
-        if not places:
-            return None
-        return Runs(
-            tuple(places),
-            b" ".join([data[start:end] for start, end in places]),
-            b" ".join([data[max(0, start - _LEAD) : start + _LEAD_INSIDE] for start, end in places]).lower(),
-        )
-
-    @property
-    def may_have_token(self) -> bool:
-        """Whether one of them may be a token, or may follow the words that make it one."""
-        joined = self.joined
-        if next(_tokens_in(joined, 0, len(joined), _BEGINS_RUN), None) is not None:
-            return True
-        return (
-            has_any(joined, _LETTERS)
-            or self.has_lead(_LEADS)
-            or any(end - start >= _LEAST_DISCORD for start, end in self.places)
-        )
-
-    def has_lead(self, leads: Sequence[bytes]) -> bool:
-        """Say whether one of `leads` is before a run, at its beginning, or before a plus sign inside it."""
-        if has_any(self.leads, leads):
-            return True
-        return self.joined.find(b"+") >= 0 and has_any(self.joined.lower(), leads)
-
-
-def has_any(data: bytes, needles: Sequence[bytes]) -> bool:
-    """Say whether `data` has one of `needles`."""
-    find = data.find  # twice as fast as `in`, which tries bytes as a number first
-    for needle in needles:  # noqa: SIM110  any() takes longer
-        if find(needle) >= 0:
-            return True
-    return False
 
 
 def _tokens_in(data: bytes, start: int, end: int, begins_word: re.Pattern[bytes]) -> Iterator[Found]:
@@ -340,7 +267,7 @@ class TextRecogniser:
     """
 
     names: tuple[str, ...]
-    triggers: tuple[Trigger, ...]
+    triggers: tuple[bytes, ...]
     find: Callable[[bytes], Iterator[Found]]
 
 
@@ -362,10 +289,10 @@ RUN_RECOGNISERS = (
     RunRecogniser(find=_find_discord_tokens),
 )
 TEXT_RECOGNISERS = (
-    TextRecogniser(names=("private_key",), triggers=(Trigger(b"-", b"----BEGIN"),), find=_find_private_keys),
+    TextRecogniser(names=("private_key",), triggers=(b"-----BEGIN",), find=_find_private_keys),
     TextRecogniser(
         names=("url_password", "url_token"),
-        triggers=(Trigger(b"@"), Trigger(b"://")),
+        triggers=(b"@", b"://"),
         find=_find_url_credentials,
     ),
 )
@@ -394,14 +321,22 @@ DEFAULT_PATTERNS: tuple[str, ...] = (
 def may_have_token(data: bytes) -> bool:
     """Say whether `data` may have anything that `find_tokens` finds."""
     for recogniser in TEXT_RECOGNISERS:
-        for trigger in recogniser.triggers:
-            at = data.find(trigger.literal)
-            if at < 0 or not trigger.is_in(data, at):
-                break
-        else:
+        if all(data.find(trigger) >= 0 for trigger in recogniser.triggers):
             return True
     runs = Runs.of(data)
-    return runs is not None and runs.may_have_token
+    return runs is not None and _may_have_token(runs)
+
+
+def _may_have_token(runs: Runs) -> bool:
+    """Say whether one of the runs may be a token, or may follow the words that make it one."""
+    joined = runs.joined
+    if next(_tokens_in(joined, 0, len(joined), _BEGINS_RUN), None) is not None:
+        return True
+    return (
+        has_any(joined, _LETTERS)
+        or runs.has_lead(_LEADS)
+        or any(end - start >= _LEAST_DISCORD for start, end in runs.places)
+    )
 
 
 def find_tokens(data: bytes, *, prefilter: bool = True) -> Iterator[Found]:
@@ -445,7 +380,7 @@ def _outside(data: bytes, at: int, *, begun: bool) -> int:
     """Return a place near `at` that is not inside a run: before it to begin there, behind it to end there."""
     if begun:
         window = data[max(0, at - _WHOLE) : at]
-        rest = window.rstrip(_CHARACTERS + b"=:$")
+        rest = window.rstrip(RUN_CHARACTERS + b"=:$")
         # In a longer one, everything is looked at.
         return at - (len(window) - len(rest)) if rest or at <= _WHOLE else 0
     match = _REST_OF_TOKEN.match(data, min(at, len(data)))

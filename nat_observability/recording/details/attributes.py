@@ -66,15 +66,6 @@ def plain_attributes(attributes: dict[Any, Any]) -> bytes | None:
     return data
 
 
-def captured_attributes(attributes: Mapping[str, object] | None) -> msgspec.Raw | None:
-    """Return the attributes of another tracer's span, event or link, which has bounded their number."""
-    if not attributes:
-        return None
-    return msgspec.Raw(
-        _encode({capture_label(name): attribute_value(value) for name, value in attributes.items()})
-    )
-
-
 def merged_attributes(first: msgspec.Raw | None, second: msgspec.Raw | None) -> msgspec.Raw | None:
     """Merge the attributes of a step's START and its END: of the same name the END's value."""
     if first is None or second is None:

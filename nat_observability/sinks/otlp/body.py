@@ -11,12 +11,15 @@ from typing import Any, Literal
 
 import msgspec
 
+from nat_observability.dialects.vocabulary import DEFAULT_DIALECT, Dialects, vocabulary
 from nat_observability.errors import PermanentWriteError
 from nat_observability.events import Span
 from nat_observability.sinks.otlp.encoding import SLICE_BYTES, SLICE_SPANS, SpanEncoder
+from nat_observability.sinks.otlp.json import json_request
 from nat_observability.sinks.protocol import Batch
 
 Compression = Literal["gzip", "none"]
+Encoding = Literal["protobuf", "json"]
 
 _GZIP = 31  # the window size of zlib, 15, and 16 for a gzip header and trailer
 _GIVE_WAY = 50e-6
@@ -28,14 +31,25 @@ class BodyMaker:
 
     Args:
         compression: "gzip" is level 1 of isal, or of zlib if isal is not installed.
+        encoding: "protobuf" or "json", the two that OTLP has.
+        dialect: The names of dialects, with commas between them.
 
     Raises:
-        ValueError: `compression` is neither.
+        ValueError: `compression` is neither, or `encoding`; or a dialect does not exist.
     """
 
-    def __init__(self, resource: Mapping[str, str] | None, compression: Compression) -> None:
+    def __init__(
+        self,
+        resource: Mapping[str, str] | None,
+        compression: Compression,
+        encoding: Encoding = "protobuf",
+        dialect: Dialects = DEFAULT_DIALECT,
+    ) -> None:
         check_compression(compression)
-        self._encoder = SpanEncoder(resource or {})
+        if encoding not in ("protobuf", "json"):
+            raise ValueError(f"encoding is 'protobuf' or 'json', not {encoding!r}.")
+        self._as_json = encoding == "json"
+        self._encoder = SpanEncoder(resource or {}, vocabulary(dialect))
         self._new_compressor = _compressor() if compression == "gzip" else None
 
     async def make(self, batch: Batch) -> bytes:
@@ -55,6 +69,8 @@ class BodyMaker:
 
     def _make(self, spans: Sequence[Span], between: Callable[[], object] | None) -> bytes:
         pieces = self._encoder.encode_in_slices(spans, between)
+        if self._as_json:
+            pieces = [json_request(b"".join(pieces), between)]
         if self._new_compressor is None:
             return b"".join(pieces)
         # Each call compresses without the interpreter lock.

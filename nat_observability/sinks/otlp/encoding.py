@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
 
 import msgspec
 
-from nat_observability.dialects.openinference import INDEXED_PREFIXES
-from nat_observability.dialects.span_attributes import (
-    AttributeValue,
-    decoded_attributes,
-    is_derived,
-    outcome_attributes,
-    run_attributes,
-    span_attributes,
-    step_attributes,
-)
-from nat_observability.events import Run, Span, SpanKind, Status, StepKind
+from nat_observability.dialects.dialect import AttributeValue
+from nat_observability.dialects.messages import genai_payload, single_message
+from nat_observability.dialects.vocabulary import EVERYBODYS, Vocabulary, decoded_attributes
+from nat_observability.events import Run, Span, SpanKind, Status, StepKind, TokenUsage
 from nat_observability.recording.capture import capture_text
+from nat_observability.sinks.otlp.caches import ByName, PayloadHeaders, keep
 from nat_observability.sinks.otlp.protobuf import length_delimited, varint
+from nat_observability.sinks.otlp.scopes import scope_field, spans_by_scope
 from nat_observability.sinks.otlp.span_message import (
     INCOMPLETE_MARK,
     NO_SPAN,
     NOT_ENCODABLE,
     SPAN_KINDS,
+    STATUS_OK,
     VALUE_BYTES,
     attribute,
     attribute_header,
@@ -36,6 +31,7 @@ from nat_observability.sinks.otlp.span_message import (
     hashed_ids,
     hex_ids,
     id_bytes,
+    retyped,
     status_field,
 )
 from nat_observability.version import package_version
@@ -61,13 +57,17 @@ _INTERNAL, _INTERNAL_KIND = SpanKind.INTERNAL, SPAN_KINDS[SpanKind.INTERNAL]
 _LOCAL_PARENT, _REMOTE_PARENT = b"\x85\x01\x01\x01\x00\x00", b"\x85\x01\x01\x03\x00\x00"
 
 # Their values hardly ever recur: caching them would only fill the cache.
-_UNIQUE = frozenset({"input.value", "output.value", "metadata", "exception.message", "exception.stacktrace"})
-_CACHED_LENGTH = 256
-_CACHED_VALUES = 1024
-_CACHED_NAMES = 256
+_UNIQUE = frozenset(
+    {
+        *("input.value", "output.value", "metadata", "exception.message", "exception.stacktrace"),
+        *("gen_ai.input.messages", "gen_ai.output.messages"),
+        *("gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.retrieval.query.text"),
+        *("langfuse.observation.input", "langfuse.observation.output", "langfuse.observation.metadata"),
+        *("langfuse.observation.completion_start_time", "langfuse.observation.usage_details"),
+        *("langfuse.observation.cost_details", "langfuse.observation.model.parameters"),
+    }
+)
 _CACHED_HEAD = 2048
-
-KeyT = TypeVar("KeyT")
 
 
 def encode(batch: Sequence[Span], resource: Mapping[str, str]) -> bytes:
@@ -84,15 +84,20 @@ class SpanEncoder:
     - The status is unset if a step ended well, as the conventions on recording errors demand, and ERROR if it failed or
       never ended: in the latter case `nat.span.incomplete` is true.
     - An exception becomes an event `exception` at the end of the span, and is also in its attributes.
+    - A span of another instrumentation has the name, attributes, events, links, status, trace state and scope that it
+      was given, as the SDK's own exporter would send it, and `nat.*` beside them. There is one ScopeSpans for each
+      scope.
     - What cannot be encoded (a lone surrogate, NaN, an integer above 64 bits, a time before 1970) is replaced by
       text or by the nearest value, and named in `nat.span.replaced`. No span is ever left out.
 
     Args:
         resource: The attributes of the resource; `service.name` is "unknown_service" if it is missing.
+        vocabulary: The dialects of the back end.
     """
 
-    def __init__(self, resource: Mapping[str, str]) -> None:
-        attributes = {"service.name": "unknown_service", **resource}
+    def __init__(self, resource: Mapping[str, str], vocabulary: Vocabulary = EVERYBODYS) -> None:
+        self._vocabulary = vocabulary
+        attributes = {"service.name": "unknown_service", **vocabulary.resource(resource)}
         encoded = b"".join(
             attribute(1, capture_text(str(key)), capture_text(str(value)))
             for key, value in attributes.items()
@@ -100,15 +105,36 @@ class SpanEncoder:
         self._resource = length_delimited(1, encoded)
         scope = length_delimited(1, b"nat_observability") + length_delimited(2, PACKAGE_VERSION.encode())
         self._scope = length_delimited(1, scope)
+        if vocabulary.schema_url is not None:
+            self._scope += length_delimited(3, vocabulary.schema_url.encode())
         # For each attribute the bytes of its values; and, for values that hardly ever come twice, those that stand
         # before them, which depend on their type and length alone.
-        self._values: _ByName[str] = _ByName()
-        self._headers: dict[type, _ByName[int]] = {kind: _ByName() for kind in VALUE_BYTES}
+        self._values: ByName[str] = ByName()
+        self._headers: dict[type, ByName[int]] = {kind: ByName() for kind in VALUE_BYTES}
         # What spans of one kind and name have in common, and the length of a span as an encoded field.
         self._heads: dict[tuple[StepKind, str, str | None], bytes] = {}
         self._lengths: dict[int, bytes] = {}
-        self._input, self._output = _payload_headers("input"), _payload_headers("output")
-        self._metadata = _Headers("metadata")
+        self._input, self._output = (
+            _payload_headers(vocabulary.payload_name(side)) for side in ("input", "output")
+        )
+        self._message = PayloadHeaders("llm.input_messages.0.message.content")
+        self._metadata = PayloadHeaders(vocabulary.payload_name("metadata"))
+        self._tells_run_tags = vocabulary.tells_run_tags
+        self._reads_every_call = vocabulary.reads_every_call
+        self._spoken_inputs, self._spoken_outputs = (
+            {kind: PayloadHeaders(name) for kind, name in names.items()}
+            for names in vocabulary.spoken.values()
+        )
+        # For each count of tokens: whether it is written if it is 0, and the bytes before its varint, by its length.
+        self._usage = tuple(
+            (
+                always,
+                tuple(
+                    [b"", *(attribute_header(name, int, length) for length in range(1, 11))] for name in names
+                ),
+            )
+            for names, always in vocabulary.usage
+        )
 
     def encode(self, batch: Sequence[Span]) -> bytes:
         """Return the request for the whole batch, in one stretch."""
@@ -123,16 +149,24 @@ class SpanEncoder:
         Args:
             between: Called between two stretches of `SLICE_SPANS` or `SLICE_BYTES`.
         """
-        slices: list[bytes] = []
-        for encoded in self._slices(batch):
-            if slices and between is not None:
-                between()
-            slices.append(encoded)
-        scope_spans_length = len(self._scope) + sum(map(len, slices))
-        scope_spans = b"\x12" + varint(scope_spans_length)
-        resource_spans_length = len(self._resource) + len(scope_spans) + scope_spans_length
-        header = b"\x0a" + varint(resource_spans_length) + self._resource + scope_spans + self._scope
-        return [header, *slices]
+        pieces = [b""]
+        length = 0
+        for scope, spans in spans_by_scope(batch):
+            place = len(pieces) - 1
+            slices: list[bytes] = []
+            for encoded in self._slices(spans):
+                if (slices or place) and between is not None:
+                    between()
+                slices.append(encoded)
+            own = self._scope if scope is None else scope_field(scope)
+            of_scope = len(own) + sum(map(len, slices))
+            header = b"\x12" + varint(of_scope) + own
+            length += len(header) + of_scope - len(own)
+            # To the end of the piece before: a piece is a stretch's.
+            pieces[place] += header
+            pieces += slices
+        header = b"\x0a" + varint(len(self._resource) + length) + self._resource
+        return [header + pieces[0], *pieces[1:]]
 
     def _slices(self, batch: Sequence[Span]) -> Iterator[bytes]:
         parts: list[bytes] = []
@@ -140,9 +174,9 @@ class SpanEncoder:
         runs: dict[int, tuple[bytes, bytes]] = {}  # by their address, while the batch keeps them
         for span in batch:
             try:
-                encoded = self._usual_span(span, runs) or self._span(span, span_attributes(span))
+                encoded = self._usual_span(span, runs) or self._span(span, self._attributes(span))
             except NOT_ENCODABLE:
-                encoded = self._span(*encodable(span))
+                encoded = self._span(*encodable(span, self._attributes))
             length = len(encoded)
             parts.append(self._lengths.get(length) or self._length(length))
             parts.append(encoded)
@@ -158,9 +192,11 @@ class SpanEncoder:
         """
         Return a span as `_span` does, from what is known of its run, and of other spans of its kind and name.
 
-        None if it is unusual: an id is not hex digits, a payload is neither text nor JSON, or an attribute replaces one
-        that is derived.
+        None if it is unusual: another instrumentation made it, an id is not hex digits, a payload is neither text nor
+        JSON, or an attribute replaces one that is derived.
         """
+        if span.origin is not None or (self._tells_run_tags and span.tags and span.run.tags):
+            return None
         run, name, span_id, parent_id = span.run, span.name, span.span_id, span.parent_id
         trace_id, of_run = runs.get(id(run)) or self._run(run, runs)
         if not trace_id or len(span_id) != 16 or span_id == NO_SPAN:
@@ -190,12 +226,25 @@ class SpanEncoder:
         ]
         if span.attributes is not None:
             attributes = decoded_attributes(span.attributes)
-            if is_derived(attributes):
+            if self._vocabulary.is_derived(attributes):
                 return None
             self._add(parts, attributes)
+        if self._reads_every_call and span.kind is StepKind.LLM:
+            self._add_messages(parts, span)
         if _has_more(span):
             parts.append(events_and_links(span))
-        for value, (texts, documents) in ((span.input, self._input), (span.output, self._output)):
+        given, result = span.input, span.output
+        if given is not None and (spoken := self._spoken_inputs.get(span.kind)) is not None:
+            data = genai_payload(span, "input", given)
+            parts.append(spoken.get(len(data)) or spoken.header(len(data)))
+            parts.append(data)
+            given = None
+        if result is not None and (spoken := self._spoken_outputs.get(span.kind)) is not None:
+            data = genai_payload(span, "output", result)
+            parts.append(spoken.get(len(data)) or spoken.header(len(data)))
+            parts.append(data)
+            result = None
+        for value, (texts, documents) in ((given, self._input), (result, self._output)):
             if value is None:
                 continue
             if type(value) is str:
@@ -217,18 +266,22 @@ class SpanEncoder:
             parts.append(data)
         if span.status is not Status.OK:
             self._add_status(parts, span)
+        if span.usage is not None:
+            self._add_usage(parts, span.usage)
         if (
-            span.usage is not None
-            or span.tags
+            span.tags
             or span.first_chunk_ns is not None
             or span.error is not None
             or span.status is not Status.OK
+            or span.cost is not None
+            or span.events
+            or (self._tells_run_tags and span.usage is not None)
         ):
-            self._add(parts, outcome_attributes(span))
+            self._add(parts, self._vocabulary.outcome_attributes(span))
         return b"".join(parts)
 
     def _span(self, span: Span, attributes: dict[str, AttributeValue]) -> bytes:
-        run, name, parent_id = span.run, span.name, span.parent_id
+        run, parent_id = span.run, span.parent_id
         ids = hex_ids(run.trace_id, span.span_id, parent_id)
         if ids is None:
             ids = hashed_ids(run.trace_id, span.span_id, parent_id)
@@ -238,23 +291,58 @@ class SpanEncoder:
         flags = _REMOTE_PARENT if parent_id is not None and parent_id == run.parent_span_id else _LOCAL_PARENT
         parts = [
             ids,
-            length_delimited(5, name.encode()),
+            length_delimited(5, self._vocabulary.span_name(span, attributes).encode()),
             _TIMES.pack(flags, 0x39, span.start_ns, 0x41, span.end_ns),
             SPAN_KINDS[span.span_kind],
         ]
+        if span.origin is not None and span.origin.trace_state is not None:
+            parts.append(length_delimited(3, span.origin.trace_state.encode()))
         if _has_more(span):
             parts.append(events_and_links(span))
         if span.status is not Status.OK:
             self._add_status(parts, span)
+        elif span.origin is not None and span.origin.ok:
+            parts.append(STATUS_OK)
         self._add(parts, attributes)
         return b"".join(parts)
 
+    def _attributes(self, span: Span) -> dict[str, AttributeValue]:
+        attributes = self._vocabulary.span_attributes(span)
+        if span.origin is not None and span.origin.retyped:
+            attributes |= retyped(span, "attributes", attributes)
+        return attributes
+
     def _add_status(self, parts: list[bytes], span: Span) -> None:
         parts.append(status_field(span))
-        if span.error is not None and not has_exception_event(span, span.error):
+        # What another instrumentation has recorded of its error it has recorded itself.
+        if span.error is not None and span.origin is None and not has_exception_event(span, span.error):
             parts.append(exception_event(span.error, span.end_ns))
         if span.status is Status.INCOMPLETE:
             parts.append(INCOMPLETE_MARK)
+
+    def _add_messages(self, parts: list[bytes], span: Span) -> None:
+        """Add the messages of a model call in OpenInference's flat names."""
+        given = span.input
+        if type(given) is msgspec.Raw and type(span.output) is not msgspec.Raw:
+            data = bytes(given)
+            if (single := single_message(data)) is not None:
+                role, text = single
+                roles = self._values["llm.input_message_role"]
+                parts.append(roles.get(role) or _recurring("llm.input_messages.0.message.role", role, roles))
+                parts.append(self._message.get(len(text)) or self._message.header(len(text)))
+                parts.append(text)
+                return
+        elif type(given) is not msgspec.Raw and type(span.output) is not msgspec.Raw:
+            return
+        self._add(parts, self._vocabulary.own_attributes(span, {}))
+
+    def _add_usage(self, parts: list[bytes], usage: TokenUsage) -> None:
+        for (always, headers), count in zip(self._usage, msgspec.structs.astuple(usage), strict=True):
+            if count or always:
+                data = varint(count) if 0 <= count < 2**63 else VALUE_BYTES[int](count)
+                for header in headers:
+                    parts.append(header[len(data)])
+                    parts.append(data)
 
     def _add(self, parts: list[bytes], attributes: dict[str, AttributeValue]) -> None:
         add = parts.append
@@ -269,7 +357,7 @@ class SpanEncoder:
                 header = headers.get(len(data))
                 if header is None:
                     header = attribute_header(key, kind, len(data))
-                    _keep(headers, len(data), header)
+                    keep(headers, len(data), header)
                 add(header)
                 add(data)
 
@@ -278,69 +366,29 @@ class SpanEncoder:
         trace_id = id_bytes(run.trace_id, 16)
         known = (
             b"\x0a\x10" + trace_id if trace_id.hex() == run.trace_id.lower() else b"",
-            b"".join([attribute(9, key, value) for key, value in run_attributes(run).items()]),
+            b"".join(
+                [attribute(9, key, value) for key, value in self._vocabulary.run_attributes(run).items()]
+            ),
         )
         runs[id(run)] = known
         return known
 
     def _head(self, kind: StepKind, name: str, workflow_name: str | None) -> bytes:
         """Return the name and the attributes shared by all spans of this kind and name."""
-        attributes = step_attributes(kind, name, workflow_name).items()
+        attributes = self._vocabulary.step_attributes(kind, name, workflow_name).items()
         head = b"".join(
             [
-                length_delimited(5, name.encode()),
+                length_delimited(5, self._vocabulary.step_name(kind, name, workflow_name).encode()),
                 *(attribute(9, key, value) for key, value in attributes),
             ]
         )
-        _keep(self._heads, (kind, name, workflow_name), head, _CACHED_HEAD)
+        keep(self._heads, (kind, name, workflow_name), head, _CACHED_HEAD)
         return head
 
     def _length(self, length: int) -> bytes:
         encoded = b"\x12" + varint(length)
-        _keep(self._lengths, length, encoded)
+        keep(self._lengths, length, encoded)
         return encoded
-
-
-class _ByName(dict[str, dict[KeyT, bytes]]):
-    """What is cached for each attribute, by its name: an application may make up a new one for each span."""
-
-    def __missing__(self, name: str) -> dict[KeyT, bytes]:
-        if len(name) > _CACHED_LENGTH or name.startswith(INDEXED_PREFIXES):
-            return {}
-        if len(self) >= _CACHED_NAMES:
-            self.clear()
-        made: dict[KeyT, bytes] = {}
-        self[name] = made
-        return made
-
-
-class _Headers(dict[int, bytes]):
-    """
-    The bytes before a text in an attribute, by the length of the text.
-
-    Args:
-        key: The attribute's name.
-        before: The bytes before that: the attribute that says what the text is.
-    """
-
-    def __init__(self, key: str, before: bytes = b"") -> None:
-        super().__init__()
-        self._key, self._before = key, before
-
-    def header(self, length: int) -> bytes:
-        """Return the bytes for a length that is not cached yet."""
-        encoded = self._before + attribute_header(self._key, str, length)
-        _keep(self, length, encoded)
-        return encoded
-
-
-def _keep(cache: dict[KeyT, bytes], key: KeyT, encoded: bytes, longest: int = _CACHED_LENGTH) -> None:
-    if len(encoded) > longest:
-        return
-    if len(cache) >= _CACHED_VALUES:
-        # Cheaper than counting uses: what recurs is back after one span.
-        cache.clear()
-    cache[key] = encoded
 
 
 def _has_more(span: Span) -> bool:
@@ -355,14 +403,17 @@ def _has_more(span: Span) -> bool:
 
 def _recurring(key: str, value: str, values: dict[str, bytes]) -> bytes:
     encoded = attribute(9, key, value)
-    _keep(values, value, encoded)
+    keep(values, value, encoded)
     return encoded
 
 
-def _payload_headers(name: str) -> tuple[_Headers, _Headers]:
+def _payload_headers(name: str) -> tuple[PayloadHeaders, PayloadHeaders]:
     """Return the headers of an input or output that is text, and of one that is JSON."""
+    if not name.endswith(".value"):
+        headers = PayloadHeaders(name)
+        return headers, headers
     texts, documents = (
-        _Headers(f"{name}.value", attribute(9, f"{name}.mime_type", kind))
+        PayloadHeaders(name, attribute(9, f"{name.removesuffix('value')}mime_type", kind))
         for kind in ("text/plain", "application/json")
     )
     return texts, documents

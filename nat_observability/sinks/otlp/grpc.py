@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from nat_observability.dialects.vocabulary import DEFAULT_DIALECT, Dialects
 from nat_observability.errors import (
     BatchTooLargeError,
     MissingExtraError,
@@ -89,6 +90,7 @@ class OtlpGrpcSink:
             compresses without this pause.
         timeout: Seconds for one call.
         resource: The attributes of the resource.
+        dialect: In which words spans are sent: "genai", "openinference", "langfuse", or several with commas.
         ca_file: Certificates (PEM) to trust instead of the system's.
         client_certificate: The client's certificate (PEM), for a server that asks for one.
         client_key: Its private key (PEM, without a passphrase), if it is not in the same file.
@@ -107,6 +109,7 @@ class OtlpGrpcSink:
         compression: Compression = "none",
         timeout: float = 10.0,
         resource: Mapping[str, str] | None = None,
+        dialect: Dialects = DEFAULT_DIALECT,
         ca_file: FileName | None = None,
         client_certificate: FileName | None = None,
         client_key: FileName | None = None,
@@ -125,7 +128,7 @@ class OtlpGrpcSink:
                 raise ValueError(f"headers: gRPC cannot send {name!r} as text. Leave it out.")
         self._timeout = check_timeout(timeout)
         check_compression(compression)
-        self._body = BodyMaker(resource, "none")
+        self._body = BodyMaker(resource, "none", dialect=dialect)
         self._tls = ClientTls(
             secure=parts.scheme == "https",
             ca_file=ca_file,

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from nat_observability.dialects.vocabulary import DEFAULT_DIALECT, Dialects
 from nat_observability.errors import (
     BatchTooLargeError,
     MissingExtraError,
@@ -17,7 +18,7 @@ from nat_observability.errors import (
     RetryableWriteError,
     SinkError,
 )
-from nat_observability.sinks.otlp.body import BodyMaker, Compression
+from nat_observability.sinks.otlp.body import BodyMaker, Compression, Encoding
 from nat_observability.sinks.otlp.encoding import PACKAGE_VERSION
 from nat_observability.sinks.otlp.options import (
     ClientTls,
@@ -56,9 +57,13 @@ _CURES = {
     403: "Check the key in its headers, and what that key may do.",
     404: "Check the path of the endpoint.",
     405: "Check the path of the endpoint.",
-    415: "Check that the endpoint takes OTLP as protobuf.",
+    415: "Check that the endpoint takes OTLP in this encoding.",
 }
 
+_CONTENT_TYPES: Mapping[Encoding, str] = {
+    "protobuf": "application/x-protobuf",
+    "json": "application/json",
+}
 _RESERVED = ("connection", "content-encoding", "content-length", "content-type", "transfer-encoding")
 _LARGE_BODY = 1024 * 1024
 _PIECE = 256 * 1024
@@ -66,7 +71,7 @@ _PIECE = 256 * 1024
 
 class OtlpHttpSink:
     """
-    Sends spans as OTLP over HTTP/1.1, as binary protobuf, over connections that are kept alive.
+    Sends spans as OTLP over HTTP/1.1, as binary protobuf or JSON, over connections that are kept alive.
 
     A batch is one POST. What the specification calls retryable (429, 502, 503, 504, no connection, no answer)
     raises RetryableWriteError, with what `Retry-After` asks for; 413 raises BatchTooLargeError, what
@@ -88,8 +93,10 @@ class OtlpHttpSink:
         traces_endpoint: The address for spans, taken as it is, as in OTEL_EXPORTER_OTLP_TRACES_ENDPOINT; wins.
         headers: Sent with every request; no repr, log or error shows their values.
         compression: "gzip" or "none".
+        encoding: "protobuf", which is smaller and made faster, or "json", which the protocol `http/json` is.
         timeout: Seconds for one request, from connecting to the end of the answer.
         resource: The attributes of the resource.
+        dialect: In which words spans are sent: "genai", "openinference", "langfuse", or several with commas.
         ca_file: Certificates (PEM) to trust instead of the system's.
         client_certificate: The client's certificate (PEM), for a server that asks for one.
         client_key: Its private key (PEM, without a passphrase), if it is not in the same file.
@@ -107,8 +114,10 @@ class OtlpHttpSink:
         traces_endpoint: str | None = None,
         headers: Headers | None = None,
         compression: Compression = "gzip",
+        encoding: Encoding = "protobuf",
         timeout: float = 10.0,
         resource: Mapping[str, str] | None = None,
+        dialect: Dialects = DEFAULT_DIALECT,
         ca_file: FileName | None = None,
         client_certificate: FileName | None = None,
         client_key: FileName | None = None,
@@ -117,7 +126,8 @@ class OtlpHttpSink:
         self.where = shown_url(self._url)
         self._headers = SecretHeaders(headers, _RESERVED, url=self._url)
         self._timeout = check_timeout(timeout)
-        self._body = BodyMaker(resource, compression)
+        self._body = BodyMaker(resource, compression, encoding, dialect)
+        self._content_type = _CONTENT_TYPES[encoding]
         self._compression = compression
         self._tls = ClientTls(
             secure=urlsplit(self._url).scheme == "https",
@@ -153,7 +163,7 @@ class OtlpHttpSink:
         headers = {
             "user-agent": f"nat-observability/{PACKAGE_VERSION}",
             **self._headers.plain(),
-            "content-type": "application/x-protobuf",
+            "content-type": self._content_type,
         }
         if self._compression == "gzip":
             headers["content-encoding"] = "gzip"

@@ -43,7 +43,12 @@ def phoenix(
 
 
 def langfuse(
-    public_key: SecretStr | str, secret_key: SecretStr | str, host: str = "https://cloud.langfuse.com"
+    public_key: SecretStr | str,
+    secret_key: SecretStr | str,
+    host: str = "https://cloud.langfuse.com",
+    *,
+    environment: str | None = None,
+    release: str | None = None,
 ) -> OtlpTarget:
     """
     Return where Langfuse accepts spans, over HTTP; it does not support gRPC.
@@ -53,10 +58,14 @@ def langfuse(
 
     Args:
         host: The address of the region (https://us.cloud.langfuse.com) or of your own server.
+        environment: The environment that spans belong to there.
+        release: The release that they come from.
     """
     pair = f"{secret_text(public_key)}:{secret_text(secret_key)}".encode()
     headers = {
         "authorization": SecretStr(f"Basic {base64.b64encode(pair).decode()}"),
         "x-langfuse-ingestion-version": SecretStr("4"),
     }
-    return OtlpTarget(f"{host.rstrip('/')}/api/public/otel", headers)
+    about = {"langfuse.environment": environment, "langfuse.release": release}
+    resource = {name: value for name, value in about.items() if value is not None}
+    return OtlpTarget(f"{host.rstrip('/')}/api/public/otel", headers, resource)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import struct
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from nat_observability.dialects.span_attributes import AttributeValue, decoded_attributes, span_attributes
+from nat_observability.dialects.dialect import Attributes, AttributeValue
+from nat_observability.dialects.vocabulary import decoded_attributes
 from nat_observability.events import Captured, ErrorDetails, Span, SpanEvent, SpanKind, SpanLink, Status
 from nat_observability.recording.capture import capture, capture_json, capture_text
 from nat_observability.sinks.otlp.protobuf import DOUBLE, FIXED64, length_delimited, varint
@@ -38,6 +40,9 @@ _MAX_INT = 2**63
 _MAX_COUNT = 2**32 - 1
 _MAX_DEPTH = 64  # twice what a capture records; a processor may make more
 _STATUS_ERROR = b"\x18\x02"
+STATUS_OK = b"\x7a\x02\x18\x01"
+"""The status of a span of another instrumentation that set it to OK."""
+
 _INCOMPLETE = "The run ended before this step did."
 
 
@@ -87,6 +92,10 @@ def _mapping(value: dict[str, Any]) -> bytes:
     return b"".join([attribute(1, key, item) for key, item in value.items()])
 
 
+class OddDouble(float):
+    """NaN or an infinity of another instrumentation, which is sent as it was given."""
+
+
 def _nothing(value: None) -> bytes:
     return b""
 
@@ -100,9 +109,11 @@ _TAGS: dict[type, bytes] = {
     tuple: b"\x2a",
     list: b"\x2a",
     dict: b"\x32",
+    bytes: b"\x3a",
+    OddDouble: b"\x21",
     type(None): b"",
 }
-_SIZED = frozenset({str, tuple, list, dict})
+_SIZED = frozenset({str, bytes, tuple, list, dict})
 VALUE_BYTES: dict[type, Callable[[Any], bytes]] = {
     str: str.encode,
     bool: {False: b"\x00", True: b"\x01"}.__getitem__,
@@ -111,6 +122,8 @@ VALUE_BYTES: dict[type, Callable[[Any], bytes]] = {
     tuple: _array,
     list: _array,
     dict: _mapping,
+    bytes: bytes,
+    OddDouble: DOUBLE.pack,
     type(None): _nothing,
 }
 """The encoders of attribute values, by type; what they raise is in `NOT_ENCODABLE`."""
@@ -173,6 +186,8 @@ def status_field(span: Span) -> bytes:
     error = span.error
     if span.status_message:
         message = span.status_message
+    elif span.origin is not None and span.status is Status.ERROR:
+        message = ""
     elif error is not None:
         message = error.message or error.type
     else:
@@ -200,8 +215,15 @@ def exception_event(error: ErrorDetails, time_ns: int) -> bytes:
 
 def events_and_links(span: Span) -> bytes:
     """Return the events and links of a span, and the counts of what was dropped."""
-    parts = [length_delimited(11, _event(event)) for event in span.events]
-    parts += [length_delimited(13, _link(link)) for link in span.links]
+    odd = span.origin is not None and bool(span.origin.retyped)
+    parts = [
+        length_delimited(11, _event(event, _of_part(span, f"events\n{index}", event, odd=odd)))
+        for index, event in enumerate(span.events)
+    ]
+    parts += [
+        length_delimited(13, _link(link, _of_part(span, f"links\n{index}", link, odd=odd)))
+        for index, link in enumerate(span.links)
+    ]
     for number, count in (
         (10, span.dropped_attributes_count),
         (12, span.dropped_events_count),
@@ -211,24 +233,73 @@ def events_and_links(span: Span) -> bytes:
     return b"".join(parts)
 
 
-def _event(event: SpanEvent) -> bytes:
+def _of_part(span: Span, place: str, part: SpanEvent | SpanLink, *, odd: bool) -> Attributes:
+    attributes = decoded_attributes(part.attributes)
+    return attributes | retyped(span, place, attributes) if odd else attributes
+
+
+def retyped(span: Span, place: str, attributes: Attributes) -> Attributes:
+    """
+    Return those attributes whose values JSON has no type for, as another instrumentation gave them.
+
+    What a processor has changed since stays as it is.
+
+    Args:
+        place: Of the attributes in the span, as in `SpanOrigin.retyped`.
+    """
+    found: Attributes = {}
+    for path, kind in span.origin.retyped if span.origin is not None else ():
+        if not path.startswith(f"{place}\n"):
+            continue
+        name, *inner = path[len(place) + 1 :].split("\n")
+        if name in attributes:
+            found[name] = _retyped(found.get(name, attributes[name]), inner, kind)
+    return found
+
+
+def _retyped(value: Any, path: list[str], kind: str) -> Any:
+    if path and isinstance(value, list | tuple):
+        index = int(path[0]) if path[0].isdecimal() else -1
+        return [_retyped(each, path[1:], kind) if at == index else each for at, each in enumerate(value)]
+    if path and isinstance(value, dict):
+        return {
+            name: _retyped(each, path[1:], kind) if name == path[0] else each for name, each in value.items()
+        }
+    if path or not isinstance(value, str):
+        return value
+    if kind == "double":
+        return OddDouble(value) if value in ("NaN", "Infinity", "-Infinity") else value
+    if kind == "bytes":
+        return value.encode()
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        return value
+
+
+def encodable_attribute(name: str, value: Any) -> tuple[str, Any]:
+    """Return an attribute that can be encoded."""
+    return _text(name), _value(value)
+
+
+def _event(event: SpanEvent, attributes: Attributes) -> bytes:
     return b"".join(
         [
             b"\x09" + FIXED64.pack(event.time_ns),
             length_delimited(2, event.name.encode()),
-            *(attribute(3, key, value) for key, value in decoded_attributes(event.attributes).items()),
+            *(attribute(3, key, value) for key, value in attributes.items()),
             _count(4, event.dropped_attributes_count),
         ]
     )
 
 
-def _link(link: SpanLink) -> bytes:
+def _link(link: SpanLink, attributes: Attributes) -> bytes:
     return b"".join(
         [
             length_delimited(1, id_bytes(link.trace_id, 16)),
             length_delimited(2, id_bytes(link.span_id, 8)),
             length_delimited(3, link.trace_state.encode()) if link.trace_state else b"",
-            *(attribute(4, key, value) for key, value in decoded_attributes(link.attributes).items()),
+            *(attribute(4, key, value) for key, value in attributes.items()),
             _count(5, link.dropped_attributes_count),
             b"\x35" + struct.pack("<I", link.trace_flags & 0xFF) if link.trace_flags else b"",
         ]
@@ -239,8 +310,13 @@ def _count(number: int, count: int) -> bytes:
     return bytes((number << 3,)) + varint(min(count, _MAX_COUNT)) if count > 0 else b""
 
 
-def encodable(span: Span) -> tuple[Span, dict[str, AttributeValue]]:
-    """Return a span and its attributes with what cannot be encoded replaced, and named in `nat.span.replaced`."""
+def encodable(span: Span, attributes_of: Callable[[Span], Attributes]) -> tuple[Span, Attributes]:
+    """
+    Return a span and its attributes with what cannot be encoded replaced, and named in `nat.span.replaced`.
+
+    Args:
+        attributes_of: Returns the attributes of a span in the dialects of the back end.
+    """
     replaced: list[str] = []
 
     def kept(name: str, before: Any, after: Any) -> Any:
@@ -305,9 +381,7 @@ def encodable(span: Span) -> tuple[Span, dict[str, AttributeValue]]:
         if span.status_message is None
         else kept("status_message", span.status_message, _text(span.status_message)),
     )
-    attributes = {
-        _text(key): kept(key, value, _value(value)) for key, value in span_attributes(clean).items()
-    }
+    attributes = {_text(key): kept(key, value, _value(value)) for key, value in attributes_of(clean).items()}
     if replaced:
         attributes["nat.span.replaced"] = tuple(dict.fromkeys(replaced))
     return clean, attributes

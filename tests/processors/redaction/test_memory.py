@@ -65,7 +65,7 @@ def test_g13_a_name_that_is_written_with_escapes_alone_is_known(name: str) -> No
 
 def test_it_keeps_the_last_and_is_bounded() -> None:
     """Older ones than the last few thousand are forgotten, except those that were asked for since."""
-    memory = Memory()
+    memory: Memory[int, int] = Memory()
     for key in range(3 * MOST):
         memory.put(key, key)
         assert memory.get(0) == 0

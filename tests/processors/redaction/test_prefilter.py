@@ -244,3 +244,12 @@ def test_a_value_before_its_name_is_found_in_json() -> None:
     """With other fields between them."""
     fields = {"said": PROSE * 5, "a": {"value": "hunter2x", "n": 1, "name": "token"}}
     assert b"hunter2x" not in bytes(WITH.value(msgspec.Raw(json.dumps(fields).encode())))  # type: ignore[arg-type]
+
+
+def test_blanks_may_be_where_a_key_has_an_asterisk() -> None:
+    """Also where the first look sees only the letters beside it."""
+    scrubber = Scrubber(("patient*id",), (), (), Marks(None))
+    assert (
+        scrubber.text(f"{PROSE * 3} patient my id: abc7")
+        == f"{PROSE * 3} patient my id: [redacted:patient_id]"
+    )

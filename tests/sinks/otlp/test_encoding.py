@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from nat_observability.dialects.span_attributes import span_attributes
+from nat_observability.dialects.vocabulary import Vocabulary, vocabulary
 from nat_observability.events import (
     Captured,
     ErrorDetails,
@@ -28,6 +28,7 @@ from nat_observability.events import (
     SpanLink,
     Status,
     StepKind,
+    TokenCost,
     TokenUsage,
 )
 from nat_observability.sinks.otlp.encoding import SLICE_BYTES, SLICE_SPANS, SpanEncoder, encode
@@ -111,7 +112,12 @@ detailed_spans = st.builds(
     dropped_attributes_count=counts32,
     dropped_events_count=counts32,
     dropped_links_count=counts32,
+    cost=st.none() | st.just(TokenCost(0.25, 0.5, 0.75)),
+    tags=st.lists(words, max_size=2).map(tuple),
 )
+vocabularies = st.sampled_from(
+    ["genai", "openinference", "langfuse", "genai,openinference", "langfuse,genai", "openinference,langfuse"]
+).map(vocabulary)
 
 
 def decode(request: bytes) -> Sequence[trace_pb2.Span]:
@@ -172,20 +178,24 @@ def check_events_and_links(span: Span, decoded: trace_pb2.Span) -> None:
         assert decoded.status.message == span.status_message
 
 
-@given(st.lists(spans | detailed_spans, min_size=1, max_size=3))
-@settings(max_examples=50, deadline=None)
-def test_what_is_encoded_is_decoded(batch: list[Span]) -> None:
-    """Ids, times, names, kinds, statuses, events and attributes of every span are decoded as they were."""
-    encoder = SpanEncoder(RESOURCE)
+@given(st.lists(spans | detailed_spans, min_size=1, max_size=3), vocabularies)
+@settings(max_examples=60, deadline=None)
+def test_what_is_encoded_is_decoded(batch: list[Span], words: Vocabulary) -> None:
+    """
+    Ids, times, names, kinds, statuses, events and attributes of every span are decoded as they were, in any dialect.
+
+    That is so whether the encoder knows such spans already or not.
+    """
+    encoder = SpanEncoder(RESOURCE, words)
     for _ in range(2):  # the second time from the caches
         for span, decoded in zip(batch, decode(encoder.encode(batch)), strict=True):
             assert decoded.trace_id.hex() == span.run.trace_id
             assert decoded.span_id.hex() == span.span_id
             assert decoded.parent_span_id.hex() == (span.parent_id or "")
-            assert decoded.name == span.name
+            expected: dict[str, Any] = tupled(words.span_attributes(span))
+            assert decoded.name == words.span_name(span, expected)
             assert (decoded.start_time_unix_nano, decoded.end_time_unix_nano) == (span.start_ns, span.end_ns)
             assert decoded.kind == OTLP_KINDS[span.span_kind]
-            expected: dict[str, Any] = tupled(span_attributes(span))
             if span.status is Status.INCOMPLETE:
                 expected["nat.span.incomplete"] = True
             attributes = python_attributes(decoded.attributes)

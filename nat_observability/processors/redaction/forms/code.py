@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nat_observability.processors.redaction.expressions import secret_spans
 from nat_observability.processors.redaction.forms.near import QUOTE, label_before, label_of, quoted
-from nat_observability.processors.redaction.keys import UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.values import end_of_quotes
-from nat_observability.processors.redaction.windows import matches
+from nat_observability.processors.redaction.names.keys import UNSURE, KeyMatcher
+from nat_observability.processors.redaction.text.windows import matches
+from nat_observability.processors.redaction.values.expressions import secret_spans
+from nat_observability.processors.redaction.values.spans import end_of_quotes
 
 DECLARED = (
     rb"(?:(?:\[[\w ]{0,16}\])|\s{1,4}(?:\*|\[\])?(?:string|String|byte|char|str|text|VARCHAR(?:\(\w{1,"

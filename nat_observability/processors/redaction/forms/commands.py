@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nat_observability.processors.redaction.expressions import secret_spans
 from nat_observability.processors.redaction.forms.near import argument, label_of
-from nat_observability.processors.redaction.keys import UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.windows import matches
+from nat_observability.processors.redaction.names.keys import UNSURE, KeyMatcher
+from nat_observability.processors.redaction.text.windows import matches
+from nat_observability.processors.redaction.values.expressions import secret_spans
 
 _SETTING = re.compile(
     rb"(?:\bsetx|#define|\bENV|\bARG|\bSetEnv|\bset(?:env)?(?: -\w{1,8}){0,3}|\b(?:configure|config|se"
@@ -72,7 +72,8 @@ _PASS_IN = re.compile(
     rb"(?:-pass(?:in|out|word)?|-passin|-passout)[ \t](\\{0,64}[\"']?)pass:([^\s\"'\\]{1,200})"
 )
 _WORDS = re.compile(
-    rb"\b(?:echo|printf|cat <<<|<<<)(?: -\w{1,4}){0,2} (\\{0,64}[\"']?)([^\s\"'\\|]{1,300})\\{0,64}[\"']?\s{0,4}\|[^|\n]{0,300}?-stdin"
+    rb"\b(?:echo|printf|cat <<<|<<<)(?: -\w{1,4}){0,2} (\\{0,64}[\"']?)([^\s\"'\\|]{1,300})\\{0,64}[\"']?"
+    rb"\s{0,4}\|[^|\n]{0,300}?-stdin"
     rb"|\bnet use (?:\S{1,8} ){0,1}\S{1,200} /user:\S{1,100} (\\{0,64}[\"']?)([^\s\"'\\]{1,300})"
     rb"|htpasswd (?:-\w{1,8} ){1,4}\S{1,200} \S{1,100} (\\{0,64}[\"']?)([^\s\"'\\]{1,200})|vault login "
     rb"(?:-\S{1,80} ){0,4}()([^\s\"'\\-][^\s\"'\\]{5,200})|rabbitmqctl (?:add_user|change_password) \S"

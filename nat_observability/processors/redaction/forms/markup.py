@@ -11,10 +11,10 @@ from nat_observability.processors.redaction.forms.near import (
     label_before,
     label_of,
 )
-from nat_observability.processors.redaction.keys import UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.verdicts import is_harmless
-from nat_observability.processors.redaction.windows import matches
+from nat_observability.processors.redaction.names.keys import UNSURE, KeyMatcher
+from nat_observability.processors.redaction.text.windows import matches
+from nat_observability.processors.redaction.values.verdicts import is_harmless
 
 _TAG = re.compile(rb"<([A-Za-z][\w:.-]{0,40})([ \t=][^<>]{1,600}|(?=>))>")
 _ATTRIBUTE = re.compile(rb"([\w:.-]{1,40})\s?=\s?(\\{0,64}[\"'])(.{0,512}?)\2|=([\w.:-]{1,80})\Z", re.DOTALL)

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from nat_observability.processors.redaction.forms.near import STRONG, label_before, label_of
-from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.verdicts import is_harmless, is_passphrase
-from nat_observability.processors.redaction.windows import matches
+from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
+from nat_observability.processors.redaction.text.windows import matches
+from nat_observability.processors.redaction.values.verdicts import is_harmless, is_passphrase
 
 IS = (
     rb"(?:[ ](?:is|was|to|as|=)(?: now| still| set to| currently)?:?|[ ]?(?:->|\xe2\x86\x92|=>)|[ ]for"
@@ -22,9 +22,9 @@ _AS = re.compile(
     rb"(\\{0,64}[\"'`])([^\"'`\n ]{4,300})\1 (?:as|for|is) (?:the|your|my|our|its|a)(?: new)? ([\w ]{1,60})"
 )
 BELOW = (
-    rb":(?:\*\*)?(?:\r?\n|\\{1,8}n){1,2}[ >]{0,4}(?:```\w{0,10}(?:\r?\n|\\{1,8}n))?(\\{0,64}[`\"']?)(?"
-    rb":(?=[^\s]{0,200}[0-9])(?=[^\s]{0,200}[A-Za-z])|(?=(?:[a-z]{3,20}-){2}))([^\s\"'`<>\\:={}()\[\],"
-    rb"]{8,512})\1(?=\r?\n|\\{1,8}[nr]|[\"'`]|\s{0,2}\Z|\\{1,8}\")"
+    rb":(?:\*\*)?(?:\r?\n|\\{1,8}n){1,2}[ >]{0,4}(?:```\w{0,10}(?:\r?\n|\\{1,8}n))?(\\{0,64}[`\"']?)"
+    rb"((?:(?=[^\s]{0,200}[0-9])(?=[^\s]{0,200}[A-Za-z])|(?=(?:[a-z]{3,20}-){2}))[^\s\"'`<>\\:={}()\[\],]{8,512}={0,2}"
+    rb"|[0-9]{6,64}|[a-z]{3,14}(?: [a-z]{3,14}){2,11})\1(?=\r?\n|\\{1,8}[nr]|[\"'`]|\s{0,2}\Z|\\{1,8}\")"
 )
 _BELOW = re.compile(BELOW)
 _HEADING = re.compile(
@@ -74,7 +74,9 @@ def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 break
     for match in matches(_BELOW, data):
         named = label_before(data, match.start(), keys)
-        if named is not None and named[0] != LIKELY and not is_harmless(keys, named[0], match[2]):
+        if named is None or named[0] == LIKELY or is_harmless(keys, named[0], match[2]):
+            continue
+        if b" " not in match[2] or is_passphrase(match[2]):
             yield *match.span(2), named[0]
     for match in matches(_HEADING, data):
         known = label_of(match[1], keys)

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from nat_observability.processors.redaction.forms.near import STRONG, argument, label_of, quoted
-from nat_observability.processors.redaction.keys import UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.verdicts import is_harmless
-from nat_observability.processors.redaction.windows import matches
+from nat_observability.processors.redaction.names.keys import UNSURE, KeyMatcher
+from nat_observability.processors.redaction.text.windows import matches
+from nat_observability.processors.redaction.values.verdicts import is_harmless
 
 _NETRC = re.compile(
     rb"(?:\b(?:login|user)\s{1,8}\S{1,100}|\bmachine\s{1,8}\S{1,200}|\bdefault)(?:\s|\\{1,8}n){1,16}(?"

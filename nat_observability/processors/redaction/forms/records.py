@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from nat_observability.processors.redaction.forms.near import label_before, label_of, quoted
-from nat_observability.processors.redaction.keys import UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.verdicts import is_harmless
-from nat_observability.processors.redaction.windows import matches
+from nat_observability.processors.redaction.names.keys import UNSURE, KeyMatcher
+from nat_observability.processors.redaction.text.windows import matches
+from nat_observability.processors.redaction.values.verdicts import is_harmless
 
 _MULTIPART = re.compile(
     rb"form-data;\s?name=\\{0,64}\"([^\"\\]{1,100})\\{0,64}\"[^\r\n\\]{0,200}(?:(?:\r?\n|(?:\\{1,8}r)?"

@@ -35,9 +35,9 @@ from nat_observability.processors.redaction.forms.records import (
     find_variables,
 )
 from nat_observability.processors.redaction.forms.tabular import find_aligned, find_bars, find_columns
-from nat_observability.processors.redaction.keys import KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.places import Place
+from nat_observability.processors.redaction.names.keys import KeyMatcher
+from nat_observability.processors.redaction.names.places import Place
 
 Find = Callable[[bytes, KeyMatcher], Iterator[Found]]
 Near = Callable[[bytes, Place], bool]
@@ -97,19 +97,12 @@ def _before(literals: tuple[bytes, ...], longest: int) -> Near:
     return is_near
 
 
-def _around(literals: tuple[bytes, ...], longest: int) -> Near:
-    def is_near(data: bytes, place: Place) -> bool:
-        begin, end = max(0, place.begin - longest), place.end + longest
-        return any(data.find(literal, begin, end) >= 0 for literal in literals)
-
-    return is_near
-
-
 _IN_HEADS = re.compile(rb"[\w .\x80-\xff\-\"'\\,;\t]{0,2000}+(?=(.))?", re.DOTALL)
 _HEAD_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ .-\"'\\,;\t" + bytes(
     range(0x80, 0x100)
 )
 _SEPARATORS = re.compile(rb"[,;\t]|\\t")
+_BEGIN_OF_ROW = re.compile(rb"(?:\A|\n|\\n)[\"'\\]{0,4}\Z")
 _AFTER_CELL = re.compile(
     rb"(?:[ +]{1,2}[\w.\-\x80-\xff]{1,64}+){0,4}[\"'\\ ]{0,12}(?:[,;\t]|\\{1,8}[tnr]|\r?\n|\Z|[\"'`])"
 )
@@ -119,8 +112,11 @@ def _is_head(data: bytes, place: Place) -> bool:
     """Say whether a name may be the head of a column, or the name of a row, with separators around it."""
     if _AFTER_CELL.match(data, place.end) is None:
         return False
-    if data.find(b"alue", max(0, place.begin - 4096), place.begin) >= 0:
-        return True  # of a row with a name and a value
+    if (
+        _BEGIN_OF_ROW.search(data, max(0, place.begin - 8), place.begin) is not None
+        and data.find(b"alue", max(0, place.begin - 4096), place.begin) >= 0
+    ):
+        return True  # a row with a name and a value
     window = data[max(0, place.begin - 2000) : place.begin]
     before = window[len(window.rstrip(_HEAD_CHARACTERS)) :]
     behind = _IN_HEADS.match(data, place.end)
@@ -135,14 +131,31 @@ def _is_head(data: bytes, place: Place) -> bool:
     return is_line and ends
 
 
-_ALIGNED = re.compile(rb"[\w. -]{0,400}(?=\n|\\{1,8}n|\r)")
+_ALIGNED = re.compile(rb"[\w. -]{0,400}(?=(\n|\\{1,8}n|\r)(\d)?)")
 
 
 def _is_aligned_head(data: bytes, place: Place) -> bool:
     """Say whether a name may be the head of a column among blanks alone."""
-    if _ALIGNED.match(data, place.end) is None:
+    if data[place.begin - 1 : place.begin] not in (b" ", b"\n", b"n", b'"', b"") and place.begin:
         return False
-    return data[place.begin - 1 : place.begin] == b" " or data[place.end : place.end + 2] == b"  "
+    line = _ALIGNED.match(data, place.end)
+    if line is None:
+        return False
+    if line[2] is not None:
+        return True  # as data frames are shown, with numbers of rows
+    before = data[max(0, place.begin - 400) : place.begin].rpartition(b"\n")[2]
+    return line[0].startswith(b"  ") or (before.endswith(b"  ") and not before.isspace())
+
+
+def _has_bars(data: bytes, place: Place) -> bool:
+    """Say whether there are bars in the line of a name."""
+    begin = max(data.rfind(b"\n", max(0, place.begin - 600), place.begin), place.begin - 600, 0)
+    end = data.find(b"\n", place.end, place.end + 600)
+    end = end if end >= 0 else place.end + 600
+    return any(data.find(bar, begin, end) >= 0 for bar in _BARS)
+
+
+_BARS = (b"|", b"\xe2\x94\x82", b"\xe2\x95\x91")
 
 
 def _is_in_tag(data: bytes, place: Place) -> bool:
@@ -157,7 +170,7 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_tags, near=_is_in_tag),
     Form(find=find_cells, near=_follows(_MORE + _AROUND + rb"</"), before=200),
     Form(find=find_html_columns, near=_before((b"<t", b"<T"), 1200)),
-    Form(find=find_bars, near=_around((b"|", b"\xe2\x94\x82", b"\xe2\x95\x91"), 600)),
+    Form(find=find_bars, near=_has_bars),
     Form(find=find_columns, near=_is_head),
     Form(find=find_aligned, near=_is_aligned_head),
     Form(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from nat_observability.processors.redaction.forms.near import LONGEST_NAME, LONGEST_VALUE, label_of
-from nat_observability.processors.redaction.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.verdicts import is_harmless
+from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
+from nat_observability.processors.redaction.values.verdicts import is_harmless
 
 _LINE = re.compile(rb"(.*?)(\r?\n|\\{1,8}r\\{1,8}n|\\{1,8}n|\Z)", re.DOTALL)
 _RULE = re.compile(rb"[-+|:= \t\xe2\x94\x80-\x8c\xbc\xa4\xb4\x9c\xac\xb8\x90\x98\x94]{2,4000}")
@@ -156,7 +157,9 @@ def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 
 
 # NAME  TOKEN, or as data frames are shown: "  user password".
-_ALIGNED_HEAD = re.compile(rb"[ ]{0,64}[A-Za-z_][\w.-]{0,60}(?:[ ]{1,200}[A-Za-z_][\w.-]{0,60}){0,24}[ ]{0,200}")
+_ALIGNED_HEAD = re.compile(
+    rb"[ ]{0,64}[A-Za-z_][\w.-]{0,60}(?:[ ]{1,200}[A-Za-z_][\w.-]{0,60}){0,24}[ ]{0,200}"
+)
 _WORD = re.compile(rb"[^ ]+")
 _MOST_ALIGNED = 1000  # rows
 
@@ -174,7 +177,7 @@ def find_aligned(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         # Blanks before the first name are of a column of numbers of rows.
         is_numbered = data[start : start + 1] == b" "
         head = [match.span() for match in _WORD.finditer(data, start, end)]
-        gaps = (after[0] - before[1] for before, after in zip(head, head[1:], strict=False))
+        gaps = (after[0] - before[1] for before, after in pairwise(head))
         if not is_numbered and (len(head) < 2 or min(gaps) < 2):
             continue
         columns = _heads(data, head, keys)

@@ -14,8 +14,8 @@ _PASSWORDS = _rows("""
 *mail_pass *mongo_pass *mqtt_pass *proxy_pass_word *redis_pass *root_pass *smtp_pass *sql_pass *ssh_pass *sudo_pass
 *user_pass *wifi_pass *secret_answer *secret_word *security_answer *htpasswd* *passwort* *kennwort* *wachtwoord*
 *lösenord* *losenord* *salasana* *passord* *adgangskode* *contraseña* *contrasena* *^clave *mot_de_passe* *^mdp *senha*
-*^parola *lozinka* *lozenka* *heslo* *haslo *hasło *jelszó* *jelszo* *^sifre *şifre* *kata_sandi* *mật_khẩu* *пароль* *пароля
-*密码* *密碼* *口令 *パスワード* *暗証番号* *비밀번호* *암호 *รหัสผ่าน* *पासवर्ड* *كلمة_المرور* *كلمة_السر* *סיסמה*
+*^parola *lozinka* *lozenka* *heslo* *haslo *hasło *jelszó* *jelszo* *^sifre *şifre* *kata_sandi* *mật_khẩu* *пароль*
+*пароля *密码* *密碼* *口令 *パスワード* *暗証番号* *비밀번호* *암호 *รหัสผ่าน* *पासवर्ड* *كلمة_المرور* *كلمة_السر* *סיסמה*
 *κωδικός* *密钥 *令牌
 *секрет *токен
 """)

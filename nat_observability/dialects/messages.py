@@ -1,0 +1,200 @@
+"""genai_payload(): an input or output in the GenAI conventions' own attributes: messages, arguments, queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+
+from nat_observability.events import Captured, Span, Status, StepKind
+
+Side = Literal["input", "output"]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+SPOKEN: Final[Mapping[Side, Mapping[StepKind, str]]] = {
+    "input": {
+        **dict.fromkeys((StepKind.LLM, StepKind.AGENT, StepKind.WORKFLOW), "gen_ai.input.messages"),
+        StepKind.TOOL: "gen_ai.tool.call.arguments",
+        StepKind.RETRIEVER: "gen_ai.retrieval.query.text",
+    },
+    "output": {
+        **dict.fromkeys((StepKind.LLM, StepKind.AGENT, StepKind.WORKFLOW), "gen_ai.output.messages"),
+        StepKind.TOOL: "gen_ai.tool.call.result",
+    },
+}
+"""The attributes of the conventions for inputs and outputs, by the kind of the step."""
+
+_CONVERSING = frozenset({StepKind.LLM, StepKind.AGENT, StepKind.WORKFLOW})
+_MOST_BYTES = 256 * 1024  # of JSON that is looked at; what is larger is one text
+_BETWEEN = b',"parts":[{"type":"text","content":'
+_BEFORE: dict[Side, bytes] = {
+    "input": b'[{"role":"user"' + _BETWEEN,
+    "output": b'[{"role":"assistant"' + _BETWEEN,
+}
+_INPUT_END = b"}]}"
+# The conventions' schema requires a reason of each output message.
+_FINISHED = {Status.OK: "stop", Status.ERROR: "error", Status.INCOMPLETE: "error"}
+_ENDS = {status: b'}],"finish_reason":"%b"}' % word.encode() for status, word in _FINISHED.items()}
+
+
+_decode_plain = msgspec.json.Decoder(list[dict[str, str]]).decode
+
+
+def genai_payload(span: Span, side: Side, value: Captured) -> bytes:
+    """
+    Return an input or output as the attribute in `SPOKEN` has it: messages, arguments and results are JSON as text.
+
+    What is not messages already becomes the text of one.
+    """
+    if span.kind not in _CONVERSING:
+        data = bytes(value) if isinstance(value, msgspec.Raw) else (value or "").encode()
+        if not data.isascii():
+            str(data, "utf-8")  # raises if it is not UTF-8
+        return data
+    end = _INPUT_END if side == "input" else _ENDS[span.status]
+    if type(value) is str:
+        return _BEFORE[side] + _encode(value) + end + b"]"
+    data = bytes(value)  # type: ignore[arg-type]
+    if (single := _single(data)) is not None:
+        role, text = single
+        if not data.isascii():
+            str(data, "utf-8")
+        return role + _BETWEEN + text[:-2] + end + b"]"
+    if data[:1] in (b"[", b"{") and len(data) <= _MOST_BYTES:
+        if data.startswith(b'[{"role":') and b'"parts":[' in data and b'"content":"' not in data[:32]:
+            str(data, "utf-8")
+            return data  # the conventions' messages, as a step records a model's answer
+        found = _plain(data, end) or _converted(span, side, data)
+        if found is not None:
+            return found
+    return _BEFORE[side] + _encode(str(data, "utf-8")) + end + b"]"
+
+
+def single_message(data: bytes) -> tuple[str, bytes] | None:
+    """Return the role and the text of JSON that is one message with a text and no escapes; None if it is another."""
+    single = _single(data)
+    if single is None:
+        return None
+    role, text = single
+    return role[10:-1].decode(), text[1:-3]
+
+
+def _single(data: bytes) -> tuple[bytes, bytes] | None:
+    """Return such JSON up to the role, and from the text on, with what is around them."""
+    # Eight quotation marks are those of two names and two texts.
+    if (
+        data.count(b'"') == 8
+        and data.startswith(b'[{"role":"')
+        and data.endswith(b'"}]')
+        and b"\\" not in data
+    ):
+        role, between, text = data.partition(b',"content":')
+        if between and text[:1] == b'"':
+            return role, text
+    return None
+
+
+def _plain(data: bytes, end: bytes) -> bytes | None:
+    """Return messages with a role and a text each, which most are; None if it is anything else."""
+    try:
+        messages = _decode_plain(data)
+        if not messages or max(map(len, messages)) > 2:
+            return None
+        # Written by hand: objects for each message would keep the garbage collector busy.
+        return (
+            b"["
+            + b",".join(
+                [
+                    b'{"role":' + _encode(each["role"]) + _BETWEEN + _encode(each["content"]) + end
+                    for each in messages
+                ]
+            )
+            + b"]"
+        )
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError):
+        return None
+
+
+def _converted(span: Span, side: Side, data: bytes) -> bytes | None:
+    """Return messages of another form; None if it is not messages."""
+    try:
+        found = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if isinstance(found, dict):
+        found = found["messages"] if isinstance(found.get("messages"), list) else [found]
+    if not isinstance(found, list) or not found or not all(map(_is_message, found)):
+        return None
+    return _encode([_message(span, side, each) for each in found])
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("role"), str)
+
+
+def _message(span: Span, side: Side, message: dict[str, Any]) -> dict[str, Any]:
+    parts = message.get("parts")
+    if not isinstance(parts, list):
+        parts = _parts(message)
+    found: dict[str, Any] = {"role": message["role"], "parts": parts}
+    if isinstance(name := message.get("name"), str):
+        found["name"] = name
+    if isinstance(reason := message.get("finish_reason"), str):
+        found["finish_reason"] = reason
+    return _finished(span, found) if side == "output" else found
+
+
+def _finished(span: Span, message: dict[str, Any]) -> dict[str, Any]:
+    return {"finish_reason": _FINISHED[span.status]} | message
+
+
+def _parts(message: dict[str, Any]) -> list[Any]:
+    content, call_id = message.get("content"), message.get("tool_call_id")
+    if isinstance(call_id, str):
+        return [{"type": "tool_call_response", "id": call_id, "response": content}]
+    parts: list[Any] = []
+    if isinstance(content, str):
+        parts.append({"type": "text", "content": content})
+    elif isinstance(content, list):
+        parts += [_part(each) for each in content]
+    elif content is not None:
+        parts.append({"type": "text", "content": _encode(content).decode()})
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else []:
+        if isinstance(call, dict):
+            function = call.get("function")
+            named = function if isinstance(function, dict) else call
+            parts.append(
+                {
+                    "type": "tool_call",
+                    "id": call.get("id"),
+                    "name": named.get("name") if isinstance(named.get("name"), str) else "",
+                    "arguments": _arguments(named.get("arguments")),
+                }
+            )
+    return parts
+
+
+def _part(part: Any) -> Any:
+    if isinstance(part, str):
+        return {"type": "text", "content": part}
+    if isinstance(part, dict):
+        if isinstance(text := part.get("text"), str) and part.get("type", "text") in _TEXTS:
+            return {"type": "text", "content": text}
+        return part if isinstance(part.get("type"), str) else {"type": "unknown", "content": part}
+    return {"type": "unknown", "content": part}
+
+
+_TEXTS = frozenset({"text", "input_text", "output_text"})
+
+
+def _arguments(arguments: Any) -> Any:
+    if isinstance(arguments, str) and arguments[:1] in ("{", "["):
+        try:
+            return _decode(arguments)
+        except (msgspec.DecodeError, RecursionError):
+            return arguments
+    return arguments

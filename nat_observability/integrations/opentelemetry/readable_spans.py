@@ -1,0 +1,167 @@
+"""ReadableSpans: finished spans of the OpenTelemetry SDK as spans of ours, with everything that they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nat_observability.dialects.opentelemetry_spans import mapped
+from nat_observability.errors import MissingExtraError
+from nat_observability.events import (
+    ErrorDetails,
+    Run,
+    Span,
+    SpanEvent,
+    SpanKind,
+    SpanLink,
+    SpanOrigin,
+    Status,
+)
+from nat_observability.integrations.opentelemetry.foreign_values import captured_attributes, retyped_values
+from nat_observability.recording.capture import capture_label, capture_text
+
+try:
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import Event, ReadableSpan
+except ModuleNotFoundError:
+    raise MissingExtraError("ObservabilitySpanExporter", "opentelemetry-sdk") from None
+
+_CACHED_RUNS = 1024
+# Where instrumentations of the first GenAI conventions put the messages: events of these names, in this attribute.
+_CONTENT_EVENTS = {
+    "gen_ai.content.prompt": "gen_ai.prompt",
+    "gen_ai.content.completion": "gen_ai.completion",
+}
+# The second and third are from the HTTP conventions, whose `error.type` is the status code, but not in all versions.
+_ERROR_TYPES = ("error.type", "http.response.status_code", "http.status_code")
+
+
+class ReadableSpans:
+    """
+    Makes spans of ours; those of one trace in this process share a run, whose id is the trace's.
+
+    Not for several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[int, int | None], Run] = {}
+
+    def span(self, span: ReadableSpan) -> Span:
+        """Return the span of ours. Name, kind, status, attributes, events, links and scope stay as they are."""
+        own = span.get_span_context()
+        assert own is not None  # of a finished span
+        parent = span.parent
+        remote = parent.span_id if parent is not None and parent.is_remote else None
+        start_ns = span.start_time or span.end_time or 0
+        seen = mapped(described(span))
+        error = error_of(span)
+        description = span.status.description
+        return Span(
+            self._run(own.trace_id, remote),
+            seen.kind,
+            capture_label(span.name),
+            f"{own.span_id:016x}",
+            None if parent is None else f"{parent.span_id:016x}",
+            start_ns,
+            span.end_time or start_ns,
+            Status.OK if error is None else Status.ERROR,
+            seen.input,
+            seen.output,
+            metadata=seen.metadata,
+            tags=seen.tags,
+            usage=seen.usage,
+            error=error,
+            attributes=captured_attributes(span.attributes),
+            events=tuple(map(event_of, span.events)),
+            links=tuple(map(link_of, span.links)),
+            span_kind=SpanKind(span.kind.name.lower()),
+            status_message=capture_text(description) if description else None,
+            dropped_attributes_count=span.dropped_attributes,
+            dropped_events_count=span.dropped_events,
+            dropped_links_count=span.dropped_links,
+            origin=origin_of(span, own),
+        )
+
+    def _run(self, trace_id: int, remote: int | None) -> Run:
+        key = (trace_id, remote)
+        run = self._runs.get(key)
+        if run is None:
+            if len(self._runs) >= _CACHED_RUNS:
+                self._runs.clear()
+            text = f"{trace_id:032x}"
+            parent_id = None if remote is None else f"{remote:016x}"
+            run = self._runs[key] = Run(text, text, parent_span_id=parent_id)
+        return run
+
+
+def described(span: ReadableSpan) -> dict[str, Any]:
+    """Return the attributes that say what a span is about, with the messages that an event holds."""
+    attributes: dict[str, Any] = dict(span.attributes or {})
+    for event in span.events:
+        key = _CONTENT_EVENTS.get(event.name)
+        if key is not None and event.attributes and key in event.attributes:
+            attributes.setdefault(key, event.attributes[key])
+    return attributes
+
+
+def event_of(event: Event) -> SpanEvent:
+    """Return an event as one of ours."""
+    return SpanEvent(
+        capture_label(event.name),
+        event.timestamp,
+        captured_attributes(event.attributes),
+        event.dropped_attributes,
+    )
+
+
+def link_of(link: trace.Link) -> SpanLink:
+    """Return a link as one of ours."""
+    context = link.context
+    return SpanLink(
+        f"{context.trace_id:032x}",
+        f"{context.span_id:016x}",
+        captured_attributes(link.attributes),
+        context.trace_state.to_header() or None,
+        int(context.trace_flags),
+        link.dropped_attributes,
+    )
+
+
+def origin_of(span: ReadableSpan, own: trace.SpanContext) -> SpanOrigin:
+    """Return what a span has beside its attributes: scope, schema, `tracestate`, types that JSON does not have."""
+    scope = span.instrumentation_scope
+    state = own.trace_state.to_header() or None
+    ok = span.status.status_code is trace.StatusCode.OK
+    retyped = tuple(retyped_values(span))
+    if scope is None:
+        return SpanOrigin(trace_state=state, ok=ok, retyped=retyped)
+    return SpanOrigin(
+        capture_label(scope.name or ""),
+        capture_label(scope.version) if scope.version else None,
+        captured_attributes(scope.attributes),
+        scope.schema_url or None,
+        state,
+        ok,
+        retyped,
+    )
+
+
+def error_of(span: ReadableSpan) -> ErrorDetails | None:
+    """Return the error of a span whose status is an error."""
+    if span.status.status_code is not trace.StatusCode.ERROR:
+        return None  # a recorded exception that was handled is an event
+    attributes = span.attributes or {}
+    for event in reversed(span.events):
+        if event.name == "exception":
+            told: Mapping[str, Any] = event.attributes or {}
+            traceback = told.get("exception.stacktrace")
+            return ErrorDetails(
+                capture_text(str(told.get("exception.type") or _error_type(attributes))),
+                capture_text(str(told.get("exception.message") or span.status.description or "")),
+                capture_text(str(traceback)) if traceback else None,
+            )
+    return ErrorDetails(capture_text(_error_type(attributes)), capture_text(span.status.description or ""))
+
+
+def _error_type(attributes: Mapping[str, Any]) -> str:
+    return next((str(attributes[key]) for key in _ERROR_TYPES if key in attributes), "_OTHER")

@@ -1,0 +1,1 @@
+"""The first look at a text: everything that could be secret, in one pass."""

@@ -1,0 +1,322 @@
+"""Engine: finds all that could be secret in one pass over the bytes of a value, where hyperscan is installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from nat_observability.processors.redaction.first_look.sights import Sights
+from nat_observability.processors.redaction.forms.table import UNNAMED
+from nat_observability.processors.redaction.names.needles import UNSURE, Needle, needles_of, spellings
+from nat_observability.processors.redaction.tables.token import Token
+from nat_observability.processors.redaction.text.folding import CONTROLS
+from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TOKENS
+
+BYTES_BEFORE_COMPILING = 1024 * 1024
+"""How much is looked at without the engine before it is compiled, which takes a core some tenths of a second."""
+
+_MOST_ENGINES = 16  # sets of rules in one process
+# Between the words of a name: also blanks and dashes beyond ASCII.
+_BETWEEN = rb"[-_. \t+\x80-\xaf\xc2\xe2\xe3]{0,4}"
+_END_OF_NAME = rb"[-_.]{0,4}(?:[^A-Za-z0-9_\x80-\xff]|[\xc2-\xef][\x80-\xbf]|$)"
+_MOST_COUNTED = 8  # characters of one part of a token: more take more time to compile, and more memory
+_BEFORE_TOKEN = rb"(?:^|[^A-Za-z0-9]|\\[nrtbf]|\\x..)"
+_DISCORD = rb"[MNO][\w-]{23}[\w-]{0,4}\.[\w-]{6}\.[\w-]{16}"
+_URL_WITH_USER = rb"://[^\s\"'<>`]*@"
+# What stands behind a name that is none without a sign, or before it.
+_AROUND_UNSURE = (
+    rb"%s[-_.]{0,4}(?:[\"'`\]*_\\\s+]|\\[nrt]){0,16}[:=,>]",
+    rb"%s[-_.]{0,4}(?:\"|'|\\\"|\\')",
+    rb"--[\w.-]{0,40}%s",
+    rb"-[ +]-[ +]%s",
+)
+# Behind these escapes something can hide that shows only when they are removed.
+_ESCAPES = (rb"%[0-9a-fA-F]{2}", rb"\x1b\[", rb"\\u[0-9a-fA-F]{4}", rb"\\x1b\[", rb"\\/")
+_UNSURE = UNSURE.encode()
+_LONGEST_UNSURE = 96  # bytes of what is around it
+_RANDOM = (
+    rb"[0-9][A-Za-z]{1,64}[0-9]{1,64}[A-Za-z]",
+    rb"[A-Za-z][0-9]{1,64}[A-Za-z]{1,64}[0-9]",
+)
+
+
+class Kind(IntEnum):
+    """What an expression of the engine stands for."""
+
+    NAME = 0
+    RANDOM = 1
+    TOKEN = 2
+    LITERAL = 3
+    ESCAPE = 4
+    CONTROL = 5
+    WHOLE_NAME = 6
+    """It ends with the character behind the name."""
+    UNSURE_NAME = 7
+    """It has the name somewhere."""
+    FORM = 8
+    """And the next ones: each form without a name."""
+
+
+class Rules(NamedTuple):
+    """What an engine looks for: names of fields, tokens, and the literals of users' own patterns."""
+
+    keys: tuple[str, ...]
+    tokens: bool
+    literals: tuple[bytes, ...]
+
+
+class Expression(NamedTuple):
+    """A regular expression of hyperscan, whether case matters not, and what it stands for."""
+
+    pattern: bytes
+    ignores_case: bool
+    kind: int
+
+
+class Engine:
+    """
+    Finds in one pass where something secret could be.
+
+    It is compiled on a thread of its own once enough was looked at, and is ready some tenths of a second later. It may
+    be used from several threads at once, and in forked children.
+
+    Args:
+        rules: What to look for.
+    """
+
+    __slots__ = ("_kinds", "_local", "_lock", "_looked_at", "_process", "_ready", "_rules")
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        # The module and two databases: the second has the names whose values must look random.
+        self._ready: tuple[Any, Any, Any] | None = None
+        self._kinds: tuple[int, ...] = ()
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._looked_at = 0
+        self._process = 0  # which compiles, or has tried to
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is compiled."""
+        return self._ready is not None
+
+    def look(self, data: bytes) -> Sights | None:
+        """Return what could be secret in `data`, None if nothing could be. It must be ready."""
+        ready = self._ready
+        assert ready is not None
+        _, database, likely = ready
+        scratch, scratch_of_likely = self._scratch(ready)
+        found: list[tuple[int, int]] = []
+        database.scan(data, _add, 0, found, scratch)  # by position: by name they take twice as long
+        if not found:
+            return None
+        kinds = self._kinds
+        names: list[int] = []
+        random: list[int] = []
+        tokens: list[int] = []
+        forms: list[tuple[int, int]] = []
+        has_literal = is_escaped = is_odd = False
+        is_sorted = True
+        for number, end in found:
+            kind = kinds[number]
+            if kind == 0:
+                names.append(end)
+            elif kind == 1:
+                random.append(end)
+            elif kind == 2:
+                tokens.append(end)
+            elif kind == 6:
+                names.append(end - 1)
+            elif kind == 7:
+                first = max(0, end - _LONGEST_UNSURE)
+                names.append(first + data[first:end].lower().rfind(_UNSURE) + 1)
+                is_sorted = False
+            elif kind >= Kind.FORM:
+                forms.append((kind - Kind.FORM, end))
+            elif kind == Kind.LITERAL:
+                has_literal = True
+            elif kind == Kind.ESCAPE:
+                is_escaped = True
+            else:
+                is_odd = True
+        if random and likely is not None:
+            more: list[tuple[int, int]] = []
+            likely.scan(data, _add, 0, more, scratch_of_likely)
+            if more:
+                names += [end - 1 for _, end in more]
+                is_sorted = False
+        if not is_sorted:
+            names.sort()
+        return Sights(names, random, tokens, forms, has_literal, is_escaped, is_odd)
+
+    def compile(self) -> bool:
+        """Compile it now; return whether that was possible."""
+        try:
+            import hyperscan
+        except ImportError:
+            return False
+        needles = needles_of(self._rules.keys) or ()
+        expressions = expressions_of(self._rules, needles)
+        likely = [each for needle in needles if needle.is_likely for each in name_expressions(needle)]
+        self._kinds = tuple(each.kind for each in expressions)
+        self._ready = (
+            hyperscan,
+            _database(hyperscan, expressions),
+            _database(hyperscan, likely) if likely else None,
+        )
+        return True
+
+    def _scratch(self, ready: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+        try:
+            scratch: tuple[Any, Any] = self._local.scratch
+        except AttributeError:
+            hyperscan, *databases = ready
+            first, second = (each and hyperscan.Scratch(each) for each in databases)
+            scratch = self._local.scratch = first, second
+        return scratch
+
+    def count(self, size: int) -> None:
+        """Count what is looked at without it, and compile it once that is enough."""
+        self._looked_at += size
+        if self._looked_at < BYTES_BEFORE_COMPILING or self._process == os.getpid():
+            return
+        with self._lock:
+            # A forked child has not the thread of its parent, which may not have been done.
+            if self._process == os.getpid():
+                return
+            self._process = os.getpid()
+        # Without threads, or when the interpreter ends, the rest goes without it.
+        with suppress(RuntimeError):
+            threading.Thread(
+                target=self._compile_quietly, name="nat-observability-redaction", daemon=True
+            ).start()
+
+    def _compile_quietly(self) -> None:
+        # If that fails, what it would save goes on being looked at.
+        with suppress(Exception):
+            self.compile()
+
+
+_engines: dict[Rules, Engine] = {}
+_engines_lock = threading.Lock()
+
+
+def engine_of(keys: Iterable[str], *, tokens: bool, literals: Iterable[bytes] = ()) -> Engine | None:
+    """
+    Return the engine for a set of rules, the same for equal sets; None if everything would have to be looked at.
+
+    Args:
+        keys: Names of secret fields, as `KeyMatcher` takes them.
+        tokens: Whether tokens are looked for.
+        literals: What users' own patterns need, in lower case.
+    """
+    rules = Rules(tuple(keys), tokens, tuple(literals))
+    if needles_of(rules.keys) is None:
+        return None
+    with _engines_lock:
+        engine = _engines.get(rules)
+        if engine is None:
+            if len(_engines) >= _MOST_ENGINES:
+                _engines.clear()
+            engine = _engines[rules] = Engine(rules)
+        return engine
+
+
+def expressions_of(rules: Rules, needles: Sequence[Needle]) -> Sequence[Expression]:
+    """Return the expressions of which one is in every text in which something is redacted by these rules."""
+    found = [each for needle in needles if not needle.is_likely for each in name_expressions(needle)]
+    if any(needle.is_likely for needle in needles):
+        found += [Expression(pattern, ignores_case=False, kind=Kind.RANDOM) for pattern in _RANDOM]
+    found += [Expression(escape, ignores_case=False, kind=Kind.ESCAPE) for escape in _ESCAPES]
+    found += [
+        Expression(b"\\x%02x" % control[0], ignores_case=False, kind=Kind.CONTROL) for control in CONTROLS
+    ]
+    found += [
+        Expression(re.escape(literal), ignores_case=True, kind=Kind.LITERAL) for literal in rules.literals
+    ]
+    if needles:
+        found += [
+            Expression(re.escape(literal), ignores_case=False, kind=Kind.FORM + number)
+            for number, form in enumerate(UNNAMED)
+            for literal in form.literals
+        ]
+    if rules.tokens:
+        found += token_expressions()
+    return tuple(dict.fromkeys(found))
+
+
+def name_expressions(needle: Needle) -> Sequence[Expression]:
+    """Return expressions of which one is in every name with a needle, and where a value may follow."""
+    name = _BETWEEN.join(map(_of, needle.parts))
+    if needle.is_unsure:
+        return [
+            Expression(around.replace(b"%s", name), ignores_case=True, kind=Kind.UNSURE_NAME)
+            for around in _AROUND_UNSURE
+        ]
+    if needle.is_end:
+        return [Expression(name + _END_OF_NAME, ignores_case=True, kind=Kind.WHOLE_NAME)]
+    return [Expression(name, ignores_case=True, kind=Kind.NAME)]
+
+
+def token_expressions() -> Sequence[Expression]:
+    """Return expressions of which one is in every text with a token, a private key or a password in a URL."""
+    patterns: dict[tuple[bytes, bool], None] = {}
+    for token in TOKENS:
+        rest = _rest_of(token)
+        for begin in token.begins.split():
+            patterns[_BEFORE_TOKEN + re.escape(begin).encode() + rest, False] = None
+    for each in AROUND:
+        patterns[re.escape(each.letters).encode(), False] = None
+    for recogniser in RUN_RECOGNISERS:
+        patterns.update(dict.fromkeys((re.escape(letters), False) for letters in recogniser.letters))
+        patterns.update(dict.fromkeys((lead, True) for lead in recogniser.expressions))
+    patterns[_DISCORD, False] = None
+    patterns[_URL_WITH_USER, False] = None
+    patterns[b"----BEGIN", False] = None
+    return [Expression(pattern, ignores_case, Kind.TOKEN) for pattern, ignores_case in patterns]
+
+
+def _rest_of(token: Token) -> bytes:
+    """Return the beginning of what follows the first letters of a token."""
+    pieces: list[str] = []
+    for characters, least, is_exact in token.parts:
+        if least is None:
+            pieces.append(characters)
+            continue
+        pieces.append(f"{characters}{{{min(least, _MOST_COUNTED)}}}")
+        # Behind it, the next part begins anywhere.
+        if least > _MOST_COUNTED or not is_exact:
+            break
+    return "".join(pieces).encode()
+
+
+def _database(hyperscan: Any, expressions: Sequence[Expression]) -> Any:
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[each.pattern for each in expressions],
+        ids=list(range(len(expressions))),
+        elements=len(expressions),
+        flags=[
+            hyperscan.HS_FLAG_DOTALL | (hyperscan.HS_FLAG_CASELESS if each.ignores_case else 0)
+            for each in expressions
+        ],
+    )
+    return database
+
+
+def _of(letters: str) -> bytes:
+    """Return an expression for letters in either case: without UTF-8, hyperscan knows that of ASCII only."""
+    if letters.isascii():
+        return re.escape(letters).encode()
+    written = (b"".join(b"\\x%02x" % code for code in each.encode()) for each in spellings(letters))
+    return b"(?:" + b"|".join(written) + b")"
+
+
+def _add(number: int, start: int, end: int, flags: int, found: list[tuple[int, int]]) -> None:
+    found.append((number, end))

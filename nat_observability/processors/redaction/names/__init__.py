@@ -1,0 +1,1 @@
+"""Names of fields: which are secret, and where they stand in a text."""

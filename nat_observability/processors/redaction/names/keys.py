@@ -1,0 +1,243 @@
+"""KeyMatcher: says which names of fields have secret values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import groupby
+
+from nat_observability.errors import InvalidPatternError
+from nat_observability.processors.redaction.memory import Memory
+from nat_observability.processors.redaction.names.needles import UNSURE as UNSURE
+from nat_observability.processors.redaction.names.needles import any_of, needles_of, stems_of
+from nat_observability.processors.redaction.text.folding import folded_name
+
+LIKELY = "likely_secret"
+"""The label of names that have a secret value only if it looks random."""
+
+# The dot is what is left of a Turkish capital letter that is made lower-case.
+_SEPARATORS = str.maketrans("", "", "-_. \t\u0307")
+_WORD_BEGIN = re.compile(r"[-_. \t]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_BLANK = re.compile(r"\s")
+_PATH = re.compile(r"[.:/\\\[\]#=@'\"()]+")
+_LONGEST_REMEMBERED = 128  # characters
+_LONGEST = 256  # characters of a name
+# Bytes of a name of several words: of a longer one only the end counts, which is what the prefilter sees.
+LONGEST_PHRASE = 96
+
+
+def normalised(name: str) -> str:
+    """Return `name` in the form that `X-API-Key`, `x_api_key` and `xApiKey` share."""
+    return name.lower().translate(_SEPARATORS)
+
+
+def _word_begins(name: str) -> frozenset[int]:
+    """Return where the words of `name` begin, and where it ends, in its normalised form."""
+    begins, length = [0], 0
+    for word in _WORD_BEGIN.split(name):
+        length += len(normalised(word))
+        begins.append(length)
+    return frozenset(begins)
+
+
+class _Glob:
+    """
+    One key with signs in it, and letters between two asterisks at most.
+
+    Attributes:
+        order: Its place among the keys.
+        label: The label of its marks.
+        letters: The letters, without signs.
+        begins: Where in the letters a word must begin.
+        expression: Matches the normalised name, if the key has further signs.
+    """
+
+    __slots__ = ("begins", "expression", "label", "letters", "order")
+
+    def __init__(self, order: int, glob: str, label: str) -> None:
+        self.order, self.label = order, label
+        stripped = glob.strip("*")
+        self.letters = stripped.replace("^", "")
+        at, begins = 0, []
+        for each in stripped:
+            if each == "^":
+                begins.append(at)
+            else:
+                at += 1
+        self.begins = tuple(begins)
+        self.expression = None
+        if "*" in stripped or "?" in stripped or not (glob.startswith("*") or glob.endswith("*")):
+            self.expression = re.compile(_expression(glob.replace("^", "")), re.DOTALL)
+
+    def matches_at(self, at: int, words: frozenset[int]) -> bool:
+        return all(at + begin in words for begin in self.begins)
+
+    def matches_inside(self, plain: str, words: frozenset[int]) -> bool:
+        at = plain.find(self.letters)
+        while at >= 0:
+            if self.matches_at(at, words):
+                return True
+            at = plain.find(self.letters, at + 1)
+        return False
+
+
+class _Keys:
+    """Keys of one sign, which stood beside each other."""
+
+    __slots__ = ("_anywhere", "_begin", "_by_end", "_exact", "_lengths", "_others", "letters")
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._exact: dict[str, str] = {}
+        # By what they end with, so that most names are compared with few of them.
+        self._by_end: dict[str, list[_Glob]] = {}
+        self._anywhere: list[_Glob] = []
+        self._begin: list[_Glob] = []
+        self._others: list[_Glob] = []
+        self.letters: list[tuple[str, str]] = []
+        for order, key in enumerate(keys):
+            glob, is_likely = normalised(key.removeprefix("~")), key.startswith("~")
+            label = LIKELY if is_likely else _label(key)
+            if not is_likely:
+                self.letters.append((_needle(glob).rstrip(":"), label))
+            each = _Glob(order, glob, label)
+            if not any(sign in glob for sign in "*?^"):
+                self._exact[glob] = label
+            elif each.expression is not None:
+                self._others.append(each)
+            elif glob.endswith("*"):
+                (self._anywhere if glob.startswith("*") else self._begin).append(each)
+            else:
+                self._by_end.setdefault(each.letters, []).append(each)
+        self._lengths = sorted({len(end) for end in self._by_end})
+
+    def label(self, plain: str, words: frozenset[int]) -> str | None:
+        """Return the label of a normalised name, in which words begin at these places."""
+        found = self._exact.get(plain)
+        if found is not None:
+            return found
+        globs = [
+            each for each in self._others if each.expression is not None and each.expression.fullmatch(plain)
+        ]
+        for length in self._lengths:
+            globs += [
+                each
+                for each in self._by_end.get(plain[-length:], ())
+                if each.matches_at(len(plain) - length, words)
+            ]
+        globs += [
+            each for each in self._anywhere if each.letters in plain and each.matches_inside(plain, words)
+        ]
+        globs += [
+            each for each in self._begin if plain.startswith(each.letters) and each.matches_at(0, words)
+        ]
+        return min(globs, key=_order).label if globs else None
+
+
+@lru_cache(maxsize=64)
+def _compiled(keys: tuple[str, ...]) -> _Keys:
+    return _Keys(keys)
+
+
+class KeyMatcher:
+    """
+    Says whether the value of a field is secret, by the name of the field.
+
+    Args:
+        keys: Names; `*` stands for any characters, `?` for one, `^` for the beginning of a word. A `~` before a name
+            means that only a value that looks random is secret, a `!` that the name is not secret although another key
+            before it matches. Case and separators do not matter.
+
+    Raises:
+        InvalidPatternError: A key is not a text, or is empty.
+    """
+
+    __slots__ = ("_groups", "_memo", "_stems", "labels")
+
+    def __init__(self, keys: Iterable[object]) -> None:
+        known: list[str] = []
+        for key in keys:
+            if not isinstance(key, str) or not normalised(
+                key.removeprefix("!").removeprefix("~").replace("^", "")
+            ):
+                raise InvalidPatternError(
+                    key, "a key must be a non-empty text", "Use the name of a field, such as 'x-api-key'."
+                )
+            known.append(key)
+        # The last group that knows a name decides.
+        self._groups = [
+            (is_kept, _compiled(tuple(key.removeprefix("!") for key in group)))
+            for is_kept, group in groupby(known, lambda key: key.startswith("!"))
+        ][::-1]
+        secret = [group for is_kept, group in self._groups if not is_kept]
+        self._memo: Memory[str, tuple[bool, str | None]] = Memory()
+        needles = needles_of(known)
+        # None of most names' letters are in a secret one.
+        self._stems = (
+            None
+            if needles is None
+            else any_of(stem.encode() for stem in stems_of(needles) if stem.isascii())[0]
+        )
+        self.labels = frozenset((LIKELY, *(label for group in secret for _, label in group.letters)))
+
+    def label(self, name: str) -> str | None:
+        """Return the label for the value of such a field, None if the value is not secret."""
+        return self.of(name)[1]
+
+    def of(self, name: str) -> tuple[bool, str | None]:
+        """Return whether an exception says that a field of that name is not secret, and the label for its value."""
+        found = self._memo.get(name)
+        if found is None:
+            found = self._find(folded_name(name))
+            if len(name) <= _LONGEST_REMEMBERED:
+                self._memo.put(name, found)
+        return found
+
+    def is_kept(self, name: str) -> bool:
+        """Say whether an exception says that a field of that name is not secret."""
+        return self.of(name)[0]
+
+    def _find(self, name: str) -> tuple[bool, str | None]:
+        if len(name) > LONGEST_PHRASE // 4 and _BLANK.search(name) is not None:
+            name = name.encode(errors="replace")[-LONGEST_PHRASE:].decode(errors="ignore")
+        is_kept, label = self._of(name)
+        if label is None and not is_kept and (parts := _PATH.split(name)) and len(parts) > 1:
+            # The last part of a path: config.db.auth, user[auth], ns:auth, #auth.
+            _, label = self._of(next((part for part in reversed(parts) if part), ""))
+        return is_kept, label
+
+    def _of(self, name: str) -> tuple[bool, str | None]:
+        plain = normalised(name)
+        if len(plain) > _LONGEST:
+            # Hardly a name: it counts as secret if it contains the letters of a key, which takes little time.
+            letters = (each for is_kept, group in self._groups if not is_kept for each in group.letters)
+            return False, next((label for needle, label in letters if needle in plain), None)
+        if self._stems is not None and plain.isascii() and self._stems.search(plain.encode()) is None:
+            return False, None
+        words = _word_begins(name)
+        for is_kept, group in self._groups:
+            label = group.label(plain, words)
+            if label is not None:
+                return is_kept, None if is_kept else label
+        return False, None
+
+
+def _order(glob: _Glob) -> int:
+    return glob.order
+
+
+def _expression(glob: str) -> str:
+    # Lazy repetitions match in linear time for one asterisk at either end, and otherwise in polynomial time, which is
+    # fast enough for names.
+    return "".join(".*?" if each == "*" else "." if each == "?" else re.escape(each) for each in glob)
+
+
+def _needle(glob: str) -> str:
+    """Return letters that are in every name that `glob` matches, with a colon if the name ends with them."""
+    literals = re.split(r"[*?]", glob.replace("^", ""))
+    longest = max(literals, key=len)
+    return f"{longest}:" if longest and literals[-1] == longest else longest
+
+
+def _label(key: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", key.lower()).strip("_")[:40] or "key"

@@ -1,0 +1,170 @@
+"""Places: where the names of fields whose values may be secret stand in a text, in order."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from nat_observability.processors.redaction.memory import Memory
+from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
+from nat_observability.processors.redaction.names.needles import Needle, phrases_of
+from nat_observability.processors.redaction.text.randomness import random_places
+
+# The characters of a name.
+NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(
+    range(0x80, 0x100)
+)
+_LONGEST_WORD = 256  # bytes; of a longer one only so many are looked at
+_REST_OF_WORD = re.compile(rb"[A-Za-z0-9_.\-\x80-\xff]{0,256}+")
+_MOST_WORDS = 4  # before the letters
+_WORDS_BEHIND = re.compile(rb"(?:[ +]{1,4}[A-Za-z0-9_.\-\x80-\xff]{1,64}){1,3}")
+_LONGEST_BEFORE = 128  # bytes
+_LONGEST_REMEMBERED = 64  # bytes
+# How near a value must be for its name to count if it must look random.
+_RANDOM_BEFORE, _RANDOM_BEHIND = 2048, 4608  # bytes
+_NOT_A_NAME, _UNSURE, _LIKELY, _SURE = range(4)
+_IN_PHRASE = 4
+_ESCAPED = b"nrtbf"
+_STRIPPED = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
+_SEPARATORS = b"-_. \t+"
+
+
+class Place(NamedTuple):
+    """
+    A word with the letters of a secret name, which may be only a part of the name.
+
+    Attributes:
+        begin: Where it begins, in bytes.
+        end: Where it ends.
+        is_unsure: Whether only a sign behind it makes it a name.
+    """
+
+    begin: int
+    end: int
+    is_unsure: bool
+
+
+class Places:
+    """
+    Finds where secret names stand.
+
+    Args:
+        keys: Says which names are secret.
+        needles: What is in every such name.
+    """
+
+    __slots__ = ("_keys", "_kinds", "_open", "_phrases", "_words")
+
+    def __init__(self, keys: KeyMatcher, needles: Sequence[Needle]) -> None:
+        self._keys = keys
+        self._phrases = phrases_of(needles)
+        self._words = tuple(
+            {part.encode() for needle in needles if len(needle.parts) > 1 for part in needle.parts}
+        )
+        self._open = tuple("".join(needle.words).encode() for needle in needles if needle.is_open)
+        self._kinds: Memory[bytes, int] = Memory()
+
+    @staticmethod
+    def has_letters(data: bytes, letters: Iterable[bytes]) -> bool:
+        """Say whether letters are anywhere, whatever separates them."""
+        joined = data.translate(_STRIPPED, _SEPARATORS)
+        return any(joined.find(each) >= 0 for each in letters)
+
+    def at(
+        self, data: bytes, ends: Iterable[int], random: Sequence[int] | None = None, *, anywhere: bool = False
+    ) -> Iterator[Place]:
+        """
+        Return the words that may belong to a secret name.
+
+        Args:
+            ends: Places behind one of their letters each, in order.
+            random: Where values that look random are, in order; None if that is not known.
+            anywhere: Whether such a value may be anywhere rather than near its name.
+        """
+        reached = -1
+        kinds = self._kinds
+        for end in ends:
+            if end <= reached:
+                continue
+            window = data[max(0, end - _LONGEST_WORD) : end]
+            begin = end - (len(window) - len(window.rstrip(NAME_CHARACTERS)))
+            rest = _REST_OF_WORD.match(data, end)
+            reached = end if rest is None else rest.end()
+            word = data[begin:reached]
+            kind = kinds.get(word)
+            if kind is None:
+                kind = self._kind(word)
+                if len(word) <= _LONGEST_REMEMBERED:
+                    kinds.put(word, kind)
+            sureness = kind & 3
+            if sureness != _SURE and begin and data[begin - 1] == 0x5C and word[:1] in b"nrtbf":
+                sureness = max(sureness, self._kind(word[1:]) & 3)
+            if sureness != _SURE and begin > 1 and data[begin - 2] == 0x5C:
+                # The sign behind a backslash is read as a part of the name.
+                sureness = max(sureness, self._kind(data[begin - 1 : reached]) & 3)
+            if sureness != _SURE and kind & _IN_PHRASE:
+                sureness = max(sureness, self._kind_of_phrase(data, begin, reached))
+            if sureness == _NOT_A_NAME:
+                continue
+            if sureness == _LIKELY:
+                if random is None:
+                    random = list(random_places(data))
+                if not random:
+                    continue
+                if not anywhere:
+                    near = bisect_left(random, begin - _RANDOM_BEFORE)
+                    if near == len(random) or random[near] > reached + _RANDOM_BEHIND:
+                        continue
+            yield Place(begin, reached, sureness == _UNSURE)
+
+    def _kind(self, word: bytes) -> int:
+        if len(word) >= _LONGEST_WORD:
+            return _SURE
+        lower = word.lower()
+        kind = self._sureness(self._keys.label(word.decode(errors="replace")))
+        return kind | (_IN_PHRASE if any(each in lower for each in (*self._words, *self._open)) else 0)
+
+    @staticmethod
+    def _sureness(label: str | None) -> int:
+        if label is None:
+            return _NOT_A_NAME
+        return _LIKELY if label == LIKELY else _UNSURE if label == UNSURE else _SURE
+
+    def _kind_of_phrase(self, data: bytes, begin: int, end: int) -> int:
+        """Return how sure it is that a word with those around it is a secret name."""
+        before = _words_before(data, begin)
+        behind_match = _WORDS_BEHIND.match(data, end, end + _LONGEST_BEFORE)
+        behind = [] if behind_match is None else behind_match[0].replace(b"+", b" ").split()
+        if not before and not behind:
+            return _NOT_A_NAME
+        word = data[begin:end]
+        joined = b"".join([*before, word, *behind]).lower().translate(None, _SEPARATORS)
+        if not any(letters in joined for letters in self._open) and not any(
+            phrases.search(joined) is not None for part, phrases in self._phrases.items() if part in joined
+        ):
+            return _NOT_A_NAME
+        best = _NOT_A_NAME
+        for first in range(len(before), -1, -1):
+            for last in range(len(behind) + 1):
+                if first < len(before) or last:
+                    name = b" ".join([*before[first:], word, *behind[:last]])
+                    best = max(best, self._sureness(self._keys.label(name.decode(errors="replace"))))
+                    if best == _SURE:
+                        return best
+        return best
+
+
+def _words_before(data: bytes, at: int) -> list[bytes]:
+    """Return the few words before a place, in order."""
+    if not at or data[at - 1] not in b" +":
+        return []
+    words: list[bytes] = []
+    for piece in reversed(data[max(0, at - _LONGEST_BEFORE) : at].replace(b"+", b" ").split(b" ")):
+        word = piece[len(piece.rstrip(NAME_CHARACTERS)) :]
+        if word:
+            words.append(word)
+        if len(words) == _MOST_WORDS or len(word) < len(piece):
+            break
+    return words[::-1]

@@ -1,0 +1,1 @@
+"""Text as it is searched: without escapes, as it looks, in windows and in runs."""

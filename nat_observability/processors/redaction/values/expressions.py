@@ -1,0 +1,248 @@
+"""Where the secrets are in the value of a field, if that is an expression of code: its literals, not its names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from nat_observability.processors.redaction.names.keys import LIKELY, KeyMatcher
+from nat_observability.processors.redaction.values.spans import end_of_quotes, value_span
+from nat_observability.processors.redaction.values.verdicts import (
+    is_harmless,
+    is_keyword,
+    is_passphrase,
+    is_prose,
+    is_word_of_prose,
+)
+
+Span = tuple[int, int]
+
+_LONGEST = 1024  # bytes of an expression
+_MOST_JOINED = 64  # texts that are joined to one value
+_QUOTES = b"\"'`"
+_TYPE = (
+    rb"(?:[A-Z][\w.]{0,40}|str|string|&?(?:'[a-z]{1,10} )?str|&?(?:mut )?String|bytes|int|char|byte|bo"
+    rb"ol|any|unknown|text|"
+    rb"varchar|nvarchar|std::string|typing\.\w{1,20}|const char|pydantic\.\w{1,20}|\[\]?u8|number|obje"
+    rb"ct|undefined|null|None)"
+)
+# str | None = , Optional[str] = , &'static str = , [u8; 32] = ; and not a comparison.
+_ANNOTATION = re.compile(
+    rb"\s{0,4}(?:\*|&|\[)?"
+    + _TYPE
+    + rb"""(?:(?:\[|<|\()[\w.,|\[\]<>()'" ?:&;=]{0,80}?(?:\]|>|\)))?[?!*]?(?:\[[\w; ]{0,16}\])?"""
+    + rb"(?:\s?\|\s?(?:None|null|undefined|"
+    + _TYPE
+    + rb")){0,3}\s{0,4}(?:=(?![=>~])|:=)"
+)
+_TYPE_ALONE = re.compile(
+    rb"(?:\*|&)?"
+    + rb"(?:str|string|String|bytes|int|SecretStr|Optional|Option|Union|Annotated|Vec|List|Dict|Mapped|Field)"
+    + rb"(?:(?:\[|<|\()[\w.,|\[\]<>()'\" ?:&;=]{0,80}(?:\]|>|\)))?[?!]?(?=\s*(?:[,;)}|\n]|\\n|\Z))"
+)
+# self.token, os.environ["X"], get_token(...), &config->key, new Secret(...), await read()
+_HEAD = re.compile(
+    rb"(?:(?:await|new|not|return|yield|typeof|void) ){0,2}[&*!@$]{0,2}[A-Za-z_$][A-Za-z_$0-9]{0,64}(?"
+    rb":(?:\.|->|::|\?\.)[A-Za-z_$][\w$]{0,64}!?)*"
+    rb"(?:<[\w<>, ]{0,40}>)?(\(|\[(?=\\{0,64}[\"'$]))?"
+)
+_ROOTS = frozenset(
+    b"self this os process config configuration settings args options opts env environ request req ct"
+    b"x context event data body "
+    b"state props params secrets var local module each vault user account client credentials creds se"
+    b"ssion import string cfg "
+    b"conf app server response res resp result input row record form flask current_app std system viper secret github "
+    b"steps inputs matrix values".split()
+)
+_LOOKUP = re.compile(
+    rb"(?:^|[.:_>])(?:getenv|get|environ|env|getEnv|config|setting|get_secret|lookup|fetch|read|open|i"
+    rb"nput|prompt|getpass|"
+    rb"load\w*|read\w*|find\w*|get\w*|generate\w*|create\w*|resolve\w*|require|t|i18n|gettext|_|ref|va"
+    rb"r|join|Path|file|File|"
+    rb"getProperty|GetEnvironmentVariable|Sys|ENV|argument|add_argument|Argument|Option|Lookup\w*|Get\w"
+    rb"*|Load\w*|Read\w*)\Z"
+)
+_FALLBACK = re.compile(
+    rb"(?:\bor|\?\?=?|\|\|=?|\?:|\belse|\b(?:default|default_value|fallback|def)\s?[=:]|:-|\?|:)\s{0,8}\(?\s{0,8}\Z"
+)
+# Names of functions have no other digits.
+_WITH_DIGITS = re.compile(
+    rb"(?:b64|base64|sha|md|utf|s|http|x|v|oauth|p|hs|rs|es|int|str|win|i18n|web|k)\d{1,3}", re.IGNORECASE
+)
+_DIGITS = re.compile(rb"\d")
+_LIKELY_LONGEST = 300  # bytes
+_STOP = re.compile(rb"\\{0,64}[\"'`]|[\r\n;]|\\{1,8}n|[()\[\]{},]")
+_JOIN = re.compile(
+    rb"""(?:[ \t]{0,64}(?:\+|\.\.?|&|<>|\|\|)(?:[\s+]|\\{1,8}[nrt]){0,64}|[ \t]{0,64}\\?(?:\r?\n|\\"""
+    rb"""{1,8}n)[\s+]{0,64}|[ \t]{1,64}(?=\\{0,64}["']))[bBrRuUfF]{0,2}(\\{0,64})(["'`])"""
+)
+_STRONG = re.compile(rb"(?=.{0,200}[0-9!@#$%^&*])(?=.{0,200}[A-Za-z])[^\s/\\]{6,200}", re.DOTALL)
+_LINE = re.compile(rb"[^\r\n\\]{0,160}")
+_REST_OF_PASSPHRASE = re.compile(rb"(?:[ ][a-z]{3,14}){2,11}(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))")
+_SCHEMA = re.compile(
+    rb"""\{[^{}]{0,200}?["']?(?:type\\{0,64}["']?\s*:\s*(?:\[\s*)?\\{0,64}["']?(?:string|object|arr"""
+    rb"""ay|number|integer|boolean|apiKey|http|oauth2)\b|\$ref\b|anyOf\b)"""
+)
+_BESIDE_WORDS = re.compile(
+    rb"""[^{}]{0,160}?\b(?:logprobs?|top_logprobs|bytes|score|entity|label|token_id|prob|probabilit"""
+    rb"""y)\\{0,64}["']?\s?[:=]""",
+    re.DOTALL,
+)
+_WORD = re.compile(rb"[A-Za-z_]\w*+")
+
+
+def secret_spans(data: bytes, begin: int, at: int, label: str, keys: KeyMatcher) -> Iterator[Span]:
+    """
+    Find what is secret in the value at `at`: mostly all of it, in an expression its literals, in prose nothing.
+
+    Args:
+        begin: Where the name of the field begins.
+        label: The label of the name.
+    """
+    if label == LIKELY:
+        # Only a short value can look random; looking further would take quadratic time if many names stand before it.
+        first = max(0, begin - _LIKELY_LONGEST)
+        window = data[first : at + _LIKELY_LONGEST]
+        start, end = (place + first for place in value_span(window, begin - first, at - first, label))
+        if end == first + len(window) < len(data):
+            return
+    else:
+        start, end = value_span(data, begin, at, label)
+    if end <= start:
+        return
+    if start > at and data[start - 1] in _QUOTES:
+        if label == "token" and _BESIDE_WORDS.match(data, end, end + 256) is not None:
+            return
+        if not is_harmless(keys, label, data[start:end]):
+            yield start, _end_of_joined(data, end, start)
+        return
+    if data[start : start + 1] in b"{[(":
+        if label == LIKELY or _SCHEMA.match(data, start, min(end, start + 512)) is not None:
+            return
+        if not (end - start <= 256 and is_harmless(keys, label, data[start:end])):
+            yield start, end
+        return
+    annotation = _ANNOTATION.match(data, start, start + 256)
+    if annotation is not None:
+        yield from secret_spans(data, begin, annotation.end(), label, keys)
+        return
+    if _TYPE_ALONE.match(data, start, start + 160) is not None:
+        return
+    head = _HEAD.match(data, start, start + 256)
+    if head is not None and _is_expression(data, head, end, keys):
+        yield from _literals(data, head.start(), label, keys)
+        return
+    if data[at - 1 : at] == b":" and _is_sentence(data, start):
+        return
+    if data[end - 1 : end] == b":" and keys.label(data[start : end - 1].decode(errors="replace")) is not None:
+        return  # the name of what follows, which is found by itself: "auth: Authorization: Basic x"
+    if not is_harmless(keys, label, data[start:end], may_be_prose=data[at - 1 : at] != b"="):
+        yield start, _end_of_passphrase(data, start, end)
+
+
+def _end_of_passphrase(data: bytes, start: int, end: int) -> int:
+    """Return where the words of a passphrase end, if a value without quotes is one to the end of its line."""
+    line = _REST_OF_PASSPHRASE.match(data, end)
+    return line.end() if line is not None and is_passphrase(data[start : line.end()]) else end
+
+
+def _end_of_joined(data: bytes, end: int, start: int) -> int:
+    """Return the end of the last of several quoted texts that are joined to one: 'a' + 'b', 'a' 'b', 'a' on lines."""
+    quote = data[start - 1 : start]
+    for _ in range(_MOST_JOINED):
+        escapes = 0
+        while data[end + escapes : end + escapes + 1] == b"\\":
+            escapes += 1
+        join = _JOIN.match(data, end + escapes + 1)
+        if join is None or join[2] != quote:
+            return end
+        after = end_of_quotes(data, join.end(), join[2], len(join[1]))
+        behind = data[after + len(join[1]) + 1 : after + len(join[1]) + 3].lstrip()[:1]
+        if after >= len(data) or behind in (b":", b"="):
+            return end
+        end = after
+    return end
+
+
+def _is_expression(data: bytes, head: re.Match[bytes], end: int, keys: KeyMatcher) -> bool:
+    text = head[0]
+    if head[1] is not None:
+        if _DIGITS.search(_WITH_DIGITS.sub(b"", text)) is not None:
+            return False
+        return data.find(b")" if head[1] == b"(" else b"]", head.end(), head.end() + _LONGEST) >= 0
+    first = _WORD.search(text)
+    if first is not None and is_keyword(first[0]) and text.find(b" ") > 0:
+        return True
+    behind = data[head.end() : head.end() + 12]
+    if re.match(rb"\s?(?:\?\?|\|\||\bor\b|\?:|if\b|\? )\s?", behind) is not None and (
+        b"." in text or b"_" in text or text.isupper()
+    ):
+        return True
+    if head.end() < end and data[head.end() : head.end() + 1] not in b",;)}]":
+        return False
+    parts = re.split(rb"\.|->|::|\?\.", text.lstrip(b"&*!@$"))
+    if len(parts) < 2:
+        return text[:1] in b"&*!$" and keys.label(parts[0].decode()) is not None
+    if parts[0].split(b" ")[-1].lower() in _ROOTS:
+        return True
+    return keys.label(parts[-1].decode()) is not None
+
+
+def _literals(data: bytes, start: int, label: str, keys: KeyMatcher) -> Iterator[Span]:
+    """Find the texts in quotes in the expression at `start`, except those that are names of something."""
+    depth = 0
+    at, limit = start, min(len(data), start + _LONGEST)
+    while at < limit and (match := _STOP.search(data, at, limit)) is not None:
+        at = match.end()
+        sign = match[0]
+        if sign in b"([{":
+            depth += 1
+        elif sign in b")]}":
+            depth -= 1
+            if depth < 0:
+                return
+        elif sign == b",":
+            if depth == 0:
+                return
+        elif sign[-1:] in _QUOTES:
+            end = end_of_quotes(data, at, sign[-1:], len(sign) - 1)
+            if end >= len(data) or b"\n" in data[at:end]:
+                return
+            if _is_secret(data, start, match.start(), data[at:end], label, keys):
+                yield at, _end_of_joined(data, end, at)
+            at = end + len(sign)
+        elif depth == 0:
+            return
+
+
+def _is_secret(data: bytes, start: int, at: int, value: bytes, label: str, keys: KeyMatcher) -> bool:
+    if is_harmless(keys, label, value):
+        return False
+    before = data[max(start, at - 160) : at].rstrip(b"bBrRuUfF")
+    if _FALLBACK.search(before[-24:]) is not None:
+        return True
+    opening = before.rstrip()
+    if opening.endswith(b"["):
+        return False
+    called = re.search(rb"([\w.$:>-]{1,80})(?:<[\w<>, ]{0,40}>)?\($", opening)
+    if called is not None and _LOOKUP.search(called[1]) is None:
+        return True
+    if (
+        opening.endswith(b",")
+        and re.search(rb"(?:getenv|environ\.get|env|get|getProperty|GetEnv\w*)\([^()]{1,80},$", opening)
+        is not None
+    ):
+        return True
+    return _STRONG.fullmatch(value) is not None and called is None
+
+
+def _is_sentence(data: bytes, start: int) -> bool:
+    line = _LINE.match(data, start)
+    text = b"" if line is None else line[0]
+    word = _WORD.match(text)
+    if word is None:
+        return False
+    behind = text[word.end() :]
+    if is_word_of_prose(word[0]) and (behind[:1] == b" " and behind[1:2].isalpha()):
+        return True
+    return behind[:1] == b" " and is_prose(re.split(rb"[.,;!?]\s|[:=]", text)[0])

@@ -1,0 +1,1 @@
+"""Standard variables beyond those of OTLP, batches and limits: which exporters, which headers, the back ends' own."""

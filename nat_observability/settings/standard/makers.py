@@ -1,0 +1,158 @@
+"""The variables of the back ends' makers, such as `LANGFUSE_*`, for exporters of that type; ours win."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import SecretStr
+
+from nat_observability.settings.presets import PRESETS
+from nat_observability.settings.standard_variables import StandardReader
+from nat_observability.validation import is_header_value, url_problem
+
+
+def _address(text: str) -> str:
+    if problem := url_problem(text.strip()):
+        raise ValueError(problem)
+    return text.strip()
+
+
+def _secret(text: str) -> SecretStr:
+    if not is_header_value(text.strip()):
+        raise ValueError("holds a character that no header can, such as a line break")
+    return SecretStr(text.strip())
+
+
+def _seconds(text: str) -> float:
+    return _number(text, "a positive number of seconds", lambda number: 0 < number < 1e6)
+
+
+def _ratio(text: str) -> float:
+    return _number(text, "a number from 0 to 1", lambda number: 0 <= number <= 1)
+
+
+def _count(text: str) -> int:
+    return int(_number(text, "a positive whole number", lambda number: number >= 1 and number == int(number)))
+
+
+def _number(text: str, words: str, is_fit: Callable[[float], bool]) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not (number == number and abs(number) != float("inf") and is_fit(number)):
+        raise ValueError(f"is not {words}")
+    return number
+
+
+def _hidden(text: str) -> bool:
+    """Whether what a switch hides is captured all the same."""
+    return text.strip().lower() not in ("true", "1", "yes", "on")
+
+
+class MakerVariable(NamedTuple):
+    """The setting that the first of these variables stands in for, and how its text is read."""
+
+    setting: str
+    names: tuple[str, ...]
+    parse: Callable[[str], Any]
+
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {"endpoint": _address, "api_key": _secret}
+
+# A key that is the only thing to tell where spans go does not follow an address of our own settings.
+_ADDRESSES = ("endpoint", "host")
+_SECRETS = frozenset({"api_key", "public_key", "secret_key", "account"})
+
+_MORE: Mapping[str, tuple[MakerVariable, ...]] = {
+    "phoenix": (
+        MakerVariable("endpoint", ("PHOENIX_COLLECTOR_ENDPOINT",), _address),
+        MakerVariable("api_key", ("PHOENIX_API_KEY",), _secret),
+        MakerVariable("project", ("PHOENIX_PROJECT_NAME", "PHOENIX_PROJECT"), str.strip),
+    ),
+    "langfuse": (
+        MakerVariable("host", ("LANGFUSE_BASE_URL", "LANGFUSE_HOST"), _address),
+        MakerVariable("public_key", ("LANGFUSE_PUBLIC_KEY",), _secret),
+        MakerVariable("secret_key", ("LANGFUSE_SECRET_KEY",), _secret),
+        MakerVariable("environment", ("LANGFUSE_TRACING_ENVIRONMENT",), str.strip),
+        MakerVariable("release", ("LANGFUSE_RELEASE",), str.strip),
+        MakerVariable("sampling_ratio", ("LANGFUSE_SAMPLE_RATE",), _ratio),
+        MakerVariable("timeout", ("LANGFUSE_TIMEOUT",), _seconds),
+        MakerVariable("batch_items", ("LANGFUSE_FLUSH_AT",), _count),
+        MakerVariable("batch_age", ("LANGFUSE_FLUSH_INTERVAL",), _seconds),
+    ),
+    "langsmith": (
+        MakerVariable("sampling_ratio", ("LANGSMITH_TRACING_SAMPLING_RATE",), _ratio),
+        MakerVariable("capture_inputs", ("LANGSMITH_HIDE_INPUTS",), _hidden),
+        MakerVariable("capture_outputs", ("LANGSMITH_HIDE_OUTPUTS",), _hidden),
+    ),
+    "mlflow": (
+        MakerVariable("sampling_ratio", ("MLFLOW_TRACE_SAMPLING_RATIO",), _ratio),
+        MakerVariable("timeout", ("MLFLOW_HTTP_REQUEST_TIMEOUT",), _seconds),
+    ),
+}
+
+MAKER_VARIABLES: Mapping[str, tuple[MakerVariable, ...]] = {
+    **{
+        kind: tuple(
+            MakerVariable(setting, names, _PARSERS.get(setting, str.strip))
+            for setting, names in row.variables.items()
+        )
+        + _MORE.get(kind, ())
+        for kind, row in PRESETS.items()
+    },
+    **{kind: rows for kind, rows in _MORE.items() if kind not in PRESETS},
+}
+"""Those that are honoured, by the type of the exporter."""
+
+IGNORED: Mapping[str, Mapping[str, str]] = {
+    "phoenix": {
+        "PHOENIX_CLIENT_HEADERS": "use an exporter of type otlp with HEADERS",
+        "PHOENIX_GRPC_PORT": "spans are sent over HTTP",
+    },
+    "langfuse": {
+        "LANGFUSE_TRACING_ENABLED": "NAT_OBSERVABILITY_ENABLED switches recording",
+        "LANGFUSE_DEBUG": "NAT_OBSERVABILITY_LOG_LEVEL chooses the log lines",
+    },
+    "langsmith": {
+        "LANGSMITH_TRACING": "NAT_OBSERVABILITY_ENABLED switches recording",
+        "LANGSMITH_HIDE_METADATA": "NAT_OBSERVABILITY_REDACT_KEYS names what is withheld",
+    },
+    "mlflow": {
+        "MLFLOW_EXPERIMENT_NAME": "OTLP needs the experiment's id: set MLFLOW_EXPERIMENT_ID",
+        "MLFLOW_TRACKING_USERNAME": "set MLFLOW_TRACKING_TOKEN",
+        "MLFLOW_TRACKING_PASSWORD": "set MLFLOW_TRACKING_TOKEN",
+    },
+}
+"""Those that are known and ignored, by the type of the exporter, and what to do instead."""
+
+
+def maker_defaults(
+    kind: str, variables: Mapping[str, str | None], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """
+    Return what a maker's variables add to an exporter of this type, and a sentence for each that is ignored.
+
+    An exporter with an address of its own gets none of the keys: they belong to the address of the variables.
+
+    Args:
+        kind: The exporter's type.
+        variables: Names in lower case, and values; an empty value is an unset one.
+        given: The exporter's settings that are already set.
+    """
+    reader = StandardReader(variables)
+    has_own_address = any(given.get(name) for name in _ADDRESSES)
+    found: dict[str, Any] = {}
+    for setting, names, parse in MAKER_VARIABLES.get(kind, ()):
+        if setting in given or (has_own_address and setting in _SECRETS):
+            continue
+        found[setting] = reader.first(parse, *names)
+    site = PRESETS[kind].site if kind in PRESETS else None  # type: ignore[index]
+    if site is not None and not has_own_address and found.get("endpoint") is None:
+        variable, form = site
+        found["endpoint"] = reader.first(lambda text: _address(form.format(text.strip())), variable)
+    for name, cure in IGNORED.get(kind, {}).items():
+        if variables.get(name.lower()):
+            reader.ignored.append(f"{name} is known and not used: {cure}.")
+    return {key: value for key, value in found.items() if value not in (None, "")}, reader.ignored

@@ -1,0 +1,67 @@
+"""exporters_of(): which exporters `OTEL_TRACES_EXPORTER` and `OTEL_EXPORTER_OTLP_*` stand for, if ours name none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+VARIABLE = "OTEL_TRACES_EXPORTER"
+OURS = "nat_observability"
+"""Our own name among the exporters of the OpenTelemetry SDK: it hands its spans to ours, which other settings name."""
+
+_OTLP = "otel_exporter_otlp_"
+_OTHER_SIGNALS = (f"{_OTLP}metrics_", f"{_OTLP}logs_", f"{_OTLP}profiles_")
+
+# By the specification, the console exporter writes to the standard output.
+_ENTRIES: Mapping[str, Mapping[str, Any]] = {
+    "otlp": {"type": "otlp"},
+    "console": {"type": "console", "stream": "stdout"},
+}
+
+
+def exporters_of(variables: Mapping[str, str | None]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """
+    Return exporters by name, with their types, and a sentence for each name that is ignored.
+
+    By the specification, `OTEL_TRACES_EXPORTER` is `otlp` if it is not set. It counts here only together with a
+    variable of OTLP: a process in which nothing is configured exports nothing.
+
+    Args:
+        variables: Names in lower case, and values; an empty value is an unset one.
+    """
+    text = variables.get(VARIABLE.lower())
+    names = [part.strip().lower() for part in (text or "").split(",") if part.strip()]
+    is_about_otlp = any(
+        value and name.startswith(_OTLP) and not name.startswith(_OTHER_SIGNALS)
+        for name, value in variables.items()
+    )
+    ignored: list[str] = []
+    if not names or names == [OURS]:
+        names = []
+        if is_about_otlp and (missing := _missing_extra(variables)) is not None:
+            # Nobody asked for our exporter by name: what the application sets for others must not stop it.
+            ignored.append(
+                f"OTEL_EXPORTER_OTLP_* would make an exporter, which needs pip install 'nat-observability[{missing}]'."
+            )
+        elif is_about_otlp:
+            names = ["otlp"]
+    if "none" in names and len(names) > 1:
+        ignored.append(f"{VARIABLE} holds none beside other names.")
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        if name in _ENTRIES:
+            found[name] = dict(_ENTRIES[name])
+        elif name not in ("none", OURS):
+            supported = ", ".join([*_ENTRIES, "none"])
+            # Without the name, which may be a secret in the wrong place.
+            ignored.append(
+                f"{VARIABLE} holds a name that this package does not have; supported: {supported}."
+            )
+    return found, list(dict.fromkeys(ignored))
+
+
+def _missing_extra(variables: Mapping[str, str | None]) -> str | None:
+    protocol = variables.get(f"{_OTLP}traces_protocol") or variables.get(f"{_OTLP}protocol") or ""
+    module, extra = ("grpc", "grpc") if protocol.strip().lower() == "grpc" else ("aiohttp", "otlp")
+    return None if find_spec(module) is not None else extra

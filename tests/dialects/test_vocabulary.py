@@ -1,0 +1,371 @@
+"""Vocabulary: what each dialect says of each kind of step, judged by what the back ends' makers document."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from nat_observability.dialects.vocabulary import DIALECTS, vocabulary
+from nat_observability.events import (
+    Captured,
+    ErrorDetails,
+    Run,
+    Span,
+    SpanEvent,
+    Status,
+    StepKind,
+    TokenCost,
+    TokenUsage,
+)
+from nat_observability.sinks.otlp.encoding import SpanEncoder
+from tests.sinks.builders import make_span
+from tests.sinks.otlp.test_encoding import python_attributes
+from tests.sinks.otlp.wire import scope_spans_of
+
+RUN = Run("run-1", "0" * 31 + "1", "conv-1", "user-1", "shop", None, (("plan", "pro"), ("tenant", "acme")))
+USAGE = TokenUsage(100, 50, 30, 20, 150, 10, 5, 4, 3)
+
+
+def raw(value: Any) -> msgspec.Raw:
+    """Return a value as it is captured."""
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def sent(span: Span, dialect: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and attributes of a span as they arrive."""
+    (scope,) = scope_spans_of(SpanEncoder({}, vocabulary(dialect)).encode([span]))
+    (decoded,) = scope.spans
+    return decoded.name, python_attributes(decoded.attributes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "operation"),
+    [
+        (StepKind.LLM, "chat gpt-5", "chat"),
+        (StepKind.EMBEDDING, "embeddings gpt-5", "embeddings"),
+        (StepKind.RETRIEVER, "retrieval gpt-5", "retrieval"),
+        (StepKind.TOOL, "execute_tool gpt-5", "execute_tool"),
+        (StepKind.AGENT, "invoke_agent gpt-5", "invoke_agent"),
+        (StepKind.WORKFLOW, "invoke_workflow shop", "invoke_workflow"),
+        (StepKind.RERANKER, "gpt-5", "retrieval"),
+        (StepKind.TASK, "gpt-5", "invoke_workflow"),
+        (StepKind.FUNCTION, "gpt-5", "invoke_workflow"),
+    ],
+)
+def test_names_and_operations_of_the_genai_conventions(kind: StepKind, name: str, operation: str) -> None:
+    """The operation and what it is done with; a kind that the conventions do not have keeps its name."""
+    span = make_span(run=RUN, kind=kind, name="gpt-5", attributes=raw({"own": 1}))
+    found, attributes = sent(span, "genai")
+    assert (found, attributes["gen_ai.operation.name"]) == (name, operation)
+    assert (attributes.get("gen_ai.provider.name") == "openai") == (
+        kind in (StepKind.LLM, StepKind.EMBEDDING)
+    )
+    assert attributes["gen_ai.conversation.id"] == "conv-1"
+    assert not [each for each in attributes if each.startswith(("openinference.", "llm.", "langfuse."))]
+
+
+def test_a_kind_without_an_operation_has_none_if_another_dialect_names_it() -> None:
+    """An operation that is not quite right is only for a back end that reads nothing else."""
+    assert "gen_ai.operation.name" not in sent(make_span(kind=StepKind.TASK), "genai,openinference")[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "provider"),
+    [
+        ("gpt-5", "openai"),
+        ("o3-mini", "openai"),
+        ("text-embedding-3-small", "openai"),
+        ("openai/gpt-4o", "openai"),
+        ("azure/gpt-4o", "azure.ai.openai"),
+        ("claude-sonnet-4-5", "anthropic"),
+        ("us.anthropic.claude-3-5-sonnet-20241022-v2:0", "aws.bedrock"),
+        ("gemini-2.5-pro", "gcp.gen_ai"),
+        ("mistral-large-latest", "mistral_ai"),
+        ("command-r-plus", "cohere"),
+        ("deepseek-chat", "deepseek"),
+        ("grok-4", "x_ai"),
+        ("groq/llama-3", "groq"),
+        ("tea-model", "_OTHER"),
+        ("olive", "_OTHER"),
+        ("", "_OTHER"),
+    ],
+)
+def test_a_provider_is_told_by_the_model(model: str, provider: str) -> None:
+    """The conventions require one; a model that shows none has the one for others."""
+    assert sent(make_span(kind=StepKind.LLM, name=model), "genai")[1]["gen_ai.provider.name"] == provider
+
+
+def test_a_recorded_provider_and_model_win() -> None:
+    """They decide the span's name too."""
+    own = raw(
+        {
+            "gen_ai.provider.name": "azure.ai.openai",
+            "gen_ai.request.model": "m",
+            "gen_ai.operation.name": "text_completion",
+        }
+    )
+    name, attributes = sent(make_span(kind=StepKind.LLM, name="gpt-5", attributes=own), "genai")
+    assert (name, attributes["gen_ai.provider.name"]) == ("text_completion m", "azure.ai.openai")
+
+
+@pytest.mark.parametrize("dialect", ["openinference", "langfuse", "langfuse,genai", "openinference,genai"])
+def test_the_first_dialect_says_how_a_span_is_called(dialect: str) -> None:
+    """Only the GenAI conventions have a rule for it."""
+    assert sent(make_span(kind=StepKind.LLM, name="gpt-5"), dialect)[0] == "gpt-5"
+
+
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Tea?"}]
+TALK = [
+    {
+        "role": "user",
+        "content": [{"type": "text", "text": "Weather?"}, {"type": "image_url", "image_url": "x"}],
+    },
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "1", "type": "function", "function": {"name": "w", "arguments": '{"city":"Paris"}'}}
+        ],
+    },
+    {"role": "tool", "tool_call_id": "1", "content": "rain"},
+]
+
+
+def text(role: str, content: str, **more: str) -> dict[str, Any]:
+    """Return a message of the conventions."""
+    return {"role": role, "parts": [{"type": "text", "content": content}], **more}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("Tea?", [text("user", "Tea?")]),
+        ("", [text("user", "")]),
+        (raw(CHAT), [text("system", "Be brief."), text("user", "Tea?")]),
+        (raw(CHAT[1:]), [text("user", "Tea?")]),
+        (raw([{"role": "user", "content": 'a "quoted" ü\n'}]), [text("user", 'a "quoted" ü\n')]),
+        (raw([{"role": "user", "content": "ü"}]), [text("user", "ü")]),
+        (raw({"messages": CHAT}), [text("system", "Be brief."), text("user", "Tea?")]),
+        (raw([text("user", "Tea?")]), [text("user", "Tea?")]),
+        (raw({"city": "Paris"}), [text("user", '{"city":"Paris"}')]),
+        (raw([1, 2]), [text("user", "[1,2]")]),
+        (raw([{"role": "user", "text": "Tea?"}]), [{"role": "user", "parts": []}]),
+        (raw([{"role": "a", "b": ',"content":'}]), [{"role": "a", "parts": []}]),
+        (
+            raw(TALK),
+            [
+                {
+                    "role": "user",
+                    "parts": [
+                        {"type": "text", "content": "Weather?"},
+                        {"type": "image_url", "image_url": "x"},
+                    ],
+                },
+                {
+                    "role": "assistant",
+                    "parts": [{"type": "tool_call", "id": "1", "name": "w", "arguments": {"city": "Paris"}}],
+                },
+                {"role": "tool", "parts": [{"type": "tool_call_response", "id": "1", "response": "rain"}]},
+            ],
+        ),
+    ],
+)
+def test_an_input_is_messages(given: Captured, expected: list[dict[str, Any]]) -> None:
+    """In the form of the conventions, whichever form the application has."""
+    span = make_span(kind=StepKind.LLM, name="gpt-5", input=given)
+    attributes = sent(span, "genai")[1]
+    assert json.loads(attributes["gen_ai.input.messages"]) == expected
+    assert "input.value" not in attributes
+
+
+@pytest.mark.parametrize(("status", "reason"), [(Status.OK, "stop"), (Status.ERROR, "error")])
+def test_an_output_is_messages_with_a_finish_reason(status: Status, reason: str) -> None:
+    """The schema of the conventions requires one of each."""
+    for output in ("Green.", raw([{"role": "assistant", "content": "Green."}])):
+        span = make_span(kind=StepKind.LLM, name="gpt-5", output=output, status=status)
+        found = json.loads(sent(span, "genai")[1]["gen_ai.output.messages"])
+        assert found == [text("assistant", "Green.", finish_reason=reason)]
+
+
+def test_arguments_results_and_queries() -> None:
+    """A tool's, a retriever's; what the conventions have no word for is written in one that is widely known."""
+    tool = make_span(kind=StepKind.TOOL, input=raw({"city": "Paris"}), output="rain")
+    attributes = sent(tool, "genai")[1]
+    assert attributes["gen_ai.tool.call.arguments"] == '{"city":"Paris"}'
+    assert attributes["gen_ai.tool.call.result"] == "rain"
+    assert (
+        sent(make_span(kind=StepKind.RETRIEVER, input="tea"), "genai")[1]["gen_ai.retrieval.query.text"]
+        == "tea"
+    )
+    task = sent(make_span(kind=StepKind.TASK, input="in", output=raw([1])), "genai")[1]
+    assert (task["input.value"], task["output.value"], task["output.mime_type"]) == (
+        "in",
+        "[1]",
+        "application/json",
+    )
+
+
+@pytest.mark.parametrize(
+    "dialect", [*DIALECTS, "genai,openinference", "langfuse,genai", "openinference,langfuse"]
+)
+def test_an_input_is_written_once(dialect: str) -> None:
+    """Whatever the dialects are."""
+    span = make_span(kind=StepKind.LLM, name="gpt-5", input="a-unique-question", output="a-unique-answer")
+    request = SpanEncoder({}, vocabulary(dialect)).encode([span])
+    assert (request.count(b"a-unique-question"), request.count(b"a-unique-answer")) == (1, 1)
+
+
+def test_langfuse_counts_no_token_twice() -> None:
+    """Its counts add up: none is part of another."""
+    span = make_span(run=RUN, kind=StepKind.LLM, name="gpt-5", usage=USAGE, cost=TokenCost(0.25, 0.5, 0.75))
+    attributes = sent(span, "langfuse,genai")[1]
+    details = json.loads(attributes["langfuse.observation.usage_details"])
+    assert details.pop("total") == 150
+    assert sum(details.values()) == 150
+    assert details["input"] == 100 - 30 - 10 - 5 - 3
+    assert details["output"] == 50 - 20 - 4
+    assert json.loads(attributes["langfuse.observation.cost_details"]) == {
+        "input": 0.25,
+        "output": 0.5,
+        "total": 0.75,
+    }
+    assert not [each for each in attributes if each.startswith("llm.")]
+
+
+def test_langfuse_has_its_words_for_everything_else() -> None:
+    """Types, model, parameters, prompt, first chunk, metadata, tags, session, user, scores."""
+    own = raw(
+        {
+            "gen_ai.request.temperature": 0.2,
+            "gen_ai.response.model": "gpt-5-2025",
+            "gen_ai.prompt.name": "tea",
+            "gen_ai.prompt.version": "3",
+        }
+    )
+    score = raw({"gen_ai.evaluation.name": "relevance", "gen_ai.evaluation.score.value": 0.9})
+    span = make_span(
+        run=RUN,
+        kind=StepKind.LLM,
+        name="gpt-5",
+        input="in",
+        output=raw([1]),
+        metadata=raw({"a": 1}),
+        tags=("x",),
+        attributes=own,
+        events=(SpanEvent("gen_ai.evaluation.result", 5, score), SpanEvent("gen_ai.evaluation.result", 6)),
+        first_chunk_ns=1_700_000_000_123_456_789,
+    )
+    expected = {
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.model.name": "gpt-5-2025",
+        "langfuse.observation.model.parameters": '{"temperature":0.2}',
+        "langfuse.observation.prompt.name": "tea",
+        "langfuse.observation.prompt.version": 3,
+        "langfuse.observation.completion_start_time": "2023-11-14T22:13:20.123456Z",
+        "langfuse.observation.input": "in",
+        "langfuse.observation.output": "[1]",
+        "langfuse.observation.metadata": '{"a":1}',
+        "langfuse.observation.metadata.score.relevance": 0.9,
+        "langfuse.trace.name": "shop",
+        "langfuse.trace.metadata.tenant": "acme",
+        "langfuse.trace.tags": ("plan:pro", "tenant:acme", "x"),
+        "session.id": "conv-1",
+        "user.id": "user-1",
+    }
+    attributes = sent(span, "langfuse")[1]
+    assert expected.items() <= attributes.items()
+    assert "gen_ai.operation.name" not in attributes
+    assert [sent(make_span(kind=kind), "langfuse")[1]["langfuse.observation.type"] for kind in StepKind] == [
+        *("generation", "tool", "chain", "span", "span", "span", "span", "span"),
+        *("agent", "retriever", "embedding", "span", "guardrail", "evaluator", "span", "chain"),
+    ]
+
+
+def test_langfuse_finds_environment_and_release_in_the_resource() -> None:
+    """Those of the service, unless they are set themselves."""
+    resource = {"service.version": "1.2", "deployment.environment.name": "prod"}
+    assert {"langfuse.environment": "prod", "langfuse.release": "1.2"}.items() <= dict(
+        vocabulary("langfuse").resource(resource)
+    ).items()
+    own = {**resource, "langfuse.release": "mine"}
+    assert vocabulary("langfuse").resource(own)["langfuse.release"] == "mine"
+    assert vocabulary("genai").resource(resource) == resource
+
+
+def test_openinference_alone() -> None:
+    """Its words only; messages of every model call; evaluations as annotations; cost."""
+    own = raw(
+        {
+            "gen_ai.prompt.name": "tea",
+            "gen_ai.response.model": "gpt-5-2025",
+            "gen_ai.response.finish_reasons": ["stop"],
+        }
+    )
+    score = raw(
+        {
+            "gen_ai.evaluation.name": "relevance",
+            "gen_ai.evaluation.score.value": 0.9,
+            "gen_ai.evaluation.score.label": "good",
+        }
+    )
+    span = make_span(
+        run=RUN,
+        kind=StepKind.LLM,
+        name="gpt-5",
+        input=raw(CHAT),
+        usage=USAGE,
+        cost=TokenCost(0.25, 0.5, 0.75),
+        attributes=own,
+        events=(SpanEvent("other", 4), SpanEvent("gen_ai.evaluation.result", 5, score)),
+    )
+    name, attributes = sent(span, "openinference")
+    assert name == "gpt-5"
+    assert {
+        "llm.input_messages.1.message.content": "Tea?",
+        "llm.token_count.prompt_details.cache_write": 10,
+        "llm.cost.total": 0.75,
+        "llm.cost.prompt": 0.25,
+        "annotations.0.annotation.name": "relevance",
+        "annotations.0.annotation.score": 0.9,
+        "annotations.0.annotation.label": "good",
+        "prompt.id": "tea",
+        "llm.response.model_name": "gpt-5-2025",
+        "llm.finish_reason": "stop",
+    }.items() <= attributes.items()
+    assert not [each for each in attributes if each.startswith(("gen_ai.usage", "gen_ai.operation"))]
+    bare = make_span(kind=StepKind.LLM, name="gpt-5", input=raw(CHAT))
+    assert sent(bare, "openinference")[1]["llm.input_messages.0.message.role"] == "system"
+
+
+def test_a_reranker_has_its_query() -> None:
+    """And how many it is to keep."""
+    span = make_span(
+        kind=StepKind.RERANKER, name="rerank-3", input="tea", attributes=raw({"gen_ai.request.top_k": 3})
+    )
+    attributes = sent(span, "openinference")[1]
+    assert (attributes["reranker.query"], attributes["reranker.top_k"]) == ("tea", 3)
+
+
+def test_the_scope_names_the_schema_if_it_speaks_the_conventions() -> None:
+    """Status and error too are as the conventions want them: unset if all went well."""
+    failed = make_span(kind=StepKind.TOOL, status=Status.ERROR, error=ErrorDetails("TimeoutError", "late"))
+    for dialect, url in (("genai", "https://opentelemetry.io/schemas/gen-ai/1.42.0"), ("openinference", "")):
+        (scope,) = scope_spans_of(SpanEncoder({}, vocabulary(dialect)).encode([make_span(), failed]))
+        assert scope.schema_url == url
+        assert [(span.status.code, span.status.message) for span in scope.spans] == [(0, ""), (2, "late")]
+        assert python_attributes(scope.spans[1].attributes)["error.type"] == "TimeoutError"
+
+
+@pytest.mark.parametrize("names", ["", "genia", "genai,", "openinference;genai", ()])
+def test_a_dialect_that_does_not_exist_is_refused(names: Any) -> None:
+    """With those that do."""
+    with pytest.raises(ValueError, match="genai, langfuse, openinference"):
+        vocabulary(names)
+
+
+def test_names_are_read_in_any_case_and_once() -> None:
+    """With spaces around them."""
+    assert vocabulary(" GenAI , openinference,genai").name == "genai,openinference"

@@ -1,0 +1,95 @@
+"""What is written while a page is open: it appears without a jump, waits while paused, and dies with its process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nat_observability.sinks.sqlite import SqliteSink
+from tests.viewer.browser.chromium import Opener, serving
+from tests.viewer.stores import make_run, spans_of, write
+
+
+def test_the_list_grows_without_a_jump(growing: tuple[Path, str], watch: Opener) -> None:
+    """New runs wait behind a button, and nothing moves until it is pressed; paused, not even that changes."""
+    path, address = growing
+    page = watch(address).open("runs")
+    page.locator(".run-row").nth(2).wait_for()
+    page.keyboard.press("j")
+    write(path, spans_of(make_run(20), 20))
+    page.get_by_role("button", name="Show 1 new run").wait_for()
+    assert page.locator(".run-row").count() == 3
+    page.locator("#run-1.active").wait_for()
+    page.get_by_role("button", name="Show 1 new run").click()
+    page.locator(".run-row").nth(3).wait_for()
+    page.keyboard.press("p")
+    page.get_by_role("button", name="Resume").wait_for()
+    write(path, spans_of(make_run(21), 21))
+    page.keyboard.press("p")
+    page.get_by_role("button", name="Show 1 new run").wait_for()
+
+
+def test_a_running_run_grows(growing: tuple[Path, str], watch: Opener) -> None:
+    """Open steps are shown as running, then as what they became; the selection stays where it is."""
+    path, address = growing
+    spans = spans_of(make_run(30), 30)
+    sink = SqliteSink(path)
+    sink.open()
+    try:
+        sink.write_running(spans[:1])
+        page = watch(address).open("run/run-000030")
+        page.locator(".bar.running").wait_for()
+        page.locator(".run-title .status-running").wait_for()
+        sink.write(spans[1:3])
+        page.locator(".spans .row").nth(2).wait_for()
+        page.keyboard.press("j")
+        page.keyboard.press("j")
+        page.locator(".row.active", has_text="swift-1").wait_for()
+        page.keyboard.press("p")
+        sink.write(spans[3:])
+        page.get_by_role("button", name="Resume (").wait_for()
+        assert page.locator(".spans .row").count() == 3
+        page.keyboard.press("p")
+        page.locator(".spans .row").nth(4).wait_for()
+        page.locator(".row.active", has_text="swift-1").wait_for()
+        sink.write(spans[:1])
+        page.locator(".run-title .status-ok").wait_for()
+        page.locator(".bar.running").wait_for(state="detached")
+    finally:
+        sink.close()
+
+
+def test_a_run_whose_process_died(growing: tuple[Path, str], watch: Opener) -> None:
+    """A run whose process has ended is shown as died, and nothing goes on asking for it."""
+    path, address = growing
+    sink = SqliteSink(path)
+    sink.open()
+    sink.write_running(spans_of(make_run(40), 40)[:1])
+    sink.close()
+    page = watch(address).open("run/run-000040")
+    page.locator(".run-title .status-died").wait_for()
+    assert page.locator(".bar.running").count() == 0
+    assert page.get_by_role("button", name="Pause").count() == 0
+
+
+def test_many_tabs_at_once(growing: tuple[Path, str], watch: Opener) -> None:
+    """A hidden tab ends its stream, so that a browser's six connections to a host are enough for any number of tabs."""
+    _, address = growing
+    watched = watch(address)
+    watched.open("runs").wait_for_selector(".run-row")
+    for _ in range(9):
+        page = watched.page.context.new_page()
+        page.goto(f"{watched.base}#/runs")
+        page.bring_to_front()
+        page.wait_for_selector(".run-row")
+
+
+def test_the_server_ends(watch: Opener, tmp_path: Path) -> None:
+    """A page whose server has ended says so, and how to start it again."""
+    path = tmp_path / "s.sqlite3"
+    write(path, spans_of(make_run(1), 1))
+    with serving(path) as address:
+        watched = watch(address)
+        watched.may_fail = True
+        watched.open("runs").wait_for_selector(".run-row")
+    watched.page.keyboard.press("Enter")
+    watched.page.locator(".offline", has_text="nat-observability ui").wait_for()
