@@ -106,7 +106,7 @@ def facts(rows: Iterable[Fact]) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, Text(printable(value, keep="\n")))
+        table.add_row(Text(printable(name)), Text(printable(value, keep="\n")))
     return table
 
 
