@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import html.parser
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.cli.builders import command
 from tests.cli.invoking import invoke
 from tests.sinks.builders import make_span
 from tests.store.old_stores import make_old_store
+from tests.warm_interpreter import run_warm
 
 TRACE = "ab" * 16
 FRONT = Run("front-1", TRACE, "c-1", "ada", "chat", None, (("tenant", "acme"),))
@@ -128,6 +130,7 @@ def test_runs_as_json(path: Path) -> None:
         (["--since", "1h"], []),
         (["--min-duration", "2s"], ["front-1"]),
         (["--max-duration", "5ms"], ["back-1"]),
+        (["--limit", "1000000000"], ["bad", "back-1", "front-1"]),
         (["--text", "WHY?"], ["front-1"]),
         (["--text", "nothing"], []),
     ],
@@ -139,6 +142,22 @@ def test_runs_are_selected(path: Path, options: list[str], found: list[str]) -> 
     make_old_store(old)
     write(old)
     assert ids("--store", old, *options) == found
+
+
+def test_ids_in_errors_are_on_one_line(tmp_path: Path) -> None:
+    """Ids that are listed are shown as they would be in a table; the step that is missing comes with the run's id."""
+    path = tmp_path / "s.db"
+    sink = SqliteSink(path)
+    sink.open()
+    sink.write([make_span(run=Run(f"r\n{n}", f"{n}" * 32), span_id=f"s\n{n}") for n in range(2)])
+    sink.close()
+    shown = invoke("show", "r", "--store", path)
+    assert shown.stderr.splitlines() == [
+        "error: 'r' is the beginning of several ids: r\\n0, r\\n1. Give more of it."
+    ]
+    assert invoke("show", "r\n0", "--span", "x", "--store", path).stderr.endswith(
+        "nat-observability show r\\n0\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -332,6 +351,37 @@ def test_names_of_attributes_are_not_markup(tmp_path: Path) -> None:
         shown = invoke("show", "m", *options, "--store", path)
         assert shown.exit_code == 0
         assert {"[/x]", "[red]y", "z\\x1b[31m"} <= set(shown.stdout.split())
+
+
+OUTPUTS = """
+import os, sys
+from nat_observability.cli.entry import main
+
+path, results = sys.argv[1], sys.stdout
+def broken():
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w")
+for command in (["runs"], ["show", "front-1"], ["export", "front-1"]):
+    for opened in (
+        lambda: open("/dev/full", "w"), broken, lambda: None, lambda: open(path + ".txt", "w", encoding="ascii")
+    ):
+        sys.argv[1:], sys.stdout = [*command, "--store", path], opened()
+        try:
+            main()
+        except SystemExit as ended:
+            print(ended.code, file=results)
+        sys.stdout.close()
+"""
+
+
+def test_output_that_cannot_be_written(path: Path) -> None:
+    """A full disk is one line and exit code 1; a reader that has gone, no stdout and a poor encoding are no errors."""
+    ended = run_warm(OUTPUTS, [str(path)], cwd=path.parent, env=dict(os.environ), timeout=15)
+    assert ended.stdout.split() == ["1", "0", "0", "0"] * 3, ended.stderr
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("error: The output cannot be written: No space left") for line in lines)
 
 
 def test_json_is_one_visible_line(tmp_path: Path) -> None:

@@ -288,6 +288,18 @@ def test_a_text_is_found_wherever_it_is(path: Path, old: bool) -> None:
         assert (late.runs, late.complete) == ([], False)
 
 
+def test_bytes_that_are_not_utf_8_cost_no_batch(path: Path) -> None:
+    """What a processor has put in place of JSON is stored as far as it is text, and the spans beside it as they are."""
+    raw = msgspec.Raw(b'{"a":"\xff"}')
+    spoilt = make_span(run=RUNS[0], name="spoilt", input=raw, output=raw, metadata=raw, attributes=raw)
+    write(path, [spoilt, make_span(run=RUNS[0], name="beside")])
+    with Store(path) as store:
+        assert {span.name: span.input for span in store.spans("run-0")} == {
+            "spoilt": msgspec.Raw('{"a":"\ufffd"}'.encode()),
+            "beside": None,
+        }
+
+
 @pytest.mark.parametrize("old", [False, True])
 def test_a_text_is_found_as_it_reads(path: Path, old: bool) -> None:
     """Behind a NUL, within JSON that escapes it, or longer than a pattern of SQLite may be."""
@@ -312,6 +324,8 @@ def test_a_text_is_found_as_it_reads(path: Path, old: bool) -> None:
             ("x_x", []),
         ):
             assert [run.run.run_id for run in store.search(text).runs] == found, text[:20]
+        with pytest.raises(SinkError, match="is too large"):
+            store.runs(2**63)
         with pytest.raises(SinkError, match="is not valid Unicode"):
             store.search("\udcff")
         with pytest.raises(SinkError, match="is not valid Unicode"):

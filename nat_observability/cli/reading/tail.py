@@ -23,7 +23,7 @@ _WIDEST_NAME = 60
 @click.option(
     "-n",
     "--number",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 10**9),
     default=20,
     show_default=True,
     help="How many steps at first.",
