@@ -60,7 +60,7 @@ def to_stdout(*, whole: bool = False) -> Console:
         whole: Whether to leave lines uncut and unwrapped in a pipe or a file, whose reader has no width.
     """
     width = _WIDEST if whole and not sys.stdout.isatty() else None
-    return ResultConsole(file=sys.stdout, highlight=False, width=width)
+    return ResultConsole(whole=whole, file=sys.stdout, highlight=False, width=width)
 
 
 def to_stderr() -> Console:
