@@ -17,8 +17,8 @@ from nat_observability.cli.reading.objects import (
     span_object,
     visible_json,
 )
-from nat_observability.sinks.otlp.encoding import encode
 from nat_observability.sinks.otlp.json import json_request
+from nat_observability.sinks.otlp.span_encoder import encode
 from nat_observability.store import Store
 
 
