@@ -54,10 +54,10 @@ def plain_lines(table: Table) -> Iterator[str]:
     ]
     right = [column.justify == "right" for column in table.columns]
     for row in rows:
-        for cells in zip_longest(*row, fillvalue=""):
+        for line in zip_longest(*row, fillvalue=""):
             padded = (
                 _aligned(cell, width, right=is_right)
-                for cell, width, is_right in zip(cells, widths, right, strict=True)
+                for cell, width, is_right in zip(line, widths, right, strict=True)
             )
             yield "  ".join(padded).rstrip()
 
