@@ -14,7 +14,7 @@ from nat_observability.processors.redaction.oversized import roughly_cut, withou
 from nat_observability.processors.redaction.personal import PERSONAL_SETS
 from nat_observability.processors.redaction.rules import Pattern, Rule
 from nat_observability.processors.redaction.scrubber import Scrubber
-from nat_observability.processors.redaction.tables.names import DEFAULT_KEYS
+from nat_observability.processors.redaction.tables.secret_names import DEFAULT_KEYS
 from nat_observability.processors.redaction.tokens import DEFAULT_PATTERNS
 
 Chunks = Literal["withhold", "scan"]
