@@ -14,9 +14,8 @@ from nat_observability.processors.truncator import within_bytes
 
 # What is before a cut is searched and then left out, because what ends there may be a half of a secret.
 _MARGIN = 512  # characters
-_MARGIN_BEFORE = (
-    4096  # characters behind a cut beginning: the name or the header of what follows may be missing
-)
+# Behind a cut beginning, the name or the header of what follows may be missing.
+_MARGIN_BEFORE = 4096  # characters
 _CUT = re.compile(r"\[cut:\d+\]")
 _DETAILS = ("events", "links")
 
