@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,7 @@ def command(function: Command) -> Command:
         log_to_stderr(verbose=verbose)
         try:
             function(**arguments)
+            sys.stdout.flush()  # here, and not when the interpreter ends, so that a full disk is an error
         except CommandError as error:
             output.complain(str(error), kind="error")
             raise SystemExit(error.exit_code) from None
@@ -50,6 +52,13 @@ def command(function: Command) -> Command:
             # The reader of a pipe has seen enough; the interpreter would complain when it flushes at its end.
             output.silence_stdout()
             raise SystemExit(0) from None
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            # What is written to has no name.
+            output.silence_stdout()
+            output.complain(f"The output cannot be written: {error.strerror}. Give it room.", kind="error")
+            raise SystemExit(1) from None
 
     return wrapped
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
         sys.exit(f"error: {MissingExtraError('The command nat-observability', 'cli')}")
+    _prepare_streams()
     # A service manager's signal ends a command as Ctrl-C does: what was recorded until then is delivered.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -32,6 +35,15 @@ def main() -> None:
     if viewer:
         command(args=sys.argv[2:], prog_name="nat-observability ui")
     command(prog_name="nat-observability")
+
+
+def _prepare_streams() -> None:
+    """Let output that is closed go nowhere, and a character that its encoding lacks be an escape."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _viewer() -> click.Command:

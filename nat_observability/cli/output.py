@@ -25,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from nat_observability.cli.console import ResultConsole
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.events import ErrorDetails, Status
 from nat_observability.store import SpanNode, StoredRun
@@ -59,7 +60,7 @@ def to_stdout(*, whole: bool = False) -> Console:
         whole: Whether to leave lines uncut and unwrapped in a pipe or a file, whose reader has no width.
     """
     width = _WIDEST if whole and not sys.stdout.isatty() else None
-    return Console(file=sys.stdout, highlight=False, width=width)
+    return ResultConsole(file=sys.stdout, highlight=False, width=width)
 
 
 def to_stderr() -> Console:
@@ -68,8 +69,8 @@ def to_stderr() -> Console:
 
 
 def say(text: str = "") -> None:
-    """Print a line of text as it is, wrapped if it is too long."""
-    to_stdout().print(Text(printable(text)))
+    """Print a line of text as it is, wrapped if a terminal is too narrow."""
+    to_stdout(whole=True).print(Text(printable(text)))
 
 
 def complain(problem: str, *, kind: str = "warning") -> None:
@@ -106,7 +107,7 @@ def facts(rows: Iterable[Fact]) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, Text(printable(value, keep="\n")))
+        table.add_row(Text(printable(name)), Text(printable(value, keep="\n")))
     return table
 
 

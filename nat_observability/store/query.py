@@ -140,5 +140,13 @@ class ReadConnection:
                     "Ask for less, or give more time: Store(path, time_limit=...).",
                 ) from error
             raise database_error(self.path, "cannot be read", error) from error
+        except OverflowError as error:
+            cure = "Give a number that fits into 64 bits."
+            raise SinkError(self.path, f"was asked for a number that is too large: {error}", cure) from error
+        except UnicodeEncodeError as error:
+            cure = "Nothing in a store is like that: check the encoding of what you are looking for."
+            raise SinkError(
+                self.path, f"was asked for text that is not valid Unicode: {error}", cure
+            ) from error
         except DATABASE_ERRORS as error:
             raise database_error(self.path, "cannot be read", error) from error

@@ -34,7 +34,7 @@ from nat_observability.store.records import (
     StoredRun,
 )
 from nat_observability.store.rows import RUN_COLUMNS, piece_of, run_of, span_of
-from nat_observability.store.schema import SPAN_COLUMNS
+from nat_observability.store.schema import RUNNING, SPAN_COLUMNS
 from nat_observability.store.search import search_runs
 from nat_observability.store.selection import SILENT_NS, select_runs
 from nat_observability.store.statistics import run_statistics, step_statistics
@@ -271,6 +271,15 @@ class Store:
         else:
             row = self._query.first("SELECT seq FROM sqlite_sequence WHERE name = 'spans'")
         return 0 if row is None or row[0] is None else int(row[0])
+
+    def cursor_before(self, count: int, *, running: bool = False) -> int:
+        """Return the cursor after which the newest spans come, `count` of them; with `running`, open steps are some."""
+        key = "rowid" if self.version == 1 else "id"
+        which = "" if running else f"WHERE status <> '{RUNNING}'"
+        row = self._query.first(
+            f"SELECT {key} FROM spans {which} ORDER BY {key} DESC LIMIT 1 OFFSET ?", (count,)
+        )
+        return 0 if row is None else int(row[0])
 
     def changes(self, after: int, limit: int = 10_000) -> list[SpanChange]:
         """

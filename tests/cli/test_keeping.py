@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 import ssl
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -238,6 +240,40 @@ def test_delete_erases_everywhere(
     if "ada-1" not in left:
         files = [file for file in path.parent.rglob("*") if file.is_file()]
         assert not [file for file in files if b"the secret of ada" in file.read_bytes()]
+
+
+def test_delete_takes_all_of_a_run_from_a_spool(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Of a run that started before the time, what began later goes too: delivered, it would bring the run back."""
+    spool = path.parent / "spool"
+    spooled(spool, make_span(run=ADA, start_ns=18 * 10**9), make_span(run=BOB, start_ns=22 * 10**9))
+    configure(monkeypatch, type="sqlite", path=path, spool="spill", spool_path=spool)
+    shown = invoke("delete", "--yes", "--json", "--before", "1970-01-01T00:00:15+00:00")
+    assert (shown.json["runs"], shown.json["spooled_items"]) == (1, 1)
+
+
+def test_delete_names_a_run_that_is_not_there(path: Path) -> None:
+    """The beginning of an id deletes nothing, and that is said; an erasure that is repeated is no failure."""
+    shown = invoke("delete", "--yes", "--run", "ada", "--run", "bob-1", "--store", path)
+    assert (shown.exit_code, shown.stdout) == (0, "Erased 1 runs, and 0 items in spools.\n")
+    assert "holds no run 'ada'" in shown.stderr
+    assert "bob-1" not in shown.stderr
+
+
+def test_delete_says_that_a_reader_keeps_the_log(path: Path) -> None:
+    """What was erased is still in the log then: exit code 1, and what to do. Repeated, it is gone."""
+    again = Run("eve-1", "e" * 32, user_id="eve")
+    sink = SqliteSink(path)
+    sink.open()
+    sink.write([make_span(run=again, input="the secret of eve")])
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM spans").fetchone()
+        shown = invoke("delete", "--yes", "--json", "--user", "eve", "--store", path)
+    assert (shown.exit_code, shown.json["runs"]) == (1, 1)
+    assert "keeps what was erased" in shown.json["problems"][0]
+    assert invoke("delete", "--yes", "--user", "eve", "--store", path).exit_code == 0
+    sink.close()
+    assert not [file for file in path.parent.iterdir() if b"the secret of eve" in file.read_bytes()]
 
 
 def test_delete_leaves_a_spool_in_use(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:

@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from rich.text import Text
 
 from nat_observability.cli import output
+from nat_observability.cli.console import plain_lines
 from nat_observability.cli.reading import details
 from nat_observability.events import Run, Span, Status, StepKind
 from nat_observability.recording.capture import step_error
@@ -224,3 +226,18 @@ def test_a_plain_error_is_shown_with_its_place() -> None:
     assert len(lines) <= 41
     assert all(len(line) < 600 for line in lines)
     assert "... 992 exceptions left out ..." in lines[-1]
+
+
+def test_a_table_without_a_terminal_is_plain_lines() -> None:
+    """Nothing is cut or styled, and no line is longer than its own cells need beyond what aligns the others."""
+    table = output.facts([("[/red]a", "x" * 500), ("b", "one\ntwo 東京")])
+    assert list(plain_lines(table)) == [f"[/red]a  {'x' * 500}", "b        one", "         two 東京"]
+    listing = output.plain_table("name")
+    listing.add_column("count", justify="right")
+    for name, count in (("n" * 500, "1"), ("東京", "1,000")):
+        listing.add_row(Text(name), count)
+    assert list(plain_lines(listing)) == [
+        f"{'name':60}  count",
+        f"{'n' * 500}      1",
+        f"東京{' ' * 56}  1,000",
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import html.parser
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.cli.builders import command
 from tests.cli.invoking import invoke
 from tests.sinks.builders import make_span
 from tests.store.old_stores import make_old_store
+from tests.warm_interpreter import run_warm
 
 TRACE = "ab" * 16
 FRONT = Run("front-1", TRACE, "c-1", "ada", "chat", None, (("tenant", "acme"),))
@@ -128,6 +130,7 @@ def test_runs_as_json(path: Path) -> None:
         (["--since", "1h"], []),
         (["--min-duration", "2s"], ["front-1"]),
         (["--max-duration", "5ms"], ["back-1"]),
+        (["--limit", "1000000000"], ["bad", "back-1", "front-1"]),
         (["--text", "WHY?"], ["front-1"]),
         (["--text", "nothing"], []),
     ],
@@ -139,6 +142,22 @@ def test_runs_are_selected(path: Path, options: list[str], found: list[str]) -> 
     make_old_store(old)
     write(old)
     assert ids("--store", old, *options) == found
+
+
+def test_ids_in_errors_are_on_one_line(tmp_path: Path) -> None:
+    """Ids that are listed are shown as they would be in a table; the step that is missing comes with the run's id."""
+    path = tmp_path / "s.db"
+    sink = SqliteSink(path)
+    sink.open()
+    sink.write([make_span(run=Run(f"r\n{n}", f"{n}" * 32), span_id=f"s\n{n}") for n in range(2)])
+    sink.close()
+    shown = invoke("show", "r", "--store", path)
+    assert shown.stderr.splitlines() == [
+        "error: 'r' is the beginning of several ids: r\\n0, r\\n1. Give more of it."
+    ]
+    assert invoke("show", "r\n0", "--span", "x", "--store", path).stderr.endswith(
+        "nat-observability show r\\n0\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -320,6 +339,74 @@ def test_hostile_content_is_shown_and_never_obeyed(tmp_path: Path) -> None:
     assert "default-src 'none'" in html.unescape(exported)
 
 
+def test_names_of_attributes_are_not_markup(tmp_path: Path) -> None:
+    """What an attribute is called is printed as it is, and neither styles nor ends the command."""
+    path = tmp_path / "s.db"
+    sink = SqliteSink(path)
+    sink.open()
+    named = msgspec.json.encode({"[/x]": 1, "[red]y": 2, "z\x1b[31m": 3})
+    sink.write([make_span(run=Run("m", TRACE), span_id="s", attributes=msgspec.Raw(named))])
+    sink.close()
+    for options in ([], ["--full"], ["--span", "s"]):
+        shown = invoke("show", "m", *options, "--store", path)
+        assert shown.exit_code == 0
+        assert {"[/x]", "[red]y", "z\\x1b[31m"} <= set(shown.stdout.split())
+
+
+OUTPUTS = """
+import os, sys
+from nat_observability.cli.entry import main
+
+path, results = sys.argv[1], sys.stdout
+def broken():
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w")
+for command in (["runs"], ["show", "front-1"], ["export", "front-1"]):
+    for opened in (
+        lambda: open("/dev/full", "w"), broken, lambda: None, lambda: open(path + ".txt", "w", encoding="ascii")
+    ):
+        sys.argv[1:], sys.stdout = [*command, "--store", path], opened()
+        try:
+            main()
+        except SystemExit as ended:
+            print(ended.code, file=results)
+        sys.stdout.close()
+"""
+
+
+def test_output_that_cannot_be_written(path: Path) -> None:
+    """A full disk is one line and exit code 1; a reader that has gone, no stdout and a poor encoding are no errors."""
+    ended = run_warm(OUTPUTS, [str(path)], cwd=path.parent, env=dict(os.environ), timeout=15)
+    assert ended.stdout.split() == ["1", "0", "0", "0"] * 3, ended.stderr
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("error: The output cannot be written: No space left") for line in lines)
+
+
+def test_json_is_one_visible_line(tmp_path: Path) -> None:
+    """Recorded JSON with lines of its own stays on one, and what a terminal would obey is an escape."""
+    path = tmp_path / "s.db"
+    sink = SqliteSink(path)
+    sink.open()
+    text = "\x7f\x9b31m\u202e\u2028 Zürich 東京 \U000e0001 \\u202e"
+    pretty = json.dumps({"a": [1, text], "b\r\n": {}}, indent=2, ensure_ascii=False).replace("\n", "\r\n")
+    sink.write([make_span(run=Run("p", TRACE), input=msgspec.Raw(pretty.encode()), output=text)])
+    sink.close()
+    for arguments in (
+        ["show", "p", "--json"],
+        ["export", "p"],
+        ["tail", "--json"],
+        ["export", "p", "--format", "otlp-json"],
+    ):
+        shown = invoke(*arguments, "--store", path).stdout
+        assert shown.endswith("\n")
+        assert shown[:-1].isprintable()
+        assert "Zürich 東京" in shown
+    span = invoke("export", "p", "--store", path).json
+    assert (span["input"], span["output"]) == ({"a": [1, text], "b\r\n": {}}, text)
+
+
 def test_a_deep_run_is_shown(tmp_path: Path) -> None:
     """Steps nested deeper than Python's stack are printed, exported and counted."""
     path = tmp_path / "s.db"
@@ -360,8 +447,10 @@ def test_tail_follows_a_store_that_is_replaced(tmp_path: Path) -> None:
         for number in range(2):
             sink = SqliteSink(path)
             sink.open()
-            sink.write([make_span(name=f"step-{number}")])
-            assert json.loads(process.stdout.readline())["name"] == f"step-{number}"
+            # More than it begins with in a store that is there: all of it is new.
+            sink.write([make_span(name=f"step-{number}", span_id=f"s{n}") for n in range(25)])
+            for _ in range(25):
+                assert json.loads(process.stdout.readline())["name"] == f"step-{number}"
             sink.write([make_span(name=f"later-{number}")])
             assert json.loads(process.stdout.readline())["name"] == f"later-{number}"
             sink.close()
@@ -369,6 +458,23 @@ def test_tail_follows_a_store_that_is_replaced(tmp_path: Path) -> None:
                 (tmp_path / f"s.db{suffix}").unlink(missing_ok=True)
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_tail_prints_the_newest_that_are_left(tmp_path: Path, old: bool) -> None:
+    """Where spans were deleted or replaced since, it goes further back."""
+    path = tmp_path / "s.db"
+    if old:
+        make_old_store(path)
+    sink = SqliteSink(path)
+    sink.open()
+    sink.write([make_span(run=FRONT, name=f"left-{n}", span_id=f"s{n}") for n in range(3)])
+    sink.write([make_span(run=BACK, name="gone", span_id=f"s{n}") for n in range(9)])
+    sink.close()
+    invoke("delete", "--run", BACK.run_id, "--yes", "--store", path)
+    lines = invoke("tail", "-n", 2, "--store", path).stdout.splitlines()
+    assert [line.split()[3] for line in lines] == ["left-1", "left-2"]
+    assert invoke("tail", "-n", 0, "--store", path).stdout == ""
 
 
 def test_tail_prints_the_newest(path: Path) -> None:
@@ -381,6 +487,6 @@ def test_tail_prints_the_newest(path: Path) -> None:
     shown = invoke("show", "run-1", "--store", path).stdout
     assert ids("--status", "running", "--store", path) == ["run-1"]
     sink.close()
-    assert [line.split()[3] for line in lines] == ["broken"]
+    assert [line.split()[3] for line in lines] == ["served", "broken"]
     assert [line.split()[3] for line in running] == ["broken", "open-step"]
     assert ["status", "running"] in [line.split() for line in shown.splitlines()]

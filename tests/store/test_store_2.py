@@ -288,6 +288,50 @@ def test_a_text_is_found_wherever_it_is(path: Path, old: bool) -> None:
         assert (late.runs, late.complete) == ([], False)
 
 
+def test_bytes_that_are_not_utf_8_cost_no_batch(path: Path) -> None:
+    """What a processor has put in place of JSON is stored as far as it is text, and the spans beside it as they are."""
+    raw = msgspec.Raw(b'{"a":"\xff"}')
+    spoilt = make_span(run=RUNS[0], name="spoilt", input=raw, output=raw, metadata=raw, attributes=raw)
+    write(path, [spoilt, make_span(run=RUNS[0], name="beside")])
+    with Store(path) as store:
+        assert {span.name: span.input for span in store.spans("run-0")} == {
+            "spoilt": msgspec.Raw('{"a":"\ufffd"}'.encode()),
+            "beside": None,
+        }
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_text_is_found_as_it_reads(path: Path, old: bool) -> None:
+    """Behind a NUL, within JSON that escapes it, or longer than a pattern of SQLite may be."""
+    if old:
+        make_old_store(path)
+    long = "x%" * 30_000
+    content = (
+        "before\0Behind",
+        msgspec.Raw(msgspec.json.encode({"q": 'say "hi"\nto C:\\dir', "n": "a\0B"})),
+        long,
+    )
+    write(path, [make_span(run=Run(f"r{n}", "0" * 32), input=each) for n, each in enumerate(content)])
+    with Store(path) as store:
+        for text, found in (
+            ("behind", ["r0"]),
+            ("E\0b", ["r0"]),
+            ("a\0b", ["r1"]),
+            ('SAY "hi"\nto', ["r1"]),
+            ("c:\\d", ["r1"]),
+            (long[1:], ["r2"]),
+            (long + "y", []),
+            ("x_x", []),
+        ):
+            assert [run.run.run_id for run in store.search(text).runs] == found, text[:20]
+        with pytest.raises(SinkError, match="is too large"):
+            store.runs(2**63)
+        with pytest.raises(SinkError, match="is not valid Unicode"):
+            store.search("\udcff")
+        with pytest.raises(SinkError, match="is not valid Unicode"):
+            store.runs(wanted=RunFilter(user_id="\udcff"))
+
+
 @pytest.mark.parametrize("by", ["name", "kind", "model", "workflow"])
 @pytest.mark.parametrize("old", [False, True])
 def test_statistics_are_by_any_key(path: Path, by: Any, old: bool) -> None:

@@ -68,15 +68,22 @@ def delete(
     chosen = _Chosen(frozenset(run_ids), user_id, before_ns)
     with Store(path) as store:
         ids = _run_ids(store, chosen)
+    # Of a run in the store all items go, whenever they began.
+    chosen.run_ids |= frozenset(ids)
     spools = spool_directories(read_settings(env_file)[0])
     if not yes:
         places = f"{path}" + (f" and {len(spools)} spools" if spools else "")
         click.confirm(f"Erase {len(ids):,} runs from {places}?", abort=True, err=True)
     with output.progress("Erasing", len(ids)) as advance:
-        deleted = erase_runs(path, ids, advance)
+        deleted, is_in_log = erase_runs(path, ids, advance)
     removed = _remove_index(path)
     erased = 0
     problems: list[str] = []
+    if ids and is_in_log:
+        problems.append(
+            f"A process that reads {path} keeps what was erased in {path}-wal. End its transaction or the process, and "
+            "repeat this."
+        )
     for name, directory in spools.items():
         count, skipped = erase(directory, chosen.has_record)
         erased += count
@@ -93,6 +100,10 @@ def delete(
         print_json({"runs": deleted, "spooled_items": erased, "removed_files": removed, "problems": problems})
     else:
         output.say(f"Erased {deleted:,} runs, and {erased:,} items in spools.")
+    for run_id in sorted(frozenset(run_ids) - frozenset(ids)):
+        output.complain(
+            f"The store holds no run {run_id!r}; --run takes whole ids. See: nat-observability runs"
+        )
     end(problems)
 
 

@@ -6,12 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-import msgspec
 
 from nat_observability.cli.common import command, env_file_option, store_option, store_to_read
 from nat_observability.cli.reading.finding import find_runs
 from nat_observability.cli.reading.html import ExportedRun, export_html
-from nat_observability.cli.reading.objects import in_order, print_bytes, span_object
+from nat_observability.cli.reading.objects import (
+    in_order,
+    json_line,
+    print_bytes,
+    span_object,
+    visible_json,
+)
 from nat_observability.sinks.otlp.json import json_request
 from nat_observability.sinks.otlp.span_encoder import encode
 from nat_observability.store import Store
@@ -46,7 +51,7 @@ def export(run_id: str, form: str, store_path: Path | None, env_file: Path | Non
 
 def _json_lines(runs: list[ExportedRun]) -> bytes:
     return b"".join(
-        msgspec.json.encode(span_object(node.span, running=node.running)) + b"\n"
+        json_line(span_object(node.span, running=node.running))
         for run in runs
         for node in in_order(run.roots)
     )
@@ -54,7 +59,7 @@ def _json_lines(runs: list[ExportedRun]) -> bytes:
 
 def _otlp(runs: list[ExportedRun]) -> bytes:
     spans = [node.span for run in runs for node in in_order(run.roots) if not node.running]
-    return json_request(encode(spans, {"service.name": "nat-observability"})) + b"\n"
+    return visible_json(json_request(encode(spans, {"service.name": "nat-observability"}))) + b"\n"
 
 
 def _html(runs: list[ExportedRun]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nat_observability.cli import output
 from nat_observability.cli.command_error import CommandError
 from nat_observability.store import Store, StoredRun
 
@@ -31,8 +32,8 @@ def find_runs(store: Store, given: str) -> list[StoredRun]:
         raise CommandError(
             f"{store.path} holds no run {given!r}. See: nat-observability runs --store {store.path}"
         )
-    ids = ", ".join([*(run.run.run_id for run in found), *(f"trace {trace}" for trace in traces)][:8])
-    raise CommandError(f"{given!r} is the beginning of several ids: {ids}. Give more of it.")
+    ids = [*(run.run.run_id for run in found), *(f"trace {trace}" for trace in traces)]
+    raise CommandError(f"{given!r} is the beginning of several ids: {_listed(ids)}. Give more of it.")
 
 
 def find_run(store: Store, given: str) -> StoredRun:
@@ -44,6 +45,10 @@ def find_run(store: Store, given: str) -> StoredRun:
     """
     found = find_runs(store, given)
     if len(found) > 1:
-        ids = ", ".join(run.run.run_id for run in found[:8])
+        ids = _listed([run.run.run_id for run in found])
         raise CommandError(f"{given!r} is a trace of {len(found)} runs: {ids}. Give the id of one of them.")
     return found[0]
+
+
+def _listed(ids: list[str]) -> str:
+    return ", ".join(output.printable(each) for each in ids[:8])

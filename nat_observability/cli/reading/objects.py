@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -12,6 +14,7 @@ import msgspec
 from nat_observability.events import Captured, Span
 from nat_observability.store import SpanNode, Store, StoredRun
 
+_OTHERS = re.compile(r"[^\x20-\x7e]+")
 _EPOCH_YEARS = 1e9 * 86_400 * 365 * 7_000  # nanoseconds; datetime ends with the year 9999
 
 
@@ -128,7 +131,8 @@ def content(value: Captured) -> object:
         msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return text.decode("utf-8", "replace")
-    return msgspec.Raw(text)
+    # What the application wrote may have lines of its own.
+    return msgspec.Raw(msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text)
 
 
 def iso(nanoseconds: int) -> str | None:
@@ -139,9 +143,30 @@ def iso(nanoseconds: int) -> str | None:
     return f"{whole}.{nanoseconds % 10**9:09d}Z"
 
 
+def json_line(value: object) -> bytes:
+    """Return a value as JSON on one line, with what a terminal would obey as escapes of JSON."""
+    return visible_json(msgspec.json.encode(value)) + b"\n"
+
+
+def visible_json(data: bytes) -> bytes:
+    """Return JSON that means the same, without white space other than blanks, in which every character is visible."""
+    text = data.decode()
+    # Outside of its strings, JSON on one line has nothing else that is not printable.
+    return data if text.isprintable() else _OTHERS.sub(_escaped, text).encode()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(
+        char
+        if char.isprintable()
+        else "".join(f"\\u{unit:04x}" for (unit,) in struct.iter_unpack(">H", char.encode("utf-16-be")))
+        for char in found[0]
+    )
+
+
 def print_json(value: object) -> None:
     """Print a value as JSON on one line."""
-    print_bytes(msgspec.json.encode(value) + b"\n")
+    print_bytes(json_line(value))
 
 
 def print_bytes(data: bytes) -> None:

@@ -15,7 +15,9 @@ from nat_observability.store import RunFilter, Store
 
 @click.command("runs")
 @store_option
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10**9), default=20, show_default=True, help="How many at most."
+)
 @click.option(
     "--text", help="Only runs in which this text occurs, in any content; the search ends after 10 seconds."
 )

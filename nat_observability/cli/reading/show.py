@@ -83,10 +83,11 @@ def _show_span(store: Store, runs: list[StoredRun], given: str, *, as_json: bool
     exact = [each for each in ids if each[1] == given]
     if len(exact or ids) != 1:
         if not ids:
+            run_id = output.printable(runs[0].run.run_id)
             raise CommandError(
-                f"The run {runs[0].run.run_id} has no step {given!r}. See its steps: nat-observability show"
+                f"The run {run_id} has no step {given!r}. See its steps: nat-observability show {run_id}"
             )
-        listed = ", ".join(span_id for _, span_id in ids[:8])
+        listed = ", ".join(output.printable(span_id) for _, span_id in ids[:8])
         raise CommandError(f"{given!r} is the beginning of several steps: {listed}. Give more of it.")
     node = store.span(*(exact or ids)[0])
     if node is None:

@@ -24,7 +24,7 @@ from nat_observability.store import RunFilter, StatisticsKey, Store
     help="Of steps by their name or kind, of model calls by model, or of whole runs by workflow.",
 )
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=30, show_default=True, help="How many rows at most."
+    "--limit", type=click.IntRange(1, 10**9), default=30, show_default=True, help="How many rows at most."
 )
 @click.option(
     "--seconds", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="How long it may take."

@@ -23,7 +23,7 @@ _WIDEST_NAME = 60
 @click.option(
     "-n",
     "--number",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 10**9),
     default=20,
     show_default=True,
     help="How many steps at first.",
@@ -44,21 +44,23 @@ def tail(
     """
     path = store_to_read(store_path, env_file)
     try:
-        for store, cursor in _stores(path, number, follow=follow):
+        for store, cursor in _stores(path, number, follow=follow, running=running):
             _follow(store, cursor, follow=follow, running=running, as_json=as_json)
     except KeyboardInterrupt:
         raise SystemExit(0) from None
 
 
-def _stores(path: Path, number: int, *, follow: bool):  # type: ignore[no-untyped-def]
+def _stores(path: Path, number: int, *, follow: bool, running: bool):  # type: ignore[no-untyped-def]
     """Yield the store at the path and where to begin in it; with `follow`, each that takes its place."""
     waiting = False
     first = True
     while True:
+        # What comes into a store that is not there yet is all new.
+        first = first and _has_content(path)
         try:
             with Store(path) as store:
                 waiting = False
-                yield store, max(0, store.cursor - number) if first else 0
+                yield store, store.cursor_before(number, running=running) if first else 0
                 first = False
         except SinkError as error:
             if not follow:
@@ -66,10 +68,16 @@ def _stores(path: Path, number: int, *, follow: bool):  # type: ignore[no-untype
             if not waiting:
                 output.complain(f"{error} Waiting for it.")
             waiting = True
-            first = first and not path.exists()
         if not follow:
             return
         time.sleep(_EVERY)
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _follow(store: Store, cursor: int, *, follow: bool, running: bool, as_json: bool) -> None:
