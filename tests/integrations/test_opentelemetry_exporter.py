@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,6 +176,26 @@ class TestDelivery:
             assert provider.force_flush(10_000)
             assert [span.name for span in sink.spans] == [f"s{number}" for number in range(100)]
         assert exporter.delivery.health().ledger.delivered == 100
+
+    def test_first_spans_that_end_in_several_threads_are_all_delivered(self) -> None:
+        """They open the exporters once: spans of a second opening would escape each flush and the shutdown."""
+        with OtlpReceiver() as receiver:
+            with provided(ObservabilitySpanProcessor(otlp_to(receiver))) as provider:
+                tracer, together = provider.get_tracer("shop"), threading.Barrier(8)
+
+                def end_one() -> None:
+                    span = tracer.start_span("first")
+                    together.wait(10)
+                    span.end()
+
+                threads = [threading.Thread(target=end_one) for _ in range(8)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join(10)
+                assert provider.force_flush(10_000)
+                arrived = len(receiver.spans)
+        assert arrived == 8
 
     def test_a_flush_that_takes_too_long_says_so(self) -> None:
         """A back end that is down, and a deadline."""
