@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
-from nat_observability.delivery.ledger import is_intended
+from nat_observability.delivery.ledger import DropReason, is_intended
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.foreign_errors import describe
@@ -247,7 +247,8 @@ def _tell_when_saved(leases: Sequence[Lease], waiters: Sequence[Future[None]]) -
 
 def _lost(lease: Lease) -> int:
     ledger = lease.ledger
-    return ledger.failed + sum(items for reason, items in ledger.dropped.items() if not is_intended(reason))
+    dropped = cast("dict[DropReason, int]", ledger.dropped)
+    return ledger.failed + sum(items for reason, items in dropped.items() if not is_intended(reason))
 
 
 def _in_event_loop() -> bool:
