@@ -369,3 +369,12 @@ def test_a_dialect_that_does_not_exist_is_refused(names: Any) -> None:
 def test_names_are_read_in_any_case_and_once() -> None:
     """With spaces around them."""
     assert vocabulary(" GenAI , openinference,genai").name == "genai,openinference"
+
+
+@pytest.mark.parametrize("version", ["9" * 5000, "9" * 30, "³", "٣", "v3", ""])
+def test_a_prompt_version_that_is_no_number_is_left_out(version: str) -> None:
+    """Langfuse has numbers; whatever was recorded, the span is sent."""
+    own = raw({"gen_ai.prompt.name": "greet", "gen_ai.prompt.version": version})
+    attributes = sent(make_span(kind=StepKind.LLM, attributes=own), "langfuse")[1]
+    assert attributes["langfuse.observation.prompt.name"] == "greet"
+    assert "langfuse.observation.prompt.version" not in attributes

@@ -185,6 +185,12 @@ def test_what_the_caller_has_sent_along_is_passed_on() -> None:
     assert outgoing_headers() == {}
 
 
+def test_a_tracestate_that_is_not_text_is_ignored() -> None:
+    """As a `traceparent` that is not is: the application goes on."""
+    state = ContextState(traceparent=TRACEPARENT, tracestate=5)  # type: ignore[arg-type]
+    assert (state.tracestate, state.traceparent[:36]) == (None, TRACEPARENT[:36])
+
+
 @pytest.mark.parametrize(
     ("tracestate", "passed"),
     [
