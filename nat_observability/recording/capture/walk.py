@@ -10,6 +10,7 @@ import msgspec
 
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.budget import (
+    CHARACTERS,
     CONTAINER,
     FAILED,
     FLOAT,
@@ -289,6 +290,7 @@ class Walk:
                 reraise_signal(error)
                 self.nodes_left -= RAISED
                 continue
+            self.nodes_left -= str.__len__(shown) // CHARACTERS
             if MASK.search(shown, 0, limits.size):
                 return self.text(cut_text(str.__str__(shown), MAX_REPR))
         return None
@@ -296,7 +298,9 @@ class Walk:
     def shown(self, value: object) -> str:
         self.nodes_left -= OPAQUE
         try:
-            return self.text(cut_text(str.__str__(repr(value)), MAX_REPR))
+            shown = repr(value)
+            self.nodes_left -= str.__len__(shown) // CHARACTERS
+            return self.text(cut_text(str.__str__(shown), MAX_REPR))
         except BaseException as error:  # noqa: BLE001  foreign code: a __repr__ of the application's
             reraise_signal(error)
             self.nodes_left -= RAISED
