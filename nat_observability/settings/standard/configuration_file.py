@@ -131,7 +131,7 @@ def _read(file: Section) -> Callable[[tuple[str, ...]], Configuration]:
 
 def _resource(section: Section, settings: dict[str, Any]) -> dict[str, str]:
     attributes: dict[str, str] = section.parsed("attributes_list", parse_pairs) or {}
-    for each in section.sections("attributes"):
+    for each in section.sections("attributes", named=True):
         name, value = each.text("name"), each.take("value")
         each.take("type")
         if name is None:
@@ -268,7 +268,7 @@ def _otlp(kind: str, own: Section) -> dict[str, Any]:
         # By the schema, the address over HTTP is the whole one of the signal.
         entry["endpoint" if entry.get("protocol") == "grpc" else "traces_endpoint"] = endpoint
     headers: dict[str, str] = own.parsed("headers_list", parse_pairs) or {}
-    for each in own.sections("headers"):
+    for each in own.sections("headers", named=True):
         name, value = each.text("name"), each.text("value")
         if name is None:
             each.problem("has no name")

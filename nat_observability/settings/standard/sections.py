@@ -66,9 +66,11 @@ class Section:
         key = next((each for each in keys if each in self._left), keys[0])
         return Section(self._left.pop(key, None), self._at(key), self._findings)
 
-    def sections(self, key: str) -> Iterator[Section]:
-        """Yield the mappings of a list."""
+    def sections(self, key: str, *, named: bool = False) -> Iterator[Section]:
+        """Yield the mappings of a list; if they are `named`, those of a mapping too, as early formats have it."""
         listed = self._left.pop(key, None)
+        if named and isinstance(listed, Mapping):
+            listed = [{"name": name, "value": value} for name, value in listed.items()]
         if listed is not None and not isinstance(listed, list):
             self.problem("is not a list", key)
             return

@@ -266,6 +266,22 @@ def test_a_mistake_is_named_once_and_where_it_is(
     assert f"{problem}." in str(raised.value)
 
 
+def test_attributes_and_headers_of_early_formats(configure: Callable[[str], Path]) -> None:
+    """Mappings, where later formats have lists."""
+    configure(
+        """
+file_format: "0.1"
+resource: {attributes: {service.name: shop, zone: 2}}
+tracer_provider:
+  processors: [{batch: {exporter: {otlp: {protocol: http/protobuf, headers: {x-key: k}}}}}]
+"""
+    )
+    settings = ObservabilitySettings()
+    entry: Any = settings.exporters["otlp"]
+    assert (settings.service_name, settings.resource_attributes["zone"]) == ("shop", "2")
+    assert entry.headers["x-key"].get_secret_value() == "k"
+
+
 def test_a_file_that_is_a_list(configure: Callable[[str], Path]) -> None:
     """It is called the file."""
     configure("- a\n")
