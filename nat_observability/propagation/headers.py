@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple, Protocol, TypedDict
 
 from nat_observability.events import Run
+from nat_observability.foreign_errors import reraise_signal
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.propagation.b3 import (
     B3,
@@ -96,6 +97,19 @@ class Incoming(NamedTuple):
         return ids
 
 
+def _pairs(headers: object) -> Iterator[Any]:
+    """Yield the pairs of what should be headers, as far as it can be read."""
+    try:
+        if isinstance(headers, Mapping):
+            yield from headers.items()
+        elif isinstance(headers, Iterable):
+            yield from headers
+    except GeneratorExit:
+        raise
+    except BaseException as error:  # noqa: BLE001  foreign code: a collection of a framework or the application
+        reraise_signal(error)
+
+
 def read_headers(headers: Mapping[Any, object] | Iterable[tuple[object, object]] | None) -> Incoming:
     """
     Read the headers of a request or a message. Never raises.
@@ -113,8 +127,11 @@ def read_headers(headers: Mapping[Any, object] | Iterable[tuple[object, object]]
     tracestates: list[str] = []
     baggage: list[str] = []
     others: dict[str, str] = {}
-    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-    for name, value in pairs:
+    for pair in _pairs(headers):
+        try:
+            name, value = pair
+        except (TypeError, ValueError):  # not a pair
+            continue
         # Most headers are not ours: their length rules them out.
         if not isinstance(name, str | bytes) or len(name) not in known.lengths:
             continue
