@@ -179,18 +179,9 @@ class _Ours:
 
 @asynccontextmanager
 async def _ours(endpoint: str, *, redact: bool = True, engine: bool = True) -> AsyncIterator[Recorder]:
+    from benchmarks.runs import Discarding
     from nat_observability.builders import delivering
     from nat_observability.containers import ObservabilityContainer
-
-    class Discarding:
-        async def open(self) -> None:
-            pass
-
-        async def write(self, batch: Sequence[Any]) -> None:
-            pass
-
-        async def close(self) -> None:
-            pass
 
     main = f"{_PREFIX}EXPORTERS__MAIN__"
     os.environ[f"{main}TYPE"] = "otlp" if endpoint else "discarding"

@@ -20,7 +20,7 @@ from nat_observability import (
     SpanExporter,
     step,
 )
-from nat_observability.sinks.otlp.encoding import encode
+from nat_observability.sinks.otlp.span_encoder import encode
 from nat_observability.sinks.protocol import Batch
 
 ROUNDS = 5

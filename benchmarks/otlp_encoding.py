@@ -16,7 +16,7 @@ import msgspec
 from benchmarks.report import Row, at_most, report
 from nat_observability.dialects.span_attributes import span_attributes
 from nat_observability.events import Run, Span, Status, StepKind, TokenUsage
-from nat_observability.sinks.otlp.encoding import SpanEncoder
+from nat_observability.sinks.otlp.span_encoder import SpanEncoder
 
 SPANS = 512
 SPANS_PER_RUN = 16

@@ -146,19 +146,10 @@ def _application(**options: Any) -> Any:
 
 
 def _ours(exporters: int) -> Any:
+    from benchmarks.runs import Discarding
     from nat_observability.builders import delivering
     from nat_observability.containers import ObservabilityContainer
     from nat_observability.integrations.fastapi import instrument
-
-    class Discarding:
-        async def open(self) -> None:
-            pass
-
-        async def write(self, batch: Sequence[Any]) -> None:
-            pass
-
-        async def close(self) -> None:
-            pass
 
     for index in range(exporters):
         os.environ[f"NAT_OBSERVABILITY_EXPORTERS__E{index}__TYPE"] = "discarding"

@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,9 @@ _ROOM = 2 << 30
 
 def pytest_configure(config: pytest.Config) -> None:
     _keep_files_in_memory()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As a shell's background job begins, in which no test could interrupt itself or a program that it starts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "may_leave_tasks: what a naive or stuck exporter leaves behind is not a failure"
     )

@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from nat_observability.sinks.otlp.protobuf import length_delimited
+from nat_observability.sinks.otlp.wire_format import length_delimited
 
 PROTOBUF = "application/x-protobuf"
 

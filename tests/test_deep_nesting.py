@@ -14,7 +14,7 @@ from nat_observability.cli.commands import cli
 from nat_observability.sinks.console import ConsoleSink
 from nat_observability.sinks.file import FileSink
 from nat_observability.sinks.memory import MemorySink
-from nat_observability.sinks.otlp.encoding import encode
+from nat_observability.sinks.otlp.span_encoder import encode
 from nat_observability.sinks.sqlite import SqliteSink
 from nat_observability.store import Store
 from nat_observability.testing import CapturingExporter

@@ -6,7 +6,7 @@ from nat_observability.processors.processor import Processor
 from nat_observability.processors.redaction.personal import PERSONAL_SETS
 from nat_observability.processors.redaction.redactor import Chunks, Redactor
 from nat_observability.processors.redaction.rules import Pattern, Rule
-from nat_observability.processors.redaction.tables.names import DEFAULT_KEYS
+from nat_observability.processors.redaction.tables.secret_names import DEFAULT_KEYS
 from nat_observability.processors.redaction.tokens import DEFAULT_PATTERNS
 from nat_observability.processors.tagger import PrivacyLevel, Tagger
 from nat_observability.processors.truncator import Limits, Truncator

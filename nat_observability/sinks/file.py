@@ -24,7 +24,7 @@ from nat_observability.system.disk import (
 )
 
 if TYPE_CHECKING:
-    from nat_observability.sinks.otlp.encoding import SpanEncoder
+    from nat_observability.sinks.otlp.span_encoder import SpanEncoder
 
 FileFormat = Literal["jsonl", "otlp_json"]
 
@@ -87,7 +87,7 @@ class FileSink:
         if format == "otlp_json":
             # Only here: a file of our own lines needs none of it.
             from nat_observability.dialects.vocabulary import vocabulary
-            from nat_observability.sinks.otlp.encoding import SpanEncoder
+            from nat_observability.sinks.otlp.span_encoder import SpanEncoder
 
             self._otlp = SpanEncoder(resource or {}, vocabulary(dialect))
         self.path = os.path.abspath(path)

@@ -41,7 +41,7 @@ def call_after(
     *args: Any,
     context: Context | None = None,
 ) -> Timer:
-    """Do as `loop.call_later`, even if the loop's time stands still."""
+    """Do as `loop.call_later`, even if the loop's time stands still and the system refuses a thread to watch it."""
     if not _is_frozen(loop):
         return loop.call_later(seconds, callback, *args, context=context)
 
@@ -51,7 +51,10 @@ def call_after(
 
     timer = threading.Timer(seconds, call)
     timer.daemon = True
-    timer.start()
+    try:
+        timer.start()
+    except (RuntimeError, MemoryError):
+        return _PolledTimer(loop, monotonic() + seconds, partial(callback, *args), context)
     return timer
 
 
@@ -85,6 +88,29 @@ async def sleep(seconds: float) -> None:
         await over
     finally:
         timer.cancel()
+
+
+class _PolledTimer:
+    """A timer that needs no thread: it keeps its loop busy, and looks at the clock in each turn of it."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        due: float,
+        callback: Callable[[], object],
+        context: Context | None,
+    ) -> None:
+        self._loop, self._due, self._callback, self._context = loop, due, callback, context
+        self._next = loop.call_soon(self._look, context=context)
+
+    def cancel(self) -> None:
+        self._next.cancel()
+
+    def _look(self) -> None:
+        if monotonic() < self._due:
+            self._next = self._loop.call_soon(self._look, context=self._context)
+        else:
+            self._callback()
 
 
 def _finish(future: asyncio.Future[None]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from nat_observability.sinks.otlp.encoding import encode
 from nat_observability.sinks.otlp.json import json_request
+from nat_observability.sinks.otlp.span_encoder import encode
 from nat_observability.store import Store
 from nat_observability.viewer.store_file import Reader, StoreFile
 

@@ -13,7 +13,7 @@ import pytest
 
 from nat_observability.events import ErrorDetails, Run, SpanEvent, SpanLink, Status, StepKind, TokenUsage
 from nat_observability.sinks import SqliteSink
-from nat_observability.sinks.otlp.encoding import encode
+from nat_observability.sinks.otlp.span_encoder import encode
 from nat_observability.sinks.protocol import RunLedger
 from nat_observability.store import Store
 from tests.cli.builders import command

@@ -17,7 +17,7 @@ from pytest_genai_semconv import GenAISpanComplianceError, assert_genai_span_com
 from nat_observability import ContextState, ExporterManager, Span, SpanExporter, StepKind, step
 from nat_observability.dialects.vocabulary import vocabulary
 from nat_observability.sinks import MemorySink
-from nat_observability.sinks.otlp.encoding import SpanEncoder
+from nat_observability.sinks.otlp.span_encoder import SpanEncoder
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.integrations.otlp_comparison import of_otlp

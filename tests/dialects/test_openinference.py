@@ -9,7 +9,7 @@ import pytest
 
 from nat_observability.dialects.span_attributes import span_attributes
 from nat_observability.events import Run, Span, Status, StepKind
-from nat_observability.sinks.otlp.encoding import encode
+from nat_observability.sinks.otlp.span_encoder import encode
 
 RUN = Run("run-1", "1" * 32)
 PROVIDER = {"gen_ai.provider.name": "openai"}

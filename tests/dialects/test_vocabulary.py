@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.sinks.otlp.test_span_encoder import python_attributes
 
 from nat_observability.dialects.vocabulary import DIALECTS, vocabulary
 from nat_observability.events import (
@@ -20,9 +21,8 @@ from nat_observability.events import (
     TokenCost,
     TokenUsage,
 )
-from nat_observability.sinks.otlp.encoding import SpanEncoder
+from nat_observability.sinks.otlp.span_encoder import SpanEncoder
 from tests.sinks.builders import make_span
-from tests.sinks.otlp.test_encoding import python_attributes
 from tests.sinks.otlp.wire import scope_spans_of
 
 RUN = Run("run-1", "0" * 31 + "1", "conv-1", "user-1", "shop", None, (("plan", "pro"), ("tenant", "acme")))

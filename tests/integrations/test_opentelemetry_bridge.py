@@ -21,7 +21,7 @@ from nat_observability.dialects.vocabulary import vocabulary
 from nat_observability.integrations.opentelemetry import StepSpanProcessor, unfollow_steps
 from nat_observability.processors import ContentSwitch, Limits, Redactor, Truncator
 from nat_observability.sinks import MemorySink, SqliteSink
-from nat_observability.sinks.otlp.encoding import SpanEncoder
+from nat_observability.sinks.otlp.span_encoder import SpanEncoder
 from nat_observability.spool.record import decode_item, encode_item
 from nat_observability.store import Store
 from tests.integrations.otlp_comparison import Seen, of_otlp, of_the_sdk

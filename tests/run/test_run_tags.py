@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from nat_observability.context import ContextState
 from nat_observability.events import Span
 from nat_observability.sinks import FileSink, SqliteSink
-from nat_observability.sinks.otlp.encoding import encode
+from nat_observability.sinks.otlp.span_encoder import encode
 from nat_observability.spool.record import decode_item, encode_item
 from nat_observability.store import Store
 from tests.sinks.builders import make_span

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from typing import Any
 
 import pytest
@@ -90,6 +91,42 @@ async def test_what_is_cancelled_is_not_called(frozen: None) -> None:
     clock.call_after(loop, 0.002, lambda: called.append(variable.get()), context=context)
     await until(lambda: called)
     assert called == [1]
+
+
+@pytest.mark.parametrize("refused", [RuntimeError("can't start new thread"), MemoryError()], ids=repr)
+async def test_g4_a_deadline_needs_no_thread(
+    frozen: None, monkeypatch: pytest.MonkeyPatch, refused: Exception
+) -> None:
+    """If the system refuses one, time that stands still still ends no deadline, and what is cancelled is not called."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise refused
+
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    loop = asyncio.get_running_loop()
+    late: asyncio.Future[None] = loop.create_future()
+    called: list[int] = []
+    variable = contextvars.ContextVar[int]("variable", default=0)
+    context = contextvars.copy_context()
+    context.run(variable.set, 1)
+    clock.call_after(loop, 0.001, lambda: called.append(2)).cancel()
+    clock.call_after(loop, 0.002, lambda: called.append(variable.get()), context=context)
+    assert await clock.wait([late], 0.01) == (set(), {late})
+    await clock.sleep(0.001)
+    assert called == [1]
+    late.cancel()
+
+
+async def test_g3_a_wait_that_is_cancelled_while_time_stands_still_leaves_its_futures(frozen: None) -> None:
+    """As `asyncio.wait` does: the cancellation reaches the caller, and neither future nor timer is touched after it."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    waiting = asyncio.create_task(clock.wait([future], 10))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not future.done()
+    future.cancel()
 
 
 def test_a_loop_with_a_time_of_its_own_keeps_it() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -12,6 +14,8 @@ from nat_observability.cli.demo.text_folder import SUFFIXES, Passage, TextFolder
 from nat_observability.errors import ObservabilityError
 from nat_observability.events import TokenUsage
 from nat_observability.recording.step import step
+
+ResultT = TypeVar("ResultT")
 
 _FILE = re.compile(
     rf"[\w./-]+(?:{'|'.join(re.escape(suffix) for suffix in sorted(SUFFIXES))})\b", re.IGNORECASE
@@ -92,9 +96,9 @@ class FolderAgent:
 
     async def _search(self, plan: Plan) -> Found:
         with step("tool", "search_files", input=plan) as search:
-            names = [plan.file] if plan.file else await asyncio.to_thread(self._folder.files)
+            names = [plan.file] if plan.file else await _in_thread(self._folder.files)
             results = await asyncio.gather(
-                *(asyncio.to_thread(self._read, name) for name in names), return_exceptions=True
+                *(_in_thread(self._read, name) for name in names), return_exceptions=True
             )
             read: list[Passage] = []
             for result in results:
@@ -102,7 +106,7 @@ class FolderAgent:
                     read += result
                 elif plan.file or not isinstance(result, OSError | UnicodeDecodeError):
                     raise result
-            candidates = await asyncio.to_thread(_candidates, plan, read)
+            candidates = await _in_thread(_candidates, plan, read)
             search.output = {"files": len(names), "passages": len(read), "candidates": len(candidates)}
             return Found(read, candidates)
 
@@ -116,7 +120,7 @@ class FolderAgent:
     async def _rank(self, question: str, plan: Plan, found: Found) -> Ranking:
         prompt = "\n".join([question, *(f"{each.file}: {each.text}" for each in found.candidates)])
         with step("llm", "bm25", input=prompt) as call:
-            return await asyncio.to_thread(_run_model, call, prompt, plan, found)
+            return await _in_thread(_run_model, call, prompt, plan, found)
 
     def _compose(self, plan: Plan, ranking: Ranking) -> str:
         top = ranking.passages
@@ -131,6 +135,18 @@ class FolderAgent:
             answer = f"{' '.join(sentences[first : first + 2])} [{best.passage.file}]"
             compose.output = answer
             return answer
+
+
+async def _in_thread(function: Callable[..., ResultT], *args: object) -> ResultT:
+    """Do as `asyncio.to_thread`, but if it is cancelled, wait for the thread, so that its run gets all its steps."""
+    working = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    try:
+        await asyncio.wait([working])
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        working.exception()  # whatever it is, the cancellation comes first
+        raise
+    return working.result()
 
 
 def _candidates(plan: Plan, read: list[Passage]) -> list[Passage]:

@@ -12,8 +12,8 @@ from nat_observability.cli.common import command, env_file_option, store_option,
 from nat_observability.cli.reading.finding import find_runs
 from nat_observability.cli.reading.html import ExportedRun, export_html
 from nat_observability.cli.reading.objects import in_order, print_bytes, span_object
-from nat_observability.sinks.otlp.encoding import encode
 from nat_observability.sinks.otlp.json import json_request
+from nat_observability.sinks.otlp.span_encoder import encode
 from nat_observability.store import Store
 
 

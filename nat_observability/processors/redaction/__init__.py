@@ -3,7 +3,7 @@
 from nat_observability.processors.redaction.personal import PERSONAL_SETS
 from nat_observability.processors.redaction.redactor import Chunks, Redactor
 from nat_observability.processors.redaction.rules import Pattern, Rule
-from nat_observability.processors.redaction.tables.names import DEFAULT_KEYS
+from nat_observability.processors.redaction.tables.secret_names import DEFAULT_KEYS
 from nat_observability.processors.redaction.tokens import DEFAULT_PATTERNS
 
 __all__ = [

@@ -13,7 +13,7 @@ from nat_observability.processors.redaction.marks import Marks
 from nat_observability.processors.redaction.personal import PERSONAL_SETS
 from nat_observability.processors.redaction.rules import Pattern, Rule
 from nat_observability.processors.redaction.scrubber import Scrubber
-from nat_observability.processors.redaction.tables.names import DEFAULT_KEYS
+from nat_observability.processors.redaction.tables.secret_names import DEFAULT_KEYS
 from nat_observability.processors.redaction.tokens import DEFAULT_PATTERNS
 
 Chunks = Literal["withhold", "scan"]

@@ -25,7 +25,7 @@ from nat_observability.processors.redaction.names.needles import joined_letters,
 from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.rules import Pattern
 from nat_observability.processors.redaction.search import TOO_MANY, Search
-from nat_observability.processors.redaction.tables.names import DEFAULT_KEYS
+from nat_observability.processors.redaction.tables.secret_names import DEFAULT_KEYS
 from nat_observability.processors.redaction.text.encodings import MOST_LAYERS, decoded, is_escaped
 from nat_observability.processors.redaction.text.folding import fold
 from nat_observability.processors.redaction.text.runs import LEAST_RUN

@@ -23,7 +23,6 @@ from nat_observability.errors import (
     SinkError,
 )
 from nat_observability.sinks.otlp.body import BodyMaker, Compression, check_compression
-from nat_observability.sinks.otlp.encoding import PACKAGE_VERSION
 from nat_observability.sinks.otlp.options import (
     ClientTls,
     FileName,
@@ -33,6 +32,7 @@ from nat_observability.sinks.otlp.options import (
     parse_endpoint,
 )
 from nat_observability.sinks.otlp.responses import AnswerReader, readable, retry_info
+from nat_observability.sinks.otlp.span_encoder import PACKAGE_VERSION
 from nat_observability.sinks.protocol import Batch
 from nat_observability.system.forks import at_fork
 

@@ -19,7 +19,6 @@ from nat_observability.errors import (
     SinkError,
 )
 from nat_observability.sinks.otlp.body import BodyMaker, Compression, Encoding
-from nat_observability.sinks.otlp.encoding import PACKAGE_VERSION
 from nat_observability.sinks.otlp.options import (
     ClientTls,
     FileName,
@@ -37,6 +36,7 @@ from nat_observability.sinks.otlp.responses import (
     readable,
     retry_after,
 )
+from nat_observability.sinks.otlp.span_encoder import PACKAGE_VERSION
 from nat_observability.sinks.protocol import Batch
 
 if TYPE_CHECKING:

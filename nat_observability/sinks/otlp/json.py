@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from nat_observability.sinks.otlp.protobuf import DOUBLE, FIXED64, fields
+from nat_observability.sinks.otlp.wire_format import DOUBLE, FIXED64, fields
 
 SPANS_BETWEEN = 64
 """Spans that are converted in one stretch."""

@@ -12,7 +12,7 @@ import msgspec
 
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.otlp.options import SecretHeaders, one_line
-from nat_observability.sinks.otlp.protobuf import fields
+from nat_observability.sinks.otlp.wire_format import fields
 
 LONGEST_WAIT = 3600.0
 """The maximum wait, in seconds, that a back end can ask for; if it asks for more, we retry after an hour."""

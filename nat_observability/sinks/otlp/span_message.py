@@ -19,7 +19,7 @@ from nat_observability.dialects.dialect import Attributes, AttributeValue
 from nat_observability.dialects.vocabulary import decoded_attributes
 from nat_observability.events import Captured, ErrorDetails, Span, SpanEvent, SpanKind, SpanLink, Status
 from nat_observability.recording.capture import capture, capture_json, capture_text
-from nat_observability.sinks.otlp.protobuf import DOUBLE, FIXED64, length_delimited, varint
+from nat_observability.sinks.otlp.wire_format import DOUBLE, FIXED64, length_delimited, varint
 
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 """The ids that OpenTelemetry calls invalid."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from nat_observability.cli.demo.ranking import Ranker, terms, tokens
 from nat_observability.cli.demo.text_folder import Passage, TextFolder
 from nat_observability.context import ContextState
 from nat_observability.events import Boundary, IntermediateStep, StepKind, TokenUsage
+from nat_observability.recording.step import step
 from nat_observability.testing import recorded_run
 
 
@@ -40,6 +42,23 @@ def recorded(folder: TextFolder, question: str) -> tuple[str | Exception, list[I
 
     # Not on the test's own loop: its worker threads end with it.
     return asyncio.run(ask())
+
+
+class Held(TextFolder):
+    """Lists its files when it is allowed to, in a thread that has said that it began."""
+
+    def __init__(self, path: Path) -> None:
+        self.began, self.allowed = threading.Event(), threading.Event()
+        self.allowed.set()
+        super().__init__(path)
+        self.began.clear()
+        self.allowed.clear()
+
+    def files(self) -> list[str]:
+        self.began.set()
+        self.allowed.wait()
+        with step("tool", "list_files"):
+            return super().files()
 
 
 def ends(steps: list[IntermediateStep]) -> dict[str, IntermediateStep]:
@@ -156,3 +175,25 @@ def test_any_folder_has_questions(tmp_path: Path) -> None:
     for name in "abd":
         next(tmp_path.glob(f"{name}.*")).unlink()
     assert len(questions(TextFolder(tmp_path))) == 3
+
+
+def test_a_cancelled_run_gets_the_steps_of_its_threads(folder: TextFolder) -> None:
+    """The cancellation waits for the thread at work, whose steps no exporter would take after the run's end."""
+
+    held = Held(folder.path)
+
+    async def cancelled() -> list[IntermediateStep]:
+        async with recorded_run(ContextState()) as exporter:
+            answering = asyncio.create_task(FolderAgent(held).answer("Is green tea fermented?"))
+            await asyncio.to_thread(held.began.wait)
+            answering.cancel()
+            for _ in range(10):  # turns of the loop, more than a cancellation takes
+                await asyncio.sleep(0)
+            early = answering.done()
+            held.allowed.set()
+            with pytest.raises(asyncio.CancelledError):
+                await answering
+            assert not early
+        return exporter.steps
+
+    assert {"list_files", "search_files", "answer_question"} <= ends(asyncio.run(cancelled())).keys()

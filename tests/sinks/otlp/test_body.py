@@ -11,7 +11,7 @@ import pytest
 
 from nat_observability.events import Span
 from nat_observability.sinks.otlp.body import BodyMaker, Compression
-from nat_observability.sinks.otlp.encoding import SLICE_BYTES, SLICE_SPANS, encode
+from nat_observability.sinks.otlp.span_encoder import SLICE_BYTES, SLICE_SPANS, encode
 from tests.processes import run_program
 from tests.sinks.builders import make_span
 
@@ -80,7 +80,7 @@ def test_without_isal_zlib_compresses() -> None:
         import asyncio, gzip, sys
         sys.modules["isal"] = None
         from nat_observability.sinks.otlp.body import BodyMaker
-        from nat_observability.sinks.otlp.encoding import encode
+        from nat_observability.sinks.otlp.span_encoder import encode
         from tests.sinks.builders import make_span
 
         batch = [make_span()]

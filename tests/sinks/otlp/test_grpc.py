@@ -28,8 +28,8 @@ from nat_observability.errors import (
     RetryableWriteError,
     SinkError,
 )
-from nat_observability.sinks.otlp.encoding import SLICE_SPANS
 from nat_observability.sinks.otlp.grpc import OtlpGrpcSink
+from nat_observability.sinks.otlp.span_encoder import SLICE_SPANS
 from nat_observability.sinks.protocol import Sink
 from tests.otlp_receiver import OtlpReceiver
 from tests.processes import run_program

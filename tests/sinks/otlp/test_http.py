@@ -33,9 +33,9 @@ from nat_observability.errors import (
     SinkError,
 )
 from nat_observability.events import ErrorDetails, Run, Span, Status, StepKind, TokenUsage
-from nat_observability.sinks.otlp.encoding import SLICE_SPANS, encode
 from nat_observability.sinks.otlp.http import OtlpHttpSink
 from nat_observability.sinks.otlp.presets import langfuse, phoenix
+from nat_observability.sinks.otlp.span_encoder import SLICE_SPANS, encode
 from nat_observability.sinks.protocol import Sink
 from nat_observability.testing import until
 from tests.otlp_receiver import Answer, Hang, OtlpReceiver, Raw, Reset, partial, refuse

@@ -15,9 +15,9 @@ from nat_observability.errors import PermanentWriteError
 from nat_observability.events import ErrorDetails, Span, SpanEvent, SpanLink, Status
 from nat_observability.sinks.file import FileSink
 from nat_observability.sinks.otlp.body import BodyMaker
-from nat_observability.sinks.otlp.encoding import encode
 from nat_observability.sinks.otlp.http import OtlpHttpSink
 from nat_observability.sinks.otlp.json import SPANS_BETWEEN, json_request
+from nat_observability.sinks.otlp.span_encoder import encode
 from tests.otlp_receiver import Answer, OtlpReceiver, request_from_json
 from tests.sinks.builders import make_span, make_step
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from nat_observability.sinks.otlp.options import SecretHeaders
-from nat_observability.sinks.otlp.protobuf import length_delimited, varint
 from nat_observability.sinks.otlp.responses import (
     PartialSuccess,
     failure_message,
@@ -19,6 +18,7 @@ from nat_observability.sinks.otlp.responses import (
     retry_after,
     retry_info,
 )
+from nat_observability.sinks.otlp.wire_format import length_delimited, varint
 
 NOW = 1_700_000_000.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.viewer.browser.chromium import Opener
 from tests.viewer.stores import HOSTILE
@@ -15,7 +16,7 @@ def test_the_list_of_hostile_runs(watch: Opener, hostile_url: str) -> None:
     watched = watch(hostile_url)
     page = watched.open("runs")
     page.wait_for_selector(".run-row")
-    assert f"of {len(HOSTILE)} runs" in page.inner_text(".toolbar")
+    expect(page.locator(".toolbar")).to_contain_text(f"of {len(HOSTILE)} runs")
     assert not set(page.evaluate("document.documentElement.outerHTML")) & set(_BIDI)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     watched.shot("hostile-runs-light")
@@ -42,7 +43,7 @@ def test_each_hostile_run(watch: Opener, hostile_url: str, name: str) -> None:
     spans = len(HOSTILE[name]())
     page.get_by_text(f"of {spans:,} span").first.wait_for()
     made = "script:not([src]), img, iframe, object, embed, svg, video, form, base, [onerror], [onload]"
-    assert page.locator(made).count() == 0
+    expect(page.locator(made)).to_have_count(0)
     assert page.evaluate("[...document.links].every(a => a.href.startsWith(location.origin + '/'))")
     assert page.title() != "owned"
     html = page.evaluate("document.documentElement.outerHTML")
@@ -56,6 +57,6 @@ def test_search_and_comparison_of_hostile_runs(watch: Opener, hostile_url: str) 
     """Search and comparison show hostile text as text."""
     page = watch(hostile_url).open("search?q=<script>")
     page.wait_for_selector(".hits mark")
-    assert page.locator("script:not([src])").count() == 0
+    expect(page.locator("script:not([src])")).to_have_count(0)
     page = watch(hostile_url).open("compare?a=hostile-0&b=hostile-11")
     page.wait_for_selector(".pair")

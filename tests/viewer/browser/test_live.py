@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from playwright.sync_api import expect
+
 from nat_observability.sinks.sqlite import SqliteSink
 from tests.viewer.browser.chromium import Opener, serving
 from tests.viewer.stores import make_run, spans_of, write
@@ -17,7 +19,7 @@ def test_the_list_grows_without_a_jump(growing: tuple[Path, str], watch: Opener)
     page.keyboard.press("j")
     write(path, spans_of(make_run(20), 20))
     page.get_by_role("button", name="Show 1 new run").wait_for()
-    assert page.locator(".run-row").count() == 3
+    expect(page.locator(".run-row")).to_have_count(3)
     page.locator("#run-1.active").wait_for()
     page.get_by_role("button", name="Show 1 new run").click()
     page.locator(".run-row").nth(3).wait_for()
@@ -47,7 +49,7 @@ def test_a_running_run_grows(growing: tuple[Path, str], watch: Opener) -> None:
         page.keyboard.press("p")
         sink.write(spans[3:])
         page.get_by_role("button", name="Resume (").wait_for()
-        assert page.locator(".spans .row").count() == 3
+        expect(page.locator(".spans .row")).to_have_count(3)
         page.keyboard.press("p")
         page.locator(".spans .row").nth(4).wait_for()
         page.locator(".row.active", has_text="swift-1").wait_for()
@@ -67,8 +69,8 @@ def test_a_run_whose_process_died(growing: tuple[Path, str], watch: Opener) -> N
     sink.close()
     page = watch(address).open("run/run-000040")
     page.locator(".run-title .status-died").wait_for()
-    assert page.locator(".bar.running").count() == 0
-    assert page.get_by_role("button", name="Pause").count() == 0
+    expect(page.locator(".bar.running")).to_have_count(0)
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
 
 
 def test_many_tabs_at_once(growing: tuple[Path, str], watch: Opener) -> None:

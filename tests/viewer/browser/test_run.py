@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+from playwright.sync_api import expect
+
 from nat_observability.events import Status
 from tests.viewer.browser.chromium import Opener
 from tests.viewer.stores import large_run, make_run, spans_of, write
@@ -18,14 +20,14 @@ def test_the_waterfall_shows_every_span(watch: Opener, url: str) -> None:
     grid.wait_for()
     assert grid.get_attribute("aria-rowcount") == "5"
     rows = page.locator(".spans .row")
-    assert rows.count() == 5
+    expect(rows).to_have_count(5)
     assert rows.nth(0).get_attribute("aria-level") == "1"
     assert rows.nth(0).get_attribute("aria-expanded") == "true"
     assert rows.nth(1).get_attribute("aria-level") == "2"
     active = grid.get_attribute("aria-activedescendant")
     assert page.locator(f"#{active}").get_attribute("aria-selected") == "true"
-    assert page.locator(".first-token").count() == 2
-    assert page.locator(".row.failed").count() == 2
+    expect(page.locator(".first-token")).to_have_count(2)
+    expect(page.locator(".row.failed")).to_have_count(2)
     pixels = page.evaluate(
         "() => { const c = document.querySelector('.minimap canvas'); const d = c.getContext('2d')"
         ".getImageData(0, 0, c.width, c.height).data; const s = new Set(); for (let i = 0; i < d.length; i += 4)"
@@ -41,8 +43,8 @@ def test_the_waterfall_by_keyboard(watch: Opener, url: str) -> None:
     page.wait_for_selector(".spans .row")
     page.keyboard.press("h")
     page.locator(".spans .row[aria-expanded=false]").wait_for()
-    assert page.locator(".spans .row").count() == 1
-    assert page.locator(".below.failed").count() == 1
+    expect(page.locator(".spans .row")).to_have_count(1)
+    expect(page.locator(".below.failed")).to_have_count(1)
     page.keyboard.press("l")
     page.locator("#row-4").wait_for()
     page.keyboard.press("l")
@@ -55,7 +57,7 @@ def test_the_waterfall_by_keyboard(watch: Opener, url: str) -> None:
     page.locator("#row-0.active.failed").wait_for()
     page.keyboard.press("c")
     page.locator(".bar.critical").first.wait_for()
-    assert page.locator(".off-path").count() == 0
+    expect(page.locator(".off-path")).to_have_count(0)
     page.keyboard.press("End")
     page.locator("#row-4.active").wait_for()
     page.keyboard.press("z")
@@ -103,7 +105,7 @@ def test_repeats_are_folded(growing: tuple[Path, str], watch: Opener) -> None:
     write(path, [spans[0], *repeats])
     page = watch(address).open("run/run-000050")
     page.locator(".fold .times", has_text="30").wait_for()
-    assert page.locator(".spans .row").count() == 2
+    expect(page.locator(".spans .row")).to_have_count(2)
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.locator("#row-31").wait_for(state="attached")
@@ -136,18 +138,18 @@ def test_content_has_the_form_of_what_it_is(watch: Opener, url: str) -> None:
     watched = watch(url)
     page = watched.open("run/run-000004?span=0000000000040002")
     page.wait_for_selector(".message.role-user")
-    assert page.locator(".message").count() == 3
-    assert page.locator(".call-name", has_text="track").count() == 1
+    expect(page.locator(".message")).to_have_count(3)
+    expect(page.locator(".call-name", has_text="track")).to_have_count(1)
     assert "swift-1" in page.inner_text(".detail .facts") or "slow-1" in page.inner_text(".detail .facts")
     page.get_by_role("button", name="Tree", exact=True).click()
     page.wait_for_selector(".json-toggle")
     page.get_by_role("button", name="Raw").click()
-    assert "Be brief." in page.inner_text("pre.raw >> nth=0")
+    expect(page.locator("pre.raw >> nth=0")).to_contain_text("Be brief.")
     watched.axe()
     page.get_by_role("button", name="Formatted").click()
     watched.open("run/run-000004?span=0000000000040001")
     page.wait_for_selector(".document >> text=faq.md")
-    assert "0.910" in page.inner_text(".document >> nth=0")
+    expect(page.locator(".document >> nth=0")).to_contain_text("0.910")
     watched.open("run/run-000004?span=0000000000040003")
     page.locator("mark.redacted", has_text="redacted:api-key").wait_for()
     page.locator("mark.cut", has_text="cut:12345").wait_for()
@@ -217,7 +219,7 @@ def test_the_exported_file_works_without_a_network(watch: Opener, url: str, tmp_
     offline = watch(f"file://{target}", offline=True)
     offline.page.goto(offline.url)
     offline.page.wait_for_selector(".spans .row")
-    assert offline.page.locator(".spans .row").count() == 5
+    expect(offline.page.locator(".spans .row")).to_have_count(5)
     offline.page.keyboard.press("e")
     offline.page.keyboard.press("Enter")
     offline.page.wait_for_selector(".detail[data-loaded=yes]")
@@ -249,6 +251,6 @@ def test_relative_times(watch: Opener, url: str) -> None:
     """Times are absolute with their zone named, or relative, as the reader wants."""
     page = watch(url).open("runs")
     page.wait_for_selector(".run-row")
-    assert "UTC" in page.inner_text(".toolbar")
+    expect(page.locator(".toolbar")).to_contain_text("UTC")
     page.get_by_role("button", name="Absolute times").click()
     page.locator(".run-row time", has_text="ago").first.wait_for()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
-from nat_observability.processors.redaction.tables.names import (
+from nat_observability.processors.redaction.tables.secret_names import (
     DEFAULT_KEYS,
     KEYWORDS,
     SENTENCE_WORDS,

@@ -31,7 +31,7 @@ from nat_observability.events import (
     TokenCost,
     TokenUsage,
 )
-from nat_observability.sinks.otlp.encoding import SLICE_BYTES, SLICE_SPANS, SpanEncoder, encode
+from nat_observability.sinks.otlp.span_encoder import SLICE_BYTES, SLICE_SPANS, SpanEncoder, encode
 from tests.sinks.builders import make_span
 
 RESOURCE = {"service.name": "checkout", "deployment.environment.name": "test"}

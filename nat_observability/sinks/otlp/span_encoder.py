@@ -13,7 +13,6 @@ from nat_observability.dialects.vocabulary import EVERYBODYS, Vocabulary, decode
 from nat_observability.events import Run, Span, SpanKind, Status, StepKind, TokenUsage
 from nat_observability.recording.capture import capture_text
 from nat_observability.sinks.otlp.caches import ByName, PayloadHeaders, keep
-from nat_observability.sinks.otlp.protobuf import length_delimited, varint
 from nat_observability.sinks.otlp.scopes import scope_field, spans_by_scope
 from nat_observability.sinks.otlp.span_message import (
     INCOMPLETE_MARK,
@@ -34,6 +33,7 @@ from nat_observability.sinks.otlp.span_message import (
     retyped,
     status_field,
 )
+from nat_observability.sinks.otlp.wire_format import length_delimited, varint
 from nat_observability.version import package_version
 
 # Read once, at import: it reads files, which must not happen on an event loop.
