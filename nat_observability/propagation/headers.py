@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple, Protocol, TypedDict
 
 from nat_observability.events import Run
@@ -97,19 +97,6 @@ class Incoming(NamedTuple):
         return ids
 
 
-def _pairs(headers: object) -> Iterator[Any]:
-    """Yield the pairs of what should be headers, as far as it can be read."""
-    try:
-        if isinstance(headers, Mapping):
-            yield from headers.items()
-        elif isinstance(headers, Iterable):
-            yield from headers
-    except GeneratorExit:
-        raise
-    except BaseException as error:  # noqa: BLE001  foreign code: a collection of a framework or the application
-        reraise_signal(error)
-
-
 def read_headers(headers: Mapping[Any, object] | Iterable[tuple[object, object]] | None) -> Incoming:
     """
     Read the headers of a request or a message. Never raises.
@@ -127,25 +114,28 @@ def read_headers(headers: Mapping[Any, object] | Iterable[tuple[object, object]]
     tracestates: list[str] = []
     baggage: list[str] = []
     others: dict[str, str] = {}
-    for pair in _pairs(headers):
-        try:
-            name, value = pair
-        except (TypeError, ValueError):  # not a pair
-            continue
-        # Most headers are not ours: their length rules them out.
-        if not isinstance(name, str | bytes) or len(name) not in known.lengths:
-            continue
-        lower = _text(name).lower()
-        if lower not in known.read:
-            continue
-        if lower == TRACEPARENT:
-            traceparents.append(_text(value))
-        elif lower == BAGGAGE:
-            baggage.append(_text(value))
-        elif lower == TRACESTATE:
-            tracestates.append(_text(value))
-        else:
-            others[lower] = _text(value)
+    try:
+        for pair in headers.items() if isinstance(headers, Mapping) else headers or ():
+            try:
+                name, value = pair
+            except (TypeError, ValueError):  # not a pair
+                continue
+            # Most headers are not ours: their length rules them out.
+            if not isinstance(name, str | bytes) or len(name) not in known.lengths:
+                continue
+            lower = _text(name).lower()
+            if lower not in known.read:
+                continue
+            if lower == TRACEPARENT:
+                traceparents.append(_text(value))
+            elif lower == BAGGAGE:
+                baggage.append(_text(value))
+            elif lower == TRACESTATE:
+                tracestates.append(_text(value))
+            else:
+                others[lower] = _text(value)
+    except BaseException as error:  # noqa: BLE001  foreign code: a collection of a framework or the application
+        reraise_signal(error)
     traceparent = traceparents[0] if len(traceparents) == 1 else None
     if others:
         traceparent, tracestates = _with_b3(traceparent, tracestates, others)

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.sinks.otlp.test_span_encoder import python_attributes
 
 from nat_observability.dialects.vocabulary import DIALECTS, vocabulary
 from nat_observability.events import (
@@ -23,6 +22,7 @@ from nat_observability.events import (
 )
 from nat_observability.sinks.otlp.span_encoder import SpanEncoder
 from tests.sinks.builders import make_span
+from tests.sinks.otlp.test_span_encoder import python_attributes
 from tests.sinks.otlp.wire import scope_spans_of
 
 RUN = Run("run-1", "0" * 31 + "1", "conv-1", "user-1", "shop", None, (("plan", "pro"), ("tenant", "acme")))
