@@ -66,9 +66,10 @@ def _demo(folder: Path | None, runs: int, concurrency: int) -> None:
     asked = questions(texts, known)
     container = build_container(settings)
     output.say(
-        f"{runs} runs, {min(runs, concurrency)} at a time: questions about the text files in {texts.path}"
+        f"{runs} runs, {min(runs, concurrency)} at a time: questions about the text files in {texts.path}",
+        wrapped=True,
     )
-    output.say(f"Settings: {origin}")
+    output.say(f"Settings: {origin}", wrapped=True)
     began = time.perf_counter()
     session, demo = asyncio.run(_demonstrate(container, texts, asked, runs, concurrency))
     took = time.perf_counter() - began

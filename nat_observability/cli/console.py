@@ -16,14 +16,22 @@ _WIDEST = 60  # columns to which the lines of a table are aligned; a longer cell
 
 class ResultConsole(Console):
     """
-    A console that prints tables without a width if there is no terminal.
+    A console whose tables have no width if they are to be whole and there is no terminal.
 
     Rich would align every line to the longest cell, which is as long as what was recorded.
+
+    Args:
+        whole: Whether nothing is cut.
+        options: As of `Console`.
     """
+
+    def __init__(self, *, whole: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._whole = whole
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as `Console.print`."""
-        if len(objects) == 1 and isinstance(objects[0], Table) and not self.is_terminal:
+        if len(objects) == 1 and isinstance(objects[0], Table) and self._whole and not self.is_terminal:
             self.file.writelines(f"{line}\n" for line in plain_lines(objects[0]))
             return
         super().print(*objects, **options)
@@ -46,10 +54,10 @@ def plain_lines(table: Table) -> Iterator[str]:
     ]
     right = [column.justify == "right" for column in table.columns]
     for row in rows:
-        for cells in zip_longest(*row, fillvalue=""):
+        for line in zip_longest(*row, fillvalue=""):
             padded = (
                 _aligned(cell, width, right=is_right)
-                for cell, width, is_right in zip(cells, widths, right, strict=True)
+                for cell, width, is_right in zip(line, widths, right, strict=True)
             )
             yield "  ".join(padded).rstrip()
 

@@ -60,7 +60,7 @@ def to_stdout(*, whole: bool = False) -> Console:
         whole: Whether to leave lines uncut and unwrapped in a pipe or a file, whose reader has no width.
     """
     width = _WIDEST if whole and not sys.stdout.isatty() else None
-    return ResultConsole(file=sys.stdout, highlight=False, width=width)
+    return ResultConsole(whole=whole, file=sys.stdout, highlight=False, width=width)
 
 
 def to_stderr() -> Console:
@@ -68,9 +68,9 @@ def to_stderr() -> Console:
     return Console(file=sys.stderr, highlight=False)
 
 
-def say(text: str = "") -> None:
-    """Print a line of text as it is, wrapped if a terminal is too narrow."""
-    to_stdout(whole=True).print(Text(printable(text)))
+def say(text: str = "", *, wrapped: bool = False) -> None:
+    """Print a line of text as it is, wrapped if a terminal is too narrow; with `wrapped`, in a pipe or a file too."""
+    to_stdout(whole=not wrapped).print(Text(printable(text)))
 
 
 def complain(problem: str, *, kind: str = "warning") -> None:

@@ -18,11 +18,11 @@ def print_one_run(demo: Demo, store: Store) -> None:
     console = output.to_stdout()
     output.say()
     console.print(f"[bold]One run[/bold] ({shown.run_id}), read back from the store")
-    output.say(f"Q: {shown.question}")
+    output.say(f"Q: {shown.question}", wrapped=True)
     if shown.error is not None:
-        output.say(f"It failed: {shown.error}")
+        output.say(f"It failed: {shown.error}", wrapped=True)
     else:
-        output.say(f"A: {_text(nodes[0].span.output) if nodes else ''}")
+        output.say(f"A: {_text(nodes[0].span.output) if nodes else ''}", wrapped=True)
     output.say()
     console.print(output.tree(nodes, console.width))
 
