@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, cast
 
-from nat_observability.foreign_errors import describe
+from nat_observability.foreign_errors import describe, reraise_signal
 
 
 class ObservabilityError(Exception):
@@ -136,6 +136,21 @@ def _text(value: object) -> str:
         return repr(value)
     except Exception:  # noqa: BLE001  foreign code: a repr that raises
         return f"a {type(value).__qualname__}"
+
+
+def shown(value: object) -> str:
+    """Return what was given in place of a name, for a message: in one short line, whatever it is."""
+    if type(value) is str:
+        return repr(value) if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]!r} and so on"
+    try:
+        text = repr(value)
+    except BaseException as error:  # noqa: BLE001  foreign code: a repr that raises
+        reraise_signal(error)
+        return f"a {type(value).__qualname__}"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]} and so on"
+
+
+_MAX_SHOWN = 80  # characters
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

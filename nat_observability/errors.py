@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from nat_observability.base_error import NotPicklableError, ObservabilityError, listed, nearest
+from nat_observability.base_error import NotPicklableError, ObservabilityError, listed, nearest, shown
 from nat_observability.foreign_errors import describe
 from nat_observability.recorded_errors import (
     ClientDisconnectedError as ClientDisconnectedError,
@@ -101,13 +101,12 @@ class InvalidExporterNameError(ObservabilityError, ValueError):
 
     def __init__(self, name: object) -> None:
         self.name = name
-        shown = f"{name[:80]!r} and so on" if isinstance(name, str) and len(name) > 80 else repr(name)
         wanted = (
             "neither a path nor a pattern here"
             if isinstance(name, str) and name.strip()
             else "a non-empty string"
         )
-        super().__init__(f"An exporter's name is {wanted}, not {shown}. Give it a name such as 'main'.")
+        super().__init__(f"An exporter's name is {wanted}, not {shown(name)}. Give it a name such as 'main'.")
 
 
 class InvalidTimeoutError(ObservabilityError, ValueError):
@@ -363,9 +362,8 @@ class UnknownStepKindError(ObservabilityError, ValueError):
 
     def __init__(self, kind: object, known: Iterable[str]) -> None:
         self.kind, self.known = kind, tuple(known)
-        super().__init__(
-            f"No step kind {kind!r}.{nearest(str(kind), self.known)} Known: {listed(self.known)}."
-        )
+        near = nearest(kind, self.known) if type(kind) is str and len(kind) < 32 else ""
+        super().__init__(f"No step kind {shown(kind)}.{near} Known: {listed(self.known)}.")
 
 
 class UnknownExporterTypeError(ObservabilityError, ValueError):

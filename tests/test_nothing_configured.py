@@ -119,6 +119,10 @@ def test_what_belongs_to_others_is_not_named(tmp_path: Path, name: str) -> None:
 def test_a_standard_variable_that_names_no_exporter_is_named(tmp_path: Path) -> None:
     """`none` is a choice, and the line says how to take it back; an endpoint beside it changes nothing."""
     variables = {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}
+    ours = warned(tmp_path, {"OTEL_TRACES_EXPORTER": "nat_observability"})
+    assert (
+        "OTEL_TRACES_EXPORTER hands the SDK's spans to this package, whose exporters are set by other" in ours
+    )
     line = warned(tmp_path, variables)
     assert "OTEL_TRACES_EXPORTER names no exporter of this package: set it to otlp or console." in line
 

@@ -217,6 +217,8 @@ def _redactor_of(settings: ProcessingSettings, rules: Sequence[Rule]) -> Redacto
         hash_key=None if key is None else key.get_secret_value().encode(),
         rules=rules,
         chunks=settings.redact_chunks,
+        # Somewhat more than the limits keep, which cut the longest parts to the byte.
+        bytes_limit=settings.span_bytes_limit * 5 // 4,
     )
 
 

@@ -57,6 +57,12 @@ def _runtime(
     given: Given,
     settings: providers.Provider[ObservabilitySettings],
 ) -> ObservabilityRuntime:
+    found_exporters: object = exporters
+    if not isinstance(found_exporters, Mapping):
+        raise TypeError(
+            f"What overrides the exporters gives a {type(found_exporters).__qualname__}, not a mapping of names to "
+            "exporters. Pass providers.Object({'main': exporter}), for example."
+        )
     for name, exporter in exporters.items():
         check_exporter(name, exporter)  # what overrides the exporters may give anything
     found: ObservabilitySettings = given.get("settings", settings)

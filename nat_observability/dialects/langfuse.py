@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,6 +19,7 @@ from nat_observability.events import Run, Span, StepKind, TokenCost, TokenUsage
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _MOST_SCORES = 100
+_VERSION = re.compile(r"[0-9]{1,18}")  # which fits into an integer of OTLP
 
 _TYPES = {
     **dict.fromkeys(StepKind, "span"),
@@ -119,10 +121,9 @@ def _own(_: Span, own: dict[str, Any]) -> Attributes:
         found["langfuse.observation.model.parameters"] = _json(parameters)
     if isinstance(prompt := own.get("gen_ai.prompt.name"), str):
         found["langfuse.observation.prompt.name"] = prompt
-        version = own.get("gen_ai.prompt.version")
-        # A number: another version of a prompt has none there.
-        if str(version).isdecimal():
-            found["langfuse.observation.prompt.version"] = int(str(version))
+        # A number there: a version that is not one has no place.
+        if _VERSION.fullmatch(version := str(own.get("gen_ai.prompt.version"))):
+            found["langfuse.observation.prompt.version"] = int(version)
     return found
 
 

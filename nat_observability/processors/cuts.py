@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from nat_observability.processors.redaction.marks import MARK
+MARK = re.compile(r"\[redacted:([a-z0-9_-]{1,40})(?::[0-9a-f]{16})?\]")
+"""A mark of redaction."""
 
 _CUT = re.compile(r"\[cut:(\d+)\]")
 _LONGEST_MARK = 80  # characters of a redaction mark
@@ -39,8 +40,8 @@ def cut_text(text: str, characters: int, *, keep_end: bool = False) -> str:
     if room < 0:
         mark, room = "", characters
     if keep_end:
-        return mark + text[_outside_marks(text, len(text) - room, forward=True) :]
-    return text[: _outside_marks(text, room, forward=False)] + mark
+        return mark + text[outside_marks(text, len(text) - room, forward=True) :]
+    return text[: outside_marks(text, room, forward=False)] + mark
 
 
 def cut_text_to_bytes(text: str, size: int, *, keep_end: bool = False) -> str:
@@ -145,7 +146,7 @@ def _cut_parts(
     return brackets[:1] + b",".join(pieces) + brackets[1:]
 
 
-def _outside_marks(text: str, at: int, *, forward: bool) -> int:
+def outside_marks(text: str, at: int, *, forward: bool) -> int:
     """Return `at`, or the beginning or end of the mark that contains it."""
     for match in MARK.finditer(text, max(0, at - _LONGEST_MARK), at + _LONGEST_MARK):
         if match.start() < at < match.end():

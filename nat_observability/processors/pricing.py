@@ -16,6 +16,7 @@ from nat_observability.errors import SettingsError
 from nat_observability.events import Item, Span, StepKind, TokenCost, TokenUsage
 
 _MILLION = 1_000_000
+_MOST = 1e15  # of a price, which keeps every cost finite
 _PRICED = frozenset({StepKind.LLM, StepKind.EMBEDDING, StepKind.RERANKER})
 _MODELS = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "embedding.model_name")
 _REMEMBERED = 256
@@ -66,7 +67,9 @@ class PriceTable:
         longest_first = sorted(exact, key=lambda pattern: (-len(pattern), pattern))
         self._exact = exact
         self._patterns = [
-            (re.compile(translate(each)), exact[each]) for each in longest_first if _is_pattern(each)
+            (re.compile(translate(each.replace("[", "[[]"))), exact[each])
+            for each in longest_first
+            if _is_pattern(each)
         ]
         self._found: dict[str, Price | None] = {}
 
@@ -84,7 +87,7 @@ class PriceTable:
             SettingsError: The file cannot be read, or something in it is wrong; the error names the line.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
         except OSError as error:
             raise _mistake(path, None, f"the file cannot be read: {error.strerror}") from None
         except UnicodeDecodeError as error:
@@ -96,6 +99,13 @@ class PriceTable:
             found = re.search(r"\(at line (\d+)", str(error))
             line = int(found[1]) if found else text.count("\n") + 1
             raise _mistake(path, line, f"this is not TOML: {str(error).partition(' (at ')[0]}") from None
+        except RecursionError:
+            raise _mistake(path, None, "this is nested too deeply") from None
+        seen: dict[str, str] = {}
+        for pattern in tables:
+            if (other := seen.setdefault(pattern.lower(), pattern)) != pattern:
+                problem = f"{pattern!r} and {other!r} are the same model, in whatever case. Keep one of them"
+                raise _mistake(path, _line(text, pattern), problem)
         return cls({pattern: _price(path, text, pattern, fields) for pattern, fields in tables.items()})
 
     def price(self, model: str) -> Price | None:
@@ -152,7 +162,7 @@ def _mistake(path: str | os.PathLike[str], line: int | None, problem: str) -> Se
 
 
 def _is_pattern(text: str) -> bool:
-    return "*" in text or "?" in text or "[" in text
+    return "*" in text or "?" in text
 
 
 def _price(path: str | os.PathLike[str], text: str, pattern: str, fields: Any) -> Price:
@@ -161,11 +171,18 @@ def _price(path: str | os.PathLike[str], text: str, pattern: str, fields: Any) -
         raise _mistake(path, _line(text, pattern), problem)
     known = Price.__struct_fields__
     for name, value in fields.items():
+        if isinstance(value, dict):
+            problem = (
+                f'{pattern!r} holds a table {name!r}. Write a name with a dot in quotes, as in ["gpt-4.1"]'
+            )
+            raise _mistake(path, _line(text, pattern), problem)
         if name not in known:
             problem = f"{name!r} of {pattern!r} is not one of {', '.join(known)}"
             raise _mistake(path, _line(text, pattern, name), problem)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            problem = f"{name!r} of {pattern!r} is not a price per million tokens, a number from 0"
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST:
+            problem = (
+                f"{name!r} of {pattern!r} is not a price per million tokens, a number from 0 to {_MOST:.0e}"
+            )
             raise _mistake(path, _line(text, pattern, name), problem)
     if "input" not in fields:
         raise _mistake(path, _line(text, pattern), f"{pattern!r} has no price for input")
@@ -177,7 +194,7 @@ def _line(text: str, pattern: str, name: str | None = None) -> int:
     lines = text.splitlines()
     header = next((at for at, line in enumerate(lines) if _opens(line, pattern)), 0)
     if name is not None:
-        assigned = re.compile(rf"""(^|[\s{{,.])["']?{re.escape(name)}["']?\s*=""")
+        assigned = re.compile(rf"""^(?:[^#]*[\s{{,.])?["']?{re.escape(name)}["']?\s*=""")
         for at in range(header, len(lines)):
             if at > header and lines[at].lstrip().startswith("["):
                 break

@@ -96,7 +96,7 @@ class Truncator:
         if limits.attribute_value_length_limit is not None:
             changes = _shortened(item, changes, limits.attribute_value_length_limit)
         if limits.span_bytes_limit is not None:
-            changes = _within_bytes(item, changes, limits.span_bytes_limit)
+            changes = within_bytes(item, changes, limits.span_bytes_limit)
         return msgspec.structs.replace(item, **changes) if changes else item
 
     def __repr__(self) -> str:
@@ -222,7 +222,8 @@ def _surely_fits(item: Item, most: int) -> bool:
     return 4 * characters <= most
 
 
-def _within_bytes(item: Item, changes: dict[str, Any], most: int) -> dict[str, Any]:
+def within_bytes(item: Item, changes: dict[str, Any], most: int) -> dict[str, Any]:
+    """Return the fields to change, with `changes`, so that an item has at most so many bytes."""
     if not changes and _surely_fits(item, most):
         return changes
     parts = _parts(item, changes)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple, Protocol, TypedDict
 
 from nat_observability.events import Run
+from nat_observability.foreign_errors import reraise_signal
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.propagation.b3 import (
     B3,
@@ -113,22 +114,28 @@ def read_headers(headers: Mapping[Any, object] | Iterable[tuple[object, object]]
     tracestates: list[str] = []
     baggage: list[str] = []
     others: dict[str, str] = {}
-    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-    for name, value in pairs:
-        # Most headers are not ours: their length rules them out.
-        if not isinstance(name, str | bytes) or len(name) not in known.lengths:
-            continue
-        lower = _text(name).lower()
-        if lower not in known.read:
-            continue
-        if lower == TRACEPARENT:
-            traceparents.append(_text(value))
-        elif lower == BAGGAGE:
-            baggage.append(_text(value))
-        elif lower == TRACESTATE:
-            tracestates.append(_text(value))
-        else:
-            others[lower] = _text(value)
+    try:
+        for pair in headers.items() if isinstance(headers, Mapping) else headers or ():
+            try:
+                name, value = pair
+            except (TypeError, ValueError):  # not a pair
+                continue
+            # Most headers are not ours: their length rules them out.
+            if not isinstance(name, str | bytes) or len(name) not in known.lengths:
+                continue
+            lower = _text(name).lower()
+            if lower not in known.read:
+                continue
+            if lower == TRACEPARENT:
+                traceparents.append(_text(value))
+            elif lower == BAGGAGE:
+                baggage.append(_text(value))
+            elif lower == TRACESTATE:
+                tracestates.append(_text(value))
+            else:
+                others[lower] = _text(value)
+    except BaseException as error:  # noqa: BLE001  foreign code: a collection of a framework or the application
+        reraise_signal(error)
     traceparent = traceparents[0] if len(traceparents) == 1 else None
     if others:
         traceparent, tracestates = _with_b3(traceparent, tracestates, others)

@@ -16,14 +16,19 @@ _MEMBER = re.compile(
 )
 
 
-def passed_on(headers: Sequence[str]) -> str | None:
+def passed_on(headers: Sequence[object]) -> str | None:
     """
     Return the `tracestate` that these headers, which are one list, make; None if there is none to pass on.
 
     One that is malformed is discarded as a whole, and so is one of more than 32 members (section 3.3). Of one of more
     than 512 characters whole members are removed: those of more than 128 first, then the last ones (section 3.3.1.5).
     """
-    members = [member.strip() for header in headers for member in header[: 16 * 1024].split(",")]
+    members = [
+        member.strip()
+        for header in headers
+        if isinstance(header, str)
+        for member in header[: 16 * 1024].split(",")
+    ]
     members = [member for member in members if member]
     keys = {member.partition("=")[0] for member in members}
     if len(keys) != len(members) or len(members) > MAX_MEMBERS:

@@ -120,7 +120,10 @@ class ModelCallRecorder(StepRecorder):
         details = self._taking()
         if details is None:
             return
-        read = {"id": call, "arguments": None} if isinstance(call, str) else read_tool_call(call)
+        if issubclass(type(call), str):
+            read: dict[str, Any] = {"id": capture_label(call)}
+        else:
+            read = read_tool_call(call)
         if not read and call is not None:
             note_unknown("tool_call", call)
         if read.get("id"):
@@ -146,7 +149,7 @@ class ModelCallRecorder(StepRecorder):
         if self._taking() is None:
             return
         attributes: dict[str, Any] = {"gen_ai.evaluation.name": capture_label(name)}
-        if isinstance(value, str):
+        if issubclass(type(value), str):
             value, label = None, value if label is None else label
         if value is not None:
             number = _number(value)

@@ -23,8 +23,8 @@ from nat_observability.settings.standard.configuration_file import (
 )
 from nat_observability.settings.standard.makers import maker_defaults
 from nat_observability.settings.standard.process import ignored_variables, process_defaults
+from nat_observability.settings.standard.traces_exporter import OURS, exporters_of
 from nat_observability.settings.standard.traces_exporter import VARIABLE as TRACES_EXPORTER
-from nat_observability.settings.standard.traces_exporter import exporters_of
 from nat_observability.settings.standard_variables import (
     SERVICE_NAME,
     StandardVariables,
@@ -205,7 +205,11 @@ def unused_hints(settings_cls: type[BaseSettings]) -> list[str]:
             if not _is_known(settings_cls, lower) and name.upper() != _ENV_FILE:
                 hints.append(_unknown(settings_cls, lower))
         elif name.upper() == TRACES_EXPORTER:
-            hints.append(f"{name} names no exporter of this package: set it to otlp or console.")
+            hints.append(
+                f"{name} hands the SDK's spans to this package, whose exporters are set by other variables."
+                if OURS in os.environ[name].lower()
+                else f"{name} names no exporter of this package: set it to otlp or console."
+            )
         elif (meant := corrected(name, alike=_PERHAPS)) is not None:
             hints.append(f"{name} is not a setting. Did you mean {_meant(settings_cls, meant)}?")
     hints += _misspelt_in_files

@@ -273,7 +273,12 @@ def otlp_defaults(
         # The one for all signals does not matter then: it differs, at least in its path.
         every = traces or reader.first(lambda text: _address(text, bare), "OTEL_EXPORTER_OTLP_ENDPOINT")
         found[_TRACES if traces else _EVERY] = every
-        take("headers", "HEADERS", _headers)
+        # An address that is not valid is ignored, and what was for it goes nowhere else.
+        is_misdirected = every is None and any(
+            variables.get(f"otel_exporter_otlp_{name}") for name in (_EVERY, _TRACES)
+        )
+        if not is_misdirected:
+            take("headers", "HEADERS", _headers)
     address = str(secret_text(own_address or found.get(_TRACES) or found.get(_EVERY) or ""))
     # By the specification, certificates are for secure connections only.
     if address.lower().startswith("https://"):

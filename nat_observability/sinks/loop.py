@@ -37,7 +37,8 @@ class LoopSink:
             (see `Sink`). Anything else is final.
 
     Raises:
-        TypeError: `write` cannot be called, or is a generator.
+        TypeError: `write` cannot be called, or is a generator; `loop` is not an event loop; `retry_on` is not made of
+            classes of exceptions.
         ValueError: `timeout` is not a positive number.
     """
 
@@ -52,8 +53,14 @@ class LoopSink:
         given: object = write
         if not callable(given) or inspect.isgeneratorfunction(write) or inspect.isasyncgenfunction(write):
             raise TypeError(f"write is a coroutine function that takes a batch, not {write!r}.")
-        if not 0 < timeout < float("inf"):
+        seconds: object = timeout
+        if not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
             raise ValueError(f"timeout is a positive number of seconds, not {timeout!r}. The default is 10.")
+        errors: tuple[object, ...] = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+        if not all(isinstance(each, type) and issubclass(each, BaseException) for each in errors):
+            raise TypeError(
+                f"retry_on is a class of exceptions or a tuple of them, not {retry_on!r}, for example ConnectionError."
+            )
         self._write = write
         self._timeout = timeout
         self._retry_on = retry_on
@@ -68,11 +75,17 @@ class LoopSink:
 
         Raises:
             RuntimeError: No loop is given, and none is running.
+            TypeError: What is given is not an event loop.
         """
         running = _running()
         found = loop if loop is not None else running
         if found is None:
             raise RuntimeError("bind() needs an event loop. Pass one, or call it in a coroutine.")
+        given: object = found
+        if not isinstance(given, asyncio.AbstractEventLoop):
+            raise TypeError(
+                f"loop is an event loop, not {given!r}. Pass what asyncio.get_running_loop() returns, or nothing."
+            )
         self._loop, self._thread = found, threading.get_ident() if found is running else None
 
     async def open(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from dependency_injector import providers
 from structlog.testing import capture_logs
 
 from nat_observability import ContextState, ExporterManager, Span, SpanExporter, outgoing_headers, step
@@ -125,6 +126,21 @@ async def test_what_overrides_the_exporters_is_looked_at(make: Callable[[], Any]
         InvalidExporterError, match=r"^Exporter 'main' is (a|the class) \w+, which is not an exporter"
     ):
         await container.init_resources()
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"), [([SpanExporter(MemorySink())], "list"), (None, "NoneType")], ids=["list", "nothing"]
+)
+async def test_what_overrides_the_exporters_is_a_mapping(given: object, kind: str) -> None:
+    """Anything else is named, with the cure, by the runtime and by a manager."""
+    container = ObservabilityContainer()
+    container.exporters.override(providers.Object(given))
+    with pytest.raises(
+        TypeError, match=f"gives a {kind}, not a mapping of names to exporters. Pass providers"
+    ):
+        await container.init_resources()
+    with pytest.raises(TypeError, match=f"gives a {kind}, not a mapping"):
+        container.exporter_manager()
 
 
 @pytest.mark.parametrize("take", [run_scope, lambda given: ProcessScope(given, "the test")])

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.sinks.otlp.test_span_encoder import python_attributes
 
 from nat_observability.dialects.vocabulary import DIALECTS, vocabulary
 from nat_observability.events import (
@@ -23,6 +22,7 @@ from nat_observability.events import (
 )
 from nat_observability.sinks.otlp.span_encoder import SpanEncoder
 from tests.sinks.builders import make_span
+from tests.sinks.otlp.test_span_encoder import python_attributes
 from tests.sinks.otlp.wire import scope_spans_of
 
 RUN = Run("run-1", "0" * 31 + "1", "conv-1", "user-1", "shop", None, (("plan", "pro"), ("tenant", "acme")))
@@ -369,3 +369,12 @@ def test_a_dialect_that_does_not_exist_is_refused(names: Any) -> None:
 def test_names_are_read_in_any_case_and_once() -> None:
     """With spaces around them."""
     assert vocabulary(" GenAI , openinference,genai").name == "genai,openinference"
+
+
+@pytest.mark.parametrize("version", ["9" * 5000, "9" * 30, "³", "٣", "v3", ""])
+def test_a_prompt_version_that_is_no_number_is_left_out(version: str) -> None:
+    """Langfuse has numbers; whatever was recorded, the span is sent."""
+    own = raw({"gen_ai.prompt.name": "greet", "gen_ai.prompt.version": version})
+    attributes = sent(make_span(kind=StepKind.LLM, attributes=own), "langfuse")[1]
+    assert attributes["langfuse.observation.prompt.name"] == "greet"
+    assert "langfuse.observation.prompt.version" not in attributes

@@ -78,13 +78,17 @@ async def test_the_toolkit_s_manager_stays_if_the_section_says_so(tmp_path: Path
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ({"type": "sqlite"}, "exporter.PATH is not set"),
+        ({"type": "sqlite"}, "exporter.path is not set"),
         (
             {"type": "sqlite", "path": "x", "flush": "s3cr3t"},
-            "exporter.FLUSH is not valid; allowed: handed_over",
+            "exporter.flush is not valid; allowed: handed_over",
         ),
-        ({"type": "sqlite", "path": "x", "flushed": "x"}, "exporter.FLUSHED is not a setting. Did you mean"),
-        ({}, "exporter.TYPE is not set"),
+        (
+            {"type": "sqlite", "path": "x", "flushed": "x"},
+            "exporter.flushed is not a setting. Did you mean exporter.flush?",
+        ),
+        ({}, "exporter.type is not set"),
+        ({"type": "sqlit"}, "exporter.type: no exporter type 'sqlit'. Did you mean 'sqlite'?"),
     ],
 )
 def test_a_wrong_section_is_refused_in_the_file_s_words(section: dict[str, Any], said: str) -> None:
@@ -144,6 +148,6 @@ def test_the_toolkit_s_command_knows_it(tmp_path: Path) -> None:
     )
     _, validated, refused, listed = ran.stdout.split("=====")
     assert validated.startswith(" 0"), ran.stdout + ran.stderr
-    assert "exporter.PATH is not set" in refused + ran.stderr, ran.stdout + ran.stderr
+    assert "exporter.path is not set" in refused + ran.stderr, ran.stdout + ran.stderr
     assert "nat_observability" in listed
     assert "NAT_OBSERVABILITY_EXPORTERS__NAME__" in listed

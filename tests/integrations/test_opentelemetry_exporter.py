@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from nat_observability.settings import ObservabilitySettings
 from nat_observability.sinks import MemorySink
 from tests.integrations.otlp_comparison import of_otlp, of_the_sdk
 from tests.otlp_receiver import ACCEPT, OtlpReceiver, refuse
+from tests.processes import run_program
 
 ROOT = Path(__file__).parents[2]
 OTHER = SpanContext(7, 8, True, TraceFlags(1), TraceState([("vendor", "x")]))
@@ -176,6 +179,25 @@ class TestDelivery:
             assert [span.name for span in sink.spans] == [f"s{number}" for number in range(100)]
         assert exporter.delivery.health().ledger.delivered == 100
 
+    def test_first_spans_that_end_in_several_threads_are_all_delivered(self) -> None:
+        """They open the exporters once: spans of a second opening would escape each flush and the shutdown."""
+        with OtlpReceiver() as receiver, provided(ObservabilitySpanProcessor(otlp_to(receiver))) as provider:
+            tracer, together = provider.get_tracer("shop"), threading.Barrier(8)
+
+            def end_one() -> None:
+                span = tracer.start_span("first")
+                together.wait(10)
+                span.end()
+
+            threads = [threading.Thread(target=end_one) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(10)
+            assert provider.force_flush(10_000)
+            arrived = len(receiver.spans)
+        assert arrived == 8
+
     def test_a_flush_that_takes_too_long_says_so(self) -> None:
         """A back end that is down, and a deadline."""
         with OtlpReceiver(behaviour=refuse(503)) as receiver:
@@ -183,6 +205,69 @@ class TestDelivery:
             with provided(ObservabilitySpanProcessor(settings)) as provider:
                 provider.get_tracer("t").start_span("s").end()
                 assert not provider.force_flush(50)
+
+    def test_a_flush_of_what_is_in_the_spool_says_what_the_back_end_has(self, tmp_path: Path) -> None:
+        """Saved is not delivered: not while the back end is down, and again when it is back."""
+        with OtlpReceiver(behaviour=refuse(503)) as receiver:
+            main = {
+                "type": "otlp",
+                "endpoint": receiver.url,
+                "retry_initial": 0.01,
+                "retry_max": 0.02,
+                "spool": "always",
+                "spool_path": str(tmp_path),
+                "breaker_failures": 1000,
+            }
+            settings = ObservabilitySettings(exporters={"main": main})
+            with provided(ObservabilitySpanProcessor(settings)) as provider:
+                provider.get_tracer("t").start_span("s").end()
+                while_down = provider.force_flush(50)
+                receiver.behaviour = ACCEPT
+                assert provider.force_flush(10_000)
+                arrived = len(receiver.spans)
+        assert (while_down, arrived) == (False, 1)
+
+    def test_a_flush_says_once_that_something_was_lost(self) -> None:
+        """A span that the back end refuses for good is not delivered, and the next one is."""
+        with (
+            OtlpReceiver(behaviour=refuse(400)) as receiver,
+            provided(ObservabilitySpanProcessor(otlp_to(receiver))) as provider,
+        ):
+            provider.get_tracer("t").start_span("refused").end()
+            refused = provider.force_flush()
+            receiver.behaviour = ACCEPT
+            provider.get_tracer("t").start_span("taken").end()
+            assert provider.force_flush()
+        assert not refused
+
+    def test_a_forked_child_delivers_its_own(self, tmp_path: Path) -> None:
+        """Of a processor that its parent has used (G15), without waiting for a run; the parent goes on."""
+        program = """
+import os, sys
+from opentelemetry.sdk.trace import TracerProvider
+from nat_observability.integrations.opentelemetry import ObservabilitySpanProcessor
+from nat_observability.settings import ObservabilitySettings
+settings = ObservabilitySettings(exporters={"main": {"type": "sqlite", "path": sys.argv[1]}})
+provider = TracerProvider(shutdown_on_exit=False)
+provider.add_span_processor(ObservabilitySpanProcessor(settings))
+def end(name):
+    provider.get_tracer("t").start_span(name).end()
+    assert provider.force_flush(10_000)
+end("before")
+child = os.fork()
+if not child:
+    end("in the child")
+    provider.shutdown()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+end("after")
+provider.shutdown()
+"""
+        path = tmp_path / "spans.sqlite3"
+        run_program(program, path, measured=False)
+        with closing(sqlite3.connect(path)) as store:
+            names = {name for (name,) in store.execute("SELECT name FROM spans")}
+        assert names == {"before", "in the child", "after"}
 
     def test_what_the_sampler_leaves_out_stays_out(self) -> None:
         """The sampler is the provider's."""

@@ -26,6 +26,13 @@ _NAMES = (
     "session", "signature", "seed", "bearer", "code", "authorization", "senha", "пароль", "密码", "비밀번호",
 )  # fmt: skip
 
+# What decides at the beginning of a value that it is not secret, or what is secret instead.
+_VALUES = (
+    "{}:", "{}: ", "{}=f() ", "{}: f(){}: ", '{}:{{"type": "string" ', "{}: Foo = ", "{}: str, ", "{}: this is the {} ",
+    "{}=self.x+", "{}: {}: x ", ";{}=a.b ", "|{}: |x", "{}: 'x' 'y' ", "{}: [x, ",
+)  # fmt: skip
+_ALWAYS = ("value {}: pwd", 'value {}:{{"type": "string"  token')
+
 Bait = tuple[str, str, str]
 """What stands first, what is repeated, what stands last."""
 
@@ -119,6 +126,9 @@ def baits() -> dict[str, list[Bait]]:
             *pumped(f"<td>{text}</td><td>"),
             *pumped(f"| {text} | "),
         ]
+    for value in _VALUES:
+        for text in ("password", "cookie", "pwd", "token"):
+            found[f"value {value} {text}"] = [("", value.format(text, text), "")]
     for number, token in enumerate(TOKENS):
         begins = token.begins.split()
         found[f"token {number} {token.name}"] = [
@@ -137,7 +147,7 @@ BAITS = baits()
 def some(every: int) -> list[Any]:
     """Return the recognisers, of which only one in so many is not slow."""
     return [
-        pytest.param(name, marks=() if number % every == 0 else pytest.mark.slow)
+        pytest.param(name, marks=() if number % every == 0 or name in _ALWAYS else pytest.mark.slow)
         for number, name in enumerate(BAITS)
     ]
 

@@ -128,6 +128,10 @@ def test_what_has_no_price_is_left_as_it_is(table: PriceTable) -> None:
         ('"a" = 5\n', 1, "is not a table of prices"),
         ('"x" = {input = 1}\n"a" = {input = 1, output = -1}\n', 2, "'output' of 'a'"),
         ('["a"]\ninput 1\n', 2, "this is not TOML"),
+        ('["a"]\ninput = 1' + "0" * 400, 2, "'input' of 'a' is not a price"),
+        ('["a"]\n# input = 1 is\ninput = -1\n', 3, "'input' of 'a' is not a price"),
+        ('["GPT"]\ninput = 1\n["gpt"]\ninput = 2\n', 3, "'gpt' and 'GPT' are the same model"),
+        ("[gpt-4.1]\ninput = 1\n", 1, "Write a name with a dot in quotes"),
     ],
 )
 def test_a_mistake_names_the_line(tmp_path: Path, text: str, line: int, problem: str) -> None:
@@ -147,6 +151,21 @@ def test_a_file_that_is_not_text_or_not_there(tmp_path: Path) -> None:
         PriceTable.load(tmp_path / "prices.toml")
     with pytest.raises(SettingsError, match="cannot be read: No such file"):
         PriceTable.load(tmp_path / "none.toml")
+
+
+def test_what_editors_and_names_may_hold(tmp_path: Path) -> None:
+    """A mark at the beginning of the file, and brackets, which mean themselves in a pattern too."""
+    path = tmp_path / "prices.toml"
+    path.write_text('["a[1]*"]\ninput = 1\n', "utf-8-sig")
+    table = PriceTable.load(path)
+    assert (table.price("a[1]-mini"), table.price("a1")) == (Price(input=1.0), None)
+
+
+def test_a_file_that_is_nested_without_end(tmp_path: Path) -> None:
+    """It is an error of the file, as every other."""
+    (tmp_path / "prices.toml").write_text("a = " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(SettingsError, match="nested too deeply"):
+        PriceTable.load(tmp_path / "prices.toml")
 
 
 def test_the_setting_prices_every_exporters_spans(tmp_path: Path) -> None:

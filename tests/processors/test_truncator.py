@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from nat_observability.errors import InvalidLimitError
 from nat_observability.events import Captured, Item
 from nat_observability.processors import Limits, Redactor, Truncator
-from nat_observability.processors.cuts import cut_json, cut_text
-from nat_observability.processors.redaction.marks import MARK
+from nat_observability.processors.cuts import MARK, cut_json, cut_text
 from tests.processors.builders import a_span, a_step, an_error, identity
 
 texts = st.text('ab é€😀\n"\\', max_size=300) | st.builds(

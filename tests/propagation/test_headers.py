@@ -185,6 +185,12 @@ def test_what_the_caller_has_sent_along_is_passed_on() -> None:
     assert outgoing_headers() == {}
 
 
+def test_a_tracestate_that_is_not_text_is_ignored() -> None:
+    """As a `traceparent` that is not is: the application goes on."""
+    state = ContextState(traceparent=TRACEPARENT, tracestate=5)  # type: ignore[arg-type]
+    assert (state.tracestate, state.traceparent[:36]) == (None, TRACEPARENT[:36])
+
+
 @pytest.mark.parametrize(
     ("tracestate", "passed"),
     [
@@ -325,3 +331,18 @@ def test_a_run_scope_without_a_loop_goes_both_ways() -> None:
     """The same, with the exporters on a background thread."""
     with scope_of(**WITH_TAGS) as scope:
         check_sent(scope, outgoing_headers())
+
+
+def test_what_is_not_headers_is_ignored() -> None:
+    """A text, a number, a mapping that cannot be read, and a member that is not a pair, beside those that are."""
+
+    class Closed(dict[str, str]):
+        def items(self) -> Any:
+            raise RuntimeError("the request is closed")
+
+    for junk in ("traceparent", 5, [5], [("a", "b", "c")], Closed(a="b")):
+        given_headers: Any = junk
+        assert read_headers(given_headers).traceparent is None
+    found = f"00-{'a' * 32}-{'b' * 16}-01"
+    mixed: Any = [None, "junk", ("traceparent", found)]
+    assert read_headers(mixed).traceparent == found

@@ -334,6 +334,21 @@ def test_values_that_take_long_are_charged_more() -> None:
     assert 10 < Unconverted.visits <= MAX_NODES // 500
 
 
+def test_a_long_repr_is_charged_for_all_of_it() -> None:
+    """However little of it is kept, it has been made."""
+
+    class Verbose:
+        visits = 0
+
+        def __repr__(self) -> str:
+            Verbose.visits += 1
+            return "x" * (MAX_NODES * 10)
+
+    recorded = text([Verbose() for _ in range(100)])
+    assert recorded[-1] == "[cut:100]"
+    assert 1 <= Verbose.visits <= 10
+
+
 def test_long_integers_are_cut() -> None:
     """Their digits count as text does."""
     recorded = capture([10**4000] * 2000)

@@ -22,7 +22,9 @@ import inspect
 import io
 import ipaddress
 import mmap
+import os
 import pathlib
+import pwd
 import re
 import sqlite3
 import subprocess
@@ -135,6 +137,25 @@ simple("ctypes array", lambda: (ctypes.c_ubyte * 30)(*BYTES), Shown("c_ubyte_Arr
 simple("BytesIO", lambda: io.BytesIO(b"password=" + BYTES), Shown("BytesIO"))
 simple("StringIO", lambda: io.StringIO("password=" + SECRET), Shown("StringIO"))
 simple("named tuple", lambda: Named("u", SECRET), {"user": "u", **PASSWORD})
+simple(
+    "struct sequence",
+    lambda: pwd.struct_passwd(("u", SECRET, 1, 2, "", "/", "/bin/sh")),
+    {
+        "pw_name": "u",
+        "pw_passwd": "[redacted:passwd]",
+        "pw_uid": 1,
+        "pw_gid": 2,
+        "pw_gecos": "",
+        "pw_dir": "/",
+        "pw_shell": "/bin/sh",
+    },
+)
+simple(
+    "struct sequence without all names",
+    lambda: os.stat_result(range(10)),
+    list(range(10)),
+)
+simple("key of a long integer", lambda: {10**5000: 1, "a": 2}, {"<integer of 16610 bits>": 1, "a": 2})
 simple("typed dict", lambda: Typed(password=SECRET), PASSWORD)
 simple("mapping proxy", lambda: types.MappingProxyType({"password": SECRET}), PASSWORD)
 simple("chain map", lambda: collections.ChainMap({"password": SECRET}), PASSWORD)

@@ -196,6 +196,25 @@ def test_unknown_kind_is_an_error(kind: Any) -> None:
         step("tol", "step")
 
 
+class Unprintable:
+    """What raises when it is printed."""
+
+    def __repr__(self) -> str:
+        raise SystemExit
+
+    __str__ = __repr__
+
+
+def test_unknown_kind_is_one_short_line() -> None:
+    """However long it is, and if it cannot be printed."""
+    kinds: list[Any] = ["x" * 100_000, ["x" * 100_000], Unprintable(), [Unprintable()], 10**5000]
+    for kind in kinds:
+        with pytest.raises(UnknownStepKindError) as caught:
+            step(kind, "step")
+        assert str(caught.value).startswith("No step kind ")
+        assert len(str(caught.value)) < 400
+
+
 def test_step_is_entered_once(heard: list[IntermediateStep]) -> None:
     """The same object a second time is an error that says so, and the first block ends as it should."""
     current = step("tool", "once")

@@ -248,3 +248,14 @@ async def test_wrong_arguments() -> None:
     for timeout in (0.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="timeout is a positive number"):
             LoopSink(_nothing, timeout=timeout)
+    for options, message in (
+        ({"timeout": "10"}, "timeout is a positive number"),
+        ({"loop": "main"}, "loop is an event loop, not 'main'"),
+        ({"retry_on": "ConnectionError"}, "retry_on is a class of exceptions"),
+        ({"retry_on": (OSError, 503)}, "retry_on is a class of exceptions"),
+    ):
+        wrong: Any = options
+        with pytest.raises((TypeError, ValueError), match=message):
+            LoopSink(_nothing, **wrong)
+    with pytest.raises(TypeError, match="loop is an event loop, not 3"):
+        LoopSink(_nothing).bind(3)  # type: ignore[arg-type]

@@ -2,13 +2,14 @@
 
 # Annotations are evaluated here, not postponed: the toolkit and pydantic read those of the class.
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 from pydantic import Field, field_validator
 
-from nat_observability.builders import build_exporters
-from nat_observability.errors import SettingsError
+from nat_observability.builders import build_exporters, check_exporter_types
+from nat_observability.errors import SettingsError, UnknownExporterTypeError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.integrations.nat.managers import use_manager_for_all
@@ -25,6 +26,7 @@ except ModuleNotFoundError:
     raise MissingExtraError("_type: nat_observability", "nat") from None
 
 _NAME = "nat_observability"
+_OWN = re.compile(rf"{variable(EXPORTERS, _NAME)}__([A-Z0-9_]+)")
 
 
 class NatObservabilityTelemetryExporter(TelemetryExporterBaseConfig, name="nat_observability"):  # type: ignore[misc, call-arg]
@@ -46,28 +48,26 @@ class NatObservabilityTelemetryExporter(TelemetryExporterBaseConfig, name="nat_o
     @classmethod
     def _is_an_exporter(cls, section: dict[str, Any]) -> dict[str, Any]:
         try:
-            _settings(section)
+            check_exporter_types(_settings(section), ())
         except SettingsError as error:
-            # In the file's words instead of those of the environment.
-            own = variable(EXPORTERS, _NAME, "")
-            problems = [
-                problem.replace(f"{variable(EXPORTERS, _NAME)}__", "exporter.").replace(own, "exporter.")
-                for problem in error.problems
-            ]
+            problem = " ".join(error.problems)
+        except UnknownExporterTypeError as error:
+            problem = str(error)
         else:
             return section
-        # Outside the handler: the error's context would hold the values.
-        raise ValueError(" ".join(problems))
+        # Outside the handler: the error's context would hold the values. In the file's words instead of those of the
+        # environment.
+        raise ValueError(_OWN.sub(lambda match: f"exporter.{match[1].lower()}", problem))
 
 
 def _settings(section: dict[str, Any]) -> ObservabilitySettings:
-    return ObservabilitySettings(exporters={_NAME: section})
+    settings = ObservabilitySettings(exporters={_NAME: section})
+    only = {_NAME: settings.exporters[_NAME]}  # not those that the environment names
+    return settings.model_copy(update={EXPORTERS: only})
 
 
 def _exporters(section: dict[str, Any]) -> dict[str, BaseExporter]:
-    settings = _settings(section)
-    only = {_NAME: settings.exporters[_NAME]}  # not those that the environment names
-    return build_exporters(settings.model_copy(update={EXPORTERS: only}))
+    return build_exporters(_settings(section))
 
 
 @register_telemetry_exporter(config_type=NatObservabilityTelemetryExporter)  # type: ignore[untyped-decorator]

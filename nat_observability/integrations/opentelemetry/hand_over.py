@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
+from nat_observability.delivery.ledger import DropReason, is_intended
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.foreign_errors import describe
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 _MOST_WAITING = 50_000
 """Spans that wait for the thread at most; it keeps up with any number of threads that end them."""
+
+_MOST_SAVING = 1000
+"""Leases of spans in the spool that a flush waits for, one by one; of more it asks the deliveries."""
 
 _SAVED_WITHIN = 1.0
 """Seconds for which the end of a root span waits at most until the spool has it."""
@@ -51,8 +55,10 @@ class HandOver:
             name: each.delivery for name, each in exporters.items() if isinstance(each, StepExporter)
         }
         self._saves = any(each.limits.spool == "always" for each in self.deliveries.values())
-        self._leases = [each.lease(keep=True) for each in self.deliveries.values()]
+        self._leases: list[Lease] = []
+        self._of_the_parent: list[Lease] = []
         self._begin()
+        self._held()
         _hand_overs.add(self)
 
     def _begin(self) -> None:
@@ -63,6 +69,9 @@ class HandOver:
         self._work = threading.Event()
         # Held while spans are made and handed over: by the thread, or by a flush that does its work.
         self._turn = threading.Lock()
+        self._saving: deque[Lease] = deque()
+        self._out_of_sight = False  # whether there was no room in it for one that is not settled
+        self._gone = self._lost = 0  # spans that were lost by leases of before, and until the last flush
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -90,15 +99,27 @@ class HandOver:
                 waiter.result(_SAVED_WITHIN)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything taken so far is delivered; return whether it was within so many seconds."""
+        """
+        Wait until everything taken so far is delivered; return whether it was within so many seconds.
+
+        It was not if an exporter has lost a span since the last flush that came to its end.
+        """
         until = time.monotonic() + timeout
         self._hand_over()
-        for lease in self._leases:
+        with self._turn:
+            leases = [*self._leases, *self._saving]
+        for lease in leases:
             try:
                 lease.settled().result(max(0.0, until - time.monotonic()))
             except TimeoutError:
                 return False
-        return True
+        with self._turn:
+            self._let_go_of_settled()
+            if self._out_of_sight:
+                self._out_of_sight = any(each.health().ledger.pending for each in self.deliveries.values())
+            lost = self._gone + sum(_lost(lease) for lease in (*self._leases, *self._saving))
+            before, self._lost = self._lost, lost
+        return lost <= before and not self._out_of_sight
 
     def close(self, timeout: float) -> None:
         """Hand over what waits, and let the deliveries drain and close, for at most so many seconds."""
@@ -110,7 +131,8 @@ class HandOver:
         until = time.monotonic() + timeout
         # One that a runtime or a run holds too stays open for it.
         closing = {each: each.closed() for each in self.deliveries.values()}
-        leases, self._leases = self._leases, []
+        leases = [*self._leases, *self._of_the_parent]
+        self._leases, self._of_the_parent = [], []
         for lease in leases:
             lease.release()
         for delivery, future in closing.items():
@@ -145,6 +167,7 @@ class HandOver:
     def _hand_over(self) -> None:
         with self._turn:
             while self._waiting or self._dropped:
+                self._held()
                 batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
                 self._accept(batch)
                 with self._counting:
@@ -152,6 +175,14 @@ class HandOver:
                 if dropped:
                     for lease in self._leases:
                         lease.discard("queue_full", dropped)
+
+    def _held(self) -> None:
+        """Hold the deliveries open: from the beginning, and in a forked child from its first span on."""
+        if not self._leases:
+            self._leases = [each.lease(keep=True) for each in self.deliveries.values()]
+            parents, self._of_the_parent = self._of_the_parent, []
+            for lease in parents:
+                lease.release()
 
     def _accept(self, batch: Sequence[tuple[ReadableSpan, Future[None] | None]]) -> None:
         # Of its own, so that a root span waits for those before it, and not for those that go on coming.
@@ -172,10 +203,26 @@ class HandOver:
             _tell_when_saved(leases, waiters)
             for lease in leases:
                 lease.release()
+            # They hold nothing open: a flush waits for them.
+            self._saving += leases
+            if len(self._saving) > _MOST_SAVING:
+                self._let_go_of_settled()
+            while len(self._saving) > _MOST_SAVING:
+                self._gone += _lost(self._saving.popleft())
+                self._out_of_sight = True
+
+    def _let_go_of_settled(self) -> None:
+        saving, self._saving = self._saving, deque()
+        for lease in saving:
+            if lease.ledger.pending:
+                self._saving.append(lease)
+            else:
+                self._gone += _lost(lease)
 
     def start_clean(self) -> None:
-        """In a forked child: what waited is the parent's."""
+        """In a forked child: what waited is the parent's, and its leases count nothing here."""
         closed = self._closed
+        self._leases, self._of_the_parent = [], [*self._leases, *self._of_the_parent]
         self._begin()
         self._closed = closed
 
@@ -196,6 +243,12 @@ def _tell_when_saved(leases: Sequence[Lease], waiters: Sequence[Future[None]]) -
 
     for future in saving:
         future.add_done_callback(saved)
+
+
+def _lost(lease: Lease) -> int:
+    ledger = lease.ledger
+    dropped = cast("dict[DropReason, int]", ledger.dropped)
+    return ledger.failed + sum(items for reason, items in dropped.items() if not is_intended(reason))
 
 
 def _in_event_loop() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from nat_observability.exporter.span_exporter import SpanExporter as OwnSpanExpo
 from nat_observability.integrations.opentelemetry.hand_over import HandOver
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.variables import EXPORTERS, variable
+from nat_observability.system.forks import at_fork
+from nat_observability.system.weak_registry import WeakRegistry
 
 try:
     from opentelemetry import trace
@@ -45,6 +48,8 @@ class _Way:
         self.settings, self._given = settings, exporters
         self._hand_over: HandOver | None = None
         self._closed = False
+        self.start_clean()
+        _ways.add(self)
         # What is wrong is to stop the start, and not the first span.
         _checked(exporters if exporters is not None else build_exporters(settings))
         if settings.enabled and not exporters:
@@ -52,12 +57,22 @@ class _Way:
         if resource is not None:
             self._open(resource)
 
+    def start_clean(self) -> None:
+        """In a forked child: a thread that was opening the exporters is not there."""
+        # The first spans may end in several threads at once, and each exporter is opened once.
+        self._opening = threading.Lock()
+
     def take(self, span: ReadableSpan) -> None:
         hand_over = self._hand_over
         if hand_over is None:
-            if self._closed or not self.settings.enabled:
+            if not self.settings.enabled:
                 return
-            hand_over = self._open(span.resource)
+            with self._opening:
+                hand_over = self._hand_over
+                if hand_over is None:
+                    if self._closed:
+                        return
+                    hand_over = self._open(span.resource)
         hand_over.take(span)
 
     def flush(self, timeout_millis: int | None) -> bool:
@@ -65,7 +80,8 @@ class _Way:
         return self._hand_over is None or self._hand_over.flush(seconds)
 
     def close(self) -> None:
-        self._closed = True
+        with self._opening:
+            self._closed = True
         if self._hand_over is not None:
             self._hand_over.close(self.settings.shutdown_timeout)
 
@@ -86,6 +102,17 @@ class _Way:
             )
         self._hand_over = HandOver(exporters)
         return self._hand_over
+
+
+_ways: WeakRegistry[_Way] = WeakRegistry()
+
+
+def _start_clean_in_child() -> None:
+    for each in _ways.all():
+        each.start_clean()
+
+
+at_fork(after_in_child=_start_clean_in_child)
 
 
 class ObservabilitySpanProcessor(SpanProcessor):

@@ -7,9 +7,10 @@ import re
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 
+from nat_observability.processors.cuts import MARK
+
 _LEAST_KEY = 16  # bytes: a shorter key could be found by trying all
 
-MARK = re.compile(r"\[redacted:([a-z0-9_-]{1,40})(?::[0-9a-f]{16})?\]")
 _MARK = re.compile(MARK.pattern.encode())
 LABEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 

@@ -10,6 +10,7 @@ import msgspec
 from nat_observability.errors import InvalidPatternError, UnknownPersonalSetError
 from nat_observability.events import Captured, ErrorDetails, Item, Run, Span, SpanEvent, SpanLink, SpanOrigin
 from nat_observability.processors.redaction.marks import Marks
+from nat_observability.processors.redaction.oversized import roughly_cut, without_margin
 from nat_observability.processors.redaction.personal import PERSONAL_SETS
 from nat_observability.processors.redaction.rules import Pattern, Rule
 from nat_observability.processors.redaction.scrubber import Scrubber
@@ -24,6 +25,7 @@ _REMEMBERED = 256  # runs
 _LARGE = 8 * 1024  # bytes: a larger span is looked at alone
 _TOGETHER = 32 * 1024  # bytes
 _MOST_TOGETHER = 128  # items
+_LEAST_BYTES = 1024  # of the limit
 _FEW = 4  # spans that are looked at one by one
 
 
@@ -48,14 +50,17 @@ class Redactor:
         rules: Changes to the above in some runs, in order.
         chunks: A secret can be split over two chunks of raw steps, which are separate items, so that no search of one
             finds it. Chunks are therefore withheld unless this is "scan". A span has its chunks joined.
+        bytes_limit: How many bytes of one item are searched at most; the rest is left out, with marks like
+            `[cut:12345]`, and so is what ends next to a cut. None for no limit: searching 50 MB takes seconds.
 
     Raises:
         InvalidPatternError: A key or a pattern is invalid, or two patterns have the same name.
         UnknownPersonalSetError: No set of personal data has that name.
-        ValueError: The key of the hash is too short.
+        ValueError: The key of the hash is too short, or the limit too small.
     """
 
     __slots__ = (
+        "_bytes_limit",
         "_chunks",
         "_clean",
         "_keys",
@@ -79,10 +84,14 @@ class Redactor:
         hash_key: bytes | None = None,
         rules: Iterable[Rule] = (),
         chunks: Chunks = "withhold",
+        bytes_limit: int | None = None,
     ) -> None:
         if chunks not in ("withhold", "scan"):
             raise ValueError(f"chunks must be 'withhold' or 'scan', not {chunks!r}.")
+        if bytes_limit is not None and bytes_limit < _LEAST_BYTES:
+            raise ValueError(f"bytes_limit must be {_LEAST_BYTES} or more, or None, not {bytes_limit!r}.")
         self._chunks = chunks
+        self._bytes_limit = bytes_limit
         self._keys = _several(keys, "keys")
         self._patterns = _known_patterns(_several(patterns, "patterns"))
         self._personal = _known_sets(_several(personal, "personal"))
@@ -158,6 +167,12 @@ class Redactor:
         if remembered is None:
             remembered = self._remember(item.run)
         _, scrubbed_run, scrubber = remembered
+        if self._bytes_limit is not None and (cut := roughly_cut(item, self._bytes_limit)):
+            item = msgspec.structs.replace(item, **cut)
+            return without_margin(self._searched(item, scrubbed_run, scrubber), cut)
+        return self._searched(item, scrubbed_run, scrubber)
+
+    def _searched(self, item: Item, scrubbed_run: Run, scrubber: Scrubber) -> Item:
         if isinstance(item, Span):
             changes = _common_changes(item, scrubber)
             if _is_chunked(item):
@@ -223,6 +238,8 @@ class _Group:
             scrubber is not self._scrubber
             or _is_large(span.input)
             or _is_large(span.output)
+            or _is_large(span.metadata)
+            or _is_large(span.attributes)
             or _is_chunked(span)
         ):
             return 0

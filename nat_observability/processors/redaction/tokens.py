@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -112,15 +112,22 @@ _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
 
 
-def _tokens_in(data: bytes, start: int, end: int, begins_word: re.Pattern[bytes]) -> Iterator[Found]:
+def _tokens_in(
+    data: bytes,
+    start: int,
+    end: int,
+    begins_word: re.Pattern[bytes],
+    anywhere: Sequence[_Begin] = _ANYWHERE,
+    checked: Sequence[_Begin] = _CHECKED,
+) -> Iterator[Found]:
     """Find the tokens that begin with fixed letters, in a part of `data` that has only token characters and blanks."""
     run = data[start:end]
     words = run.translate(_SEPARATORS).split(b"-")
     known = _BY_WORD.keys() & set(words)
     begins = [begin for word in known for begin in _BY_WORD[word]]
-    begins += [begin for begin in _ANYWHERE if run.find(begin.letters) >= 0]
+    begins += [begin for begin in anywhere if run.find(begin.letters) >= 0]
     if len(max(words, key=len)) >= _LEAST_CHECKED:
-        begins += _CHECKED
+        begins += checked
     if not begins:
         return
     seen: set[int] = set()
@@ -149,8 +156,13 @@ def _tokens_in(data: bytes, start: int, end: int, begins_word: re.Pattern[bytes]
 
 
 def _find_by_beginning(data: bytes, runs: Runs) -> Iterator[Found]:
+    # In few texts is more than a handful of them.
+    anywhere, checked = (
+        [begin for begin in begins if runs.joined.find(begin.letters) >= 0]
+        for begins in (_ANYWHERE, _CHECKED)
+    )
     for start, end in runs.places:
-        yield from _tokens_in(data, start, end, _BEGINS)
+        yield from _tokens_in(data, start, end, _BEGINS, anywhere, checked)
 
 
 def _find_around(data: bytes, runs: Runs) -> Iterator[Found]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.answers.fields import field, is_number, module_of, path, some_items, text_of
 
 _MAX_DOCUMENTS = 1000
@@ -85,10 +86,11 @@ def _named(document_id: object, score: Any, content: object, metadata: object) -
     if document_id is not None:
         found["id"] = document_id
     if score is not None:
-        found["score"] = score if type(score) in (int, float) else float(score)
+        found["score"] = score if type(score) in (int, float) else _plain_number(score)
     if content is not None:
         found["content"] = content
-    if metadata is not None and metadata != {}:
+    # Not by `!=`, which a data frame answers with a frame.
+    if metadata is not None and not (type(metadata) is dict and not metadata):
         found["metadata"] = metadata
     return found
 
@@ -97,8 +99,17 @@ def _is_id(value: object) -> bool:
     return type(value) in (int, uuid.UUID) or bool(text_of(value))
 
 
+def _plain_number(score: Any) -> Any:
+    try:
+        return float(score)
+    except BaseException as error:  # noqa: BLE001  foreign code: a number of a class of its own
+        reraise_signal(error)
+        return score
+
+
 def _is_score(value: object) -> bool:
-    if type(value) is bool or isinstance(value, str):
+    # By the type alone: `isinstance` asks the object for its class, and a lazy one may raise then.
+    if type(value) is bool or issubclass(type(value), str):
         return False
     # A number of numpy's is one too.
     return is_number(value) or (

@@ -267,7 +267,8 @@ class Draft:
 
     def attribute(self, name: str, value: object) -> None:
         """Set an attribute, if there is a value."""
-        if value is not None and value != "":
+        # Not by `!=` alone, which an array answers with an array.
+        if value is not None and not (type(value) is str and not value):
             self.attributes[name] = value
 
     def answer(self) -> Answer:
@@ -279,7 +280,9 @@ class Draft:
                 message.finish_reason = message.finish_reason or "error"
         shown = tuple([message.shown() for message in messages])
         reasons = [message.finish_reason for message in messages]
-        calls = [part for message in shown for part in message["parts"] if part.get("type") == "tool_call"]
+        calls = [
+            part for message in shown for part in message["parts"] if text_of(part.get("type")) == "tool_call"
+        ]
         return Answer(
             response_id=self.response_id,
             model=self.model,

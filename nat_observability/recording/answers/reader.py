@@ -70,7 +70,7 @@ def read_answer(answer: object) -> Answer | None:
     held = _inner(answer)
     draft = None if held is None else _read(held)
     draft = draft or _read(answer)
-    return None if draft is None else draft.answer()
+    return None if draft is None else _answer(draft)
 
 
 def _read(answer: object) -> Draft | None:
@@ -87,6 +87,14 @@ def _read(answer: object) -> Draft | None:
         return None
     draft.provider = None if draft.provider is None else provider_name(draft.provider)
     return draft
+
+
+def _answer(draft: Draft) -> Answer | None:
+    try:
+        return draft.answer()
+    except BaseException as error:  # noqa: BLE001  foreign code: the parts may be the client's own objects
+        reraise_signal(error)
+        return None
 
 
 def _inner(answer: object) -> object:
@@ -157,7 +165,7 @@ class AnswerJoiner:
             return None
         if self._draft.provider is not None:
             self._draft.provider = provider_name(self._draft.provider)
-        return self._draft.answer()
+        return _answer(self._draft)
 
 
 def read_output(output: object) -> Answer | None:

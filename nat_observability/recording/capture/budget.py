@@ -15,6 +15,7 @@ CONTAINER = 90
 OBJECT = 100
 MODEL = 500
 OPAQUE = 150  # a repr too
+CHARACTERS = 50  # of a repr, for each node: it is made in full, however little of it is kept
 RAISED = 400
 FAILED = 2000  # raised in the middle of our own code, whose frames are looked through for a signal handler's
 # Bytes, of `MAX_BYTES`, of a number among others, which is not encoded to find out.

@@ -73,6 +73,12 @@ def _named_tuple(walk: Walk, value: Any, depth: int) -> Any:
     )
 
 
+def _struct_sequence(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.fields_of(
+        value, depth, lambda value: zip(type(value).__match_args__, tuple.__iter__(value), strict=False)
+    )
+
+
 def _dataclass(walk: Walk, value: Any, depth: int) -> Any:
     return walk.fields_of(value, depth, _dataclass_fields)
 
@@ -293,6 +299,8 @@ def _chosen(kind: Any) -> _Copy:
         return _model
     if issubclass(kind, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
         return _named_tuple
+    if issubclass(kind, tuple) and _names_all_items(kind):
+        return _struct_sequence
     if module.startswith("sqlalchemy") and hasattr(kind, "_mapping"):
         return _row
     if module == "sqlite3" and kind.__name__ == "Row":
@@ -318,6 +326,12 @@ def _chosen(kind: Any) -> _Copy:
         if issubclass(kind, known):
             return method
     return Walk.opaque
+
+
+def _names_all_items(kind: Any) -> bool:
+    """Return whether it is a tuple as the interpreter's own modules give them, such as `pwd.struct_passwd`."""
+    count = getattr(kind, "n_sequence_fields", None)
+    return type(count) is int and len(kind.__match_args__) == count
 
 
 _BY_BASE: tuple[tuple[Any, _Copy], ...] = (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.budget import (
+    CHARACTERS,
     CONTAINER,
     FAILED,
     FLOAT,
@@ -35,6 +36,7 @@ from nat_observability.recording.capture.web import is_scope, looks_like_web, sc
 _NUMBERS = frozenset({int, float, bool, type(None)})
 _INTEGERS = {int}
 _LONG = 1 << 128
+_LONGEST_KEY = 2048  # bits of an integer
 _PIECE = 512  # items of a list that are looked at together
 _SEEN = "<seen above>"
 _RECURSIVE = "<recursive>"
@@ -237,12 +239,17 @@ class Walk:
         self.nodes_left -= KEY
         if type(key) is str:
             return self.text(key)
-        if isinstance(key, enum.Enum):
-            key = key._value_
-        if isinstance(key, str):
-            return self.text(str.__str__(key))
-        if isinstance(key, BYTES):
+        # By the type: `isinstance` asks the object for its class, and a lazy one may raise then.
+        kind = type(key)
+        if issubclass(kind, enum.Enum):
+            key = cast(enum.Enum, key)._value_
+            kind = type(key)
+        if issubclass(kind, str):
+            return self.text(str.__str__(cast(str, key)))
+        if issubclass(kind, BYTES):
             return str(self.value(key))
+        if kind is int and cast(int, key).bit_length() > _LONGEST_KEY:
+            return f"<integer of {cast(int, key).bit_length()} bits>"  # Python may not print it
         return self.shown(key)
 
     # -- What has fields ---------------------------------------------------------------------------------------------
@@ -283,6 +290,7 @@ class Walk:
                 reraise_signal(error)
                 self.nodes_left -= RAISED
                 continue
+            self.nodes_left -= str.__len__(shown) // CHARACTERS
             if MASK.search(shown, 0, limits.size):
                 return self.text(cut_text(str.__str__(shown), MAX_REPR))
         return None
@@ -290,7 +298,9 @@ class Walk:
     def shown(self, value: object) -> str:
         self.nodes_left -= OPAQUE
         try:
-            return self.text(cut_text(str.__str__(repr(value)), MAX_REPR))
+            shown = repr(value)
+            self.nodes_left -= str.__len__(shown) // CHARACTERS
+            return self.text(cut_text(str.__str__(shown), MAX_REPR))
         except BaseException as error:  # noqa: BLE001  foreign code: a __repr__ of the application's
             reraise_signal(error)
             self.nodes_left -= RAISED

@@ -117,7 +117,8 @@ def size_of(value: Any) -> int:
 
 
 def attribute_name(name: object) -> str:
-    if not isinstance(name, str):
+    # By the type: `isinstance` asks the object for its class, and a lazy one may raise then.
+    if not issubclass(type(name), str):
         report_problem("the name of an attribute or an event was not text, and was recorded as its text")
     text = capture_label(name)
     if not text:

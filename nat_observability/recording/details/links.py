@@ -67,9 +67,9 @@ def several_links(links: object, most: int) -> object:
     """Return the links that a step begins with in a tuple: a decorator needs them for each call."""
     if links is None or type(links) is tuple:
         return links
-    if isinstance(links, str | SpanLink | Mapping) or not isinstance(links, Iterable):
-        return (links,)
     try:
+        if isinstance(links, str | SpanLink | Mapping) or not isinstance(links, Iterable):
+            return (links,)
         # A list is taken whole, so that the links that go over the limit can be counted.
         return tuple(links) if type(links) is list else tuple(islice(links, most + 1))
     except BaseException as error:  # noqa: BLE001  foreign code: an iterable of the application's

@@ -365,9 +365,9 @@ def _nanoseconds(time: object, now_ns: int) -> int:
 
 def labels(tags: Iterable[object]) -> tuple[str, ...]:
     """Return tags as text. Never raises."""
-    if isinstance(tags, str):
-        return (capture_label(tags),)
     try:
+        if isinstance(tags, str):
+            return (capture_label(tags),)
         return tuple([capture_label(tag) for tag in tags])
     except BaseException as error:  # noqa: BLE001  foreign code: an iterable of the application's
         reraise_signal(error)

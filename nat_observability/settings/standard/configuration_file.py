@@ -16,7 +16,7 @@ from nat_observability.settings.resource import DETECTORS
 from nat_observability.settings.standard.sections import Findings, Section
 from nat_observability.settings.standard.traces_exporter import OURS
 from nat_observability.settings.standard.yaml_file import Lookup, load
-from nat_observability.settings.standard_variables import MOST, parse_pairs
+from nat_observability.settings.standard_variables import DEFAULT_LIMITS, MOST, parse_pairs
 from nat_observability.validation import is_header_name, is_header_value, url_problem
 
 VARIABLES = ("OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE")
@@ -131,7 +131,7 @@ def _read(file: Section) -> Callable[[tuple[str, ...]], Configuration]:
 
 def _resource(section: Section, settings: dict[str, Any]) -> dict[str, str]:
     attributes: dict[str, str] = section.parsed("attributes_list", parse_pairs) or {}
-    for each in section.sections("attributes"):
+    for each in section.sections("attributes", named=True):
         name, value = each.text("name"), each.take("value")
         each.take("type")
         if name is None:
@@ -206,6 +206,9 @@ def _processor(section: Section, exporters: dict[str, dict[str, Any]]) -> None:
             "queue_items": own.whole("max_queue_size", 1),
             "batch_items": own.whole("max_export_batch_size", 1),
         }
+        holds = entry["queue_items"] or DEFAULT_LIMITS.queue_items
+        if (entry["batch_items"] or 0) > holds:
+            own.problem(f"is above max_queue_size, {holds}", "max_export_batch_size")
     elif name == "simple":
         # Each span alone and at once, but never on the thread that ends it.
         entry = {"batch_age": 0.0, "batch_items": 1}
@@ -265,7 +268,7 @@ def _otlp(kind: str, own: Section) -> dict[str, Any]:
         # By the schema, the address over HTTP is the whole one of the signal.
         entry["endpoint" if entry.get("protocol") == "grpc" else "traces_endpoint"] = endpoint
     headers: dict[str, str] = own.parsed("headers_list", parse_pairs) or {}
-    for each in own.sections("headers"):
+    for each in own.sections("headers", named=True):
         name, value = each.text("name"), each.text("value")
         if name is None:
             each.problem("has no name")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import SecretStr
 
+from nat_observability.errors import SettingsError
 from nat_observability.settings.presets import PRESETS
-from nat_observability.settings.standard_variables import StandardReader
+from nat_observability.settings.standard_variables import DEFAULT_LIMITS, StandardReader
 from nat_observability.validation import is_header_value, url_problem
 
 
@@ -46,6 +48,12 @@ def _number(text: str, words: str, is_fit: Callable[[float], bool]) -> float:
     return number
 
 
+def _site(text: str) -> str:
+    if not _HOST.fullmatch(text.strip()):
+        raise ValueError("is not the name of a site, such as datadoghq.eu")
+    return text.strip()
+
+
 def _hidden(text: str) -> bool:
     """Whether what a switch hides is captured all the same."""
     return text.strip().lower() not in ("true", "1", "yes", "on")
@@ -64,6 +72,10 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {"endpoint": _address, "api_key":
 # A key that is the only thing to tell where spans go does not follow an address of our own settings.
 _ADDRESSES = ("endpoint", "host")
 _SECRETS = frozenset({"api_key", "public_key", "secret_key", "account"})
+
+# Without an address these are servers of one's own, which run beside the application.
+_LOCAL = frozenset({"phoenix", "mlflow"})
+_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", re.ASCII)
 
 _MORE: Mapping[str, tuple[MakerVariable, ...]] = {
     "phoenix": (
@@ -134,12 +146,16 @@ def maker_defaults(
     """
     Return what a maker's variables add to an exporter of this type, and a sentence for each that is ignored.
 
-    An exporter with an address of its own gets none of the keys: they belong to the address of the variables.
+    An exporter with an address of its own gets none of the keys: they belong to the address of the variables. If that
+    one is not valid, they go nowhere.
 
     Args:
         kind: The exporter's type.
         variables: Names in lower case, and values; an empty value is an unset one.
         given: The exporter's settings that are already set.
+
+    Raises:
+        SettingsError: An address is not valid, and without it spans and keys would go to the maker's own service.
     """
     reader = StandardReader(variables)
     has_own_address = any(given.get(name) for name in _ADDRESSES)
@@ -151,8 +167,33 @@ def maker_defaults(
     site = PRESETS[kind].site if kind in PRESETS else None  # type: ignore[index]
     if site is not None and not has_own_address and found.get("endpoint") is None:
         variable, form = site
-        found["endpoint"] = reader.first(lambda text: _address(form.format(text.strip())), variable)
+        found["endpoint"] = reader.first(lambda text: _address(form.format(_site(text))), variable)
+    if not has_own_address and not any(found.get(name) for name in _ADDRESSES):
+        wrong = _wrong_addresses(kind, reader)
+        if wrong and kind not in _LOCAL:
+            raise SettingsError([f"{each.removesuffix('.')}: correct it, or unset it." for each in wrong])
+        if wrong:
+            found = {setting: value for setting, value in found.items() if setting not in _SECRETS}
+    if (most := _queue_items(given)) and (found.get("batch_items") or 0) > most:
+        reader.ignored.append(f"LANGFUSE_FLUSH_AT is above what the queue holds, {most}.")
+        del found["batch_items"]
     for name, cure in IGNORED.get(kind, {}).items():
         if variables.get(name.lower()):
             reader.ignored.append(f"{name} is known and not used: {cure}.")
     return {key: value for key, value in found.items() if value not in (None, "")}, reader.ignored
+
+
+def _wrong_addresses(kind: str, reader: StandardReader) -> list[str]:
+    """Return what was said about variables that hold its address."""
+    names = [name for row in MAKER_VARIABLES.get(kind, ()) if row.setting in _ADDRESSES for name in row.names]
+    if kind in PRESETS and (site := PRESETS[kind].site) is not None:  # type: ignore[index]
+        names.append(site[0])
+    return [each for each in reader.ignored if each.partition(" ")[0] in names]
+
+
+def _queue_items(given: Mapping[str, Any]) -> int | None:
+    """Return how many items the queue holds; None if validation has to say what is wrong with it."""
+    try:
+        return int(given.get("queue_items", DEFAULT_LIMITS.queue_items))
+    except (TypeError, ValueError):
+        return None

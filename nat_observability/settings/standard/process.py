@@ -67,9 +67,9 @@ def process_defaults(
     reader = StandardReader(variables)
     found: dict[str, Any] = {}
     if "propagators" not in given and (text := variables.get("otel_propagators")):
-        found["propagators"] = _known(reader, "OTEL_PROPAGATORS", text, (*PROPAGATORS, "none"), {})
-        if "none" in found["propagators"]:
-            found["propagators"] = ("none",)
+        names = _known(reader, "OTEL_PROPAGATORS", text, (*PROPAGATORS, "none"), {})
+        # If none of them is known the variable is ignored: each trace would end here otherwise.
+        found["propagators"] = ("none",) if "none" in names else names or None
     if "log_level" not in given:
         found["log_level"] = reader.first(_level, "OTEL_LOG_LEVEL")
     if "resource_detectors" not in given and (text := variables.get("otel_experimental_resource_detectors")):

@@ -35,9 +35,10 @@ class Section:
     def __init__(self, value: object, place: str, findings: Findings) -> None:
         self.place, self._findings = place, findings
         self._left: dict[str, Any] = {}
+        self._is_wrong = not (value is None or isinstance(value, Mapping))
         if isinstance(value, Mapping):
             self._left = {str(key): inner for key, inner in value.items()}
-        elif value is not None:
+        elif self._is_wrong:
             self.problem("is not a mapping")
 
     def __contains__(self, key: str) -> bool:
@@ -65,9 +66,11 @@ class Section:
         key = next((each for each in keys if each in self._left), keys[0])
         return Section(self._left.pop(key, None), self._at(key), self._findings)
 
-    def sections(self, key: str) -> Iterator[Section]:
-        """Yield the mappings of a list."""
+    def sections(self, key: str, *, named: bool = False) -> Iterator[Section]:
+        """Yield the mappings of a list; if they are `named`, those of a mapping too, as early formats have it."""
         listed = self._left.pop(key, None)
+        if named and isinstance(listed, Mapping):
+            listed = [{"name": name, "value": value} for name, value in listed.items()]
         if listed is not None and not isinstance(listed, list):
             self.problem("is not a list", key)
             return
@@ -77,7 +80,8 @@ class Section:
     def one(self) -> tuple[str, Section] | None:
         """Return the only key and what is below it, as a choice between kinds is written; None if it is not one."""
         if len(self._left) != 1:
-            self.problem("does not name exactly one kind")
+            if not self._is_wrong:
+                self.problem("does not name exactly one kind")
             self._left.clear()
             return None
         (key,) = self._left
@@ -138,5 +142,5 @@ class Section:
 
     def _at(self, key: str | None) -> str:
         if key is None:
-            return self.place
+            return self.place or "the file"
         return f"{self.place}.{key}" if self.place else key

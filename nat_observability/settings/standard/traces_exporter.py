@@ -17,6 +17,9 @@ _OTHER_SIGNALS = (f"{_OTLP}metrics_", f"{_OTLP}logs_", f"{_OTLP}profiles_")
 _ENTRIES: Mapping[str, Mapping[str, Any]] = {
     "otlp": {"type": "otlp"},
     "console": {"type": "console", "stream": "stdout"},
+    # The names of the SDK for Python, which choose the protocol too.
+    "otlp_proto_http": {"type": "otlp", "protocol": "http"},
+    "otlp_proto_grpc": {"type": "otlp", "protocol": "grpc"},
 }
 
 
@@ -25,7 +28,8 @@ def exporters_of(variables: Mapping[str, str | None]) -> tuple[dict[str, dict[st
     Return exporters by name, with their types, and a sentence for each name that is ignored.
 
     By the specification, `OTEL_TRACES_EXPORTER` is `otlp` if it is not set. It counts here only together with a
-    variable of OTLP: a process in which nothing is configured exports nothing.
+    variable of OTLP: a process in which nothing is configured exports nothing. Beside our own name, the others are
+    exporters of the SDK, which sends its spans there itself.
 
     Args:
         variables: Names in lower case, and values; an empty value is an unset one.
@@ -37,8 +41,10 @@ def exporters_of(variables: Mapping[str, str | None]) -> tuple[dict[str, dict[st
         for name, value in variables.items()
     )
     ignored: list[str] = []
-    if not names or names == [OURS]:
+    beside_ours = [name for name in names if name != OURS] if OURS in names else []
+    if not names or OURS in names:
         names = []
+        is_about_otlp = is_about_otlp and not any(map(_is_otlp, beside_ours))
         if is_about_otlp and (missing := _missing_extra(variables)) is not None:
             # Nobody asked for our exporter by name: what the application sets for others must not stop it.
             ignored.append(
@@ -52,13 +58,16 @@ def exporters_of(variables: Mapping[str, str | None]) -> tuple[dict[str, dict[st
     for name in names:
         if name in _ENTRIES:
             found[name] = dict(_ENTRIES[name])
-        elif name not in ("none", OURS):
-            supported = ", ".join([*_ENTRIES, "none"])
+        elif name != "none":
             # Without the name, which may be a secret in the wrong place.
             ignored.append(
-                f"{VARIABLE} holds a name that this package does not have; supported: {supported}."
+                f"{VARIABLE} holds a name that this package does not have; supported: otlp, console, none."
             )
     return found, list(dict.fromkeys(ignored))
+
+
+def _is_otlp(name: str) -> bool:
+    return _ENTRIES.get(name, {}).get("type") == "otlp"
 
 
 def _missing_extra(variables: Mapping[str, str | None]) -> str | None:

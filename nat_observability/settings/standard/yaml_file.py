@@ -80,9 +80,20 @@ def _substitute_in(loader: Any, node: Any, lookup: Lookup, scalar: type) -> None
         if isinstance(each, scalar):
             _substitute_in_scalar(loader, each, lookup, scalar)
         elif each.tag.endswith(":map"):
+            _check_keys(each)
             stack += [value for _, value in each.value]
         else:
             stack += each.value
+
+
+def _check_keys(node: Any) -> None:
+    """Refuse a key that is there twice, which YAML does not allow: what the first one says would be lost."""
+    found = set()
+    for key, _ in node.value:
+        if isinstance(key.value, str):
+            if key.value in found:
+                raise ValueError(f"line {key.start_mark.line + 1} holds a key that is there already")
+            found.add(key.value)
 
 
 def _substitute_in_scalar(loader: Any, node: Any, lookup: Lookup, scalar: type) -> None:

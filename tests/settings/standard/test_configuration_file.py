@@ -243,6 +243,52 @@ def test_what_the_schema_does_not_allow_stops_the_start(configure: Callable[[str
         assert str(path) in str(caught.value) or "OTEL_CONFIG_FILE: " in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("disabled: true\ndisabled: false\n", " line 3 holds a key that is there already"),
+        ("tracer_provider: {sampler: always_off}\n", ": tracer_provider.sampler is not a mapping"),
+        (
+            "tracer_provider: {processors: [{batch: {max_queue_size: 9, max_export_batch_size: 10,"
+            " exporter: {console: }}}]}\n",
+            ": tracer_provider.processors[0].batch.max_export_batch_size is above max_queue_size, 9",
+        ),
+    ],
+)
+def test_a_mistake_is_named_once_and_where_it_is(
+    configure: Callable[[str], Path], text: str, problem: str
+) -> None:
+    """In the words of the file, not in those of settings that nobody wrote."""
+    configure(f'file_format: "1.0"\n{text}')
+    with pytest.raises(SettingsError) as raised:
+        ObservabilitySettings()
+    assert str(raised.value).count("OTEL_CONFIG_FILE: ") == 1
+    assert f"{problem}." in str(raised.value)
+
+
+def test_attributes_and_headers_of_early_formats(configure: Callable[[str], Path]) -> None:
+    """Mappings, where later formats have lists."""
+    configure(
+        """
+file_format: "0.1"
+resource: {attributes: {service.name: shop, zone: 2}}
+tracer_provider:
+  processors: [{batch: {exporter: {otlp: {protocol: http/protobuf, headers: {x-key: k}}}}}]
+"""
+    )
+    settings = ObservabilitySettings()
+    entry: Any = settings.exporters["otlp"]
+    assert (settings.service_name, settings.resource_attributes["zone"]) == ("shop", "2")
+    assert entry.headers["x-key"].get_secret_value() == "k"
+
+
+def test_a_file_that_is_a_list(configure: Callable[[str], Path]) -> None:
+    """It is called the file."""
+    configure("- a\n")
+    with pytest.raises(SettingsError, match="OTEL_CONFIG_FILE: the file is not a mapping"):
+        ObservabilitySettings()
+
+
 def test_a_file_that_is_not_there_stops_the_start(set_them: SetThem, tmp_path: Path) -> None:
     """A configuration that was asked for is not left out silently."""
     set_them(OTEL_EXPERIMENTAL_CONFIG_FILE=str(tmp_path / "none.yaml"))

@@ -36,6 +36,7 @@ class TestTracesExporter:
             (" OTLP , console ", {"otlp": "otlp", "console": "console"}),
             ("none", {}),
             ("nat_observability", {}),
+            ("otlp_proto_http,otlp_proto_grpc", {"otlp_proto_http": "otlp", "otlp_proto_grpc": "otlp"}),
         ],
     )
     def test_it_names_exporters(self, set_them: SetThem, value: str, expected: dict[str, str]) -> None:
@@ -49,6 +50,32 @@ class TestTracesExporter:
         value = {"HEADERS": "a=b", "PROTOCOL": "grpc"}.get(name, "http://collector:4318")
         set_them(**{f"OTEL_EXPORTER_OTLP_{name}": value})
         assert types() == {"otlp": "otlp"}
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("nat_observability", {"otlp": "otlp"}),
+            ("nat_observability,console", {"otlp": "otlp"}),
+            ("otlp,nat_observability", {}),
+            ("zipkin,nat_observability", {"otlp": "otlp"}),
+        ],
+    )
+    def test_what_is_named_beside_ours_is_the_sdk_s(
+        self, set_them: SetThem, value: str, expected: dict[str, str]
+    ) -> None:
+        """It sends its spans there itself: from here they would come a second time."""
+        set_them(OTEL_TRACES_EXPORTER=value, OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318")
+        assert types() == expected
+
+    @pytest.mark.filterwarnings("ignore::nat_observability.errors.SettingsWarning")
+    @pytest.mark.parametrize("name", ["ENDPOINT", "TRACES_ENDPOINT"])
+    def test_headers_for_an_address_that_is_not_valid_go_nowhere(self, set_them: SetThem, name: str) -> None:
+        """The default address is not the one that they were for."""
+        set_them(
+            **{f"OTEL_EXPORTER_OTLP_{name}": "collector:4318"}, OTEL_EXPORTER_OTLP_HEADERS="authorization=k"
+        )
+        entry: Any = ObservabilitySettings().exporters["otlp"]
+        assert (entry.endpoint, entry.headers) == ("http://localhost:4318", {})
 
     def test_those_of_other_signals_are_not(self, set_them: SetThem) -> None:
         """An application that sends its metrics has not asked for spans."""
@@ -90,6 +117,13 @@ class TestOfTheProcess:
         assert ObservabilitySettings().propagators == ("none",)
         set_them(**{f"{OURS}PROPAGATORS": "b3"})
         assert ObservabilitySettings().propagators == ("b3",)
+
+    @pytest.mark.filterwarnings("ignore::nat_observability.errors.SettingsWarning")
+    @pytest.mark.parametrize("text", ["jaeger", "xray,ottrace", ",", "  "])
+    def test_propagators_of_which_none_is_known_are_as_if_unset(self, set_them: SetThem, text: str) -> None:
+        """Every trace would end here otherwise."""
+        set_them(OTEL_PROPAGATORS=text)
+        assert ObservabilitySettings().propagators == ("tracecontext", "baggage")
 
     @pytest.mark.parametrize(
         ("text", "level"), [("WARN", "warning"), ("debug", "debug"), ("none", "none"), ("Error", "error")]
@@ -235,6 +269,41 @@ class TestMakers:
         (warning,) = caught
         assert str(warning.message).startswith("MLFLOW_TRACKING_URI does not begin with 'http://'")
         assert "s3cr3t" not in str(warning.message)
+
+    @pytest.mark.parametrize(
+        ("kind", "variable", "value"),
+        [
+            ("langfuse", "LANGFUSE_HOST", "langfuse.example:3000"),
+            ("langsmith", "LANGSMITH_ENDPOINT", "smith.example"),
+            ("honeycomb", "HONEYCOMB_API_ENDPOINT", "ftp://x"),
+            ("datadog", "DD_SITE", "https://datadoghq.eu"),
+            ("datadog", "DD_SITE", "datadoghq.eu/x"),
+        ],
+    )
+    def test_an_address_that_is_not_valid_does_not_send_elsewhere(
+        self, set_them: SetThem, kind: str, variable: str, value: str
+    ) -> None:
+        """The maker's own service, with the keys for one's own server, is not what was meant."""
+        set_them(**{variable: value}, LANGFUSE_PUBLIC_KEY="p", LANGFUSE_SECRET_KEY="s")
+        set_them(LANGSMITH_API_KEY="k", HONEYCOMB_API_KEY="k", DD_API_KEY="k")
+        with pytest.raises(SettingsError, match=rf"{variable} .*: correct it, or unset it\.") as raised:
+            ObservabilitySettings(exporters={"main": {"type": kind}})
+        assert value not in str(raised.value)
+
+    @pytest.mark.filterwarnings("ignore::nat_observability.errors.SettingsWarning")
+    def test_a_key_for_an_address_that_is_not_valid_goes_nowhere(self, set_them: SetThem) -> None:
+        """Also of a back end that runs beside the application by default."""
+        set_them(PHOENIX_COLLECTOR_ENDPOINT="phoenix:6006", PHOENIX_API_KEY="s3cr3t")
+        entry: Any = ObservabilitySettings(exporters={"main": {"type": "phoenix"}}).exporters["main"]
+        assert (entry.endpoint, entry.api_key) == ("http://localhost:6006", None)
+
+    def test_a_batch_that_the_queue_cannot_hold_is_ignored(self, set_them: SetThem) -> None:
+        """As of OpenTelemetry's variables: nothing stops the start over a setting that is not ours."""
+        set_them(LANGFUSE_PUBLIC_KEY="p", LANGFUSE_SECRET_KEY="s", LANGFUSE_FLUSH_AT="100")
+        main = {"type": "langfuse", "queue_items": 50}
+        with pytest.warns(SettingsWarning, match="LANGFUSE_FLUSH_AT is above what the queue holds, 50"):
+            entry: Any = ObservabilitySettings(exporters={"main": main}).exporters["main"]
+        assert entry.batch_items == 50
 
     def test_a_site_is_an_address(self, set_them: SetThem) -> None:
         """Datadog's exporters know a site."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from nat_observability.processors.redaction.names.keys import LIKELY, KeyMatcher
-from nat_observability.processors.redaction.values.spans import end_of_quotes, value_span
+from nat_observability.processors.redaction.values.spans import bare_value, end_of_quotes, goes_on, value_span
 from nat_observability.processors.redaction.values.verdicts import (
     is_harmless,
     is_keyword,
@@ -18,6 +19,9 @@ from nat_observability.processors.redaction.values.verdicts import (
 Span = tuple[int, int]
 
 _LONGEST = 1024  # bytes of an expression
+_MOST_ANNOTATIONS = 8  # before one value
+_LONGEST_NAME = 96  # bytes of a value that may be the name of what follows
+_LONGEST_BESIDE = 256  # bytes of a token of a model beside its probability
 _MOST_JOINED = 64  # texts that are joined to one value
 _QUOTES = b"\"'`"
 _TYPE = (
@@ -91,16 +95,32 @@ _BESIDE_WORDS = re.compile(
 _WORD = re.compile(rb"[A-Za-z_]\w*+")
 
 
-def secret_spans(data: bytes, begin: int, at: int, label: str, keys: KeyMatcher) -> Iterator[Span]:
+def secret_spans(
+    data: bytes, begin: int, at: int, label: str, keys: KeyMatcher, depth: int = 0
+) -> Iterator[Span]:
     """
     Find what is secret in the value at `at`: mostly all of it, in an expression its literals, in prose nothing.
 
     Args:
         begin: Where the name of the field begins.
         label: The label of the name.
+        depth: The number of annotations between the name and the value.
     """
+    # What the beginning of a value decides comes first: a search for its end would take quadratic time if many names
+    # stand before the same long text.
+    bare = None if label == LIKELY else bare_value(data, begin, at, label)
+    if bare is not None:
+        start, rest = bare
+        if data[start : start + 1] in b"{[(":
+            if _SCHEMA.match(data, start, start + 512) is not None:
+                return
+        else:
+            instead = _instead(data, begin, at, start, label, keys, depth, partial(goes_on, data, rest=rest))
+            if instead is not None:
+                yield from instead
+                return
     if label == LIKELY:
-        # Only a short value can look random; looking further would take quadratic time if many names stand before it.
+        # Only a short value can look random, for the same reason.
         first = max(0, begin - _LIKELY_LONGEST)
         window = data[first : at + _LIKELY_LONGEST]
         start, end = (place + first for place in value_span(window, begin - first, at - first, label))
@@ -111,7 +131,11 @@ def secret_spans(data: bytes, begin: int, at: int, label: str, keys: KeyMatcher)
     if end <= start:
         return
     if start > at and data[start - 1] in _QUOTES:
-        if label == "token" and _BESIDE_WORDS.match(data, end, end + 256) is not None:
+        if (
+            label == "token"
+            and end - start <= _LONGEST_BESIDE
+            and _BESIDE_WORDS.match(data, end, end + 256) is not None
+        ):
             return
         if not is_harmless(keys, label, data[start:end]):
             yield start, _end_of_joined(data, end, start)
@@ -122,22 +146,49 @@ def secret_spans(data: bytes, begin: int, at: int, label: str, keys: KeyMatcher)
         if not (end - start <= 256 and is_harmless(keys, label, data[start:end])):
             yield start, end
         return
-    annotation = _ANNOTATION.match(data, start, start + 256)
-    if annotation is not None:
-        yield from secret_spans(data, begin, annotation.end(), label, keys)
-        return
-    if _TYPE_ALONE.match(data, start, start + 160) is not None:
-        return
-    head = _HEAD.match(data, start, start + 256)
-    if head is not None and _is_expression(data, head, end, keys):
-        yield from _literals(data, head.start(), label, keys)
-        return
-    if data[at - 1 : at] == b":" and _is_sentence(data, start):
-        return
-    if data[end - 1 : end] == b":" and keys.label(data[start : end - 1].decode(errors="replace")) is not None:
+    if bare is None:
+        instead = _instead(data, begin, at, start, label, keys, depth, end.__gt__)
+        if instead is not None:
+            yield from instead
+            return
+    if (
+        end - start <= _LONGEST_NAME
+        and data[end - 1 : end] == b":"
+        and keys.label(data[start : end - 1].decode(errors="replace")) is not None
+    ):
         return  # the name of what follows, which is found by itself: "auth: Authorization: Basic x"
     if not is_harmless(keys, label, data[start:end], may_be_prose=data[at - 1 : at] != b"="):
         yield start, _end_of_passphrase(data, start, end)
+
+
+def _instead(
+    data: bytes,
+    begin: int,
+    at: int,
+    start: int,
+    label: str,
+    keys: KeyMatcher,
+    depth: int,
+    is_inside: Callable[[int], bool],
+) -> Iterable[Span] | None:
+    """
+    Return what is secret instead of all of a value without quotes that begins at `start`, None if it is all of it.
+
+    Args:
+        is_inside: Says whether a place behind the beginning is inside the value.
+    """
+    if depth < _MOST_ANNOTATIONS:
+        annotation = _ANNOTATION.match(data, start, start + 256)
+        if annotation is not None:
+            return secret_spans(data, begin, annotation.end(), label, keys, depth + 1)
+    if _TYPE_ALONE.match(data, start, start + 160) is not None:
+        return ()
+    head = _HEAD.match(data, start, start + 256)
+    if head is not None and _is_expression(data, head, keys, is_inside):
+        return _literals(data, head.start(), label, keys)
+    if data[at - 1 : at] == b":" and _is_sentence(data, start):
+        return ()
+    return None
 
 
 def _end_of_passphrase(data: bytes, start: int, end: int) -> int:
@@ -164,7 +215,9 @@ def _end_of_joined(data: bytes, end: int, start: int) -> int:
     return end
 
 
-def _is_expression(data: bytes, head: re.Match[bytes], end: int, keys: KeyMatcher) -> bool:
+def _is_expression(
+    data: bytes, head: re.Match[bytes], keys: KeyMatcher, is_inside: Callable[[int], bool]
+) -> bool:
     text = head[0]
     if head[1] is not None:
         if _DIGITS.search(_WITH_DIGITS.sub(b"", text)) is not None:
@@ -178,7 +231,7 @@ def _is_expression(data: bytes, head: re.Match[bytes], end: int, keys: KeyMatche
         b"." in text or b"_" in text or text.isupper()
     ):
         return True
-    if head.end() < end and data[head.end() : head.end() + 1] not in b",;)}]":
+    if data[head.end() : head.end() + 1] not in b",;)}]" and is_inside(head.end()):
         return False
     parts = re.split(rb"\.|->|::|\?\.", text.lstrip(b"&*!@$"))
     if len(parts) < 2:

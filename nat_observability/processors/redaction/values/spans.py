@@ -40,6 +40,8 @@ _ESCAPED_LINE_END = re.compile(rb"\\[nr]")
 _ESCAPED_END = re.compile(rb"""(?<!\\)(\\*+)([nr"'`])""")
 _ESCAPED_SPACE = re.compile(rb"\\++[nrt]")
 _BEFORE_QUOTE = frozenset(b" \t+:,-[{(=")
+_LONGEST_LOOK_AHEAD = 80  # bytes: behind a comma or an ampersand, whether another field follows
+_FURTHER_LINES = frozenset((b"", b"\r", b"\n", b"\\", b"|", b">"))
 _EMPTY = frozenset((b"null", b"none", b"nil", b"true", b"false", b"undefined"))
 _OPENING = {ord("{"): ord("}"), ord("["): ord("]"), ord("("): ord(")")}
 _CLOSING_BRACKETS = b")]}"
@@ -96,6 +98,32 @@ def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
         return start, _end(_ITEM, data, start)
     end = _end_of_word(data, start)
     return (start, start) if data[start:end].lower().rstrip(b")]},;.") in _EMPTY else (start, end)
+
+
+def bare_value(data: bytes, begin: int, at: int, label: str) -> tuple[int, re.Pattern[bytes]] | None:
+    """
+    Return where a value without quotes around it begins, and what it goes on with, without a search for its end.
+
+    None if it is in quotes, on further lines, or empty.
+
+    Args:
+        begin: Where the name of the field begins.
+        label: The label of the name.
+    """
+    at = _end_of_emphasis(data, begin, at)
+    if _CODE.match(data, at) is not None or _QUOTED.match(data, at) is not None:
+        return None
+    start = _end(_BLANKS, data, at)
+    around = data[begin - 1 : begin] if begin else b""
+    if data[start : start + 1] in _FURTHER_LINES or (around in _QUOTES and around not in data[begin:at]):
+        return None
+    rest = _LINE if label.endswith(_HEADERS) else _ITEM if around == b";" else _WORD
+    return (start, rest) if goes_on(data, start, rest) else None
+
+
+def goes_on(data: bytes, at: int, rest: re.Pattern[bytes]) -> bool:
+    """Say whether a value whose rest matches an expression goes on at a place."""
+    return _end(rest, data, at, at + _LONGEST_LOOK_AHEAD) > at
 
 
 def password_span(data: bytes, match: re.Match[bytes], begin: int) -> tuple[int, int]:
@@ -309,6 +337,6 @@ def _escapes_after(data: bytes, at: int) -> int:
     return len(window) - len(window.lstrip(b"\\"))
 
 
-def _end(expression: re.Pattern[bytes], data: bytes, at: int) -> int:
-    match = expression.match(data, at)
+def _end(expression: re.Pattern[bytes], data: bytes, at: int, stop: int | None = None) -> int:
+    match = expression.match(data, at, len(data) if stop is None else stop)
     return at if match is None else match.end()
