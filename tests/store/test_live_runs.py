@@ -133,6 +133,7 @@ async def test_a_run_that_may_be_sampled_out_is_not_shown(sink: SqliteSink) -> N
             assert feed.open_spans() == []
 
 
+@pytest.mark.may_block  # a fork waits for what the sink is writing
 async def test_a_forked_child_shows_nothing_of_its_parent(sink: SqliteSink) -> None:
     """The steps that are open in the parent are not the child's."""
     exporter = SpanExporter(sink)

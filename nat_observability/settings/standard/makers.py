@@ -174,7 +174,7 @@ def maker_defaults(
             raise SettingsError([f"{each.removesuffix('.')}: correct it, or unset it." for each in wrong])
         if wrong:
             found = {setting: value for setting, value in found.items() if setting not in _SECRETS}
-    if (most := _queue_items(given)) and (found.get("batch_items") or 0) > most:
+    if (asked := found.get("batch_items")) and (most := _queue_items(given)) and asked > most:
         reader.ignored.append(f"LANGFUSE_FLUSH_AT is above what the queue holds, {most}.")
         del found["batch_items"]
     for name, cure in IGNORED.get(kind, {}).items():
