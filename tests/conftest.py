@@ -88,12 +88,14 @@ def pytest_unconfigure() -> None:
 def nothing_goes_unheard(request: pytest.FixtureRequest) -> Iterator[None]:
     """A task's error that was never retrieved fails the test."""
     may_leave_tasks = request.node.get_closest_marker("may_leave_tasks") is not None
+    interrupt = signal.getsignal(signal.SIGINT)
     with _AsyncioErrors() as errors:
         yield
         if may_leave_tasks:
             gc.collect()  # so that what asyncio reports about them comes now, and not in a later test
     # Once configured, by structlog's own `capture_logs` for example, it would print every line of the tests to come.
     structlog.reset_defaults()
+    assert signal.getsignal(signal.SIGINT) is interrupt, "a handler of SIGINT was left"
     assert may_leave_tasks or not errors.lines, f"asyncio reported: {errors.lines}"
 
 

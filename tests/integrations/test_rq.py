@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -41,8 +42,12 @@ def redis() -> Iterator[str]:
 def queue(redis: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
     """A queue of its own, which knows nothing of runs yet."""
     monkeypatch.setenv("REDIS_URL", redis)
+    # A worker that works in this process leaves its own.
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with Redis.from_url(redis) as connection:
         yield Queue(uuid.uuid4().hex, connection=connection)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 class DeafWorker(SimpleWorker):
