@@ -585,6 +585,9 @@ def test_a_call_that_a_worker_died_with_is_tried_again() -> None:
         + """
 import ctypes
 
+class Killed(BaseException):
+    "What callbacks of a future, in which the thread may be still, let through."
+
 workers = []
 
 def note_thread(batch):
@@ -596,7 +599,7 @@ exporters = {"worker": SpanExporter(note_thread, name="worker", limits=DeliveryL
 async def main():
     async with ObservabilityRuntime(exporters):
         await record("before")
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(workers[0].ident), ctypes.py_object(ValueError))
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(workers[0].ident), ctypes.py_object(Killed))
         await record("after")
 
 asyncio.run(main())
@@ -604,7 +607,7 @@ assert arrived == ["before", "after"], arrived
 assert workers[0] is not workers[1]
 """
     )
-    assert done.stderr.count("worker_died thread=nat-observability-function error=ValueError") == 1
+    assert done.stderr.count("worker_died thread=nat-observability-function error=Killed") == 1
 
 
 def test_a_worker_that_died_and_cannot_be_replaced_yet_is_asked_again(tmp_path: Path) -> None:
@@ -613,6 +616,9 @@ def test_a_worker_that_died_and_cannot_be_replaced_yet_is_asked_again(tmp_path: 
         EXPORTERS
         + """
 import ctypes
+
+class Killed(BaseException):
+    "What callbacks of a future, in which the thread may be still, let through."
 
 workers, refused = [], 0
 
@@ -636,7 +642,7 @@ async def main():
         await record("before")
         threading.Thread.start = refuse_twice
         for worker in [each for each in threading.enumerate() if "function" in each.name]:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(ValueError))
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(Killed))
         await record("after")
 
 asyncio.run(main())
