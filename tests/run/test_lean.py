@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextvars import Context
 
 import pytest
 
@@ -46,6 +47,7 @@ async def tracked_per_run(exporters: int) -> float:
 
 
 @pytest.mark.parametrize("exporters", [1, 20])
-async def test_run_makes_few_objects_for_the_collector(exporters: int) -> None:
+def test_run_makes_few_objects_for_the_collector(exporters: int) -> None:
     """A run with a step is at most 33 objects to the collector, however many span exporters it has."""
-    assert await tracked_per_run(exporters) < 34
+    # In a context of its own: the variables that other tests and libraries have set make each copy larger.
+    assert Context().run(asyncio.run, tracked_per_run(exporters)) <= 33

@@ -232,9 +232,11 @@ def make_call(future: Future[ResultT], call: Callable[[], ResultT]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
-        future.set_result(call())
+        result = call()
     except BaseException as error:  # noqa: BLE001  passed on to the caller that waits
         future.set_exception(as_exception(error))
+    else:
+        future.set_result(result)
 
 
 def refusal(thread: str, error: Exception) -> ThreadRefusedError:
