@@ -9,6 +9,8 @@ MAKEFLAGS += --no-builtin-rules
 
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests start many processes: compile what they import once, even where the shell has turned that off.
+export PYTHONDONTWRITEBYTECODE :=
 
 BIN := .venv/bin
 PYTHONS := 3.11 3.12 3.13 3.14 3.15
