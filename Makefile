@@ -91,12 +91,12 @@ check: check-constraints $(DEV) ## Check format, lint, types, layers and the gen
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python -c "$$CHECK_FLOORS"
-	@$(MAKE) --no-print-directory check-example-env check-types
+	@$(MAKE) --no-print-directory check-example-env check-types check-types-pyright
 
 check-types: $(DEV) ## Check the types of every block of the pages and every example, as a user's checker would
 	@$(BIN)/python -m tests.block_types mypy
 
-check-types-pyright: $(DEV) ## The same with pyright, if it is installed
+check-types-pyright: $(DEV) ## The same with pyright in its strict mode
 	@$(BIN)/python -m tests.block_types pyright
 
 check-example-env: $(RUN)
