@@ -37,12 +37,13 @@ def rows() -> list[tuple[str, str]]:
 def variables(given: str) -> dict[str, str]:
     """The variables of a row, which leaves out the prefix that all of ours have."""
     found = dict(pair.partition("=")[::2] for pair in re.findall(r"`([^`]+)`", given))
-    return {name if name.startswith(("OTEL_", "NAT")) else P + name: value for name, value in found.items()}
+    others = ("OTEL_", "NAT", "PHOENIX_")
+    return {name if name.startswith(others) else P + name: value for name, value in found.items()}
 
 
 def said(monkeypatch: pytest.MonkeyPatch, given: str) -> str:
     """What is said about a configuration: an error, warnings, or a log line."""
-    for name in [name for name in os.environ if name.startswith((P, "OTEL_"))]:
+    for name in [name for name in os.environ if name.startswith((P, "OTEL_", "PHOENIX_"))]:
         monkeypatch.delenv(name)
     for name, value in variables(given).items():
         monkeypatch.setenv(name, value)
