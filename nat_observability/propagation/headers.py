@@ -35,7 +35,6 @@ from nat_observability.propagation.formats import (
 from nat_observability.propagation.traceparent import parse_traceparent
 from nat_observability.propagation.tracestate import passed_on
 
-
 _MAX_ID = _MAX_TAG = 256  # characters: every span of the run carries them, and the caller may choose them
 
 _log = get_logger()
