@@ -46,7 +46,7 @@ demo: $(RUN) ## Run the demonstration
 test: $(DEV) ## Run the tests, without the slow ones
 	@$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
 
-test-all: $(DEV) $(PHOENIX) $(MLFLOW) $(SEMCONV) $(NAT) $(INSTRUMENTATIONS) $(CLIENTS) ## Run all tests, with a real Phoenix, MLflow, toolkit, instrumentations and clients too
+test-all: $(DEV) $(PHOENIX) $(MLFLOW) $(SEMCONV) $(NAT) $(INSTRUMENTATIONS) $(CLIENTS) $(VIEWER) ## Run all tests, with a real Phoenix, MLflow, toolkit, instrumentations and clients too
 	@$(BIN)/pytest -n 2 $(ARGS)
 	@$(MAKE) --no-print-directory test-nat
 
