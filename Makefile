@@ -251,7 +251,7 @@ $(SEMCONV): pyproject.toml constraints.txt
 	@touch $@
 
 # The reference toolkit pins much of what it needs, and some of it to other versions than ours.
-NAT_TOOLS := blockbuster hypothesis pytest pytest-asyncio pytest-cov pytest-timeout
+NAT_TOOLS := blockbuster hypothesis nvidia-nat-opentelemetry nvidia-nat-phoenix pytest pytest-asyncio pytest-cov pytest-timeout
 $(NAT): pyproject.toml constraints-nat.txt
 	$(call create_venv,$(@D))
 	@echo "Installing the NeMo Agent Toolkit into $(@D) (once; 400 MB)"

@@ -63,8 +63,15 @@ def test_a_picture_of_mlflow(server: Mlflow) -> None:
     page = f"{server.url}/#/experiments/{experiment}/traces?selectedEvaluationId=tr-{trace_id}"
     chat = take_picture(page, "mlflow-chat", {"click": "chat gpt-5"}, {"wait": "Be brief."})
     assert {"System", "Be brief.", "User", "Will it rain?", "Assistant", "Tool calls", "weather"} <= {*chat}
-    documents = take_picture(page, "mlflow-documents", {"click": "retrieval docs"}, {"wait": "Paris is wet."})
-    assert {"retrieval docs", "Documents"} <= {*documents}
+    steps = (
+        {"click": "retrieval docs"},
+        {"wait": "rain Paris"},
+        {"click": "Attributes"},
+        {"wait": "Paris is wet."},
+    )
+    documents = "\n".join(take_picture(page, "mlflow-documents", *steps))
+    assert "retrieval docs" in documents
+    assert "gen_ai.retrieval.documents" in documents
 
 
 def test_mlflow_shows_chat_tools_session_user_and_tokens(server: Mlflow) -> None:
