@@ -327,20 +327,21 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
     def _each_has_a_file_of_its_own(
         cls, exporters: dict[str, AnyExporterSettings]
     ) -> dict[str, AnyExporterSettings]:
+        paths = {
+            name: entry.path
+            for name, entry in exporters.items()
+            if isinstance(entry, FileExporterSettings | SqliteExporterSettings)
+        }
         files: dict[object, str] = {}
-        for name, entry in exporters.items():
-            if isinstance(entry, FileExporterSettings | SqliteExporterSettings):
-                other = files.setdefault(_place(entry.path), name)
-                # Stores of different tenants may be one.
-                if other != name and not (
-                    entry.type == "sqlite" == exporters[other].type
-                    and entry.select
-                    and exporters[other].select
-                ):
-                    first, second = (variable(EXPORTERS, each, "path") for each in (other, name))
-                    raise ValueError(
-                        f"holds exporters with one file: {first} and {second}; allowed: one for each"
-                    )
+        for name, path in paths.items() if len(paths) > 1 else ():
+            other = files.setdefault(_place(path), name)
+            both = (exporters[other], exporters[name])
+            # Stores of different tenants may be one.
+            if other != name and not all(each.type == "sqlite" and each.select for each in both):
+                first, second = (variable(EXPORTERS, each, "path") for each in (other, name))
+                raise ValueError(
+                    f"holds exporters with one file: {first} and {second}; allowed: one for each"
+                )
         return exporters
 
     @field_validator("exporters")
