@@ -48,7 +48,7 @@ demo: $(RUN) ## Run the demonstration
 test: $(DEV) ## Run the tests, without the slow ones
 	@$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
 
-test-all: $(DEV) $(PHOENIX) $(MLFLOW) $(SEMCONV) $(NAT) $(INSTRUMENTATIONS) $(CLIENTS) ## Run all tests, with a real Phoenix, MLflow, toolkit, instrumentations and clients too
+test-all: $(DEV) $(PHOENIX) $(MLFLOW) $(SEMCONV) $(NAT) $(INSTRUMENTATIONS) $(CLIENTS) $(VIEWER) ## Run all tests, with a real Phoenix, MLflow, toolkit, instrumentations and clients too
 	@$(BIN)/pytest -n 2 $(ARGS)
 	@$(MAKE) --no-print-directory test-nat
 
@@ -93,12 +93,12 @@ check: check-constraints $(DEV) ## Check format, lint, types, layers and the gen
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python -c "$$CHECK_FLOORS"
-	@$(MAKE) --no-print-directory check-example-env check-types
+	@$(MAKE) --no-print-directory check-example-env check-types check-types-pyright
 
 check-types: $(DEV) ## Check the types of every block of the pages and every example, as a user's checker would
 	@$(BIN)/python -m tests.block_types mypy
 
-check-types-pyright: $(DEV) ## The same with pyright, if it is installed
+check-types-pyright: $(DEV) ## The same with pyright in its strict mode
 	@$(BIN)/python -m tests.block_types pyright
 
 check-example-env: $(RUN)
@@ -253,7 +253,7 @@ $(SEMCONV): pyproject.toml constraints.txt
 	@touch $@
 
 # The reference toolkit pins much of what it needs, and some of it to other versions than ours.
-NAT_TOOLS := blockbuster hypothesis pytest pytest-asyncio pytest-cov pytest-timeout
+NAT_TOOLS := blockbuster hypothesis nvidia-nat-opentelemetry nvidia-nat-phoenix pytest pytest-asyncio pytest-cov pytest-timeout
 $(NAT): pyproject.toml constraints-nat.txt
 	$(call create_venv,$(@D))
 	@echo "Installing the NeMo Agent Toolkit into $(@D) (once; 400 MB)"

@@ -163,7 +163,8 @@ class ExporterManager:
 
     def add_exporter(self, name: str, exporter: BaseExporter, *, required: bool = False) -> None:
         """
-        Add an exporter, for the next `start`. One of that name is replaced, with a warning.
+        Add an exporter, for the next `start`. One of that name is replaced, with a warning; under a second name, of
+        which a warning is logged too, it gets everything twice.
 
         Args:
             name: Unique, not empty.
@@ -177,11 +178,17 @@ class ExporterManager:
         check_exporter(name, exporter)
         with _registering:
             replaced = name in self._slot.registry
+            twice = next(
+                (other for other, each in self._slot.registry.items() if each is exporter and other != name),
+                None,
+            )
             self._slot.registry = {**self._slot.registry, name: exporter}
             self._is_registry_shared = False
             self._require(name, required)
         if replaced:
             _log.warning("exporter_replaced", exporter=name)
+        if twice is not None:
+            _log.warning("exporter_registered_twice", exporter=name, other=twice)
 
     def _require(self, name: str, required: bool) -> None:
         options = self._slot.options

@@ -65,6 +65,10 @@ class ObservabilityRuntime:
         on_empty: Callable[[], None] | None = None,
         on_state: Callable[[RuntimeState], None] | None = None,
     ) -> None:
+        if not isinstance(exporters, Mapping):
+            raise TypeError(
+                f"exporters is a mapping of names to exporters, not of type {type(exporters).__name__}."
+            )
         self._given: object = exporters
         # Replaced, never changed.
         self._exporters: dict[str, BaseExporter] = dict(exporters)
@@ -198,7 +202,8 @@ class ObservabilityRuntime:
 
         If the runtime is open, it is opened now, in the background; await what this returns to learn whether it is open
         within the start timeout. One that does not open is logged, and tried again. One of the same name is replaced,
-        with a warning, and leaves as by `remove_exporter`.
+        with a warning, and leaves as by `remove_exporter`. After the shutdown it is opened with its first run, or when
+        the runtime is opened again, which a warning says.
 
         Raises:
             InvalidExporterNameError: The name is empty or not a string.
@@ -213,6 +218,8 @@ class ObservabilityRuntime:
             self._is_changed = True
             former_lease = self._leases.pop(name, None)
             opens = self._state in _HOLDING
+        if self._state is RuntimeState.CLOSED:
+            self.note_not_open(f"Exporter {name!r}", "add it while the runtime is open, or open that again")
         lease: Lease | None = None
         delivery = _delivery_of(exporter)
         if opens and delivery is not None:

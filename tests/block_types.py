@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -58,8 +59,10 @@ def main() -> int:
                 **{f"reportUnknown{what}Type": False for what in unknown},
             }
             (folder / "pyrightconfig.json").write_text(json.dumps(config))
-            command = [shutil.which("pyright") or "pyright", "--pythonpath", sys.executable, "."]
-        return subprocess.run(command, cwd=folder, check=False).returncode
+            command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "."]
+        # Its version is pinned: there is no news about newer ones.
+        env = {**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+        return subprocess.run(command, cwd=folder, env=env, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from nat_observability.settings import ObservabilitySettings
 from nat_observability.sinks.otlp.http import OtlpHttpSink
 from tests.advice_run import advise
 from tests.mlflow_server import ENVIRONMENT, Mlflow, running_mlflow
+from tests.page_picture import skip_without_browser, take_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -32,9 +34,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
         yield running
 
 
-def test_mlflow_shows_chat_tools_session_user_and_tokens(server: Mlflow) -> None:
-    """With the dialect that exporters of type mlflow have."""
-    experiment = server.experiment("advice")
+def sent(server: Mlflow, experiment: str) -> tuple[str, list[Any]]:
+    """Send a run with the dialect that exporters of type mlflow have; return its trace id and its spans."""
     settings = ObservabilitySettings(
         exporters={"main": {"type": "mlflow", "endpoint": server.url, "project": experiment}}
     )
@@ -51,6 +52,32 @@ def test_mlflow_shows_chat_tools_session_user_and_tokens(server: Mlflow) -> None
     while len(spans := server.trace(trace_id)["spans"]) < 5:
         assert time.monotonic() < deadline, f"{len(spans)} of 5 spans are stored"
         time.sleep(0.25)
+    return trace_id, spans
+
+
+def test_a_picture_of_mlflow(server: Mlflow) -> None:
+    """What a person sees: chat, tool calls and documents. The pictures are in `build/pictures`."""
+    skip_without_browser()
+    experiment = server.experiment("pictured")
+    trace_id, _ = sent(server, experiment)
+    page = f"{server.url}/#/experiments/{experiment}/traces?selectedEvaluationId=tr-{trace_id}"
+    chat = take_picture(page, "mlflow-chat", {"click": "chat gpt-5"}, {"wait": "Be brief."})
+    assert {"System", "Be brief.", "User", "Will it rain?", "Assistant", "Tool calls", "weather"} <= {*chat}
+    steps = (
+        {"click": "retrieval docs"},
+        {"wait": "rain Paris"},
+        {"click": "Attributes"},
+        {"wait": "Paris is wet."},
+    )
+    documents = "\n".join(take_picture(page, "mlflow-documents", *steps))
+    assert "retrieval docs" in documents
+    assert "gen_ai.retrieval.documents" in documents
+
+
+def test_mlflow_shows_chat_tools_session_user_and_tokens(server: Mlflow) -> None:
+    """With the dialect that exporters of type mlflow have."""
+    experiment = server.experiment("advice")
+    _, spans = sent(server, experiment)
     shown = {
         span["name"]: {key: json.loads(each) for key, each in span["attributes"].items()} for span in spans
     }

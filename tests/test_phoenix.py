@@ -31,6 +31,7 @@ from nat_observability.sinks.memory import MemorySink
 from nat_observability.sinks.otlp.http import OtlpHttpSink
 from nat_observability.sinks.otlp.presets import phoenix
 from tests.advice_run import advise
+from tests.page_picture import skip_without_browser, take_picture
 from tests.phoenix_server import Phoenix, program, running_phoenix
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -252,3 +253,17 @@ def test_phoenix_shows_chat_tools_documents_cost_and_annotations(server: Phoenix
         0.9,
     )
     assert {each["attributes"]["session.id"] for each in shown.values()} == {"conversation-7"}
+
+
+def test_a_picture_of_phoenix(server: Phoenix) -> None:
+    """What a person sees: chat, tool calls and documents. The pictures are in `build/pictures`."""
+    skip_without_browser()
+    trace_id = asyncio.run(advise(_sink(server, "pictured")))
+    stored(server, "pictured", 5)
+    page = f"{server.url}/redirects/traces/{trace_id}"
+    chat = take_picture(page, "phoenix-chat", {"click": "gpt-5"}, {"wait": "Will it rain?"})
+    assert {"system", "Be brief.", "Will it rain?", "1 tool call", "Tool Call: call-1", "View Session"} <= {
+        *chat
+    }
+    documents = take_picture(page, "phoenix-documents", {"click": "docs"}, {"wait": "Paris is wet."})
+    assert {"retriever", "Documents", "document 1", "score 0.50", "Paris is wet."} <= {*documents}

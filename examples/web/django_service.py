@@ -17,8 +17,8 @@ os.environ.setdefault("NAT_OBSERVABILITY_EXPORTERS__TERMINAL__TYPE", "console")
 def ask(request: HttpRequest, topic: str) -> HttpResponse:
     """Search for an answer."""
     with step("tool", "search", input=topic) as search:
-        search.output = f"green {topic}"
-    return HttpResponse(search.output)
+        answer = search.output = f"green {topic}"
+    return HttpResponse(answer.encode())
 
 
 urlpatterns = [path("ask/<topic>", ask)]

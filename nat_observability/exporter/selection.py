@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
+from inspect import iscoroutinefunction
 
 from nat_observability.errors import InvalidSelectionError
 from nat_observability.events import Run
@@ -86,6 +87,8 @@ def selection_of(select: Select | None) -> Callable[[Run], bool] | None:
     Raises:
         InvalidSelectionError: It is neither a function nor a mapping of names to values.
     """
+    if iscoroutinefunction(select):
+        raise InvalidSelectionError("a coroutine function, and no run waits for one")
     if select is None or callable(select):
         return select
     if isinstance(select, Mapping):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery
@@ -124,7 +124,7 @@ class StepExporter(BaseExporter):
 
     Raises:
         TypeError: `sink` is not a sink, or a processor cannot be called.
-        ValueError: There are both processors and a `Delivery`.
+        ValueError: There are both processors and a `Delivery`, or `flush` is not known.
         InvalidSelectionError: `select` is neither a mapping that can be used nor a function.
     """
 
@@ -142,6 +142,8 @@ class StepExporter(BaseExporter):
         select: Select | None = None,
     ) -> None:
         super().__init__()
+        if flush not in get_args(Flush):
+            raise ValueError(f"flush is {' or '.join(map(repr, get_args(Flush)))}, not {flush!r}.")
         self.select = select
         processors = tuple(processors)
         if not isinstance(sink, Delivery):

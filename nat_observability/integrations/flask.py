@@ -6,10 +6,13 @@ from typing import Any
 
 import flask
 
+from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.run_scope import Container
 from nat_observability.integrations.wsgi import ERROR, MOUNT, ROUTE, RequestMiddleware
 
 __all__ = ["instrument"]
+
+check_version("flask", at_least="3.0", below="4")
 
 
 def instrument(app: flask.Flask, container: Container, *, trusted: bool = True) -> None:

@@ -29,7 +29,8 @@ StartResponse = Callable[..., Any]
 
 class RequestMiddleware:
     """
-    A WSGI middleware: each request is one run, from the call of the application to the end of its body.
+    A WSGI middleware: each request is one run, from the call of the application until its response is closed, or
+    dropped. A body that has nothing to close ends it with its last part.
 
     Its outermost step, of the kind workflow, is named by method and route, which the application may put into the
     environment under the key `ROUTE`; without it, by the method alone. Of two of these around one application, the
@@ -99,8 +100,8 @@ class _Request:
         self._status = int(head) if head.isdecimal() else None
         return self._start_response(status, *arguments)
 
-    def end(self, error: BaseException | None) -> None:
-        """End the run, once."""
+    def end(self, error: BaseException | None, *, wait: bool = True) -> None:
+        """End the run, once; unless it is to wait, its exporters stop in the background."""
         scope, self._scope = self._scope, None
         if scope is None:
             return
@@ -125,7 +126,10 @@ class _Request:
         self._root.__exit__(kind, error, None)
         if error is not None:
             scope.state.failed = True
-        scope.__exit__(None, None, None)
+        if wait:
+            scope.__exit__(None, None, None)
+        else:
+            scope.let_go()
 
     def _route(self) -> str | None:
         route, mount = self._environ.get(ROUTE), self._environ.get(MOUNT)
@@ -152,6 +156,9 @@ class _Body:
         try:
             yield from self._body
             self._request.complete = True
+            # What is recorded in a close of the application's own belongs to the request.
+            if not hasattr(self._body, "close"):
+                self._request.end(None)
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -167,6 +174,11 @@ class _Body:
         finally:
             # What the application's own close raises belongs to the request.
             self._request.end(sys.exception())
+
+    def __del__(self) -> None:
+        """End the run of a response that was dropped and not closed, as test clients do."""
+        # The collector may run in any thread, inside a lock that whoever stops the exporters needs.
+        self._request.end(None, wait=False)
 
 
 def _headers(environ: Mapping[str, Any]) -> dict[str, str]:

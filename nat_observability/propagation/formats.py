@@ -11,6 +11,11 @@ TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 BAGGAGE = "baggage"
 
+# The keys in a baggage, which are the attributes' names in OpenTelemetry and OpenInference. The first of each is
+# written, all of them are read, and none is a tag's.
+CONVERSATION_KEYS = ("session.id", "gen_ai.conversation.id")
+USER_KEYS = ("user.id", "enduser.id")
+
 PROPAGATORS = ("tracecontext", "baggage", "b3", "b3multi")
 """The propagators that there are, by the names that OpenTelemetry gives them."""
 

@@ -24,13 +24,16 @@ from nat_observability.propagation.baggage import (
     members_of,
     parse_baggage,
 )
-from nat_observability.propagation.formats import BAGGAGE, TRACEPARENT, TRACESTATE, formats
+from nat_observability.propagation.formats import (
+    BAGGAGE,
+    CONVERSATION_KEYS,
+    TRACEPARENT,
+    TRACESTATE,
+    USER_KEYS,
+    formats,
+)
 from nat_observability.propagation.traceparent import parse_traceparent
 from nat_observability.propagation.tracestate import passed_on
-
-# The attributes' names in OpenTelemetry and OpenInference. The first of each is written, all of them are read.
-_CONVERSATION_KEYS = ("session.id", "gen_ai.conversation.id")
-_USER_KEYS = ("user.id", "enduser.id")
 
 _MAX_ID = _MAX_TAG = 256  # characters: every span of the run carries them, and the caller may choose them
 
@@ -90,9 +93,9 @@ class Incoming(NamedTuple):
         ids: Ids = {}
         if self.traceparent is not None:
             ids["traceparent"] = self.traceparent
-        if (conversation_id := _first(self.baggage, _CONVERSATION_KEYS)) is not None:
+        if (conversation_id := _first(self.baggage, CONVERSATION_KEYS)) is not None:
             ids["conversation_id"] = conversation_id
-        if (user_id := _first(self.baggage, _USER_KEYS)) is not None:
+        if (user_id := _first(self.baggage, USER_KEYS)) is not None:
             ids["user_id"] = user_id
         return ids
 
@@ -212,7 +215,7 @@ def inject_headers(headers: MutableMapping[str, Any], sender: Sender) -> None:
     own: list[str] = []
     ours: set[str] = set()
     run = sender.run
-    for keys, known in ((_CONVERSATION_KEYS, run.conversation_id), (_USER_KEYS, run.user_id)):
+    for keys, known in ((CONVERSATION_KEYS, run.conversation_id), (USER_KEYS, run.user_id)):
         if known is not None:
             own.append(encoded(keys[0], known))
             ours.update(keys)

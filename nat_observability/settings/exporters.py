@@ -52,7 +52,16 @@ DialectNames = Annotated[
 ]
 """The names of dialects, as a list or as a text with commas between them."""
 
-FilePath = Annotated[Path, AfterValidator(_expanded)]
+
+def _local(value: object) -> object:
+    if isinstance(value, str) and ("://" in value or value == ":memory:"):
+        raise ValueError(
+            "is not a path of a file: write it without a scheme, as in var/observability.sqlite3"
+        )
+    return value
+
+
+FilePath = Annotated[Path, BeforeValidator(_local), AfterValidator(_expanded)]
 
 
 def _no_steps(record: object, info: ValidationInfo) -> object:
@@ -273,7 +282,7 @@ class SqliteExporterSettings(ExporterSettings):
         description="Seconds after its end for which a run is kept; by default for ever.",
         examples=[604800],
     )
-    keep_size: Bytes | None = Field(
+    keep_size: Annotated[int, Field(ge=64 * 1024, le=2**53)] | None = Field(
         default=None,
         description="Bytes that the store may hold; whole finished runs go when it is more, the oldest first. By "
         "default it may grow for ever.",

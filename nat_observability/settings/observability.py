@@ -2,6 +2,8 @@
 
 # Annotations are evaluated here, not postponed, as in exporters.py.
 import os
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,8 +24,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from nat_observability.errors import SettingsError
-from nat_observability.propagation.formats import PROPAGATORS
+from nat_observability.errors import SettingsError, SettingsWarning
+from nat_observability.propagation.formats import CONVERSATION_KEYS, PROPAGATORS, USER_KEYS
 from nat_observability.settings.exporters import (
     ConsoleExporterSettings,
     CustomExporterSettings,
@@ -47,6 +49,7 @@ from nat_observability.settings.processing import ProcessingSettings, Texts, nam
 from nat_observability.settings.resource import DETECTORS, detected
 from nat_observability.settings.sources import VariablesSource, note_exporters, with_env_file
 from nat_observability.settings.standard_variables import MOST, SERVICE_NAME
+from nat_observability.settings.unlikely import unlikely
 from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, problems, variable
 
 __all__ = [
@@ -78,6 +81,11 @@ BUILT_IN: Mapping[str, type[ExporterSettings]] = {
     **dict.fromkeys(PRESETS, PresetExporterSettings),
 }
 """The built-in exporter types, and the settings of each."""
+
+# In names of exporters: what paths, patterns and lists are written with.
+_NOT_IN_NAMES = re.compile(r"""[/\\*?\[\]{},;='"\x00-\x1f\x7f]""")
+# In names of tags: what other lists than ours are written with.
+_NOT_IN_TAGS = re.compile(r"""[\s*?\[\]{};='"\x00-\x1f\x7f]""")
 
 _PRESET = "preset"
 _CUSTOM = "custom"
@@ -146,7 +154,8 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
 
     Warns:
         SettingsWarning: A `NAT_OBSERVABILITY_` variable is unknown, or an `OTEL_` variable is not valid; both are
-            ignored, the latter as the OpenTelemetry specification requires.
+            ignored, the latter as the OpenTelemetry specification requires. Or a value can hardly be meant, such as a
+            timeout of 20000 seconds; it counts.
     """
 
     model_config = SettingsConfigDict(
@@ -252,6 +261,8 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             else:
                 if self.exporters:
                     note_exporters()
+                for note in unlikely(self):
+                    warnings.warn(note, SettingsWarning, stacklevel=2)
                 return
             # Outside the handlers: the cause holds the values, and would travel along as the error's context.
             raise SettingsError(lines)
@@ -275,6 +286,19 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         # Already used for `service_name`, which is the only place for the name.
         return {key: value for key, value in attributes.items() if key != SERVICE_NAME}
 
+    @field_validator("propagate_tags")
+    @classmethod
+    def _are_names_of_tags(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if any(map(_NOT_IN_TAGS.search, names)):
+            raise ValueError(
+                "holds something that is not the name of a tag; allowed: names with commas between them"
+            )
+        if reserved := sorted({*names} & {*CONVERSATION_KEYS, *USER_KEYS}):
+            raise ValueError(
+                f"holds {' and '.join(reserved)}, which travels anyway: as the conversation or the user of the run"
+            )
+        return names
+
     @field_validator("exporters", mode="before")
     @classmethod
     def _completed(cls, exporters: object, info: ValidationInfo) -> object:
@@ -290,9 +314,35 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         }
         if "" in lower:
             raise ValueError("holds an exporter without a name; allowed: names that are not empty")
+        if any(map(_NOT_IN_NAMES.search, lower)):
+            raise ValueError(
+                "holds an exporter whose name is a path, a pattern or a list; allowed: letters, digits and - . _"
+            )
         if len(lower) < len(exporters):
             raise ValueError("holds two exporters whose names differ in case only; allowed: one")
         return lower
+
+    @field_validator("exporters")
+    @classmethod
+    def _each_has_a_file_of_its_own(
+        cls, exporters: dict[str, AnyExporterSettings]
+    ) -> dict[str, AnyExporterSettings]:
+        paths = {
+            name: entry.path
+            for name, entry in exporters.items()
+            if isinstance(entry, FileExporterSettings | SqliteExporterSettings)
+        }
+        files: dict[object, str] = {}
+        for name, path in paths.items() if len(paths) > 1 else ():
+            other = files.setdefault(_place(path), name)
+            both = (exporters[other], exporters[name])
+            # Stores of different tenants may be one.
+            if other != name and not all(each.type == "sqlite" and each.select for each in both):
+                first, second = (variable(EXPORTERS, each, "path") for each in (other, name))
+                raise ValueError(
+                    f"holds exporters with one file: {first} and {second}; allowed: one for each"
+                )
+        return exporters
 
     @field_validator("exporters")
     @classmethod

@@ -3,6 +3,7 @@
 # Annotations are evaluated here, not postponed, as in exporters.py.
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -20,12 +21,19 @@ from nat_observability.settings.standard_variables import DEFAULT_ENDPOINTS, par
 from nat_observability.settings.variables import PAIRS
 from nat_observability.validation import is_header_name, is_header_value, secret_text, url_problem
 
+_OTHER_SIGNALS = ("/v1/metrics", "/v1/logs")
+
 
 def _checked_url(value: object) -> str | SecretStr:
     text = secret_text(value)
     problem = url_problem(text) if isinstance(text, str) else "is not text"
     if problem is not None or not isinstance(text, str):
         raise PydanticCustomError("unusable", "is not a URL to send to", {"problem": problem})
+    if (path := urlsplit(text).path.rstrip("/")).endswith(_OTHER_SIGNALS):
+        other = path.rpartition("/")[2]
+        raise PydanticCustomError(
+            "unusable", "is not for spans", {"problem": f"is an address for {other}, not for spans"}
+        )
     return SecretStr(text) if "?" in text else text
 
 
@@ -132,10 +140,13 @@ class OtlpExporterSettings(SendingExporterSettings):
     @classmethod
     def _parsed(cls, headers: object) -> object:
         if isinstance(headers, str):
+            members = sum(1 for member in headers.split(",") if member.strip())
             try:
                 headers = parse_headers(headers)
             except ValueError as error:
                 raise ValueError(f"{error}; allowed: {PAIRS}") from None
+            if len(headers) < members:
+                raise ValueError("holds one header twice; allowed: each once")
         if not isinstance(headers, Mapping):
             return headers
         lower = {str(name).lower(): value for name, value in headers.items()}

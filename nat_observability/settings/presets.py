@@ -162,7 +162,8 @@ PRESETS: Mapping[PresetName, Preset] = {
             "x-tenant-id": "{account}",
         },
         account_is="the workspace id, for a key that is valid in several",
-        dialect="genai",
+        # Types of runs other than of models and tools, documents and metadata it reads in OpenInference's words only.
+        dialect="genai,openinference",
         variables={
             "endpoint": ("LANGSMITH_ENDPOINT", "LANGCHAIN_ENDPOINT"),
             "api_key": ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY"),

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from nat_observability.errors import SettingsError, SettingsWarning
+from nat_observability.settings.environment import quoted, written_twice
 from nat_observability.settings.standard.configuration_file import (
     VARIABLES as CONFIG_FILES,
 )
@@ -78,6 +79,8 @@ class VariablesSource(EnvSettingsSource):
         self._env_file = tuple(env_file)
 
     def __call__(self) -> dict[str, Any]:
+        if twice := [*written_twice(_OURS)]:
+            raise SettingsError(twice)
         given, configuration = self.current_state, _configuration(self._variables)
         others = self._variables if configuration is None else _without_standard(self._variables)
         standard = StandardVariables.read(others)
@@ -100,6 +103,9 @@ class VariablesSource(EnvSettingsSource):
         for note in (*notes, *standard.ignored, *ignored):
             # 5: this function, two of pydantic-settings, the constructor of the settings, its caller.
             warnings.warn(f"{note} It is ignored.", SettingsWarning, stacklevel=5)
+        # A selection is read without them.
+        for note in quoted({k: v for k, v in self.env_vars.items() if not k.endswith(f"{DELIMITER}select")}):
+            warnings.warn(note, SettingsWarning, stacklevel=5)
         return found
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:

@@ -340,6 +340,7 @@ _LIMITS = {
 }
 _SAMPLERS: Mapping[str, float | None] = {"always_on": 1.0, "always_off": 0.0, "traceidratio": None}
 _PARENT_BASED = "parentbased_"
+_SAMPLER_ARG = "OTEL_TRACES_SAMPLER_ARG"
 
 
 def processing_defaults(
@@ -363,11 +364,13 @@ def processing_defaults(
         ratio = _SAMPLERS[kind]
         if ratio is None:
             # By the specification, the ratio is 1 if the argument is missing or not valid.
-            ratio = reader.first(_ratio, "OTEL_TRACES_SAMPLER_ARG")
+            ratio = reader.first(_ratio, _SAMPLER_ARG)
             ratio = 1.0 if ratio is None else ratio
         found["sampling_ratio"] = ratio
         if "sampling_parent_based" not in given:
             found["sampling_parent_based"] = sampler != kind
+    elif "sampling_ratio" not in given and variables.get(_SAMPLER_ARG.lower()):
+        reader.ignored.append(f"{_SAMPLER_ARG} has no effect without OTEL_TRACES_SAMPLER=traceidratio.")
     return {key: value for key, value in found.items() if value is not None}, reader.ignored
 
 

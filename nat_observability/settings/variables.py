@@ -178,7 +178,8 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
             variable(*path[:-1], key) for key in sorted(model.model_fields, key=lambda key: key != "type")
         ]
         near = nearest(name, known, below=variable(*path[:-1], ""))
-        return f"{name} is not a setting.{near or ' Known: ' + ', '.join(known) + '.'}"
+        ends = ", ".join(each.rpartition(DELIMITER)[2] for each in known)
+        return f"{name} is not a setting.{near or f' Known there: {ends}.'}"
     if len(path) == depth:
         return (
             f"{name} is not a group of settings; allowed: a JSON object, or variables such as {name}__TYPE."

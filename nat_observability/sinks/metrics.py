@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nat_observability.dialects.genai import PROVIDER, maker_of
+from nat_observability.dialects.genai import PROVIDER, SCHEMA_URL, maker_of
 from nat_observability.dialects.vocabulary import decoded_attributes
 from nat_observability.errors import MissingExtraError, SinkError
 from nat_observability.events import Span, Status, StepKind
@@ -73,7 +73,7 @@ class MetricsSink:
         if self._histograms:
             return
         provider = self._provider if self._provider is not None else self._metrics.get_meter_provider()
-        meter = provider.get_meter("nat_observability")
+        meter = provider.get_meter("nat_observability", schema_url=SCHEMA_URL)
         for name, (unit, description, boundaries) in _HISTOGRAMS.items():
             self._histograms[name] = meter.create_histogram(
                 name, unit, description, explicit_bucket_boundaries_advisory=boundaries

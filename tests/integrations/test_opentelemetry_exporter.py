@@ -179,6 +179,33 @@ class TestDelivery:
             assert [span.name for span in sink.spans] == [f"s{number}" for number in range(100)]
         assert exporter.delivery.health().ledger.delivered == 100
 
+    @pytest.mark.parametrize("exported_before", [False, True])
+    def test_a_flush_of_the_sdk_s_processor_delivers_too(self, exported_before: bool) -> None:
+        """Whether it exports what it has itself, or has exported everything before: the SDK flushes no exporter."""
+        spans: list[Any] = []
+        gate, reached = threading.Event(), threading.Event()
+
+        def write(batch: Any) -> None:
+            reached.set()
+            gate.wait(10)
+            spans.extend(batch)
+
+        exporter = SpanExporter(write, name="slow")
+        ours = ObservabilitySpanExporter(ObservabilitySettings(exporters={}), exporters={"slow": exporter})
+        delay = 1 if exported_before else 60_000
+        with provided(BatchSpanProcessor(ours, schedule_delay_millis=delay)) as provider:
+            tracer = provider.get_tracer("t")
+            for number in range(10):
+                tracer.start_span(f"s{number}").end()
+            if exported_before:
+                assert reached.wait(10)
+            opens = threading.Timer(0.05, gate.set)
+            opens.start()
+            assert provider.force_flush(10_000)
+            arrived = len(spans)
+            opens.join()
+        assert arrived == 10
+
     def test_first_spans_that_end_in_several_threads_are_all_delivered(self) -> None:
         """They open the exporters once: spans of a second opening would escape each flush and the shutdown."""
         with OtlpReceiver() as receiver, provided(ObservabilitySpanProcessor(otlp_to(receiver))) as provider:

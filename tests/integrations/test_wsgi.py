@@ -163,6 +163,55 @@ def test_an_application_that_raises_and_a_client_that_leaves() -> None:
     ]
 
 
+@pytest.mark.parametrize("has_close", [False, True])
+@pytest.mark.parametrize("read", ["whole", "part", "nothing"])
+def test_a_response_that_is_never_closed(has_close: bool, read: str) -> None:
+    """Its run ends with its last part if there is nothing to close, and otherwise when the server drops it."""
+    spans: list[Any] = []
+    container = ObservabilityContainer()
+    container.exporters.override(providers.Object({"kept": SpanExporter(spans.extend)}))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        def parts() -> Iterator[bytes]:
+            yield b"a"
+            yield b"b"
+
+        start_response("200 OK", [])
+        return parts() if has_close else [b"a", b"b"]
+
+    wrapped = RequestMiddleware(app, container)
+    with ProcessScope(container, "test"):
+        body = wrapped({"REQUEST_METHOD": "GET"}, lambda *_: None)
+        if read == "whole":
+            assert list(body) == [b"a", b"b"]
+        elif read == "part":
+            assert next(iter(body)) == b"a"
+        ended = ContextState.current() is None
+        assert ended == (read == "whole" and not has_close)
+        del body
+        assert ContextState.current() is None
+    assert roots(spans) == [("GET", 200, None if read == "whole" else "ClientDisconnectedError")]
+
+
+def test_what_a_close_records_belongs_to_the_request() -> None:
+    """Also if the body was read to its end before."""
+    app = flask_app()
+
+    def at_the_end() -> None:
+        with step("tool", "afterwards"):
+            pass
+
+    @app.after_request
+    def closing(response: flask.Response) -> flask.Response:
+        response.call_on_close(at_the_end)
+        return response
+
+    spans = record(lambda client: client.get("/items/3", buffered=True), app)
+    [root] = [span for span in spans if span.kind == "WORKFLOW"]
+    [own] = [span for span in spans if span.name == "afterwards"]
+    assert (own.parent_id, own.run.run_id) == (root.span_id, root.run.run_id)
+
+
 def test_without_a_container() -> None:
     """It is refused when it is made."""
     with pytest.raises(MissingContainerError):

@@ -77,12 +77,29 @@ def test_same_name_replaces_with_a_warning() -> None:
     manager, first, second = ExporterManager(), CapturingExporter(), CapturingExporter()
     with capture_logs() as lines:
         manager.add_exporter("name", first)
-        manager.add_exporter("other", first)
+        manager.add_exporter("other", CapturingExporter())
         manager.add_exporter("name", second)
     assert manager.get_exporter("name") is second
     assert [(line["event"], line["exporter"], line["log_level"]) for line in lines] == [
         ("exporter_replaced", "name", "warning")
     ]
+
+
+def test_a_second_name_for_one_exporter_is_warned_about() -> None:
+    """It gets everything twice, which is hardly meant; under the name that it has already, nothing changes."""
+    manager, exporter = ExporterManager(), CapturingExporter()
+    with capture_logs() as lines:
+        manager.add_exporter("name", exporter)
+        manager.get().add_exporter("other", CapturingExporter())
+        assert lines == []
+        manager.add_exporter("other", exporter)
+    [line] = lines
+    assert (line["event"], line["exporter"], line["other"], line["log_level"]) == (
+        "exporter_registered_twice",
+        "other",
+        "name",
+        "warning",
+    )
 
 
 def test_removed_one_is_no_longer_required() -> None:

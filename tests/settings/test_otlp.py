@@ -483,7 +483,7 @@ class TestStandardVariables:
             "ENDPOINT": "http://a",
             "HEADERS": "a=b",
             "COMPRESSION": "none",
-            "TIMEOUT": "1",
+            "TIMEOUT": "1000",
             "PROTOCOL": "grpc",
         }
         set_otel(**{name: general[name]})

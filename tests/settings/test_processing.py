@@ -231,7 +231,6 @@ def test_no_pattern_breaks_the_error(text: str) -> None:
         ("parentbased_always_on", None, 1.0, True),
         ("parentbased_always_off", None, 0.0, True),
         (" ParentBased_TraceIdRatio ", "0.5", 0.5, True),
-        (None, "0.5", 1.0, False),
     ],
 )
 def test_the_standard_sampler_is_honoured(
@@ -250,6 +249,15 @@ def test_the_standard_sampler_is_honoured(
     )
     for each in (settings, settings.exporters["main"]):
         assert (each.sampling_ratio, each.sampling_parent_based) == (ratio, parent_based)
+
+
+def test_the_standard_samplers_argument_alone_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the specification it has no effect; unless ours say what is sampled."""
+    with pytest.warns(SettingsWarning, match="OTEL_TRACES_SAMPLER_ARG has no effect without"):
+        settings = settings_of(monkeypatch, EXPORTERS__MAIN__TYPE="memory", OTEL_TRACES_SAMPLER_ARG="0.5")
+    assert settings.exporters["main"].sampling_ratio == 1.0
+    monkeypatch.setenv("NAT_OBSERVABILITY_SAMPLING_RATIO", "0.25")
+    assert ObservabilitySettings().exporters["main"].sampling_ratio == 0.25
 
 
 def test_ours_win_over_the_standard_variables(monkeypatch: pytest.MonkeyPatch) -> None:

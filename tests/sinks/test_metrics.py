@@ -22,6 +22,7 @@ from nat_observability import (
     step,
 )
 from nat_observability.builders import build_exporters
+from nat_observability.dialects.genai import SCHEMA_URL
 from nat_observability.errors import SinkError
 from nat_observability.settings import MetricsExporterSettings, ObservabilitySettings
 from nat_observability.sinks import MemorySink
@@ -46,6 +47,7 @@ class Measured:
         assert data is not None
         (resource,) = data.resource_metrics
         (scope,) = resource.scope_metrics
+        assert scope.schema_url == SCHEMA_URL
         return {
             metric.name: [
                 (dict(point.attributes or {}), point.count, point.sum)  # type: ignore[union-attr]

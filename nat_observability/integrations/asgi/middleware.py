@@ -73,12 +73,16 @@ class RequestMiddleware:
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
+        TypeError: An option is not known.
         ValueError: A path is not valid.
     """
 
     def __init__(self, app: Application, source: Source, **options: Unpack[Options]) -> None:
         name = type(self).__name__
         check_source(name, source)
+        if unknown := options.keys() - Options.__annotations__.keys():
+            known = ", ".join(sorted(Options.__annotations__))
+            raise TypeError(f"{name} has no option {', '.join(map(repr, sorted(unknown)))}. Known: {known}.")
         self._app = app
         self._source = source
         path = options.get("health")
@@ -190,7 +194,7 @@ class RequestMiddleware:
                     check_open(type(self).__name__, self._source)
                 except RuntimeNotOpenError as not_open:
                     refused = not_open
-                    await send({"type": "lifespan.startup.failed", "message": str(not_open)})
+                    await short_failures(send)({"type": "lifespan.startup.failed", "message": str(not_open)})
                     raise  # so that what the application opened is closed again
             await send(message)
 

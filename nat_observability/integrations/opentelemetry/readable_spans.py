@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
-from nat_observability.dialects.opentelemetry_spans import mapped
+import msgspec
+
+from nat_observability.dialects.opentelemetry_spans import Mapped, mapped
 from nat_observability.errors import MissingExtraError
 from nat_observability.events import (
+    Captured,
     ErrorDetails,
     Run,
     Span,
@@ -16,6 +19,8 @@ from nat_observability.events import (
     SpanLink,
     SpanOrigin,
     Status,
+    StepKind,
+    TokenUsage,
 )
 from nat_observability.integrations.opentelemetry.foreign_values import captured_attributes, retyped_values
 from nat_observability.recording.capture import capture_label, capture_text
@@ -53,33 +58,15 @@ class ReadableSpans:
         parent = span.parent
         remote = parent.span_id if parent is not None and parent.is_remote else None
         start_ns = span.start_time or span.end_time or 0
-        seen = mapped(described(span))
-        error = error_of(span)
-        description = span.status.description
+        fields = ended_fields(span, own)
         return Span(
             self._run(own.trace_id, remote),
-            seen.kind,
-            capture_label(span.name),
-            f"{own.span_id:016x}",
-            None if parent is None else f"{parent.span_id:016x}",
-            start_ns,
-            span.end_time or start_ns,
-            Status.OK if error is None else Status.ERROR,
-            seen.input,
-            seen.output,
-            metadata=seen.metadata,
-            tags=seen.tags,
-            usage=seen.usage,
-            error=error,
-            attributes=captured_attributes(span.attributes),
-            events=tuple(map(event_of, span.events)),
-            links=tuple(map(link_of, span.links)),
-            span_kind=SpanKind(span.kind.name.lower()),
-            status_message=capture_text(description) if description else None,
-            dropped_attributes_count=span.dropped_attributes,
-            dropped_events_count=span.dropped_events,
-            dropped_links_count=span.dropped_links,
-            origin=origin_of(span, own),
+            span_id=f"{own.span_id:016x}",
+            parent_id=None if parent is None else f"{parent.span_id:016x}",
+            start_ns=start_ns,
+            end_ns=span.end_time or start_ns,
+            status=Status.OK if fields["error"] is None else Status.ERROR,
+            **fields,
         )
 
     def _run(self, trace_id: int, remote: int | None) -> Run:
@@ -92,6 +79,74 @@ class ReadableSpans:
             parent_id = None if remote is None else f"{remote:016x}"
             run = self._runs[key] = Run(text, text, parent_span_id=parent_id)
         return run
+
+
+class BegunFields(TypedDict):
+    """What a span has when it begins, by the names of the fields of steps and spans of ours."""
+
+    kind: StepKind
+    name: str
+    input: Captured
+    tags: tuple[str, ...]
+    attributes: msgspec.Raw | None
+    links: tuple[SpanLink, ...]
+    span_kind: SpanKind
+    origin: SpanOrigin
+
+
+class EndedFields(BegunFields):
+    """What it has when it ends."""
+
+    output: Captured
+    metadata: msgspec.Raw | None
+    usage: TokenUsage | None
+    error: ErrorDetails | None
+    events: tuple[SpanEvent, ...]
+    status_message: str | None
+    dropped_attributes_count: int
+    dropped_events_count: int
+    dropped_links_count: int
+
+
+def begun_fields(span: ReadableSpan, own: trace.SpanContext, seen: Mapped | None = None) -> BegunFields:
+    """
+    Return what a span has when it begins.
+
+    Args:
+        span: Open or finished.
+        own: Its context.
+        seen: What its attributes say about it, if that is known already.
+    """
+    if seen is None:
+        seen = mapped(span.attributes or {})
+    return {
+        "kind": seen.kind,
+        "name": capture_label(span.name),
+        "input": seen.input,
+        "tags": seen.tags,
+        "attributes": captured_attributes(span.attributes),
+        "links": tuple(map(link_of, span.links)),
+        "span_kind": SpanKind(span.kind.name.lower()),
+        "origin": origin_of(span, own),
+    }
+
+
+def ended_fields(span: ReadableSpan, own: trace.SpanContext) -> EndedFields:
+    """Return what a finished span has; `own` is its context."""
+    seen = mapped(described(span))
+    description = span.status.description
+    return {
+        **begun_fields(span, own, seen),
+        "output": seen.output,
+        "metadata": seen.metadata,
+        "usage": seen.usage,
+        "error": error_of(span),
+        "events": tuple(map(event_of, span.events)),
+        "status_message": capture_text(description) if description else None,
+        "dropped_attributes_count": span.dropped_attributes,
+        "dropped_events_count": span.dropped_events,
+        "dropped_links_count": span.dropped_links,
+    }
 
 
 def described(span: ReadableSpan) -> dict[str, Any]:

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from nat_observability.context import ContextState, current_scope
-from nat_observability.dialects.opentelemetry_spans import mapped
 from nat_observability.errors import MissingExtraError
-from nat_observability.events import (
-    Boundary,
-    IntermediateStep,
-    SpanKind,
-)
+from nat_observability.events import Boundary, IntermediateStep
 from nat_observability.integrations.opentelemetry.current_span import (
     Relayed,
     follow_steps,
     relayed,
     step_span,
 )
-from nat_observability.integrations.opentelemetry.foreign_values import captured_attributes
-from nat_observability.integrations.opentelemetry.readable_spans import (
-    described,
-    error_of,
-    event_of,
-    link_of,
-    origin_of,
-)
-from nat_observability.recording.capture import capture_label, capture_text
+from nat_observability.integrations.opentelemetry.readable_spans import begun_fields, ended_fields
 from nat_observability.recording.generators import Scope
 
 try:
@@ -75,23 +62,15 @@ class StepSpanProcessor(SpanProcessor):
         else:
             return
         Relayed(span, state, scope, parent_id)
-        seen = mapped(span.attributes or {})
         state.stream.publish(
+            # Whole, for a step that its run does not see end.
             IntermediateStep(
                 state.run,
-                seen.kind,
-                Boundary.START,
-                capture_label(span.name),
-                f"{own.span_id:016x}",
-                parent_id,
-                span.start_time or state.now_ns(),
-                seen.input,
-                tags=seen.tags,
-                # For a step that its run does not see end.
-                attributes=captured_attributes(span.attributes),
-                links=tuple(map(link_of, span.links)),
-                span_kind=SpanKind(span.kind.name.lower()),
-                origin=origin_of(span, own),
+                boundary=Boundary.START,
+                step_id=f"{own.span_id:016x}",
+                parent_id=parent_id,
+                time_ns=span.start_time or state.now_ns(),
+                **begun_fields(span, own),
             )
         )
 
@@ -101,32 +80,14 @@ class StepSpanProcessor(SpanProcessor):
         if own is None or entry is None or entry.ended:
             return
         entry.ended = True
-        seen = mapped(described(span))
-        description = span.status.description
         entry.state.stream.publish(
             IntermediateStep(
                 entry.state.run,
-                seen.kind,
-                Boundary.END,
-                capture_label(span.name),
-                entry.step_id or "",
-                entry.parent_id,
-                span.end_time or entry.state.now_ns(),
-                seen.input,
-                seen.output,
-                metadata=seen.metadata,
-                tags=seen.tags,
-                usage=seen.usage,
-                error=error_of(span),
-                attributes=captured_attributes(span.attributes),
-                events=tuple(map(event_of, span.events)),
-                links=tuple(map(link_of, span.links)),
-                span_kind=SpanKind(span.kind.name.lower()),
-                status_message=capture_text(description) if description else None,
-                dropped_attributes_count=span.dropped_attributes,
-                dropped_events_count=span.dropped_events,
-                dropped_links_count=span.dropped_links,
-                origin=origin_of(span, own),
+                boundary=Boundary.END,
+                step_id=entry.step_id or "",
+                parent_id=entry.parent_id,
+                time_ns=span.end_time or entry.state.now_ns(),
+                **ended_fields(span, own),
             )
         )
 

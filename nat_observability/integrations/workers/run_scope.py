@@ -118,11 +118,21 @@ class RunScope:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._end_job(exc)
+        if (background := self._leave()) is not None:
+            background.stop(self._timeout)
+
+    def let_go(self) -> None:
+        """End the run as a `with` block does, without waiting for its exporters, where nothing may wait."""
+        self._end_job(None)
+        if (background := self._leave()) is not None:
+            background.let_go(self._timeout)
+
+    def _leave(self) -> BackgroundRun | LooplessRun | None:
         background, self._background = self._background, None
         if background is not None:
             previous, self._previous = self._previous, None
             leave_run(self.state, previous)
-            background.stop(self._timeout)
+        return background
 
     def _enter(self) -> None:
         if self._entered:

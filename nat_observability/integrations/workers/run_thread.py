@@ -40,9 +40,14 @@ class ThreadLease:
     """
     Keeps the run thread alive, from its creation until `release`; void in a forked child.
 
+    Attributes:
+        runs_by_itself: Whether the loop runs without anyone waiting.
+
     Raises:
         ThreadRefusedError: No thread can be started.
     """
+
+    runs_by_itself = True
 
     def __init__(self) -> None:
         self.loop = _thread.acquire()
@@ -86,6 +91,8 @@ class CallersLoop(ThreadLease):
         OSError: No file handle is left for it, or it does not run.
         RuntimeError: An event loop is already running in this thread.
     """
+
+    runs_by_itself = False
 
     def __init__(self) -> None:
         if _loop_runs():
@@ -208,6 +215,13 @@ class BackgroundRun:
             self._lease.wait(self._ended, timeout)
         if not self._ended.done():
             _log.warning("run_abandoned", workflow_run_id=self._state.run.run_id, waited_s=timeout)
+
+    def let_go(self, timeout: float) -> None:
+        """Stop the exporters without waiting, unless the loop runs only while someone waits: then as `stop` does."""
+        if self._lease.runs_by_itself and not self._lease.void:
+            self._tell_over()
+        else:
+            self.stop(timeout)
 
     def _tell_over(self) -> None:
         with suppress(RuntimeError):  # the run has ended already, and with the last one the loop
@@ -359,6 +373,10 @@ class LooplessRun:
         self._stopped_s = perf_counter() - self._ending_at
         if (observer := self._manager.options.observer) is not None:
             observer.run_ended()
+
+    def let_go(self, timeout: float) -> None:
+        """End the subscriptions as `stop` does: nothing of this run goes on in the background."""
+        self.stop(timeout)
 
     def _end(self, record: ExporterRecord, subscription: Subscription) -> Future[None] | None:
         try:

@@ -1,0 +1,66 @@
+"""Settings that are valid and can hardly be meant: a sentence for each, which becomes a warning."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from nat_observability.settings.exporters import ExporterSettings
+from nat_observability.settings.otlp import OtlpExporterSettings, SendingExporterSettings
+from nat_observability.settings.standard_variables import MOST
+from nat_observability.settings.variables import EXPORTERS, variable
+from nat_observability.validation import secret_text
+
+if TYPE_CHECKING:
+    from nat_observability.settings.observability import ObservabilitySettings
+
+_LONG = 1000.0  # seconds: a number as large is one of milliseconds
+_SHORT = 0.1
+_NO_LIMIT = MOST / 1000  # what 0 means in the standard variables
+_TIMEOUTS = ("start_timeout", "shutdown_timeout")
+_OF_EXPORTERS = ("timeout", "write_timeout")
+# The ports that are registered for OTLP, and at which collectors listen.
+_OTHER_PORT = {"http": 4317, "http/json": 4317, "grpc": 4318}
+
+
+def unlikely(settings: ObservabilitySettings) -> Iterator[str]:
+    """Yield a sentence for each setting that has an effect which nobody wants, or none."""
+    for name in _TIMEOUTS:
+        yield from _long(variable(name), getattr(settings, name))
+    for name, entry in settings.exporters.items():
+        for each in _OF_EXPORTERS:
+            if hasattr(entry, each):
+                yield from _long(variable(EXPORTERS, name, each), getattr(entry, each))
+        yield from _of_exporter(name, entry)
+
+
+def _of_exporter(name: str, entry: ExporterSettings) -> Iterator[str]:
+    if entry.spool == "off" and entry.spool_path is not None and "spool" not in entry.model_fields_set:
+        yield (
+            f"{variable(EXPORTERS, name, 'spool_path')} has no effect while "
+            f"{variable(EXPORTERS, name, 'spool')} is off: set that to spill or always."
+        )
+    kept = entry.sampling_rules or entry.sampling_parent_based or entry.sampling_keep_errors
+    asked_for = os.environ.get("OTEL_TRACES_SAMPLER")  # always_off says what it means
+    if entry.sampling_ratio == 0 and not kept and not asked_for:
+        yield f"{variable(EXPORTERS, name)} takes no run: its sampling ratio is 0."
+    if isinstance(entry, SendingExporterSettings) and entry.timeout < _SHORT:
+        yield (
+            f"{variable(EXPORTERS, name, 'timeout')} is {entry.timeout:g} seconds, in which few back ends answer; "
+            "OTEL_EXPORTER_OTLP_TIMEOUT counts milliseconds."
+        )
+    if isinstance(entry, OtlpExporterSettings) and entry.traces_endpoint is None:
+        port = urlsplit(str(secret_text(entry.endpoint))).port
+        if port == _OTHER_PORT[entry.protocol]:
+            other = "gRPC" if port == 4317 else "HTTP"
+            yield (
+                f"{variable(EXPORTERS, name, 'endpoint')} has the port {port}, at which collectors take {other}, and "
+                f"{variable(EXPORTERS, name, 'protocol')} is {entry.protocol}."
+            )
+
+
+def _long(name: str, seconds: float) -> Iterator[str]:
+    if _LONG <= seconds < _NO_LIMIT:
+        yield f"{name} is {seconds:g} seconds: if milliseconds were meant, write {seconds / 1000:g}."
