@@ -110,6 +110,12 @@ class EntryMover:
         self.retry.begin()
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
 
+    def note_arrival(self, since: float | None) -> None:
+        """Let the age of the next batch begin, with an item that has come now or at `since`. Under the lock."""
+        if self._due_at is None:
+            # Beside a thread that computes, it takes the loop a while to notice it.
+            self._due_at = (self._loop.time() if since is None else since) + self._limits.batch_age
+
     async def run(self) -> bool:
         """
         Save and send until the delivery is unwanted and nothing waits.

@@ -116,7 +116,8 @@ class DeliveryLoop:
                 raise
 
     def wake(self) -> None:
-        """Look at the queue again."""
+        """Look at the queue again. Under the lock."""
+        self._mover.note_arrival(None if self._intake is None else self._intake.passing_since)
         self._soon(self._mover.signal.set)
 
     @property
