@@ -290,6 +290,16 @@ class Accounting:
         self.age += 1
         return entries
 
+    def leave_to_spool(self) -> None:
+        """Let go of what waits to be sent and is in the spool too."""
+        kept = deque(entry for entry in self.ready if entry.key is None)
+        left = [entry for entry in self.ready if entry.key is not None]
+        self.queue.release(left)
+        for entry in (*left, *self.fetched):
+            if entry.key is not None:
+                self.own(entry.key, entry.lease)
+        self.ready, self.fetched = kept, []
+
     # What becomes of it:
 
     def settle(self, entry: Entry, outcome: Outcome, failures: Mapping[Outcome, Failure]) -> None:

@@ -33,6 +33,8 @@ from nat_observability.spool.record import encode_item
 from nat_observability.spool.spool import Spool
 from nat_observability.testing import until
 from tests.delivery.backends import Backend, exporter_of, in_spool, quick_limits, record
+from tests.delivery import leases
+from tests.delivery.sinks import ScriptedSink
 from tests.delivery.virtual import RunningLoop, now, virtual_time
 from tests.processes import run_program
 from tests.sinks.builders import make_span
@@ -363,6 +365,41 @@ async def test_an_exporter_that_is_opened_again_knows_whose_its_records_are(tmp_
 
 
 # The books
+
+
+class _ClosesLater(ScriptedSink):
+    """Closes when it is let go."""
+
+    def __init__(self, *answers: Any) -> None:
+        super().__init__(*answers)
+        self.let_go = asyncio.Event()
+
+    async def close(self) -> None:
+        await super().close()
+        await self.let_go.wait()
+
+
+@pytest.mark.parametrize("spool", SPOOLING)
+async def test_g5_what_a_last_call_did_not_send_is_sent_once_if_the_delivery_opens_again(
+    tmp_path: Path, spool: SpoolMode
+) -> None:
+    """What was in memory and on the disk is read from the disk then, and no longer sent from memory too."""
+    sink = _ClosesLater(OSError("down"))
+    limits = quick_limits(tmp_path, spool, batch_items=2, batch_age=60.0, batches_in_flight=1)
+    delivery = Delivery("main", sink, limits=limits, loop_source=RunningLoop())
+    first = await leases.opened(delivery)
+    leases.accept(first, 6)
+    closed = asyncio.wrap_future(delivery.close())
+    await until(lambda: "close" in sink.calls)
+    second = delivery.lease()
+    leases.accept(second, 1)
+    second.release()
+    sink.let_go.set()
+    await closed
+    await asyncio.wrap_future(delivery.closed())
+    assert delivery.health().ledger == LedgerSnapshot(accepted=7, delivered=7)
+    assert (first.ledger.delivered, second.ledger.delivered) == (6, 1)
+    assert len(sink.taken) == 7
 
 
 async def test_g5_the_ledgers_add_up_at_every_moment(tmp_path: Path) -> None:

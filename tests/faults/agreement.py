@@ -206,7 +206,10 @@ class Agreement:
 
     def _check(self) -> None:
         for name, exporter in self.exporters.items():
-            assert exporter.delivery.health().ledger.adds_up, (name, exporter.delivery.health())
+            health = exporter.delivery.health()
+            assert health.ledger.adds_up, (name, health)
+            # Nothing has two outcomes.
+            assert health.ledger.pending >= 0, (name, health)
 
     def check(self) -> None:
         """Raise AssertionError unless each exporter's ledger and lines agree, and nothing has grown."""
