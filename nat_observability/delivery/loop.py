@@ -23,7 +23,7 @@ from nat_observability.delivery.threads.worker import (
     suppress_instrumentation,
 )
 from nat_observability.errors import SinkError, StartTimeoutError
-from nat_observability.foreign_errors import describe
+from nat_observability.foreign_errors import EXITS, describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import Sink
 
@@ -222,6 +222,10 @@ class DeliveryLoop:
                 if not self.dismissed:
                     self._state.not_opened(as_exception(error))
                     self._finish(DeliveryState.FAILED, as_exception(error), "not_open")
+                    # What is being sent was given up, and is not to be counted once more.
+                    self.dismiss()
+                    for task in self._mover.sends:
+                        task.cancel()
                 elif not isinstance(error, Exception):
                     raise
         finally:
@@ -326,7 +330,10 @@ class DeliveryLoop:
             _log.debug("sink_not_closed", exporter=self._name, error=describe(error))
 
     async def _close_sink(self) -> None:
-        await self._sink.close()
+        try:
+            await self._sink.close()
+        except EXITS as error:
+            raise as_exception(error) from error
 
     async def _open(self) -> None:
         if self._after is not None:
@@ -373,6 +380,9 @@ class DeliveryLoop:
                 await self._sink.open()
         except TimeoutError as error:
             raise StartTimeoutError(self._name, self._limits.open_timeout) from error
+        except EXITS as error:
+            # It would leave this task, and end a turn of the event loop with it.
+            raise as_exception(error) from error
         self._is_open = True
 
 
