@@ -138,7 +138,8 @@ class Accounting:
             # An interpreter that is already exiting may refuse to start the thread for that.
             with suppress(RuntimeError, MemoryError):
                 self._orphaned()
-        self.losses.log(last=last)
+        if self.losses.unlogged:
+            self.losses.log(last=last)
 
     # What comes in:
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import SAVE_ITEMS, Accounting
 from nat_observability.delivery.lease import NEVER, Entry
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.sending.deferral import Deferral
-from nat_observability.delivery.sending.retry import Outcome, Retry, longest_backoff
+from nat_observability.delivery.sending.retry import Deferral, Outcome, Retry, longest_backoff
 from nat_observability.delivery.state import State
 from nat_observability.delivery.threads.worker import suppress_instrumentation
 from nat_observability.errors import RetryableWriteError, SinkError
@@ -27,6 +26,17 @@ if TYPE_CHECKING:
 _ADOPT_EVERY = 30.0  # seconds between two searches for spool files of processes that died
 _DISK_PAUSE = 1.0  # seconds to wait after a failed write to the disk
 _log = get_logger()
+
+
+class Measured(Protocol):
+    """
+    What may ask to be told of each batch.
+
+    Attributes:
+        on_batch: Called with the seconds that a batch took and the error it failed with.
+    """
+
+    on_batch: Callable[[float, BaseException | None], None] | None
 
 
 class EntryMover:
@@ -46,7 +56,7 @@ class EntryMover:
         limits: Of batches, tries, times and the spool.
         loop: The event loop, on which everything here is called.
         spool: None if nothing is spooled.
-        on_batch: Called with the seconds that a batch took and the error it failed with.
+        measured: What is told of each batch, if it asks.
 
     Attributes:
         dismissed: Whether it was given up. What is under way then no longer counts. Set under the lock.
@@ -66,7 +76,7 @@ class EntryMover:
         limits: DeliveryLimits,
         loop: asyncio.AbstractEventLoop,
         spool: SpoolClient | None,
-        on_batch: Callable[[float, BaseException | None], None] | None,
+        measured: Measured | None,
     ) -> None:
         self._name = name
         self._state = state
@@ -74,9 +84,10 @@ class EntryMover:
         self._limits = limits
         self._loop = loop
         self._spool = spool
-        self._on_batch = on_batch
+        self._measured = measured
         self.dismissed = False
         self.signal = asyncio.Event()
+        self._is_suppressed = False
         self.last_batch_s: float | None = None
         self.last_batch_failed = False
         self.last_success = loop.time()
@@ -120,6 +131,7 @@ class EntryMover:
             Whether to close the sink: False if the loop was dismissed.
         """
         state = self._state
+        self._is_suppressed = suppress_instrumentation()
         while True:
             self.signal.clear()
             if state.last_call and not self.retry.is_ending:
@@ -146,7 +158,8 @@ class EntryMover:
         if self._to_defer:
             return self._save_deferred
         # At the end each has had its last try; more rounds would use up the time, or never end.
-        if not state.unwanted and self._deferral.is_due(now):
+        deferred_until = self._deferral.due_at
+        if deferred_until is not None and now >= deferred_until and not state.unwanted:
             self._try_deferred_again()
         free = len(self._sends) < limits.batches_in_flight and not self._gave_up
         free = free and (now >= self._send_at or state.last_call)
@@ -252,7 +265,8 @@ class EntryMover:
         self._accounting.in_flight.update(dict.fromkeys(batch))
 
         async def start() -> None:
-            suppress_instrumentation()  # for the tasks that send, each in a copy of this context
+            # For the tasks that send, each in a copy of this context.
+            self._is_suppressed = self._is_suppressed or suppress_instrumentation()
             self._sends.add(self._loop.create_task(self._send(batch)))
 
         return start
@@ -265,10 +279,10 @@ class EntryMover:
             self.last_batch_failed = failed = Outcome.DELIVERED not in outcomes
             if not failed:
                 self.last_success = self._loop.time()
-            if self._on_batch is not None:
+            if self._measured is not None and self._measured.on_batch is not None:
                 # Before the items are settled: a caller that waits for them then finds the batch measured.
                 try:
-                    self._on_batch(duration, self.retry.last_error if failed else None)
+                    self._measured.on_batch(duration, self.retry.last_error if failed else None)
                 except BaseException as error:  # noqa: BLE001  foreign code: the application's meter may raise anything
                     _log.warning("batch_not_measured", exporter=self._name, error=describe(error))
             with guard.lock:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
-from nat_observability.delivery.entry_mover import EntryMover
+from nat_observability.delivery.entry_mover import EntryMover, Measured
 from nat_observability.delivery.ledger import NamedDropReason
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.intake import Intake
@@ -53,7 +53,7 @@ class DeliveryLoop:
         loop_source: Where its event loop comes from.
         spool: None if nothing is spooled.
         intake: Where items wait for their processors; None if there are no processors.
-        on_batch: Called on the loop with the seconds that a batch took and the error it failed with.
+        measured: What is told of each batch, on the loop, if it asks.
         after: A loop that was given up, and may still have to close the sink.
 
     Raises:
@@ -71,7 +71,7 @@ class DeliveryLoop:
         *,
         spool: SpoolClient | None = None,
         intake: Intake | None = None,
-        on_batch: Callable[[float, BaseException | None], None] | None = None,
+        measured: Measured | None = None,
         after: DeliveryLoop | None = None,
     ) -> None:
         self._name = name
@@ -90,7 +90,7 @@ class DeliveryLoop:
         self._has_successor = False
         self._loop = loop_source.acquire()
         try:
-            self._mover = EntryMover(name, state, accounting, sink, limits, self._loop, spool, on_batch)
+            self._mover = EntryMover(name, state, accounting, sink, limits, self._loop, spool, measured)
             if intake is not None:
                 intake.acquire()
         except BaseException:

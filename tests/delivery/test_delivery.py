@@ -13,7 +13,7 @@ from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.queue import weigh
-from nat_observability.delivery.sending.circuit_breaker import BreakerState
+from nat_observability.delivery.sending.retry import BreakerState
 from nat_observability.delivery.state import DeliveryState
 from nat_observability.errors import (
     PermanentWriteError,
