@@ -65,7 +65,10 @@ class Fickle:
                 self.taken += len(batch) - rejected
                 return rejected
             case 6:
-                raise asyncio.CancelledError
+                raise self._dice.choice((asyncio.CancelledError, SystemExit(1), KeyboardInterrupt))
+            case 8 if self._dice.random() < 0.01:
+                for task in asyncio.all_tasks():
+                    task.cancel()
             case 7 if self._dice.random() < 0.1:
                 await asyncio.Event().wait()
         self.taken += len(batch)

@@ -25,6 +25,7 @@ from tests.sinks.builders import make_span
 
 _TOO_LONG = 10.0  # seconds, far more than a life takes
 _ITEMS = 6
+SLOW = [pytest.mark.slow]
 
 
 class InjectedError(Exception):
@@ -161,10 +162,19 @@ def _live(delivery: Delivery, name: str) -> None:
     assert wait([closed], _TOO_LONG).done, f"it does not close: {delivery.health()}"
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize(
-    "spool", [pytest.param("off"), "always", pytest.param("spill", marks=pytest.mark.slow)]
-)
+# The usual tier has each fault without a spool, and two of them with one.
+SWEPT = [
+    pytest.param(
+        spool,
+        fault,
+        marks=[] if spool == "off" or (spool == "always" and fault in ("cancelled soon", "raised")) else SLOW,
+    )
+    for spool in ("off", "always", "spill")
+    for fault in FAULTS
+]
+
+
+@pytest.mark.parametrize(("spool", "fault"), SWEPT)
 @pytest.mark.timeout(120)
 def test_g5_g20_a_fault_at_every_await_of_a_delivery(tmp_path: Path, spool: SpoolMode, fault: str) -> None:
     """It is given up or goes on, what it lost is in the ledger and in the log, it closes, and it opens again."""
