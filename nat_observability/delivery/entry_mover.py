@@ -145,8 +145,6 @@ class EntryMover:
                     return False
                 move = self._next_move(self._loop.time())
                 if move is None:
-                    # The spool is about to be closed. If the delivery opens again, they are read from it.
-                    self._accounting.leave_to_spool()
                     state.closing()
                     return True
             await move()

@@ -203,6 +203,9 @@ class SpoolClient:
             with guard.lock:
                 self._is_ready = False
             await self._call(self._spool.close)
+            with guard.lock:
+                # If the delivery opens again, they are read from there.
+                self._accounting.leave_to_spool()
             self.end()
 
     def end(self) -> None:
