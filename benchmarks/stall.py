@@ -1,5 +1,6 @@
 """
-The largest gap that a 1 ms ticker on the application's loop sees while a back end hangs, refuses, or takes a lot.
+The largest gap that a 1 ms ticker on the application's loop sees while a back end hangs, refuses, or takes a lot, and
+how much later four exporters deliver beside one whose sink computes without a pause.
 
 Two figures for each case. `ours` is what this process can be blamed for: no gap is longer than the millisecond that
 was asked for and the processor time that all threads of the process used meanwhile, which is how long they can have
@@ -27,6 +28,7 @@ from benchmarks.receiver import running_receiver
 from benchmarks.report import Row, report
 from benchmarks.workload import WORKS
 from nat_observability import (
+    BaseExporter,
     ContextState,
     DeliveryLimits,
     ExporterManager,
@@ -34,6 +36,7 @@ from nat_observability import (
     SpanExporter,
     step,
 )
+from nat_observability.events import Item
 from nat_observability.sinks.otlp.http import OtlpHttpSink
 
 TRIES = 3
@@ -41,6 +44,10 @@ SECONDS = 3.0
 LIMIT_MS = 5.0
 INTERVAL = 0.001
 SMALL = 2  # spans a tick of about 400 characters
+BESIDE = 4  # exporters beside one that computes
+BESIDE_RUNS = 20
+BESIDE_LIMIT_MS = 100.0
+BATCH_AGE = 0.05  # seconds
 LARGE_EVERY = 10  # ticks between two spans of 100 KB
 
 _ROOT = Path(__file__).parents[1]
@@ -110,14 +117,93 @@ async def largest_gap(endpoint: str, ticker: Ticker) -> Gap:
         return ticker.largest
 
 
-def measured(endpoint: str, *, large: bool) -> Gap:
+class Takes:
+    """Notes when each item came."""
+
+    def __init__(self) -> None:
+        self.at: dict[str, float] = {}
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def write(self, batch: list[Item]) -> None:
+        now = time.perf_counter()
+        self.at.update((item.name, now) for item in batch)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class Computes(Takes):
+    """Computes from its first item on, until it is told to end."""
+
+    def __init__(self, *, does: bool) -> None:
+        super().__init__()
+        self.ends = not does
+
+    async def write(self, batch: list[Item]) -> None:
+        await super().write(batch)
+        number = 0
+        while not self.ends:
+            number += 1
+
+
+async def latest_beside(*, computes: bool) -> float:
+    """Return how many milliseconds after its age a batch comes to the last of the exporters beside one."""
+    limits = DeliveryLimits(batch_age=BATCH_AGE)
+    guilty, others = Computes(does=computes), [Takes() for _ in range(BESIDE)]
+    exporters: dict[str, BaseExporter] = {
+        f"{number}": SpanExporter(sink, name=f"{number}", limits=limits)
+        for number, sink in enumerate([guilty, *others])
+    }
+    manager = ExporterManager.from_exporters(exporters)
+    late: list[float] = []
+    async with ObservabilityRuntime(exporters, shutdown_timeout=2.0):
+        for run in range(BESIDE_RUNS):
+            async with manager.get().start(ContextState()):
+                with step("tool", f"{run}"):
+                    pass
+            recorded = time.perf_counter()
+            while not all(f"{run}" in sink.at for sink in (others if run else [guilty, *others])):  # noqa: ASYNC110  a sink is asked, and has no event
+                await asyncio.sleep(2 * BATCH_AGE)
+            if run:
+                late.append(max(sink.at[f"{run}"] for sink in others) - recorded - BATCH_AGE)
+        guilty.ends = True
+    return max(late) * 1000
+
+
+def in_a_process(*arguments: str) -> list[float]:
     """Measure in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.stall", "--child", endpoint, *(["--large"] if large else [])]
     # What it logs of the back end that is not there is left out.
+    command = [sys.executable, "-m", "benchmarks.stall", *arguments]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.decode())
-    return Gap(*map(float, done.stdout.split()))
+    return [float(word) for word in done.stdout.split()]
+
+
+def measured(endpoint: str, *, large: bool) -> Gap:
+    """Measure the gaps of a case."""
+    return Gap(*in_a_process("--child", endpoint, *(["--large"] if large else [])))
+
+
+def beside() -> list[Row]:
+    """Measure what a sink that computes costs the exporters beside it, in turns with one that does not."""
+    tries = [(in_a_process("--beside", "yes"), in_a_process("--beside", "no")) for _ in range(TRIES)]
+    with_it, without = (median(late for [late] in each) for each in zip(*tries, strict=True))
+    holds = True if with_it <= BESIDE_LIMIT_MS else None if without > BESIDE_LIMIT_MS / 10 else False
+    bar = f"at most {BESIDE_LIMIT_MS:g} ms" + (": machine too busy" if holds is None else "")
+    return [
+        Row(
+            f"latest of {BESIDE} beside a sink that computes",
+            "ms",
+            with_it,
+            "one that does not",
+            without,
+            bar,
+            holds,
+        )
+    ]
 
 
 def go_first() -> None:
@@ -162,11 +248,14 @@ def measure() -> list[Row]:
         for _ in range(TRIES):
             for name, (endpoint, large) in cases.items():
                 tries[name].append((measured(endpoint, large=large), measured("", large=large)))
-    return [row for name, gaps in tries.items() for row in judged(name, gaps)]
+    return [row for name, gaps in tries.items() for row in judged(name, gaps)] + beside()
 
 
 if __name__ == "__main__":
-    if "--child" in sys.argv:
+    if "--beside" in sys.argv:
+        go_first()
+        print(asyncio.run(latest_beside(computes=sys.argv[-1] == "yes")))
+    elif "--child" in sys.argv:
         parser = argparse.ArgumentParser()
         parser.add_argument("--child")
         parser.add_argument("--large", action="store_true")

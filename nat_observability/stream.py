@@ -9,7 +9,7 @@ from functools import partial
 from typing import ClassVar, Protocol, TypeVar
 
 from nat_observability.events import IntermediateStep, Span
-from nat_observability.foreign_errors import EXITS, locate
+from nat_observability.foreign_errors import locate, reraise_signal
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.system.forks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
@@ -292,8 +292,6 @@ def hand(receivers: Iterable[Callable[[ItemT], object]], item: ItemT) -> None:
     for receive in receivers:
         try:
             receive(item)
-        except EXITS:
-            raise
         except BaseException as error:  # noqa: BLE001  foreign code: exporters guard themselves, others may not
             report(receive, error)
 
@@ -310,7 +308,12 @@ def _report_late() -> None:
 
 
 def report(subscriber: Callable[..., object], error: BaseException) -> None:
-    """Log what a subscriber raised. Each of a run's steps may fail in the same way, so the line is rate-limited."""
+    """
+    Log what a subscriber raised. Each of a run's steps may fail in the same way, so the line is rate-limited.
+
+    A signal that interrupted the subscriber still reaches the program.
+    """
+    reraise_signal(error)
     suppressed = _log_failure.due()
     if suppressed is not None:
         # Not its repr, which may be the application's and may raise.

@@ -20,13 +20,15 @@ from nat_observability.delivery.queue import BoundedQueue
 from nat_observability.delivery.sending.retry import Failure, Outcome
 from nat_observability.delivery.state import resolve
 from nat_observability.events import Item
-from nat_observability.logs import get_logger
 from nat_observability.spool.record_owners import Owners
 
 if TYPE_CHECKING:
     from nat_observability.spool.spool import SpoolDropReason
 
-_log = get_logger()
+SAVE_ITEMS = 1024
+"""The most entries that are saved at once."""
+
+_SAVE_BYTES = 1024 * 1024  # what is encoded and not yet on the disk is in memory twice
 
 
 class Accounting:
@@ -60,6 +62,7 @@ class Accounting:
         saves_all: Whether everything is saved to the spool before it is sent.
         awaits_disk: Whether a run's end waits until its items are on the disk.
         spills: Whether the spool makes room when the queue is half full.
+        save: Has the spool's thread save what waits, even if the sink blocks the event loop; None without a spool.
     """
 
     def __init__(self, name: str, limits: DeliveryLimits, inlet: Inlet | None = None) -> None:
@@ -83,6 +86,7 @@ class Accounting:
         self.losses = Losses(name, self.ledger, self)
         self.saves_all = self.awaits_disk = limits.spool == "always"
         self.spills = limits.spool == "spill"
+        self.save: Callable[[], None] | None = None
         self._limits = limits
         self._room: list[Future[None]] = []
         self.gone = 0
@@ -134,7 +138,8 @@ class Accounting:
             # An interpreter that is already exiting may refuse to start the thread for that.
             with suppress(RuntimeError, MemoryError):
                 self._orphaned()
-        self.losses.log(last=last)
+        if self.losses.unlogged:
+            self.losses.log(last=last)
 
     # What comes in:
 
@@ -153,6 +158,8 @@ class Accounting:
             dropped = queue.put(entry)
             if queue.items >= self.wake_items or queue.queued_bytes >= self.wake_bytes:
                 self.wake_up()
+            if self.hurry and self.save is not None:
+                self.save()  # a run's end waits for it, and it has come from its processors only now
         if dropped is None:
             return False
         for each, reason in dropped:
@@ -188,6 +195,8 @@ class Accounting:
         """Have what waits written without waiting for more."""
         self.hurry = True
         self.wake_up()
+        if self.save is not None:
+            self.save()
 
     def hasten_upstream(self) -> None:
         """Have what waits for its processors processed at once, and then written."""
@@ -255,9 +264,9 @@ class Accounting:
         batch, self.fetched = self.fetched[:max_items], self.fetched[max_items:]
         return batch
 
-    def take_to_save(self, max_items: int, max_bytes: int) -> list[Entry]:
+    def take_to_save(self) -> list[Entry]:
         """Take the oldest from the queue to save them; those already in the spool become ready."""
-        entries = self.queue.take(max_items, max_bytes)
+        entries = self.queue.take(SAVE_ITEMS, min(_SAVE_BYTES, self._limits.queue_bytes // 16))
         # A batch that came back while it was being saved.
         self.ready.extend(entry for entry in entries if entry.key is not None)
         unsaved = [entry for entry in entries if entry.key is None]
@@ -289,6 +298,16 @@ class Accounting:
             held.clear()
         self.age += 1
         return entries
+
+    def leave_to_spool(self) -> None:
+        """Let go of what waits to be sent and is in the spool too."""
+        kept = deque(entry for entry in self.ready if entry.key is None)
+        left = [entry for entry in self.ready if entry.key is not None]
+        self.queue.release(left)
+        for entry in (*left, *self.fetched):
+            if entry.key is not None:
+                self.own(entry.key, entry.lease)
+        self.ready, self.fetched = kept, []
 
     # What becomes of it:
 

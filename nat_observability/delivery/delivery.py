@@ -17,9 +17,9 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.loop import DeliveryLoop, finish, report
 from nat_observability.delivery.losses import log_all
 from nat_observability.delivery.pipeline.intake import Intake, intake_of
-from nat_observability.delivery.sending.circuit_breaker import BreakerState
-from nat_observability.delivery.sending.run_feed import RunFeed
+from nat_observability.delivery.sending.retry import BreakerState
 from nat_observability.delivery.sending.sink_adapters import WorkerSink, as_sink, destination_of, feed_of
+from nat_observability.delivery.sending.upkeep import RunFeed
 from nat_observability.delivery.state import DeliveryState, Hold, State
 from nat_observability.delivery.threads import process_end
 from nat_observability.delivery.threads.delivery_thread import DeliveryThread, LoopSource, weak_call
@@ -369,13 +369,9 @@ class Delivery:
             self._loop_source,
             spool=self._spool,
             intake=self._intake,
-            on_batch=self._note_batch,
+            measured=self,
             after=last if last is not None and last.dismissed else None,
         )
-
-    def _note_batch(self, seconds: float, error: BaseException | None) -> None:
-        if self.on_batch is not None:
-            self.on_batch(seconds, error)
 
     def _start_clean(self) -> None:
         """Forget what belongs to the parent, in a forked child."""

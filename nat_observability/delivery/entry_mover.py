@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nat_observability.delivery import guard
-from nat_observability.delivery.accounting import Accounting
+from nat_observability.delivery.accounting import SAVE_ITEMS, Accounting
 from nat_observability.delivery.lease import NEVER, Entry
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.sending.deferral import Deferral
-from nat_observability.delivery.sending.retry import Outcome, Retry, longest_backoff
+from nat_observability.delivery.sending.retry import Deferral, Outcome, Retry, longest_backoff
 from nat_observability.delivery.state import State
 from nat_observability.delivery.threads.worker import suppress_instrumentation
 from nat_observability.errors import RetryableWriteError, SinkError
 from nat_observability.foreign_errors import describe
-from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import Sink
 from nat_observability.system.clock import monotonic
 
@@ -26,9 +25,18 @@ if TYPE_CHECKING:
 
 _ADOPT_EVERY = 30.0  # seconds between two searches for spool files of processes that died
 _DISK_PAUSE = 1.0  # seconds to wait after a failed write to the disk
-_SAVE_ITEMS = 1024
-_SAVE_BYTES = 1024 * 1024  # what is encoded and not yet on the disk is in memory twice
 _log = get_logger()
+
+
+class Measured(Protocol):
+    """
+    What may ask to be told of each batch.
+
+    Attributes:
+        on_batch: Called with the seconds that a batch took and the error it failed with.
+    """
+
+    on_batch: Callable[[float, BaseException | None], None] | None
 
 
 class EntryMover:
@@ -48,7 +56,7 @@ class EntryMover:
         limits: Of batches, tries, times and the spool.
         loop: The event loop, on which everything here is called.
         spool: None if nothing is spooled.
-        on_batch: Called with the seconds that a batch took and the error it failed with.
+        measured: What is told of each batch, if it asks.
 
     Attributes:
         dismissed: Whether it was given up. What is under way then no longer counts. Set under the lock.
@@ -68,7 +76,7 @@ class EntryMover:
         limits: DeliveryLimits,
         loop: asyncio.AbstractEventLoop,
         spool: SpoolClient | None,
-        on_batch: Callable[[float, BaseException | None], None] | None,
+        measured: Measured | None,
     ) -> None:
         self._name = name
         self._state = state
@@ -76,13 +84,13 @@ class EntryMover:
         self._limits = limits
         self._loop = loop
         self._spool = spool
-        self._on_batch = on_batch
+        self._measured = measured
         self.dismissed = False
         self.signal = asyncio.Event()
+        self._is_suppressed = False
         self.last_batch_s: float | None = None
         self.last_batch_failed = False
         self.last_success = loop.time()
-        self._save_bytes = min(_SAVE_BYTES, limits.queue_bytes // 16)
         # A queue hardly larger in bytes than a batch would fill up, and drop, before a batch is complete.
         self._due_bytes = min(limits.batch_bytes, max(1, limits.queue_bytes * 3 // 4))
         self.retry = Retry(name, sink, limits, loop)
@@ -92,7 +100,6 @@ class EntryMover:
         self._gave_up = False
         self._unsent = 0  # batches in a row that came back
         self._memory_is_next = self._fetch_is_next = False
-        self._spool_failed = RepeatedEvent()
         self._due_at: float | None = None
         # The earliest times for these: sending, reading the spool, spilling into it, looking for files that others
         # left.
@@ -110,6 +117,12 @@ class EntryMover:
         self.retry.begin()
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
 
+    def note_arrival(self, since: float | None) -> None:
+        """Let the age of the next batch begin, with an item that has come now or at `since`. Under the lock."""
+        if self._due_at is None:
+            # Beside a thread that computes, it takes the loop a while to notice it.
+            self._due_at = (self._loop.time() if since is None else since) + self._limits.batch_age
+
     async def run(self) -> bool:
         """
         Save and send until the delivery is unwanted and nothing waits.
@@ -118,6 +131,7 @@ class EntryMover:
             Whether to close the sink: False if the loop was dismissed.
         """
         state = self._state
+        self._is_suppressed = suppress_instrumentation()
         while True:
             self.signal.clear()
             if state.last_call and not self.retry.is_ending:
@@ -142,7 +156,8 @@ class EntryMover:
         if self._to_defer:
             return self._save_deferred
         # At the end each has had its last try; more rounds would use up the time, or never end.
-        if not state.unwanted and self._deferral.is_due(now):
+        deferred_until = self._deferral.due_at
+        if deferred_until is not None and now >= deferred_until and not state.unwanted:
             self._try_deferred_again()
         free = len(self._sends) < limits.batches_in_flight and not self._gave_up
         free = free and (now >= self._send_at or state.last_call)
@@ -160,7 +175,7 @@ class EntryMover:
             self._due_at = None
             self._fetch_is_next = True
             if accounting.saves_all or state.last_call:
-                return partial(self.save, self._take_to_save())
+                return partial(self.save, accounting.take_to_save())
             accounting.spills = True
             accounting.wake_items = accounting.wake_bytes = NEVER
             return self._spill
@@ -179,7 +194,8 @@ class EntryMover:
         if state.unwanted and accounting.upstream:
             accounting.hasten_upstream()
         elif state.unwanted and not self._sends and not len(accounting.queue):
-            if self._gave_up or not (spooled or accounting.ready or accounting.fetched):
+            left = spooled or accounting.ready or accounting.fetched
+            if not accounting.saving and (self._gave_up or not left):
                 return None
         elif spool is not None and now >= self._adopt_at and not state.unwanted:
             return self._adopt
@@ -213,9 +229,6 @@ class EntryMover:
             return True
         return not free and now >= self._spill_at and self._accounting.is_filled(0.5)
 
-    def _take_to_save(self) -> list[Entry]:
-        return self._accounting.take_to_save(_SAVE_ITEMS, self._save_bytes)
-
     async def _sleep(self, now: float) -> None:
         """Wait for a signal, or for the next time at which something may be due."""
         fixed = (self._send_at, self._fetch_at, self._spill_at, self._adopt_at)
@@ -238,7 +251,7 @@ class EntryMover:
             return []
         if accounting.saves_all or self._state.unwanted or accounting.is_filled(0.5):
             if len(queue):
-                return self._take_to_save()
+                return accounting.take_to_save()
             accounting.wake_items = 1
         else:
             accounting.wake_items = (self._limits.queue_items + 1) // 2
@@ -250,7 +263,8 @@ class EntryMover:
         self._accounting.in_flight.update(dict.fromkeys(batch))
 
         async def start() -> None:
-            suppress_instrumentation()  # for the tasks that send, each in a copy of this context
+            # For the tasks that send, each in a copy of this context.
+            self._is_suppressed = self._is_suppressed or suppress_instrumentation()
             self._sends.add(self._loop.create_task(self._send(batch)))
 
         return start
@@ -263,10 +277,10 @@ class EntryMover:
             self.last_batch_failed = failed = Outcome.DELIVERED not in outcomes
             if not failed:
                 self.last_success = self._loop.time()
-            if self._on_batch is not None:
+            if self._measured is not None and self._measured.on_batch is not None:
                 # Before the items are settled: a caller that waits for them then finds the batch measured.
                 try:
-                    self._on_batch(duration, self.retry.last_error if failed else None)
+                    self._measured.on_batch(duration, self.retry.last_error if failed else None)
                 except BaseException as error:  # noqa: BLE001  foreign code: the application's meter may raise anything
                     _log.warning("batch_not_measured", exporter=self._name, error=describe(error))
             with guard.lock:
@@ -353,18 +367,23 @@ class EntryMover:
 
     # The spool:
 
+    async def save(self, entries: list[Entry]) -> None:
+        accounting, last_call = self._accounting, self._state.last_call
+        # What cannot be sent soon need not stay in memory: it is read again when its turn comes.
+        room = accounting.queue.held_bytes * 2 < self._limits.queue_bytes
+        if self._spool is not None and entries:
+            await self._try(self._spool.save(entries, stay=last_call or room))
+
     async def _save_deferred(self) -> None:
         """Move what the back end refuses for the moment to the spool; what the spool does not take has failed."""
         spool, accounting = self._spool, self._accounting
-        entries, self._to_defer = self._to_defer, []
+        with guard.lock:
+            # What was being saved while it was sent has come back, to be sent again: it is not saved twice.
+            entries = [entry for entry in self._to_defer if entry in accounting.saving]
+            self._to_defer = []
         if spool is None:
             return
-        try:
-            problem = await spool.save(entries, stay=False)
-        except SinkError as error:
-            problem = error
-        if problem is not None:
-            self._log_spool_failure(problem)
+        await self._try(spool.save(entries, stay=False))
         with guard.lock:
             unsaved = set(entries).intersection(accounting.ready)
             if self.dismissed or not unsaved:
@@ -376,19 +395,6 @@ class EntryMover:
             for entry in unsaved:
                 accounting.settle(entry, Outcome.DEFERRED, self.retry.failures)
 
-    async def save(self, entries: list[Entry]) -> None:
-        spool, accounting, last_call = self._spool, self._accounting, self._state.last_call
-        if spool is None or not entries:
-            return
-        # What cannot be sent soon need not stay in memory: it is read again when its turn comes.
-        room = accounting.queue.held_bytes * 2 < self._limits.queue_bytes
-        try:
-            problem = await spool.save(entries, stay=last_call or room)
-        except SinkError as error:
-            problem = error
-        if problem is not None:
-            self._log_spool_failure(problem)
-
     async def _spill(self) -> None:
         accounting = self._accounting
 
@@ -398,16 +404,11 @@ class EntryMover:
                 # Until there is room again, or something else to do.
                 if self.signal.is_set() or self.dismissed or not accounting.is_filled(0.25):
                     return []
-                return self._take_to_save()
+                return accounting.take_to_save()
 
-        try:
-            problem = await self._spool.spill(next_entries) if self._spool is not None else None
-        except SinkError as error:
+        if self._spool is not None and not await self._try(self._spool.spill(next_entries)):
             self._spill_at = self._loop.time() + _DISK_PAUSE
             accounting.spills = False
-            problem = error
-        if problem is not None:
-            self._log_spool_failure(problem)
 
     async def _save_what_is_sent(self) -> None:
         """Save what is being sent and is only in memory: the deadline may come before an answer does."""
@@ -416,32 +417,28 @@ class EntryMover:
             return
         with guard.lock:
             entries = [entry for entry in (*accounting.in_flight, *accounting.ready) if entry.key is None]
-        for start in range(0, len(entries), _SAVE_ITEMS):
-            try:
-                await spool.save(entries[start : start + _SAVE_ITEMS], stay=True)
-            except SinkError as error:
-                self._log_spool_failure(error)
+        for start in range(0, len(entries), SAVE_ITEMS):
+            if not await self._try(spool.save(entries[start : start + SAVE_ITEMS], stay=True)):
                 return
 
     async def _fetch(self) -> None:
-        limits = self._limits
-        try:
-            if self._spool is not None:
-                await self._spool.fetch(limits.batch_items, limits.batch_bytes)
-        except SinkError as error:
-            self._log_spool_failure(error)
+        limits, spool = self._limits, self._spool
+        if spool is not None and not await self._try(spool.fetch(limits.batch_items, limits.batch_bytes)):
             self._fetch_at = self._loop.time() + _DISK_PAUSE
             self._gave_up = self._gave_up or self._state.last_call
 
     async def _adopt(self) -> None:
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
-        try:
-            if self._spool is not None:
-                await self._spool.adopt()
-        except SinkError as error:
-            self._log_spool_failure(error)
+        if self._spool is not None:
+            await self._try(self._spool.adopt())
 
-    def _log_spool_failure(self, error: Exception) -> None:
-        suppressed = self._spool_failed.due()
-        if suppressed is not None:
-            _log.error("spool_failed", exporter=self._name, error=describe(error), suppressed=suppressed)
+    async def _try(self, call: Awaitable[Exception | None]) -> bool:
+        """Make a call of the spool, and log what it returns or raises; return whether the disk did not refuse."""
+        refused = False
+        try:
+            problem = await call
+        except SinkError as error:
+            problem, refused = error, True
+        if problem is not None and self._spool is not None:
+            self._spool.log_failure(problem)
+        return not refused

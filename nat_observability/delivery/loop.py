@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
-from nat_observability.delivery.entry_mover import EntryMover
+from nat_observability.delivery.entry_mover import EntryMover, Measured
 from nat_observability.delivery.ledger import NamedDropReason
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.intake import Intake
@@ -23,7 +23,7 @@ from nat_observability.delivery.threads.worker import (
     suppress_instrumentation,
 )
 from nat_observability.errors import SinkError, StartTimeoutError
-from nat_observability.foreign_errors import describe
+from nat_observability.foreign_errors import EXITS, describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import Sink
 
@@ -53,7 +53,7 @@ class DeliveryLoop:
         loop_source: Where its event loop comes from.
         spool: None if nothing is spooled.
         intake: Where items wait for their processors; None if there are no processors.
-        on_batch: Called on the loop with the seconds that a batch took and the error it failed with.
+        measured: What is told of each batch, on the loop, if it asks.
         after: A loop that was given up, and may still have to close the sink.
 
     Raises:
@@ -71,7 +71,7 @@ class DeliveryLoop:
         *,
         spool: SpoolClient | None = None,
         intake: Intake | None = None,
-        on_batch: Callable[[float, BaseException | None], None] | None = None,
+        measured: Measured | None = None,
         after: DeliveryLoop | None = None,
     ) -> None:
         self._name = name
@@ -90,7 +90,7 @@ class DeliveryLoop:
         self._has_successor = False
         self._loop = loop_source.acquire()
         try:
-            self._mover = EntryMover(name, state, accounting, sink, limits, self._loop, spool, on_batch)
+            self._mover = EntryMover(name, state, accounting, sink, limits, self._loop, spool, measured)
             if intake is not None:
                 intake.acquire()
         except BaseException:
@@ -116,7 +116,8 @@ class DeliveryLoop:
                 raise
 
     def wake(self) -> None:
-        """Look at the queue again."""
+        """Look at the queue again. Under the lock."""
+        self._mover.note_arrival(None if self._intake is None else self._intake.passing_since)
         self._soon(self._mover.signal.set)
 
     @property
@@ -221,6 +222,10 @@ class DeliveryLoop:
                 if not self.dismissed:
                     self._state.not_opened(as_exception(error))
                     self._finish(DeliveryState.FAILED, as_exception(error), "not_open")
+                    # What is being sent was given up, and is not to be counted once more.
+                    self.dismiss()
+                    for task in self._mover.sends:
+                        task.cancel()
                 elif not isinstance(error, Exception):
                     raise
         finally:
@@ -325,7 +330,10 @@ class DeliveryLoop:
             _log.debug("sink_not_closed", exporter=self._name, error=describe(error))
 
     async def _close_sink(self) -> None:
-        await self._sink.close()
+        try:
+            await self._sink.close()
+        except EXITS as error:
+            raise as_exception(error) from error
 
     async def _open(self) -> None:
         if self._after is not None:
@@ -372,6 +380,9 @@ class DeliveryLoop:
                 await self._sink.open()
         except TimeoutError as error:
             raise StartTimeoutError(self._name, self._limits.open_timeout) from error
+        except EXITS as error:
+            # It would leave this task, and end a turn of the event loop with it.
+            raise as_exception(error) from error
         self._is_open = True
 
 

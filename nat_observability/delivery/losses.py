@@ -29,6 +29,9 @@ class Losses:
         ledger: Of the delivery.
         destination: The delivery, as leases know it.
 
+    Attributes:
+        unlogged: Whether there is something that is not logged yet.
+
     `fail`, `drop` and `kept_without` are called under the lock of `guard`. It is not held while a line is written,
     because the application's log processors are foreign code.
     """
@@ -42,6 +45,7 @@ class Losses:
         self._failed_runs: dict[str, None] = {}  # the first few, in order
         self._dropped_runs: dict[str, None] = {}
         self._error: str | None = None
+        self.unlogged = False
         self._failed_event, self._dropped_event = RepeatedEvent(), RepeatedEvent()
 
     def fail(self, lease: Lease, reason: FailureReason, error: str | None, items: int) -> None:
@@ -66,6 +70,7 @@ class Losses:
         self._note(lease, "sampling_buffer_full", items, self._dropped_runs)
 
     def _note(self, lease: Lease, reason: str, items: int, runs: dict[str, None]) -> None:
+        self.unlogged = True
         if lease.run_id is not None and len(runs) < _NAMED_RUNS:
             runs[lease.run_id] = None
         _unlogged.add(self)
@@ -82,7 +87,7 @@ class Losses:
             last: Whether to log now, however little time has passed since the last line.
         """
         # A line written while this thread writes another is dropped, and its counts would be lost.
-        if not (self._failed or self._dropped) or is_writing():
+        if not self.unlogged or is_writing():
             return
         failed: dict[str, int] = {}
         dropped: dict[str, int] = {}
@@ -95,7 +100,8 @@ class Losses:
             if self._dropped and (self._dropped_event.due() is not None or last):
                 dropped, self._dropped = dict(self._dropped), Counter()
                 dropped_runs, self._dropped_runs = self._dropped_runs, {}
-            if not (self._failed or self._dropped):
+            self.unlogged = bool(self._failed or self._dropped)
+            if not self.unlogged:
                 _unlogged.discard(self)
             error, all_dropped = self._error, dict(self._ledger.dropped or ())
         if failed:

@@ -19,6 +19,8 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker, as_exception
 from nat_observability.errors import SinkError, ThreadRefusedError
 from nat_observability.events import Item, Run
+from nat_observability.foreign_errors import describe
+from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
 from nat_observability.spool.recovery import RecoveryReport
 from nat_observability.spool.spool import Spool, SpoolDropReason
@@ -26,6 +28,7 @@ from nat_observability.system.forks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
 ResultT = TypeVar("ResultT")
+_log = get_logger()
 
 _DROP_AT_ONCE = 256  # drops booked per hold of the lock: a thread that records a step waits for it
 
@@ -69,6 +72,7 @@ class SpoolClient:
             destination=destination,
         )
         self._max_bytes = limits.spool_bytes
+        self._queue_bytes = limits.queue_bytes
         self._name = name
         self._accounting = accounting
         self._new_worker = new_worker
@@ -77,6 +81,9 @@ class SpoolClient:
         self._drops: list[tuple[Sequence[int], SpoolDropReason]] = []
         self._booked: Counter[SpoolDropReason] = Counter()
         self._waiting = self._returning = 0
+        self._is_ready = self._saves_waiting = False
+        self._failed = RepeatedEvent()
+        accounting.save = self.save_waiting
 
     @property
     def is_open(self) -> bool:
@@ -105,8 +112,25 @@ class SpoolClient:
                     self._accounting.can_save(can=False)
                     raise
                 self._worker = self._latest
+                self._is_ready = self._saves_waiting = False
                 self._accounting.can_save(can=True)
         await self._call(partial(self._recover, self._open))
+
+    def save_waiting(self) -> None:
+        """
+        Save what is queued, or spill it if a batch is being sent and the queue is half full. Returns at once.
+
+        The delivery's loop does so too, unless its sink blocks it: a run's end that waits for the disk must not wait
+        for the sink. From any thread, under the lock.
+        """
+        worker, accounting = self._worker, self._accounting
+        if worker is None or not self._is_ready or self._saves_waiting:
+            return
+        if not (accounting.saves_all or (accounting.in_flight and accounting.is_filled(0.5))):
+            return
+        with suppress(ThreadRefusedError):  # its thread has died, and no other can be started
+            worker.submit(self._save_waiting)
+            self._saves_waiting = True
 
     async def adopt(self) -> None:
         """Take over the files of processes that have died since."""
@@ -152,6 +176,12 @@ class SpoolClient:
         """
         await self._call(partial(self._fetch, max_items, max_bytes, self._accounting.age))
 
+    def log_failure(self, error: Exception) -> None:
+        """Log what the disk has refused, if a line is due."""
+        suppressed = self._failed.due()
+        if suppressed is not None:
+            _log.error("spool_failed", exporter=self._name, error=describe(error), suppressed=suppressed)
+
     def done(self, keys: Sequence[int]) -> None:
         """Erase what was delivered, in the background."""
         self._later(partial(self._spool.done, keys))
@@ -170,13 +200,19 @@ class SpoolClient:
     async def close(self) -> None:
         """Let go of the files after the calls before this one."""
         if self._worker is not None:
+            with guard.lock:
+                self._is_ready = False
             await self._call(self._spool.close)
+            with guard.lock:
+                # If the delivery opens again, they are read from there.
+                self._accounting.leave_to_spool()
             self.end()
 
     def end(self) -> None:
         """Let go of the files in the background, and let the thread end. From any thread; returns at once."""
         with guard.lock:
             worker, self._worker = self._worker, None
+            self._is_ready = False
         if worker is not None:
             with suppress(
                 ThreadRefusedError
@@ -212,6 +248,39 @@ class SpoolClient:
         with guard.lock:
             # Records that this process left at the last close were never settled: they are still pending.
             self._accounting.recovered(report.records - report.returned)
+            self._is_ready = True
+
+    def _save_waiting(self) -> None:
+        accounting = self._accounting
+        spills = not accounting.saves_all
+        while entries := self._next_waiting():
+            # What cannot be sent soon need not stay in memory: it is read again when its turn comes.
+            room = accounting.queue.held_bytes * 2 < self._queue_bytes
+            try:
+                problem = self._save(entries, stay=room and not spills, spills=spills)
+            except Exception as error:  # noqa: BLE001  the disk refuses, or memory has run out
+                problem = error
+                with guard.lock:
+                    if not isinstance(error, SinkError):
+                        accounting.stored(entries, [None] * len(entries), stay=True)
+                    self._saves_waiting = not spills
+            self._report()
+            if problem is not None:
+                self.log_failure(problem)
+            if not self._saves_waiting:
+                return
+
+    def _next_waiting(self) -> list[Entry]:
+        accounting = self._accounting
+        with guard.lock:
+            accounting.tell_room()
+            saves = accounting.saves_all or accounting.is_filled(0.25)
+            entries = accounting.take_to_save() if saves else []
+            if not entries:
+                self._saves_waiting = False
+                accounting.hurry = accounting.hurry and accounting.upstream > 0
+                accounting.wake_up()  # there may be something to send now
+            return entries
 
     def _spill(self, next_entries: Callable[[], Sequence[Entry]]) -> Exception | None:
         problem: Exception | None = None

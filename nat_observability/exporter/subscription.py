@@ -10,7 +10,7 @@ from typing import Protocol, Self
 from nat_observability.context import ContextState
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.events import IntermediateStep
-from nat_observability.foreign_errors import EXITS, describe, locate
+from nat_observability.foreign_errors import describe, locate, reraise_signal
 from nat_observability.logs import get_logger
 from nat_observability.stream import EventStream
 
@@ -118,8 +118,6 @@ class ExportSubscription(Subscription):
         failure: BaseException | None = None
         try:
             self._exporter.export(step)
-        except EXITS:
-            raise
         except BaseException as error:  # noqa: BLE001  foreign code: no exporter error reaches the workflow
             failure = error
         # Several threads may record at once.
@@ -128,15 +126,17 @@ class ExportSubscription(Subscription):
             if failure is None:
                 return
             self._failed += 1
-            if self._error is not None:
-                return
-            self._error = failure
-        get_logger().warning(
-            "export_failed",
-            exporter=self._exporter.name,
-            workflow_run_id=self._state.run.run_id,
-            error=locate(failure),
-        )
+            is_first = self._error is None
+            if is_first:
+                self._error = failure
+        if is_first:
+            get_logger().warning(
+                "export_failed",
+                exporter=self._exporter.name,
+                workflow_run_id=self._state.run.run_id,
+                error=locate(failure),
+            )
+        reraise_signal(failure)
 
     @property
     def ledger(self) -> LedgerSnapshot:

@@ -22,7 +22,6 @@ from nat_observability.events import (
     Status,
     StepKind,
 )
-from nat_observability.foreign_errors import EXITS
 from nat_observability.propagation.ids import more_span_ids, spare_span_ids
 from nat_observability.recording import bridge
 from nat_observability.recording.answers import token_usage
@@ -337,8 +336,6 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         for take in audience.begun:
             try:
                 take(self)
-            except EXITS:
-                raise
             except BaseException as error:  # noqa: BLE001  as in `hand`, whose call would cost more than this
                 report(take, error)
         if audience.steps:
@@ -403,8 +400,6 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
             for take in audience.finished:
                 try:
                     take(span)
-                except EXITS:
-                    raise
                 except BaseException as problem:  # noqa: BLE001  as in `_open`
                     report(take, problem)
         if audience.steps:

@@ -13,7 +13,7 @@ from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.queue import weigh
-from nat_observability.delivery.sending.circuit_breaker import BreakerState
+from nat_observability.delivery.sending.retry import BreakerState
 from nat_observability.delivery.state import DeliveryState
 from nat_observability.errors import (
     PermanentWriteError,
@@ -25,7 +25,7 @@ from nat_observability.events import Item
 from nat_observability.sinks.protocol import Batch
 from tests.delivery.leases import accept, delivering, opened
 from tests.delivery.sinks import Opening, ScriptedSink, times
-from tests.delivery.virtual import RunningLoop, now, settle, virtual_time
+from tests.delivery.virtual import RunningLoop, now, pass_time, settle, virtual_time
 from tests.processes import run_program
 from tests.sinks.builders import make_step
 
@@ -112,6 +112,41 @@ async def test_the_age_of_a_batch_is_that_of_its_first_item() -> None:
             await asyncio.sleep(1.0)
         assert sink.sizes == [10]
         assert sink.times == [pytest.approx(10.0, abs=0.01)]
+        lease.release()
+
+
+@virtual_time
+async def test_the_age_of_a_batch_begins_when_its_first_item_is_queued() -> None:
+    """Not when the loop comes to notice it, which takes a while beside a thread that computes."""
+    for options in ({}, {"processors": [lambda item: item]}):
+        sink = ScriptedSink()
+        async with delivering(sink, options=options, batch_age=10.0) as delivery:
+            began, lease = now(), await opened(delivery)
+            for _ in range(2):
+                await settle()
+                accept(lease, 1)
+                pass_time(4.0)
+                await asyncio.sleep(7.0)
+            written = [at - began for at in sink.times]
+            assert written == [pytest.approx(10.0, abs=0.01), pytest.approx(21.0, abs=0.01)]
+            lease.release()
+
+
+@virtual_time
+async def test_items_wait_for_their_processors_from_when_they_are_queued() -> None:
+    """Likewise: no later than a tenth of a second after the first, however late the loop notices it."""
+    processed: list[float] = []
+
+    def notes(item: Item) -> Item:
+        processed.append(now())
+        return item
+
+    async with delivering(ScriptedSink(), options={"processors": [notes]}, batch_age=10.0) as delivery:
+        lease = await opened(delivery)
+        accept(lease, 1)
+        pass_time(0.08)
+        await asyncio.sleep(1.0)
+        assert processed == [pytest.approx(0.1, abs=0.01)]
         lease.release()
 
 

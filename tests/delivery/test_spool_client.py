@@ -22,7 +22,7 @@ from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
 from nat_observability.delivery.state import DeliveryState
-from nat_observability.errors import ExporterStartError, RetryableWriteError, SinkError
+from nat_observability.errors import ExporterStartError, RefusedForNowError, RetryableWriteError, SinkError
 from nat_observability.events import Item, Span
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
@@ -32,7 +32,9 @@ from nat_observability.sinks.protocol import Batch
 from nat_observability.spool.record import encode_item
 from nat_observability.spool.spool import Spool
 from nat_observability.testing import until
+from tests.delivery import leases
 from tests.delivery.backends import Backend, exporter_of, in_spool, quick_limits, record
+from tests.delivery.sinks import ScriptedSink
 from tests.delivery.virtual import RunningLoop, now, virtual_time
 from tests.processes import run_program
 from tests.sinks.builders import make_span
@@ -363,6 +365,41 @@ async def test_an_exporter_that_is_opened_again_knows_whose_its_records_are(tmp_
 
 
 # The books
+
+
+class _ClosesLater(ScriptedSink):
+    """Closes when it is let go."""
+
+    def __init__(self, *answers: Any) -> None:
+        super().__init__(*answers)
+        self.let_go = asyncio.Event()
+
+    async def close(self) -> None:
+        await super().close()
+        await self.let_go.wait()
+
+
+@pytest.mark.parametrize("spool", SPOOLING)
+async def test_g5_what_a_last_call_did_not_send_is_sent_once_if_the_delivery_opens_again(
+    tmp_path: Path, spool: SpoolMode
+) -> None:
+    """What was in memory and on the disk is read from the disk then, and no longer sent from memory too."""
+    sink = _ClosesLater(OSError("down"))
+    limits = quick_limits(tmp_path, spool, batch_items=2, batch_age=60.0, batches_in_flight=1)
+    delivery = Delivery("main", sink, limits=limits, loop_source=RunningLoop())
+    first = await leases.opened(delivery)
+    leases.accept(first, 6)
+    closed = asyncio.wrap_future(delivery.close())
+    await until(lambda: "close" in sink.calls)
+    second = delivery.lease()
+    leases.accept(second, 1)
+    second.release()
+    sink.let_go.set()
+    await closed
+    await asyncio.wrap_future(delivery.closed())
+    assert delivery.health().ledger == LedgerSnapshot(accepted=7, delivered=7)
+    assert (first.ledger.delivered, second.ledger.delivered) == (6, 1)
+    assert len(sink.taken) == 7
 
 
 async def test_g5_the_ledgers_add_up_at_every_moment(tmp_path: Path) -> None:
@@ -762,6 +799,74 @@ async def test_g8_a_sink_that_blocks_its_loop_does_not_hold_up_another_spool(tmp
     assert good.health().ledger == LedgerSnapshot(sent, sent)
     assert set(sink.names) == set(numbers(sent))
     assert await asyncio.to_thread(in_spool, tmp_path) == []
+
+
+@pytest.mark.may_block  # the sink does
+@pytest.mark.parametrize("processors", [(), [lambda item: item]], ids=["as they are", "processed"])
+@pytest.mark.parametrize("spool", SPOOLING)
+async def test_g8_a_sink_that_blocks_its_own_loop_does_not_hold_up_the_ends_of_runs(
+    tmp_path: Path, spool: SpoolMode, processors: Any
+) -> None:
+    """What they have recorded is saved meanwhile, and delivered when the sink goes on; nothing is dropped."""
+    blocked, let_go = threading.Event(), threading.Event()
+    taken: list[Item] = []
+
+    async def blocks(batch: Batch) -> None:
+        blocked.set()
+        let_go.wait(15.0)  # on purpose
+        taken.extend(batch)
+
+    limits = quick_limits(tmp_path, spool, queue_items=40, batch_items=1)
+    delivery = Delivery("main", blocks, limits=limits, processors=processors)
+    held = delivery.lease()
+    try:
+        held.accept(make_span())
+        await until(blocked.is_set)
+        for _ in range(8):
+            lease = delivery.lease()
+            leases.accept(lease, 15)
+            await until(lambda: not delivery.intake or not delivery.accounting.upstream)
+            ending = lease.saved() if spool == "always" else lease.room()
+            if ending is not None:
+                await asyncio.wait_for(asyncio.wrap_future(ending), 10.0)
+            lease.release()
+        assert not let_go.is_set()
+    finally:
+        let_go.set()
+        held.release()
+        await asyncio.wait_for(asyncio.wrap_future(delivery.closed()), 10.0)
+    assert delivery.health().ledger == LedgerSnapshot(121, 121)
+    assert len(taken) == 121
+
+
+class _RefusesLater(ScriptedSink):
+    """Refuses for the moment, a few turns of the loop after it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = asyncio.Event()
+
+    async def write(self, batch: Batch) -> int | None:
+        self.calls.append("write")
+        await self.let_go.wait()
+        for _ in range(4):
+            await asyncio.sleep(0)
+        raise RefusedForNowError("401")
+
+
+async def test_g5_what_is_refused_while_it_is_being_saved_is_in_the_spool_once(tmp_path: Path) -> None:
+    """At a last call what is being sent is saved; the answer that comes meanwhile does not save or count it again."""
+    sink = _RefusesLater()
+    limits = quick_limits(tmp_path, "spill", batch_items=5)
+    delivery = Delivery("main", sink, limits=limits, loop_source=RunningLoop())
+    lease = await leases.opened(delivery)
+    items = leases.accept(lease, 5)
+    await until(lambda: "write" in sink.calls)
+    closed = asyncio.wrap_future(delivery.close())
+    sink.let_go.set()
+    await closed
+    assert delivery.health().ledger == LedgerSnapshot(accepted=5, pending=5)
+    assert await left_in(tmp_path, 5) == items
 
 
 # Several processes

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec
 
-from tests.virtual_time import run_virtual
+from tests.virtual_time import VirtualTimeLoop, run_virtual
 
 P = ParamSpec("P")
 
@@ -32,6 +32,13 @@ class RunningLoop:
 def now() -> float:
     """Return the seconds since the test began, by the loop's clock."""
     return asyncio.get_running_loop().time() - _began
+
+
+def pass_time(seconds: float) -> None:
+    """Let time pass at once, as while a callback is busy."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    loop.pass_time(seconds)
 
 
 async def settle() -> None:

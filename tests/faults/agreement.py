@@ -65,7 +65,10 @@ class Fickle:
                 self.taken += len(batch) - rejected
                 return rejected
             case 6:
-                raise asyncio.CancelledError
+                raise self._dice.choice((asyncio.CancelledError, SystemExit(1), KeyboardInterrupt))
+            case 8 if self._dice.random() < 0.01:
+                for task in asyncio.all_tasks():
+                    task.cancel()
             case 7 if self._dice.random() < 0.1:
                 await asyncio.Event().wait()
         self.taken += len(batch)
@@ -206,7 +209,10 @@ class Agreement:
 
     def _check(self) -> None:
         for name, exporter in self.exporters.items():
-            assert exporter.delivery.health().ledger.adds_up, (name, exporter.delivery.health())
+            health = exporter.delivery.health()
+            assert health.ledger.adds_up, (name, health)
+            # Nothing has two outcomes.
+            assert health.ledger.pending >= 0, (name, health)
 
     def check(self) -> None:
         """Raise AssertionError unless each exporter's ledger and lines agree, and nothing has grown."""

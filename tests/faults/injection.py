@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from types import CodeType
 from typing import Any
 
@@ -34,6 +35,7 @@ class Injected:
         program: What is run.
         waits: At which awaits, counted from 1.
         inject: What happens there.
+        numbers: Those of the awaits, for several coroutines that are counted together.
 
     Attributes:
         injected: How often it did.
@@ -41,8 +43,15 @@ class Injected:
             program itself waited.
     """
 
-    def __init__(self, program: Coroutine[Any, Any, None], waits: range, inject: Inject) -> None:
+    def __init__(
+        self,
+        program: Coroutine[Any, Any, None],
+        waits: range,
+        inject: Inject,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
         self._program, self._waits, self._inject = program, waits, inject
+        self._numbers = itertools.count(1) if numbers is None else numbers
         self.injected = 0
         self.place = ""
 
@@ -54,16 +63,14 @@ class Injected:
     def _drive(self) -> Generator[Any, Any, None]:
         task = asyncio.current_task()
         assert task is not None
-        waits = 0
         error: BaseException | None = None
         while True:
             try:
                 waited_for = self._program.send(None) if error is None else self._program.throw(error)
             except StopIteration:
                 return
-            waits += 1
             error = None
-            if waits in self._waits:
+            if next(self._numbers) in self._waits:
                 self.injected += 1
                 self.place = " > ".join(code.co_qualname for code in _waiting(self._program))
                 error = self._inject(task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self
@@ -169,9 +170,40 @@ PLACES: dict[str, Callable[[str, str, type[BaseException]], BaseExporter]] = {
 async def test_g4_whatever_foreign_code_raises_stays_outside(place: str) -> None:
     """One exporter for each kind of error, all in one run, beside one that works."""
     at = place.partition(" of ")[0]
-    kinds = [kind for kind in KINDS if at != "export" or not issubclass(kind, KeyboardInterrupt | SystemExit)]
-    exporters = {kind.__name__: PLACES[place](kind.__name__, at, kind) for kind in kinds}
+    exporters = {kind.__name__: PLACES[place](kind.__name__, at, kind) for kind in KINDS}
     await works(exporters)
+
+
+class InterruptedExporter(BaseExporter):
+    """One that a signal interrupts, as Ctrl-C does."""
+
+    def export(self, event: IntermediateStep) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("of_the_run", [True, False], ids=["an exporter", "a subscriber"])
+def test_g4_a_signal_that_interrupts_an_exporter_reaches_the_program(*, of_the_run: bool) -> None:
+    """And the exporter's step counts as failed."""
+    state, exporter = ContextState(), InterruptedExporter()
+    manager = ExporterManager.from_exporters({"interrupted": exporter} if of_the_run else {})
+    if not of_the_run:
+        state.stream.subscribe("own", exporter.export)
+
+    async def workflow() -> None:
+        async with manager.start(state):
+            with step("tool", "search"):
+                pass
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        loop = asyncio.new_event_loop()
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(workflow())
+        loop.close()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if of_the_run:
+        assert (manager.report.ledger.accepted, manager.report.ledger.failed) == (1, 1)
 
 
 async def works(exporters: dict[str, BaseExporter]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,15 @@ from tests.processes import run_program
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("programs", "steps"), [(6, 10), pytest.param(100, 25, marks=pytest.mark.slow)], ids=["few", "many"]
+    "size",
+    [
+        (6, 10),
+        pytest.param((100, 25), marks=pytest.mark.slow),
+        pytest.param((15, 25, "children"), marks=pytest.mark.slow),
+    ],
+    ids=["few", "many", "with children"],
 )
-def test_random_programs_with_real_threads(programs: int, steps: int, tmp_path: Path) -> None:
+def test_random_programs_with_real_threads(size: tuple[Any, ...], tmp_path: Path) -> None:
     """Runs begin, work and end; ledgers add up; what was recorded is delivered, or counted with a reason."""
     run_program(
         """
@@ -23,8 +30,7 @@ def test_random_programs_with_real_threads(programs: int, steps: int, tmp_path: 
         threads_model.main()
         """,
         tmp_path,
-        programs,
-        steps,
+        *size,
         timeout=550,
         measured=False,
     )

@@ -18,7 +18,13 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from nat_observability import (
     ContextState,
@@ -36,6 +42,7 @@ from nat_observability.sinks import FileSink
 _MODES = ("works", "fails", "refuses", "blocks", "blocks at open")
 _NAMES = ("loop", "thread", "spooled")
 _FOLDER = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
+CHILDREN = "children" in sys.argv  # which take a second each
 _begin_thread = threading.Thread.start
 
 
@@ -137,7 +144,7 @@ class Threads(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         Threads.programs += 1
-        folder = _FOLDER / f"{os.getpid()}-{Threads.programs}"
+        self.folder = folder = _FOLDER / f"{os.getpid()}-{Threads.programs}"
         folder.mkdir()
         self.gates = {name: Gate() for name in _NAMES}
         limits: dict[str, Any] = {
@@ -169,7 +176,7 @@ class Threads(RuleBasedStateMachine):
             self.manager.add_exporter(name, exporter)
         self.refusals = Refusals()
         self.runtime: ObservabilityRuntime | None = None
-        self.recorded = 0
+        self.recorded = self.children = 0
         self.loop = asyncio.new_event_loop()
 
     # What a program does:
@@ -222,6 +229,14 @@ class Threads(RuleBasedStateMachine):
             sys.stderr.flush()
             os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    @precondition(lambda self: CHILDREN)
+    @rule(method=st.sampled_from(multiprocessing.get_all_start_methods()))
+    def child(self, method: str) -> None:
+        """G6: a child of `multiprocessing` delivers, whatever blocks and whatever was refused in its parent."""
+        self.refusals.nothing()
+        self.children += 1
+        _check_child(method, self.folder / f"child-{self.children}.jsonl")
 
     def _live_as_child(self) -> None:
         self.refusals.nothing()
@@ -300,17 +315,20 @@ def _child_records(path: str) -> None:
 def children_of_every_method() -> None:
     """Each start method's children deliver, while this process has exporters at work too."""
     for method in multiprocessing.get_all_start_methods():
-        path = _FOLDER / f"{method}.jsonl"
-        context: Any = multiprocessing.get_context(method)
-        child = context.Process(target=_child_records, args=(str(path),))
-        child.start()
-        child.join(60)
-        assert child.exitcode == 0
-        assert path.read_text().count("of the child") == 1, method
+        _check_child(method, _FOLDER / f"{method}.jsonl")
+
+
+def _check_child(method: str, path: Path) -> None:
+    context: Any = multiprocessing.get_context(method)
+    child = context.Process(target=_child_records, args=(str(path),))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0, (method, child.exitcode)
+    assert path.read_text().count("of the child") == 1, method
 
 
 def main() -> None:
-    """Run so many programs of so many steps: `threads_model FOLDER PROGRAMS STEPS`."""
+    """Run so many programs of so many steps: `threads_model FOLDER PROGRAMS STEPS [children]`."""
     logging.getLogger("nat_observability").addHandler(logging.NullHandler())
     logging.getLogger("nat_observability").propagate = False
     with contextlib.suppress(ImportError):

@@ -47,6 +47,9 @@ class Intake:
         processors: Applied to each item once, in this order.
         loop_source: Where its event loop comes from; by default a thread of its own. A group lends one.
 
+    Attributes:
+        passing_since: While results are queued in deliveries, when the first of their items has come; else None.
+
     Raises:
         TypeError: A processor cannot be called.
     """
@@ -66,6 +69,7 @@ class Intake:
         )
         self._delay = _DELAY
         self._policy: QueuePolicy = "drop_oldest"
+        self.passing_since: float | None = None
         self._max_items = self._max_bytes = 0
         self._task: asyncio.Task[None] | None = None
         self.renew()
@@ -83,6 +87,9 @@ class Intake:
         self._wake: Callable[[], object] | None = None
         self._wake_items = self._wake_bytes = NEVER
         self._due_at: float | None = None
+        self._first_at: float | None = None  # when the first of what waits has come
+        self._taken_since: float | None = None
+        self.passing_since = None
         self._run_of: object | None = None  # which start of the loop is the one in charge
         self._task = None
 
@@ -125,7 +132,14 @@ class Intake:
             if not is_forgotten(loop):
                 self._loop_source.release()
             raise
-        self._wake, self._run_of = lambda: loop.call_soon_threadsafe(signal.set), run_of
+
+        def wake() -> None:
+            if self._first_at is None:
+                # Beside a thread that computes, it takes the loop a while to notice it.
+                self._first_at = loop.time()
+            loop.call_soon_threadsafe(signal.set)
+
+        self._wake, self._run_of = wake, run_of
 
     def release(self) -> None:
         """Run for one delivery less; with the last one the loop ends."""
@@ -253,11 +267,12 @@ class Intake:
         """Take what is due, and set when to be woken. Under the lock."""
         queue = self._queue
         if not queue.items:
-            self._due_at, self._hurry, self._wake_items = None, False, 1
+            self._due_at, self._first_at, self._hurry, self._wake_items = None, None, False, 1
             self._wake_bytes = NEVER
             return ()
+        first_at = now if self._first_at is None else self._first_at
         if self._due_at is None:
-            self._due_at = now + self._delay
+            self._due_at = first_at + self._delay
         enough = min(STRETCH_ITEMS, (self._max_items + 1) // 2)
         if (
             self._hurry
@@ -267,6 +282,7 @@ class Intake:
         ):
             self._wake_items = self._wake_bytes = NEVER
             self._taken = queue.take(STRETCH_ITEMS, self._max_bytes)
+            self._taken_since, self._first_at = first_at, now
             return self._taken
         self._wake_items, self._wake_bytes = enough, (self._max_bytes + 1) // 2
         return ()
@@ -297,6 +313,7 @@ class Intake:
         step = max(1, _ENTRIES // max(len(arrival.lease.route.destinations) for arrival in done))
         for start in range(0, len(done), step):
             with guard.lock:
+                self.passing_since = self._taken_since
                 part = done[start : start + step]
                 for route, passed in _together(part, results[start : start + step]):
                     if route is None:
@@ -306,6 +323,7 @@ class Intake:
                         unlogged.update(_pass_all_on(route, passed))
                 self._taken = done[start + step :]
                 self._queue.release(part)
+                self.passing_since = None
         for destination in unlogged:
             destination.log_losses()
 

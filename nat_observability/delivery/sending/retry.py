@@ -1,16 +1,15 @@
-"""Retry: writes a batch to the sink, in as many tries as it takes and the limits allow; the one backoff formula."""
+"""Retry: writes a batch in as many tries as it takes, with backoff, circuit breaker and deferral."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
-from enum import Enum
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum, StrEnum
 from typing import NamedTuple
 
 from nat_observability.delivery.ledger import FailureReason
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.sending.circuit_breaker import BreakerState, CircuitBreaker
 from nat_observability.errors import (
     BatchTooLargeError,
     RefusedForNowError,
@@ -49,6 +48,127 @@ at_fork(after_in_child=_random.seed)
 _LAST_TRY = 2.0  # seconds at most for the last try of what a spool has
 _END_EARLY = 0.5  # seconds before the end in which no try begins, so that its failure is still logged
 _RETRYABLE = (RetryableWriteError, SinkError, ThreadRefusedError, OSError, TimeoutError)
+
+
+class BreakerState(StrEnum):
+    """Whether batches go through: all, none, or one as a probe."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class CircuitBreaker:
+    """
+    Opens after so many failures in a row, lets one probe through after a while, closes when a probe succeeds.
+
+    Not synchronized: it belongs to one event loop.
+
+    Args:
+        failures: Failures in a row that open it.
+        open_for: Seconds from opening, or from a failed probe, to the next probe.
+        clock: A monotonic clock, in seconds.
+    """
+
+    def __init__(self, failures: int, open_for: float, clock: Callable[[], float]) -> None:
+        self._threshold = failures
+        self._open_for = open_for
+        self._clock = clock
+        self._failed = 0
+        self._probe_at = 0.0
+        self.state = BreakerState.CLOSED
+
+    def wait(self) -> float:
+        """
+        Return how many seconds to wait before asking again, 0 if the caller may go through.
+
+        The caller that is let through while the breaker is open is the probe: until it reports, others wait.
+        """
+        if self.state is BreakerState.CLOSED:
+            return 0.0
+        now = self._clock()
+        if self.state is BreakerState.OPEN and now >= self._probe_at:
+            self.state = BreakerState.HALF_OPEN
+            self._probe_at = now + self._open_for
+            return 0.0
+        return max(0.05, self._probe_at - now)
+
+    def succeeded(self) -> bool:
+        """Report that the back end answered; return whether that closed the breaker."""
+        closed = self.state is not BreakerState.CLOSED
+        self.state = BreakerState.CLOSED
+        self._failed = 0
+        return closed
+
+    def failed(self) -> bool:
+        """Report that the back end did not take a batch; return whether that opened the breaker."""
+        self._failed += 1
+        if self.state is BreakerState.CLOSED and self._failed < self._threshold:
+            return False
+        opened = self.state is BreakerState.CLOSED
+        self.state = BreakerState.OPEN
+        self._probe_at = self._clock() + self._open_for
+        return opened
+
+
+class Deferral:
+    """
+    Keeps records of the spool aside, so that what the back end refuses never holds up newer items.
+
+    All of them are tried again together, after `retry_initial` seconds, twice that, and so on up to `retry_max`, until
+    the back end takes some. They stay in the spool meanwhile, also when the process ends.
+
+    Args:
+        name: The exporter's, for logs.
+        limits: Of the waits.
+        clock: Seconds, of the loop.
+
+    Attributes:
+        due_at: When they are tried again; None if there are none.
+    """
+
+    def __init__(self, name: str, limits: DeliveryLimits, clock: Callable[[], float]) -> None:
+        self._name = name
+        self._limits = limits
+        self._clock = clock
+        self._keys: list[int] = []
+        self._unlogged = self._rounds = 0
+        self._deferred = RepeatedEvent()
+        self.due_at: float | None = None
+
+    def add(self, keys: Iterable[int]) -> None:
+        """Keep these aside."""
+        before = len(self._keys)
+        self._keys += keys
+        self._unlogged += len(self._keys) - before
+        if self.due_at is None and self._keys:
+            self._rounds += 1
+            self.due_at = self._clock() + self._wait()
+
+    def _wait(self) -> float:
+        return longest_backoff(self._rounds, self._limits.retry_initial, self._limits.retry_max)
+
+    def take(self) -> list[int]:
+        """Give all of them up, to be tried again."""
+        keys, self._keys, self.due_at = self._keys, [], None
+        return keys
+
+    def taken_by_back_end(self) -> None:
+        """Begin with the shortest wait again: the back end has taken something."""
+        self._rounds = 0
+
+    def log(self, error: str | None) -> None:
+        """Log that there are some, if a line is due; not under the lock."""
+        if self._unlogged and (suppressed := self._deferred.due()) is not None:
+            items, self._unlogged = self._unlogged, 0
+            _log.warning(
+                "delivery_deferred",
+                exporter=self._name,
+                items=items,
+                error=error,
+                wait_s=self._wait(),
+                suppressed=suppressed,
+            )
 
 
 class Retry:

@@ -1,19 +1,187 @@
-"""Upkeep: what a blocking sink does about twice a second beside writing: ledgers, open steps, tidying."""
+"""Upkeep: what a blocking sink does about twice a second beside writing, and the runs that it is told of then."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
-from nat_observability.delivery.sending.run_feed import RunFeed
+from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.events import Span
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.protocol import ReportSink, RunLedger, RunningSink, TidySink
 from nat_observability.system.clock import monotonic
+from nat_observability.system.forks import at_fork
+from nat_observability.system.weak_registry import WeakRegistry
+
+if TYPE_CHECKING:
+    from nat_observability.delivery.pipeline.processor_pipeline import ProcessorPipeline
 
 EVERY = 0.5
 """Seconds between two rounds."""
 
+OPEN_FOR_NS = 500_000_000
+"""How long a step has been open, in nanoseconds, before it is shown."""
+
 _log = get_logger()
+_MOST_RUNS = 50_000  # that have ended and whose ledgers are to be written
+_AT_ONCE = 2_000
+_PAUSE = 10  # looks at fresh runs between two at those that had items pending
+
+
+class OpenRun(Protocol):
+    """A run's open steps, which any thread may ask for."""
+
+    def unfinished(self, open_for_ns: int = 0) -> list[Span]:
+        """Return the steps that have been open for so long as INCOMPLETE spans, and leave them open."""
+        ...
+
+
+class ExporterOutcome(Protocol):
+    """One exporter in one run."""
+
+    @property
+    def ledger(self) -> LedgerSnapshot | None: ...
+
+
+class RunOutcome(Protocol):
+    """What a run's exporters did."""
+
+    @property
+    def workflow_run_id(self) -> str | None: ...
+
+    @property
+    def stop_duration_s(self) -> float | None: ...
+
+    @property
+    def exporters(self) -> Mapping[str, ExporterOutcome]: ...
+
+
+class EndedRun(Protocol):
+    """A run whose end has begun."""
+
+    def report(self, *, running: bool) -> RunOutcome: ...
+
+
+class RunFeed:
+    """
+    Knows the runs that a delivery takes part in, and reads them only if its sink asks.
+
+    An application's thread does no more than to add a run to it when the run begins and when it ends. The rest is
+    called on the sink's thread.
+
+    Attributes:
+        pipeline: What a span passes through on its way to the sink; None if nothing.
+    """
+
+    def __init__(self) -> None:
+        self.pipeline: ProcessorPipeline | None = None
+        self._open: WeakRegistry[OpenRun] = WeakRegistry()
+        self._ended: deque[EndedRun] = deque(maxlen=_MOST_RUNS)
+        self._waiting: deque[EndedRun] = deque()  # those with items that were pending at the last look
+        self._looks = 0
+        self._processed: dict[tuple[str, str], tuple[Span, Span | None]] = {}
+        _feeds.add(self)
+
+    # On the application's threads:
+
+    def begun(self, run: OpenRun) -> None:
+        """Note a run, for as long as something else keeps it."""
+        self._open.add(run)
+
+    def ended(self, run: EndedRun) -> None:
+        """Note that a run ends; its ledgers are read when nothing of it is pending any more."""
+        self._ended.append(run)
+
+    # On the sink's thread:
+
+    def open_spans(self) -> list[Span]:
+        """Return the steps that have been open for half a second as the processors let them pass, INCOMPLETE as yet."""
+        before, self._processed = self._processed, {}
+        shown: list[Span] = []
+        for run in self._open.all():
+            try:
+                spans = run.unfinished(OPEN_FOR_NS)
+            except RuntimeError:
+                continue  # it has recorded something at this moment; the next look will succeed
+            for span in spans:
+                key = span.run.run_id, span.span_id
+                known = before.get(key)
+                result = known[1] if known is not None and _same(known[0], span) else self._pass(span)
+                self._processed[key] = span, result
+                if result is not None:
+                    shown.append(result)
+        return shown
+
+    def ledgers(self, *, last: bool = False) -> list[RunLedger]:
+        """
+        Return the ledgers of the runs that have ended and of which nothing is pending, each of them once.
+
+        Args:
+            last: Whether to return the others too, as they are.
+        """
+        self._looks += 1
+        ledgers: list[RunLedger] = []
+        looks = [(self._ended, len(self._ended) if last else _AT_ONCE)]
+        if last or self._looks % _PAUSE == 0:
+            looks.insert(0, (self._waiting, len(self._waiting) if last else _AT_ONCE))
+        for runs, most in looks:
+            for _ in range(min(most, len(runs))):
+                run = runs.popleft()
+                settled, found = _outcome(run)
+                if settled or last:
+                    ledgers += found
+                else:
+                    self._waiting.append(run)
+        while len(self._waiting) > _MOST_RUNS:
+            ledgers += _outcome(self._waiting.popleft())[1]
+        return ledgers
+
+    def forget(self) -> None:
+        """Forget the parent's runs, in a forked child."""
+        self._open = WeakRegistry()
+        self._ended = deque(maxlen=_MOST_RUNS)
+        self._waiting = deque()
+        self._processed = {}
+
+    def _pass(self, span: Span) -> Span | None:
+        if self.pipeline is None:
+            return span
+        result = self.pipeline.apply_apart(span)
+        return result if isinstance(result, Span) else None
+
+
+def _same(before: Span, now: Span) -> bool:
+    # Equal but for the end, which is the moment of the look. The fields that change are compared by what they are.
+    return (
+        before.attributes == now.attributes
+        and before.events == now.events
+        and before.links == now.links
+        and before.name == now.name
+        and before.status_message == now.status_message
+        and before.start_ns == now.start_ns
+    )
+
+
+def _outcome(run: EndedRun) -> tuple[bool, list[RunLedger]]:
+    report = run.report(running=False)
+    run_id = report.workflow_run_id or ""
+    ledgers = [
+        RunLedger(
+            run_id,
+            name,
+            ledger.accepted,
+            ledger.delivered,
+            ledger.failed,
+            ledger.pending,
+            dict(ledger.dropped),
+        )
+        for name, exporter in report.exporters.items()
+        if (ledger := exporter.ledger) is not None
+    ]
+    settled = report.stop_duration_s is not None and not any(ledger.pending for ledger in ledgers)
+    return settled, ledgers
 
 
 class Upkeep:
@@ -78,3 +246,14 @@ class Upkeep:
 def upkeep_of(sink: object) -> Upkeep | None:
     """Return the upkeep of a sink, None if it needs none."""
     return Upkeep(sink) if isinstance(sink, ReportSink | RunningSink | TidySink) else None
+
+
+_feeds: WeakRegistry[RunFeed] = WeakRegistry()
+
+
+def _forget() -> None:
+    for feed in _feeds.all():
+        feed.forget()
+
+
+at_fork(after_in_child=_forget)

@@ -7,7 +7,7 @@ import os
 import selectors
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from functools import partial
@@ -54,15 +54,10 @@ class _Selector(selectors.DefaultSelector):
     memory is freed, would have the parent's loop hear no more of its own, and may write its farewell to the peer.
     """
 
-    _is_let_go = False
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return {} if self._is_let_go else super().get_map()
-
     def let_go(self) -> None:
         """In a forked child: watch nothing, and let what is still written to a socket go nowhere."""
-        watched = [key.fd for key in (super().get_map() or {}).values()]
-        self._is_let_go = True
+        watched = [key.fd for key in (self.get_map() or {}).values()]
+        self.get_map = dict  # type: ignore[method-assign]
         self.close()
         with suppress(OSError):
             nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -105,9 +100,8 @@ class _Loop(asyncio.SelectorEventLoop):
         if self._is_whole:
             super().__del__()
 
-    def time(self) -> float:
-        # Whatever a library does that freezes time for an application's tests.
-        return monotonic()
+    # Whatever a library does that freezes time for an application's tests. Called several times in each turn.
+    time = staticmethod(monotonic)
 
     def let_go(self) -> None:
         """In a forked child: keep away from the parent's connections, whatever happens to this object."""

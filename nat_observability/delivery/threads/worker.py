@@ -37,16 +37,16 @@ def loaded(name: str) -> Any:
     return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
 
 
-def suppress_instrumentation() -> None:
+def suppress_instrumentation() -> bool:
     """
     Have OpenTelemetry's instrumentations, of an HTTP client for example, leave the current context alone.
 
     An export that is observed would itself be exported, and so on for ever. The application may load
-    OpenTelemetry at any time, so this is called again before each piece of work: it costs next to nothing, and never
-    raises.
+    OpenTelemetry at any time, so this is called again before each piece of work, until it returns that it is done: it
+    costs next to nothing, and never raises.
     """
     if _suppressed.get():
-        return
+        return True
     try:
         otel = loaded("opentelemetry.context")
         if otel is not None:
@@ -55,6 +55,7 @@ def suppress_instrumentation() -> None:
             _suppressed.set(True)
     except BaseException as error:  # noqa: BLE001  foreign code may raise anything: a delivery goes on without it
         _log.debug("instrumentation_not_suppressed", error=describe(error))
+    return _suppressed.get()
 
 
 def background_context() -> Context:
