@@ -13,6 +13,8 @@ from nat_observability.recording.capture.limits import limits
 _MAX_LEVELS = 256
 FEW = 16  # items: a loop over them takes less than the calls for many
 _FEW_IN_ALL = 16 * 16 * 8 * 4 * 2  # values in small containers that hold small containers
+_SOME = 5
+_MANY_ROWS = 32
 SHORT = 1024  # characters
 _TOO_LARGE = 2**62
 _LONG = 2**63 - 1
@@ -20,8 +22,7 @@ NUMBERS = frozenset({int, float, bool, types.NoneType})
 _LEAVES = NUMBERS | {str}
 CONTAINERS = frozenset({list, dict, tuple})
 PLAIN = _LEAVES | CONTAINERS
-_TEXTS = frozenset({str})
-_KEYS = _TEXTS | {int}
+_KEYS = frozenset({str, int})
 
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
@@ -58,11 +59,13 @@ def plain_json(
     kind = type(value)
     try:
         if kind in CONTAINERS:
-            if len(value) <= FEW and _size(value, FEW) <= most:
-                data = _encode(value)
-                if limits.nodes < _FEW_IN_ALL and data.count(b",") > limits.nodes:
-                    return None
-                return data if len(data) <= most else None
+            count = len(value)
+            if count <= FEW and (count < _SOME or kind is dict or type(value[0]) not in CONTAINERS):
+                if _size(value, FEW) <= most:
+                    data = _encode(value)
+                    if limits.nodes < _FEW_IN_ALL and data.count(b",") > limits.nodes:
+                        return None
+                    return data if len(data) <= most else None
             if small or not _is_plain(value, limits.nodes if nodes is None else nodes):
                 return None
             return _bounded(value, most)
@@ -79,25 +82,34 @@ def _size(value: Any, few: int) -> int:
     size = 0
     if type(value) is dict:
         for key, item in value.items():
-            if type(key) is not str:
-                return _TOO_LARGE
             kind = type(item)
             if kind is str:
-                size += len(key) + len(item)
-            elif kind in NUMBERS and (kind is not int or -_LONG <= item <= _LONG):
-                size += len(key)
-            elif kind in CONTAINERS and len(item) <= few:
-                size += len(key) + _size(item, few >> 1)
-            else:
+                size += len(item)
+            elif kind is int:
+                if not -0x7FFF_FFFF_FFFF_FFFF <= item <= 0x7FFF_FFFF_FFFF_FFFF:
+                    return _TOO_LARGE
+            elif kind in CONTAINERS:
+                if len(item) > few:
+                    return _TOO_LARGE
+                size += _size(item, few >> 1)
+            elif kind not in NUMBERS:
                 return _TOO_LARGE
+            if type(key) is not str:
+                return _TOO_LARGE
+            size += len(key)
         return size
     for item in value:
         kind = type(item)
         if kind is str:
             size += len(item)
-        elif kind in CONTAINERS and len(item) <= few:
+        elif kind is int:
+            if not -0x7FFF_FFFF_FFFF_FFFF <= item <= 0x7FFF_FFFF_FFFF_FFFF:
+                return _TOO_LARGE
+        elif kind in CONTAINERS:
+            if len(item) > few:
+                return _TOO_LARGE
             size += _size(item, few >> 1)
-        elif kind not in NUMBERS or (kind is int and not -_LONG <= item <= _LONG):
+        elif kind not in NUMBERS:
             return _TOO_LARGE
     return size
 
@@ -137,38 +149,55 @@ def _is_plain(value: Any, left: int) -> bool:
     if left < 0:
         return False
     if type(value) is dict:
-        keys = set(map(type, value))
-        if not keys <= _KEYS:
-            return False
-        if keys - _TEXTS:
-            left -= len(value)  # those that are numbers are among the referents
-        if left < 0:
-            return False
         level = _referents(value)
-    else:
-        level = value
-    for _ in range(_MAX_LEVELS):
-        if not level:
-            return True
+        if len(level) > len(value):  # keys too
+            if not set(map(type, value)) <= _KEYS:
+                return False
+            left -= len(value)
+        return left >= 0 and _after(level, left, _MAX_LEVELS) >= 0
+    return _after(value, left, _MAX_LEVELS) >= 0
+
+
+def _after(level: Any, left: int, levels: int) -> int:
+    """Return how many more values there may be after those in the containers of a level, negative if too many."""
+    while level:
         ends = {type(level[0]), type(level[-1])}
-        if not ends <= PLAIN:
-            return False
+        if not ends <= PLAIN or levels <= 0:
+            return -1
         if ends.isdisjoint(CONTAINERS) and _are_leaves(level):
-            return True
+            return left
         if ends <= CONTAINERS and len(level) > left:
-            return False  # unless they are empty
+            return -1  # unless they are empty
         kinds = set(map(type, level))
         if not kinds <= PLAIN:
-            return False
-        inner = level if kinds <= CONTAINERS else [each for each in level if type(each) in CONTAINERS]
-        if int in kinds and not all(-_LONG <= each <= _LONG for each in level if type(each) is int):
-            return False
+            return -1
+        inner = level
+        if not kinds <= CONTAINERS:
+            inner = [each for each in level if type(each) in CONTAINERS]
+            if int in kinds and not _are_leaves([each for each in level if type(each) is int]):
+                return -1
         # Before the next level is made: lists that come again and again may be endless.
-        left -= sum(map(len, inner))
+        lengths = [*map(len, inner)]
+        left -= sum(lengths)
         if left < 0:
-            return False
+            return -1
         level = _referents(*inner)
-    return False
+        levels -= 1
+        width = lengths[0]
+        if (
+            len(lengths) >= _MANY_ROWS
+            and 1 < width <= FEW
+            and len(level) == width * lengths.count(width)
+            and not CONTAINERS.isdisjoint(row := set(map(type, level[:width])))
+            and not row <= CONTAINERS
+        ):
+            # What rows have in one place is mostly of one kind, and looked at faster than if it is mixed.
+            for column in range(width):
+                left = _after(level[column::width], left, levels)
+                if left < 0:
+                    break
+            return left
+    return left
 
 
 def _are_leaves(level: Any) -> bool:

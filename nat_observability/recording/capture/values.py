@@ -10,7 +10,7 @@ from nat_observability.events import Captured
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.copiers import walked
 from nat_observability.recording.capture.limits import LEAST_BYTES, limits
-from nat_observability.recording.capture.plain import FEW, NUMBERS, SHORT, plain_json
+from nat_observability.recording.capture.plain import CONTAINERS, FEW, NUMBERS, SHORT, plain_json
 from nat_observability.recording.capture.text import class_name, cut_text, utf8_text
 
 _BYTES = (bytes, bytearray, memoryview)
@@ -35,8 +35,13 @@ def capture(value: Any) -> Captured:
         return None
     kind = type(value)
     if kind is str:
-        return value if len(value) <= limits.size and value.isascii() else cut_text(value, limits.size)
-    if kind is dict or kind is list:
+        if len(value) <= limits.size:
+            if value.isascii():
+                return value
+            if len(value) << 2 <= limits.size:
+                return utf8_text(value)  # its characters take four bytes at most
+        return cut_text(value, limits.size)
+    if kind in CONTAINERS:
         if kind is dict and len(value) <= FEW:
             # The most frequent values, without a further call.
             try:
@@ -44,6 +49,9 @@ def capture(value: Any) -> Captured:
                     kind = type(item)
                     if kind is str:
                         if len(item) > SHORT:
+                            break
+                    elif kind is int:
+                        if not -0x7FFF_FFFF_FFFF_FFFF <= item <= 0x7FFF_FFFF_FFFF_FFFF:
                             break
                     elif kind not in NUMBERS:
                         break
