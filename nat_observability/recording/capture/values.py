@@ -10,7 +10,7 @@ from nat_observability.events import Captured
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.copiers import walked
 from nat_observability.recording.capture.limits import LEAST_BYTES, limits
-from nat_observability.recording.capture.plain import CONTAINERS, FEW, NUMBERS, SHORT, plain_json
+from nat_observability.recording.capture.plain import FEW, NUMBERS, SHORT, plain_json
 from nat_observability.recording.capture.text import class_name, cut_text, utf8_text
 
 _BYTES = (bytes, bytearray, memoryview)
@@ -41,7 +41,7 @@ def capture(value: Any) -> Captured:
             if len(value) << 2 <= limits.size:
                 return utf8_text(value)  # its characters take four bytes at most
         return cut_text(value, limits.size)
-    if kind in CONTAINERS:
+    if kind is dict or kind is list or kind is tuple:
         if kind is dict and len(value) <= FEW:
             # The most frequent values, without a further call.
             try:
