@@ -5,6 +5,8 @@ from __future__ import annotations
 import array
 import dataclasses
 import itertools
+import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +15,7 @@ import msgspec
 import numpy
 import pydantic
 import pytest
+import structlog
 
 from nat_observability import ContextState, step
 from nat_observability.recording.capture import MAX_BYTES, MAX_NODES, capture
@@ -332,6 +335,145 @@ def test_values_that_take_long_are_charged_more() -> None:
     assert 10 < Raising.visits <= MAX_NODES // 100
     capture([Unconverted() for _ in range(MAX_NODES)])
     assert 10 < Unconverted.visits <= MAX_NODES // 500
+
+
+def test_objects_whose_own_code_is_slow_end_the_capture() -> None:
+    """One that takes longer than a capture may wait is the last one that is asked; the rest is counted."""
+
+    class Slow:
+        visits = 0
+
+        def __repr__(self) -> str:
+            Slow.visits += 1
+            time.sleep(0.11)
+            return "Slow()"
+
+    class SlowView(Mapping[str, int]):
+        def __getitem__(self, key: str) -> int:
+            return 1
+
+        def __iter__(self) -> Iterator[str]:
+            Slow.visits += 1
+            time.sleep(0.11)
+            return iter("a")
+
+        def __len__(self) -> int:
+            return 1
+
+    with structlog.testing.capture_logs() as lines:
+        recorded = text([Slow() for _ in range(1000)])
+        assert Slow.visits == 1
+        assert recorded[0]["__repr__"] == "Slow()"
+        assert recorded[-1] == "[cut:1000]"
+        Slow.visits = 0
+        assert text([SlowView() for _ in range(1000)])[-1] == "[cut:1000]"
+        assert Slow.visits == 1
+    assert [(line["event"], line["type"].rpartition(".")[2]) for line in lines] == [
+        ("capture_slow", "Slow"),
+        ("capture_slow", "SlowView"),
+    ]
+
+
+def test_a_few_slow_objects_use_up_the_budget() -> None:
+    """Each costs a part of it, however little of the time that a capture may wait it takes."""
+
+    class Slow:
+        visits = 0
+
+        def __repr__(self) -> str:
+            Slow.visits += 1
+            time.sleep(0.001)
+            return "Slow()"
+
+    assert text([Slow() for _ in range(1000)])[-1] == "[cut:1000]"
+    assert 1 <= Slow.visits <= 10
+
+
+def test_an_object_whose_class_cannot_be_hashed_costs_that_object() -> None:
+    """Those beside it are recorded, as a whole or as they would be without it."""
+
+    class Unhashable(type):
+        __hash__ = None  # type: ignore[assignment]
+
+    class Odd(metaclass=Unhashable):
+        def __repr__(self) -> str:
+            return "Odd()"
+
+    odd = {"__type__": Odd.__qualname__, "__repr__": "Odd()"}
+    assert text(Odd()) == odd
+    assert text([1, Odd(), {"a": [1]}]) == [1, odd, {"a": [1]}]
+    assert text({"a": Odd(), "b": (Odd(), 2)}) == {"a": odd, "b": [odd, 2]}
+    assert text(Model(handoffs=[Odd(), 1])) == {"handoffs": [odd, 1]}
+    assert text(Data([Odd(), 1])) == {"handoffs": [odd, 1]}
+
+
+def test_keys_that_hold_much_are_bounded() -> None:
+    """A tuple as a key is walked as a value is: its repr would have those of all that is in it."""
+    Counting.looks = 0
+    key = tuple(Counting() for _ in range(100_000))
+    (name,) = text({key: 1})
+    assert Counting.looks < 500
+    assert len(name) < 100_000
+    assert text({(1, "a"): 1, frozenset((2,)): 2}) == {"(1, 'a')": 1, "frozenset({2})": 2}
+    assert text({(1, (2, b"x")): 1}) == {'[1,[2,"x"]]': 1}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"type": "http", "path": "/", "asgi": {}, "headers": [(b"a", b"b")] * 100}] * 20_000,
+        [2**100] * 100_000,
+        [2**60, None] * 50_000,
+    ],
+    ids=["scopes", "integers of 128 bits", "long integers among others"],
+)
+def test_what_is_charged_by_its_size_is_cut(value: list[Any]) -> None:
+    """The bytes of long integers count, and what a request is recorded as takes longer than its size says."""
+    recorded = capture(value)
+    assert isinstance(recorded, msgspec.Raw)
+    assert len(bytes(recorded)) < MAX_BYTES
+    assert text(value)[-1] == f"[cut:{len(value)}]"
+
+
+@pytest.mark.parametrize("depth", [20, 100, 200])
+def test_many_deep_lists_of_plain_data_are_cut(depth: int) -> None:
+    """Each level takes longer than the values in it say."""
+    value: Any = [1]
+    for _ in range(depth):
+        value = [value]
+    recorded = text([value] * 20_000)
+    assert recorded[0] == value or depth > 100
+    assert len(recorded) < 6_000
+    assert recorded[-1] == "[cut:20000]"
+
+
+ROWS: dict[str, list[Any]] = {
+    "dicts": [{"id": number, "meta": {"a": "b"}, "text": "x"} for number in range(40)],
+    "pairs": [(number, ["x"]) for number in range(40)],
+    "of different length": [*[{"id": 1, "meta": {}}] * 39, {"id": 1, "meta": {}, "c": 2}],
+}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [b"bytes", {b"key": 1}, {1: {"a": b"x"}}, [object()], Data([1]), {1, 2}, 2**64, float("nan"), "\ud800"],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_of_plain_data_are_looked_at_in_each_place(name: str, odd: Any) -> None:
+    """One value of another kind in one field of one row is recorded as it is alone."""
+    rows = ROWS[name]
+    plain = json.loads(json.dumps(rows))
+    assert text(rows) == plain
+    alone = text([odd])[0]
+    changed = [dict(each) if isinstance(each, dict) else list(each) for each in rows]
+    for place in ("meta", "id") if isinstance(changed[20], dict) else (1, 0):
+        was = changed[20][place]
+        changed[20][place] = odd
+        expected = json.loads(json.dumps(rows))
+        expected[20][place] = alone
+        assert text(changed) == expected
+        changed[20][place] = was
 
 
 def test_a_long_repr_is_charged_for_all_of_it() -> None:

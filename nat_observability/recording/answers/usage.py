@@ -137,14 +137,57 @@ _COUNTS = {
     "audio_output": _AUDIO_OUTPUT,
     "image_input": _IMAGE_INPUT,
 }
-_NAMES = {"prompt": _PROMPT} | _COUNTS | {details.fields[0]: details.fields for details in _DETAILS}
-_KNOWN = frozenset(itertools.chain.from_iterable(_NAMES.values()))
+_NONE = {"prompt": 0} | dict.fromkeys(_COUNTS, 0)
+_ALL = frozenset(
+    itertools.chain(
+        _PROMPT,
+        itertools.chain.from_iterable(_COUNTS.values()),
+        itertools.chain.from_iterable(details.fields for details in _DETAILS),
+    )
+)
+
+
+_MAX_NAMES = 64  # of an object whose names are remembered
+
+_Names = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+class _Among(NamedTuple):
+    """Those of the known names that an object has, without what it has none of."""
+
+    prompt: tuple[str, ...]
+    counts: _Names
+    details: tuple[tuple[int, tuple[str, ...]], ...]  # by their place
+
+
+def _present(known: Iterable[tuple[str, Iterable[str]]], names: Iterable[object]) -> _Names:
+    found = [(what, tuple([name for name in each if name in names])) for what, each in known]
+    return tuple([pair for pair in found if pair[1]])
+
+
+def _chosen(names: Iterable[object]) -> _Among:
+    details = [
+        (at, tuple([name for name in each.fields if name in names])) for at, each in enumerate(_DETAILS)
+    ]
+    return _Among(
+        tuple([name for name in _PROMPT if name in names]),
+        _present(_COUNTS.items(), names),
+        tuple([pair for pair in details if pair[1]]),
+    )
+
+
+def _may_be_remembered(held: dict[str, Any]) -> bool:
+    return len(held) <= _MAX_NAMES and set(map(type, held)) <= {str}
 
 
 @functools.lru_cache(maxsize=256)
-def _among(names: frozenset[str]) -> dict[str, tuple[str, ...]]:
-    """Return those of the known names that an object has."""
-    return {what: tuple([name for name in known if name in names]) for what, known in _NAMES.items()}
+def _among(names: tuple[object, ...]) -> _Among:
+    return _chosen(names)
+
+
+@functools.lru_cache(maxsize=256)
+def _inside(at: int, names: tuple[object, ...]) -> _Names:
+    return _present(_DETAILS[at].inside, names)
 
 
 class _Counts:
@@ -163,7 +206,7 @@ class _Counts:
             value = read(name)
             if value is None:
                 continue
-            count = count_of(value)
+            count = value if type(value) is int and 0 <= value <= _MAX else count_of(value)
             if count is not None:
                 self.found = True
                 return name, count
@@ -186,7 +229,8 @@ def token_usage(usage: object) -> TokenUsage | None:
     if type(usage) is TokenUsage:
         return _checked(usage)
     # Cohere's, which has two: the conventions want the one that the customer pays for.
-    billed, tokens = field(usage, "billed_units"), field(usage, "tokens")
+    get = reader(usage)
+    billed, tokens = get("billed_units"), get("tokens")
     counts = _Counts(usage)
     read = _read(counts)
     if not counts.found and (billed is not None or tokens is not None):
@@ -204,15 +248,20 @@ def token_usage(usage: object) -> TokenUsage | None:
 
 def _read(counts: _Counts) -> dict[str, int]:
     held = fields_of(counts.source)
-    get = reader(counts.source) if held is None else held.get
-    # Most of the names are those of other makers.
-    names = _NAMES if held is None else _among(_KNOWN.intersection(held))
-    named, prompt = counts.named(get, names["prompt"])
-    read = {"prompt": prompt} | {what: counts.of(get, names[what]) for what in _COUNTS}
-    for details in _DETAILS:
-        for name in names[details.fields[0]]:
+    if held is None:
+        get, among = reader(counts.source), _chosen(_ALL)
+    else:
+        # Most of the names are those of other makers.
+        get, among = held.get, _among(tuple(held)) if _may_be_remembered(held) else _chosen(held)
+    named, prompt = counts.named(get, among.prompt)
+    read = _NONE.copy()
+    read["prompt"] = prompt
+    for what, names in among.counts:
+        read[what] = counts.named(get, names)[1]
+    for at, names in among.details:
+        for name in names:
             if (inside := get(name)) is not None:
-                _add_details(counts, read, details, inside)
+                _add_details(counts, read, at, inside)
     if not read["cache_write"] and (written := get("cache_creation")) is not None:
         # By their time to live, if their sum is missing.
         read["cache_write"] = sum(counts.of(reader(written), (name,)) for name in _LIFETIMES)
@@ -222,15 +271,18 @@ def _read(counts: _Counts) -> dict[str, int]:
     return read
 
 
-def _add_details(counts: _Counts, read: dict[str, int], details: _Details, held: object) -> None:
-    listed = some_items(held)
+def _add_details(counts: _Counts, read: dict[str, int], at: int, held: object) -> None:
+    inside = fields_of(held)
+    listed = some_items(held) if inside is None else None
     if listed is None:
-        get = reader(held)
-        for name, names in details.inside:
-            read[name] = read[name] or counts.of(get, names)
+        get = reader(held) if inside is None else inside.get
+        is_known = inside is not None and _may_be_remembered(inside)
+        for name, names in _inside(at, tuple(inside or ())) if is_known else _DETAILS[at].inside:
+            read[name] = read[name] or counts.named(get, names)[1]
         return
+    modalities = _DETAILS[at].modalities
     for each in listed:
-        name = details.modalities.get((text_of(field(each, "modality")) or "").upper(), "")
+        name = modalities.get((text_of(field(each, "modality")) or "").upper(), "")
         if name:
             read[name] += counts.of(reader(each), _MODALITY_COUNT)
 
@@ -248,11 +300,7 @@ def _add_reasoning(get: Callable[[str], Any], read: dict[str, int]) -> None:
 def _usage(read: dict[str, int]) -> TokenUsage:
     prompt, completion = min(read["prompt"], _MAX), min(read["completion"], _MAX)
     # Bedrock's total leaves out, or not, what was read from the cache.
-    total = (
-        max(read["total"], min(prompt + completion, _MAX))
-        if read["total"]
-        else min(prompt + completion, _MAX)
-    )
+    total = max(read["total"], min(prompt + completion, _MAX))
     return TokenUsage(
         prompt_tokens=prompt,
         completion_tokens=completion,

@@ -63,7 +63,7 @@ def _series(walk: Walk, value: Any, depth: int) -> Any:
 
 
 def _array(walk: Walk, value: Any, depth: int) -> Any:
-    walk.nodes_left -= OBJECT
+    walk.nodes_left -= 2 * OBJECT
     shape, dtype = value.shape, value.dtype
     if isinstance(shape, tuple | list):
         count = math.prod(map(int, shape))

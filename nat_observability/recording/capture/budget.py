@@ -7,18 +7,32 @@ MAX_REPR = 1024  # characters
 MAX_ITEMS = 1024  # of an array that is recorded in full
 MAX_COLUMNS = 256
 
-# Nodes, of `MAX_NODES`, by how long a value takes in comparison to a number in a list: one is about 50 ns.
+# Nodes, of `MAX_NODES`, by how long a value takes in comparison to a number in a list.
+NODE_NS = 50
 VALUE = 20
 KEY = 15
-PLAIN_CONTAINER = 15  # a container that is encoded at once
-CONTAINER = 90
+PLAIN_CONTAINER = 6  # in one that is encoded at once
+PLAIN_LEVEL = 40  # of containers in one another that are encoded at once
+CONTAINER = 150
 OBJECT = 100
 MODEL = 500
+SCANNED = 3  # a value in a model that is serialized at once
+SCOPE = 1000
 OPAQUE = 150  # a repr too
+CONVERTED = 25  # into a text or a number
+UNHASHED = 3500  # a class whose metaclass has no hash: what is known of it is found out each time
+ESCAPED = 40  # lone surrogates in a text
 CHARACTERS = 50  # of a repr, for each node: it is made in full, however little of it is kept
+DIGITS = 20  # of a decimal number, for each node
 RAISED = 400
-FAILED = 2000  # raised in the middle of our own code, whose frames are looked through for a signal handler's
+FAILED = 3500  # raised in the middle of our own code, whose frames are looked through for a signal handler's
 # Bytes, of `MAX_BYTES`, of a number among others, which is not encoded to find out.
 FLOAT = 18
 NUMBER = 6
 BITS = 3  # of a long integer, for each node
+
+# Code of the objects themselves is charged for the time that it takes, as nodes, if it is not quick; a call that has to
+# wait, maybe for the interpreter, costs a part of all nodes, and all such calls together end the capture.
+QUICK_NS = 20_000
+SLOW_NS = 100_000_000
+SLOW_CALLS = 10

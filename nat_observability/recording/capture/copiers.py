@@ -23,19 +23,23 @@ from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.arrays import array_array, arrays, buffer, frame
 from nat_observability.recording.capture.budget import (
     BITS,
+    CONVERTED,
+    DIGITS,
     FLOAT,
     MAX_COLUMNS,
     MAX_DEPTH,
     MAX_REPR,
     MODEL,
+    OBJECT,
     OPAQUE,
+    UNHASHED,
 )
 from nat_observability.recording.capture.kinds import BYTES, LEAVES, NATIVE, SEQUENCES, VIEWS
 from nat_observability.recording.capture.models import Scan, holds_generator, model_info
 from nat_observability.recording.capture.reprs import own_methods
 from nat_observability.recording.capture.text import capture_name
 from nat_observability.recording.capture.walk import Walk
-from nat_observability.recording.capture.web import is_web_class, web_summary
+from nat_observability.recording.capture.web import is_web_class
 
 _BUILTIN = (str, int, float, list, tuple, dict, *BYTES)
 _HIDDEN = "<hidden>"
@@ -144,11 +148,6 @@ def _model_fields(walk: Walk, value: Any, depth: int) -> Any:
     return walk.fields(shown_fields, len(shown_fields), depth)
 
 
-def _web(walk: Walk, value: Any, depth: int) -> Any:
-    walk.nodes_left -= OPAQUE
-    return walk.value(web_summary(value), depth)
-
-
 def _cookies(walk: Walk, value: Any, depth: int) -> Any:
     names = [getattr(each, "name", each) for each in itertools.islice(iter(value), MAX_COLUMNS)]
     return walk.summary(value, depth, names=[walk.key(each) for each in names])
@@ -159,6 +158,7 @@ def _enum(walk: Walk, value: Any, depth: int) -> Any:
 
 
 def _string(walk: Walk, value: Any, depth: int) -> Any:
+    walk.nodes_left -= CONVERTED
     return walk.text(str.__str__(value))
 
 
@@ -180,12 +180,15 @@ def _float(walk: Walk, value: Any, depth: int) -> Any:
 
 
 def _encoded(walk: Walk, value: Any, depth: int) -> Any:
+    walk.nodes_left -= CONVERTED
     walk.bytes_left -= 40
     return msgspec.Raw(_encode(value))
 
 
 def _decimal(walk: Walk, value: Any, depth: int) -> Any:
-    return walk.text(str(value))
+    shown = str(value)
+    walk.nodes_left -= CONVERTED + len(shown) // DIGITS
+    return walk.text(shown)
 
 
 def _exception(walk: Walk, value: Any, depth: int) -> Any:
@@ -199,6 +202,7 @@ def _exception(walk: Walk, value: Any, depth: int) -> Any:
 
 
 def _match(walk: Walk, value: Any, depth: int) -> Any:
+    walk.nodes_left -= OBJECT
     names = value.groupdict()
     return walk.summary(value, depth, span=list(value.span()), groups=names) if names else walk.opaque(value)
 
@@ -241,6 +245,7 @@ def _namespace(walk: Walk, value: Any, depth: int) -> Any:
 
 def _method(walk: Walk, value: Any, depth: int) -> Any:
     # Its repr has that of its object in it.
+    walk.nodes_left -= OPAQUE
     return {"__type__": "method", "__repr__": walk.text(f"<method {capture_name(value.__func__)}>")}
 
 
@@ -269,7 +274,12 @@ def how(kind: Any) -> _Copy:
     try:
         return _method_of(kind)
     except TypeError:  # a metaclass without a hash
-        return _chosen(kind)
+        return functools.partial(_unhashed, _chosen(kind))
+
+
+def _unhashed(copy: _Copy, walk: Walk, value: Any, depth: int) -> Any:
+    walk.nodes_left -= UNHASHED
+    return copy(walk, value, depth)
 
 
 @functools.lru_cache(maxsize=2048)
@@ -289,7 +299,7 @@ def _chosen(kind: Any) -> _Copy:
     if kind is msgspec.Raw:
         return _raw
     if is_web_class(kind):
-        return _web
+        return Walk.web
     module = kind.__module__ if isinstance(kind.__module__, str) else ""
     if kind.__name__.endswith(("Cookies", "CookieJar", "SimpleCookie")) and hasattr(kind, "__iter__"):
         return _cookies

@@ -9,6 +9,7 @@ import itertools
 import types
 from typing import Any
 
+from nat_observability.recording.capture.budget import SCANNED
 from nat_observability.recording.capture.kinds import BYTES, LEAVES, NATIVE, SEQUENCES, iterator, length_of
 from nat_observability.recording.capture.limits import limits
 from nat_observability.recording.capture.reprs import own_methods
@@ -37,8 +38,11 @@ def holds_generator(*values: Any) -> bool:
         visits += 1
         if visits > limits.nodes:
             return True
-        if kind in LEAVES:
-            continue
+        try:
+            if kind in LEAVES:
+                continue
+        except TypeError:  # a metaclass without a hash
+            pass
         if kind is types.GeneratorType:
             return True
         if id(value) in seen:
@@ -66,11 +70,17 @@ class Scan:
 
     def simple(self, model: Any) -> bool:
         """Return whether all of it is of known kinds, each object is there once, and there is room for it."""
+        try:
+            return self._is_simple(model)
+        except TypeError:  # a metaclass without a hash
+            return False
+
+    def _is_simple(self, model: Any) -> bool:
         left, seen = [model], set()
         while left:
             value = left.pop()
             kind: Any = type(value)
-            self.nodes -= 1
+            self.nodes -= SCANNED
             if kind in LEAVES:
                 if kind is str:
                     self._bytes -= len(value)

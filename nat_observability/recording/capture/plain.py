@@ -8,11 +8,17 @@ from typing import Annotated, Any
 
 import msgspec
 
+from nat_observability.recording.capture.budget import PLAIN_CONTAINER, PLAIN_LEVEL
 from nat_observability.recording.capture.limits import limits
 
 _MAX_LEVELS = 256
+_FLAT = _MAX_LEVELS - 6  # deeper levels are charged for
 FEW = 16  # items: a loop over them takes less than the calls for many
 _FEW_IN_ALL = 16 * 16 * 8 * 4 * 2  # values in small containers that hold small containers
+_SOME = 5
+_MANY_ROWS = 32
+_MANY = 2048
+_SAMPLE = 256
 SHORT = 1024  # characters
 _TOO_LARGE = 2**62
 _LONG = 2**63 - 1
@@ -20,8 +26,7 @@ NUMBERS = frozenset({int, float, bool, types.NoneType})
 _LEAVES = NUMBERS | {str}
 CONTAINERS = frozenset({list, dict, tuple})
 PLAIN = _LEAVES | CONTAINERS
-_TEXTS = frozenset({str})
-_KEYS = _TEXTS | {int}
+_KEYS = frozenset({str, int})
 
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
@@ -42,36 +47,69 @@ class _Leaves(msgspec.Struct, array_like=True, gc=False):
     leaves: list[_Leaf]
 
 
-def plain_json(
-    value: Any, most: int | None = None, nodes: int | None = None, *, small: bool = False
-) -> bytes | None:
+def plain_json(value: Any, *, small: bool = False) -> bytes | None:
     """
     Return the JSON of a value of plain data, None if it is too large or anything else is in it.
 
     Args:
-        most: Bytes; by default as many as a capture may keep.
-        nodes: Values; by default as many as a capture may visit. Of no more than a few they are not counted.
         small: Give up on more than a few values.
     """
-    if most is None:
-        most = limits.size
     kind = type(value)
     try:
         if kind in CONTAINERS:
-            if len(value) <= FEW and _size(value, FEW) <= most:
+            count = len(value)
+            if (
+                count <= FEW
+                and (count < _SOME or kind is dict or type(value[0]) not in CONTAINERS)
+                and _size(value, FEW) <= limits.size
+            ):
                 data = _encode(value)
                 if limits.nodes < _FEW_IN_ALL and data.count(b",") > limits.nodes:
                     return None
-                return data if len(data) <= most else None
-            if small or not _is_plain(value, limits.nodes if nodes is None else nodes):
+                return data if len(data) <= limits.size else None
+            if small:
                 return None
-            return _bounded(value, most)
-        if kind in _LEAVES and (kind is not str or len(value) <= most):
+            if count > _MANY and kind is list and _exceeds(value[:_SAMPLE], count):
+                return None
+            return _bounded(value, limits.size) if _left(value, limits.nodes) >= 0 else None
+        if kind in _LEAVES and (kind is not str or len(value) <= limits.size):
             data = _encode(value)
-            return data if len(data) <= most else None
+            return data if len(data) <= limits.size else None
     except Exception:  # noqa: BLE001  what JSON lacks, and the bounds
         pass
     return None
+
+
+def plain_part(value: Any, most: int, nodes: int, *, small: bool) -> tuple[bytes, int] | None:
+    """
+    Return the JSON of a container of plain data inside another value, and the nodes that it has taken.
+
+    Args:
+        most: Bytes that there may be.
+        nodes: Nodes that it may take.
+        small: Give up on more than a few values.
+    """
+    try:
+        if len(value) <= FEW and _size(value, FEW) <= most:
+            data = _encode(value)
+            return data, PLAIN_LEVEL + data.count(b",") + PLAIN_CONTAINER * (
+                data.count(b"[") + data.count(b"{")
+            )
+        left = -1 if small else _left(value, nodes)
+        return None if left < 0 else (_bounded(value, most), nodes - left + PLAIN_LEVEL)
+    except Exception:  # noqa: BLE001  what JSON lacks, and the bounds
+        return None
+
+
+def _exceeds(sample: list[Any], count: int) -> bool:
+    """Return whether so many items like these are hardly within the bounds, or are anything else than plain data."""
+    left = _left(sample, limits.nodes)
+    if left < 0:
+        return True
+    times = count / len(sample)
+    return (limits.nodes - left) * times > limits.nodes or len(
+        _bounded(sample, limits.size)
+    ) * times > limits.size
 
 
 def _size(value: Any, few: int) -> int:
@@ -79,25 +117,34 @@ def _size(value: Any, few: int) -> int:
     size = 0
     if type(value) is dict:
         for key, item in value.items():
-            if type(key) is not str:
-                return _TOO_LARGE
             kind = type(item)
             if kind is str:
-                size += len(key) + len(item)
-            elif kind in NUMBERS and (kind is not int or -_LONG <= item <= _LONG):
-                size += len(key)
-            elif kind in CONTAINERS and len(item) <= few:
-                size += len(key) + _size(item, few >> 1)
-            else:
+                size += len(item)
+            elif kind is int:
+                if not -0x7FFF_FFFF_FFFF_FFFF <= item <= 0x7FFF_FFFF_FFFF_FFFF:
+                    return _TOO_LARGE
+            elif kind in CONTAINERS:
+                if len(item) > few:
+                    return _TOO_LARGE
+                size += _size(item, few >> 1)
+            elif kind not in NUMBERS:
                 return _TOO_LARGE
+            if type(key) is not str:
+                return _TOO_LARGE
+            size += len(key)
         return size
     for item in value:
         kind = type(item)
         if kind is str:
             size += len(item)
-        elif kind in CONTAINERS and len(item) <= few:
+        elif kind is int:
+            if not -0x7FFF_FFFF_FFFF_FFFF <= item <= 0x7FFF_FFFF_FFFF_FFFF:
+                return _TOO_LARGE
+        elif kind in CONTAINERS:
+            if len(item) > few:
+                return _TOO_LARGE
             size += _size(item, few >> 1)
-        elif kind not in NUMBERS or (kind is int and not -_LONG <= item <= _LONG):
+        elif kind not in NUMBERS:
             return _TOO_LARGE
     return size
 
@@ -125,9 +172,9 @@ def _bounded(value: object, most: int) -> bytes:
             _buffers.append(buffer)
 
 
-def _is_plain(value: Any, left: int) -> bool:
+def _left(value: Any, left: int) -> int:
     """
-    Return whether there is nothing but plain data in a list, dict or tuple, of no more than so many values.
+    Return how many of so many nodes plain data in a list, dict or tuple leaves; negative if anything else is in it.
 
     Level by level, at the speed of C: the garbage collector names what is in the containers, except the keys of a dict
     whose keys are all `str`. To be asked before the encoder walks: the code of a time zone or of a dataclass's
@@ -135,40 +182,59 @@ def _is_plain(value: Any, left: int) -> bool:
     """
     left -= len(value)
     if left < 0:
-        return False
+        return -1
     if type(value) is dict:
-        keys = set(map(type, value))
-        if not keys <= _KEYS:
-            return False
-        if keys - _TEXTS:
-            left -= len(value)  # those that are numbers are among the referents
-        if left < 0:
-            return False
         level = _referents(value)
-    else:
-        level = value
-    for _ in range(_MAX_LEVELS):
-        if not level:
-            return True
+        if len(level) > len(value):  # keys too
+            if not set(map(type, value)) <= _KEYS:
+                return -1
+            left -= len(value)
+        return _after(level, left, _MAX_LEVELS)
+    return _after(value, left, _MAX_LEVELS)
+
+
+def _after(level: Any, left: int, levels: int) -> int:
+    """Return what the values in the containers of a level leave of so many nodes, negative if they are too many."""
+    while level and left >= 0:
         ends = {type(level[0]), type(level[-1])}
-        if not ends <= PLAIN:
-            return False
+        if not ends <= PLAIN or levels <= 0:
+            return -1
         if ends.isdisjoint(CONTAINERS) and _are_leaves(level):
-            return True
+            return left
         if ends <= CONTAINERS and len(level) > left:
-            return False  # unless they are empty
+            return -1  # unless they are empty
         kinds = set(map(type, level))
         if not kinds <= PLAIN:
-            return False
-        inner = level if kinds <= CONTAINERS else [each for each in level if type(each) in CONTAINERS]
-        if int in kinds and not all(-_LONG <= each <= _LONG for each in level if type(each) is int):
-            return False
+            return -1
+        inner = level
+        if not kinds <= CONTAINERS:
+            inner = [each for each in level if type(each) in CONTAINERS]
+            if int in kinds and not _are_leaves([each for each in level if type(each) is int]):
+                return -1
+        levels -= 1
+        if levels < _FLAT:
+            left -= PLAIN_LEVEL + len(inner)
         # Before the next level is made: lists that come again and again may be endless.
-        left -= sum(map(len, inner))
+        lengths = [*map(len, inner)]
+        left -= sum(lengths)
         if left < 0:
-            return False
+            return -1
         level = _referents(*inner)
-    return False
+        width = lengths[0]
+        if (
+            len(lengths) >= _MANY_ROWS
+            and 1 < width <= FEW
+            and len(level) == width * lengths.count(width)
+            and not CONTAINERS.isdisjoint(row := set(map(type, level[:width])))
+            and not row <= CONTAINERS
+        ):
+            # What rows have in one place is mostly of one kind, and looked at faster than if it is mixed.
+            for column in range(width):
+                left = _after(level[column::width], left, levels)
+                if left < 0:
+                    break
+            return left
+    return left
 
 
 def _are_leaves(level: Any) -> bool:

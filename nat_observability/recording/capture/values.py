@@ -35,8 +35,13 @@ def capture(value: Any) -> Captured:
         return None
     kind = type(value)
     if kind is str:
-        return value if len(value) <= limits.size and value.isascii() else cut_text(value, limits.size)
-    if kind is dict or kind is list:
+        if len(value) <= limits.size:
+            if value.isascii():
+                return value
+            if len(value) << 2 <= limits.size:
+                return utf8_text(value)  # its characters take four bytes at most
+        return cut_text(value, limits.size)
+    if kind is dict or kind is list or kind is tuple:
         if kind is dict and len(value) <= FEW:
             # The most frequent values, without a further call.
             try:
@@ -44,6 +49,9 @@ def capture(value: Any) -> Captured:
                     kind = type(item)
                     if kind is str:
                         if len(item) > SHORT:
+                            break
+                    elif kind is int:
+                        if not -0x7FFF_FFFF_FFFF_FFFF <= item <= 0x7FFF_FFFF_FFFF_FFFF:
                             break
                     elif kind not in NUMBERS:
                         break

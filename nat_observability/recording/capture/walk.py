@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, cast
 
@@ -12,34 +13,44 @@ from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.budget import (
     CHARACTERS,
     CONTAINER,
+    ESCAPED,
     FAILED,
     FLOAT,
     KEY,
     LARGE,
     MAX_DEPTH,
     MAX_REPR,
+    NODE_NS,
     NUMBER,
     OBJECT,
     OPAQUE,
-    PLAIN_CONTAINER,
+    QUICK_NS,
     RAISED,
+    SCOPE,
+    SLOW_CALLS,
+    SLOW_NS,
     TRIES,
     VALUE,
 )
-from nat_observability.recording.capture.kinds import BYTES, first, iterator, length_of
+from nat_observability.recording.capture.kinds import BYTES, SEQUENCES, VIEWS, first, iterator, length_of
 from nat_observability.recording.capture.limits import limits
-from nat_observability.recording.capture.plain import CONTAINERS, FEW, PLAIN, plain_json
+from nat_observability.recording.capture.plain import CONTAINERS, FEW, PLAIN, plain_part
 from nat_observability.recording.capture.reprs import MASK, own_methods
+from nat_observability.recording.capture.slow import report_slow
 from nat_observability.recording.capture.text import class_name, cut_text
 from nat_observability.recording.capture.web import is_scope, looks_like_web, scope_summary, web_summary
 
 _NUMBERS = frozenset({int, float, bool, type(None)})
 _INTEGERS = {int}
-_LONG = 1 << 128
+_OTHERS: set[type] = {object}
+_LONG = 1 << 53
 _LONGEST_KEY = 2048  # bits of an integer
 _PIECE = 512  # items of a list that are looked at together
+_SMALL_PIECE = 32
 _SEEN = "<seen above>"
 _RECURSIVE = "<recursive>"
+_clock_ns = time.perf_counter_ns
+_encode = msgspec.json.Encoder().encode
 
 How = Callable[[Any], Callable[["Walk", Any, int], Any]]
 
@@ -61,13 +72,14 @@ class Walk:
         bytes_left: What may still be kept.
     """
 
-    __slots__ = ("_above", "_how", "_seen", "_tries", "bytes_left", "nodes_left")
+    __slots__ = ("_above", "_how", "_seen", "_tries", "_waited", "bytes_left", "nodes_left")
 
     def __init__(self, how: How, outer: Walk | None = None) -> None:
         self._how = how
         self.nodes_left: int = limits.nodes if outer is None else outer.nodes_left
         self.bytes_left: int = limits.size if outer is None else outer.bytes_left
         self._tries = TRIES
+        self._waited = 0  # nanoseconds, for the code of objects that takes long
         self._above: set[int] = set()  # the ids of the containers around the value
         # By their ids, which other objects may get as soon as nothing keeps these alive.
         self._seen: dict[int, object] = {}
@@ -89,13 +101,29 @@ class Walk:
             self.nodes_left -= FAILED
             return self.opaque(value)
 
+    def _took(self, began_ns: int, value: object) -> None:
+        """Charge for the time that an object's own code has taken, if that is long."""
+        # Called beside that code and not around it: `reraise_signal` looks through the frames of what it raises.
+        took = _clock_ns() - began_ns
+        if took > QUICK_NS:
+            self.nodes_left -= min(took // NODE_NS, limits.nodes // SLOW_CALLS)
+            self._waited += took
+            if self._waited > SLOW_NS:
+                self.nodes_left = min(0, self.nodes_left)
+                report_slow(value)
+
     def text(self, text: str) -> str:
         """Return an exact `str` as UTF-8 can hold it, in the length that is left."""
         left = self.bytes_left
         if len(text) > LARGE:
             left = max(0, left - limits.reserved_size)
         kept = cut_text(text, left)
-        self.bytes_left -= len(kept) if kept.isascii() else len(kept.encode())
+        if kept.isascii():
+            self.bytes_left -= len(kept)
+            if len(kept) > len(text):
+                self.nodes_left -= ESCAPED
+        else:
+            self.bytes_left -= len(kept.encode())
         return kept
 
     # -- What is a container -----------------------------------------------------------------------------------------
@@ -127,26 +155,28 @@ class Walk:
         if depth == 0 or type(value) not in CONTAINERS:
             return None  # at the top it has been tried
         left = self.bytes_left - limits.reserved_size
-        data = plain_json(value, left, max(0, self.nodes_left) // 4, small=self._tries <= 0)
-        if data is None or len(data) > left:
+        found = plain_part(value, left, max(0, self.nodes_left) // 4, small=self._tries <= 0)
+        if found is None or len(found[0]) > left:
             self._tries -= 1
             return None
-        self.bytes_left -= len(data)
-        self.nodes_left -= PLAIN_CONTAINER + data.count(b",")  # no fewer than the values in it
-        return msgspec.Raw(data)
+        return self._kept(*found)
 
     def _plain_piece(self, piece: list[Any]) -> msgspec.Raw | None:
         """Return the JSON of items of plain data, without the brackets around it; None if they are anything else."""
         if self._tries <= 0:
             return None
         left = self.bytes_left - limits.reserved_size
-        data = plain_json(piece, left, max(0, self.nodes_left) // 4)
-        if data is None:
+        found = plain_part(piece, left, max(0, self.nodes_left) // 4, small=False)
+        if found is None:
             self._tries -= 1
             return None
+        data, nodes = found
+        return self._kept(data[1:-1], nodes)
+
+    def _kept(self, data: bytes, nodes: int) -> msgspec.Raw:
         self.bytes_left -= len(data)
-        self.nodes_left -= len(piece) + data.count(b",")
-        return msgspec.Raw(data[1:-1])
+        self.nodes_left -= nodes + (nodes >> 1)
+        return msgspec.Raw(data)
 
     def sequence(self, value: Any, depth: int) -> Any:
         plain = self._plain(value, depth)
@@ -162,19 +192,23 @@ class Walk:
         elif issubclass(kind, tuple):
             items = list(tuple.__getitem__(value, slice(room)))
         else:
+            self.nodes_left -= OBJECT
+            began_ns = _clock_ns()
             items = first(lambda: iterator(value), room)
+            if issubclass(kind, VIEWS):
+                self._took(began_ns, value)
         copies: list[Any] = []
         add = copies.append
         taken = 0
         reserved = limits.reserved_size if count > LARGE else 0
-        for start in range(0, len(items), _PIECE):
-            piece = items[start : start + _PIECE]
-            kinds = set(map(type, piece))
+        for piece, kinds in _pieces(items):
+            if self.nodes_left <= 0 or self.bytes_left <= reserved:
+                break
             if (
                 kinds <= _NUMBERS
                 and self.nodes_left >= len(piece)
-                and self.bytes_left - reserved >= (size := len(piece) * (FLOAT if float in kinds else NUMBER))
                 and (int not in kinds or _are_short(piece, kinds))
+                and self.bytes_left - reserved >= (size := len(piece) * (FLOAT if float in kinds else NUMBER))
             ):
                 self.nodes_left -= len(piece)
                 self.bytes_left -= size
@@ -198,6 +232,7 @@ class Walk:
         if dict.__contains__(value, "path") or dict.__contains__(value, "REQUEST_METHOD"):
             scope = dict(_text_items(value))
             if is_scope(scope):
+                self.nodes_left -= SCOPE
                 return self.value(scope_summary(scope), depth)
         plain = self._plain(value, depth)
         return self.inside(value, depth, self._dict_fields) if plain is None else plain
@@ -208,13 +243,22 @@ class Walk:
 
     def mapping(self, value: Any, depth: int) -> Any:
         def copy(value: Any, depth: int) -> Any:
-            items, count = value.items(), len(value)
+            self.nodes_left -= OBJECT
+            began_ns = _clock_ns()
+            try:
+                count = len(value)
+                items = first(value.items, self._fields_room(count))
+            finally:
+                self._took(began_ns, value)
             return self.fields(items, count, depth)
 
         return self.inside(value, depth, copy)
 
+    def _fields_room(self, count: int) -> int:
+        return min(self._room(count), max(0, self.nodes_left) // KEY)
+
     def fields(self, items: Iterable[tuple[object, object]], count: int, depth: int) -> dict[str, Any]:
-        room = min(self._room(count), max(0, self.nodes_left) // KEY)
+        room = self._fields_room(count)
         copies: dict[str, Any] = {}
         again: set[str] = set()
         taken = 0
@@ -250,6 +294,8 @@ class Walk:
             return str(self.value(key))
         if kind is int and cast(int, key).bit_length() > _LONGEST_KEY:
             return f"<integer of {cast(int, key).bit_length()} bits>"  # Python may not print it
+        if issubclass(kind, (tuple, frozenset)) and not _is_short_key(key):
+            return _encode(self.value(key)).decode()  # its repr has those of all that is in it
         return self.shown(key)
 
     # -- What has fields ---------------------------------------------------------------------------------------------
@@ -263,7 +309,11 @@ class Walk:
             return shown
 
         def copy(value: Any, depth: int) -> Any:
-            fields = list(names(value))
+            began_ns = _clock_ns()
+            try:
+                fields = list(names(value))
+            finally:
+                self._took(began_ns, value)
             return self.fields(fields, len(fields), depth)
 
         return self.inside(value, depth, copy)
@@ -275,21 +325,36 @@ class Walk:
         self.nodes_left -= OPAQUE
         try:
             if looks_like_web(value):
-                return self.value(web_summary(value), depth)
+                return self.web(value, depth)
         except BaseException as error:  # noqa: BLE001  foreign code: its properties
             reraise_signal(error)
-        return {"__type__": self.text(class_name(type(value))), "__repr__": self.shown(value)}
+        kind = type(value)
+        # The repr of a container has those of all that is in it.
+        shown = "<container>" if issubclass(kind, (*SEQUENCES, dict)) else self.shown(value)
+        return {"__type__": self.text(class_name(kind)), "__repr__": shown}
+
+    def web(self, value: object, depth: int) -> Any:
+        self.nodes_left -= OPAQUE
+        began_ns = _clock_ns()
+        try:
+            summary = web_summary(value)
+        finally:
+            self._took(began_ns, value)
+        return self.value(summary, depth)
 
     def masked(self, value: object) -> str | None:
         """Return the repr of an object with fields if it masks something, None otherwise."""
         for name in own_methods(type(value)):
             self.nodes_left -= OPAQUE
+            began_ns = _clock_ns()
             try:
                 shown = repr(value) if name == "__repr__" else str(value)
             except BaseException as error:  # noqa: BLE001  foreign code
                 reraise_signal(error)
                 self.nodes_left -= RAISED
                 continue
+            finally:
+                self._took(began_ns, value)
             self.nodes_left -= str.__len__(shown) // CHARACTERS
             if MASK.search(shown, 0, limits.size):
                 return self.text(cut_text(str.__str__(shown), MAX_REPR))
@@ -297,6 +362,7 @@ class Walk:
 
     def shown(self, value: object) -> str:
         self.nodes_left -= OPAQUE
+        began_ns = _clock_ns()
         try:
             shown = repr(value)
             self.nodes_left -= str.__len__(shown) // CHARACTERS
@@ -305,13 +371,44 @@ class Walk:
             reraise_signal(error)
             self.nodes_left -= RAISED
             return f"repr raised {class_name(type(error))}"
+        finally:
+            self._took(began_ns, value)
+
+
+def _pieces(items: list[Any]) -> Iterator[tuple[list[Any], set[type]]]:
+    """Return items that are looked at together, with their classes: fewer if anything else than plain data is there."""
+    for start in range(0, len(items), _PIECE):
+        piece = items[start : start + _PIECE]
+        kinds = _kinds(piece)
+        if kinds <= PLAIN or len(piece) <= _SMALL_PIECE:
+            yield piece, kinds
+            continue
+        for inner in range(0, len(piece), _SMALL_PIECE):
+            part = piece[inner : inner + _SMALL_PIECE]
+            yield part, _kinds(part)
+
+
+def _kinds(items: list[Any]) -> set[type]:
+    try:
+        return set(map(type, items))
+    except TypeError:  # a metaclass without a hash
+        return _OTHERS
+
+
+def _is_short_key(key: Any) -> bool:
+    """Return whether a tuple or a frozen set has a few short texts and numbers in it."""
+    base = tuple if issubclass(type(key), tuple) else frozenset
+    return base.__len__(key) <= FEW and all(
+        type(each) is str or type(each) in (float, bool) or (type(each) is int and -_LONG < each < _LONG)
+        for each in base.__iter__(key)
+    )
 
 
 def _are_short(numbers: list[Any], kinds: set[type]) -> bool:
     """Return whether no integer may have more digits than Python prints."""
     if kinds == _INTEGERS:
         return bool(min(numbers) > -_LONG and max(numbers) < _LONG)
-    return all(type(each) is not int or each.bit_length() < 128 for each in numbers)
+    return all(type(each) is not int or -_LONG < each < _LONG for each in numbers)
 
 
 def _text_items(value: Any) -> Iterator[tuple[str, object]]:

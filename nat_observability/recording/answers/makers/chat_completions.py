@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from nat_observability.recording.answers.draft import Draft, Message
 from nat_observability.recording.answers.fields import (
     MAX_CHOICES,
     field,
     module_of,
     path,
+    reader,
     some_items,
     text_of,
 )
@@ -17,62 +21,73 @@ from nat_observability.recording.answers.parts import add_content, add_media, ad
 def read(draft: Draft, answer: object) -> bool:
     """Read an answer, or one chunk of a stream, into the draft; False if it is neither."""
     module = module_of(answer)
-    choices = some_items(field(answer, "choices"), MAX_CHOICES)
-    if choices is None and draft.streamed and (inside := field(answer, "data")) is not None:
-        answer, choices = (
-            inside,
-            some_items(field(inside, "choices"), MAX_CHOICES),
-        )  # Mistral's events, around a chunk
+    get = reader(answer)
+    choices = some_items(get("choices"), MAX_CHOICES)
+    if choices is None and draft.streamed and (inside := get("data")) is not None:
+        # Mistral's events, around a chunk
+        answer, get = inside, reader(inside)
+        choices = some_items(get("choices"), MAX_CHOICES)
     if choices is None:
         return False
     if draft.streamed and any(field(choice, "message") is not None for choice in choices):
         return False  # a whole answer
-    kind = text_of(field(answer, "object")) or ""
+    kind = text_of(get("object")) or ""
     draft.expects_finish = draft.streamed
-    draft.head(field(answer, "id"), field(answer, "model"))
-    draft.used(field(answer, "usage", "x_groq"))
-    draft.attribute("openai.response.service_tier", text_of(field(answer, "service_tier")))
-    draft.attribute("openai.response.system_fingerprint", text_of(field(answer, "system_fingerprint")))
+    draft.head(get("id"), get("model"))
+    usage = get("usage")
+    draft.used(get("x_groq") if usage is None else usage)
+    draft.attribute("openai.response.service_tier", text_of(get("service_tier")))
+    draft.attribute("openai.response.system_fingerprint", text_of(get("system_fingerprint")))
     if module.startswith("litellm"):
         draft.provider = text_of(path(answer, "_hidden_params", "custom_llm_provider"))
     elif kind.startswith(("chat.completion", "text_completion")):
         draft.provider = draft.provider or "openai"
     for at, choice in enumerate(choices):
-        index = field(choice, "index")
-        _read_choice(draft.message(index if type(index) is int else at), choice)
+        of_choice = reader(choice)
+        index = of_choice("index")
+        _read_choice(draft.message(index if type(index) is int else at), of_choice)
     return True
 
 
-def _read_choice(message: Message, choice: object) -> None:
-    reason = text_of(field(choice, "finish_reason"))
+def _read_choice(message: Message, get: Callable[[str], Any]) -> None:
+    reason = text_of(get("finish_reason"))
     if reason:
         message.finish_reason = reason
-    said = field(choice, "message", "delta")
+    said = get("message")
     if said is None:
-        message.text("text", field(choice, "text"), "content")
+        said = get("delta")
+    if said is None:
+        message.text("text", get("text"), "content")
         return
     read_message(message, said)
 
 
 def read_message(message: Message, said: object) -> None:
     """Read a message, or a piece of one."""
-    role = text_of(field(said, "role"))
+    get = reader(said)
+    role = text_of(get("role"))
     if role:
         message.role = role
-    message.text("reasoning", field(said, "reasoning_content", "reasoning"), "reasoning")
-    add_content(message, field(said, "content"))
-    message.text("refusal", field(said, "refusal"), "refusal")
-    add_tool_calls(message, field(said, "tool_calls"))
-    called = field(said, "function_call")
-    if called is not None:
+    reasoning = get("reasoning_content")
+    if reasoning is None:
+        reasoning = get("reasoning")
+    if reasoning is not None:
+        message.text("reasoning", reasoning, "reasoning")
+    if (content := get("content")) is not None:
+        add_content(message, content)
+    if (refusal := get("refusal")) is not None:
+        message.text("refusal", refusal, "refusal")
+    if (calls := get("tool_calls")) is not None:
+        add_tool_calls(message, calls)
+    if (called := get("function_call")) is not None:
         add_tool_call(message, called, "function_call")
-    audio = field(said, "audio")
-    if audio is not None:
+    if (audio := get("audio")) is not None:
         message.text("text", field(audio, "transcript"), "transcript")
         if field(audio, "data") is not None:
             add_media(message, "audio", audio, "audio")
-    for at, image in enumerate(message.items(field(said, "images"))):
-        add_media(message, "image", image, ("image", at))
+    if (images := get("images")) is not None:
+        for at, image in enumerate(message.items(images)):
+            add_media(message, "image", image, ("image", at))
 
 
 def read_bare(draft: Draft, answer: object) -> bool:
