@@ -41,6 +41,11 @@ class _Literal(NamedTuple):
     begins: bool
     ends: bool
 
+    @property
+    def rarest(self) -> bytes:
+        """Its character that is in few texts; one is found in no time."""
+        return self.literal[1:2]
+
     def is_in(self, word: bytes) -> bool:
         at = word.find(self.part)
         if at < 0 or (self.begins and not word.startswith(self.part)):
@@ -176,7 +181,8 @@ class Words:
                         at = data.find(spelling, at + len(spelling))
             names.sort()
         for literal in self._anywhere:
-            _add_literal(data, literal, forms)
+            if data.find(literal.rarest) >= 0:
+                _add_literal(data, literal, forms)
         if len(forms) > 1:
             forms.sort(key=_place)
         return names, forms
@@ -202,7 +208,12 @@ class Words:
             # A sign beyond ASCII may stand between the name and its value.
             needed = self._needed_near(word) if word.isascii() else ()
             # Directly behind an escape, as in JSON, it begins with the letter of that.
-            if needed != () and word[:1] in b"nrtbf" and self._needed_near(word[1:]) is not None:
+            if (
+                needed != ()
+                and word[:1] in b"nrtbf"
+                and self._stems.search(word[1:].lower()) is not None
+                and self._needed_near(word[1:]) is not None
+            ):
                 needed = ()
         is_spelled = not word.isascii() and any(word.find(spelling) >= 0 for spelling in self._spelled)
         literals: tuple[_Literal, ...] = ()
