@@ -315,7 +315,7 @@ def _database(hyperscan: Any, expressions: Sequence[Expression]) -> mmap.mmap:
     """
     Return an encoded database, in memory of its own.
 
-    Compiling takes some 35 MB, which the allocator of the thread gives back only if nothing of what is left is among it.
+    Compiling takes some 35 MB, which the allocator of the thread gives back only if nothing that is kept is among it.
     """
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(
