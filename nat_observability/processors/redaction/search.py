@@ -43,6 +43,7 @@ TOO_MANY = "too_many_names"
 
 # What is around a name on which it depends whether it has a value.
 _BEFORE_PLACE, _BEHIND_PLACE = 2304, 4096  # bytes
+_MOST_FOUND = 16
 _IN_STRING = 256  # bytes: longer strings of JSON are not names
 _NOTHING = Sights([], [], [], [], False, False, False)
 
@@ -172,6 +173,9 @@ class Search:
         near = [() if place.is_unsure else forms_near(data, place) for place in new]
         if any(near):
             found += find_named(data, zip(new, near, strict=True), self._names)
+        yield from found
+        if len(found) > _MOST_FOUND:
+            return  # comparing all of them with all places would take long
         for place, key, forms in zip(new, keys, near, strict=True):
             # A form may be a table whose values are far away.
             if (
@@ -183,7 +187,6 @@ class Search:
                 and not is_searched_near(data, place)
             ):
                 harmless.put(key, 1)
-        yield from found
 
     def _find_anywhere(self, data: bytes) -> Iterator[Found]:
         yield from find_assigned(data, self._names)

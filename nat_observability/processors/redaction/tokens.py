@@ -109,7 +109,11 @@ _CASED = re.compile(
     rb"[a-z]*+(?:(?:As|At|By|If|In|Is|My|Of|On|Or|To)(?=[A-Z])|[A-Z]++(?:[a-z]{2,}+|s))*+[A-Z]*+"
 )
 # All tokens of Hugging Face are letters, and those of AWS capitals, as words may be: their length tells them apart.
-_LENGTHS = {"huggingface_token": (len("hf_") + 34, len("api_org_") + 34), "aws_key": (len("AKIA") + 16,)}
+_LENGTHS = {
+    "huggingface_token": (len("hf_") + 34, len("api_org_") + 34),
+    "aws_key": (len("AKIA") + 16,),
+    "gitlab_token": (len("glpat-") + 20, len("glsoat-") + 20),
+}
 _KEY_HEADER = re.compile(rb"-----BEGIN[ +][A-Z0-9 +]{0,40}PRIVATE[ +]KEY(?:[ +]BLOCK)?-----")
 _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
@@ -427,9 +431,7 @@ def _is_random(token: bytes) -> bool:
     """Say whether `token` is not made of words and separators, as sk-learn-pipeline-example is."""
     if _DIGIT.search(token) is not None:
         return True
-    # Separators may be anywhere in a token.
-    letters = token.translate(None, b"_-")
-    return any(_CASED.fullmatch(each) is None for each in _LETTERS_ALONE.findall(letters))
+    return any(_CASED.fullmatch(letters) is None for letters in _LETTERS_ALONE.findall(token))
 
 
 def _is_basic(token: bytes) -> bool:
