@@ -180,14 +180,17 @@ def _is_row_of_pair(data: bytes, place: Place) -> bool:
 
 
 _LINE_ENDS = re.compile(rb"\n|\r\n|\\\\{0,7}(?:r\\{1,8})?n")
-_LONGEST_ROW = 16 * 1024  # bytes of the rest of the head, and of the row below it
+_LONGEST_ROW = 4096  # bytes of the rest of the head, and of the row below it
 
 
 def _has_row_below(data: bytes, at: int, head: bytes) -> bool:
     """Say whether the line below one with separators has one of them too."""
-    line_end = _LINE_ENDS.search(data, at, at + _LONGEST_ROW)
+    stop = at + _LONGEST_ROW
+    if data.find(b"\n", at, stop) < 0 and data.find(b"\\", at, stop) < 0:
+        return stop < len(data)
+    line_end = _LINE_ENDS.search(data, at, stop)
     if line_end is None:
-        return at + _LONGEST_ROW < len(data)
+        return stop < len(data)
     begin = line_end.end()
     next_end = _LINE_ENDS.search(data, begin, begin + _LONGEST_ROW)
     row = data[begin : begin + _LONGEST_ROW if next_end is None else next_end.start()]
