@@ -224,7 +224,7 @@ PEERS := opentelemetry-instrumentation-asgi opentelemetry-sdk opentelemetry-expo
 $(BENCH): pyproject.toml constraints.txt constraints-bench.txt
 	$(call create_venv,$(@D))
 	@echo "Installing the benchmarks' needs into $(@D) (once)"
-	@$(@D)/bin/python -m pip install -qq -c constraints.txt -e '.[otlp,redaction]' opentelemetry-proto
+	@$(@D)/bin/python -m pip install -qq -c constraints.txt -e '.[otlp]' opentelemetry-proto
 	@for peer in $(PEERS); do \
 		$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-bench.txt $$peer \
 			|| echo "$$peer cannot be installed here: the benchmarks go without it" >&2; \

@@ -15,8 +15,8 @@ from nat_observability.processors.redaction.values.verdicts import is_harmless
 
 _MAX_DEPTH = 48  # of JSON in JSON, including strings that hold JSON
 _TOO_DEEP = b'"[redacted:too_deep]"'
-_QUOTE = ord('"')
-_SURE_NAMES = frozenset(("name", "key", "Name", "Key", "header"))
+_QUOTE, _BRACKET = ord('"'), ord("[")
+_SURE_NAMES = frozenset(("name", "key", "Name", "Key", "header", "k"))
 _NOT_IN_WORDS = re.compile(r"[^\w-]+")
 _OF_FORMS = frozenset(
     (
@@ -40,7 +40,7 @@ _TELLS_NOTHING = frozenset((b"null", b"true", b"false", b'""', b"[]", b"{}"))
 _NAMES = (
     "name", "key", "Name", "Key", "header", "field", "label", "selector", "id", "element", "placeholder", "locator",
     "target", "param", "parameter", "property", "variable", "setting", "title", "Field", "Label", "css", "xpath", "ref",
-    "column",
+    "column", "k",
 )  # fmt: skip
 _VALUES = (
     "value",
@@ -55,6 +55,7 @@ _VALUES = (
     "body",
     "Text",
     "Val",
+    "v",
 )
 # Columns of a table beside its rows, as databases and data frames answer.
 _HEADS = (
@@ -89,6 +90,9 @@ _SCHEMA = re.compile(
 _LARGE = 512  # bytes: the prefilter takes less time than decoding
 _WITH_TEXT = b'{["'
 _LONGEST_NAME = 256  # bytes
+_FLAT_NAME = re.compile(rb'"[A-Za-z][\w.:-]{0,64}"')
+_NOT_A_WORD = re.compile(rb"[^A-Za-z_ -]")
+_MOST_FLAT = 256  # names and values in turn
 _LONGEST_HEAD = 16 * 1024  # bytes of the names of columns
 
 # A dict or a list, and the key or index of a string in it.
@@ -199,6 +203,10 @@ class JsonScrubber:
             return len(value) <= _LONGEST_NAME * 8 and is_harmless(
                 self._keys, label, text.encode(errors="replace")
             )
+        if label == UNSURE and value[0] == _BRACKET:
+            # Forms and headers have a list of values for each name.
+            values = [bytes(raw) for raw in _items(value)]
+            return len(values) != 1 or values[0][0] != _QUOTE or self._is_harmless(label, values[0], ())
         if label in (UNSURE, LIKELY):
             return True
         if value[0] in _WITH_TEXT:
@@ -234,6 +242,7 @@ class JsonScrubber:
         columns = self._columns_of_first(items)
         if columns:
             return self._rows(data, columns, depth)
+        is_flat = _is_flat(items)
         scrubbed: list[msgspec.Raw] = []
         changed = False
         label: str | None = None
@@ -242,7 +251,9 @@ class JsonScrubber:
                 label = None
             new = self._part(value, depth) if label is None else self._marked(label, value)
             label = None
-            if len(value) <= _LONGEST_NAME and (
+            if is_flat and index % 2 == 0:
+                label = self._label_of_flat(value, items[index + 1])
+            elif len(value) <= _LONGEST_NAME and (
                 value.startswith(b'"--') or (index == 0 and len(items) == 2 and value.startswith(b'"'))
             ):
                 # ["--password", "x"], ["password", "x"]
@@ -254,6 +265,11 @@ class JsonScrubber:
             changed = changed or new != value
             scrubbed.append(msgspec.Raw(new))
         return _encode(scrubbed) if changed else data
+
+    def _label_of_flat(self, name: bytes, value: bytes) -> str | None:
+        """Return the label of a value in ["user", "bob", "password", "x1"], unless it may be a further name."""
+        label = self._keys.label(_string(name)) if _NOT_A_WORD.search(value, 1, len(value) - 1) else None
+        return None if label in (UNSURE, LIKELY) else label
 
     def _columns_beside(self, fields: dict[str, msgspec.Raw]) -> dict[int, str]:
         """Return the labels of the columns in {"columns": ["user", "password"], "rows": [...]}, by their places."""
@@ -341,6 +357,16 @@ class JsonScrubber:
                 return value
             secret = text.encode()
         return _encode(self._marks.mark(label, secret))
+
+
+def _is_flat(items: Sequence[bytes]) -> bool:
+    """Say whether items may be names and values in turn."""
+    return (
+        4 <= len(items) <= _MOST_FLAT
+        and len(items) % 2 == 0
+        and all(item.startswith(b'"') for item in items)
+        and all(_FLAT_NAME.fullmatch(item) is not None for item in items[::2])
+    )
 
 
 def places_of_strings(chunks: list[Any]) -> Sequence[Sequence[Place]]:

@@ -1,4 +1,4 @@
-"""Memory: what was found out about data or names, so that what recurs is looked at once."""
+"""Memory: what was found out about data or names, and what long texts began with, so that it is looked at once."""
 
 from __future__ import annotations
 
@@ -37,3 +37,36 @@ class Memory(Generic[Key, Answer]):
         if len(self._new) >= MOST:
             self._old, self._new = self._new, {}
         self._new[key] = answer
+
+
+_FIRST = 256  # bytes by which texts that begin alike are found
+_MOST_ALIKE = 4
+_MOST_BYTES = 4 * 1024 * 1024
+
+
+class Beginnings:
+    """
+    The last few long texts in which there was nothing, to know again what begins with one of them.
+
+    Several threads may use it.
+    """
+
+    __slots__ = ("_known", "_size")
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[bytes, ...]] = {}
+        self._size = 0
+
+    def length(self, data: bytes) -> int:
+        """Return how much of the beginning of a text is known: that of the longest known text it begins with."""
+        alike = self._known.get(hash(data[:_FIRST]), ())
+        return max((len(known) for known in alike if data.startswith(known)), default=0)
+
+    def put(self, data: bytes) -> None:
+        """Remember a text, in place of those with which it begins."""
+        first = hash(data[:_FIRST])
+        others = [known for known in self._known.get(first, ()) if not data.startswith(known)]
+        self._size += len(data)
+        if self._size > _MOST_BYTES:
+            self._known, self._size, others = {}, len(data), []
+        self._known[first] = (data, *others[: _MOST_ALIKE - 1])

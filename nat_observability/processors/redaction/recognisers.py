@@ -190,9 +190,12 @@ def find_assigned_at(data: bytes, places: Iterable[Place], keys: KeyMatcher) -> 
 
 def is_recogniser_near(data: bytes, place: Place) -> bool:
     """Say whether one of the recognisers may find something at a place."""
-    return sign_behind(data, place) is not None or any(
-        each.near is not None and each.near(data, place) for each in _SEARCHED
-    )
+    return sign_behind(data, place) is not None or is_searched_near(data, place)
+
+
+def is_searched_near(data: bytes, place: Place) -> bool:
+    """Say whether one of the recognisers that have a pattern of their own may find something at a place."""
+    return any(each.near is not None and each.near(data, place) for each in _SEARCHED)
 
 
 def find_searched_at(data: bytes, places: Iterable[Place], keys: KeyMatcher) -> Iterator[Found]:

@@ -19,16 +19,17 @@ from nat_observability.processors.redaction.marks import (
     overlaps_mark,
     without_labels,
 )
-from nat_observability.processors.redaction.memory import Memory
+from nat_observability.processors.redaction.memory import Beginnings, Memory
 from nat_observability.processors.redaction.names.keys import KeyMatcher
 from nat_observability.processors.redaction.names.needles import joined_letters, needles_of
 from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.rules import Pattern
 from nat_observability.processors.redaction.search import TOO_MANY, Search
 from nat_observability.processors.redaction.tables.secret_names import DEFAULT_KEYS
-from nat_observability.processors.redaction.text.encodings import MOST_LAYERS, decoded, is_escaped
+from nat_observability.processors.redaction.text.encodings import MOST_LAYERS, decoded, escapes, is_escaped
 from nat_observability.processors.redaction.text.folding import fold
 from nat_observability.processors.redaction.text.runs import LEAST_RUN
+from nat_observability.processors.redaction.text.windows import around
 from nat_observability.processors.redaction.values.verdicts import is_harmless
 from nat_observability.recording.capture import capture_text, joined_json
 
@@ -42,6 +43,11 @@ _LONGEST_REMEMBERED = 128  # characters
 
 _DEFAULT = frozenset(DEFAULT_KEYS)
 _any = msgspec.json.Decoder().decode
+_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_OBJECTS = msgspec.Raw(b"[{}]")  # in place of a list of objects in which there is nothing
+_LONG = 2048  # bytes: it takes longer to look for a shorter one
+_LONGEST = 1024 * 1024  # bytes that are kept
 
 
 class Scrubber:
@@ -62,6 +68,7 @@ class Scrubber:
     """
 
     __slots__ = (
+        "_beginnings",
         "_builtin",
         "_clean",
         "_json",
@@ -90,6 +97,7 @@ class Scrubber:
         self._marks = marks
         self.clean_names: set[str] = set()
         self._clean: Memory[int, int] = Memory()
+        self._beginnings = Beginnings()
         # Text that looks like a mark is one only if it has one of these labels.
         self._labels = (
             self._keys.labels | self._builtin | {TOO_MANY, *personal, *(each.name for each in self._patterns)}
@@ -140,6 +148,8 @@ class Scrubber:
             return self.text(value)
         data = bytes(value)
         search = self.search
+        if len(data) >= _LONG and self._is_clean_history(data):
+            return value
         if search.is_clean(data):
             return value
         key = hash(data)
@@ -154,6 +164,69 @@ class Scrubber:
             return msgspec.Raw(scrubbed)
         self.add_clean(key)
         return value
+
+    def _is_clean_history(self, data: bytes) -> bool:
+        """
+        Say whether nothing is in a list of objects, such as messages, or in an object that holds one.
+
+        What such a list began with before is not looked at again, nor is any of its objects: in a list, what is secret
+        in an object depends on that object alone.
+        """
+        if data.startswith(b"[{"):
+            return self._is_clean_list(data)
+        if not data.startswith(b"{") or data.find(b":[{") < 0:
+            return False
+        try:
+            fields = _fields(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        lists = {
+            name: bytes(raw)
+            for name, raw in fields.items()
+            if memoryview(raw).nbytes >= _LONG and bytes(raw).startswith(b"[{")
+        }
+        if not lists or not all(map(self._is_clean_list, lists.values())):
+            return False
+        rest = msgspec.json.encode({**fields, **dict.fromkeys(lists, _OBJECTS)})
+        return len(rest) + sum(map(len, lists.values())) == len(data) + len(lists) * len(
+            bytes(_OBJECTS)
+        ) and not self._holds(rest)
+
+    def _is_clean_list(self, data: bytes) -> bool:
+        known = self._beginnings.length(data)
+        rest = data
+        if known:
+            if data[known:] == b"]":
+                return True
+            rest = b"[" + data[known + 1 :] if data[known : known + 1] == b"," else data
+        if not self._is_clean_rest(rest):
+            return False
+        if len(data) <= _LONGEST:
+            self._beginnings.put(data[:-1])
+        return True
+
+    def _is_clean_rest(self, data: bytes) -> bool:
+        try:
+            items = _items(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        if not data.endswith(b"]"):
+            return False
+        # All of it at once takes less time than one object after the other, but more than those that are known.
+        if (not items or not self.is_clean(hash(bytes(items[0])))) and not self.search.passes(data):
+            return True
+        for raw in items:
+            item = bytes(raw)
+            key = hash(item)
+            if not self.is_clean(key):
+                if not item.startswith(b"{") or self._holds(item):
+                    return False
+                self.add_clean(key)
+        return True
+
+    def _holds(self, data: bytes) -> bool:
+        """Say whether something is secret in valid JSON."""
+        return self.search.passes(data) and self._json.scrub(data) != data
 
     def chunked(self, value: Captured) -> Captured:
         """
@@ -249,6 +322,9 @@ class Scrubber:
         scrubbed = layer = self._cut(data)
         if not is_escaped(data):
             return scrubbed
+        # In a long text with few escapes, what is around them is looked at first.
+        if not any(map(self._hides, around(layer, escapes(layer)))):
+            return scrubbed
         for _ in range(MOST_LAYERS):
             deeper = decoded(layer).decode(errors="replace").encode()
             if deeper == layer:
@@ -258,12 +334,27 @@ class Scrubber:
                 scrubbed = layer
         return scrubbed
 
+    def _hides(self, layer: bytes) -> bool:
+        """Say whether there is a secret behind the escapes of a text."""
+        for _ in range(MOST_LAYERS):
+            deeper = decoded(layer).decode(errors="replace").encode()
+            if deeper == layer:
+                return False
+            if self._cut(deeper) != deeper:
+                return True
+            layer = deeper
+        return False
+
     def _cut(self, data: bytes) -> bytes:
         """Replace what is found in `data` as it is."""
         searched = without_labels(data, self._labels) if _MARK in data else data
         search = self.search
         found = list(search.find(searched))
-        if search.may_be_folded(searched) and (folded := fold(searched)) is not None:
+        if (
+            search.may_be_folded(searched)
+            and (folded := fold(searched)) is not None
+            and any(map(self._finds, around(folded.data, folded.changes)))
+        ):
             found += [(*folded.original(start, end), label) for start, end, label in search.find(folded.data)]
         found.sort()
         if found:
@@ -274,6 +365,9 @@ class Scrubber:
         for pattern in self._patterns:
             text = self._replaced_in_text(text, pattern)
         return text.encode()
+
+    def _finds(self, data: bytes) -> bool:
+        return next(self.search.find(data), None) is not None
 
     def _replaced(self, data: bytes, found: list[Found]) -> bytes:
         # In Latin-1 each byte is a character, so places are the same.

@@ -7,17 +7,19 @@ from itertools import islice
 
 from nat_observability.processors.redaction.first_look.engine import Engine
 from nat_observability.processors.redaction.first_look.sights import Sights
+from nat_observability.processors.redaction.first_look.words import Words
 from nat_observability.processors.redaction.forms.table import (
     UNNAMED,
     find_anywhere,
     find_named,
     find_unnamed,
+    forms_near,
     is_form_near,
 )
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.memory import Memory
 from nat_observability.processors.redaction.names.keys import KeyMatcher
-from nat_observability.processors.redaction.names.needles import Needle, any_of, spellings, stems_of
+from nat_observability.processors.redaction.names.needles import Needle
 from nat_observability.processors.redaction.names.places import Place, Places
 from nat_observability.processors.redaction.recognisers import (
     find_assigned,
@@ -25,6 +27,7 @@ from nat_observability.processors.redaction.recognisers import (
     find_searched,
     find_searched_at,
     is_recogniser_near,
+    is_searched_near,
 )
 from nat_observability.processors.redaction.text.encodings import is_escaped, layers
 from nat_observability.processors.redaction.text.folding import fold, hides_letters, is_odd
@@ -38,8 +41,9 @@ MOST_NAMES = 4096
 TOO_MANY = "too_many_names"
 """The label of its mark."""
 
-_PIECE = 4096  # bytes that are looked at and remembered together
-_OVERLAP = 64  # bytes: no letters of a name are longer
+# What is around a name on which it depends whether it has a value.
+_BEFORE_PLACE, _BEHIND_PLACE = 2304, 4096  # bytes
+_MOST_FOUND = 16
 _IN_STRING = 256  # bytes: longer strings of JSON are not names
 _NOTHING = Sights([], [], [], [], False, False, False)
 
@@ -60,8 +64,8 @@ class Search:
     """
 
     __slots__ = (
-        "_engine", "_finders", "_forms_at", "_joined", "_last", "_literals", "_looked", "_names", "_places",
-        "_spelled", "_stems", "_tokens", "is_enabled",
+        "_engine", "_finders", "_harmless", "_joined", "_last", "_literals", "_names", "_places", "_tokens", "_words",
+        "is_enabled",
     )  # fmt: skip
 
     def __init__(
@@ -85,25 +89,17 @@ class Search:
         self._literals = tuple(literals)
         self._finders = tuple(finders)
         self._engine = engine if self.is_enabled else None
-        stems = stems_of(tuple(needles))
-        literals_of_forms = [
-            (literal, number) for number, form in enumerate(UNNAMED) for literal in form.literals if needles
-        ]
-        self._stems, anchors = any_of(
+        self._words = Words(
+            needles,
             [
-                *(stem.encode() for stem in stems if stem.isascii()),
-                *(each.lower() for each, _ in literals_of_forms),
-            ]
+                (number, literal)
+                for number, form in enumerate(UNNAMED)
+                for literal in form.literals
+                if needles
+            ],
+            self._places.needed_near,
         )
-        self._forms_at: dict[int, list[tuple[int, bytes, int]]] = {}
-        for literal, number in literals_of_forms:
-            at = anchors[literal.lower()]
-            for code in {literal[at], literal[at : at + 1].lower()[0]}:
-                self._forms_at.setdefault(code, []).append((at, literal, number))
-        self._spelled = tuple(
-            spelling.encode() for stem in stems if not stem.isascii() for spelling in spellings(stem)
-        )
-        self._looked: Memory[int, tuple[list[int], list[tuple[int, int]]]] = Memory()
+        self._harmless: Memory[int, int] = Memory()
         self._last: tuple[bytes, Sights | None] = (b"", None)
 
     def passes(self, data: bytes) -> bool:
@@ -152,15 +148,45 @@ class Search:
                 if len(places) > MOST_NAMES:
                     yield places.pop().begin, len(data), TOO_MANY
                 if places:
-                    yield from find_assigned_at(data, places, self._names)
-                    yield from find_searched_at(data, places, self._names)
-                    yield from find_named(data, places, self._names)
+                    yield from self._find_named(data, places)
             if sights.forms:
                 yield from find_unnamed(data, sights.forms, self._names)
             if self._tokens:
                 yield from self._find_tokens(data, sights)
         for find in self._finders:
             yield from find(data)
+
+    def _find_named(self, data: bytes, places: Iterable[Place]) -> Iterator[Found]:
+        """Find what the names at these places name, but for those that had no value before in the same surroundings."""
+        harmless = self._harmless
+        new: list[Place] = []
+        keys: list[int] = []
+        for place in places:
+            start, end = max(0, place.begin - _BEFORE_PLACE), place.end + _BEHIND_PLACE
+            key = hash((data[start:end], place.begin - start, place.end - start, end < len(data)))
+            if harmless.get(key) is None:
+                new.append(place)
+                keys.append(key)
+        if not new:
+            return
+        found = [*find_assigned_at(data, new, self._names), *find_searched_at(data, new, self._names)]
+        near = [() if place.is_unsure else forms_near(data, place) for place in new]
+        if any(near):
+            found += find_named(data, zip(new, near, strict=True), self._names)
+        yield from found
+        if len(found) > _MOST_FOUND:
+            return  # comparing all of them with all places would take long
+        for place, key, forms in zip(new, keys, near, strict=True):
+            # A form may be a table whose values are far away.
+            if (
+                not forms
+                and not any(
+                    start < place.end + _BEHIND_PLACE and end > place.begin - _BEFORE_PLACE
+                    for start, end, _ in found
+                )
+                and not is_searched_near(data, place)
+            ):
+                harmless.put(key, 1)
 
     def _find_anywhere(self, data: bytes) -> Iterator[Found]:
         yield from find_assigned(data, self._names)
@@ -225,33 +251,7 @@ class Search:
 
     def _look_slowly(self, data: bytes) -> Sights | None:
         """Do the same without the engine."""
-        names: list[int] = []
-        forms: list[tuple[int, int]] = []
-        if len(data) <= _PIECE:
-            self._look_at(data, data.lower(), 0, 0, names, forms)
-        else:
-            known = self._looked
-            for at in range(0, len(data), _PIECE):
-                # What ends in the overlap was seen with the piece before.
-                start = max(0, at - _OVERLAP)
-                piece = data[start : at + _PIECE + _OVERLAP]
-                key = hash(piece)
-                seen = known.get(key)
-                if seen is None:
-                    seen = ([], [])
-                    self._look_at(piece, piece.lower(), at - start, at - start + _PIECE, *seen)
-                    known.put(key, seen)
-                names += [start + place for place in seen[0]]
-                forms += [(number, start + place) for number, place in seen[1]]
-        if self._spelled and not data.isascii():
-            count = len(names)
-            for spelling in self._spelled:
-                at = data.find(spelling)
-                while at >= 0:
-                    names.append(at + len(spelling))
-                    at = data.find(spelling, at + len(spelling))
-            if len(names) > count:
-                names.sort()
+        names, forms = self._words.look(data)
         is_hidden = is_escaped(data)
         odd = is_odd(data)
         has_literal = False
@@ -264,20 +264,6 @@ class Search:
         ):  # fmt: skip
             return None
         return Sights(names, None, None, forms, has_literal, is_hidden, odd)
-
-    def _look_at(
-        self, data: bytes, lower: bytes, first: int, last: int, names: list[int], forms: list[tuple[int, int]]
-    ) -> None:
-        """Look at a piece of a text for what begins from `first` on, and before `last` if that is not 0."""
-        forms_at = self._forms_at
-        for match in self._stems.finditer(lower):
-            at = match.start()
-            if at < first or (last and at >= last):
-                continue
-            for offset, literal, number in forms_at.get(data[at], ()):
-                if data.startswith(literal, at - offset):
-                    forms.append((number, at - offset + len(literal)))
-            names.append(at + 1)
 
 
 def _is_near(data: bytes, place: Place) -> bool:

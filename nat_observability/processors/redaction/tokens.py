@@ -95,6 +95,9 @@ _LED = re.compile(
     rb"|(?P<firebase_key>(?<![\w-])[\w-]{8,32}:APA91b[\w-]{60,})"
     rb"|(?P<snowflake_token>ver:\d{1,4}-hint:\d{1,20}-ETMsDgAAA[A-Za-z0-9+/=]{40,})"
 )
+_SALESFORCE = re.compile(_BEGIN + rb"00D[A-Za-z0-9]{12,15}![\w.]{60,}")
+# What goes on with percent-encoded signs of base64.
+_ENCODED_REST = re.compile(rb"(?:%(?:2[BbFf]|3[Dd])[A-Za-z0-9_.~=-]{0,512}+){1,64}+")
 _DISCORD = re.compile(rb"(?<![\w.-])[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,}")
 _LEAST_DISCORD = 59  # characters
 _AZURE_SECRET = re.compile(rb"[\w.~-]{3}\d?Q~[\w.~-]{30,}")
@@ -106,7 +109,11 @@ _CASED = re.compile(
     rb"[a-z]*+(?:(?:As|At|By|If|In|Is|My|Of|On|Or|To)(?=[A-Z])|[A-Z]++(?:[a-z]{2,}+|s))*+[A-Z]*+"
 )
 # All tokens of Hugging Face are letters, and those of AWS capitals, as words may be: their length tells them apart.
-_LENGTHS = {"huggingface_token": (len("hf_") + 34, len("api_org_") + 34), "aws_key": (len("AKIA") + 16,)}
+_LENGTHS = {
+    "huggingface_token": (len("hf_") + 34, len("api_org_") + 34),
+    "aws_key": (len("AKIA") + 16,),
+    "gitlab_token": (len("glpat-") + 20, len("glsoat-") + 20),
+}
 _KEY_HEADER = re.compile(rb"-----BEGIN[ +][A-Z0-9 +]{0,40}PRIVATE[ +]KEY(?:[ +]BLOCK)?-----")
 _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
@@ -147,11 +154,12 @@ def _tokens_in(
                 # Some go on after the run, with an equals sign.
                 match = rest.match(data, after)
                 if match is not None:
-                    token = data[at : match.end()]
+                    after = match.end()
+                    token = data[at:after]
                     if _is_random(token) or (len(token) in _LENGTHS.get(name, ()) and not token.islower()):
                         seen.add(at)
-                        yield at, match.end(), name
-                    after = match.end()
+                        after = _end(_ENCODED_REST, data, after)
+                        yield at, after, name
             at = data.find(letters, after, end)
 
 
@@ -210,9 +218,8 @@ def _find_led(data: bytes, runs: Runs) -> Iterator[Found]:
             yield *match.span(), match.lastgroup
 
 
-def _find_telegram_tokens(data: bytes, runs: Runs) -> Iterator[Found]:
-    for match in matches(_TELEGRAM, data):
-        yield *match.span(), "telegram_token"
+def _finder(expression: re.Pattern[bytes], name: str) -> Callable[[bytes, Runs], Iterator[Found]]:
+    return lambda data, runs: ((*match.span(), name) for match in matches(expression, data))
 
 
 def _find_private_keys(data: bytes) -> Iterator[Found]:
@@ -292,7 +299,14 @@ RUN_RECOGNISERS = (
         expressions=(rb"(?:bearer|basic)[ \t+]{1,16}[\w.~+/=-]{16}",),
         find=_find_schemes,
     ),
-    RunRecogniser(leads=(b":aa",), expressions=(rb"[0-9]{6}:AA[\w-]{16}",), find=_find_telegram_tokens),
+    RunRecogniser(
+        leads=(b"00d",),
+        expressions=(rb"00D[A-Za-z0-9]{12,15}![A-Za-z0-9_.]{8}",),
+        find=_finder(_SALESFORCE, "salesforce_token"),
+    ),
+    RunRecogniser(
+        leads=(b":aa",), expressions=(rb"[0-9]{6}:AA[\w-]{16}",), find=_finder(_TELEGRAM, "telegram_token")
+    ),
     RunRecogniser(
         leads=(b"astracs:", b"$production$", b"$sandbox$", b":apa91b", b"-hint:"),
         expressions=(rb"astracs:", rb"\$production\$", rb"\$sandbox\$", rb":apa91b", rb"-hint:"),

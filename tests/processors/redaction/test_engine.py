@@ -83,6 +83,8 @@ def test_it_knows_every_form_and_every_name() -> None:
         '{"\\u015fifre": "hunter2x"}',
         "%70assword%3Dhunter2x",
         "pass\x1b[31mword: hunter2x",
+        "pass\u2009=\u20099RWtOyJl8Xc1",
+        "pass\uff1a2Oib5qS9w8wM",
         '{"a": "\\\\u0070assword: hunter2x"}',
     ],
 )

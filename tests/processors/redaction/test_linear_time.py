@@ -54,11 +54,13 @@ def seconds(text: str, personal: Sequence[str] = ()) -> float:
 def test_time_is_in_proportion_to_the_length(unit: str) -> None:
     """A text that is eight times as long takes about eight times the time; quadratic time would be 64 times."""
     short, long = (unit * (size // len(unit) + 1) for size in (3 * 1024, 24 * 1024))
-    # The best of several, because the machine may be busy.
-    taken = min(seconds(long, PERSONAL_SETS) for _ in range(2)) / min(
-        seconds(short, PERSONAL_SETS) for _ in range(2)
-    )
-    assert taken < 30
+
+    def growth() -> float:
+        """How many times as long it takes, in the best of several tries: the machine may be busy."""
+        times = [min(seconds(text, PERSONAL_SETS) for _ in range(2)) for text in (short, long)]
+        return times[1] / times[0]
+
+    assert any(growth() < 30 for _ in range(3))
 
 
 @pytest.mark.slow
@@ -66,7 +68,8 @@ def test_time_is_in_proportion_to_the_length(unit: str) -> None:
 def test_a_megabyte_takes_no_longer_than_in_proportion(unit: str) -> None:
     """Also for sizes that occur in practice."""
     short, long = (unit * (size // len(unit) + 1) for size in (64 * 1024, 1024 * 1024))
-    assert seconds(long) < 60 * min(seconds(short) for _ in range(3)) + 0.05
+    # Tried again if the machine was busy with something else meanwhile.
+    assert any(seconds(long) < 60 * min(seconds(short) for _ in range(3)) + 0.05 for _ in range(3))
 
 
 # What stands before a value in each form, and the characters that are repeated there.

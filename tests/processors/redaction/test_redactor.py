@@ -357,6 +357,26 @@ def test_a_pair_is_found_whatever_the_prefix_of_its_strings(
 
 
 @pytest.mark.parametrize(
+    ("value", "left"),
+    [
+        ({"pass": ["hunter2x"]}, {"pass": "[redacted:pass]"}),
+        ({"pass": ["ok"]}, None),
+        ({"pass": ["hunter2x", "b"]}, None),
+        (["user", "bob", "password", "hunter2x"], ["user", "bob", "password", "[redacted:password]"]),
+        (["password", "email", "first", "last"], None),
+        (["token", "a1", "b2", "password"], ["token", "[redacted:token]", "b2", "password"]),
+        ([{"k": "password", "v": "hunter2x"}], [{"k": "password", "v": "[redacted:password]"}]),
+        ({"k": "count", "v": "12"}, None),
+    ],
+    ids=str,
+)
+def test_a_pair_has_many_shapes(value: Any, left: Any) -> None:
+    """Several values of one name, names and values in turn, and short names for both."""
+    given = bytes(Redactor()(a_span(value)).input or b"")  # type: ignore[arg-type]
+    assert msgspec.json.decode(given) == (value if left is None else left)
+
+
+@pytest.mark.parametrize(
     "value",
     [
         {"value": "opaque9f8c", "name": "token"},

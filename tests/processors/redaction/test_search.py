@@ -246,6 +246,23 @@ def test_a_value_before_its_name_is_found_in_json() -> None:
     assert b"hunter2x" not in bytes(WITH.value(msgspec.Raw(json.dumps(fields).encode())))  # type: ignore[arg-type]
 
 
+def test_the_words_of_a_name_may_be_in_different_pieces() -> None:
+    """Of a long text, which is looked at in pieces of 4 KB."""
+    filler = "nothing of note " * 600
+    for at in range(4096 - 140, 4096 + 80, 9):
+        text = f"{filler[:at]} saml response: hunter2x {filler[at:]}"
+        assert "hunter2x" not in WITH.text(text)
+        assert WITH.text(text) == WITHOUT.text(text)
+
+
+@pytest.mark.parametrize("sign", ["\uff1a", "\uff1d", " \u2192 "])
+def test_a_sign_beyond_ascii_may_be_between_name_and_value(sign: str) -> None:
+    """It is in one word with both of them."""
+    text = f"{PROSE * 5} pypi_token{sign}9RWtOyJl8Xc1 {PROSE}"
+    assert "9RWtOyJl8Xc1" not in WITH.text(text)
+    assert WITH.text(text) == WITHOUT.text(text)
+
+
 def test_blanks_may_be_where_a_key_has_an_asterisk() -> None:
     """Also where the first look sees only the letters beside it."""
     scrubber = Scrubber(("patient*id",), (), (), Marks(None))

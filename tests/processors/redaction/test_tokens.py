@@ -91,6 +91,7 @@ LETTERS_ALONE = [
     ("aws_key", f"ASIA{CAPITALS}"),
     ("gitlab_token", f"glpat-{LETTERS[:20]}"),
     ("gitlab_token", f"glpat-{LETTERS[:12]}-{LETTERS[12:20]}"),
+    ("gitlab_token", "glsoat-GW-CONImrSPZ-Uz_WM_N"),
     ("stripe_key", f"sk_live_{LETTERS[:24]}"),
     ("stripe_key", f"rk_test_{LETTERS[:24]}"),
     ("openai_key", f"sk-{LETTERS}"),
@@ -148,6 +149,19 @@ def test_a_token_is_replaced_by_its_name(name: str, token: str) -> None:
     """All of it and nothing else, whatever surrounds it."""
     for around in ("{}", "the key is {}, you know", '"{}"', "x={}&y=1", "é{}é", "({})", "a\n{}\nb"):
         assert redacted(around.format(token)) == around.format(f"[redacted:{name}]")
+
+
+@pytest.mark.parametrize(
+    ("name", "token"),
+    [
+        ("salesforce_token", f"00D{'k7Xm2Q9wR4tZ'}!{'AQ4k7Xm2Q9wR.tZ8bN3_' * 5}"),
+        ("sentry_token", f"sntrys_{'eyJpYXQiOpdiGdSGwFIxMj2joCVwMqgUjLN55xVSph' * 2}%2Bf71SYMZu%3D%3D"),
+    ],
+)
+def test_a_token_with_signs_of_its_own_is_replaced_to_its_end(name: str, token: str) -> None:
+    """Behind a text, and in a query."""
+    for text in ("got %s back", "https://example.com/search?q=%s&page=2", '{"a":"%s"}'):
+        assert redacted(text % token) == text % f"[redacted:{name}]"
 
 
 @pytest.mark.parametrize("escape", "nrtbf")

@@ -1,7 +1,8 @@
-"""Engine: finds all that could be secret in one pass over the bytes of a value, where hyperscan is installed."""
+"""Engine: finds all that could be secret in one pass over the bytes of a value, where hyperscan has wheels."""
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import threading
@@ -34,6 +35,8 @@ _AROUND_UNSURE = (
     rb"%s[-_.]{0,4}(?:\"|'|\\\"|\\')",
     rb"--[\w.-]{0,40}%s",
     rb"-[ +]-[ +]%s",
+    # A sign or a blank beyond ASCII, which only looks like one.
+    rb"%s[-_. ]{0,4}[\xc2\xd8\xe1\xe2\xe3\xef\xf0\xf3]",
 )
 # Behind these escapes something can hide that shows only when they are removed.
 _ESCAPES = (rb"%[0-9a-fA-F]{2}", rb"\x1b\[", rb"\\u[0-9a-fA-F]{4}", rb"\\x1b\[", rb"\\/")
@@ -89,12 +92,13 @@ class Engine:
         rules: What to look for.
     """
 
-    __slots__ = ("_kinds", "_local", "_lock", "_looked_at", "_process", "_ready", "_rules")
+    __slots__ = ("_built", "_kinds", "_local", "_lock", "_looked_at", "_process", "_ready", "_rules")
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         # The module and two databases: the second has the names whose values must look random.
         self._ready: tuple[Any, Any, Any] | None = None
+        self._built: tuple[mmap.mmap, ...] | None = None  # the databases, until they are loaded
         self._kinds: tuple[int, ...] = ()
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -104,7 +108,7 @@ class Engine:
     @property
     def is_ready(self) -> bool:
         """Whether it is compiled."""
-        return self._ready is not None
+        return self._ready is not None or (self._built is not None and self._load())
 
     def look(self, data: bytes) -> Sights | None:
         """Return what could be secret in `data`, None if nothing could be. It must be ready."""
@@ -157,6 +161,9 @@ class Engine:
 
     def compile(self) -> bool:
         """Compile it now; return whether that was possible."""
+        return self._build() and self._load()
+
+    def _build(self) -> bool:
         try:
             import hyperscan
         except ImportError:
@@ -165,12 +172,20 @@ class Engine:
         expressions = expressions_of(self._rules, needles)
         likely = [each for needle in needles if needle.is_likely for each in name_expressions(needle)]
         self._kinds = tuple(each.kind for each in expressions)
-        self._ready = (
-            hyperscan,
-            _database(hyperscan, expressions),
-            _database(hyperscan, likely) if likely else None,
-        )
+        self._built = tuple(_database(hyperscan, each) for each in (expressions, likely) if each)
         return True
+
+    def _load(self) -> bool:
+        import hyperscan
+
+        with self._lock:
+            built, self._built = self._built, None
+            if built is not None:
+                loaded = [hyperscan.loadb(each[:], hyperscan.HS_MODE_BLOCK) for each in built]
+                for each in built:
+                    each.close()
+                self._ready = (hyperscan, loaded[0], loaded[1] if len(loaded) > 1 else None)
+        return self._ready is not None
 
     def _scratch(self, ready: tuple[Any, Any, Any]) -> tuple[Any, Any]:
         try:
@@ -200,7 +215,7 @@ class Engine:
     def _compile_quietly(self) -> None:
         # If that fails, what it would save goes on being looked at.
         with suppress(Exception):
-            self.compile()
+            self._build()
 
 
 _engines: dict[Rules, Engine] = {}
@@ -296,7 +311,12 @@ def _rest_of(token: Token) -> bytes:
     return "".join(pieces).encode()
 
 
-def _database(hyperscan: Any, expressions: Sequence[Expression]) -> Any:
+def _database(hyperscan: Any, expressions: Sequence[Expression]) -> mmap.mmap:
+    """
+    Return an encoded database, in memory of its own.
+
+    Compiling takes some 35 MB, which the allocator of the thread gives back only if nothing that is kept is among it.
+    """
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(
         expressions=[each.pattern for each in expressions],
@@ -307,7 +327,10 @@ def _database(hyperscan: Any, expressions: Sequence[Expression]) -> Any:
             for each in expressions
         ],
     )
-    return database
+    encoded = hyperscan.dumpb(database)
+    shared = mmap.mmap(-1, len(encoded))
+    shared[:] = encoded
+    return shared
 
 
 def _of(letters: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nat_observability.processors.redaction.forms.code import (
@@ -38,6 +38,7 @@ from nat_observability.processors.redaction.forms.tabular import find_aligned, f
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import KeyMatcher
 from nat_observability.processors.redaction.names.places import Place
+from nat_observability.processors.redaction.text.runs import has_any
 
 Find = Callable[[bytes, KeyMatcher], Iterator[Found]]
 Near = Callable[[bytes, Place], bool]
@@ -54,6 +55,7 @@ class Form:
         literals: For forms without a name: one of them is in every text with the form.
         before: Bytes before the name, or the literal, in which the form is.
         behind: Bytes behind it.
+        is_from_line: Whether the form begins with the line of the name.
     """
 
     find: Find
@@ -61,6 +63,7 @@ class Form:
     literals: tuple[bytes, ...] = ()
     before: int = 700
     behind: int = 4096
+    is_from_line: bool = False
 
 
 # The words that may follow the letters of a name, and what may stand around names.
@@ -81,20 +84,61 @@ def _precedes(expression: bytes, longest: int, flags: int = 0) -> Near:
     return lambda data, place: search(data, max(0, place.begin - longest), place.begin) is not None
 
 
-def _either(*tests: Near) -> Near:
-    return lambda data, place: any(test(data, place) for test in tests)
+def _either(first: Near, second: Near) -> Near:
+    return lambda data, place: first(data, place) or second(data, place)
 
 
-def _both(*tests: Near) -> Near:
-    return lambda data, place: all(test(data, place) for test in tests)
+def _both(first: Near, second: Near) -> Near:
+    return lambda data, place: first(data, place) and second(data, place)
 
 
 def _before(literals: tuple[bytes, ...], longest: int) -> Near:
-    def is_near(data: bytes, place: Place) -> bool:
-        begin, end = max(0, place.begin - longest), place.end
-        return any(data.find(literal, begin, end) >= 0 for literal in literals)
+    return lambda data, place: has_any(data[max(0, place.begin - longest) : place.end], literals)
 
-    return is_near
+
+def _ahead(literal: bytes, longest: int = 600) -> Near:
+    return lambda data, place: data.find(literal, place.end, place.end + longest) >= 0
+
+
+# What begins a setting, as it stands before the name; and the characters of what may stand between.
+_SETS = (
+    b"setx", b"#define", b"ENV", b"ARG", b"SetEnv", b"set", b"setenv", b"add", b"put", b"create", b"git config",
+    b"proxy_set_header", b"add_header", b"fastcgi_param", b"require",
+)  # fmt: skip
+_SETTING = re.compile(
+    rb"(?:setx|#define|ENV|ARG|SetEnv|set(?:env)?(?: -\w{1,8}){0,3}|add|put|create|git config"
+    rb"(?: --\w{1,20}){0,3}|proxy_set_header|add_header|fastcgi_param|require)[ \t]{1,16}"
+    rb"\\{0,64}[\"']?[\w./:-]{0,100}\Z"
+)
+_LONGEST_SETTING = 260  # bytes
+_PARTS_OF_NAMES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:-"
+
+
+def _is_set(data: bytes, place: Place) -> bool:
+    """Say whether the word of a command or a file of settings stands before a name."""
+    window = data[max(0, place.begin - _LONGEST_SETTING) : place.begin]
+    rest = window.rstrip(_PARTS_OF_NAMES)
+    rest = rest.removesuffix(b'"') if rest.endswith(b'"') else rest.removesuffix(b"'")
+    rest = rest.rstrip(b"\\")
+    if not rest.endswith((b" ", b"\t")):
+        return False
+    rest = rest.rstrip(b" \t")
+    # Its last word may be an option: set -gx TOKEN.
+    if not rest.endswith(_SETS) and rest[rest.rfind(b" ") + 1 :][:1] != b"-":
+        return False
+    return _SETTING.search(window) is not None
+
+
+_VALUES = re.compile(rb"\)\s{0,8}(?:\\{1,8}n\s{0,8})?(?:OUTPUT [^()]{1,100})?values", re.IGNORECASE)
+_LONGEST_LIST = 2000  # bytes of the names of columns
+
+
+def _is_inserted(data: bytes, place: Place) -> bool:
+    """Say whether a name is in brackets before values: INSERT INTO users (name, password) VALUES."""
+    closing = data.find(b")", place.end, place.end + _LONGEST_LIST)
+    return (
+        closing >= 0 and data.find(b"(", place.end, closing) < 0 and _VALUES.match(data, closing) is not None
+    )
 
 
 _IN_HEADS = re.compile(rb"[\w .\x80-\xff\-\"'\\,;\t]{0,2000}+(?=(.))?", re.DOTALL)
@@ -109,14 +153,9 @@ _AFTER_CELL = re.compile(
 
 
 def _is_head(data: bytes, place: Place) -> bool:
-    """Say whether a name may be the head of a column, or the name of a row, with separators around it."""
+    """Say whether a name may be the head of a column, with separators around it."""
     if _AFTER_CELL.match(data, place.end) is None:
         return False
-    if (
-        _BEGIN_OF_ROW.search(data, max(0, place.begin - 8), place.begin) is not None
-        and data.find(b"alue", max(0, place.begin - 4096), place.begin) >= 0
-    ):
-        return True  # a row with a name and a value
     window = data[max(0, place.begin - 2000) : place.begin]
     before = window[len(window.rstrip(_HEAD_CHARACTERS)) :]
     behind = _IN_HEADS.match(data, place.end)
@@ -128,7 +167,35 @@ def _is_head(data: bytes, place: Place) -> bool:
     ends = (
         behind is None or behind[1] is None or behind[1] in (b"\n", b"\r") or b"\\" in after or b'"' in after
     )
-    return is_line and ends
+    return is_line and ends and _has_row_below(data, place.end, before + b" " + after)
+
+
+def _is_row_of_pair(data: bytes, place: Place) -> bool:
+    """Say whether a name may begin a row, of a table with names and values."""
+    return (
+        _BEGIN_OF_ROW.search(data, max(0, place.begin - 8), place.begin) is not None
+        and _AFTER_CELL.match(data, place.end) is not None
+        and data.find(b"alue", max(0, place.begin - 4096), place.begin) >= 0
+    )
+
+
+_LINE_ENDS = re.compile(rb"\n|\r\n|\\\\{0,7}(?:r\\{1,8})?n")
+_LONGEST_ROW = 4096  # bytes of the rest of the head, and of the row below it
+
+
+def _has_row_below(data: bytes, at: int, head: bytes) -> bool:
+    """Say whether the line below one with separators has one of them too."""
+    stop = at + _LONGEST_ROW
+    if data.find(b"\n", at, stop) < 0 and data.find(b"\\", at, stop) < 0:
+        return stop < len(data)
+    line_end = _LINE_ENDS.search(data, at, stop)
+    if line_end is None:
+        return stop < len(data)
+    begin = line_end.end()
+    next_end = _LINE_ENDS.search(data, begin, begin + _LONGEST_ROW)
+    row = data[begin : begin + _LONGEST_ROW if next_end is None else next_end.start()]
+    head += data[at : line_end.start()]
+    return any(separator in head and separator in row for separator in (b",", b";", b"\t", b"\\t"))
 
 
 _ALIGNED = re.compile(rb"[\w. -]{0,400}(?=(\n|\\{1,8}n|\r)(\d)?)")
@@ -151,11 +218,21 @@ def _has_bars(data: bytes, place: Place) -> bool:
     """Say whether there are bars in the line of a name."""
     begin = max(data.rfind(b"\n", max(0, place.begin - 600), place.begin), place.begin - 600, 0)
     end = data.find(b"\n", place.end, place.end + 600)
-    end = end if end >= 0 else place.end + 600
-    return any(data.find(bar, begin, end) >= 0 for bar in _BARS)
+    line = data[begin : end if end >= 0 else place.end + 600]
+    if line.find(b"|") >= 0:
+        return True
+    return not line.isascii() and any(line.find(bar) >= 0 for bar in _OTHER_BARS)
 
 
-_BARS = (b"|", b"\xe2\x94\x82", b"\xe2\x95\x91")
+_OTHER_BARS = (b"\xe2\x94\x82", b"\xe2\x95\x91")
+
+
+def _is_behind_cells(data: bytes, place: Place) -> bool:
+    """Say whether tags of a table may be before a name."""
+    begin, end = max(0, place.begin - 1200), place.end
+    return data.rfind(b"<", begin, end) >= 0 and (
+        data.find(b"<t", begin, end) >= 0 or data.find(b"<T", begin, end) >= 0
+    )
 
 
 def _is_in_tag(data: bytes, place: Place) -> bool:
@@ -168,20 +245,16 @@ def _is_in_tag(data: bytes, place: Place) -> bool:
 
 NAMED: tuple[Form, ...] = (
     Form(find=find_tags, near=_is_in_tag),
-    Form(find=find_cells, near=_follows(_MORE + _AROUND + rb"</"), before=200),
-    Form(find=find_html_columns, near=_before((b"<t", b"<T"), 1200)),
+    Form(find=find_cells, near=_both(_ahead(b"</"), _follows(_MORE + _AROUND + rb"</")), before=200),
+    Form(find=find_html_columns, near=_is_behind_cells),
     Form(find=find_bars, near=_has_bars),
-    Form(find=find_columns, near=_is_head),
+    Form(find=find_columns, near=_is_head, is_from_line=True),
+    Form(find=find_columns, near=_is_row_of_pair),
     Form(find=find_aligned, near=_is_aligned_head),
     Form(
         find=find_settings,
         near=_either(
-            _precedes(
-                rb"(?:setx|#define|ENV|ARG|SetEnv|set(?:env)?(?: -\w{1,8}){0,3}|add|put|create|git config"
-                rb"(?: --\w{1,20}){0,3}|proxy_set_header|add_header|fastcgi_param|require)[ \t]{1,16}"
-                rb"\\{0,64}[\"']?[\w./:-]{0,100}",
-                260,
-            ),
+            _is_set,
             _both(
                 lambda data, place: data.find(b"-", place.begin, place.end) >= 0,
                 _follows(rb"[ \t]{1,8}(?![-\s])"),
@@ -191,16 +264,18 @@ NAMED: tuple[Form, ...] = (
     Form(
         find=find_netrc,
         near=_both(
-            lambda data, place: data[place.end - 8 : place.end] == b"password",
-            _follows(rb"\s|\\"),
-            _before((b"login", b"user", b"machine", b"default"), 500),
+            lambda data, place: data.endswith(b"password", place.begin, place.end),
+            _both(_follows(rb"\s|\\"), _before((b"login", b"user", b"machine", b"default"), 500)),
         ),
     ),
     Form(
         find=find_comparisons,
         near=_either(
             _follows(BEHIND_COMPARED, re.IGNORECASE),
-            _both(_follows(rb"[\s`\"\]\\]*[,)]"), _before((b"into", b"INTO", b"Into"), 2300)),
+            _both(
+                _is_inserted,
+                _both(_follows(rb"[\s`\"\]\\]*[,)]"), _before((b"into", b"INTO", b"Into"), 2300)),
+            ),
         ),
         before=2300,
         behind=8192,
@@ -208,21 +283,21 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_multipart, near=_before((b"form-data",), 200)),
     Form(
         find=find_input_values,
-        near=lambda data, place: data.find(b"input_valu", place.end, place.end + 600) >= 0,
+        near=_ahead(b"input_valu"),
     ),
     Form(
         find=find_automated,
         near=_either(
             _both(
-                lambda data, place: data.find(b").", place.end, place.end + 140) >= 0,
+                _ahead(b").", 140),
                 _follows(rb"[^\n;]{0,130}?" + AUTOMATED),
             ),
             _both(
-                _before((b"yped", b"ntered", b"yping", b"ill", b"nput"), 500),
                 _precedes(
                     rb"[\"'`]\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?\\{0,64}[\"'`]?[\w #.-]{0,80}",
                     120,
                 ),
+                _before((b"yped", b"ntered", b"yping", b"ill", b"nput"), 500),
             ),
         ),
     ),
@@ -239,10 +314,13 @@ NAMED: tuple[Form, ...] = (
     Form(
         find=find_prose,
         near=_either(
-            _follows(_MORE + _AROUND + IS),
-            _follows(_MORE + _AROUND + BELOW),
-            _precedes(rb"[\"'`] (?:as|for|is) (?:the|your|my|our|its|a)(?: new)? [\w ]{0,60}", 120),
-            _precedes(rb"#{1,6} [\w -]{0,60}", 80),
+            _either(
+                _follows(_MORE + _AROUND + IS), _both(_ahead(b":", 300), _follows(_MORE + _AROUND + BELOW))
+            ),
+            _either(
+                _precedes(rb"[\"'`] (?:as|for|is) (?:the|your|my|our|its|a)(?: new)? [\w ]{0,60}", 120),
+                _both(_before((b"# ",), 80), _precedes(rb"#{1,6} [\w -]{0,60}", 80)),
+            ),
         ),
         before=500,
         behind=1400,
@@ -271,18 +349,29 @@ UNNAMED: tuple[Form, ...] = (
 """The forms without one."""
 
 
-def find_named(data: bytes, places: Iterable[Place], keys: KeyMatcher) -> Iterator[Found]:
-    """Find the values in the forms that may be at these places."""
-    by_form: list[list[tuple[int, int]]] = [[] for _ in NAMED]
-    for place in places:
-        if place.is_unsure:
-            continue
-        for form, windows in zip(NAMED, by_form, strict=True):
-            if form.near is not None and form.near(data, place):
-                _add(windows, _begin_of_line(data, place.begin - form.before), place.end + form.behind)
-    for form, windows in zip(NAMED, by_form, strict=True):
-        for start, end in windows:
-            yield from _find_in(form, data, start, end, keys)
+def forms_near(data: bytes, place: Place) -> Sequence[int]:
+    """Return the numbers of the forms with a name that may be at a place."""
+    return [number for number, form in enumerate(NAMED) if form.near is not None and form.near(data, place)]
+
+
+def find_named(data: bytes, near: Iterable[tuple[Place, Sequence[int]]], keys: KeyMatcher) -> Iterator[Found]:
+    """Find the values in the forms that may be at these places, each with the numbers of its forms, in order."""
+    by_form: dict[int, list[tuple[int, int]]] = {}
+    for place, numbers in near:
+        for number in numbers:
+            form = NAMED[number]
+            if form.is_from_line:
+                begin = max(
+                    0,
+                    data.rfind(b"\n", max(0, place.begin - _LONGEST_LIST), place.begin) + 1,
+                    place.begin - _LONGEST_LIST,
+                )
+            else:
+                begin = _begin_of_line(data, place.begin - form.before)
+            _add(by_form.setdefault(number, []), begin, place.end + form.behind)
+    for number in sorted(by_form):
+        for start, end in by_form[number]:
+            yield from _find_in(NAMED[number], data, start, end, keys)
 
 
 def is_form_near(data: bytes, place: Place) -> bool:

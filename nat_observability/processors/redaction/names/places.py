@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from nat_observability.processors.redaction.memory import Memory
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
-from nat_observability.processors.redaction.names.needles import Needle, phrases_of
+from nat_observability.processors.redaction.names.needles import Needle, any_of, phrases_of
 from nat_observability.processors.redaction.text.randomness import random_places
+from nat_observability.processors.redaction.text.runs import has_any
 
 # The characters of a name.
 NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(
@@ -21,6 +22,7 @@ _REST_OF_WORD = re.compile(rb"[A-Za-z0-9_.\-\x80-\xff]{0,256}+")
 _MOST_WORDS = 4  # before the letters
 _WORDS_BEHIND = re.compile(rb"(?:[ +]{1,4}[A-Za-z0-9_.\-\x80-\xff]{1,64}){1,3}")
 _LONGEST_BEFORE = 128  # bytes
+_MOST_PARTNERS = 24  # of a word; more take longer to look for
 _LONGEST_REMEMBERED = 64  # bytes
 # How near a value must be for its name to count if it must look random.
 _RANDOM_BEFORE, _RANDOM_BEHIND = 2048, 4608  # bytes
@@ -55,16 +57,21 @@ class Places:
         needles: What is in every such name.
     """
 
-    __slots__ = ("_keys", "_kinds", "_open", "_phrases", "_words")
+    __slots__ = ("_in_phrases", "_keys", "_kinds", "_open", "_partners", "_parts", "_phrases")
 
     def __init__(self, keys: KeyMatcher, needles: Sequence[Needle]) -> None:
         self._keys = keys
         self._phrases = phrases_of(needles)
-        self._words = tuple(
-            {part.encode() for needle in needles if len(needle.parts) > 1 for part in needle.parts}
-        )
         self._open = tuple("".join(needle.words).encode() for needle in needles if needle.is_open)
+        words = {part.encode() for needle in needles if len(needle.parts) > 1 for part in needle.parts}
+        self._in_phrases = any_of([*sorted(words), *self._open])[0]
         self._kinds: Memory[bytes, int] = Memory()
+        self._parts: dict[bytes, list[tuple[bytes, ...]]] = {}
+        for needle in needles:
+            parts = tuple(part.encode() for part in needle.parts)
+            for part in parts if len(parts) > 1 else ():
+                self._parts.setdefault(part, []).append(parts)
+        self._partners: Memory[bytes, tuple[bytes, ...]] = Memory()
 
     @staticmethod
     def has_letters(data: bytes, letters: Iterable[bytes]) -> bool:
@@ -119,12 +126,43 @@ class Places:
                         continue
             yield Place(begin, reached, sureness == _UNSURE)
 
+    def needed_near(self, word: bytes) -> tuple[bytes, ...] | None:
+        """
+        Return letters of which some, in either case, must be near a word with letters of a name for it to be one.
+
+        Without any, it is one wherever it stands; None if it never is.
+        """
+        kind = self._kind(word)
+        if kind == _NOT_A_NAME:
+            return None
+        return self._others(word) or () if kind == _IN_PHRASE else ()
+
     def _kind(self, word: bytes) -> int:
         if len(word) >= _LONGEST_WORD:
             return _SURE
         lower = word.lower()
         kind = self._sureness(self._keys.label(word.decode(errors="replace")))
-        return kind | (_IN_PHRASE if any(each in lower for each in (*self._words, *self._open)) else 0)
+        return kind | (_IN_PHRASE if self._in_phrases.search(lower) else 0)
+
+    def _others(self, word: bytes) -> tuple[bytes, ...] | None:
+        """Return letters of which some are near a word if it is a part of a name; None if that tells nothing."""
+        known = self._partners.get(word)
+        if known is None:
+            known = self._partners_of(word.lower())
+            if len(word) <= _LONGEST_REMEMBERED:
+                self._partners.put(word, known)
+        return known or None
+
+    def _partners_of(self, lower: bytes) -> tuple[bytes, ...]:
+        if any(each in lower for each in self._open):
+            return ()
+        found: set[bytes] = set()
+        for part, names in self._parts.items():
+            if part in lower:
+                found.update(
+                    max((each for each in name if each not in lower), key=len, default=b"") for name in names
+                )
+        return tuple(found) if b"" not in found and len(found) <= _MOST_PARTNERS else ()
 
     @staticmethod
     def _sureness(label: str | None) -> int:
@@ -134,12 +172,17 @@ class Places:
 
     def _kind_of_phrase(self, data: bytes, begin: int, end: int) -> int:
         """Return how sure it is that a word with those around it is a secret name."""
+        word = data[begin:end]
+        others = self._others(word)
+        if others is not None and not has_any(
+            data[max(0, begin - _LONGEST_BEFORE) : end + _LONGEST_BEFORE].lower(), others
+        ):
+            return _NOT_A_NAME
         before = _words_before(data, begin)
         behind_match = _WORDS_BEHIND.match(data, end, end + _LONGEST_BEFORE)
         behind = [] if behind_match is None else behind_match[0].replace(b"+", b" ").split()
         if not before and not behind:
             return _NOT_A_NAME
-        word = data[begin:end]
         joined = b"".join([*before, word, *behind]).lower().translate(None, _SEPARATORS)
         if not any(letters in joined for letters in self._open) and not any(
             phrases.search(joined) is not None for part, phrases in self._phrases.items() if part in joined

@@ -76,6 +76,11 @@ SERVICE_TOKENS: tuple[Token, ...] = (
         "yandex_key", "Yandex Cloud", "YCA YCM YCN YCO YCP", "url:=37", "g", is_word=False, is_checked=True
     ),
     Token("yandex_key", "Yandex Cloud", "t1.", "url:60", "g"),
+    Token("yandex_key", "Yandex Cloud", "t1.", "url:6 . url:60", "g"),
+    Token("aws_key", "AWS AppSync", "da2-", "b36:=26", "t"),
+    Token("infisical_token", "Infisical", "st.", "hex:24 . hex:32 . hex:32"),
+    Token("ngrok_token", "ngrok", "ngrok_", "b62:40"),
+    Token("datadog_key", "Datadog", "ddapp_", "b62:34"),
     Token("yandex_key", "Yandex", "y0_", "url:=55"),
     Token("openshift_token", "OpenShift", "sha256~", "url:=43", "g", is_word=False),
     Token("supabase_key", "Supabase", "sbp_", "b36:32", "mt"),
@@ -173,7 +178,7 @@ SERVICE_TOKENS: tuple[Token, ...] = (
     Token("facebook_token", "Meta", "EAA", "b62:60", "mg", is_word=False, is_checked=True),
     Token("linkedin_secret", "LinkedIn", "WPL_AP1.", "any:16"),
     Token("twitter_token", "X", "AAAAAAAAAAAAAAAAAAAAA", "b62:20", "g", is_word=False),
-    Token("pubnub_key", "PubNub", "sec-c- pub-c- sub-c-", "url:32", "t"),
+    Token("pubnub_key", "PubNub", "sec-c- pub-c- sub-c-", "any:32", "t"),
     Token("mapbox_token", "Mapbox", "sk. pk.eyJ pk.", "dot:50", "gt"),
     Token("bannerbear_key", "Bannerbear", "bb_pr_ bb_ma_", "hex:30", "t"),
     Token("jwt", "JSON web tokens in Base64", "ZXlK", "b64:60", "g", is_word=False),
@@ -202,7 +207,6 @@ SERVICE_TOKENS: tuple[Token, ...] = (
         is_word=False,
     ),
     Token("zapier_webhook", "Zapier", "hooks.zapier.com/hooks/catch/", "path:12", "mt", is_word=False),
-    Token("tines_webhook", "Tines", ".tines.com/webhook/", "b36:32 / b36:32", "t", is_word=False),
     Token("ifttt_key", "IFTTT", "maker.ifttt.com/use/", "url:20", "m", is_word=False),
     # Not after a hyphen: each of many would be tried to its end.
     Token(
@@ -219,6 +223,7 @@ SERVICE_TOKENS: tuple[Token, ...] = (
 """In the order in which they are tried: of two that begin alike, the more precise one first."""
 
 SERVICE_AROUND: tuple[Around, ...] = (
+    Around("tines_webhook", "Tines", ".tines.com/webhook/", "url:1", "b36:32 / b36:32", "t"),
     Around("terraform_token", "HCP Terraform", ".atlasv1.", "b62:14", "dot:60", "mgt"),
     Around("new_relic_key", "New Relic", "FFFFNRAL", "b36:32", "", "mt"),
     Around("maxmind_key", "MaxMind", "_mmk", "b62:6 _ b62:29", "", "gt"),

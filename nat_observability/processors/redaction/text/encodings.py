@@ -26,6 +26,17 @@ def is_escaped(data: bytes) -> bool:
     )
 
 
+def escapes(data: bytes) -> Sequence[int]:
+    """Return the places of the escapes that may hide a text, in order."""
+    found = [match.start() for expression in (_PERCENT, _ESCAPED) for match in expression.finditer(data)]
+    at = data.find(b"\x1b")
+    while at >= 0:
+        found.append(at)
+        at = data.find(b"\x1b", at + 1)
+    found.sort()
+    return found
+
+
 def layers(data: bytes) -> Sequence[bytes]:
     """Return `data` with one layer of escapes removed, with two, and so on, until there are none."""
     if not is_escaped(data):

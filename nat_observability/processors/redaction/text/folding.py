@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Sequence
+
+from nat_observability.processors.redaction.text.runs import has_any
 
 # Those that a text written in plain ASCII may have.
 CONTROLS = tuple(bytes((code,)) for code in (0x00, 0x08, 0x0B, 0x0C, 0x7F, 0x01, 0x02, 0x1F))
@@ -37,17 +40,14 @@ _PLAIN = {
 
 def is_odd(data: bytes) -> bool:
     """Say whether a text may have characters that `fold` changes."""
-    if data.isascii():
-        find = data.find
-        return any(find(control) >= 0 for control in CONTROLS)
-    return ODD_BYTES.search(data) is not None or any(data.find(control) >= 0 for control in CONTROLS)
+    return (not data.isascii() and ODD_BYTES.search(data) is not None) or has_any(data, CONTROLS)
 
 
 def hides_letters(data: bytes) -> bool:
     """Say whether a text has characters that may hide the letters of a name, rather than signs and blanks."""
     if data.isascii():
         return is_odd(data)
-    return _HIDING.search(data) is not None or any(data.find(control) >= 0 for control in CONTROLS)
+    return _HIDING.search(data) is not None or has_any(data, CONTROLS)
 
 
 def folded_name(name: str) -> str:
@@ -97,6 +97,11 @@ class Folded:
         self._original.append(there)
         pieces.append(text[reached:].encode())
         self.data = b"".join(pieces)
+
+    @property
+    def changes(self) -> Sequence[int]:
+        """Where it differs from the original, in order."""
+        return self._at[1::2]
 
     def original(self, start: int, end: int) -> tuple[int, int]:
         """Return the places in the original of a part of the folded text."""

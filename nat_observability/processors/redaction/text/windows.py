@@ -1,9 +1,9 @@
-"""search() and matches(): regular expressions applied to long texts, a window at a time."""
+"""Windows: parts of long texts that are searched alone, and regular expressions applied a window at a time."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 _WINDOW = 32 * 1024
 _OVERLAP = 4 * 1024
@@ -47,3 +47,33 @@ def matches(
     while start <= end and (match := search(expression, data, start, end)) is not None:
         yield match
         start = match.end() if match.end() > match.start() else match.end() + 1
+
+
+_BEFORE_CHANGE, _BEHIND_CHANGE = 4096, 8192  # bytes
+_LONGEST_LINE = 2048  # bytes of one that a window is extended to
+
+
+def around(data: bytes, places: Iterable[int]) -> Sequence[bytes]:
+    """
+    Return the parts of a text around some places, in order, from the beginning of a line to the end of one.
+
+    They overlap nowhere. If they would be most of the text, that is all of it.
+    """
+    parts: list[tuple[int, int]] = []
+    length = len(data)
+    if length <= _BEFORE_CHANGE + _BEHIND_CHANGE:
+        return [data]
+    for place in places:
+        if parts and place + _BEHIND_CHANGE <= parts[-1][1]:
+            continue
+        start, end = max(0, place - _BEFORE_CHANGE), min(length, place + _BEHIND_CHANGE)
+        start = max(start - _LONGEST_LINE, data.rfind(b"\n", max(0, start - _LONGEST_LINE), start) + 1, 0)
+        line_end = data.find(b"\n", end, end + _LONGEST_LINE)
+        end = min(length, end + _LONGEST_LINE) if line_end < 0 else line_end
+        if parts and start <= parts[-1][1]:
+            parts[-1] = parts[-1][0], end
+        else:
+            parts.append((start, end))
+    if sum(end - start for start, end in parts) * 4 > length * 3:
+        return [data]
+    return [data[start:end] for start, end in parts]
