@@ -47,7 +47,7 @@ def installed(contender: str) -> bool:
 
 @dataclass(frozen=True)
 class Taken:
-    """CPU seconds of one repetition of a work: of all threads until all is exported, and of the caller's thread alone."""
+    """CPU seconds of one repetition of a work: of all threads until all is exported, and of the caller's thread."""
 
     all: float
     caller: float

@@ -1,4 +1,4 @@
-"""Peers that record as users have them by default: the OpenTelemetry SDK and what is made of it, NeMo Relay, a floor."""
+"""Peers that record as users have them by default: the OpenTelemetry SDK and those made of it, NeMo Relay, a floor."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ _parent: ContextVar[str | None] = ContextVar("parent", default=None)
 
 
 class _FloorSpan:
-    """Has an id, a parent, two times, an input and an output, is the parent of what is recorded inside, and is queued."""
+    """Has ids, two times, an input and an output, is the parent of what is recorded inside, and is queued."""
 
     __slots__ = ("_queue", "_token", "end_ns", "input", "output", "parent_id", "span_id", "start_ns")
 

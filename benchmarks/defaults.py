@@ -140,9 +140,9 @@ def callers(taken: Figures) -> list[Row]:
     figures = {name: of_caller(work, each) for name, each in taken[work.name].items()}
     title = "bare step, the caller's thread, CPU"
     rows = [
-        of_rounds(
-            title, "µs", figures[OURS], FLOOR, figures[FLOOR], CALLER_BAR, enough=CALLER_ENOUGH
-        ).under("caller", figures[UNREDACTED])
+        of_rounds(title, "µs", figures[OURS], FLOOR, figures[FLOOR], CALLER_BAR, enough=CALLER_ENOUGH).under(
+            "caller", figures[UNREDACTED]
+        )
     ]
     if SDK in figures:
         rows.append(of_rounds(title, "µs", figures[OURS], SDK, figures[SDK]).under("caller"))

@@ -92,10 +92,7 @@ def merged(script: str, runs: Sequence[Sequence[dict[str, Any]]]) -> list[Result
         theirs = [row["theirs"] for row in rows if row["theirs"] is not None]
         held = [row["holds"] for row in rows if row["holds"] is not None]
         unredacted = [row["unredacted"] for row in rows if row["unredacted"] is not None]
-        if len(ratios) == 1:
-            spread = rows[0]["ratios"] or ratios
-        else:
-            spread = ratios
+        spread = (rows[0]["ratios"] or ratios) if len(ratios) == 1 else ratios
         result = Result(
             script,
             name,

@@ -18,6 +18,10 @@ RUNS = 3000  # of each measurement
 SPEEDS = {1: 0.8, 5: 0.7, 20: 0.6}
 """Span exporters, and the share of the SDK's speed that is asked for."""
 AT_ONCE = (10, 100, 1000, 10_000)
+THREADS = (2, 8, 32)
+STEPS = 16_000
+"""Of all threads together."""
+FLAT = 1.2
 
 
 class Discarding:
@@ -49,7 +53,9 @@ def beside_spans() -> list[Row]:
                 continue
             with Contender(SDK, exporters=exporters) as theirs:
                 taken = in_turns(
-                    ROUNDS, *(partial(each.measure, "root", RUNS) for each in (ours, theirs, plain)), warm_up=True
+                    ROUNDS,
+                    *(partial(each.measure, "root", RUNS) for each in (ours, theirs, plain)),
+                    warm_up=True,
                 )
         mine, peer, unredacted = map(microseconds, taken)
         peer_name = f"{SDK}, one span, {exporters} processors"
@@ -97,9 +103,27 @@ def redaction() -> list[Row]:
     return [row.under("equal-rules", microseconds(unredacted))]
 
 
+def threads() -> list[Row]:
+    """Measure steps that several threads record beside one thread."""
+    rows: list[Row] = []
+    with Contender(OURS) as ours, Contender(UNREDACTED) as plain:
+        for count in THREADS:
+            many, single, unredacted = in_turns(
+                ROUNDS,
+                partial(ours.measure, f"threads:{count}", STEPS),
+                partial(ours.measure, "threads:1", STEPS),
+                partial(plain.measure, f"threads:{count}", STEPS),
+                warm_up=True,
+            )
+            name = f"bare step, {count} threads record, CPU"
+            row = of_rounds(name, "µs", microseconds(many), "1 thread", microseconds(single), FLAT)
+            rows.append(row.under(f"threads-{count}", microseconds(unredacted)))
+    return rows
+
+
 def measure() -> list[Row]:
     """Measure everything."""
-    return [*beside_spans(), *at_once(), *redaction()]
+    return [*beside_spans(), *at_once(), *redaction(), *threads()]
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ BATCH = 512
 BATCHES = 4  # of each measurement
 STEPS = 10
 BAR = 1.5
-_INSERT = f"INSERT INTO spans ({SPAN_COLUMNS}, cost) VALUES ({', '.join('?' * (SPAN_COLUMNS.count(',') + 2))})"
+_INSERT = (
+    f"INSERT INTO spans ({SPAN_COLUMNS}, cost) VALUES ({', '.join('?' * (SPAN_COLUMNS.count(',') + 2))})"
+)
 _ids = count(1)
 
 
@@ -93,7 +95,12 @@ def rows_for(what: str, key: str, *, texts: bool, of_run: int = BATCH) -> Row:
         sink.close()
         template.close()
     row = of_rounds(
-        what, "µs", microseconds(mine), "executemany of the same columns", microseconds(theirs), BAR if key else None
+        what,
+        "µs",
+        microseconds(mine),
+        "executemany of the same columns",
+        microseconds(theirs),
+        BAR if key else None,
     )
     return row.under(key) if key else row
 
@@ -103,7 +110,9 @@ def measure() -> list[Row]:
     return [
         rows_for("batch into the store, bare spans of one run, CPU a span", "store-bare", texts=False),
         rows_for("batch into the store, spans of 3 KB of one run, CPU a span", "store-text", texts=True),
-        rows_for(f"batch into the store, bare spans in runs of {STEPS}, CPU a span", "", texts=False, of_run=STEPS),
+        rows_for(
+            f"batch into the store, bare spans in runs of {STEPS}, CPU a span", "", texts=False, of_run=STEPS
+        ),
     ]
 
 

@@ -219,7 +219,9 @@ async def unheard() -> list[Row]:
                 figures[0] += await in_turns(say, times=1)
             figures[1] += await in_turns(say, times=1)
         what = f"a step without a listener, {name}"
-        rows.append(of_rounds(what, "µs", figures[0], "outside every run", figures[1], 1.0, more=0.5).under(key))
+        rows.append(
+            of_rounds(what, "µs", figures[0], "outside every run", figures[1], 1.0, more=0.5).under(key)
+        )
     return rows
 
 

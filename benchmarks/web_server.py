@@ -255,7 +255,10 @@ def measure() -> list[Row]:
     rows: list[Row] = []
     for exporters, bar in EXPORTERS.items():
         with ExitStack() as stack:
-            servers = {name: stack.enter_context(Server(name, exporters)) for name in (BARE, OURS, UNREDACTED, *peers)}
+            servers = {
+                name: stack.enter_context(Server(name, exporters))
+                for name in (BARE, OURS, UNREDACTED, *peers)
+            }
             rows += _rows(exporters, bar, asyncio.run(_in_turns(servers)))
     return rows
 
