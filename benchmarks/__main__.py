@@ -56,11 +56,11 @@ def main() -> int:
     parser.add_argument(
         "--minutes",
         type=float,
-        default=14.0,
-        help="after which none is run again; the first time of each is always finished; 14 by default",
+        default=12.0,
+        help="after which none is run again; the first time of each is always finished; 12 by default",
     )
     parser.add_argument(
-        "--rounds", type=float, default=0.4, help="share of the usual rounds of each script; 0.4 by default"
+        "--rounds", type=float, default=0.3, help="share of the usual rounds of each script; 0.3 by default"
     )
     parser.add_argument(
         "--json",

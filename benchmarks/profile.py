@@ -22,7 +22,7 @@ from benchmarks.payloads import Payloads
 from benchmarks.receiver import running_receiver
 
 _ROOT = Path(__file__).parents[1]
-SECONDS = 3.0
+SECONDS = 2.0
 EVERY = 0.0005
 _TIMES = {"bare": 3000, "text": 1000, "history": 60, "run": 150, "agent": 2, "texts": 1000}
 _PACKAGE = "nat_observability"
