@@ -17,7 +17,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from benchmarks.default_peers import FASTOTEL, LANGFUSE, LOGFIRE, PEERS, QUEUE, RELAY, SDK, Recorder
+from benchmarks.default_peers import (
+    FASTOTEL,
+    FLOOR_IN_C,
+    LANGFUSE,
+    LOGFIRE,
+    PEERS,
+    QUEUE,
+    RELAY,
+    SDK,
+    Recorder,
+    can_compile,
+)
 from benchmarks.payloads import Message, Payloads
 
 OURS, UNREDACTED, PURE = "ours", "ours without redaction", "ours, redaction in pure Python"
@@ -37,6 +48,8 @@ _PREFIX = "NAT_OBSERVABILITY_"
 
 def installed(contender: str) -> bool:
     """Whether what the contender needs is installed."""
+    if contender == FLOOR_IN_C:
+        return can_compile()
     if contender not in NEEDS:
         return True
     try:

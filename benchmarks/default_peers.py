@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import importlib.util
 import json
 import random
+import shutil
+import subprocess
+import sysconfig
+import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar, Token
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from benchmarks.payloads import Message
 
 SDK, FASTOTEL, RELAY, LOGFIRE, LANGFUSE = "opentelemetry-sdk", "fastotel", "nemo-relay", "logfire", "langfuse"
-FLOOR = "a floor in pure Python"
+FLOOR, FLOOR_IN_C = "a floor in pure Python", "a floor in C"
 QUEUE, BATCH, DELAY = 16_384, 512, 1.0
 """Of every contender that can be told."""
 
@@ -301,7 +305,7 @@ class _FloorSpan:
 
     __slots__ = ("_queue", "_token", "end_ns", "input", "output", "parent_id", "span_id", "start_ns")
 
-    def __init__(self, queue: deque[_FloorSpan], given: Any) -> None:
+    def __init__(self, queue: list[_FloorSpan], given: Any) -> None:
         self._queue = queue
         self.input = given
         self.output: Any = None
@@ -320,10 +324,16 @@ class _FloorSpan:
 
 
 class _Floor:
-    """Queues spans, which a thread takes in batches and drops; nothing is captured, counted, limited or redacted."""
+    """
+    Queues spans, which a thread takes in batches and drops; nothing is captured, counted, limited or redacted.
 
-    def __init__(self) -> None:
-        self._queue: deque[_FloorSpan] = deque()
+    Args:
+        span: Makes a span, given the queue and an input.
+    """
+
+    def __init__(self, span: Callable[[list[Any], Any], Any] = _FloorSpan) -> None:
+        self._span = span
+        self._queue: list[Any] = []
         self._wake, self._empty, self._closed = threading.Event(), threading.Event(), False
         self._thread = threading.Thread(target=self._take)
         self._thread.start()
@@ -333,31 +343,30 @@ class _Floor:
             self._wake.wait(DELAY)
             self._wake.clear()
             while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-                del batch
+                del self._queue[:BATCH]
             self._empty.set()
 
     async def steps(self, payloads: Sequence[tuple[Any, Any]]) -> None:
-        queue = self._queue
+        queue, make = self._queue, self._span
         for given, answered in payloads:
-            with _FloorSpan(queue, given) as span:
+            with make(queue, given) as span:
                 span.output = answered
 
     async def runs(self, payloads: Sequence[Sequence[tuple[Any, Any]]]) -> None:
         for (given, answered), *others in payloads:
-            with _FloorSpan(self._queue, given) as outer:
+            with self._span(self._queue, given) as outer:
                 await self.steps(others)
                 outer.output = answered
 
     async def root(self) -> None:
-        with _FloorSpan(self._queue, None):
+        with self._span(self._queue, None):
             await asyncio.sleep(0)
 
     async def agent(self, turns: Sequence[Message]) -> None:
         history: list[Message] = []
         for message in turns:
             history.append(message)
-            with _FloorSpan(self._queue, list(history)) as span:
+            with self._span(self._queue, list(history)) as span:
                 span.output = message["content"]
 
     async def flush(self) -> None:
@@ -380,6 +389,35 @@ async def _floor(endpoint: str, exporters: int) -> AsyncIterator[Recorder]:
         recorder.close()
 
 
+def can_compile() -> bool:
+    """Whether there is a C compiler, and Python's headers."""
+    return shutil.which("cc") is not None and Path(sysconfig.get_paths()["include"], "Python.h").exists()
+
+
+def _compiled() -> Any:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "benchmarks_floor.so")
+        source = str(Path(__file__).with_name("floor.c"))
+        include = sysconfig.get_paths()["include"]
+        command = ["cc", "-O2", "-shared", "-fPIC", f"-I{include}", source, "-o", str(path)]
+        subprocess.run(command, check=True)
+        spec = importlib.util.spec_from_file_location("benchmarks_floor", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return module
+
+
+@asynccontextmanager
+async def _floor_in_c(endpoint: str, exporters: int) -> AsyncIterator[Recorder]:
+    recorder = _Floor(_compiled().Span)
+    try:
+        yield recorder
+    finally:
+        recorder.close()
+
+
 PEERS: dict[str, Callable[[str, int], AbstractAsyncContextManager[Recorder]]] = {
     SDK: _sdk,
     FASTOTEL: _fastotel,
@@ -387,5 +425,6 @@ PEERS: dict[str, Callable[[str, int], AbstractAsyncContextManager[Recorder]]] = 
     LANGFUSE: _langfuse,
     RELAY: _relay,
     FLOOR: _floor,
+    FLOOR_IN_C: _floor_in_c,
 }
 """What opens each, given its OTLP receiver, or an empty text if its exporters drop what they get, and their number."""

@@ -26,9 +26,9 @@ from benchmarks.default_contenders import (
     Taken,
     installed,
 )
-from benchmarks.default_peers import FASTOTEL, FLOOR, LANGFUSE, LOGFIRE, RELAY, SDK
+from benchmarks.default_peers import FASTOTEL, FLOOR, FLOOR_IN_C, LANGFUSE, LOGFIRE, RELAY, SDK
 from benchmarks.receiver import running_receiver
-from benchmarks.report import Row, beside, missing, of_rounds, report
+from benchmarks.report import Row, missing, of_rounds, report
 from benchmarks.timing import rounds
 
 ROUNDS = rounds(9)
@@ -144,9 +144,10 @@ def callers(taken: Figures) -> list[Row]:
             "caller", figures[UNREDACTED]
         )
     ]
-    if SDK in figures:
-        rows.append(of_rounds(title, "µs", figures[OURS], SDK, figures[SDK]).under("caller"))
-    return rows
+    others = [peer for peer in (FLOOR_IN_C, SDK) if peer in figures]
+    return rows + [
+        of_rounds(title, "µs", figures[OURS], peer, figures[peer]).under("caller") for peer in others
+    ]
 
 
 def own() -> list[Row]:
@@ -180,13 +181,13 @@ def measure() -> list[Row]:
         ours.append(PURE)
     rows: list[Row] = []
     peers = [SDK, LOGFIRE]
-    taken = in_turns([*ours, FLOOR, *filter(installed, peers)], DISCARDED)
+    taken = in_turns([*ours, *filter(installed, [FLOOR, FLOOR_IN_C, *peers])], DISCARDED)
     for work in DISCARDED:
         rows += rows_of(work, taken[work.name], peers)
     rows += callers(taken)
-    bare = of_all(DISCARDED[0], taken["bare"][OURS])
-    floor = of_all(DISCARDED[0], taken["bare"][FLOOR])
-    rows.append(beside("bare step, drained, CPU", "µs", median(bare), FLOOR, median(floor)))
+    work, figures = DISCARDED[0], {name: of_all(DISCARDED[0], each) for name, each in taken["bare"].items()}
+    for floor in filter(installed, (FLOOR, FLOOR_IN_C)):
+        rows.append(of_rounds(f"{work.title}, CPU", "µs", figures[OURS], floor, figures[floor]))
     rows += own()
     peers = [SDK, FASTOTEL, RELAY, LANGFUSE, LOGFIRE]
     with running_receiver() as receiver:
