@@ -145,7 +145,8 @@ BARS = (
             "FastAPI under uvicorn, 2 KB of JSON, eight connections; what a request costs the server beyond "
             "what it costs "
             "without observability; ours: a run with one step; the peer: one span and as many batch processors",
-            _RUN_EXPLAINED + " The request's attributes are redacted too.",
+            _RUN_EXPLAINED
+            + " The request's attributes are redacted too. The profile is that of the run alone.",
             (_OURS, "root", exporters, False),
         )
         for exporters in (1, 3)

@@ -5,7 +5,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
@@ -144,9 +144,11 @@ class ProcessingSettings(BaseModel):
     # A model is built when it is first used: a process uses few of those of the exporters.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
-    def __new__(cls, *args: Any, **values: Any) -> Self:
-        built(cls)
-        return super().__new__(cls)
+    if not TYPE_CHECKING:  # a type checker takes the fields for the arguments
+
+        def __new__(cls, *args: Any, **values: Any) -> Self:
+            built(cls)
+            return super().__new__(cls)
 
     redact: bool = Field(
         default=True,
