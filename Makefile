@@ -37,7 +37,7 @@ VIEWER := .venv-viewer/.installed
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
 .PHONY: help demo test test-all test-nat test-viewer viewer bench-viewer test-repeated test-floors test-pythons check check-types check-types-pyright check-constraints check-example-env \
-	coverage mutants soak bench bench-redaction example-env constraints constraints-peers clean
+	coverage mutants soak bench bench-pages bench-redaction example-env constraints constraints-peers clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.* ## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.* ## /\1\t/' | expand -t 20
@@ -124,9 +124,12 @@ mutants: $(DEV) $(MUTANTS) ## Ten minutes of mutation testing; ARGS="delivery/qu
 soak: $(DEV) ## Ten minutes of kills and a bad network; ARGS="--seconds 60", "--spans 1000000" or "--one-process" chooses
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)
 
-bench: $(BENCH) ## Run the benchmarks beside their peers; ARGS="delivery stall --json" chooses and keeps
+bench: $(BENCH) ## Run the benchmarks beside their peers, 15 minutes; ARGS="delivery stall --json" chooses and keeps
 	@$(MAKE) --no-print-directory $(NAT) || echo "The NeMo Agent Toolkit cannot be installed here: it is left out" >&2
 	@NAT_PYTHON=$(CURDIR)/.venv-nat/bin/python .venv-bench/bin/python -m benchmarks $(ARGS)
+
+bench-pages: $(BENCH) ## Write the figures of the last `make bench ARGS=--json` into the pages that quote them
+	@.venv-bench/bin/python -m benchmarks.pages
 
 bench-redaction: $(DEV) $(REDACTION) ## Recall and false marks of redaction, beside its peers
 	@$(BIN)/python -m benchmarks.redaction_corpus $(ARGS)
@@ -220,7 +223,7 @@ $(FLOORS): pyproject.toml constraints.txt constraints-lowest.txt
 
 # The peers of the benchmarks. One that cannot be installed here is left out of the tables; the rest still works.
 PEERS := opentelemetry-instrumentation-asgi opentelemetry-sdk opentelemetry-exporter-otlp-proto-http fastotel langfuse \
-	logfire nemo-relay fastapi uvicorn matplotlib
+	logfire nemo-relay fastapi uvicorn matplotlib rotel
 $(BENCH): pyproject.toml constraints.txt constraints-bench.txt
 	$(call create_venv,$(@D))
 	@echo "Installing the benchmarks' needs into $(@D) (once)"

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.report import Row, at_most, beside, missing, report
+from benchmarks.timing import rounds
 from nat_observability import ExporterManager, ObservabilityRuntime, SpanExporter
 from nat_observability.integrations.asgi import RequestMiddleware, RuntimeSource
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
@@ -21,7 +22,7 @@ from nat_observability.run.manager_options import ManagerOptions
 
 PEER = "opentelemetry-instrumentation-asgi"
 EXPORTERS = (0, 1, 3)
-ROUNDS = 25
+ROUNDS = rounds(9)
 REQUESTS = 400  # a round; more at once than one, as a server has them
 AT_ONCE = 20
 BAR = 1 / 3

@@ -1,26 +1,38 @@
-"""Who records as users have it by default: this library from its settings, and peers; each in a process of its own."""
+"""Contender: who records as users have it by default, in a process of its own; this library from its settings."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
-import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
+from benchmarks.default_peers import (
+    FASTOTEL,
+    FLOOR_IN_C,
+    LANGFUSE,
+    LOGFIRE,
+    PEERS,
+    QUEUE,
+    RELAY,
+    SDK,
+    Recorder,
+    can_compile,
+)
 from benchmarks.payloads import Message, Payloads
 
 OURS, UNREDACTED, PURE = "ours", "ours without redaction", "ours, redaction in pure Python"
-SDK, FASTOTEL, RELAY, LOGFIRE, LANGFUSE = "opentelemetry-sdk", "fastotel", "nemo-relay", "logfire", "langfuse"
+SPOOLED, STORED = "ours, spooled always", "ours, to the store"
 NEEDS = {
     SDK: "opentelemetry.sdk",
     FASTOTEL: "fastotel",
@@ -28,8 +40,6 @@ NEEDS = {
     LOGFIRE: "logfire",
     LANGFUSE: "langfuse",
 }
-QUEUE, BATCH, DELAY = 16_384, 512, 1.0
-"""Of every contender that can be told."""
 STEPS = 10
 TURNS = 50
 _ROOT = Path(__file__).parents[1]
@@ -38,6 +48,8 @@ _PREFIX = "NAT_OBSERVABILITY_"
 
 def installed(contender: str) -> bool:
     """Whether what the contender needs is installed."""
+    if contender == FLOOR_IN_C:
+        return can_compile()
     if contender not in NEEDS:
         return True
     try:
@@ -46,17 +58,34 @@ def installed(contender: str) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Taken:
+    """CPU seconds of one repetition of a work: of all threads until all is exported, and of the caller's thread."""
+
+    all: float
+    caller: float
+
+
 class Contender:
     """
     A contender in a process of its own, which records on request and is idle otherwise; a context manager.
 
     Args:
         name: Which.
-        endpoint: The OTLP receiver that it sends to; None if its exporter drops what it gets.
+        endpoint: The OTLP receiver that it sends to; None if its exporters drop what they get.
+        exporters: How many it has; the OpenTelemetry SDK as many batch processors, other peers always one.
     """
 
-    def __init__(self, name: str, endpoint: str | None = None) -> None:
-        command = [sys.executable, "-m", "benchmarks.default_contenders", name, endpoint or ""]
+    def __init__(self, name: str, endpoint: str | None = None, exporters: int = 1) -> None:
+        self.name = name
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.default_contenders",
+            name,
+            endpoint or "",
+            str(exporters),
+        ]
         environment = {
             each: value
             for each, value in os.environ.items()
@@ -66,13 +95,25 @@ class Contender:
             command, cwd=_ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def measure(self, work: str, times: int) -> float:
-        """Return the CPU seconds of all threads for each of that many repetitions of a work, until all is exported."""
+    def take(self, work: str, times: int) -> Taken:
+        """
+        Return what one of that many repetitions of a work takes.
+
+        Raises:
+            RuntimeError: The contender has ended; why is on its standard error.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{work} {times}\n")
         self._process.stdin.flush()
-        return float(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} has ended at {work}")
+        return Taken(*map(float, line.split()))
+
+    def measure(self, work: str, times: int) -> float:
+        """Return the CPU seconds of all threads for one of that many repetitions, until all is exported."""
+        return self.take(work, times).all
 
     def __enter__(self) -> Self:
         return self
@@ -82,42 +123,64 @@ class Contender:
         self._process.communicate()
 
 
-class Recorder(Protocol):
-    """A contender that is open: what it does for each kind of work."""
+def work_of(name: str, times: int, payloads: Payloads, recorder: Recorder) -> Callable[[], Awaitable[object]]:
+    """
+    Return what does a work that many times; its payloads are made before.
 
-    async def steps(self, payloads: Sequence[tuple[Any, Any]]) -> None:
-        """Record a step for each pair of input and output, all in one run."""
-
-    async def runs(self, payloads: Sequence[Sequence[tuple[Any, Any]]]) -> None:
-        """Record a run for each, whose first step encloses the others."""
-
-    async def agent(self, turns: Sequence[Message]) -> None:
-        """Record a run with a model call for each message, whose input is the conversation until then."""
-
-    async def flush(self) -> None:
-        """Return when all that was recorded has been exported."""
-
-
-def _work(name: str, times: int, payloads: Payloads, recorder: Recorder) -> Callable[[], Awaitable[None]]:
-    """Return what does a work that many times; its payloads are made before."""
+    Args:
+        name: The work, and after a colon how large it is, for those that grow.
+        times: Repetitions.
+        payloads: Makes texts.
+        recorder: Does it.
+    """
+    name, _, size = name.partition(":")
     if name == "bare":
         return partial(recorder.steps, [(None, None)] * times)
     if name == "text":
         return partial(recorder.steps, [(payloads.text(2000), payloads.text(1000)) for _ in range(times)])
     if name == "history":
         return partial(recorder.steps, [(payloads.history(50_000), None) for _ in range(times)])
+    if name == "size":
+        return partial(recorder.steps, [(payloads.text(int(size)), None) for _ in range(times)])
     if name == "run":
         works = [[(payloads.text(120), payloads.text(240)) for _ in range(STEPS)] for _ in range(times)]
         return partial(recorder.runs, works)
+    if name == "texts":  # one step a run, in which a text is new, and long
+        works = [[(payloads.text(1700), payloads.text(1700))] for _ in range(times)]
+        return partial(recorder.runs, works)
+    if name == "root":
+        return partial(_in_tasks, recorder, times, int(size or 0))
+    if name == "threads":
+        return partial(_in_threads, recorder, times, int(size))
     if name == "agent":
-        conversations = [payloads.turns(TURNS) for _ in range(times)]
-
-        async def agents() -> None:
-            for turns in conversations:
-                await recorder.agent(turns)
-
-        return agents
+        conversations = [payloads.turns(int(size or TURNS)) for _ in range(times)]
+        return partial(_agents, recorder, conversations)
     raise SystemExit(f"There is no work {name!r}.")
+
+
+async def _agents(recorder: Recorder, conversations: Sequence[Sequence[Message]]) -> None:
+    for turns in conversations:
+        await recorder.agent(turns)
+
+
+async def _in_tasks(recorder: Recorder, times: int, at_once: int) -> None:
+    """Record runs of a root step: that many open at once, each in a task; 0 for one after the other, without tasks."""
+    if not at_once:
+        for _ in range(times):
+            await recorder.root()
+    elif at_once == 1:
+        for _ in range(times):
+            await asyncio.create_task(recorder.root())
+    else:
+        for _ in range(times // at_once):
+            await asyncio.gather(*(recorder.root() for _ in range(at_once)))
+
+
+async def _in_threads(recorder: Recorder, times: int, threads: int) -> None:
+    """Record bare steps in that many threads, each with an event loop and a run of its own."""
+    share = [(None, None)] * (times // threads)
+    waiting = [asyncio.to_thread(asyncio.run, recorder.steps(share)) for _ in range(threads)]
+    await asyncio.gather(*waiting)
 
 
 # Ours
@@ -155,6 +218,13 @@ class _Ours:
                             inner.output = inner_answered
                     outer.output = answered
 
+    async def root(self) -> None:
+        from nat_observability import step
+
+        async with self._start():
+            with step("workflow", "root"):
+                await asyncio.sleep(0)
+
     async def agent(self, turns: Sequence[Message]) -> None:
         from nat_observability import step
 
@@ -178,295 +248,77 @@ class _Ours:
 
 
 @asynccontextmanager
-async def _ours(endpoint: str, *, redact: bool = True, engine: bool = True) -> AsyncIterator[Recorder]:
+async def _ours(
+    endpoint: str,
+    exporters: int,
+    *,
+    redact: bool = True,
+    engine: bool = True,
+    spool: bool = False,
+    store: bool = False,
+) -> AsyncIterator[Recorder]:
     from benchmarks.runs import Discarding
     from nat_observability.builders import delivering
     from nat_observability.containers import ObservabilityContainer
 
-    main = f"{_PREFIX}EXPORTERS__MAIN__"
-    os.environ[f"{main}TYPE"] = "otlp" if endpoint else "discarding"
-    if endpoint:
-        os.environ[f"{main}ENDPOINT"] = endpoint
-    # As it is by default, but for the length of the queue, which is every contender's.
-    os.environ[f"{main}QUEUE_ITEMS"] = str(QUEUE)
-    os.environ[f"{main}QUEUE_BYTES"] = str(1 << 30)
-    os.environ[f"{_PREFIX}REDACT"] = str(redact).lower()
-    if not engine:
-        sys.modules["hyperscan"] = None  # type: ignore[assignment]
-    container = ObservabilityContainer()
-    if not endpoint:
-        container.exporter_types.override(
-            {"discarding": lambda name, given, settings: delivering(name, given, settings, Discarding())}
-        )
-    opened: Any = container.init_resources()
-    await opened
-    try:
-        yield _Ours(container)
-    finally:
-        closed: Any = container.shutdown_resources()
-        await closed
-
-
-# Those that are OpenTelemetry's, or have its interface
-
-
-class _Spans:
-    """Records through a tracer, as an application would by hand."""
-
-    def __init__(self, tracer: Any, flush: Callable[[], Any]) -> None:
-        self._span = tracer.start_as_current_span
-        self._flush = flush
-
-    async def steps(self, payloads: Sequence[tuple[Any, Any]]) -> None:
-        with self._span("run"):
-            for given, answered in payloads:
-                self._step(given, answered)
-
-    def _step(self, given: Any, answered: Any) -> None:
-        with self._span("work", attributes=_attributes(given)) as span:
-            if answered is not None:
-                span.set_attribute("output.value", answered)
-
-    async def runs(self, payloads: Sequence[Sequence[tuple[Any, Any]]]) -> None:
-        for (given, answered), *others in payloads:
-            with self._span("work", attributes=_attributes(given)) as outer:
-                for inner_given, inner_answered in others:
-                    self._step(inner_given, inner_answered)
-                outer.set_attribute("output.value", answered)
-
-    async def agent(self, turns: Sequence[Message]) -> None:
-        history: list[Message] = []
-        with self._span("agent"):
-            for message in turns:
-                history.append(message)
-                with self._span("gpt-5", attributes=_attributes(history)) as span:
-                    span.set_attribute("output.value", message["content"])
-
-    async def flush(self) -> None:
-        await asyncio.to_thread(self._flush)
-
-
-def _attributes(given: Any) -> dict[str, Any]:
-    if given is None:
-        return {"openinference.span.kind": "CHAIN"}
-    text = given if isinstance(given, str) else json.dumps(given)
-    return {"openinference.span.kind": "CHAIN", "input.value": text}
-
-
-def _discarding() -> Any:
-    export = importlib.import_module("opentelemetry.sdk.trace.export")
-
-    class Discarding(export.SpanExporter):  # type: ignore[misc, name-defined]
-        def export(self, spans: Sequence[Any]) -> Any:
-            return export.SpanExportResult.SUCCESS
-
-        def force_flush(self, timeout_millis: int = 30_000) -> bool:
-            return True
-
-    return Discarding()
-
-
-def _batching(endpoint: str) -> Any:
-    export = importlib.import_module("opentelemetry.sdk.trace.export")
-    if endpoint:
-        http = importlib.import_module("opentelemetry.exporter.otlp.proto.http")
-        otlp = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-        exporter = otlp.OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", compression=http.Compression.Gzip)
-    else:
-        exporter = _discarding()
-    return export.BatchSpanProcessor(
-        exporter, max_queue_size=QUEUE, max_export_batch_size=BATCH, schedule_delay_millis=DELAY * 1000
-    )
-
-
-@asynccontextmanager
-async def _provided(processor: Any) -> AsyncIterator[Recorder]:
-    trace = importlib.import_module("opentelemetry.sdk.trace")
-    provider = trace.TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(processor)
-
-    def flush() -> None:
-        if not provider.force_flush(60_000):
-            raise RuntimeError("Not everything was exported.")
-
-    try:
-        yield _Spans(provider.get_tracer("benchmark"), flush)
-    finally:
-        provider.shutdown()
-
-
-@asynccontextmanager
-async def _sdk(endpoint: str) -> AsyncIterator[Recorder]:
-    async with _provided(_batching(endpoint)) as recorder:
-        yield recorder
-
-
-@asynccontextmanager
-async def _fastotel(endpoint: str) -> AsyncIterator[Recorder]:
-    processor = importlib.import_module("fastotel").OTLPSpanProcessor(
-        endpoint=f"{endpoint}/v1/traces",
-        compression="gzip",
-        max_queue_size=QUEUE,
-        max_export_batch_size=BATCH,
-        schedule_delay_millis=DELAY * 1000,
-    )
-    async with _provided(processor) as recorder:
-        yield recorder
-
-
-class _Logfire(_Spans):
-    """Records through Logfire's own interface, which encodes structured values and scrubs."""
-
-    def __init__(self, library: Any) -> None:
-        self._library = library
-
-        def span(name: str, attributes: dict[str, Any] | None = None) -> Any:
-            return library.span(
-                name, **{key.replace(".", "_"): value for key, value in (attributes or {}).items()}
+    with tempfile.TemporaryDirectory(dir=".") as directory:
+        for index in range(exporters):
+            each = f"{_PREFIX}EXPORTERS__E{index}__"
+            os.environ[f"{each}TYPE"] = "otlp" if endpoint else "sqlite" if store else "discarding"
+            if endpoint:
+                os.environ[f"{each}ENDPOINT"] = endpoint
+            if store:
+                os.environ[f"{each}PATH"] = f"{directory}/{index}.sqlite3"
+            if spool:
+                os.environ[f"{each}SPOOL"] = "always"
+                os.environ[f"{each}SPOOL_PATH"] = f"{directory}/spool-{index}"
+            # As it is by default, but for the length of the queue, which is every contender's.
+            os.environ[f"{each}QUEUE_ITEMS"] = str(QUEUE)
+            os.environ[f"{each}QUEUE_BYTES"] = str(1 << 30)
+        os.environ[f"{_PREFIX}REDACT"] = str(redact).lower()
+        if not engine:
+            sys.modules["hyperscan"] = None  # type: ignore[assignment]
+        container = ObservabilityContainer()
+        if not endpoint:
+            container.exporter_types.override(
+                {"discarding": lambda name, given, settings: delivering(name, given, settings, Discarding())}
             )
-
-        self._span = span
-        self._flush = library.force_flush
-
-
-@asynccontextmanager
-async def _logfire(endpoint: str) -> AsyncIterator[Recorder]:
-    library = importlib.import_module("logfire")
-    library.configure(
-        send_to_logfire=False, console=False, metrics=False, additional_span_processors=[_batching(endpoint)]
-    )
-    try:
-        yield _Logfire(library)
-    finally:
-        library.shutdown()
+        await container.init_resources()
+        try:
+            yield _Ours(container)
+        finally:
+            await container.shutdown_resources()
 
 
-class _Langfuse(_Spans):
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._flush = client.flush
-
-    def _observed(self, name: str, given: Any) -> Any:
-        return self._client.start_as_current_observation(name=name, input=given)
-
-    async def steps(self, payloads: Sequence[tuple[Any, Any]]) -> None:
-        with self._observed("run", None):
-            for given, answered in payloads:
-                self._step(given, answered)
-
-    def _step(self, given: Any, answered: Any) -> None:
-        with self._observed("work", given) as span:
-            if answered is not None:
-                span.update(output=answered)
-
-    async def runs(self, payloads: Sequence[Sequence[tuple[Any, Any]]]) -> None:
-        for (given, answered), *others in payloads:
-            with self._observed("work", given) as outer:
-                for inner_given, inner_answered in others:
-                    self._step(inner_given, inner_answered)
-                outer.update(output=answered)
-
-    async def agent(self, turns: Sequence[Message]) -> None:
-        history: list[Message] = []
-        with self._observed("agent", None):
-            for message in turns:
-                history.append(message)
-                with self._observed("gpt-5", history) as span:
-                    span.update(output=message["content"])
-
-
-@asynccontextmanager
-async def _langfuse(endpoint: str) -> AsyncIterator[Recorder]:
-    client = importlib.import_module("langfuse").Langfuse(
-        public_key="pk-lf-benchmark",
-        secret_key="sk-lf-benchmark",
-        base_url=endpoint,
-        flush_at=BATCH,
-        flush_interval=DELAY,
-        otel_compression="gzip",
-    )
-    try:
-        yield _Langfuse(client)
-    finally:
-        client.shutdown()
-
-
-# The maker of the reference toolkit's own recorder, in Rust
-
-
-class _Relay:
-    def __init__(self, library: Any, subscriber: Any) -> None:
-        self._scope = library.scope
-        self._kinds = library.ScopeType
-        self._subscriber = subscriber
-
-    def _step(self, given: Any, answered: Any) -> None:
-        handle = self._scope.push("work", self._kinds.Function, input=given)
-        self._scope.pop(handle, output=answered)
-
-    async def steps(self, payloads: Sequence[tuple[Any, Any]]) -> None:
-        handle = self._scope.push("run", self._kinds.Agent)
-        for given, answered in payloads:
-            self._step(given, answered)
-        self._scope.pop(handle)
-
-    async def runs(self, payloads: Sequence[Sequence[tuple[Any, Any]]]) -> None:
-        for (given, answered), *others in payloads:
-            outer = self._scope.push("work", self._kinds.Function, input=given)
-            for inner_given, inner_answered in others:
-                self._step(inner_given, inner_answered)
-            self._scope.pop(outer, output=answered)
-
-    async def agent(self, turns: Sequence[Message]) -> None:
-        history: list[Message] = []
-        outer = self._scope.push("agent", self._kinds.Agent)
-        for message in turns:
-            history.append(message)
-            call = self._scope.push("gpt-5", self._kinds.Llm, input=history)
-            self._scope.pop(call, output=message["content"])
-        self._scope.pop(outer)
-
-    async def flush(self) -> None:
-        await asyncio.to_thread(self._subscriber.force_flush)
-
-
-@asynccontextmanager
-async def _relay(endpoint: str) -> AsyncIterator[Recorder]:
-    library = importlib.import_module("nemo_relay")
-    config = library.OpenTelemetryConfig("openinference", f"{endpoint}/v1/traces")
-    config.service_name = "benchmark"
-    subscriber = library.OpenTelemetrySubscriber(config)
-    subscriber.register("benchmark")
-    try:
-        yield _Relay(library, subscriber)
-    finally:
-        subscriber.shutdown()
-
-
-_OPEN: dict[str, Callable[[str], AbstractAsyncContextManager[Recorder]]] = {
+_OPEN: dict[str, Callable[[str, int], AbstractAsyncContextManager[Recorder]]] = {
     OURS: _ours,
     UNREDACTED: partial(_ours, redact=False),
     PURE: partial(_ours, engine=False),
-    SDK: _sdk,
-    FASTOTEL: _fastotel,
-    LOGFIRE: _logfire,
-    LANGFUSE: _langfuse,
-    RELAY: _relay,
+    SPOOLED: partial(_ours, spool=True),
+    STORED: partial(_ours, store=True),
+    **PEERS,
 }
 
 
-async def _serve(name: str, endpoint: str) -> None:
+def opened(name: str, endpoint: str, exporters: int) -> AbstractAsyncContextManager[Recorder]:
+    """Return what opens a contender in this process."""
+    return _OPEN[name](endpoint, exporters)
+
+
+async def _serve(name: str, endpoint: str, exporters: int) -> None:
     """Do each work that a line of the standard input names, and print the CPU seconds that one took."""
     payloads = Payloads()
-    async with _OPEN[name](endpoint) as recorder:
+    async with opened(name, endpoint, exporters) as recorder:
         loop = asyncio.get_running_loop()
         while order := await loop.run_in_executor(None, sys.stdin.readline):
             work, times = order.split()
-            do = _work(work, int(times), payloads, recorder)
-            began = time.process_time()
+            do = work_of(work, int(times), payloads, recorder)
+            began, caller = time.process_time(), time.thread_time()
             await do()
+            caller = time.thread_time() - caller
             await recorder.flush()
-            print((time.process_time() - began) / int(times), flush=True)
+            whole = time.process_time() - began
+            print(whole / int(times), caller / int(times), flush=True)
 
 
 def main() -> int:
@@ -474,8 +326,9 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("name", choices=_OPEN)
     parser.add_argument("endpoint")
+    parser.add_argument("exporters", type=int)
     given = parser.parse_args()
-    asyncio.run(_serve(given.name, given.endpoint))
+    asyncio.run(_serve(given.name, given.endpoint, given.exporters))
     return 0
 
 

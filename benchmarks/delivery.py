@@ -19,16 +19,17 @@ from benchmarks import otlp_encoding
 from benchmarks.contenders import FASTOTEL, LANGFUSE, OURS, SDK, Contender, Measured, installed
 from benchmarks.receiver import Receiver, Taken, running_receiver
 from benchmarks.report import Row, at_least, at_most, beside, missing, report
+from benchmarks.timing import rounds
 from benchmarks.workload import STEPS
 from nat_observability.sinks.otlp.body import Compression
 
 WAVE = 100
 """Runs that are recorded and then flushed, so that no queue of the default sizes overflows."""
-WAVES = 60
+WAVES = rounds(12)
 LONG = 100
 """Spans of a long run: what its start and end cost is not seen any more."""
 BURST = 1000
-BURSTS = 8
+BURSTS = rounds(5)
 
 
 def spans_of(taken: Taken) -> list[Any]:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.report import Row, at_least, beside, report
+from benchmarks.timing import rounds
 from benchmarks.workload import STEPS, WORKS, works_of_run
 from nat_observability import (
     ContextState,
@@ -29,7 +30,7 @@ from nat_observability import (
 from nat_observability.sinks.file import FileSink
 from nat_observability.testing import recorded_run
 
-ROUNDS = 9
+ROUNDS = rounds(5)
 RUNS = 1000
 EVENTS = RUNS * STEPS * 2
 

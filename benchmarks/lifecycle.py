@@ -14,11 +14,11 @@ from statistics import median
 from dependency_injector import providers
 
 from benchmarks.report import Row, at_most, report
-from benchmarks.timing import medians_of
+from benchmarks.timing import medians_of, rounds
 from nat_observability import BaseExporter, ContextState, ExporterManager, IntermediateStep
 from nat_observability.containers import ObservabilityContainer
 
-ROUNDS = 15
+ROUNDS = rounds(9)
 
 
 class NoOpExporter(BaseExporter):

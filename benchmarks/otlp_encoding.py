@@ -14,13 +14,14 @@ from statistics import median
 import msgspec
 
 from benchmarks.report import Row, at_most, report
+from benchmarks.timing import rounds
 from nat_observability.dialects.span_attributes import span_attributes
 from nat_observability.events import Run, Span, Status, StepKind, TokenUsage
 from nat_observability.sinks.otlp.span_encoder import SpanEncoder
 
 SPANS = 512
 SPANS_PER_RUN = 16
-ROUNDS = 60
+ROUNDS = rounds(30)
 BAR = 1 / 5
 
 Work = Callable[[], object]

@@ -13,11 +13,12 @@ from statistics import median
 import msgspec
 
 from benchmarks.report import Row, at_most, beside, report
+from benchmarks.timing import rounds
 from nat_observability.events import Item, Run, Span, Status, StepKind
 from nat_observability.processors import PERSONAL_SETS, Pattern, Redactor, Tagger, Truncator
 from nat_observability.recording.capture import capture, capture_json
 
-ROUNDS = 15
+ROUNDS = rounds(7)
 SECONDS = 0.02  # of each measurement
 SENTENCE = (
     "the agent answered a question about the weather in Paris and looked up some documents, because whoever asked "

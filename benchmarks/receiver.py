@@ -46,22 +46,31 @@ class Receiver:
             content = connection.getresponse().read()
         finally:
             connection.close()
-        bodies: list[bytes] = []
-        position = _LENGTH.size
-        while position < len(content):
-            (length,) = _LENGTH.unpack_from(content, position)
-            position += _LENGTH.size
-            body = content[position : position + length]
-            bodies.append(gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body)
-            position += length
-        return Taken(_LENGTH.unpack_from(content)[0], tuple(bodies))
+        return Taken(_LENGTH.unpack_from(content)[0], tuple(bodies_of(content[_LENGTH.size :])))
+
+
+def bodies_of(content: bytes) -> Iterator[bytes]:
+    """Yield the bodies of what a receiver has written, each after its length, decompressed."""
+    position = 0
+    while position < len(content):
+        (length,) = _LENGTH.unpack_from(content, position)
+        position += _LENGTH.size
+        body = content[position : position + length]
+        yield gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
+        position += length
 
 
 @contextmanager
-def running_receiver(*, delay: float = 0.0) -> Iterator[Receiver]:
-    """Start a receiver on a free loopback port, and stop it at the end of the block; it answers after `delay` s."""
+def running_receiver(*, delay: float = 0.0, file: Path | None = None) -> Iterator[Receiver]:
+    """
+    Start a receiver on a free loopback port, and stop it at the end of the block.
+
+    Args:
+        delay: Seconds after which it answers.
+        file: To which it appends each body with its length, before it answers, instead of keeping them.
+    """
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.receiver", "--delay", str(delay)],
+        [sys.executable, "-m", "benchmarks.receiver", f"--delay={delay}", f"--file={file or ''}"],
         cwd=_ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -74,10 +83,17 @@ def running_receiver(*, delay: float = 0.0) -> Iterator[Receiver]:
 
 
 class _Store:
-    def __init__(self, delay: float) -> None:
+    def __init__(self, delay: float, file: str) -> None:
         self.delay = delay
+        self._file = open(file, "ab", buffering=0) if file else None  # noqa: SIM115  open as long as the process
         self.wire_bytes = 0
         self.bodies: list[bytes] = []
+
+    def keep(self, body: bytes) -> None:
+        if self._file is None:
+            self.bodies.append(body)
+        else:
+            self._file.write(_LENGTH.pack(len(body)) + body)
 
     def take(self) -> bytes:
         parts = [_LENGTH.pack(self.wire_bytes)]
@@ -118,7 +134,7 @@ class _Connection(asyncio.Protocol):
                 self._answer(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(content) + content)
                 continue
             self._store.wire_bytes += size
-            self._store.bodies.append(body)
+            self._store.keep(body)
             if self._store.delay:
                 asyncio.get_running_loop().call_later(self._store.delay, self._answer, _ANSWER)
             else:
@@ -129,8 +145,8 @@ class _Connection(asyncio.Protocol):
             self._transport.write(answer)
 
 
-async def _serve(delay: float) -> None:
-    store = _Store(delay)
+async def _serve(delay: float, file: str) -> None:
+    store = _Store(delay, file)
     server = await asyncio.get_running_loop().create_server(lambda: _Connection(store), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
@@ -139,4 +155,6 @@ async def _serve(delay: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, default=0.0)
-    asyncio.run(_serve(parser.parse_args().delay))
+    parser.add_argument("--file", default="")
+    given = parser.parse_args()
+    asyncio.run(_serve(given.delay, given.file))

@@ -7,8 +7,8 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from statistics import median
+from dataclasses import asdict, dataclass, replace
+from statistics import median, quantiles
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Row:
 
     `beside` names the peer or the floor, `theirs` is its figure in the same unit, `bar` what the ratio is to reach
     in words, `ratio` ours to theirs, the smaller the better, unless the unit is a rate. `spread` and `their_spread` are
-    the smallest and the largest figure of the rounds.
+    the smallest and the largest figure of the rounds, `ratios` the quartiles of the rounds' ratios. `unredacted` is our
+    figure without redaction, `key` the row's place in the tables of the pages.
     """
 
     name: str
@@ -30,11 +31,18 @@ class Row:
     holds: bool | None
     spread: tuple[float, float] | None = None
     their_spread: tuple[float, float] | None = None
+    ratios: tuple[float, float] | None = None
+    unredacted: float | None = None
+    key: str = ""
 
     @property
     def ratio(self) -> float | None:
         """Ours to theirs."""
         return None if not self.theirs else self.ours / self.theirs
+
+    def under(self, key: str, unredacted: Sequence[float] = ()) -> Row:
+        """Return the row with its place in the tables of the pages, and what ours took without redaction."""
+        return replace(self, key=key, unredacted=median(unredacted) if unredacted else None)
 
 
 def at_most(name: str, unit: str, ours: float, beside: str, theirs: float, ratio: float) -> Row:
@@ -54,19 +62,41 @@ def of_rounds(
     peer: str,
     theirs: Sequence[float],
     ratio: float | None = None,
+    *,
+    more: float = 0.0,
+    enough: float = 0.0,
 ) -> Row:
-    """Return a row of medians with their spread, which holds if ours is at most `ratio` times theirs."""
+    """
+    Return a row of medians with their spread.
+
+    Args:
+        name: As the table has it.
+        unit: Of the figures.
+        ours: Of each round.
+        peer: What it stands beside.
+        theirs: Of each round.
+        ratio: It holds if ours is at most that many times theirs; None if there is no bar.
+        more: And not more than that above it.
+        enough: With which it holds in any case.
+    """
     mine, other = median(ours), median(theirs)
+    bar = "" if ratio is None else f"at most {ratio:.3g}x"
+    if more:
+        bar = f"at most {more:g} {unit} more"
+    if enough:
+        bar += f", or {enough:g} {unit}"
+    quartiles = quantiles([a / b for a, b in zip(ours, theirs, strict=False) if b] or [0.0, 0.0], n=4)
     return Row(
         name,
         unit,
         mine,
         peer,
         other,
-        "" if ratio is None else f"at most {ratio:.3g}x",
-        None if ratio is None else mine <= ratio * other,
+        bar,
+        None if ratio is None else mine <= max(ratio * other + more, enough),
         (min(ours), max(ours)),
         (min(theirs), max(theirs)),
+        (quartiles[0], quartiles[2]),
     )
 
 

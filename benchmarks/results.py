@@ -1,4 +1,4 @@
-"""Result: one row of a benchmark over several runs of it, and how rows are printed and saved."""
+"""Result: one row of a benchmark over several runs of it; how rows are judged, printed, saved and read again."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ class Result:
     """
     One row, the medians of several runs.
 
-    `ratio` is ours to theirs; `least` and `most` are the smallest and the largest of the runs. `holds` says whether
-    the bar holds in most of them; None if there is no bar, or the machine was too noisy to tell.
+    `ratio` is ours to theirs; `least` and `most` are the smallest and the largest of the runs, or of a single run the
+    quartiles of its rounds. `holds` says whether the bar holds in most of them; None if there is no bar, or the machine
+    was too noisy to tell. `unredacted` is our figure without redaction, `key` the row's place in the pages' tables.
     """
 
     script: str
@@ -55,11 +56,22 @@ class Result:
     bar: str
     holds: bool | None
     runs: int
+    unredacted: float | None = None
+    key: str = ""
 
     @property
     def is_noisy(self) -> bool:
         """Whether the ratio differed by more than a fifth from run to run."""
         return bool(self.least and self.most and self.most / self.least > NOISE)
+
+    @property
+    def verdict(self) -> str:
+        """What is said of the bar."""
+        if self.holds is not None:
+            return "held" if self.holds else "missed"
+        if not self.bar:
+            return ""
+        return "no verdict: noisy" if self.is_noisy else "no verdict: peer missing"
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -79,6 +91,8 @@ def merged(script: str, runs: Sequence[Sequence[dict[str, Any]]]) -> list[Result
         ratios = [row["ratio"] for row in rows if row["ratio"] is not None]
         theirs = [row["theirs"] for row in rows if row["theirs"] is not None]
         held = [row["holds"] for row in rows if row["holds"] is not None]
+        unredacted = [row["unredacted"] for row in rows if row["unredacted"] is not None]
+        spread = (rows[0]["ratios"] or ratios) if len(ratios) == 1 else ratios
         result = Result(
             script,
             name,
@@ -87,11 +101,13 @@ def merged(script: str, runs: Sequence[Sequence[dict[str, Any]]]) -> list[Result
             peer,
             median(theirs) if theirs else None,
             median(ratios) if ratios else None,
-            min(ratios, default=None),
-            max(ratios, default=None),
+            min(spread, default=None),
+            max(spread, default=None),
             rows[0]["bar"],
             2 * sum(held) > len(held) if held else None,
             len(rows),
+            median(unredacted) if unredacted else None,
+            rows[0]["key"],
         )
         results.append(replace(result, holds=None) if result.is_noisy else result)
     return results
@@ -102,7 +118,7 @@ def print_bars(results: Sequence[Result]) -> None:
     judged = [result for result in results if result.bar]
     if not judged:
         return
-    table = [("what", "ours", "beside", "theirs", "unit", "ratio", "spread", "bar", "holds")]
+    table = [("what", "ours", "beside", "theirs", "unit", "ratio", "spread", "bar", "verdict")]
     table += [
         (
             each.name,
@@ -113,7 +129,7 @@ def print_bars(results: Sequence[Result]) -> None:
             "" if each.ratio is None else f"{each.ratio:.2f}x",
             "" if each.least is None else f"{each.least:.2f} to {each.most:.2f}",
             each.bar,
-            _verdict(each),
+            each.verdict,
         )
         for each in judged
     ]
@@ -121,12 +137,6 @@ def print_bars(results: Sequence[Result]) -> None:
     print(f"The bars, medians of {max(each.runs for each in judged)} runs\n")
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _verdict(result: Result) -> str:
-    if result.holds is not None:
-        return "yes" if result.holds else "NO"
-    return "noisy machine: no verdict" if result.is_noisy else "not known"
 
 
 def machine() -> dict[str, Any]:
@@ -147,8 +157,28 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(results: Sequence[Result], directory: Path) -> None:
-    """Write all results, and what they were measured on, to `results.json` there."""
+def write(results: Sequence[Result], profiles: dict[str, dict[str, float]], directory: Path) -> None:
+    """Write all results, the profiles of missed rows, and what they were measured on, to `results.json` there."""
     directory.mkdir(parents=True, exist_ok=True)
-    whole = {"machine": machine(), "results": [asdict(result) for result in results]}
+    whole = {
+        "machine": machine(),
+        "results": [asdict(result) for result in results],
+        "profiles": profiles,
+    }
     (directory / "results.json").write_text(json.dumps(whole, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `results.json` holds."""
+
+    machine: dict[str, Any]
+    results: list[Result]
+    profiles: dict[str, dict[str, float]]
+
+
+def read(directory: Path) -> Saved:
+    """Return what was written to `results.json` there."""
+    whole = json.loads((directory / "results.json").read_text())
+    found = [Result(**each) for each in whole["results"]]
+    return Saved(whole["machine"], found, whole.get("profiles", {}))

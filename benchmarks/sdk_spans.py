@@ -10,11 +10,12 @@ from importlib.util import find_spec
 from statistics import median
 
 from benchmarks.report import Row, beside, report
+from benchmarks.timing import rounds
 from nat_observability import DeliveryLimits, SpanExporter
 from nat_observability.sinks import MemorySink
 
 SPANS = 4000
-ROUNDS = 7
+ROUNDS = rounds(7)
 ATTRIBUTES: dict[str, str | int] = {
     "gen_ai.operation.name": "chat",
     "gen_ai.request.model": "m",

@@ -16,12 +16,12 @@ from statistics import median
 import msgspec
 
 from benchmarks.report import Row, at_most, beside, report
-from benchmarks.timing import medians_of_calls
+from benchmarks.timing import medians_of_calls, rounds
 from nat_observability.events import Run, Span, Status, StepKind, TokenUsage
 from nat_observability.spool.record import decode_item, encode_item
 from nat_observability.spool.spool import Spool
 
-ROUNDS = 60
+ROUNDS = rounds(20)
 TRANSACTIONS = 10
 RECORD = os.urandom(512)
 

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from statistics import median
 
 from benchmarks.report import Row, at_most, beside, report
+from benchmarks.timing import rounds
 from nat_observability import ContextState, ExporterManager, ObservabilityRuntime, Run, StepExporter, step
 from nat_observability.exporter import ExporterTemplate
 from nat_observability.sinks.protocol import Batch
 
-ROUNDS = 7
+ROUNDS = rounds(5)
 RUNS = 2000  # of each measurement
 TENANTS = (1, 10, 100, 1000)
 THREADS = 16
@@ -49,7 +50,7 @@ async def _run(manager: ExporterManager, *, steps: int) -> None:
                 pass
 
 
-async def _cost(exporters: dict[str, StepExporter], steps: int) -> tuple[float, int]:
+async def cost(exporters: dict[str, StepExporter], steps: int) -> tuple[float, int]:
     """Return the µs of CPU time of all threads for a run, and the threads that the exporters have."""
     before = threading.active_count()
     async with ObservabilityRuntime(exporters):
@@ -76,7 +77,7 @@ async def measure_all() -> list[Row]:
             threads: dict[int, int] = {}
             for _ in range(ROUNDS):
                 for count in tenants:
-                    took, threads[count] = await _cost(make(count), steps)
+                    took, threads[count] = await cost(make(count), steps)
                     costs[count].append(took)
             one = median(costs[1])
             for count in tenants:

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.contenders import NAT, installed
 from benchmarks.report import Row, at_most, beside, report
-from benchmarks.timing import medians_of
+from benchmarks.timing import medians_of, rounds
 from nat_observability import (
     BaseExporter,
     ContextState,
@@ -30,7 +30,7 @@ from nat_observability import (
 from nat_observability.sinks.file import FileSink
 from nat_observability.sinks.protocol import Batch
 
-ROUNDS = 7
+ROUNDS = rounds(5)
 EVENTS = 1000
 
 _HERE = Path(__file__).parents[1]

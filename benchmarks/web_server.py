@@ -26,12 +26,14 @@ from typing import Any, Self
 
 from benchmarks.payloads import Payloads
 from benchmarks.report import Row, missing, of_rounds, report
+from benchmarks.timing import rounds
 
-OURS, PEER, WHOLE_PEER, BARE = "ours", "one span a request", "its spans as they come", "no observability"
+OURS, UNREDACTED, BARE = "ours", "ours without redaction", "no observability"
+PEER, WHOLE_PEER = "one span a request", "its spans as they come"
 EXPORTERS = {1: 2.5, 3: 2.0}
 """Exporters of each request, and how many times less than the peer's one span a request ours is to cost."""
-ROUNDS = 9
-REQUESTS = 1500  # of each round
+ROUNDS = rounds(9)
+REQUESTS = 1000  # of each round
 CONNECTIONS = 8
 _INSTRUMENTATION = "opentelemetry-instrumentation-asgi"
 _ROOT = Path(__file__).parents[1]
@@ -145,12 +147,13 @@ def _application(**options: Any) -> Any:
     return application
 
 
-def _ours(exporters: int) -> Any:
+def _ours(exporters: int, *, redact: bool) -> Any:
     from benchmarks.runs import Discarding
     from nat_observability.builders import delivering
     from nat_observability.containers import ObservabilityContainer
     from nat_observability.integrations.fastapi import instrument
 
+    os.environ["NAT_OBSERVABILITY_REDACT"] = str(redact).lower()
     for index in range(exporters):
         os.environ[f"NAT_OBSERVABILITY_EXPORTERS__E{index}__TYPE"] = "discarding"
     container = ObservabilityContainer()
@@ -187,8 +190,8 @@ def _theirs(exporters: int, left_out: Sequence[str]) -> Any:
 
 def _serve(contender: str, exporters: int, port: int) -> None:
     uvicorn = importlib.import_module("uvicorn")
-    if contender == OURS:
-        application = _ours(exporters)
+    if contender in (OURS, UNREDACTED):
+        application = _ours(exporters, redact=contender == OURS)
     elif contender == BARE:
         application = _application()
     else:
@@ -215,12 +218,14 @@ def _rows(exporters: int, bar: float, taken: dict[str, list[Round]]) -> list[Row
     def added(name: str) -> list[float]:
         return [1e6 * (each.cpu - bare.cpu) for each, bare in zip(taken[name], taken[BARE], strict=True)]
 
-    title = f"added to a web request, {exporters} exporters, CPU"
+    title, key = f"added to a web request, {exporters} exporters, CPU", f"web-{exporters}"
     if PEER not in taken:
         bar_in_words = f"at most {1 / bar:.2g}x"
-        return [missing(title, "µs", median(added(OURS)), f"{_INSTRUMENTATION}, {PEER}", bar_in_words)]
+        row = missing(title, "µs", median(added(OURS)), f"{_INSTRUMENTATION}, {PEER}", bar_in_words)
+        return [row.under(key, added(UNREDACTED))]
+    row = of_rounds(title, "µs", added(OURS), f"{_INSTRUMENTATION}, {PEER}", added(PEER), 1 / bar)
     rows = [
-        of_rounds(title, "µs", added(OURS), f"{_INSTRUMENTATION}, {PEER}", added(PEER), 1 / bar),
+        row.under(key, added(UNREDACTED)),
         of_rounds(title, "µs", added(OURS), f"{_INSTRUMENTATION}, {WHOLE_PEER}", added(WHOLE_PEER)),
     ]
     for name, unit, figure in (
@@ -229,7 +234,9 @@ def _rows(exporters: int, bar: float, taken: dict[str, list[Round]]) -> list[Row
     ):
         for peer in (PEER, BARE):
             figures = [list(map(figure, taken[each])) for each in (OURS, peer)]
-            rows.append(of_rounds(f"{name}, {exporters} exporters", unit, figures[0], peer, figures[1]))
+            title = f"{name} of the web server, {exporters} exporters"
+            row = of_rounds(title, unit, figures[0], peer, figures[1])
+            rows.append(row.under(key, list(map(figure, taken[UNREDACTED]))))
     return rows
 
 
@@ -248,7 +255,10 @@ def measure() -> list[Row]:
     rows: list[Row] = []
     for exporters, bar in EXPORTERS.items():
         with ExitStack() as stack:
-            servers = {name: stack.enter_context(Server(name, exporters)) for name in (BARE, OURS, *peers)}
+            servers = {
+                name: stack.enter_context(Server(name, exporters))
+                for name in (BARE, OURS, UNREDACTED, *peers)
+            }
             rows += _rows(exporters, bar, asyncio.run(_in_turns(servers)))
     return rows
 

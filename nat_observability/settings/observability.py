@@ -4,7 +4,7 @@
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,11 +12,16 @@ from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     Tag,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -45,7 +50,7 @@ from nat_observability.settings.otlp import (
     PresetExporterSettings,
 )
 from nat_observability.settings.presets import PRESETS
-from nat_observability.settings.processing import ProcessingSettings, Texts, name_list
+from nat_observability.settings.processing import ProcessingSettings, Texts, built, name_list
 from nat_observability.settings.resource import DETECTORS, detected
 from nat_observability.settings.sources import VariablesSource, note_exporters, with_env_file
 from nat_observability.settings.standard_variables import MOST, SERVICE_NAME
@@ -109,7 +114,32 @@ def _tag(entry: Any) -> str:
     return _PRESET if kind in PRESETS else kind
 
 
-AnyExporterSettings = Annotated[
+def _validator(model: type[ExporterSettings]) -> CoreSchema:
+    def validate(entry: object) -> ExporterSettings:
+        built(model)
+        return model.model_validate(entry)
+
+    return core_schema.no_info_plain_validator_function(validate)
+
+
+class _ByType:
+    """
+    Validates an entry by the model of its type, and builds no other: building all takes as long as importing them.
+
+    What is reported about an entry has its tag after the exporter's name, as with a union of pydantic's.
+    """
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        choices: dict[Hashable, CoreSchema] = {tag: _validator(model) for tag, model in _MODELS.items()}
+        return core_schema.tagged_union_schema(choices, _tag)
+
+    @staticmethod
+    def __get_pydantic_json_schema__(schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(TypeAdapter(_Union).core_schema)
+
+
+_Union = Annotated[
     Annotated[MemoryExporterSettings, Tag("memory")]
     | Annotated[MetricsExporterSettings, Tag("metrics")]
     | Annotated[ConsoleExporterSettings, Tag("console")]
@@ -122,6 +152,7 @@ AnyExporterSettings = Annotated[
     | Annotated[CustomExporterSettings, Tag(_CUSTOM)],
     Discriminator(_tag),
 ]
+AnyExporterSettings = Annotated[_Union, _ByType]
 
 
 def _for_type(shared: Mapping[str, Any], entry: Mapping[Any, Any]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 # Annotations are evaluated here, not postponed, as in exporters.py.
 import re
+import threading
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
@@ -123,6 +124,16 @@ def _key(value: object) -> object:
     return value
 
 
+_building = threading.Lock()
+
+
+def built(model: type[BaseModel]) -> None:
+    """Have pydantic build a model that is used for the first time, in any thread; before 2.13 it has no lock itself."""
+    if not model.__pydantic_complete__:
+        with _building:
+            model.model_rebuild()
+
+
 class ProcessingSettings(BaseModel):
     """
     What may leave the process, and in which form.
@@ -130,7 +141,14 @@ class ProcessingSettings(BaseModel):
     Each of these can be set for the process, and for one exporter, whose value then wins as a whole.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    # A model is built when it is first used: a process uses few of those of the exporters.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
+
+    if not TYPE_CHECKING:  # a type checker takes the fields for the arguments
+
+        def __new__(cls, *args: Any, **values: Any) -> Self:
+            built(cls)
+            return super().__new__(cls)
 
     redact: bool = Field(
         default=True,

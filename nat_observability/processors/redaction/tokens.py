@@ -8,8 +8,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.tables.models import MODEL_AROUND, MODEL_TOKENS
 from nat_observability.processors.redaction.tables.services import SERVICE_AROUND, SERVICE_TOKENS
@@ -32,28 +30,32 @@ AROUND: tuple[Around, ...] = (*MODEL_AROUND, *SERVICE_AROUND)
 """The tokens that have fixed letters inside."""
 
 
-class _Begin(msgspec.Struct, frozen=True, gc=False):
-    """One beginning of a kind of token."""
+class _Begin:
+    """
+    One beginning of a kind of token, whose expressions are compiled when it first occurs: most never do.
 
-    order: int
-    letters: bytes
-    name: str
-    rest: re.Pattern[bytes]
-    before: re.Pattern[bytes]
+    Args:
+        order: In which kinds are tried.
+        letters: With which the token begins.
+        token: Its kind.
+    """
+
+    __slots__ = ("_compiled", "_token", "letters", "name", "order")
+
+    def __init__(self, order: int, letters: bytes, token: Token) -> None:
+        self.order, self.letters, self.name, self._token = order, letters, token.name, token
+        self._compiled: tuple[re.Pattern[bytes], re.Pattern[bytes]] | None = None
+
+    def expressions(self) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+        """Return what follows the letters, and what may be before them."""
+        if self._compiled is None:
+            token = self._token
+            self._compiled = re.compile(token.expression.encode()), re.compile(token.before.encode())
+        return self._compiled
 
 
-# `\w` in bytes is ASCII.
 _ALL_BEGINS = [
-    (
-        token,
-        _Begin(
-            order,
-            letters.encode(),
-            token.name,
-            re.compile(token.expression.encode()),
-            re.compile(token.before.encode()),
-        ),
-    )
+    (token, _Begin(order, letters.encode(), token))
     for order, token in enumerate(TOKENS)
     for letters in token.begins.split()
 ]
@@ -139,8 +141,11 @@ def _tokens_in(
         return
     seen: set[int] = set()
     for begin in sorted({(each.order, each.letters): each for each in begins}.values(), key=_order):
-        letters, name, rest, before = begin.letters, begin.name, begin.rest, begin.before
+        letters, name = begin.letters, begin.name
         at = data.find(letters, start, end)
+        if at < 0:
+            continue
+        rest, before = begin.expressions()
         while at >= 0:
             after = at + len(letters)
             if (

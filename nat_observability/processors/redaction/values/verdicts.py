@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.tables.secret_names import (
@@ -14,7 +15,6 @@ from nat_observability.processors.redaction.tables.secret_names import (
 )
 from nat_observability.processors.redaction.text.randomness import LEAST_CHANGES
 
-_LABELS = KeyMatcher(DEFAULT_KEYS).labels
 _VERDICTS, _TYPES, _WORDS = frozenset(VERDICTS), frozenset(TYPES), frozenset(SENTENCE_WORDS)
 # Longer ones would not fit an expression that has no limit.
 _LONGEST = 512  # bytes
@@ -101,13 +101,18 @@ def is_passphrase(text: bytes) -> bool:
     return _PASSPHRASE.fullmatch(text) is not None and not any(word in _WORDS for word in text.split(b" "))
 
 
+@cache
+def _labels() -> frozenset[str]:
+    return KeyMatcher(DEFAULT_KEYS).labels
+
+
 def is_harmless(keys: KeyMatcher, label: str, value: bytes, *, may_be_prose: bool = True) -> bool:
     """
     Say whether a value is not secret although its name has `label`.
 
     What the users' own keys name is secret whatever it is.
     """
-    if label not in _LABELS:
+    if label not in _labels():
         return False
     plain = value.strip(b" \t\r\n)]},;.!*\"'`")
     if label == LIKELY:

@@ -1,0 +1,133 @@
+"""Where the CPU time of a row goes: `python -m benchmarks.profile KEY` prints the share of each part."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+from types import FrameType
+
+from benchmarks.bars import BARS, Bar
+from benchmarks.default_contenders import opened, work_of
+from benchmarks.payloads import Payloads
+from benchmarks.receiver import running_receiver
+
+_ROOT = Path(__file__).parents[1]
+SECONDS = 2.0
+EVERY = 0.0005
+_TIMES = {"bare": 3000, "text": 1000, "history": 60, "run": 150, "agent": 2, "texts": 1000}
+_PACKAGE = "nat_observability"
+_DEEP = {"processors", "sinks", "recording", "delivery"}
+"""Packages whose parts are named one level deeper."""
+
+
+class Sampler:
+    """
+    Looks at every thread again and again, and charges the CPU time that it has used since to what it is doing.
+
+    The part is the innermost function of ours on its stack, so that what the standard library or a native library does
+    for us counts as ours. The sampling thread itself is left out.
+    """
+
+    def __init__(self) -> None:
+        self.parts: Counter[str] = Counter()
+        self._used: dict[int, float] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+
+    def __enter__(self) -> Sampler:
+        self._switch = sys.getswitchinterval()
+        sys.setswitchinterval(EVERY)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+        sys.setswitchinterval(self._switch)
+
+    def _sample(self) -> None:
+        own = threading.get_ident()
+        while not self._stopped.wait(EVERY):
+            for ident, frame in sys._current_frames().items():
+                if ident == own:
+                    continue
+                try:
+                    used = time.clock_gettime(time.pthread_getcpuclockid(ident))
+                except OSError:  # it has ended
+                    continue
+                since, self._used[ident] = used - self._used.get(ident, used), used
+                if since > 0:
+                    self.parts[_part(frame)] += since  # type: ignore[assignment]
+
+
+def _part(frame: FrameType | None) -> str:
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if f"{os.sep}{_PACKAGE}{os.sep}" in path:
+            parts = Path(path.rpartition(f"{os.sep}{_PACKAGE}{os.sep}")[2]).with_suffix("").parts
+            return "/".join(parts[: 2 if parts[0] in _DEEP and len(parts) > 2 else 1])
+        frame = frame.f_back
+    return "the event loop and the work itself"
+
+
+async def _profile(bar: Bar, seconds: float) -> dict[str, float]:
+    assert bar.profile is not None
+    name, work, exporters, sends = bar.profile
+    kind, _, size = work.partition(":")
+    times = _TIMES.get(kind, max(3000, int(size or 0)))
+    payloads = Payloads()
+    with running_receiver() if sends else nullcontext() as receiver:
+        endpoint = "" if receiver is None else receiver.endpoint
+        async with opened(name, endpoint, exporters) as recorder:
+            parts: Counter[str] = Counter()
+            end = time.monotonic() + seconds
+            while time.monotonic() < end or not parts:
+                do = work_of(work, times, payloads, recorder)  # its texts are made outside
+                with Sampler() as sampler:
+                    await do()
+                    await recorder.flush()
+                parts += sampler.parts
+    whole = sum(parts.values()) or 1.0
+    return {part: round(used / whole, 3) for part, used in parts.most_common()}
+
+
+def shares_of(key: str) -> dict[str, float]:
+    """Return the share of each part in the work of the row with that key, profiled in a process of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "shares.json")
+        command = [sys.executable, "-m", "benchmarks.profile", key, "--json", str(path)]
+        subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.DEVNULL)
+        shares: dict[str, float] = json.loads(path.read_text())
+    return shares
+
+
+def main() -> int:
+    """Profile a row in this process."""
+    bars = {bar.key: bar for bar in BARS if bar.profile}
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
+    parser.add_argument("key", metavar="KEY", choices=bars, help=f"of {', '.join(bars)}")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"{SECONDS:g} by default")
+    parser.add_argument("--json", metavar="FILE", help="write the shares there too")
+    given = parser.parse_args()
+    shares = asyncio.run(_profile(bars[given.key], given.seconds))
+    print(f"{bars[given.key].title}: CPU time of all threads")
+    for part, share in shares.items():
+        if share >= 0.01:
+            print(f"  {share:6.1%}  {part}")
+    if given.json:
+        Path(given.json).write_text(json.dumps(shares))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
