@@ -441,9 +441,21 @@ function Waterfall({ source, answer, tree, version }: { source: Source; answer: 
     };
   }, [find, tree, version]);
 
+  // Rows do not change because these do.
+  const calls = useRef({ toggle, toggleFold, select, setActiveFold });
+  calls.current = { toggle, toggleFold, select, setActiveFold };
+  const render = useMemo(() => {
+    const scale = zoom.to - zoom.from || 1;
+    return (row: number, isActive: boolean) => {
+      const at = rows[row];
+      return at < 0
+        ? <FoldRow tree={tree} fold={-1 - at} row={row} zoom={zoom} scale={scale} open={openFolds} active={isActive} toggle={(key) => calls.current.toggleFold(key)} choose={() => calls.current.setActiveFold(tree.ids[tree.folds[-1 - at].members[0]])} />
+        : <SpanRow tree={tree} span={at} row={row} zoom={zoom} scale={scale} closed={closed.has(at)} active={isActive} path={path} hit={hits?.has(tree.ids[at]) ?? false} find={find} indented={folding && tree.foldAt(at) >= 0} toggle={(span) => calls.current.toggle(span)} choose={(span, show) => calls.current.select(span, show)} />;
+    };
+  }, [tree, version, tree.size, rows, zoom, closed, path, hits, find, folding, openFolds]);
+
   const errors = useMemo(() => tree.order.filter(failedSpan).length, [tree, version, tree.size]);
   const errorPlace = errors && failedSpan(active) ? tree.order.filter(failedSpan).indexOf(active) + 1 : 0;
-  const scale = zoom.to - zoom.from || 1;
   return (
     <div class={`run-body ${detail ? "with-detail" : ""}`} ref={box}>
       <section class="waterfall" aria-label="Spans">
@@ -475,12 +487,7 @@ function Waterfall({ source, answer, tree, version }: { source: Source; answer: 
               class="spans"
               anchor={anchor.current}
               extra={{ "aria-rowcount": rows.length, "aria-colcount": 2 }}
-              render={(row) => {
-                const at = rows[row];
-                return at < 0
-                  ? <FoldRow key={`fold${at}`} tree={tree} fold={-1 - at} row={row} zoom={zoom} scale={scale} open={openFolds} active={row === activeRow} toggle={toggleFold} choose={() => setActiveFold(tree.ids[tree.folds[-1 - at].members[0]])} />
-                  : <SpanRow key={tree.ids[at]} tree={tree} span={at} row={row} zoom={zoom} scale={scale} closed={closed.has(at)} active={row === activeRow} path={path} hit={isHit(at)} find={find} indented={folding && tree.foldAt(at) >= 0} toggle={toggle} choose={select} />;
-              }}
+              render={render}
             />
           </>
         )}
