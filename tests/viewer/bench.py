@@ -265,6 +265,31 @@ _CLICK = """
 })
 """
 
+_SCROLL_STATIC = """
+() => new Promise(resolve => {
+  const box = document.createElement("div");
+  Object.assign(box.style, { position: "fixed", inset: "130px 0 0", overflow: "auto", zIndex: "99", background: "white" });
+  for (let row = 0; row < 2000; row++) {
+    const line = document.createElement("div");
+    line.style.height = "26px";
+    line.textContent = `row ${row} with some text in it`;
+    box.append(line);
+  }
+  document.body.append(box);
+  const times = [];
+  let last = performance.now();
+  let frame = 0;
+  const step = now => {
+    times.push(now - last);
+    last = now;
+    box.scrollTop += 400;
+    if (++frame < 120) requestAnimationFrame(step);
+    else { box.remove(); times.sort((a, b) => a - b); resolve(times[Math.floor(times.length * 0.95)]); }
+  };
+  requestAnimationFrame(now => { last = now; requestAnimationFrame(step); });
+})
+"""
+
 _SCROLL = """
 () => new Promise(resolve => {
   const box = document.querySelector(".rows");
@@ -315,6 +340,11 @@ def measure(path: Path, *, index: bool) -> list[str]:
             page.goto(server.url)
             page.wait_for_selector(".run-row")
             table.row("reference: 1,000 static rows", _median(lambda: float(page.evaluate(_STATIC))), None)
+            table.row(
+                "reference: scroll of 2,000 static rows, p95",
+                _median(lambda: float(page.evaluate(_SCROLL_STATIC))),
+                None,
+            )
             table.row("list", _median(lambda: _painted(page, "#/runs", ".run-row", "#/store")), 250)
             for spans, bar in ((5_000, 400), (50_000, 1_000)):
                 route = f"#/run/large-{spans}"

@@ -119,6 +119,19 @@ export function RunPage({ source, id }: { source: Source; id: string }) {
     };
   }, [id, loaded?.whole, open]);
 
+  // What is running gets longer without a word from the store. The server's clock counts: it is the writer's, mostly.
+  useEffect(() => {
+    if (!source.live || !loaded?.whole || !open) return;
+    const ahead = loaded.answer.now - Date.now() * 1000;
+    const { tree } = loaded;
+    const tick = setInterval(() => {
+      if (document.hidden || paused.value) return;
+      tree.advance(Date.now() * 1000 + ahead);
+      setVersion((each) => each + 1);
+    }, 1000);
+    return () => clearInterval(tick);
+  }, [id, loaded?.whole, open]);
+
   const more = async (): Promise<void> => {
     if (!loaded?.next) return;
     const answer = await source.spans(id, loaded.next);
@@ -186,7 +199,10 @@ function Head({ source, answer, tree, fresh, open }: { source: Source; answer: R
         ))}
         <div><dt>Run</dt><dd><CopyId id={run.id} copy={(text) => void copy(text)} /></dd></div>
         {answer.trace.length > 0 && (
-          <div><dt>Same trace</dt><dd>{answer.trace.slice(0, 6).map((other) => <a class="chip" href={address("run", other.id)}><StatusMark status={other.status} /> <Text value={runName(other)} limit={40} /></a>)}{answer.trace.length > 6 && ` and ${answer.trace.length - 6} more`}</dd></div>
+          <div><dt>Same trace</dt><dd>{answer.trace.slice(0, 6).map((other) => {
+            const name = <><StatusMark status={other.status} /> <Text value={runName(other)} limit={40} /></>;
+            return source.holds(other.id) ? <a class="chip" href={address("run", other.id)}>{name}</a> : <span class="chip" title="Not in this file">{name}</span>;
+          })}{answer.trace.length > 6 && ` and ${answer.trace.length - 6} more`}</dd></div>
         )}
         <div class="wide"><dt class="sr">Completeness</dt><dd><Completeness ledgers={ledgers} spans={null} /></dd></div>
       </dl>
@@ -323,6 +339,10 @@ function Waterfall({ source, answer, tree, version }: { source: Source; answer: 
     setFollowing(true);
   };
   const neighbour = (by: number): void => {
+    if (!source.live) {
+      say("This file has no list");
+      return;
+    }
     const at = listed.value.indexOf(answer.run.id);
     const next = at >= 0 ? listed.value[at + by] : by < 0 ? answer.newer : answer.older;
     if (next) go(address("run", next));
