@@ -1,4 +1,4 @@
-"""Exports of a run: its spans as JSON, as OTLP JSON, or, with others of its trace, as an HTML file without a network."""
+"""Exports: a run's spans as JSON or OTLP JSON, and runs as one HTML file that needs no network."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from nat_observability.viewer.store_file import Reader, cut
 MOST_SPANS = 100_000
 PIECE = 65_536  # bytes of content in one answer
 _FIRST = 5_000  # spans of the first answer, so that something is shown at once
-_FURTHER = 25_000  # of each answer after it, so that the server stays small
+_FURTHER = 10_000  # of each answer after it, so that the server stays small
 _NAME = 1000  # bytes of a name in the list
 
 _GONE = Activity(alive=False, until_ns=0)

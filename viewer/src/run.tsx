@@ -15,7 +15,7 @@ import { RunTree } from "./tree";
 const ROW = 26;
 const MOST_INDENT = 22;
 const LIMIT = 100_000;
-const PIECE = 25_000; // spans of one answer
+const PIECE = 10_000; // spans of one answer
 
 interface Loaded {
   answer: RunAnswer;
