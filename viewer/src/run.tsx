@@ -590,7 +590,9 @@ function Bar({ tree, from, length, zoom, scale, span, critical }: { tree: RunTre
   const width = Math.min(100, right) - begin;
   const first = tree.first[span];
   const firstAt = first === null || shown === 0 ? null : (100 * (first - from)) / shown;
-  const labelLeft = begin + width > 78;
+  // After the bar, else before it, else in it.
+  const label = begin + width <= 78 ? { left: `calc(${begin + Math.max(width, 0)}% + 6px)` } : { right: begin > 14 ? `${100 - begin + 0.4}%` : `${100 - begin - width + 0.6}%` };
+  const inside = begin + width > 78 && begin <= 14;
   const selfShare = shown > 0 ? tree.self[span] / shown : 1;
   return (
     <>
@@ -598,7 +600,7 @@ function Bar({ tree, from, length, zoom, scale, span, critical }: { tree: RunTre
         <span class="self" style={{ width: `${100 * selfShare}%` }} />
         {firstAt !== null && firstAt >= 0 && firstAt <= 100 && <span class="first-token" style={{ left: `${firstAt}%` }} title={`First token after ${duration(first! - from)}`} />}
       </span>
-      <span class="bar-label" style={labelLeft ? { right: `${100 - begin + 0.4}%` } : { left: `calc(${begin + Math.max(width, 0)}% + 6px)` }}>{duration(length)}</span>
+      <span class={`bar-label ${inside ? "inside" : ""}`} style={label}>{duration(length)}</span>
     </>
   );
 }
