@@ -13,10 +13,12 @@ from rich.text import Text
 
 _WIDEST = 60  # columns to which the lines of a table are aligned; a longer cell moves what comes after it
 
+_MOST_WRAPPED = 50_000  # characters of a table
+
 
 class ResultConsole(Console):
     """
-    A console whose tables have no width if they are to be whole and there is no terminal.
+    A console whose tables have no width if they are to be whole and there is no terminal, or if they are very long.
 
     Rich would align every line to the longest cell, which is as long as what was recorded.
 
@@ -31,10 +33,21 @@ class ResultConsole(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as `Console.print`."""
-        if len(objects) == 1 and isinstance(objects[0], Table) and self._whole and not self.is_terminal:
+        if (
+            len(objects) == 1
+            and isinstance(objects[0], Table)
+            and self._whole
+            and not self._wraps(objects[0])
+        ):
             self.file.writelines(f"{line}\n" for line in plain_lines(objects[0]))
             return
         super().print(*objects, **options)
+
+    def _wraps(self, table: Table) -> bool:
+        """Whether to wrap the cells of a table; a terminal does it by itself, and Rich takes seconds for a megabyte."""
+        if not self.is_terminal:
+            return False
+        return sum(len(_text(cell)) for column in table.columns for cell in column.cells) <= _MOST_WRAPPED
 
     def on_broken_pipe(self) -> None:
         """Leave it to the command, which ends well: the reader has seen enough."""

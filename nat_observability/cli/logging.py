@@ -34,6 +34,12 @@ def log_to_stderr(*, verbose: bool) -> None:
     )
 
 
+def silence_logs_for_good() -> None:
+    """Write no log line from now on, and none of those at the process's end; not if lifecycles are to be logged."""
+    if structlog.get_config()["wrapper_class"] is not structlog.make_filtering_bound_logger(logging.INFO):
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
 @contextmanager
 def silence_logs() -> Iterator[None]:
     """Write no log line for a block, whose caller says itself what went wrong; not if lifecycles are to be logged."""

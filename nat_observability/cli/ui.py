@@ -55,8 +55,8 @@ def _configured(env_file: Path | None) -> Path:
 
 def _show(path: Path, host: str, port: int | None, browser: bool, index: bool) -> None:
     try:
-        from nat_observability.viewer import serve
         from nat_observability.viewer.security import is_loopback
+        from nat_observability.viewer.serving import serve
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "aiohttp":
             raise

@@ -74,7 +74,9 @@ class SqliteSink:
         self.path = os.path.abspath(path)
         self._connection = WriterConnection(self.path, synchronous)
         self._retention = Retention(keep_for, keep_size)
+        self._is_limited = bool(self._retention)
         self._open_steps = OpenStepRows()
+        self._has_shown_steps = False
 
     def open(self) -> None:
         """
@@ -85,7 +87,7 @@ class SqliteSink:
                 changed.
         """
         self._connection.open()
-        if self._connection.version == 1 and self._retention:
+        if self._connection.version == 1 and self._is_limited:
             _log.warning(
                 "store_not_migrated",
                 path=self.path,
@@ -108,7 +110,7 @@ class SqliteSink:
             spans.append(span)
         try:
             with self._connection.transaction() as connection:
-                again = self._open_steps.has_any(spans)
+                again = self._has_shown_steps and self._open_steps.has_any(spans)
                 BatchRows(spans, self._connection.version, again=again).write(connection)
         except (OverflowError, UnicodeEncodeError) as error:
             cure = "Mend what recorded it: text has to be valid Unicode, and integers fit into 64 bits."
@@ -134,8 +136,11 @@ class SqliteSink:
         Raises:
             SinkError: As `write`.
         """
-        if self._connection.version == 1 or not self._open_steps.is_due(spans):
+        if self._connection.version == 1 or not (spans or self._has_shown_steps):
             return
+        if not self._open_steps.is_due(spans):
+            return
+        self._has_shown_steps = True
         try:
             with self._connection.transaction() as connection:
                 self._open_steps.update(connection, self._connection.version, spans)
@@ -153,7 +158,7 @@ class SqliteSink:
         Raises:
             SinkError: As `write`.
         """
-        if not self._retention or self._connection.version == 1:
+        if not self._is_limited or self._connection.version == 1:
             return _TIDY_LATER
         until = monotonic() + _TIDY_FOR
         while monotonic() < until:
@@ -168,7 +173,7 @@ class SqliteSink:
 
     def close(self) -> None:
         """Close the store; does nothing if it is not open."""
-        if self._open_steps.has_reported:
+        if self._has_shown_steps and self._open_steps.has_reported:
             try:
                 with self._connection.transaction() as connection:
                     if self._connection.version > 1:

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Iterator
 
 from nat_observability.errors import SinkError
-from nat_observability.store.schema import create_schema, has_store, prepare_empty, schema_version
+from nat_observability.store.schema import create_schema, has_store, prepare_empty
 from nat_observability.system.clock import monotonic
 from nat_observability.system.disk import OPEN_FLAGS, disk_error, make_private_directories
 from nat_observability.system.forks import at_fork
@@ -88,7 +88,7 @@ class WriterConnection:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     # Another process may have migrated it meanwhile.
-                    self.version = schema_version(connection)
+                    self.version = connection.execute("PRAGMA user_version").fetchone()[0]
                     yield connection
                     connection.execute("COMMIT")
                 except BaseException:

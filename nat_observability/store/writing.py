@@ -91,7 +91,7 @@ _STATUSES = {status: status.value for status in Status}
 _OK, _ERROR, _INCOMPLETE = Status.OK, Status.ERROR, Status.INCOMPLETE
 _LLM, _TOOL = StepKind.LLM, StepKind.TOOL
 _SUMS = (StepKind.AGENT, StepKind.CHAIN, StepKind.WORKFLOW)
-_NO_USAGE = (None,) * 5
+_NO_TOKENS = (None,) * 9
 _NO_ERROR = (None,) * 3
 _NO_COST = (None,) * 3
 _MOST = 2**63 - 1
@@ -132,12 +132,15 @@ class BatchRows:
         self._runs: dict[str, _RunRow] = {}
         self._spans: list[tuple[object, ...]] = []
         spans = list(spans)
+        runs, rows, run_id, row = self._runs, self._spans, None, None
         for span in spans:
-            run = span.run
-            row = self._runs.get(run.run_id)
-            if row is None:
-                row = self._runs[run.run_id] = _RunRow(run, span)
-            cost = None if version == 1 else _cost_of(span)
+            # Spans of one run come together, mostly.
+            if row is None or span.run.run_id != run_id:
+                run_id = span.run.run_id
+                row = runs.get(run_id)
+                if row is None:
+                    row = runs[run_id] = _RunRow(span.run, span)
+            cost = None if version == 1 or (span.attributes is None and span.cost is None) else _cost_of(span)
             if running:
                 row.see(span)
             else:
@@ -146,8 +149,8 @@ class BatchRows:
                     row.count(span, cost)
                     self._count_kind(span)
             row.parents[span.span_id] = span.parent_id
-            self._spans.append(_span_row(span, RUNNING if running else _STATUSES[span.status], version, cost))
-        if version > 1 and sum(len(row.parents) for row in self._runs.values()) < len(spans):
+            rows.append(_span_row(span, RUNNING if running else _STATUSES[span.status], version, cost))
+        if version > 1 and sum(len(each.parents) for each in runs.values()) < len(spans):
             self._keep_last(spans, counted=not running)
 
     def _keep_last(self, spans: list[Span], *, counted: bool) -> None:
@@ -283,7 +286,8 @@ def _cost_of(span: Span) -> float | None:
 
 def _span_row(span: Span, status: str, version: int, cost: float | None) -> tuple[object, ...]:
     given, result, usage, error = span.input, span.output, span.usage, span.error
-    dropped = span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count
+    dropped = span.dropped_attributes_count or span.dropped_events_count or span.dropped_links_count
+    tokens = _NO_TOKENS if usage is None else _astuple(usage)
     row = (
         span.run.run_id,
         span.span_id,
@@ -299,7 +303,7 @@ def _span_row(span: Span, status: str, version: int, cost: float | None) -> tupl
         None if result is None else "text" if isinstance(result, str) else "json",
         None if span.metadata is None else str(bytes(span.metadata), "utf-8", "replace"),
         str(_encode(span.tags), "utf-8") if span.tags else None,
-        *(_NO_USAGE if usage is None else _astuple(usage)[:5]),
+        *tokens[:5],
         *(_NO_ERROR if error is None else (error.type, error.message, error.traceback)),
         span.chunks,
         span.first_chunk_ns,
@@ -308,12 +312,17 @@ def _span_row(span: Span, status: str, version: int, cost: float | None) -> tupl
         str(_encode(span.links), "utf-8") if span.links else None,
         None if span.span_kind is span.kind.span_kind else span.span_kind.value,
         span.status_message,
-        str(_encode(dropped), "utf-8") if any(dropped) else None,
-        *(_NO_USAGE[:4] if usage is None else _astuple(usage)[5:]),
+        _dropped(span) if dropped else None,
+        *tokens[5:],
         None if span.origin is None else str(_encode(span.origin), "utf-8"),
         *(_NO_COST if span.cost is None else _astuple(span.cost)),
     )
     return row if version == 1 else (*row, cost)
+
+
+def _dropped(span: Span) -> str:
+    counts = span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count
+    return str(_encode(counts), "utf-8")
 
 
 class _RunRow:

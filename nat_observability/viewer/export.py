@@ -1,13 +1,13 @@
-"""Exports of one run: its spans as JSON, as OTLP JSON, or as one HTML file that needs no network."""
+"""Exports: a run's spans as JSON or OTLP JSON, and runs as one HTML file that needs no network."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import functools
 import hashlib
+import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ FORMATS = {
 }
 """The content type of each export, by the end of its name."""
 
+_OTHERS = re.compile("[^ -~]+")
 _PAGE = Path(__file__).parent / "page"
 _MOST_SPANS = 100_000
 _MOST_CONTENT = 4_000_000  # bytes of one part; more is cut, and the page says so
@@ -38,24 +39,32 @@ def file_name(run_id: str, suffix: str) -> str:
 
 async def pieces(store: StoreFile, run_id: str, suffix: str) -> AsyncIterator[bytes]:
     """Yield an export. Spans are read some at a time, so that neither memory nor a transaction grows with the run."""
-    if suffix == "html":
-        before, after = await asyncio.to_thread(_around)
-        yield before
-        async for piece in _json(store, run_id):
-            # In markup, JSON may hold everything but "<".
-            yield piece.replace(b"<", b"\\u003c")
-        yield after
-    elif suffix == "json":
-        async for piece in _json(store, run_id):
-            yield piece
-    else:
+    if suffix == "otlp.json":
         async for piece in otlp_json.pieces(store, run_id):
             yield piece
+        return
+    written = html_pieces(store, [run_id]) if suffix == "html" else _json(store, run_id)
+    while True:
+        following = await store.read(lambda _: next(written, None))
+        if following is None:
+            return
+        yield following
 
 
-async def _json(store: StoreFile, run_id: str) -> AsyncIterator[bytes]:
-    run = await store.read(lambda reader: one_run(reader, run_id))
-    columns = await store.read(lambda reader: _all_spans(reader, run_id), 60.0)
+def html_pieces(store: StoreFile, run_ids: Sequence[str]) -> Iterator[bytes]:
+    """Yield a page that shows these runs, the first of them at once, and needs no other file and no network."""
+    before, after = _around()
+    yield before + b'{"runs":['
+    for at, run_id in enumerate(run_ids):
+        if at:
+            yield b","
+        yield from map(_inert, _json(store, run_id))
+    yield b"]}" + after
+
+
+def _json(store: StoreFile, run_id: str) -> Iterator[bytes]:
+    run = store.read_here(lambda reader: one_run(reader, run_id))
+    columns = store.read_here(lambda reader: list_spans(reader, run_id, 0, _MOST_SPANS, whole=True), 60.0)
     yield b'{"format":1,"run":' + msgspec.json.encode(run) + b',"spans":' + msgspec.json.encode(columns)
     yield b',"content":{'
     written = 0
@@ -63,7 +72,7 @@ async def _json(store: StoreFile, run_id: str) -> AsyncIterator[bytes]:
         if written > _MOST_BYTES:
             yield b'},"content_of":' + msgspec.json.encode(at) + b"}"
             return
-        span = await store.read(functools.partial(_whole_span, run_id=run_id, span_id=span_id), 20.0)
+        span = store.read_here(functools.partial(_whole_span, run_id=run_id, span_id=span_id), 20.0)
         if span is not None:
             piece = (
                 (b"," if written else b"") + msgspec.json.encode(span_id) + b":" + msgspec.json.encode(span)
@@ -73,8 +82,14 @@ async def _json(store: StoreFile, run_id: str) -> AsyncIterator[bytes]:
     yield b"}}"
 
 
-def _all_spans(reader: Reader, run_id: str) -> dict[str, Any] | None:
-    return list_spans(reader, run_id, 0, _MOST_SPANS, whole=True)
+def _inert(piece: bytes) -> bytes:
+    """Return JSON that means the same, ends no element, and turns no text of an editor or terminal."""
+    text = piece.replace(b"<", b"\\u003c").decode()
+    return (text if text.isprintable() else _OTHERS.sub(_escaped, text)).encode()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in found[0])
 
 
 def _whole_span(reader: Reader, run_id: str, span_id: str) -> dict[str, Any] | None:

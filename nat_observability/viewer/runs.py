@@ -97,16 +97,26 @@ def run_columns(reader: Reader) -> str:
     return _COLUMNS.format(tags=tags, process="NULL", counters=", ".join(["NULL"] * 8))
 
 
-def living(reader: Reader) -> dict[str, bool]:
+class Activity(msgspec.Struct, frozen=True):
+    """Whether a process that has written still reports, and until when what it left open was seen to go on."""
+
+    alive: bool
+    until_ns: int
+
+
+def living(reader: Reader) -> dict[str, Activity]:
     """Return of each process that has written whether it is still there, by its heartbeat."""
     if reader.version < 2:
         return {}
     now = time.time_ns()
-    rows = reader.rows("SELECT process_id, heartbeat_ns, ended_ns FROM processes")
-    return {process: ended is None and _number(beat) > now - _ALIVE_NS for process, beat, ended in rows}
+    activities = {}
+    for process, beat, ended in reader.rows("SELECT process_id, heartbeat_ns, ended_ns FROM processes"):
+        alive = ended is None and _number(beat) > now - _ALIVE_NS
+        activities[process] = Activity(alive, now if alive else _number(beat if ended is None else ended))
+    return activities
 
 
-def summary(row: Row, alive: Mapping[str, bool]) -> dict[str, Any]:
+def summary(row: Row, alive: Mapping[str, Activity]) -> dict[str, Any]:
     """Return a run of the list. An open run is running, or died, if what its process says is known."""
     (
         _,
@@ -125,7 +135,8 @@ def summary(row: Row, alive: Mapping[str, bool]) -> dict[str, Any]:
         process,
     ) = row[:14]
     if status == "open" and process in alive:
-        status = "running" if alive[process] else "died"
+        status = "running" if alive[process].alive else "died"
+        end = max(end, alive[process].until_ns)
     names = ("spans", "errors", "models", "tools", "tokens", "prompt", "completion", "cost")
     return {
         "id": run_id,
@@ -249,6 +260,7 @@ def one_run(reader: Reader, run_id: str) -> dict[str, Any] | None:
         *place,
     )
     return {
+        "now": time.time_ns() // 1000,
         "run": summary(row, alive),
         "ledgers": ledgers(reader, run_id),
         "trace": [summary(each, alive) for each in same],

@@ -8,14 +8,16 @@ from typing import Any
 import msgspec
 
 from nat_observability.store.schema import RUNNING
-from nat_observability.viewer.runs import find_run, living
+from nat_observability.viewer.runs import Activity, find_run, living
 from nat_observability.viewer.store_file import Reader, cut
 
 MOST_SPANS = 100_000
 PIECE = 65_536  # bytes of content in one answer
 _FIRST = 5_000  # spans of the first answer, so that something is shown at once
-_FURTHER = 25_000  # of each answer after it, so that the server stays small
+_FURTHER = 10_000  # of each answer after it, so that the server stays small
 _NAME = 1000  # bytes of a name in the list
+
+_GONE = Activity(alive=False, until_ns=0)
 
 PARTS = ("input", "output", "attributes", "metadata", "events", "links", "error_message", "error_traceback")
 _USAGE = (
@@ -62,12 +64,15 @@ def list_spans(
     more = len(rows) > most
     del rows[most:]
     total = reader.value("SELECT count(*) FROM spans WHERE run_id = ?", run_id)
-    # The process that would have ended them may be gone.
-    lost = bool(run[13]) and not living(reader).get(run[13], False)
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(11)]
     ids, span_ids, parents, names, kinds, statuses, starts, lengths, firsts, tokens, costs = columns
-    if lost:
-        statuses = ["died" if each == RUNNING else each for each in statuses]
+    if run[13] and RUNNING in statuses:
+        activity = living(reader).get(run[13], _GONE)
+        for at, status in enumerate(statuses):
+            if status == RUNNING:
+                lengths[at] = max(lengths[at], (activity.until_ns - start) // 1000 - starts[at])
+                # The process that would have ended it may be gone.
+                statuses[at] = RUNNING if activity.alive else "died"
     coded_names, name_codes = _coded(names)
     coded_kinds, kind_codes = _coded(kinds)
     coded_statuses, status_codes = _coded(statuses)

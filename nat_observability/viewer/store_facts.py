@@ -72,7 +72,7 @@ def _processes(reader: Reader) -> list[dict[str, Any]]:
             "host": host,
             "started": start // 1000,
             "seen": beat // 1000,
-            "alive": alive[one],
+            "alive": alive[one].alive,
         }
         for one, pid, host, start, beat in rows
     ]

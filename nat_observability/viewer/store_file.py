@@ -18,7 +18,7 @@ from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_err
 
 _T = TypeVar("_T")
 _THREADS = 3
-_CACHE_KIB = 4096
+_CACHE_KIB = 2048
 _STEPS = 20_000  # of SQLite's virtual machine between two looks at the clock: some 0.2 ms
 
 Row = tuple[Any, ...]

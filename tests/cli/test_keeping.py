@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sqlite3
 import ssl
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from tests.cli.invoking import Shown, invoke
 from tests.otlp_receiver import OtlpReceiver, refuse
 from tests.sinks.builders import make_span
 from tests.store.old_stores import make_old_store
+from tests.warm_interpreter import run_warm
 
 EXPORTER = "NAT_OBSERVABILITY_EXPORTERS__MAIN__"
 ADA, BOB = Run("ada-1", "a" * 32, user_id="ada"), Run("bob-1", "b" * 32, user_id="bob")
@@ -141,6 +143,17 @@ def test_check_says_what_to_do(monkeypatch: pytest.MonkeyPatch, settings: dict[s
     assert len(lines) == 1
     assert "FAILED" in lines[0]
     assert says in lines[0]
+
+
+def test_check_says_nothing_else(tmp_path: Path) -> None:
+    """Nor does the process's end say once more that the test span was lost."""
+    program = "from nat_observability.cli import main; main()"
+    names = {f"{EXPORTER}TYPE": "otlp", f"{EXPORTER}ENDPOINT": "http://127.0.0.1:9"}
+    ended = run_warm(
+        program, ["check", "--seconds", "0.5"], cwd=tmp_path, env={**os.environ, **names}, timeout=15
+    )
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert "Nothing answers there" in ended.stdout
 
 
 def test_check_of_a_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nat_observability.cli import output
-from nat_observability.cli.console import plain_lines
+from nat_observability.cli.console import ResultConsole, plain_lines
 from nat_observability.cli.reading import details
 from nat_observability.events import Run, Span, Status, StepKind
 from nat_observability.recording.capture import step_error
@@ -241,3 +241,14 @@ def test_a_table_without_a_terminal_is_plain_lines() -> None:
         f"{'n' * 500}      1",
         f"東京{' ' * 56}  1,000",
     ]
+
+
+def test_a_terminal_wraps_very_long_content_itself() -> None:
+    """Content of a megabyte is written as it is, which takes no longer on a terminal than in a pipe."""
+    lines: dict[int, int] = {}
+    for length in (200, 200_000):
+        written = io.StringIO()
+        console = ResultConsole(whole=True, file=written, force_terminal=True, width=80)
+        console.print(output.facts([("input", "x" * length)]))
+        lines[length] = len(written.getvalue().splitlines())
+    assert lines == {200: 3, 200_000: 1}

@@ -35,7 +35,7 @@ _APART_NS = 26_000_000_000
 _WORDS = "where is my parcel today please find the depot that holds it and tell me when it comes home again"
 
 
-def _ordinary(number: int) -> Iterator[Span]:
+def _ordinary(number: int, spans: int = _SPANS_OF_A_RUN) -> Iterator[Span]:
     run = Run(
         f"{number:08d}-bench",
         f"{number + 1:032x}",
@@ -47,7 +47,7 @@ def _ordinary(number: int) -> Iterator[Span]:
     words = _WORDS.split()
     start = BEGIN_NS + number * _APART_NS
     text = " ".join(words[(number * 7 + at) % len(words)] for at in range(60))
-    for at in range(_SPANS_OF_A_RUN):
+    for at in range(spans):
         kind = (StepKind.WORKFLOW, StepKind.LLM, StepKind.TOOL, StepKind.RETRIEVER, StepKind.FUNCTION)[
             at and 1 + at % 4
         ]
@@ -73,8 +73,8 @@ def _ordinary(number: int) -> Iterator[Span]:
         )
 
 
-def make_bench_store(path: Path, runs: int) -> None:
-    """Make the store, unless it is there: so many runs of 14 spans, and large ones."""
+def make_bench_store(path: Path, runs: int, spans: int = _SPANS_OF_A_RUN) -> None:
+    """Make the store, unless it is there: so many runs of so many spans, and large ones."""
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,11 +84,11 @@ def make_bench_store(path: Path, runs: int) -> None:
     sink = SqliteSink(unfinished, synchronous="off")
     sink.open()
     written = min(runs, _WRITTEN)
-    sink.write([span for number in range(written) for span in _ordinary(number)])
+    sink.write([span for number in range(written) for span in _ordinary(number, spans)])
     _multiply(unfinished, written, runs)
-    for at, spans in enumerate(_LARGE):
+    for at, many in enumerate(_LARGE):
         # The newest of all, a minute apart.
-        run = large_run((runs * 26) // 60 + 10 + at, spans)
+        run = large_run((runs * 26) // 60 + 10 + at, many)
         for begin in range(0, len(run), 5_000):
             sink.write(run[begin : begin + 5_000])
     sink.close()
@@ -265,6 +265,32 @@ _CLICK = """
 })
 """
 
+_SCROLL_STATIC = """
+() => new Promise(resolve => {
+  const box = document.createElement("div");
+  const style = { position: "fixed", inset: "130px 0 0", overflow: "auto", zIndex: "99", background: "white" };
+  Object.assign(box.style, style);
+  for (let row = 0; row < 2000; row++) {
+    const line = document.createElement("div");
+    line.style.height = "26px";
+    line.textContent = `row ${row} with some text in it`;
+    box.append(line);
+  }
+  document.body.append(box);
+  const times = [];
+  let last = performance.now();
+  let frame = 0;
+  const step = now => {
+    times.push(now - last);
+    last = now;
+    box.scrollTop += 400;
+    if (++frame < 120) requestAnimationFrame(step);
+    else { box.remove(); times.sort((a, b) => a - b); resolve(times[Math.floor(times.length * 0.95)]); }
+  };
+  requestAnimationFrame(now => { last = now; requestAnimationFrame(step); });
+})
+"""
+
 _SCROLL = """
 () => new Promise(resolve => {
   const box = document.querySelector(".rows");
@@ -315,6 +341,11 @@ def measure(path: Path, *, index: bool) -> list[str]:
             page.goto(server.url)
             page.wait_for_selector(".run-row")
             table.row("reference: 1,000 static rows", _median(lambda: float(page.evaluate(_STATIC))), None)
+            table.row(
+                "reference: scroll of 2,000 static rows, p95",
+                _median(lambda: float(page.evaluate(_SCROLL_STATIC))),
+                None,
+            )
             table.row("list", _median(lambda: _painted(page, "#/runs", ".run-row", "#/store")), 250)
             for spans, bar in ((5_000, 400), (50_000, 1_000)):
                 route = f"#/run/large-{spans}"
@@ -398,13 +429,14 @@ def main() -> None:
     """Make the store and print the table; the exit code is 1 if something is over its bar."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=100_000, help="ordinary runs of the store")
+    parser.add_argument("--spans", type=int, default=_SPANS_OF_A_RUN, help="spans of an ordinary run")
     parser.add_argument(
         "--store", type=Path, default=ROOT / "build" / "viewer-bench.sqlite3", help="made if it is missing"
     )
     parser.add_argument("--make-only", action="store_true", help="only make the store")
     parser.add_argument("--no-index", action="store_true", help="leave out what needs the index")
     arguments = parser.parse_args()
-    make_bench_store(arguments.store, arguments.runs)
+    make_bench_store(arguments.store, arguments.runs, arguments.spans)
     if arguments.make_only:
         return
     missed = measure(arguments.store, index=not arguments.no_index)

@@ -330,7 +330,7 @@ async def test_exports(shown: Viewer) -> None:
     assert "default-src 'none'" in page
     assert "Copyright" in page  # of what the bundle holds
     data = page.split('id="data">')[1].split("</script>")[0]
-    assert json.loads(data)["run"]["run"]["id"] == "run-000004"
+    assert json.loads(data)["runs"][0]["run"]["run"]["id"] == "run-000004"
     assert (await shown.ask("/api/export/run-000004.exe")).status == 404
     assert (await shown.ask("/api/export/none.html")).status == 404
 

@@ -36,6 +36,7 @@ export interface Ledger {
 }
 
 export interface RunAnswer {
+  now: number; // microseconds since the epoch, by the server's clock
   run: RunSummary;
   ledgers: Ledger[];
   trace: RunSummary[]; // the other runs of its trace
@@ -255,6 +256,8 @@ export function query(values: Query): string {
 
 export interface Source {
   readonly live: boolean;
+  /** Whether it can show a run. */
+  holds(id: string): boolean;
   run(id: string, signal?: AbortSignal): Promise<RunAnswer>;
   spans(id: string, after: number, signal?: AbortSignal, limit?: number): Promise<SpansAnswer>;
   span(run: string, span: string, signal?: AbortSignal): Promise<SpanAnswer>;
@@ -267,6 +270,7 @@ const at = encodeURIComponent;
 
 export const server: Source = {
   live: true,
+  holds: () => true,
   run: (id, signal) => json(`/api/runs/${at(id)}`, signal),
   spans: (id, after, signal, limit) => json(`/api/runs/${at(id)}/spans${query({ after, limit })}`, signal),
   span: (run, span, signal) => json(`/api/runs/${at(run)}/spans/${at(span)}`, signal),

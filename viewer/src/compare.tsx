@@ -76,11 +76,11 @@ function Comparison({ answer, a, b }: { answer: CompareAnswer; a: string; b: str
         role="treegrid"
         class="pairs"
         extra={{ "aria-rowcount": rows.length }}
-        render={(row) => {
+        render={(row, isActive) => {
           const index = rows[row];
           const { a: one, b: other, depth, differs } = answer.pairs[index];
           return (
-            <div id={`pair-${row}`} key={index} role="row" aria-level={depth + 1} aria-selected={row === active} class={`row pair ${row === active ? "active" : ""} ${index === answer.first ? "first-divergence" : ""}`} onClick={() => setActive(row)}>
+            <div id={`pair-${row}`} role="row" aria-level={depth + 1} aria-selected={isActive} class={`row pair ${isActive ? "active" : ""} ${index === answer.first ? "first-divergence" : ""}`} onClick={() => setActive(row)}>
               <Side span={one === null ? null : answer.spans_a[one]} depth={depth} />
               <span role="gridcell" class="differs">{index === answer.first && <span class="flag" title="First divergence">◆</span>}{differs.map((each) => <span class={`differs-${each}`}>{each}</span>)}</span>
               <Side span={other === null ? null : answer.spans_b[other]} depth={depth} />

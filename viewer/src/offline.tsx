@@ -1,10 +1,10 @@
-// One run in a file of its own: the same page, which finds everything in the file.
+// Runs of one trace, or a single one, in a file of its own: the same page, which finds everything in the file.
 import { render } from "preact";
 import type { Part, RunAnswer, SearchAnswer, Source, SpanAnswer, SpansAnswer } from "./api";
 import { bind, listenToKeys } from "./keys";
 import { RunPage } from "./run";
 import { Shell } from "./shell";
-import { helpShown, nextTheme, route } from "./state";
+import { helpShown, nextTheme, parse, route } from "./state";
 
 interface Exported {
   run: RunAnswer;
@@ -13,19 +13,31 @@ interface Exported {
   content_of?: number;
 }
 
-const data = JSON.parse(document.getElementById("data")!.textContent!) as Exported;
+const data = JSON.parse(document.getElementById("data")!.textContent!) as { runs: Exported[] };
+const byId = new Map(data.runs.map((each) => [each.run.run.id, each]));
 const missing = "This file does not hold the content of this span: the run was too large.";
+
+const found = (id: string): Promise<Exported> => {
+  const run = byId.get(id);
+  return run ? Promise.resolve(run) : Promise.reject(new Error("This file does not hold that run."));
+};
 
 const file: Source = {
   live: false,
-  run: () => Promise.resolve(data.run),
-  spans: () => Promise.resolve(data.spans),
-  span: (_run, span) => (Object.hasOwn(data.content, span) ? Promise.resolve(data.content[span]) : Promise.reject(new Error(missing))),
+  holds: (id) => byId.has(id),
+  run: async (id) => (await found(id)).run,
+  spans: async (id) => (await found(id)).spans,
+  span: async (id, span) => {
+    const { content } = await found(id);
+    if (!Object.hasOwn(content, span)) throw new Error(missing);
+    return content[span];
+  },
   part: (): Promise<Part> => Promise.reject(new Error("This file holds no more of it.")),
-  search: (values): Promise<SearchAnswer> => {
+  search: async (values): Promise<SearchAnswer> => {
+    const { content } = await found(String(values.run));
     const wanted = String(values.q ?? "").toLowerCase();
-    const hits = Object.entries(data.content).filter(([, span]) => Object.values(span.parts).some((part) => part.text.toLowerCase().includes(wanted)));
-    return Promise.resolve({
+    const hits = Object.entries(content).filter(([, span]) => Object.values(span.parts).some((part) => part.text.toLowerCase().includes(wanted)));
+    return {
       runs: [],
       hits: hits.map(([span, { name, kind, start }]) => ({ run: "", span, name, kind, place: "", start, before: "", match: "", after: "" })),
       next: null,
@@ -33,15 +45,25 @@ const file: Source = {
       scanned_to: null,
       indexed: 0,
       total: 0,
-    });
+    };
   },
 };
 
 function App() {
-  return <Shell navigation={false}><RunPage source={file} id={data.run.run.id} /></Shell>;
+  const { id } = route.value;
+  return <Shell navigation={false}><RunPage key={id} source={file} id={id} /></Shell>;
 }
 
-route.value = { page: "offline", id: data.run.run.id, query: new URLSearchParams() };
+const first = data.runs[0].run.run.id;
+
+/** Follows links from one run of the file to another. */
+function show(): void {
+  const { page, id } = parse(location.hash);
+  route.value = { page: "offline", id: page === "run" && byId.has(id) ? id : first, query: new URLSearchParams() };
+}
+
+show();
+addEventListener("hashchange", show);
 listenToKeys();
 bind({ t: nextTheme, "?": () => (helpShown.value = true) });
 render(<App />, document.getElementById("app")!);

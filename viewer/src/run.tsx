@@ -15,7 +15,7 @@ import { RunTree } from "./tree";
 const ROW = 26;
 const MOST_INDENT = 22;
 const LIMIT = 100_000;
-const PIECE = 25_000; // spans of one answer
+const PIECE = 10_000; // spans of one answer
 
 interface Loaded {
   answer: RunAnswer;
@@ -119,6 +119,19 @@ export function RunPage({ source, id }: { source: Source; id: string }) {
     };
   }, [id, loaded?.whole, open]);
 
+  // What is running gets longer without a word from the store. The server's clock counts: it is the writer's, mostly.
+  useEffect(() => {
+    if (!source.live || !loaded?.whole || !open) return;
+    const ahead = loaded.answer.now - Date.now() * 1000;
+    const { tree } = loaded;
+    const tick = setInterval(() => {
+      if (document.hidden || paused.value) return;
+      tree.advance(Date.now() * 1000 + ahead);
+      setVersion((each) => each + 1);
+    }, 1000);
+    return () => clearInterval(tick);
+  }, [id, loaded?.whole, open]);
+
   const more = async (): Promise<void> => {
     if (!loaded?.next) return;
     const answer = await source.spans(id, loaded.next);
@@ -186,7 +199,10 @@ function Head({ source, answer, tree, fresh, open }: { source: Source; answer: R
         ))}
         <div><dt>Run</dt><dd><CopyId id={run.id} copy={(text) => void copy(text)} /></dd></div>
         {answer.trace.length > 0 && (
-          <div><dt>Same trace</dt><dd>{answer.trace.slice(0, 6).map((other) => <a class="chip" href={address("run", other.id)}><StatusMark status={other.status} /> <Text value={runName(other)} limit={40} /></a>)}{answer.trace.length > 6 && ` and ${answer.trace.length - 6} more`}</dd></div>
+          <div><dt>Same trace</dt><dd>{answer.trace.slice(0, 6).map((other) => {
+            const name = <><StatusMark status={other.status} /> <Text value={runName(other)} limit={40} /></>;
+            return source.holds(other.id) ? <a class="chip" href={address("run", other.id)}>{name}</a> : <span class="chip" title="Not in this file">{name}</span>;
+          })}{answer.trace.length > 6 && ` and ${answer.trace.length - 6} more`}</dd></div>
         )}
         <div class="wide"><dt class="sr">Completeness</dt><dd><Completeness ledgers={ledgers} spans={null} /></dd></div>
       </dl>
@@ -323,6 +339,10 @@ function Waterfall({ source, answer, tree, version }: { source: Source; answer: 
     setFollowing(true);
   };
   const neighbour = (by: number): void => {
+    if (!source.live) {
+      say("This file has no list");
+      return;
+    }
     const at = listed.value.indexOf(answer.run.id);
     const next = at >= 0 ? listed.value[at + by] : by < 0 ? answer.newer : answer.older;
     if (next) go(address("run", next));
@@ -441,9 +461,21 @@ function Waterfall({ source, answer, tree, version }: { source: Source; answer: 
     };
   }, [find, tree, version]);
 
+  // Rows do not change because these do.
+  const calls = useRef({ toggle, toggleFold, select, setActiveFold });
+  calls.current = { toggle, toggleFold, select, setActiveFold };
+  const render = useMemo(() => {
+    const scale = zoom.to - zoom.from || 1;
+    return (row: number, isActive: boolean) => {
+      const at = rows[row];
+      return at < 0
+        ? <FoldRow tree={tree} fold={-1 - at} row={row} zoom={zoom} scale={scale} open={openFolds} active={isActive} toggle={(key) => calls.current.toggleFold(key)} choose={() => calls.current.setActiveFold(tree.ids[tree.folds[-1 - at].members[0]])} />
+        : <SpanRow tree={tree} span={at} row={row} zoom={zoom} scale={scale} closed={closed.has(at)} active={isActive} path={path} hit={hits?.has(tree.ids[at]) ?? false} find={find} indented={folding && tree.foldAt(at) >= 0} toggle={(span) => calls.current.toggle(span)} choose={(span, show) => calls.current.select(span, show)} />;
+    };
+  }, [tree, version, tree.size, rows, zoom, closed, path, hits, find, folding, openFolds]);
+
   const errors = useMemo(() => tree.order.filter(failedSpan).length, [tree, version, tree.size]);
   const errorPlace = errors && failedSpan(active) ? tree.order.filter(failedSpan).indexOf(active) + 1 : 0;
-  const scale = zoom.to - zoom.from || 1;
   return (
     <div class={`run-body ${detail ? "with-detail" : ""}`} ref={box}>
       <section class="waterfall" aria-label="Spans">
@@ -475,12 +507,7 @@ function Waterfall({ source, answer, tree, version }: { source: Source; answer: 
               class="spans"
               anchor={anchor.current}
               extra={{ "aria-rowcount": rows.length, "aria-colcount": 2 }}
-              render={(row) => {
-                const at = rows[row];
-                return at < 0
-                  ? <FoldRow key={`fold${at}`} tree={tree} fold={-1 - at} row={row} zoom={zoom} scale={scale} open={openFolds} active={row === activeRow} toggle={toggleFold} choose={() => setActiveFold(tree.ids[tree.folds[-1 - at].members[0]])} />
-                  : <SpanRow key={tree.ids[at]} tree={tree} span={at} row={row} zoom={zoom} scale={scale} closed={closed.has(at)} active={row === activeRow} path={path} hit={isHit(at)} find={find} indented={folding && tree.foldAt(at) >= 0} toggle={toggle} choose={select} />;
-              }}
+              render={render}
             />
           </>
         )}
@@ -563,7 +590,9 @@ function Bar({ tree, from, length, zoom, scale, span, critical }: { tree: RunTre
   const width = Math.min(100, right) - begin;
   const first = tree.first[span];
   const firstAt = first === null || shown === 0 ? null : (100 * (first - from)) / shown;
-  const labelLeft = begin + width > 78;
+  // After the bar, else before it, else in it.
+  const label = begin + width <= 78 ? { left: `calc(${begin + Math.max(width, 0)}% + 6px)` } : { right: begin > 14 ? `${100 - begin + 0.4}%` : `${100 - begin - width + 0.6}%` };
+  const inside = begin + width > 78 && begin <= 14;
   const selfShare = shown > 0 ? tree.self[span] / shown : 1;
   return (
     <>
@@ -571,7 +600,7 @@ function Bar({ tree, from, length, zoom, scale, span, critical }: { tree: RunTre
         <span class="self" style={{ width: `${100 * selfShare}%` }} />
         {firstAt !== null && firstAt >= 0 && firstAt <= 100 && <span class="first-token" style={{ left: `${firstAt}%` }} title={`First token after ${duration(first! - from)}`} />}
       </span>
-      <span class="bar-label" style={labelLeft ? { right: `${100 - begin + 0.4}%` } : { left: `calc(${begin + Math.max(width, 0)}% + 6px)` }}>{duration(length)}</span>
+      <span class={`bar-label ${inside ? "inside" : ""}`} style={label}>{duration(length)}</span>
     </>
   );
 }

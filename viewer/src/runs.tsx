@@ -210,7 +210,7 @@ export function RunsPage() {
             class="run-rows"
             onNearEnd={() => void more()}
             extra={{ "aria-rowcount": counts?.total ?? list.length, "aria-colcount": 9, "aria-busy": loading ? "true" : "false" }}
-            render={(index) => <RunRow key={list[index].id} run={list[index]} index={index} active={index === active} choose={() => setActive(index)} />}
+            render={(index, isActive) => <RunRow run={list[index]} index={index} active={isActive} choose={() => setActive(index)} />}
           >
             <div class="run-header" role="row" aria-rowindex={1}>
               {["Status", "Name", "Started", "Duration", "Spans", "Model calls", "Tokens", "Cost", "User"].map((title, index) => <span role="columnheader" class={index >= 3 && index <= 7 ? "number" : ""}>{title}</span>)}

@@ -18,7 +18,7 @@ from nat_observability.cli.common import command, env_file_option, json_option
 from nat_observability.cli.keeping.cures import cure
 from nat_observability.cli.keeping.erasing import erase_runs
 from nat_observability.cli.keeping.sources import sourced_rows
-from nat_observability.cli.logging import silence_logs
+from nat_observability.cli.logging import silence_logs_for_good
 from nat_observability.cli.reading.objects import print_json
 from nat_observability.cli.session import build_container, open_session, read_settings
 from nat_observability.containers import ObservabilityContainer
@@ -81,6 +81,8 @@ def check(send: bool, seconds: float, as_json: bool, env_file: Path | None) -> N
     if not as_json:
         output.to_stdout(whole=True).print(listings.sources(rows))
         output.say()
+    # What is lost of the test spans is said in the findings.
+    silence_logs_for_good()
     findings: list[Finding] = []
     if not settings.exporters:
         ignored.append("No exporter is set: nothing is recorded. See: nat-observability settings --example")
@@ -119,7 +121,7 @@ def _checked(
     try:
         if (full := _full_disk(entry)) is not None:
             raise full
-        with silence_logs(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             container = _alone(settings, name, entry, seconds)
             detail, problem = asyncio.run(_tried(container, name, seconds, sends=sends))

@@ -1,7 +1,8 @@
-"""The command `export`: one run as JSON lines, as OTLP JSON or as one HTML file, on stdout."""
+"""The command `export`: runs as JSON lines, as OTLP JSON or as one HTML file, on stdout."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import click
 
 from nat_observability.cli.common import command, env_file_option, store_option, store_to_read
 from nat_observability.cli.reading.finding import find_runs
-from nat_observability.cli.reading.html import ExportedRun, export_html
 from nat_observability.cli.reading.objects import (
     in_order,
     json_line,
@@ -19,7 +19,9 @@ from nat_observability.cli.reading.objects import (
 )
 from nat_observability.sinks.otlp.json import json_request
 from nat_observability.sinks.otlp.span_encoder import encode
-from nat_observability.store import Store
+from nat_observability.store import SpanNode, Store
+from nat_observability.viewer.export import html_pieces
+from nat_observability.viewer.store_file import StoreFile
 
 
 @click.command("export")
@@ -41,33 +43,29 @@ def export(run_id: str, form: str, store_path: Path | None, env_file: Path | Non
 
     It holds what the run was asked and answered: keep it as you keep the store.
     """
-    with Store(store_to_read(store_path, env_file)) as store:
-        runs = [
-            ExportedRun(run, store.tree(run.run.run_id), store.ledgers(run.run.run_id))
-            for run in find_runs(store, run_id)
-        ]
-    print_bytes(_FORMS[form](runs))
+    path = store_to_read(store_path, env_file)
+    with Store(path) as store:
+        runs = find_runs(store, run_id)
+        if form != "html":
+            print_bytes(_FORMS[form]([store.tree(run.run.run_id) for run in runs]))
+            return
+    with contextlib.closing(StoreFile(str(path))) as file:
+        for piece in html_pieces(file, [run.run.run_id for run in runs]):
+            print_bytes(piece)
 
 
-def _json_lines(runs: list[ExportedRun]) -> bytes:
+def _json_lines(runs: list[list[SpanNode]]) -> bytes:
     return b"".join(
-        json_line(span_object(node.span, running=node.running))
-        for run in runs
-        for node in in_order(run.roots)
+        json_line(span_object(node.span, running=node.running)) for roots in runs for node in in_order(roots)
     )
 
 
-def _otlp(runs: list[ExportedRun]) -> bytes:
-    spans = [node.span for run in runs for node in in_order(run.roots) if not node.running]
+def _otlp(runs: list[list[SpanNode]]) -> bytes:
+    spans = [node.span for roots in runs for node in in_order(roots) if not node.running]
     return visible_json(json_request(encode(spans, {"service.name": "nat-observability"}))) + b"\n"
 
 
-def _html(runs: list[ExportedRun]) -> bytes:
-    return export_html(runs).encode("utf-8", "replace")
-
-
-_FORMS: dict[str, Callable[[list[ExportedRun]], bytes]] = {
+_FORMS: dict[str, Callable[[list[list[SpanNode]]], bytes]] = {
     "jsonl": _json_lines,
     "otlp-json": _otlp,
-    "html": _html,
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import msgspec
 from playwright.sync_api import expect
 
 from nat_observability.sinks.sqlite import SqliteSink
@@ -56,6 +58,29 @@ def test_a_running_run_grows(growing: tuple[Path, str], watch: Opener) -> None:
         sink.write(spans[:1])
         page.locator(".run-title .status-ok").wait_for()
         page.locator(".bar.running").wait_for(state="detached")
+    finally:
+        sink.close()
+
+
+def test_a_running_step_gets_longer(growing: tuple[Path, str], watch: Opener) -> None:
+    """The duration of a step that is running goes on without a word from the store; that of a finished one does not."""
+    path, address = growing
+    now_ns = time.time_ns()
+    spans = [
+        msgspec.structs.replace(span, start_ns=now_ns - 5_000_000_000, end_ns=now_ns - 4_000_000_000)
+        for span in spans_of(make_run(31), 31)[:2]
+    ]
+    sink = SqliteSink(path)
+    sink.open()
+    try:
+        sink.write_running(spans[:1])
+        sink.write(spans[1:])
+        page = watch(address).open("run/run-000031")
+        shown = page.locator(".row", has=page.locator(".bar.running")).locator(".bar-label")
+        first = shown.inner_text()
+        assert float(first.split()[0]) >= 5
+        expect(shown).not_to_have_text(first)
+        expect(page.locator(".row", has_text="find_documents").locator(".bar-label")).to_have_text("1.00 s")
     finally:
         sink.close()
 

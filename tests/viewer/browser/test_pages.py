@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.viewer.browser.chromium import Opener
+from tests.viewer.stores import make_run, spans_of, write
 
 _PAGES = {
     "runs": ("runs", ".run-row"),
@@ -195,6 +198,38 @@ def test_search_leads_to_the_place(watch: Opener, url: str) -> None:
     page.wait_for_selector(".detail mark.hit")
     page = watch(url).open("search?q=run-00000")
     page.locator("section a").nth(4).wait_for()
+
+
+_WAIT_FOR_MORE = """
+async () => {
+  const headers = { Authorization: `Bearer ${localStorage.getItem("nat-observability-token")}` };
+  for (;;) {
+    const { indexed, total } = await (await fetch("/api/stats", { headers })).json();
+    if (indexed < total) return;
+    await new Promise(resolve => setTimeout(resolve, 50));
+  }
+}
+"""
+
+
+def test_search_says_what_the_index_does_not_cover(growing: tuple[Path, str], watch: Opener) -> None:
+    """While the index is being made, search says how far it is, and finds what it does not cover yet all the same."""
+    path, address = growing
+    page = watch(address).open("search?q=parcel 2")
+    page.wait_for_selector(".hits li")
+    page.locator(".notice").wait_for(state="detached")
+    index = sqlite3.connect(f"{path}-index", isolation_level=None)
+    index.execute("BEGIN IMMEDIATE")  # as another viewer does that is quicker
+    try:
+        write(path, spans_of(make_run(70), 70))
+        page.evaluate(_WAIT_FOR_MORE)
+        page.goto(f"{page.url.partition('#')[0]}#/search?q=parcel 70")
+        page.get_by_text("The index is being made: ").wait_for()
+        page.wait_for_selector(".hits li")
+    finally:
+        index.close()
+    page.reload()
+    page.wait_for_selector(".hits li")
 
 
 def test_statistics(watch: Opener, url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from nat_observability.events import Status
+from nat_observability.sinks.sqlite import SqliteSink
+from nat_observability.viewer.export import html_pieces
+from nat_observability.viewer.store_file import StoreFile
 from tests.viewer.browser.chromium import Opener
 from tests.viewer.stores import large_run, make_run, spans_of, write
 
@@ -235,6 +239,56 @@ def test_the_exported_file_works_without_a_network(watch: Opener, url: str, tmp_
     download.value.save_as(tmp_path / "otlp.json")
     exported = json.loads((tmp_path / "otlp.json").read_text())
     assert len(exported["resourceSpans"][0]["scopeSpans"][0]["spans"]) == 5
+
+
+def test_a_trace_in_one_file(watch: Opener, growing: tuple[Path, str], tmp_path: Path) -> None:
+    """A file with the runs of a trace shows the first, and leads to the others; what it does not hold is no link."""
+    path, _ = growing
+    trace = "ab" * 16
+    for number, name in ((80, "front"), (81, "back"), (82, "other")):
+        write(path, spans_of(make_run(number, run_id=name, trace_id=trace), number))
+    target = tmp_path / "trace.html"
+    with contextlib.closing(StoreFile(str(path))) as store:
+        target.write_bytes(b"".join(html_pieces(store, ["front", "back"])))
+    watched = watch(f"file://{target}", offline=True)
+    page = watched.page
+    page.goto(watched.url)
+    page.get_by_role("button", name="front", exact=True).wait_for()
+    others = page.locator(".facts > div", has_text="Same trace")
+    expect(others.locator(".chip")).to_have_count(2)
+    expect(others.locator("a")).to_have_count(1)
+    others.locator("a").click()
+    page.get_by_role("button", name="back", exact=True).wait_for()
+    expect(page.locator(".spans .row")).to_have_count(5)
+    page.go_back()
+    page.get_by_role("button", name="front", exact=True).wait_for()
+    page.keyboard.press("]")
+    page.get_by_text("This file has no list").wait_for()
+
+
+def test_what_was_lost_is_said(watch: Opener, growing: tuple[Path, str]) -> None:
+    """The line of completeness names each exporter's losses, by reason; a run without any says that it is complete."""
+    path, address = growing
+    sink = SqliteSink(path)
+    sink.open()
+    sink.write(spans_of(make_run(90), 90))
+    sink.write_report(
+        [
+            ("run-000090", "store", 9, 5, 1, 1, {"queue_full": 2}),
+            ("run-000090", "otlp", 5, 5, 0, 0, {}),
+            ("run-000001", "store", 5, 5, 0, 0, {}),
+        ]
+    )
+    sink.close()
+    page = watch(address).open("run/run-000090")
+    line = page.locator(".complete.lacking")
+    expect(line).to_contain_text("incomplete")
+    expect(line).to_contain_text("store: 5 of 9 delivered, 2 dropped (queue_full), 1 failed, 1 pending")
+    expect(line).to_contain_text("otlp: 5 of 5 delivered")
+    page = watch(address).open("run/run-000001")
+    expect(page.locator(".complete")).to_have_text("✓ complete · store: 5 of 5 delivered")
+    page = watch(address).open("run/run-000002")
+    page.get_by_text("completeness unknown").wait_for()
 
 
 def test_more_spans_than_are_shown(growing: tuple[Path, str], watch: Opener) -> None:
