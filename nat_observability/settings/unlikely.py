@@ -62,5 +62,5 @@ def _of_exporter(name: str, entry: ExporterSettings) -> Iterator[str]:
 
 
 def _long(name: str, seconds: float) -> Iterator[str]:
-    if _LONG <= seconds < _NO_LIMIT:
+    if _LONG < seconds < _NO_LIMIT:
         yield f"{name} is {seconds:g} seconds: if milliseconds were meant, write {seconds / 1000:g}."
