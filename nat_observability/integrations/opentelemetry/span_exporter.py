@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -191,16 +190,11 @@ class ObservabilitySpanExporter(SpanExporter):
                 ObservabilitySettings(exporters={_ONE: exporter}) if exporter else ObservabilitySettings()
             )
         self._way = _Way(settings, exporters, resource)
-        self._flushed_with: object = None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Hand spans over. It waits for nothing: the deliveries retry, and their ledgers count."""
         for span in spans:
             self._way.take(span)
-        caller = sys._getframe(1).f_locals.get("self")
-        if caller is not self._flushed_with and getattr(caller, "_exporter", None) is self:
-            self._flushed_with = caller
-            _flush_with(self._way, caller)
         return SpanExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
@@ -237,24 +231,6 @@ class EnvironmentSpanExporter(ObservabilitySpanExporter):
 class _AtTheEnd(ObservabilitySpanProcessor):
     def __init__(self, way: _Way) -> None:
         self._way = way
-
-
-def _flush_with(way: _Way, batches: Any) -> None:
-    """
-    Let the SDK's batch processor flush our exporters too, which its own `force_flush` leaves out.
-
-    It is found by the first export that it makes, for an exporter learns nothing of its processor.
-    """
-    flush, worker = getattr(batches, "force_flush", None), getattr(batches, "_worker_thread", None)
-    if flush is None or worker is None:
-        return
-
-    def force_flush(timeout_millis: int | None = None) -> bool:
-        return bool(flush(timeout_millis)) and way.flush(timeout_millis)
-
-    batches.force_flush = force_flush
-    if threading.current_thread() is not worker:
-        way.flush(None)  # the first export is a flush, which has begun without us
 
 
 def _checked(exporters: Mapping[str, BaseExporter]) -> None:
