@@ -263,7 +263,10 @@ class SpoolClient:
                 with guard.lock:
                     if not isinstance(error, SinkError):
                         accounting.stored(entries, [None] * len(entries), stay=True)
-                    self._saves_waiting = not spills
+                    if spills:
+                        # Nothing makes room for the next second; the delivery's loop tries again then.
+                        self._saves_waiting = accounting.spills = False
+                        accounting.tell_room()
             self._report()
             if problem is not None:
                 self.log_failure(problem)
@@ -278,7 +281,8 @@ class SpoolClient:
             entries = accounting.take_to_save() if saves else []
             if not entries:
                 self._saves_waiting = False
-                accounting.hurry = accounting.hurry and accounting.upstream > 0
+                if not accounting.queue.items:
+                    accounting.hurry = accounting.hurry and accounting.upstream > 0
                 accounting.wake_up()  # there may be something to send now
             return entries
 
