@@ -12,7 +12,7 @@ import sys
 import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any
@@ -78,7 +78,11 @@ class WarmInterpreter:
     def close(self) -> None:
         """End the interpreter; programs that still run are on their own."""
         self._socket.close()
-        self._process.wait(10)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
 
 
 class WarmProgram:
@@ -88,6 +92,11 @@ class WarmProgram:
         self.pid = pid
         self._outputs = outputs
         self._status = status
+
+    def kill(self) -> None:
+        """Kill it, if it still runs."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
     def wait(self, timeout: float) -> Ended:
         """Return its outputs and status when both outputs have ended; kill it after `timeout` seconds."""
@@ -103,7 +112,7 @@ class WarmProgram:
         readers[0].join(timeout)
         late = readers[0].is_alive()
         if late:
-            os.kill(self.pid, signal.SIGKILL)
+            self.kill()
         for reader in readers:
             reader.join(timeout)
         status = self._status()
@@ -136,7 +145,16 @@ def run_warm(
     global _warm
     if _warm is None:
         _warm = WarmInterpreter()
-    return _warm.start(code, arguments, cwd, env, strict).wait(timeout)
+    program = None
+    try:
+        program = _warm.start(code, arguments, cwd, env, strict)
+        return program.wait(timeout)
+    except BaseException:
+        # The test's own time-out may come at any moment: the next program must not read this one's status.
+        if program is not None:
+            program.kill()
+        close_warm()
+        raise
 
 
 def serve(descriptor: int) -> None:
