@@ -15,7 +15,7 @@ EXITS = (KeyboardInterrupt, SystemExit)
 
 def place(error: BaseException) -> str | None:
     """Return the file and line where an error was raised, or None if it never was."""
-    link = error.__traceback__
+    link = _traceback(error)
     while link is not None and link.tb_next is not None:
         link = link.tb_next
     return None if link is None else f"{link.tb_frame.f_code.co_filename}:{link.tb_lineno}"
@@ -31,6 +31,8 @@ def locate(error: BaseException) -> str:
     return f"{type(error).__name__} at {where}" if where is not None else type(error).__name__
 
 
+# By the base, because a class of its own may raise where it is asked for its attributes.
+_traceback = BaseException.__dict__["__traceback__"].__get__
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
 
@@ -41,7 +43,7 @@ def reraise_signal(error: BaseException) -> None:
     For the places that survive everything that foreign code raises, `KeyboardInterrupt` and `SystemExit` included:
     Ctrl-C, a handler that exits and a time limit by signal still reach the program while such code runs.
     """
-    link = error.__traceback__
+    link = _traceback(error)
     if link is None or threading.current_thread() is not threading.main_thread():
         return  # only the main thread handles signals
     codes: set[CodeType] | None = None

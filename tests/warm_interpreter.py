@@ -67,7 +67,12 @@ class WarmInterpreter:
             socket.send_fds(self._socket, [len(message).to_bytes(_LENGTH)], ends)
             self._socket.sendall(message)
         stdout, stderr = outputs
-        return WarmProgram(self._answer(), (stdout, stderr), self._answer)
+        try:
+            return WarmProgram(self._answer(), (stdout, stderr), self._answer)
+        except BaseException:
+            stdout.close()
+            stderr.close()
+            raise
 
     def _answer(self) -> int:
         answer = _read(self._socket, _LENGTH)
@@ -176,8 +181,13 @@ def serve(descriptor: int) -> None:
                 break
             for end in ends:
                 os.close(end)
-            calls.sendall(child.to_bytes(_LENGTH))
-            calls.sendall(os.waitpid(child, 0)[1].to_bytes(_LENGTH, signed=True))
+            try:
+                calls.sendall(child.to_bytes(_LENGTH))
+            except BrokenPipeError:
+                os.kill(child, signal.SIGKILL)
+            status = os.waitpid(child, 0)[1]
+            with suppress(BrokenPipeError):  # who asked has given up
+                calls.sendall(status.to_bytes(_LENGTH, signed=True))
     _run(code, arguments, cwd, env, ends, strict)
 
 

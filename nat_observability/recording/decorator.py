@@ -101,7 +101,7 @@ def decorated(
             try:
                 result = await function(*args, **kwargs)
             except BaseException as error:
-                recorder.__exit__(type(error), error, error.__traceback__)
+                recorder.__exit__(type(error), error, None)
                 raise
             if type(result) not in PLAIN:
                 return returned(recorder, result)
@@ -120,7 +120,7 @@ def decorated(
             try:
                 result = function(*args, **kwargs)
             except BaseException as error:
-                recorder.__exit__(type(error), error, error.__traceback__)
+                recorder.__exit__(type(error), error, None)
                 raise
             if type(result) not in PLAIN:
                 return returned(recorder, result)

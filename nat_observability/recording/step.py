@@ -344,6 +344,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 self._details.mark_start()
 
     def _close(self, state: ContextState, exc: BaseException | None) -> None:
+        if self._closed:
+            return  # left a second time
         if self._reader or (self._kind is _LLM and self.usage is None and type(self.output) is not str):
             self._finish_reading()
         self._closed = True
@@ -366,7 +368,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         if usage is not None:
             usage = token_usage(usage)
         # A consumer that has seen enough closes the generator: nothing failed.
-        if exc is not None and not isinstance(exc, GeneratorExit):
+        if exc is not None and not issubclass(type(exc), GeneratorExit):
             error = step_error(exc)
         name = self.name
         if type(name) is not str or not name.isascii():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import array
+import collections
 import dataclasses
 import itertools
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ import attrs
 import msgspec
 import numpy
 import pydantic
+import pydantic.v1
 import pytest
 import structlog
 
@@ -360,6 +363,8 @@ def test_objects_whose_own_code_is_slow_end_the_capture() -> None:
         def __len__(self) -> int:
             return 1
 
+    # Each class is logged once in a process.
+    Slow.__qualname__, SlowView.__qualname__ = names = (f"Slow{uuid.uuid4()}", f"SlowView{uuid.uuid4()}")
     with structlog.testing.capture_logs() as lines:
         recorded = text([Slow() for _ in range(1000)])
         assert Slow.visits == 1
@@ -368,10 +373,7 @@ def test_objects_whose_own_code_is_slow_end_the_capture() -> None:
         Slow.visits = 0
         assert text([SlowView() for _ in range(1000)])[-1] == "[cut:1000]"
         assert Slow.visits == 1
-    assert [(line["event"], line["type"].rpartition(".")[2]) for line in lines] == [
-        ("capture_slow", "Slow"),
-        ("capture_slow", "SlowView"),
-    ]
+    assert [(line["event"], line["type"]) for line in lines] == [("capture_slow", name) for name in names]
 
 
 def test_a_few_slow_objects_use_up_the_budget() -> None:
@@ -405,6 +407,95 @@ def test_an_object_whose_class_cannot_be_hashed_costs_that_object() -> None:
     assert text({"a": Odd(), "b": (Odd(), 2)}) == {"a": odd, "b": [odd, 2]}
     assert text(Model(handoffs=[Odd(), 1])) == {"handoffs": [odd, 1]}
     assert text(Data([Odd(), 1])) == {"handoffs": [odd, 1]}
+
+
+def test_a_class_whose_metaclass_exits_costs_its_objects() -> None:
+    """Whatever a hash of a class raises stays out of the application, wherever its objects are."""
+
+    class Exiting(type):
+        def __hash__(cls) -> int:
+            raise SystemExit
+
+    class Odd(metaclass=Exiting):
+        def __repr__(self) -> str:
+            return "Odd()"
+
+    odd = {"__type__": Odd.__qualname__, "__repr__": "Odd()"}
+    assert text(Odd()) == odd
+    assert text([1, Odd(), {"a": Odd(), "b": 1}]) == [1, odd, {"a": odd, "b": 1}]
+    assert text(Model(handoffs=[Odd(), 1])) == {"handoffs": [odd, 1]}
+
+
+class Shown(pydantic.BaseModel):
+    """A model with a serializer of its own, of which nothing may be consumed."""
+
+    value: Any = None
+
+    @pydantic.field_serializer("value")
+    def _show(self, value: Any) -> Any:
+        Counting.looks += 1
+        return 1
+
+
+def test_models_in_models_are_looked_through_in_vain_for_a_part_of_the_budget() -> None:
+    """A chain of them, and those with long lists and serializers: not again for each model that is inside."""
+    chain: Any = object()
+    for _ in range(20_000):
+        chain = Model.model_construct(handoffs=[chain])
+    assert b"<too deep>" in bytes(capture(chain) or b"") or b"[cut" in bytes(capture(chain) or b"")  # type: ignore[arg-type]
+    Counting.looks = 0
+    capture([Shown.model_construct(value=[*[1.5] * 20_000, object()]) for _ in range(500)])
+    assert Counting.looks < 50
+    floats = [1.5] * 20_000
+    assert text(Model(handoffs=floats)) == {"handoffs": floats}
+
+
+class Earlier(pydantic.v1.BaseModel):
+    name: str = "x"
+    api_key: str = pydantic.v1.Field(repr=False)
+    token: pydantic.v1.SecretStr = pydantic.v1.SecretStr("hunter2")
+    inner: Any = None
+
+
+def test_models_of_the_first_pydantic_are_recorded_by_their_fields() -> None:
+    """As those of the second, with what their fields hide."""
+    recorded = text(Earlier(api_key="hunter2", inner=[Earlier(api_key="hunter2")]))
+    assert (recorded["name"], recorded["api_key"]) == ("x", "<hidden>")
+    assert recorded["inner"][0]["name"] == "x"
+    assert "hunter2" not in json.dumps(recorded)
+
+
+class ArrowArray:
+    """As those of Arrow are: a list of any length, without shape and type."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def tolist(self) -> list[int]:
+        assert self.count < 10
+        return [1] * self.count
+
+
+class ArrowTable:
+    shape = (1_000_000, 1)
+    columns = ([1, 2],)
+    column_names = ("a",)
+
+
+def test_tables_of_arrow_are_recorded_by_their_shape() -> None:
+    """And by the names of the columns; a small array with its values."""
+    assert text([ArrowArray(1_000_000)]) == [{"__type__": "ArrowArray", "shape": [1_000_000]}]
+    assert text([ArrowArray(2)]) == [[1, 1]]
+    assert text([ArrowTable()])[0]["columns"] == ["a"]
+
+
+def test_a_text_of_a_class_of_its_own_is_kept_as_text() -> None:
+    """And not by its repr, of which a thousand characters are kept."""
+    words = collections.UserString("word " * 1000)
+    assert text([words]) == ["word " * 1000]
 
 
 def test_keys_that_hold_much_are_bounded() -> None:
@@ -466,11 +557,12 @@ def test_rows_of_plain_data_are_looked_at_in_each_place(name: str, odd: Any) -> 
     plain = json.loads(json.dumps(rows))
     assert text(rows) == plain
     alone = text([odd])[0]
-    changed = [dict(each) if isinstance(each, dict) else list(each) for each in rows]
-    for place in ("meta", "id") if isinstance(changed[20], dict) else (1, 0):
+    changed: list[Any] = [dict(each) if isinstance(each, dict) else list(each) for each in rows]
+    places: tuple[Any, ...] = ("meta", "id") if isinstance(changed[20], dict) else (1, 0)
+    for place in places:
         was = changed[20][place]
         changed[20][place] = odd
-        expected = json.loads(json.dumps(rows))
+        expected: Any = json.loads(json.dumps(rows))
         expected[20][place] = alone
         assert text(changed) == expected
         changed[20][place] = was

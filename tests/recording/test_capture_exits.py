@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from nat_observability import ContextState, step
+from nat_observability.events import Boundary
 from nat_observability.foreign_errors import describe
 from nat_observability.recording.answers import token_usage
 from nat_observability.recording.capture import capture, capture_label, step_error
@@ -227,3 +228,67 @@ def test_values_that_change_or_record_while_they_are_recorded() -> None:
         pass
     assert {each.name for each in steps} == {"outer", "inner"}
     assert any(b"stepping" in bytes(each.input) for each in steps if each.name == "outer" and each.input)
+
+
+class UnreadableError(Exception):
+    """An exception that raises whenever it is asked for anything."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise KeyboardInterrupt(name)
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+class UnreadableGroupError(ExceptionGroup[Exception]):
+    """A group of that kind."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise KeyboardInterrupt(name)
+
+
+@pytest.mark.parametrize(
+    "new",
+    [UnreadableError, lambda: UnreadableGroupError("several", [ValueError("inner")])],
+    ids=["one", "group"],
+)
+def test_an_exception_that_cannot_be_read_leaves_the_block_as_itself(new: Callable[[], Exception]) -> None:
+    """From a block, from a decorated function, and as a value; its class is recorded."""
+    error = new()
+    kept = []
+    state = ContextState()
+    steps: list[Any] = []
+    state.stream.subscribe("test", steps.append)
+
+    @step("tool", "decorated")
+    def failing() -> None:
+        raise error
+
+    with state.attach():
+        # Not by `pytest.raises`, which asks it for its class.
+        try:
+            failing()
+        except Exception as caught:  # noqa: BLE001
+            kept.append(caught is error)
+        try:
+            with step("tool", "block"):
+                raise error
+        except Exception as caught:  # noqa: BLE001
+            kept.append(caught is error)
+        with step("tool", "value", input=[error]):
+            pass
+    assert kept == [True, True]
+    names = [each.error.type.rpartition(".")[2] for each in steps if each.error is not None]
+    assert names == [type(error).__name__] * 2
+
+
+def test_a_step_ends_once() -> None:
+    """A second exit, by hand or by an exit stack, records nothing."""
+    state = ContextState()
+    steps: list[Any] = []
+    state.stream.subscribe("test", steps.append)
+    with state.attach():
+        with step("tool", "once") as once:
+            pass
+        once.__exit__(None, None, None)
+    assert [each.boundary for each in steps] == [Boundary.START, Boundary.END]

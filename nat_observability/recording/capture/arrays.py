@@ -42,7 +42,9 @@ def arrays(kind: Any, module: str) -> Callable[[Walk, Any, int], Any] | None:
         return _image
     if hasattr(kind, "shape") and hasattr(kind, "dtype"):
         return _series if kind.__name__.endswith("Series") else _array
-    if hasattr(kind, "tolist") or hasattr(kind, "isoformat"):
+    if hasattr(kind, "tolist"):
+        return _converted_array
+    if hasattr(kind, "isoformat"):
         return converted
     return None
 
@@ -52,7 +54,9 @@ def _image(walk: Walk, value: Any, depth: int) -> Any:
 
 
 def frame(walk: Walk, value: Any, depth: int) -> Any:
-    columns = list(itertools.islice(value.columns, MAX_COLUMNS))
+    # Those of Arrow's tables are the data.
+    names = value.column_names if hasattr(type(value), "column_names") else value.columns
+    columns = list(itertools.islice(names, MAX_COLUMNS))
     return walk.summary(value, depth, shape=list(value.shape), columns=[walk.key(each) for each in columns])
 
 
@@ -141,6 +145,12 @@ def _media_type(head: bytes) -> str:
         if head.startswith(magic):
             return media
     return ""
+
+
+def _converted_array(walk: Walk, value: Any, depth: int) -> Any:
+    """Return the items of what is like an array, and says neither its shape nor the type of its items, if few."""
+    count = len(value) if hasattr(type(value), "__len__") else 0
+    return walk.summary(value, depth, shape=[count]) if count > MAX_ITEMS else converted(walk, value, depth)
 
 
 def converted(walk: Walk, value: Any, depth: int) -> Any:

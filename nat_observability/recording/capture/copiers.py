@@ -13,6 +13,7 @@ import itertools
 import math
 import re
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -32,10 +33,11 @@ from nat_observability.recording.capture.budget import (
     MODEL,
     OBJECT,
     OPAQUE,
+    SCANNED,
     UNHASHED,
 )
 from nat_observability.recording.capture.kinds import BYTES, LEAVES, NATIVE, SEQUENCES, VIEWS
-from nat_observability.recording.capture.models import Scan, holds_generator, model_info
+from nat_observability.recording.capture.models import Scan, look_for_generator, model_info
 from nat_observability.recording.capture.reprs import own_methods
 from nat_observability.recording.capture.text import capture_name
 from nat_observability.recording.capture.walk import Walk
@@ -114,13 +116,17 @@ def _model(walk: Walk, value: Any, depth: int) -> Any:
 def _model_fields(walk: Walk, value: Any, depth: int) -> Any:
     kind: Any = type(value)
     if not isinstance(getattr(kind, "model_fields", None), dict):
-        if holds_generator(value):
+        if _holds_generator(walk, value):
             return walk.opaque(value)
-        return walk.value(value.model_dump(mode="json", warnings=False), depth)
-    scan = Scan(walk.nodes_left, walk.bytes_left)
-    if scan.simple(value):
+        return walk.value(_dumped(walk, value, mode="json"), depth)
+    # A part of what there is: it may be in vain, and once more for each model inside.
+    given = max(0, walk.nodes_left) // 4
+    scan = Scan(given, walk.bytes_left)
+    is_simple = scan.simple(value)
+    walk.nodes_left -= given - max(0, scan.nodes)
+    if is_simple:
         try:
-            dumped = value.model_dump(mode="python" if scan.has_bytes else "json", warnings=False)
+            dumped = _dumped(walk, value, mode="python" if scan.has_bytes else "json")
             if scan.has_bytes:
                 return walk.value(dumped, depth)
             data = _encode(dumped)
@@ -128,12 +134,11 @@ def _model_fields(walk: Walk, value: Any, depth: int) -> Any:
             reraise_signal(error)
         else:
             if len(data) <= walk.bytes_left:
-                walk.nodes_left = scan.nodes
                 walk.bytes_left -= len(data)
                 return msgspec.Raw(data)
     how = model_info(kind)
-    if how.whole and not holds_generator(value):
-        return walk.value(value.model_dump(warnings=False), depth)
+    if how.whole and not _holds_generator(walk, value):
+        return walk.value(_dumped(walk, value), depth)
     extra = getattr(value, "__pydantic_extra__", None)
     fields = [*value.__dict__.items(), *(extra.items() if isinstance(extra, dict) else ())]
     shown_fields: list[tuple[object, object]] = []
@@ -142,10 +147,37 @@ def _model_fields(walk: Walk, value: Any, depth: int) -> Any:
             continue
         if name in how.hidden:
             item = _HIDDEN
-        elif name in how.serialized and not holds_generator(item):
-            item = value.model_dump(include={name}, warnings=False).get(name, _HIDDEN)
+        elif name in how.serialized and not _holds_generator(walk, item):
+            item = _dumped(walk, value, include={name}).get(name, _HIDDEN)
         shown_fields.append((name, item))
     return walk.fields(shown_fields, len(shown_fields), depth)
+
+
+def _holds_generator(walk: Walk, value: Any) -> bool:
+    found, visits = look_for_generator([value], max(0, walk.nodes_left) // SCANNED)
+    walk.nodes_left -= visits * SCANNED
+    return found
+
+
+def _dumped(walk: Walk, value: Any, **options: Any) -> Any:
+    began_ns = time.perf_counter_ns()
+    try:
+        return value.model_dump(warnings=False, **options)
+    finally:
+        walk.took(began_ns, value)
+
+
+def _earlier_model(walk: Walk, value: Any, depth: int) -> Any:
+    """Return what a model of the first version of pydantic holds."""
+    return walk.fields_of(value, depth, _earlier_fields)
+
+
+def _earlier_fields(value: Any) -> Iterator[tuple[object, object]]:
+    known = type(value).__fields__
+    for name, item in value.__dict__.items():
+        info = getattr(known.get(name), "field_info", None)
+        if getattr(info, "exclude", None) is not True:
+            yield name, _HIDDEN if getattr(info, "repr", True) is False else item
 
 
 def _cookies(walk: Walk, value: Any, depth: int) -> Any:
@@ -273,7 +305,8 @@ def _attrs_fields(value: Any) -> Iterator[tuple[object, object]]:
 def how(kind: Any) -> _Copy:
     try:
         return _method_of(kind)
-    except TypeError:  # a metaclass without a hash
+    except BaseException as error:  # noqa: BLE001  foreign code: a metaclass without a hash, or whose own raises
+        reraise_signal(error)
         return functools.partial(_unhashed, _chosen(kind))
 
 
@@ -307,6 +340,8 @@ def _chosen(kind: Any) -> _Copy:
         return _proxy
     if hasattr(kind, "model_dump"):
         return _model
+    if hasattr(kind, "__fields_set__") and isinstance(getattr(kind, "__fields__", None), dict):
+        return _earlier_model
     if issubclass(kind, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
         return _named_tuple
     if issubclass(kind, tuple) and _names_all_items(kind):
@@ -356,6 +391,7 @@ _BY_BASE: tuple[tuple[Any, _Copy], ...] = (
 
 _BY_BASE_LAST: tuple[tuple[Any, _Copy], ...] = (
     (collections.UserList, _data),
+    (collections.UserString, _data),
     (functools.partial, _partial),
     (types.SimpleNamespace, _namespace),
     (types.MethodType, _method),

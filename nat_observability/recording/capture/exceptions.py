@@ -49,7 +49,7 @@ def error_name(error: BaseException) -> str:
 def error_text(error: BaseException) -> str:
     """Return the message of an exception; of a group with the first members. Never raises."""
     text = _message(error, limits.size)
-    if isinstance(error, BaseExceptionGroup):
+    if _is_group(error):
         named: list[str] = []
         count = _name_members(error, named, set(), 0)
         more = f"; {count - len(named)} more" if count > len(named) else ""
@@ -74,8 +74,13 @@ def error_trace(error: BaseException) -> str | None:
     return cut_text(text, min(_MAX_SIZE, limits.size)) or None
 
 
+def _is_group(error: BaseException) -> bool:
+    # By the class: `isinstance` asks the exception for it, whose own code may raise then.
+    return issubclass(type(error), BaseExceptionGroup)
+
+
 def _is_alone(error: BaseException) -> bool:
-    return _reason(error) is None and not _notes(error) and not isinstance(error, BaseExceptionGroup)
+    return _reason(error) is None and not _notes(error) and not _is_group(error)
 
 
 class _Trace:
@@ -113,7 +118,7 @@ class _Trace:
         if len(notes) > _MAX_NOTES:
             self._lines.append(f"{indent}... {len(notes) - _MAX_NOTES} notes left out ...")
         self._size += sum(map(len, self._lines[start:]))
-        if isinstance(error, BaseExceptionGroup):
+        if _is_group(error):
             self._members(_group.exceptions.__get__(error), f"{indent}  ", depth)
 
     def _members(self, members: tuple[BaseException, ...], indent: str, depth: int) -> None:
@@ -187,7 +192,7 @@ def _name_members(error: BaseException, named: list[str], seen: set[int], depth:
             count += 1
             continue
         seen.add(id(member))
-        if isinstance(member, BaseExceptionGroup) and depth < _MAX_DEPTH:
+        if _is_group(member) and depth < _MAX_DEPTH:
             count += _name_members(member, named, seen, depth + 1)
             continue
         count += 1

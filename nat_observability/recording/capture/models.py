@@ -7,9 +7,11 @@ import enum
 import functools
 import itertools
 import types
+from collections.abc import Iterable
 from typing import Any
 
-from nat_observability.recording.capture.budget import SCANNED
+from nat_observability.foreign_errors import reraise_signal
+from nat_observability.recording.capture.budget import SCANNED, VALUE
 from nat_observability.recording.capture.kinds import BYTES, LEAVES, NATIVE, SEQUENCES, iterator, length_of
 from nat_observability.recording.capture.limits import limits
 from nat_observability.recording.capture.reprs import own_methods
@@ -31,31 +33,36 @@ def holds_generator(*values: Any) -> bool:
 
     Also true if there is more than can be looked at.
     """
+    return look_for_generator(values, limits.nodes)[0]
+
+
+def look_for_generator(values: Iterable[Any], most: int) -> tuple[bool, int]:
+    """Return whether there may be a generator in any of these values, and how many values have been looked at."""
     left, seen, visits = [*values], set(), 0
     while left:
         value = left.pop()
         kind = type(value)
         visits += 1
-        if visits > limits.nodes:
-            return True
+        if visits > most:
+            return True, visits
         try:
             if kind in LEAVES:
                 continue
-        except TypeError:  # a metaclass without a hash
-            pass
+        except BaseException as error:  # noqa: BLE001  foreign code: a metaclass without a hash, or whose own raises
+            reraise_signal(error)
         if kind is types.GeneratorType:
-            return True
+            return True, visits
         if id(value) in seen:
             continue
         seen.add(id(value))
         if issubclass(kind, dict):
-            left.extend(itertools.islice(dict.values(value), limits.nodes))
+            left.extend(itertools.islice(dict.values(value), most))
         elif issubclass(kind, SEQUENCES):
-            left.extend(itertools.islice(iterator(value), limits.nodes))
+            left.extend(itertools.islice(iterator(value), most))
         elif hasattr(kind, "model_dump") or dataclasses.is_dataclass(kind):
             left.extend(getattr(value, "__dict__", {}).values())
             left.append(getattr(value, "__pydantic_extra__", None))
-    return False
+    return False, visits
 
 
 class Scan:
@@ -72,7 +79,8 @@ class Scan:
         """Return whether all of it is of known kinds, each object is there once, and there is room for it."""
         try:
             return self._is_simple(model)
-        except TypeError:  # a metaclass without a hash
+        except BaseException as error:  # noqa: BLE001  foreign code: a metaclass without a hash, or whose own raises
+            reraise_signal(error)
             return False
 
     def _is_simple(self, model: Any) -> bool:
@@ -112,6 +120,7 @@ class Scan:
                 left.extend(dict.keys(value))
                 left.extend(dict.values(value))
             elif isinstance(getattr(kind, "model_fields", None), dict):
+                self.nodes -= VALUE
                 if model_info(kind).hidden or (value is not model and "__repr__" in own_methods(kind)):
                     return False
                 left.extend(value.__dict__.values())

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.budget import PLAIN_CONTAINER, PLAIN_LEVEL
 from nat_observability.recording.capture.limits import limits
 
@@ -75,8 +76,8 @@ def plain_json(value: Any, *, small: bool = False) -> bytes | None:
         if kind in _LEAVES and (kind is not str or len(value) <= limits.size):
             data = _encode(value)
             return data if len(data) <= limits.size else None
-    except Exception:  # noqa: BLE001  what JSON lacks, and the bounds
-        pass
+    except BaseException as error:  # noqa: BLE001  what JSON lacks, the bounds, and a metaclass's own hash
+        reraise_signal(error)
     return None
 
 
@@ -97,7 +98,8 @@ def plain_part(value: Any, most: int, nodes: int, *, small: bool) -> tuple[bytes
             )
         left = -1 if small else _left(value, nodes)
         return None if left < 0 else (_bounded(value, most), nodes - left + PLAIN_LEVEL)
-    except Exception:  # noqa: BLE001  what JSON lacks, and the bounds
+    except BaseException as error:  # noqa: BLE001  as above
+        reraise_signal(error)
         return None
 
 

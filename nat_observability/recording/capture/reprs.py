@@ -7,6 +7,8 @@ import re
 import types
 from typing import Any
 
+from nat_observability.foreign_errors import reraise_signal
+
 # What a repr shows in the place of a secret.
 MASK = re.compile(r"\*{3}|[\u2022\u25cf\u25cb\u2588]{3}|(?i:<hidden>|redacted|\[secure\]|<secret>)")
 # Whose reprs show all fields, and are not worth a call.
@@ -43,7 +45,8 @@ def own_methods(kind: Any) -> tuple[str, ...]:
     """Return which of `__repr__` and `__str__` are a class's own."""
     try:
         return _methods_of(kind)
-    except TypeError:  # a metaclass without a hash
+    except BaseException as error:  # noqa: BLE001  foreign code: a metaclass without a hash, or whose own raises
+        reraise_signal(error)
         return tuple([name for name in ("__repr__", "__str__") if _own_method(kind, name) is not None])
 
 

@@ -37,7 +37,7 @@ def capture(value: Any) -> Captured:
     if kind is str:
         if len(value) <= limits.size:
             if value.isascii():
-                return value
+                return value  # type: ignore[no-any-return]
             if len(value) << 2 <= limits.size:
                 return utf8_text(value)  # its characters take four bytes at most
         return cut_text(value, limits.size)
@@ -61,8 +61,8 @@ def capture(value: Any) -> Captured:
                     encoded = _encode(value)
                     if len(encoded) <= LEAST_BYTES:
                         return _Raw(encoded)
-            except Exception:  # noqa: BLE001  what JSON lacks, and changes by another thread
-                pass
+            except BaseException as error:  # noqa: BLE001  what JSON lacks, changes by another thread, a metaclass's hash
+                reraise_signal(error)
         data = plain_json(value)
         return _Raw(_encode(walked(value)) if data is None else data)
     try:

@@ -101,7 +101,7 @@ class Walk:
             self.nodes_left -= FAILED
             return self.opaque(value)
 
-    def _took(self, began_ns: int, value: object) -> None:
+    def took(self, began_ns: int, value: object) -> None:
         """Charge for the time that an object's own code has taken, if that is long."""
         # Called beside that code and not around it: `reraise_signal` looks through the frames of what it raises.
         took = _clock_ns() - began_ns
@@ -196,7 +196,7 @@ class Walk:
             began_ns = _clock_ns()
             items = first(lambda: iterator(value), room)
             if issubclass(kind, VIEWS):
-                self._took(began_ns, value)
+                self.took(began_ns, value)
         copies: list[Any] = []
         add = copies.append
         taken = 0
@@ -249,7 +249,7 @@ class Walk:
                 count = len(value)
                 items = first(value.items, self._fields_room(count))
             finally:
-                self._took(began_ns, value)
+                self.took(began_ns, value)
             return self.fields(items, count, depth)
 
         return self.inside(value, depth, copy)
@@ -294,7 +294,7 @@ class Walk:
             return str(self.value(key))
         if kind is int and cast(int, key).bit_length() > _LONGEST_KEY:
             return f"<integer of {cast(int, key).bit_length()} bits>"  # Python may not print it
-        if issubclass(kind, (tuple, frozenset)) and not _is_short_key(key):
+        if issubclass(kind, (*SEQUENCES, dict)) and not _is_short_key(key):
             return _encode(self.value(key)).decode()  # its repr has those of all that is in it
         return self.shown(key)
 
@@ -313,7 +313,7 @@ class Walk:
             try:
                 fields = list(names(value))
             finally:
-                self._took(began_ns, value)
+                self.took(began_ns, value)
             return self.fields(fields, len(fields), depth)
 
         return self.inside(value, depth, copy)
@@ -339,7 +339,7 @@ class Walk:
         try:
             summary = web_summary(value)
         finally:
-            self._took(began_ns, value)
+            self.took(began_ns, value)
         return self.value(summary, depth)
 
     def masked(self, value: object) -> str | None:
@@ -354,7 +354,7 @@ class Walk:
                 self.nodes_left -= RAISED
                 continue
             finally:
-                self._took(began_ns, value)
+                self.took(began_ns, value)
             self.nodes_left -= str.__len__(shown) // CHARACTERS
             if MASK.search(shown, 0, limits.size):
                 return self.text(cut_text(str.__str__(shown), MAX_REPR))
@@ -372,7 +372,7 @@ class Walk:
             self.nodes_left -= RAISED
             return f"repr raised {class_name(type(error))}"
         finally:
-            self._took(began_ns, value)
+            self.took(began_ns, value)
 
 
 def _pieces(items: list[Any]) -> Iterator[tuple[list[Any], set[type]]]:
@@ -391,16 +391,21 @@ def _pieces(items: list[Any]) -> Iterator[tuple[list[Any], set[type]]]:
 def _kinds(items: list[Any]) -> set[type]:
     try:
         return set(map(type, items))
-    except TypeError:  # a metaclass without a hash
+    except BaseException as error:  # noqa: BLE001  foreign code: a metaclass without a hash, or whose own raises
+        reraise_signal(error)
         return _OTHERS
 
 
 def _is_short_key(key: Any) -> bool:
-    """Return whether a tuple or a frozen set has a few short texts and numbers in it."""
-    base = tuple if issubclass(type(key), tuple) else frozenset
-    return base.__len__(key) <= FEW and all(
-        type(each) is str or type(each) in (float, bool) or (type(each) is int and -_LONG < each < _LONG)
-        for each in base.__iter__(key)
+    """Return whether it is a tuple or a frozen set with a few texts and numbers in it."""
+    base = next((base for base in (tuple, frozenset) if issubclass(type(key), base)), None)
+    return (
+        base is not None
+        and base.__len__(key) <= FEW
+        and all(
+            type(each) is str or type(each) in (float, bool) or (type(each) is int and -_LONG < each < _LONG)
+            for each in base.__iter__(key)
+        )
     )
 
 

@@ -58,7 +58,8 @@ def looks_like_web(value: object) -> bool:
     kind: Any = type(value)
     try:
         names = _names_of(kind)
-    except TypeError:  # a metaclass without a hash
+    except BaseException as error:  # noqa: BLE001  foreign code: a metaclass without a hash, or whose own raises
+        reraise_signal(error)
         names = _names(kind)
     try:
         fields = object.__getattribute__(value, "__dict__")
