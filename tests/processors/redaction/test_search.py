@@ -176,7 +176,14 @@ def test_the_prefilter_does_not_change_what_is_redacted_in_json(text: str) -> No
 
 
 @pytest.mark.parametrize(
-    "letters", ["a b;auth[(", "<db.password> null", ";apiKey`user[password]", "the pwd of it"]
+    "letters",
+    [
+        "<password_of_the_the_service>hunter2x</",
+        "a b;auth[(",
+        "<db.password> null",
+        ";apiKey`user[password]",
+        "the pwd of it",
+    ],
 )
 def test_a_sentence_in_place_of_a_name_is_no_name(letters: str) -> None:
     """Only its end counts, with and without the prefilter, however many letters of a name are further in front."""
