@@ -270,6 +270,16 @@ def test_a_sign_beyond_ascii_may_be_between_name_and_value(sign: str) -> None:
     assert WITH.text(text) == WITHOUT.text(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["machine\napi\nlogin\nbob\npassword\nhunter2x", "AKIAZX81KQZX81KQZX81", "step\nx\npass\nhunter2"]
+)
+def test_short_words_alone_are_searched_as_any_text(text: str) -> None:
+    """If they can hold something: a login of one word a line, or a token."""
+    assert WITH.text(text) == WITHOUT.text(text)
+    default = Scrubber(DEFAULT_KEYS, DEFAULT_PATTERNS, (), Marks(None))
+    assert default.text(text) == WITHOUT.text(text)
+
+
 def test_blanks_may_be_where_a_key_has_an_asterisk() -> None:
     """Also where the first look sees only the letters beside it."""
     scrubber = Scrubber(("patient*id",), (), (), Marks(None))
