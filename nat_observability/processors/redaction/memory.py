@@ -57,6 +57,14 @@ class Beginnings:
         self._known: dict[int, tuple[bytes, ...]] = {}
         self._size = 0
 
+    def is_new(self, data: bytes) -> bool:
+        """Say whether no text before began like this one: it is not worth remembering until one has."""
+        first = hash(data[:_FIRST])
+        if first in self._known:
+            return False
+        self._keep(first, ())
+        return True
+
     def length(self, data: bytes) -> int:
         """Return how much of the beginning of a text is known: that of the longest known text it begins with."""
         alike = self._known.get(hash(data[:_FIRST]), ())
@@ -66,7 +74,12 @@ class Beginnings:
         """Remember a text, in place of those with which it begins."""
         first = hash(data[:_FIRST])
         others = [known for known in self._known.get(first, ()) if not data.startswith(known)]
-        self._size += len(data)
+        self._keep(first, (data, *others[: _MOST_ALIKE - 1]))
+
+    def _keep(self, first: int, alike: tuple[bytes, ...]) -> None:
+        size = _FIRST + sum(map(len, alike))
+        before = self._known.get(first)
+        self._size += size - (0 if before is None else _FIRST + sum(map(len, before)))
         if self._size > _MOST_BYTES:
-            self._known, self._size, others = {}, len(data), []
-        self._known[first] = (data, *others[: _MOST_ALIKE - 1])
+            self._known, self._size = {}, size
+        self._known[first] = alike

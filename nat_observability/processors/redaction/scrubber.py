@@ -193,6 +193,8 @@ class Scrubber:
         ) and not self._holds(rest)
 
     def _is_clean_list(self, data: bytes) -> bool:
+        if self._beginnings.is_new(data):
+            return not self.search.passes(data)
         known = self._beginnings.length(data)
         rest = data
         if known:

@@ -44,6 +44,9 @@ TOO_MANY = "too_many_names"
 # What is around a name on which it depends whether it has a value.
 _BEFORE_PLACE, _BEHIND_PLACE = 2304, 4096  # bytes
 _MOST_FOUND = 16
+_SHORT = 512  # bytes
+_PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_\n"
+_LEAST_TOKEN = 16  # characters
 _IN_STRING = 256  # bytes: longer strings of JSON are not names
 _NOTHING = Sights([], [], [], [], False, False, False)
 
@@ -64,8 +67,8 @@ class Search:
     """
 
     __slots__ = (
-        "_engine", "_finders", "_harmless", "_joined", "_last", "_literals", "_names", "_places", "_tokens", "_words",
-        "is_enabled",
+        "_engine", "_finders", "_harmless", "_is_default", "_joined", "_last", "_literals", "_names", "_places", "_tokens",
+        "_words", "is_enabled",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +92,7 @@ class Search:
         self._literals = tuple(literals)
         self._finders = tuple(finders)
         self._engine = engine if self.is_enabled else None
+        self._is_default = not (self._finders or self._literals or self._joined)
         self._words = Words(
             needles,
             [
@@ -236,7 +240,9 @@ class Search:
         if last[0] is data:
             return last[1]
         engine = self._engine
-        if engine is not None and engine.is_ready:
+        if len(data) <= _SHORT and self._is_default and _is_plain(data):
+            sights = None
+        elif engine is not None and engine.is_ready:
             sights = engine.look(data)
             if not data.isascii() and is_odd(data):
                 sights = (sights or _NOTHING)._replace(is_odd=True)
@@ -264,6 +270,16 @@ class Search:
         ):  # fmt: skip
             return None
         return Sights(names, None, None, forms, has_literal, is_hidden, odd)
+
+
+def _is_plain(data: bytes) -> bool:
+    """Say whether a text is short words alone, as names of steps are: no token, and no sign or blank before a value."""
+    return (
+        not data.translate(None, _PLAIN)
+        and max(map(len, data.split(b"\n"))) < _LEAST_TOKEN
+        # In a file of logins, a line end is enough.
+        and data.find(b"password") < 0
+    )
 
 
 def _is_near(data: bytes, place: Place) -> bool:

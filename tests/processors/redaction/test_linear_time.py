@@ -64,6 +64,7 @@ def test_time_is_in_proportion_to_the_length(unit: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # several megabytes, on a machine that may do much else
 @pytest.mark.parametrize("unit", UNITS, ids=ascii)
 def test_a_megabyte_takes_no_longer_than_in_proportion(unit: str) -> None:
     """Also for sizes that occur in practice."""

@@ -81,7 +81,7 @@ def told(value: object, redactor: Redactor | None = None) -> str:
 def test_g13_what_a_known_list_goes_on_with_is_searched(more: list[object]) -> None:
     """Whatever it is, in a list alone and in one inside an object."""
     redactor = Redactor()
-    for known in (HISTORY, {"messages": HISTORY}):
+    for known in (HISTORY, HISTORY[:10], HISTORY, {"messages": HISTORY}):
         assert told(known, redactor) == told(known)
     for value in ([*HISTORY, *more], {"messages": [*HISTORY, *more]}, {"messages": HISTORY, "more": more}):
         assert "hunter2x" not in told(value, redactor)
@@ -99,7 +99,7 @@ def test_g13_of_equal_keys_only_the_last_is_passed_on() -> None:
     """Also if the lists under them are known."""
     redactor = Redactor()
     known, other = (msgspec.json.encode(each) for each in (HISTORY, NUMBERS))
-    for each in (HISTORY, NUMBERS):
+    for each in (HISTORY, NUMBERS) * 2:
         told(each, redactor)
     twice = msgspec.Raw(b'{"a":' + known + b',"api_key":"x1","a":' + other + b',"api_key":"hunter2x"}')
     scrubbed = bytes(redactor(msgspec.structs.replace(a_span(), input=twice)).input or b"")  # type: ignore[arg-type]
@@ -145,15 +145,20 @@ def test_g13_what_hides_a_secret_is_found_anywhere_in_a_long_text(hidden: str) -
 def test_beginnings_are_known_by_the_longest_and_bounded() -> None:
     """A text takes the place of the one with which it begins; of many, the last are kept."""
     known = Beginnings()
+    assert known.is_new(b"a" * 300)
+    assert not known.is_new(b"a" * 400)
     known.put(b"a" * 300)
     known.put(b"a" * 500)
     assert known.length(b"a" * 499) == 0
     assert known.length(b"a" * 501) == 500
     assert known.length(b"b" * 501) == 0
-    for number in range(12):
+    for number in range(9):
         known.put(b"%d" % number * 500_000)
     assert known.length(b"a" * 501) == 0
-    assert known.length(b"11" * 500_000 + b"x") == 1_000_000
+    assert known.length(b"8" * 500_000 + b"x") == 500_000
+    for number in range(20_000):
+        known.is_new(b"new %d" % number)
+    assert known.length(b"8" * 500_000 + b"x") == 0
 
 
 @pytest.mark.parametrize("name", ["şifre", "пароль", "密码", "비밀번호"])

@@ -176,7 +176,14 @@ def test_the_prefilter_does_not_change_what_is_redacted_in_json(text: str) -> No
 
 
 @pytest.mark.parametrize(
-    "letters", ["a b;auth[(", "<db.password> null", ";apiKey`user[password]", "the pwd of it"]
+    "letters",
+    [
+        "<password_of_the_the_service>hunter2x</",
+        "a b;auth[(",
+        "<db.password> null",
+        ";apiKey`user[password]",
+        "the pwd of it",
+    ],
 )
 def test_a_sentence_in_place_of_a_name_is_no_name(letters: str) -> None:
     """Only its end counts, with and without the prefilter, however many letters of a name are further in front."""
@@ -261,6 +268,16 @@ def test_a_sign_beyond_ascii_may_be_between_name_and_value(sign: str) -> None:
     text = f"{PROSE * 5} pypi_token{sign}9RWtOyJl8Xc1 {PROSE}"
     assert "9RWtOyJl8Xc1" not in WITH.text(text)
     assert WITH.text(text) == WITHOUT.text(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["machine\napi\nlogin\nbob\npassword\nhunter2x", "AKIAZX81KQZX81KQZX81", "step\nx\npass\nhunter2"]
+)
+def test_short_words_alone_are_searched_as_any_text(text: str) -> None:
+    """If they can hold something: a login of one word a line, or a token."""
+    assert WITH.text(text) == WITHOUT.text(text)
+    default = Scrubber(DEFAULT_KEYS, DEFAULT_PATTERNS, (), Marks(None))
+    assert default.text(text) == WITHOUT.text(text)
 
 
 def test_blanks_may_be_where_a_key_has_an_asterisk() -> None:

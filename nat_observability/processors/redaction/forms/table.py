@@ -390,7 +390,11 @@ def find_unnamed(data: bytes, literals: Iterable[tuple[int, int]], keys: KeyMatc
     for number, end in literals:
         form = UNNAMED[number]
         windows = by_form.setdefault(number, [])
-        _add(windows, _begin_of_line(data, end - form.before), end + form.behind)
+        if windows and end - form.before <= windows[-1][1]:
+            # Wherever its line begins.
+            windows[-1] = (windows[-1][0], max(end + form.behind, windows[-1][1]))
+        else:
+            _add(windows, _begin_of_line(data, end - form.before), end + form.behind)
     for number, windows in by_form.items():
         for start, stop in windows:
             yield from _find_in(UNNAMED[number], data, start, stop, keys)

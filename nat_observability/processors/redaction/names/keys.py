@@ -21,6 +21,7 @@ _SEPARATORS = str.maketrans("", "", "-_. \t\u0307")
 _WORD_BEGIN = re.compile(r"[-_. \t]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BLANK = re.compile(r"\s")
 _PATH = re.compile(r"[.:/\\\[\]#=@'\"()]+")
+_NOT_IN_WORDS = re.compile(r"[^\w.-]+")
 _LONGEST_REMEMBERED = 128  # characters
 _LONGEST = 256  # characters of a name
 # Bytes of a name of several words: of a longer one only the end counts, which is what the prefilter sees.
@@ -204,6 +205,11 @@ class KeyMatcher:
         if label is None and not is_kept and (parts := _PATH.split(name)) and len(parts) > 1:
             # The last part of a path: config.db.auth, user[auth], ns:auth, #auth.
             _, label = self._of(next((part for part in reversed(parts) if part), ""))
+        elif label is not None and len(words := _NOT_IN_WORDS.split(name)) > 1:
+            # <password_of_the_service>x</: what is about a secret stays about it, whatever is beside it.
+            found = [self._of(word) for word in words]
+            if any(is_kept for is_kept, _ in found) and all(each is None for _, each in found):
+                return True, None
         return is_kept, label
 
     def _of(self, name: str) -> tuple[bool, str | None]:
