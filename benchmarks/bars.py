@@ -190,7 +190,7 @@ BARS = (
         "dependency-injector, pydantic-settings and structlog, which every container needs",
         "What is over the bar is code that is read (some 270 modules), the models of the settings, which "
         "pydantic builds, "
-        "and expressions of redaction, which `re` compiles at the first start. Settings without pydantic would "
+        "and expressions of redaction, which `re` compiles as it is imported. Settings without pydantic would "
         "be most "
         "of what could go.",
     ),
