@@ -2,7 +2,7 @@
 
 # Annotations are evaluated here, not postponed, as in exporters.py.
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -123,7 +123,7 @@ class _ByType:
 
     @staticmethod
     def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        choices: dict[Any, CoreSchema] = {tag: _validator(model) for tag, model in _MODELS.items()}
+        choices: dict[Hashable, CoreSchema] = {tag: _validator(model) for tag, model in _MODELS.items()}
         return core_schema.tagged_union_schema(choices, _tag)
 
     @staticmethod
