@@ -54,9 +54,13 @@ def main_table(saved: Saved) -> list[str]:
 
 
 def works(_: Saved) -> list[str]:
-    """Return what each side does, row by row."""
+    """Return what each side does, row by row; rows of one work together."""
+    titles: dict[str, list[str]] = {}
+    for bar in BARS:
+        if bar.work != "the same":
+            titles.setdefault(bar.work, []).append(bar.title)
     lines = ["| work | what each side does |", "|---|---|"]
-    return lines + [f"| {bar.title} | {bar.work} |" for bar in BARS if bar.work != "the same"]
+    return lines + [f"| {'<br>'.join(each)} | {work} |" for work, each in titles.items()]
 
 
 def headlines(saved: Saved) -> list[str]:
@@ -164,7 +168,7 @@ def _words(row: Result) -> str:
     if row.theirs is None or not row.ours:
         return ""
     times = row.theirs / row.ours
-    return f"{times:.1f}x less" if times >= 1.05 else f"{1 / times:.1f}x"
+    return f"{times:.1f}x less" if times >= 1.05 else f"{1 / times:.1f}x as much"
 
 
 def _shares(parts: dict[str, float] | None) -> str:

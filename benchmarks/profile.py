@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,39 +36,53 @@ class Sampler:
     Looks at every thread again and again, and charges the CPU time that it has used since to what it is doing.
 
     The part is the innermost function of ours on its stack, so that what the standard library or a native library does
-    for us counts as ours. The sampling thread itself is left out.
+    for us counts as ours. The main thread, which uses this, is interrupted by a signal wherever it is; a thread looks
+    at the others, and sees them more often where they let go of the interpreter: shares are estimates.
     """
 
     def __init__(self) -> None:
         self.parts: Counter[str] = Counter()
         self._used: dict[int, float] = {}
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._sample)
+        self._main = threading.get_ident()
+        self._thread = threading.Thread(target=self._look)
 
     def __enter__(self) -> Sampler:
         self._switch = sys.getswitchinterval()
         sys.setswitchinterval(EVERY)
+        for ident in sys._current_frames():
+            self._used[ident] = time.clock_gettime(time.pthread_getcpuclockid(ident))
+        self._before = signal.signal(signal.SIGPROF, self._interrupted)
+        signal.setitimer(signal.ITIMER_PROF, EVERY, EVERY)
         self._thread.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self._charge(self._main, sys._getframe())
         self._stopped.set()
         self._thread.join()
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, self._before)
         sys.setswitchinterval(self._switch)
 
-    def _sample(self) -> None:
-        own = threading.get_ident()
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        self._charge(self._main, frame)
+
+    def _look(self) -> None:
+        left_out = {self._main, threading.get_ident()}
         while not self._stopped.wait(EVERY):
             for ident, frame in sys._current_frames().items():
-                if ident == own:
-                    continue
-                try:
-                    used = time.clock_gettime(time.pthread_getcpuclockid(ident))
-                except OSError:  # it has ended
-                    continue
-                since, self._used[ident] = used - self._used.get(ident, used), used
-                if since > 0:
-                    self.parts[_part(frame)] += since  # type: ignore[assignment]
+                if ident not in left_out:
+                    self._charge(ident, frame)
+
+    def _charge(self, ident: int, frame: FrameType | None) -> None:
+        try:
+            used = time.clock_gettime(time.pthread_getcpuclockid(ident))
+        except OSError:  # it has ended
+            return
+        since, self._used[ident] = used - self._used.get(ident, used), used
+        if since > 0:
+            self.parts[_part(frame)] += since  # type: ignore[assignment]
 
 
 def _part(frame: FrameType | None) -> str:

@@ -99,7 +99,7 @@ def test_a_missed_bar_is_explained_and_a_held_one_is_not() -> None:
 def test_the_first_page_says_what_is_slower_too() -> None:
     """Its rows are those of the main table, whichever way they went."""
     assert "0.67" not in "\n".join(headlines(Saved(MACHINE, results_of(row(3, 2)), {})))
-    assert "| 1.5x |" in "\n".join(headlines(Saved(MACHINE, results_of(row(3, 2)), {})))
+    assert "| 1.5x as much |" in "\n".join(headlines(Saved(MACHINE, results_of(row(3, 2)), {})))
     assert "| 3.0x less |" in "\n".join(headlines(Saved(MACHINE, results_of(row(1, 3)), {})))
 
 
