@@ -293,6 +293,7 @@ def test_readers_and_the_writer_do_not_wait_for_each_other(path: Path) -> None:
     assert len(span_ids(path)) == 2
 
 
+@pytest.mark.slow
 def test_readers_that_never_stop_do_not_let_the_log_grow(path: Path) -> None:
     """With reads one after another, the log begins anew all the same, and the store grows by what is written alone."""
     sink = SqliteSink(path)
@@ -304,22 +305,20 @@ def test_readers_that_never_stop_do_not_let_the_log_grow(path: Path) -> None:
             while not ended.is_set():
                 connection.execute("SELECT count(*), sum(length(input)) FROM spans").fetchone()
 
-    readers = [threading.Thread(target=read) for _ in range(2)]
-    for reader in readers:
-        reader.start()
+    reader = threading.Thread(target=read)
+    reader.start()
     longest = 0
     try:
-        for number in range(64):
+        for number in range(44):
             sink.write([make_span(span_id=f"{number + 1:016x}", input="x" * 1_000_000)])
             longest = max(longest, path.with_name(f"{path.name}-wal").stat().st_size)
     finally:
         ended.set()
-        for reader in readers:
-            reader.join()
+        reader.join()
         sink.close()
-    assert longest < 48 * 1024 * 1024
+    assert longest < 36 * 1024 * 1024
     with Store(path) as store:
-        assert len(store.spans("run-1")) == 64
+        assert len(store.spans("run-1")) == 44
 
 
 @pytest.mark.parametrize("synchronous", ["off", "normal", "full"])
