@@ -405,7 +405,7 @@ def _outline(nodes: Sequence[SpanNode], levels: int) -> Iterator[tuple[str, Span
 def _result(node: SpanNode) -> Text:
     span = node.span
     if node.running:
-        return Text("running", "cyan")
+        return Text("died", "red") if node.died else Text("running", "cyan")
     if span.error is not None:
         return Text(printable(span.error.type), _STYLES[Status.ERROR])
     if span.status is not Status.OK:

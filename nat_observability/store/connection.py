@@ -21,6 +21,9 @@ from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_err
 _BUSY_TIMEOUT = 10.0
 _FORK_PATIENCE = 1.0
 _LOG_LIMIT = 64 * 1024 * 1024
+_LOG_LONG = 16 * 1024 * 1024
+_LOG_STEP = 2 * 1024 * 1024  # between two attempts to shorten it
+_LOG_PATIENCE = 0.5
 
 
 class _State(enum.Enum):
@@ -51,6 +54,7 @@ class WriterConnection:
         self._connection: sqlite3.Connection | None = None
         self._file: os.stat_result | None = None
         self.version = 0
+        self._log_limit = _LOG_LONG
         # Held for a whole transaction, and during a fork: the thread that forks is not the one that writes.
         self._lock = threading.Lock()
         self._held_for_fork = False
@@ -91,6 +95,7 @@ class WriterConnection:
                     self.version = connection.execute("PRAGMA user_version").fetchone()[0]
                     yield connection
                     connection.execute("COMMIT")
+                    self._shorten_log(connection)
                 except BaseException:
                     if connection.in_transaction:  # SQLite itself rolls back if the disk is full
                         connection.execute("ROLLBACK")
@@ -126,6 +131,25 @@ class WriterConnection:
         elif in_child:
             self._lock = threading.Lock()  # the thread that holds the old one does not exist in this process
             self._state = _State.LOST
+
+    def _shorten_log(self, connection: sqlite3.Connection) -> None:
+        """
+        Begin the log anew once it is long.
+
+        SQLite does so by itself only while no reader looks on: with readers that come one after another, never. This
+        waits for those of the moment, while new ones read the file itself.
+        """
+        with contextlib.suppress(OSError, *DATABASE_ERRORS):
+            size = os.stat(f"{self.path}-wal").st_size
+            if size < self._log_limit:
+                return
+            connection.execute(f"PRAGMA busy_timeout = {int(_LOG_PATIENCE * 1000)}")
+            try:
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_TIMEOUT * 1000)}")
+            # Someone reads for long: not each batch is to wait for that.
+            self._log_limit = size + _LOG_STEP if busy else _LOG_LONG
 
     def _current(self) -> sqlite3.Connection:
         if self._state is _State.CLOSED:

@@ -204,7 +204,9 @@ class Store:
         A span whose parent is not in the store is a root. If spans form a cycle, the first of them is a root. Steps
         that are still open are there too.
         """
-        nodes = {span.span_id: SpanNode(span, [], running) for span, running in self._spans(run_id)}
+        found = self._spans(run_id)
+        died = self._has_died(run_id, found)
+        nodes = {span.span_id: SpanNode(span, [], running, died and running) for span, running in found}
         parents = enclosing((span_id, node.span.parent_id) for span_id, node in nodes.items())
         roots: list[SpanNode] = []
         for span_id, parent_id in parents.items():
@@ -215,7 +217,12 @@ class Store:
     def span(self, run_id: str, span_id: str) -> SpanNode | None:
         """Return one span, without what it encloses; None if it is not known."""
         found = self._spans(run_id, span_id)
-        return SpanNode(found[0][0], [], found[0][1]) if found else None
+        return SpanNode(found[0][0], [], found[0][1], self._has_died(run_id, found)) if found else None
+
+    def _has_died(self, run_id: str, spans: list[tuple[Span, bool]]) -> bool:
+        """Whether some of these spans of a run are open, and their process is gone."""
+        run = self.run(run_id) if any(running for _, running in spans) else None
+        return run is not None and run.activity == "died"
 
     def light_spans(self, run_id: str, after: int = 0, limit: int = 100_000) -> list[LightSpan]:
         """Return spans of a run without their content, by `id`; those with an id above `after`."""

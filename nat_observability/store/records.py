@@ -103,11 +103,21 @@ class FoundRuns(msgspec.Struct, frozen=True):
 
 
 class SpanNode(msgspec.Struct, frozen=True):
-    """A span and the spans that it encloses, sorted by start time; `running` if the step was open when last seen."""
+    """
+    A span and the spans that it encloses, sorted by start time.
+
+    `running` if the step was open when last seen; `died` if, besides, its process has ended or no longer reports.
+    """
 
     span: Span
     children: list[SpanNode]
     running: bool = False
+    died: bool = False
+
+    @property
+    def status(self) -> str:
+        """The span's status; that of a step that is still open is 'running' or 'died'."""
+        return ("died" if self.died else "running") if self.running else self.span.status.value
 
 
 class LightSpan(NamedTuple):

@@ -429,6 +429,20 @@ def test_a_deep_run_is_shown(tmp_path: Path) -> None:
     assert len(invoke("export", "run-1", "--store", path).stdout.splitlines()) == 3000
 
 
+def test_a_step_whose_process_is_gone_has_died(tmp_path: Path) -> None:
+    """A step that was open when its process ended is not shown as running, as a line and as an object."""
+    path = tmp_path / "s.db"
+    sink = SqliteSink(path)
+    sink.open()
+    sink.write_running([make_span()])
+    assert "running" in invoke("show", "run-1", "--store", path).stdout
+    sink.close()
+    shown = invoke("show", "run-1", "--store", path).stdout
+    assert "died" in shown
+    assert "running" not in shown
+    assert invoke("export", "run-1", "--store", path).json["status"] == "died"
+
+
 def test_a_trace_is_one_page(path: Path) -> None:
     """A trace over two services is exported as one file that holds both runs, the first one first."""
     page = invoke("export", TRACE, "--format", "html", "--store", path).stdout

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -32,6 +33,7 @@ from nat_observability.events import (
 )
 from nat_observability.sinks import SqliteSink
 from nat_observability.sinks.protocol import Batch, BlockingSink
+from nat_observability.store import Store
 from tests.sinks.builders import RUN, make_span, make_step, run_python, run_together
 
 
@@ -289,6 +291,34 @@ def test_readers_and_the_writer_do_not_wait_for_each_other(path: Path) -> None:
         assert reader.execute("SELECT count(*) FROM spans").fetchone() == (1,)
     sink.close()
     assert len(span_ids(path)) == 2
+
+
+@pytest.mark.slow
+def test_readers_that_never_stop_do_not_let_the_log_grow(path: Path) -> None:
+    """With reads one after another, the log begins anew all the same, and the store grows by what is written alone."""
+    sink = SqliteSink(path)
+    sink.open()
+    ended = threading.Event()
+
+    def read() -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            while not ended.is_set():
+                connection.execute("SELECT count(*), sum(length(input)) FROM spans").fetchone()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    longest = 0
+    try:
+        for number in range(44):
+            sink.write([make_span(span_id=f"{number + 1:016x}", input="x" * 1_000_000)])
+            longest = max(longest, path.with_name(f"{path.name}-wal").stat().st_size)
+    finally:
+        ended.set()
+        reader.join()
+        sink.close()
+    assert longest < 36 * 1024 * 1024
+    with Store(path) as store:
+        assert len(store.spans("run-1")) == 44
 
 
 @pytest.mark.parametrize("synchronous", ["off", "normal", "full"])

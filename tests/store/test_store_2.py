@@ -183,6 +183,11 @@ def test_a_run_whose_process_has_ended_has_died(path: Path) -> None:
     with Store(path) as store:
         assert {run.run.run_id: run.activity for run in store.runs()} == {"run-0": "died", "run-1": "running"}
         assert len(store.processes()) == 2
+        nodes = [store.tree(run_id)[0] for run_id in ("run-0", "run-1")]
+        assert [(node.running, node.status) for node in nodes] == [(True, "died"), (True, "running")]
+        one = store.span("run-0", nodes[0].span.span_id)
+        assert one is not None
+        assert one.status == "died"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE processes SET heartbeat_ns = heartbeat_ns - 20000000000")
     with Store(path) as store:

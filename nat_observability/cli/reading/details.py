@@ -27,23 +27,24 @@ def span_facts(node: SpanNode) -> list[output.Fact]:
         ("run", span.run.run_id),
         ("started", output.moment(span.start_ns)),
         ("duration", output.duration(span.end_ns - span.start_ns)),
-        ("status", "running" if node.running else span.status.value),
+        ("status", node.status),
     ]
     return [(name, value) for name, value in rows if value is not None]
 
 
-def span_rows(span: Span, *, running: bool, full: bool) -> list[output.Fact]:
+def span_rows(span: Span, *, running: bool, full: bool, died: bool = False) -> list[output.Fact]:
     """
     Return what a step holds: content, usage, attributes, events, links, status and error; empty for a bare one.
 
     Args:
         span: The step.
         running: Whether it is still open.
+        died: Whether, besides, its process is gone.
         full: Whether to leave long values as they are.
     """
     rows: list[output.Fact] = []
     if running:
-        rows.append(("status", "running"))
+        rows.append(("status", "died" if died else "running"))
     for name, value in (("input", span.input), ("output", span.output), ("metadata", span.metadata)):
         if value is not None:
             rows.append((name, _folded(_text(value), full=full)))

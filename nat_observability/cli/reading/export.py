@@ -56,7 +56,7 @@ def export(run_id: str, form: str, store_path: Path | None, env_file: Path | Non
 
 def _json_lines(runs: list[list[SpanNode]]) -> bytes:
     return b"".join(
-        json_line(span_object(node.span, running=node.running)) for roots in runs for node in in_order(roots)
+        json_line(span_object(node.span, status=node.status)) for roots in runs for node in in_order(roots)
     )
 
 

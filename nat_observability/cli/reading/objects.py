@@ -58,7 +58,7 @@ def whole_run_object(store: Store, run: StoredRun) -> dict[str, Any]:
     return {
         **run_object(run),
         "ledgers": {name: msgspec.structs.asdict(ledger) for name, ledger in store.ledgers(run_id).items()},
-        "spans": [span_object(node.span, running=node.running) for node in in_order(store.tree(run_id))],
+        "spans": [span_object(node.span, status=node.status) for node in in_order(store.tree(run_id))],
     }
 
 
@@ -71,7 +71,7 @@ def in_order(nodes: list[SpanNode]) -> Iterable[SpanNode]:
         left += reversed(node.children)
 
 
-def span_object(span: Span, *, running: bool = False) -> dict[str, Any]:
+def span_object(span: Span, *, status: str | None = None) -> dict[str, Any]:
     """Return a span; content that was JSON as it is, other content as text."""
     return {
         "run_id": span.run.run_id,
@@ -81,7 +81,7 @@ def span_object(span: Span, *, running: bool = False) -> dict[str, Any]:
         "kind": span.kind.value,
         "span_kind": span.span_kind.value,
         "name": span.name,
-        "status": "running" if running else span.status.value,
+        "status": status or span.status.value,
         "status_message": span.status_message,
         "started": iso(span.start_ns),
         "start_ns": span.start_ns,

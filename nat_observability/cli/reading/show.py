@@ -65,7 +65,7 @@ def show(
         output.say(f"{most:,} of {count:,} steps. All of them: --full")
     shown = 0
     for node in in_order(roots):
-        rows = details.span_rows(node.span, running=node.running, full=full)
+        rows = details.span_rows(node.span, running=node.running, died=node.died, full=full)
         if not rows:
             continue
         if not full and shown == _MOST_DETAILS:
@@ -93,11 +93,11 @@ def _show_span(store: Store, runs: list[StoredRun], given: str, *, as_json: bool
     if node is None:
         raise CommandError(f"The step {given!r} was deleted meanwhile.")
     if as_json:
-        print_json(span_object(node.span, running=node.running))
+        print_json(span_object(node.span, status=node.status))
         return
     console = output.to_stdout(whole=True)
     console.print(output.facts(details.span_facts(node)))
-    rows = details.span_rows(node.span, running=node.running, full=True)
+    rows = details.span_rows(node.span, running=node.running, died=node.died, full=True)
     if rows:
         output.say()
         console.print(output.facts(rows))

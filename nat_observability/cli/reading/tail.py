@@ -91,7 +91,7 @@ def _follow(store: Store, cursor: int, *, follow: bool, running: bool, as_json: 
             if node is None:
                 continue
             if as_json:
-                print_json(span_object(node.span, running=node.running))
+                print_json(span_object(node.span, status=node.status))
             else:
                 output.step_line(node)
         if len(changes) == _AT_ONCE:

@@ -10,6 +10,7 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from nat_observability.events import Status
+from nat_observability.sinks.protocol import RunLedger
 from nat_observability.sinks.sqlite import SqliteSink
 from nat_observability.viewer.export import html_pieces
 from nat_observability.viewer.store_file import StoreFile
@@ -274,9 +275,9 @@ def test_what_was_lost_is_said(watch: Opener, growing: tuple[Path, str]) -> None
     sink.write(spans_of(make_run(90), 90))
     sink.write_report(
         [
-            ("run-000090", "store", 9, 5, 1, 1, {"queue_full": 2}),
-            ("run-000090", "otlp", 5, 5, 0, 0, {}),
-            ("run-000001", "store", 5, 5, 0, 0, {}),
+            RunLedger("run-000090", "store", 9, 5, 1, 1, {"queue_full": 2}),
+            RunLedger("run-000090", "otlp", 5, 5, 0, 0, {}),
+            RunLedger("run-000001", "store", 5, 5, 0, 0, {}),
         ]
     )
     sink.close()
