@@ -20,7 +20,7 @@ from nat_observability.propagation.traceparent import defined_flags, is_trace_id
 from nat_observability.propagation.tracestate import passed_on
 from nat_observability.recording import bridge
 from nat_observability.recording.capture import capture_label
-from nat_observability.recording.generators import Scope, enclosing
+from nat_observability.recording.enclosing_step import Scope, enclosing
 from nat_observability.stream import EventStream
 
 # By the full name of the framework's class: the module and the name of the function that adopts its objects. Named

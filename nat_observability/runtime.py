@@ -27,7 +27,7 @@ from nat_observability.health import RuntimeHealth, RuntimeReport, RuntimeState
 from nat_observability.logs import get_logger
 from nat_observability.metrics import watch
 from nat_observability.system.clock import clock_of, monotonic, wait
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
 _log = get_logger()

@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol, TypeVar
 from nat_observability.events import IntermediateStep, Span
 from nat_observability.foreign_errors import locate, reraise_signal
 from nat_observability.logs import RepeatedEvent, get_logger
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
 Subscriber = Callable[[IntermediateStep], object]

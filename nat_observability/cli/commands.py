@@ -16,7 +16,7 @@ from nat_observability.cli.demo.demo import Demo, check_demo, own_file, run_demo
 from nat_observability.cli.demo.questions import ABOUT_THE_PROJECT, questions
 from nat_observability.cli.demo.report import print_demo, print_one_run
 from nat_observability.cli.demo.text_folder import TextFolder
-from nat_observability.cli.keeping import KEEPING
+from nat_observability.cli.maintenance import MAINTENANCE
 from nat_observability.cli.reading import READING
 from nat_observability.cli.replay.event_file import EventFile
 from nat_observability.cli.replay.replay import Replayed, replay
@@ -166,6 +166,6 @@ def _settings(example: bool, env_file: Path | None) -> None:
     output.to_stdout().print(output.facts(setting_rows(settings)))
 
 
-for _more in (*READING, *KEEPING):
+for _more in (*READING, *MAINTENANCE):
     cli.add_command(_more)
 cli.add_command(ui)

@@ -31,7 +31,7 @@ from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink
 from nat_observability.spool import forks as spool_forks
 from nat_observability.system.clock import monotonic
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from nat_observability.delivery import guard
 from nat_observability.delivery.lease import Destination, Lease
 from nat_observability.delivery.ledger import DropReason, FailureReason, Ledger, is_intended
 from nat_observability.logs import RepeatedEvent, get_logger, is_writing
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 
 _NAMED_RUNS = 3  # in a line
 _NAMED_EXPORTERS = 1000  # in the totals; those that lose something after that are counted together

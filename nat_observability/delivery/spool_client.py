@@ -24,7 +24,7 @@ from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
 from nat_observability.spool.recovery import RecoveryReport
 from nat_observability.spool.spool import Spool, SpoolDropReason
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
 ResultT = TypeVar("ResultT")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 
 # A generator of our own: an application that calls random.seed() would otherwise repeat the ids of its last start.
 _random = random.Random()

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Protocol
 
 from nat_observability.events import Run
-from nat_observability.recording.generators import Scope
+from nat_observability.recording.enclosing_step import Scope
 from nat_observability.stream import EventStream
 
 

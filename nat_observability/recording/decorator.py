@@ -9,9 +9,13 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from nat_observability.recording.following.native import Started, async_generator_function, generator_function
-from nat_observability.recording.following.open_call import Chunks, OpenCall, StepOfCall
-from nat_observability.recording.following.returned import PLAIN, follow, way_of
+from nat_observability.recording.returned.follow import PLAIN, follow, way_of
+from nat_observability.recording.returned.native_generators import (
+    Started,
+    async_generator_function,
+    generator_function,
+)
+from nat_observability.recording.returned.open_call import Chunks, OpenCall, StepOfCall
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 

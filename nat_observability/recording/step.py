@@ -35,7 +35,7 @@ from nat_observability.recording.capture import (
 )
 from nat_observability.recording.decorator import FunctionT, Suspended, decorated
 from nat_observability.recording.details.step_details import StepDetails, labels
-from nat_observability.recording.generators import (
+from nat_observability.recording.enclosing_step import (
     CONTEXTLIB,
     GENERATORS,
     GeneratorScope,

@@ -7,7 +7,7 @@ import threading
 
 from nat_observability.events import StepKind
 from nat_observability.logs import get_logger
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 
 _PACKAGE = __name__.partition(".")[0]
 

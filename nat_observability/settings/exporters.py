@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from nat_observability.delivery.limits import QueuePolicy, SpoolMode
 from nat_observability.settings.processing import ProcessingSettings, name_list
-from nat_observability.settings.standard_variables import DEFAULT_LIMITS, MOST, unquoted
+from nat_observability.settings.standard_variables.opentelemetry import DEFAULT_LIMITS, MOST, unquoted
 from nat_observability.settings.variables import Allowed
 
 # Some platforms cannot wait longer than about 24 days, which in milliseconds fill 31 bits.

@@ -53,7 +53,7 @@ from nat_observability.settings.presets import PRESETS
 from nat_observability.settings.processing import ProcessingSettings, Texts, built, name_list
 from nat_observability.settings.resource import DETECTORS, detected
 from nat_observability.settings.sources import VariablesSource, note_exporters, with_env_file
-from nat_observability.settings.standard_variables import MOST, SERVICE_NAME
+from nat_observability.settings.standard_variables.opentelemetry import MOST, SERVICE_NAME
 from nat_observability.settings.unlikely import unlikely
 from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, problems, variable
 

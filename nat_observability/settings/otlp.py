@@ -17,7 +17,7 @@ from nat_observability.settings.exporters import (
     Text,
 )
 from nat_observability.settings.presets import PRESETS, Preset, PresetName
-from nat_observability.settings.standard_variables import DEFAULT_ENDPOINTS, parse_headers
+from nat_observability.settings.standard_variables.opentelemetry import DEFAULT_ENDPOINTS, parse_headers
 from nat_observability.settings.variables import PAIRS
 from nat_observability.validation import is_header_name, is_header_value, secret_text, url_problem
 

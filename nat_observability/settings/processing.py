@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from nat_observability.settings.standard_variables import DEFAULT_LIMITS, MOST, parse_pairs
+from nat_observability.settings.standard_variables.opentelemetry import DEFAULT_LIMITS, MOST, parse_pairs
 from nat_observability.settings.variables import PAIRS, Allowed
 from nat_observability.validation import secret_text
 

@@ -15,18 +15,15 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.settings.environment import quoted, written_twice
-from nat_observability.settings.standard.configuration_file import (
+from nat_observability.settings.standard_variables.configuration_file import (
     VARIABLES as CONFIG_FILES,
 )
-from nat_observability.settings.standard.configuration_file import (
+from nat_observability.settings.standard_variables.configuration_file import (
     Configuration,
     read_configuration,
 )
-from nat_observability.settings.standard.makers import maker_defaults
-from nat_observability.settings.standard.process import ignored_variables, process_defaults
-from nat_observability.settings.standard.traces_exporter import OURS, exporters_of
-from nat_observability.settings.standard.traces_exporter import VARIABLE as TRACES_EXPORTER
-from nat_observability.settings.standard_variables import (
+from nat_observability.settings.standard_variables.makers import maker_defaults
+from nat_observability.settings.standard_variables.opentelemetry import (
     SERVICE_NAME,
     StandardVariables,
     otlp_defaults,
@@ -34,6 +31,9 @@ from nat_observability.settings.standard_variables import (
     parse_pairs,
     processing_defaults,
 )
+from nat_observability.settings.standard_variables.process import ignored_variables, process_defaults
+from nat_observability.settings.standard_variables.traces_exporter import OURS, exporters_of
+from nat_observability.settings.standard_variables.traces_exporter import VARIABLE as TRACES_EXPORTER
 from nat_observability.settings.variables import (
     DELIMITER,
     EXPORTERS,

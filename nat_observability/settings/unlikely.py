@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from nat_observability.settings.exporters import ExporterSettings
 from nat_observability.settings.otlp import OtlpExporterSettings, SendingExporterSettings
-from nat_observability.settings.standard_variables import MOST
+from nat_observability.settings.standard_variables.opentelemetry import MOST
 from nat_observability.settings.variables import EXPORTERS, variable
 from nat_observability.validation import secret_text
 

@@ -20,7 +20,7 @@ from nat_observability.logs import get_logger
 from nat_observability.spool.database import DamagedDatabaseError
 from nat_observability.spool.directory import alone_in, make_spool_directory
 from nat_observability.spool.file import WaitingRecord
-from nat_observability.spool.forks import watch
+from nat_observability.spool.fork_safety import watch
 from nat_observability.spool.mark import claim, unclaim
 from nat_observability.spool.open_files import SpoolFiles
 from nat_observability.spool.recovery import RecoveryReport

@@ -15,7 +15,7 @@ from nat_observability.errors import SinkError
 from nat_observability.store.schema import create_schema, has_store, prepare_empty
 from nat_observability.system.clock import monotonic
 from nat_observability.system.disk import OPEN_FLAGS, disk_error, make_private_directories
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error
 
 _BUSY_TIMEOUT = 10.0

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 
 _waiting: dict[int, int] = {}
 _lock = threading.Lock()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nat_observability import step
-from nat_observability.recording.following.open_call import BodyChunks, Chunks
+from nat_observability.recording.returned.open_call import BodyChunks, Chunks
 from nat_observability.testing import CapturingExporter, StepNode
 
 

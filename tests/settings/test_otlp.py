@@ -22,7 +22,7 @@ from nat_observability.settings import (
     PhoenixExporterSettings,
 )
 from nat_observability.settings.example_env import setting_rows
-from nat_observability.settings.standard_variables import parse_headers
+from nat_observability.settings.standard_variables.opentelemetry import parse_headers
 from nat_observability.validation import is_header_value, url_problem
 
 PREFIX = "NAT_OBSERVABILITY_EXPORTERS__MAIN__"

@@ -20,7 +20,7 @@ from nat_observability.processors import PERSONAL_SETS, Limits, PrivacyLevel, Tr
 from nat_observability.settings import FileExporterSettings, MemoryExporterSettings, ObservabilitySettings
 from nat_observability.settings.example_env import describe_variables, setting_rows
 from nat_observability.settings.processing import KINDS, PERSONAL, ProcessingSettings
-from nat_observability.settings.standard_variables import processing_defaults
+from nat_observability.settings.standard_variables.opentelemetry import processing_defaults
 
 PREFIX = "NAT_OBSERVABILITY_"
 

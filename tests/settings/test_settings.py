@@ -26,7 +26,7 @@ from nat_observability.settings import (
 )
 from nat_observability.settings.example_env import describe_variables, example_env, setting_rows
 from nat_observability.settings.observability import BUILT_IN
-from nat_observability.settings.standard_variables import StandardVariables, parse_pairs
+from nat_observability.settings.standard_variables.opentelemetry import StandardVariables, parse_pairs
 
 PREFIX = "NAT_OBSERVABILITY_"
 MAIN = "EXPORTERS__MAIN__"

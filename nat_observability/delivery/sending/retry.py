@@ -21,7 +21,7 @@ from nat_observability.events import Item
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.protocol import Sink
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 
 
 class Outcome(Enum):

@@ -12,7 +12,7 @@ from nat_observability.foreign_errors import describe
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.protocol import ReportSink, RunLedger, RunningSink, TidySink
 from nat_observability.system.clock import monotonic
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from nat_observability.errors import ThreadRefusedError
 from nat_observability.foreign_errors import EXITS, describe
 from nat_observability.logs import get_logger
 from nat_observability.system.clock import monotonic
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
 ResultT = TypeVar("ResultT")

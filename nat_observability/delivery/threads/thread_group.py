@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 from nat_observability.delivery.threads.delivery_thread import DeliveryThread
 from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, ResultT, Worker
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
 _FEWEST, _MOST = 2, 16

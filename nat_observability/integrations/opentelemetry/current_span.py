@@ -10,7 +10,7 @@ from types import TracebackType
 from nat_observability.errors import MissingExtraError
 from nat_observability.recording import bridge
 from nat_observability.recording.bridge import TracedRun
-from nat_observability.recording.generators import Scope, enclosing
+from nat_observability.recording.enclosing_step import Scope, enclosing
 
 try:
     from opentelemetry import context as otel

@@ -19,7 +19,7 @@ from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.foreign_errors import describe
 from nat_observability.integrations.opentelemetry.readable_spans import ReadableSpans
 from nat_observability.logs import RepeatedEvent, get_logger
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:

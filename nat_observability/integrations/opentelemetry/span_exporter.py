@@ -13,7 +13,7 @@ from nat_observability.exporter.span_exporter import SpanExporter as OwnSpanExpo
 from nat_observability.integrations.opentelemetry.hand_over import HandOver
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.variables import EXPORTERS, variable
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
 try:

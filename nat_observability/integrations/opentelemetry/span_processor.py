@@ -12,7 +12,7 @@ from nat_observability.integrations.opentelemetry.current_span import (
     step_span,
 )
 from nat_observability.integrations.opentelemetry.readable_spans import begun_fields, ended_fields
-from nat_observability.recording.generators import Scope
+from nat_observability.recording.enclosing_step import Scope
 
 try:
     from opentelemetry import context as otel

@@ -34,7 +34,7 @@ from nat_observability.sinks.otlp.options import (
 from nat_observability.sinks.otlp.responses import AnswerReader, readable, retry_info
 from nat_observability.sinks.otlp.span_encoder import PACKAGE_VERSION
 from nat_observability.sinks.protocol import Batch
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 
 if TYPE_CHECKING:
     import grpc

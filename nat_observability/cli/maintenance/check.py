@@ -15,10 +15,10 @@ import msgspec
 
 from nat_observability.cli import listings, output
 from nat_observability.cli.common import command, env_file_option, json_option
-from nat_observability.cli.keeping.cures import cure
-from nat_observability.cli.keeping.erasing import erase_runs
-from nat_observability.cli.keeping.sources import sourced_rows
 from nat_observability.cli.logging import silence_logs_for_good
+from nat_observability.cli.maintenance.cures import cure
+from nat_observability.cli.maintenance.erasing import erase_runs
+from nat_observability.cli.maintenance.sources import sourced_rows
 from nat_observability.cli.reading.objects import print_json
 from nat_observability.cli.session import build_container, open_session, read_settings
 from nat_observability.containers import ObservabilityContainer

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from nat_observability.recording.following.open_call import OpenCall
-from nat_observability.recording.generators import here
+from nat_observability.recording.enclosing_step import here
+from nat_observability.recording.returned.open_call import OpenCall
 
 Method = Callable[..., Any]
 

@@ -15,7 +15,7 @@ from nat_observability import ContextState, ExporterManager, step
 from nat_observability.builders import build_exporters
 from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.settings import ObservabilitySettings
-from nat_observability.settings.standard.yaml_file import substituted
+from nat_observability.settings.standard_variables.yaml_file import substituted
 from tests.otlp_receiver import request_from_json
 
 SetThem = Callable[..., None]

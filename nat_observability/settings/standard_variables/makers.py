@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from nat_observability.errors import SettingsError
 from nat_observability.settings.presets import PRESETS
-from nat_observability.settings.standard_variables import DEFAULT_LIMITS, StandardReader
+from nat_observability.settings.standard_variables.opentelemetry import DEFAULT_LIMITS, StandardReader
 from nat_observability.validation import is_header_value, url_problem
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from nat_observability.propagation.formats import DEFAULT, use_propagators
-from nat_observability.settings.standard.makers import IGNORED, MAKER_VARIABLES
+from nat_observability.settings.standard_variables.makers import IGNORED, MAKER_VARIABLES
 
 SetThem = Callable[..., None]
 

@@ -11,7 +11,7 @@ import msgspec
 from nat_observability.cli import listings, output
 from nat_observability.cli.command_error import CommandError
 from nat_observability.cli.common import command, end, env_file_option, json_option
-from nat_observability.cli.keeping.spools import spool_directories
+from nat_observability.cli.maintenance.spools import spool_directories
 from nat_observability.cli.reading.objects import print_json
 from nat_observability.cli.session import build_container, open_session, read_settings
 from nat_observability.containers import ObservabilityContainer

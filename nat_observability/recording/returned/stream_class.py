@@ -7,15 +7,15 @@ import inspect
 import types
 from typing import Any
 
-from nat_observability.recording.following.followed_object import (
+from nat_observability.recording.returned.followed_object import (
     Following,
     Method,
     followings,
     originals,
     release,
 )
-from nat_observability.recording.following.open_call import OpenCall
-from nat_observability.recording.following.stream_methods import recording_method
+from nat_observability.recording.returned.open_call import OpenCall
+from nat_observability.recording.returned.stream_methods import recording_method
 
 # The object itself gets another class: a subclass of its own that looks the same and adds nothing but the methods
 # below. A proxy in front of it would miss what the object does with itself (`get_final_message()`, `text_stream` and

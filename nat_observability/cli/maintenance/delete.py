@@ -18,8 +18,8 @@ from nat_observability.cli.common import (
     store_option,
     store_to_read,
 )
-from nat_observability.cli.keeping.erasing import erase_runs
-from nat_observability.cli.keeping.spools import spool_directories
+from nat_observability.cli.maintenance.erasing import erase_runs
+from nat_observability.cli.maintenance.spools import spool_directories
 from nat_observability.cli.reading.objects import print_json
 from nat_observability.cli.reading.selection import moment_ns
 from nat_observability.cli.session import read_settings

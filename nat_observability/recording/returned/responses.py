@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nat_observability.recording.following.native import follow_body
-from nat_observability.recording.following.open_call import BodyChunks, OpenCall
-from nat_observability.recording.following.stream_class import RESPONSE_METHODS, follow_object
+from nat_observability.recording.returned.native_generators import follow_body
+from nat_observability.recording.returned.open_call import BodyChunks, OpenCall
+from nat_observability.recording.returned.stream_class import RESPONSE_METHODS, follow_object
 
 # Known by their attributes, without importing a framework. The response stays the same object: its body is replaced.
 

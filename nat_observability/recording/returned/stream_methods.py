@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from nat_observability.recording.following.followed_object import Following, Method, find
+from nat_observability.recording.returned.followed_object import Following, Method, find
 
 
 def _pulling(original: Method) -> Method:

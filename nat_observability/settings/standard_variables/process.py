@@ -7,7 +7,7 @@ from typing import Any
 
 from nat_observability.propagation.formats import PROPAGATORS
 from nat_observability.settings.resource import DETECTORS
-from nat_observability.settings.standard_variables import StandardReader
+from nat_observability.settings.standard_variables.opentelemetry import StandardReader
 
 _LEVELS = {
     "trace": "debug",

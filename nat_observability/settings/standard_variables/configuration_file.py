@@ -13,10 +13,10 @@ from pydantic import SecretStr
 
 from nat_observability.errors import SettingsError
 from nat_observability.settings.resource import DETECTORS
-from nat_observability.settings.standard.sections import Findings, Section
-from nat_observability.settings.standard.traces_exporter import OURS
-from nat_observability.settings.standard.yaml_file import Lookup, load
-from nat_observability.settings.standard_variables import DEFAULT_LIMITS, MOST, parse_pairs
+from nat_observability.settings.standard_variables.opentelemetry import DEFAULT_LIMITS, MOST, parse_pairs
+from nat_observability.settings.standard_variables.sections import Findings, Section
+from nat_observability.settings.standard_variables.traces_exporter import OURS
+from nat_observability.settings.standard_variables.yaml_file import Lookup, load
 from nat_observability.validation import is_header_name, is_header_value, url_problem
 
 VARIABLES = ("OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE")

@@ -10,16 +10,16 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any
 
 from nat_observability.foreign_errors import reraise_signal
-from nat_observability.recording.following.followed_object import own_class
-from nat_observability.recording.following.native import (
+from nat_observability.recording.returned.followed_object import own_class
+from nat_observability.recording.returned.native_generators import (
     follow_async_generator,
     follow_coroutine,
     follow_generator,
 )
-from nat_observability.recording.following.open_call import OpenCall
-from nat_observability.recording.following.responses import may_be_response, response_way
-from nat_observability.recording.following.stream_class import follow_object
-from nat_observability.recording.following.stream_methods import is_generator_manager
+from nat_observability.recording.returned.open_call import OpenCall
+from nat_observability.recording.returned.responses import may_be_response, response_way
+from nat_observability.recording.returned.stream_class import follow_object
+from nat_observability.recording.returned.stream_methods import is_generator_manager
 
 # Followed is what can be consumed once, and whose work is done while it is. What can be read again and again is a
 # value, and ends the step as any other.

@@ -15,7 +15,7 @@ from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.logs import get_logger
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.resource import DETECTORS, detected
-from nat_observability.settings.standard.makers import IGNORED, MAKER_VARIABLES
+from nat_observability.settings.standard_variables.makers import IGNORED, MAKER_VARIABLES
 from nat_observability.version import package_version
 
 SetThem = Callable[..., None]

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import AbstractContextManager
 from typing import Any
 
-from nat_observability.recording.following.open_call import Chunks, OpenCall, StepOfCall
+from nat_observability.recording.returned.open_call import Chunks, OpenCall, StepOfCall
 
 Running = AbstractContextManager[None]
 Started = tuple[Any, StepOfCall, Chunks, AbstractContextManager[Running]]

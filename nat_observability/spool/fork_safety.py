@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from nat_observability.system.clock import monotonic
-from nat_observability.system.forks import at_fork
+from nat_observability.system.fork_hooks import at_fork
 
 _PATIENCE = 1.0  # seconds
 
