@@ -67,8 +67,8 @@ class Search:
     """
 
     __slots__ = (
-        "_engine", "_finders", "_harmless", "_is_default", "_joined", "_last", "_literals", "_names", "_places", "_tokens",
-        "_words", "is_enabled",
+        "_engine", "_finders", "_harmless", "_is_default", "_joined", "_last", "_literals", "_names", "_places",
+        "_tokens", "_words", "is_enabled",
     )  # fmt: skip
 
     def __init__(

@@ -12,6 +12,7 @@ from nat_observability.processors.redaction.text.runs import has_any
 
 _LONG = 128  # bytes: of a longer word each letter of a name counts
 _LONGEST_REMEMBERED = 64  # bytes
+_LONGEST_PORT = 5  # digits: longer numbers are in no name and no literal
 _MOST_REMEMBERED = 16 * 1024  # words
 _PIECE = 4096  # bytes that are looked at and remembered together
 _NEAR = 512  # bytes in which the words of a name are, and more
@@ -147,6 +148,8 @@ class Words:
         seen = self._seen
         if not seen.words.issuperset(words):
             for word in set(words).difference(seen.words):
+                if len(word) > _LONGEST_PORT and word.isdigit():
+                    continue  # a number, which is hardly seen again
                 suspicion = self._suspicion(word, seen)
                 if suspicion is not None:
                     suspicions[word] = suspicion
