@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.tables.models import MODEL_AROUND, MODEL_TOKENS
 from nat_observability.processors.redaction.tables.services import SERVICE_AROUND, SERVICE_TOKENS
-from nat_observability.processors.redaction.tables.token import Around, Token, expression_of
+from nat_observability.processors.redaction.tables.token import Around, Token, TokenStart, expression_of
 from nat_observability.processors.redaction.text.runs import LEAST_RUN, RUN_CHARACTERS, Runs, has_any
 from nat_observability.processors.redaction.text.windows import matches
 
@@ -29,38 +29,13 @@ TOKENS: tuple[Token, ...] = (*MODEL_TOKENS, *SERVICE_TOKENS)
 AROUND: tuple[Around, ...] = (*MODEL_AROUND, *SERVICE_AROUND)
 """The tokens that have fixed letters inside."""
 
-
-class _Begin:
-    """
-    One beginning of a kind of token, whose expressions are compiled when it first occurs: most never do.
-
-    Args:
-        order: In which kinds are tried.
-        letters: With which the token begins.
-        token: Its kind.
-    """
-
-    __slots__ = ("_compiled", "_token", "letters", "name", "order")
-
-    def __init__(self, order: int, letters: bytes, token: Token) -> None:
-        self.order, self.letters, self.name, self._token = order, letters, token.name, token
-        self._compiled: tuple[re.Pattern[bytes], re.Pattern[bytes]] | None = None
-
-    def expressions(self) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-        """Return what follows the letters, and what may be before them."""
-        if self._compiled is None:
-            token = self._token
-            self._compiled = re.compile(token.expression.encode()), re.compile(token.before.encode())
-        return self._compiled
-
-
 _ALL_BEGINS = [
-    (token, _Begin(order, letters.encode(), token))
+    (token, TokenStart(order, letters.encode(), token))
     for order, token in enumerate(TOKENS)
     for letters in token.begins.split()
 ]
 # The words with which tokens begin, also directly after an escape: a run has one of them between two separators.
-_BY_WORD: dict[bytes, list[_Begin]] = {}
+_BY_WORD: dict[bytes, list[TokenStart]] = {}
 for _token, _begin in _ALL_BEGINS:
     if _token.is_word:
         for _escape in ("", "n", "r", "t", "b", "f"):
@@ -126,8 +101,8 @@ def _tokens_in(
     start: int,
     end: int,
     begins_word: re.Pattern[bytes],
-    anywhere: Sequence[_Begin] = _ANYWHERE,
-    checked: Sequence[_Begin] = _CHECKED,
+    anywhere: Sequence[TokenStart] = _ANYWHERE,
+    checked: Sequence[TokenStart] = _CHECKED,
 ) -> Iterator[Found]:
     """Find the tokens that begin with fixed letters, in a part of `data` that has only token characters and blanks."""
     run = data[start:end]
@@ -446,7 +421,7 @@ def _is_basic(token: bytes) -> bool:
         return False
 
 
-def _order(begin: _Begin) -> tuple[int, int]:
+def _order(begin: TokenStart) -> tuple[int, int]:
     return begin.order, -len(begin.letters)
 
 

@@ -130,3 +130,27 @@ def example_of(rest: str) -> str:
         count = len(part) if match is None else int(match[3])
         pieces.append((letters * (count // len(letters) + 1))[:count])
     return "".join(pieces)
+
+
+class TokenStart:
+    """
+    One way in which tokens of a kind begin, whose expressions are compiled when it first occurs: most never do.
+
+    Args:
+        order: In which kinds are tried.
+        letters: With which the token begins.
+        token: Its kind.
+    """
+
+    __slots__ = ("_compiled", "_token", "letters", "name", "order")
+
+    def __init__(self, order: int, letters: bytes, token: Token) -> None:
+        self.order, self.letters, self.name, self._token = order, letters, token.name, token
+        self._compiled: tuple[re.Pattern[bytes], re.Pattern[bytes]] | None = None
+
+    def expressions(self) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+        """Return what follows the letters, and what may be before them."""
+        if self._compiled is None:
+            token = self._token
+            self._compiled = re.compile(token.expression.encode()), re.compile(token.before.encode())
+        return self._compiled
