@@ -17,9 +17,9 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.loop import DeliveryLoop, finish, report
 from nat_observability.delivery.losses import log_all
 from nat_observability.delivery.pipeline.intake import Intake, intake_of
+from nat_observability.delivery.sending.periodic_work import RunFeed
 from nat_observability.delivery.sending.retry import BreakerState
 from nat_observability.delivery.sending.sink_adapters import WorkerSink, as_sink, destination_of, feed_of
-from nat_observability.delivery.sending.upkeep import RunFeed
 from nat_observability.delivery.state import DeliveryState, Hold, State
 from nat_observability.delivery.threads import process_end
 from nat_observability.delivery.threads.delivery_thread import DeliveryThread, LoopSource, weak_call

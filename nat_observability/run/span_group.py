@@ -11,7 +11,7 @@ from nat_observability.delivery import state as delivery_state
 from nat_observability.delivery.delivery import Delivery, route_to
 from nat_observability.delivery.lease import Lease, Route
 from nat_observability.delivery.ledger import LedgerSnapshot, total
-from nat_observability.delivery.sending.upkeep import RunFeed
+from nat_observability.delivery.sending.periodic_work import RunFeed
 from nat_observability.delivery.state import all_of
 from nat_observability.events import Span
 from nat_observability.exporter.base_exporter import BaseExporter

@@ -43,6 +43,7 @@ from nat_observability.settings.exporters import (
     SqliteExporterSettings,
     Text,
 )
+from nat_observability.settings.likely_mistakes import likely_mistakes
 from nat_observability.settings.otlp import (
     LangfuseExporterSettings,
     OtlpExporterSettings,
@@ -54,7 +55,6 @@ from nat_observability.settings.processing import ProcessingSettings, Texts, bui
 from nat_observability.settings.resource import DETECTORS, detected
 from nat_observability.settings.sources import VariablesSource, note_exporters, with_env_file
 from nat_observability.settings.standard_variables.opentelemetry import MOST, SERVICE_NAME
-from nat_observability.settings.unlikely import unlikely
 from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, problems, variable
 
 __all__ = [
@@ -292,7 +292,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             else:
                 if self.exporters:
                     note_exporters()
-                for note in unlikely(self):
+                for note in likely_mistakes(self):
                     warnings.warn(note, SettingsWarning, stacklevel=2)
                 return
             # Outside the handlers: the cause holds the values, and would travel along as the error's context.

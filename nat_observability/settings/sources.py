@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from nat_observability.errors import SettingsError, SettingsWarning
-from nat_observability.settings.environment import quoted, written_twice
 from nat_observability.settings.standard_variables.configuration_file import (
     VARIABLES as CONFIG_FILES,
 )
@@ -79,7 +78,7 @@ class VariablesSource(EnvSettingsSource):
         self._env_file = tuple(env_file)
 
     def __call__(self) -> dict[str, Any]:
-        if twice := [*written_twice(_OURS)]:
+        if twice := [*_written_twice(_OURS)]:
             raise SettingsError(twice)
         given, configuration = self.current_state, _configuration(self._variables)
         others = self._variables if configuration is None else _without_standard(self._variables)
@@ -104,7 +103,7 @@ class VariablesSource(EnvSettingsSource):
             # 5: this function, two of pydantic-settings, the constructor of the settings, its caller.
             warnings.warn(f"{note} It is ignored.", SettingsWarning, stacklevel=5)
         # A selection is read without them.
-        for note in quoted({k: v for k, v in self.env_vars.items() if not k.endswith(f"{DELIMITER}select")}):
+        for note in _quoted({k: v for k, v in self.env_vars.items() if not k.endswith(f"{DELIMITER}select")}):
             warnings.warn(note, SettingsWarning, stacklevel=5)
         return found
 
@@ -290,6 +289,27 @@ def _hidden(settings_cls: type[BaseSettings], ours: Mapping[str, str | None]) ->
         if value and field not in pairs and field not in _PARTS and not value.startswith("{"):
             notes.append(f"{name.upper()} is not a setting: {above.upper()} is a value, not a group.")
     return notes
+
+
+def _quoted(variables: Mapping[str, str | None]) -> Iterator[str]:
+    """Yield a sentence for each variable whose value has quotation marks around it, as a shell would have removed."""
+    for name, value in variables.items():
+        if value and len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
+            yield (
+                f"{name.upper()} begins and ends with a quotation mark, which is part of the value: "
+                "the env files of Docker are not read by a shell."
+            )
+
+
+def _written_twice(prefix: str) -> Iterator[str]:
+    """Yield a sentence for each variable that the environment has twice, in upper and lower case, with two values."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, value in os.environ.items():
+        if name.lower().startswith(prefix) and value:
+            other, before = found.setdefault(name.lower(), (name, value))
+            if before != value:
+                first, second = sorted((other, name))
+                yield f"{first} and {second} are one setting with two values; allowed: one of them."
 
 
 def _mergeable(ours: dict[str, str | None]) -> dict[str, str | None]:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from nat_observability.delivery.sending.upkeep import EVERY, RunFeed, upkeep_of
+from nat_observability.delivery.sending.periodic_work import EVERY, RunFeed, upkeep_of
 from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker
 from nat_observability.errors import ThreadRefusedError
 from nat_observability.foreign_errors import reraise_signal

@@ -1,4 +1,4 @@
-"""Settings that are valid and can hardly be meant: a sentence for each, which becomes a warning."""
+"""Settings that are valid and most likely a mistake: a sentence for each, which becomes a warning."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OF_EXPORTERS = ("timeout", "write_timeout")
 _OTHER_PORT = {"http": 4317, "http/json": 4317, "grpc": 4318}
 
 
-def unlikely(settings: ObservabilitySettings) -> Iterator[str]:
+def likely_mistakes(settings: ObservabilitySettings) -> Iterator[str]:
     """Yield a sentence for each setting that has an effect which nobody wants, or none."""
     for name in _TIMEOUTS:
         yield from _long(variable(name), getattr(settings, name))
