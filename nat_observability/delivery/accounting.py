@@ -125,7 +125,7 @@ class Accounting:
         """
         # The parent logs its own losses.
         self.losses = Losses(self._name, self.ledger, self)
-        self.wake, self._orphaned = None, orphaned
+        self.wake, self.save, self._orphaned = None, None, orphaned
 
     def log_losses(self, *, last: bool = False) -> None:
         """
@@ -409,6 +409,7 @@ class Accounting:
                 entry.key = key
                 self.ready.append(entry)
             elif taken and key is not None:
+                entry.key = key
                 self.own(key, entry.lease)
                 self.queue.release([entry])
             elif key is not None:

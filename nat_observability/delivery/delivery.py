@@ -369,7 +369,7 @@ class Delivery:
             self._loop_source,
             spool=self._spool,
             intake=self._intake,
-            measured=self,
+            observer=self,
             after=last if last is not None and last.dismissed else None,
         )
 

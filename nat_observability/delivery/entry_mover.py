@@ -28,9 +28,9 @@ _DISK_PAUSE = 1.0  # seconds to wait after a failed write to the disk
 _log = get_logger()
 
 
-class Measured(Protocol):
+class BatchObserver(Protocol):
     """
-    What may ask to be told of each batch.
+    Is notified of each batch, if its `on_batch` is set.
 
     Attributes:
         on_batch: Called with the seconds that a batch took and the error it failed with.
@@ -56,7 +56,7 @@ class EntryMover:
         limits: Of batches, tries, times and the spool.
         loop: The event loop, on which everything here is called.
         spool: None if nothing is spooled.
-        measured: What is told of each batch, if it asks.
+        observer: Is notified of each batch.
 
     Attributes:
         dismissed: Whether it was given up. What is under way then no longer counts. Set under the lock.
@@ -76,7 +76,7 @@ class EntryMover:
         limits: DeliveryLimits,
         loop: asyncio.AbstractEventLoop,
         spool: SpoolClient | None,
-        measured: Measured | None,
+        observer: BatchObserver | None,
     ) -> None:
         self._name = name
         self._state = state
@@ -84,7 +84,7 @@ class EntryMover:
         self._limits = limits
         self._loop = loop
         self._spool = spool
-        self._measured = measured
+        self._observer = observer
         self.dismissed = False
         self.signal = asyncio.Event()
         self._is_suppressed = False
@@ -195,7 +195,8 @@ class EntryMover:
             accounting.hasten_upstream()
         elif state.unwanted and not self._sends and not len(accounting.queue):
             left = spooled or accounting.ready or accounting.fetched
-            if not accounting.saving and (self._gave_up or not left):
+            saves_itself = spool is not None and spool.is_saving
+            if not saves_itself and (self._gave_up or not left):
                 return None
         elif spool is not None and now >= self._adopt_at and not state.unwanted:
             return self._adopt
@@ -277,10 +278,11 @@ class EntryMover:
             self.last_batch_failed = failed = Outcome.DELIVERED not in outcomes
             if not failed:
                 self.last_success = self._loop.time()
-            if self._measured is not None and self._measured.on_batch is not None:
+            on_batch = None if self._observer is None else self._observer.on_batch
+            if on_batch is not None:
                 # Before the items are settled: a caller that waits for them then finds the batch measured.
                 try:
-                    self._measured.on_batch(duration, self.retry.last_error if failed else None)
+                    on_batch(duration, self.retry.last_error if failed else None)
                 except BaseException as error:  # noqa: BLE001  foreign code: the application's meter may raise anything
                     _log.warning("batch_not_measured", exporter=self._name, error=describe(error))
             with guard.lock:

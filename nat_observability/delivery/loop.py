@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nat_observability.delivery import guard
 from nat_observability.delivery.accounting import Accounting
-from nat_observability.delivery.entry_mover import EntryMover, Measured
+from nat_observability.delivery.entry_mover import BatchObserver, EntryMover
 from nat_observability.delivery.ledger import NamedDropReason
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.pipeline.intake import Intake
@@ -53,7 +53,7 @@ class DeliveryLoop:
         loop_source: Where its event loop comes from.
         spool: None if nothing is spooled.
         intake: Where items wait for their processors; None if there are no processors.
-        measured: What is told of each batch, on the loop, if it asks.
+        observer: Is notified of each batch, on the loop.
         after: A loop that was given up, and may still have to close the sink.
 
     Raises:
@@ -71,7 +71,7 @@ class DeliveryLoop:
         *,
         spool: SpoolClient | None = None,
         intake: Intake | None = None,
-        measured: Measured | None = None,
+        observer: BatchObserver | None = None,
         after: DeliveryLoop | None = None,
     ) -> None:
         self._name = name
@@ -90,7 +90,7 @@ class DeliveryLoop:
         self._has_successor = False
         self._loop = loop_source.acquire()
         try:
-            self._mover = EntryMover(name, state, accounting, sink, limits, self._loop, spool, measured)
+            self._mover = EntryMover(name, state, accounting, sink, limits, self._loop, spool, observer)
             if intake is not None:
                 intake.acquire()
         except BaseException:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -114,7 +115,7 @@ class SpoolClient:
                 self._worker = self._latest
                 self._is_ready = self._saves_waiting = False
                 self._accounting.can_save(can=True)
-        await self._call(partial(self._recover, self._open))
+        await self._call(partial(self._recover, self._open, opens=True))
 
     def save_waiting(self) -> None:
         """
@@ -126,11 +127,13 @@ class SpoolClient:
         worker, accounting = self._worker, self._accounting
         if worker is None or not self._is_ready or self._saves_waiting:
             return
-        if not (accounting.saves_all or (accounting.in_flight and accounting.is_filled(0.5))):
-            return
-        with suppress(ThreadRefusedError):  # its thread has died, and no other can be started
-            worker.submit(self._save_waiting)
-            self._saves_waiting = True
+        if accounting.saves_all or (accounting.spills and accounting.in_flight and accounting.is_filled(0.5)):
+            self._submit_save(worker)
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether it saves what is queued by itself. Under the lock."""
+        return self._saves_waiting
 
     async def adopt(self) -> None:
         """Take over the files of processes that have died since."""
@@ -243,48 +246,44 @@ class SpoolClient:
                     )
             _claims.add(self)
 
-    def _recover(self, look: Callable[[], RecoveryReport]) -> None:
+    def _recover(self, look: Callable[[], RecoveryReport], *, opens: bool = False) -> None:
         report = look()
         with guard.lock:
             # Records that this process left at the last close were never settled: they are still pending.
             self._accounting.recovered(report.records - report.returned)
-            self._is_ready = True
+            self._is_ready = self._is_ready or opens
 
-    def _save_waiting(self) -> None:
-        accounting = self._accounting
-        spills = not accounting.saves_all
-        while entries := self._next_waiting():
-            # What cannot be sent soon need not stay in memory: it is read again when its turn comes.
-            room = accounting.queue.held_bytes * 2 < self._queue_bytes
-            try:
-                problem = self._save(entries, stay=room and not spills, spills=spills)
-            except Exception as error:  # noqa: BLE001  the disk refuses, or memory has run out
-                problem = error
-                with guard.lock:
-                    if not isinstance(error, SinkError):
-                        accounting.stored(entries, [None] * len(entries), stay=True)
-                    if spills:
-                        # Nothing makes room for the next second; the delivery's loop tries again then.
-                        self._saves_waiting = accounting.spills = False
-                        accounting.tell_room()
-            self._report()
-            if problem is not None:
-                self.log_failure(problem)
-            if not self._saves_waiting:
-                return
-
-    def _next_waiting(self) -> list[Entry]:
+    def _save_waiting(self) -> bool:
+        """Save some of what is queued; return whether to go on with the rest."""
         accounting = self._accounting
         with guard.lock:
-            accounting.tell_room()
-            saves = accounting.saves_all or accounting.is_filled(0.25)
-            entries = accounting.take_to_save() if saves else []
-            if not entries:
-                self._saves_waiting = False
-                if not accounting.queue.items:
-                    accounting.hurry = accounting.hurry and accounting.upstream > 0
-                accounting.wake_up()  # there may be something to send now
-            return entries
+            entries = accounting.take_to_save() if self._has_waiting() else []
+            # What cannot be sent soon need not stay in memory: it is read again when its turn comes.
+            room = accounting.queue.held_bytes * 2 < self._queue_bytes
+        if not entries:
+            return False
+        spills, goes_on = not accounting.saves_all, True
+        problem: Exception | None
+        try:
+            problem = self._save(entries, stay=room and not spills, spills=spills)
+        except Exception as error:  # noqa: BLE001  the disk refuses, or memory has run out
+            problem = error
+            with guard.lock:
+                if not isinstance(error, SinkError):
+                    accounting.stored(entries, [None] * len(entries), stay=True)
+                if spills:
+                    # Nothing makes room until the delivery's loop tries again.
+                    accounting.spills = goes_on = False
+                    accounting.tell_room()
+        self._report()
+        if problem is not None:
+            self.log_failure(problem)
+        return goes_on
+
+    def _has_waiting(self) -> bool:
+        accounting = self._accounting
+        is_due = accounting.saves_all or accounting.is_filled(0.25)
+        return self._is_ready and is_due and len(accounting.queue) > 0
 
     def _spill(self, next_entries: Callable[[], Sequence[Entry]]) -> Exception | None:
         problem: Exception | None = None
@@ -295,6 +294,9 @@ class SpoolClient:
 
     def _save(self, entries: Sequence[Entry], *, stay: bool, spills: bool = False) -> Exception | None:
         accounting = self._accounting
+        with guard.lock:
+            # Others were saved by another call while this one waited for the thread, or have been sent.
+            entries = [entry for entry in entries if entry.key is None and not entry.settled]
         records: dict[Entry, bytes] = {}
         problem: Exception | None = None
         for entry in entries:
@@ -375,6 +377,27 @@ class SpoolClient:
             raise SinkError(str(self._spool.directory), "is not open", "Take a lease of the delivery first.")
         # Shielded: cancelled before it began, it would leave its entries neither in the queue nor in the spool.
         return await asyncio.shield(asyncio.wrap_future(worker.submit(reported)))
+
+    def _submit_save(self, worker: Worker) -> None:
+        # First: the garbage collector may end a run meanwhile, which comes here.
+        self._saves_waiting = True
+        try:
+            worker.submit(self._save_waiting).add_done_callback(self._end_save)
+        except ThreadRefusedError:  # its thread has died, and no other can be started
+            self._saves_waiting = False
+
+    def _end_save(self, save: Future[bool]) -> None:
+        """Go on after the calls that were submitted meanwhile, or say that nothing more is saved so."""
+        goes_on = save.exception() is None and save.result()
+        accounting, worker = self._accounting, self._worker
+        with guard.lock:
+            self._saves_waiting = False
+            accounting.tell_room()
+            if goes_on and worker is not None and self._has_waiting():
+                self._submit_save(worker)
+            elif not accounting.queue.items:
+                accounting.hurry = accounting.hurry and accounting.upstream > 0
+            accounting.wake_up()  # there may be something to send now
 
     def _later(self, call: Callable[[], None]) -> bool:
         if self._worker is None:

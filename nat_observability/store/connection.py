@@ -16,7 +16,7 @@ from nat_observability.store.schema import create_schema, has_store, prepare_emp
 from nat_observability.system.clock import monotonic
 from nat_observability.system.disk import OPEN_FLAGS, disk_error, make_private_directories
 from nat_observability.system.fork_hooks import at_fork
-from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error
+from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error, primary_code
 
 _BUSY_TIMEOUT = 10.0
 _FORK_PATIENCE = 1.0
@@ -213,7 +213,7 @@ def _use_log(connection: sqlite3.Connection) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > deadline:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or monotonic() > deadline:
                 raise
         time.sleep(0.01)
 

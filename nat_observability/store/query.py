@@ -11,7 +11,7 @@ from typing import Any
 from nat_observability.errors import SinkError
 from nat_observability.store.schema import connect_to_read, has_store, missing_columns, schema_version
 from nat_observability.system.clock import monotonic
-from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error
+from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error, primary_code
 
 Parameters = tuple[object, ...] | Mapping[str, object]
 
@@ -122,9 +122,7 @@ class ReadConnection:
     def is_out_of_time(self, error: SinkError) -> bool:
         """Whether a query was ended because the time had run out."""
         cause = error.__cause__
-        return (
-            isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT
-        )
+        return isinstance(cause, sqlite3.OperationalError) and primary_code(cause) == sqlite3.SQLITE_INTERRUPT
 
     def _is_late(self) -> bool:
         return self._until is not None and monotonic() >= self._until
@@ -133,7 +131,7 @@ class ReadConnection:
         try:
             return self._connection.execute(query, parameters).fetchall()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
                 raise SinkError(
                     self.path,
                     "took too long to read",

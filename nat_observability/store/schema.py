@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nat_observability.errors import SinkError
 from nat_observability.system.disk import disk_error
-from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error
+from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error, primary_code
 
 APPLICATION_ID = int.from_bytes(b"NaOb")
 """Marks a SQLite file as ours (the header's bytes 68 to 71, https://sqlite.org/fileformat2.html#application_id)."""
@@ -198,7 +198,7 @@ def connect_to_read(path: str) -> sqlite3.Connection:
 
 
 def _refused(error: sqlite3.OperationalError) -> bool:
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+    return primary_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
 def _has_log(path: str) -> bool:

@@ -27,20 +27,21 @@ _CURES = {
 
 def database_error(path: str | os.PathLike[str], doing: str, error: Exception) -> SinkError:
     """Return the error to raise when SQLite refused `doing` with the file at `path`."""
-    return SinkError(str(path), f"{doing}: {error}", _CURES.get(_code(error), ELSE))
+    return SinkError(str(path), f"{doing}: {error}", _CURES.get(primary_code(error), ELSE))
 
 
 def is_busy(error: BaseException | None) -> bool:
     """Whether SQLite refused because another connection has locked the file."""
-    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def is_damage(error: BaseException | None) -> bool:
     """Whether SQLite found that the file is damaged, or not a database."""
-    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _code(error: BaseException | None) -> int:
+def primary_code(error: BaseException | None) -> int:
+    """Return which of SQLite's primary result codes an error has; 0 if it is none of SQLite's."""
     if isinstance(error, UnicodeDecodeError):
         return sqlite3.SQLITE_CORRUPT
     # The primary code is the low byte. An error of Python's own module has none.

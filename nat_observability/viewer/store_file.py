@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from nat_observability.errors import ObservabilityError, SinkError
 from nat_observability.store.schema import connect_to_read, has_store, schema_version
-from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error
+from nat_observability.system.sqlite_errors import DATABASE_ERRORS, database_error, primary_code
 
 _T = TypeVar("_T")
 _THREADS = 3
@@ -75,7 +75,7 @@ class Reader:
         try:
             return self._fetch(query, parameters)
         except DATABASE_ERRORS as error:
-            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+            if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
                 raise ReadTimeoutError(self._seconds) from None
             if "decode" not in str(error):
                 raise database_error(self.path, "cannot be read", error) from error

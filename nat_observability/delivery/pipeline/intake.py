@@ -312,18 +312,20 @@ class Intake:
         unlogged: dict[Destination, None] = {}
         step = max(1, _ENTRIES // max(len(arrival.lease.route.destinations) for arrival in done))
         for start in range(0, len(done), step):
+            part = done[start : start + step]
             with guard.lock:
                 self.passing_since = self._taken_since
-                part = done[start : start + step]
-                for route, passed in _together(part, results[start : start + step]):
-                    if route is None:
-                        for arrival, result in passed:
-                            unlogged.update(self._pass_on(arrival, result))
-                    else:
-                        unlogged.update(_pass_all_on(route, passed))
+                try:
+                    for route, passed in _together(part, results[start : start + step]):
+                        if route is None:
+                            for arrival, result in passed:
+                                unlogged.update(self._pass_on(arrival, result))
+                        else:
+                            unlogged.update(_pass_all_on(route, passed))
+                finally:
+                    self.passing_since = None
                 self._taken = done[start + step :]
                 self._queue.release(part)
-                self.passing_since = None
         for destination in unlogged:
             destination.log_losses()
 

@@ -1,4 +1,4 @@
-"""Retry: writes a batch in as many tries as it takes, with backoff, circuit breaker and deferral."""
+"""Retry: writes a batch in as many tries as it takes; when to try, and when what was refused for now is due again."""
 
 from __future__ import annotations
 

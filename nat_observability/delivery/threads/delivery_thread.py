@@ -57,7 +57,7 @@ class _Selector(selectors.DefaultSelector):
     def let_go(self) -> None:
         """In a forked child: watch nothing, and let what is still written to a socket go nowhere."""
         watched = [key.fd for key in (self.get_map() or {}).values()]
-        self.get_map = dict  # type: ignore[method-assign]
+        self.get_map = dict  # type: ignore[method-assign]  # a method of ours would be called in every turn
         self.close()
         with suppress(OSError):
             nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -148,6 +148,7 @@ _ALL = frozenset(
 
 
 _MAX_NAMES = 64  # of an object whose names are remembered
+_MAX_NAMED = 4096  # characters in them
 
 _Names = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -177,7 +178,7 @@ def _chosen(names: Iterable[object]) -> _Among:
 
 
 def _may_be_remembered(held: dict[str, Any]) -> bool:
-    return len(held) <= _MAX_NAMES and set(map(type, held)) <= {str}
+    return len(held) <= _MAX_NAMES and set(map(type, held)) <= {str} and sum(map(len, held)) <= _MAX_NAMED
 
 
 @functools.lru_cache(maxsize=256)

@@ -15,6 +15,7 @@ BYTES = (bytes, bytearray, memoryview)
 SEQUENCES = (list, tuple, set, frozenset, deque)
 VIEWS = (KeysView, ValuesView, ItemsView)
 _TIMES = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta)
+FOREIGN_TRIES = 3
 NATIVE = frozenset({*_TIMES, decimal.Decimal, uuid.UUID})
 
 
@@ -32,9 +33,14 @@ def iterator(value: Any) -> Iterator[Any]:
     return iter(value)
 
 
-def first(items: Callable[[], Iterable[Any]], count: int) -> list[Any]:
-    """Return the first items; again if another thread changed the container between two instructions."""
-    for _ in range(100):
+def first(items: Callable[[], Iterable[Any]], count: int, tries: int = 100) -> list[Any]:
+    """
+    Return the first items; again if another thread changed the container between two instructions.
+
+    Args:
+        tries: At most. Few for foreign code, which may take as long as it likes to raise.
+    """
+    for _ in range(tries - 1):
         try:
             return list(itertools.islice(items(), count))
         except RuntimeError:

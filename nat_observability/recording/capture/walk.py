@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -32,13 +32,27 @@ from nat_observability.recording.capture.budget import (
     TRIES,
     VALUE,
 )
-from nat_observability.recording.capture.kinds import BYTES, SEQUENCES, VIEWS, first, iterator, length_of
+from nat_observability.recording.capture.kinds import (
+    BYTES,
+    FOREIGN_TRIES,
+    SEQUENCES,
+    VIEWS,
+    first,
+    iterator,
+    length_of,
+)
 from nat_observability.recording.capture.limits import limits
 from nat_observability.recording.capture.plain import CONTAINERS, FEW, PLAIN, plain_part
 from nat_observability.recording.capture.reprs import MASK, own_methods
 from nat_observability.recording.capture.slow import report_slow
 from nat_observability.recording.capture.text import class_name, cut_text
-from nat_observability.recording.capture.web import is_scope, looks_like_web, scope_summary, web_summary
+from nat_observability.recording.capture.web import (
+    is_scope,
+    looks_like_web,
+    scope_items,
+    scope_summary,
+    web_summary,
+)
 
 _NUMBERS = frozenset({int, float, bool, type(None)})
 _INTEGERS = {int}
@@ -194,9 +208,11 @@ class Walk:
         else:
             self.nodes_left -= OBJECT
             began_ns = _clock_ns()
-            items = first(lambda: iterator(value), room)
             if issubclass(kind, VIEWS):
+                items = first(lambda: iterator(value), room, FOREIGN_TRIES)
                 self.took(began_ns, value)
+            else:
+                items = first(lambda: iterator(value), room)
         copies: list[Any] = []
         add = copies.append
         taken = 0
@@ -230,7 +246,7 @@ class Walk:
 
     def dictionary(self, value: Any, depth: int) -> Any:
         if dict.__contains__(value, "path") or dict.__contains__(value, "REQUEST_METHOD"):
-            scope = dict(_text_items(value))
+            scope = dict(scope_items(value))
             if is_scope(scope):
                 self.nodes_left -= SCOPE
                 return self.value(scope_summary(scope), depth)
@@ -247,7 +263,7 @@ class Walk:
             began_ns = _clock_ns()
             try:
                 count = len(value)
-                items = first(value.items, self._fields_room(count))
+                items = first(value.items, self._fields_room(count), FOREIGN_TRIES)
             finally:
                 self.took(began_ns, value)
             return self.fields(items, count, depth)
@@ -414,33 +430,3 @@ def _are_short(numbers: list[Any], kinds: set[type]) -> bool:
     if kinds == _INTEGERS:
         return bool(min(numbers) > -_LONG and max(numbers) < _LONG)
     return all(type(each) is not int or -_LONG < each < _LONG for each in numbers)
-
-
-def _text_items(value: Any) -> Iterator[tuple[str, object]]:
-    """Return what shows whether a dict is the scope of a request, and what of it is recorded then."""
-    for name in _OF_SCOPES:
-        if dict.__contains__(value, name):
-            yield name, dict.__getitem__(value, name)
-
-
-_OF_SCOPES: Final = (
-    "type",
-    "path",
-    "headers",
-    "asgi",
-    "method",
-    "scheme",
-    "server",
-    "query_string",
-    "REQUEST_METHOD",
-    "CONTENT_LENGTH",
-    "SERVER_PROTOCOL",
-    "SERVER_NAME",
-    "SERVER_PORT",
-    "SCRIPT_NAME",
-    "PATH_INFO",
-    "QUERY_STRING",
-    "wsgi.version",
-    "wsgi.input",
-    "wsgi.url_scheme",
-)

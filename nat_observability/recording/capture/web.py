@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from nat_observability.foreign_errors import reraise_signal
@@ -223,3 +223,33 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes | bytearray):
         return bytes(value).decode("utf-8", "backslashreplace")
     return "" if value is None or value is _MISSING else str(value)
+
+
+def scope_items(value: Any) -> Iterator[tuple[str, object]]:
+    """Return what shows whether a dict is the scope of a request, and what of it is recorded then."""
+    for name in _OF_SCOPES:
+        if dict.__contains__(value, name):
+            yield name, dict.__getitem__(value, name)
+
+
+_OF_SCOPES: Final = (
+    "type",
+    "path",
+    "headers",
+    "asgi",
+    "method",
+    "scheme",
+    "server",
+    "query_string",
+    "REQUEST_METHOD",
+    "CONTENT_LENGTH",
+    "SERVER_PROTOCOL",
+    "SERVER_NAME",
+    "SERVER_PORT",
+    "SCRIPT_NAME",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "wsgi.version",
+    "wsgi.input",
+    "wsgi.url_scheme",
+)
