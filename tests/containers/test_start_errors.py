@@ -156,52 +156,6 @@ class RefusedError(Exception):
 
 
 @pytest.mark.may_block  # settings are read once, when the process starts
-@pytest.mark.parametrize("framework", ["starlette", "litestar", "quart", "not open"])
-def test_hypercorn_prints_one_line(
-    framework: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its worker ends by a SystemExit with the message; beside other tasks in the loop the error is its usual one."""
-    from hypercorn.asyncio import serve
-    from hypercorn.config import Config
-    from hypercorn.utils import LifespanFailureError
-    from starlette.applications import Starlette
-
-    from nat_observability.integrations.asgi import RequestMiddleware
-
-    if framework == "not open":
-        app: Any = RequestMiddleware(Starlette(), ObservabilityContainer())
-        said = "RequestMiddleware needs an open runtime, and its runtime is new."
-    else:
-        monkeypatch.setenv(TYPE, "consol")
-        app = web_applications()[framework]
-        said = f"{TYPE}: no exporter type 'consol'. Did you mean 'console'?"
-    config = Config()
-    config.bind = ["127.0.0.1:0"]
-
-    async def main() -> None:
-        await serve(app, config, shutdown_trigger=asyncio.Event().wait)
-
-    with pytest.raises(LifespanFailureError) as ended:
-        asyncio.run(main())
-    assert isinstance(ended.value, SystemExit)
-    assert str(ended.value.code).startswith(said)
-    assert [record for record in caplog.records if record.name == "asyncio"] == []
-
-    async def beside_others() -> BaseException:
-        others = [asyncio.create_task(asyncio.Event().wait()) for _ in range(2)]
-        try:
-            await main()
-        except LifespanFailureError as error:
-            return error
-        finally:
-            for other in others:
-                other.cancel()
-        raise AssertionError("it has started")
-
-    assert not isinstance(asyncio.run(beside_others()), SystemExit)
-
-
-@pytest.mark.may_block  # settings are read once, when the process starts
 @pytest.mark.parametrize("refusing", [False, True], ids=["uvicorn", "hypercorn"])
 @pytest.mark.parametrize("framework", ["starlette", "litestar", "quart"])
 async def test_a_server_gets_one_line(

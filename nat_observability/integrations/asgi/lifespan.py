@@ -14,7 +14,6 @@ from nat_observability.foreign_errors import describe
 from nat_observability.health import RuntimeState
 from nat_observability.integrations.asgi.source import OPENS, Source, check_source, close_source, open_source
 from nat_observability.integrations.asgi.types import Application, Message, Receive, Scope, Send
-from nat_observability.integrations.workers.worker_start import ending
 from nat_observability.logs import get_logger
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
@@ -22,8 +21,6 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 _STARTUP_COMPLETE, _SHUTDOWN = "lifespan.startup.complete", "lifespan.shutdown"
 _SHUTDOWN_COMPLETE, _SHUTDOWN_FAILED = "lifespan.shutdown.complete", "lifespan.shutdown.failed"
 _STARTUP_FAILED = "lifespan.startup.failed"
-# The server's own and the lifespan's, and before Python 3.12 one for `asyncio.wait_for`.
-_TASKS_OF_HYPERCORN = 2 if sys.version_info >= (3, 12) else 3
 _log = get_logger()
 
 
@@ -32,8 +29,7 @@ def short_failures(send: Send) -> Send:
     Return a `send` for a lifespan, called where the exception of a failed start is handled.
 
     If that is an error of this package, the server gets its message. Frameworks send the whole traceback, in which the
-    cure comes last; and a server that raises in `send`, as Hypercorn does, would print it once more. Hypercorn's own
-    traceback is as long: what it raised is a SystemExit too, so that its worker prints the message and ends.
+    cure comes last; and a server that raises in `send`, as Hypercorn does, would print it once more.
     """
 
     async def short(message: Message) -> None:
@@ -43,26 +39,10 @@ def short_failures(send: Send) -> Send:
             return
         try:
             await send({**message, "message": str(error)})
-        except Exception as refused:  # noqa: BLE001  what a server raises, as Hypercorn does
-            raise _ending(refused, str(error)) from None
+        except Exception as refused:
+            raise refused from None
 
     return short
-
-
-def _ending(refused: Exception, said: str) -> Exception:
-    """Return what a server has raised, also as a SystemExit if it is a Hypercorn that has the event loop to itself."""
-    if type(refused).__module__.partition(".")[0] != "hypercorn":
-        return refused
-    try:
-        task = asyncio.current_task()
-        alone = len(asyncio.all_tasks()) <= _TASKS_OF_HYPERCORN
-    except RuntimeError:  # Hypercorn on Trio
-        return refused
-    if task is None or not alone:
-        return refused
-    # The server may not come to ask its task for it, and then asyncio would print the traceback.
-    task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
-    return ending(refused, said)
 
 
 def _own(error: BaseException | None) -> ObservabilityError | None:

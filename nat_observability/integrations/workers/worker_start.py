@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from nat_observability.errors import ObservabilityError
 from nat_observability.foreign_errors import describe
@@ -36,16 +35,13 @@ def worker_start(*, plain: bool = False) -> Iterator[None]:
     raise ended
 
 
-_ErrorT = TypeVar("_ErrorT", bound=BaseException)
-
-
-def ending(error: _ErrorT, said: str) -> _ErrorT:
+def ending(error: ObservabilityError, said: str) -> ObservabilityError:
     """Return an error that is also a SystemExit: if nothing catches it, the program says this and no more."""
     kind = type(error)
     if issubclass(kind, SystemExit):
         return error
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    ended: _ErrorT = kind.__new__(type(kind.__name__, (kind, SystemExit), names))
+    ended: ObservabilityError = kind.__new__(type(kind.__name__, (kind, SystemExit), names))
     ended.args = error.args
     ended.__dict__.update(error.__dict__)
     ended.__cause__ = error.__cause__
