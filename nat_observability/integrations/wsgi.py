@@ -156,9 +156,10 @@ class _Body:
         try:
             yield from self._body
             self._request.complete = True
-            # What is recorded in a close of the application's own belongs to the request.
+            # What is recorded in a close of the application's own belongs to the request. The server still has to send
+            # the end of the response: nothing waits here.
             if not hasattr(self._body, "close"):
-                self._request.end(None)
+                self._request.end(None, wait=False)
         except GeneratorExit:
             raise
         except BaseException as error:

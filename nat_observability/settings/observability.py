@@ -161,6 +161,11 @@ def _for_type(shared: Mapping[str, Any], entry: Mapping[Any, Any]) -> dict[str, 
     return {key: value for key, value in shared.items() if key not in own}
 
 
+def _is_device(path: str | os.PathLike[str]) -> bool:
+    """Return whether it is there and holds nothing, as /dev/null or a terminal."""
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
 def _place(path: Path) -> object:
     """Return a key that is equal for two paths of one directory, whether it exists or not."""
     try:
@@ -368,7 +373,8 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             other = files.setdefault(_place(path), name)
             both = (exporters[other], exporters[name])
             # Stores of different tenants may be one.
-            if other != name and not all(each.type == "sqlite" and each.select for each in both):
+            shared = all(each.type == "sqlite" and each.select for each in both) or _is_device(path)
+            if other != name and not shared:
                 first, second = (variable(EXPORTERS, each, "path") for each in (other, name))
                 raise ValueError(
                     f"holds exporters with one file: {first} and {second}; allowed: one for each"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from nat_observability.settings.standard_variables.opentelemetry import DEFAULT_LIMITS, MOST, parse_pairs
 from nat_observability.settings.variables import PAIRS, Allowed
+from nat_observability.system.fork_hooks import at_fork
 from nat_observability.validation import secret_text
 
 PERSONAL = ("email", "phone", "card", "iban", "ip")
@@ -132,6 +133,15 @@ def built(model: type[BaseModel]) -> None:
     if not model.__pydantic_complete__:
         with _building:
             model.model_rebuild()
+
+
+def _renew_in_child() -> None:
+    """In a forked child: replace the lock, which a thread of the parent may have held."""
+    global _building
+    _building = threading.Lock()
+
+
+at_fork(after_in_child=_renew_in_child)
 
 
 class ProcessingSettings(BaseModel):

@@ -896,3 +896,10 @@ class TestExample:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert ObservabilitySettings() == settings
+
+
+def test_several_exporters_may_write_to_one_device() -> None:
+    settings = ObservabilitySettings(
+        exporters={name: {"type": "file", "path": os.devnull} for name in ("one", "two")}
+    )
+    assert len(settings.exporters) == 2

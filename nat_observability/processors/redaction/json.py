@@ -271,6 +271,10 @@ class JsonScrubber:
         label = self._keys.label(_string(name)) if _NOT_A_WORD.search(value, 1, len(value) - 1) else None
         return None if label in (UNSURE, LIKELY) else label
 
+    def has_columns(self, fields: dict[str, msgspec.Raw]) -> bool:
+        """Say whether one field of an object names secret columns, whose values are in the rows of another."""
+        return bool(self._columns_beside(fields))
+
     def _columns_beside(self, fields: dict[str, msgspec.Raw]) -> dict[int, str]:
         """Return the labels of the columns in {"columns": ["user", "password"], "rows": [...]}, by their places."""
         if _ROWS.isdisjoint(fields):

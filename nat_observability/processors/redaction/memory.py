@@ -77,9 +77,13 @@ class Beginnings:
         self._keep(first, (data, *others[: _MOST_ALIKE - 1]))
 
     def _keep(self, first: int, alike: tuple[bytes, ...]) -> None:
-        size = _FIRST + sum(map(len, alike))
-        before = self._known.get(first)
-        self._size += size - (0 if before is None else _FIRST + sum(map(len, before)))
-        if self._size > _MOST_BYTES:
-            self._known, self._size = {}, size
         self._known[first] = alike
+        self._size += _size_of(alike)  # with what it replaces
+        if self._size > _MOST_BYTES:
+            self._size = sum(map(_size_of, list(self._known.values())))
+            if self._size > _MOST_BYTES:
+                self._known, self._size = {first: alike}, _size_of(alike)
+
+
+def _size_of(alike: tuple[bytes, ...]) -> int:
+    return _FIRST + sum(map(len, alike))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -148,8 +149,11 @@ class Scrubber:
             return self.text(value)
         data = bytes(value)
         search = self.search
-        if len(data) >= _LONG and self._is_clean_history(data):
-            return value
+        if len(data) >= _LONG:
+            # If it cannot be read, it is taken as text below.
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                if self._is_clean_history(data):
+                    return value
         if search.is_clean(data):
             return value
         key = hash(data)
@@ -167,7 +171,8 @@ class Scrubber:
 
     def _is_clean_history(self, data: bytes) -> bool:
         """
-        Say whether nothing is in a list of objects, such as messages, or in an object that holds one.
+        Say whether nothing is in a list of objects, such as messages, or in an object that holds one; raise if the data
+        cannot be read.
 
         What such a list began with before is not looked at again, nor is any of its objects: in a list, what is secret
         in an object depends on that object alone.
@@ -176,16 +181,14 @@ class Scrubber:
             return self._is_clean_list(data)
         if not data.startswith(b"{") or data.find(b":[{") < 0:
             return False
-        try:
-            fields = _fields(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return False
+        fields = _fields(data)
         lists = {
             name: bytes(raw)
             for name, raw in fields.items()
             if memoryview(raw).nbytes >= _LONG and bytes(raw).startswith(b"[{")
         }
-        if not lists or not all(map(self._is_clean_list, lists.values())):
+        # The columns in one field decide what is secret in the rows of another.
+        if not lists or self._json.has_columns(fields) or not all(map(self._is_clean_list, lists.values())):
             return False
         rest = msgspec.json.encode({**fields, **dict.fromkeys(lists, _OBJECTS)})
         return len(rest) + sum(map(len, lists.values())) == len(data) + len(lists) * len(
@@ -208,10 +211,7 @@ class Scrubber:
         return True
 
     def _is_clean_rest(self, data: bytes) -> bool:
-        try:
-            items = _items(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return False
+        items = _items(data)
         if not data.endswith(b"]"):
             return False
         # All of it at once takes less time than one object after the other, but more than those that are known.
@@ -324,8 +324,10 @@ class Scrubber:
         scrubbed = layer = self._cut(data)
         if not is_escaped(data):
             return scrubbed
-        # In a long text with few escapes, what is around them is looked at first.
-        if not any(map(self._hides, around(layer, escapes(layer)))):
+        # In a long text with few escapes, what is around them is looked at first; but what a user's own pattern matches
+        # may be longer than that.
+        parts = (layer,) if self._patterns else around(layer, escapes(layer))
+        if not any(map(self._hides, parts)):
             return scrubbed
         for _ in range(MOST_LAYERS):
             deeper = decoded(layer).decode(errors="replace").encode()

@@ -88,6 +88,30 @@ def test_g13_what_a_known_list_goes_on_with_is_searched(more: list[object]) -> N
         assert told(value, redactor) == told(value)
 
 
+def test_g13_columns_that_are_known_say_what_is_secret_in_the_rows_beside_them() -> None:
+    """The pages of one answer of a database repeat the descriptions of its columns."""
+    redactor = Redactor()
+    names = ["id", "user", *(f"column_{number}" for number in range(40)), "password"]
+    columns = [{"name": name, "type": "varchar", "nullable": True} for name in names]
+    for page in range(4):
+        row = [str(page), "bob", *(["x"] * 40), f"hunter{page}x"]
+        for answer in (
+            {"columns": columns, "data": [row]},
+            {"schema": columns, "rows": [row], "messages": HISTORY},
+        ):
+            assert f"hunter{page}x" not in told(answer, redactor)
+            assert told(answer, redactor) == told(answer)
+
+
+def test_g13_a_known_list_that_is_no_utf_8_is_searched_as_text() -> None:
+    redactor = Redactor()
+    known = b'[{"a":"token: \xff\xfe","b":"' + PROSE.encode() * 40 + b'"},{"c":"password: hunter2x \xff"}]'
+    for _ in range(4):
+        scrubbed = redactor(msgspec.structs.replace(a_span(), input=msgspec.Raw(known))).input
+        assert isinstance(scrubbed, str)
+        assert "hunter2x" not in scrubbed
+
+
 def test_g13_a_list_under_the_name_of_a_secret_is_withheld() -> None:
     """Although nothing was found in it before."""
     redactor = Redactor()

@@ -832,3 +832,8 @@ def test_names_of_other_languages_are_found_in_either_case(name: str, form: str)
     elif form != "data":
         value = form.format(name)
     assert "7x0000" not in str(Redactor()(a_span(value)).input)
+
+
+@pytest.mark.parametrize("name", ["password-policy & verification code", "password policy, user password"])
+def test_g13_a_name_about_a_secret_beside_one_of_a_secret_keeps_nothing(name: str) -> None:
+    assert "hunter2x" not in str(Redactor()(a_span({name: "hunter2x"})).input)

@@ -17,6 +17,7 @@ from nat_observability.processors.redaction.names.needles import UNSURE, Needle,
 from nat_observability.processors.redaction.tables.token import Token
 from nat_observability.processors.redaction.text.folding import CONTROLS
 from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TOKENS
+from nat_observability.system.fork_hooks import at_fork
 
 BYTES_BEFORE_COMPILING = 1024 * 1024
 """How much is looked at without the engine before it is compiled, which takes a core some tenths of a second."""
@@ -180,12 +181,17 @@ class Engine:
 
         with self._lock:
             built, self._built = self._built, None
-            if built is not None:
+        if built is not None:
+            with suppress(Exception):  # then the rest goes without it
                 loaded = [hyperscan.loadb(each[:], hyperscan.HS_MODE_BLOCK) for each in built]
-                for each in built:
-                    each.close()
                 self._ready = (hyperscan, loaded[0], loaded[1] if len(loaded) > 1 else None)
+            for each in built:
+                each.close()
         return self._ready is not None
+
+    def renew(self) -> None:
+        """In a forked child: replace the lock, which a thread of the parent may have held."""
+        self._lock = threading.Lock()
 
     def _scratch(self, ready: tuple[Any, Any, Any]) -> tuple[Any, Any]:
         try:
@@ -241,6 +247,16 @@ def engine_of(keys: Iterable[str], *, tokens: bool, literals: Iterable[bytes] = 
                 _engines.clear()
             engine = _engines[rules] = Engine(rules)
         return engine
+
+
+def _renew_in_child() -> None:
+    global _engines_lock
+    _engines_lock = threading.Lock()
+    for engine in _engines.values():
+        engine.renew()
+
+
+at_fork(after_in_child=_renew_in_child)
 
 
 def expressions_of(rules: Rules, needles: Sequence[Needle]) -> Sequence[Expression]:

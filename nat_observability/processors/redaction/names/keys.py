@@ -208,7 +208,8 @@ class KeyMatcher:
         elif label is not None and len(words := _NOT_IN_WORDS.split(name)) > 1:
             # <password_of_the_service>x</: what is about a secret stays about it, whatever is beside it.
             found = [self._of(word) for word in words]
-            if any(is_kept for is_kept, _ in found) and all(each is None for _, each in found):
+            rest = " ".join(word for word, (is_kept, _) in zip(words, found, strict=True) if not is_kept)
+            if any(is_kept for is_kept, _ in found) and self._of(rest)[1] is None:
                 return True, None
         return is_kept, label
 
