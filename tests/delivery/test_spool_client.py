@@ -9,19 +9,24 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from nat_observability.delivery import guard
+from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
-from nat_observability.delivery.lease import Lease
+from nat_observability.delivery.lease import Entry, Lease, Route
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
+from nat_observability.delivery.spool_client import SpoolClient
 from nat_observability.delivery.state import DeliveryState
+from nat_observability.delivery.threads.worker import make_call
 from nat_observability.errors import ExporterStartError, RefusedForNowError, RetryableWriteError, SinkError
 from nat_observability.events import Item, Span
 from nat_observability.exporter.base_exporter import BaseExporter
@@ -37,7 +42,7 @@ from tests.delivery.backends import Backend, exporter_of, in_spool, quick_limits
 from tests.delivery.sinks import ScriptedSink
 from tests.delivery.virtual import RunningLoop, now, virtual_time
 from tests.processes import run_program
-from tests.sinks.builders import make_span
+from tests.sinks.builders import make_span, make_step
 
 SPOOLING = ["spill", "always"]
 
@@ -837,6 +842,91 @@ async def test_g8_a_sink_that_blocks_its_own_loop_does_not_hold_up_the_ends_of_r
         await asyncio.wait_for(asyncio.wrap_future(delivery.closed()), 10.0)
     assert delivery.health().ledger == LedgerSnapshot(121, 121)
     assert len(taken) == 121
+
+
+class _ByHand:
+    """A worker whose calls are made by the test, one by one."""
+
+    def __init__(self) -> None:
+        self.calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+
+    def submit(self, call: Callable[[], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.calls.append((future, call))
+        return future
+
+    def end(self) -> None:
+        """There is no thread to end."""
+
+    async def make_one(self) -> None:
+        await asyncio.to_thread(make_call, *self.calls.popleft())
+
+
+async def _client(directory: Path, accounting: Accounting) -> tuple[SpoolClient, _ByHand]:
+    """A spool that is open, and the worker that makes its calls."""
+    worker = _ByHand()
+    client = SpoolClient("main", quick_limits(directory, "always"), accounting, lambda *_: worker)
+    opening = asyncio.create_task(client.open())
+    await until(lambda: bool(worker.calls))
+    await worker.make_one()
+    await opening
+    return client, worker
+
+
+def _queue(accounting: Accounting, count: int) -> None:
+    lease = Lease(Route([accounting], None))
+    with guard.lock:
+        accounting.accept_all([Entry(make_step(), 1, lease) for _ in range(count)], count)
+
+
+async def test_g8_saving_much_lets_the_other_calls_of_the_spool_have_their_turns(tmp_path: Path) -> None:
+    """What is queued is saved in rounds: a read or an erasure that was asked for meanwhile comes before the next."""
+    accounting = Accounting("main", quick_limits(tmp_path, "always", queue_items=10_000))
+    accounting.wake = lambda: None
+    client, worker = await _client(tmp_path, accounting)
+    try:
+        _queue(accounting, 3000)
+        with guard.lock:
+            accounting.hasten()
+            assert client.is_saving
+        turns: list[int] = []
+        worker.submit(lambda: turns.append(len(accounting.queue)))
+        await worker.make_one()
+        assert 0 < len(accounting.queue) < 3000
+        await worker.make_one()
+        assert turns == [len(accounting.queue)]
+        while worker.calls:
+            await worker.make_one()
+        assert len(accounting.queue) == 0
+        assert not client.is_saving
+        assert sum(entry.key is not None for entry in accounting.ready) == 3000
+    finally:
+        client.end()
+        while worker.calls:
+            await worker.make_one()
+
+
+async def test_g5_a_save_that_waited_stores_nothing_twice(tmp_path: Path) -> None:
+    """What another call has stored meanwhile is left as it is."""
+    accounting = Accounting("main", quick_limits(tmp_path, "always"))
+    accounting.wake = lambda: None
+    client, worker = await _client(tmp_path, accounting)
+    try:
+        _queue(accounting, 3)
+        with guard.lock:
+            entries = list(accounting.queue.waiting)
+            accounting.hasten()
+        waiting = asyncio.create_task(client.save(entries, stay=True))
+        await until(lambda: len(worker.calls) == 2)
+        while worker.calls:
+            await worker.make_one()
+        await waiting
+        assert [entry.key is not None for entry in accounting.ready] == [True] * 3
+    finally:
+        client.end()
+        while worker.calls:
+            await worker.make_one()
+    assert len(await left_in(tmp_path, 3)) == 3
 
 
 class _RefusesLater(ScriptedSink):
