@@ -8,6 +8,7 @@ import pickle
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -162,7 +163,9 @@ async def test_jobs_of_others_are_executed_as_any(redis: str) -> None:
         await broken.enqueue_job("job", 2)
         with ContextState().attach():
             await plain.enqueue_job("job", 3)
-        settings = settings_for(worker, func(job, name="job"), cron_jobs=[cron(job, run_at_startup=True)])
+        # Not at the next full minute as well.
+        crons = [cron(job, minute=(datetime.now(UTC).minute + 30) % 60, run_at_startup=True)]
+        settings = settings_for(worker, func(job, name="job"), cron_jobs=crons)
         await work(plain, settings)
         instrument_pool(plain)
         with ContextState().attach():
