@@ -52,7 +52,7 @@ class Sampler:
         sys.setswitchinterval(EVERY)
         for ident in sys._current_frames():
             self._used[ident] = time.clock_gettime(time.pthread_getcpuclockid(ident))
-        self._before = signal.signal(signal.SIGPROF, self._interrupted)
+        signal.signal(signal.SIGPROF, self._interrupted)
         signal.setitimer(signal.ITIMER_PROF, EVERY, EVERY)
         self._thread.start()
         return self
@@ -61,8 +61,9 @@ class Sampler:
         self._charge(self._main, sys._getframe())
         self._stopped.set()
         self._thread.join()
+        # One that was on its way may still come: by default it would end the process.
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, self._before)
         sys.setswitchinterval(self._switch)
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
