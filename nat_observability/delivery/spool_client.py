@@ -388,9 +388,13 @@ class SpoolClient:
 
     def _end_save(self, save: Future[bool]) -> None:
         """Go on after the calls that were submitted meanwhile, or say that nothing more is saved so."""
-        goes_on = save.exception() is None and save.result()
-        accounting, worker = self._accounting, self._worker
+        error = save.exception()
+        if isinstance(error, Exception):
+            self.log_failure(error)
+        goes_on = error is None and save.result()
+        accounting = self._accounting
         with guard.lock:
+            worker = self._worker
             self._saves_waiting = False
             accounting.tell_room()
             if goes_on and worker is not None and self._has_waiting():

@@ -912,6 +912,29 @@ async def test_g8_saving_much_lets_the_other_calls_of_the_spool_have_their_turns
             await worker.make_one()
 
 
+async def test_g20_a_save_whose_thread_dies_is_logged_and_made_again(tmp_path: Path) -> None:
+    accounting = Accounting("main", quick_limits(tmp_path, "always"))
+    accounting.wake = lambda: None
+    client, worker = await _client(tmp_path, accounting)
+    try:
+        _queue(accounting, 3)
+        with guard.lock:
+            accounting.hasten()
+        lost, _ = worker.calls.popleft()
+        with capture_logs() as logs:
+            lost.set_exception(SinkError("The thread 'spool'", "ended", "The next call has a new one."))
+        assert [line["event"] for line in logs] == ["spool_failed"]
+        with guard.lock:
+            accounting.hasten()
+        while worker.calls:
+            await worker.make_one()
+        assert [entry.key is not None for entry in accounting.ready] == [True] * 3
+    finally:
+        client.end()
+        while worker.calls:
+            await worker.make_one()
+
+
 async def test_g5_a_save_that_waited_stores_nothing_twice(tmp_path: Path) -> None:
     """What another call has stored meanwhile is left as it is."""
     accounting = Accounting("main", quick_limits(tmp_path, "always"))

@@ -1,4 +1,4 @@
-"""Retry: writes a batch in as many tries as it takes; when to try, and when what was refused for now is due again."""
+"""Retry, with its circuit breaker, and Deferral: when a batch is sent, sent again, or set aside."""
 
 from __future__ import annotations
 

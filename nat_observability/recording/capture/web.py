@@ -1,4 +1,4 @@
-"""web_request(): a request, a response or a connection of a web framework as its method and URL, and nothing else."""
+"""web_summary(): a request, a response or a connection of a web framework as its method and URL, and nothing else."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def _text(value: Any) -> str:
 
 
 def scope_items(value: Any) -> Iterator[tuple[str, object]]:
-    """Return what shows whether a dict is the scope of a request, and what of it is recorded then."""
+    """Yield what tells whether a dict is the scope of a request, and what is recorded of it then."""
     for name in _OF_SCOPES:
         if dict.__contains__(value, name):
             yield name, dict.__getitem__(value, name)
