@@ -188,7 +188,9 @@ class StepRecorder:
             self._metadata,
             self._tags,
         )
-        return start if self._details is None else self._details.added_to_step(start)
+        if self._details is not None:
+            self._details.add_to_step(start)
+        return start
 
     def _begin_unheard(self, audience: Audience, stream: EventStream) -> None:
         # No subscriber looks at the step: nothing is captured, and nothing that was not captured may leave if one comes

@@ -399,7 +399,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
             if kind is _LLM or kind is _EMBEDDING or kind is _RETRIEVER:  # as `kind.span_kind`, in less time
                 force_setattr(span, "span_kind", _CLIENT)
             if details is not None:
-                span = details.added_to_span(span)
+                details.add_to_span(span)
             for take in audience.finished:
                 try:
                     take(span)
@@ -422,7 +422,9 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 usage,
                 error,
             )
-            hand(audience.steps, end if details is None else details.added_to_step(end))
+            if details is not None:
+                details.add_to_step(end)
+            hand(audience.steps, end)
 
     def _leave_generator(self, state: ContextState, generator: GeneratorScope) -> None:
         steps = state.generator_steps.get(generator.frame)
