@@ -18,7 +18,6 @@ from nat_observability.recording.answers.fields import (
 )
 from nat_observability.recording.answers.parts import add_content, add_media, add_tool_call, add_tool_calls
 
-
 # Events of OpenAI's helper, `client.chat.completions.stream()`, that say once more what its chunks say.
 _DERIVED = ("content.", "refusal.", "tool_calls.", "logprobs.")
 
