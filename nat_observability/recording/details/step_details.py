@@ -127,7 +127,8 @@ class StepDetails:
             # What was set on the step before its block came later.
             later, self._attributes = self._attributes, {}
             self.set_attributes(attributes)
-            self._attributes |= later
+            if later:
+                self._attributes |= later
         if isinstance(links, list | tuple):
             # Twice as many, because those that name no span do not count against the limit.
             for each in links[: 2 * LIMITS.links]:
