@@ -15,7 +15,7 @@ import msgspec
 
 from nat_observability.cli import listings, output
 from nat_observability.cli.common import command, env_file_option, json_option
-from nat_observability.cli.logging import silence_logs_for_good
+from nat_observability.cli.logging import silence_logs
 from nat_observability.cli.maintenance.cures import cure
 from nat_observability.cli.maintenance.erasing import erase_runs
 from nat_observability.cli.maintenance.sources import sourced_rows
@@ -82,7 +82,7 @@ def check(send: bool, seconds: float, as_json: bool, env_file: Path | None) -> N
         output.to_stdout(whole=True).print(listings.sources(rows))
         output.say()
     # What is lost of the test spans is said in the findings.
-    silence_logs_for_good()
+    silence_logs()
     findings: list[Finding] = []
     if not settings.exporters:
         ignored.append("No exporter is set: nothing is recorded. See: nat-observability settings --example")
