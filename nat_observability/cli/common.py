@@ -69,14 +69,14 @@ def _run(function: Command, arguments: dict[str, Any]) -> None:
 
 env_file_option = click.option(
     "--env-file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="Read settings from this file too; the environment wins over it. Else the one that "
     "NAT_OBSERVABILITY_ENV_FILE names.",
 )
 store_option = click.option(
     "--store",
     "store_path",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="The SQLite store; else the one in the settings.",
 )
 json_option = click.option(

@@ -14,7 +14,7 @@ from nat_observability.store.migration import span_count
 
 
 @click.command("migrate")
-@click.argument("store_path", metavar="STORE", type=click.Path(path_type=Path))
+@click.argument("store_path", metavar="STORE", type=click.Path(path_type=Path, readable=False))
 @command
 def migrate(store_path: Path) -> None:
     """
