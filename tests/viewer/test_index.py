@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from nat_observability.viewer.hours import bucket_of, merge, pack, percentiles
 from nat_observability.viewer.search import trigrams
+from nat_observability.viewer.sidecar.hours import bucket_of, merge, pack, percentiles
 from tests.viewer.client import Viewer, viewer
 from tests.viewer.stores import make_run, make_store, spans_of, write
 
