@@ -226,6 +226,14 @@ def test_migrate(tmp_path: Path) -> None:
     sink.close()
     assert " ".join(invoke("migrate", path).stdout.split()).endswith("is of version 2 now: 1 runs, 1 steps.")
     assert " ".join(invoke("migrate", path).stdout.split()).endswith("is of version 2 already.")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        # As one that was ended before the space of the old tables was given back.
+        connection.execute("PRAGMA auto_vacuum = NONE")
+        connection.execute("VACUUM")
+    said = " ".join(invoke("migrate", path).stdout.split())
+    assert said.endswith("is of version 2 already; its space is given back now.")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
     assert invoke("migrate", tmp_path / "nowhere.db").exit_code == 2
 
 
