@@ -20,8 +20,8 @@ def migrate(store_path: Path) -> None:
     """
     Make a store of version 1 one of version 2, in place.
 
-    It takes free disk of three times the store's size for a while. Whatever ends it, the store is whole; if it says that
-    space could not be given back, repeat it. Stop what an earlier release writes to it first.
+    It takes free disk of three times the store's size for a while. Whatever ends it, the store is whole; if it says
+    that space could not be given back, repeat it. Stop what an earlier release writes to it first.
     """
     with Store(store_path) as store:
         version = store.version

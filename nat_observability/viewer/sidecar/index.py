@@ -83,6 +83,7 @@ class Index:
         self._folder: str | None = None
         self._identity = ""
         self._inode = 0
+        self._renewed = False  # since something last worked
         self._connection: sqlite3.Connection | None = None
         self._ended = False
         self._wanted = threading.Event()  # ends a pause
@@ -158,7 +159,7 @@ class Index:
         while not self._ended:
             try:
                 worked = self._step()
-                self.problem = None
+                self.problem, self._renewed = None, False
             except ReadTimeoutError:
                 self._batch, worked = _LEAST, False
             except SinkError as error:
@@ -331,7 +332,8 @@ class Index:
         self._disconnect()
         self.low = self.high = 0
         self.counts.forget()
-        if self.problem is None:
+        if not self._renewed:
+            self._renewed = True
             log.info("viewer_index_renewed", path=self.path, reason=str(error))
             for suffix in ("", "-wal", "-shm"):
                 with contextlib.suppress(OSError):
