@@ -182,15 +182,28 @@ def test_check_of_a_typo(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
 
 
 def test_check_of_a_damaged_store(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    """A damaged store fails the check, with what to do."""
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xff" * 30_000)
+    """A damaged store, or index in it, fails the check, with what to do; nothing is written to it before."""
+    whole = path.read_bytes()
     configure(monkeypatch, type="sqlite", path=path)
-    shown, lines = checked()
-    assert shown.exit_code == 1
-    assert "FAILED" in lines[0]
-    assert "move it away" in lines[0].lower()
+    for damage in ("pages", "index"):
+        path.write_bytes(whole)
+        if damage == "pages":
+            with path.open("r+b") as file:
+                file.seek(4096)
+                file.write(b"\xff" * 30_000)
+        else:
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                connection.execute("PRAGMA writable_schema = ON")
+                connection.execute(
+                    "UPDATE sqlite_master SET sql = replace(sql, '(start_ns)', '(end_ns)') WHERE name = 'runs_by_time'"
+                )
+        before = path.read_bytes()
+        shown, lines = checked()
+        assert shown.exit_code == 1
+        assert "FAILED" in lines[0]
+        assert "move it away" in lines[0].lower()
+        assert path.read_bytes() == before
+    assert "is damaged: row 1 missing from index runs_by_time; row 2" in lines[0]
 
 
 def test_check_of_nothing() -> None:
@@ -213,6 +226,14 @@ def test_migrate(tmp_path: Path) -> None:
     sink.close()
     assert " ".join(invoke("migrate", path).stdout.split()).endswith("is of version 2 now: 1 runs, 1 steps.")
     assert " ".join(invoke("migrate", path).stdout.split()).endswith("is of version 2 already.")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        # As one that was ended before the space of the old tables was given back.
+        connection.execute("PRAGMA auto_vacuum = NONE")
+        connection.execute("VACUUM")
+    said = " ".join(invoke("migrate", path).stdout.split())
+    assert said.endswith("is of version 2 already; its space is given back now.")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
     assert invoke("migrate", tmp_path / "nowhere.db").exit_code == 2
 
 
