@@ -31,8 +31,28 @@ def locate(error: BaseException) -> str:
     return f"{type(error).__name__} at {where}" if where is not None else type(error).__name__
 
 
+def forget_frames(error: BaseException) -> None:
+    """
+    Let go of the frames in which an error that is kept was raised, and those that led to it.
+
+    Their variables hold whatever was at hand: a whole batch, and the request made of it.
+    """
+    found: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while found:
+        each = found.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        _set_traceback(each, None)
+        found += (_cause(each), _context(each))
+
+
 # By the base, because a class of its own may raise where it is asked for its attributes.
 _traceback = BaseException.__dict__["__traceback__"].__get__
+_set_traceback = BaseException.__dict__["__traceback__"].__set__
+_cause = BaseException.__dict__["__cause__"].__get__
+_context = BaseException.__dict__["__context__"].__get__
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
 
