@@ -63,9 +63,15 @@ def reraise_signal(error: BaseException) -> None:
     For the places that survive everything that foreign code raises, `KeyboardInterrupt` and `SystemExit` included:
     Ctrl-C, a handler that exits and a time limit by signal still reach the program while such code runs.
     """
+    if is_from_signal(error):
+        raise error
+
+
+def is_from_signal(error: BaseException) -> bool:
+    """Whether a signal handler raised an error, in whatever code it interrupted. In the caller that has caught it."""
     link = _traceback(error)
     if link is None or threading.current_thread() is not threading.main_thread():
-        return  # only the main thread handles signals
+        return False  # only the main thread handles signals
     codes: set[CodeType] | None = None
     while link.tb_next is not None:
         link = link.tb_next
@@ -74,12 +80,12 @@ def reraise_signal(error: BaseException) -> None:
         if code.co_argcount >= 2 or code.co_flags & inspect.CO_VARARGS:
             codes = _handlers() if codes is None else codes
             if code in codes:
-                raise error
+                return True
     if type(error) is KeyboardInterrupt and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Python's own handler has no frame: it raises between two instructions of the code that it interrupts.
         instructions, at = link.tb_frame.f_code.co_code, link.tb_lasti
-        if not (0 <= at < len(instructions) and instructions[at] == _RAISE):
-            raise error
+        return not (0 <= at < len(instructions) and instructions[at] == _RAISE)
+    return False
 
 
 def _handlers() -> set[CodeType]:
