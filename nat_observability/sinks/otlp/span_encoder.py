@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from nat_observability.dialects.dialect import AttributeValue
+from nat_observability.dialects.dialect import AttributeValue, Resource
 from nat_observability.dialects.messages import genai_payload, single_message
 from nat_observability.dialects.vocabulary import EVERYBODYS, Vocabulary, decoded_attributes
 from nat_observability.events import Run, Span, SpanKind, Status, StepKind, TokenUsage
-from nat_observability.recording.capture import capture_text
 from nat_observability.sinks.otlp.caches import ByName, PayloadHeaders, keep
 from nat_observability.sinks.otlp.scopes import scope_field, spans_by_scope
 from nat_observability.sinks.otlp.span_message import (
@@ -24,6 +23,7 @@ from nat_observability.sinks.otlp.span_message import (
     attribute,
     attribute_header,
     encodable,
+    encodable_attribute,
     events_and_links,
     exception_event,
     has_exception_event,
@@ -70,7 +70,7 @@ _UNIQUE = frozenset(
 _CACHED_HEAD = 2048
 
 
-def encode(batch: Sequence[Span], resource: Mapping[str, str]) -> bytes:
+def encode(batch: Sequence[Span], resource: Resource) -> bytes:
     """Return an ExportTraceServiceRequest; to encode more than once, keep a `SpanEncoder`."""
     return SpanEncoder(resource).encode(batch)
 
@@ -95,12 +95,11 @@ class SpanEncoder:
         vocabulary: The dialects of the back end.
     """
 
-    def __init__(self, resource: Mapping[str, str], vocabulary: Vocabulary = EVERYBODYS) -> None:
+    def __init__(self, resource: Resource, vocabulary: Vocabulary = EVERYBODYS) -> None:
         self._vocabulary = vocabulary
         attributes = {"service.name": "unknown_service", **vocabulary.resource(resource)}
         encoded = b"".join(
-            attribute(1, capture_text(str(key)), capture_text(str(value)))
-            for key, value in attributes.items()
+            attribute(1, *encodable_attribute(str(key), value)) for key, value in attributes.items()
         )
         self._resource = length_delimited(1, encoded)
         scope = length_delimited(1, b"nat_observability") + length_delimited(2, PACKAGE_VERSION.encode())
