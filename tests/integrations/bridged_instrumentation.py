@@ -40,6 +40,9 @@ os.environ["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] = "SPAN_AND_EVE
 os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "gen_ai_latest_experimental,http"
 os.environ["OPENAI_API_KEY"] = os.environ["ANTHROPIC_API_KEY"] = "none"
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "0"
+# Nobody is asked for prices, and nobody is told of the call.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
 # -- Scenarios: each instruments, and makes spans inside a run --------------------------------------------------------
 
