@@ -256,10 +256,11 @@ $(SEMCONV): pyproject.toml constraints.txt
 	@touch $@
 
 # The reference toolkit pins much of what it needs, and some of it to other versions than ours.
-NAT_TOOLS := blockbuster hypothesis nvidia-nat-opentelemetry nvidia-nat-phoenix pytest pytest-asyncio pytest-cov pytest-timeout
+NAT_TOOLS := blockbuster hypothesis nvidia-nat-a365 nvidia-nat-data-flywheel nvidia-nat-opentelemetry nvidia-nat-phoenix \
+	nvidia-nat-weave pytest pytest-asyncio pytest-cov pytest-timeout
 $(NAT): pyproject.toml constraints-nat.txt
 	$(call create_venv,$(@D))
-	@echo "Installing the NeMo Agent Toolkit into $(@D) (once; 400 MB)"
+	@echo "Installing the NeMo Agent Toolkit into $(@D) (once; 1.4 GB)"
 	@$(@D)/bin/python -m pip install -qq -c constraints-nat.txt -e '.[cli,nat]' $(NAT_TOOLS)
 	@touch $@
 

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from nat_observability.dialects.dialect import Attributes, Dialect
+from nat_observability.dialects.dialect import Attributes, Dialect, Resource
 from nat_observability.events import Run, Span, StepKind, TokenCost, TokenUsage
 
 _encode = msgspec.json.Encoder().encode
@@ -127,7 +126,7 @@ def _own(_: Span, own: dict[str, Any]) -> Attributes:
     return found
 
 
-def langfuse_resource(resource: Mapping[str, str]) -> dict[str, str]:
+def langfuse_resource(resource: Resource) -> Resource:
     """Return the resource with what Langfuse calls environment, release and version."""
     added = {
         "langfuse.environment": resource.get("deployment.environment.name")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nat_observability.dialects.dialect import Attributes, Dialect, no_attributes
+from nat_observability.dialects.dialect import Attributes, Dialect, Resource, no_attributes
 from nat_observability.dialects.genai import (
     GENAI,
     MODEL_CALLS,
@@ -223,7 +223,7 @@ class Vocabulary:
         target = attributes.get(named[-1], span.name) if named else span.name
         return f"{operation} {target}"
 
-    def resource(self, resource: Mapping[str, str]) -> Mapping[str, str]:
+    def resource(self, resource: Resource) -> Resource:
         """Return the attributes of the resource with what a dialect wants to find there."""
         return langfuse_resource(resource) if self.tells_run_tags else resource
 

@@ -29,6 +29,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from nat_observability.dialects.dialect import ResourceValue
 from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.propagation.formats import CONVERSATION_KEYS, PROPAGATORS, USER_KEYS
 from nat_observability.settings.exporters import (
@@ -212,7 +213,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         description="The name of this service. Without it, OTEL_SERVICE_NAME is honoured, and then service.name in "
         "OTEL_RESOURCE_ATTRIBUTES.",
     )
-    resource_attributes: dict[str, str] = Field(
+    resource_attributes: dict[str, ResourceValue] = Field(
         default_factory=dict,
         description="Further attributes of this service, added to OTEL_RESOURCE_ATTRIBUTES.",
     )
@@ -273,7 +274,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             *,
             enabled: bool = ...,
             service_name: str = ...,
-            resource_attributes: Mapping[str, str] = ...,
+            resource_attributes: Mapping[str, ResourceValue] = ...,
             start_timeout: float = ...,
             shutdown_timeout: float = ...,
             secrets_dir: str | Path | None = ...,
@@ -304,7 +305,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             raise SettingsError(lines)
 
     @property
-    def resource(self) -> dict[str, str]:
+    def resource(self) -> dict[str, ResourceValue]:
         """
         The attributes of the OpenTelemetry resource: `resource_attributes`, and the name as `service.name`.
 
@@ -318,7 +319,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
 
     @field_validator("resource_attributes")
     @classmethod
-    def _without_service_name(cls, attributes: dict[str, str]) -> dict[str, str]:
+    def _without_service_name(cls, attributes: dict[str, ResourceValue]) -> dict[str, ResourceValue]:
         # Already used for `service_name`, which is the only place for the name.
         return {key: value for key, value in attributes.items() if key != SERVICE_NAME}
 

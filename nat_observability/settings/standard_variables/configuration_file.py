@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
+from nat_observability.dialects.dialect import ResourceValue
 from nat_observability.errors import SettingsError
 from nat_observability.settings.resource import DETECTORS
 from nat_observability.settings.standard_variables.opentelemetry import DEFAULT_LIMITS, MOST, parse_pairs
@@ -60,7 +61,7 @@ class Configuration:
     """
 
     settings: Mapping[str, Any]
-    resource: Mapping[str, str]
+    resource: Mapping[str, ResourceValue]
     exporters: Mapping[str, dict[str, Any]]
     notes: tuple[str, ...]
 
@@ -129,15 +130,18 @@ def _read(file: Section) -> Callable[[tuple[str, ...]], Configuration]:
     return lambda notes: Configuration(settings, resource, exporters, notes)
 
 
-def _resource(section: Section, settings: dict[str, Any]) -> dict[str, str]:
-    attributes: dict[str, str] = section.parsed("attributes_list", parse_pairs) or {}
+def _resource(section: Section, settings: dict[str, Any]) -> dict[str, ResourceValue]:
+    attributes: dict[str, ResourceValue] = {**(section.parsed("attributes_list", parse_pairs) or {})}
     for each in section.sections("attributes", named=True):
         name, value = each.text("name"), each.take("value")
-        each.take("type")
+        kind = each.text("type") or "string"
         if name is None:
             each.problem("has no name")
         elif value is not None:
-            attributes[name] = value if isinstance(value, str) else json.dumps(value)
+            try:
+                attributes[name] = _attribute(value, kind)
+            except ValueError as error:
+                each.problem(str(error), "value")
         each.rest("it has no effect")
     detection = section.section("detection/development", "detection")
     detectors = []
@@ -153,6 +157,30 @@ def _resource(section: Section, settings: dict[str, Any]) -> dict[str, str]:
     detection.rest("everything that the detectors find is kept")
     section.rest("it has no effect")
     return attributes
+
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "double": (float, int),
+}
+
+
+def _attribute(value: Any, kind: str) -> ResourceValue:
+    """Return an attribute's value as its type in the file says; without one, it is a string by the schema."""
+    single = kind.removesuffix("_array")
+    if single not in _TYPES:
+        raise ValueError(f"has a type that is none of {', '.join(_TYPES)}, each also with _array")
+    if single != kind:
+        if not isinstance(value, list):
+            raise ValueError(f"is not the list that {kind} is")
+        return [_attribute(each, single) for each in value]  # type: ignore[return-value]
+    if single == "string":
+        return value if isinstance(value, str) else json.dumps(value)
+    if not isinstance(value, _TYPES[single]) or (single != "bool" and isinstance(value, bool)):
+        raise ValueError(f"is not of the type {kind}")
+    return float(value) if single == "double" else value  # type: ignore[no-any-return]
 
 
 def _propagator(file: Section, settings: dict[str, Any]) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import importlib
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
 
+from nat_observability.dialects.dialect import Resource
 from nat_observability.dialects.vocabulary import DEFAULT_DIALECT, Dialects, vocabulary
 from nat_observability.errors import PermanentWriteError
 from nat_observability.events import Span
@@ -40,7 +41,7 @@ class BodyMaker:
 
     def __init__(
         self,
-        resource: Mapping[str, str] | None,
+        resource: Resource | None,
         compression: Compression,
         encoding: Encoding = "protobuf",
         dialect: Dialects = DEFAULT_DIALECT,

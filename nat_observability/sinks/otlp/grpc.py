@@ -8,11 +8,11 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from nat_observability.dialects.dialect import Resource
 from nat_observability.dialects.vocabulary import DEFAULT_DIALECT, Dialects
 from nat_observability.errors import (
     BatchTooLargeError,
@@ -108,7 +108,7 @@ class OtlpGrpcSink:
         headers: Headers | None = None,
         compression: Compression = "none",
         timeout: float = 10.0,
-        resource: Mapping[str, str] | None = None,
+        resource: Resource | None = None,
         dialect: Dialects = DEFAULT_DIALECT,
         ca_file: FileName | None = None,
         client_certificate: FileName | None = None,

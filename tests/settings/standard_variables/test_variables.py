@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -187,7 +188,8 @@ class TestResource:
         resource = ObservabilitySettings(resource_detectors=("*",)).resource
         assert {"process.pid", "process.runtime.name", "host.name", "os.type"} <= set(resource)
         assert "process.command_args" not in resource
-        assert re.fullmatch("[0-9a-f-]{36}", resource["service.instance.id"])
+        assert re.fullmatch("[0-9a-f-]{36}", str(resource["service.instance.id"]))
+        assert (resource["process.pid"], resource["process.parent_pid"]) == (os.getpid(), os.getppid())
         again = detected(["service_instance"])["service.instance.id"]
         assert resource["service.instance.id"] == again
 
