@@ -12,8 +12,6 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from nat_observability.version import package_version
-
 _ROOT = Path("/")
 
 # Docker, containerd and CRI-O name a container by 64 hexadecimal digits, somewhere in these paths.
@@ -45,11 +43,22 @@ def detected(detectors: Collection[str], root: Path = _ROOT) -> dict[str, str]:
         detectors: Some of `DETECTORS`; `*` stands for all.
         root: The root of the file system.
     """
-    found = {key: text for key, text in _SDK.items() if text}
+    found = {key: text for key, text in _sdk().items() if text}
     for name in _DETECTORS if "*" in detectors else detectors:
         with suppress(OSError, ValueError):
             found.update({key: text for key, text in _DETECTORS[name](root).items() if text})
     return found
+
+
+def _sdk() -> dict[str, str]:
+    from nat_observability.version import package_version  # most exporters have no resource
+
+    return {
+        # By the conventions, the name "opentelemetry" is for its own SDKs.
+        "telemetry.sdk.name": "nat_observability",
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.version": package_version(),
+    }
 
 
 def _process(root: Path) -> dict[str, str]:
@@ -106,12 +115,6 @@ def _service_instance(root: Path) -> dict[str, str]:
     return {"service.instance.id": _instance[1]}
 
 
-_SDK = {
-    # By the conventions, the name "opentelemetry" is for its own SDKs.
-    "telemetry.sdk.name": "nat_observability",
-    "telemetry.sdk.language": "python",
-    "telemetry.sdk.version": package_version(),
-}
 _DETECTORS: Mapping[str, Callable[[Path], dict[str, str]]] = {
     "process": _process,
     "host": _host,
