@@ -14,13 +14,16 @@ from pydantic import SecretStr
 from nat_observability.dialects.dialect import ResourceValue
 from nat_observability.errors import SettingsError
 from nat_observability.settings.resource import DETECTORS
-from nat_observability.settings.standard_variables.opentelemetry import DEFAULT_LIMITS, MOST, parse_pairs
+from nat_observability.settings.standard_variables.opentelemetry import (
+    CONFIG_FILES,
+    DEFAULT_LIMITS,
+    MOST,
+    parse_pairs,
+)
 from nat_observability.settings.standard_variables.sections import Findings, Section
 from nat_observability.settings.standard_variables.traces_exporter import OURS
 from nat_observability.settings.standard_variables.yaml_file import Lookup, load
 from nat_observability.validation import is_header_name, is_header_value, url_problem
-
-VARIABLES = ("OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE")
 
 _LEVELS = {
     "trace": "debug",
@@ -81,14 +84,16 @@ def read_configuration(path: str, lookup: Lookup) -> Configuration:
     try:
         content = load(Path(path.strip()), lookup)
     except ValueError as error:
-        problem = f"{VARIABLES[0]}: {path.strip()} {error}."
+        problem = f"{CONFIG_FILES[0]}: {path.strip()} {error}."
     else:
         found = _read(Section(content, "", findings))
         if not findings.problems:
-            return found(tuple(f"{VARIABLES[0]}: {note}" for note in findings.notes))
+            return found(tuple(f"{CONFIG_FILES[0]}: {note}" for note in findings.notes))
         problem = ""
     # Outside the handlers: a cause may hold values, and would travel along as the error's context.
-    raise SettingsError([problem] if problem else [f"{VARIABLES[0]}: {each}" for each in findings.problems])
+    raise SettingsError(
+        [problem] if problem else [f"{CONFIG_FILES[0]}: {each}" for each in findings.problems]
+    )
 
 
 def _read(file: Section) -> Callable[[tuple[str, ...]], Configuration]:
