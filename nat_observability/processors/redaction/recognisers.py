@@ -121,7 +121,8 @@ RECOGNISERS: tuple[Recogniser, ...] = (
         near=_is_flag,
         pattern=re.compile(
             rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)"
-            + rb"(?:[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
+            # Not the text of a help, in a column of its own.
+            + rb"(?:(?![ \t]{2,}[A-Za-z]+[ ][a-z]+)[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
             + rb"""(?!\\*+["']-)|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)" + SPACE + rb"""-[ +](?!\\*+["']?-))"""
         ),
     ),
@@ -266,6 +267,8 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, 
     name = _text(match[1])
     label = keys.label(name)
     start = match.start(1)
+    if label is not None and data[start - 1 : start] == b":" and data.find(b"arn:", max(0, start - 100), start) >= 0:
+        return None  # a part of the name of a resource
     if label is not None and label not in (UNSURE, LIKELY):
         if start and data[start - 1] in _BLANK:
             # The next token: x, the API key name: x.
@@ -284,7 +287,7 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, 
                 *([quoted] if quoted and not quoted.strip(_WORDS_CHARACTERS) else []),
                 *_last_words(words),
             ):
-                longer = keys.label(_text(further.translate(None, _BLANK)) + name)
+                longer = keys.label(_text(further.replace(b"+", b" ")) + name)
                 if longer is not None and longer not in (UNSURE, LIKELY):
                     return longer, start - len(further.lstrip(_BLANK))
         elif label is None and data[max(0, start - 2) : start - 1] == b"\\":

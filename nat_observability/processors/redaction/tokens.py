@@ -93,6 +93,12 @@ _LENGTHS = {
 }
 _KEY_HEADER = re.compile(rb"-----BEGIN[ +][A-Z0-9 +]{0,40}PRIVATE[ +]KEY(?:[ +]BLOCK)?-----")
 _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
+# What examples have in place of a password.
+_NO_PASSWORD = re.compile(
+    rb"pass(?:word|wd)?|pwd|secret|token|x{3,32}|\*{1,32}|\.{3}|(?:your|my)[-_]?(?:pass(?:word)?|secret|token)|%s|<[\w .-]{1,40}>|\[[\w .-]{1,40}\]"
+    rb"|\$?\{{1,2}[\w .:-]{1,60}\}{1,2}|\$\(?[A-Z_][A-Z0-9_]{0,40}\)?|%[A-Z_]{1,40}%",
+    re.IGNORECASE,
+)
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
 
 
@@ -136,6 +142,10 @@ def _tokens_in(
                 if match is not None:
                     after = match.end()
                     token = data[at:after]
+                    # As the documentation of AWS writes them.
+                    if token.endswith(b"EXAMPLE"):
+                        at = data.find(letters, after, end)
+                        continue
                     if _is_random(token) or (len(token) in _LENGTHS.get(name, ()) and not token.islower()):
                         seen.add(at)
                         after = _end(_ENCODED_REST, data, after)
@@ -230,7 +240,8 @@ def _find_url_credentials(data: bytes) -> Iterator[Found]:
         if host > begin:
             colon = data.find(b":", begin, host)
             if 0 <= colon < host - 1:
-                yield colon + 1, host, "url_password"
+                if _NO_PASSWORD.fullmatch(data, colon + 1, host) is None:
+                    yield colon + 1, host, "url_password"
             elif colon < 0 and host - begin >= LEAST_RUN and _is_random(data[begin:host]):
                 yield begin, host, "url_token"
         at = data.find(b"://", max(host, begin))

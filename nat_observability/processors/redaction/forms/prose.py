@@ -58,6 +58,8 @@ def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 yield *match.span(2), label
         elif match[3] is not None:
             text = match[3].rstrip(b".,;:!?*_`\\")
+            if b"(" in text and match[0].startswith(b" ="):
+                continue  # a call, whose texts are found by themselves
             if text.endswith((b")", b"]", b"}")) and not any(sign in text for sign in b"([{"):
                 text = text.rstrip(b")]}.,;")
             if (not is_harmless(keys, label, text) and STRONG.fullmatch(text) is not None) or text.count(
