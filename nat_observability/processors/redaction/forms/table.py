@@ -14,7 +14,11 @@ from nat_observability.processors.redaction.forms.code import (
     find_credentials,
     find_declared,
 )
-from nat_observability.processors.redaction.forms.commands import find_commands, find_settings
+from nat_observability.processors.redaction.forms.commands import (
+    find_commands,
+    find_redirected,
+    find_settings,
+)
 from nat_observability.processors.redaction.forms.markup import find_cells, find_html_columns, find_tags
 from nat_observability.processors.redaction.forms.prose import BELOW, IS, find_prose
 from nat_observability.processors.redaction.forms.protocols import (
@@ -103,10 +107,10 @@ def _ahead(literal: bytes, longest: int = 600) -> Near:
 # What begins a setting, as it stands before the name; and the characters of what may stand between.
 _SETS = (
     b"setx", b"#define", b"ENV", b"ARG", b"SetEnv", b"set", b"setenv", b"add", b"put", b"create", b"git config",
-    b"proxy_set_header", b"add_header", b"fastcgi_param", b"require",
+    b"proxy_set_header", b"add_header", b"fastcgi_param", b"require", b"config", b"read", b"setx /M", b"setx /m",
 )  # fmt: skip
 _SETTING = re.compile(
-    rb"(?:setx|#define|ENV|ARG|SetEnv|set(?:env)?(?: -\w{1,8}){0,3}|add|put|create|git config"
+    rb"(?:setx(?: /[mM])?|read(?: -\w{1,4}){0,3}|config(?: --\w{1,20}){0,2}|#define|ENV|ARG|SetEnv|set(?:env)?(?: -\w{1,8}){0,3}|add|put|create|git config"
     rb"(?: --\w{1,20}){0,3}|proxy_set_header|add_header|fastcgi_param|require)[ \t]{1,16}"
     rb"\\{0,64}[\"']?[\w./:-]{0,100}\Z"
 )
@@ -262,6 +266,10 @@ NAMED: tuple[Form, ...] = (
         ),
     ),
     Form(
+        find=find_redirected,
+        near=_both(_before((b"> ", b">>", b">"), 100), _before((b"echo", b"printf"), 400)),
+    ),
+    Form(
         find=find_netrc,
         near=_both(
             lambda data, place: data.endswith(b"password", place.begin, place.end),
@@ -334,7 +342,11 @@ UNNAMED: tuple[Form, ...] = (
         find=find_commands,
         literals=(
             b" -u", b" -p", b" -P", b" -a", b" -w ", b" -k ", b" -N ", b" -U", b"--user", b"--proxy-user", b"-pass",
-            b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:",
+            b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:", b"<<<", b"--with-token", b"sudo -S",
+            b"chpasswd", b"cargo login", b"wandb login", b"railway login", b"authtoken ", b"auth init", b"-oauth.",
+            b"-token.", b"http-basic.", b"bundle config", b"mc alias", b"mc config", b"net user", b"wpa_passphrase",
+            b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString", b"assword",
+            b"sqlplus", b"thin:", b"@//", b"WIFI:", b"rclone", b"secret put", b"| passwd", b"kinit",
         ),
         before=1400,
         behind=1400,

@@ -58,7 +58,7 @@ _KEYS = _rows("""
 *langsmith_key *langfuse_key *elevenlabs_key *deepgram_key *assemblyai_key *nvidia_key *huggingface_key *notion_key
 *airtable_key *heroku_key *algolia_key *mapbox_key *firecrawl_key *anthropic_key *openai_key *gemini_key *google_key *aws_key *azure_key *groq_key *cohere_key *mistral_key *hf_key
 *github_key *twilio_key *sendgrid_key *mailgun_key *slack_key *datadog_key *pinecone_key *maps_key *llm_key ~*^key
-~*^session^id ~*^assertion ~*^authentication ~*^sign ~*^license ~*^licence ~*^salt ~*^nonce ~*^webhook ~*^session ~*^hash_key ~*^apikeys ~*^ticket
+~*^assertion ~*^authentication ~*^sign ~*^license ~*^licence ~*^salt ~*^nonce ~*^webhook ~*^session ~*^hash_key ~*^apikeys ~*^ticket
 """)
 # What such a name is about, if it is not the secret itself: its length, its path, its type.
 _ABOUT = _rows("""
@@ -103,7 +103,7 @@ DEFAULT_KEYS: tuple[str, ...] = (
     *_AUTH,
     *_KEYS,
     *(f"!{key}" for key in _KEPT),
-    *_rows("*docker_auth_config *auth_header *secret_bytes *password_bytes ~*key_bytes ~*token_bytes"),
+    *_rows("~*^session^id *docker_auth_config *auth_header *secret_bytes *password_bytes ~*key_bytes ~*token_bytes"),
 )
 """
 Names of fields whose values never leave the process by default. A `!` marks exceptions, `*` stands for any characters,
@@ -117,11 +117,11 @@ success succeeded error errors skip skipped warn warning partial pending unknown
 optional valid invalid expired missing empty unset set present absent enabled disabled active inactive revoked changed
 unchanged updated wrong incorrect correct accepted rejected denied needed unused used default redacted hidden masked
 removed omitted todo tbd obrigatorio obrigatoria obligatorio obligatoria obligatoire requerido requerida requis requise
-erforderlich pflichtfeld vereist verplicht richiesto richiesta obbligatorio obbligatoria include same-origin
+erforderlich pflichtfeld vereist verplicht richiesto richiesta obbligatorio obbligatoria include same-origin lax
 """.split() + ["obrigatória".encode(), "obrigatório".encode(), "必填".encode(), "必須".encode(), "필수".encode()]
 TYPES = rb"""
 str string text bytes int integer number float bool boolean object array list dict map any char varchar byte secretstr
-secretbytes uuid buffer unknown never void function null id
+secretbytes uuid buffer unknown never void function null id hex base64 base64url utf8 utf-8 ascii latin1 binary
 """.split()
 # The words of sentences, which no passphrase is made of.
 SENTENCE_WORDS = rb"""

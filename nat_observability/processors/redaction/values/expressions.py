@@ -61,7 +61,7 @@ _ROOTS = frozenset(
 )
 _LOOKUP = re.compile(
     rb"(?:^|[.:_>])(?:getenv|get|environ|env|getEnv|config|setting|get_secret|lookup|fetch|read|open|i"
-    rb"nput|prompt|getpass|"
+    rb"nput\w*|prompt\w*|ask\w*|getpass\w*|"
     rb"load\w*|read\w*|find\w*|get\w*|generate\w*|create\w*|resolve\w*|require|t|i18n|gettext|_|ref|va"
     rb"r|join|Path|file|File|"
     rb"getProperty|GetEnvironmentVariable|Sys|ENV|argument|add_argument|Argument|Option|Lookup\w*|Get\w"

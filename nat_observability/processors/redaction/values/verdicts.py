@@ -174,9 +174,9 @@ def is_harmless(
     if label.endswith("pwd") and _IS_PATH.fullmatch(plain) is not None:
         return True
     if (
-        _WORDLIKE.fullmatch(plain) is not None
+        _WORDLIKE.fullmatch(plain.rstrip(b":? ")) is not None
         and lower != b"pepper"
-        and keys.label(plain.decode(errors="replace")) is not None
+        and keys.label(plain.rstrip(b":? ").decode(errors="replace")) is not None
     ):
         return True
     if _PLAIN_URL.fullmatch(plain) is not None and not is_random(plain):
