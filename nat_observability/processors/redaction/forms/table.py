@@ -6,12 +6,21 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from nat_observability.processors.redaction.forms.calls import (
+    BEHIND_ARGUMENT,
+    BEHIND_RETURNED,
+    COMPARED_BEFORE,
+    LITERALS,
+    find_arguments,
+    find_compared,
+    find_positional,
+    find_returned,
+)
 from nat_observability.processors.redaction.forms.code import (
     BEHIND_CALLED,
     BEHIND_LOOKED_UP,
     DECLARED,
     find_calls,
-    find_credentials,
     find_declared,
 )
 from nat_observability.processors.redaction.forms.commands import (
@@ -319,6 +328,9 @@ NAMED: tuple[Form, ...] = (
         near=_follows(rb"(?:" + BEHIND_CALLED + b"|" + BEHIND_LOOKED_UP + b")"),
         before=400,
     ),
+    Form(find=find_returned, near=_follows(BEHIND_RETURNED), before=100),
+    Form(find=find_arguments, near=_follows(BEHIND_ARGUMENT), before=500),
+    Form(find=find_compared, near=_precedes(COMPARED_BEFORE, 120), before=300),
     Form(
         find=find_prose,
         near=_either(
@@ -356,7 +368,7 @@ UNNAMED: tuple[Form, ...] = (
     Form(find=find_sql, literals=(b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), before=100),
     Form(find=find_jwk, literals=(b"kty",), before=4096, behind=8192),
     Form(find=find_kubernetes, literals=(b"Secret",), before=4096 + 200, behind=8192),
-    Form(find=find_credentials, literals=(b"Auth(", b"redentials(", b"ogin(", b"authenticate(", b"auth("), before=100),
+    Form(find=find_positional, literals=LITERALS, before=100),
 )  # fmt: skip
 """The forms without one."""
 
