@@ -29,7 +29,7 @@ from nat_observability.processors.redaction.forms.commands import (
     find_settings,
 )
 from nat_observability.processors.redaction.forms.markup import find_cells, find_html_columns, find_tags
-from nat_observability.processors.redaction.forms.prose import BELOW, IS, find_prose
+from nat_observability.processors.redaction.forms.prose import BELOW, BESIDE, FROM, IS, LISTED, SEED, SPELLED, find_prose
 from nat_observability.processors.redaction.forms.protocols import (
     BEHIND_COMPARED,
     find_comparisons,
@@ -248,6 +248,9 @@ def _is_behind_cells(data: bytes, place: Place) -> bool:
     )
 
 
+_SPELLED = re.compile(SPELLED)
+
+
 def _is_in_tag(data: bytes, place: Place) -> bool:
     at = data.rfind(b"<", max(0, place.begin - 700), place.begin)
     if at < 0 or data.find(b">", at, place.begin) >= 0:
@@ -328,6 +331,11 @@ NAMED: tuple[Form, ...] = (
         near=_follows(rb"(?:" + BEHIND_CALLED + b"|" + BEHIND_LOOKED_UP + b")"),
         before=400,
     ),
+    Form(
+        find=find_prose,
+        near=lambda data, place: not data[place.begin : place.end].isascii() and _SPELLED.search(data, place.begin, place.end + 160) is not None,
+        before=200,
+    ),
     Form(find=find_returned, near=_follows(BEHIND_RETURNED), before=100),
     Form(find=find_arguments, near=_follows(BEHIND_ARGUMENT), before=500),
     Form(find=find_compared, near=_precedes(COMPARED_BEFORE, 120), before=300),
@@ -335,10 +343,16 @@ NAMED: tuple[Form, ...] = (
         find=find_prose,
         near=_either(
             _either(
-                _follows(_MORE + _AROUND + IS), _both(_ahead(b":", 300), _follows(_MORE + _AROUND + BELOW))
+                _follows(_MORE + _AROUND + b"(?:" + IS + b"|" + BESIDE + b"|" + FROM + b"|" + SEED + b")"),
+                _either(
+                    _both(_ahead(b"\n", 300), _follows(_MORE + _AROUND + b"(?:" + LISTED + b")")),
+                    _both(_ahead(b":", 300), _follows(_MORE + _AROUND + BELOW)),
+                ),
             ),
             _either(
-                _precedes(rb"[\"'`] (?:as|for|is) (?:the|your|my|our|its|a)(?: new)? [\w ]{0,60}", 120),
+                _precedes(
+                    rb"(?:[\"'`]|[0-9][^\s]{0,64}?),? (?:(?:as|for|is) )?\(?(?:(?:the|your|my|our|its|a)(?: new)? )?[\w ]{0,40}", 120
+                ),
                 _both(_before((b"# ",), 80), _precedes(rb"#{1,6} [\w -]{0,60}", 80)),
             ),
         ),

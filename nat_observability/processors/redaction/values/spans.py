@@ -6,7 +6,7 @@ import re
 
 from nat_observability.processors.redaction.names.keys import UNSURE
 from nat_observability.processors.redaction.text.windows import matches, search
-from nat_observability.processors.redaction.values.verdicts import is_passing
+from nat_observability.processors.redaction.values.verdicts import is_mixed, is_passing
 
 # Blanks and line ends, also escaped ones, as in JSON inside a text. In a form, a plus sign is a blank.
 SPACE = rb"(?:[\s+]|\\++[nrt]){0,64}+"
@@ -98,6 +98,11 @@ def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
         return at, at
     if quoted is not None:
         start = quoted.end()
+        signs = quoted[0].count(b"#")
+        if signs:
+            # r#"x"#, in which there may be quotes.
+            end = data.find(quoted[2] + b"#" * signs, start)
+            return start, len(data) if end < 0 else end
         end = end_of_quotes(data, start, quoted[2], len(quoted[1]))
         return (start, end) if quoted[1] else _with_what_follows(data, start, end, quoted[2])
     start = _end(_BLANKS, data, at)
@@ -200,11 +205,11 @@ def _is_password(data: bytes, match: re.Match[bytes], start: int, end: int, *, i
     if match[1].isupper() and not is_quoted:
         return False
     if _BEFORE_PASS.search(data, max(0, name_begin - _LONGEST_INDENT), name_begin) is None:
-        return False
+        return is_mixed(value)
     if data[start - 1 : start] in _QUOTES or is_cut:
         return True
     line_end = _ESCAPED_LINE_END.search(data, start, end)
-    return line_end is not None or _BEHIND_PASS.match(data, end) is not None
+    return is_mixed(value) or line_end is not None or _BEHIND_PASS.match(data, end) is not None
 
 
 def _end_of_emphasis(data: bytes, begin: int, at: int) -> int:

@@ -90,6 +90,7 @@ _FUNCTION = re.compile(rb"(?:async )?(?:def|function|fn|func)\b.{0,400}", re.DOT
 
 _TOKEN_CHARACTERS = re.compile(rb"[A-Za-z0-9_+/=~.:$-]{16,512}")
 _UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_LEAST_MIXED = 8
 _PIECE = re.compile(rb"[A-Za-z0-9+/=]{10,}")
 # Letters and digits in one word, as sentences do not have them.
 _MIXED_WORD = re.compile(rb"(?<![A-Za-z0-9_])(?=[A-Za-z_]*[0-9])(?=[0-9_]*[A-Za-z])[A-Za-z0-9_]{8,64}")
@@ -103,6 +104,18 @@ def is_random(value: bytes) -> bool:
     if _UUID.fullmatch(value) is not None:
         return False
     return any(len(_MIXED.findall(piece)) >= LEAST_CHANGES for piece in _PIECE.findall(value))
+
+
+def is_mixed(value: bytes) -> bool:
+    """Say whether a value is letters and digits that change again and again, as no word is; however short."""
+    plain = value[:_LONGEST].strip(b" \t\r\n)]},;.!?*\"'`")
+    return (
+        len(plain) >= _LEAST_MIXED
+        and len(_MIXED.findall(plain)) >= LEAST_CHANGES
+        and _UUID.fullmatch(plain) is None
+        and _IS_PATH.fullmatch(plain) is None
+        and _ALGORITHM.fullmatch(plain) is None
+    )
 
 
 def is_prose(text: bytes) -> bool:
@@ -124,6 +137,14 @@ _PASSPHRASE = re.compile(rb"[a-z]{3,14}(?:[ ][a-z]{3,14}){2,11}")
 def is_passphrase(text: bytes) -> bool:
     """Say whether a text is words alone, of which none is one of those of sentences."""
     return _PASSPHRASE.fullmatch(text) is not None and not any(word in _WORDS for word in text.split(b" "))
+
+
+_SEED = re.compile(rb"(?:[a-z]{3,8} ){5,23}[a-z]{3,8}")
+
+
+def is_words(text: bytes) -> bool:
+    """Say whether a text is words alone, as many as the key of a wallet has."""
+    return _SEED.fullmatch(text) is not None
 
 
 @cache
