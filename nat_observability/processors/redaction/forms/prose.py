@@ -126,8 +126,9 @@ def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             known = keys.label(b" ".join(words[:count]).decode())
             if known is not None and known not in (UNSURE, LIKELY):
                 is_code = re.fullmatch(rb"(?:[A-Z]-)?[0-9]{4,8}|[0-9]{3}[- ][0-9]{3}", match[group]) is not None
+                is_said = re.search(rb" (?:as|for|is) ", match[0][match.end(group) - match.start() :]) is not None
                 if not is_harmless(keys, known, match[group]) and (
-                    group == 2 or STRONG.fullmatch(match[group]) is not None or is_code
+                    (group == 2 and is_said) or STRONG.fullmatch(match[group]) is not None or is_code
                 ):
                     yield *match.span(group), known
                 break
