@@ -111,22 +111,6 @@ async def portkey_calls(url: str) -> None:
     await asyncio.to_thread(client.chat.completions.create, model="tea-model", messages=ASKED, tools=[TOOL])
 
 
-async def instructor_calls(url: str) -> None:
-    """An answer that is an object."""
-    import instructor
-    import openai
-    import pydantic
-
-    class Tea(pydantic.BaseModel):
-        """What to drink."""
-
-        leaf: str
-
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", max_retries=0) as client:
-        wrapped: Any = instructor.from_openai(client)
-        await wrapped.chat.completions.create(model="tea-model", messages=ASKED, response_model=Tea)
-
-
 SCENARIOS: Scenarios = {
     "openinference-bedrock": (
         bedrock_calls,
@@ -139,11 +123,6 @@ SCENARIOS: Scenarios = {
         ("GoogleGenAIInstrumentor",),
     ),
     "openinference-groq": (groq_calls, "openinference.instrumentation.groq", ("GroqInstrumentor",)),
-    "openinference-instructor": (
-        instructor_calls,
-        "openinference.instrumentation.instructor",
-        ("InstructorInstrumentor",),
-    ),
     "openinference-litellm": (
         litellm_calls,
         "openinference.instrumentation.litellm",

@@ -34,27 +34,17 @@ async def dspy_calls(_: str) -> None:
 
 
 async def haystack_calls(_: str) -> None:
-    """A pipeline of two components, and one that fails."""
-    from haystack import Pipeline, component
+    """A pipeline of two components, and a run of it that fails."""
+    from haystack import Pipeline
     from haystack.components.builders import PromptBuilder
 
-    @component
-    class Taste:
-        """Says what it thinks."""
-
-        @component.output_types(answer=str)
-        def run(self, prompt: str) -> dict[str, str]:
-            if "coffee" in prompt:
-                raise ValueError("no tea")
-            return {"answer": f"{prompt} good"}
-
     pipeline: Any = Pipeline()
-    pipeline.add_component("prompt", PromptBuilder(template="Which {{ leaf }}?", required_variables=["leaf"]))
-    pipeline.add_component("taste", Taste())
-    pipeline.connect("prompt.prompt", "taste.prompt")
-    await asyncio.to_thread(pipeline.run, {"prompt": {"leaf": "tea"}})
-    with suppress(Exception):
-        await asyncio.to_thread(pipeline.run, {"prompt": {"leaf": "coffee"}})
+    pipeline.add_component("leaf", PromptBuilder(template="{{ leaf }}", required_variables=["leaf"]))
+    pipeline.add_component("ask", PromptBuilder(template="Which {{ tea }}{{ 1 // size }}?"))
+    pipeline.connect("leaf.prompt", "ask.tea")
+    for size in (1, 0):
+        with suppress(Exception):
+            await asyncio.to_thread(pipeline.run, {"leaf": {"leaf": "tea"}, "ask": {"size": size}})
 
 
 async def smolagents_calls(url: str) -> None:
@@ -121,9 +111,6 @@ SCENARIOS: Scenarios = {
     ),
     "openinference-smolagents": _of(
         smolagents_calls, "openinference.instrumentation.smolagents", "SmolagentsInstrumentor"
-    ),
-    "openllmetry-haystack": _of(
-        haystack_calls, "opentelemetry.instrumentation.haystack", "HaystackInstrumentor"
     ),
     "openllmetry-llama-index": _of(
         llama_index_calls, "opentelemetry.instrumentation.llamaindex", "LlamaIndexInstrumentor"
