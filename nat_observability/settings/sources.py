@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
-from nat_observability.dialects.dialect import Resource
 from nat_observability.errors import SettingsError, SettingsWarning
+from nat_observability.resource import Resource
 from nat_observability.settings.exporters.base import ExporterSettings
 from nat_observability.settings.exporters.models import BUILT_IN, MODELS, PRESET_NAMES, AnyExporterSettings
 from nat_observability.settings.standard_variables.opentelemetry import (

@@ -6,14 +6,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
-from nat_observability.dialects.dialect import ResourceValue
 from nat_observability.errors import SettingsError
-from nat_observability.settings.resource import DETECTORS
+from nat_observability.resource import DETECTORS, ResourceValue
 from nat_observability.settings.standard_variables.opentelemetry import (
     CONFIG_FILES,
     DEFAULT_LIMITS,
@@ -151,12 +150,13 @@ def _resource(section: Section, settings: dict[str, Any]) -> dict[str, ResourceV
     detection = section.section("detection/development", "detection")
     detectors = []
     for each in detection.sections("detectors"):
-        if (kind := each.one()) is not None:
-            name = {"service": "service_instance"}.get(kind[0], kind[0])
+        if (detector := each.one()) is not None:
+            written = detector[0]
+            name = {"service": "service_instance"}.get(written, written)
             if name in DETECTORS:
                 detectors.append(name)
             else:
-                each.note("there is no such detector, and nothing is detected by it", kind[0])
+                each.note("there is no such detector, and nothing is detected by it", written)
     if detectors:
         settings["resource_detectors"] = tuple(detectors)
     detection.rest("everything that the detectors find is kept")
@@ -183,9 +183,9 @@ def _attribute(value: Any, kind: str) -> ResourceValue:
         return [_attribute(each, single) for each in value]  # type: ignore[return-value]
     if single == "string":
         return value if isinstance(value, str) else json.dumps(value)
-    if not isinstance(value, _TYPES[single]) or (single != "bool" and isinstance(value, bool)):
+    if type(value) not in _TYPES[single]:
         raise ValueError(f"is not of the type {kind}")
-    return float(value) if single == "double" else value  # type: ignore[no-any-return]
+    return float(value) if single == "double" else cast("bool | int", value)
 
 
 def _propagator(file: Section, settings: dict[str, Any]) -> None:

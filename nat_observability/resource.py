@@ -1,4 +1,4 @@
-"""detected(): what can be found out about this process for its OpenTelemetry resource, by detector."""
+"""The OpenTelemetry resource: the types of its attributes, and what detectors find out about this process."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from nat_observability.dialects.dialect import ResourceValue
+ResourceValue = str | bool | int | float | list[str] | list[bool] | list[int] | list[float]
+Resource = Mapping[str, ResourceValue]
+"""The attributes of a resource, of the types that OpenTelemetry allows there."""
 
 _ROOT = Path("/")
 
