@@ -15,8 +15,8 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 # The attributes in which conventions and SDKs put inputs and outputs: OpenTelemetry GenAI (and its first versions),
-# OpenInference, OpenLLMetry, Langfuse, MLflow, Logfire, Pydantic AI, Google's ADK. Names that end in a dot stand for all
-# that begin with them. Conversations hold both.
+# OpenInference, OpenLLMetry, Langfuse, MLflow, Logfire, Pydantic AI and Google's ADK. Names that end in a dot stand for
+# all that begin with them. Conversations hold both.
 _CONVERSATIONS = ("all_messages_events", "gcp.vertex.agent.data", "pydantic_ai.all_messages")
 _INPUTS = (
     *_CONVERSATIONS,

@@ -84,7 +84,7 @@ def test_frameworks_own_names_of_content_are_left_out(
     switch: ContentSwitch, gone: tuple[str, ...], kept: tuple[str, ...]
 ) -> None:
     """Of whole conversations too, which hold both."""
-    told = {name: "tea" for name in (*gone, *kept, "model_name")}
+    told = dict.fromkeys((*gone, *kept, "model_name"), "tea")
     span = msgspec.structs.replace(a_span(), attributes=capture_json(told))
     left = switch(span).attributes
     assert left is not None
