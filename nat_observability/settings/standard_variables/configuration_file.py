@@ -134,12 +134,12 @@ def _resource(section: Section, settings: dict[str, Any]) -> dict[str, ResourceV
     attributes: dict[str, ResourceValue] = {**(section.parsed("attributes_list", parse_pairs) or {})}
     for each in section.sections("attributes", named=True):
         name, value = each.text("name"), each.take("value")
-        kind = each.text("type") or "string"
+        type_ = each.text("type") or "string"
         if name is None:
             each.problem("has no name")
         elif value is not None:
             try:
-                attributes[name] = _attribute(value, kind)
+                attributes[name] = _attribute(value, type_)
             except ValueError as error:
                 each.problem(str(error), "value")
         each.rest("it has no effect")
@@ -167,7 +167,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def _attribute(value: Any, kind: str) -> ResourceValue:
+def _attribute(value: Any, kind: str) -> Any:
     """Return an attribute's value as its type in the file says; without one, it is a string by the schema."""
     single = kind.removesuffix("_array")
     if single not in _TYPES:
@@ -175,12 +175,12 @@ def _attribute(value: Any, kind: str) -> ResourceValue:
     if single != kind:
         if not isinstance(value, list):
             raise ValueError(f"is not the list that {kind} is")
-        return [_attribute(each, single) for each in value]  # type: ignore[return-value]
+        return [_attribute(each, single) for each in value]
     if single == "string":
         return value if isinstance(value, str) else json.dumps(value)
     if not isinstance(value, _TYPES[single]) or (single != "bool" and isinstance(value, bool)):
         raise ValueError(f"is not of the type {kind}")
-    return float(value) if single == "double" else value  # type: ignore[no-any-return]
+    return float(value) if single == "double" else value
 
 
 def _propagator(file: Section, settings: dict[str, Any]) -> None:

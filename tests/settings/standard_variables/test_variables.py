@@ -388,7 +388,7 @@ def test_each_variable_of_opentelemetry_does_what_the_table_says(
             continue  # tests of their own
         exporters = None if name == "OTEL_TRACES_EXPORTER" else {"main": main}
 
-        def current(exporters: Any = exporters) -> tuple[str, dict[str, str]]:
+        def current(exporters: Any = exporters) -> tuple[str, dict[str, Any]]:
             settings = (
                 ObservabilitySettings() if exporters is None else ObservabilitySettings(exporters=exporters)
             )
