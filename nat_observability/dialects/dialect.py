@@ -11,10 +11,6 @@ from nat_observability.events import Run, Span, StepKind
 AttributeValue = str | int | float | bool | tuple[str, ...] | list[Any] | dict[str, Any] | None
 Attributes = dict[str, AttributeValue]
 
-ResourceValue = str | bool | int | float | list[str] | list[bool] | list[int] | list[float]
-Resource = Mapping[str, ResourceValue]
-"""The attributes of a resource, of the types that OpenTelemetry allows there."""
-
 
 def no_attributes(*_: object) -> Attributes:
     """Return none."""

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from nat_observability.dialects.dialect import Attributes, Dialect, Resource
+from nat_observability.dialects.dialect import Attributes, Dialect
+from nat_observability.dialects.resource_types import Resource
 from nat_observability.events import Run, Span, StepKind, TokenCost, TokenUsage
 
 _encode = msgspec.json.Encoder().encode

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nat_observability.dialects.dialect import Attributes, Dialect, Resource, no_attributes
+from nat_observability.dialects.dialect import Attributes, Dialect, no_attributes
 from nat_observability.dialects.genai import (
     GENAI,
     MODEL_CALLS,
@@ -20,6 +20,7 @@ from nat_observability.dialects.genai import (
 from nat_observability.dialects.langfuse import LANGFUSE, langfuse_resource
 from nat_observability.dialects.messages import SPOKEN, Side, genai_payload
 from nat_observability.dialects.openinference import OPENINFERENCE
+from nat_observability.dialects.resource_types import Resource
 from nat_observability.events import Captured, Run, Span, Status, StepKind, TokenUsage
 
 DIALECTS: Final[Mapping[str, Dialect]] = {each.name: each for each in (GENAI, LANGFUSE, OPENINFERENCE)}

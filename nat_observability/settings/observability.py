@@ -29,7 +29,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from nat_observability.dialects.dialect import ResourceValue
+from nat_observability.dialects.resource_types import ResourceValue
 from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.propagation.formats import CONVERSATION_KEYS, PROPAGATORS, USER_KEYS
 from nat_observability.settings.exporters import (

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from nat_observability.dialects.dialect import ResourceValue
+from nat_observability.dialects.resource_types import ResourceValue
 from nat_observability.version import package_version
 
 _ROOT = Path("/")

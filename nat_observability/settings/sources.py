@@ -13,7 +13,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
-from nat_observability.dialects.dialect import Resource
+from nat_observability.dialects.resource_types import Resource
 from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.settings.standard_variables.configuration_file import (
     VARIABLES as CONFIG_FILES,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from nat_observability.dialects.dialect import Resource
+from nat_observability.dialects.resource_types import Resource
 from nat_observability.errors import PermanentWriteError, SinkError
 from nat_observability.events import Span
 from nat_observability.sinks.protocol import Batch

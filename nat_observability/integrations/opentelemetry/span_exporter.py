@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nat_observability.builders import build_exporters, warn_of_no_exporter
-from nat_observability.dialects.dialect import ResourceValue
+from nat_observability.dialects.resource_types import ResourceValue
 from nat_observability.errors import MissingExtraError, SettingsError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter as OwnSpanExporter

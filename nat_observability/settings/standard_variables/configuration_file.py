@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
-from nat_observability.dialects.dialect import ResourceValue
+from nat_observability.dialects.resource_types import ResourceValue
 from nat_observability.errors import SettingsError
 from nat_observability.settings.resource import DETECTORS
 from nat_observability.settings.standard_variables.opentelemetry import DEFAULT_LIMITS, MOST, parse_pairs

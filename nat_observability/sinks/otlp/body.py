@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from nat_observability.dialects.dialect import Resource
+from nat_observability.dialects.resource_types import Resource
 from nat_observability.dialects.vocabulary import DEFAULT_DIALECT, Dialects, vocabulary
 from nat_observability.errors import PermanentWriteError
 from nat_observability.events import Span

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from nat_observability.dialects.dialect import Resource
+from nat_observability.dialects.resource_types import Resource
 from nat_observability.dialects.vocabulary import DEFAULT_DIALECT, Dialects
 from nat_observability.errors import (
     BatchTooLargeError,

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from nat_observability.dialects.dialect import Resource
+from nat_observability.dialects.resource_types import Resource
 from nat_observability.dialects.vocabulary import DEFAULT_DIALECT, Dialects
 from nat_observability.errors import (
     BatchTooLargeError,
