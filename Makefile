@@ -279,8 +279,7 @@ INSTRUMENTED := openai anthropic langchain-core 'pydantic-ai-slim[openai]' opena
 	opentelemetry-instrumentation-openai opentelemetry-instrumentation-anthropic \
 	opentelemetry-instrumentation-langchain opentelemetry-instrumentation-openai-agents \
 	opentelemetry-instrumentation-bedrock opentelemetry-instrumentation-cohere opentelemetry-instrumentation-google-genai \
-	opentelemetry-instrumentation-groq opentelemetry-instrumentation-llamaindex opentelemetry-instrumentation-mistralai \
-	opentelemetry-instrumentation-ollama \
+	opentelemetry-instrumentation-groq opentelemetry-instrumentation-llamaindex opentelemetry-instrumentation-ollama \
 	opentelemetry-instrumentation-genai-openai opentelemetry-instrumentation-genai-anthropic \
 	opentelemetry-instrumentation-genai-langchain opentelemetry-instrumentation-genai-openai-agents \
 	opentelemetry-instrumentation-botocore opentelemetry-instrumentation-celery opentelemetry-instrumentation-dbapi \

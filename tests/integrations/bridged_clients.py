@@ -145,11 +145,6 @@ SCENARIOS: Scenarios = {
     ),
     "openllmetry-cohere": (cohere_calls, "opentelemetry.instrumentation.cohere", ("CohereInstrumentor",)),
     "openllmetry-groq": (groq_calls, "opentelemetry.instrumentation.groq", ("GroqInstrumentor",)),
-    "openllmetry-mistralai": (
-        mistral_calls,
-        "opentelemetry.instrumentation.mistralai",
-        ("MistralAiInstrumentor",),
-    ),
     "openllmetry-ollama": (ollama_calls, "opentelemetry.instrumentation.ollama", ("OllamaInstrumentor",)),
     "opentelemetry-google-genai": (
         google_genai_calls,

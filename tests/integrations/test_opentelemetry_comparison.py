@@ -47,7 +47,6 @@ SCENARIOS = {
     "openllmetry-groq": 3,
     "openllmetry-langchain": 5,
     "openllmetry-llama-index": 4,
-    "openllmetry-mistralai": 2,
     "openllmetry-ollama": 2,
     "openllmetry-openai": 3,
     "openllmetry-openai-agents": 4,

@@ -138,12 +138,12 @@ def _resource(section: Section, settings: dict[str, Any]) -> dict[str, ResourceV
     attributes: dict[str, ResourceValue] = {**(section.parsed("attributes_list", parse_pairs) or {})}
     for each in section.sections("attributes", named=True):
         name, value = each.text("name"), each.take("value")
-        kind = each.text("type") or "string"
+        type_ = each.text("type") or "string"
         if name is None:
             each.problem("has no name")
         elif value is not None:
             try:
-                attributes[name] = _attribute(value, kind)
+                attributes[name] = _attribute(value, type_)
             except ValueError as error:
                 each.problem(str(error), "value")
         each.rest("it has no effect")
@@ -172,7 +172,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def _attribute(value: Any, kind: str) -> ResourceValue:
+def _attribute(value: Any, kind: str) -> Any:
     """Return an attribute's value as its type in the file says; without one, it is a string by the schema."""
     single = kind.removesuffix("_array")
     if single not in _TYPES:
