@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nat_observability.cli.maintenance.cures import cure
 from nat_observability.events import Run, Span
 from nat_observability.sinks import SqliteSink
 from nat_observability.spool.record import encode_item
@@ -143,6 +144,12 @@ def test_check_says_what_to_do(monkeypatch: pytest.MonkeyPatch, settings: dict[s
     assert len(lines) == 1
     assert "FAILED" in lines[0]
     assert says in lines[0]
+
+
+def test_an_http_server_instead_of_grpc() -> None:
+    """It answers, but not in the protocol that was chosen: the port is wrong, and not the server down."""
+    said = "UNAVAILABLE: failed to connect to all addresses; last error: Failed parsing HTTP/2 (an http1.x server)"
+    assert "check http or https, the protocol, and the port" in str(cure("main", "otlp", said))
 
 
 def test_check_says_nothing_else(tmp_path: Path) -> None:

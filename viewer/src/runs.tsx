@@ -286,6 +286,7 @@ function added(first: Facets, second: Facets): Facets {
 }
 
 export function RunRow({ run, index, active, choose }: { run: RunSummary; index: number; active: boolean; choose: () => void }) {
+  const tags = Object.entries(run.tags ?? {});
   return (
     <div id={`run-${index}`} role="row" aria-rowindex={index + 2} aria-selected={active} class={`row run-row ${active ? "active" : ""} ${run.status === "error" || run.status === "died" ? "failed" : ""} ${marked.value.includes(run.id) ? "marked" : ""}`} onClick={(event) => {
       choose();
@@ -296,7 +297,8 @@ export function RunRow({ run, index, active, choose }: { run: RunSummary; index:
         <a href={address("run", run.id)} tabIndex={-1} title={plain(runName(run))}><Name value={runName(run)} limit={120} /></a>
         {run.workflow && run.workflow !== run.name && <span class="faint"> <Text value={run.workflow} limit={60} /></span>}
         {run.error && <span class="run-row-error"> <Text value={run.error} limit={120} /></span>}
-        {run.tags && Object.entries(run.tags).slice(0, 3).map(([name, value]) => <span class="chip"><Text value={`${name}: ${value}`} limit={40} /></span>)}
+        {tags.slice(0, 3).map(([name, value]) => <span class="chip"><Text value={`${name}: ${value}`} limit={40} /></span>)}
+        {tags.length > 3 && <span class="faint" title={plain(tags.slice(3).map(([name, value]) => `${name}: ${value}`).join(", "))}>+{count(tags.length - 3)}</span>}
       </span>
       <span role="gridcell"><Moment us={run.start} /></span>
       <span role="gridcell" class="number">{duration(run.duration)}</span>

@@ -150,10 +150,12 @@ class Index:
         return 0, 0
 
     def size(self) -> int:
-        """Return the bytes that it takes on disk."""
-        with contextlib.suppress(OSError):
-            return os.stat(self.path).st_size
-        return 0
+        """Return the bytes that it takes on disk, with its log."""
+        size = 0
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(OSError):
+                size += os.stat(self.path + suffix).st_size
+        return size
 
     def _follow(self) -> None:
         while not self._ended:
