@@ -27,7 +27,6 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """
