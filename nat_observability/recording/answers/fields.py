@@ -21,6 +21,8 @@ MAX_CHOICES = 128
 """Most messages of one answer that are read."""
 
 _MAX_COUNT = 2**63 - 1
+# Classes of what stands for a field or a parameter that was not given.
+_NOT_GIVEN = frozenset({"NotGiven", "NotGivenType", "Omit", "OmitType", "Unset", "UnsetType"})
 _NUMBERS = (int, float, decimal.Decimal, str)
 _PROTOBUF = ("google.protobuf", "google._upb", "proto.")
 
@@ -61,6 +63,12 @@ def first_of(read: Callable[[str], Any], *names: str) -> Any:
         if found is not None:
             return found
     return None
+
+
+def is_given(value: object) -> bool:
+    """Return whether a value is neither None nor a client's own stand-in for a field that is not there."""
+    kind = type(value)
+    return kind is str or (value is not None and type.__dict__["__name__"].__get__(kind) not in _NOT_GIVEN)
 
 
 def fields_of(value: Any) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nat_observability.recording.answers.draft import Message
-from nat_observability.recording.answers.fields import field, first_of, reader, text_of, type_name
+from nat_observability.recording.answers.fields import field, first_of, is_given, reader, text_of, type_name
 
 _TEXTS = frozenset({"text", "output_text", "input_text", "text_delta"})
 _REASONING = frozenset({"thinking", "reasoning", "thinking_delta", "reasoning_content"})
@@ -32,10 +32,10 @@ def add_content(message: Message, content: object, key: object = "content") -> N
     Args:
         key: What a stream's pieces of the same part share.
     """
-    if content is None:
-        return
     if (text := text_of(content)) is not None:
         message.text("text", text, key)
+        return
+    if not is_given(content):
         return
     blocks = message.some_items(content)
     if blocks is None:

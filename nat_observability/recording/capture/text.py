@@ -66,6 +66,15 @@ def class_name(kind: type) -> str:
     return utf8_text(str.__str__(type.__dict__["__qualname__"].__get__(kind)))
 
 
+def module_name(kind: type) -> str:
+    """Return the module of a class, whatever its metaclass does; empty if it is not text."""
+    try:
+        module = type.__dict__["__module__"].__get__(kind)
+    except AttributeError:  # it has been deleted
+        return ""
+    return utf8_text(str.__str__(module)) if issubclass(type(module), str) else ""
+
+
 def capture_name(function: object) -> str:
     """Return the qualified name of a function."""
     name = getattr(function, "__qualname__", None)
