@@ -180,7 +180,7 @@ def _attribute(value: Any, kind: str) -> Any:
     if single != kind:
         if not isinstance(value, list):
             raise ValueError(f"is not the list that {kind} is")
-        return [_attribute(each, single) for each in value]  # type: ignore[return-value]
+        return [_attribute(each, single) for each in value]
     if single == "string":
         return value if isinstance(value, str) else json.dumps(value)
     if type(value) not in _TYPES[single]:
