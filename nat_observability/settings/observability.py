@@ -16,7 +16,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from nat_observability.errors import SettingsError, SettingsWarning
+from nat_observability.errors import InvalidExporterNameError, SettingsError, SettingsWarning
 from nat_observability.propagation.formats import CONVERSATION_KEYS, PROPAGATORS, USER_KEYS
 from nat_observability.resource import DETECTORS, ResourceValue, detected
 from nat_observability.settings.exporters.base import ExporterSettings, FilePath, Seconds, Text
@@ -40,8 +40,6 @@ __all__ = [
     "ObservabilitySettings",
 ]
 
-# In names of exporters: what paths, patterns and lists are written with.
-_NOT_IN_NAMES = re.compile(r"""[/\\*?\[\]{},;='"\x00-\x1f\x7f]""")
 # In names of tags: what other lists than ours are written with.
 _NOT_IN_TAGS = re.compile(r"""[\s*?\[\]{};='"\x00-\x1f\x7f]""")
 
@@ -244,7 +242,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         }
         if "" in lower:
             raise ValueError("holds an exporter without a name; allowed: names that are not empty")
-        if any(map(_NOT_IN_NAMES.search, lower)):
+        if any(map(InvalidExporterNameError.unusable.search, lower)):
             raise ValueError(
                 "holds an exporter whose name is a path, a pattern or a list; allowed: letters, digits and - . _"
             )
