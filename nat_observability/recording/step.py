@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -46,7 +46,7 @@ from nat_observability.recording.enclosing_step import (
 )
 from nat_observability.recording.model_calls import ModelCallRecorder, provided
 from nat_observability.recording.recorder import PASSED_OVER
-from nat_observability.recording.stray_steps import open_runs, report_stray_step
+from nat_observability.recording.stray_steps import open_runs, report_stray_step, report_unentered_step
 from nat_observability.stream import Audience, hand, report
 
 _frame, _clock_ns, _wall_ns = sys._getframe, time.perf_counter_ns, time.time_ns
@@ -54,6 +54,9 @@ _frame, _clock_ns, _wall_ns = sys._getframe, time.perf_counter_ns, time.time_ns
 _END, _OK, _ERROR, _CLIENT = Boundary.END, Status.OK, Status.ERROR, SpanKind.CLIENT
 _LLM, _EMBEDDING, _RETRIEVER = StepKind.LLM, StepKind.EMBEDDING, StepKind.RETRIEVER
 _NO_TAGS: tuple[str, ...] = ()
+_looks = iter(
+    range(1000)
+)  # at steps that are freed, to find one without a block; later ones do not pay for it
 
 
 class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, named like contextlib.suppress
@@ -182,6 +185,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
     ) -> None:
         state = self._state
         if state is None:
+            self._previous = None  # it was entered
             if self._input is PASSED_OVER:
                 self._metadata()
                 self._input = self._metadata = None
@@ -205,8 +209,18 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
     ) -> None:
         self.__exit__(exc_type, exc, traceback)
 
+    def __del__(self) -> None:
+        if hasattr(self, "_previous") or getattr(self, "_state", self) is not None or current.get() is None:
+            if next(_looks, None) is not None:
+                return
+        elif self._input is not PASSED_OVER:
+            report_unentered_step(self._kind)
+        with suppress(AttributeError):  # another thread did it
+            del step.__del__
+
     def __call__(self, function: FunctionT) -> FunctionT:
         """Return `function` with each call recorded as a step of this kind and name."""
+        self._previous = None  # it need not be entered
         return decorated(
             function, self._of_call, step._driven, step._suspended, follows=getattr(self, "_follow", True)
         )
@@ -250,6 +264,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
     def _driven(self) -> Iterator[AbstractContextManager[None]]:
         """Open the step around a generator; what it yields is entered each time the generator itself runs."""
         head = current.get()
+        self._previous = self._generator = None
         state = head._state if head is not None else None
         if head is None or state is None:
             if open_runs:
@@ -263,7 +278,6 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 yield nullcontext()
                 audience.passed_over()
                 return
-        self._previous = self._generator = None
         parent = enclosing(head, state.generator_steps, _frame())
         self._open(state, parent if bridge.installed is None else bridge.installed.innermost(state, parent))
         try:

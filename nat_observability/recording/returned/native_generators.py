@@ -168,7 +168,7 @@ async def _async_body(inner: Any, call: OpenCall) -> AsyncIterator[Any]:
     with call.driving() as running:
         with running:
             items = aiter(inner)
-        ask: Callable[[Any], Awaitable[Any]] = first_item
+        ask: Callable[..., Awaitable[Any]] = first_item
         try:
             while True:
                 with running:
