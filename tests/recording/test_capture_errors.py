@@ -11,7 +11,17 @@ from nat_observability import ContextState, step
 from nat_observability.events import ErrorDetails, Run, Span, Status, StepKind
 from nat_observability.foreign_errors import describe, locate
 from nat_observability.processors import Redactor
-from nat_observability.recording.capture import step_error
+from nat_observability.recording.capture import MAX_BYTES, step_error
+
+
+class Counted:
+    """Counts how often it is printed."""
+
+    printed = 0
+
+    def __repr__(self) -> str:
+        Counted.printed += 1
+        return "counted"
 
 
 def raised(work: Callable[[], object]) -> ErrorDetails:
@@ -317,3 +327,40 @@ def test_an_exception_of_an_odd_class_leaves_its_block_unchanged(error: Exceptio
     short = name.rpartition(".")[2]
     assert describe(error) == f"{short}: failed"
     assert locate(error).startswith(f"{short} at ")
+
+
+@pytest.mark.parametrize(
+    ("error", "begins"),
+    [
+        (ValueError([*range(1_000_000)]), "[0,1,2,"),
+        (ValueError(*range(100_000)), "[0,1,2,"),
+        (ValueError([[Counted(), *range(100_000)]] * 1000), '[[{"__type__":"Counted"'),
+        (KeyError(dict.fromkeys(range(100_000), "x")), '{"0":"x","1":"x",'),
+        (ValueError(b"x " * 1_000_000), '"x x x '),
+    ],
+    ids=["list", "arguments", "nested", "dict", "bytes"],
+)
+def test_large_arguments_are_recorded_as_values_are(error: Exception, begins: str) -> None:
+    """Python would print all of them first."""
+    Counted.printed = 0
+    message = step_error(error).message
+    assert message.startswith(begins)
+    assert len(message) < 1.1 * MAX_BYTES
+    assert Counted.printed <= 1
+
+
+def test_small_arguments_are_printed_as_python_does() -> None:
+    """With the quotes that one knows from a terminal, and by the exception itself if it does that."""
+
+    class OwnError(ValueError):
+        def __str__(self) -> str:
+            return "mine"
+
+    for error in (
+        ValueError({"a": [1, 2]}),
+        KeyError(("a", b"x")),
+        ValueError("a", {"b": 1}),
+        OSError(2, "no"),
+    ):
+        assert step_error(error).message == str(error)
+    assert step_error(OwnError([0] * 100_000)).message == "mine"

@@ -9,7 +9,9 @@ from typing import Any, Final
 from nat_observability.events import ErrorDetails
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.limits import limits
+from nat_observability.recording.capture.reprs import own_methods
 from nat_observability.recording.capture.text import class_name, cut_text, module_name, utf8_text
+from nat_observability.recording.capture.values import capture_json
 
 _FIRST_FRAMES = 31  # where it was caught
 _LAST_FRAMES = 32  # where it was raised
@@ -22,6 +24,9 @@ _MAX_TEXT = 4096  # characters of a message or note of another exception than th
 _MAX_NAMED = 3  # members in the message of a group
 _MAX_NAMED_TEXT = 200  # characters of each
 _MAX_SIZE = 256 * 1024  # characters in all
+_MAX_ARGUMENTS = 64  # of an exception, of which none may be large
+_MAX_ARGUMENT_SIZE = 16 * 1024  # bytes of arguments that are printed
+_PRINTED_WHOLE = (list, tuple, dict, set, frozenset, bytes, bytearray)
 
 # As Python prints them.
 _CAUSE: Final = "The above exception was the direct cause of the following exception:"
@@ -205,7 +210,25 @@ def _name_members(error: BaseException, named: list[str], seen: set[int], depth:
 
 
 def _message(error: BaseException, most: int) -> str:
-    return _shown(error, most, _UNPRINTABLE)
+    try:
+        large = _large_arguments(error)
+    except BaseException as problem:  # noqa: BLE001  foreign code: a metaclass of the application's
+        reraise_signal(problem)
+        large = None
+    return _shown(error, most, _UNPRINTABLE) if large is None else cut_text(large, most)
+
+
+def _large_arguments(error: BaseException) -> str | None:
+    """Return the arguments of an exception as JSON, if Python would print them whole and they are large."""
+    arguments = _base.args.__get__(error)
+    if len(arguments) <= _MAX_ARGUMENTS and not any(
+        issubclass(type(each), _PRINTED_WHOLE) for each in arguments
+    ):
+        return None
+    if _is_group(error) or "__str__" in own_methods(type(error)):
+        return None
+    data = bytes(capture_json(arguments[0] if len(arguments) == 1 else arguments))
+    return str(data, "utf-8") if len(data) > _MAX_ARGUMENT_SIZE or b"[cut" in data else None
 
 
 def _shown(value: object, most: int, unprintable: str = "<str() of the note raised>") -> str:

@@ -11,8 +11,10 @@ import msgspec
 
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.budget import (
+    BITS,
     CHARACTERS,
     CONTAINER,
+    CONVERTED,
     DIGITS_WRITTEN,
     ESCAPED,
     FAILED,
@@ -344,8 +346,12 @@ class Walk:
             return self.text(str.__str__(cast(str, key)))
         if issubclass(kind, BYTES):
             return str(self.value(key))
-        if kind is int and cast(int, key).bit_length() > _LONGEST_KEY:
-            return f"<integer of {cast(int, key).bit_length()} bits>"  # Python may not print it
+        if kind is int:
+            bits = cast(int, key).bit_length()
+            if bits > _LONGEST_KEY:
+                return f"<integer of {bits} bits>"  # Python may not print it
+            self.nodes_left -= CONVERTED + bits // BITS
+            return self.text(str(key))
         if (issubclass(kind, (*SEQUENCES, dict)) and not is_short_key(key)) or module_name(kind) == "numpy":
             return _encode(self.value(key)).decode()  # its repr has those of all that is in it, or its class
         return self.shown(key)
