@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from nat_observability.dialects.dialect import Attributes, Dialect
-from nat_observability.dialects.resource_types import Resource
 from nat_observability.events import Run, Span, StepKind, TokenCost, TokenUsage
+from nat_observability.resource import Resource
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode

@@ -20,8 +20,8 @@ from nat_observability.dialects.genai import (
 from nat_observability.dialects.langfuse import LANGFUSE, langfuse_resource
 from nat_observability.dialects.messages import SPOKEN, Side, genai_payload
 from nat_observability.dialects.openinference import OPENINFERENCE
-from nat_observability.dialects.resource_types import Resource
 from nat_observability.events import Captured, Run, Span, Status, StepKind, TokenUsage
+from nat_observability.resource import Resource
 
 DIALECTS: Final[Mapping[str, Dialect]] = {each.name: each for each in (GENAI, LANGFUSE, OPENINFERENCE)}
 """By name."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nat_observability.builders import build_exporters, warn_of_no_exporter
-from nat_observability.dialects.resource_types import ResourceValue
 from nat_observability.errors import MissingExtraError, SettingsError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter as OwnSpanExporter
 from nat_observability.integrations.opentelemetry.hand_over import HandOver
+from nat_observability.resource import ResourceValue
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.variables import EXPORTERS, variable
 from nat_observability.system.fork_hooks import at_fork

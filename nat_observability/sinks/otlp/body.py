@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from nat_observability.dialects.resource_types import Resource
 from nat_observability.dialects.vocabulary import DEFAULT_DIALECT, Dialects, vocabulary
 from nat_observability.errors import PermanentWriteError
 from nat_observability.events import Span
+from nat_observability.resource import Resource
 from nat_observability.sinks.otlp.json import json_request
 from nat_observability.sinks.otlp.span_encoder import SLICE_BYTES, SLICE_SPANS, SpanEncoder
 from nat_observability.sinks.protocol import Batch

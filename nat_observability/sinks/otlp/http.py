@@ -9,7 +9,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from nat_observability.dialects.resource_types import Resource
 from nat_observability.dialects.vocabulary import DEFAULT_DIALECT, Dialects
 from nat_observability.errors import (
     BatchTooLargeError,
@@ -19,6 +18,7 @@ from nat_observability.errors import (
     RetryableWriteError,
     SinkError,
 )
+from nat_observability.resource import Resource
 from nat_observability.sinks.otlp.body import BodyMaker, Compression, Encoding
 from nat_observability.sinks.otlp.options import (
     ClientTls,

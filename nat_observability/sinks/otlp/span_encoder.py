@@ -9,9 +9,9 @@ import msgspec
 
 from nat_observability.dialects.dialect import AttributeValue
 from nat_observability.dialects.messages import genai_payload, single_message
-from nat_observability.dialects.resource_types import Resource
 from nat_observability.dialects.vocabulary import EVERYBODYS, Vocabulary, decoded_attributes
 from nat_observability.events import Captured, Run, Span, SpanKind, Status, StepKind, TokenUsage
+from nat_observability.resource import Resource
 from nat_observability.sinks.otlp.caches import ByName, PayloadHeaders, keep
 from nat_observability.sinks.otlp.scopes import scope_field, spans_by_scope
 from nat_observability.sinks.otlp.span_message import (

@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from nat_observability.builders import build_exporters
 from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.logs import get_logger
+from nat_observability.resource import DETECTORS, ResourceValue, detected
 from nat_observability.settings import ObservabilitySettings
-from nat_observability.settings.resource import DETECTORS, detected
 from nat_observability.settings.standard_variables.makers import IGNORED, MAKER_VARIABLES
 from nat_observability.version import package_version
 
@@ -388,7 +388,7 @@ def test_each_variable_of_opentelemetry_does_what_the_table_says(
             continue  # tests of their own
         exporters = None if name == "OTEL_TRACES_EXPORTER" else {"main": main}
 
-        def current(exporters: Any = exporters) -> tuple[str, dict[str, Any]]:
+        def current(exporters: Any = exporters) -> tuple[str, dict[str, ResourceValue]]:
             settings = (
                 ObservabilitySettings() if exporters is None else ObservabilitySettings(exporters=exporters)
             )

@@ -1,4 +1,4 @@
-"""detected(): what can be found out about this process for its OpenTelemetry resource, by detector."""
+"""The OpenTelemetry resource: the types of its attributes, and what detectors find out about this process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from nat_observability.dialects.resource_types import ResourceValue
-from nat_observability.version import package_version
+ResourceValue = str | bool | int | float | list[str] | list[bool] | list[int] | list[float]
+Resource = Mapping[str, ResourceValue]
+"""The attributes of a resource, of the types that OpenTelemetry allows there."""
 
 _ROOT = Path("/")
 
@@ -46,11 +47,22 @@ def detected(detectors: Collection[str], root: Path = _ROOT) -> dict[str, Resour
         detectors: Some of `DETECTORS`; `*` stands for all.
         root: The root of the file system.
     """
-    found: dict[str, ResourceValue] = {key: text for key, text in _SDK.items() if text}
+    found: dict[str, ResourceValue] = {key: text for key, text in _sdk().items() if text}
     for name in _DETECTORS if "*" in detectors else detectors:
         with suppress(OSError, ValueError):
             found.update({key: value for key, value in _DETECTORS[name](root).items() if value})
     return found
+
+
+def _sdk() -> dict[str, str]:
+    from nat_observability.version import package_version  # most exporters have no resource
+
+    return {
+        # By the conventions, the name "opentelemetry" is for its own SDKs.
+        "telemetry.sdk.name": "nat_observability",
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.version": package_version(),
+    }
 
 
 def _process(root: Path) -> dict[str, ResourceValue]:
@@ -107,12 +119,6 @@ def _service_instance(root: Path) -> dict[str, str]:
     return {"service.instance.id": _instance[1]}
 
 
-_SDK = {
-    # By the conventions, the name "opentelemetry" is for its own SDKs.
-    "telemetry.sdk.name": "nat_observability",
-    "telemetry.sdk.language": "python",
-    "telemetry.sdk.version": package_version(),
-}
 _DETECTORS: Mapping[str, Callable[[Path], Mapping[str, ResourceValue]]] = {
     "process": _process,
     "host": _host,
