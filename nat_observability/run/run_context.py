@@ -62,6 +62,7 @@ class RunContext(Generic[ManagerT]):
         "_slot",
         "_started_s",
         "_stopped_s",
+        "_talkative",
         "group",
         "isolated_exporters",
         "registry",
@@ -83,6 +84,7 @@ class RunContext(Generic[ManagerT]):
         self._adopted: AdoptedState | None = None
         self._started_s: float | None = None
         self._stopped_s: float | None = None
+        self._talkative = False  # whether its start and its end are logged
         self._members = _NONE  # those of the group that have no record of their own
         self._lifecycle: Lifecycle | None = None
         self.group: SpanGroup | None = None
@@ -341,7 +343,7 @@ class RunContext(Generic[ManagerT]):
         lifecycle, group, required = self._lifecycle, self.group, slot.options.required
         began_at = self._began_at
         self._started_s = clock.perf_counter() - began_at
-        talkative = _log.is_enabled_for("info")
+        talkative = self._talkative = _log.is_enabled_for("info")
         if not (talkative or required or (lifecycle is not None and lifecycle.troubled)):
             return
         run_id = self.state.run.run_id
@@ -390,13 +392,11 @@ class RunContext(Generic[ManagerT]):
                 # The loop has ended without cancelling it, and the garbage collector is destroying the coroutine.
                 lifecycle.dropped()
             self.isolated_exporters = {}
-        stopped_s = 0.0
-        if began is not None and (ended := self._now()) is not None:
-            stopped_s = ended - began
-        self._stopped_s = stopped_s
+        ended = None if began is None else self._now()
+        self._stopped_s = 0.0 if began is None or ended is None else ended - began
         if (observer := slot.options.observer) is not None:
             observer.run_ended()
-        if _log.is_enabled_for("info") or (lifecycle is not None and lifecycle.troubled):
+        if self._talkative or (lifecycle is not None and lifecycle.troubled):
             self._tell_ended(lifecycle)
         # The manager keeps its last run for the report: letting go of the manager here spares each finished run from
         # being a reference cycle, which only the garbage collector could free.
