@@ -114,7 +114,7 @@ def at_first_call(function: Callable[..., object], act: Callable[[], None]) -> I
     """Have `act` called on this thread when a function is called for the first time, before its first line."""
 
     def profile(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code is function.__code__:  # type: ignore[attr-defined]
+        if event == "call" and frame.f_code is function.__code__:
             sys.setprofile(None)
             act()
 
