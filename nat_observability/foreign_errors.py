@@ -27,8 +27,8 @@ def locate(error: BaseException) -> str:
 
     For errors from foreign code that saw an item before redaction: their messages may hold what had to be redacted.
     """
-    where = place(error)
-    return f"{type(error).__name__} at {where}" if where is not None else type(error).__name__
+    where, name = place(error), _class_name(error)
+    return f"{name} at {where}" if where is not None else name
 
 
 def forget_frames(error: BaseException) -> None:
@@ -111,8 +111,14 @@ def describe(error: BaseException) -> str:
     If the exception's own `str` raises, only its type is given.
     """
     try:
-        text = str(error)
+        text = str.__str__(str(error))
     except BaseException as problem:  # noqa: BLE001  foreign code: an exception class of the user's
         reraise_signal(problem)
         text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{_class_name(error)}: {text}" if text else _class_name(error)
+
+
+def _class_name(error: BaseException) -> str:
+    # By the base, because a metaclass may raise where it is asked for its attributes.
+    name: str = type.__dict__["__name__"].__get__(type(error))
+    return name

@@ -247,6 +247,11 @@ class EventStream:
         return len(self._by_key)
 
     @property
+    def keys(self) -> tuple[object, ...]:
+        """The keys of the subscribers."""
+        return tuple(self._by_key)
+
+    @property
     def unheard(self) -> int:
         """Steps that were recorded with no subscriber, START and END, for example after the run had ended."""
         passed_over = self._passed_over
