@@ -210,7 +210,7 @@ def _position(connection: sqlite3.Connection) -> _Position:
 
 def _changes(reader: Reader, position: _Position) -> _Batch:
     # Each part is read after the mark up to which it counts: what changes meanwhile is above the mark, and comes next.
-    newest = reader.value("SELECT max(rowid) FROM spans") or 0
+    newest = reader.newest()
     deleted = oldest = 0
     if reader.version >= 2:
         deleted = reader.value("SELECT max(id) FROM deletions") or 0
