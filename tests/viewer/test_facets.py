@@ -20,7 +20,7 @@ from nat_observability.viewer.sidecar.index import Index
 from nat_observability.viewer.sidecar.run_counts import MOST_WORDS
 from nat_observability.viewer.store_file import StoreFile
 from tests.viewer.client import Viewer, viewer
-from tests.viewer.stores import BEGIN_NS, make_run, make_store, spans_of
+from tests.viewer.stores import BEGIN_NS, make_run, make_store, spans_of, write
 
 _HOUR_US = 3_600_000_000
 _MINUTE_US = 60_000_000
@@ -128,6 +128,31 @@ async def test_deletions_that_nobody_saw(tmp_path: Path) -> None:
         counts = await _counted(shown)
         assert counts["total"] == 4
         assert dict(counts["tag"]) == {"team:blue": 2, "team:red": 2}
+
+
+async def test_words_of_runs_that_are_gone(tmp_path: Path) -> None:
+    """A workflow, a name or a tag that no run has any more is not kept in the index."""
+    path = await asyncio.to_thread(make_store, tmp_path / "s.sqlite3", 3)
+    secret = make_run(5, workflow_name="for-ada", tags=(("patient", "ada"),))
+    await asyncio.to_thread(write, path, spans_of(secret, 5))
+
+    async def words() -> set[str]:
+        return await asyncio.to_thread(_words, path)
+
+    async with viewer(path, index=True) as shown:
+        await _counted(shown)
+        assert {"for-ada", "patient:ada", "search"} <= await words()
+    await asyncio.to_thread(_delete, path, secret.run_id)
+    async with viewer(path, index=True) as shown:
+        while {"for-ada", "patient:ada"} & await words():
+            await asyncio.sleep(0.02)
+        assert (await _counted(shown))["total"] == 3
+        assert {"answer", "support", "search", "team:red", "team:blue", "ok"} == await words()
+
+
+def _words(path: Path) -> set[str]:
+    with contextlib.closing(sqlite3.connect(f"{path}-index")) as connection:
+        return {word for (word,) in connection.execute("SELECT word FROM words")}
 
 
 def _delete(path: Path, *run_ids: str) -> None:

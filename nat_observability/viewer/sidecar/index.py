@@ -268,7 +268,7 @@ class Index:
             connection.execute("COMMIT")
         if start is not None:
             connection.execute("DELETE FROM hours WHERE hour < ?", (start // HOUR_NS,))
-        connection.execute("DELETE FROM tag_hours WHERE runs <= 0")
+        self.counts.prune(connection)
         if gone:
             connection.executescript("PRAGMA incremental_vacuum")
 

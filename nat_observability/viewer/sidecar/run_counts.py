@@ -107,6 +107,24 @@ class RunCounts:
         self.followed, self.older = batch.position.spans, batch.position.runs
         return batch.position != position
 
+    def prune(self, connection: sqlite3.Connection) -> None:
+        """Forget the words of runs that are gone, in a transaction of its own."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute("DELETE FROM cells WHERE runs <= 0")
+            connection.execute("DELETE FROM tag_hours WHERE runs <= 0")
+            # A word that came into use only now would be taken for that of all runs that have it.
+            beyond = " OR ".join(f"{dimension} = {BEYOND}" for dimension in DIMENSIONS)
+            if connection.execute(f"SELECT 1 FROM cells WHERE {beyond} LIMIT 1").fetchone() is None:
+                used = " UNION ".join(f"SELECT {dimension} FROM cells" for dimension in DIMENSIONS)
+                connection.execute(
+                    f"DELETE FROM words WHERE id NOT IN ({used} UNION SELECT tag FROM tag_hours)"
+                )
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
 
 class _Counting:
     """The counts of one transaction."""
