@@ -712,6 +712,8 @@ async def test_an_exporter_without_a_delivery_is_none_of_the_runtimes_business()
     class Foreign:
         """As the reference toolkit has them."""
 
+        start = stop = wait_ready = print
+
     exporters: dict[str, Any] = {"foreign": Foreign(), "capturing": CapturingExporter()}
     async with ObservabilityRuntime(exporters) as runtime:
         assert runtime.health().exporters == {"foreign": None, "capturing": None}

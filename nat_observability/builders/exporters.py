@@ -271,6 +271,33 @@ def exporter_types(
     return known
 
 
+def checked_types(own: object) -> Mapping[str, ExporterBuilder]:
+    """
+    Return a service's own exporter types.
+
+    Raises:
+        TypeError: It is not a mapping of names to functions that can be called as builders.
+    """
+    if not isinstance(own, Mapping):
+        raise TypeError(
+            f"exporter_types is a mapping of names to functions, not of type {type(own).__name__}. "
+            "Pass providers.Object({'own': build})."
+        )
+    for name, build in own.items():
+        try:
+            if not callable(build):
+                raise TypeError("it is not a function")
+            inspect.signature(build).bind("name", None, None)
+        except ValueError:  # it has no signature that could be read
+            continue
+        except TypeError as problem:
+            raise TypeError(
+                f"exporter_types: what makes exporters of type {name!r} cannot be called with their name, their "
+                f"settings and those of the process ({problem}). Pass a function that takes these three."
+            ) from None
+    return own
+
+
 def check_exporter_types(settings: ObservabilitySettings, own: Collection[str] | None) -> None:
     """
     Check that every exporter's type is known, without making any.
@@ -326,7 +353,7 @@ def build_exporters(
     set_level(settings.log_level)
     if not settings.enabled:
         return {}
-    types = exporter_types(settings, own_types or {})
+    types = exporter_types(settings, checked_types(own_types or {}))
     exporters: dict[str, BaseExporter] = {}
     problems: list[str] = []
     prices = None if settings.prices is None else _prices(settings.prices)

@@ -54,6 +54,7 @@ class ProcessingPlan:
         prices: Of the process.
 
     Raises:
+        TypeError: `own` is not such a mapping.
         UnknownExporterError: `own` names an exporter that does not exist.
     """
 
@@ -63,6 +64,12 @@ class ProcessingPlan:
         own: Mapping[str, OwnProcessing],
         prices: PriceTable | None = None,
     ) -> None:
+        given: object = own  # a container passes on whatever its provider made
+        if not isinstance(given, Mapping) or not all(isinstance(each, OwnProcessing) for each in given.values()):
+            raise TypeError(
+                "processing is a mapping of names of exporters to OwnProcessing. Pass providers.Object({'*': "
+                "OwnProcessing(processors=[...])}), for example."
+            )
         for name in own:
             if name != EVERY and name not in settings:
                 raise UnknownExporterError(name, settings)

@@ -157,6 +157,9 @@ class Lifecycle:
                 raise
             self.left_out(record, error)
         except Exception as error:  # noqa: BLE001  foreign code: opening a sink may raise anything
+            if (trace := error.__traceback__) is not None:
+                # Every run that waits gets the same error: with this frame in it, it would keep all of them in memory.
+                error.__traceback__ = trace.tb_next
             self.left_out(record, error)
         else:
             self.ready(record)

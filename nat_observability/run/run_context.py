@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nat_observability.context import AdoptedState, ContextState, enter_run, leave_run, run_state
 from nat_observability.errors import ExporterEndedEarlyError, ExporterStartError, ManagerRunningError
@@ -14,7 +14,7 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.foreign_errors import describe, reraise_signal
 from nat_observability.logs import get_logger
-from nat_observability.recording.stray_steps import run_closed, run_opened
+from nat_observability.recording.stray_steps import refuse_block, report_unentered_run, run_closed, run_opened
 from nat_observability.run.exporter_record import ExporterRecord
 from nat_observability.run.isolation import isolate, traits
 from nat_observability.run.lifecycle import INTERRUPTIONS, Lifecycle, runs_in
@@ -22,6 +22,7 @@ from nat_observability.run.readiness import Readiness
 from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
 from nat_observability.run.run_slot import RunSlot
 from nat_observability.run.span_group import MemberSubscription, SpanGroup
+from nat_observability.run.unrecorded import note_unrecorded
 from nat_observability.system import clock
 
 ManagerT = TypeVar("ManagerT")
@@ -49,6 +50,7 @@ class RunContext(Generic[ManagerT]):
     __slots__ = (
         "_adopted",
         "_began_at",
+        "_entered",
         "_feeds",
         "_given",
         "_lifecycle",
@@ -78,6 +80,7 @@ class RunContext(Generic[ManagerT]):
         self._manager: ManagerT | None = manager
         self._slot: RunSlot[RunContext[Any]] | None = slot
         self._given = given
+        self._entered = False
         self._adopted: AdoptedState | None = None
         self._started_s: float | None = None
         self._stopped_s: float | None = None
@@ -101,7 +104,15 @@ class RunContext(Generic[ManagerT]):
         """Whether the exporters are isolated instances, and not the registered ones."""
         return self._given is not None
 
+    def __del__(self) -> None:
+        if not self._entered:
+            report_unentered_run()
+
+    if not TYPE_CHECKING:  # a type checker knows that it is neither
+        __enter__ = __exit__ = __await__ = refuse_block
+
     async def __aenter__(self) -> ManagerT:
+        self._entered = True
         slot, manager = self._slot, self._manager
         if slot is None or manager is None:
             raise RuntimeError("This run has ended. Call start() again for another one.")
@@ -302,6 +313,8 @@ class RunContext(Generic[ManagerT]):
         slot.running = True
         if self.group is not None or self._lifecycle is not None:
             run_opened(id(self))
+        else:
+            note_unrecorded(state.run, slot.registry, slot.options)
 
     def _begin(self, slot: RunSlot[RunContext[Any]]) -> None:
         # The run is current by now: what an exporter starts belongs to it, and an exporter that is not bound to a

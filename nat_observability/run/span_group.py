@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
@@ -22,9 +22,13 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.span_joiner import SpanJoiner
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter.subscription import Subscription
+from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.run.selection_index import SelectionIndex, SelectionIndexCache
 from nat_observability.run.shutdown_event import finish
 from nat_observability.system import clock
+
+_log = get_logger()
+_shared = RepeatedEvent()
 
 # What a subclass may change and still be a member: its construction, and attributes of its own.
 _DECISIVE = (
@@ -153,9 +157,26 @@ class SpanGroup:
 
     def begin(self) -> None:
         """Take steps from now on."""
-        self._state.stream.subscribe(self, self._joiner.handle, self._joiner)
+        stream = self._state.stream
+        if stream.listeners:
+            self._note_others(stream.keys)
+        stream.subscribe(self, self._joiner.handle, self._joiner)
         for feed in self.members.shown:
             feed.begun(self._joiner)
+
+    def _note_others(self, subscribers: Iterable[object]) -> None:
+        """Log that a run with the same state and the same exporters is open: each gets the steps of both."""
+        routes = {id(route) for route in self.members.routes}
+        for each in subscribers:
+            if isinstance(each, SpanGroup) and not routes.isdisjoint(map(id, each.members.routes)):
+                if (suppressed := _shared.due()) is not None:
+                    _log.warning(
+                        "context_state_shared",
+                        workflow_run_id=self._state.run.run_id,
+                        suppressed=suppressed,
+                        cure="Make a ContextState for each run: with providers.Factory, not providers.Singleton.",
+                    )
+                return
 
     def end(self) -> None:
         """Take no more steps, and hand over what is open."""

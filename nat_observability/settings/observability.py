@@ -16,13 +16,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from nat_observability.errors import SettingsError, SettingsWarning
+from nat_observability.errors import InvalidExporterNameError, SettingsError, SettingsWarning
 from nat_observability.propagation.formats import CONVERSATION_KEYS, PROPAGATORS, USER_KEYS
+from nat_observability.resource import DETECTORS, ResourceValue, detected
 from nat_observability.settings.exporters.base import ExporterSettings, FilePath, Seconds, Text
 from nat_observability.settings.exporters.models import BUILT_IN, MODELS, AnyExporterSettings
 from nat_observability.settings.likely_mistakes import likely_mistakes
 from nat_observability.settings.processing import ProcessingSettings, Texts, name_list
-from nat_observability.settings.resource import DETECTORS, detected
 from nat_observability.settings.sources import VariablesSource, note_exporters, with_env_file
 from nat_observability.settings.standard_variables.opentelemetry import MOST, SERVICE_NAME
 from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, problems, variable
@@ -40,8 +40,6 @@ __all__ = [
     "ObservabilitySettings",
 ]
 
-# In names of exporters: what paths, patterns and lists are written with.
-_NOT_IN_NAMES = re.compile(r"""[/\\*?\[\]{},;='"\x00-\x1f\x7f]""")
 # In names of tags: what other lists than ours are written with.
 _NOT_IN_TAGS = re.compile(r"""[\s*?\[\]{};='"\x00-\x1f\x7f]""")
 
@@ -106,7 +104,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         description="The name of this service. Without it, OTEL_SERVICE_NAME is honoured, and then service.name in "
         "OTEL_RESOURCE_ATTRIBUTES.",
     )
-    resource_attributes: dict[str, str] = Field(
+    resource_attributes: dict[str, ResourceValue] = Field(
         default_factory=dict,
         description="Further attributes of this service, added to OTEL_RESOURCE_ATTRIBUTES.",
     )
@@ -167,7 +165,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             *,
             enabled: bool = ...,
             service_name: str = ...,
-            resource_attributes: Mapping[str, str] = ...,
+            resource_attributes: Mapping[str, ResourceValue] = ...,
             start_timeout: float = ...,
             shutdown_timeout: float = ...,
             secrets_dir: str | Path | None = ...,
@@ -198,7 +196,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             raise SettingsError(lines)
 
     @property
-    def resource(self) -> dict[str, str]:
+    def resource(self) -> dict[str, ResourceValue]:
         """
         The attributes of the OpenTelemetry resource: `resource_attributes`, and the name as `service.name`.
 
@@ -212,7 +210,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
 
     @field_validator("resource_attributes")
     @classmethod
-    def _without_service_name(cls, attributes: dict[str, str]) -> dict[str, str]:
+    def _without_service_name(cls, attributes: dict[str, ResourceValue]) -> dict[str, ResourceValue]:
         # Already used for `service_name`, which is the only place for the name.
         return {key: value for key, value in attributes.items() if key != SERVICE_NAME}
 
@@ -244,7 +242,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         }
         if "" in lower:
             raise ValueError("holds an exporter without a name; allowed: names that are not empty")
-        if any(map(_NOT_IN_NAMES.search, lower)):
+        if any(map(InvalidExporterNameError.unusable.search, lower)):
             raise ValueError(
                 "holds an exporter whose name is a path, a pattern or a list; allowed: letters, digits and - . _"
             )

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from nat_observability.errors import SettingsError, SettingsWarning
+from nat_observability.resource import Resource
 from nat_observability.settings.exporters.base import ExporterSettings
 from nat_observability.settings.exporters.models import BUILT_IN, MODELS, PRESET_NAMES, AnyExporterSettings
 from nat_observability.settings.standard_variables.opentelemetry import (
@@ -362,10 +363,10 @@ def _completed(
         found.setdefault("enabled", False)
 
     attributes = {**_dict(found.get(_ATTRIBUTES)), **_dict(given.get(_ATTRIBUTES))}
-    resource = standard.resource_attributes if configuration is None else configuration.resource
+    resource: Resource = standard.resource_attributes if configuration is None else configuration.resource
     fallback = standard.service_name or resource.get(SERVICE_NAME)
     if name := attributes.get(SERVICE_NAME) or fallback:
-        found.setdefault("service_name", name)
+        found.setdefault("service_name", str(name))
     ours = found.get(_ATTRIBUTES, {})
     if isinstance(ours, dict):
         found[_ATTRIBUTES] = {**resource, **ours}

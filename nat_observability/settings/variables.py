@@ -132,7 +132,7 @@ def is_pairs(kind: Any) -> bool:
     if get_origin(kind) is not dict:
         return False
     value = get_args(kind)[1]
-    return value in (str, float, SecretStr) or get_args(value)[:1] == (SecretStr,)
+    return value in (str, float, SecretStr) or get_args(value)[:1] in ((SecretStr,), (str,))
 
 
 def _either(values: Sequence[object]) -> str:

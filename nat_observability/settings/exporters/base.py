@@ -13,6 +13,7 @@ from nat_observability.delivery.limits import QueuePolicy, SpoolMode
 from nat_observability.settings.processing import ProcessingSettings, name_list
 from nat_observability.settings.standard_variables.opentelemetry import DEFAULT_LIMITS, MOST, unquoted
 from nat_observability.settings.variables import Allowed
+from nat_observability.system.disk import is_file_path
 
 # Some platforms cannot wait longer than about 24 days, which in milliseconds fill 31 bits.
 _LONGEST = MOST / 1000
@@ -42,7 +43,7 @@ DialectNames = Annotated[
 
 
 def _local(value: object) -> object:
-    if isinstance(value, str) and ("://" in value or value == ":memory:"):
+    if isinstance(value, str) and value and not is_file_path(value):
         raise ValueError(
             "is not a path of a file: write it without a scheme, as in var/observability.sqlite3"
         )
