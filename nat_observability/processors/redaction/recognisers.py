@@ -65,7 +65,7 @@ def _is_tag(data: bytes, place: Place) -> bool:
 _IN_TAG = re.compile(rb"[\w.:-]*")
 _BEFORE_YAML_PAIR = re.compile(rb"-[ +]-[ +](?:" + _QUOTE + rb")?" + rb"[A-Za-z0-9_. +\-\x80-\xff]{0,80}\Z")
 # What may stand between the last letters of a name and its sign.
-_TO_SIGN = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'\]`]|["'\]`*\s+])*+(?:[:=,]|[?+|]{1,2}=|<-)""")
+_TO_SIGN = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'\]`]|["'\]`*\s+])*+(?:[?]?[:=,]|[?+|]{1,2}=|<-)""")
 _TO_VALUE = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'`]|["',\s+])*+[Vv]alue""")
 _LONGEST_TO_SIGN = 1024  # bytes
 
@@ -91,7 +91,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # password=x, password: x, X-API-Key: x, ?password=x&, Password=x;, --password=x
     Recogniser(
         name="assignment",
-        sign=rb"(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|[?+|]{0,2}+:?={1,3}+|<-(?=\s)|:(?!//|:[A-Za-z_]{1,40}(?![A-Za-z_0-9])))",
+        sign=rb"(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|\?:|[?+|]{0,2}+:?={1,3}+|<-(?=\s)|:(?!//|:[A-Za-z_]{1,40}(?![A-Za-z_0-9])))",
     ),
     # {"name": "password", "value": "x"}, <a name="password" value="x"/>; in YAML on two lines
     Recogniser(

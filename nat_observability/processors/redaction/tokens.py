@@ -71,7 +71,7 @@ _LED = re.compile(
     rb"(?P<astra_token>AstraCS:[A-Za-z0-9]{20,}:[0-9a-f]{40,})"
     rb"|(?P<paypal_token>access_token\$(?:production|sandbox)\$[a-z0-9]{16}\$[0-9a-f]{32})"
     rb"|(?P<firebase_key>(?<![\w-])[\w-]{8,32}:APA91b[\w-]{60,})"
-    rb"|(?P<amazon_token>At(?:za|zr|c)\|[\w+/=-]{30,})|(?P<azure_key>git&[0-9]{12}&[A-Za-z0-9+/]{80,}={0,2})"
+    rb"|(?P<twitch_token>\boauth:[a-z0-9]{24,40})|(?P<amazon_token>At(?:za|zr|c)\|[\w+/=-]{30,})|(?P<azure_key>git&[0-9]{12}&[A-Za-z0-9+/]{80,}={0,2})"
     rb"|(?P<snowflake_token>ver:\d{1,4}-hint:\d{1,20}-ETMsDgAAA[A-Za-z0-9+/=]{40,})"
 )
 # Tokens without fixed letters, whose parts tell: two long ones of hexadecimal digits, or ids between them.
@@ -116,6 +116,13 @@ _NO_PASSWORD = re.compile(
     rb"|\$?\{{1,2}[\w .:-]{1,60}\}{1,2}|\$\(?[A-Z_][A-Z0-9_]{0,40}\)?|%[A-Z_]{1,40}%",
     re.IGNORECASE,
 )
+# bob:password@host without a scheme, with what tells that it is no e-mail address.
+_USERINFO = re.compile(
+    rb"(?<![\w/:.@+$-])[\w.$-]{1,64}:([^\s:@/\"'`<>,;()]{4,128})@(?P<host>(?:tcp|unix)\(|localhost\b|\d{1,3}(?:\.\d{1,3}){3}(?![\w.])"
+    rb"|[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}(?P<more>:\d{2,5}\b|/\w)?)"
+)
+_LEAST_USERINFO = re.compile(rb":[^\s:@/\"'`<>,;()]{4,128}@[\w]")
+_STRONG = re.compile(rb"(?=[^ ]{0,128}[0-9])(?=[^ ]{0,128}[A-Za-z])[^ ]{6,128}")
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
 
 
@@ -279,6 +286,26 @@ def _find_url_credentials(data: bytes) -> Iterator[Found]:
         at = data.find(b"://", max(host, begin))
 
 
+def _find_userinfo(data: bytes) -> Iterator[Found]:
+    at = data.find(b"@")
+    while at >= 0:
+        begin = max(0, at - _LONGEST_USERINFO)
+        window = data[begin:at]
+        first = max(window.rfind(blank) for blank in (b" ", b"\n", b"\t", b'"', b"'", b"(", b"=", b"`", b"<")) + 1
+        if window.find(b":", first) >= 0:
+            match = _USERINFO.match(data, begin + first, at + 300)
+            if match is not None and match.end(1) == at:
+                value = match[1]
+                is_host = match["more"] is not None or match["host"].endswith((b"(", b"localhost")) or match["host"][:1].isdigit()
+                if (is_host and _STRONG.fullmatch(value) is not None) or (b"." in match["host"] and _is_mixed(value)):
+                    if _NO_PASSWORD.fullmatch(value) is None:
+                        yield *match.span(1), "url_password"
+        at = data.find(b"@", at + 1)
+
+
+_LONGEST_USERINFO = 200  # bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecogniser:
     """
@@ -307,11 +334,13 @@ class TextRecogniser:
     Attributes:
         names: The labels of its marks.
         triggers: All of them are in every text in which it finds something.
+        expressions: One of them matches somewhere in it, in this case.
         find: Finds them.
     """
 
     names: tuple[str, ...]
     triggers: tuple[bytes, ...]
+    expressions: tuple[bytes, ...]
     find: Callable[[bytes], Iterator[Found]]
 
 
@@ -333,8 +362,8 @@ RUN_RECOGNISERS = (
         leads=(b":aa",), expressions=(rb"[0-9]{6}:AA[\w-]{16}",), find=_finder(_TELEGRAM, "telegram_token")
     ),
     RunRecogniser(
-        leads=(b"atza|", b"atzr|", b"atc|", b"git&", b"astracs:", b"$production$", b"$sandbox$", b":apa91b", b"-hint:"),
-        expressions=(rb"at(?:za|zr|c)\|", rb"git&[0-9]{12}&", rb"astracs:", rb"\$production\$", rb"\$sandbox\$", rb":apa91b", rb"-hint:"),
+        leads=(b"atza|", b"atzr|", b"atc|", b"oauth:", b"git&", b"astracs:", b"$production$", b"$sandbox$", b":apa91b", b"-hint:"),
+        expressions=(rb"at(?:za|zr|c)\|", rb"git&[0-9]{12}&", rb"oauth:[a-z0-9]{16}", rb"astracs:", rb"\$production\$", rb"\$sandbox\$", rb":apa91b", rb"-hint:"),
         find=_find_led,
     ),
     RunRecogniser(find=_find_discord_tokens),
@@ -350,11 +379,18 @@ RUN_RECOGNISERS = (
     ),
 )  # fmt: skip
 TEXT_RECOGNISERS = (
-    TextRecogniser(names=("private_key",), triggers=(b"-----BEGIN",), find=_find_private_keys),
+    TextRecogniser(names=("private_key",), triggers=(b"-----BEGIN",), expressions=(b"----BEGIN",), find=_find_private_keys),
     TextRecogniser(
         names=("url_password", "url_token"),
         triggers=(b"@", b"://"),
+        expressions=(rb"://[^\s\"'<>`]*@",),
         find=_find_url_credentials,
+    ),
+    TextRecogniser(
+        names=("url_password",),
+        triggers=(b"@", b":"),
+        expressions=(rb":[^\s:@/\"'`<>,;()]{4,128}@[\w]",),
+        find=_find_userinfo,
     ),
 )
 _LETTERS = tuple(letters for each in RUN_RECOGNISERS for letters in each.letters)
@@ -383,7 +419,9 @@ DEFAULT_PATTERNS: tuple[str, ...] = (
 def may_have_token(data: bytes) -> bool:
     """Say whether `data` may have anything that `find_tokens` finds."""
     for recogniser in TEXT_RECOGNISERS:
-        if all(data.find(trigger) >= 0 for trigger in recogniser.triggers):
+        if all(data.find(trigger) >= 0 for trigger in recogniser.triggers) and (
+            recogniser.find is not _find_userinfo or _LEAST_USERINFO.search(data) is not None
+        ):
             return True
     runs = Runs.of(data)
     return runs is not None and _may_have_token(runs)

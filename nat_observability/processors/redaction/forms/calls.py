@@ -37,7 +37,7 @@ LITERALS = (
     b"Auth(", b"auth(", b"redential(", b"redentials(", b"ogin(", b"ign_in(", b"ignIn(", b"uthenticate(", b"Token(",
     b"Authentication(", b"Provider(", b"_connect(", b"etConnection(", b"PDO(", b"wt.", b"WT.", b"mac(", b"mac.new(",
     b"ernet(", b"ES.new(", b"ookieParser(", b"ashpw(", b"eckpw(", b"password_hash(", b"password_verify(", b"bcrypt.",
-    b"argon2.", b"crypt(", b"20Poly1305(", b"AESGCM(", b"HMAC(",
+    b"argon2.", b"crypt(", b"CRYPT(", b"20Poly1305(", b"AESGCM(", b"HMAC(",
 )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def find_returned(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 # A name as one argument, and its value as the next or as the default: setattr(x, "password", "y").
 BEHIND_ARGUMENT = rb"\\{0,64}[\"'`](?:,\s?[^()\n]{0,200}?\bdefault\s?=\s?|,\s{0,4})(?=\\{0,64}[\"'`])"
 _ARGUED = re.compile(
-    rb"\b(?:getattr|setattr|add_argument|option|Option|Argument|argument|[Mm]ap\.?[Oo]f|ofEntries|json_object|JSON_OBJECT"
+    rb"\b(?:getattr|setattr|add_argument|option|Option|Argument|argument|\w{0,20}[Mm]ap\.?[Oo]f|ofEntries|json_object|JSON_OBJECT"
     rb"|jsonb_build_object|hset|HSET|hmset|HMSET|set_default|SetDefault|getOrDefault|updateIn|assoc)\s?\(([^()\n]{0,300}?)"
     rb"\\{0,64}[\"'`]([\w.-]{1,60})" + BEHIND_ARGUMENT
 )

@@ -103,6 +103,7 @@ _POSITIONAL = (
     rb"\bConvertTo-SecureString (?:-\w{1,20} ){0,3}(\\{0,64}[\"'])([^\"'\n]{3,200})",
     rb"(?:\bsqlplus(?: -\w{1,4}){0,3} |\bthin:|\b(?:CONNECT|connect|expdp|impdp|sqlldr) )[\w$#]{1,30}/()([^\s@/\"']{3,100})(?=@)",
     rb"\b[\w$#]{1,30}/()([^\s@/\"']{3,100})(?=@//)",
+    rb"\b(?i:nickserv) (?i:identify|register) (?:[\w-]{1,30} (?=\S))?" + _ARGUMENT,
     rb"\bWIFI:[^\n]{0,100}?;P:()((?:[^;\\\n]|\\.){3,100})(?=;)",
 )
 _WORDS = [re.compile(expression) for expression in _POSITIONAL]

@@ -41,7 +41,7 @@ def label_before(
         if begin == at:
             break
         is_kept, label = keys.of(trimmed[begin:].decode(errors="replace"))
-        if is_kept and count < 2:
+        if is_kept and count < 2 and not trimmed[begin:].lower().startswith((b"use ", b"uses ")):
             return None
         if label is not None and (found is None or found[0] in (LIKELY, UNSURE)):
             found = label, end - len(window) + begin

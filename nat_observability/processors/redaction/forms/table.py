@@ -28,7 +28,7 @@ from nat_observability.processors.redaction.forms.commands import (
     find_redirected,
     find_settings,
 )
-from nat_observability.processors.redaction.forms.markup import find_cells, find_html_columns, find_tags
+from nat_observability.processors.redaction.forms.markup import find_cells, find_html_columns, find_led, find_tags
 from nat_observability.processors.redaction.forms.prose import BELOW, BESIDE, FROM, IS, LISTED, SEED, SPELLED, find_prose
 from nat_observability.processors.redaction.forms.protocols import (
     BEHIND_COMPARED,
@@ -48,6 +48,7 @@ from nat_observability.processors.redaction.forms.records import (
     find_variables,
 )
 from nat_observability.processors.redaction.forms.tabular import find_aligned, find_bars, find_columns
+from nat_observability.processors.redaction.forms.urls import find_key_lines, find_queries, find_xml_keys
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import KeyMatcher
 from nat_observability.processors.redaction.names.places import Place
@@ -261,6 +262,7 @@ def _is_in_tag(data: bytes, place: Place) -> bool:
 
 NAMED: tuple[Form, ...] = (
     Form(find=find_tags, near=_is_in_tag),
+    Form(find=find_led, near=_follows(_MORE + _AROUND + rb"(?:(?::| is| =)\s{0,4}|</b>:?\s{0,4}|</strong>:?\s{0,4})<[a-z]"), before=200),
     Form(find=find_cells, near=_both(_ahead(b"</"), _follows(_MORE + _AROUND + rb"</")), before=200),
     Form(find=find_html_columns, near=_is_behind_cells),
     Form(find=find_bars, near=_has_bars),
@@ -303,7 +305,7 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_multipart, near=_before((b"form-data",), 200)),
     Form(
         find=find_input_values,
-        near=_ahead(b"input_valu"),
+        near=_ahead(b"input"),
     ),
     Form(
         find=find_automated,
@@ -314,10 +316,10 @@ NAMED: tuple[Form, ...] = (
             ),
             _both(
                 _precedes(
-                    rb"[\"'`]\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?\\{0,64}[\"'`]?[\w #.-]{0,80}",
-                    120,
+                    rb"(?:[\"'`]|[0-9][^\s]{0,64}?)\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?\\{0,64}[\"'`]?[\w #.:-]{0,80}",
+                    200,
                 ),
-                _before((b"yped", b"ntered", b"yping", b"ill", b"nput"), 500),
+                _before((b"yped", b"ntered", b"yping", b"ill", b"nput", b"nter", b"ype", b"ut "), 500),
             ),
         ),
     ),
@@ -371,17 +373,25 @@ UNNAMED: tuple[Form, ...] = (
             b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:", b"<<<", b"--with-token", b"sudo -S",
             b"chpasswd", b"cargo login", b"wandb login", b"railway login", b"authtoken ", b"auth init", b"-oauth.",
             b"-token.", b"http-basic.", b"bundle config", b"mc alias", b"mc config", b"net user", b"wpa_passphrase",
-            b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString", b"assword",
+            b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString", b"assword", b"ickServ", b"ICKSERV",
             b"sqlplus", b"thin:", b"@//", b"WIFI:", b"rclone", b"secret put", b"| passwd", b"kinit",
         ),
         before=1400,
         behind=1400,
     ),
     Form(find=find_pgpass, literals=(b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), before=400, behind=700),
-    Form(find=find_mail, literals=(b"PASS ", b"AUTH ", b"LOGIN "), before=500, behind=2400),
+    Form(find=find_mail, literals=(b"PASS ", b"AUTH ", b"LOGIN ", b"AUTH\r", b"AUTH\\r", b"334 UGFzc3dvcmQ6"), before=500, behind=2400),
     Form(find=find_sql, literals=(b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), before=100),
     Form(find=find_jwk, literals=(b"kty",), before=4096, behind=8192),
     Form(find=find_kubernetes, literals=(b"Secret",), before=4096 + 200, behind=8192),
+    Form(
+        find=find_queries,
+        literals=(b"?code=", b"&code=", b"?key=", b"&key=", b"?appid=", b"&appid=", b"?tk=", b"&tk=", b"?sso=", b"?magic=", b"grant_type="),
+        before=500,
+        behind=1200,
+    ),
+    Form(find=find_xml_keys, literals=(b"RSAKeyValue",), before=4096),
+    Form(find=find_key_lines, literals=(b"Private-Lines:", b"---- BEGIN SSH2"), before=100, behind=8192),
     Form(find=find_positional, literals=LITERALS, before=100),
 )  # fmt: skip
 """The forms without one."""

@@ -88,8 +88,9 @@ _BEFORE = re.compile(
 )
 _NUMBER = rb"(?:0[xX][0-9a-fA-F]{1,2}|[0-9]{1,3})"
 _BYTES = re.compile(
-    rb"(?:new )?(?:\w{1,24})?(?:\[[0-9]{0,4}\])?\s{0,4}[{(\[]\s{0,4}(" + _NUMBER + rb"(?:\s{0,4},\s{0,4}" + _NUMBER + rb"){2,512}+)"
+    rb"\s{0,4}(?:new )?(?:\w{1,24})?(?:\[[0-9]{0,4}\])?\s{0,4}[{(\[]\s{0,4}(" + _NUMBER + rb"(?:\s{0,4},\s{0,4}" + _NUMBER + rb"){2,512}+\s{0,4},?\s{0,4}[})\]])"
 )
+_LEAST_BYTES = 7  # commas
 _SUBSTITUTED = re.compile(rb"""(?:\$\(|`)(?:echo|printf|cat <<<)(?: -\w{1,4}){0,2} {1,4}(["']?)([^\s"'`)]{1,300})""")
 _CONDITIONAL = re.compile(rb"[\w.]{1,40} if [^\n]{1,100}? else (?=[\"'])")
 _LIST = re.compile(rb"\.join\(\[\Z")
@@ -132,6 +133,14 @@ def secret_spans(
     """
     # What the beginning of a value decides comes first: a search for its end would take quadratic time if many names
     # stand before the same long text.
+    listed = _BYTES.match(data, at, at + 4096)
+    if listed is not None and (label != LIKELY or listed[0].count(b",") >= _LEAST_BYTES):
+        yield at + len(listed[0]) - len(listed[0].lstrip()), listed.end()
+        return
+    cast = _BEFORE.match(data, at, at + 256) if depth < _MOST_ANNOTATIONS else None
+    if cast is not None:
+        yield from secret_spans(data, begin, cast.end(), label, keys, depth + 1)
+        return
     bare = None if label == LIKELY else bare_value(data, begin, at, label)
     if bare is not None:
         start, rest = bare
@@ -139,10 +148,6 @@ def secret_spans(
         if substituted is not None:
             if not is_harmless(keys, label, substituted[2]):
                 yield substituted.span(2)
-            return
-        listed = _BYTES.match(data, start, start + 4096) if label != LIKELY else None
-        if listed is not None:
-            yield listed.span(1)
             return
         if _PASSPHRASE_ONLY.match(data, start) is not None and is_passphrase(
             _LINE.match(data, start)[0].strip()  # type: ignore[index]

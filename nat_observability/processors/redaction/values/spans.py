@@ -14,7 +14,7 @@ SPACE = rb"(?:[\s+]|\\++[nrt]){0,64}+"
 _QUOTED = re.compile(SPACE + rb"""[*_]{0,3}+(?:[rR]#{1,3}|u8|[bBrRuUfFNEL@$]{0,2})(\\*+)(\"{3}|'{3}|["']|`(?!`))""")
 # Two backticks or more, around text with single ones. Those on the next line enclose a block of code.
 # YAML: what a value is, before it.
-_KIND = re.compile(rb"[ \t+]{1,64}+(?:!{1,2}[A-Za-z][\w:./-]{0,40}+|&[A-Za-z][\w-]{0,40}+)(?=[ \t]\S)")
+_KIND = re.compile(rb"[ \t+]{1,64}+(?:!{1,2}[A-Za-z][\w:./-]{0,40}+|&[A-Za-z][\w-]{0,40}+)(?=[ \t](?!=)\S)")
 _HEREDOC = re.compile(rb"[ \t]{0,64}<<[-~]?[\"']?([A-Za-z_]\w{0,30})[\"']?[ \t]{0,8}\r?\n")
 _LONGEST_HEREDOC = 8192  # bytes
 _CODE = re.compile(rb"[ \t+]{0,64}+[*_]{0,3}+(`{2,16}+)")
