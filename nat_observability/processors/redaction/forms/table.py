@@ -110,6 +110,18 @@ def _before(literals: tuple[bytes, ...], longest: int) -> Near:
     return lambda data, place: has_any(data[max(0, place.begin - longest) : place.end], literals)
 
 
+def _is_said_before(data: bytes, place: Place) -> bool:
+    """Say whether a sentence may say a value before its name: x1y2 is the password, "x" as the password."""
+    window = data[max(0, place.begin - _LONGEST_SAID) : place.begin]
+    return has_any(window[-_LONGEST_SAYING:], (b" as ", b" for ", b" is ", b", the ", b" (")) and (
+        has_any(window, (b'"', b"'", b"`")) or not window.isascii() or _DIGIT.search(window) is not None
+    )
+
+
+_LONGEST_SAID, _LONGEST_SAYING = 160, 48  # bytes
+_DIGIT = re.compile(rb"[0-9]")
+
+
 def _ahead(literal: bytes, longest: int = 600) -> Near:
     return lambda data, place: data.find(literal, place.end, place.end + longest) >= 0
 
@@ -352,9 +364,7 @@ NAMED: tuple[Form, ...] = (
                 ),
             ),
             _either(
-                _precedes(
-                    rb"(?:[\"'`]|[0-9][^\s]{0,64}?),? (?:(?:as|for|is) )?\(?(?:(?:the|your|my|our|its|a)(?: new)? )?[\w ]{0,40}", 120
-                ),
+                _is_said_before,
                 _both(_before((b"# ",), 80), _precedes(rb"#{1,6} [\w -]{0,60}", 80)),
             ),
         ),

@@ -142,9 +142,9 @@ SERVICE_TOKENS: tuple[Token, ...] = (
     Token("pagerduty_key", "PagerDuty", "u+", "url:=18", "t"),
     Token("percy_token", "Percy", "web_ app_ auto_", "hex:=64", "m"),
     # Work
-    Token("asana_token", "Asana", "0/ 1/ 2/", "10:12 : b62:32", "mt"),
-    Token("asana_token", "Asana", "0/ 1/ 2/", "10:12 / 10:12 : b62:32", "mt"),
-    Token("jetbrains_token", "JetBrains Hub, YouTrack", "perm- perm:", "b64:4 . b64:4 . b62:20"),
+    Token("asana_token", "Asana", "0/ 1/ 2/", "10:14 : b62:32", "mt"),
+    Token("asana_token", "Asana", "0/ 1/ 2/", "10:14 / 10:14 : b62:32", "mt"),
+    Token("jetbrains_token", "JetBrains Hub, YouTrack", "perm-", "b64:4 . b64:4 . b62:20"),
     Token("trello_token", "Trello", "ATTA", "Hex:60", is_word=False),
     Token("canva_token", "Canva", "cnvca", "b62:30", is_word=False),
     Token("cal_key", "Cal.com", "cal_live_", "hex:32"),
@@ -315,8 +315,8 @@ SERVICE_TOKENS: tuple[Token, ...] = (
 SERVICE_AROUND: tuple[Around, ...] = (
     Around("new_relic_key", "New Relic, mobile", "-NRMA", "hex:38", "", "t"),
     Around("make_webhook", "Make", ".make.com/", "b36:2", "b36:24"),
-    Around("mattermost_webhook", "Mattermost", "/hooks/", "dot:1", "b36:=26"),
-    Around("rocketchat_webhook", "Rocket.Chat", "/hooks/", "dot:1", "b62:=17 / b62:40"),
+    Around("mattermost_webhook", "Mattermost", "/hooks/", "url:2", "b36:=26"),
+    Around("rocketchat_webhook", "Rocket.Chat", "/hooks/", "url:2", "b62:=17 / b62:40"),
     Around("slack_webhook", "Slack, GovSlack", "hooks.slack-gov.com/", "", "path:16"),
     Around("tines_webhook", "Tines", ".tines.com/webhook/", "url:1", "b36:32 / b36:32", "t"),
     Around("terraform_token", "HCP Terraform", ".atlasv1.", "b62:14", "dot:60", "mgt"),

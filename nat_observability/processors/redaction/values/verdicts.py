@@ -261,11 +261,12 @@ def is_harmless_block(keys: KeyMatcher, label: str, text: bytes) -> bool:
 def _is_about(keys: KeyMatcher, name: str, value: bytes) -> bool:
     """Say whether a value in an object under the name of a secret is none by that name: its length, whether it is on."""
     plain = value.strip(b"\"' ,")
-    if plain.lower() in _VERDICTS or _SMALL.fullmatch(plain) is not None or _DURATION.fullmatch(plain) is not None:
-        return True
-    return keys.is_kept(f"secret_{name}") and _TOKEN_LIKE.fullmatch(plain) is None
+    if not keys.is_kept(f"secret_{name}"):
+        return plain.lower() in _FLAGS
+    return _TOKEN_LIKE.fullmatch(plain) is None
 
 
+_FLAGS = frozenset((b"true", b"false", b"yes", b"no", b"on", b"off", b"lax", b"strict"))
 _TOKEN_LIKE = re.compile(rb"(?=[^ ]*[0-9])(?=[^ ]*[A-Za-z])[^\s/.]{12,}")
 
 
