@@ -65,7 +65,9 @@ def _is_tag(data: bytes, place: Place) -> bool:
 _IN_TAG = re.compile(rb"[\w.:-]*")
 _BEFORE_YAML_PAIR = re.compile(rb"-[ +]-[ +](?:" + _QUOTE + rb")?" + rb"[A-Za-z0-9_. +\-\x80-\xff]{0,80}\Z")
 # What may stand between the last letters of a name and its sign.
-_TO_SIGN = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'\]`]|["'\]`*\s+])*+(?:[?]?[:=,]|[?+|]{1,2}=|<-)""")
+_TO_SIGN = re.compile(
+    rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'\]`]|["'\]`*\s+])*+(?:[?]?[:=,]|[?+|]{1,2}=|<-)"""
+)
 _TO_VALUE = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'`]|["',\s+])*+[Vv]alue""")
 _LONGEST_TO_SIGN = 1024  # bytes
 
@@ -268,7 +270,11 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, 
     name = _text(match[1])
     label = keys.label(name)
     start = match.start(1)
-    if label is not None and data[start - 1 : start] == b":" and data.find(b"arn:", max(0, start - 100), start) >= 0:
+    if (
+        label is not None
+        and data[start - 1 : start] == b":"
+        and data.find(b"arn:", max(0, start - 100), start) >= 0
+    ):
         return None  # a part of the name of a resource
     if label is not None and label not in (UNSURE, LIKELY):
         if start and data[start - 1] in _BLANK:

@@ -29,9 +29,7 @@ _CALL = re.compile(
     rb"(?<![A-Za-z0-9_])((?:[A-Za-z_]\w{0,40}\.)?[A-Za-z_]\w{0,60})\((?:\s|\\{1,8}n){0,8}"
     rb"(?=[bBrRuUfF@$]{0,2}(?:\\{0,64}[\"'`]|[\w$.]{1,60}\s?,))"
 )
-_ARGUMENT = re.compile(
-    rb"(?:\s|\\{1,8}n){0,8}(?:[bBrRuUfF@$]{0,2}(\\{0,64}[\"'`])|[\w$.]{1,60}(?=\s?[,)]))"
-)
+_ARGUMENT = re.compile(rb"(?:\s|\\{1,8}n){0,8}(?:[bBrRuUfF@$]{0,2}(\\{0,64}[\"'`])|[\w$.]{1,60}(?=\s?[,)]))")
 _NEXT = re.compile(rb"\s?,")
 LITERALS = (
     b"Auth(", b"auth(", b"redential(", b"redentials(", b"ogin(", b"ign_in(", b"ignIn(", b"uthenticate(", b"Token(",

@@ -10,7 +10,7 @@ from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
 from nat_observability.processors.redaction.values.expressions import secret_spans
-from nat_observability.processors.redaction.values.spans import end_of_quotes
+from nat_observability.processors.redaction.values.words import end_of_quotes
 
 DECLARED = (
     rb"(?:(?:\[[\w ]{0,16}\])|\s{1,4}(?:\*|\[\])?(?:string|String|byte|char|str|text|VARCHAR(?:\(\w{1,"
@@ -30,7 +30,8 @@ _THIRD = re.compile(rb"\\{0,64}[\"'`],\s?\\{0,64}[\"'`][^\"'`\n]{1,100}\\{0,64}[
 _LOOKS_UP = re.compile(
     rb"^_{0,2}(?:get|fetch|load|read|find|create|generate|make|new|parse|require|request|issue|revoke|refresh|decode|has|is|on"
     rb"|handle|render|show|hide|forgot|count|list|delete|remove|rotate|ask|prompt|input|env|lookup|resolve|build|format|mask"
-    rb"|redact|encrypt|decrypt|next|expect|accept|skip|match|peek|consume|lex|scan|sign)(?=[A-Z_]|\Z)", re.IGNORECASE
+    rb"|redact|encrypt|decrypt|next|expect|accept|skip|match|peek|consume|lex|scan|sign)(?=[A-Z_]|\Z)",
+    re.IGNORECASE,
 )
 _WRAPPER = frozenset((b"SecretStr", b"SecretBytes", b"Secret", b"secret", b"Password", b"SecureString"))
 BEHIND_LOOKED_UP = (

@@ -82,7 +82,8 @@ _ARGUMENT = rb"(\\{0,64}[\"']?)([^\s\"'\\|<>;-][^\s\"'\\|<>;]{2,300})"
 _POSITIONAL = (
     rb"\b(?:echo|printf|cat <<<|<<<)(?: -\w{1,4}){0,2} (\\{0,64}[\"']?)([^\s\"'\\|]{1,300})(?:\\n)?\\{0,64}[\"']?\s{0,4}\|"
     rb"[^|\n]{0,300}?(?:-stdin|--with-token|\bsudo -S|\bchpasswd|\bpasswd\b|\bcryptsetup|\bsecrets? (?:put|set|create)|\benv add|\bvncpasswd|\bkinit)",
-    rb"(?:\bsudo -S|\bvncpasswd|\bpasswd|\bcryptsetup|\bkinit|\blogin|\bsecrets? (?:put|set)|stdin)[^|\n<]{0,80}<<< ?" + _ARGUMENT,
+    rb"(?:\bsudo -S|\bvncpasswd|\bpasswd|\bcryptsetup|\bkinit|\blogin|\bsecrets? (?:put|set)|stdin)[^|\n<]{0,80}<<< ?"
+    + _ARGUMENT,
     rb"\bnet use (?:\S{1,8} ){0,1}\S{1,200} /user:\S{1,100} " + _ARGUMENT,
     rb"\bnet user \S{1,64} " + _ARGUMENT,
     rb"htpasswd (?:-\w{1,8} ){1,4}\S{1,200} \S{1,100} " + _ARGUMENT,
@@ -90,8 +91,10 @@ _POSITIONAL = (
     rb"\b(?:add-)?authtoken " + _ARGUMENT,
     rb"\bdoctl auth init -t " + _ARGUMENT,
     rb"rabbitmqctl (?:add_user|change_password) \S{1,100} " + _ARGUMENT,
-    rb"\b(?:composer|poetry|bundle) config (?:(?:-g|--\w{1,20}|set) ){0,2}\S{0,40}(?:github-oauth|gitlab-token|pypi-token)\.\S{1,100} " + _ARGUMENT,
-    rb"\b(?:composer|poetry) config (?:(?:-g|--\w{1,20}) ){0,2}\S{0,40}http-basic\.\S{1,100} \S{1,100} " + _ARGUMENT,
+    rb"\b(?:composer|poetry|bundle) config (?:(?:-g|--\w{1,20}|set) ){0,2}\S{0,40}(?:github-oauth|gitlab-token|pypi-token)\.\S{1,100} "
+    + _ARGUMENT,
+    rb"\b(?:composer|poetry) config (?:(?:-g|--\w{1,20}) ){0,2}\S{0,40}http-basic\.\S{1,100} \S{1,100} "
+    + _ARGUMENT,
     rb"\bbundle config (?:(?:set|--\w{1,20}) ){0,2}[\w.-]{1,100} [\w.-]{1,100}:()([^\s\"'\\]{3,200})",
     rb"\bmc (?:alias set|config host add) \S{1,64} \S{1,200} \S{1,100} " + _ARGUMENT,
     rb"\bwpa_passphrase \S{1,64} " + _ARGUMENT,

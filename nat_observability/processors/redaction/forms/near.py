@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.names.places import NAME_CHARACTERS
-from nat_observability.processors.redaction.values.spans import end_of_quotes
 from nat_observability.processors.redaction.values.verdicts import is_harmless
+from nat_observability.processors.redaction.values.words import end_of_quotes
 
 LONGEST_NAME = 96  # bytes
 LONGEST_VALUE = 1024  # bytes

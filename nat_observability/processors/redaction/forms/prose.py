@@ -9,7 +9,12 @@ from nat_observability.processors.redaction.forms.near import STRONG, label_befo
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
-from nat_observability.processors.redaction.values.verdicts import is_harmless, is_mixed, is_passphrase, is_words
+from nat_observability.processors.redaction.values.verdicts import (
+    is_harmless,
+    is_mixed,
+    is_passphrase,
+    is_words,
+)
 
 IS = (
     rb"(?:(?:[ ]|'s[ ]?|\xe2\x80\x99s[ ]?)(?:(?:is|was|to|as|=|ist|war|lautet|est|es|era|\xc3\xa9|\xc3\xa8|jest|\xc3\xa4r)(?: now| still| set to| currently)?:?(?=[ ])"
@@ -25,8 +30,9 @@ _AS = re.compile(
 )
 # password k9Xm2Qw7Tz, password (k9Xm2Qw7Tz), password - k9Xm2Qw7Tz, creds bob:k9Xm2Qw7Tz
 BESIDE = (
-    rb"(?:[ ]{1,2}(?:[\w.@-]{1,40}[:/])?|[ ]?[(\[<]|[ ]?(?:-|\xe2\x80\x93|\xe2\x80\x94|~|/|\xe2\x87\x92|\xe2\x89\x94|<<=)[ ]?[\"'`]?)"
-    rb"((?=[^\s]{0,64}[0-9][^\s]{0,64}[A-Za-z])(?=[^\s]{0,64}[A-Za-z][^\s]{0,64}[0-9])(?!\[redacted:)[^\s\"'`<>()\[\]]{8,256})"
+    rb"(?:[ ]{1,2}(?:[\w.@-]{1,40}[:/])?|[ ]?[(\[<]|[ ](?:-|\xe2\x80\x93|\xe2\x80\x94|\xe2\x87\x92|\xe2\x89\x94)[ ]?[\"'`]?"
+    rb"|[ ]?(?:~|/|<<=)[ ]?[\"'`]?)((?=[^\s]{0,64}[0-9][^\s]{0,64}[A-Za-z])(?=[^\s]{0,64}[A-Za-z][^\s]{0,64}[0-9])"
+    rb"(?!\[redacted:)[^\s\"'`<>()\[\]]{8,256})"
 )
 _BESIDE = re.compile(BESIDE)
 FROM = rb"(?: \w{1,12}){1,3} from [\"'`]?([^\s\"'`]{5,200})[\"'`]? to [\"'`]?([^\s\"'`]{5,200})"
@@ -87,9 +93,9 @@ def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 )
             ):
                 continue
-            if named[0].startswith(_LISTED_LABELS) and is_words(value):
-                yield *match.span(2), label
-            elif not is_harmless(keys, label, value) and (b" " not in value or not value[:1].isupper()):
+            if (named[0].startswith(_LISTED_LABELS) and is_words(value)) or (
+                not is_harmless(keys, label, value) and (b" " not in value or not value[:1].isupper())
+            ):
                 yield *match.span(2), label
         elif match[3] is not None:
             text = match[3].rstrip(b".,;:!?*_`\\")
@@ -125,8 +131,12 @@ def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         for count in range(min(4, len(words)), 0, -1):
             known = keys.label(b" ".join(words[:count]).decode())
             if known is not None and known not in (UNSURE, LIKELY):
-                is_code = re.fullmatch(rb"(?:[A-Z]-)?[0-9]{4,8}|[0-9]{3}[- ][0-9]{3}", match[group]) is not None
-                is_said = re.search(rb" (?:as|for|is) ", match[0][match.end(group) - match.start() :]) is not None
+                is_code = (
+                    re.fullmatch(rb"(?:[A-Z]-)?[0-9]{4,8}|[0-9]{3}[- ][0-9]{3}", match[group]) is not None
+                )
+                is_said = (
+                    re.search(rb" (?:as|for|is) ", match[0][match.end(group) - match.start() :]) is not None
+                )
                 if not is_harmless(keys, known, match[group]) and (
                     (group == 2 and is_said) or STRONG.fullmatch(match[group]) is not None or is_code
                 ):

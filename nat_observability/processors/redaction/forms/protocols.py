@@ -73,7 +73,9 @@ def find_mail(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         if (
             is_pass
             and (
-                not any(each in data[max(0, match.start() - 300) : match.start()] for each in (b"USER ", b"331 "))
+                not any(
+                    each in data[max(0, match.start() - 300) : match.start()] for each in (b"USER ", b"331 ")
+                )
                 or b"/" in value
             )
         ) or (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from nat_observability.processors.redaction.names.keys import LIKELY, KeyMatcher
-from nat_observability.processors.redaction.values.spans import bare_value, end_of_quotes, goes_on, value_span
+from nat_observability.processors.redaction.values.spans import bare_value, goes_on, value_span
 from nat_observability.processors.redaction.values.verdicts import (
     is_harmless,
     is_harmless_block,
@@ -16,6 +16,7 @@ from nat_observability.processors.redaction.values.verdicts import (
     is_prose,
     is_word_of_prose,
 )
+from nat_observability.processors.redaction.values.words import end_of_quotes
 
 Span = tuple[int, int]
 
@@ -88,18 +89,28 @@ _BEFORE = re.compile(
 )
 _NUMBER = rb"(?:0[xX][0-9a-fA-F]{1,2}|[0-9]{1,3})"
 _BYTES = re.compile(
-    rb"\s{0,4}(?:new )?(?:\w{1,24})?(?:\[[0-9]{0,4}\])?\s{0,4}[{(\[]\s{0,4}(" + _NUMBER + rb"(?:\s{0,4},\s{0,4}" + _NUMBER + rb"){2,512}+\s{0,4},?\s{0,4}[})\]])"
+    rb"\s{0,4}(?:new )?(?:\w{1,24})?(?:\[[0-9]{0,4}\])?\s{0,4}[{(\[]\s{0,4}("
+    + _NUMBER
+    + rb"(?:\s{0,4},\s{0,4}"
+    + _NUMBER
+    + rb"){2,512}+\s{0,4},?\s{0,4}[})\]])"
 )
 _LEAST_BYTES = 7  # commas
-_SUBSTITUTED = re.compile(rb"""(?:\$\(|`)(?:echo|printf|cat <<<)(?: -\w{1,4}){0,2} {1,4}(["']?)([^\s"'`)]{1,300})""")
+_SUBSTITUTED = re.compile(
+    rb"""(?:\$\(|`)(?:echo|printf|cat <<<)(?: -\w{1,4}){0,2} {1,4}(["']?)([^\s"'`)]{1,300})"""
+)
 _CONDITIONAL = re.compile(rb"[\w.]{1,40} if [^\n]{1,100}? else (?=[\"'])")
 _LIST = re.compile(rb"\.join\(\[\Z")
 _KEYWORD = re.compile(rb"([A-Za-z_]\w{0,40})\s?=\s?\Z")
-_HOLDING = frozenset(b"default default_value value secret_value fallback s data string text content key_bytes".split())
+_HOLDING = frozenset(
+    b"default default_value value secret_value fallback s data string text content key_bytes".split()
+)
 _STRONG = re.compile(rb"(?=.{0,200}[0-9!@#$%^&*])(?=.{0,200}[A-Za-z])[^\s/\\]{6,200}", re.DOTALL)
 _LINE = re.compile(rb"[^\r\n\\]{0,160}")
 # The first word of the well-known one would be taken for a verdict.
-_PASSPHRASE_ONLY = re.compile(rb"correct (?=[a-z]{3,14} [a-z]{3,14} [a-z]{3,14}[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))")
+_PASSPHRASE_ONLY = re.compile(
+    rb"correct (?=[a-z]{3,14} [a-z]{3,14} [a-z]{3,14}[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))"
+)
 # Groups that belong together: AbC1 dEf2 GhI3, 1a2b-3c4d 5e6f-7g8h; and what goes on with signs and digits.
 _GROUPS = re.compile(
     rb"(?:[ ](?=[^\s=:]{0,64}[0-9])(?=[^\s=:]{0,64}[A-Za-z&!@#$%^*-])(?![\w-]{1,40}[=:])[^\s\"'`<>=:,;|]{3,64}|[ ][A-Za-z0-9]{3,6}(?=[ \r\n]|\Z)){1,24}"
@@ -194,7 +205,8 @@ def secret_spans(
         if label == LIKELY or _SCHEMA.match(data, start, min(end, start + 512)) is not None:
             return
         if not (end - start <= 256 and is_harmless(keys, label, data[start:end])) and not (
-            data[start : start + 1] == b"{" and _DECLARED_TYPE.search(data, max(0, begin - 32), begin) is not None
+            data[start : start + 1] == b"{"
+            and _DECLARED_TYPE.search(data, max(0, begin - 32), begin) is not None
         ):
             yield start, end
         return

@@ -68,7 +68,7 @@ _WORDLIKE = re.compile(rb"[A-Za-z\x80-\xff]{1,40}(?:[ _-][A-Za-z\x80-\xff]{1,40}
 # Words about a secret, as the labels of forms have them: Create API key.
 _ABOUT_IT = re.compile(rb"[A-Za-z\x80-\xff']{1,24}(?: [A-Za-z\x80-\xff']{1,24}){1,4}[.:?!]?")
 _ALGORITHM = re.compile(
-    rb"(?:sha|md|hs|rs|es|ps|aes|hmac|hmac-sha|pbkdf|argon|v|x|oauth|tls|utf|base)[-_]?[0-9]{1,4}(?:[-_./][A-Za-z0-9]{1,8}){0,3}"
+    rb"(?:sha|md|hs|rs|es|ps|aes|hmac|hmac-sha|pbkdf|argon|oauth|tls|utf|base)[-_]?[0-9]{1,4}(?:[-_./][A-Za-z0-9]{1,8}){0,3}"
     rb"|ed25519|rsa|ecdsa|eddsa|bcrypt|scrypt|pbkdf2|argon2(?:id|i|d)?|oauth2?|basic|bearer|digest|saml|oidc|ldap|jwt",
     re.IGNORECASE,
 )
@@ -78,8 +78,35 @@ _PATTERN = re.compile(rb"\\[sSwWdDb][*+{\])]|\[\^?[A-Za-z0-9_]-|\(\?[:iPms<=!]|\
 _PLAIN_URL = re.compile(rb"(?:https?|file|wss?)://[^\s@]{1,400}")
 # Names under which a word is more often a word than a secret.
 _OF_WORDS = frozenset(
-    "token tokens auth cookie cookies signature sig sid pat jwt jwe csrf xsrf credentials creds credential bearer "
-    "bearertoken otp totp pin cvv cvc csc hmac sign psk".split()
+    [
+        "token",
+        "tokens",
+        "auth",
+        "cookie",
+        "cookies",
+        "signature",
+        "sig",
+        "sid",
+        "pat",
+        "jwt",
+        "jwe",
+        "csrf",
+        "xsrf",
+        "credentials",
+        "creds",
+        "credential",
+        "bearer",
+        "bearertoken",
+        "otp",
+        "totp",
+        "pin",
+        "cvv",
+        "cvc",
+        "csc",
+        "hmac",
+        "sign",
+        "psk",
+    ]
 )
 _WORD_ALONE = re.compile(rb"[A-Za-z\x80-\xff']{1,14}(?:[- ][A-Za-z]{1,14})?")
 _CODES = ("pin", "otp", "cvv", "cvc", "csc", "sms_code", "mfa_code", "door_code", "access_code", "unlock_code", "verification_code",
