@@ -63,7 +63,6 @@ from nat_observability.processors.redaction.forms.prose import (
     IS,
     LISTED,
     SEED,
-    SPELLED_OUT,
     find_prose,
 )
 from nat_observability.processors.redaction.forms.protocols import (
