@@ -20,7 +20,7 @@ DECLARED = (
 )
 _DECLARED = re.compile(DECLARED)
 BEHIND_CALLED = rb"[({](?:\s|\\{1,8}n){0,8}[bBrRuUfF]{0,2}(?=\\{0,64}[\"'`])"
-_CALLED = re.compile(rb"(?<!\w)([A-Za-z_][\w.]{0,80})" + BEHIND_CALLED)
+_CALLED = re.compile(rb"(?<![\w\x80-\xff])([A-Za-z_\x80-\xff][\w.\x80-\xff]{0,80})" + BEHIND_CALLED)
 _SETTER = re.compile(
     rb"(?:^|[._])(?:set|with|add|use|update|change|reset|put|from|check|verify|validate|hash|compare|test|Set|With|Add|Use"
     rb"|Update|Change|Reset|Check|Verify|Hash)(?=[A-Z_])"

@@ -45,7 +45,7 @@ _COMMAND = re.compile(
     rb"|nmcli|iwconfig|sqlplus|useradd|usermod|twine|psexec|rdesktop|winexe|ipmitool|snmpwalk|snmpget|snmpset|xfreerdp|winrm)\b"
     rb"((?:[^\r\n\\|]|\\(?:\r?\n|\\n|[\"'$ \\])){1,1000})"
 )
-_ATTACHED = re.compile(rb"[ \t]-[pw](\\{0,64}[\"']?)([^\s\"'\\-][^\s\"'\\]{2,200})")
+_ATTACHED = re.compile(rb"[ \t]-[pw](\\{0,64}[\"']?)([^\s\"'\\-][^\s\"'\\]{2,512})")
 _OPTIONS = {
     b"p": b"useradd usermod twine psexec rdesktop winexe sshpass docker podman helm buildah skopeo nerdctl oras crane az mongo mongosh mongodump mongore"
     b"store cqlsh hdbsql influx oc beeline snowsql keytool".split(),
@@ -73,6 +73,9 @@ _USER = re.compile(
 _USER_QUOTED = re.compile(
     rb"[ \t](?:-u|-U|-a|--user|--proxy-user|--auth)(?:[ \t=]{1,8}|(?=[\"']))(\\{0,64}[\"'])([^:\"'\\%\n"
     rb"]{1,100})[:%](.{1,300}?)\1"
+)
+_USER_VALUE = re.compile(
+    rb"[ \t](?:-[a-zA-Z]{0,6}u|--user)[ \t=]{1,8}[^\s:\"'\\]{1,100}:(\\{0,64}[\"'])([^\"'\n]{1,300})"
 )
 _PASS_IN = re.compile(
     rb"(?:-pass(?:in|out|word)?|-passin|-passout)[ \t](\\{0,64}[\"']?)pass:([^\s\"'\\]{1,200})"
@@ -137,6 +140,8 @@ def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 yield from argument(data, match.start(3), match.end(3), b"", keys)
             for match in _USER.finditer(data, begin, end):
                 yield from argument(data, match.start(3), match.end(3), match[1], keys)
+            for match in _USER_VALUE.finditer(data, begin, end):
+                yield from argument(data, match.start(2), match.end(2), match[1], keys)
         for match in _PASS_IN.finditer(data, begin, end):
             yield from argument(data, match.start(2), match.end(2), match[1], keys)
     for expression in _WORDS:

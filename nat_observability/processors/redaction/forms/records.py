@@ -26,7 +26,7 @@ AUTOMATED = (
     rb"{0,8}(\\{0,64}[\"'`])|\)\.(?:value|innerText|textContent)\s?=\s?(\\{0,64}[\"'`])"
 )
 _AUTOMATED = re.compile(AUTOMATED)
-_SELECTED = re.compile(rb"([A-Za-z_][\w -]{0,80})[^A-Za-z0-9_]{0,8}\Z")
+_SELECTED = re.compile(rb"([A-Za-z_\x80-\xff][\w \x80-\xff-]{0,80})[^A-Za-z0-9_\x80-\xff]{0,8}\Z")
 _TYPED = re.compile(
     rb"(?:[Tt]yped?|[Ee]nter(?:ed|ing)?|[Ff]illed|[Tt]yping|[Ff]ill(?:ing)?|[Ii]nput(?: text)?|[Pp]ut)\s{1,4}(?:(\\{0,64}[\"'`])([^\"'"
     rb"`\n]{1,300}?)\1|()((?=[^\s]{0,64}[0-9])[^\s\"'`]{5,200}))\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?(\\{0,64}[\"'`]?)"

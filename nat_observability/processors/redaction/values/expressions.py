@@ -95,6 +95,8 @@ _BYTES = re.compile(
     + _NUMBER
     + rb"){2,512}+\s{0,4},?\s{0,4}[})\]])"
 )
+_LEAST_PARTS = 3
+_IDENTIFIER = re.compile(rb"[a-z_]{3,40}|[A-Z][a-z]{2,40}")
 _LEAST_BYTES = 7  # commas
 _SUBSTITUTED = re.compile(
     rb"""(?:\$\(|`)(?:echo|printf|cat <<<)(?: -\w{1,4}){0,2} {1,4}(["']?)([^\s"'`)]{1,300})"""
@@ -319,6 +321,9 @@ def _is_expression(
     if len(parts) < 2:
         return text[:1] in b"&*!$" and keys.label(parts[0].decode()) is not None
     if parts[0].split(b" ")[-1].lower() in _ROOTS:
+        return True
+    # random_password.main.result
+    if len(parts) >= _LEAST_PARTS and all(_IDENTIFIER.fullmatch(part) is not None for part in parts):
         return True
     return keys.label(parts[-1].decode()) is not None
 

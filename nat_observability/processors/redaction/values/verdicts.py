@@ -64,7 +64,9 @@ _PLACEHOLDER = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _SCHEME = re.compile(rb"(?:Bearer|Basic|Token|bearer|basic|token) (?=\S)")
-_WORDLIKE = re.compile(rb"[A-Za-z\x80-\xff]{1,40}(?:[ _-][A-Za-z\x80-\xff]{1,40}){0,3}|[A-Za-z_]{1,60}")
+_WORDLIKE = re.compile(
+    rb"[A-Za-z\x80-\xff]{1,40}(?:[ _-][A-Za-z\x80-\xff]{1,40}){0,1}|(?i:mot de passe)|[A-Za-z_]{1,60}"
+)
 # Words about a secret, as the labels of forms have them: Create API key.
 _ABOUT_IT = re.compile(rb"[A-Za-z\x80-\xff']{1,24}(?: [A-Za-z\x80-\xff']{1,24}){1,4}[.:?!]?")
 _ALGORITHM = re.compile(
