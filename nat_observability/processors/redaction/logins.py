@@ -13,7 +13,8 @@ _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
 # What examples have in place of a password.
 _NO_PASSWORD = re.compile(
-    rb"pass(?:word|wd)?|pwd|secret|token|x{3,32}|\*{1,32}|\.{3}|(?:your|my)[-_]?(?:pass(?:word)?|secret|token)|%s|<[\w .-]{1,40}>|\[[\w .-]{1,40}\]"
+    rb"pass(?:word|wd)?|pwd|secret|token|x{3,32}|\*{1,32}|\.{3}|(?:your|my)[-_]?(?:pass(?:word)?|secret|token)|%"
+    rb"s|<[\w .-]{1,40}>|\[[\w .-]{1,40}\]"
     rb"|\$?\{{1,2}[\w .:-]{1,60}\}{1,2}|\$\(?[A-Z_][A-Z0-9_]{0,40}\)?|%[A-Z_]{1,40}%",
     re.IGNORECASE,
 )

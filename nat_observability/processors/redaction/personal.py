@@ -65,8 +65,9 @@ _NATIONAL = re.compile(rb"(?:\(0\d{2,5}\)|0\d{2,5})(?:[ /-]\d{2,8}){1,4}|0\d(?:[
 
 # Digits in a row, behind a word that says what they are.
 _BARE = re.compile(
-    rb"(?<![A-Za-z])(?:tele)?(?:phone|telefon|tel|mobile?|cell|handy|portable|whatsapp|sms|fax|call|ring|text|dial|reach|viber)"
-    rb"(?:[_ ]?(?:number|nummer|num|nr|no))?\\{0,8}[\"'.:=)]{0,4}\s{0,4}(?:(?:me|us|her|him|them|is|at|on|under) ){0,3}\\{0,8}[\"']?"
+    rb"(?<![A-Za-z])(?:tele)?(?:phone|telefon|tel|mobile?|cell|handy|portable|whatsapp|sms|fax|call|ring|dial|viber)"
+    rb"(?:[_ ]?(?:number|nummer|num|nr|no))?\\{0,8}[\"'.:=)]{0,4}\s{0,4}(?:(?:me|us|her|him|them|is|at|on|under)"
+    rb" ){0,3}\\{0,8}[\"']?"
     rb"(\d{9,12})(?![\w]|[.-]\d)",
     re.IGNORECASE,
 )

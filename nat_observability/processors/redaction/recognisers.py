@@ -126,7 +126,9 @@ RECOGNISERS: tuple[Recogniser, ...] = (
             # Not the text of a help, in a column of its own.
             + rb"(?:(?![ \t]{2,}[A-Za-z]+[ ][a-z]+)[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
             # click.option("--password", "-p", default="x"), and not help="x".
-            + rb"""(?:\\*+["']-\w\\*+["'],\s{0,4})?(?:(?:default|value)\s?=\s?)?(?!\\*+["']-|[a-z_]{1,20}\s?=(?!=)|[A-Za-z_]{1,40}[,)])|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)" + SPACE + rb"""-[ +](?!\\*+["']?-))"""
+            + rb"""(?:\\*+["']-\w\\*+["'],\s{0,4})?(?:(?:default|value)\s?=\s?)?(?!\\*+[
+                "']-|[a-z_]{1,20}\s?=(?!"
+                "=)|[A-Za-z_]{1,40}[,)])|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)" + SPACE + rb"""-[ +](?!\\*+["']?-))"""
         ),
     ),
     # <password>x</password>, or the end cut off

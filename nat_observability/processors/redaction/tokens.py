@@ -93,7 +93,8 @@ _LENGTHS = {
     "gitlab_token": (len("glpat-") + 20, len("glsoat-") + 20),
 }
 _KEY_HEADER = re.compile(
-    rb"-----BEGIN[ +](?:[A-Z0-9 +_-]{0,60}PRIVATE[ +]KEY(?:[ +]BLOCK)?|OpenVPN Static key V1)-----|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----"
+    rb"-----BEGIN[ +](?:[A-Z0-9 +_-]{0,60}PRIVATE[ +]KEY(?:[ +]BLOCK)?|OpenVPN Static key V1)-----|---- BEGIN SS"
+    rb"H2 ENCRYPTED PRIVATE KEY ----"
 )
 
 

@@ -119,7 +119,8 @@ _CELL_END = re.compile(
 
 # What stands between a name and its value, and the tags that end with a name.
 _LED = re.compile(
-    rb"(?:(?::| is| =)\s{0,4}|</(?:b|strong)>:?\s{0,4})((?:<(?:code|strong|b|em|i|span|kbd|tt|samp|pre|mark|u)\b[^<>]{0,100}>\s{0,4}){1,3})"
+    rb"(?:(?::| is| =)\s{0,4}|</(?:b|strong)>:?\s{0,4})((?:<(?:code|strong|b|em|i|span|kbd|tt|samp|pre|mark|u)"
+    rb"\b[^<>]{0,100}>\s{0,4}){1,3})"
 )
 _CLOSED = re.compile(rb"(?:</[a-z][a-z0-9]{0,9}>\s{0,4}){1,3}\Z")
 

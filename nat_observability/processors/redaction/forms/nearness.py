@@ -63,7 +63,8 @@ _SETS = (
     b"proxy_set_header", b"add_header", b"fastcgi_param", b"require", b"config", b"read", b"setx /M", b"setx /m",
 )  # fmt: skip
 _SETTING = re.compile(
-    rb"(?:setx(?: /[mM])?|read(?: -\w{1,4}){0,3}|config(?: --\w{1,20}){0,2}|#define|ENV|ARG|SetEnv|set(?:env)?(?: -\w{1,8}){0,3}|add|put|create|git config"
+    rb"(?:setx(?: /[mM])?|read(?: -\w{1,4}){0,3}|config(?: --\w{1,20}){0,2}|#define|ENV|ARG|SetEnv|set(?:env)?(?"
+    rb": -\w{1,8}){0,3}|add|put|create|git config"
     rb"(?: --\w{1,20}){0,3}|proxy_set_header|add_header|fastcgi_param|require)[ \t]{1,16}"
     rb"\\{0,64}[\"']?[\w./:-]{0,100}\Z"
 )

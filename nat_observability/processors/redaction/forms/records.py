@@ -16,7 +16,8 @@ _MULTIPART = re.compile(
     rb"\\{1,8}n)[^\r\n\\]{1,200}){0,6}(?:\r?\n|(?:\\{1,8}r)?\\{1,8}n){2}([^\r\n\\]{1,4000})"
 )
 _INPUT_VALUE = re.compile(
-    rb"(?:\A|\n|\\n|-> )[ \t]{0,8}([\w.\[\]-]{1,120})(?::[ ]|(?:\r?\n|\\{1,8}n)[ \t]{1,8})[^\n\\]{0,300}?[\[,; ]input(?:_value)?"
+    rb"(?:\A|\n|\\n|-> )[ \t]{0,8}([\w.\[\]-]{1,120})(?::[ ]|(?:\r?\n|\\{1,8}n)[ \t]{1,8})[^\n\\]{0,300}?[\[,; ]"
+    rb"input(?:_value)?"
     rb"=(?=(\\{0,64}['\"])?)"
 )
 _BEHIND_INPUT = re.compile(rb", input_type=|[)\]](?=\s|\\|\Z)")
@@ -28,7 +29,8 @@ AUTOMATED = (
 _AUTOMATED = re.compile(AUTOMATED)
 _SELECTED = re.compile(rb"([A-Za-z_\x80-\xff][\w \x80-\xff-]{0,80})[^A-Za-z0-9_\x80-\xff]{0,8}\Z")
 _TYPED = re.compile(
-    rb"(?:[Tt]yped?|[Ee]nter(?:ed|ing)?|[Ff]illed|[Tt]yping|[Ff]ill(?:ing)?|[Ii]nput(?: text)?|[Pp]ut)\s{1,4}(?:(\\{0,64}[\"'`])([^\"'"
+    rb"(?:[Tt]yped?|[Ee]nter(?:ed|ing)?|[Ff]illed|[Tt]yping|[Ff]ill(?:ing)?|[Ii]nput(?: text)?|[Pp]ut)\s{1,4}(?:"
+    rb"(\\{0,64}[\"'`])([^\"'"
     rb"`\n]{1,300}?)\1|()((?=[^\s]{0,64}[0-9])[^\s\"'`]{5,200}))\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?(\\{0,64}[\"'`]?)"
     rb"([\w #.:-]{1,80})"
 )

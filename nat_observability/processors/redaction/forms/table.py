@@ -173,7 +173,8 @@ NAMED: tuple[Form, ...] = (
             ),
             both(
                 precedes(
-                    rb"(?:[\"'`]|[0-9][^\s]{0,64}?)\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?\\{0,64}[\"'`]?[\w #.:-]{0,80}",
+                    rb"(?:[\"'`]|[0-9][^\s]{0,64}?)\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?\\{0,64}[\""
+                    rb"'`]?[\w #.:-]{0,80}",
                     200,
                 ),
                 before((b"yped", b"ntered", b"yping", b"ill", b"nput", b"nter", b"ype", b"ut "), 500),

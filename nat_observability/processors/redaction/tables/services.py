@@ -170,6 +170,7 @@ SERVICE_TOKENS: tuple[Token, ...] = (
     Token("cal_key", "Cal.com", "cal_", "hex:=32"),
     Token("tally_key", "Tally", "tly-", "b62:24"),
     Token("retool_token", "Retool", "retool_", "w:20"),
+    Token("beamer_key", "Beamer", "b_", "url:=44", "g"),
     Token("close_key", "Close", "api_", "b62:20 . b62:20", "t"),
     Token("flexport_key", "Flexport", "shltm_", "url:40", "t"),
     Token("teamwork_token", "Teamwork", "tkn.v1_", "b64:40", "t"),

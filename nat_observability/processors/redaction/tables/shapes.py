@@ -24,9 +24,13 @@ SHAPES = re.compile(
 """The name of each is the label of its mark."""
 
 SHAPE_EXPRESSIONS: tuple[bytes, ...] = (
-    rb"[0-9a-f]{8}-[0-9a-f]{8}[^\w-]", rb"[0-9a-f]{8}-[0-9a-f]{8}$", rb"[0-9a-f]{8}-[0-9a-f]{20}", rb"[0-9a-f]{16}\.[a-z0-9]{16}",
+    rb"[0-9a-f]{8}-[0-9a-f]{8}[^\w-]", rb"[0-9a-f]{8}-[0-9a-f]{8}$", rb"[0-9a-f]{8}-[0-9a-f]{20}",
+        rb"[0-9a-f]{1"
+        rb"6}\.[a-z0-9]{16}",
     rb"[0-9]{15}-[a-z0-9]{40}", rb"[a-z0-9]{20}_[0-9][a-z0-9]{20}", rb"-[0-9a-f]{12}\.[a-z0-9]{40}",
-    rb"[a-z0-9]{20}_[a-z0-9]{4}_[0-9a-f]{8}-", rb"tt-[0-9]{6}-", rb"[\w-]{40}\.[\w-]{40}", rb"[0-9a-f]{12}:[0-9a-f]{32}",
+    rb"[a-z0-9]{20}_[a-z0-9]{4}_[0-9a-f]{8}-", rb"tt-[0-9]{6}-", rb"[\w-]{40}\.[\w-]{40}",
+        rb"[0-9a-f]{12}:[0-9a"
+        rb"-f]{32}",
     rb"[0-9a-f]{24}:[0-9a-f]{32}", rb"[0-9]\|[\w-]{27}", rb"\.[\w-]{6}:[\w-]{40}", rb"[a-z0-9]{26}:[0-9a-f]{8}-",
 )  # fmt: skip
 """One of them, in either case, is in every text with such a token."""

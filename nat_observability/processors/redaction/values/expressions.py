@@ -115,7 +115,8 @@ _PASSPHRASE_ONLY = re.compile(
 )
 # Groups that belong together: AbC1 dEf2 GhI3, 1a2b-3c4d 5e6f-7g8h; and what goes on with signs and digits.
 _GROUPS = re.compile(
-    rb"(?:[ ](?=[^\s=:]{0,64}[0-9])(?=[^\s=:]{0,64}[A-Za-z&!@#$%^*-])(?![\w-]{1,40}[=:])[^\s\"'`<>=:,;|]{3,64}|[ ][A-Za-z0-9]{3,6}(?=[ \r\n]|\Z)){1,24}"
+    rb"(?:[ ](?=[^\s=:]{0,64}[0-9])(?=[^\s=:]{0,64}[A-Za-z&!@#$%^*-])(?![\w-]{1,40}[=:])[^\s\"'`<>=:,;|]{3,64}|["
+    rb" ][A-Za-z0-9]{3,6}(?=[ \r\n]|\Z)){1,24}"
     rb"(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))"
 )
 _REST_OF_PASSPHRASE = re.compile(rb"(?:[ ][a-z]{3,14}){2,11}(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))")
