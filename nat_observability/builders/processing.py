@@ -65,7 +65,9 @@ class ProcessingPlan:
         prices: PriceTable | None = None,
     ) -> None:
         given: object = own  # a container passes on whatever its provider made
-        if not isinstance(given, Mapping) or not all(isinstance(each, OwnProcessing) for each in given.values()):
+        if not isinstance(given, Mapping) or not all(
+            isinstance(each, OwnProcessing) for each in given.values()
+        ):
             raise TypeError(
                 "processing is a mapping of names of exporters to OwnProcessing. Pass providers.Object({'*': "
                 "OwnProcessing(processors=[...])}), for example."
