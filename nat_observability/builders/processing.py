@@ -66,7 +66,10 @@ class ProcessingPlan:
         own: Mapping[str, OwnProcessing],
         prices: PriceTable | None = None,
     ) -> None:
-        if not isinstance(own, Mapping) or not all(isinstance(each, OwnProcessing) for each in own.values()):
+        given: object = own
+        if not isinstance(given, Mapping) or not all(
+            isinstance(each, OwnProcessing) for each in given.values()
+        ):
             raise TypeError(
                 "processing is a mapping of names of exporters to OwnProcessing. Pass providers.Object({'*': "
                 "OwnProcessing(processors=[...])}), for example."
