@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -49,6 +50,8 @@ _ENV_FILE = variable("env_file")
 _ENV_FILE_ARGUMENT = "_env_file"
 _ATTRIBUTES = "resource_attributes"
 _PATTERNS = "redact_patterns"
+_COMMENT = re.compile(r"\s#\s")
+_REFERENCE = re.compile(r"\$[A-Za-z_{(]")
 _PARTS: Mapping[str, Callable[[str], dict[str, str]]] = {"headers": parse_headers, _PATTERNS: parse_pairs}
 """Settings that are pairs, in one variable or several, and the parser for the pairs."""
 
@@ -103,7 +106,9 @@ class VariablesSource(EnvSettingsSource):
             # 5: this function, two of pydantic-settings, the constructor of the settings, its caller.
             warnings.warn(f"{note} It is ignored.", SettingsWarning, stacklevel=5)
         # A selection is read without them.
-        for note in _quoted({k: v for k, v in self.env_vars.items() if not k.endswith(f"{DELIMITER}select")}):
+        for note in _left_to_a_shell(
+            {k: v for k, v in self.env_vars.items() if not k.endswith(f"{DELIMITER}select")}
+        ):
             warnings.warn(note, SettingsWarning, stacklevel=5)
         return found
 
@@ -291,14 +296,20 @@ def _hidden(settings_cls: type[BaseSettings], ours: Mapping[str, str | None]) ->
     return notes
 
 
-def _quoted(variables: Mapping[str, str | None]) -> Iterator[str]:
-    """Yield a sentence for each variable whose value has quotation marks around it, as a shell would have removed."""
+def _left_to_a_shell(variables: Mapping[str, str | None]) -> Iterator[str]:
+    """Yield a sentence for each variable whose value has what a shell would have removed or replaced."""
     for name, value in variables.items():
-        if value and len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
-            yield (
-                f"{name.upper()} begins and ends with a quotation mark, which is part of the value: "
-                "the env files of Docker are not read by a shell."
-            )
+        if not value:
+            continue
+        if len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
+            has, of_it = "begins and ends with a quotation mark", "which is part of the value"
+        elif _COMMENT.search(value) and value[0] not in "{[" and "pattern" not in name:
+            has, of_it = "has a comment behind its value", "which is part of it"
+        elif name.endswith("path") and _REFERENCE.search(value):
+            has, of_it = "names another variable", "which is not replaced by its value"
+        else:
+            continue
+        yield f"{name.upper()} {has}, {of_it}: the env files of Docker are not read by a shell."
 
 
 def _written_twice(prefix: str) -> Iterator[str]:

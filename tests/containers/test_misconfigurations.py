@@ -407,43 +407,6 @@ def test_a_step_without_a_block_is_named_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.may_block  # as above
-async def test_settings_that_are_overridden_before_the_start_take_effect() -> None:
-    """Even if the exporters were made before: they are made anew."""
-    container = made_in_memory()
-    assert [*container.exporters()] == ["main"]
-    other = ObservabilitySettings(exporters={"other": {"type": "memory"}})
-    with capture_logs() as logs, container.settings.override(providers.Object(other)):
-        await container.init_resources()
-        assert [*container.runtime_object().exporters] == [*container.exporters()] == ["other"]
-        container.exporter_manager()
-        await container.shutdown_resources()
-    assert warnings_of(logs) == []
-
-
-@pytest.mark.may_block  # as above
-@pytest.mark.parametrize("where", ["own", "around"])
-async def test_settings_that_are_overridden_while_open_are_named(where: str) -> None:
-    """Once, whether the container's own provider is overridden or the one that the service has given it."""
-    settings = providers.Singleton(ObservabilitySettings, exporters={"main": {"type": "memory"}})
-    container = ObservabilityContainer(settings=settings)
-    overridden: Any = container.settings if where == "own" else settings
-    await container.init_resources()
-    with capture_logs() as logs:
-        container.exporter_manager()
-        with overridden.override(
-            providers.Object(ObservabilitySettings(exporters={"b": {"type": "memory"}}))
-        ):
-            assert [*await container.exporter_manager().get_all_exporters()] == ["main"]
-            container.exporter_manager()
-            await container.shutdown_resources()
-            await container.init_resources()
-            assert [*await container.exporter_manager().get_all_exporters()] == ["b"]
-    await container.shutdown_resources()
-    [said] = warnings_of(logs)
-    assert (said["event"], said["provider"]) == ("override_came_late", "settings")
-
-
-@pytest.mark.may_block  # as above
 async def test_a_container_of_a_subclass_holds_its_objects() -> None:
     """A reset while it is open waits until it is closed, and it can be validated, as in the class itself."""
 
