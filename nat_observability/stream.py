@@ -294,11 +294,17 @@ class EventStream:
 
 def hand(receivers: Iterable[Callable[[ItemT], object]], item: ItemT) -> None:
     """Hand `item` to each receiver. What one of them raises reaches neither the others nor the caller."""
-    for receive in receivers:
+    left = iter(receivers)
+    for receive in left:
         try:
             receive(item)
         except BaseException as error:  # noqa: BLE001  foreign code: exporters guard themselves, others may not
-            report(receive, error)
+            try:
+                report(receive, error)
+            except BaseException:
+                # A signal has interrupted that one. The others get the item before it reaches the program.
+                hand(left, item)
+                raise
 
 
 def _report_late() -> None:

@@ -149,8 +149,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
             state = head._state
         if state is not None:
             audience = state.stream.kept[0] or state.stream.gathered()
-            if not (audience.usual or audience.heeds) and bridge.installed is None:
-                self._input, self._metadata = PASSED_OVER, audience
+            if not audience.heeds and bridge.installed is None:
+                self._input, self._metadata = PASSED_OVER, audience.passed_over
                 audience.pass_over()
                 return self
         frame = _frame(1)
@@ -187,7 +187,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         if state is None:
             self._previous = None  # it was entered
             if self._input is PASSED_OVER:
-                self._end_passed_over()
+                self._metadata()
+                self._input = self._metadata = None
             return
         generator = self._generator
         if generator is not None:
@@ -296,7 +297,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         if bridge.installed is None:
             audience = state.stream.kept[0] or state.stream.gathered()
             if not audience.heeds:
-                self._input, self._metadata = PASSED_OVER, audience
+                self._input, self._metadata = PASSED_OVER, audience.passed_over
                 audience.pass_over()
                 return
         parent: Scope = head
@@ -412,7 +413,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
             if kind is _LLM or kind is _EMBEDDING or kind is _RETRIEVER:  # as `kind.span_kind`, in less time
                 force_setattr(span, "span_kind", _CLIENT)
             if details is not None:
-                span = details.added_to_span(span)
+                details.add_to_span(span)
             for take in audience.finished:
                 try:
                     take(span)
@@ -435,7 +436,9 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 usage,
                 error,
             )
-            hand(audience.steps, end if details is None else details.added_to_step(end))
+            if details is not None:
+                details.add_to_step(end)
+            hand(audience.steps, end)
 
     def _leave_generator(self, state: ContextState, generator: GeneratorScope) -> None:
         steps = state.generator_steps.get(generator.frame)

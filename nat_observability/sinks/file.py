@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from nat_observability.errors import PermanentWriteError, SinkError
 from nat_observability.events import Span
+from nat_observability.resource import Resource
 from nat_observability.sinks.protocol import Batch
 from nat_observability.system.disk import (
     HAS_FLOCK,
@@ -74,7 +75,7 @@ class FileSink:
         max_bytes: int = 100 * 1024 * 1024,
         backups: int = 5,
         format: FileFormat = "jsonl",  # noqa: A002
-        resource: Mapping[str, str] | None = None,
+        resource: Resource | None = None,
         dialect: str | Iterable[str] = "genai,openinference",
     ) -> None:
         if max_bytes < 1:

@@ -6,17 +6,30 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from nat_observability.processors.redaction.forms.calls import (
+    BEHIND_ARGUMENT,
+    BEHIND_RETURNED,
+    COMPARED_BEFORE,
+    LITERALS,
+    find_arguments,
+    find_compared,
+    find_positional,
+    find_returned,
+)
 from nat_observability.processors.redaction.forms.code import (
     BEHIND_CALLED,
     BEHIND_LOOKED_UP,
     DECLARED,
     find_calls,
-    find_credentials,
     find_declared,
 )
-from nat_observability.processors.redaction.forms.commands import find_commands, find_settings
+from nat_observability.processors.redaction.forms.commands import (
+    find_commands,
+    find_redirected,
+    find_settings,
+)
 from nat_observability.processors.redaction.forms.markup import find_cells, find_html_columns, find_tags
-from nat_observability.processors.redaction.forms.prose import BELOW, IS, find_prose
+from nat_observability.processors.redaction.forms.prose import BELOW, BESIDE, FROM, IS, LISTED, SEED, SPELLED, find_prose
 from nat_observability.processors.redaction.forms.protocols import (
     BEHIND_COMPARED,
     find_comparisons,
@@ -103,10 +116,10 @@ def _ahead(literal: bytes, longest: int = 600) -> Near:
 # What begins a setting, as it stands before the name; and the characters of what may stand between.
 _SETS = (
     b"setx", b"#define", b"ENV", b"ARG", b"SetEnv", b"set", b"setenv", b"add", b"put", b"create", b"git config",
-    b"proxy_set_header", b"add_header", b"fastcgi_param", b"require",
+    b"proxy_set_header", b"add_header", b"fastcgi_param", b"require", b"config", b"read", b"setx /M", b"setx /m",
 )  # fmt: skip
 _SETTING = re.compile(
-    rb"(?:setx|#define|ENV|ARG|SetEnv|set(?:env)?(?: -\w{1,8}){0,3}|add|put|create|git config"
+    rb"(?:setx(?: /[mM])?|read(?: -\w{1,4}){0,3}|config(?: --\w{1,20}){0,2}|#define|ENV|ARG|SetEnv|set(?:env)?(?: -\w{1,8}){0,3}|add|put|create|git config"
     rb"(?: --\w{1,20}){0,3}|proxy_set_header|add_header|fastcgi_param|require)[ \t]{1,16}"
     rb"\\{0,64}[\"']?[\w./:-]{0,100}\Z"
 )
@@ -235,6 +248,9 @@ def _is_behind_cells(data: bytes, place: Place) -> bool:
     )
 
 
+_SPELLED = re.compile(SPELLED)
+
+
 def _is_in_tag(data: bytes, place: Place) -> bool:
     at = data.rfind(b"<", max(0, place.begin - 700), place.begin)
     if at < 0 or data.find(b">", at, place.begin) >= 0:
@@ -260,6 +276,10 @@ NAMED: tuple[Form, ...] = (
                 _follows(rb"[ \t]{1,8}(?![-\s])"),
             ),
         ),
+    ),
+    Form(
+        find=find_redirected,
+        near=_both(_before((b"> ", b">>", b">"), 100), _before((b"echo", b"printf"), 400)),
     ),
     Form(
         find=find_netrc,
@@ -313,12 +333,26 @@ NAMED: tuple[Form, ...] = (
     ),
     Form(
         find=find_prose,
+        near=lambda data, place: not data[place.begin : place.end].isascii() and _SPELLED.search(data, place.begin, place.end + 160) is not None,
+        before=200,
+    ),
+    Form(find=find_returned, near=_follows(BEHIND_RETURNED), before=100),
+    Form(find=find_arguments, near=_follows(BEHIND_ARGUMENT), before=500),
+    Form(find=find_compared, near=_precedes(COMPARED_BEFORE, 120), before=300),
+    Form(
+        find=find_prose,
         near=_either(
             _either(
-                _follows(_MORE + _AROUND + IS), _both(_ahead(b":", 300), _follows(_MORE + _AROUND + BELOW))
+                _follows(_MORE + _AROUND + b"(?:" + IS + b"|" + BESIDE + b"|" + FROM + b"|" + SEED + b")"),
+                _either(
+                    _both(_ahead(b"\n", 300), _follows(_MORE + _AROUND + b"(?:" + LISTED + b")")),
+                    _both(_ahead(b":", 300), _follows(_MORE + _AROUND + BELOW)),
+                ),
             ),
             _either(
-                _precedes(rb"[\"'`] (?:as|for|is) (?:the|your|my|our|its|a)(?: new)? [\w ]{0,60}", 120),
+                _precedes(
+                    rb"(?:[\"'`]|[0-9][^\s]{0,64}?),? (?:(?:as|for|is) )?\(?(?:(?:the|your|my|our|its|a)(?: new)? )?[\w ]{0,40}", 120
+                ),
                 _both(_before((b"# ",), 80), _precedes(rb"#{1,6} [\w -]{0,60}", 80)),
             ),
         ),
@@ -334,7 +368,11 @@ UNNAMED: tuple[Form, ...] = (
         find=find_commands,
         literals=(
             b" -u", b" -p", b" -P", b" -a", b" -w ", b" -k ", b" -N ", b" -U", b"--user", b"--proxy-user", b"-pass",
-            b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:",
+            b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:", b"<<<", b"--with-token", b"sudo -S",
+            b"chpasswd", b"cargo login", b"wandb login", b"railway login", b"authtoken ", b"auth init", b"-oauth.",
+            b"-token.", b"http-basic.", b"bundle config", b"mc alias", b"mc config", b"net user", b"wpa_passphrase",
+            b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString", b"assword",
+            b"sqlplus", b"thin:", b"@//", b"WIFI:", b"rclone", b"secret put", b"| passwd", b"kinit",
         ),
         before=1400,
         behind=1400,
@@ -344,7 +382,7 @@ UNNAMED: tuple[Form, ...] = (
     Form(find=find_sql, literals=(b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), before=100),
     Form(find=find_jwk, literals=(b"kty",), before=4096, behind=8192),
     Form(find=find_kubernetes, literals=(b"Secret",), before=4096 + 200, behind=8192),
-    Form(find=find_credentials, literals=(b"Auth(", b"redentials(", b"ogin(", b"authenticate(", b"auth("), before=100),
+    Form(find=find_positional, literals=LITERALS, before=100),
 )  # fmt: skip
 """The forms without one."""
 
