@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
@@ -23,6 +23,7 @@ from nat_observability.exporter.span_joiner import SpanJoiner
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter.subscription import Subscription
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.run.report import ExporterReport, ExporterState
 from nat_observability.run.selection_index import SelectionIndex, SelectionIndexCache
 from nat_observability.run.shutdown_event import finish
 from nat_observability.system import clock
@@ -173,6 +174,17 @@ class SpanGroup:
                         cure="Make a ContextState for each run: with providers.Factory, not providers.Singleton.",
                     )
                 return
+
+    def reports(
+        self, members: Mapping[str, SpanExporter], stopped_s: float | None
+    ) -> dict[str, ExporterReport]:
+        """Return the reports of members as of now, by name."""
+        now = ExporterState.STOPPED if self.ended else ExporterState.RUNNING
+        took = (stopped_s or 0.0) if self.ended else None
+        return {
+            name: ExporterReport(now, 0.0, took, self.ledger_of(member.delivery), None, self.oddities)
+            for name, member in members.items()
+        }
 
     def end(self) -> None:
         """Take no more steps, and hand over what is open."""
