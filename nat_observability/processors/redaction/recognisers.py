@@ -65,7 +65,10 @@ def _is_tag(data: bytes, place: Place) -> bool:
 _IN_TAG = re.compile(rb"[\w.:-]*")
 _BEFORE_YAML_PAIR = re.compile(rb"-[ +]-[ +](?:" + _QUOTE + rb")?" + rb"[A-Za-z0-9_. +\-\x80-\xff]{0,80}\Z")
 # What may stand between the last letters of a name and its sign.
-_TO_SIGN = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'\]`]|["'\]`*\s+])*+[:=,]""")
+_TO_SIGN = re.compile(
+    rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?"""
+    rb"""(?:(?:\\++[nrt"'\]`]|["'\]`*\s+])*+[:=]|(?:\\*+["'\]]){1,3}+""" + SPACE + b",)"
+)
 _TO_VALUE = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'`]|["',\s+])*+[Vv]alue""")
 _LONGEST_TO_SIGN = 1024  # bytes
 

@@ -50,11 +50,16 @@ def find_declared(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 yield start, end, named[0]
 
 
+def is_setter(name: bytes) -> bool:
+    """Say whether a function of that name takes what its name says, and not what leads to it."""
+    return name.rpartition(b".")[2] in _WRAPPER or _SETTER.search(name) is not None
+
+
 def find_calls(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_CALLED, data):
-        function = match[1].rpartition(b".")[2]
-        if function not in _WRAPPER and _SETTER.search(match[1]) is None:
+        if not is_setter(match[1]):
             continue
+        function = match[1].rpartition(b".")[2]
         label = "secret" if function in _WRAPPER else label_of(function, keys)
         if label is None or label == UNSURE:
             continue

@@ -13,10 +13,34 @@ from nat_observability.processors.redaction.forms.code import (
     find_calls,
     find_credentials,
     find_declared,
+    is_setter,
 )
-from nat_observability.processors.redaction.forms.commands import find_commands, find_settings
+from nat_observability.processors.redaction.forms.commands import FLAG, find_commands, find_settings
+from nat_observability.processors.redaction.forms.conditions import (
+    Condition,
+    ahead,
+    before,
+    both,
+    either,
+    follows,
+    precedes,
+)
+from nat_observability.processors.redaction.forms.heads import (
+    has_bars,
+    is_aligned_head,
+    is_head,
+    is_row_of_pair,
+)
 from nat_observability.processors.redaction.forms.markup import find_cells, find_html_columns, find_tags
-from nat_observability.processors.redaction.forms.prose import BELOW, IS, find_prose
+from nat_observability.processors.redaction.forms.prose import (
+    BELOW,
+    IS,
+    UNDER_HEADING,
+    find_below,
+    find_described,
+    find_stated,
+    find_under_headings,
+)
 from nat_observability.processors.redaction.forms.protocols import (
     BEHIND_COMPARED,
     find_comparisons,
@@ -38,10 +62,8 @@ from nat_observability.processors.redaction.forms.tabular import find_aligned, f
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import KeyMatcher
 from nat_observability.processors.redaction.names.places import Place
-from nat_observability.processors.redaction.text.runs import has_any
 
 Find = Callable[[bytes, KeyMatcher], Iterator[Found]]
-Near = Callable[[bytes, Place], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +81,7 @@ class Form:
     """
 
     find: Find
-    near: Near | None = None
+    near: Condition | None = None
     literals: tuple[bytes, ...] = ()
     before: int = 700
     behind: int = 4096
@@ -70,34 +92,6 @@ class Form:
 _MORE = rb"(?:[ +]{1,2}[\w.\-\x80-\xff]{1,64}+){0,4}?"
 _AROUND = rb"[ \t:*`\"'\\]{0,12}"
 _LINE_END = rb"(?:\r?\n|\\{1,8}[nr])"
-
-
-def _follows(expression: bytes, flags: int = 0) -> Near:
-    """Return whether an expression matches behind the name, and the further words of it."""
-    match = re.compile(expression, flags).match
-    return lambda data, place: match(data, place.end, place.end + 600) is not None
-
-
-def _precedes(expression: bytes, longest: int, flags: int = 0) -> Near:
-    """Return whether an expression matches up to the name."""
-    search = re.compile(expression + rb"\Z", flags).search
-    return lambda data, place: search(data, max(0, place.begin - longest), place.begin) is not None
-
-
-def _either(first: Near, second: Near) -> Near:
-    return lambda data, place: first(data, place) or second(data, place)
-
-
-def _both(first: Near, second: Near) -> Near:
-    return lambda data, place: first(data, place) and second(data, place)
-
-
-def _before(literals: tuple[bytes, ...], longest: int) -> Near:
-    return lambda data, place: has_any(data[max(0, place.begin - longest) : place.end], literals)
-
-
-def _ahead(literal: bytes, longest: int = 600) -> Near:
-    return lambda data, place: data.find(literal, place.end, place.end + longest) >= 0
 
 
 # What begins a setting, as it stands before the name; and the characters of what may stand between.
@@ -141,98 +135,36 @@ def _is_inserted(data: bytes, place: Place) -> bool:
     )
 
 
-_IN_HEADS = re.compile(rb"[\w .\x80-\xff\-\"'\\,;\t]{0,2000}+(?=(.))?", re.DOTALL)
-_HEAD_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ .-\"'\\,;\t" + bytes(
-    range(0x80, 0x100)
-)
-_SEPARATORS = re.compile(rb"[,;\t]|\\t")
-_BEGIN_OF_ROW = re.compile(rb"(?:\A|\n|\\n)[\"'\\]{0,4}\Z")
-_AFTER_CELL = re.compile(
-    rb"(?:[ +]{1,2}[\w.\-\x80-\xff]{1,64}+){0,4}[\"'\\ ]{0,12}(?:[,;\t]|\\{1,8}[tnr]|\r?\n|\Z|[\"'`])"
-)
-
-
-def _is_head(data: bytes, place: Place) -> bool:
-    """Say whether a name may be the head of a column, with separators around it."""
-    if _AFTER_CELL.match(data, place.end) is None:
-        return False
-    window = data[max(0, place.begin - 2000) : place.begin]
-    before = window[len(window.rstrip(_HEAD_CHARACTERS)) :]
-    behind = _IN_HEADS.match(data, place.end)
-    after = b"" if behind is None else behind[0]
-    if _SEPARATORS.search(before) is None and _SEPARATORS.search(after) is None:
-        return False
-    bound = data[place.begin - len(before) - 1 : place.begin - len(before)]
-    is_line = len(before) == place.begin or bound in (b"\n", b"\r") or b'"' in before or b"\\" in before
-    ends = (
-        behind is None or behind[1] is None or behind[1] in (b"\n", b"\r") or b"\\" in after or b'"' in after
-    )
-    return is_line and ends and _has_row_below(data, place.end, before + b" " + after)
-
-
-def _is_row_of_pair(data: bytes, place: Place) -> bool:
-    """Say whether a name may begin a row, of a table with names and values."""
-    return (
-        _BEGIN_OF_ROW.search(data, max(0, place.begin - 8), place.begin) is not None
-        and _AFTER_CELL.match(data, place.end) is not None
-        and data.find(b"alue", max(0, place.begin - 4096), place.begin) >= 0
-    )
-
-
-_LINE_ENDS = re.compile(rb"\n|\r\n|\\\\{0,7}(?:r\\{1,8})?n")
-_LONGEST_ROW = 4096  # bytes of the rest of the head, and of the row below it
-
-
-def _has_row_below(data: bytes, at: int, head: bytes) -> bool:
-    """Say whether the line below one with separators has one of them too."""
-    stop = at + _LONGEST_ROW
-    if data.find(b"\n", at, stop) < 0 and data.find(b"\\", at, stop) < 0:
-        return stop < len(data)
-    line_end = _LINE_ENDS.search(data, at, stop)
-    if line_end is None:
-        return stop < len(data)
-    begin = line_end.end()
-    next_end = _LINE_ENDS.search(data, begin, begin + _LONGEST_ROW)
-    row = data[begin : begin + _LONGEST_ROW if next_end is None else next_end.start()]
-    head += data[at : line_end.start()]
-    return any(separator in head and separator in row for separator in (b",", b";", b"\t", b"\\t"))
-
-
-_ALIGNED = re.compile(rb"[\w. -]{0,400}(?=(\n|\\{1,8}n|\r)(\d)?)")
-
-
-def _is_aligned_head(data: bytes, place: Place) -> bool:
-    """Say whether a name may be the head of a column among blanks alone."""
-    if data[place.begin - 1 : place.begin] not in (b" ", b"\n", b"n", b'"', b"") and place.begin:
-        return False
-    line = _ALIGNED.match(data, place.end)
-    if line is None:
-        return False
-    if line[2] is not None:
-        return True  # as data frames are shown, with numbers of rows
-    before = data[max(0, place.begin - 400) : place.begin].rpartition(b"\n")[2]
-    return line[0].startswith(b"  ") or (before.endswith(b"  ") and not before.isspace())
-
-
-def _has_bars(data: bytes, place: Place) -> bool:
-    """Say whether there are bars in the line of a name."""
-    begin = max(data.rfind(b"\n", max(0, place.begin - 600), place.begin), place.begin - 600, 0)
-    end = data.find(b"\n", place.end, place.end + 600)
-    line = data[begin : end if end >= 0 else place.end + 600]
-    if line.find(b"|") >= 0:
-        return True
-    return not line.isascii() and any(line.find(bar) >= 0 for bar in _OTHER_BARS)
-
-
-_OTHER_BARS = (b"\xe2\x94\x82", b"\xe2\x95\x91")
-
-
 def _is_behind_cells(data: bytes, place: Place) -> bool:
     """Say whether tags of a table may be before a name."""
     begin, end = max(0, place.begin - 1200), place.end
     return data.rfind(b"<", begin, end) >= 0 and (
         data.find(b"<t", begin, end) >= 0 or data.find(b"<T", begin, end) >= 0
     )
+
+
+def _is_setter(data: bytes, place: Place) -> bool:
+    """Say whether a name is that of a function that takes a secret, or ends with the one of a fallback."""
+    function = _FUNCTION.search(data, place.begin, place.end)
+    return function is not None and (
+        is_setter(function[0]) or function[0].endswith((b".unwrap_or", b".orElse"))
+    )
+
+
+_FUNCTION = re.compile(rb"[A-Za-z_][\w.]*\Z")
+_LOOKED_UP = re.compile(rb"[(\[.]\s?\\{0,64}[\"'`]?\w{1,101}\Z")
+
+
+def _is_looked_up(data: bytes, place: Place) -> bool:
+    """Say whether a name may be what is looked up in an environment or a configuration."""
+    return _LOOKED_UP.search(data, max(0, place.begin - 70), place.end) is not None
+
+
+_AUTOMATED = re.compile(rb"[^\n;]{0,130}?" + AUTOMATED)
+
+
+def _follows_automated(data: bytes, place: Place) -> bool:
+    return _AUTOMATED.match(data, place.end, place.end + 600) is not None
 
 
 def _is_in_tag(data: bytes, place: Place) -> bool:
@@ -243,87 +175,109 @@ def _is_in_tag(data: bytes, place: Place) -> bool:
     return end >= 0 and data.find(b"<", place.end, end) < 0
 
 
+# Signs with which what stands behind a name may begin.
+_BLANKS = b" \t\r\n\x0b\x0c"
+_BEGIN_AROUND = b" +\t:*`\"'\\"
+_BEGIN_AFTER_CELL = b" +\"'\\,;\t\r\n`"
+
 NAMED: tuple[Form, ...] = (
-    Form(find=find_tags, near=_is_in_tag),
-    Form(find=find_cells, near=_both(_ahead(b"</"), _follows(_MORE + _AROUND + rb"</")), before=200),
-    Form(find=find_html_columns, near=_is_behind_cells),
-    Form(find=find_bars, near=_has_bars),
-    Form(find=find_columns, near=_is_head, is_from_line=True),
-    Form(find=find_columns, near=_is_row_of_pair),
-    Form(find=find_aligned, near=_is_aligned_head),
+    Form(find=find_tags, near=Condition(_is_in_tag)),
+    Form(
+        find=find_cells,
+        near=both(ahead(b"</"), follows(_MORE + _AROUND + rb"</", _BEGIN_AROUND + b"<")),
+        before=200,
+    ),
+    Form(find=find_html_columns, near=Condition(_is_behind_cells)),
+    Form(find=find_bars, near=Condition(has_bars)),
+    Form(find=find_columns, near=Condition(is_head, _BEGIN_AFTER_CELL), is_from_line=True),
+    Form(find=find_columns, near=Condition(is_row_of_pair, _BEGIN_AFTER_CELL)),
+    Form(find=find_aligned, near=Condition(is_aligned_head)),
     Form(
         find=find_settings,
-        near=_either(
-            _is_set,
-            _both(
-                lambda data, place: data.find(b"-", place.begin, place.end) >= 0,
-                _follows(rb"[ \t]{1,8}(?![-\s])"),
-            ),
+        near=either(
+            both(Condition(_is_set), follows(rb"[\w./:-]{0,100}\\{0,64}[\"']?[ \t]", b" \t\\\"'/:")),
+            Condition(lambda data, place: FLAG.search(data, place.begin, place.end + 9) is not None, b" \t"),
         ),
     ),
     Form(
         find=find_netrc,
-        near=_both(
-            lambda data, place: data.endswith(b"password", place.begin, place.end),
-            _both(_follows(rb"\s|\\"), _before((b"login", b"user", b"machine", b"default"), 500)),
+        near=both(
+            Condition(
+                lambda data, place: data.endswith(b"password", place.begin, place.end), _BLANKS + b"\\"
+            ),
+            before((b"login", b"user", b"machine", b"default"), 500),
         ),
     ),
     Form(
         find=find_comparisons,
-        near=_either(
-            _follows(BEHIND_COMPARED, re.IGNORECASE),
-            _both(
-                _is_inserted,
-                _both(_follows(rb"[\s`\"\]\\]*[,)]"), _before((b"into", b"INTO", b"Into"), 2300)),
+        near=either(
+            follows(BEHIND_COMPARED, _BLANKS + b'\\`"]', re.IGNORECASE),
+            both(
+                both(follows(rb"[\s`\"\]\\]*[,)]", _BLANKS + b'`"]\\,)'), Condition(_is_inserted)),
+                before((b"into", b"INTO", b"Into"), 2300),
             ),
         ),
         before=2300,
         behind=8192,
     ),
-    Form(find=find_multipart, near=_before((b"form-data",), 200)),
+    Form(find=find_multipart, near=before((b"form-data",), 200)),
     Form(
         find=find_input_values,
-        near=_ahead(b"input_valu"),
+        near=both(follows(rb"[\w.\[\]-]{0,120}(?:\r?\n|\\{1,8}n)", b"[]\r\n\\"), ahead(b"input_valu")),
     ),
     Form(
         find=find_automated,
-        near=_either(
-            _both(
-                _ahead(b").", 140),
-                _follows(rb"[^\n;]{0,130}?" + AUTOMATED),
-            ),
-            _both(
-                _precedes(
+        near=either(
+            both(ahead(b").", 140), Condition(_follows_automated)),
+            both(
+                precedes(
                     rb"[\"'`]\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?\\{0,64}[\"'`]?[\w #.-]{0,80}",
                     120,
+                    _BLANKS + b"\"'`#",
                 ),
-                _before((b"yped", b"ntered", b"yping", b"ill", b"nput"), 500),
+                before((b"yped", b"ntered", b"yping", b"ill", b"nput"), 500),
             ),
         ),
     ),
-    Form(find=find_variables, near=_follows(rb"\\{0,64}\"\s{0,4}\{")),
+    Form(find=find_variables, near=follows(rb"\\{0,64}\"\s{0,4}\{", b'\\"')),
     Form(
         find=find_declared,
-        near=_follows(_AROUND + b"(?:" + DECLARED + b")"),
+        near=follows(_AROUND + b"(?:" + DECLARED + b")", _BEGIN_AROUND + _BLANKS + b"[{?|&.="),
     ),
     Form(
         find=find_calls,
-        near=_follows(rb"(?:" + BEHIND_CALLED + b"|" + BEHIND_LOOKED_UP + b")"),
+        near=either(
+            both(follows(BEHIND_CALLED, b"("), Condition(_is_setter)),
+            both(follows(BEHIND_LOOKED_UP, _BLANKS + b"\\\"'`)]?|,.{"), Condition(_is_looked_up)),
+        ),
         before=400,
     ),
     Form(
-        find=find_prose,
-        near=_either(
-            _either(
-                _follows(_MORE + _AROUND + IS), _both(_ahead(b":", 300), _follows(_MORE + _AROUND + BELOW))
-            ),
-            _either(
-                _precedes(rb"[\"'`] (?:as|for|is) (?:the|your|my|our|its|a)(?: new)? [\w ]{0,60}", 120),
-                _both(_before((b"# ",), 80), _precedes(rb"#{1,6} [\w -]{0,60}", 80)),
-            ),
+        find=find_stated,
+        near=follows(_MORE + _AROUND + IS, _BEGIN_AROUND + b"-=\xe2"),
+        before=150,
+        behind=1200,
+    ),
+    Form(
+        find=find_below,
+        near=both(ahead(b":", 300), follows(_MORE + _AROUND + BELOW, _BEGIN_AROUND)),
+        before=150,
+        behind=1200,
+    ),
+    Form(
+        find=find_described,
+        near=precedes(rb"[\"'`] (?:as|for|is) (?:the|your|my|our|its|a)(?: new)? [\w ]{0,60}", 120, b" "),
+        before=700,
+        behind=150,
+    ),
+    Form(
+        find=find_under_headings,
+        near=both(
+            both(before((b"# ",), 80), precedes(rb"#{1,6} [\w -]{0,60}", 80, b" ")),
+            follows(rb"[\w -]{0,60}" + UNDER_HEADING, b" \r\n\\"),
         ),
-        before=500,
-        behind=1400,
+        before=150,
+        behind=1200,
     ),
 )
 """The forms with a name."""
@@ -349,9 +303,21 @@ UNNAMED: tuple[Form, ...] = (
 """The forms without one."""
 
 
+# The conditions that may hold if a byte is behind the name; the last, if none is.
+_BY_BYTE_BEHIND = tuple(
+    tuple(
+        (number, form.near.holds)
+        for number, form in enumerate(NAMED)
+        if form.near is not None and (form.near.begins is None or (sign and sign in form.near.begins))
+    )
+    for sign in (*(bytes((code,)) for code in range(256)), b"")
+)
+
+
 def forms_near(data: bytes, place: Place) -> Sequence[int]:
     """Return the numbers of the forms with a name that may be at a place."""
-    return [number for number, form in enumerate(NAMED) if form.near is not None and form.near(data, place)]
+    behind = data[place.end] if place.end < len(data) else -1
+    return [number for number, holds in _BY_BYTE_BEHIND[behind] if holds(data, place)]
 
 
 def find_named(data: bytes, near: Iterable[tuple[Place, Sequence[int]]], keys: KeyMatcher) -> Iterator[Found]:
@@ -376,7 +342,8 @@ def find_named(data: bytes, near: Iterable[tuple[Place, Sequence[int]]], keys: K
 
 def is_form_near(data: bytes, place: Place) -> bool:
     """Say whether one of the forms with a name may be at a place."""
-    return any(form.near is not None and form.near(data, place) for form in NAMED)
+    behind = data[place.end] if place.end < len(data) else -1
+    return any(holds(data, place) for _, holds in _BY_BYTE_BEHIND[behind])
 
 
 def find_unnamed(data: bytes, literals: Iterable[tuple[int, int]], keys: KeyMatcher) -> Iterator[Found]:
