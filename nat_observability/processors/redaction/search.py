@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 from nat_observability.processors.redaction.first_look.engine import Engine
 from nat_observability.processors.redaction.first_look.sights import Sights
@@ -28,7 +27,7 @@ from nat_observability.processors.redaction.recognisers import (
     find_searched,
     find_searched_at,
     is_recogniser_near,
-    is_searched_near,
+    searched_near,
     sign_behind,
 )
 from nat_observability.processors.redaction.text.encodings import is_escaped, layers
@@ -51,25 +50,6 @@ _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_\n"
 _LEAST_TOKEN = 16  # characters
 _IN_STRING = 256  # bytes: longer strings of JSON are not names
 _NOTHING = Sights([], [], [], [], False, False, False)
-
-
-class _Candidate(NamedTuple):
-    """
-    A name with something near it that may be its value.
-
-    Attributes:
-        place: Where it stands.
-        key: The hash of its surroundings.
-        is_assigned: Whether a sign may follow.
-        is_searched: Whether a recogniser with a pattern of its own may find something.
-        forms: The numbers of the forms that may be there.
-    """
-
-    place: Place
-    key: int
-    is_assigned: bool
-    is_searched: bool
-    forms: Sequence[int]
 
 
 class Search:
@@ -181,40 +161,40 @@ class Search:
         for find in self._finders:
             yield from find(data)
 
-    def _find_named(self, data: bytes, places: Iterable[Place]) -> Iterator[Found]:
+    def _find_named(self, data: bytes, places: Sequence[Place]) -> Iterator[Found]:
         """Find what the names at these places name, but for those that had no value before in the same surroundings."""
+        forms = forms_near(data, [place for place in places if not place.is_unsure])
+        searched = searched_near(data, places)
+        # A form may be a table whose values are far away.
+        others = {place for near in (forms, searched) for found_at in near.values() for place in found_at}
         harmless = self._harmless
-        new: list[_Candidate] = []
+        assigned: list[Place] = []
+        unknown: list[tuple[Place, int]] = []
         for place in places:
-            is_assigned = sign_behind(data, place) is not None
-            is_searched = is_searched_near(data, place)
-            forms = () if place.is_unsure else forms_near(data, place)
-            if not (is_assigned or is_searched or forms):
-                continue  # most, in code and in prose
-            start, end = max(0, place.begin - _BEFORE_PLACE), place.end + _BEHIND_PLACE
-            key = hash((data[start:end], place.begin - start, place.end - start, end < len(data)))
-            if harmless.get(key) is None:
-                new.append(_Candidate(place, key, is_assigned, is_searched, forms))
-        if not new:
+            if sign_behind(data, place) is None:
+                continue
+            if place not in others:
+                start, end = max(0, place.begin - _BEFORE_PLACE), place.end + _BEHIND_PLACE
+                key = hash((data[start:end], place.begin - start, place.end - start, end < len(data)))
+                if harmless.get(key) is not None:
+                    continue
+                unknown.append((place, key))
+            assigned.append(place)
+        if not assigned and not others:
             return
         keys = self._names
         found = [
-            *find_assigned_at(data, [each.place for each in new if each.is_assigned], keys),
-            *find_searched_at(data, [each.place for each in new if each.is_searched], keys),
-            *find_named(data, [(each.place, each.forms) for each in new if each.forms], keys),
+            *find_assigned_at(data, assigned, keys),
+            *find_searched_at(data, searched, keys),
+            *find_named(data, forms, keys),
         ]
         yield from found
         if len(found) > _MOST_FOUND:
             return  # comparing all of them with all places would take long
-        for place, key, _, is_searched, forms in new:
-            # A form may be a table whose values are far away.
-            if (
-                not forms
-                and not is_searched
-                and not any(
-                    start < place.end + _BEHIND_PLACE and end > place.begin - _BEFORE_PLACE
-                    for start, end, _ in found
-                )
+        for place, key in unknown:
+            if not any(
+                start < place.end + _BEHIND_PLACE and end > place.begin - _BEFORE_PLACE
+                for start, end, _ in found
             ):
                 harmless.put(key, 1)
 

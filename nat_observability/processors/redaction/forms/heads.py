@@ -84,6 +84,9 @@ def is_aligned_head(data: bytes, place: Place) -> bool:
 
 def has_bars(data: bytes, place: Place) -> bool:
     """Say whether there are bars in the line of a name."""
+    around = max(0, place.begin - 600), place.end + 600
+    if data.find(b"|", *around) < 0 and data.find(b"\xe2", *around) < 0:
+        return False
     begin = max(data.rfind(b"\n", max(0, place.begin - 600), place.begin), place.begin - 600, 0)
     end = data.find(b"\n", place.end, place.end + 600)
     line = data[begin : end if end >= 0 else place.end + 600]

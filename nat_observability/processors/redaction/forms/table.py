@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nat_observability.processors.redaction.forms.code import (
@@ -18,6 +18,7 @@ from nat_observability.processors.redaction.forms.code import (
 from nat_observability.processors.redaction.forms.commands import FLAG, find_commands, find_settings
 from nat_observability.processors.redaction.forms.conditions import (
     Condition,
+    Conditions,
     ahead,
     before,
     both,
@@ -163,8 +164,10 @@ def _is_looked_up(data: bytes, place: Place) -> bool:
 _AUTOMATED = re.compile(rb"[^\n;]{0,130}?" + AUTOMATED)
 
 
-def _follows_automated(data: bytes, place: Place) -> bool:
-    return _AUTOMATED.match(data, place.end, place.end + 600) is not None
+def _is_automated(data: bytes, place: Place) -> bool:
+    """Say whether something is done to a field of a form behind a name: fill("x")."""
+    end = place.end
+    return data.find(b").", end, end + 140) >= 0 and _AUTOMATED.match(data, end, end + 600) is not None
 
 
 def _is_in_tag(data: bytes, place: Place) -> bool:
@@ -191,7 +194,7 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_bars, near=Condition(has_bars)),
     Form(find=find_columns, near=Condition(is_head, _BEGIN_AFTER_CELL), is_from_line=True),
     Form(find=find_columns, near=Condition(is_row_of_pair, _BEGIN_AFTER_CELL)),
-    Form(find=find_aligned, near=Condition(is_aligned_head)),
+    Form(find=find_aligned, near=Condition(is_aligned_head, b" .-\n\\\r")),
     Form(
         find=find_settings,
         near=either(
@@ -228,7 +231,7 @@ NAMED: tuple[Form, ...] = (
     Form(
         find=find_automated,
         near=either(
-            both(ahead(b").", 140), Condition(_follows_automated)),
+            Condition(_is_automated),
             both(
                 precedes(
                     rb"[\"'`]\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?\\{0,64}[\"'`]?[\w #.-]{0,80}",
@@ -303,29 +306,20 @@ UNNAMED: tuple[Form, ...] = (
 """The forms without one."""
 
 
-# The conditions that may hold if a byte is behind the name; the last, if none is.
-_BY_BYTE_BEHIND = tuple(
-    tuple(
-        (number, form.near.holds)
-        for number, form in enumerate(NAMED)
-        if form.near is not None and (form.near.begins is None or (sign and sign in form.near.begins))
-    )
-    for sign in (*(bytes((code,)) for code in range(256)), b"")
-)
+_CONDITIONS = Conditions((number, form.near) for number, form in enumerate(NAMED) if form.near is not None)
 
 
-def forms_near(data: bytes, place: Place) -> Sequence[int]:
-    """Return the numbers of the forms with a name that may be at a place."""
-    behind = data[place.end] if place.end < len(data) else -1
-    return [number for number, holds in _BY_BYTE_BEHIND[behind] if holds(data, place)]
+def forms_near(data: bytes, places: Iterable[Place]) -> Mapping[int, Sequence[Place]]:
+    """Return the places at which a form with a name may be, in order, by the number of the form."""
+    return _CONDITIONS.holding(data, places)
 
 
-def find_named(data: bytes, near: Iterable[tuple[Place, Sequence[int]]], keys: KeyMatcher) -> Iterator[Found]:
-    """Find the values in the forms that may be at these places, each with the numbers of its forms, in order."""
-    by_form: dict[int, list[tuple[int, int]]] = {}
-    for place, numbers in near:
-        for number in numbers:
-            form = NAMED[number]
+def find_named(data: bytes, near: Mapping[int, Sequence[Place]], keys: KeyMatcher) -> Iterator[Found]:
+    """Find the values in the forms that may be at these places, by the numbers of the forms."""
+    for number, places in near.items():
+        form = NAMED[number]
+        windows: list[tuple[int, int]] = []
+        for place in places:
             if form.is_from_line:
                 begin = max(
                     0,
@@ -334,16 +328,14 @@ def find_named(data: bytes, near: Iterable[tuple[Place, Sequence[int]]], keys: K
                 )
             else:
                 begin = _begin_of_line(data, place.begin - form.before)
-            _add(by_form.setdefault(number, []), begin, place.end + form.behind)
-    for number in sorted(by_form):
-        for start, end in by_form[number]:
-            yield from _find_in(NAMED[number], data, start, end, keys)
+            _add(windows, begin, place.end + form.behind)
+        for start, end in windows:
+            yield from _find_in(form, data, start, end, keys)
 
 
 def is_form_near(data: bytes, place: Place) -> bool:
     """Say whether one of the forms with a name may be at a place."""
-    behind = data[place.end] if place.end < len(data) else -1
-    return any(holds(data, place) for _, holds in _BY_BYTE_BEHIND[behind])
+    return _CONDITIONS.is_one_holding(data, place)
 
 
 def find_unnamed(data: bytes, literals: Iterable[tuple[int, int]], keys: KeyMatcher) -> Iterator[Found]:
