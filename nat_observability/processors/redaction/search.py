@@ -128,6 +128,13 @@ class Search:
         """Say whether nothing in a text needs a further look."""
         return self.is_enabled and self._look(data) is None
 
+    def may_be_escaped(self, data: bytes) -> bool:
+        """Say whether a text may have escapes that hide something."""
+        if not self.is_enabled:
+            return is_escaped(data)
+        sights = self._look(data)
+        return sights is not None and sights.is_escaped
+
     def may_be_folded(self, data: bytes) -> bool:
         """Say whether a text may hold something that shows only as it looks."""
         if not self.is_enabled:

@@ -10,6 +10,7 @@ from nat_observability.processors.redaction.forms.code import (
     BEHIND_CALLED,
     BEHIND_LOOKED_UP,
     DECLARED,
+    LOOKED_UP,
     find_calls,
     find_credentials,
     find_declared,
@@ -153,12 +154,13 @@ def _is_setter(data: bytes, place: Place) -> bool:
 
 
 _FUNCTION = re.compile(rb"[A-Za-z_][\w.]*\Z")
-_LOOKED_UP = re.compile(rb"[(\[.]\s?\\{0,64}[\"'`]?\w{1,101}\Z")
+_LOOKED_UP = re.compile(LOOKED_UP + rb"\Z")
+_LONGEST_LOOKUP = 200  # bytes
 
 
 def _is_looked_up(data: bytes, place: Place) -> bool:
-    """Say whether a name may be what is looked up in an environment or a configuration."""
-    return _LOOKED_UP.search(data, max(0, place.begin - 70), place.end) is not None
+    """Say whether a name is what is looked up in an environment or a configuration."""
+    return _LOOKED_UP.search(data, max(0, place.end - _LONGEST_LOOKUP), place.end) is not None
 
 
 _AUTOMATED = re.compile(rb"[^\n;]{0,130}?" + AUTOMATED)
@@ -198,7 +200,7 @@ NAMED: tuple[Form, ...] = (
     Form(
         find=find_settings,
         near=either(
-            both(Condition(_is_set), follows(rb"[\w./:-]{0,100}\\{0,64}[\"']?[ \t]", b" \t\\\"'/:")),
+            both(follows(rb"[\w./:-]{0,100}\\{0,64}[\"']?[ \t]", b" \t\\\"'/:"), Condition(_is_set)),
             Condition(lambda data, place: FLAG.search(data, place.begin, place.end + 9) is not None, b" \t"),
         ),
     ),
