@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nat_observability.processors.redaction.forms.conditions import Condition, Conditions
 from nat_observability.processors.redaction.marks import Found
+from nat_observability.processors.redaction.names.conditions import Condition, Conditions
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.names.places import NAME_CHARACTERS, Place
 from nat_observability.processors.redaction.text.windows import matches, search

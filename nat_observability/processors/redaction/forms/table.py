@@ -17,16 +17,6 @@ from nat_observability.processors.redaction.forms.code import (
     is_setter,
 )
 from nat_observability.processors.redaction.forms.commands import FLAG, find_commands, find_settings
-from nat_observability.processors.redaction.forms.conditions import (
-    Condition,
-    Conditions,
-    ahead,
-    before,
-    both,
-    either,
-    follows,
-    precedes,
-)
 from nat_observability.processors.redaction.forms.heads import (
     has_bars,
     is_aligned_head,
@@ -62,6 +52,16 @@ from nat_observability.processors.redaction.forms.records import (
 )
 from nat_observability.processors.redaction.forms.tabular import find_aligned, find_bars, find_columns
 from nat_observability.processors.redaction.marks import Found
+from nat_observability.processors.redaction.names.conditions import (
+    Condition,
+    Conditions,
+    ahead,
+    before,
+    both,
+    either,
+    follows,
+    precedes,
+)
 from nat_observability.processors.redaction.names.keys import KeyMatcher
 from nat_observability.processors.redaction.names.places import Place
 
