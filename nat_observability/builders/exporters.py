@@ -7,7 +7,6 @@ import math
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -27,30 +26,32 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import check_exporter
 from nat_observability.logs import RepeatedEvent, get_logger, set_level
-from nat_observability.processors import PriceTable
 from nat_observability.propagation.formats import use_propagators
-from nat_observability.recording.capture import set_limits
-from nat_observability.settings import (
-    ConsoleExporterSettings,
-    ExporterSettings,
-    FileExporterSettings,
-    LangfuseExporterSettings,
-    MemoryExporterSettings,
-    MetricsExporterSettings,
-    ObservabilitySettings,
-    OtlpExporterSettings,
-    PhoenixExporterSettings,
-    PresetExporterSettings,
-    SqliteExporterSettings,
-)
-from nat_observability.settings.presets import PRESETS
+from nat_observability.recording.capture.limits import set_limits
+from nat_observability.settings.exporters.models import PRESET_NAMES
+from nat_observability.settings.observability import ObservabilitySettings
 from nat_observability.settings.sources import unused_hints
 from nat_observability.settings.variables import EXPORTERS, option_problems, variable
-from nat_observability.sinks import ConsoleSink, FileSink, MemorySink, SqliteSink
 from nat_observability.sinks.protocol import BlockingSink, Sink
 from nat_observability.validation import secret_text
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+    from pathlib import Path
+
+    from nat_observability.processors import PriceTable
+    from nat_observability.settings import (
+        ConsoleExporterSettings,
+        ExporterSettings,
+        FileExporterSettings,
+        LangfuseExporterSettings,
+        MemoryExporterSettings,
+        MetricsExporterSettings,
+        OtlpExporterSettings,
+        PhoenixExporterSettings,
+        PresetExporterSettings,
+        SqliteExporterSettings,
+    )
     from nat_observability.sinks.otlp.presets import OtlpTarget
 
 ExporterBuilder = Callable[[str, Any, ObservabilitySettings], BaseExporter]
@@ -60,7 +61,12 @@ ENTRY_POINT_GROUP = "nat_observability.exporters"
 """Entry points of this group add exporter types: the name is the type, the object an `ExporterBuilder`."""
 
 
+# Of the sinks, and of what they need, only those are imported that are configured.
+
+
 def _memory(name: str, own: MemoryExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.sinks.memory import MemorySink
+
     return delivering(name, own, settings, MemorySink(own.limit))
 
 
@@ -71,11 +77,15 @@ def _metrics(name: str, own: MetricsExporterSettings, settings: ObservabilitySet
 
 
 def _console(name: str, own: ConsoleExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.sinks.console import ConsoleSink
+
     stream = sys.stdout if own.stream == "stdout" else sys.stderr
     return delivering(name, own, settings, ConsoleSink(stream, color=own.color))
 
 
 def _file(name: str, own: FileExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.sinks.file import FileSink
+
     sink = FileSink(
         own.path,
         max_bytes=own.max_bytes,
@@ -88,11 +98,10 @@ def _file(name: str, own: FileExporterSettings, settings: ObservabilitySettings)
 
 
 def _sqlite(name: str, own: SqliteExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.sinks.sqlite import SqliteSink
+
     sink = SqliteSink(own.path, synchronous=own.synchronous, keep_for=own.keep_for, keep_size=own.keep_size)
     return delivering(name, own, settings, sink)
-
-
-# The OTLP modules are imported only if they are needed: an application that sends nothing does not pay for them.
 
 
 def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
@@ -199,7 +208,7 @@ BUILT_IN_TYPES: Mapping[str, ExporterBuilder] = {
     "otlp": _otlp,
     "phoenix": _phoenix,
     "sqlite": _sqlite,
-    **dict.fromkeys(PRESETS, _preset),
+    **dict.fromkeys(PRESET_NAMES, _preset),
 }
 
 
@@ -251,6 +260,8 @@ def exporter_types(
     known: dict[str, ExporterBuilder] = {**BUILT_IN_TYPES, **own}
     # Entry points are looked up only for unknown types: the look-up reads the metadata of every package.
     if wanted := {exporter.type for exporter in settings.exporters.values()} - known.keys():
+        from importlib.metadata import entry_points
+
         for point in entry_points(group=ENTRY_POINT_GROUP):
             if point.name in wanted:
                 known[point.name] = _load(point)
@@ -258,6 +269,33 @@ def exporter_types(
         if exporter.type not in known:
             raise UnknownExporterTypeError(variable(EXPORTERS, name, "type"), exporter.type, known)
     return known
+
+
+def checked_types(own: object) -> Mapping[str, ExporterBuilder]:
+    """
+    Return a service's own exporter types.
+
+    Raises:
+        TypeError: It is not a mapping of names to functions that can be called as builders.
+    """
+    if not isinstance(own, Mapping):
+        raise TypeError(
+            f"exporter_types is a mapping of names to functions, not of type {type(own).__name__}. "
+            "Pass providers.Object({'own': build})."
+        )
+    for name, build in own.items():
+        try:
+            if not callable(build):
+                raise TypeError("it is not a function")
+            inspect.signature(build).bind("name", None, None)
+        except ValueError:  # it has no signature that could be read
+            continue
+        except TypeError as problem:
+            raise TypeError(
+                f"exporter_types: what makes exporters of type {name!r} cannot be called with their name, their "
+                f"settings and those of the process ({problem}). Pass a function that takes these three."
+            ) from None
+    return own
 
 
 def check_exporter_types(settings: ObservabilitySettings, own: Collection[str] | None) -> None:
@@ -315,10 +353,10 @@ def build_exporters(
     set_level(settings.log_level)
     if not settings.enabled:
         return {}
-    types = exporter_types(settings, own_types or {})
+    types = exporter_types(settings, checked_types(own_types or {}))
     exporters: dict[str, BaseExporter] = {}
     problems: list[str] = []
-    prices = None if settings.prices is None else PriceTable.load(settings.prices)
+    prices = None if settings.prices is None else _prices(settings.prices)
     plan = ProcessingPlan(settings.exporters, own_processing or {}, prices)
     for name, entry in settings.exporters.items():
         token = _plan.set(plan)
@@ -345,6 +383,12 @@ def build_exporters(
         return exporters
     # Outside the handlers: a cause may hold values, and would travel along as the error's context.
     raise SettingsError(problems)
+
+
+def _prices(path: Path) -> PriceTable:
+    from nat_observability.processors import PriceTable
+
+    return PriceTable.load(path)
 
 
 def _select(name: str, exporter: object, select: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -39,7 +39,7 @@ def cli() -> None:
 
 
 @cli.command("demo")
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.argument("folder", type=click.Path(path_type=Path, readable=False), required=False)
 @click.option("--runs", type=click.IntRange(min=1), default=200, show_default=True, help="How many runs.")
 @click.option(
     "--concurrency",
@@ -104,7 +104,7 @@ def _own_docs() -> Path:
 
 
 @cli.command("replay")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=click.Path(readable=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--concurrency", type=click.IntRange(min=1), default=50, show_default=True, help="How many runs at once."

@@ -286,13 +286,13 @@ class DeliveryLoop:
             with guard.lock:
                 if self.dismissed:
                     return False
-                entries, unwanted = self._mover.take_while_closed(), state.unwanted
+                saves, unwanted = self._mover.saves_while_closed(), state.unwanted
                 if unwanted and accounting.upstream:
                     accounting.hasten_upstream()
-                elif unwanted and not entries:
+                elif unwanted and not saves and (self._spool is None or not self._spool.is_saving):
                     return accounting.only_in_memory
-            if entries:
-                await self._mover.save(entries)
+            if saves:
+                await self._mover.save_queued()
                 continue
             try:
                 async with asyncio.timeout_at(deadline):
@@ -368,9 +368,9 @@ class DeliveryLoop:
     async def _save_or_wait(self) -> None:
         self._mover.signal.clear()
         with guard.lock:
-            entries = [] if self.dismissed else self._mover.take_while_closed()
-        if entries:
-            await self._mover.save(entries)
+            saves = not self.dismissed and self._mover.saves_while_closed()
+        if saves:
+            await self._mover.save_queued()
         else:
             await self._mover.signal.wait()
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import Context
 from functools import lru_cache, partial
 
 from nat_observability.context import ContextState
@@ -19,7 +22,13 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.span_joiner import SpanJoiner
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter.subscription import Subscription
+from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.run.selection_index import SelectionIndex, SelectionIndexCache
+from nat_observability.run.shutdown_event import finish
+from nat_observability.system import clock
+
+_log = get_logger()
+_shared = RepeatedEvent()
 
 # What a subclass may change and still be a member: its construction, and attributes of its own.
 _DECISIVE = (
@@ -52,10 +61,10 @@ class Members:
         feeds: Where a run's end is noted, for sinks that are told of it.
         routes: One for each pipeline of processors.
         shown: Those of the feeds that belong to the members, and are shown their open steps.
-        waits: Whether the end of a run waits for any of them.
+        waiting: Those that the end of a run waits for.
     """
 
-    __slots__ = ("chunk_bytes", "exporters", "feeds", "index", "others", "routes", "shown", "waits")
+    __slots__ = ("chunk_bytes", "exporters", "feeds", "index", "others", "routes", "shown", "waiting")
 
     def __init__(self, index: SelectionIndex) -> None:
         self.index = index
@@ -78,8 +87,10 @@ class Members:
             [each.delivery for each in index.everywhere.values() if isinstance(each, StepExporter)]
         )
         self.chunk_bytes = min((each.limits.chunk_bytes for each in deliveries), default=0)
-        self.waits = any(each.limits.spool != "off" for each in deliveries) or any(
-            exporter.flush == "delivered" for exporter in self.exporters.values()
+        self.waiting = tuple(
+            each
+            for each in self.exporters.values()
+            if each.delivery.limits.spool != "off" or each.flush == "delivered"
         )
 
 
@@ -142,9 +153,26 @@ class SpanGroup:
 
     def begin(self) -> None:
         """Take steps from now on."""
-        self._state.stream.subscribe(self, self._joiner.handle, self._joiner)
+        stream = self._state.stream
+        if stream.listeners:
+            self._note_others(stream.keys)
+        stream.subscribe(self, self._joiner.handle, self._joiner)
         for feed in self.members.shown:
             feed.begun(self._joiner)
+
+    def _note_others(self, subscribers: Iterable[object]) -> None:
+        """Log that a run with the same state and the same exporters is open: each gets the steps of both."""
+        routes = {id(route) for route in self.members.routes}
+        for each in subscribers:
+            if isinstance(each, SpanGroup) and not routes.isdisjoint(map(id, each.members.routes)):
+                if (suppressed := _shared.due()) is not None:
+                    _log.warning(
+                        "context_state_shared",
+                        workflow_run_id=self._state.run.run_id,
+                        suppressed=suppressed,
+                        cure="Make a ContextState for each run: with providers.Factory, not providers.Singleton.",
+                    )
+                return
 
     def end(self) -> None:
         """Take no more steps, and hand over what is open."""
@@ -195,12 +223,51 @@ class SpanGroup:
 
     def room(self, delivery: Delivery) -> Awaitable[None] | None:
         """Return what a run's end waits for if a member's delivery spools; None if there is nothing to wait for."""
+        waiting = self._room(delivery)
+        return None if waiting is None else asyncio.wrap_future(waiting)
+
+    def _room(self, delivery: Delivery) -> Future[None] | None:
         spool = delivery.limits.spool
         if spool == "always":
-            saved = [lease.saved_in(delivery.accounting) for lease in self.leases_of(delivery)]
-            return asyncio.wrap_future(all_of(saved))
-        waiting = delivery.accounting.room() if spool == "spill" else None
-        return None if waiting is None else asyncio.wrap_future(waiting)
+            return all_of([lease.saved_in(delivery.accounting) for lease in self.leases_of(delivery)])
+        return delivery.accounting.room() if spool == "spill" else None
+
+    async def wait_for_end(self, loop: asyncio.AbstractEventLoop, timeout: float) -> bool:
+        """
+        Wait until all that the run's end waits for is done; return whether it is.
+
+        For all members at once and without a task for each of them, which would take most of the time of a run that
+        only waits for the disk.
+
+        Args:
+            loop: The running one.
+            timeout: Seconds at most.
+        """
+        waiting: list[Future[None]] = []
+        for each in self.members.waiting:
+            if each.flush == "delivered":
+                waiting += [
+                    lease.settled_in(each.delivery.accounting) for lease in self.leases_of(each.delivery)
+                ]
+            elif (room := self._room(each.delivery)) is not None:
+                waiting.append(room)
+        whole = all_of(waiting)
+        if whole.done():
+            return True
+        waiter: asyncio.Future[None] = loop.create_future()
+
+        def wake(_: Future[None]) -> None:
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(finish, waiter)
+
+        whole.add_done_callback(wake)
+        # In a context of its own: a timer that was cancelled stays in the loop until its time, and with it the run.
+        timer = clock.call_after(loop, timeout, finish, waiter, context=Context())
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+        return whole.done()
 
 
 def _accept_by(leases: tuple[Lease, ...]) -> Callable[[Span], object]:

@@ -1,6 +1,6 @@
 """The settings of what may leave the process: redaction, content, limits, sampling and tags; builds nothing."""
 
-# Annotations are evaluated here, not postponed, as in exporters.py.
+# Annotations are evaluated here, not postponed, as in exporters/base.py.
 import re
 import threading
 import warnings

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import msgspec
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
@@ -19,8 +18,7 @@ EXPORTERS = "exporters"
 PAIRS = "name=value pairs with commas between them, percent-encoded where they hold a comma or a percent sign"
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(msgspec.Struct, frozen=True):
     """States, in the annotation of a setting that a function checks, which values it takes."""
 
     words: str
@@ -55,6 +53,8 @@ def variable(*path: object) -> str:
 
 def nearest(name: str, known: Iterable[str], *, below: str = PREFIX) -> str:
     """Return ` Did you mean NAME?` with the closest known variable; empty if none is close."""
+    import difflib  # slow to import, and needed only for what is misspelt
+
     # The common beginning does not count: with it, every name would be close to every other.
     ends = [other.removeprefix(below) for other in known]
     match = difflib.get_close_matches(name.removeprefix(below), ends, n=1)
@@ -72,6 +72,8 @@ def corrected(name: str, *, alike: float) -> str | None:
     upper = name.upper()
     if upper.startswith((PREFIX, "OTEL_")):
         return None
+    import difflib
+
     matcher = difflib.SequenceMatcher(b=PREFIX, autojunk=False)
     best, rest = alike, ""
     for end in range(len(PREFIX) - 5, min(len(upper) - 1, len(PREFIX) + 4) + 1):
@@ -130,7 +132,7 @@ def is_pairs(kind: Any) -> bool:
     if get_origin(kind) is not dict:
         return False
     value = get_args(kind)[1]
-    return value in (str, float, SecretStr) or get_args(value)[:1] == (SecretStr,)
+    return value in (str, float, SecretStr) or get_args(value)[:1] in ((SecretStr,), (str,))
 
 
 def _either(values: Sequence[object]) -> str:

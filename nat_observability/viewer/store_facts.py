@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from nat_observability.store.schema import SCHEMA_VERSION
-from nat_observability.viewer.index import Index
 from nat_observability.viewer.runs import living
+from nat_observability.viewer.sidecar.index import Index
 from nat_observability.viewer.store_file import Reader, ReadTimeoutError
 
 _PROCESSES = 50
@@ -20,7 +20,7 @@ _PROCESSES = 50
 def store_facts(reader: Reader, index: Index) -> dict[str, Any]:
     """Return what the page about the store shows; a count that would take long is None."""
     path = reader.path
-    ends = reader.row("SELECT min(start_ns), max(start_ns) FROM runs") or (None, None)
+    first, last = reader.ends()
     return {
         "path": path,
         "version": reader.version,
@@ -29,8 +29,8 @@ def store_facts(reader: Reader, index: Index) -> dict[str, Any]:
         "wal": _size(f"{path}-wal"),
         "runs": _counted(reader, "SELECT count(*) FROM runs"),
         "spans": _spans(reader),
-        "oldest": None if ends[0] is None else ends[0] // 1000,
-        "newest": None if ends[1] is None else ends[1] // 1000,
+        "oldest": None if first is None else first // 1000,
+        "newest": None if last is None else last // 1000,
         "readonly": not os.access(path, os.W_OK),
         "sidecar": {
             "path": index.path,

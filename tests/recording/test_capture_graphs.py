@@ -163,10 +163,14 @@ def graphs(draw: st.DrawFn) -> Graph:
     return graph
 
 
+# One for all: building one takes ten milliseconds, and a graph may record hundreds of values.
+_redactor = Redactor()
+
+
 def redacted(value: Any) -> str:
     """Return what leaves of a captured value."""
     run = Run(run_id="1", trace_id="1" * 32)
-    span = Redactor()(Span(run, StepKind.TOOL, "tool", "1" * 16, None, 0, 1, Status.OK, input=value))
+    span = _redactor(Span(run, StepKind.TOOL, "tool", "1" * 16, None, 0, 1, Status.OK, input=value))
     assert isinstance(span, Span)
     return span.input if isinstance(span.input, str) else bytes(span.input or b"").decode()
 

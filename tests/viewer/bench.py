@@ -127,11 +127,15 @@ def _multiply(path: Path, written: int, runs: int) -> None:
     last = f"{written:08d}"
     for shift in range(written, runs, written):
         connection.execute("BEGIN")
-        for table, names, changed in (("runs", columns, of_runs), ("spans", spans, of_spans)):
+        for table, names, changed in (
+            ("runs", columns, of_runs),
+            ("run_tags", ["run_id", "name", "value", "start_ns"], of_runs),
+            ("spans", spans, of_spans),
+        ):
             copied = ", ".join(changed.get(each, each) for each in names)
             connection.execute(
                 f"INSERT INTO {table} ({', '.join(names)}) SELECT {copied} FROM {table} "
-                "WHERE run_id < :last ORDER BY rowid",
+                "WHERE run_id < :last ORDER BY run_id",
                 {"shift": shift, "last": last},
             )
         connection.execute("COMMIT")

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from nat_observability.viewer.hours import bucket_of, merge, pack, percentiles
 from nat_observability.viewer.search import trigrams
+from nat_observability.viewer.sidecar.hours import bucket_of, merge, pack, percentiles
 from tests.viewer.client import Viewer, viewer
 from tests.viewer.stores import make_run, make_store, spans_of, write
 
@@ -149,6 +149,21 @@ async def test_the_file_is_private_and_can_be_deleted(tmp_path: Path) -> None:
     async with viewer(path, index=True) as shown:
         await shown.indexed()
         assert len(await _hits(shown, "find_documents")) == 1
+
+
+async def test_the_index_of_a_store_that_is_replaced(tmp_path: Path) -> None:
+    """If a store goes and another one comes to its path, the index is that one's."""
+    path = await asyncio.to_thread(make_store, tmp_path / "s.sqlite3", 3)
+    async with viewer(path, index=True) as shown:
+        await shown.indexed()
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        while (await shown.get("/api/stats"))["problem"] is None:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(make_store, path, 5)
+        await shown.indexed()
+        assert (await shown.get("/api/facets"))["total"] == 5
+        assert len(await _hits(shown, "find_documents")) == 5
 
 
 async def test_a_long_text_is_searched_to_its_end(tmp_path: Path) -> None:

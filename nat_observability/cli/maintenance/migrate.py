@@ -14,19 +14,21 @@ from nat_observability.store.migration import span_count
 
 
 @click.command("migrate")
-@click.argument("store_path", metavar="STORE", type=click.Path(path_type=Path))
+@click.argument("store_path", metavar="STORE", type=click.Path(path_type=Path, readable=False))
 @command
 def migrate(store_path: Path) -> None:
     """
     Make a store of version 1 one of version 2, in place.
 
-    It takes free disk of twice the store's size for a while. Whatever ends it, the store is whole. Stop what an earlier
-    release writes to it first.
+    It takes free disk of three times the store's size for a while. Whatever ends it, the store is whole; if it says
+    that space could not be given back, repeat it. Stop what an earlier release writes to it first.
     """
     with Store(store_path) as store:
-        if store.version > 1:
-            output.say(f"{store_path} is of version {store.version} already.")
-            return
+        version = store.version
+    if version > 1:
+        rest = "; its space is given back now" if migrate_store(store_path) else ""
+        output.say(f"{store_path} is of version {version} already{rest}.")
+        return
     with output.progress("Migrating", span_count(store_path)) as advance:
         migrate_store(store_path, advance)
     with Store(store_path) as store:

@@ -11,7 +11,7 @@ import msgspec
 
 from nat_observability.processors.redaction.marks import Marks, is_mark
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
-from nat_observability.processors.redaction.values.verdicts import is_harmless
+from nat_observability.processors.redaction.values.verdicts import is_harmless, is_harmless_structure
 
 _MAX_DEPTH = 48  # of JSON in JSON, including strings that hold JSON
 _TOO_DEEP = b'"[redacted:too_deep]"'
@@ -68,6 +68,8 @@ _ROWS = frozenset((
 ))  # fmt: skip
 _NAMES_OF_COLUMNS = ("name", "column", "column_name", "columnName", "field", "key", "label", "title", "id")
 
+# What is private in a key of JSON Web Key.
+_PRIVATE = frozenset(("d", "p", "q", "dp", "dq", "qi", "k"))
 # A token of a model, not of a service.
 _BESIDE_WORDS = frozenset(
     (
@@ -182,7 +184,11 @@ class JsonScrubber:
             beside: Collection[str] = fields
             if label is None and named is not None and key in _VALUES:
                 label, beside = named, ()
-            if label is not None and self._is_harmless(label, value, beside):
+            if label is None and key in _PRIVATE and "kty" in fields and value[0] == _QUOTE:
+                label = "private_key"
+            elif label is None and key == "code" and "grant_type" in fields:
+                label = "authorization_code"
+            if label is not None and self._is_harmless(label, value, beside, key):
                 label = None
             if columns and label is None and key in _ROWS and value[:1] == b"[":
                 new = self._rows(value, columns, depth)
@@ -194,14 +200,14 @@ class JsonScrubber:
         # Of equal keys only the last was searched, which is also the one that readers of JSON take.
         return _encode(scrubbed) if changed or _has_equal_keys(data, fields) else data
 
-    def _is_harmless(self, label: str, value: bytes, fields: Collection[str]) -> bool:
+    def _is_harmless(self, label: str, value: bytes, fields: Collection[str], name: str = "") -> bool:
         """Say whether the value of a secret name is not secret."""
         if value[0] == _QUOTE:
             text = _string(value)
             if label.endswith("token") and not _BESIDE_WORDS.isdisjoint(fields):
                 return True
             return len(value) <= _LONGEST_NAME * 8 and is_harmless(
-                self._keys, label, text.encode(errors="replace")
+                self._keys, label, text.encode(errors="replace"), name=name.encode(errors="replace")
             )
         if label == UNSURE and value[0] == _BRACKET:
             # Forms and headers have a list of values for each name.
@@ -210,7 +216,9 @@ class JsonScrubber:
         if label in (UNSURE, LIKELY):
             return True
         if value[0] in _WITH_TEXT:
-            return _SCHEMA.match(value) is not None
+            return _SCHEMA.match(value) is not None or (
+                len(value) <= _LONGEST_NAME * 8 and is_harmless_structure(self._keys, label, _any(value))
+            )
         return is_harmless(self._keys, label, value)
 
     def _label_of_value(self, fields: dict[str, msgspec.Raw]) -> str | None:

@@ -68,7 +68,7 @@ _BEFORE_YAML_PAIR = re.compile(rb"-[ +]-[ +](?:" + _QUOTE + rb")?" + rb"[A-Za-z0
 # What may stand between the last letters of a name and its sign.
 _TO_SIGN = re.compile(
     rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?"""
-    rb"""(?:(?:\\++[nrt"'\]`]|["'\]`*\s+])*+[:=]|(?:\\*+["'\]]){1,3}+""" + SPACE + b",)"
+    rb"""(?:(?:\\++[nrt"'\]`]|["'\]`*\s+])*+(?:[:=]|[?+|]{1,2}=|<-)|(?:\\*+["'\]]){1,3}+""" + SPACE + b",)"
 )
 _TO_VALUE = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'`]|["',\s+])*+[Vv]alue""")
 _LONGEST_TO_SIGN = 1024  # bytes
@@ -95,7 +95,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # password=x, password: x, X-API-Key: x, ?password=x&, Password=x;, --password=x
     Recogniser(
         name="assignment",
-        sign=rb"(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|:=|={1,3}+|:(?!//))",
+        sign=rb"(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|[?+|]{0,2}+:?={1,3}+|<-(?=\s)|:(?!//|:[A-Za-z_]{1,40}(?![A-Za-z_0-9])))",
     ),
     # {"name": "password", "value": "x"}, <a name="password" value="x"/>; in YAML on two lines
     Recogniser(
@@ -131,8 +131,10 @@ RECOGNISERS: tuple[Recogniser, ...] = (
         near=Condition(_is_flag),
         pattern=re.compile(
             rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)"
-            + rb"(?:[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
-            + rb"""(?!\\*+["']-)|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)" + SPACE + rb"""-[ +](?!\\*+["']?-))"""
+            # Not the text of a help, in a column of its own.
+            + rb"(?:(?![ \t]{2,}[A-Za-z]+[ ][a-z]+)[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
+            # click.option("--password", "-p", default="x"), and not help="x".
+            + rb"""(?:\\*+["']-\w\\*+["'],\s{0,4})?(?:(?:default|value)\s?=\s?)?(?!\\*+["']-|[a-z_]{1,20}\s?=(?!=)|[A-Za-z_]{1,40}[,)])|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)" + SPACE + rb"""-[ +](?!\\*+["']?-))"""
         ),
     ),
     # <password>x</password>, or the end cut off
@@ -280,6 +282,12 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, 
     name = _text(match[1])
     label = keys.label(name)
     start = match.start(1)
+    if (
+        label is not None
+        and data[start - 1 : start] == b":"
+        and data.find(b"arn:", max(0, start - 100), start) >= 0
+    ):
+        return None  # a part of the name of a resource
     if label is not None and label not in (UNSURE, LIKELY):
         if start and data[start - 1] in _BLANK:
             # The next token: x, the API key name: x.
@@ -298,7 +306,7 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, 
                 *([quoted] if quoted and not quoted.strip(_WORDS_CHARACTERS) else []),
                 *_last_words(words),
             ):
-                longer = keys.label(_text(further.translate(None, _BLANK)) + name)
+                longer = keys.label(_text(further.replace(b"+", b" ")) + name)
                 if longer is not None and longer not in (UNSURE, LIKELY):
                     return longer, start - len(further.lstrip(_BLANK))
         elif label is None and data[max(0, start - 2) : start - 1] == b"\\":

@@ -12,6 +12,7 @@ from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.tables.models import MODEL_AROUND, MODEL_TOKENS
 from nat_observability.processors.redaction.tables.services import SERVICE_AROUND, SERVICE_TOKENS
 from nat_observability.processors.redaction.tables.token import Around, Token, TokenStart, expression_of
+from nat_observability.processors.redaction.text.randomness import LEAST_CHANGES
 from nat_observability.processors.redaction.text.runs import LEAST_RUN, RUN_CHARACTERS, Runs, has_any
 from nat_observability.processors.redaction.text.windows import matches
 
@@ -39,7 +40,7 @@ _BY_WORD: dict[bytes, list[TokenStart]] = {}
 for _token, _begin in _ALL_BEGINS:
     if _token.is_word:
         for _escape in ("", "n", "r", "t", "b", "f"):
-            _BY_WORD.setdefault(_escape.encode() + re.split(rb"[_.+/~$-]", _begin.letters)[0], []).append(
+            _BY_WORD.setdefault(_escape.encode() + re.split(rb"[_.+/~$:-]", _begin.letters)[0], []).append(
                 _begin
             )
 _ANYWHERE = [begin for token, begin in _ALL_BEGINS if not token.is_word and not token.is_checked]
@@ -70,7 +71,25 @@ _LED = re.compile(
     rb"(?P<astra_token>AstraCS:[A-Za-z0-9]{20,}:[0-9a-f]{40,})"
     rb"|(?P<paypal_token>access_token\$(?:production|sandbox)\$[a-z0-9]{16}\$[0-9a-f]{32})"
     rb"|(?P<firebase_key>(?<![\w-])[\w-]{8,32}:APA91b[\w-]{60,})"
+    rb"|(?P<amazon_token>At(?:za|zr|c)\|[\w+/=-]{30,})|(?P<azure_key>git&[0-9]{12}&[A-Za-z0-9+/]{80,}={0,2})"
     rb"|(?P<snowflake_token>ver:\d{1,4}-hint:\d{1,20}-ETMsDgAAA[A-Za-z0-9+/=]{40,})"
+)
+# Tokens without fixed letters, whose parts tell: two long ones of hexadecimal digits, or ids between them.
+_UUID = rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
+_SHAPES = re.compile(
+    rb"(?<![\w./+-])(?:"
+    rb"(?P<mailgun_key>[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8})|(?P<budibase_key>[0-9a-f]{32}-[0-9a-f]{78,80})"
+    rb"|(?P<zhipu_key>[0-9a-f]{32}\.[A-Za-z0-9]{16})|(?P<twitter_token>[0-9]{15,20}-[A-Za-z0-9]{40})"
+    rb"|(?P<ngrok_token>[1-9][A-Za-z0-9]{26}_[0-9][A-Za-z0-9]{20})|(?P<ditto_key>"
+    + _UUID
+    + rb"\.[a-z0-9]{40})"
+    rb"|(?P<webex_token>[A-Za-z0-9]{64}_[A-Za-z0-9]{4}_"
+    + _UUID
+    + rb")|(?P<storyblok_token>[A-Za-z0-9]{22}tt-[0-9]{6}-[\w-]{20})"
+    rb"|(?P<segment_key>(?=[\w-]{0,42}[0-9])[\w-]{43}\.[\w-]{43})|(?P<fal_key>" + _UUID + rb":[0-9a-f]{32})"
+    rb"|(?P<ghost_key>[0-9a-f]{24}:[0-9a-f]{64})|(?P<facebook_token>[0-9]{15,16}\|[\w-]{27,40})|(?P<laravel_token>[0-9]{1,8}\|[A-Za-z0-9]{40,48})"
+    rb"|(?P<ably_key>[\w-]{6}\.[\w-]{6}:[\w-]{43})|(?P<ngc_key>[a-z0-9]{26}:" + _UUID + rb")"
+    rb")(?![\w./+=-])"
 )
 _SALESFORCE = re.compile(_BEGIN + rb"00D[A-Za-z0-9]{12,15}![\w.]{60,}")
 # What goes on with percent-encoded signs of base64.
@@ -91,8 +110,16 @@ _LENGTHS = {
     "aws_key": (len("AKIA") + 16,),
     "gitlab_token": (len("glpat-") + 20, len("glsoat-") + 20),
 }
-_KEY_HEADER = re.compile(rb"-----BEGIN[ +][A-Z0-9 +]{0,40}PRIVATE[ +]KEY(?:[ +]BLOCK)?-----")
+_KEY_HEADER = re.compile(
+    rb"-----BEGIN[ +](?:[A-Z0-9 +_-]{0,60}PRIVATE[ +]KEY(?:[ +]BLOCK)?|OpenVPN Static key V1)-----|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----"
+)
 _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
+# What examples have in place of a password.
+_NO_PASSWORD = re.compile(
+    rb"pass(?:word|wd)?|pwd|secret|token|x{3,32}|\*{1,32}|\.{3}|(?:your|my)[-_]?(?:pass(?:word)?|secret|token)|%s|<[\w .-]{1,40}>|\[[\w .-]{1,40}\]"
+    rb"|\$?\{{1,2}[\w .:-]{1,60}\}{1,2}|\$\(?[A-Z_][A-Z0-9_]{0,40}\)?|%[A-Z_]{1,40}%",
+    re.IGNORECASE,
+)
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
 
 
@@ -121,6 +148,8 @@ def _tokens_in(
         if at < 0:
             continue
         rest, before = begin.expressions()
+        if begins_word is _BEGINS_RUN:
+            rest = begin.in_run()
         while at >= 0:
             after = at + len(letters)
             if (
@@ -136,6 +165,10 @@ def _tokens_in(
                 if match is not None:
                     after = match.end()
                     token = data[at:after]
+                    # As the documentation of AWS writes them.
+                    if token.endswith(b"EXAMPLE"):
+                        at = data.find(letters, after, end)
+                        continue
                     if _is_random(token) or (len(token) in _LENGTHS.get(name, ()) and not token.islower()):
                         seen.add(at)
                         after = _end(_ENCODED_REST, data, after)
@@ -189,7 +222,7 @@ def _find_schemes(data: bytes, runs: Runs) -> Iterator[Found]:
         # Shorter ones are not told from words: "basic authentication".
         if len(token.partition(b"=")[0]) < LEAST_RUN:
             continue
-        if _is_basic(token) if basic else _is_random(token):
+        if (_is_basic(token) or _is_mixed(token)) if basic else _is_random(token):
             start = match.start(2)
             yield start, start + len(token), "basic_auth" if basic else "bearer_token"
 
@@ -205,6 +238,21 @@ def _find_led(data: bytes, runs: Runs) -> Iterator[Found]:
     for match in matches(_LED, data):
         if match.lastgroup is not None:
             yield *match.span(), match.lastgroup
+
+
+def _find_shapes(data: bytes, runs: Runs) -> Iterator[Found]:
+    for start, end in runs.places:
+        if end - start < _LEAST_SHAPE:
+            continue
+        # Their first part may stand before the run.
+        for match in matches(
+            _SHAPES, data, max(0, start - _LONGEST_FIRST), min(len(data), end + _LONGEST_LAST)
+        ):
+            if match.lastgroup is not None and _is_random(match[0]):
+                yield *match.span(), match.lastgroup
+
+
+_LEAST_SHAPE, _LONGEST_FIRST, _LONGEST_LAST = 24, 40, 80  # characters
 
 
 def _finder(expression: re.Pattern[bytes], name: str) -> Callable[[bytes, Runs], Iterator[Found]]:
@@ -239,7 +287,8 @@ def _find_url_credentials(data: bytes) -> Iterator[Found]:
         if host > begin:
             colon = data.find(b":", begin, host)
             if 0 <= colon < host - 1:
-                yield colon + 1, host, "url_password"
+                if _NO_PASSWORD.fullmatch(data, colon + 1, host) is None:
+                    yield colon + 1, host, "url_password"
             elif colon < 0 and host - begin >= LEAST_RUN and _is_random(data[begin:host]):
                 yield begin, host, "url_token"
         at = data.find(b"://", max(host, begin))
@@ -254,12 +303,14 @@ class RunRecogniser:
         letters: One of them is in a run, or
         leads: one of them is before a run or at its beginning, in lower case; or a run has one of the first words.
         expressions: One of them matches at a lead and what follows it, in either case.
+        shapes: It matches near a long run.
         find: Finds them.
     """
 
     letters: tuple[bytes, ...] = ()
     leads: tuple[bytes, ...] = ()
     expressions: tuple[bytes, ...] = ()
+    shapes: re.Pattern[bytes] | None = None
     find: Callable[[bytes, Runs], Iterator[Found]]
 
 
@@ -297,12 +348,22 @@ RUN_RECOGNISERS = (
         leads=(b":aa",), expressions=(rb"[0-9]{6}:AA[\w-]{16}",), find=_finder(_TELEGRAM, "telegram_token")
     ),
     RunRecogniser(
-        leads=(b"astracs:", b"$production$", b"$sandbox$", b":apa91b", b"-hint:"),
-        expressions=(rb"astracs:", rb"\$production\$", rb"\$sandbox\$", rb":apa91b", rb"-hint:"),
+        leads=(b"atza|", b"atzr|", b"atc|", b"git&", b"astracs:", b"$production$", b"$sandbox$", b":apa91b", b"-hint:"),
+        expressions=(rb"at(?:za|zr|c)\|", rb"git&[0-9]{12}&", rb"astracs:", rb"\$production\$", rb"\$sandbox\$", rb":apa91b", rb"-hint:"),
         find=_find_led,
     ),
     RunRecogniser(find=_find_discord_tokens),
-)
+    RunRecogniser(
+        find=_find_shapes,
+        shapes=_SHAPES,
+        expressions=(
+            rb"[0-9a-f]{8}-[0-9a-f]{8}[^\w-]", rb"[0-9a-f]{8}-[0-9a-f]{8}$", rb"[0-9a-f]{8}-[0-9a-f]{20}", rb"[0-9a-f]{16}\.[a-z0-9]{16}",
+            rb"[0-9]{15}-[a-z0-9]{40}", rb"[a-z0-9]{20}_[0-9][a-z0-9]{20}", rb"-[0-9a-f]{12}\.[a-z0-9]{40}",
+            rb"[a-z0-9]{20}_[a-z0-9]{4}_[0-9a-f]{8}-", rb"tt-[0-9]{6}-", rb"[\w-]{40}\.[\w-]{40}", rb"[0-9a-f]{12}:[0-9a-f]{32}",
+            rb"[0-9a-f]{24}:[0-9a-f]{32}", rb"[0-9]\|[\w-]{27}", rb"\.[\w-]{6}:[\w-]{40}", rb"[a-z0-9]{26}:[0-9a-f]{8}-",
+        ),
+    ),
+)  # fmt: skip
 TEXT_RECOGNISERS = (
     TextRecogniser(names=("private_key",), triggers=(b"-----BEGIN",), find=_find_private_keys),
     TextRecogniser(
@@ -320,6 +381,7 @@ DEFAULT_PATTERNS: tuple[str, ...] = (
             *(token.name for token in TOKENS),
             *(token.name for token in AROUND),
             *_LED.groupindex,
+            *_SHAPES.groupindex,
             "basic_auth",
             "bearer_token",
             "discord_token",
@@ -350,7 +412,7 @@ def _may_have_token(runs: Runs) -> bool:
     return (
         has_any(joined, _LETTERS)
         or runs.has_lead(_LEADS)
-        or any(end - start >= _LEAST_DISCORD for start, end in runs.places)
+        or any(end - start >= _LEAST_SHAPE for start, end in runs.places)
     )
 
 
@@ -421,6 +483,14 @@ def _is_random(token: bytes) -> bool:
     if _DIGIT.search(token) is not None:
         return True
     return any(_CASED.fullmatch(letters) is None for letters in _LETTERS_ALONE.findall(token))
+
+
+_CHANGE = re.compile(rb"[0-9](?=[A-Za-z])|[A-Za-z](?=[0-9])")
+
+
+def _is_mixed(token: bytes) -> bool:
+    """Say whether digits and letters change in a token again and again, as in no words."""
+    return len(_CHANGE.findall(token)) >= LEAST_CHANGES
 
 
 def _is_basic(token: bytes) -> bool:

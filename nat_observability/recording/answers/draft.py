@@ -60,14 +60,15 @@ class Part:
         return f"{text[: -len(tail[-1])] if tail and not text[-1].isspace() else text}[cut:{self.size}]"
 
     def shown(self) -> dict[str, Any]:
-        if self.kind == "raw":
+        kind = self.kind
+        if kind == "raw":
             return self.fields
-        if self.kind == "tool_call":
+        if kind == "tool_call":
             call: dict[str, Any] = {"type": "tool_call", **self.fields}
             if "arguments" not in call:
                 call["arguments"] = json_or_text(self.text()) if self.has_text else None
             return call
-        return {"type": self.kind, "content": self.text(), **self.fields}
+        return {"type": kind, "content": self.text(), **self.fields}
 
 
 class Message:
@@ -215,7 +216,7 @@ class Draft:
         """Add to a part; of a stream, as much as there is room for. An answer is there anyway, and captured at once."""
         part.size += len(text)
         if not self.streamed:
-            part.kept += len(text)
+            part.kept = part.size
             part.add(text)
             return
         self.delta.append(text)
@@ -273,23 +274,31 @@ class Draft:
 
     def answer(self) -> Answer:
         """Return what has been read so far."""
-        messages = [self._messages[index] for index in sorted(self._messages, key=lambda at: (at < 0, at))]
+        messages = [*self._messages.values()]
+        if len(messages) > 1:
+            messages = [
+                self._messages[index] for index in sorted(self._messages, key=lambda at: (at < 0, at))
+            ]
         if self.expects_finish:
             # The conventions' word for a stream that ended before its last event.
             for message in messages:
                 message.finish_reason = message.finish_reason or "error"
         shown = tuple([message.shown() for message in messages])
         reasons = [message.finish_reason for message in messages]
-        calls = [
-            part for message in shown for part in message["parts"] if text_of(part.get("type")) == "tool_call"
-        ]
         return Answer(
             response_id=self.response_id,
             model=self.model,
             provider=self.provider,
             finish_reasons=tuple([reason or "" for reason in reasons]) if any(reasons) else (),
             messages=shown,
-            tool_calls=tuple(calls),
+            tool_calls=tuple(
+                [
+                    part
+                    for message in shown
+                    for part in message["parts"]
+                    if text_of(part.get("type")) == "tool_call"
+                ]
+            ),
             output=self.output,
             usage=self.usage,
             attributes=self.attributes,

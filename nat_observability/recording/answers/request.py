@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nat_observability.recording.answers.fields import MAX_ITEMS, field, some_items, text_of
+from nat_observability.recording.answers.fields import MAX_ITEMS, field, is_given, some_items, text_of
 
 # OpenTelemetry GenAI, docs/gen-ai/client-inference.md and client-embeddings.md; the makers' names for the same.
 _NAMES = {
@@ -52,8 +52,6 @@ _NESTED = frozenset(
 _LISTS = frozenset({"gen_ai.request.stop_sequences", "gen_ai.request.encoding_formats"})
 _INSTRUCTIONS = frozenset({"instructions", "preamble", "system", "system_instruction", "systemInstruction"})
 _INPUTS = frozenset({"contents", "input", "messages", "prompt"})
-# What stands for a parameter that was not given.
-_NOT_GIVEN = frozenset({"NotGiven", "NotGivenType", "Omit", "OmitType", "Unset"})
 _OUTPUT_TYPES = {"json_object": "json", "json_schema": "json", "json": "json", "text": "text"}
 
 
@@ -61,7 +59,7 @@ def request_attributes(parameters: Mapping[str, Any], *, nested: bool = False) -
     """Return the parameters of a call under the conventions' names; one without a name there keeps its own."""
     found: dict[str, Any] = {}
     for name, value in parameters.items():
-        if value is None or type(value).__name__ in _NOT_GIVEN:
+        if not is_given(value):
             continue
         if name in _NESTED and not nested and (inside := _fields(value)) is not None:
             found |= request_attributes(inside, nested=True)

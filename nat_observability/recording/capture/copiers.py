@@ -71,6 +71,7 @@ def walked(value: object) -> Any:
 
 def _named_tuple(walk: Walk, value: Any, depth: int) -> Any:
     if hasattr(type(value), "geturl"):
+        walk.nodes_left -= OPAQUE
         return walk.value(value.geturl(), depth)
     return walk.fields_of(
         value,

@@ -8,14 +8,22 @@ import msgspec
 
 from nat_observability.events import Captured
 from nat_observability.foreign_errors import reraise_signal
-from nat_observability.recording.capture.copiers import walked
-from nat_observability.recording.capture.limits import LEAST_BYTES, limits
+from nat_observability.recording.capture.limits import limits
 from nat_observability.recording.capture.plain import FEW, NUMBERS, SHORT, plain_json
 from nat_observability.recording.capture.text import class_name, cut_text, utf8_text
+
+
+def walked(value: object) -> object:
+    """Do as `copiers.walked`, which is imported, with what it needs, for the first value that is not plain."""
+    from nat_observability.recording.capture.copiers import walked
+
+    return walked(value)
+
 
 _BYTES = (bytes, bytearray, memoryview)
 _encode = msgspec.json.Encoder().encode
 _Raw = msgspec.Raw
+_LONG = 2**63 - 1
 
 
 def capture(value: Any) -> Captured:
@@ -59,12 +67,14 @@ def capture(value: Any) -> Captured:
                         break
                 else:
                     encoded = _encode(value)
-                    if len(encoded) <= LEAST_BYTES:
+                    if len(encoded) <= limits.size:
                         return _Raw(encoded)
             except BaseException as error:  # noqa: BLE001  what JSON lacks, changes by another thread, a metaclass's hash
                 reraise_signal(error)
         data = plain_json(value)
         return _Raw(_encode(walked(value)) if data is None else data)
+    if kind is bool or kind is float or (kind is int and -_LONG <= value <= _LONG):
+        return _Raw(_encode(value))
     try:
         if issubclass(kind, str):
             return cut_text(str.__str__(value), limits.size)

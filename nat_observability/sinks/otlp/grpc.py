@@ -8,7 +8,6 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +21,7 @@ from nat_observability.errors import (
     RetryableWriteError,
     SinkError,
 )
+from nat_observability.resource import Resource
 from nat_observability.sinks.otlp.body import BodyMaker, Compression, check_compression
 from nat_observability.sinks.otlp.options import (
     ClientTls,
@@ -108,7 +108,7 @@ class OtlpGrpcSink:
         headers: Headers | None = None,
         compression: Compression = "none",
         timeout: float = 10.0,
-        resource: Mapping[str, str] | None = None,
+        resource: Resource | None = None,
         dialect: Dialects = DEFAULT_DIALECT,
         ca_file: FileName | None = None,
         client_certificate: FileName | None = None,

@@ -18,6 +18,7 @@ from nat_observability.errors import (
     RetryableWriteError,
     SinkError,
 )
+from nat_observability.resource import Resource
 from nat_observability.sinks.otlp.body import BodyMaker, Compression, Encoding
 from nat_observability.sinks.otlp.options import (
     ClientTls,
@@ -116,7 +117,7 @@ class OtlpHttpSink:
         compression: Compression = "gzip",
         encoding: Encoding = "protobuf",
         timeout: float = 10.0,
-        resource: Mapping[str, str] | None = None,
+        resource: Resource | None = None,
         dialect: Dialects = DEFAULT_DIALECT,
         ca_file: FileName | None = None,
         client_certificate: FileName | None = None,

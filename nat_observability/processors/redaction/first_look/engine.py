@@ -15,6 +15,7 @@ from nat_observability.processors.redaction.first_look.sights import Sights
 from nat_observability.processors.redaction.forms.table import UNNAMED
 from nat_observability.processors.redaction.names.needles import UNSURE, Needle, needles_of, spellings
 from nat_observability.processors.redaction.tables.token import Token
+from nat_observability.processors.redaction.text.encodings import ESCAPES
 from nat_observability.processors.redaction.text.folding import CONTROLS
 from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TOKENS
 from nat_observability.system.fork_hooks import at_fork
@@ -39,8 +40,6 @@ _AROUND_UNSURE = (
     # A sign or a blank beyond ASCII, which only looks like one.
     rb"%s[-_. ]{0,4}[\xc2\xd8\xe1\xe2\xe3\xef\xf0\xf3]",
 )
-# Behind these escapes something can hide that shows only when they are removed.
-_ESCAPES = (rb"%[0-9a-fA-F]{2}", rb"\x1b\[", rb"\\u[0-9a-fA-F]{4}", rb"\\x1b\[", rb"\\/")
 _UNSURE = UNSURE.encode()
 _LONGEST_UNSURE = 96  # bytes of what is around it
 _RANDOM = (
@@ -264,7 +263,7 @@ def expressions_of(rules: Rules, needles: Sequence[Needle]) -> Sequence[Expressi
     found = [*name_expressions(needle for needle in needles if not needle.is_likely)]
     if any(needle.is_likely for needle in needles):
         found += [Expression(pattern, ignores_case=False, kind=Kind.RANDOM) for pattern in _RANDOM]
-    found += [Expression(escape, ignores_case=False, kind=Kind.ESCAPE) for escape in _ESCAPES]
+    found += [Expression(escape, ignores_case=False, kind=Kind.ESCAPE) for escape in ESCAPES]
     found += [
         Expression(b"\\x%02x" % control[0], ignores_case=False, kind=Kind.CONTROL) for control in CONTROLS
     ]

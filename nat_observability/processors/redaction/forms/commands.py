@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 from nat_observability.processors.redaction.forms.near import argument, label_of
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.names.keys import UNSURE, KeyMatcher
+from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
 from nat_observability.processors.redaction.values.expressions import secret_spans
 
 _SETTING = re.compile(
-    rb"(?:\bsetx|#define|\bENV|\bARG|\bSetEnv|\bset(?:env)?(?: -\w{1,8}){0,3}|\b(?:configure|config|se"
+    rb"(?:\bsetx(?: /[mM])?|\bread(?: -\w{1,4}){0,3}|\b(?:poetry|composer|bundle|yarn|pnpm|pip|conan|gem|ngrok|glab|pulumi|dvc|cargo) config(?: --\w{1,20}){0,2}|#define|\bENV|\bARG|\bSetEnv|\bset(?:env)?(?: -\w{1,8}){0,3}|\b(?:configure|config|se"
     rb"crets?|variables?|env) (?:set|add|put|create)|"
     rb"\bgit config(?: --\w{1,20}){0,3}|\bproxy_set_header|\badd_header|\bRequestHeader set|\bfastcgi_"
     rb"param|\brequire)[ \t]{1,16}"
-    rb"(\\{0,64}[\"']?)([A-Za-z_][\w./:-]{0,100})\1[ \t]{1,64}(?:--(?:body|value|data)[ =]|-[bv] )?(?=[^\s=:])"
+    rb"(\\{0,64}[\"']?)(?://[\w./-]{1,100}:)?([A-Za-z_][\w./:-]{0,100})\1[ \t]{1,64}(?:--(?:body|value|data)[ =]|-[bv] ?|<<< ?)?(?=[^\s=:<])"
 )
 
 
@@ -42,16 +42,19 @@ _COMMAND = re.compile(
     rb"clickhouse-client|clickhouse|impala-shell|beeline|hdbsql|isql|tsql|ftp|lftp|ncftp|rclone|restic"
     rb"|borg|gpg|ssh-keygen|kinit|"
     rb"net use|psql|influx|oc|kubectl|doctl|rsync|svn|hg|cadaver|expect|passwd|chpasswd|wpa_passphrase"
-    rb"|nmcli|iwconfig|sqlplus)\b"
+    rb"|nmcli|iwconfig|sqlplus|useradd|usermod|twine|psexec|rdesktop|winexe|ipmitool|snmpwalk|snmpget|snmpset|xfreerdp|winrm)\b"
     rb"((?:[^\r\n\\|]|\\(?:\r?\n|\\n|[\"'$ \\])){1,1000})"
 )
-_ATTACHED = re.compile(rb"[ \t]-p(\\{0,64}[\"']?)([^\s\"'\\-][^\s\"'\\]{2,200})")
+_ATTACHED = re.compile(rb"[ \t]-[pw](\\{0,64}[\"']?)([^\s\"'\\-][^\s\"'\\]{2,200})")
 _OPTIONS = {
-    b"p": b"sshpass docker podman helm buildah skopeo nerdctl oras crane az mongo mongosh mongodump mongore"
-    b"store cqlsh hdbsql influx oc beeline snowsql mysql mysqldump mysqladmin mariadb keytool".split(),
-    b"P": b"zip unzip sqlcmd bcp mosquitto_pub mosquitto_sub isql tsql ssh-keygen 7z".split(),
+    b"p": b"useradd usermod twine psexec rdesktop winexe sshpass docker podman helm buildah skopeo nerdctl oras crane az mongo mongosh mongodump mongore"
+    b"store cqlsh hdbsql influx oc beeline snowsql keytool".split(),
+    b"P": b"ipmitool zip unzip sqlcmd bcp mosquitto_pub mosquitto_sub isql tsql ssh-keygen 7z".split(),
     b"a": b"redis-cli".split(),
     b"w": b"ldapsearch ldapmodify ldapadd ldappasswd beeline".split(),
+    b"A": b"snmpwalk snmpget snmpset".split(),
+    b"X": b"snmpwalk snmpget snmpset".split(),
+    b"c": b"snmpwalk snmpget snmpset".split(),
     b"N": b"ssh-keygen".split(),
     b"k": b"openssl".split(),
 }
@@ -60,8 +63,11 @@ _OPTION_OF = {
     for commands in _OPTIONS.values()
     for command in commands
 }
+_ATTACHING = frozenset(
+    b"mysql mysqldump mysqladmin mariadb 7z 7za rar unrar sshpass ldapsearch ldapmodify ldapadd ldappasswd".split()
+)
 _USER = re.compile(
-    rb"[ \t](?:-u|-U|-a|--user|--proxy-user|--auth)(?:[ \t=]{1,8}|(?=[\"']))(\\{0,64}[\"']?)([^\s:\"'\\"
+    rb"[ \t](?:-[a-zA-Z]{0,6}u|-U|-a|-E|--user|--proxy-user|--auth|--cert)(?:[ \t=]{1,8}|(?=[\"'])|(?<=u))(\\{0,64}[\"']?)([^\s:\"'\\"
     rb"%]{1,100})[:%]([^\s\"'\\]{1,300})"
 )
 _USER_QUOTED = re.compile(
@@ -71,14 +77,40 @@ _USER_QUOTED = re.compile(
 _PASS_IN = re.compile(
     rb"(?:-pass(?:in|out|word)?|-passin|-passout)[ \t](\\{0,64}[\"']?)pass:([^\s\"'\\]{1,200})"
 )
-_WORDS = re.compile(
-    rb"\b(?:echo|printf|cat <<<|<<<)(?: -\w{1,4}){0,2} (\\{0,64}[\"']?)([^\s\"'\\|]{1,300})\\{0,64}[\"']?"
-    rb"\s{0,4}\|[^|\n]{0,300}?-stdin"
-    rb"|\bnet use (?:\S{1,8} ){0,1}\S{1,200} /user:\S{1,100} (\\{0,64}[\"']?)([^\s\"'\\]{1,300})"
-    rb"|htpasswd (?:-\w{1,8} ){1,4}\S{1,200} \S{1,100} (\\{0,64}[\"']?)([^\s\"'\\]{1,200})|vault login "
-    rb"(?:-\S{1,80} ){0,4}()([^\s\"'\\-][^\s\"'\\]{5,200})|rabbitmqctl (?:add_user|change_password) \S"
-    rb"{1,100} (\\{0,64}[\"']?)([^\s\"'\\]{1,200})"
+_ARGUMENT = rb"(\\{0,64}[\"']?)([^\s\"'\\|<>;-][^\s\"'\\|<>;]{2,300})"
+# Words of commands with a password behind them, or before a bar.
+_POSITIONAL = (
+    rb"\b(?:echo|printf|cat <<<|<<<)(?: -\w{1,4}){0,2} (\\{0,64}[\"']?)([^\s\"'\\|]{1,300})(?:\\n)?\\{0,64}[\"']?\s{0,4}\|"
+    rb"[^|\n]{0,300}?(?:-stdin|--with-token|\bsudo -S|\bchpasswd|\bpasswd\b|\bcryptsetup|\bsecrets? (?:put|set|create)|\benv add|\bvncpasswd|\bkinit)",
+    rb"(?:\bsudo -S|\bvncpasswd|\bpasswd|\bcryptsetup|\bkinit|\blogin|\bsecrets? (?:put|set)|stdin)[^|\n<]{0,80}<<< ?"
+    + _ARGUMENT,
+    rb"\bnet use (?:\S{1,8} ){0,1}\S{1,200} /user:\S{1,100} " + _ARGUMENT,
+    rb"\bnet user \S{1,64} " + _ARGUMENT,
+    rb"htpasswd (?:-\w{1,8} ){1,4}\S{1,200} \S{1,100} " + _ARGUMENT,
+    rb"\b(?:vault|cargo|wandb|railway) login (?:-\S{1,80} ){0,4}" + _ARGUMENT,
+    rb"\b(?:add-)?authtoken " + _ARGUMENT,
+    rb"\bdoctl auth init -t " + _ARGUMENT,
+    rb"rabbitmqctl (?:add_user|change_password) \S{1,100} " + _ARGUMENT,
+    rb"\b(?:composer|poetry|bundle) config (?:(?:-g|--\w{1,20}|set) ){0,2}\S{0,40}(?:github-oauth|gitlab-token|pypi-token)\.\S{1,100} "
+    + _ARGUMENT,
+    rb"\b(?:composer|poetry) config (?:(?:-g|--\w{1,20}) ){0,2}\S{0,40}http-basic\.\S{1,100} \S{1,100} "
+    + _ARGUMENT,
+    rb"\bbundle config (?:(?:set|--\w{1,20}) ){0,2}[\w.-]{1,100} [\w.-]{1,100}:()([^\s\"'\\]{3,200})",
+    rb"\bmc (?:alias set|config host add) \S{1,64} \S{1,200} \S{1,100} " + _ARGUMENT,
+    rb"\bwpa_passphrase \S{1,64} " + _ARGUMENT,
+    rb"\bnmcli [^\n|;]{1,120}? password " + _ARGUMENT,
+    rb"\bgem push [^\n|;]{0,80}?--key " + _ARGUMENT,
+    rb"[ ]/p:" + _ARGUMENT,
+    rb"\bwinr[ms]\b[^\n]{0,80}? -p:" + _ARGUMENT,
+    rb"assword[^\n]{0,20}[\"';:\]}\s]{1,8}(?:exp_)?send(?:line)?[ (]{1,2}(\\{0,64}\")([^\"\\\n]{3,200})",
+    rb"\bConvertTo-SecureString (?:-\w{1,20} ){0,3}(\\{0,64}[\"'])([^\"'\n]{3,200})",
+    rb"(?:\bsqlplus(?: -\w{1,4}){0,3} |\bthin:|\b(?:CONNECT|connect|expdp|impdp|sqlldr) )[\w$#]{1,30}/()([^\s@/\"']{3,100})(?=@)",
+    rb"\b[\w$#]{1,30}/()([^\s@/\"']{3,100})(?=@//)",
+    rb"\bWIFI:[^\n]{0,100}?;P:()((?:[^;\\\n]|\\.){3,100})(?=;)",
 )
+_WORDS = [re.compile(expression) for expression in _POSITIONAL]
+_PAIRS = re.compile(rb"\brclone config (?:create|update) ([^\n|;]{1,400})")
+_PAIR = re.compile(rb"([A-Za-z_]{1,60})[ =]([^\s\"'=]{3,200})")
 
 
 def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
@@ -93,16 +125,10 @@ def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                     b"login" not in command[2] or re.fullmatch(rb"[\d:./-]+", match[2])
                 ):
                     continue
-                if (
-                    name in (b"mysql", b"mysqldump", b"mysqladmin", b"mariadb", b"helm", b"az", b"oc")
-                    and b"login" not in command[2]
-                    and name != b"mysql"
-                ):
-                    continue
-                if name == b"mysql" and re.search(rb"[ \t]-p\s+\S+\s*(?:$|[;&])", command[2]) is not None:
+                if name in (b"helm", b"az", b"oc") and b"login" not in command[2]:
                     continue
                 yield from argument(data, match.start(2), match.end(2), match[1], keys)
-        if name in (b"mysql", b"mysqldump", b"mysqladmin", b"mariadb", b"7z", b"7za", b"rar", b"unrar"):
+        if name in _ATTACHING:
             for match in _ATTACHED.finditer(data, begin, end):
                 yield from argument(data, match.start(2), match.end(2), match[1], keys)
         if name in (b"curl", b"wget", b"http", b"https", b"xh", b"smbclient", b"rclone", b"lftp"):
@@ -112,6 +138,25 @@ def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 yield from argument(data, match.start(3), match.end(3), match[1], keys)
         for match in _PASS_IN.finditer(data, begin, end):
             yield from argument(data, match.start(2), match.end(2), match[1], keys)
-    for match in matches(_WORDS, data):
-        group = next(group for group in (2, 4, 6, 8, 10) if match[group] is not None)
-        yield from argument(data, match.start(group), match.end(group), match[group - 1], keys)
+    for expression in _WORDS:
+        for match in matches(expression, data):
+            if match[1] or _TELLS.search(match[2]) is not None:
+                yield from argument(data, match.start(2), match.end(2), match[1], keys)
+    for match in matches(_PAIRS, data):
+        for pair in _PAIR.finditer(data, *match.span(1)):
+            label = label_of(pair[1], keys)
+            if label not in (None, UNSURE):
+                yield from argument(data, *pair.span(2), b"", keys)
+
+
+_TELLS = re.compile(rb"[^A-Za-z]|[a-z][A-Z]")
+_REDIRECTED = re.compile(
+    rb"\b(?:echo|printf)(?: -\w{1,4}){0,2} (\\{0,64}[\"']?)([^\s\"'\\|$][^\"'\\|\n]{2,300}?)(?:\\n)?\1 {0,4}>{1,2} {0,4}[\w./~-]{0,80}?([\w-]{1,60})(?:\.\w{1,10})?(?![\w/.-])"
+)
+
+
+def find_redirected(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_REDIRECTED, data):
+        label = label_of(match[3], keys)
+        if label not in (None, UNSURE, LIKELY):
+            yield from argument(data, *match.span(2), match[1], keys)

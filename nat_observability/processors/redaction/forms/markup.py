@@ -123,6 +123,7 @@ _MARKUP = re.compile(rb"<[^<>]{0,100}>")
 
 def find_html_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     columns: dict[int, str] = {}
+    names: dict[int, bytes] = {}
     for row in matches(_ROWS, data):
         cells = list(_CELLS.finditer(row[1]))
         heads: dict[int, str] = {}
@@ -130,6 +131,7 @@ def find_html_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             label = label_of(_MARKUP.sub(b"", cell[1]), keys) if len(cell[1]) <= LONGEST_NAME else None
             if label is not None and label != UNSURE:
                 heads[index] = label
+                names[index] = _MARKUP.sub(b"", cell[1]).strip()
         if b"<th" in row[1].lower():
             columns = heads if len(cells) > 1 else {}
             continue
@@ -141,5 +143,7 @@ def find_html_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 lead = 0 if inner is None else inner.end()
                 end = text.find(b"<", lead)
                 end = len(text) if end < 0 else end
-                if text[lead:end].strip() and not is_harmless(keys, label, text[lead:end]):
+                if text[lead:end].strip() and not is_harmless(
+                    keys, label, text[lead:end], name=names.get(index, b"")
+                ):
                     yield start + lead, start + end, label

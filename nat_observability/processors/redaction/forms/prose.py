@@ -9,18 +9,47 @@ from nat_observability.processors.redaction.forms.near import STRONG, label_befo
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
-from nat_observability.processors.redaction.values.verdicts import is_harmless, is_passphrase
+from nat_observability.processors.redaction.values.verdicts import (
+    is_harmless,
+    is_mixed,
+    is_passphrase,
+    is_words,
+)
 
 IS = (
-    rb"(?:[ ](?:is|was|to|as|=)(?: now| still| set to| currently)?:?|[ ]?(?:->|\xe2\x86\x92|=>)|[ ]for"
-    rb" [\w ]{1,40}? is:?|[ ](?=\\{0,64}[\"'`]))[ ]{0,2}(?:\*\*)?"
+    rb"(?:(?:[ ]|'s[ ]?|\xe2\x80\x99s[ ]?)(?:(?:is|was|to|as|=|ist|war|lautet|est|es|era|\xc3\xa9|\xc3\xa8|jest|\xc3\xa4r)(?: now| still| set to| currently)?:?(?=[ ])"
+    rb"|(?:(?:has been|have been|was|is|now) )?(?:created|generated|set|reset|changed|updated|issued|assigned)(?: to| as| successfully)?:?(?=[ ]))|[ ]?(?:->|\xe2\x86\x92|=>)|[ ]for"
+    rb" [\w ]{1,40}? is:?|(?:'s|\xe2\x80\x99s)?[ ](?=\\{0,64}[\"'`])|'s(?=[ ]))[ ]{0,2}(?:\*\*)?"
     rb"(?:(\\{0,64}[\"'`]|\xe2\x80\x9c)([^\"'`\n]{3,300}?)(?:\1|\xe2\x80\x9d)|(?=(?:[^\s]{0,200}[0-9!@"
     rb"#$%^&*+~])|(?:[a-z]{3,20}-){2})(?!\[redacted:)([^\s\"'`<>]{5,512}))"
 )
 _IS = re.compile(IS)
 _AS = re.compile(
-    rb"(\\{0,64}[\"'`])([^\"'`\n ]{4,300})\1 (?:as|for|is) (?:the|your|my|our|its|a)(?: new)? ([\w ]{1,60})"
+    rb"(?:(\\{0,64}[\"'`])([^\"'`\n ]{4,300})\1|(?<![^\s(>])()((?=[^\s]{0,64}[0-9])[^\s\"'`<>()]{4,128}?)),? "
+    rb"(?:(?:as|for|is) |(?=the |\())\(?(?:(?:the|your|my|our|its|a)(?: new)? )?([\w ]{1,60})"
 )
+# password k9Xm2Qw7Tz, password (k9Xm2Qw7Tz), password - k9Xm2Qw7Tz, creds bob:k9Xm2Qw7Tz
+BESIDE = (
+    rb"(?:[ ]{1,2}(?:[\w.@-]{1,40}[:/])?|[ ]?[(\[<]|[ ]?(?:-|\xe2\x80\x93|\xe2\x80\x94|~|/|\xe2\x87\x92|\xe2\x89\x94|<<=)[ ]?[\"'`]?)"
+    rb"((?=[^\s]{0,64}[0-9][^\s]{0,64}[A-Za-z])(?=[^\s]{0,64}[A-Za-z][^\s]{0,64}[0-9])(?!\[redacted:)[^\s\"'`<>()\[\]]{8,256})"
+)
+_BESIDE = re.compile(BESIDE)
+FROM = rb"(?: \w{1,12}){1,3} from [\"'`]?([^\s\"'`]{5,200})[\"'`]? to [\"'`]?([^\s\"'`]{5,200})"
+_FROM = re.compile(FROM)
+# Codes and words that are listed below their name.
+LISTED = (
+    rb":?(?:\*\*)?(?:\r?\n|\\{1,8}n){1,2}((?:[ \t>]{0,8}(?:[-*]|\d{1,2}[.)])?[ \t]{0,4}[`\"']?[A-Za-z0-9][A-Za-z0-9-]{2,40}"
+    rb"(?: [A-Za-z0-9-]{3,12}){0,3}[`\"']?[ \t]{0,4}(?:\r?\n|\\{1,8}n|\Z|(?=[\"'])){1,2}){2,32})"
+)
+_LISTED = re.compile(LISTED)
+_LISTED_LABELS = ("backup", "recovery", "mnemonic", "seed", "wallet")
+# Words without a blank between them.
+SPELLED = (
+    rb"(?:\xe5\xaf\x86(?:\xe7\xa0\x81|\xe7\xa2\xbc|\xe9\x92\xa5)|\xe5\x8f\xa3\xe4\xbb\xa4|\xe3\x83\x91\xe3\x82\xb9\xe3\x83\xaf\xe3\x83\xbc\xe3\x83\x89|\xe6\x9a\x97\xe8\xa8\xbc\xe7\x95\xaa\xe5\x8f\xb7"
+    rb"|\xeb\xb9\x84\xeb\xb0\x80\xeb\xb2\x88\xed\x98\xb8|\xec\x95\x94\xed\x98\xb8)"
+    rb"(?:\xe6\x98\xaf|\xe4\xb8\xba|\xe7\x82\xba|\xe3\x81\xaf|\xeb\x8a\x94|\xec\x9d\x80|\xef\xbc\x9a)?[ :=]{0,3}([!-~]{5,128})"
+)
+_SPELLED = re.compile(SPELLED)
 BELOW = (
     rb":(?:\*\*)?(?:\r?\n|\\{1,8}n){1,2}[ >]{0,4}(?:```\w{0,10}(?:\r?\n|\\{1,8}n))?(\\{0,64}[`\"']?)"
     rb"((?:(?=[^\s]{0,200}[0-9])(?=[^\s]{0,200}[A-Za-z])|(?=(?:[a-z]{3,20}-){2}))[^\s\"'`<>\\:={}()\[\],]{8,512}={0,2}"
@@ -35,6 +64,10 @@ _UNDER_HEADING = re.compile(UNDER_HEADING)
 _HEADING = re.compile(rb"(?:^|(?<=\n)|(?<=\\n)|(?<=\"))#{1,6} ([\w -]{2,60})")
 
 
+# Twelve words or more, as the keys of wallets are written.
+_SEED = re.compile(rb"(?:[ ](?:is|was|are)|:)?[ ]{1,2}((?:[a-z]{3,8} ){11,23}[a-z]{3,8})")
+
+
 def _is_value(text: bytes) -> bool:
     return STRONG.fullmatch(text) is not None or text.count(b"-") >= 2 or is_passphrase(text)
 
@@ -45,6 +78,10 @@ def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         if named is None:
             continue
         label = named[0]
+        words = _SEED.match(data, match.start())
+        if words is not None and label.startswith(_LISTED_LABELS):
+            yield *words.span(1), label
+            continue
         quote, value = match[1], match[2]
         if quote is not None:
             if (
@@ -56,10 +93,14 @@ def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 )
             ):
                 continue
-            if not is_harmless(keys, label, value) and (b" " not in value or not value[:1].isupper()):
+            if named[0].startswith(_LISTED_LABELS) and is_words(value):
+                yield *match.span(2), label
+            elif not is_harmless(keys, label, value) and (b" " not in value or not value[:1].isupper()):
                 yield *match.span(2), label
         elif match[3] is not None:
             text = match[3].rstrip(b".,;:!?*_`\\")
+            if b"(" in text and match[0].startswith(b" ="):
+                continue  # a call, whose texts are found by themselves
             if text.endswith((b")", b"]", b"}")) and not any(sign in text for sign in b"([{"):
                 text = text.rstrip(b")]}.,;")
             if (not is_harmless(keys, label, text) and STRONG.fullmatch(text) is not None) or text.count(
@@ -68,14 +109,53 @@ def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 yield match.start(3), match.start(3) + len(text), label
 
 
+def find_beside(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_BESIDE, data):
+        named = label_before(data, match.start(), keys)
+        text = match[1].rstrip(b".,;:!?*_`\\")
+        if named is not None and named[0] != LIKELY and is_mixed(text) and b"=" not in text:
+            yield match.start(1), match.start(1) + len(text), named[0]
+
+
+def find_changed(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_FROM, data):
+        named = label_before(data, match.start(), keys)
+        if named is not None and named[0] != LIKELY:
+            for group in (1, 2):
+                if STRONG.fullmatch(match[group]) is not None:
+                    yield *match.span(group), named[0]
+
+
+def find_listed(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_LISTED, data):
+        named = label_before(data, match.start(), keys)
+        if named is not None and named[0].startswith(_LISTED_LABELS):
+            yield match.start(1), match.start(1) + len(match[1].rstrip()), named[0]
+
+
+def find_spelled(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_SPELLED, data):
+        if STRONG.fullmatch(match[1]) is not None:
+            yield *match.span(1), "password"
+
+
 def find_described(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_AS, data):
-        words = match[3].split()
+        group = 2 if match[2] is not None else 4
+        words = match[5].split()
         for count in range(min(4, len(words)), 0, -1):
             known = keys.label(b" ".join(words[:count]).decode())
             if known is not None and known not in (UNSURE, LIKELY):
-                if not is_harmless(keys, known, match[2]):
-                    yield *match.span(2), known
+                is_code = (
+                    re.fullmatch(rb"(?:[A-Z]-)?[0-9]{4,8}|[0-9]{3}[- ][0-9]{3}", match[group]) is not None
+                )
+                is_said = (
+                    re.search(rb" (?:as|for|is) ", match[0][match.end(group) - match.start() :]) is not None
+                )
+                if not is_harmless(keys, known, match[group]) and (
+                    (group == 2 and is_said) or STRONG.fullmatch(match[group]) is not None or is_code
+                ):
+                    yield *match.span(group), known
                 break
 
 

@@ -6,17 +6,30 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from nat_observability.processors.redaction.forms.calls import (
+    BEHIND_ARGUMENT,
+    BEHIND_RETURNED,
+    COMPARED_BEFORE,
+    LITERALS,
+    find_arguments,
+    find_compared,
+    find_positional,
+    find_returned,
+)
 from nat_observability.processors.redaction.forms.code import (
     BEHIND_CALLED,
     BEHIND_LOOKED_UP,
     DECLARED,
     LOOKED_UP,
     find_calls,
-    find_credentials,
     find_declared,
-    is_setter,
 )
-from nat_observability.processors.redaction.forms.commands import FLAG, find_commands, find_settings
+from nat_observability.processors.redaction.forms.commands import (
+    FLAG,
+    find_commands,
+    find_redirected,
+    find_settings,
+)
 from nat_observability.processors.redaction.forms.heads import (
     has_bars,
     is_aligned_head,
@@ -26,10 +39,18 @@ from nat_observability.processors.redaction.forms.heads import (
 from nat_observability.processors.redaction.forms.markup import find_cells, find_html_columns, find_tags
 from nat_observability.processors.redaction.forms.prose import (
     BELOW,
+    BESIDE,
+    FROM,
     IS,
+    LISTED,
+    SPELLED,
     UNDER_HEADING,
     find_below,
+    find_beside,
+    find_changed,
     find_described,
+    find_listed,
+    find_spelled,
     find_stated,
     find_under_headings,
 )
@@ -99,10 +120,10 @@ _LINE_END = rb"(?:\r?\n|\\{1,8}[nr])"
 # What begins a setting, as it stands before the name; and the characters of what may stand between.
 _SETS = (
     b"setx", b"#define", b"ENV", b"ARG", b"SetEnv", b"set", b"setenv", b"add", b"put", b"create", b"git config",
-    b"proxy_set_header", b"add_header", b"fastcgi_param", b"require",
+    b"proxy_set_header", b"add_header", b"fastcgi_param", b"require", b"config", b"read", b"setx /M", b"setx /m",
 )  # fmt: skip
 _SETTING = re.compile(
-    rb"(?:setx|#define|ENV|ARG|SetEnv|set(?:env)?(?: -\w{1,8}){0,3}|add|put|create|git config"
+    rb"(?:setx(?: /[mM])?|read(?: -\w{1,4}){0,3}|config(?: --\w{1,20}){0,2}|#define|ENV|ARG|SetEnv|set(?:env)?(?: -\w{1,8}){0,3}|add|put|create|git config"
     rb"(?: --\w{1,20}){0,3}|proxy_set_header|add_header|fastcgi_param|require)[ \t]{1,16}"
     rb"\\{0,64}[\"']?[\w./:-]{0,100}\Z"
 )
@@ -145,15 +166,6 @@ def _is_behind_cells(data: bytes, place: Place) -> bool:
     )
 
 
-def _is_setter(data: bytes, place: Place) -> bool:
-    """Say whether a name is that of a function that takes a secret, or ends with the one of a fallback."""
-    function = _FUNCTION.search(data, place.begin, place.end)
-    return function is not None and (
-        is_setter(function[0]) or function[0].endswith((b".unwrap_or", b".orElse"))
-    )
-
-
-_FUNCTION = re.compile(rb"[A-Za-z_][\w.]*\Z")
 _LOOKED_UP = re.compile(LOOKED_UP + rb"\Z")
 _LONGEST_LOOKUP = 200  # bytes
 
@@ -170,6 +182,17 @@ def _is_automated(data: bytes, place: Place) -> bool:
     """Say whether something is done to a field of a form behind a name: fill("x")."""
     end = place.end
     return data.find(b").", end, end + 140) >= 0 and _AUTOMATED.match(data, end, end + 600) is not None
+
+
+_SPELLED = re.compile(SPELLED)
+
+
+def _is_spelled(data: bytes, place: Place) -> bool:
+    """Say whether a value follows a name of a language that writes no blank between them."""
+    return (
+        not data[place.begin : place.end].isascii()
+        and _SPELLED.search(data, place.begin, place.end + 160) is not None
+    )
 
 
 def _is_in_tag(data: bytes, place: Place) -> bool:
@@ -204,6 +227,7 @@ NAMED: tuple[Form, ...] = (
             Condition(lambda data, place: FLAG.search(data, place.begin, place.end + 9) is not None, b" \t"),
         ),
     ),
+    Form(find=find_redirected, near=both(before((b">",), 100), before((b"echo", b"printf"), 400))),
     Form(
         find=find_netrc,
         near=both(
@@ -252,16 +276,32 @@ NAMED: tuple[Form, ...] = (
     Form(
         find=find_calls,
         near=either(
-            both(follows(BEHIND_CALLED, b"("), Condition(_is_setter)),
-            both(follows(BEHIND_LOOKED_UP, _BLANKS + b"\\\"'`)]?|,.{"), Condition(_is_looked_up)),
+            follows(BEHIND_CALLED, b"({"),
+            both(follows(BEHIND_LOOKED_UP, _BLANKS + b"\\\"'`)]?|,.{/"), Condition(_is_looked_up)),
         ),
         before=400,
     ),
+    Form(find=find_spelled, near=Condition(_is_spelled), before=200, behind=600),
+    Form(find=find_returned, near=follows(BEHIND_RETURNED, _BLANKS + b"(-:{="), before=100),
+    Form(find=find_arguments, near=follows(BEHIND_ARGUMENT, b"\\\"'`"), before=500),
+    Form(find=find_compared, near=precedes(COMPARED_BEFORE, 120, _BLANKS + b"=$"), before=300),
     Form(
         find=find_stated,
         near=follows(_MORE + _AROUND + IS, _BEGIN_AROUND + b"-=\xe2"),
         before=150,
-        behind=1200,
+        behind=1400,
+    ),
+    Form(
+        find=find_beside,
+        near=follows(_MORE + _AROUND + BESIDE, _BEGIN_AROUND + b"([<-~/\xe2"),
+        before=150,
+        behind=1400,
+    ),
+    Form(find=find_changed, near=follows(_MORE + _AROUND + FROM, _BEGIN_AROUND), before=150, behind=1400),
+    Form(
+        find=find_listed,
+        near=both(ahead(b"\n", 300), follows(_MORE + _AROUND + LISTED, _BEGIN_AROUND + b"\r\n")),
+        before=150,
     ),
     Form(
         find=find_below,
@@ -271,7 +311,12 @@ NAMED: tuple[Form, ...] = (
     ),
     Form(
         find=find_described,
-        near=precedes(rb"[\"'`] (?:as|for|is) (?:the|your|my|our|its|a)(?: new)? [\w ]{0,60}", 120, b" "),
+        near=precedes(
+            rb"(?:[\"'`]|[0-9][^\s]{0,64}?),? (?:(?:as|for|is) )?"
+            rb"\(?(?:(?:the|your|my|our|its|a)(?: new)? )?[\w ]{0,40}",
+            120,
+            b" (",
+        ),
         before=700,
         behind=150,
     ),
@@ -293,7 +338,11 @@ UNNAMED: tuple[Form, ...] = (
         find=find_commands,
         literals=(
             b" -u", b" -p", b" -P", b" -a", b" -w ", b" -k ", b" -N ", b" -U", b"--user", b"--proxy-user", b"-pass",
-            b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:",
+            b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:", b"<<<", b"--with-token", b"sudo -S",
+            b"chpasswd", b"cargo login", b"wandb login", b"railway login", b"authtoken ", b"auth init", b"-oauth.",
+            b"-token.", b"http-basic.", b"bundle config", b"mc alias", b"mc config", b"net user", b"wpa_passphrase",
+            b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString", b"assword",
+            b"sqlplus", b"thin:", b"@//", b"WIFI:", b"rclone", b"secret put", b"| passwd", b"kinit",
         ),
         before=1400,
         behind=1400,
@@ -303,7 +352,7 @@ UNNAMED: tuple[Form, ...] = (
     Form(find=find_sql, literals=(b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), before=100),
     Form(find=find_jwk, literals=(b"kty",), before=4096, behind=8192),
     Form(find=find_kubernetes, literals=(b"Secret",), before=4096 + 200, behind=8192),
-    Form(find=find_credentials, literals=(b"Auth(", b"redentials(", b"ogin(", b"authenticate(", b"auth("), before=100),
+    Form(find=find_positional, literals=LITERALS, before=100),
 )  # fmt: skip
 """The forms without one."""
 

@@ -58,6 +58,7 @@ def _heads(data: bytes, cells: list[tuple[int, int]], keys: KeyMatcher) -> dict[
 def find_bars(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     """Find the values in tables with bars between their cells: Markdown, psql, MySQL, boxes."""
     columns: dict[int, str] = {}
+    names: dict[int, bytes] = {}
     count = 0
     before: list[tuple[int, int]] | None = None
     lines = list(_lines(data))
@@ -68,17 +69,19 @@ def find_bars(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 columns, before = {}, None
             elif line.strip() and before is not None and not columns:
                 columns, count = _heads(data, before, keys), len(before)
+                names = {index: data[first:last] for index, (first, last) in enumerate(before)}
             elif not line.strip():
                 columns, before = {}, None
             continue
         if _RULE.fullmatch(line.strip(b"\"'{}:, ")) is not None:
             if before is not None and not columns:
                 columns, count = _heads(data, before, keys), len(before)
+                names = {index: data[first:last] for index, (first, last) in enumerate(before)}
             continue
         cells = _cells(data, start, end, _BAR)
         if columns and len(cells) == count:
             for index, label in columns.items():
-                yield from _cell(data, cells[index], label, keys)
+                yield from _cell(data, cells[index], label, keys, names.get(index, b""))
         filled = [cell for cell in cells if cell[1] > cell[0]]
         is_head = (
             next_end > next_start
@@ -97,10 +100,12 @@ def find_bars(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         before = cells
 
 
-def _cell(data: bytes, cell: tuple[int, int], label: str, keys: KeyMatcher) -> Iterator[Found]:
+def _cell(
+    data: bytes, cell: tuple[int, int], label: str, keys: KeyMatcher, name: bytes = b""
+) -> Iterator[Found]:
     start, end = cell
     if end > start and end - start <= LONGEST_VALUE * 4 and _RULE.fullmatch(data[start:end]) is None:
-        if _heads(data, [cell], keys) or is_harmless(keys, label, data[start:end]):
+        if _heads(data, [cell], keys) or is_harmless(keys, label, data[start:end], name=name):
             return
         yield start, end, label
 
@@ -150,7 +155,7 @@ def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                         yield from _cell(data, row[1], label, keys)
                 elif len(row) == len(head):
                     for column, label in columns.items():
-                        yield from _cell(data, row[column], label, keys)
+                        yield from _cell(data, row[column], label, keys, names[column])
                 else:
                     for column, label in columns.items():
                         yield from _cell(data, (row[column][0], row[-1][1]), label, keys)

@@ -142,11 +142,12 @@ class TokenStart:
         token: Its kind.
     """
 
-    __slots__ = ("_compiled", "_token", "letters", "name", "order")
+    __slots__ = ("_compiled", "_in_run", "_token", "letters", "name", "order")
 
     def __init__(self, order: int, letters: bytes, token: Token) -> None:
         self.order, self.letters, self.name, self._token = order, letters, token.name, token
         self._compiled: tuple[re.Pattern[bytes], re.Pattern[bytes]] | None = None
+        self._in_run: re.Pattern[bytes] | None = None
 
     def expressions(self) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
         """Return what follows the letters, and what may be before them."""
@@ -154,3 +155,12 @@ class TokenStart:
             token = self._token
             self._compiled = re.compile(token.expression.encode()), re.compile(token.before.encode())
         return self._compiled
+
+    def in_run(self) -> re.Pattern[bytes]:
+        """Return what follows the letters in the same run: all up to a sign that runs do not have, such as a colon."""
+        if self._in_run is None:
+            parts = self._token.rest.split()
+            ends = [at for at, part in enumerate(parts) if part == ":"]
+            rest = expression_of(" ".join(parts[: ends[0]])) if ends else self._token.expression
+            self._in_run = re.compile(rest.encode())
+        return self._in_run

@@ -1,28 +1,50 @@
-"""Escapes that can hide a text: those of JSON, at any depth, percent-encoding, and terminal colours."""
+"""Escapes that can hide a text: of JSON and code at any depth, of markup and URLs, and those of terminals."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from html.entities import html5
 
 MOST_LAYERS = 8  # of escapes inside escapes
 
-_UNICODE_ESCAPE = re.compile(rb"(?<!\\)(\\++)(?:u([0-9a-fA-F]{4})|/)")
-_COLOUR = re.compile(rb"(?:\x1b|(?<!\\)\\++x1b)\[[0-9;]{0,32}+m")
-_ESCAPED = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|x1b\[|/)")
-_PERCENT = re.compile(rb"%[0-9a-fA-F]{2}")
+# \u0041, \u{41}, \U00000041, \x41 and \/, with the backslashes of JSON in JSON.
+_ESCAPE = re.compile(
+    rb"(?<!\\)(\\++)(?:u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2})|/)"
+)
+_COLOUR = re.compile(
+    rb"(?:\x1b|(?<!\\)\\++(?:x1b|033|e))(?:\[[0-9;]{0,32}+[mK]|\]8;[^\x07\x1b\s]{0,512}(?:\x07|\x1b\\))"
+)
+_ENTITY = re.compile(rb"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z]{2,8}));")
+# Of those with a name, only these stand between a name and its value, or are a part of either.
+_NAMED = {
+    name.encode(): html5[f"{name};"].encode()
+    for name in (
+        "amp quot apos lt gt nbsp colon equals semi comma lowbar UnderBar sol bsol dollar num excl quest percnt commat "
+        "lpar rpar lsqb rsqb lbrack rbrack lcub rcub lbrace rbrace verbar vert plus ast period grave Tab NewLine QUOT "
+        "AMP LT GT hyphen dash"
+    ).split()
+}
+ESCAPES = (
+    rb"%[0-9a-fA-F]{2}",
+    rb"\x1b[\[\]]",
+    rb"\\(?:u[0-9a-fA-F]{4}|u\{[0-9a-fA-F]|U000|x[0-9a-fA-F]{2}|033\[|e\[|/)",
+    rb"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|quot|apos|amp|lt|gt|nbsp|colon|equals|lowbar|QUOT|LT|AMP);",
+)
+"""Expressions of which one is in every text in which escapes may hide another."""
+_ESCAPED = re.compile(b"|".join(ESCAPES[2:]))
+_PERCENT = re.compile(ESCAPES[0])
 _DIGITS = "0123456789abcdefABCDEF"
 _DECODED = {(one + other).encode(): bytes((int(one + other, 16),)) for one in _DIGITS for other in _DIGITS}
 
 
 def is_escaped(data: bytes) -> bool:
     """Say whether `data` may have escapes that hide a text."""
-    # Names that are not ASCII can be written with escapes alone.
     find = data.find
     return (
         (find(b"%") >= 0 and _PERCENT.search(data) is not None)
         or find(b"\x1b") >= 0
-        or (find(b"\\") >= 0 and _ESCAPED.search(data) is not None)
+        or ((find(b"\\") >= 0 or find(b"&") >= 0) and _ESCAPED.search(data) is not None)
     )
 
 
@@ -53,16 +75,24 @@ def layers(data: bytes) -> Sequence[bytes]:
 
 def decoded(data: bytes) -> bytes:
     """Return `data` with one layer of all kinds of escapes removed. The result may not be UTF-8."""
-    return unquoted(unescaped(_COLOUR.sub(b"", data) if b"\x1b" in data or b"x1b[" in data else data))
+    if data.find(b"\x1b") >= 0 or data.find(b"x1b") >= 0 or data.find(b"\\033") >= 0 or data.find(b"\\e") >= 0:
+        data = _COLOUR.sub(b"", data)
+    return unquoted(without_entities(unescaped(data)))
 
 
 def unescaped(data: bytes) -> bytes:
     r"""
-    Return `data` with the characters that JSON escapes as `\uXXXX` or `\/`, with any number of backslashes.
+    Return `data` with the characters that JSON and code escape as `\uXXXX`, `\xXX` or `\/`, with any number of
+    backslashes.
 
     Half a surrogate pair becomes a question mark: no secret contains one.
     """
-    return _UNICODE_ESCAPE.sub(_character, data) if b"\\u" in data or b"\\/" in data else data
+    return _ESCAPE.sub(_character, data) if data.find(b"\\") >= 0 else data
+
+
+def without_entities(data: bytes) -> bytes:
+    """Return `data` with the characters that XML and HTML write as entities."""
+    return _ENTITY.sub(_named, data) if data.find(b"&") >= 0 else data
 
 
 def unquoted(data: bytes) -> bytes:
@@ -75,9 +105,25 @@ def unquoted(data: bytes) -> bytes:
     return first + b"".join([character(part[:2], b"%" + part[:2]) + part[2:] for part in rest])
 
 
+def _named(match: re.Match[bytes]) -> bytes:
+    if match[3] is not None:
+        return _NAMED.get(match[3], match[0])
+    return _encoded(int(match[1]) if match[1] is not None else int(match[2], 16))
+
+
+def _encoded(code: int) -> bytes:
+    return chr(code).encode(errors="replace") if code <= 0x10FFFF else b"?"
+
+
 def _character(match: re.Match[bytes]) -> bytes:
-    digits = match[2]
-    character = b"/" if digits is None else chr(int(digits, 16)).encode(errors="replace")
+    digits = match[2] or match[3] or match[4]
+    if digits is not None:
+        character = _encoded(int(digits, 16))
+    elif match[5] is not None:
+        # In the bytes of Python, one of UTF-8.
+        character = bytes((int(match[5], 16),))
+    else:
+        character = b"/"
     # Each level of JSON around it doubles the backslashes of an even number, down to the odd one that escapes. Of three
     # there, two are an escaped one, which may begin the next escape.
     count = len(match[1])

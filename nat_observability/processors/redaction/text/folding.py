@@ -13,7 +13,7 @@ from nat_observability.processors.redaction.text.runs import has_any
 CONTROLS = tuple(bytes((code,)) for code in (0x00, 0x08, 0x0B, 0x0C, 0x7F, 0x01, 0x02, 0x1F))
 # The bytes of all characters that are folded, and of some that are not.
 ODD_BYTES = re.compile(
-    rb"\xc2[\x80-\xa0\xad\xab\xbb]|\xd8\x9c|\xe1(?:\x9a\x80|\xa0\x8e|\xa0[\x8b-\x8f])|\xe2(?:\x80|\x81"
+    rb"\xc2[\x80-\xa0\xad\xab\xbb]|\xcb\x90|\xe2\x88\xb6|\xea\x9e\x89|\xd8\x9c|\xe1(?:\x9a\x80|\xa0\x8e|\xa0[\x8b-\x8f])|\xe2(?:\x80|\x81"
     rb"|\x82[\x80-\x9f]|\x84|\x85|\x88\x92|\x91|\x92|\x93)"
     rb"|\xe3\x80\x80|\xe3\x85\xa4|\xef(?:[\xb8-\xbe]|\xac)|\xf0\x9d[\x90-\x9f]|\xf0\x9f[\x84\x85]|\xf3\xa0"
 )
@@ -26,7 +26,7 @@ _HIDING = re.compile(
 )
 _ODD = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\xa0\xab\xad\xbb\u061c\u1680\u180b-\u180f\u2000-\u206f"
-    "\u2070-\u209f\u2100-\u215f\u2212"
+    "\u2070-\u209f\u2100-\u215f\u2212\u2236\u02d0\ua789"
     "\u2460-\u24ff\u3000\u3164\ufb00-\ufb06\ufe00-\ufe0f\ufe50-\ufe6f\ufeff\uff01-\uffef"
     "\U0001d400-\U0001d7ff\U0001f100-\U0001f1ff\U000e0000-\U000e01ef]"
 )
@@ -34,6 +34,7 @@ _PLAIN = {
     **dict.fromkeys("\u2028\u2029\x85\x0b\x0c", "\n"),
     **dict.fromkeys("\u201c\u201d\u201e\u201f\xab\xbb\u2033", '"'),
     **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032", "'"),
+    **dict.fromkeys("\u2236\u02d0\ua789", ":"),
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-"),
 }
 

@@ -10,6 +10,7 @@ from nat_observability.processors.redaction.names.keys import LIKELY, KeyMatcher
 from nat_observability.processors.redaction.values.spans import bare_value, end_of_quotes, goes_on, value_span
 from nat_observability.processors.redaction.values.verdicts import (
     is_harmless,
+    is_harmless_block,
     is_keyword,
     is_passphrase,
     is_prose,
@@ -41,7 +42,7 @@ _ANNOTATION = re.compile(
 )
 _TYPE_ALONE = re.compile(
     rb"(?:\*|&)?"
-    + rb"(?:str|string|String|bytes|int|SecretStr|Optional|Option|Union|Annotated|Vec|List|Dict|Mapped|Field)"
+    + rb"(?:str|string|String|bytes|int|SecretStr|Optional|Option|Union|Annotated|Vec|List|Dict|Mapped)"
     + rb"(?:(?:\[|<|\()[\w.,|\[\]<>()'\" ?:&;=]{0,80}(?:\]|>|\)))?[?!]?(?=\s*(?:[,;)}|\n]|\\n|\Z))"
 )
 # self.token, os.environ["X"], get_token(...), &config->key, new Secret(...), await read()
@@ -60,7 +61,7 @@ _ROOTS = frozenset(
 )
 _LOOKUP = re.compile(
     rb"(?:^|[.:_>])(?:getenv|get|environ|env|getEnv|config|setting|get_secret|lookup|fetch|read|open|i"
-    rb"nput|prompt|getpass|"
+    rb"nput\w*|prompt\w*|ask\w*|getpass\w*|"
     rb"load\w*|read\w*|find\w*|get\w*|generate\w*|create\w*|resolve\w*|require|t|i18n|gettext|_|ref|va"
     rb"r|join|Path|file|File|"
     rb"getProperty|GetEnvironmentVariable|Sys|ENV|argument|add_argument|Argument|Option|Lookup\w*|Get\w"
@@ -71,17 +72,38 @@ _FALLBACK = re.compile(
 )
 # Names of functions have no other digits.
 _WITH_DIGITS = re.compile(
-    rb"(?:b64|base64|sha|md|utf|s|http|x|v|oauth|p|hs|rs|es|int|str|win|i18n|web|k)\d{1,3}", re.IGNORECASE
+    rb"(?:b|base|sha|md|utf|s|http|x|v|oauth|p|hs|rs|es|int|str|win|i18n|web|k)\d{1,3}", re.IGNORECASE
 )
 _DIGITS = re.compile(rb"\d")
 _LIKELY_LONGEST = 300  # bytes
 _STOP = re.compile(rb"\\{0,64}[\"'`]|[\r\n;]|\\{1,8}n|[()\[\]{},]")
 _JOIN = re.compile(
-    rb"""(?:[ \t]{0,64}(?:\+|\.\.?|&|<>|\|\|)(?:[\s+]|\\{1,8}[nrt]){0,64}|[ \t]{0,64}\\?(?:\r?\n|\\"""
+    rb"""(?:[ \t]{0,64}(?:(?:\+|\.\.?|&|<>|\|\|)(?:[ \t]{0,8}\\(?=\r?\n))?(?:[\s+]|\\{1,8}[nrt]){0,64}|\.concat\([ ]{0,4})()|[ \t]{0,64}\\?(?:\r?\n|\\"""
     rb"""{1,8}n)[\s+]{0,64}|[ \t]{1,64}(?=\\{0,64}["']))[bBrRuUfF]{0,2}(\\{0,64})(["'`])"""
 )
+# A cast, a type in quotes, or the head of a function that returns the value.
+_BEFORE = re.compile(
+    rb"""\s{0,4}(?:<\w{1,20}>(?=\\{0,64}["'`])|["']\w{1,20}["'][ ]{0,4}=(?![=>~])[ ]{0,4}(?=\\{0,64}["'`])"""
+    rb"""|lambda[\w, ]{0,40}:\s{0,4}(?=\\{0,64}["'`])|(?:async )?\([\w, :]{0,60}\)\s{0,4}=>\s{0,4}(?=\\{0,64}["'`]))"""
+)
+_NUMBER = rb"(?:0[xX][0-9a-fA-F]{1,2}|[0-9]{1,3})"
+_BYTES = re.compile(
+    rb"(?:new )?(?:\w{1,24})?(?:\[[0-9]{0,4}\])?\s{0,4}[{(\[]\s{0,4}(" + _NUMBER + rb"(?:\s{0,4},\s{0,4}" + _NUMBER + rb"){2,512}+)"
+)
+_SUBSTITUTED = re.compile(rb"""(?:\$\(|`)(?:echo|printf|cat <<<)(?: -\w{1,4}){0,2} {1,4}(["']?)([^\s"'`)]{1,300})""")
+_CONDITIONAL = re.compile(rb"[\w.]{1,40} if [^\n]{1,100}? else (?=[\"'])")
+_LIST = re.compile(rb"\.join\(\[\Z")
+_KEYWORD = re.compile(rb"([A-Za-z_]\w{0,40})\s?=\s?\Z")
+_HOLDING = frozenset(b"default default_value value secret_value fallback s data string text content key_bytes".split())
 _STRONG = re.compile(rb"(?=.{0,200}[0-9!@#$%^&*])(?=.{0,200}[A-Za-z])[^\s/\\]{6,200}", re.DOTALL)
 _LINE = re.compile(rb"[^\r\n\\]{0,160}")
+# The first word of the well-known one would be taken for a verdict.
+_PASSPHRASE_ONLY = re.compile(rb"correct (?=[a-z]{3,14} [a-z]{3,14} [a-z]{3,14}[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))")
+# Groups that belong together: AbC1 dEf2 GhI3, 1a2b-3c4d 5e6f-7g8h; and what goes on with signs and digits.
+_GROUPS = re.compile(
+    rb"(?:[ ](?=[^\s=:]{0,64}[0-9])(?=[^\s=:]{0,64}[A-Za-z&!@#$%^*-])(?![\w-]{1,40}[=:])[^\s\"'`<>=:,;|]{3,64}|[ ][A-Za-z0-9]{3,6}(?=[ \r\n]|\Z)){1,24}"
+    rb"(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))"
+)
 _REST_OF_PASSPHRASE = re.compile(rb"(?:[ ][a-z]{3,14}){2,11}(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))")
 _SCHEMA = re.compile(
     rb"""\{[^{}]{0,200}?["']?(?:type\\{0,64}["']?\s*:\s*(?:\[\s*)?\\{0,64}["']?(?:string|object|arr"""
@@ -93,6 +115,8 @@ _BESIDE_WORDS = re.compile(
     re.DOTALL,
 )
 _WORD = re.compile(rb"[A-Za-z_]\w*+")
+_LEAST_GROUPS = 3
+_STRONG_PART = re.compile(rb"[0-9](?=[^ ]*[A-Za-z!@#$%^&*])|[A-Za-z!@#$%^&*](?=[^ ]*[0-9])")
 
 
 def secret_spans(
@@ -111,9 +135,30 @@ def secret_spans(
     bare = None if label == LIKELY else bare_value(data, begin, at, label)
     if bare is not None:
         start, rest = bare
+        substituted = _SUBSTITUTED.match(data, start, start + 400)
+        if substituted is not None:
+            if not is_harmless(keys, label, substituted[2]):
+                yield substituted.span(2)
+            return
+        listed = _BYTES.match(data, start, start + 4096) if label != LIKELY else None
+        if listed is not None:
+            yield listed.span(1)
+            return
+        if _PASSPHRASE_ONLY.match(data, start) is not None and is_passphrase(
+            _LINE.match(data, start)[0].strip()  # type: ignore[index]
+        ):
+            end = _end_of_passphrase(data, start, start + data[start : start + 32].find(b" "))
+            if end > start and b" " in data[start:end]:
+                yield start, end
+                return
         if data[start : start + 1] in b"{[(":
             if _SCHEMA.match(data, start, start + 512) is not None:
                 return
+            if data[start : start + 1] == b"(":
+                inside = _HEAD.match(data, start + 1, start + 256)
+                if inside is not None and (b"." in inside[0] or inside[1] is not None):
+                    yield from _literals(data, start + 1, label, keys)
+                    return
         else:
             instead = _instead(data, begin, at, start, label, keys, depth, partial(goes_on, data, rest=rest))
             if instead is not None:
@@ -137,15 +182,20 @@ def secret_spans(
             and _BESIDE_WORDS.match(data, end, end + 256) is not None
         ):
             return
-        if not is_harmless(keys, label, data[start:end]):
+        if not is_harmless(keys, label, data[start:end], name=_name_at(data, begin)):
             yield start, _end_of_joined(data, end, start)
         return
     if data[start : start + 1] in b"{[(":
         if label == LIKELY or _SCHEMA.match(data, start, min(end, start + 512)) is not None:
             return
-        if not (end - start <= 256 and is_harmless(keys, label, data[start:end])):
+        if not (end - start <= 256 and is_harmless(keys, label, data[start:end])) and not (
+            data[start : start + 1] == b"{" and _DECLARED_TYPE.search(data, max(0, begin - 32), begin) is not None
+        ):
             yield start, end
         return
+    if data[start - 1 : start] in b"\r\n" or data[at:start].find(b"\n") >= 0 or data[at : at + 1] in b"\r\n":
+        if is_harmless_block(keys, label, data[start:end].strip(b"\r\n")):
+            return
     if bare is None:
         instead = _instead(data, begin, at, start, label, keys, depth, end.__gt__)
         if instead is not None:
@@ -157,7 +207,9 @@ def secret_spans(
         and keys.label(data[start : end - 1].decode(errors="replace")) is not None
     ):
         return  # the name of what follows, which is found by itself: "auth: Authorization: Basic x"
-    if not is_harmless(keys, label, data[start:end], may_be_prose=data[at - 1 : at] != b"="):
+    if not is_harmless(
+        keys, label, data[start:end], name=_name_at(data, begin), may_be_prose=data[at - 1 : at] != b"="
+    ):
         yield start, _end_of_passphrase(data, start, end)
 
 
@@ -179,10 +231,14 @@ def _instead(
     """
     if depth < _MOST_ANNOTATIONS:
         annotation = _ANNOTATION.match(data, start, start + 256)
+        annotation = annotation or _BEFORE.match(data, start, start + 256)
         if annotation is not None:
             return secret_spans(data, begin, annotation.end(), label, keys, depth + 1)
     if _TYPE_ALONE.match(data, start, start + 160) is not None:
         return ()
+    conditional = _CONDITIONAL.match(data, start, start + 256)
+    if conditional is not None:
+        return _literals(data, conditional.end(), label, keys)
     head = _HEAD.match(data, start, start + 256)
     if head is not None and _is_expression(data, head, keys, is_inside):
         return _literals(data, head.start(), label, keys)
@@ -194,7 +250,15 @@ def _instead(
 def _end_of_passphrase(data: bytes, start: int, end: int) -> int:
     """Return where the words of a passphrase end, if a value without quotes is one to the end of its line."""
     line = _REST_OF_PASSPHRASE.match(data, end)
-    return line.end() if line is not None and is_passphrase(data[start : line.end()]) else end
+    if line is not None and is_passphrase(data[start : line.end()]):
+        return line.end()
+    groups = _GROUPS.match(data, end)
+    if groups is None:
+        return end
+    parts = data[start : groups.end()].split(b" ")
+    is_even = len(parts) >= _LEAST_GROUPS and len({len(part) for part in parts}) == 1
+    is_strong = all(_STRONG_PART.search(part) is not None for part in parts[1:])
+    return groups.end() if is_even or is_strong else end
 
 
 def _end_of_joined(data: bytes, end: int, start: int) -> int:
@@ -205,10 +269,11 @@ def _end_of_joined(data: bytes, end: int, start: int) -> int:
         while data[end + escapes : end + escapes + 1] == b"\\":
             escapes += 1
         join = _JOIN.match(data, end + escapes + 1)
-        if join is None or join[2] != quote:
+        # With an operator, they may be in different quotes.
+        if join is None or (join[3] != quote and join[1] is None):
             return end
-        after = end_of_quotes(data, join.end(), join[2], len(join[1]))
-        behind = data[after + len(join[1]) + 1 : after + len(join[1]) + 3].lstrip()[:1]
+        after = end_of_quotes(data, join.end(), join[3], len(join[2]))
+        behind = data[after + len(join[2]) + 1 : after + len(join[2]) + 3].lstrip()[:1]
         if after >= len(data) or behind in (b":", b"="):
             return end
         end = after
@@ -274,9 +339,12 @@ def _is_secret(data: bytes, start: int, at: int, value: bytes, label: str, keys:
     before = data[max(start, at - 160) : at].rstrip(b"bBrRuUfF")
     if _FALLBACK.search(before[-24:]) is not None:
         return True
+    keyword = _KEYWORD.search(before[-48:])
+    if keyword is not None:
+        return keyword[1] in _HOLDING or keys.label(keyword[1].decode()) is not None
     opening = before.rstrip()
     if opening.endswith(b"["):
-        return False
+        return _LIST.search(opening[-16:]) is not None
     called = re.search(rb"([\w.$:>-]{1,80})(?:<[\w<>, ]{0,40}>)?\($", opening)
     if called is not None and _LOOKUP.search(called[1]) is None:
         return True
@@ -287,6 +355,16 @@ def _is_secret(data: bytes, start: int, at: int, value: bytes, label: str, keys:
     ):
         return True
     return _STRONG.fullmatch(value) is not None and called is None
+
+
+_DECLARED_TYPE = re.compile(rb"\b(?:type|interface|enum|class|struct|typedef)[ ]\Z")
+_NAME = re.compile(rb"[\w.\x80-\xff-]{1,40}+")
+
+
+def _name_at(data: bytes, begin: int) -> bytes:
+    """Return the name that begins at a place, if it is one word."""
+    match = _NAME.match(data, begin)
+    return b"" if match is None else match[0]
 
 
 def _is_sentence(data: bytes, start: int) -> bool:

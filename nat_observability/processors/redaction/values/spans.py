@@ -6,16 +6,22 @@ import re
 
 from nat_observability.processors.redaction.names.keys import UNSURE
 from nat_observability.processors.redaction.text.windows import matches, search
-from nat_observability.processors.redaction.values.verdicts import is_passing
+from nat_observability.processors.redaction.values.verdicts import is_mixed, is_passing
 
 # Blanks and line ends, also escaped ones, as in JSON inside a text. In a form, a plus sign is a blank.
 SPACE = rb"(?:[\s+]|\\++[nrt]){0,64}+"
 
-_QUOTED = re.compile(SPACE + rb"""[*_]{0,3}+[bBrRuUfF]{0,2}(\\*+)(\"{3}|'{3}|["']|`(?!`))""")
+_QUOTED = re.compile(SPACE + rb"""[*_]{0,3}+(?:[rR]#{1,3}|u8|[bBrRuUfFNEL@$]{0,2})(\\*+)(\"{3}|'{3}|["']|`(?!`))""")
 # Two backticks or more, around text with single ones. Those on the next line enclose a block of code.
+# YAML: what a value is, before it.
+_KIND = re.compile(rb"[ \t+]{1,64}+(?:!{1,2}[A-Za-z][\w:./-]{0,40}+|&[A-Za-z][\w-]{0,40}+)(?=[ \t]\S)")
+_HEREDOC = re.compile(rb"[ \t]{0,64}<<[-~]?[\"']?([A-Za-z_]\w{0,30})[\"']?[ \t]{0,8}\r?\n")
+_LONGEST_HEREDOC = 8192  # bytes
 _CODE = re.compile(rb"[ \t+]{0,64}+[*_]{0,3}+(`{2,16}+)")
 # The end of Markdown emphasis: **password:** x
 _EMPHASIS = re.compile(rb"[*_`]{1,5}+(?=[\s+]|\\++[nrt]|\Z)")
+_LONGEST_BEFORE_QUOTE = 512  # bytes of a line before a value
+_LONGEST_BEFORE_CLOSING = 4  # bytes between a sign and a quote
 _LONGEST_EMPHASIS = 64  # bytes before the name
 _BRACKET = re.compile(SPACE + rb"(?=[{\[]|\([\s\\nr]{0,16}[bBrRuUfF]{0,2}\\{0,16}[\"'])(?!\[redacted:)")
 _BLANKS = re.compile(rb"[ \t+]{0,64}+")
@@ -49,6 +55,19 @@ _TEXT = re.compile(rb"[A-Za-z0-9\x80-\xff]")
 _BEHIND_STRUCTURE = frozenset((b")", b"]", b"}", b",", b";", b":", b"."))
 _IN_STRUCTURE = frozenset((b'"', b"'", b"\\", b"{", b"[", b" ", b"\n", b"\r", b"\t"))
 _AFTER_QUOTE = re.compile(rb"""(["'])?+(?=[A-Za-z0-9\x80-\xff])(?![\w.-]{1,64}[=:])""")
+# What a shell joins to a value: a piece in quotes, directly behind it, or a quote by itself.
+_PIECES = {
+    quote: re.compile(quote + rb"(?![,:;=(){}\[\]<>])[^\s" + quote + rb"]{1,256}+" + quote)
+    for quote in (b'"', b"'", b"`")
+}
+_QUOTE_ALONE = re.compile(rb"""\\["'](?=["'])""")
+_MOST_PIECES = 16
+_IN_VALUE = re.compile(rb"[A-Za-z0-9\x80-\xff]")
+_APOSTROPHE = re.compile(rb"(?<=[A-Za-z])'(?=[A-Za-z])")
+_IN_TAG = re.compile(rb"<[/!?]?[A-Za-z][^<>\n]{0,200}>")
+_CONTINUED_LINE = re.compile(rb"\r?\n(?=[^\s-])")
+_FOLDED = re.compile(rb"(\r\n|\n)[ \t]++(?=\S)[^\r\n]*+")
+_MOST_FOLDED = 32  # lines
 _CLOSING = {close: open_ for open_, close in _OPENING.items()}
 _STRUCTURE = re.compile(rb"[\"'\[\]{}()]")
 _LONGEST_HEADER = 8192  # bytes
@@ -67,12 +86,23 @@ def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
         label: The label of the name: headers such as cookies have spaces in their values.
     """
     at = _end_of_emphasis(data, begin, at)
+    at = _end(_KIND, data, at) if data[at - 1 : at] == b":" else at
     code = _CODE.match(data, at)
     if code is not None:
         return code.end(), end_of_quotes(data, code.end(), code[1], 0)
+    heredoc = _HEREDOC.match(data, at)
+    if heredoc is not None:
+        return heredoc.end(), _end_of_heredoc(data, heredoc)
     quoted = _QUOTED.match(data, at)
+    if quoted is not None and _closes(data, begin, at, quoted):
+        return at, at
     if quoted is not None:
         start = quoted.end()
+        signs = quoted[0].count(b"#")
+        if signs:
+            # r#"x"#, in which there may be quotes.
+            end = data.find(quoted[2] + b"#" * signs, start)
+            return start, len(data) if end < 0 else end
         end = end_of_quotes(data, start, quoted[2], len(quoted[1]))
         return (start, end) if quoted[1] else _with_what_follows(data, start, end, quoted[2])
     start = _end(_BLANKS, data, at)
@@ -89,7 +119,7 @@ def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
         return start, lines_end
     bracket = _BRACKET.match(data, at)
     if label.endswith(_HEADERS) and (bracket is None or bracket.end() > start):
-        return start, _end(_LINE, data, start)
+        return start, _end_of_header(data, begin, start)
     if bracket is not None:
         start = bracket.end()
         return start, _end_behind_brackets(data, start, _end_of_brackets(data, start))
@@ -111,7 +141,8 @@ def bare_value(data: bytes, begin: int, at: int, label: str) -> tuple[int, re.Pa
         label: The label of the name.
     """
     at = _end_of_emphasis(data, begin, at)
-    if _CODE.match(data, at) is not None or _QUOTED.match(data, at) is not None:
+    at = _end(_KIND, data, at) if data[at - 1 : at] == b":" else at
+    if any(form.match(data, at) is not None for form in (_CODE, _QUOTED, _HEREDOC)):
         return None
     start = _end(_BLANKS, data, at)
     around = data[begin - 1 : begin] if begin else b""
@@ -174,11 +205,11 @@ def _is_password(data: bytes, match: re.Match[bytes], start: int, end: int, *, i
     if match[1].isupper() and not is_quoted:
         return False
     if _BEFORE_PASS.search(data, max(0, name_begin - _LONGEST_INDENT), name_begin) is None:
-        return False
+        return is_mixed(value)
     if data[start - 1 : start] in _QUOTES or is_cut:
         return True
     line_end = _ESCAPED_LINE_END.search(data, start, end)
-    return line_end is not None or _BEHIND_PASS.match(data, end) is not None
+    return is_mixed(value) or line_end is not None or _BEHIND_PASS.match(data, end) is not None
 
 
 def _end_of_emphasis(data: bytes, begin: int, at: int) -> int:
@@ -245,9 +276,57 @@ def _end_of_escaped_line(data: bytes, at: int, escapes: int) -> int:
     return len(data)
 
 
+def _closes(data: bytes, begin: int, at: int, quoted: re.Match[bytes]) -> bool:
+    """Say whether the quote at a value is the one that closes what encloses the name too: "Password: "."""
+    around = data[begin - 1 : begin] if begin else b""
+    return (
+        around in _QUOTES
+        and around == quoted[2]
+        and around not in data[begin:at]
+        and quoted.end() - at <= _LONGEST_BEFORE_CLOSING
+        and _IN_VALUE.match(data, quoted.end()) is None
+    )
+
+
+def _end_of_heredoc(data: bytes, opening: re.Match[bytes]) -> int:
+    """Return where the lines end that one with the same word as the opening closes."""
+    at = opening.end()
+    stop = min(len(data), at + _LONGEST_HEREDOC)
+    while at < stop:
+        line_end = data.find(b"\n", at, stop)
+        line_end = stop if line_end < 0 else line_end
+        if data[at:line_end].strip() == opening[1]:
+            return max(opening.end(), at - 1)
+        at = line_end + 1
+    return stop
+
+
+def _end_of_header(data: bytes, begin: int, start: int) -> int:
+    """Return where the value of a header ends, with the lines into which it is folded."""
+    end = _end(_LINE, data, start)
+    begins_line = data[begin - 1 : begin] in (b"\n", b"")
+    for _ in range(_MOST_FOLDED):
+        folded = _FOLDED.match(data, end)
+        if folded is None or not (
+            folded[1] == b"\r\n" or begins_line or data[start:end].rstrip().endswith((b",", b";"))
+        ):
+            break
+        end = folded.end()
+    return end
+
+
 def _end_of_word(data: bytes, start: int) -> int:
-    """Return the end of a word, without closing brackets that were opened before it: f(password=x)."""
+    """
+    Return the end of a word, without closing brackets that were opened before it: f(password=x).
+
+    With the quotes and brackets inside it, unless they were opened before it: k9'x, k9"x y"z, a<b, and a\\ b.
+    """
     end = _end(_WORD, data, start)
+    for _ in range(_MOST_PIECES):
+        further = _end_behind_sign(data, start, end)
+        if further <= end:
+            break
+        end = further
     word_end = start + len(data[start:end].rstrip(_CLOSING_BRACKETS))
     if word_end == end:
         return end
@@ -259,6 +338,46 @@ def _end_of_word(data: bytes, start: int) -> int:
         end -= 1
         unopened[data[end]] -= 1
     return end
+
+
+def _end_behind_sign(data: bytes, start: int, end: int) -> int:
+    """Return where a word ends that goes on behind the sign at `end`; `end` if it does not."""
+    sign = data[end : end + 1]
+    if not sign:
+        return end
+    before = data[end - 1 : end] if end > start else b""
+    if sign in b" \r\n":
+        if before != b"\\":
+            return end
+        line = _CONTINUED_LINE.match(data, end)
+        if line is not None:
+            return _end(_WORD, data, line.end())
+        return _end(_WORD, data, end + 1) if sign == b" " and _IN_VALUE.match(data, end + 1) else end
+    if sign in _QUOTES:
+        if before in (b"", b"\\") or _is_enclosed(data, start, sign):
+            return end
+        piece = _PIECES[sign].match(data, end)
+        if piece is not None:
+            return _end(_WORD, data, piece.end())
+    elif sign == b"<":
+        if _IN_TAG.match(data, end) is not None:
+            return end
+    elif sign == b">":
+        line = data[max(0, start - _LONGEST_BEFORE_QUOTE) : start].rpartition(b"\n")[2]
+        if line.rfind(b"<") > line.rfind(b">") or b"<" in data[start:end]:
+            return end
+    else:
+        return end
+    return _end(_WORD, data, end + 1) if _IN_VALUE.match(data, end + 1) is not None else end
+
+
+def _is_enclosed(data: bytes, start: int, quote: bytes) -> bool:
+    """Say whether a quote before `start`, on the same line, encloses what is there."""
+    line = data[max(0, start - _LONGEST_BEFORE_QUOTE) : start].rpartition(b"\n")[2]
+    count = line.count(quote)
+    if quote == b"'":
+        count -= len(_APOSTROPHE.findall(line))
+    return count % 2 == 1
 
 
 def _end_behind_brackets(data: bytes, start: int, end: int) -> int:
@@ -303,7 +422,24 @@ def _with_what_follows(data: bytes, start: int, end: int, quote: bytes) -> tuple
         if closing < 0 or data.find(b"\n", end, closing) >= 0:
             break
         end = closing
-    return start, end
+    joined = _end_of_pieces(data, start, end + len(quote)) if len(quote) == 1 else end
+    return (start - 1, joined) if joined > end + len(quote) else (start, end)
+
+
+def _end_of_pieces(data: bytes, start: int, at: int) -> int:
+    """Return where the last of the pieces ends that a shell joins to a value in quotes: 'a'"b"c, 'it'\\''s'."""
+    for _ in range(_MOST_PIECES):
+        alone = _QUOTE_ALONE.match(data, at)
+        place = at if alone is None else alone.end()
+        sign = data[place : place + 1]
+        if sign in _PIECES and (alone is not None or not _is_enclosed(data, start - 1, sign)):
+            piece = _PIECES[sign].match(data, place)
+            if piece is None:
+                break
+            at = _end(_WORD, data, piece.end())
+        else:
+            break
+    return at
 
 
 def _backslashes(data: bytes, at: int) -> int:

@@ -8,6 +8,7 @@ from functools import cache
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.tables.secret_names import (
     DEFAULT_KEYS,
+    FIRST_WORDS,
     KEYWORDS,
     SENTENCE_WORDS,
     TYPES,
@@ -16,12 +17,15 @@ from nat_observability.processors.redaction.tables.secret_names import (
 from nat_observability.processors.redaction.text.randomness import LEAST_CHANGES
 
 _VERDICTS, _TYPES, _WORDS = frozenset(VERDICTS), frozenset(TYPES), frozenset(SENTENCE_WORDS)
+_FIRST_WORDS = frozenset(FIRST_WORDS)
 # Longer ones would not fit an expression that has no limit.
 _LONGEST = 512  # bytes
 
 # How much has passed.
 _COUNT = re.compile(rb"[0-9]{0,5}(?:[./,:][0-9]{1,6})?\s?(?:%|m?s)?|n/?a", re.IGNORECASE)
 _SMALL = re.compile(rb"-?[0-9]{1,3}(?:\.[0-9]{0,18})?(?:e-?[0-9]{1,3})?")
+_DIGIT = re.compile(rb"[0-9]")
+_LEAST_DIGITS = 3  # of a code
 _NUMBERS = (
     "pass",
     "pin",
@@ -43,28 +47,50 @@ _DURATION = re.compile(
 )
 _PLACEHOLDER = re.compile(
     rb"""
+    -{1,2}[A-Za-z][A-Za-z-]{0,30}            # an option
+    |\{[a-z_-]{1,32}(?:[,|][a-z_-]{1,32}){1,20}\} # a choice of words
+    |\$\((?!echo\b|printf\b)[^\n]{1,200}\)|
     [*.\-_?#~=+/|!:;,\s\\]{1,256}            # ***, ..., ---
     |x{3,64}|X{3,64}|x{2,64}(?:[-_]x{2,64}){1,16}
     |\$\{[A-Za-z_][\w.]{0,100}\}|\$\(?[A-Z_][A-Z0-9_]{0,100}\)?|\$env:\w{1,100}|%[A-Z_][A-Z0-9_]{0,100}%
-    |\$?\{\{[^{}]{0,200}(?:\}\})?|\$\{\{?|\{[A-Za-z_][A-Za-z_.]{0,100}\}|%\([a-z_]{1,64}\)s|%[sdvq@]|\$[0-9]{1,2}|:[a-z_]{1,64}|[{}\[\]()<>]{1,4}
+    |\$?\{\{[^{}]{0,200}(?:\}\})?|\$\{\{?|\{[A-Za-z_][A-Za-z_.]{0,100}\}|%\([a-z_]{1,64}\)s|%[+#]?[a-zA-Z@]|\$[0-9]{1,2}|:[a-z_]{1,64}|[{}\[\]()<>]{1,4}
     |<[A-Za-z_][\w .-]{0,100}/?>|\[[A-Z_a-z][A-Za-z_ .-]{0,100}\]|@[a-z_]{2,64}
     |(?:<|\[)?(?:your|my-own|insert|enter|put|replace|paste|choose|fill)[-_ ].{0,100}
     |.{0,60}[-_ ](?:here|goes[-_ ]here|placeholder)(?:>|\])?
     |[\w-]{0,24}(?:\.{3}|x{4,64}|X{4,64}|\*{3,64}|\xe2\x80\xa6|(?:\xe2\x80\xa2){3,64})[\w]{0,6}
-    |changeme[-_]or[-_]not[-_]set
+    |change[-_ ]?(?:me|it)(?:[-_ ]\w{1,20}){0,4}
     |vault:[\w/.:-]{1,100}|op://[\w/. -]{1,100}|arn:aws:[\w:/.*-]{1,200}|secretref:[\w-]{1,100}|projects/[\w/.-]{1,200}
     """,
     re.VERBOSE | re.DOTALL,
 )
 _SCHEME = re.compile(rb"(?:Bearer|Basic|Token|bearer|basic|token) (?=\S)")
-_WORDLIKE = re.compile(rb"[A-Za-z][A-Za-z]*(?:[ _-][A-Za-z]+){0,1}|[A-Za-z_]{1,60}")
+_WORDLIKE = re.compile(rb"[A-Za-z\x80-\xff]{1,40}(?:[ _-][A-Za-z\x80-\xff]{1,40}){0,3}|[A-Za-z_]{1,60}")
+# Words about a secret, as the labels of forms have them: Create API key.
+_ABOUT_IT = re.compile(rb"[A-Za-z\x80-\xff']{1,24}(?: [A-Za-z\x80-\xff']{1,24}){1,4}[.:?!]?")
+_ALGORITHM = re.compile(
+    rb"(?:sha|md|hs|rs|es|ps|aes|hmac|hmac-sha|pbkdf|argon|v|x|oauth|tls|utf|base)[-_]?[0-9]{1,4}(?:[-_./][A-Za-z0-9]{1,8}){0,3}"
+    rb"|ed25519|rsa|ecdsa|eddsa|bcrypt|scrypt|pbkdf2|argon2(?:id|i|d)?|oauth2?|basic|bearer|digest|saml|oidc|ldap|jwt",
+    re.IGNORECASE,
+)
+_WINDOWS_ID = re.compile(rb"S-1-[0-9]{1,2}(?:-[0-9]{1,10}){1,15}")
+# What matches texts, rather than being one: (?i)\S+, [A-Za-z0-9]{20}
+_PATTERN = re.compile(rb"\\[sSwWdDb][*+{\])]|\[\^?[A-Za-z0-9_]-|\(\?[:iPms<=!]|\[\^")
+_PLAIN_URL = re.compile(rb"(?:https?|file|wss?)://[^\s@]{1,400}")
+# Names under which a word is more often a word than a secret.
+_OF_WORDS = frozenset(
+    "token tokens auth cookie cookies signature sig sid pat jwt jwe csrf xsrf credentials creds credential bearer "
+    "bearertoken otp totp pin cvv cvc csc hmac sign psk".split()
+)
+_WORD_ALONE = re.compile(rb"[A-Za-z\x80-\xff']{1,14}(?:[- ][A-Za-z]{1,14})?")
+_CODES = ("pin", "otp", "cvv", "cvc", "csc", "sms_code", "mfa_code", "door_code", "access_code", "unlock_code", "verification_code",
+          "security_code", "pin_code", "pin_number")  # fmt: skip
 _SENTENCE = re.compile(rb"[A-Za-z'][A-Za-z']*+")
 _IS_PATH = re.compile(rb"(?:[A-Za-z]:[\\/]|~?/|\./|\.\./)[^\s]{0,500}")
-_URL = re.compile(rb"https?://[^\s@]{1,400}")
 _FUNCTION = re.compile(rb"(?:async )?(?:def|function|fn|func)\b.{0,400}", re.DOTALL)
 
 _TOKEN_CHARACTERS = re.compile(rb"[A-Za-z0-9_+/=~.:$-]{16,512}")
 _UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_LEAST_MIXED = 8
 _PIECE = re.compile(rb"[A-Za-z0-9+/=]{10,}")
 # Letters and digits in one word, as sentences do not have them.
 _MIXED_WORD = re.compile(rb"(?<![A-Za-z0-9_])(?=[A-Za-z_]*[0-9])(?=[0-9_]*[A-Za-z])[A-Za-z0-9_]{8,64}")
@@ -78,6 +104,18 @@ def is_random(value: bytes) -> bool:
     if _UUID.fullmatch(value) is not None:
         return False
     return any(len(_MIXED.findall(piece)) >= LEAST_CHANGES for piece in _PIECE.findall(value))
+
+
+def is_mixed(value: bytes) -> bool:
+    """Say whether a value is letters and digits that change again and again, as no word is; however short."""
+    plain = value[:_LONGEST].strip(b" \t\r\n)]},;.!?*\"'`")
+    return (
+        len(plain) >= _LEAST_MIXED
+        and len(_MIXED.findall(plain)) >= LEAST_CHANGES
+        and _UUID.fullmatch(plain) is None
+        and _IS_PATH.fullmatch(plain) is None
+        and _ALGORITHM.fullmatch(plain) is None
+    )
 
 
 def is_prose(text: bytes) -> bool:
@@ -101,52 +139,82 @@ def is_passphrase(text: bytes) -> bool:
     return _PASSPHRASE.fullmatch(text) is not None and not any(word in _WORDS for word in text.split(b" "))
 
 
+_SEED = re.compile(rb"(?:[a-z]{3,8} ){5,23}[a-z]{3,8}")
+
+
+def is_words(text: bytes) -> bool:
+    """Say whether a text is words alone, as many as the key of a wallet has."""
+    return _SEED.fullmatch(text) is not None
+
+
 @cache
 def _labels() -> frozenset[str]:
     return KeyMatcher(DEFAULT_KEYS).labels
 
 
-def is_harmless(keys: KeyMatcher, label: str, value: bytes, *, may_be_prose: bool = True) -> bool:
+def is_harmless(
+    keys: KeyMatcher, label: str, value: bytes, *, name: bytes = b"", may_be_prose: bool = True
+) -> bool:
     """
     Say whether a value is not secret although its name has `label`.
 
     What the users' own keys name is secret whatever it is.
+
+    Args:
+        name: The name itself, if it is known: under some that are one word, words are no secrets.
     """
     if label not in _labels():
         return False
     plain = value.strip(b" \t\r\n)]},;.!*\"'`")
     if label == LIKELY:
-        return not is_random(value.strip(b" \t\r\n)]},;.!*\"'`"))
+        return not is_random(value.strip(b" \t\r\n)]},;.!*\"'`")) or _PLAIN_URL.fullmatch(plain) is not None
     if len(plain) > _LONGEST:
         return False
     if not plain:
         return not value.strip() or _PLACEHOLDER.fullmatch(value.strip()) is not None
-    lower = plain.lower()
-    if lower in _VERDICTS or lower in _TYPES:
+    lower = plain.lower().lstrip(b"([<")
+    if lower in _VERDICTS or lower in _TYPES or _ALGORITHM.fullmatch(plain) is not None:
+        return True
+    if _WINDOWS_ID.fullmatch(plain) is not None or _PATTERN.search(value) is not None:
+        return True
+    if label in _CODES and _DIGIT.search(plain) is None:
+        return True
+    if (
+        name
+        and name.lower().translate(None, b"_-. ").decode(errors="replace") in _OF_WORDS
+        and _WORD_ALONE.fullmatch(plain) is not None
+    ):
         return True
     if label == UNSURE and _COUNT.fullmatch(plain) is not None:
         return True
     if _SMALL.fullmatch(plain) is not None:
-        return not label.endswith(_NUMBERS)
+        return len(plain) < _LEAST_DIGITS or not label.endswith(_NUMBERS)
     stripped = _SCHEME.sub(b"", value.strip())
     if _PLACEHOLDER.fullmatch(stripped) is not None or _DURATION.fullmatch(plain) is not None:
         return True
     if label.endswith("pwd") and _IS_PATH.fullmatch(plain) is not None:
         return True
     if (
-        _WORDLIKE.fullmatch(plain) is not None
+        _WORDLIKE.fullmatch(plain.rstrip(b":? ")) is not None
         and lower != b"pepper"
-        and keys.label(plain.decode()) is not None
+        and keys.label(plain.rstrip(b":? ").decode(errors="replace")) is not None
     ):
+        return True
+    if _PLAIN_URL.fullmatch(plain) is not None and not is_random(plain):
         return True
     if label.startswith(("mnemonic", "seed", "recovery", "wallet")):
         return False
+    if may_be_prose and _ABOUT_IT.fullmatch(plain) is not None and plain[:1].isupper():
+        words = plain.decode(errors="replace").strip(".:?!").split()
+        pairs = (" ".join(words[at : at + 2]) for at in range(len(words)))
+        if any(keys.label(each) not in (None, LIKELY, UNSURE) for each in (*words, *pairs)):
+            return True
     return (may_be_prose and is_prose(plain)) or _FUNCTION.fullmatch(plain) is not None
 
 
 def is_word_of_prose(word: bytes) -> bool:
     """Say whether a word begins a sentence rather than being a password."""
-    return word.lower() in _WORDS
+    return word.lower() in _WORDS or word.lower() in _FIRST_WORDS
 
 
 def is_keyword(word: bytes) -> bool:
@@ -161,3 +229,69 @@ def is_passing(value: bytes) -> bool:
     """Say whether a value means, after the name `pass`, that something has passed, or how much."""
     plain = value.strip(b" \t\r\n)]},;.!*")
     return plain.lower() in _VERDICTS or _COUNT.fullmatch(plain) is not None
+
+
+_LINE = re.compile(rb"[ \t]*+(?:-[ \t]+)?(?:[\"']?([\w.-]{1,60})[\"']?[ \t]*+:(?:[ \t]+|\Z))?(.*)")
+
+
+def is_harmless_block(keys: KeyMatcher, label: str, text: bytes) -> bool:
+    """
+    Say whether nothing is secret by the name of all in the lines of YAML below a name.
+
+    They are about it, or refer to it; what has a name of its own is found by that.
+    """
+    if label not in _labels() or len(text) > _LONGEST * 4:
+        return False
+    items = 0
+    for line in text.split(b"\n"):
+        match = _LINE.fullmatch(line.rstrip())
+        if match is None:
+            return False
+        value = match[2].strip()
+        items += 1
+        if match[1] is None:
+            # The name of a secret that is elsewhere.
+            if value and keys.label(value.decode(errors="replace")) is None:
+                return False
+        elif value and not _is_about(keys, match[1].decode(), value):
+            return False
+    return items > 0
+
+
+def _is_about(keys: KeyMatcher, name: str, value: bytes) -> bool:
+    """Say whether a value in an object under the name of a secret is none by that name: its length, whether it is on."""
+    plain = value.strip(b"\"' ,")
+    if plain.lower() in _VERDICTS or _SMALL.fullmatch(plain) is not None or _DURATION.fullmatch(plain) is not None:
+        return True
+    return keys.is_kept(f"secret_{name}") and _TOKEN_LIKE.fullmatch(plain) is None
+
+
+_TOKEN_LIKE = re.compile(rb"(?=[^ ]*[0-9])(?=[^ ]*[A-Za-z])[^\s/.]{12,}")
+
+
+def is_harmless_structure(keys: KeyMatcher, label: str, value: object, depth: int = 0) -> bool:
+    """Say whether nothing is secret by the name of all in a JSON value: {"min_length": 12}, ["must have a digit"]."""
+    if label not in _labels() or depth > _DEEPEST:
+        return False
+    if isinstance(value, dict):
+        return all(
+            is_harmless_structure(keys, label, each, depth + 1)
+            if isinstance(each, dict | list)
+            else keys.label(name) is not None or _is_about(keys, name, _encoded(each))
+            for name, each in value.items()
+        )
+    if isinstance(value, list):
+        return all(
+            is_harmless_structure(keys, label, each, depth + 1)
+            if isinstance(each, dict | list)
+            else isinstance(each, str) and is_prose(each.encode(errors="replace"))
+            for each in value
+        )
+    return False
+
+
+_DEEPEST = 8
+
+
+def _encoded(value: object) -> bytes:
+    return value.encode(errors="replace") if isinstance(value, str) else str(value).encode()

@@ -9,6 +9,7 @@ from nat_observability.recording.answers.draft import Draft, Message
 from nat_observability.recording.answers.fields import (
     MAX_CHOICES,
     field,
+    is_given,
     module_of,
     path,
     reader,
@@ -17,16 +18,24 @@ from nat_observability.recording.answers.fields import (
 )
 from nat_observability.recording.answers.parts import add_content, add_media, add_tool_call, add_tool_calls
 
+# Events of OpenAI's helper, `client.chat.completions.stream()`, that say once more what its chunks say.
+_DERIVED = ("content.", "refusal.", "tool_calls.", "logprobs.")
+
 
 def read(draft: Draft, answer: object) -> bool:
     """Read an answer, or one chunk of a stream, into the draft; False if it is neither."""
     module = module_of(answer)
     get = reader(answer)
     choices = some_items(get("choices"), MAX_CHOICES)
-    if choices is None and draft.streamed and (inside := get("data")) is not None:
-        # Mistral's events, around a chunk
-        answer, get = inside, reader(inside)
-        choices = some_items(get("choices"), MAX_CHOICES)
+    if choices is None and draft.streamed:
+        kind = text_of(get("type")) or ""
+        if draft.has_messages and kind.startswith(_DERIVED):
+            return True
+        inside = get("chunk") if kind == "chunk" else get("data")
+        if inside is not None:
+            # Mistral's events, and those of OpenAI's helper, around a chunk
+            answer, get = inside, reader(inside)
+            choices = some_items(get("choices"), MAX_CHOICES)
     if choices is None:
         return False
     if draft.streamed and any(field(choice, "message") is not None for choice in choices):
@@ -79,7 +88,7 @@ def read_message(message: Message, said: object) -> None:
         message.text("refusal", refusal, "refusal")
     if (calls := get("tool_calls")) is not None:
         add_tool_calls(message, calls)
-    if (called := get("function_call")) is not None:
+    if is_given(called := get("function_call")):
         add_tool_call(message, called, "function_call")
     if (audio := get("audio")) is not None:
         message.text("text", field(audio, "transcript"), "transcript")

@@ -1,4 +1,4 @@
-"""detected(): what can be found out about this process for its OpenTelemetry resource, by detector."""
+"""The OpenTelemetry resource: the types of its attributes, and what detectors find out about this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from nat_observability.version import package_version
+ResourceValue = str | bool | int | float | list[str] | list[bool] | list[int] | list[float]
+Resource = Mapping[str, ResourceValue]
+"""The attributes of a resource, of the types that OpenTelemetry allows there."""
 
 _ROOT = Path("/")
 
@@ -35,7 +37,7 @@ _ARCHITECTURES = {
 _instance: tuple[int, str] | None = None
 
 
-def detected(detectors: Collection[str], root: Path = _ROOT) -> dict[str, str]:
+def detected(detectors: Collection[str], root: Path = _ROOT) -> dict[str, ResourceValue]:
     """
     Return what these detectors find, by the names of the OpenTelemetry conventions, and always `telemetry.sdk.*`.
 
@@ -45,18 +47,29 @@ def detected(detectors: Collection[str], root: Path = _ROOT) -> dict[str, str]:
         detectors: Some of `DETECTORS`; `*` stands for all.
         root: The root of the file system.
     """
-    found = {key: text for key, text in _SDK.items() if text}
+    found: dict[str, ResourceValue] = {key: text for key, text in _sdk().items() if text}
     for name in _DETECTORS if "*" in detectors else detectors:
         with suppress(OSError, ValueError):
-            found.update({key: text for key, text in _DETECTORS[name](root).items() if text})
+            found.update({key: value for key, value in _DETECTORS[name](root).items() if value})
     return found
 
 
-def _process(root: Path) -> dict[str, str]:
+def _sdk() -> dict[str, str]:
+    from nat_observability.version import package_version  # most exporters have no resource
+
+    return {
+        # By the conventions, the name "opentelemetry" is for its own SDKs.
+        "telemetry.sdk.name": "nat_observability",
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.version": package_version(),
+    }
+
+
+def _process(root: Path) -> dict[str, ResourceValue]:
     # Neither the arguments nor the environment: both may hold secrets.
     return {
-        "process.pid": str(os.getpid()),
-        "process.parent_pid": str(os.getppid()),
+        "process.pid": os.getpid(),
+        "process.parent_pid": os.getppid(),
         "process.executable.name": os.path.basename(sys.executable),
         "process.executable.path": sys.executable,
         "process.command": sys.argv[0] if sys.argv else "",
@@ -106,13 +119,7 @@ def _service_instance(root: Path) -> dict[str, str]:
     return {"service.instance.id": _instance[1]}
 
 
-_SDK = {
-    # By the conventions, the name "opentelemetry" is for its own SDKs.
-    "telemetry.sdk.name": "nat_observability",
-    "telemetry.sdk.language": "python",
-    "telemetry.sdk.version": package_version(),
-}
-_DETECTORS: Mapping[str, Callable[[Path], dict[str, str]]] = {
+_DETECTORS: Mapping[str, Callable[[Path], Mapping[str, ResourceValue]]] = {
     "process": _process,
     "host": _host,
     "os": _os,
