@@ -369,6 +369,9 @@ def measure(path: Path, *, index: bool) -> list[str]:
                 return float(page.evaluate(_CLICK))
 
             table.row("click to detail", _median(click), 100)
+            if index:
+                facets = _median(lambda: _answered(server, "api/facets"))
+                table.row("numbers of the list's filters", facets, 250)
             for text in ("parcel today please", "(77777)", "nowhere to be found") if index else ():
                 route = f"#/search?q={text.replace(' ', '%20')}"
                 took = _median(partial(_painted, page, route, ".hits li, .page .empty", "#/store"))
@@ -395,6 +398,12 @@ def measure(path: Path, *, index: bool) -> list[str]:
     finally:
         server.end()
     return table.missed
+
+
+def _answered(server: _Server, path: str) -> float:
+    began = time.monotonic()
+    server.get(path)
+    return (time.monotonic() - began) * 1000
 
 
 def _wait_for_index(server: _Server, table: _Table) -> None:

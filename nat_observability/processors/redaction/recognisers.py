@@ -68,7 +68,7 @@ _BEFORE_YAML_PAIR = re.compile(rb"-[ +]-[ +](?:" + _QUOTE + rb")?" + rb"[A-Za-z0
 # What may stand between the last letters of a name and its sign.
 _TO_SIGN = re.compile(
     rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?"""
-    rb"""(?:(?:\\++[nrt"'\]`]|["'\]`*\s+])*+(?:[:=]|[?+|]{1,2}=|<-)|(?:\\*+["'\]]){1,3}+""" + SPACE + b",)"
+    rb"""(?:(?:\\++[nrt"'\]`]|["'\]`*\s+])*+(?:[?]?[:=]|[?+|]{1,2}=|<-)|(?:\\*+["'\]]){1,3}+""" + SPACE + b",)"
 )
 _TO_VALUE = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'`]|["',\s+])*+[Vv]alue""")
 _LONGEST_TO_SIGN = 1024  # bytes
@@ -95,7 +95,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # password=x, password: x, X-API-Key: x, ?password=x&, Password=x;, --password=x
     Recogniser(
         name="assignment",
-        sign=rb"(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|[?+|]{0,2}+:?={1,3}+|<-(?=\s)|:(?!//|:[A-Za-z_]{1,40}(?![A-Za-z_0-9])))",
+        sign=rb"(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|\?:|[?+|]{0,2}+:?={1,3}+|<-(?=\s)|:(?!//|:[A-Za-z_]{1,40}(?![A-Za-z_0-9])))",
     ),
     # {"name": "password", "value": "x"}, <a name="password" value="x"/>; in YAML on two lines
     Recogniser(
@@ -134,7 +134,8 @@ RECOGNISERS: tuple[Recogniser, ...] = (
             # Not the text of a help, in a column of its own.
             + rb"(?:(?![ \t]{2,}[A-Za-z]+[ ][a-z]+)[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
             # click.option("--password", "-p", default="x"), and not help="x".
-            + rb"""(?:\\*+["']-\w\\*+["'],\s{0,4})?(?:(?:default|value)\s?=\s?)?(?!\\*+["']-|[a-z_]{1,20}\s?=(?!=)|[A-Za-z_]{1,40}[,)])|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)" + SPACE + rb"""-[ +](?!\\*+["']?-))"""
+            + rb"""(?:\\*+["']-\w\\*+["'],\s{0,4})?(?:(?:default|value)\s?=\s?)?(?!\\*+["']-|"""
+            + rb"""[a-z_]{1,20}\s?=(?!=)|[A-Za-z_]{1,40}[,)])|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)" + SPACE + rb"""-[ +](?!\\*+["']?-))"""
         ),
     ),
     # <password>x</password>, or the end cut off

@@ -17,7 +17,7 @@ from nat_observability.processors.redaction.names.needles import UNSURE, Needle,
 from nat_observability.processors.redaction.tables.token import Token
 from nat_observability.processors.redaction.text.encodings import ESCAPES
 from nat_observability.processors.redaction.text.folding import CONTROLS
-from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TOKENS
+from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TEXT_RECOGNISERS, TOKENS
 from nat_observability.system.fork_hooks import at_fork
 
 BYTES_BEFORE_COMPILING = 1024 * 1024
@@ -30,7 +30,6 @@ _END_OF_NAME = rb"[-_.]{0,4}(?:[^A-Za-z0-9_\x80-\xff]|[\xc2-\xef][\x80-\xbf]|$)"
 _MOST_COUNTED = 8  # characters of one part of a token: more take more time to compile, and more memory
 _BEFORE_TOKEN = rb"(?:^|[^A-Za-z0-9]|\\[nrtbf]|\\x..)"
 _DISCORD = rb"[MNO][\w-]{23}[\w-]{0,4}\.[\w-]{6}\.[\w-]{16}"
-_URL_WITH_USER = rb"://[^\s\"'<>`]*@"
 # What stands behind a name that is none without a sign, or before it.
 _AROUND_UNSURE = (
     rb"%s[-_.]{0,4}(?:[\"'`\]*_\\\s+]|\\[nrt]){0,16}[:=,>]",
@@ -325,8 +324,8 @@ def token_expressions() -> Sequence[Expression]:
         patterns.update(dict.fromkeys((re.escape(letters), False) for letters in recogniser.letters))
         patterns.update(dict.fromkeys((lead, True) for lead in recogniser.expressions))
     patterns[_DISCORD, False] = None
-    patterns[_URL_WITH_USER, False] = None
-    patterns[b"----BEGIN", False] = None
+    for text_recogniser in TEXT_RECOGNISERS:
+        patterns.update(dict.fromkeys((each, False) for each in text_recogniser.expressions))
     return [Expression(pattern, ignores_case, Kind.TOKEN) for pattern, ignores_case in patterns]
 
 

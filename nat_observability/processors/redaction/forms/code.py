@@ -10,17 +10,17 @@ from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
 from nat_observability.processors.redaction.values.expressions import secret_spans
-from nat_observability.processors.redaction.values.spans import end_of_quotes
+from nat_observability.processors.redaction.values.words import end_of_quotes
 
 DECLARED = (
     rb"(?:(?:\[[\w ]{0,16}\])|\s{1,4}(?:\*|\[\])?(?:string|String|byte|char|str|text|VARCHAR(?:\(\w{1,"
     rb"8}\))?|NVARCHAR(?:\(\w{1,8}\))?)|\s?\{\s?get;[^{}]{0,40}\}|\?\s?:\s?[\w |<>]{1,60}?|\s{0,2}(?:\|"
     rb"\||\?\?|&&|\+|\.)|:\s?[A-Z]\w{1,30}<\w{1,30}>)"
-    rb"\s{0,4}:?=\s{0,4}(?=\\{0,64}[\"'`@$])"
+    rb"\s{0,4}:?=\s{0,4}(?=\\{0,64}[\"'`@$]|\{\s{0,4}0x)"
 )
 _DECLARED = re.compile(DECLARED)
 BEHIND_CALLED = rb"[({](?:\s|\\{1,8}n){0,8}[bBrRuUfF]{0,2}(?=\\{0,64}[\"'`])"
-_CALLED = re.compile(rb"(?<!\w)([A-Za-z_][\w.]{0,80})" + BEHIND_CALLED)
+_CALLED = re.compile(rb"(?<![\w\x80-\xff])([A-Za-z_\x80-\xff][\w.\x80-\xff]{0,80})" + BEHIND_CALLED)
 _SETTER = re.compile(
     rb"(?:^|[._])(?:set|with|add|use|update|change|reset|put|from|check|verify|validate|hash|compare|test|Set|With|Add|Use"
     rb"|Update|Change|Reset|Check|Verify|Hash)(?=[A-Z_])"
@@ -71,13 +71,13 @@ def find_calls(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             end = end_of_quotes(data, quote.end(), quote[0][-1:], len(quote[0]) - 1)
             # f("name", "value") is a pair.
             is_pair = data[end + len(quote[0]) : end + len(quote[0]) + 8].lstrip()[:1] == b","
-            if (is_pair or is_plain) and STRONG.fullmatch(data, quote.end(), end) is None:
-                continue
-            yield from quoted(data, quote.end(), quote[0], label, keys)
             if is_pair:
                 for last in _THIRD.finditer(data, end, end + 400):
                     yield from quoted(data, last.end(), last[1], label, keys)
                     break
+            if (is_pair or is_plain) and STRONG.fullmatch(data, quote.end(), end) is None:
+                continue
+            yield from quoted(data, quote.end(), quote[0], label, keys)
     for match in matches(_OF_LOOKUP, data):
         label = label_of(match[1], keys)
         if label is not None and label != UNSURE:

@@ -17,8 +17,10 @@ from nat_observability.processors.redaction.values.verdicts import (
 )
 
 IS = (
-    rb"(?:(?:[ ]|'s[ ]?|\xe2\x80\x99s[ ]?)(?:(?:is|was|to|as|=|ist|war|lautet|est|es|era|\xc3\xa9|\xc3\xa8|jest|\xc3\xa4r)(?: now| still| set to| currently)?:?(?=[ ])"
-    rb"|(?:(?:has been|have been|was|is|now) )?(?:created|generated|set|reset|changed|updated|issued|assigned)(?: to| as| successfully)?:?(?=[ ]))|[ ]?(?:->|\xe2\x86\x92|=>)|[ ]for"
+    rb"(?:(?:[ ]|'s[ ]?|\xe2\x80\x99s[ ]?)(?:(?:is|was|to|as|=|ist|war|lautet|est|es|era|\xc3\xa9|\xc3\xa8|jest|"
+    rb"\xc3\xa4r)(?: now| still| set to| currently)?:?(?=[ ])"
+    rb"|(?:(?:has been|have been|was|is|now) )?(?:created|generated|set|reset|changed|updated|issued|assigned)(?"
+    rb": to| as| successfully)?:?(?=[ ]))|[ ]?(?:->|\xe2\x86\x92|=>)|[ ]for"
     rb" [\w ]{1,40}? is:?|(?:'s|\xe2\x80\x99s)?[ ](?=\\{0,64}[\"'`])|'s(?=[ ]))[ ]{0,2}(?:\*\*)?"
     rb"(?:(\\{0,64}[\"'`]|\xe2\x80\x9c)([^\"'`\n]{3,300}?)(?:\1|\xe2\x80\x9d)|(?=(?:[^\s]{0,200}[0-9!@"
     rb"#$%^&*+~])|(?:[a-z]{3,20}-){2})(?!\[redacted:)([^\s\"'`<>]{5,512}))"
@@ -30,15 +32,18 @@ _AS = re.compile(
 )
 # password k9Xm2Qw7Tz, password (k9Xm2Qw7Tz), password - k9Xm2Qw7Tz, creds bob:k9Xm2Qw7Tz
 BESIDE = (
-    rb"(?:[ ]{1,2}(?:[\w.@-]{1,40}[:/])?|[ ]?[(\[<]|[ ]?(?:-|\xe2\x80\x93|\xe2\x80\x94|~|/|\xe2\x87\x92|\xe2\x89\x94|<<=)[ ]?[\"'`]?)"
-    rb"((?=[^\s]{0,64}[0-9][^\s]{0,64}[A-Za-z])(?=[^\s]{0,64}[A-Za-z][^\s]{0,64}[0-9])(?!\[redacted:)[^\s\"'`<>()\[\]]{8,256})"
+    rb"(?:[ ]{1,2}(?:[\w.@-]{1,40}[:/])?|[ ]?[(\[<]|[ ](?:-|\xe2\x80\x93|\xe2\x80\x94|\xe2\x87\x92|\xe2\x89\x94)"
+    rb"[ ]?[\"'`]?"
+    rb"|[ ]?(?:~|/|<<=)[ ]?[\"'`]?)((?=[^\s]{0,64}[0-9][^\s]{0,64}[A-Za-z])(?=[^\s]{0,64}[A-Za-z][^\s]{0,64}[0-9])"
+    rb"(?!\[redacted:)[^\s\"'`<>()\[\]]{8,256})"
 )
 _BESIDE = re.compile(BESIDE)
 FROM = rb"(?: \w{1,12}){1,3} from [\"'`]?([^\s\"'`]{5,200})[\"'`]? to [\"'`]?([^\s\"'`]{5,200})"
 _FROM = re.compile(FROM)
 # Codes and words that are listed below their name.
 LISTED = (
-    rb":?(?:\*\*)?(?:\r?\n|\\{1,8}n){1,2}((?:[ \t>]{0,8}(?:[-*]|\d{1,2}[.)])?[ \t]{0,4}[`\"']?[A-Za-z0-9][A-Za-z0-9-]{2,40}"
+    rb":?(?:\*\*)?(?:\r?\n|\\{1,8}n){1,2}((?:[ \t>]{0,8}(?:[-*]|\d{1,2}[.)])?[ \t]{0,4}[`\"']?[A-Za-z0-9][A-Za-z"
+    rb"0-9-]{2,40}"
     rb"(?: [A-Za-z0-9-]{3,12}){0,3}[`\"']?[ \t]{0,4}(?:\r?\n|\\{1,8}n|\Z|(?=[\"'])){1,2}){2,32})"
 )
 _LISTED = re.compile(LISTED)
@@ -47,7 +52,8 @@ _LISTED_LABELS = ("backup", "recovery", "mnemonic", "seed", "wallet")
 SPELLED = (
     rb"(?:\xe5\xaf\x86(?:\xe7\xa0\x81|\xe7\xa2\xbc|\xe9\x92\xa5)|\xe5\x8f\xa3\xe4\xbb\xa4|\xe3\x83\x91\xe3\x82\xb9\xe3\x83\xaf\xe3\x83\xbc\xe3\x83\x89|\xe6\x9a\x97\xe8\xa8\xbc\xe7\x95\xaa\xe5\x8f\xb7"
     rb"|\xeb\xb9\x84\xeb\xb0\x80\xeb\xb2\x88\xed\x98\xb8|\xec\x95\x94\xed\x98\xb8)"
-    rb"(?:\xe6\x98\xaf|\xe4\xb8\xba|\xe7\x82\xba|\xe3\x81\xaf|\xeb\x8a\x94|\xec\x9d\x80|\xef\xbc\x9a)?[ :=]{0,3}([!-~]{5,128})"
+    rb"(?:\xe6\x98\xaf|\xe4\xb8\xba|\xe7\x82\xba|\xe3\x81\xaf|\xeb\x8a\x94|\xec\x9d\x80|\xef\xbc\x9a)?[ :=]{0,3}"
+    rb"([!-~]{5,128})"
 )
 _SPELLED = re.compile(SPELLED)
 BELOW = (
@@ -93,9 +99,9 @@ def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 )
             ):
                 continue
-            if named[0].startswith(_LISTED_LABELS) and is_words(value):
-                yield *match.span(2), label
-            elif not is_harmless(keys, label, value) and (b" " not in value or not value[:1].isupper()):
+            if (named[0].startswith(_LISTED_LABELS) and is_words(value)) or (
+                not is_harmless(keys, label, value) and (b" " not in value or not value[:1].isupper())
+            ):
                 yield *match.span(2), label
         elif match[3] is not None:
             text = match[3].rstrip(b".,;:!?*_`\\")

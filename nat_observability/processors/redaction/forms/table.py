@@ -20,30 +20,44 @@ from nat_observability.processors.redaction.forms.code import (
     BEHIND_CALLED,
     BEHIND_LOOKED_UP,
     DECLARED,
-    LOOKED_UP,
     find_calls,
     find_declared,
 )
 from nat_observability.processors.redaction.forms.commands import (
-    FLAG,
     find_commands,
     find_redirected,
     find_settings,
 )
-from nat_observability.processors.redaction.forms.heads import (
+from nat_observability.processors.redaction.forms.markup import (
+    find_cells,
+    find_html_columns,
+    find_led,
+    find_tags,
+)
+from nat_observability.processors.redaction.forms.nearness import (
+    AROUND,
+    LONGEST_LIST,
+    MORE,
     has_bars,
     is_aligned_head,
+    is_automated,
+    is_behind_cells,
+    is_flagged,
     is_head,
+    is_in_tag,
+    is_inserted,
+    is_looked_up,
     is_row_of_pair,
+    is_said_before,
+    is_set,
+    is_spelled,
 )
-from nat_observability.processors.redaction.forms.markup import find_cells, find_html_columns, find_tags
 from nat_observability.processors.redaction.forms.prose import (
     BELOW,
     BESIDE,
     FROM,
     IS,
     LISTED,
-    SPELLED,
     UNDER_HEADING,
     find_below,
     find_beside,
@@ -63,7 +77,6 @@ from nat_observability.processors.redaction.forms.protocols import (
     find_sql,
 )
 from nat_observability.processors.redaction.forms.records import (
-    AUTOMATED,
     find_automated,
     find_input_values,
     find_jwk,
@@ -72,6 +85,7 @@ from nat_observability.processors.redaction.forms.records import (
     find_variables,
 )
 from nat_observability.processors.redaction.forms.tabular import find_aligned, find_bars, find_columns
+from nat_observability.processors.redaction.forms.urls import find_key_lines, find_queries, find_xml_keys
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.conditions import (
     Condition,
@@ -111,111 +125,27 @@ class Form:
     is_from_line: bool = False
 
 
-# The words that may follow the letters of a name, and what may stand around names.
-_MORE = rb"(?:[ +]{1,2}[\w.\-\x80-\xff]{1,64}+){0,4}?"
-_AROUND = rb"[ \t:*`\"'\\]{0,12}"
-_LINE_END = rb"(?:\r?\n|\\{1,8}[nr])"
-
-
-# What begins a setting, as it stands before the name; and the characters of what may stand between.
-_SETS = (
-    b"setx", b"#define", b"ENV", b"ARG", b"SetEnv", b"set", b"setenv", b"add", b"put", b"create", b"git config",
-    b"proxy_set_header", b"add_header", b"fastcgi_param", b"require", b"config", b"read", b"setx /M", b"setx /m",
-)  # fmt: skip
-_SETTING = re.compile(
-    rb"(?:setx(?: /[mM])?|read(?: -\w{1,4}){0,3}|config(?: --\w{1,20}){0,2}|#define|ENV|ARG|SetEnv|set(?:env)?(?: -\w{1,8}){0,3}|add|put|create|git config"
-    rb"(?: --\w{1,20}){0,3}|proxy_set_header|add_header|fastcgi_param|require)[ \t]{1,16}"
-    rb"\\{0,64}[\"']?[\w./:-]{0,100}\Z"
-)
-_LONGEST_SETTING = 260  # bytes
-_PARTS_OF_NAMES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:-"
-
-
-def _is_set(data: bytes, place: Place) -> bool:
-    """Say whether the word of a command or a file of settings stands before a name."""
-    window = data[max(0, place.begin - _LONGEST_SETTING) : place.begin]
-    rest = window.rstrip(_PARTS_OF_NAMES)
-    rest = rest.removesuffix(b'"') if rest.endswith(b'"') else rest.removesuffix(b"'")
-    rest = rest.rstrip(b"\\")
-    if not rest.endswith((b" ", b"\t")):
-        return False
-    rest = rest.rstrip(b" \t")
-    # Its last word may be an option: set -gx TOKEN.
-    if not rest.endswith(_SETS) and rest[rest.rfind(b" ") + 1 :][:1] != b"-":
-        return False
-    return _SETTING.search(window) is not None
-
-
-_VALUES = re.compile(rb"\)\s{0,8}(?:\\{1,8}n\s{0,8})?(?:OUTPUT [^()]{1,100})?values", re.IGNORECASE)
-_LONGEST_LIST = 2000  # bytes of the names of columns
-
-
-def _is_inserted(data: bytes, place: Place) -> bool:
-    """Say whether a name is in brackets before values: INSERT INTO users (name, password) VALUES."""
-    closing = data.find(b")", place.end, place.end + _LONGEST_LIST)
-    return (
-        closing >= 0 and data.find(b"(", place.end, closing) < 0 and _VALUES.match(data, closing) is not None
-    )
-
-
-def _is_behind_cells(data: bytes, place: Place) -> bool:
-    """Say whether tags of a table may be before a name."""
-    begin, end = max(0, place.begin - 1200), place.end
-    return data.rfind(b"<", begin, end) >= 0 and (
-        data.find(b"<t", begin, end) >= 0 or data.find(b"<T", begin, end) >= 0
-    )
-
-
-_LOOKED_UP = re.compile(LOOKED_UP + rb"\Z")
-_LONGEST_LOOKUP = 200  # bytes
-
-
-def _is_looked_up(data: bytes, place: Place) -> bool:
-    """Say whether a name is what is looked up in an environment or a configuration."""
-    return _LOOKED_UP.search(data, max(0, place.end - _LONGEST_LOOKUP), place.end) is not None
-
-
-_AUTOMATED = re.compile(rb"[^\n;]{0,130}?" + AUTOMATED)
-
-
-def _is_automated(data: bytes, place: Place) -> bool:
-    """Say whether something is done to a field of a form behind a name: fill("x")."""
-    end = place.end
-    return data.find(b").", end, end + 140) >= 0 and _AUTOMATED.match(data, end, end + 600) is not None
-
-
-_SPELLED = re.compile(SPELLED)
-
-
-def _is_spelled(data: bytes, place: Place) -> bool:
-    """Say whether a value follows a name of a language that writes no blank between them."""
-    return (
-        not data[place.begin : place.end].isascii()
-        and _SPELLED.search(data, place.begin, place.end + 160) is not None
-    )
-
-
-def _is_in_tag(data: bytes, place: Place) -> bool:
-    at = data.rfind(b"<", max(0, place.begin - 700), place.begin)
-    if at < 0 or data.find(b">", at, place.begin) >= 0:
-        return False
-    end = data.find(b">", place.end, place.end + 700)
-    return end >= 0 and data.find(b"<", place.end, end) < 0
-
-
 # Signs with which what stands behind a name may begin.
 _BLANKS = b" \t\r\n\x0b\x0c"
 _BEGIN_AROUND = b" +\t:*`\"'\\"
 _BEGIN_AFTER_CELL = b" +\"'\\,;\t\r\n`"
 
 NAMED: tuple[Form, ...] = (
-    Form(find=find_tags, near=Condition(_is_in_tag)),
+    Form(find=find_tags, near=Condition(is_in_tag)),
     Form(
-        find=find_cells,
-        near=both(ahead(b"</"), follows(_MORE + _AROUND + rb"</", _BEGIN_AROUND + b"<")),
+        find=find_led,
+        near=follows(
+            MORE + AROUND + rb"(?:(?::| is| =)\s{0,4}|</b>:?\s{0,4}|</strong>:?\s{0,4})<[a-z]",
+            _BEGIN_AROUND + b"<",
+        ),
         before=200,
     ),
-    Form(find=find_html_columns, near=Condition(_is_behind_cells)),
+    Form(
+        find=find_cells,
+        near=both(ahead(b"</"), follows(MORE + AROUND + rb"</", _BEGIN_AROUND + b"<")),
+        before=200,
+    ),
+    Form(find=find_html_columns, near=Condition(is_behind_cells)),
     Form(find=find_bars, near=Condition(has_bars)),
     Form(find=find_columns, near=Condition(is_head, _BEGIN_AFTER_CELL), is_from_line=True),
     Form(find=find_columns, near=Condition(is_row_of_pair, _BEGIN_AFTER_CELL)),
@@ -223,8 +153,8 @@ NAMED: tuple[Form, ...] = (
     Form(
         find=find_settings,
         near=either(
-            both(follows(rb"[\w./:-]{0,100}\\{0,64}[\"']?[ \t]", b" \t\\\"'/:"), Condition(_is_set)),
-            Condition(lambda data, place: FLAG.search(data, place.begin, place.end + 9) is not None, b" \t"),
+            both(follows(rb"[\w./:-]{0,100}\\{0,64}[\"']?[ \t]", b" \t\\\"'/:"), Condition(is_set)),
+            Condition(is_flagged, b" \t"),
         ),
     ),
     Form(find=find_redirected, near=both(before((b">",), 100), before((b"echo", b"printf"), 400))),
@@ -242,7 +172,7 @@ NAMED: tuple[Form, ...] = (
         near=either(
             follows(BEHIND_COMPARED, _BLANKS + b'\\`"]', re.IGNORECASE),
             both(
-                both(follows(rb"[\s`\"\]\\]*[,)]", _BLANKS + b'`"]\\,)'), Condition(_is_inserted)),
+                both(follows(rb"[\s`\"\]\\]*[,)]", _BLANKS + b'`"]\\,)'), Condition(is_inserted)),
                 before((b"into", b"INTO", b"Into"), 2300),
             ),
         ),
@@ -252,71 +182,69 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_multipart, near=before((b"form-data",), 200)),
     Form(
         find=find_input_values,
-        near=both(follows(rb"[\w.\[\]-]{0,120}(?:\r?\n|\\{1,8}n)", b"[]\r\n\\"), ahead(b"input_valu")),
+        near=both(
+            follows(rb"[\w.\[\]-]{0,120}(?::[ ]|\r?\n|\\{1,8}n)", b"[]:\r\n\\"), ahead(b"input")
+        ),
     ),
     Form(
         find=find_automated,
         near=either(
-            Condition(_is_automated),
+            Condition(is_automated),
             both(
                 precedes(
-                    rb"[\"'`]\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?\\{0,64}[\"'`]?[\w #.-]{0,80}",
-                    120,
-                    _BLANKS + b"\"'`#",
+                    rb"(?:[\"'`]|[0-9][^\s]{0,64}?)\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?\\{0,64}[\""
+                    rb"'`]?[\w #.:-]{0,80}",
+                    200,
+                    _BLANKS + b"\"'`#:",
                 ),
-                before((b"yped", b"ntered", b"yping", b"ill", b"nput"), 500),
+                before((b"yped", b"ntered", b"yping", b"ill", b"nput", b"nter", b"ype", b"ut "), 500),
             ),
         ),
     ),
     Form(find=find_variables, near=follows(rb"\\{0,64}\"\s{0,4}\{", b'\\"')),
     Form(
         find=find_declared,
-        near=follows(_AROUND + b"(?:" + DECLARED + b")", _BEGIN_AROUND + _BLANKS + b"[{?|&.="),
+        near=follows(AROUND + b"(?:" + DECLARED + b")", _BEGIN_AROUND + _BLANKS + b"[{?|&.="),
     ),
     Form(
         find=find_calls,
         near=either(
             follows(BEHIND_CALLED, b"({"),
-            both(follows(BEHIND_LOOKED_UP, _BLANKS + b"\\\"'`)]?|,.{/"), Condition(_is_looked_up)),
+            both(follows(BEHIND_LOOKED_UP, _BLANKS + b"\\\"'`)]?|,.{/"), Condition(is_looked_up)),
         ),
         before=400,
     ),
-    Form(find=find_spelled, near=Condition(_is_spelled), before=200, behind=600),
+    Form(find=find_spelled, near=Condition(is_spelled), before=200, behind=600),
     Form(find=find_returned, near=follows(BEHIND_RETURNED, _BLANKS + b"(-:{="), before=100),
     Form(find=find_arguments, near=follows(BEHIND_ARGUMENT, b"\\\"'`"), before=500),
     Form(find=find_compared, near=precedes(COMPARED_BEFORE, 120, _BLANKS + b"=$"), before=300),
     Form(
         find=find_stated,
-        near=follows(_MORE + _AROUND + IS, _BEGIN_AROUND + b"-=\xe2"),
+        near=follows(MORE + AROUND + IS, _BEGIN_AROUND + b"-=\xe2"),
         before=150,
         behind=1400,
     ),
     Form(
         find=find_beside,
-        near=follows(_MORE + _AROUND + BESIDE, _BEGIN_AROUND + b"([<-~/\xe2"),
+        near=follows(MORE + AROUND + BESIDE, _BEGIN_AROUND + b"([<-~/\xe2"),
         before=150,
         behind=1400,
     ),
-    Form(find=find_changed, near=follows(_MORE + _AROUND + FROM, _BEGIN_AROUND), before=150, behind=1400),
+    Form(find=find_changed, near=follows(MORE + AROUND + FROM, _BEGIN_AROUND), before=150, behind=1400),
     Form(
         find=find_listed,
-        near=both(ahead(b"\n", 300), follows(_MORE + _AROUND + LISTED, _BEGIN_AROUND + b"\r\n")),
+        near=both(ahead(b"\n", 300), follows(MORE + AROUND + LISTED, _BEGIN_AROUND + b"\r\n")),
         before=150,
     ),
     Form(
         find=find_below,
-        near=both(ahead(b":", 300), follows(_MORE + _AROUND + BELOW, _BEGIN_AROUND)),
+        near=both(ahead(b":", 300), follows(MORE + AROUND + BELOW, _BEGIN_AROUND)),
         before=150,
         behind=1200,
     ),
     Form(
         find=find_described,
-        near=precedes(
-            rb"(?:[\"'`]|[0-9][^\s]{0,64}?),? (?:(?:as|for|is) )?"
-            rb"\(?(?:(?:the|your|my|our|its|a)(?: new)? )?[\w ]{0,40}",
-            120,
-            b" (",
-        ),
+        near=Condition(is_said_before),
         before=700,
         behind=150,
     ),
@@ -341,17 +269,25 @@ UNNAMED: tuple[Form, ...] = (
             b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:", b"<<<", b"--with-token", b"sudo -S",
             b"chpasswd", b"cargo login", b"wandb login", b"railway login", b"authtoken ", b"auth init", b"-oauth.",
             b"-token.", b"http-basic.", b"bundle config", b"mc alias", b"mc config", b"net user", b"wpa_passphrase",
-            b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString", b"assword",
+            b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString", b"assword", b"ickServ", b"ICKSERV",
             b"sqlplus", b"thin:", b"@//", b"WIFI:", b"rclone", b"secret put", b"| passwd", b"kinit",
         ),
         before=1400,
         behind=1400,
     ),
     Form(find=find_pgpass, literals=(b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), before=400, behind=700),
-    Form(find=find_mail, literals=(b"PASS ", b"AUTH ", b"LOGIN "), before=500, behind=2400),
+    Form(find=find_mail, literals=(b"PASS ", b"AUTH ", b"LOGIN ", b"AUTH\r", b"AUTH\\r", b"334 UGFzc3dvcmQ6"), before=500, behind=2400),
     Form(find=find_sql, literals=(b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), before=100),
     Form(find=find_jwk, literals=(b"kty",), before=4096, behind=8192),
     Form(find=find_kubernetes, literals=(b"Secret",), before=4096 + 200, behind=8192),
+    Form(
+        find=find_queries,
+        literals=(b"?code=", b"&code=", b"?key=", b"&key=", b"?appid=", b"&appid=", b"?tk=", b"&tk=", b"?sso=", b"?magic=", b"grant_type="),
+        before=500,
+        behind=1200,
+    ),
+    Form(find=find_xml_keys, literals=(b"RSAKeyValue",), before=4096),
+    Form(find=find_key_lines, literals=(b"Private-Lines:", b"---- BEGIN SSH2"), before=100, behind=8192),
     Form(find=find_positional, literals=LITERALS, before=100),
 )  # fmt: skip
 """The forms without one."""
@@ -374,8 +310,8 @@ def find_named(data: bytes, near: Mapping[int, Sequence[Place]], keys: KeyMatche
             if form.is_from_line:
                 begin = max(
                     0,
-                    data.rfind(b"\n", max(0, place.begin - _LONGEST_LIST), place.begin) + 1,
-                    place.begin - _LONGEST_LIST,
+                    data.rfind(b"\n", max(0, place.begin - LONGEST_LIST), place.begin) + 1,
+                    place.begin - LONGEST_LIST,
                 )
             else:
                 begin = _begin_of_line(data, place.begin - form.before)
