@@ -156,8 +156,17 @@ def _find_by_beginning(data: bytes, runs: Runs) -> Iterator[Found]:
         [begin for begin in begins if runs.joined.find(begin.letters) >= 0]
         for begins in (_ANYWHERE, _CHECKED)
     )
+    words = _BY_WORD.keys() & set(runs.joined.translate(_SEPARATORS).split(b"-"))
+    letters = {
+        begin.letters
+        for begins in (anywhere, checked, *(_BY_WORD[word] for word in words))
+        for begin in begins
+    }
+    if not letters:
+        return
     for start, end in runs.places:
-        yield from _tokens_in(data, start, end, _BEGINS, anywhere, checked)
+        if has_any(data[start:end], letters):
+            yield from _tokens_in(data, start, end, _BEGINS, anywhere, checked)
 
 
 def _find_around(data: bytes, runs: Runs) -> Iterator[Found]:
