@@ -182,9 +182,7 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_multipart, near=before((b"form-data",), 200)),
     Form(
         find=find_input_values,
-        near=both(
-            follows(rb"[\w.\[\]-]{0,120}(?::[ ]|\r?\n|\\{1,8}n)", b"[]:\r\n\\"), ahead(b"input")
-        ),
+        near=both(follows(rb"[\w.\[\]-]{0,120}(?::[ ]|\r?\n|\\{1,8}n)", b"[]:\r\n\\"), ahead(b"input")),
     ),
     Form(
         find=find_automated,
