@@ -302,17 +302,9 @@ RUN_RECOGNISERS = (
     RunRecogniser(
         leads=(b":aa",), expressions=(rb"[0-9]{6}:AA[\w-]{16}",), find=_finder(_TELEGRAM, "telegram_token")
     ),
-    RunRecogniser(
-        leads=LEADS,
-        expressions=LEAD_EXPRESSIONS,
-        find=_find_led,
-    ),
+    RunRecogniser(leads=LEADS, expressions=LEAD_EXPRESSIONS, find=_find_led),
     RunRecogniser(find=_find_discord_tokens),
-    RunRecogniser(
-        find=_find_shapes,
-        shapes=SHAPES,
-        expressions=SHAPE_EXPRESSIONS,
-    ),
+    RunRecogniser(shapes=SHAPES, expressions=SHAPE_EXPRESSIONS, find=_find_shapes),
 )  # fmt: skip
 TEXT_RECOGNISERS = (
     TextRecogniser(
