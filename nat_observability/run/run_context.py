@@ -14,15 +14,20 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.foreign_errors import describe, reraise_signal
 from nat_observability.logs import get_logger
-from nat_observability.recording.stray_steps import refuse_block, report_unentered_run, run_closed, run_opened
-from nat_observability.run.exporter_record import ExporterRecord
+from nat_observability.recording.stray_steps import (
+    refuse_block,
+    report_unentered_run,
+    report_unrecorded_run,
+    run_closed,
+    run_opened,
+)
+from nat_observability.run.exporter_record import ExporterRecord, log_ends
 from nat_observability.run.isolation import isolate, traits
 from nat_observability.run.lifecycle import INTERRUPTIONS, Lifecycle, runs_in
 from nat_observability.run.readiness import Readiness
-from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
+from nat_observability.run.report import FlushReceipt, ManagerReport
 from nat_observability.run.run_slot import RunSlot
 from nat_observability.run.span_group import MemberSubscription, SpanGroup
-from nat_observability.run.unrecorded import note_unrecorded
 from nat_observability.system import clock
 
 ManagerT = TypeVar("ManagerT")
@@ -62,6 +67,7 @@ class RunContext(Generic[ManagerT]):
         "_slot",
         "_started_s",
         "_stopped_s",
+        "_talkative",
         "group",
         "isolated_exporters",
         "registry",
@@ -83,6 +89,7 @@ class RunContext(Generic[ManagerT]):
         self._adopted: AdoptedState | None = None
         self._started_s: float | None = None
         self._stopped_s: float | None = None
+        self._talkative = False  # whether its start and its end are logged
         self._members = _NONE  # those of the group that have no record of their own
         self._lifecycle: Lifecycle | None = None
         self.group: SpanGroup | None = None
@@ -311,8 +318,8 @@ class RunContext(Generic[ManagerT]):
         slot.running = True
         if self.group is not None or self._lifecycle is not None:
             run_opened(id(self))
-        else:
-            note_unrecorded(state.run, slot.registry, slot.options)
+        elif slot.registry or slot.options.observer is None:  # else the runtime has said so
+            report_unrecorded_run(state.run.run_id, has_exporters=bool(slot.registry))
 
     def _begin(self, slot: RunSlot[RunContext[Any]]) -> None:
         # The run is current by now: what an exporter starts belongs to it, and an exporter that is not bound to a
@@ -341,7 +348,7 @@ class RunContext(Generic[ManagerT]):
         lifecycle, group, required = self._lifecycle, self.group, slot.options.required
         began_at = self._began_at
         self._started_s = clock.perf_counter() - began_at
-        talkative = _log.is_enabled_for("info")
+        talkative = self._talkative = _log.is_enabled_for("info")
         if not (talkative or required or (lifecycle is not None and lifecycle.troubled)):
             return
         run_id = self.state.run.run_id
@@ -390,14 +397,14 @@ class RunContext(Generic[ManagerT]):
                 # The loop has ended without cancelling it, and the garbage collector is destroying the coroutine.
                 lifecycle.dropped()
             self.isolated_exporters = {}
-        stopped_s = 0.0
-        if began is not None and (ended := self._now()) is not None:
-            stopped_s = ended - began
-        self._stopped_s = stopped_s
+        ended = None if began is None else self._now()
+        self._stopped_s = 0.0 if began is None or ended is None else ended - began
         if (observer := slot.options.observer) is not None:
             observer.run_ended()
-        if _log.is_enabled_for("info") or (lifecycle is not None and lifecycle.troubled):
-            self._tell_ended(lifecycle)
+        if self._talkative or (lifecycle is not None and lifecycle.troubled):
+            run_id = self.state.run.run_id
+            records = () if lifecycle is None else lifecycle.records.values()
+            log_ends(run_id, records, self._members, self._stopped_s)
         # The manager keeps its last run for the report: letting go of the manager here spares each finished run from
         # being a reference cycle, which only the garbage collector could free.
         self._manager = self._slot = self._run_exporter = None
@@ -423,41 +430,11 @@ class RunContext(Generic[ManagerT]):
         self.single_out()
         return interruption
 
-    def _tell_ended(self, lifecycle: Lifecycle | None) -> None:
-        """Log how each exporter has ended, and then the run."""
-        run_id = self.state.run.run_id
-        for record in () if lifecycle is None else lifecycle.records.values():
-            record.log_end(run_id)
-        for name in self._members:
-            _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
-        _log.info("manager_stopped", workflow_run_id=run_id, duration_s=self._stopped_s)
-
     def report(self, *, running: bool) -> ManagerReport:
         """Return the run's report as of now."""
-        lifecycle, run, group = self._lifecycle, self.state.run, self.group
-        exporters = (
-            {}
-            if lifecycle is None
-            else {
-                name: record.report(lifecycle.began_at, lifecycle.ending_at)
-                for name, record in lifecycle.records.items()
-            }
-        )
-        if group is not None:
-            now = ExporterState.STOPPED if group.ended else ExporterState.RUNNING
-            stopped_s = (self._stopped_s or 0.0) if group.ended else None
-            exporters |= {
-                name: ExporterReport(
-                    now, 0.0, stopped_s, group.ledger_of(member.delivery), None, group.oddities
-                )
-                for name, member in self._members.items()
-            }
-        return ManagerReport(
-            running,
-            run.run_id,
-            run.trace_id,
-            self._started_s,
-            self._stopped_s,
-            self.state.stream.unheard,
-            exporters,
-        )
+        lifecycle, run, unheard = self._lifecycle, self.state.run, self.state.stream.unheard
+        exporters = {} if lifecycle is None else lifecycle.reports()
+        if self.group is not None:
+            exporters |= self.group.reports(self._members, self._stopped_s)
+        ids = run.run_id, run.trace_id
+        return ManagerReport(running, *ids, self._started_s, self._stopped_s, unheard, exporters)
