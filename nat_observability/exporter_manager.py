@@ -58,14 +58,10 @@ class ExporterManager:
             shutdown_timeout=positive_seconds("shutdown_timeout", shutdown_timeout),
             start_timeout=positive_seconds("start_timeout", start_timeout),
         )
-        self._set_up({}, options)
+        self._slot: RunSlot[RunContext[Any]] = RunSlot({}, options)
 
-    def _set_up(
-        self, registry: dict[str, BaseExporter], options: ManagerOptions, *, shared: bool = False
-    ) -> None:
-        self._slot: RunSlot[RunContext[Any]] = RunSlot(registry, options)
-        self._is_registry_shared = shared
-        self._lent_registry: dict[str, BaseExporter] | None = None
+    _is_registry_shared = False
+    _lent_registry: dict[str, BaseExporter] | None = None
 
     @property
     def _exporter_registry(self) -> dict[str, BaseExporter]:
@@ -131,7 +127,8 @@ class ExporterManager:
     @classmethod
     def _on(cls, registry: dict[str, BaseExporter], options: ManagerOptions) -> Self:
         manager = cls.__new__(cls)
-        manager._set_up(registry, options, shared=True)
+        manager._slot = RunSlot(registry, options)
+        manager._is_registry_shared = True
         return manager
 
     @classmethod

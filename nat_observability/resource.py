@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from nat_observability.version import __version__
+
 ResourceValue = str | bool | int | float | list[str] | list[bool] | list[int] | list[float]
 Resource = Mapping[str, ResourceValue]
 """The attributes of a resource, of the types that OpenTelemetry allows there."""
@@ -47,22 +49,11 @@ def detected(detectors: Collection[str], root: Path = _ROOT) -> dict[str, Resour
         detectors: Some of `DETECTORS`; `*` stands for all.
         root: The root of the file system.
     """
-    found: dict[str, ResourceValue] = {key: text for key, text in _sdk().items() if text}
+    found: dict[str, ResourceValue] = {**_SDK}
     for name in _DETECTORS if "*" in detectors else detectors:
         with suppress(OSError, ValueError):
             found.update({key: value for key, value in _DETECTORS[name](root).items() if value})
     return found
-
-
-def _sdk() -> dict[str, str]:
-    from nat_observability.version import package_version  # most exporters have no resource
-
-    return {
-        # By the conventions, the name "opentelemetry" is for its own SDKs.
-        "telemetry.sdk.name": "nat_observability",
-        "telemetry.sdk.language": "python",
-        "telemetry.sdk.version": package_version(),
-    }
 
 
 def _process(root: Path) -> dict[str, ResourceValue]:
@@ -119,6 +110,12 @@ def _service_instance(root: Path) -> dict[str, str]:
     return {"service.instance.id": _instance[1]}
 
 
+_SDK = {
+    # By the conventions, the name "opentelemetry" is for its own SDKs.
+    "telemetry.sdk.name": "nat_observability",
+    "telemetry.sdk.language": "python",
+    "telemetry.sdk.version": __version__,
+}
 _DETECTORS: Mapping[str, Callable[[Path], Mapping[str, ResourceValue]]] = {
     "process": _process,
     "host": _host,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from nat_observability.builders.processing import OwnProcessing, ProcessingPlan, sampling_of
+from nat_observability.builders.processing import OwnProcessing, ProcessingPlan, sampling_of, without_secrets
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.errors import (
@@ -31,6 +31,7 @@ from nat_observability.recording.capture.limits import set_limits
 from nat_observability.settings.exporters.models import PRESET_NAMES
 from nat_observability.settings.observability import ObservabilitySettings
 from nat_observability.settings.sources import unused_hints
+from nat_observability.settings.standard_variables.opentelemetry import SERVICE_NAME
 from nat_observability.settings.variables import EXPORTERS, option_problems, variable
 from nat_observability.sinks.protocol import BlockingSink, Sink
 from nat_observability.validation import secret_text
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nat_observability.processors import PriceTable
+    from nat_observability.resource import Resource
     from nat_observability.settings import (
         ConsoleExporterSettings,
         ExporterSettings,
@@ -60,8 +62,18 @@ ExporterBuilder = Callable[[str, Any, ObservabilitySettings], BaseExporter]
 ENTRY_POINT_GROUP = "nat_observability.exporters"
 """Entry points of this group add exporter types: the name is the type, the object an `ExporterBuilder`."""
 
+_NO_SECRET = 16  # characters: shorter ones are secret only by their name
+
 
 # Of the sinks, and of what they need, only those are imported that are configured.
+
+
+def _resource(own: ExporterSettings, settings: ObservabilitySettings) -> Resource:
+    """Return the resource's attributes, those that somebody wrote without their secrets."""
+    written = {SERVICE_NAME: settings.service_name, **settings.resource_attributes}
+    if len(settings.service_name) <= _NO_SECRET and not settings.resource_attributes:
+        return settings.resource
+    return {**settings.resource, **without_secrets(own, written)}
 
 
 def _memory(name: str, own: MemoryExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
@@ -91,7 +103,7 @@ def _file(name: str, own: FileExporterSettings, settings: ObservabilitySettings)
         max_bytes=own.max_bytes,
         backups=own.backups,
         format=own.format,
-        resource=settings.resource,
+        resource=_resource(own, settings),
         dialect=own.dialect,
     )
     return delivering(name, own, settings, sink)
@@ -115,7 +127,7 @@ def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings)
             headers=own.headers,
             compression=own.compression,
             timeout=own.timeout,
-            resource=settings.resource,
+            resource=_resource(own, settings),
             dialect=own.dialect,
             ca_file=own.ca_file,
             client_certificate=own.client_certificate,
@@ -131,7 +143,7 @@ def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings)
             compression=own.compression,
             encoding="json" if own.protocol == "http/json" else "protobuf",
             timeout=own.timeout,
-            resource=settings.resource,
+            resource=_resource(own, settings),
             dialect=own.dialect,
             ca_file=own.ca_file,
             client_certificate=own.client_certificate,
@@ -169,7 +181,7 @@ def _preset(name: str, own: PresetExporterSettings, settings: ObservabilitySetti
         traces_endpoint=target.traces_endpoint,
         headers=target.headers,
         timeout=own.timeout,
-        resource={**settings.resource, **target.resource},
+        resource={**_resource(own, settings), **target.resource},
         dialect=own.dialect,
         ca_file=own.ca_file,
         client_certificate=own.client_certificate,
@@ -190,7 +202,7 @@ def _to_target(
         target.endpoint,
         headers=target.headers,
         timeout=own.timeout,
-        resource={**settings.resource, **target.resource},
+        resource={**_resource(own, settings), **target.resource},
         dialect=own.dialect,
         ca_file=own.ca_file,
         client_certificate=own.client_certificate,

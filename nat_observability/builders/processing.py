@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -193,8 +193,16 @@ def processors_of(
     if settings.tags or settings.privacy is not None:
         from nat_observability.processors import Tagger
 
-        chosen.append(Tagger(settings.tags, privacy=settings.privacy))
+        chosen.append(Tagger(without_secrets(settings, settings.tags), privacy=settings.privacy))
     return chosen
+
+
+def without_secrets(settings: ProcessingSettings, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the settings add to every item or request, redacted as items are."""
+    # Loading the redaction takes longer than the rest of a start.
+    if not settings.redact or not attributes:
+        return attributes
+    return redactor_of(settings).attributes(attributes)
 
 
 def redactor_of(

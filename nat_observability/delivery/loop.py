@@ -220,7 +220,8 @@ class DeliveryLoop:
             # Foreign code: opening a sink may raise anything, even SystemExit, and cancel this very task.
             with guard.lock:
                 if not self.dismissed:
-                    self._state.not_opened(as_exception(error))
+                    if self._state.phase.opening:
+                        self._state.not_opened(as_exception(error))
                     self._finish(DeliveryState.FAILED, as_exception(error), "not_open")
                     # What is being sent was given up, and is not to be counted once more.
                     self.dismiss()

@@ -54,11 +54,11 @@ class ModelCallRecorder(StepRecorder):
         if found is None:
             note_unknown("answer", answer)
             if self.output is None:
-                self.output = capture(answer)
+                self.output = details.said = capture(answer)
             return
         if self.output is None and (said := found.messages or found.output):
             # As it is now: the parts may be the client's own objects.
-            self.output = capture_json(said)
+            self.output = details.said = capture_json(said)
         self._describe(details, found)
 
     def _describe(self, details: StepDetails, found: Answer) -> None:

@@ -375,9 +375,11 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 return
         end_ns = _clock_ns() + state.clock_offset_ns
         output: Any = self.output
-        usage, error = self.usage, None
-        if output is not None and not (
-            type(output) is str and len(output) <= LEAST_BYTES and output.isascii()
+        usage, error, details = self.usage, None, self._details
+        if (
+            output is not None
+            and not (type(output) is str and len(output) <= LEAST_BYTES and output.isascii())
+            and (details is None or output is not details.said)
         ):
             output = capture(output)
         if usage is not None:
@@ -391,7 +393,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         metadata = whole = None if self.metadata is None else capture_json(self.metadata)
         if self._metadata is not None:
             whole = merged_json(self._metadata, metadata)
-        kind, step_id, details = self._kind, self.step_id or "", self._details
+        kind, step_id = self._kind, self.step_id or ""
         if audience.finished:
             status = _OK if error is None else _ERROR
             span = Span(

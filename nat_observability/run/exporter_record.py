@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
 from nat_observability.delivery.ledger import LedgerSnapshot
@@ -97,3 +97,22 @@ class ExporterRecord:
             problem,
             oddities,
         )
+
+
+def log_ends(
+    run_id: str, records: Iterable[ExporterRecord], members: Iterable[str], seconds: float | None
+) -> None:
+    """
+    Log how each exporter of a run has ended, and then the run.
+
+    Args:
+        run_id: The run's.
+        records: Of the exporters that have one.
+        members: The names of the others, which have stopped.
+        seconds: What the run's stop took.
+    """
+    for record in records:
+        record.log_end(run_id)
+    for name in members:
+        _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
+    _log.info("manager_stopped", workflow_run_id=run_id, duration_s=seconds)

@@ -21,7 +21,7 @@ from nat_observability.recording.stray_steps import (
     run_closed,
     run_opened,
 )
-from nat_observability.run.exporter_record import ExporterRecord
+from nat_observability.run.exporter_record import ExporterRecord, log_ends
 from nat_observability.run.isolation import isolate, traits
 from nat_observability.run.lifecycle import INTERRUPTIONS, Lifecycle, runs_in
 from nat_observability.run.readiness import Readiness
@@ -67,6 +67,7 @@ class RunContext(Generic[ManagerT]):
         "_slot",
         "_started_s",
         "_stopped_s",
+        "_talkative",
         "group",
         "isolated_exporters",
         "registry",
@@ -88,6 +89,7 @@ class RunContext(Generic[ManagerT]):
         self._adopted: AdoptedState | None = None
         self._started_s: float | None = None
         self._stopped_s: float | None = None
+        self._talkative = False  # whether its start and its end are logged
         self._members = _NONE  # those of the group that have no record of their own
         self._lifecycle: Lifecycle | None = None
         self.group: SpanGroup | None = None
@@ -346,7 +348,7 @@ class RunContext(Generic[ManagerT]):
         lifecycle, group, required = self._lifecycle, self.group, slot.options.required
         began_at = self._began_at
         self._started_s = clock.perf_counter() - began_at
-        talkative = _log.is_enabled_for("info")
+        talkative = self._talkative = _log.is_enabled_for("info")
         if not (talkative or required or (lifecycle is not None and lifecycle.troubled)):
             return
         run_id = self.state.run.run_id
@@ -395,14 +397,14 @@ class RunContext(Generic[ManagerT]):
                 # The loop has ended without cancelling it, and the garbage collector is destroying the coroutine.
                 lifecycle.dropped()
             self.isolated_exporters = {}
-        stopped_s = 0.0
-        if began is not None and (ended := self._now()) is not None:
-            stopped_s = ended - began
-        self._stopped_s = stopped_s
+        ended = None if began is None else self._now()
+        self._stopped_s = 0.0 if began is None or ended is None else ended - began
         if (observer := slot.options.observer) is not None:
             observer.run_ended()
-        if _log.is_enabled_for("info") or (lifecycle is not None and lifecycle.troubled):
-            self._tell_ended(lifecycle)
+        if self._talkative or (lifecycle is not None and lifecycle.troubled):
+            run_id = self.state.run.run_id
+            records = () if lifecycle is None else lifecycle.records.values()
+            log_ends(run_id, records, self._members, self._stopped_s)
         # The manager keeps its last run for the report: letting go of the manager here spares each finished run from
         # being a reference cycle, which only the garbage collector could free.
         self._manager = self._slot = self._run_exporter = None
@@ -427,15 +429,6 @@ class RunContext(Generic[ManagerT]):
                 interruption = error
         self.single_out()
         return interruption
-
-    def _tell_ended(self, lifecycle: Lifecycle | None) -> None:
-        """Log how each exporter has ended, and then the run."""
-        run_id = self.state.run.run_id
-        for record in () if lifecycle is None else lifecycle.records.values():
-            record.log_end(run_id)
-        for name in self._members:
-            _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
-        _log.info("manager_stopped", workflow_run_id=run_id, duration_s=self._stopped_s)
 
     def report(self, *, running: bool) -> ManagerReport:
         """Return the run's report as of now."""

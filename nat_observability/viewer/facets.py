@@ -72,8 +72,7 @@ def facets(
     by_hours = before is None and _is_by_hours(wanted)
     whole = False
     if by_hours:
-        newest = reader.value("SELECT max(rowid) FROM spans") or 0
-        whole = index.wait_counted(newest, _CATCHING_UP)
+        whole = index.wait_counted(reader.newest(), _CATCHING_UP)
     if index.enabled and index.problem is None and index.counts.followed >= 0:
         with contextlib.suppress(sqlite3.Error), index.reading() as connection:
             if by_hours:

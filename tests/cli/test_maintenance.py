@@ -178,6 +178,8 @@ def test_check_of_a_typo(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     configure(monkeypatch, type="sqlite", path=path)
     monkeypatch.setenv("NAT_OBSERVABILITY_SERVICE_NAM", "x")
     shown = invoke("check", "--json")
+    told = invoke("settings", "--json").json
+    assert {key: shown.json[key] for key in told} == told
     assert shown.exit_code == 1
     assert not shown.json["ok"]
     assert "Did you mean NAT_OBSERVABILITY_SERVICE_NAME?" in shown.json["problems"][0]
@@ -241,6 +243,8 @@ def test_migrate(tmp_path: Path) -> None:
     assert said.endswith("is of version 2 already; its space is given back now.")
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    found = {"path": str(path), "version": 2, "migrated": False, "runs": 1, "spans": 1}
+    assert invoke("migrate", path, "--json").json == found
     assert invoke("migrate", tmp_path / "nowhere.db").exit_code == 2
 
 

@@ -232,7 +232,9 @@ async def test_spill_touches_the_disk_only_if_it_has_to(tmp_path: Path) -> None:
 async def test_g7_spill_counts_what_is_being_written_as_memory(tmp_path: Path) -> None:
     """A large batch that hangs fills the queue's bytes as well: what comes then is spilled and not dropped."""
     sink = Backend(hangs=True)
-    limits = quick_limits(tmp_path, "spill", queue_bytes=100_000, batch_items=60, batch_bytes=60_000)
+    limits = quick_limits(
+        tmp_path, "spill", queue_bytes=100_000, batch_items=60, batch_bytes=60_000, batch_age=60.0
+    )
     exporters = exporter_of(sink, limits)
     runtime = runtime_of(exporters, shutdown_timeout=0.5)
     async with runtime:

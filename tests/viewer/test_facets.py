@@ -20,7 +20,7 @@ from nat_observability.viewer.sidecar.index import Index
 from nat_observability.viewer.sidecar.run_counts import MOST_WORDS
 from nat_observability.viewer.store_file import StoreFile
 from tests.viewer.client import Viewer, viewer
-from tests.viewer.stores import BEGIN_NS, make_run, make_store, spans_of
+from tests.viewer.stores import BEGIN_NS, make_run, make_store, spans_of, write
 
 _HOUR_US = 3_600_000_000
 _MINUTE_US = 60_000_000
@@ -41,44 +41,42 @@ async def _counted(shown: Viewer, **query: object) -> dict[str, Any]:
     return answer
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        {},
-        {"status": "error"},
-        {"workflow": "support"},
-        {"workflow": "nothing"},
-        {"name": "answer"},
-        {"status": "ok", "workflow": "search", "name": "answer"},
-        {"user": "user-3"},
-        {"tag": "team:red"},
-        {"tag": "team:red", "status": "error", "user": "user-1"},
-        {"q": "run-00001"},
-        {"min_ms": 3000, "conversation": "talk-7"},
-        {"from_": _BEGIN_US + _HOUR_US},
-        {"from_": _BEGIN_US + _HOUR_US, "to": _BEGIN_US + 2 * _HOUR_US, "status": "error"},
-        {"from_": BEGIN_NS // 1000 + 7 * _MINUTE_US, "to": BEGIN_NS // 1000 + 90 * _MINUTE_US},
-        {"status": "running"},
-        {"status": "open"},
-    ],
-)
-async def test_index_and_reading_agree_with_the_list(store: Path, query: dict[str, object]) -> None:
+_QUERIES: list[dict[str, object]] = [
+    {},
+    {"status": "error"},
+    {"workflow": "support"},
+    {"workflow": "nothing"},
+    {"name": "answer"},
+    {"status": "ok", "workflow": "search", "name": "answer"},
+    {"user": "user-3"},
+    {"tag": "team:red"},
+    {"tag": "team:red", "status": "error", "user": "user-1"},
+    {"q": "run-00001"},
+    {"min_ms": 3000, "conversation": "talk-7"},
+    {"from_": _BEGIN_US + _HOUR_US},
+    {"from_": _BEGIN_US + _HOUR_US, "to": _BEGIN_US + 2 * _HOUR_US, "status": "error"},
+    {"from_": BEGIN_NS // 1000 + 7 * _MINUTE_US, "to": BEGIN_NS // 1000 + 90 * _MINUTE_US},
+    {"status": "running"},
+    {"status": "open"},
+]
+
+
+async def test_index_and_reading_agree_with_the_list(store: Path) -> None:
     """Whatever is filtered, both count the runs that the list has, and the histogram adds up to them."""
-    answers = []
-    for index in (True, False):
-        async with viewer(store, index=index) as shown:
-            counts = await _counted(shown, **query)
-            runs = (await shown.get("/api/runs", limit=200, **query))["runs"]
-        assert counts["total"] == len(runs)
-        for name in ("status", "workflow", "name"):
-            assert dict(counts[name]) == Counter(run[name] for run in runs)
-        assert sum(bar[1] for bar in counts["histogram"]) == len(runs)
-        assert sum(bar[2] for bar in counts["histogram"]) == sum(run["status"] == "error" for run in runs)
-        for at, _, _ in counts["histogram"]:
-            begin = counts["from"] + at * counts["step"]
-            assert any(begin <= run["start"] < begin + counts["step"] for run in runs)
-        answers.append(counts)
-    assert answers[0]["of"] == answers[1]["of"] == 150
+    async with viewer(store, index=True) as indexed, viewer(store) as plain:
+        for query in _QUERIES:
+            runs = (await plain.get("/api/runs", limit=200, **query))["runs"]
+            for shown in (indexed, plain):
+                counts = await _counted(shown, **query)
+                assert (counts["total"], counts["of"]) == (len(runs), 150), query
+                for name in ("status", "workflow", "name"):
+                    assert dict(counts[name]) == Counter(run[name] for run in runs), query
+                bars = counts["histogram"]
+                assert sum(bar[1] for bar in bars) == len(runs), query
+                assert sum(bar[2] for bar in bars) == sum(run["status"] == "error" for run in runs), query
+                for at, _, _ in bars:
+                    begin = counts["from"] + at * counts["step"]
+                    assert any(begin <= run["start"] < begin + counts["step"] for run in runs), query
 
 
 async def test_tags_to_choose_from(store: Path) -> None:
@@ -130,6 +128,31 @@ async def test_deletions_that_nobody_saw(tmp_path: Path) -> None:
         counts = await _counted(shown)
         assert counts["total"] == 4
         assert dict(counts["tag"]) == {"team:blue": 2, "team:red": 2}
+
+
+async def test_words_of_runs_that_are_gone(tmp_path: Path) -> None:
+    """A workflow, a name or a tag that no run has any more is not kept in the index."""
+    path = await asyncio.to_thread(make_store, tmp_path / "s.sqlite3", 3)
+    secret = make_run(5, workflow_name="for-ada", tags=(("patient", "ada"),))
+    await asyncio.to_thread(write, path, spans_of(secret, 5))
+
+    async def words() -> set[str]:
+        return await asyncio.to_thread(_words, path)
+
+    async with viewer(path, index=True) as shown:
+        await _counted(shown)
+        assert {"for-ada", "patient:ada", "search"} <= await words()
+    await asyncio.to_thread(_delete, path, secret.run_id)
+    async with viewer(path, index=True) as shown:
+        while {"for-ada", "patient:ada"} & await words():
+            await asyncio.sleep(0.02)
+        assert (await _counted(shown))["total"] == 3
+        assert {"answer", "support", "search", "team:red", "team:blue", "ok"} == await words()
+
+
+def _words(path: Path) -> set[str]:
+    with contextlib.closing(sqlite3.connect(f"{path}-index")) as connection:
+        return {word for (word,) in connection.execute("SELECT word FROM words")}
 
 
 def _delete(path: Path, *run_ids: str) -> None:

@@ -3,6 +3,7 @@ import { server, type Hit, type RunAnswer, type Source, type SpansAnswer } from 
 import { count } from "./format";
 
 const MOST_SPANS = 100_000;
+const MOST_HITS = 5_000; // as many as the page marks
 
 /** A source that shows the whole trace of a run in place of the run. */
 export function joined(id: string): Source {
@@ -52,15 +53,17 @@ export function joined(id: string): Source {
     part: (_, span, part, offset, signal) => server.part(runOf.get(span) ?? id, span, part, offset, signal),
     async search(values, signal) {
       const hits: Hit[] = [];
+      let next: number | null = null; // where it stopped, if there are too many
       for (const { run } of await all(signal)) {
         let before: number | null = null;
         do {
           const page: Awaited<ReturnType<Source["search"]>> = await server.search({ ...values, run: run.id, before }, signal);
           hits.push(...page.hits);
           before = page.next;
-        } while (before !== null && hits.length < 5000);
+        } while (before !== null && hits.length < MOST_HITS);
+        next ??= before;
       }
-      return { runs: [], hits, next: null, complete: true, scanned_to: null, indexed: 0, total: 0 };
+      return { runs: [], hits, next, complete: true, scanned_to: null, indexed: 0, total: 0 };
     },
   };
 }

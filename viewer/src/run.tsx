@@ -14,6 +14,7 @@ import { RunTree } from "./tree";
 
 const ROW = 26;
 const MOST_INDENT = 22;
+const MOST_BARS = 200; // of one row
 const LIMIT = 100_000;
 const PIECE = 10_000; // spans of one answer
 
@@ -626,11 +627,11 @@ function FoldRow({ tree, fold, row, zoom, scale, open, active, toggle, choose }:
         <span class="times">× {count(members.length)}</span>
       </div>
       <div class="cell-time" role="gridcell" aria-label={`${members.length} spans, ${duration(length)} in total`}>
-        {members.slice(0, 200).map((member) => {
+        {members.slice(0, MOST_BARS).map((member) => {
           const left = (100 * (tree.from[member] - zoom.from)) / scale;
           return left > 100 || left + (100 * tree.length[member]) / scale < 0 ? null : <span class={`bar thin ${kindClass(tree.kinds[member])}`} style={{ left: `${Math.max(0, left)}%`, width: `max(1px, ${Math.min(100 - Math.max(0, left), (100 * Math.max(0, tree.length[member])) / scale)}%)` }} />;
         })}
-        <span class="bar-label" style={{ right: "4px" }}>Σ {duration(length)}</span>
+        <span class="bar-label" style={{ right: "4px" }}>{members.length > MOST_BARS && `${MOST_BARS} of ${count(members.length)} are drawn · `}Σ {duration(length)}</span>
       </div>
     </div>
   );

@@ -18,7 +18,7 @@ from nat_observability.cli.common import command, env_file_option, json_option
 from nat_observability.cli.logging import silence_logs
 from nat_observability.cli.maintenance.cures import cure
 from nat_observability.cli.maintenance.erasing import erase_runs
-from nat_observability.cli.maintenance.sources import sourced_rows
+from nat_observability.cli.maintenance.sources import setting_objects, sourced_rows
 from nat_observability.cli.reading.objects import print_json
 from nat_observability.cli.session import build_container, open_session, read_settings
 from nat_observability.containers import ObservabilityContainer
@@ -101,9 +101,7 @@ def check(send: bool, seconds: float, as_json: bool, env_file: Path | None) -> N
         print_json(
             {
                 "ok": ok,
-                "settings": [
-                    {"name": name, "value": value, "source": source} for name, value, source in rows
-                ],
+                "settings": setting_objects(rows),
                 "problems": ignored,
                 "exporters": [msgspec.structs.asdict(finding) for finding in findings],
             }

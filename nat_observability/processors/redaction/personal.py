@@ -63,6 +63,14 @@ _EXTENSION = re.compile(rb",? {0,2}(?:ext(?:ension)?\.?|x|Durchwahl|poste) {0,2}
 _NORTH_AMERICAN = re.compile(rb"(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}")
 _NATIONAL = re.compile(rb"(?:\(0\d{2,5}\)|0\d{2,5})(?:[ /-]\d{2,8}){1,4}|0\d(?:[ .-]\d{2}){4}")
 
+# Digits in a row, behind a word that says what they are.
+_BARE = re.compile(
+    rb"(?<![A-Za-z])(?:tele)?(?:phone|telefon|tel|mobile?|cell|handy|portable|whatsapp|sms|fax|call|ring|dial|viber)"
+    rb"(?:[_ ]?(?:number|nummer|num|nr|no))?\\{0,8}[\"'.:=)]{0,4}\s{0,4}(?:(?:me|us|her|him|them|is|at|on|under)"
+    rb" ){0,3}\\{0,8}[\"']?"
+    rb"(\d{9,12})(?![\w]|[.-]\d)",
+    re.IGNORECASE,
+)
 _IPV4 = re.compile(rb"(?:(?<![\w.])|(?<=\\[nrtbf]))(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
 _IPV6 = re.compile(
     rb"(?:(?<![\w:.])|(?<=\\[nrtbf]))(?=[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:])[0-9A-Fa-f:]{3,39}+(?:(?:\.\d{1,3}){3})?(?![\w:])"
@@ -87,8 +95,10 @@ def find_phones(data: bytes) -> Iterator[Found]:
     """
     Find phone numbers: with `+` or `00` and a country code, North American, and others with a leading 0.
 
-    Digits without separators are not taken for one: they may be any number.
+    Digits without separators are taken for one only behind a word for it: they may be any number.
     """
+    for match in matches(_BARE, data):
+        yield *match.span(1), "phone"
     for match in matches(_PHONE, data):
         text = match[0].rstrip(b" ().-/")
         for number in dict.fromkeys((text, text.removeprefix(b"("), text.lstrip(b"( "))):

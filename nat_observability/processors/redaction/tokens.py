@@ -8,12 +8,24 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from nat_observability.processors.redaction.logins import (
+    find_url_credentials,
+    find_userinfo,
+    may_have_userinfo,
+)
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.tables.models import MODEL_AROUND, MODEL_TOKENS
 from nat_observability.processors.redaction.tables.services import SERVICE_AROUND, SERVICE_TOKENS
+from nat_observability.processors.redaction.tables.shapes import (
+    LEAD_EXPRESSIONS,
+    LEADS,
+    LED,
+    SHAPE_EXPRESSIONS,
+    SHAPES,
+)
 from nat_observability.processors.redaction.tables.token import Around, Token, TokenStart, expression_of
-from nat_observability.processors.redaction.text.randomness import LEAST_CHANGES
 from nat_observability.processors.redaction.text.runs import LEAST_RUN, RUN_CHARACTERS, Runs, has_any
+from nat_observability.processors.redaction.text.token_words import is_mixed_token, is_random_token
 from nat_observability.processors.redaction.text.windows import matches
 
 # At the beginning of a word, or after an escape, as in JSON or a repr inside a text.
@@ -66,40 +78,12 @@ _REST_OF_TOKEN = re.compile(rb"[A-Za-z0-9_\-.+/~=:$]*+")
 
 _SCHEME = re.compile(_BEGIN + rb"(bearer|basic)[ \t+]{1,16}+([\w.~+/=-]{6,})", re.IGNORECASE)
 _TELEGRAM = re.compile(rb"(?<!\d)\d{6,12}:AA[\w-]{30,}")
-# Tokens with colons and dollar signs, of which only a part is a run.
-_LED = re.compile(
-    rb"(?P<astra_token>AstraCS:[A-Za-z0-9]{20,}:[0-9a-f]{40,})"
-    rb"|(?P<paypal_token>access_token\$(?:production|sandbox)\$[a-z0-9]{16}\$[0-9a-f]{32})"
-    rb"|(?P<firebase_key>(?<![\w-])[\w-]{8,32}:APA91b[\w-]{60,})"
-    rb"|(?P<amazon_token>At(?:za|zr|c)\|[\w+/=-]{30,})|(?P<azure_key>git&[0-9]{12}&[A-Za-z0-9+/]{80,}={0,2})"
-    rb"|(?P<snowflake_token>ver:\d{1,4}-hint:\d{1,20}-ETMsDgAAA[A-Za-z0-9+/=]{40,})"
-)
-# Tokens without fixed letters, whose parts tell: two long ones of hexadecimal digits, or ids between them.
-_UUID = rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
-_SHAPES = re.compile(
-    rb"(?<![\w./+-])(?:"
-    rb"(?P<mailgun_key>[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8})|(?P<budibase_key>[0-9a-f]{32}-[0-9a-f]{78,80})"
-    rb"|(?P<zhipu_key>[0-9a-f]{32}\.[A-Za-z0-9]{16})|(?P<twitter_token>[0-9]{15,20}-[A-Za-z0-9]{40})"
-    rb"|(?P<ngrok_token>[1-9][A-Za-z0-9]{26}_[0-9][A-Za-z0-9]{20})|(?P<ditto_key>" + _UUID + rb"\.[a-z0-9]{40})"
-    rb"|(?P<webex_token>[A-Za-z0-9]{64}_[A-Za-z0-9]{4}_" + _UUID + rb")|(?P<storyblok_token>[A-Za-z0-9]{22}tt-[0-9]{6}-[\w-]{20})"
-    rb"|(?P<segment_key>(?=[\w-]{0,42}[0-9])[\w-]{43}\.[\w-]{43})|(?P<fal_key>" + _UUID + rb":[0-9a-f]{32})"
-    rb"|(?P<ghost_key>[0-9a-f]{24}:[0-9a-f]{64})|(?P<facebook_token>[0-9]{15,16}\|[\w-]{27,40})|(?P<laravel_token>[0-9]{1,8}\|[A-Za-z0-9]{40,48})"
-    rb"|(?P<ably_key>[\w-]{6}\.[\w-]{6}:[\w-]{43})|(?P<ngc_key>[a-z0-9]{26}:" + _UUID + rb")"
-    rb")(?![\w./+=-])"
-)
 _SALESFORCE = re.compile(_BEGIN + rb"00D[A-Za-z0-9]{12,15}![\w.]{60,}")
 # What goes on with percent-encoded signs of base64.
 _ENCODED_REST = re.compile(rb"(?:%(?:2[BbFf]|3[Dd])[A-Za-z0-9_.~=-]{0,512}+){1,64}+")
 _DISCORD = re.compile(rb"(?<![\w.-])[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,}")
 _LEAST_DISCORD = 59  # characters
 _AZURE_SECRET = re.compile(rb"[\w.~-]{3}\d?Q~[\w.~-]{30,}")
-_DIGIT = re.compile(rb"[0-9]")
-# Some random tokens have no digit: one in thirty of 20 letters and digits. Their case tells them from words.
-_LETTERS_ALONE = re.compile(rb"[A-Za-z]{10,}+")
-# words, WORDS, AutoModelForCausalLM, nameOfIt: two or more small letters follow capitals, but for a few words.
-_CASED = re.compile(
-    rb"[a-z]*+(?:(?:As|At|By|If|In|Is|My|Of|On|Or|To)(?=[A-Z])|[A-Z]++(?:[a-z]{2,}+|s))*+[A-Z]*+"
-)
 # All tokens of Hugging Face are letters, and those of AWS capitals, as words may be: their length tells them apart.
 _LENGTHS = {
     "huggingface_token": (len("hf_") + 34, len("api_org_") + 34),
@@ -107,16 +91,9 @@ _LENGTHS = {
     "gitlab_token": (len("glpat-") + 20, len("glsoat-") + 20),
 }
 _KEY_HEADER = re.compile(
-    rb"-----BEGIN[ +](?:[A-Z0-9 +_-]{0,60}PRIVATE[ +]KEY(?:[ +]BLOCK)?|OpenVPN Static key V1)-----|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----"
+    rb"-----BEGIN[ +](?:[A-Z0-9 +_-]{0,60}PRIVATE[ +]KEY(?:[ +]BLOCK)?|OpenVPN Static key V1)-----|---- BEGIN SS"
+    rb"H2 ENCRYPTED PRIVATE KEY ----"
 )
-_AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
-# What examples have in place of a password.
-_NO_PASSWORD = re.compile(
-    rb"pass(?:word|wd)?|pwd|secret|token|x{3,32}|\*{1,32}|\.{3}|(?:your|my)[-_]?(?:pass(?:word)?|secret|token)|%s|<[\w .-]{1,40}>|\[[\w .-]{1,40}\]"
-    rb"|\$?\{{1,2}[\w .:-]{1,60}\}{1,2}|\$\(?[A-Z_][A-Z0-9_]{0,40}\)?|%[A-Z_]{1,40}%",
-    re.IGNORECASE,
-)
-_REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
 
 
 def _tokens_in(
@@ -165,7 +142,9 @@ def _tokens_in(
                     if token.endswith(b"EXAMPLE"):
                         at = data.find(letters, after, end)
                         continue
-                    if _is_random(token) or (len(token) in _LENGTHS.get(name, ()) and not token.islower()):
+                    if is_random_token(token) or (
+                        len(token) in _LENGTHS.get(name, ()) and not token.islower()
+                    ):
                         seen.add(at)
                         after = _end(_ENCODED_REST, data, after)
                         yield at, after, name
@@ -173,13 +152,21 @@ def _tokens_in(
 
 
 def _find_by_beginning(data: bytes, runs: Runs) -> Iterator[Found]:
-    # In few texts is more than a handful of them.
     anywhere, checked = (
         [begin for begin in begins if runs.joined.find(begin.letters) >= 0]
         for begins in (_ANYWHERE, _CHECKED)
     )
+    words = _BY_WORD.keys() & set(runs.joined.translate(_SEPARATORS).split(b"-"))
+    letters = {
+        begin.letters
+        for begins in (anywhere, checked, *(_BY_WORD[word] for word in words))
+        for begin in begins
+    }
+    if not letters:
+        return
     for start, end in runs.places:
-        yield from _tokens_in(data, start, end, _BEGINS, anywhere, checked)
+        if has_any(data[start:end], letters):
+            yield from _tokens_in(data, start, end, _BEGINS, anywhere, checked)
 
 
 def _find_around(data: bytes, runs: Runs) -> Iterator[Found]:
@@ -206,10 +193,9 @@ def _find_azure_secrets(data: bytes, runs: Runs) -> Iterator[Found]:
 def _find_schemes(data: bytes, runs: Runs) -> Iterator[Found]:
     for match in matches(_SCHEME, data):
         basic, token = match[1].lower() == b"basic", match[2].rstrip(b".~")
-        # Shorter ones are not told from words: "basic authentication".
         if len(token.partition(b"=")[0]) < LEAST_RUN:
             continue
-        if (_is_basic(token) or _is_mixed(token)) if basic else _is_random(token):
+        if (_is_basic(token) or is_mixed_token(token)) if basic else is_random_token(token):
             start = match.start(2)
             yield start, start + len(token), "basic_auth" if basic else "bearer_token"
 
@@ -222,7 +208,7 @@ def _find_discord_tokens(data: bytes, runs: Runs) -> Iterator[Found]:
 
 
 def _find_led(data: bytes, runs: Runs) -> Iterator[Found]:
-    for match in matches(_LED, data):
+    for match in matches(LED, data):
         if match.lastgroup is not None:
             yield *match.span(), match.lastgroup
 
@@ -232,8 +218,10 @@ def _find_shapes(data: bytes, runs: Runs) -> Iterator[Found]:
         if end - start < _LEAST_SHAPE:
             continue
         # Their first part may stand before the run.
-        for match in matches(_SHAPES, data, max(0, start - _LONGEST_FIRST), min(len(data), end + _LONGEST_LAST)):
-            if match.lastgroup is not None and _is_random(match[0]):
+        for match in matches(
+            SHAPES, data, max(0, start - _LONGEST_FIRST), min(len(data), end + _LONGEST_LAST)
+        ):
+            if match.lastgroup is not None and is_random_token(match[0]):
                 yield *match.span(), match.lastgroup
 
 
@@ -257,26 +245,6 @@ def _find_private_keys(data: bytes) -> Iterator[Found]:
         end = closing + 5 if closing >= 0 else len(data)
         yield at, end, "private_key"
         at = data.find(b"-----BEGIN", end)
-
-
-def _find_url_credentials(data: bytes) -> Iterator[Found]:
-    # The password in scheme://user:password@host, and a token in place of both.
-    at = data.find(b"://")
-    while at >= 0:
-        begin = at + 3
-        authority = _end(_AUTHORITY, data, begin)
-        host, colon = data.rfind(b"@", begin, authority), data.find(b":", begin, authority)
-        if host < 0 <= colon and not data[colon + 1 : authority].isdigit():
-            # Not a port: a password with a slash that should be encoded and is not.
-            host = data.rfind(b"@", authority, _end(_REST_OF_URL, data, authority))
-        if host > begin:
-            colon = data.find(b":", begin, host)
-            if 0 <= colon < host - 1:
-                if _NO_PASSWORD.fullmatch(data, colon + 1, host) is None:
-                    yield colon + 1, host, "url_password"
-            elif colon < 0 and host - begin >= LEAST_RUN and _is_random(data[begin:host]):
-                yield begin, host, "url_token"
-        at = data.find(b"://", max(host, begin))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,11 +275,13 @@ class TextRecogniser:
     Attributes:
         names: The labels of its marks.
         triggers: All of them are in every text in which it finds something.
+        expressions: One of them matches somewhere in it, in this case.
         find: Finds them.
     """
 
     names: tuple[str, ...]
     triggers: tuple[bytes, ...]
+    expressions: tuple[bytes, ...]
     find: Callable[[bytes], Iterator[Found]]
 
 
@@ -332,29 +302,28 @@ RUN_RECOGNISERS = (
     RunRecogniser(
         leads=(b":aa",), expressions=(rb"[0-9]{6}:AA[\w-]{16}",), find=_finder(_TELEGRAM, "telegram_token")
     ),
-    RunRecogniser(
-        leads=(b"atza|", b"atzr|", b"atc|", b"git&", b"astracs:", b"$production$", b"$sandbox$", b":apa91b", b"-hint:"),
-        expressions=(rb"at(?:za|zr|c)\|", rb"git&[0-9]{12}&", rb"astracs:", rb"\$production\$", rb"\$sandbox\$", rb":apa91b", rb"-hint:"),
-        find=_find_led,
-    ),
+    RunRecogniser(leads=LEADS, expressions=LEAD_EXPRESSIONS, find=_find_led),
     RunRecogniser(find=_find_discord_tokens),
-    RunRecogniser(
-        find=_find_shapes,
-        shapes=_SHAPES,
-        expressions=(
-            rb"[0-9a-f]{8}-[0-9a-f]{8}[^\w-]", rb"[0-9a-f]{8}-[0-9a-f]{8}$", rb"[0-9a-f]{8}-[0-9a-f]{20}", rb"[0-9a-f]{16}\.[a-z0-9]{16}",
-            rb"[0-9]{15}-[a-z0-9]{40}", rb"[a-z0-9]{20}_[0-9][a-z0-9]{20}", rb"-[0-9a-f]{12}\.[a-z0-9]{40}",
-            rb"[a-z0-9]{20}_[a-z0-9]{4}_[0-9a-f]{8}-", rb"tt-[0-9]{6}-", rb"[\w-]{40}\.[\w-]{40}", rb"[0-9a-f]{12}:[0-9a-f]{32}",
-            rb"[0-9a-f]{24}:[0-9a-f]{32}", rb"[0-9]\|[\w-]{27}", rb"\.[\w-]{6}:[\w-]{40}", rb"[a-z0-9]{26}:[0-9a-f]{8}-",
-        ),
-    ),
+    RunRecogniser(shapes=SHAPES, expressions=SHAPE_EXPRESSIONS, find=_find_shapes),
 )  # fmt: skip
 TEXT_RECOGNISERS = (
-    TextRecogniser(names=("private_key",), triggers=(b"-----BEGIN",), find=_find_private_keys),
+    TextRecogniser(
+        names=("private_key",),
+        triggers=(b"-----BEGIN",),
+        expressions=(b"----BEGIN",),
+        find=_find_private_keys,
+    ),
     TextRecogniser(
         names=("url_password", "url_token"),
         triggers=(b"@", b"://"),
-        find=_find_url_credentials,
+        expressions=(rb"://[^\s\"'<>`]*@",),
+        find=find_url_credentials,
+    ),
+    TextRecogniser(
+        names=("url_password",),
+        triggers=(b"@", b":"),
+        expressions=(rb":[^\s:@/\"'`<>,;()]{4,128}@[\w]",),
+        find=find_userinfo,
     ),
 )
 _LETTERS = tuple(letters for each in RUN_RECOGNISERS for letters in each.letters)
@@ -365,8 +334,8 @@ DEFAULT_PATTERNS: tuple[str, ...] = (
         {
             *(token.name for token in TOKENS),
             *(token.name for token in AROUND),
-            *_LED.groupindex,
-            *_SHAPES.groupindex,
+            *LED.groupindex,
+            *SHAPES.groupindex,
             "basic_auth",
             "bearer_token",
             "discord_token",
@@ -383,7 +352,9 @@ DEFAULT_PATTERNS: tuple[str, ...] = (
 def may_have_token(data: bytes) -> bool:
     """Say whether `data` may have anything that `find_tokens` finds."""
     for recogniser in TEXT_RECOGNISERS:
-        if all(data.find(trigger) >= 0 for trigger in recogniser.triggers):
+        if all(data.find(trigger) >= 0 for trigger in recogniser.triggers) and (
+            recogniser.find is not find_userinfo or may_have_userinfo(data)
+        ):
             return True
     runs = Runs.of(data)
     return runs is not None and _may_have_token(runs)
@@ -461,21 +432,6 @@ def _with_private_key(data: bytes, start: int, end: int) -> bytes:
         closing = data.find(b"-----END", at)
         end = max(end, len(data) if closing < 0 else min(len(data), closing + 64))
     return data[start:end]
-
-
-def _is_random(token: bytes) -> bool:
-    """Say whether `token` is not made of words and separators, as sk-learn-pipeline-example is."""
-    if _DIGIT.search(token) is not None:
-        return True
-    return any(_CASED.fullmatch(letters) is None for letters in _LETTERS_ALONE.findall(token))
-
-
-_CHANGE = re.compile(rb"[0-9](?=[A-Za-z])|[A-Za-z](?=[0-9])")
-
-
-def _is_mixed(token: bytes) -> bool:
-    """Say whether digits and letters change in a token again and again, as in no words."""
-    return len(_CHANGE.findall(token)) >= LEAST_CHANGES
 
 
 def _is_basic(token: bytes) -> bool:

@@ -20,7 +20,7 @@ from nat_observability.recording.capture import MAX_BYTES
 
 _MAX_PARTS = 1000
 _MAX_VISITS = 2000  # items of all the lists in an answer, or in a chunk
-_MAX_NAME = 1024  # characters of an id or a model's name
+MAX_NAME = 1024  # characters of an id or a model's name
 _MAX_STREAMED = MAX_BYTES * 3 // 4  # so that a capture, which keeps some room, does not cut it again
 _LONGEST_SECRET = 4096  # characters; see recording.capture
 
@@ -126,8 +126,8 @@ class Message:
         if part is None:
             return
         if found:
-            part.fields["id"] = found[:_MAX_NAME]
-        part.fields["name"] = (text_of(name) or "")[:_MAX_NAME] or part.fields.get("name", "")
+            part.fields["id"] = found[:MAX_NAME]
+        part.fields["name"] = (text_of(name) or "")[:MAX_NAME] or part.fields.get("name", "")
         text = text_of(arguments)
         if text is not None:
             self._draft.add(part, text)
@@ -245,10 +245,10 @@ class Draft:
         """Set the id and the model, each if it is a text."""
         found = text_of(response_id)
         if found:
-            self.response_id = found[:_MAX_NAME]
+            self.response_id = found[:MAX_NAME]
         found = text_of(model)
         if found:
-            self.model = found[:_MAX_NAME]
+            self.model = found[:MAX_NAME]
 
     def vectors(self, count: int, dimensions: int) -> None:
         """Record embeddings by their number and size: their numbers say nothing to a reader."""

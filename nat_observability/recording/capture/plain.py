@@ -115,13 +115,17 @@ def plain_part(value: Any, most: int, nodes: int, *, small: bool) -> tuple[bytes
         return None
 
 
+def _is_long(number: Any) -> bool:
+    return type(number) is int and not -_LONG <= number <= _LONG
+
+
 def numbers_json(value: Any, most: int) -> bytes | None:
     """
     Return the JSON of a list of numbers in at most so many bytes.
 
     None if it holds anything else, or integers that take long to write.
     """
-    if not sys.get_int_max_str_digits():
+    if not sys.get_int_max_str_digits() or _is_long(value[0]) or _is_long(value[-1]):
         return None
     try:
         # A copy that no other code can change.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from nat_observability.recording.capture.budget import MAX_REPR
 
 _PIECE = 64 * 1024  # characters
+_skip = msgspec.json.Decoder(msgspec.Raw).decode
 _LONGEST_SECRET = 4096  # characters; a private key of 4096 bits has 3300
 
 
@@ -59,6 +62,15 @@ def utf8_text(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode()
     return text
+
+
+def is_json(data: msgspec.Raw) -> bool:
+    """Return whether what is said to be JSON is that; anything else would spoil what it becomes a part of."""
+    try:
+        _skip(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def class_name(kind: type) -> str:

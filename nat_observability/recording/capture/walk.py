@@ -53,7 +53,7 @@ from nat_observability.recording.capture.plain import (
 )
 from nat_observability.recording.capture.reprs import MASK, own_methods
 from nat_observability.recording.capture.slow import report_slow
-from nat_observability.recording.capture.text import class_name, cut_text
+from nat_observability.recording.capture.text import class_name, cut_text, module_name
 from nat_observability.recording.capture.web import (
     is_scope,
     looks_like_web,
@@ -346,8 +346,8 @@ class Walk:
             return str(self.value(key))
         if kind is int and cast(int, key).bit_length() > _LONGEST_KEY:
             return f"<integer of {cast(int, key).bit_length()} bits>"  # Python may not print it
-        if issubclass(kind, (*SEQUENCES, dict)) and not is_short_key(key):
-            return _encode(self.value(key)).decode()  # its repr has those of all that is in it
+        if (issubclass(kind, (*SEQUENCES, dict)) and not is_short_key(key)) or module_name(kind) == "numpy":
+            return _encode(self.value(key)).decode()  # its repr has those of all that is in it, or its class
         return self.shown(key)
 
     # -- What has fields ---------------------------------------------------------------------------------------------

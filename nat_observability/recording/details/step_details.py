@@ -74,6 +74,7 @@ class StepDetails:
         span_kind: A `SpanKind` or its name; None for that of the step's kind.
 
     Attributes:
+        said: The output that was captured for the step already; None if there is none.
         span_kind: None for that of the step's kind.
         status: As it was set; None if it was not.
         status_message: What describes it.
@@ -90,6 +91,7 @@ class StepDetails:
         "_links",
         "_over",
         "_started",
+        "said",
         "span_kind",
         "status",
         "status_message",
@@ -98,6 +100,7 @@ class StepDetails:
     def __init__(self, attributes: object = None, links: object = None, span_kind: object = None) -> None:
         self._given: tuple[object, object] | None = (attributes, several_links(links, LIMITS.links))
         self.span_kind = None if span_kind is None else _span_kind(span_kind)
+        self.said: object = None
         self.status: Status | None = None
         self.status_message: str | None = None
         self._attributes: dict[str, Any] = {}
@@ -124,7 +127,8 @@ class StepDetails:
             # What was set on the step before its block came later.
             later, self._attributes = self._attributes, {}
             self.set_attributes(attributes)
-            self._attributes |= later
+            if later:
+                self._attributes |= later
         if isinstance(links, list | tuple):
             # Twice as many, because those that name no span do not count against the limit.
             for each in links[: 2 * LIMITS.links]:

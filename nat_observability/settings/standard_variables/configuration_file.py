@@ -164,7 +164,7 @@ def _resource(section: Section, settings: dict[str, Any]) -> dict[str, ResourceV
     return attributes
 
 
-_TYPES: Mapping[str, tuple[type, ...]] = {
+_TYPES: Mapping[str, Any] = {
     "string": (str,),
     "bool": (bool,),
     "int": (int,),

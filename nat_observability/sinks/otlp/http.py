@@ -37,8 +37,8 @@ from nat_observability.sinks.otlp.responses import (
     readable,
     retry_after,
 )
-from nat_observability.sinks.otlp.span_encoder import PACKAGE_VERSION
 from nat_observability.sinks.protocol import Batch
+from nat_observability.version import __version__
 
 if TYPE_CHECKING:
     import aiohttp
@@ -162,7 +162,7 @@ class OtlpHttpSink:
         self._proxy = proxy_arguments(self._url)
         context = await loop.run_in_executor(None, self._tls.context) if self._tls.secure else None
         headers = {
-            "user-agent": f"nat-observability/{PACKAGE_VERSION}",
+            "user-agent": f"nat-observability/{__version__}",
             **self._headers.plain(),
             "content-type": self._content_type,
         }

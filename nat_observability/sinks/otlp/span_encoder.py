@@ -35,10 +35,9 @@ from nat_observability.sinks.otlp.span_message import (
     status_field,
 )
 from nat_observability.sinks.otlp.wire_format import length_delimited, varint
-from nat_observability.version import package_version
+from nat_observability.version import __version__
 
 # Read once, at import: it reads files, which must not happen on an event loop.
-PACKAGE_VERSION = package_version()
 """The version of this package, for the back end."""
 
 SLICE_SPANS = 64
@@ -104,7 +103,7 @@ class SpanEncoder:
             attribute(1, *encodable_attribute(str(key), value)) for key, value in attributes.items()
         )
         self._resource = length_delimited(1, encoded)
-        scope = length_delimited(1, b"nat_observability") + length_delimited(2, PACKAGE_VERSION.encode())
+        scope = length_delimited(1, b"nat_observability") + length_delimited(2, __version__.encode())
         self._scope = length_delimited(1, scope)
         if vocabulary.schema_url is not None:
             self._scope += length_delimited(3, vocabulary.schema_url.encode())

@@ -185,7 +185,7 @@ class Index:
     def _step(self) -> bool:
         """Count and index one batch. Returns whether there was one."""
         connection = self._connected()
-        newest = self.store.read_here(lambda reader: reader.value("SELECT max(rowid) FROM spans") or 0)
+        newest = self.store.read_here(lambda reader: reader.newest())
         self.newest = newest
         low, high = self._covered(connection)
         if newest < high:
@@ -268,7 +268,7 @@ class Index:
             connection.execute("COMMIT")
         if start is not None:
             connection.execute("DELETE FROM hours WHERE hour < ?", (start // HOUR_NS,))
-        connection.execute("DELETE FROM tag_hours WHERE runs <= 0")
+        self.counts.prune(connection)
         if gone:
             connection.executescript("PRAGMA incremental_vacuum")
 

@@ -107,6 +107,24 @@ class RunCounts:
         self.followed, self.older = batch.position.spans, batch.position.runs
         return batch.position != position
 
+    def prune(self, connection: sqlite3.Connection) -> None:
+        """Forget the words of runs that are gone, in a transaction of its own."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute("DELETE FROM cells WHERE runs <= 0")
+            connection.execute("DELETE FROM tag_hours WHERE runs <= 0")
+            # A word that came into use only now would be taken for that of all runs that have it.
+            beyond = " OR ".join(f"{dimension} = {BEYOND}" for dimension in DIMENSIONS)
+            if connection.execute(f"SELECT 1 FROM cells WHERE {beyond} LIMIT 1").fetchone() is None:
+                used = " UNION ".join(f"SELECT {dimension} FROM cells" for dimension in DIMENSIONS)
+                connection.execute(
+                    f"DELETE FROM words WHERE id NOT IN ({used} UNION SELECT tag FROM tag_hours)"
+                )
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
 
 class _Counting:
     """The counts of one transaction."""
@@ -210,7 +228,7 @@ def _position(connection: sqlite3.Connection) -> _Position:
 
 def _changes(reader: Reader, position: _Position) -> _Batch:
     # Each part is read after the mark up to which it counts: what changes meanwhile is above the mark, and comes next.
-    newest = reader.value("SELECT max(rowid) FROM spans") or 0
+    newest = reader.newest()
     deleted = oldest = 0
     if reader.version >= 2:
         deleted = reader.value("SELECT max(id) FROM deletions") or 0

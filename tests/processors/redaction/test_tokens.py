@@ -18,7 +18,26 @@ DIGITS = "1234567890123"
 LETTERS = "qXzQwYvKjHbNcRtLpMdGfSkWxZnBvTgPhD"
 CAPITALS = "QXZAWYVKJHBNCRTL"
 
+_ID = "3d6e0853-3ced-4e61-a513-468010b6fb75"
 EXAMPLES = [
+    # By their shape.
+    ("mailgun_key", f"{HEX[:32]}-{HEX[:8]}-{HEX[8:16]}"),
+    ("budibase_key", f"{HEX[:32]}-{HEX[:40]}{HEX[:39]}"),
+    ("zhipu_key", f"{HEX[:32]}.{MIXED[:16]}"),
+    ("twitter_token", f"1234567890123456789-{MIXED[:40]}"),
+    ("ngrok_token", f"2{MIXED[:26]}_5{MIXED[:20]}"),
+    ("ditto_key", f"{_ID}.{HEX[:40]}"),
+    ("webex_token", f"{(MIXED * 2)[:64]}_{MIXED[:4]}_{_ID}"),
+    ("storyblok_token", f"{MIXED[:22]}tt-123456-{MIXED[:20]}"),
+    ("segment_key", f"{MIXED[:43]}.{MIXED[:43]}"),
+    ("fal_key", f"{_ID}:{HEX[:32]}"),
+    ("ghost_key", f"{HEX[:24]}:{HEX[:64]}"),
+    ("facebook_token", f"123456789012345|{MIXED[:27]}"),
+    ("laravel_token", f"12|{MIXED[:40]}"),
+    ("ably_key", f"{MIXED[:6]}.{MIXED[6:12]}:{MIXED[:43]}"),
+    ("ngc_key", f"{'a1b2c3d4e5' * 2}f6g7h8:{_ID}"),
+    ("amazon_token", f"Atza|{MIXED[:40]}"),
+    ("twitch_token", f"oauth:{'a1b2c3d4e5' * 3}"),
     ("openai_key", f"sk-{MIXED[:48]}"),
     ("openai_key", f"sk-proj-{MIXED[:40]}_{MIXED[:20]}-T3BlbkFJ{MIXED[:40]}"),
     ("openai_key", f"sk-or-v1-{HEX}"),

@@ -17,7 +17,7 @@ from nat_observability.logs import get_logger
 from nat_observability.resource import DETECTORS, ResourceValue, detected
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.standard_variables.makers import IGNORED, MAKER_VARIABLES
-from nat_observability.version import package_version
+from nat_observability.version import __version__
 
 SetThem = Callable[..., None]
 OURS = "NAT_OBSERVABILITY_"
@@ -181,7 +181,7 @@ class TestResource:
         resource = ObservabilitySettings().resource
         assert resource["telemetry.sdk.name"] == "nat_observability"
         assert resource["telemetry.sdk.language"] == "python"
-        assert resource.get("telemetry.sdk.version", "") == package_version()
+        assert resource["telemetry.sdk.version"] == __version__
 
     def test_each_detector_finds_its_attributes(self) -> None:
         """All of them, and only names of the conventions; neither arguments nor the environment."""

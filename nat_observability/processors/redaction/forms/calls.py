@@ -12,8 +12,9 @@ from nat_observability.processors.redaction.text.windows import matches
 
 # Each function, and which of its arguments is secret. The first column says where the others may be names alone.
 _ARGUMENTS = {
-    1: b"""login signIn sign_in authenticate auth set_basic_auth setBasicAuth SetBasicAuth basic_auth basicAuth BasicAuth
-        HTTPBasicAuth HTTPDigestAuth DigestAuth HTTPProxyAuth NTLMAuth HttpNtlmAuth Credentials Credential NetworkCredential
+    1: b"""login signIn sign_in authenticate auth set_basic_auth setBasicAuth SetBasicAuth basic_auth basicAuth
+        BasicAuth HTTPBasicAuth HTTPDigestAuth DigestAuth HTTPProxyAuth NTLMAuth HttpNtlmAuth Credentials Credential
+        NetworkCredential
         UsernamePasswordCredentials UsernamePasswordAuthenticationToken PasswordAuthentication PlainTextAuthProvider
         UserPassAuth jwt.encode jwt.sign jwt.verify jwt.decode JWT.encode JWT.decode createHmac pgp_sym_encrypt
         pgp_sym_decrypt AES_ENCRYPT AES_DECRYPT aes_encrypt aes_decrypt PSCredential""".split(),
@@ -29,15 +30,13 @@ _CALL = re.compile(
     rb"(?<![A-Za-z0-9_])((?:[A-Za-z_]\w{0,40}\.)?[A-Za-z_]\w{0,60})\((?:\s|\\{1,8}n){0,8}"
     rb"(?=[bBrRuUfF@$]{0,2}(?:\\{0,64}[\"'`]|[\w$.]{1,60}\s?,))"
 )
-_ARGUMENT = re.compile(
-    rb"(?:\s|\\{1,8}n){0,8}(?:[bBrRuUfF@$]{0,2}(\\{0,64}[\"'`])|[\w$.]{1,60}(?=\s?[,)]))"
-)
+_ARGUMENT = re.compile(rb"(?:\s|\\{1,8}n){0,8}(?:[bBrRuUfF@$]{0,2}(\\{0,64}[\"'`])|[\w$.]{1,60}(?=\s?[,)]))")
 _NEXT = re.compile(rb"\s?,")
 LITERALS = (
     b"Auth(", b"auth(", b"redential(", b"redentials(", b"ogin(", b"ign_in(", b"ignIn(", b"uthenticate(", b"Token(",
     b"Authentication(", b"Provider(", b"_connect(", b"etConnection(", b"PDO(", b"wt.", b"WT.", b"mac(", b"mac.new(",
     b"ernet(", b"ES.new(", b"ookieParser(", b"ashpw(", b"eckpw(", b"password_hash(", b"password_verify(", b"bcrypt.",
-    b"argon2.", b"crypt(", b"20Poly1305(", b"AESGCM(", b"HMAC(",
+    b"argon2.", b"crypt(", b"CRYPT(", b"20Poly1305(", b"AESGCM(", b"HMAC(",
 )  # fmt: skip
 
 
@@ -102,7 +101,7 @@ def find_returned(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 # A name as one argument, and its value as the next or as the default: setattr(x, "password", "y").
 BEHIND_ARGUMENT = rb"\\{0,64}[\"'`](?:,\s?[^()\n]{0,200}?\bdefault\s?=\s?|,\s{0,4})(?=\\{0,64}[\"'`])"
 _ARGUED = re.compile(
-    rb"\b(?:getattr|setattr|add_argument|option|Option|Argument|argument|[Mm]ap\.?[Oo]f|ofEntries|json_object|JSON_OBJECT"
+    rb"\b(?:getattr|setattr|add_argument|option|Option|Argument|argument|\w{0,20}[Mm]ap\.?[Oo]f|ofEntries|json_object|JSON_OBJECT"
     rb"|jsonb_build_object|hset|HSET|hmset|HMSET|set_default|SetDefault|getOrDefault|updateIn|assoc)\s?\(([^()\n]{0,300}?)"
     rb"\\{0,64}[\"'`]([\w.-]{1,60})" + BEHIND_ARGUMENT
 )

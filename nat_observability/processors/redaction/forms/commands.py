@@ -12,19 +12,22 @@ from nat_observability.processors.redaction.text.windows import matches
 from nat_observability.processors.redaction.values.expressions import secret_spans
 
 _SETTING = re.compile(
-    rb"(?:\bsetx(?: /[mM])?|\bread(?: -\w{1,4}){0,3}|\b(?:poetry|composer|bundle|yarn|pnpm|pip|conan|gem|ngrok|glab|pulumi|dvc|cargo) config(?: --\w{1,20}){0,2}|#define|\bENV|\bARG|\bSetEnv|\bset(?:env)?(?: -\w{1,8}){0,3}|\b(?:configure|config|se"
+    rb"(?:\bsetx(?: /[mM])?|\bread(?: -\w{1,4}){0,3}|\b(?:poetry|composer|bundle|yarn|pnpm|pip|conan|gem|ngrok|g"
+    rb"lab|pulumi|dvc|cargo) config(?: --\w{1,20}){0,2}|#define|\bENV|\bARG|\bSetEnv|\bset(?:env)?(?: -\w{1,8}){"
+    rb"0,3}|\b(?:configure|config|se"
     rb"crets?|variables?|env) (?:set|add|put|create)|"
     rb"\bgit config(?: --\w{1,20}){0,3}|\bproxy_set_header|\badd_header|\bRequestHeader set|\bfastcgi_"
     rb"param|\brequire)[ \t]{1,16}"
-    rb"(\\{0,64}[\"']?)(?://[\w./-]{1,100}:)?([A-Za-z_][\w./:-]{0,100})\1[ \t]{1,64}(?:--(?:body|value|data)[ =]|-[bv] ?|<<< ?)?(?=[^\s=:<])"
+    rb"(\\{0,64}[\"']?)(?://[\w./-]{1,100}:)?([A-Za-z_][\w./:-]{0,100})\1[ \t]{1,64}(?:--(?:body|value|data)[ =]"
+    rb"|-[bv] ?|<<< ?)?(?=[^\s=:<])"
 )
 
 
-_FLAG = re.compile(rb"(?<![\w-])()-([A-Za-z][\w-]{2,60})[ \t]{1,8}(?![-\s])")
+FLAG = re.compile(rb"(?<![\w-])()-([A-Za-z][\w-]{2,60})[ \t]{1,8}(?![-\s])")
 
 
 def find_settings(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
-    for match in (*matches(_SETTING, data), *matches(_FLAG, data)):
+    for match in (*matches(_SETTING, data), *matches(FLAG, data)):
         label = label_of(match[2], keys)
         if label is not None and label != UNSURE:
             for start, end in secret_spans(data, match.start(2), match.end(), label, keys):
@@ -45,9 +48,10 @@ _COMMAND = re.compile(
     rb"|nmcli|iwconfig|sqlplus|useradd|usermod|twine|psexec|rdesktop|winexe|ipmitool|snmpwalk|snmpget|snmpset|xfreerdp|winrm)\b"
     rb"((?:[^\r\n\\|]|\\(?:\r?\n|\\n|[\"'$ \\])){1,1000})"
 )
-_ATTACHED = re.compile(rb"[ \t]-[pw](\\{0,64}[\"']?)([^\s\"'\\-][^\s\"'\\]{2,200})")
+_ATTACHED = re.compile(rb"[ \t]-[pw](\\{0,64}[\"']?)([^\s\"'\\-][^\s\"'\\]{2,512})")
 _OPTIONS = {
-    b"p": b"useradd usermod twine psexec rdesktop winexe sshpass docker podman helm buildah skopeo nerdctl oras crane az mongo mongosh mongodump mongore"
+    b"p": b"useradd usermod twine psexec rdesktop winexe sshpass docker podman helm buildah skopeo nerdctl oras "
+    b"crane az mongo mongosh mongodump mongore"
     b"store cqlsh hdbsql influx oc beeline snowsql keytool".split(),
     b"P": b"ipmitool zip unzip sqlcmd bcp mosquitto_pub mosquitto_sub isql tsql ssh-keygen 7z".split(),
     b"a": b"redis-cli".split(),
@@ -67,12 +71,16 @@ _ATTACHING = frozenset(
     b"mysql mysqldump mysqladmin mariadb 7z 7za rar unrar sshpass ldapsearch ldapmodify ldapadd ldappasswd".split()
 )
 _USER = re.compile(
-    rb"[ \t](?:-[a-zA-Z]{0,6}u|-U|-a|-E|--user|--proxy-user|--auth|--cert)(?:[ \t=]{1,8}|(?=[\"'])|(?<=u))(\\{0,64}[\"']?)([^\s:\"'\\"
+    rb"[ \t](?:-[a-zA-Z]{0,6}u|-U|-a|-E|--user|--proxy-user|--auth|--cert)(?:[ \t=]{1,8}|(?=[\"'])|(?<=u))(\\{0,"
+    rb"64}[\"']?)([^\s:\"'\\"
     rb"%]{1,100})[:%]([^\s\"'\\]{1,300})"
 )
 _USER_QUOTED = re.compile(
     rb"[ \t](?:-u|-U|-a|--user|--proxy-user|--auth)(?:[ \t=]{1,8}|(?=[\"']))(\\{0,64}[\"'])([^:\"'\\%\n"
     rb"]{1,100})[:%](.{1,300}?)\1"
+)
+_USER_VALUE = re.compile(
+    rb"[ \t](?:-[a-zA-Z]{0,6}u|--user)[ \t=]{1,8}[^\s:\"'\\]{1,100}:(\\{0,64}[\"'])([^\"'\n]{1,300})"
 )
 _PASS_IN = re.compile(
     rb"(?:-pass(?:in|out|word)?|-passin|-passout)[ \t](\\{0,64}[\"']?)pass:([^\s\"'\\]{1,200})"
@@ -80,9 +88,12 @@ _PASS_IN = re.compile(
 _ARGUMENT = rb"(\\{0,64}[\"']?)([^\s\"'\\|<>;-][^\s\"'\\|<>;]{2,300})"
 # Words of commands with a password behind them, or before a bar.
 _POSITIONAL = (
-    rb"\b(?:echo|printf|cat <<<|<<<)(?: -\w{1,4}){0,2} (\\{0,64}[\"']?)([^\s\"'\\|]{1,300})(?:\\n)?\\{0,64}[\"']?\s{0,4}\|"
-    rb"[^|\n]{0,300}?(?:-stdin|--with-token|\bsudo -S|\bchpasswd|\bpasswd\b|\bcryptsetup|\bsecrets? (?:put|set|create)|\benv add|\bvncpasswd|\bkinit)",
-    rb"(?:\bsudo -S|\bvncpasswd|\bpasswd|\bcryptsetup|\bkinit|\blogin|\bsecrets? (?:put|set)|stdin)[^|\n<]{0,80}<<< ?" + _ARGUMENT,
+    rb"\b(?:echo|printf|cat <<<|<<<)(?: -\w{1,4}){0,2} (\\{0,64}[\"']?)([^\s\"'\\|]{1,300})(?:\\n)?\\{0,64}[\"']"
+    rb"?\s{0,4}\|"
+    rb"[^|\n]{0,300}?(?:-stdin|--with-token|\bsudo -S|\bchpasswd|\bpasswd\b|\bcryptsetup|\bsecrets? (?:put|set|c"
+    rb"reate)|\benv add|\bvncpasswd|\bkinit)",
+    rb"(?:\bsudo -S|\bvncpasswd|\bpasswd|\bcryptsetup|\bkinit|\blogin|\bsecrets? (?:put|set)|stdin)[^|\n<]{0,80}<<< ?"
+    + _ARGUMENT,
     rb"\bnet use (?:\S{1,8} ){0,1}\S{1,200} /user:\S{1,100} " + _ARGUMENT,
     rb"\bnet user \S{1,64} " + _ARGUMENT,
     rb"htpasswd (?:-\w{1,8} ){1,4}\S{1,200} \S{1,100} " + _ARGUMENT,
@@ -90,8 +101,10 @@ _POSITIONAL = (
     rb"\b(?:add-)?authtoken " + _ARGUMENT,
     rb"\bdoctl auth init -t " + _ARGUMENT,
     rb"rabbitmqctl (?:add_user|change_password) \S{1,100} " + _ARGUMENT,
-    rb"\b(?:composer|poetry|bundle) config (?:(?:-g|--\w{1,20}|set) ){0,2}\S{0,40}(?:github-oauth|gitlab-token|pypi-token)\.\S{1,100} " + _ARGUMENT,
-    rb"\b(?:composer|poetry) config (?:(?:-g|--\w{1,20}) ){0,2}\S{0,40}http-basic\.\S{1,100} \S{1,100} " + _ARGUMENT,
+    rb"\b(?:composer|poetry|bundle) config (?:(?:-g|--\w{1,20}|set) ){0,2}\S{0,40}(?:github-oauth|gitlab-token|p"
+    rb"ypi-token)\.\S{1,100} " + _ARGUMENT,
+    rb"\b(?:composer|poetry) config (?:(?:-g|--\w{1,20}) ){0,2}\S{0,40}http-basic\.\S{1,100} \S{1,100} "
+    + _ARGUMENT,
     rb"\bbundle config (?:(?:set|--\w{1,20}) ){0,2}[\w.-]{1,100} [\w.-]{1,100}:()([^\s\"'\\]{3,200})",
     rb"\bmc (?:alias set|config host add) \S{1,64} \S{1,200} \S{1,100} " + _ARGUMENT,
     rb"\bwpa_passphrase \S{1,64} " + _ARGUMENT,
@@ -101,8 +114,10 @@ _POSITIONAL = (
     rb"\bwinr[ms]\b[^\n]{0,80}? -p:" + _ARGUMENT,
     rb"assword[^\n]{0,20}[\"';:\]}\s]{1,8}(?:exp_)?send(?:line)?[ (]{1,2}(\\{0,64}\")([^\"\\\n]{3,200})",
     rb"\bConvertTo-SecureString (?:-\w{1,20} ){0,3}(\\{0,64}[\"'])([^\"'\n]{3,200})",
-    rb"(?:\bsqlplus(?: -\w{1,4}){0,3} |\bthin:|\b(?:CONNECT|connect|expdp|impdp|sqlldr) )[\w$#]{1,30}/()([^\s@/\"']{3,100})(?=@)",
+    rb"(?:\bsqlplus(?: -\w{1,4}){0,3} |\bthin:|\b(?:CONNECT|connect|expdp|impdp|sqlldr) )[\w$#]{1,30}/()([^\s@/"
+    rb"\"']{3,100})(?=@)",
     rb"\b[\w$#]{1,30}/()([^\s@/\"']{3,100})(?=@//)",
+    rb"\b(?i:nickserv) (?i:identify|register) (?:[\w-]{1,30} (?=\S))?" + _ARGUMENT,
     rb"\bWIFI:[^\n]{0,100}?;P:()((?:[^;\\\n]|\\.){3,100})(?=;)",
 )
 _WORDS = [re.compile(expression) for expression in _POSITIONAL]
@@ -133,6 +148,8 @@ def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 yield from argument(data, match.start(3), match.end(3), b"", keys)
             for match in _USER.finditer(data, begin, end):
                 yield from argument(data, match.start(3), match.end(3), match[1], keys)
+            for match in _USER_VALUE.finditer(data, begin, end):
+                yield from argument(data, match.start(2), match.end(2), match[1], keys)
         for match in _PASS_IN.finditer(data, begin, end):
             yield from argument(data, match.start(2), match.end(2), match[1], keys)
     for expression in _WORDS:
@@ -148,7 +165,8 @@ def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 
 _TELLS = re.compile(rb"[^A-Za-z]|[a-z][A-Z]")
 _REDIRECTED = re.compile(
-    rb"\b(?:echo|printf)(?: -\w{1,4}){0,2} (\\{0,64}[\"']?)([^\s\"'\\|$][^\"'\\|\n]{2,300}?)(?:\\n)?\1 {0,4}>{1,2} {0,4}[\w./~-]{0,80}?([\w-]{1,60})(?:\.\w{1,10})?(?![\w/.-])"
+    rb"\b(?:echo|printf)(?: -\w{1,4}){0,2} (\\{0,64}[\"']?)([^\s\"'\\|$][^\"'\\|\n]{2,300}?)(?:\\n)?\1 {0,4}>{1,"
+    rb"2} {0,4}[\w./~-]{0,80}?([\w-]{1,60})(?:\.\w{1,10})?(?![\w/.-])"
 )
 
 

@@ -14,7 +14,7 @@ from nat_observability.processors.redaction.forms.near import (
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
-from nat_observability.processors.redaction.values.verdicts import is_harmless
+from nat_observability.processors.redaction.values.verdicts import is_harmless, is_mixed
 
 _TAG = re.compile(rb"<([A-Za-z][\w:.-]{0,40})([ \t=][^<>]{1,600}|(?=>))>")
 _ATTRIBUTE = re.compile(rb"([\w:.-]{1,40})\s?=\s?(\\{0,64}[\"'])(.{0,512}?)\2|=([\w.:-]{1,80})\Z", re.DOTALL)
@@ -58,6 +58,7 @@ _VOID = frozenset(
 def find_tags(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_TAG, data):
         label = None
+        of_class = None
         held: list[tuple[int, int]] = []
         for attribute in _ATTRIBUTE.finditer(match[2]):
             name = (attribute[1] or b"").lower()
@@ -65,10 +66,17 @@ def find_tags(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 label = label or label_of(attribute[4], keys)
             elif name in _NAMING:
                 label = label or label_of(attribute[3], keys)
+            elif name == b"class":
+                of_class = of_class or label_of(attribute[3], keys)
             elif name == b"type" and attribute[3] == b"password":
                 label = label or "password"
             elif name in _HOLDING:
                 held.append((match.start(2) + attribute.start(3), match.start(2) + attribute.end(3)))
+        if label is None and of_class is not None and match[1].lower() not in _VOID:
+            # Code is shown with such classes too: <span class="token">.
+            for start, end, _ in _until_tag(data, match.end(), of_class, keys):
+                if is_mixed(data[start:end]):
+                    yield start, end, of_class
         if label is None or label == UNSURE:
             continue
         for start, end in held:
@@ -78,7 +86,14 @@ def find_tags(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             yield from _until_tag(data, match.end(), label, keys)
 
 
+_INNER = re.compile(
+    rb"(?:\s|\\{1,8}[nrt]){0,16}(?:<(?:value|string|val|code|span|b|strong|em|kbd)\b[^<>]{0,100}>(?:\s|\\{1,8}[nrt]){0,16}){0,3}(?:<!\[CDATA\[)?"
+)
+
+
 def _until_tag(data: bytes, at: int, label: str, keys: KeyMatcher) -> Iterator[Found]:
+    inner = _INNER.match(data, at, at + 400)
+    at = at if inner is None else inner.end()
     end = data.find(b"<", at, at + LONGEST_VALUE * 8)
     end = len(data) if end < 0 else end
     text = data[at:end]
@@ -102,6 +117,21 @@ _CELL_END = re.compile(
 )
 
 
+# What stands between a name and its value, and the tags that end with a name.
+_LED = re.compile(
+    rb"(?:(?::| is| =)\s{0,4}|</(?:b|strong)>:?\s{0,4})((?:<(?:code|strong|b|em|i|span|kbd|tt|samp|pre|mark|u)"
+    rb"\b[^<>]{0,100}>\s{0,4}){1,3})"
+)
+_CLOSED = re.compile(rb"(?:</[a-z][a-z0-9]{0,9}>\s{0,4}){1,3}\Z")
+
+
+def find_led(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_LED, data):
+        named = label_before(data, match.start(), keys)
+        if named is not None:
+            yield from _until_tag(data, match.end(), named[0], keys)
+
+
 def find_cells(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_CELL_END, data):
         tag = match[1].lower()
@@ -111,7 +141,8 @@ def find_cells(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             continue
         if not is_inline and not match[2]:
             continue
-        named = label_before(data, match.start(), keys)
+        closed = _CLOSED.search(data, max(0, match.start() - 40), match.start())
+        named = label_before(data, match.start() if closed is None else closed.start(), keys)
         if named is not None:
             yield from _until_tag(data, match.end(), named[0], keys)
 

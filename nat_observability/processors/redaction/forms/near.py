@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.names.places import NAME_CHARACTERS
-from nat_observability.processors.redaction.values.spans import end_of_quotes
 from nat_observability.processors.redaction.values.verdicts import is_harmless
+from nat_observability.processors.redaction.values.words import end_of_pieces, end_of_quotes
 
 LONGEST_NAME = 96  # bytes
 LONGEST_VALUE = 1024  # bytes
@@ -41,7 +41,7 @@ def label_before(
         if begin == at:
             break
         is_kept, label = keys.of(trimmed[begin:].decode(errors="replace"))
-        if is_kept and count < 2:
+        if is_kept and count < 2 and not trimmed[begin:].lower().startswith((b"use ", b"uses ")):
             return None
         if label is not None and (found is None or found[0] in (LIKELY, UNSURE)):
             found = label, end - len(window) + begin
@@ -72,5 +72,7 @@ def argument(data: bytes, start: int, end: int, quote: bytes, keys: KeyMatcher) 
         end = max(end, end_of_quotes(data, start, quote[-1:], len(quote) - 1))
         if end - start > LONGEST_VALUE or b"\n" in data[start:end]:
             return
+        end = max(end, end_of_pieces(data, start, end + len(quote)) if len(quote) == 1 else end)
+        end -= end > start and data[end - 1 : end] == quote and data.count(quote, start, end) == 1
     if not is_harmless(keys, "password", data[start:end]):
         yield start, end, "password"

@@ -9,11 +9,18 @@ from nat_observability.processors.redaction.forms.near import STRONG, label_befo
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
-from nat_observability.processors.redaction.values.verdicts import is_harmless, is_mixed, is_passphrase, is_words
+from nat_observability.processors.redaction.values.verdicts import (
+    is_harmless,
+    is_mixed,
+    is_passphrase,
+    is_words,
+)
 
 IS = (
-    rb"(?:(?:[ ]|'s[ ]?|\xe2\x80\x99s[ ]?)(?:(?:is|was|to|as|=|ist|war|lautet|est|es|era|\xc3\xa9|\xc3\xa8|jest|\xc3\xa4r)(?: now| still| set to| currently)?:?(?=[ ])"
-    rb"|(?:(?:has been|have been|was|is|now) )?(?:created|generated|set|reset|changed|updated|issued|assigned)(?: to| as| successfully)?:?(?=[ ]))|[ ]?(?:->|\xe2\x86\x92|=>)|[ ]for"
+    rb"(?:(?:[ ]|'s[ ]?|\xe2\x80\x99s[ ]?)(?:(?:is|was|to|as|=|ist|war|lautet|est|es|era|\xc3\xa9|\xc3\xa8|jest|"
+    rb"\xc3\xa4r)(?: now| still| set to| currently)?:?(?=[ ])"
+    rb"|(?:(?:has been|have been|was|is|now) )?(?:created|generated|set|reset|changed|updated|issued|assigned)(?"
+    rb": to| as| successfully)?:?(?=[ ]))|[ ]?(?:->|\xe2\x86\x92|=>)|[ ]for"
     rb" [\w ]{1,40}? is:?|(?:'s|\xe2\x80\x99s)?[ ](?=\\{0,64}[\"'`])|'s(?=[ ]))[ ]{0,2}(?:\*\*)?"
     rb"(?:(\\{0,64}[\"'`]|\xe2\x80\x9c)([^\"'`\n]{3,300}?)(?:\1|\xe2\x80\x9d)|(?=(?:[^\s]{0,200}[0-9!@"
     rb"#$%^&*+~])|(?:[a-z]{3,20}-){2})(?!\[redacted:)([^\s\"'`<>]{5,512}))"
@@ -25,15 +32,18 @@ _AS = re.compile(
 )
 # password k9Xm2Qw7Tz, password (k9Xm2Qw7Tz), password - k9Xm2Qw7Tz, creds bob:k9Xm2Qw7Tz
 BESIDE = (
-    rb"(?:[ ]{1,2}(?:[\w.@-]{1,40}[:/])?|[ ]?[(\[<]|[ ]?(?:-|\xe2\x80\x93|\xe2\x80\x94|~|/|\xe2\x87\x92|\xe2\x89\x94|<<=)[ ]?[\"'`]?)"
-    rb"((?=[^\s]{0,64}[0-9][^\s]{0,64}[A-Za-z])(?=[^\s]{0,64}[A-Za-z][^\s]{0,64}[0-9])(?!\[redacted:)[^\s\"'`<>()\[\]]{8,256})"
+    rb"(?:[ ]{1,2}(?:[\w.@-]{1,40}[:/])?|[ ]?[(\[<]|[ ](?:-|\xe2\x80\x93|\xe2\x80\x94|\xe2\x87\x92|\xe2\x89\x94)"
+    rb"[ ]?[\"'`]?"
+    rb"|[ ]?(?:~|/|<<=)[ ]?[\"'`]?)((?=[^\s]{0,64}[0-9][^\s]{0,64}[A-Za-z])(?=[^\s]{0,64}[A-Za-z][^\s]{0,64}[0-9])"
+    rb"(?!\[redacted:)[^\s\"'`<>()\[\]]{8,256})"
 )
 _BESIDE = re.compile(BESIDE)
 FROM = rb"(?: \w{1,12}){1,3} from [\"'`]?([^\s\"'`]{5,200})[\"'`]? to [\"'`]?([^\s\"'`]{5,200})"
 _FROM = re.compile(FROM)
 # Codes and words that are listed below their name.
 LISTED = (
-    rb":?(?:\*\*)?(?:\r?\n|\\{1,8}n){1,2}((?:[ \t>]{0,8}(?:[-*]|\d{1,2}[.)])?[ \t]{0,4}[`\"']?[A-Za-z0-9][A-Za-z0-9-]{2,40}"
+    rb":?(?:\*\*)?(?:\r?\n|\\{1,8}n){1,2}((?:[ \t>]{0,8}(?:[-*]|\d{1,2}[.)])?[ \t]{0,4}[`\"']?[A-Za-z0-9][A-Za-z"
+    rb"0-9-]{2,40}"
     rb"(?: [A-Za-z0-9-]{3,12}){0,3}[`\"']?[ \t]{0,4}(?:\r?\n|\\{1,8}n|\Z|(?=[\"'])){1,2}){2,32})"
 )
 _LISTED = re.compile(LISTED)
@@ -42,7 +52,8 @@ _LISTED_LABELS = ("backup", "recovery", "mnemonic", "seed", "wallet")
 SPELLED = (
     rb"(?:\xe5\xaf\x86(?:\xe7\xa0\x81|\xe7\xa2\xbc|\xe9\x92\xa5)|\xe5\x8f\xa3\xe4\xbb\xa4|\xe3\x83\x91\xe3\x82\xb9\xe3\x83\xaf\xe3\x83\xbc\xe3\x83\x89|\xe6\x9a\x97\xe8\xa8\xbc\xe7\x95\xaa\xe5\x8f\xb7"
     rb"|\xeb\xb9\x84\xeb\xb0\x80\xeb\xb2\x88\xed\x98\xb8|\xec\x95\x94\xed\x98\xb8)"
-    rb"(?:\xe6\x98\xaf|\xe4\xb8\xba|\xe7\x82\xba|\xe3\x81\xaf|\xeb\x8a\x94|\xec\x9d\x80|\xef\xbc\x9a)?[ :=]{0,3}([!-~]{5,128})"
+    rb"(?:\xe6\x98\xaf|\xe4\xb8\xba|\xe7\x82\xba|\xe3\x81\xaf|\xeb\x8a\x94|\xec\x9d\x80|\xef\xbc\x9a)?[ :=]{0,3}"
+    rb"([!-~]{5,128})"
 )
 _SPELLED = re.compile(SPELLED)
 BELOW = (
@@ -51,30 +62,31 @@ BELOW = (
     rb"|[0-9]{6,64}|[a-z]{3,14}(?: [a-z]{3,14}){2,11})\1(?=\r?\n|\\{1,8}[nr]|[\"'`]|\s{0,2}\Z|\\{1,8}\")"
 )
 _BELOW = re.compile(BELOW)
-_HEADING = re.compile(
-    rb"(?:^|(?<=\n)|(?<=\\n)|(?<=\"))#{1,6} ([\w -]{2,60})(?:\r?\n|\\{1,8}n){1,2}(\\{0,64}`?)((?![#>|*-])(?:[^\s`\"'"
-    rb"\\]{6,300}|[a-z]{3,14}(?:[ ][a-z]{3,14}){2,11}))\2(?=\r?\n|\\{1,8}[nr]|\"|\Z|\\{1,8}\")"
+UNDER_HEADING = (
+    rb"(?:\r?\n|\\{1,8}n){1,2}(\\{0,64}`?)((?![#>|*-])(?:[^\s`\"'"
+    rb"\\]{6,300}|[a-z]{3,14}(?:[ ][a-z]{3,14}){2,11}))\1(?=\r?\n|\\{1,8}[nr]|\"|\Z|\\{1,8}\")"
 )
+_UNDER_HEADING = re.compile(UNDER_HEADING)
+_HEADING = re.compile(rb"(?:^|(?<=\n)|(?<=\\n)|(?<=\"))#{1,6} ([\w -]{2,60})")
 
 
 # Twelve words or more, as the keys of wallets are written.
-SEED = rb"(?:[ ](?:is|was|are)|:)?[ ]{1,2}((?:[a-z]{3,8} ){11,23}[a-z]{3,8})"
-_SEED = re.compile(SEED)
+_SEED = re.compile(rb"(?:[ ](?:is|was|are)|:)?[ ]{1,2}((?:[a-z]{3,8} ){11,23}[a-z]{3,8})")
 
 
 def _is_value(text: bytes) -> bool:
     return STRONG.fullmatch(text) is not None or text.count(b"-") >= 2 or is_passphrase(text)
 
 
-def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_IS, data):
         named = label_before(data, match.start(), keys)
         if named is None:
             continue
         label = named[0]
-        words = _SEED.match(data, match.start())
-        if words is not None and label.startswith(_LISTED_LABELS):
-            yield *words.span(1), label
+        listed = _SEED.match(data, match.start())
+        if listed is not None and label.startswith(_LISTED_LABELS):
+            yield *listed.span(1), label
             continue
         quote, value = match[1], match[2]
         if quote is not None:
@@ -87,9 +99,9 @@ def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 )
             ):
                 continue
-            if named[0].startswith(_LISTED_LABELS) and is_words(value):
-                yield *match.span(2), label
-            elif not is_harmless(keys, label, value) and (b" " not in value or not value[:1].isupper()):
+            if (named[0].startswith(_LISTED_LABELS) and is_words(value)) or (
+                not is_harmless(keys, label, value) and (b" " not in value or not value[:1].isupper())
+            ):
                 yield *match.span(2), label
         elif match[3] is not None:
             text = match[3].rstrip(b".,;:!?*_`\\")
@@ -101,44 +113,72 @@ def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 b"-"
             ) >= 2:
                 yield match.start(3), match.start(3) + len(text), label
+
+
+def find_beside(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_BESIDE, data):
         named = label_before(data, match.start(), keys)
         text = match[1].rstrip(b".,;:!?*_`\\")
         if named is not None and named[0] != LIKELY and is_mixed(text) and b"=" not in text:
             yield match.start(1), match.start(1) + len(text), named[0]
+
+
+def find_changed(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_FROM, data):
         named = label_before(data, match.start(), keys)
         if named is not None and named[0] != LIKELY:
             for group in (1, 2):
                 if STRONG.fullmatch(match[group]) is not None:
                     yield *match.span(group), named[0]
+
+
+def find_listed(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_LISTED, data):
         named = label_before(data, match.start(), keys)
         if named is not None and named[0].startswith(_LISTED_LABELS):
             yield match.start(1), match.start(1) + len(match[1].rstrip()), named[0]
+
+
+def find_spelled(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_SPELLED, data):
         if STRONG.fullmatch(match[1]) is not None:
             yield *match.span(1), "password"
+
+
+def find_described(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_AS, data):
         group = 2 if match[2] is not None else 4
         words = match[5].split()
         for count in range(min(4, len(words)), 0, -1):
             known = keys.label(b" ".join(words[:count]).decode())
             if known is not None and known not in (UNSURE, LIKELY):
-                is_code = re.fullmatch(rb"(?:[A-Z]-)?[0-9]{4,8}|[0-9]{3}[- ][0-9]{3}", match[group]) is not None
-                is_said = re.search(rb" (?:as|for|is) ", match[0][match.end(group) - match.start() :]) is not None
+                is_code = (
+                    re.fullmatch(rb"(?:[A-Z]-)?[0-9]{4,8}|[0-9]{3}[- ][0-9]{3}", match[group]) is not None
+                )
+                is_said = (
+                    re.search(rb" (?:as|for|is) ", match[0][match.end(group) - match.start() :]) is not None
+                )
                 if not is_harmless(keys, known, match[group]) and (
                     (group == 2 and is_said) or STRONG.fullmatch(match[group]) is not None or is_code
                 ):
                     yield *match.span(group), known
                 break
+
+
+def find_below(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_BELOW, data):
         named = label_before(data, match.start(), keys)
         if named is None or named[0] == LIKELY or is_harmless(keys, named[0], match[2]):
             continue
         if b" " not in match[2] or is_passphrase(match[2]):
             yield *match.span(2), named[0]
-    for match in matches(_HEADING, data):
-        known = label_of(match[1], keys)
-        if known is not None and known != UNSURE and _is_value(match[3]):
-            yield *match.span(3), known
+
+
+def find_under_headings(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for heading in matches(_HEADING, data):
+        value = _UNDER_HEADING.match(data, heading.end())
+        if value is None:
+            continue
+        known = label_of(heading[1], keys)
+        if known is not None and known != UNSURE and _is_value(value[2]):
+            yield *value.span(2), known

@@ -11,6 +11,7 @@ from nat_observability.processors.redaction.names.keys import UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
 from nat_observability.processors.redaction.values.verdicts import is_harmless
 
+_CRLF = rb"(?:\r?\n|(?:\\{1,8}r)?\\{1,8}n)"
 _NETRC = re.compile(
     rb"(?:\b(?:login|user)\s{1,8}\S{1,100}|\bmachine\s{1,8}\S{1,200}|\bdefault)(?:\s|\\{1,8}n){1,16}(?"
     rb":account\s{1,8}\S{1,100}\s{1,8})?password\s{1,16}(\\{0,64}[\"']?)([^\s\"'\\]{1,300})"
@@ -20,7 +21,7 @@ _PGPASS = re.compile(
     rb"]|\\[:\\]){1,300})(?=\s|\\{1,8}[nr]|[\"'`]|\Z)"
 )
 _MAIL = re.compile(
-    rb"(?:(?<=\n)|(?<=\\n)|(?<![\w.]))(?:[CS>]: ?)?(?:PASS[ ]|AUTH (?:PLAIN|LOGIN|XOAUTH2|CRAM-MD5|NTL"
+    rb"(?:(?<=\n)|(?<=\\n)|(?<![\w.]))(?:[CS>]:? ?)?(?:PASS[ ]|AUTH (?:PLAIN|LOGIN|XOAUTH2|CRAM-MD5|NTL"
     rb"M)[ ]|(?:\w{1,10} )?LOGIN \S{1,100} |AUTH (?:default )?)(\\{0,64}[\"']?)([^\s\"'\\]{3,2000})(?="
     rb"\\{0,64}[\"']?(?:\s|\\{1,8}[nr]|\Z))"
 )
@@ -33,6 +34,7 @@ BEHIND_COMPARED = (
     rb"\\{0,64}[`\"\]]?\s{1,4}(?:I?LIKE|IN\s?\(|<>|!=|IS|SIMILAR TO|REGEXP)\s{0,4}\(?N?(\\{0,64}')"
 )
 _COMPARED = re.compile(rb"([A-Za-z_][\w.]{0,60})" + BEHIND_COMPARED, re.IGNORECASE)
+_FURTHER = re.compile(rb",\s{0,4}N?(\\{0,64}')")
 _INSERT = re.compile(
     rb"\binto\s{1,8}[\w.`\"\[\]\\]{1,100}\s{0,8}\(([^()]{1,2000})\)\s{0,8}(?:\\{1,8}n\s{0,8})?(?:OUTPU"
     rb"T [^()]{1,100})?values\s{0,8}",
@@ -55,12 +57,27 @@ def find_pgpass(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         yield from argument(data, match.start(1), match.end(1), b"", keys)
 
 
+# Answers in a dialogue: of Redis, and of mail servers that ask in Base64.
+_DIALOGUE = re.compile(
+    rb"(?:AUTH" + _CRLF + rb"(?:\$\d{1,4}" + _CRLF + rb"[^\s\\]{1,100}" + _CRLF + rb")?\$\d{1,4}" + _CRLF
+    + rb"|334 UGFzc3dvcmQ6" + _CRLF + rb"(?:[CS>]:? ?)?)([^\s\\\"']{3,300})"
+)  # fmt: skip
+
+
 def find_mail(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_DIALOGUE, data):
+        yield from argument(data, *match.span(1), b"", keys)
     for match in matches(_MAIL, data):
         value = match[2]
         is_pass = match[0].lstrip(b"CS>: ").startswith(b"PASS")
         if (
-            is_pass and (b"USER " not in data[max(0, match.start() - 300) : match.start()] or b"/" in value)
+            is_pass
+            and (
+                not any(
+                    each in data[max(0, match.start() - 300) : match.start()] for each in (b"USER ", b"331 ")
+                )
+                or b"/" in value
+            )
         ) or (
             not is_pass
             and b"LOGIN " in match[0]
@@ -75,7 +92,13 @@ def find_mail(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         yield from argument(data, match.start(2), match.end(2), match[1], keys)
 
 
+_BARE = re.compile(rb"\bIDENTIFIED\s{1,8}BY\s{1,8}([^\s'\";\\]{4,100})", re.IGNORECASE)
+
+
 def find_sql(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_BARE, data):
+        if STRONG.fullmatch(match[1]) is not None:
+            yield *match.span(1), "password"
     for match in matches(_SQL, data):
         yield from quoted(data, match.end(), match[1], "password", keys)
 
@@ -85,6 +108,10 @@ def find_comparisons(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         label = label_of(match[1].rpartition(b".")[2], keys)
         if label is not None and label != UNSURE:
             yield from quoted(data, match.end(), match[2], label, keys)
+            if b"(" in match[0]:
+                closing = data.find(b")", match.end(), match.end() + 1000)
+                for further in _FURTHER.finditer(data, match.end(), max(match.end(), closing)):
+                    yield from quoted(data, further.end(), further[1], label, keys)
     for match in matches(_INSERT, data):
         names = [name.strip(b' \t\r\n`"[]\\') for name in match[1].replace(b"\\n", b" ").split(b",")]
         columns = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nat_observability.processors.redaction.forms.near import label_before, label_of, quoted
+from nat_observability.processors.redaction.forms.near import STRONG, label_before, label_of, quoted
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
@@ -16,20 +16,23 @@ _MULTIPART = re.compile(
     rb"\\{1,8}n)[^\r\n\\]{1,200}){0,6}(?:\r?\n|(?:\\{1,8}r)?\\{1,8}n){2}([^\r\n\\]{1,4000})"
 )
 _INPUT_VALUE = re.compile(
-    rb"(?:\A|\n|\\n)[ \t]{0,8}([\w.\[\]-]{1,120})(?:\r?\n|\\{1,8}n)[ \t]{1,8}[^\n\\]{0,300}?input_valu"
-    rb"e=(?=(\\{0,64}['\"])?)"
+    rb"(?:\A|\n|\\n|-> )[ \t]{0,8}([\w.\[\]-]{1,120})(?::[ ]|(?:\r?\n|\\{1,8}n)[ \t]{1,8})[^\n\\]{0,300}?[\[,; ]"
+    rb"input(?:_value)?"
+    rb"=(?=(\\{0,64}['\"])?)"
 )
+_BEHIND_INPUT = re.compile(rb", input_type=|[)\]](?=\s|\\|\Z)")
 AUTOMATED = (
     rb"\)\)?\.(?:first\.|nth\(\d\)\.|clear\(\)\.|last\.)?(?:fill|type|send_?[kK]eys|set_?[vV]alue|pres"
     rb"s_sequentially|pressSequentially|input|val|enter_text|addValue|clear_and_type)\((?:\s|\\{1,8}n)"
-    rb"{0,8}(\\{0,64}[\"'`])"
+    rb"{0,8}(\\{0,64}[\"'`])|\)\.(?:value|innerText|textContent)\s?=\s?(\\{0,64}[\"'`])"
 )
 _AUTOMATED = re.compile(AUTOMATED)
-_SELECTED = re.compile(rb"([A-Za-z_][\w -]{0,80})[^A-Za-z0-9_]{0,8}\Z")
+_SELECTED = re.compile(rb"([A-Za-z_\x80-\xff][\w \x80-\xff-]{0,80})[^A-Za-z0-9_\x80-\xff]{0,8}\Z")
 _TYPED = re.compile(
-    rb"(?:[Tt]yped|[Ee]ntered|[Ff]illed|[Tt]yping|[Ff]ill(?:ing)?|[Ii]nput)\s{1,4}(\\{0,64}[\"'`])([^\"'"
-    rb"`\n]{1,300}?)\1\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?(\\{0,64}[\"'`]?)([\w #.-]{1,8"
-    rb"0})"
+    rb"(?:[Tt]yped?|[Ee]nter(?:ed|ing)?|[Ff]illed|[Tt]yping|[Ff]ill(?:ing)?|[Ii]nput(?: text)?|[Pp]ut)\s{1,4}(?:"
+    rb"(\\{0,64}[\"'`])([^\"'"
+    rb"`\n]{1,300}?)\1|()((?=[^\s]{0,64}[0-9])[^\s\"'`]{5,200}))\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?(\\{0,64}[\"'`]?)"
+    rb"([\w #.:-]{1,80})"
 )
 _VARIABLE = re.compile(
     rb"\b(?:variable|output|resource|data|secret|parameter)\s{1,4}\\{0,64}\"([\w-]{1,100})\\{0,64}\"\s"
@@ -59,8 +62,9 @@ def find_input_values(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         if match[2] is not None:
             yield from quoted(data, match.end() + len(match[2]), match[2], label, keys)
         else:
-            end = data.find(b", input_type=", match.end(), match.end() + 2000)
-            if end > 0 and not is_harmless(keys, label, data[match.end() : end]):
+            behind = _BEHIND_INPUT.search(data, match.end(), match.end() + 2000)
+            end = 0 if behind is None else behind.start()
+            if end > match.end() and not is_harmless(keys, label, data[match.end() : end]):
                 yield match.end(), end, label
 
 
@@ -73,13 +77,19 @@ def find_automated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         if label is None and b"password" in window.lower():
             label = "password"
         if label is not None and label != UNSURE:
-            yield from quoted(data, match.end(), match[1], label, keys)
+            yield from quoted(data, match.end(), match[1] or match[2], label, keys)
     for match in matches(_TYPED, data):
-        named = label_before(data, match.end(4), keys) or label_before(
-            data, match.start(4) + len(match[4].rpartition(b" ")[0]), keys
+        group = 2 if match[2] is not None else 4
+        words = data[match.start(6) : match.end(6)]
+        named = label_before(data, match.end(6), keys) or label_before(
+            data, match.start(6) + len(words.rpartition(b" ")[0]), keys
         )
-        if named is not None and not is_harmless(keys, named[0], match[2]):
-            yield *match.span(2), named[0]
+        if (
+            named is not None
+            and not is_harmless(keys, named[0], match[group])
+            and (group == 2 or STRONG.fullmatch(match[group]) is not None)
+        ):
+            yield *match.span(group), named[0]
 
 
 def find_variables(data: bytes, keys: KeyMatcher) -> Iterator[Found]:

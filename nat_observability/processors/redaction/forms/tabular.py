@@ -15,7 +15,8 @@ from nat_observability.processors.redaction.values.verdicts import is_harmless
 _LINE_END = re.compile(rb"\n|\r\n|\\\\{0,7}(?:r\\{1,8})?n")
 _RULE = re.compile(rb"[-+|:= \t\xe2\x94\x80-\x8c\xbc\xa4\xb4\x9c\xac\xb8\x90\x98\x94]{2,4000}")
 _BAR = re.compile(rb"\||\xe2\x94\x82|\xe2\x95\x91")
-_DECORATION = b" \t`*_\"'\\"
+_NAMES_ALONE = re.compile(rb"[A-Za-z_][A-Za-z_ ]{0,40}(?:\|[A-Za-z_][A-Za-z_ ]{0,40}){1,24}")
+DECORATION = b" \t`*_\"'\\"
 _MOST_CELLS = 256
 
 
@@ -40,8 +41,8 @@ def _cells(data: bytes, start: int, end: int, separator: re.Pattern[bytes]) -> l
     stripped = []
     for begin, stop in cells:
         text = data[begin:stop]
-        lead = len(text) - len(text.lstrip(_DECORATION))
-        stripped.append((begin + lead, begin + max(lead, len(text.rstrip(_DECORATION)))))
+        lead = len(text) - len(text.lstrip(DECORATION))
+        stripped.append((begin + lead, begin + max(lead, len(text.rstrip(DECORATION)))))
     return stripped
 
 
@@ -79,6 +80,17 @@ def find_bars(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 names = {index: data[first:last] for index, (first, last) in enumerate(before)}
             continue
         cells = _cells(data, start, end, _BAR)
+        if (
+            before is None
+            and not columns
+            and _NAMES_ALONE.fullmatch(line) is not None
+            and _NAMES_ALONE.fullmatch(data, next_start, next_end) is None
+            and len(_BAR.findall(line)) == len(_BAR.findall(data[next_start:next_end]))
+        ):
+            # A head without a rule below it.
+            columns, count, before = _heads(data, cells, keys), len(cells), cells
+            names = {index: data[first:last] for index, (first, last) in enumerate(cells)}
+            continue
         if columns and len(cells) == count:
             for index, label in columns.items():
                 yield from _cell(data, cells[index], label, keys, names.get(index, b""))

@@ -40,8 +40,12 @@ MODEL_TOKENS: tuple[Token, ...] = (
     Token("model_api_key", "Steel", "ste-", "b62:32"),
     Token("model_api_key", "Friendli", "flp_", "b62:32"),
     Token("openai_key", "OpenAI, realtime", "ek_", "b62:24"),
-    Token("anthropic_key", "Anthropic, older", "sk-ant", "url:32"),
-    Token("model_api_key", "Luma", "luma-", "hex:8 - hex:4 - hex:4 - hex:4 - hex:12 - hex:8 - hex:4 - hex:4 - hex:4 - hex:12"),
+    Token(
+        "model_api_key",
+        "Luma",
+        "luma-",
+        "hex:8 - hex:4 - hex:4 - hex:4 - hex:12 - hex:8 - hex:4 - hex:4 - hex:4 - hex:12",
+    ),
     Token("model_api_key", "Runway, Cursor", "key_", "hex:64"),
     Token("model_api_key", "Retell", "key_", "hex:=28"),
     Token("model_api_key", "Cartesia", "sk_car_", "b62:20"),
@@ -55,7 +59,6 @@ MODEL_TOKENS: tuple[Token, ...] = (
     Token("model_api_key", "Prime Intellect", "pit_", "hex:64"),
     Token("model_api_key", "CoreWeave", "CW-SECRET-", "b62:20"),
     Token("model_api_key", "Modal, proxy", "wk- ws-", "b62:=22"),
-    Token("model_api_key", "v0", "v1:", "b62:24 : b62:24", is_word=False, is_checked=True, before=r"(?<![\w:])"),
     Token("model_api_key", "Cursor", "crsr_", "hex:64"),
     Token("model_api_key", "Devin", "apk_user_ apk_", "b64:30"),
     Token("model_api_key", "Factory", "fk-", "url:30"),
@@ -110,7 +113,9 @@ MODEL_TOKENS: tuple[Token, ...] = (
     Token("model_api_key", "Dify", "app- dataset-", "b62:=24"),
     Token("model_api_key", "n8n", "n8n_api_", "any:24"),
     Token("model_api_key", "You.com", "ydc-sk-", "url:16"),
-    Token("model_api_key", "ScrapeGraph, Scrapybara", "sgai- scrapy-", "Hex:8 - Hex:4 - Hex:4 - Hex:4 - Hex:12"),
+    Token(
+        "model_api_key", "ScrapeGraph, Scrapybara", "sgai- scrapy-", "Hex:8 - Hex:4 - Hex:4 - Hex:4 - Hex:12"
+    ),
     Token("model_api_key", "Scrapfly", "scp-live- scp-test-", "b36:32", "t"),
     Token("model_api_key", "Hyperbrowser", "hb_", "hex:24"),
     Token("model_api_key", "Relace", "rlc- relace-", "url:24"),

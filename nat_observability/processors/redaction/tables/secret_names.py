@@ -13,11 +13,14 @@ _PASSWORDS = _rows("""
 *admin_pass *app_pass *become_pass *bind_pass *db_pass *ftp_pass *http_pass *imap_pass *ldap_pass *login_pass
 *mail_pass *mongo_pass *mqtt_pass *proxy_pass_word *redis_pass *root_pass *smtp_pass *sql_pass *ssh_pass *sudo_pass
 *user_pass *wifi_pass *storepass *keypass *keystore_pass *default_pass *krb_pass *pop3_pass *rsync_pass *vault_pass
-*master_pass *masterpass *pwhash *pw_hash *secret_question_answer *maiden_name *rediscli_auth *secret_answer *secret_word *security_answer *htpasswd* *passwort* *kennwort* *wachtwoord*
+*master_pass *masterpass *pwhash *pw_hash *secret_question_answer *maiden_name *rediscli_auth *secret_answer
+*secret_word *security_answer *htpasswd* *passwort* *kennwort* *wachtwoord*
 *lösenord* *losenord* *salasana* *passord* *adgangskode* *contraseña* *contrasena* *^clave *mot_de_passe* *^mdp *senha*
 *^parola *parolă *parola_chiave *palavra_passe *palavra_chave *clave_secreta *clave_privada *clave_de_acceso
-*zugangscode *zugangsschlüssel *zugangsschluessel *api_schlüssel *api_schluessel *geheimer_schlüssel *clé_secrète *clé_api
-*cle_api *jeton *lozinka* *lozenka* *heslo* *haslo *hasło *jelszó* *jelszo* *^sifre *şifre* *kata_sandi* *mật_khẩu* *пароль*
+*zugangscode *zugangsschlüssel *zugangsschluessel *api_schlüssel *api_schluessel *geheimer_schlüssel *clé_secrète
+*clé_api
+*cle_api *jeton *lozinka* *lozenka* *heslo* *haslo *hasło *jelszó* *jelszo* *^sifre *şifre* *kata_sandi* *mật_khẩu*
+*пароль*
 *пароля *密码* *密碼* *口令 *パスワード* *暗証番号* *비밀번호* *암호 *รหัสผ่าน* *पासवर्ड* *كلمة_المرور* *كلمة_السر* *סיסמה*
 *κωδικός* *密钥 *令牌
 *секрет *токен *ключ_доступа *секретный_ключ *ключ_api *秘密鍵 *私钥 *인증키 *トークン *アクセスキー
@@ -39,7 +42,8 @@ _TOKENS = _rows("""
 """)
 _AUTH = _rows("""
 *authorization auth *http_auth *basic_auth *proxy_auth *x_auth *auth_header *auth_data *auth_string *auth_code
-*authorization_code *code_verifier *device_code *activation_code *cvc_code *cvv_code *bearer_auth *^otp *otp_code *totp *one_time_code *one_time_pin *verification_code *mfa_code *two_factor_code
+*authorization_code *code_verifier *device_code *activation_code *cvc_code *cvv_code *bearer_auth *^otp *otp_code
+*totp *one_time_code *one_time_pin *verification_code *mfa_code *two_factor_code
 *2fa_code *^2fa *security_code *sms_code *^pin *pin_code *pin_number *access_code *unlock_code *door_code cvv* *cvv
 *cvv2 *cvc *cvc2 *^csc *card_verification_value
 """)
@@ -52,13 +56,16 @@ _KEYS = _rows("""
 *product_key
 *registration_key *root_key *rsa_key *sas_key *sdk_key *sealing_key *security_key *server_key *service_key
 *session_key *shared_key *sign_key *signing_key *ssh_key *ssl_key *storage_key *stripe_key *subscription_key *tls_key
-*unseal_key* *vault_key *webhook_key *wep_key *wifi_key *wpa_key *wpa2_key *wrapping_key *write_key *zapier_key *unlock_key *wlan_key *fcm_key *gcm_key *apns_key *firebase_key *fastly_key *tacacs_key *radius_key
+*unseal_key* *vault_key *webhook_key *wep_key *wifi_key *wpa_key *wpa2_key *wrapping_key *write_key *zapier_key
+*unlock_key *wlan_key *fcm_key *gcm_key *apns_key *firebase_key *fastly_key *tacacs_key *radius_key
 *ipsec_key *ike_key *vpn_key *tavily_key *qdrant_key *weaviate_key *serpapi_key *exa_key *jina_key *voyage_key
 *replicate_key *together_key *fireworks_key *perplexity_key *xai_key *deepseek_key *openrouter_key *langchain_key
 *langsmith_key *langfuse_key *elevenlabs_key *deepgram_key *assemblyai_key *nvidia_key *huggingface_key *notion_key
-*airtable_key *heroku_key *algolia_key *mapbox_key *firecrawl_key *anthropic_key *openai_key *gemini_key *google_key *aws_key *azure_key *groq_key *cohere_key *mistral_key *hf_key
+*airtable_key *heroku_key *algolia_key *mapbox_key *firecrawl_key *anthropic_key *openai_key *gemini_key *google_key
+*aws_key *azure_key *groq_key *cohere_key *mistral_key *hf_key
 *github_key *twilio_key *sendgrid_key *mailgun_key *slack_key *datadog_key *pinecone_key *maps_key *llm_key ~*^key
-~*^assertion ~*^authentication ~*^sign ~*^license ~*^licence ~*^salt ~*^nonce ~*^webhook ~*^session ~*^hash_key ~*^apikeys ~*^ticket
+~*^assertion ~*^authentication ~*^sign ~*^license ~*^licence ~*^salt ~*^nonce ~*^webhook ~*^session ~*^hash_key
+~*^apikeys ~*^ticket
 """)
 # What such a name is about, if it is not the secret itself: its length, its path, its type.
 _ABOUT = _rows("""
@@ -103,7 +110,9 @@ DEFAULT_KEYS: tuple[str, ...] = (
     *_AUTH,
     *_KEYS,
     *(f"!{key}" for key in _KEPT),
-    *_rows("~*^session^id *docker_auth_config *auth_header *secret_bytes *password_bytes ~*key_bytes ~*token_bytes"),
+    *_rows(
+        "~*^session^id *docker_auth_config *auth_header *secret_bytes *password_bytes ~*key_bytes ~*token_bytes"
+    ),
 )
 """
 Names of fields whose values never leave the process by default. A `!` marks exceptions, `*` stands for any characters,
@@ -111,14 +120,16 @@ Names of fields whose values never leave the process by default. A `!` marks exc
 """
 
 # How much has passed, or whether it has; whether a token is valid; what a field must be.
-VERDICTS = rb"""
+VERDICTS = """
 yes no y n on off ok true false none null nil undefined pass passed passes passing fail failed fails failure failing
 success succeeded error errors skip skipped warn warning partial pending unknown done all always never required
 optional valid invalid expired missing empty unset set present absent enabled disabled active inactive revoked changed
 unchanged updated wrong incorrect correct accepted rejected denied needed unused used default redacted hidden masked
 removed omitted todo tbd obrigatorio obrigatoria obligatorio obligatoria obligatoire requerido requerida requis requise
 erforderlich pflichtfeld vereist verplicht richiesto richiesta obbligatorio obbligatoria include same-origin lax
-""".split() + ["obrigatória".encode(), "obrigatório".encode(), "必填".encode(), "必須".encode(), "필수".encode()]
+obrigatória obrigatório
+必填 必須 필수
+""".encode().split()
 TYPES = rb"""
 str string text bytes int integer number float bool boolean object array list dict map any char varchar byte secretstr
 secretbytes uuid buffer unknown never void function null id hex base64 base64url utf8 utf-8 ascii latin1 binary

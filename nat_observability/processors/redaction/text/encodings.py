@@ -19,11 +19,52 @@ _ENTITY = re.compile(rb"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z]{2,8}
 # Of those with a name, only these stand between a name and its value, or are a part of either.
 _NAMED = {
     name.encode(): html5[f"{name};"].encode()
-    for name in (
-        "amp quot apos lt gt nbsp colon equals semi comma lowbar UnderBar sol bsol dollar num excl quest percnt commat "
-        "lpar rpar lsqb rsqb lbrack rbrack lcub rcub lbrace rbrace verbar vert plus ast period grave Tab NewLine QUOT "
-        "AMP LT GT hyphen dash"
-    ).split()
+    for name in [
+        "amp",
+        "quot",
+        "apos",
+        "lt",
+        "gt",
+        "nbsp",
+        "colon",
+        "equals",
+        "semi",
+        "comma",
+        "lowbar",
+        "UnderBar",
+        "sol",
+        "bsol",
+        "dollar",
+        "num",
+        "excl",
+        "quest",
+        "percnt",
+        "commat",
+        "lpar",
+        "rpar",
+        "lsqb",
+        "rsqb",
+        "lbrack",
+        "rbrack",
+        "lcub",
+        "rcub",
+        "lbrace",
+        "rbrace",
+        "verbar",
+        "vert",
+        "plus",
+        "ast",
+        "period",
+        "grave",
+        "Tab",
+        "NewLine",
+        "QUOT",
+        "AMP",
+        "LT",
+        "GT",
+        "hyphen",
+        "dash",
+    ]
 }
 ESCAPES = (
     rb"%[0-9a-fA-F]{2}",
@@ -75,7 +116,12 @@ def layers(data: bytes) -> Sequence[bytes]:
 
 def decoded(data: bytes) -> bytes:
     """Return `data` with one layer of all kinds of escapes removed. The result may not be UTF-8."""
-    if data.find(b"\x1b") >= 0 or data.find(b"x1b") >= 0 or data.find(b"\\033") >= 0 or data.find(b"\\e") >= 0:
+    if (
+        data.find(b"\x1b") >= 0
+        or data.find(b"x1b") >= 0
+        or data.find(b"\\033") >= 0
+        or data.find(b"\\e") >= 0
+    ):
         data = _COLOUR.sub(b"", data)
     return unquoted(without_entities(unescaped(data)))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from nat_observability.processors.redaction.names.keys import LIKELY, KeyMatcher
-from nat_observability.processors.redaction.values.spans import bare_value, end_of_quotes, goes_on, value_span
+from nat_observability.processors.redaction.values.spans import bare_value, goes_on, value_span
 from nat_observability.processors.redaction.values.verdicts import (
     is_harmless,
     is_harmless_block,
@@ -16,6 +16,7 @@ from nat_observability.processors.redaction.values.verdicts import (
     is_prose,
     is_word_of_prose,
 )
+from nat_observability.processors.redaction.values.words import end_of_quotes
 
 Span = tuple[int, int]
 
@@ -78,7 +79,8 @@ _DIGITS = re.compile(rb"\d")
 _LIKELY_LONGEST = 300  # bytes
 _STOP = re.compile(rb"\\{0,64}[\"'`]|[\r\n;]|\\{1,8}n|[()\[\]{},]")
 _JOIN = re.compile(
-    rb"""(?:[ \t]{0,64}(?:(?:\+|\.\.?|&|<>|\|\|)(?:[ \t]{0,8}\\(?=\r?\n))?(?:[\s+]|\\{1,8}[nrt]){0,64}|\.concat\([ ]{0,4})()|[ \t]{0,64}\\?(?:\r?\n|\\"""
+    rb"""(?:[ \t]{0,64}(?:(?:\+|\.\.?|&|<>|\|\|)(?:[ \t]{0,8}\\(?=\r?\n))?(?:[\s+]|\\{1,8}[nrt]){0,64}"""
+    rb"""|\.concat\([ ]{0,4})()|[ \t]{0,64}\\?(?:\r?\n|\\"""
     rb"""{1,8}n)[\s+]{0,64}|[ \t]{1,64}(?=\\{0,64}["']))[bBrRuUfF]{0,2}(\\{0,64})(["'`])"""
 )
 # A cast, a type in quotes, or the head of a function that returns the value.
@@ -88,20 +90,34 @@ _BEFORE = re.compile(
 )
 _NUMBER = rb"(?:0[xX][0-9a-fA-F]{1,2}|[0-9]{1,3})"
 _BYTES = re.compile(
-    rb"(?:new )?(?:\w{1,24})?(?:\[[0-9]{0,4}\])?\s{0,4}[{(\[]\s{0,4}(" + _NUMBER + rb"(?:\s{0,4},\s{0,4}" + _NUMBER + rb"){2,512}+)"
+    rb"\s{0,4}(?:new )?(?:\w{1,24})?(?:\[[0-9]{0,4}\])?\s{0,4}[{(\[]\s{0,4}("
+    + _NUMBER
+    + rb"(?:\s{0,4},\s{0,4}"
+    + _NUMBER
+    + rb"){2,512}+\s{0,4},?\s{0,4}[})\]])"
 )
-_SUBSTITUTED = re.compile(rb"""(?:\$\(|`)(?:echo|printf|cat <<<)(?: -\w{1,4}){0,2} {1,4}(["']?)([^\s"'`)]{1,300})""")
+_LEAST_PARTS = 3
+_IDENTIFIER = re.compile(rb"[a-z_]{3,40}|[A-Z][a-z]{2,40}")
+_LEAST_BYTES = 7  # commas
+_SUBSTITUTED = re.compile(
+    rb"""(?:\$\(|`)(?:echo|printf|cat <<<)(?: -\w{1,4}){0,2} {1,4}(["']?)([^\s"'`)]{1,300})"""
+)
 _CONDITIONAL = re.compile(rb"[\w.]{1,40} if [^\n]{1,100}? else (?=[\"'])")
 _LIST = re.compile(rb"\.join\(\[\Z")
 _KEYWORD = re.compile(rb"([A-Za-z_]\w{0,40})\s?=\s?\Z")
-_HOLDING = frozenset(b"default default_value value secret_value fallback s data string text content key_bytes".split())
+_HOLDING = frozenset(
+    b"default default_value value secret_value fallback s data string text content key_bytes".split()
+)
 _STRONG = re.compile(rb"(?=.{0,200}[0-9!@#$%^&*])(?=.{0,200}[A-Za-z])[^\s/\\]{6,200}", re.DOTALL)
 _LINE = re.compile(rb"[^\r\n\\]{0,160}")
 # The first word of the well-known one would be taken for a verdict.
-_PASSPHRASE_ONLY = re.compile(rb"correct (?=[a-z]{3,14} [a-z]{3,14} [a-z]{3,14}[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))")
+_PASSPHRASE_ONLY = re.compile(
+    rb"correct (?=[a-z]{3,14} [a-z]{3,14} [a-z]{3,14}[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))"
+)
 # Groups that belong together: AbC1 dEf2 GhI3, 1a2b-3c4d 5e6f-7g8h; and what goes on with signs and digits.
 _GROUPS = re.compile(
-    rb"(?:[ ](?=[^\s=:]{0,64}[0-9])(?=[^\s=:]{0,64}[A-Za-z&!@#$%^*-])(?![\w-]{1,40}[=:])[^\s\"'`<>=:,;|]{3,64}|[ ][A-Za-z0-9]{3,6}(?=[ \r\n]|\Z)){1,24}"
+    rb"(?:[ ](?=[^\s=:]{0,64}[0-9])(?=[^\s=:]{0,64}[A-Za-z&!@#$%^*-])(?![\w-]{1,40}[=:])[^\s\"'`<>=:,;|]{3,64}|["
+    rb" ][A-Za-z0-9]{3,6}(?=[ \r\n]|\Z)){1,24}"
     rb"(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))"
 )
 _REST_OF_PASSPHRASE = re.compile(rb"(?:[ ][a-z]{3,14}){2,11}(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))")
@@ -132,6 +148,14 @@ def secret_spans(
     """
     # What the beginning of a value decides comes first: a search for its end would take quadratic time if many names
     # stand before the same long text.
+    listed = _BYTES.match(data, at, at + 4096)
+    if listed is not None and (label != LIKELY or listed[0].count(b",") >= _LEAST_BYTES):
+        yield at + len(listed[0]) - len(listed[0].lstrip()), listed.end()
+        return
+    cast = _BEFORE.match(data, at, at + 256) if depth < _MOST_ANNOTATIONS else None
+    if cast is not None:
+        yield from secret_spans(data, begin, cast.end(), label, keys, depth + 1)
+        return
     bare = None if label == LIKELY else bare_value(data, begin, at, label)
     if bare is not None:
         start, rest = bare
@@ -139,10 +163,6 @@ def secret_spans(
         if substituted is not None:
             if not is_harmless(keys, label, substituted[2]):
                 yield substituted.span(2)
-            return
-        listed = _BYTES.match(data, start, start + 4096) if label != LIKELY else None
-        if listed is not None:
-            yield listed.span(1)
             return
         if _PASSPHRASE_ONLY.match(data, start) is not None and is_passphrase(
             _LINE.match(data, start)[0].strip()  # type: ignore[index]
@@ -189,13 +209,14 @@ def secret_spans(
         if label == LIKELY or _SCHEMA.match(data, start, min(end, start + 512)) is not None:
             return
         if not (end - start <= 256 and is_harmless(keys, label, data[start:end])) and not (
-            data[start : start + 1] == b"{" and _DECLARED_TYPE.search(data, max(0, begin - 32), begin) is not None
+            data[start : start + 1] == b"{"
+            and _DECLARED_TYPE.search(data, max(0, begin - 32), begin) is not None
         ):
             yield start, end
         return
-    if data[start - 1 : start] in b"\r\n" or data[at:start].find(b"\n") >= 0 or data[at : at + 1] in b"\r\n":
-        if is_harmless_block(keys, label, data[start:end].strip(b"\r\n")):
-            return
+    is_block = data[at:start].find(b"\n") >= 0 or data[at : at + 1] in b"\r\n"
+    if is_block and is_harmless_block(keys, label, data[start:end].strip(b"\r\n")):
+        return
     if bare is None:
         instead = _instead(data, begin, at, start, label, keys, depth, end.__gt__)
         if instead is not None:
@@ -302,6 +323,9 @@ def _is_expression(
     if len(parts) < 2:
         return text[:1] in b"&*!$" and keys.label(parts[0].decode()) is not None
     if parts[0].split(b" ")[-1].lower() in _ROOTS:
+        return True
+    # random_password.main.result
+    if len(parts) >= _LEAST_PARTS and all(_IDENTIFIER.fullmatch(part) is not None for part in parts):
         return True
     return keys.label(parts[-1].decode()) is not None
 

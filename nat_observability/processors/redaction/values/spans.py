@@ -7,36 +7,43 @@ import re
 from nat_observability.processors.redaction.names.keys import UNSURE
 from nat_observability.processors.redaction.text.windows import matches, search
 from nat_observability.processors.redaction.values.verdicts import is_mixed, is_passing
+from nat_observability.processors.redaction.values.words import (
+    IN_VALUE,
+    OPENING,
+    QUOTES,
+    WORD,
+    backslashes,
+    end_at,
+    end_of_pieces,
+    end_of_quotes,
+    end_of_word,
+)
 
 # Blanks and line ends, also escaped ones, as in JSON inside a text. In a form, a plus sign is a blank.
 SPACE = rb"(?:[\s+]|\\++[nrt]){0,64}+"
 
-_QUOTED = re.compile(SPACE + rb"""[*_]{0,3}+(?:[rR]#{1,3}|u8|[bBrRuUfFNEL@$]{0,2})(\\*+)(\"{3}|'{3}|["']|`(?!`))""")
+_QUOTED = re.compile(
+    SPACE + rb"""[*_]{0,3}+(?:[rR]#{1,3}|u8|[bBrRuUfFNEL@$]{0,2})(\\*+)(\"{3}|'{3}|["']|`(?!`))"""
+)
 # Two backticks or more, around text with single ones. Those on the next line enclose a block of code.
 # YAML: what a value is, before it.
-_KIND = re.compile(rb"[ \t+]{1,64}+(?:!{1,2}[A-Za-z][\w:./-]{0,40}+|&[A-Za-z][\w-]{0,40}+)(?=[ \t]\S)")
+_KIND = re.compile(rb"[ \t+]{1,64}+(?:!{1,2}[A-Za-z][\w:./-]{0,40}+|&[A-Za-z][\w-]{0,40}+)(?=[ \t](?!=)\S)")
 _HEREDOC = re.compile(rb"[ \t]{0,64}<<[-~]?[\"']?([A-Za-z_]\w{0,30})[\"']?[ \t]{0,8}\r?\n")
 _LONGEST_HEREDOC = 8192  # bytes
 _CODE = re.compile(rb"[ \t+]{0,64}+[*_]{0,3}+(`{2,16}+)")
 # The end of Markdown emphasis: **password:** x
 _EMPHASIS = re.compile(rb"[*_`]{1,5}+(?=[\s+]|\\++[nrt]|\Z)")
-_LONGEST_BEFORE_QUOTE = 512  # bytes of a line before a value
 _LONGEST_BEFORE_CLOSING = 4  # bytes between a sign and a quote
 _LONGEST_EMPHASIS = 64  # bytes before the name
 _BRACKET = re.compile(SPACE + rb"(?=[{\[]|\([\s\\nr]{0,16}[bBrRuUfF]{0,2}\\{0,16}[\"'])(?!\[redacted:)")
 _BLANKS = re.compile(rb"[ \t+]{0,64}+")
 _LINE = re.compile(rb"[^\r\n]*+")
-# A comma, semicolon or ampersand ends a value if another field follows.
-_WORD = re.compile(
-    rb"""(?:[^\s"'`<>&;,]|&(?![\w.%\[\]-]{1,64}=)|;(?!\s|\Z|[\w .-]{1,64}=)|,(?!\s|\Z|[\w."'-]{1,64}[=:]))++"""
-)
 _ITEM = re.compile(rb"(?:[^\r\n;\"']|;(?!\s|\Z|[\w .-]{1,64}=))*+")
 # YAML: the sign of a block, and the beginning of a line.
 _BLOCK = re.compile(rb"[|>][0-9]?[+-]?[ \t+]*+(?=\r?\n|\\++[rn])")
 _NEW_LINE = re.compile(rb"(?:\r?\n|(?:\\++r)?(\\++)n)([ \t+]*+)(-(?=[ +]))?")
 _FIRST_ON_LINE = re.compile(rb"""(?:^|\n|\\n|["'`])((?:[ \t+-]|\*(?=[ +]))*+)(?:\\*+["']|\*{1,3}+)?\Z""")
 _LONGEST_INDENT = 256  # bytes
-_QUOTES = frozenset((b'"', b"'", b"`"))
 _BEFORE_PASS = re.compile(
     rb"""(?:(?:^|\n|\\[nr]|[,;({\[&?|/>])[ \t+]*+(?:[-*][ +]+)?[*_]{0,3}+\\*+["'`]?|["'`][*_]{0,3}+)\Z"""
 )
@@ -49,26 +56,12 @@ _BEFORE_QUOTE = frozenset(b" \t+:,-[{(=")
 _LONGEST_LOOK_AHEAD = 80  # bytes: behind a comma or an ampersand, whether another field follows
 _FURTHER_LINES = frozenset((b"", b"\r", b"\n", b"\\", b"|", b">"))
 _EMPTY = frozenset((b"null", b"none", b"nil", b"true", b"false", b"undefined"))
-_OPENING = {ord("{"): ord("}"), ord("["): ord("]"), ord("("): ord(")")}
-_CLOSING_BRACKETS = b")]}"
 _TEXT = re.compile(rb"[A-Za-z0-9\x80-\xff]")
 _BEHIND_STRUCTURE = frozenset((b")", b"]", b"}", b",", b";", b":", b"."))
 _IN_STRUCTURE = frozenset((b'"', b"'", b"\\", b"{", b"[", b" ", b"\n", b"\r", b"\t"))
 _AFTER_QUOTE = re.compile(rb"""(["'])?+(?=[A-Za-z0-9\x80-\xff])(?![\w.-]{1,64}[=:])""")
-# What a shell joins to a value: a piece in quotes, directly behind it, or a quote by itself.
-_PIECES = {
-    quote: re.compile(quote + rb"(?![,:;=(){}\[\]<>])[^\s" + quote + rb"]{1,256}+" + quote)
-    for quote in (b'"', b"'", b"`")
-}
-_QUOTE_ALONE = re.compile(rb"""\\["'](?=["'])""")
-_MOST_PIECES = 16
-_IN_VALUE = re.compile(rb"[A-Za-z0-9\x80-\xff]")
-_APOSTROPHE = re.compile(rb"(?<=[A-Za-z])'(?=[A-Za-z])")
-_IN_TAG = re.compile(rb"<[/!?]?[A-Za-z][^<>\n]{0,200}>")
-_CONTINUED_LINE = re.compile(rb"\r?\n(?=[^\s-])")
 _FOLDED = re.compile(rb"(\r\n|\n)[ \t]++(?=\S)[^\r\n]*+")
 _MOST_FOLDED = 32  # lines
-_CLOSING = {close: open_ for open_, close in _OPENING.items()}
 _STRUCTURE = re.compile(rb"[\"'\[\]{}()]")
 _LONGEST_HEADER = 8192  # bytes
 _CONTEXT = 1024  # bytes before a name on which the end of its value depends
@@ -86,7 +79,7 @@ def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
         label: The label of the name: headers such as cookies have spaces in their values.
     """
     at = _end_of_emphasis(data, begin, at)
-    at = _end(_KIND, data, at) if data[at - 1 : at] == b":" else at
+    at = end_at(_KIND, data, at) if data[at - 1 : at] == b":" else at
     code = _CODE.match(data, at)
     if code is not None:
         return code.end(), end_of_quotes(data, code.end(), code[1], 0)
@@ -105,13 +98,13 @@ def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
             return start, len(data) if end < 0 else end
         end = end_of_quotes(data, start, quoted[2], len(quoted[1]))
         return (start, end) if quoted[1] else _with_what_follows(data, start, end, quoted[2])
-    start = _end(_BLANKS, data, at)
+    start = end_at(_BLANKS, data, at)
     around = data[begin - 1 : begin] if begin else b""
-    if around in _QUOTES and around not in data[begin:at]:
+    if around in QUOTES and around not in data[begin:at]:
         # The quotes enclose both name and value: -H "Authorization: Basic x".
         end = data.find(around, start, start + _LONGEST_HEADER)
         if end >= 0 and data.find(b"\n", start, end) < 0:
-            return start, end - _backslashes(data, end)
+            return start, end - backslashes(data, end)
     block = _BLOCK.match(data, start)
     lines = start if block is None else block.end()
     lines_end = _end_of_lines(data, begin, lines, is_block=block is not None)
@@ -125,8 +118,8 @@ def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
         return start, _end_behind_brackets(data, start, _end_of_brackets(data, start))
     if around == b";":
         # In a connection string, a value may have spaces.
-        return start, _end(_ITEM, data, start)
-    end = _end_of_word(data, start)
+        return start, end_at(_ITEM, data, start)
+    end = end_of_word(data, start)
     return (start, start) if data[start:end].lower().rstrip(b")]},;.") in _EMPTY else (start, end)
 
 
@@ -141,20 +134,20 @@ def bare_value(data: bytes, begin: int, at: int, label: str) -> tuple[int, re.Pa
         label: The label of the name.
     """
     at = _end_of_emphasis(data, begin, at)
-    at = _end(_KIND, data, at) if data[at - 1 : at] == b":" else at
+    at = end_at(_KIND, data, at) if data[at - 1 : at] == b":" else at
     if any(form.match(data, at) is not None for form in (_CODE, _QUOTED, _HEREDOC)):
         return None
-    start = _end(_BLANKS, data, at)
+    start = end_at(_BLANKS, data, at)
     around = data[begin - 1 : begin] if begin else b""
-    if data[start : start + 1] in _FURTHER_LINES or (around in _QUOTES and around not in data[begin:at]):
+    if data[start : start + 1] in _FURTHER_LINES or (around in QUOTES and around not in data[begin:at]):
         return None
-    rest = _LINE if label.endswith(_HEADERS) else _ITEM if around == b";" else _WORD
+    rest = _LINE if label.endswith(_HEADERS) else _ITEM if around == b";" else WORD
     return (start, rest) if goes_on(data, start, rest) else None
 
 
 def goes_on(data: bytes, at: int, rest: re.Pattern[bytes]) -> bool:
     """Say whether a value whose rest matches an expression goes on at a place."""
-    return _end(rest, data, at, at + _LONGEST_LOOK_AHEAD) > at
+    return end_at(rest, data, at, at + _LONGEST_LOOK_AHEAD) > at
 
 
 def password_span(data: bytes, match: re.Match[bytes], begin: int) -> tuple[int, int]:
@@ -169,7 +162,7 @@ def password_span(data: bytes, match: re.Match[bytes], begin: int) -> tuple[int,
         begin: Where the name begins, with the words before it.
     """
     at = match.end()
-    blanks = _end(_BLANKS, data, at)
+    blanks = end_at(_BLANKS, data, at)
     if _QUOTED.match(data, at) is None and (
         _BRACKET.match(data, at) is not None
         or (_BLOCK.match(data, blanks) is None and _NEW_LINE.match(data, blanks) is not None)
@@ -201,12 +194,12 @@ def _is_password(data: bytes, match: re.Match[bytes], start: int, end: int, *, i
     if sign != b":":
         return sign == b"="
     name_begin = match.start(1)
-    is_quoted = data[name_begin - 1 : name_begin] in _QUOTES
+    is_quoted = data[name_begin - 1 : name_begin] in QUOTES
     if match[1].isupper() and not is_quoted:
         return False
     if _BEFORE_PASS.search(data, max(0, name_begin - _LONGEST_INDENT), name_begin) is None:
         return is_mixed(value)
-    if data[start - 1 : start] in _QUOTES or is_cut:
+    if data[start - 1 : start] in QUOTES or is_cut:
         return True
     line_end = _ESCAPED_LINE_END.search(data, start, end)
     return is_mixed(value) or line_end is not None or _BEHIND_PASS.match(data, end) is not None
@@ -241,7 +234,7 @@ def _end_of_lines(data: bytes, begin: int, at: int, *, is_block: bool) -> int:
         indent = len(line[2]) - 1
     else:
         return at
-    if line.end() < len(data) and data[line.end()] in _OPENING and line[3] is None:
+    if line.end() < len(data) and data[line.end()] in OPENING and line[3] is None:
         return at
     end = at
     escapes = len(line[1] or b"")
@@ -249,7 +242,9 @@ def _end_of_lines(data: bytes, begin: int, at: int, *, is_block: bool) -> int:
         line is not None and len(line[2]) + (line[3] is not None) > indent and len(line[1] or b"") == escapes
     ):
         end = (
-            _end(_LINE, data, line.end()) if not escapes else _end_of_escaped_line(data, line.end(), escapes)
+            end_at(_LINE, data, line.end())
+            if not escapes
+            else _end_of_escaped_line(data, line.end(), escapes)
         )
         line = _NEW_LINE.match(data, end)
     return end
@@ -280,11 +275,11 @@ def _closes(data: bytes, begin: int, at: int, quoted: re.Match[bytes]) -> bool:
     """Say whether the quote at a value is the one that closes what encloses the name too: "Password: "."""
     around = data[begin - 1 : begin] if begin else b""
     return (
-        around in _QUOTES
+        around in QUOTES
         and around == quoted[2]
         and around not in data[begin:at]
         and quoted.end() - at <= _LONGEST_BEFORE_CLOSING
-        and _IN_VALUE.match(data, quoted.end()) is None
+        and IN_VALUE.match(data, quoted.end()) is None
     )
 
 
@@ -303,7 +298,7 @@ def _end_of_heredoc(data: bytes, opening: re.Match[bytes]) -> int:
 
 def _end_of_header(data: bytes, begin: int, start: int) -> int:
     """Return where the value of a header ends, with the lines into which it is folded."""
-    end = _end(_LINE, data, start)
+    end = end_at(_LINE, data, start)
     begins_line = data[begin - 1 : begin] in (b"\n", b"")
     for _ in range(_MOST_FOLDED):
         folded = _FOLDED.match(data, end)
@@ -313,71 +308,6 @@ def _end_of_header(data: bytes, begin: int, start: int) -> int:
             break
         end = folded.end()
     return end
-
-
-def _end_of_word(data: bytes, start: int) -> int:
-    """
-    Return the end of a word, without closing brackets that were opened before it: f(password=x).
-
-    With the quotes and brackets inside it, unless they were opened before it: k9'x, k9"x y"z, a<b, and a\\ b.
-    """
-    end = _end(_WORD, data, start)
-    for _ in range(_MOST_PIECES):
-        further = _end_behind_sign(data, start, end)
-        if further <= end:
-            break
-        end = further
-    word_end = start + len(data[start:end].rstrip(_CLOSING_BRACKETS))
-    if word_end == end:
-        return end
-    unopened = {
-        close: data.count(close, start, end) - data.count(open_, start, end)
-        for close, open_ in _CLOSING.items()
-    }
-    while end > word_end and unopened[data[end - 1]] > 0:
-        end -= 1
-        unopened[data[end]] -= 1
-    return end
-
-
-def _end_behind_sign(data: bytes, start: int, end: int) -> int:
-    """Return where a word ends that goes on behind the sign at `end`; `end` if it does not."""
-    sign = data[end : end + 1]
-    if not sign:
-        return end
-    before = data[end - 1 : end] if end > start else b""
-    if sign in b" \r\n":
-        if before != b"\\":
-            return end
-        line = _CONTINUED_LINE.match(data, end)
-        if line is not None:
-            return _end(_WORD, data, line.end())
-        return _end(_WORD, data, end + 1) if sign == b" " and _IN_VALUE.match(data, end + 1) else end
-    if sign in _QUOTES:
-        if before in (b"", b"\\") or _is_enclosed(data, start, sign):
-            return end
-        piece = _PIECES[sign].match(data, end)
-        if piece is not None:
-            return _end(_WORD, data, piece.end())
-    elif sign == b"<":
-        if _IN_TAG.match(data, end) is not None:
-            return end
-    elif sign == b">":
-        line = data[max(0, start - _LONGEST_BEFORE_QUOTE) : start].rpartition(b"\n")[2]
-        if line.rfind(b"<") > line.rfind(b">") or b"<" in data[start:end]:
-            return end
-    else:
-        return end
-    return _end(_WORD, data, end + 1) if _IN_VALUE.match(data, end + 1) is not None else end
-
-
-def _is_enclosed(data: bytes, start: int, quote: bytes) -> bool:
-    """Say whether a quote before `start`, on the same line, encloses what is there."""
-    line = data[max(0, start - _LONGEST_BEFORE_QUOTE) : start].rpartition(b"\n")[2]
-    count = line.count(quote)
-    if quote == b"'":
-        count -= len(_APOSTROPHE.findall(line))
-    return count % 2 == 1
 
 
 def _end_behind_brackets(data: bytes, start: int, end: int) -> int:
@@ -390,20 +320,8 @@ def _end_behind_brackets(data: bytes, start: int, end: int) -> int:
         return end
     if _ESCAPED_SPACE.match(data, end) is not None:
         return end
-    word_end = _end_of_word(data, end)
+    word_end = end_of_word(data, end)
     return word_end if _TEXT.search(data, end, word_end) is not None else end
-
-
-def end_of_quotes(data: bytes, start: int, quote: bytes, depth: int) -> int:
-    """Return the place of the quote that closes one with `depth` backslashes before it, or the end of everything."""
-    end = data.find(quote, start)
-    while end >= 0:
-        escapes = _backslashes(data, end)
-        # As many as before the opening quote; or fewer, if it is the quote around; or pairs, which escape each other.
-        if escapes <= depth or (depth == 0 and escapes % 2 == 0):
-            return end - (escapes if depth else 0)
-        end = data.find(quote, end + 1)
-    return len(data)
 
 
 def _with_what_follows(data: bytes, start: int, end: int, quote: bytes) -> tuple[int, int]:
@@ -416,36 +334,14 @@ def _with_what_follows(data: bytes, start: int, end: int, quote: bytes) -> tuple
     while (after := _AFTER_QUOTE.match(data, end + len(quote))) is not None and len(quote) == 1:
         if after[1] is None:
             # With the opening quote, which would otherwise have no other.
-            return start - 1, _end_of_word(data, after.end())
+            return start - 1, end_of_word(data, after.end())
         # Doubled, as SQL and YAML write a quote inside quotes.
         closing = data.find(quote, after.end(), end + _LONGEST_VERDICT) if after[1] == quote else -1
         if closing < 0 or data.find(b"\n", end, closing) >= 0:
             break
         end = closing
-    joined = _end_of_pieces(data, start, end + len(quote)) if len(quote) == 1 else end
+    joined = end_of_pieces(data, start, end + len(quote)) if len(quote) == 1 else end
     return (start - 1, joined) if joined > end + len(quote) else (start, end)
-
-
-def _end_of_pieces(data: bytes, start: int, at: int) -> int:
-    """Return where the last of the pieces ends that a shell joins to a value in quotes: 'a'"b"c, 'it'\\''s'."""
-    for _ in range(_MOST_PIECES):
-        alone = _QUOTE_ALONE.match(data, at)
-        place = at if alone is None else alone.end()
-        sign = data[place : place + 1]
-        if sign in _PIECES and (alone is not None or not _is_enclosed(data, start - 1, sign)):
-            piece = _PIECES[sign].match(data, place)
-            if piece is None:
-                break
-            at = _end(_WORD, data, piece.end())
-        else:
-            break
-    return at
-
-
-def _backslashes(data: bytes, at: int) -> int:
-    """Return the number of backslashes directly before `at`."""
-    window = data[max(0, at - 4096) : at]
-    return len(window) - len(window.rstrip(b"\\"))
 
 
 def _end_of_brackets(data: bytes, start: int) -> int:
@@ -455,10 +351,10 @@ def _end_of_brackets(data: bytes, start: int) -> int:
     while (match := search(_STRUCTURE, data, at)) is not None:
         at = match.end()
         code = data[at - 1]
-        if code in _OPENING:
-            open_brackets.append(_OPENING[code])
+        if code in OPENING:
+            open_brackets.append(OPENING[code])
         elif code in (0x22, 0x27):
-            at = end_of_quotes(data, at, match[0], _backslashes(data, at - 1)) + 1
+            at = end_of_quotes(data, at, match[0], backslashes(data, at - 1)) + 1
             at += _escapes_after(data, at - 1)
         elif open_brackets and code == open_brackets[-1]:
             open_brackets.pop()
@@ -471,8 +367,3 @@ def _escapes_after(data: bytes, at: int) -> int:
     """Return the number of backslashes at `at`, which belong to the quote after them."""
     window = data[at : at + 4096]
     return len(window) - len(window.lstrip(b"\\"))
-
-
-def _end(expression: re.Pattern[bytes], data: bytes, at: int, stop: int | None = None) -> int:
-    match = expression.match(data, at, len(data) if stop is None else stop)
-    return at if match is None else match.end()

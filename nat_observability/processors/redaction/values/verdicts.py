@@ -64,11 +64,13 @@ _PLACEHOLDER = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _SCHEME = re.compile(rb"(?:Bearer|Basic|Token|bearer|basic|token) (?=\S)")
-_WORDLIKE = re.compile(rb"[A-Za-z\x80-\xff]{1,40}(?:[ _-][A-Za-z\x80-\xff]{1,40}){0,3}|[A-Za-z_]{1,60}")
+_WORDLIKE = re.compile(
+    rb"[A-Za-z\x80-\xff]{1,40}(?:[ _-][A-Za-z\x80-\xff]{1,40}){0,1}|(?i:mot de passe)|[A-Za-z_]{1,60}"
+)
 # Words about a secret, as the labels of forms have them: Create API key.
 _ABOUT_IT = re.compile(rb"[A-Za-z\x80-\xff']{1,24}(?: [A-Za-z\x80-\xff']{1,24}){1,4}[.:?!]?")
 _ALGORITHM = re.compile(
-    rb"(?:sha|md|hs|rs|es|ps|aes|hmac|hmac-sha|pbkdf|argon|v|x|oauth|tls|utf|base)[-_]?[0-9]{1,4}(?:[-_./][A-Za-z0-9]{1,8}){0,3}"
+    rb"(?:sha|md|hs|rs|es|ps|aes|hmac|hmac-sha|pbkdf|argon|oauth|tls|utf|base)[-_]?[0-9]{1,4}(?:[-_./][A-Za-z0-9]{1,8}){0,3}"
     rb"|ed25519|rsa|ecdsa|eddsa|bcrypt|scrypt|pbkdf2|argon2(?:id|i|d)?|oauth2?|basic|bearer|digest|saml|oidc|ldap|jwt",
     re.IGNORECASE,
 )
@@ -78,12 +80,39 @@ _PATTERN = re.compile(rb"\\[sSwWdDb][*+{\])]|\[\^?[A-Za-z0-9_]-|\(\?[:iPms<=!]|\
 _PLAIN_URL = re.compile(rb"(?:https?|file|wss?)://[^\s@]{1,400}")
 # Names under which a word is more often a word than a secret.
 _OF_WORDS = frozenset(
-    "token tokens auth cookie cookies signature sig sid pat jwt jwe csrf xsrf credentials creds credential bearer "
-    "bearertoken otp totp pin cvv cvc csc hmac sign psk".split()
+    [
+        "token",
+        "tokens",
+        "auth",
+        "cookie",
+        "cookies",
+        "signature",
+        "sig",
+        "sid",
+        "pat",
+        "jwt",
+        "jwe",
+        "csrf",
+        "xsrf",
+        "credentials",
+        "creds",
+        "credential",
+        "bearer",
+        "bearertoken",
+        "otp",
+        "totp",
+        "pin",
+        "cvv",
+        "cvc",
+        "csc",
+        "hmac",
+        "sign",
+        "psk",
+    ]
 )
 _WORD_ALONE = re.compile(rb"[A-Za-z\x80-\xff']{1,14}(?:[- ][A-Za-z]{1,14})?")
-_CODES = ("pin", "otp", "cvv", "cvc", "csc", "sms_code", "mfa_code", "door_code", "access_code", "unlock_code", "verification_code",
-          "security_code", "pin_code", "pin_number")  # fmt: skip
+_CODES = ("pin", "otp", "cvv", "cvc", "csc", "sms_code", "mfa_code", "door_code", "access_code", "unlock_code",
+          "verification_code",           "security_code", "pin_code", "pin_number")  # fmt: skip
 _SENTENCE = re.compile(rb"[A-Za-z'][A-Za-z']*+")
 _IS_PATH = re.compile(rb"(?:[A-Za-z]:[\\/]|~?/|\./|\.\./)[^\s]{0,500}")
 _FUNCTION = re.compile(rb"(?:async )?(?:def|function|fn|func)\b.{0,400}", re.DOTALL)
@@ -259,13 +288,14 @@ def is_harmless_block(keys: KeyMatcher, label: str, text: bytes) -> bool:
 
 
 def _is_about(keys: KeyMatcher, name: str, value: bytes) -> bool:
-    """Say whether a value in an object under the name of a secret is none by that name: its length, whether it is on."""
+    """Say whether a value is about the secret whose name its object has: its length, whether it is on."""
     plain = value.strip(b"\"' ,")
-    if plain.lower() in _VERDICTS or _SMALL.fullmatch(plain) is not None or _DURATION.fullmatch(plain) is not None:
-        return True
-    return keys.is_kept(f"secret_{name}") and _TOKEN_LIKE.fullmatch(plain) is None
+    if not keys.is_kept(f"secret_{name}"):
+        return plain.lower() in _FLAGS
+    return _TOKEN_LIKE.fullmatch(plain) is None
 
 
+_FLAGS = frozenset((b"true", b"false", b"yes", b"no", b"on", b"off", b"lax", b"strict"))
 _TOKEN_LIKE = re.compile(rb"(?=[^ ]*[0-9])(?=[^ ]*[A-Za-z])[^\s/.]{12,}")
 
 
