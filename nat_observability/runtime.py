@@ -287,7 +287,8 @@ class ObservabilityRuntime:
         if self._state in _AT_REST and not self._said_not_open and (self._exporters or self._on_empty):
             self.note_not_open(
                 "a run",
-                "await init_resources() before the first run, and shutdown_resources() after the last",
+                "await init_resources() before the first run and shutdown_resources() after the last, or without an "
+                "event loop use ProcessScope(container, 'my program')",
             )
 
     def note_not_open(self, feature: str, cure: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self, TypedDict, Unpack
 
@@ -68,12 +69,13 @@ class RunScope:
     """
 
     def __init__(
-        self, manager: ExporterManager, state: ContextState, job: step | None, timeout: float
+        self, manager: ExporterManager, state: ContextState, job: Callable[[], step] | None, timeout: float
     ) -> None:
         self.manager = manager
         self.state = state
         self.error: BaseException | None = None
-        self._job = job
+        self._new_job = job
+        self._job: step | None = None
         self._timeout = timeout
         self._entered = False
         self._run: RunContext[ExporterManager] | None = None
@@ -91,8 +93,7 @@ class RunScope:
         run = self.manager.start(self.state)
         await run.__aenter__()
         self._run = run
-        if self._job is not None:
-            self._job.__enter__()
+        self._begin_job()
         return self
 
     async def __aexit__(
@@ -111,8 +112,7 @@ class RunScope:
         background.start()
         self._background = background
         self._previous = enter_run(self.state)
-        if self._job is not None:
-            self._job.__enter__()
+        self._begin_job()
         return self
 
     def __exit__(
@@ -147,6 +147,11 @@ class RunScope:
         if self._entered:
             raise RuntimeError("A run was entered before. Call run_scope() for each block.")
         self._entered = True
+
+    def _begin_job(self) -> None:
+        if self._new_job is not None:
+            self._job = self._new_job()
+            self._job.__enter__()
 
     def _end_job(self, error: BaseException | None) -> None:
         job, self._job = self._job, None
@@ -193,7 +198,7 @@ def run_scope(
     return RunScope(
         container.exporter_manager(),
         ContextState(**arguments),
-        step("task", job, metadata=metadata) if job is not None else None,
+        partial(step, "task", job, metadata=metadata) if job is not None else None,
         options.shutdown_timeout + _LONGER_THAN_THE_STOP,
     )
 
