@@ -171,6 +171,7 @@ constraints-peers: ## Regenerate the other constraints files with the newest ver
 	@mv constraints-nat.txt.new constraints-nat.txt
 	$(call create_venv,.venv-new)
 	@.venv-new/bin/python -m pip install -qq -c constraints.txt -e '.[opentelemetry-sdk,otlp]' opentelemetry-proto $(INSTRUMENTED)
+	@.venv-new/bin/python -m pip install -qq --no-deps $(INSTRUMENTED_ALONE)
 	@$(call freeze_into,constraints-instrumentations.txt) \
 		| grep -vxiFf <(sed 's/#.*//' constraints.txt | grep .) >> constraints-instrumentations.txt.new
 	@mv constraints-instrumentations.txt.new constraints-instrumentations.txt
@@ -256,29 +257,44 @@ $(SEMCONV): pyproject.toml constraints.txt
 	@touch $@
 
 # The reference toolkit pins much of what it needs, and some of it to other versions than ours.
-NAT_TOOLS := blockbuster hypothesis nvidia-nat-opentelemetry nvidia-nat-phoenix pytest pytest-asyncio pytest-cov pytest-timeout
+NAT_TOOLS := blockbuster hypothesis nvidia-nat-a365 nvidia-nat-data-flywheel nvidia-nat-opentelemetry nvidia-nat-phoenix \
+	nvidia-nat-weave pytest pytest-asyncio pytest-cov pytest-timeout
 $(NAT): pyproject.toml constraints-nat.txt
 	$(call create_venv,$(@D))
-	@echo "Installing the NeMo Agent Toolkit into $(@D) (once; 400 MB)"
+	@echo "Installing the NeMo Agent Toolkit into $(@D) (once; 1.4 GB)"
 	@$(@D)/bin/python -m pip install -qq -c constraints-nat.txt -e '.[cli,nat]' $(NAT_TOOLS)
 	@touch $@
 
 # What other people's instrumentations instrument, for the slow tests.
 INSTRUMENTED := openai anthropic langchain-core 'pydantic-ai-slim[openai]' openai-agents google-adk \
+	boto3 celery cohere django dspy fastapi flask groq haystack-ai jinja2 litellm llama-index-core logfire mistralai ollama \
+	portkey-ai requests smolagents starlette urllib3 \
 	grpcio httpx redis sqlalchemy greenlet opentelemetry-exporter-otlp-proto-http opentelemetry-util-genai \
 	openinference-instrumentation-openai openinference-instrumentation-anthropic \
 	openinference-instrumentation-langchain openinference-instrumentation-openai-agents \
+	openinference-instrumentation-bedrock openinference-instrumentation-dspy openinference-instrumentation-google-genai \
+	openinference-instrumentation-groq openinference-instrumentation-haystack openinference-instrumentation-litellm \
+	openinference-instrumentation-llama-index openinference-instrumentation-mistralai \
+	openinference-instrumentation-portkey openinference-instrumentation-smolagents \
 	opentelemetry-instrumentation-openai opentelemetry-instrumentation-anthropic \
 	opentelemetry-instrumentation-langchain opentelemetry-instrumentation-openai-agents \
+	opentelemetry-instrumentation-bedrock opentelemetry-instrumentation-cohere opentelemetry-instrumentation-google-genai \
+	opentelemetry-instrumentation-groq opentelemetry-instrumentation-llamaindex opentelemetry-instrumentation-ollama \
 	opentelemetry-instrumentation-genai-openai opentelemetry-instrumentation-genai-anthropic \
 	opentelemetry-instrumentation-genai-langchain opentelemetry-instrumentation-genai-openai-agents \
+	opentelemetry-instrumentation-botocore opentelemetry-instrumentation-celery opentelemetry-instrumentation-dbapi \
+	opentelemetry-instrumentation-django opentelemetry-instrumentation-fastapi opentelemetry-instrumentation-requests \
 	opentelemetry-instrumentation-grpc opentelemetry-instrumentation-httpx \
 	opentelemetry-instrumentation-redis opentelemetry-instrumentation-sqlalchemy
+# Each demands exactly its own release of the others, and not all of them are of the same one.
+INSTRUMENTED_ALONE := $(addprefix opentelemetry-instrumentation-,aiohttp-client aiohttp-server flask jinja2 sqlite3 \
+	starlette urllib urllib3)
 $(INSTRUMENTATIONS): pyproject.toml constraints.txt constraints-instrumentations.txt
 	$(call create_venv,$(@D))
 	@echo "Installing clients and their instrumentations into $(@D) (once)"
 	@$(@D)/bin/python -m pip install -qq -c constraints.txt -c constraints-instrumentations.txt \
 		-e '.[opentelemetry-sdk,otlp]' opentelemetry-proto $(INSTRUMENTED)
+	@$(@D)/bin/python -m pip install -qq --no-deps -c constraints-instrumentations.txt $(INSTRUMENTED_ALONE)
 	@touch $@
 
 # Clients of models, whose answers a step reads, for the slow tests. Some need other versions of what we need.

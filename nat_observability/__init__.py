@@ -2,65 +2,57 @@
 
 from typing import TYPE_CHECKING
 
-from nat_observability.context import ContextState, outgoing_headers
-from nat_observability.delivery.delivery import Delivery, DeliveryHealth
-from nat_observability.delivery.ledger import LedgerSnapshot
-from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.errors import (
-    ExporterStartError,
-    InvalidExporterError,
-    InvalidExporterNameError,
-    InvalidTimeoutError,
-    ManagerRunningError,
-    MissingExtraError,
-    ObservabilityError,
-    RuntimeStateError,
-    SettingsError,
-    SettingsWarning,
-    SinkError,
-    UnknownExporterError,
-    UnknownExporterTypeError,
-    UnknownStepKindError,
-)
-from nat_observability.events import (
-    Boundary,
-    ErrorDetails,
-    IntermediateStep,
-    Run,
-    Span,
-    SpanEvent,
-    SpanKind,
-    SpanLink,
-    SpanOrigin,
-    Status,
-    StepKind,
-    TokenCost,
-    TokenUsage,
-)
-from nat_observability.exporter.base_exporter import BaseExporter
-from nat_observability.exporter.sampling import Sampling
-from nat_observability.exporter.span_exporter import SpanExporter
-from nat_observability.exporter.step_exporter import StepExporter
-from nat_observability.exporter_manager import ExporterManager
-from nat_observability.health import RuntimeHealth, RuntimeReport
-from nat_observability.recording.bound_context import bind_context
-from nat_observability.recording.step import step
-from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
-from nat_observability.runtime import ObservabilityRuntime
-from nat_observability.sinks.protocol import BlockingSink, Sink
+from nat_observability.lazy_names import lazily
 
 if TYPE_CHECKING:
+    from nat_observability.context import ContextState, outgoing_headers
+    from nat_observability.delivery.delivery import Delivery, DeliveryHealth
+    from nat_observability.delivery.ledger import LedgerSnapshot
+    from nat_observability.delivery.limits import DeliveryLimits
+    from nat_observability.errors import (
+        ExporterStartError,
+        InvalidExporterError,
+        InvalidExporterNameError,
+        InvalidTimeoutError,
+        ManagerRunningError,
+        MissingExtraError,
+        ObservabilityError,
+        RuntimeStateError,
+        SettingsError,
+        SettingsWarning,
+        SinkError,
+        UnknownExporterError,
+        UnknownExporterTypeError,
+        UnknownStepKindError,
+    )
+    from nat_observability.events import (
+        Boundary,
+        ErrorDetails,
+        IntermediateStep,
+        Run,
+        Span,
+        SpanEvent,
+        SpanKind,
+        SpanLink,
+        SpanOrigin,
+        Status,
+        StepKind,
+        TokenCost,
+        TokenUsage,
+    )
+    from nat_observability.exporter.base_exporter import BaseExporter
+    from nat_observability.exporter.sampling import Sampling
+    from nat_observability.exporter.span_exporter import SpanExporter
+    from nat_observability.exporter.step_exporter import StepExporter
+    from nat_observability.exporter_manager import ExporterManager
+    from nat_observability.health import RuntimeHealth, RuntimeReport
+    from nat_observability.recording.bound_context import bind_context
+    from nat_observability.recording.step import step
+    from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
+    from nat_observability.runtime import ObservabilityRuntime
+    from nat_observability.sinks.protocol import BlockingSink, Sink
+
     __version__: str
-else:
-
-    def __getattr__(name: str) -> object:
-        # Reading it takes longer than everything else here.
-        if name == "__version__":
-            from nat_observability.version import package_version
-
-            return package_version()
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
 
 __all__ = [
     "BaseExporter",
@@ -113,3 +105,76 @@ __all__ = [
     "outgoing_headers",
     "step",
 ]
+
+# A program uses few of them, and what it does not use need not be read from the disk.
+_HOMES = {
+    "nat_observability.context": (
+        "ContextState",
+        "outgoing_headers",
+    ),
+    "nat_observability.delivery.delivery": (
+        "Delivery",
+        "DeliveryHealth",
+    ),
+    "nat_observability.delivery.ledger": ("LedgerSnapshot",),
+    "nat_observability.delivery.limits": ("DeliveryLimits",),
+    "nat_observability.errors": (
+        "ExporterStartError",
+        "InvalidExporterError",
+        "InvalidExporterNameError",
+        "InvalidTimeoutError",
+        "ManagerRunningError",
+        "MissingExtraError",
+        "ObservabilityError",
+        "RuntimeStateError",
+        "SettingsError",
+        "SettingsWarning",
+        "SinkError",
+        "UnknownExporterError",
+        "UnknownExporterTypeError",
+        "UnknownStepKindError",
+    ),
+    "nat_observability.events": (
+        "Boundary",
+        "ErrorDetails",
+        "IntermediateStep",
+        "Run",
+        "Span",
+        "SpanEvent",
+        "SpanKind",
+        "SpanLink",
+        "SpanOrigin",
+        "Status",
+        "StepKind",
+        "TokenCost",
+        "TokenUsage",
+    ),
+    "nat_observability.exporter.base_exporter": ("BaseExporter",),
+    "nat_observability.exporter.sampling": ("Sampling",),
+    "nat_observability.exporter.span_exporter": ("SpanExporter",),
+    "nat_observability.exporter.step_exporter": ("StepExporter",),
+    "nat_observability.exporter_manager": ("ExporterManager",),
+    "nat_observability.health": (
+        "RuntimeHealth",
+        "RuntimeReport",
+    ),
+    "nat_observability.recording.bound_context": ("bind_context",),
+    "nat_observability.recording.step": ("step",),
+    "nat_observability.run.report": (
+        "ExporterReport",
+        "ExporterState",
+        "FlushReceipt",
+        "ManagerReport",
+    ),
+    "nat_observability.runtime": ("ObservabilityRuntime",),
+    "nat_observability.sinks.protocol": (
+        "BlockingSink",
+        "Sink",
+    ),
+    "nat_observability.version": ("__version__",),
+}
+
+if not TYPE_CHECKING:  # a type checker would accept every name as one of the module's
+    __getattr__, __dir__ = lazily(
+        __name__, _HOMES, modules=("context", "errors", "exporter", "exporter_manager", "sinks")
+    )

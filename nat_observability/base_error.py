@@ -164,3 +164,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def listed(names: Iterable[str]) -> str:
     """Return names for a message."""
     return ", ".join(names) or "none"
+
+
+def cure_of(given: object) -> str:
+    """Return what to do about an object that stands for the one that is wanted; nothing for any other."""
+    module = type(given).__module__
+    if isinstance(given, type):
+        return ""
+    if module == "dependency_injector.wiring":
+        return "It was not injected: decorate the function with @inject, and call container.wire(modules=[...]) first."
+    if module == "dependency_injector.providers":
+        return "It is a provider: call it; and embed a container with providers.Container."
+    if module == "dependency_injector.containers":
+        return "Pass the container inside it, such as service.observability."
+    return "It is a sink: write SpanExporter(sink)." if callable(getattr(given, "write", None)) else ""

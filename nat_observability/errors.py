@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from nat_observability.base_error import NotPicklableError, ObservabilityError, listed, nearest, shown
+from nat_observability.base_error import (
+    NotPicklableError,
+    ObservabilityError,
+    cure_of,
+    listed,
+    nearest,
+    shown,
+)
 from nat_observability.foreign_errors import describe
 from nat_observability.recorded_errors import (
     ClientDisconnectedError as ClientDisconnectedError,
@@ -85,19 +93,27 @@ class UnknownExporterError(ObservabilityError, ValueError):
 class InvalidExporterError(ObservabilityError, TypeError):
     """Raised when an object is added that is not an exporter."""
 
-    def __init__(self, name: str, exporter: object, missing: Iterable[str]) -> None:
+    def __init__(
+        self, name: str, exporter: object, missing: Iterable[str], problem: str = "", cure: str = ""
+    ) -> None:
         self.name, self.exporter_type, self.missing = name, type(exporter).__qualname__, tuple(missing)
         kind = (
             f"the class {exporter.__qualname__}" if isinstance(exporter, type) else f"a {self.exporter_type}"
         )
-        super().__init__(
-            f"Exporter {name!r} is {kind}, which is not an exporter: it lacks "
-            f"{listed(self.missing)}. Derive it from nat_observability.BaseExporter, or give it these methods."
+        problem = problem or f"which is not an exporter: it lacks {listed(self.missing)}"
+        cure = (
+            cure
+            or cure_of(exporter)
+            or "Derive it from nat_observability.BaseExporter, or give it these methods."
         )
+        super().__init__(f"Exporter {name!r} is {kind}, {problem}. {cure}")
 
 
 class InvalidExporterNameError(ObservabilityError, ValueError):
     """Raised when an exporter's name is not a non-empty string, or that of a template's is a path or a pattern."""
+
+    # What paths, patterns and lists are written with: no variable can name such an exporter.
+    unusable = re.compile(r"""[/\\*?\[\]{},;='"\x00-\x1f\x7f]""")
 
     def __init__(self, name: object) -> None:
         self.name = name
@@ -332,10 +348,8 @@ class MissingContainerError(ObservabilityError, TypeError):
         else:
             kind = "None" if given is None else f"a {type(given).__qualname__}"
             found = f"{kind}, which lacks {listed(self.missing)}"
-        super().__init__(
-            f"{feature} needs an ObservabilityContainer and was given {found}. "
-            "Make one when the process starts, and pass it."
-        )
+        cure = cure_of(given) or "Make one when the process starts, and pass it."
+        super().__init__(f"{feature} needs an ObservabilityContainer and was given {found}. {cure}")
 
 
 class RuntimeNotOpenError(ObservabilityError, RuntimeError):

@@ -6,6 +6,8 @@ import asyncio
 import sys
 import threading
 from collections.abc import Mapping
+from functools import lru_cache
+from inspect import iscoroutinefunction
 from typing import Any, Self
 
 import msgspec
@@ -19,6 +21,8 @@ from nat_observability.errors import (
 )
 from nat_observability.events import Run
 from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter.shared_sinks import warn_if_shared
+from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.logs import get_logger
 from nat_observability.run.isolation import isolate
 from nat_observability.run.manager_options import ManagerOptions
@@ -54,14 +58,10 @@ class ExporterManager:
             shutdown_timeout=positive_seconds("shutdown_timeout", shutdown_timeout),
             start_timeout=positive_seconds("start_timeout", start_timeout),
         )
-        self._set_up({}, options)
+        self._slot: RunSlot[RunContext[Any]] = RunSlot({}, options)
 
-    def _set_up(
-        self, registry: dict[str, BaseExporter], options: ManagerOptions, *, shared: bool = False
-    ) -> None:
-        self._slot: RunSlot[RunContext[Any]] = RunSlot(registry, options)
-        self._is_registry_shared = shared
-        self._lent_registry: dict[str, BaseExporter] | None = None
+    _is_registry_shared = False
+    _lent_registry: dict[str, BaseExporter] | None = None
 
     @property
     def _exporter_registry(self) -> dict[str, BaseExporter]:
@@ -127,7 +127,8 @@ class ExporterManager:
     @classmethod
     def _on(cls, registry: dict[str, BaseExporter], options: ManagerOptions) -> Self:
         manager = cls.__new__(cls)
-        manager._set_up(registry, options, shared=True)
+        manager._slot = RunSlot(registry, options)
+        manager._is_registry_shared = True
         return manager
 
     @classmethod
@@ -189,6 +190,8 @@ class ExporterManager:
             _log.warning("exporter_replaced", exporter=name)
         if twice is not None:
             _log.warning("exporter_registered_twice", exporter=name, other=twice)
+        else:
+            warn_if_shared(name, exporter, self._slot.registry)
 
     def _require(self, name: str, required: bool) -> None:
         options = self._slot.options
@@ -346,12 +349,17 @@ def check_exporter(name: object, exporter: object) -> None:
     """
     Check an exporter before it is registered.
 
+    A name with which no variable, metric or template can be named is logged.
+
     Raises:
         InvalidExporterNameError: The name is empty or not a string.
-        InvalidExporterError: The object lacks a method of an exporter.
+        InvalidExporterError: The object lacks a method of an exporter, was not initialised, or its `export` is a
+            coroutine function, which no run waits for.
     """
     if not isinstance(name, str) or not name.strip():
         raise InvalidExporterNameError(name)
+    if InvalidExporterNameError.unusable.search(name):
+        _warn_of_name(name)
     needed = ("start", "stop", "wait_ready")
     missing = (
         needed
@@ -360,3 +368,31 @@ def check_exporter(name: object, exporter: object) -> None:
     )
     if missing:
         raise InvalidExporterError(name, exporter, missing)
+    if isinstance(exporter, BaseExporter):
+        if isinstance(exporter, StepExporter) and getattr(exporter, "delivery", None) is None:
+            problem = "whose __init__ does not call that of its base class"
+            raise InvalidExporterError(
+                name, exporter, (), problem, "Call super().__init__(sink) in it, first."
+            )
+        if _exports_in_coroutine(type(exporter)):
+            problem, cure = (
+                "whose export() is a coroutine function, which no run waits for",
+                "Write `def export`",
+            )
+            raise InvalidExporterError(
+                name, exporter, (), problem, f"{cure}, or for what needs I/O a sink: SpanExporter(sink)."
+            )
+
+
+@lru_cache(maxsize=256)  # once for each name, not for each manager
+def _warn_of_name(name: str) -> None:
+    _log.warning(
+        "exporter_name_unusable",
+        exporter=name,
+        cure="Variables and templates cannot name it: use letters, digits and - . _",
+    )
+
+
+@lru_cache(maxsize=256)
+def _exports_in_coroutine(kind: type[BaseExporter]) -> bool:
+    return iscoroutinefunction(kind.export)

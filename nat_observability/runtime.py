@@ -21,6 +21,7 @@ from nat_observability.errors import (
     UnknownExporterError,
 )
 from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.exporter.shared_sinks import warn_if_shared, warn_of_shared
 from nat_observability.exporter_manager import check_exporter, positive_seconds
 from nat_observability.foreign_errors import describe
 from nat_observability.health import RuntimeHealth, RuntimeReport, RuntimeState
@@ -50,9 +51,12 @@ class ObservabilityRuntime:
         required: Names of the exporters without which the process must not start.
         on_empty: Called by `init` if there are no exporters, on a thread of its own; it may block.
         on_state: Called with each new state, in the thread that changes it; it must not block or raise.
+        on_manager: Likewise, for each new manager.
 
     Raises:
         InvalidTimeoutError: A timeout is not a positive, finite number.
+        InvalidExporterNameError: A name is empty or not a string.
+        InvalidExporterError: An object is not an exporter.
     """
 
     def __init__(
@@ -64,11 +68,14 @@ class ObservabilityRuntime:
         required: Collection[str] = (),
         on_empty: Callable[[], None] | None = None,
         on_state: Callable[[RuntimeState], None] | None = None,
+        on_manager: Callable[[], None] | None = None,
     ) -> None:
         if not isinstance(exporters, Mapping):
             raise TypeError(
                 f"exporters is a mapping of names to exporters, not of type {type(exporters).__name__}."
             )
+        for name, exporter in exporters.items():
+            check_exporter(name, exporter)
         self._given: object = exporters
         # Replaced, never changed.
         self._exporters: dict[str, BaseExporter] = dict(exporters)
@@ -79,6 +86,7 @@ class ObservabilityRuntime:
         self._required = frozenset(required)
         self._on_empty = on_empty
         self._on_state = on_state
+        self._on_manager = on_manager
         self._state = RuntimeState.NEW
         self._said_not_open = False
         self._leases: dict[str, Lease] = {}
@@ -112,6 +120,7 @@ class ObservabilityRuntime:
         try:
             if not self._exporters and self._on_empty is not None:
                 await call_elsewhere(self._on_empty)
+            await warn_of_shared(self._exporters)
             opened = await self._open(began + self._start_timeout)
         except ExporterStartError:
             await self._close(clock() + self._shutdown_timeout)
@@ -194,6 +203,8 @@ class ObservabilityRuntime:
 
     def registry_for(self, registry: dict[str, BaseExporter]) -> dict[str, BaseExporter]:
         """Return what a new manager is to use instead of the exporters that this runtime was made with."""
+        if self._on_manager is not None:
+            self._on_manager()
         return self._exporters if self._is_changed and registry is self._given else registry
 
     def add_exporter(self, name: str, exporter: BaseExporter) -> Joining:
@@ -235,6 +246,7 @@ class ObservabilityRuntime:
         if former is not None:
             self._leave(name, former, former_lease)
             _log.warning("exporter_replaced", exporter=name)
+        warn_if_shared(name, exporter, self._exporters)
         return Joining(name, lease, self._start_timeout)
 
     def remove_exporter(self, name: str) -> Leaving:
@@ -272,7 +284,7 @@ class ObservabilityRuntime:
         """Count one more live manager. From any thread."""
         with self._lock:
             self._live_managers += 1
-        if self._state in _AT_REST and not self._said_not_open and self._exporters:
+        if self._state in _AT_REST and not self._said_not_open and (self._exporters or self._on_empty):
             self.note_not_open(
                 "a run",
                 "await init_resources() before the first run, and shutdown_resources() after the last",

@@ -247,6 +247,11 @@ class EventStream:
         return len(self._by_key)
 
     @property
+    def keys(self) -> tuple[object, ...]:
+        """The keys of the subscribers."""
+        return tuple(self._by_key)
+
+    @property
     def unheard(self) -> int:
         """Steps that were recorded with no subscriber, START and END, for example after the run had ended."""
         passed_over = self._passed_over
@@ -289,11 +294,17 @@ class EventStream:
 
 def hand(receivers: Iterable[Callable[[ItemT], object]], item: ItemT) -> None:
     """Hand `item` to each receiver. What one of them raises reaches neither the others nor the caller."""
-    for receive in receivers:
+    left = iter(receivers)
+    for receive in left:
         try:
             receive(item)
         except BaseException as error:  # noqa: BLE001  foreign code: exporters guard themselves, others may not
-            report(receive, error)
+            try:
+                report(receive, error)
+            except BaseException:
+                # A signal has interrupted that one. The others get the item before it reaches the program.
+                hand(left, item)
+                raise
 
 
 def _report_late() -> None:

@@ -18,6 +18,7 @@ import structlog
 from blockbuster import BlockingError, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from tests.random_waits import RandomWaits
 from tests.warm_interpreter import close_warm
 
 # How long an example takes, or its making, is the machine's affair: no test asserts a time.
@@ -28,6 +29,8 @@ settings.load_profile("quick")
 
 _TESTS_BETWEEN_FREEZES = 250
 _ended = itertools.count(1)
+
+_waits = RandomWaits(int(os.environ["TESTS_RANDOM_WAITS"])) if os.environ.get("TESTS_RANDOM_WAITS") else None
 
 # Bytes that a temporary file system must have free to take what the tests write.
 _ROOM = 2 << 30
@@ -118,6 +121,17 @@ def nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
             function.can_block_in("coverage/collector.py", "lock_data")  # of `make coverage` itself
         yield
     assert not calls, f"blocking calls on an event loop: {calls}"
+
+
+@pytest.fixture(autouse=True)
+def waits_at_random() -> Iterator[None]:
+    """With `TESTS_RANDOM_WAITS`, a seed, deliveries and spools wait at random moments."""
+    if _waits is None:
+        yield
+        return
+    _waits.install()
+    yield
+    _waits.remove()
 
 
 class _AsyncioErrors(logging.Handler):

@@ -16,6 +16,7 @@ import pytest
 
 import nat_observability
 from nat_observability import errors
+from tests.processes import run_program
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
@@ -86,8 +87,58 @@ def test_all_is_what_a_face_imports(place: str) -> None:
         for node in module_level(ast.parse(file_of(place).read_text()).body)
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("nat_observability")
         for alias in node.names
+        if node.module != "nat_observability.lazy_names"
     ]
     assert sorted(imported, key=in_order) == exported(place)
+
+
+@pytest.mark.parametrize("place", FACES)
+def test_a_face_gives_the_objects_that_it_says_it_imports(place: str) -> None:
+    """What it imports lazily comes from the module that a type checker takes it from; `dir()` shows it before."""
+    if place in WITH_TOOLKIT or place in OPTIONAL:
+        pytest.skip("a package that is needed may be missing")
+    face = import_module(place)
+    assert set(exported(place)) <= set(dir(face))
+    with pytest.raises(AttributeError, match="nothing_of_that_name"):
+        face.nothing_of_that_name  # noqa: B018
+    for node in module_level(ast.parse(file_of(place).read_text()).body):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("nat_observability"):
+            for alias in node.names:
+                if alias.name in exported(place):
+                    assert getattr(face, alias.name) is getattr(import_module(str(node.module)), alias.name)
+
+
+def test_many_threads_at_once_get_the_same_complete_objects() -> None:
+    """None of them reads a name from a module that another one is still importing; they can be pickled."""
+    run_program(
+        """
+        import pickle, threading
+        import nat_observability
+
+        assert nat_observability.__version__ == nat_observability.__version__
+        names = [name for name in nat_observability.__all__]
+        barrier, found, failed = threading.Barrier(8), [], []
+
+        def look(turn):
+            barrier.wait(10)
+            try:
+                order = names[turn * 5 :] + names[: turn * 5]
+                found.append({name: getattr(nat_observability, name) for name in order})
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=look, args=(turn,)) for turn in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failed, failed
+        assert len(found) == 8 and all(each == found[0] for each in found)
+        assert pickle.loads(pickle.dumps(found[0])) == found[0]
+        assert nat_observability.errors.ObservabilityError is nat_observability.ObservabilityError
+        """,
+        fresh=True,
+    )
 
 
 def module_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -219,7 +270,7 @@ def imported_by(*statements: str) -> set[str]:
 
 def test_importing_imports_no_other_library() -> None:
     """Beyond msgspec and structlog, and what they import, nothing that is not Python's own: no framework, no client."""
-    ours = imported_by("import nat_observability") - imported_by("import asyncio, msgspec, structlog")
+    ours = imported_by("from nat_observability import *") - imported_by("import asyncio, msgspec, structlog")
     foreign = {name.partition(".")[0] for name in ours} - {"nat_observability"} - set(sys.stdlib_module_names)
     assert not foreign
 
@@ -228,7 +279,7 @@ def test_importing_loads_no_part_that_has_to_be_asked_for() -> None:
     """Sinks, settings, the command, the container and the tools for tests are imported only by their users."""
     ours = {
         name
-        for name in imported_by("import nat_observability")
+        for name in imported_by("from nat_observability import *")
         if name.startswith(("nat_observability", "containers"))
     }
     ours -= {"nat_observability.sinks", "nat_observability.sinks.protocol"}  # what a delivery writes to
@@ -240,7 +291,7 @@ def test_importing_loads_no_part_that_has_to_be_asked_for() -> None:
 def test_the_face_of_the_integrations_imports_no_framework() -> None:
     """`run_scope` is for workers without an integration: it needs nothing that is not needed anyway."""
     loaded = imported_by("from nat_observability.integrations import run_scope")
-    own = imported_by("import nat_observability")
+    own = imported_by("from nat_observability import *")
     foreign = {name.partition(".")[0] for name in loaded - own} - set(sys.stdlib_module_names)
     assert foreign == {"nat_observability"} or not foreign
     assert not {"celery", "fastapi", "faststream", "litestar", "opentelemetry", "quart", "taskiq"} & loaded
@@ -248,7 +299,7 @@ def test_the_face_of_the_integrations_imports_no_framework() -> None:
 
 def test_the_version_is_not_read_before_it_is_asked_for() -> None:
     """Reading it takes longer than importing the package."""
-    assert "importlib.metadata" not in imported_by("import nat_observability") - imported_by(
+    assert "importlib.metadata" not in imported_by("from nat_observability import *") - imported_by(
         "import msgspec, structlog"
     )
 

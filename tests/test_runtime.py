@@ -30,6 +30,7 @@ from nat_observability.exporter.step_exporter import Flush
 from nat_observability.exporter_manager import ExporterManager
 from nat_observability.health import RuntimeState
 from nat_observability.run.manager_options import ManagerOptions
+from nat_observability.run.report import ExporterState
 from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import CapturingExporter, until
@@ -76,6 +77,16 @@ def exporting(source: RunningLoop, **sinks: Any) -> dict[str, BaseExporter]:
     }
 
 
+def waiting(source: RunningLoop, **sinks: Any) -> dict[str, BaseExporter]:
+    """Exporters by name for whose delivery the end of a run waits."""
+    flush: Flush = "delivered"
+    return {
+        name: SpanExporter(exporter.delivery, flush=flush)
+        for name, exporter in exporting(source, **sinks).items()
+        if isinstance(exporter, SpanExporter)
+    }
+
+
 def manager_of(runtime: ObservabilityRuntime, exporters: dict[str, BaseExporter]) -> ExporterManager:
     return ExporterManager.with_options(exporters, ManagerOptions(observer=runtime))
 
@@ -89,6 +100,73 @@ async def record(manager: ExporterManager, count: int = 1) -> None:
 
 def state_of(runtime: ObservabilityRuntime) -> RuntimeState:
     return runtime.health().state
+
+
+# The end of a run
+
+
+@virtual_time
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 3.0])
+async def test_the_end_of_a_run_waits_for_delivery(seconds: float) -> None:
+    """As long as it takes, and no longer; what takes less than a second needs no task for each exporter."""
+    exporters = waiting(RunningLoop(), a=Sink(writes=seconds), b=Sink(writes=seconds / 2))
+    runtime = ObservabilityRuntime(exporters, shutdown_timeout=20.0)
+    tasks: list[asyncio.Task[Any]] = []
+
+    def made(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        tasks.append(asyncio.Task(coroutine, loop=loop, **options))
+        return tasks[-1]
+
+    async with runtime:
+        asyncio.get_running_loop().set_task_factory(made)
+        manager = manager_of(runtime, exporters)
+        began = now()
+        await record(manager)
+        asyncio.get_running_loop().set_task_factory(None)
+        assert now() - began == pytest.approx(seconds, abs=0.001)
+        assert bool({*exporters} & {task.get_name() for task in tasks}) is (seconds > 1)
+        assert manager.report.stop_duration_s == pytest.approx(seconds, abs=0.001)
+        for name, report in manager.report.exporters.items():
+            assert report.state is ExporterState.STOPPED, name
+            assert report.ledger == LedgerSnapshot(accepted=1, delivered=1)
+
+
+@virtual_time
+async def test_g2_the_end_of_a_run_that_waits_for_delivery_has_a_deadline() -> None:
+    """An exporter that does not deliver by then is named; its steps are pending, and the other has stopped."""
+    exporters = waiting(RunningLoop(), stuck=Sink(writes=100.0), quick=Sink())
+    runtime = ObservabilityRuntime(exporters, shutdown_timeout=200.0)
+    async with runtime:
+        options = ManagerOptions(observer=runtime, shutdown_timeout=2.0)
+        manager, began = ExporterManager.with_options(exporters, options), now()
+        with capture_logs() as lines:
+            await record(manager)
+        assert now() - began == pytest.approx(2.0, abs=0.21)
+        (line,) = [line for line in lines if line["event"] == "exporter_abandoned"]
+        assert line["exporter"] == "stuck"
+        assert "did not stop within 2 s" in line["error"]
+        states = {name: report.state for name, report in manager.report.exporters.items()}
+        assert states == {"stuck": ExporterState.ABANDONED, "quick": ExporterState.STOPPED}
+        assert manager.report.exporters["stuck"].ledger == LedgerSnapshot(accepted=1, pending=1)
+
+
+@virtual_time
+@pytest.mark.parametrize("after", [0.5, 3.0])
+async def test_g3_a_cancellation_shortens_the_wait_for_delivery(after: float) -> None:
+    """It reaches the caller within a second, and the manager can be started again."""
+    exporters = waiting(RunningLoop(), main=Sink(writes=20.0))
+    runtime = ObservabilityRuntime(exporters, shutdown_timeout=200.0)
+    async with runtime:
+        options = ManagerOptions(observer=runtime, shutdown_timeout=100.0)
+        manager, began = ExporterManager.with_options(exporters, options), now()
+        task = asyncio.create_task(record(manager))
+        await asyncio.sleep(after)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert now() - began <= after + 1.001
+        assert not manager.report.running
+        await record(manager)
 
 
 # Opening
@@ -633,6 +711,8 @@ async def test_an_exporter_without_a_delivery_is_none_of_the_runtimes_business()
 
     class Foreign:
         """As the reference toolkit has them."""
+
+        start = stop = wait_ready = print
 
     exporters: dict[str, Any] = {"foreign": Foreign(), "capturing": CapturingExporter()}
     async with ObservabilityRuntime(exporters) as runtime:

@@ -164,8 +164,14 @@ def run_warm(
 
 def serve(descriptor: int) -> None:
     """In the warm interpreter: run each program that is asked for in a fork, until nobody asks any more."""
+    # What takes long. The names of these packages are imported when they are asked for.
     import nat_observability.cli.commands
-    import nat_observability.containers  # noqa: F401  what takes long
+    import nat_observability.containers
+    import nat_observability.processors
+
+    for package in (nat_observability, nat_observability.containers, nat_observability.processors):
+        for name in package.__all__:
+            getattr(package, name)
 
     gc.freeze()
     with socket.socket(fileno=descriptor) as calls:

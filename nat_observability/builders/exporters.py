@@ -7,12 +7,11 @@ import math
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from nat_observability.builders.processing import OwnProcessing, ProcessingPlan, sampling_of
+from nat_observability.builders.processing import OwnProcessing, ProcessingPlan, sampling_of, without_secrets
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.errors import (
@@ -27,30 +26,34 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.exporter_manager import check_exporter
 from nat_observability.logs import RepeatedEvent, get_logger, set_level
-from nat_observability.processors import PriceTable
 from nat_observability.propagation.formats import use_propagators
-from nat_observability.recording.capture import set_limits
-from nat_observability.settings import (
-    ConsoleExporterSettings,
-    ExporterSettings,
-    FileExporterSettings,
-    LangfuseExporterSettings,
-    MemoryExporterSettings,
-    MetricsExporterSettings,
-    ObservabilitySettings,
-    OtlpExporterSettings,
-    PhoenixExporterSettings,
-    PresetExporterSettings,
-    SqliteExporterSettings,
-)
-from nat_observability.settings.presets import PRESETS
+from nat_observability.recording.capture.limits import set_limits
+from nat_observability.settings.exporters.models import PRESET_NAMES
+from nat_observability.settings.observability import ObservabilitySettings
 from nat_observability.settings.sources import unused_hints
+from nat_observability.settings.standard_variables.opentelemetry import SERVICE_NAME
 from nat_observability.settings.variables import EXPORTERS, option_problems, variable
-from nat_observability.sinks import ConsoleSink, FileSink, MemorySink, SqliteSink
 from nat_observability.sinks.protocol import BlockingSink, Sink
 from nat_observability.validation import secret_text
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+    from pathlib import Path
+
+    from nat_observability.processors import PriceTable
+    from nat_observability.resource import Resource
+    from nat_observability.settings import (
+        ConsoleExporterSettings,
+        ExporterSettings,
+        FileExporterSettings,
+        LangfuseExporterSettings,
+        MemoryExporterSettings,
+        MetricsExporterSettings,
+        OtlpExporterSettings,
+        PhoenixExporterSettings,
+        PresetExporterSettings,
+        SqliteExporterSettings,
+    )
     from nat_observability.sinks.otlp.presets import OtlpTarget
 
 ExporterBuilder = Callable[[str, Any, ObservabilitySettings], BaseExporter]
@@ -59,8 +62,23 @@ ExporterBuilder = Callable[[str, Any, ObservabilitySettings], BaseExporter]
 ENTRY_POINT_GROUP = "nat_observability.exporters"
 """Entry points of this group add exporter types: the name is the type, the object an `ExporterBuilder`."""
 
+_NO_SECRET = 16  # characters: shorter ones are secret only by their name
+
+
+# Of the sinks, and of what they need, only those are imported that are configured.
+
+
+def _resource(own: ExporterSettings, settings: ObservabilitySettings) -> Resource:
+    """Return the resource's attributes, those that somebody wrote without their secrets."""
+    written = {SERVICE_NAME: settings.service_name, **settings.resource_attributes}
+    if len(settings.service_name) <= _NO_SECRET and not settings.resource_attributes:
+        return settings.resource
+    return {**settings.resource, **without_secrets(own, written)}
+
 
 def _memory(name: str, own: MemoryExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.sinks.memory import MemorySink
+
     return delivering(name, own, settings, MemorySink(own.limit))
 
 
@@ -71,28 +89,31 @@ def _metrics(name: str, own: MetricsExporterSettings, settings: ObservabilitySet
 
 
 def _console(name: str, own: ConsoleExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.sinks.console import ConsoleSink
+
     stream = sys.stdout if own.stream == "stdout" else sys.stderr
     return delivering(name, own, settings, ConsoleSink(stream, color=own.color))
 
 
 def _file(name: str, own: FileExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.sinks.file import FileSink
+
     sink = FileSink(
         own.path,
         max_bytes=own.max_bytes,
         backups=own.backups,
         format=own.format,
-        resource=settings.resource,
+        resource=_resource(own, settings),
         dialect=own.dialect,
     )
     return delivering(name, own, settings, sink)
 
 
 def _sqlite(name: str, own: SqliteExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
+    from nat_observability.sinks.sqlite import SqliteSink
+
     sink = SqliteSink(own.path, synchronous=own.synchronous, keep_for=own.keep_for, keep_size=own.keep_size)
     return delivering(name, own, settings, sink)
-
-
-# The OTLP modules are imported only if they are needed: an application that sends nothing does not pay for them.
 
 
 def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings) -> BaseExporter:
@@ -106,7 +127,7 @@ def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings)
             headers=own.headers,
             compression=own.compression,
             timeout=own.timeout,
-            resource=settings.resource,
+            resource=_resource(own, settings),
             dialect=own.dialect,
             ca_file=own.ca_file,
             client_certificate=own.client_certificate,
@@ -122,7 +143,7 @@ def _otlp(name: str, own: OtlpExporterSettings, settings: ObservabilitySettings)
             compression=own.compression,
             encoding="json" if own.protocol == "http/json" else "protobuf",
             timeout=own.timeout,
-            resource=settings.resource,
+            resource=_resource(own, settings),
             dialect=own.dialect,
             ca_file=own.ca_file,
             client_certificate=own.client_certificate,
@@ -160,7 +181,7 @@ def _preset(name: str, own: PresetExporterSettings, settings: ObservabilitySetti
         traces_endpoint=target.traces_endpoint,
         headers=target.headers,
         timeout=own.timeout,
-        resource={**settings.resource, **target.resource},
+        resource={**_resource(own, settings), **target.resource},
         dialect=own.dialect,
         ca_file=own.ca_file,
         client_certificate=own.client_certificate,
@@ -181,7 +202,7 @@ def _to_target(
         target.endpoint,
         headers=target.headers,
         timeout=own.timeout,
-        resource={**settings.resource, **target.resource},
+        resource={**_resource(own, settings), **target.resource},
         dialect=own.dialect,
         ca_file=own.ca_file,
         client_certificate=own.client_certificate,
@@ -199,7 +220,7 @@ BUILT_IN_TYPES: Mapping[str, ExporterBuilder] = {
     "otlp": _otlp,
     "phoenix": _phoenix,
     "sqlite": _sqlite,
-    **dict.fromkeys(PRESETS, _preset),
+    **dict.fromkeys(PRESET_NAMES, _preset),
 }
 
 
@@ -251,6 +272,8 @@ def exporter_types(
     known: dict[str, ExporterBuilder] = {**BUILT_IN_TYPES, **own}
     # Entry points are looked up only for unknown types: the look-up reads the metadata of every package.
     if wanted := {exporter.type for exporter in settings.exporters.values()} - known.keys():
+        from importlib.metadata import entry_points
+
         for point in entry_points(group=ENTRY_POINT_GROUP):
             if point.name in wanted:
                 known[point.name] = _load(point)
@@ -258,6 +281,33 @@ def exporter_types(
         if exporter.type not in known:
             raise UnknownExporterTypeError(variable(EXPORTERS, name, "type"), exporter.type, known)
     return known
+
+
+def checked_types(own: object) -> Mapping[str, ExporterBuilder]:
+    """
+    Return a service's own exporter types.
+
+    Raises:
+        TypeError: It is not a mapping of names to functions that can be called as builders.
+    """
+    if not isinstance(own, Mapping):
+        raise TypeError(
+            f"exporter_types is a mapping of names to functions, not of type {type(own).__name__}. "
+            "Pass providers.Object({'own': build})."
+        )
+    for name, build in own.items():
+        try:
+            if not callable(build):
+                raise TypeError("it is not a function")
+            inspect.signature(build).bind("name", None, None)
+        except ValueError:  # it has no signature that could be read
+            continue
+        except TypeError as problem:
+            raise TypeError(
+                f"exporter_types: what makes exporters of type {name!r} cannot be called with their name, their "
+                f"settings and those of the process ({problem}). Pass a function that takes these three."
+            ) from None
+    return own
 
 
 def check_exporter_types(settings: ObservabilitySettings, own: Collection[str] | None) -> None:
@@ -315,10 +365,10 @@ def build_exporters(
     set_level(settings.log_level)
     if not settings.enabled:
         return {}
-    types = exporter_types(settings, own_types or {})
+    types = exporter_types(settings, checked_types(own_types or {}))
     exporters: dict[str, BaseExporter] = {}
     problems: list[str] = []
-    prices = None if settings.prices is None else PriceTable.load(settings.prices)
+    prices = None if settings.prices is None else _prices(settings.prices)
     plan = ProcessingPlan(settings.exporters, own_processing or {}, prices)
     for name, entry in settings.exporters.items():
         token = _plan.set(plan)
@@ -345,6 +395,12 @@ def build_exporters(
         return exporters
     # Outside the handlers: a cause may hold values, and would travel along as the error's context.
     raise SettingsError(problems)
+
+
+def _prices(path: Path) -> PriceTable:
+    from nat_observability.processors import PriceTable
+
+    return PriceTable.load(path)
 
 
 def _select(name: str, exporter: object, select: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from nat_observability.delivery.pipeline.intake import Intake
+from nat_observability.delivery.pipeline.processor_pipeline import LateProcessor
 from nat_observability.delivery.threads.thread_group import DeliveryThreadGroup
 from nat_observability.errors import InvalidPatternError, UnknownExporterError
 from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.step_exporter import StepExporter
-from nat_observability.processors import (
-    DEFAULT_KEYS,
-    DEFAULT_PATTERNS,
-    ContentSwitch,
-    Limits,
-    Pattern,
-    Pricer,
-    PriceTable,
-    Processor,
-    Redactor,
-    Rule,
-    Tagger,
-    Truncator,
-)
-from nat_observability.processors.content import Capture
+from nat_observability.processors.truncator import Limits, Truncator
 from nat_observability.settings.processing import ProcessingSettings
 from nat_observability.settings.variables import EXPORTERS, variable
+
+if TYPE_CHECKING:
+    from nat_observability.processors import PriceTable, Processor, Redactor, Rule
+    from nat_observability.processors.content import Capture
+
+# The modules of processors are imported only if they are needed, and those of the redaction, which is half of all that
+# a process imports, when there is something to redact.
+
+_REDACT = "redact"
 
 EVERY = "*"
 """Stands for every exporter, in place of an exporter's name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnProcessing:
+class OwnProcessing(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a service adds in code to an exporter's settings.
 
@@ -56,6 +54,7 @@ class ProcessingPlan:
         prices: Of the process.
 
     Raises:
+        TypeError: `own` is not such a mapping.
         UnknownExporterError: `own` names an exporter that does not exist.
     """
 
@@ -65,12 +64,24 @@ class ProcessingPlan:
         own: Mapping[str, OwnProcessing],
         prices: PriceTable | None = None,
     ) -> None:
+        given: object = own  # a container passes on whatever its provider made
+        if not isinstance(given, Mapping) or not all(
+            isinstance(each, OwnProcessing) for each in given.values()
+        ):
+            raise TypeError(
+                "processing is a mapping of names of exporters to OwnProcessing. Pass providers.Object({'*': "
+                "OwnProcessing(processors=[...])}), for example."
+            )
         for name in own:
             if name != EVERY and name not in settings:
                 raise UnknownExporterError(name, settings)
         self._settings = settings
         self._own = own
-        self._pricers: list[Processor] = [] if prices is None else [Pricer(prices)]
+        self._pricers: list[Processor] = []
+        if prices is not None:
+            from nat_observability.processors import Pricer
+
+            self._pricers.append(Pricer(prices))
         self._made: list[tuple[object, Intake]] = []
         self._groups: dict[str, DeliveryThreadGroup] = {}
 
@@ -151,10 +162,21 @@ def processors_of(
     inputs = _capture(settings.capture_inputs, settings.capture_inputs_not_of)
     outputs = _capture(settings.capture_outputs, settings.capture_outputs_not_of)
     if not (inputs is True and outputs is True):
+        from nat_observability.processors import ContentSwitch
+
         chosen.append(ContentSwitch(capture_inputs=inputs, capture_outputs=outputs))
     chosen += processors
     if settings.redact:
-        chosen.append(redactor_of(settings, rules, exporter=exporter))
+        make = partial(redactor_of, settings, rules, exporter=exporter)
+        # What a user adds can be wrong, which is reported now.
+        is_default = not (
+            rules
+            or settings.redact_keys
+            or settings.redact_patterns
+            or settings.redact_without
+            or settings.redact_personal
+        )
+        chosen.append(LateProcessor(_REDACT, make) if is_default else make())
     chosen.append(
         Truncator(
             Limits(
@@ -169,8 +191,18 @@ def processors_of(
         )
     )
     if settings.tags or settings.privacy is not None:
-        chosen.append(Tagger(settings.tags, privacy=settings.privacy))
+        from nat_observability.processors import Tagger
+
+        chosen.append(Tagger(without_secrets(settings, settings.tags), privacy=settings.privacy))
     return chosen
+
+
+def without_secrets(settings: ProcessingSettings, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the settings add to every item or request, redacted as items are."""
+    # Loading the redaction takes longer than the rest of a start.
+    if not settings.redact or not attributes:
+        return attributes
+    return redactor_of(settings).attributes(attributes)
 
 
 def redactor_of(
@@ -205,6 +237,8 @@ def _path_of(settings: ProcessingSettings, name: object) -> tuple[str, ...] | No
 
 
 def _redactor_of(settings: ProcessingSettings, rules: Sequence[Rule]) -> Redactor:
+    from nat_observability.processors import DEFAULT_KEYS, DEFAULT_PATTERNS, Pattern, Redactor
+
     key = settings.redact_hash_key
     known = [name for name in DEFAULT_PATTERNS if name not in settings.redact_without]
     # Unknown ones are refused by name.

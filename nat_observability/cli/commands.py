@@ -11,13 +11,23 @@ import msgspec
 
 from nat_observability.cli import output
 from nat_observability.cli.command_error import CommandError
-from nat_observability.cli.common import EXAMPLE, command, end, env_file_option, example_settings, shown_path
+from nat_observability.cli.common import (
+    EXAMPLE,
+    command,
+    end,
+    env_file_option,
+    example_settings,
+    json_option,
+    shown_path,
+)
 from nat_observability.cli.demo.demo import Demo, check_demo, own_file, run_demo
 from nat_observability.cli.demo.questions import ABOUT_THE_PROJECT, questions
 from nat_observability.cli.demo.report import print_demo, print_one_run
 from nat_observability.cli.demo.text_folder import TextFolder
 from nat_observability.cli.maintenance import MAINTENANCE
+from nat_observability.cli.maintenance.sources import setting_objects, sourced_rows
 from nat_observability.cli.reading import READING
+from nat_observability.cli.reading.objects import print_json
 from nat_observability.cli.replay.event_file import EventFile
 from nat_observability.cli.replay.replay import Replayed, replay
 from nat_observability.cli.replay.report import (
@@ -39,7 +49,7 @@ def cli() -> None:
 
 
 @cli.command("demo")
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.argument("folder", type=click.Path(path_type=Path, readable=False), required=False)
 @click.option("--runs", type=click.IntRange(min=1), default=200, show_default=True, help="How many runs.")
 @click.option(
     "--concurrency",
@@ -104,7 +114,7 @@ def _own_docs() -> Path:
 
 
 @cli.command("replay")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=click.Path(readable=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--concurrency", type=click.IntRange(min=1), default=50, show_default=True, help="How many runs at once."
@@ -153,14 +163,18 @@ async def _replay_all(
 
 @cli.command("settings")
 @click.option("--example", is_flag=True, help="Print an env file that works, with every setting in it.")
+@json_option
 @env_file_option
 @command
-def _settings(example: bool, env_file: Path | None) -> None:
+def _settings(example: bool, as_json: bool, env_file: Path | None) -> None:
     """Show the settings that hold now, with secrets as asterisks."""
     if example:
         click.echo(example_env(), nl=False)
         return
     settings, ignored = read_settings(env_file)
+    if as_json:
+        print_json({"settings": setting_objects(sourced_rows(settings, env_file)), "problems": ignored})
+        return
     for each in ignored:
         output.complain(each)
     output.to_stdout().print(output.facts(setting_rows(settings)))

@@ -14,7 +14,7 @@ import click
 from nat_observability.cli import output
 from nat_observability.cli.command_error import CommandError
 from nat_observability.cli.demo.demo import own_file
-from nat_observability.cli.logging import log_to_stderr
+from nat_observability.cli.logging import logging_to_stderr
 from nat_observability.cli.session import read_settings, store_paths
 from nat_observability.errors import (
     ExporterStartError,
@@ -38,41 +38,45 @@ def command(function: Command) -> Command:
     @click.option("-v", "--verbose", is_flag=True, help="Log each step of every lifecycle to stderr.")
     @functools.wraps(function)
     def wrapped(*, verbose: bool, **arguments: Any) -> None:
-        log_to_stderr(verbose=verbose)
-        try:
-            function(**arguments)
-            sys.stdout.flush()  # here, and not when the interpreter ends, so that a full disk is an error
-        except CommandError as error:
-            output.complain(str(error), kind="error")
-            raise SystemExit(error.exit_code) from None
-        except _BAD_INPUT as error:
-            output.complain(str(error), kind="error")
-            raise SystemExit(2) from None
-        except BrokenPipeError:
-            # The reader of a pipe has seen enough; the interpreter would complain when it flushes at its end.
-            output.silence_stdout()
-            raise SystemExit(0) from None
-        except OSError as error:
-            if error.filename is not None:
-                raise
-            # What is written to has no name.
-            output.silence_stdout()
-            output.complain(f"The output cannot be written: {error.strerror}. Give it room.", kind="error")
-            raise SystemExit(1) from None
+        with logging_to_stderr(verbose=verbose):
+            _run(function, arguments)
 
     return wrapped
 
 
+def _run(function: Command, arguments: dict[str, Any]) -> None:
+    try:
+        function(**arguments)
+        sys.stdout.flush()  # here, and not when the interpreter ends, so that a full disk is an error
+    except CommandError as error:
+        output.complain(str(error), kind="error")
+        raise SystemExit(error.exit_code) from None
+    except _BAD_INPUT as error:
+        output.complain(str(error), kind="error")
+        raise SystemExit(2) from None
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; the interpreter would complain when it flushes at its end.
+        output.silence_stdout()
+        raise SystemExit(0) from None
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # What is written to has no name.
+        output.silence_stdout()
+        output.complain(f"The output cannot be written: {error.strerror}. Give it room.", kind="error")
+        raise SystemExit(1) from None
+
+
 env_file_option = click.option(
     "--env-file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="Read settings from this file too; the environment wins over it. Else the one that "
     "NAT_OBSERVABILITY_ENV_FILE names.",
 )
 store_option = click.option(
     "--store",
     "store_path",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="The SQLite store; else the one in the settings.",
 )
 json_option = click.option(

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nat_observability.errors import MissingExtraError
@@ -16,25 +17,43 @@ if TYPE_CHECKING:
 _NEEDED = ("click", "rich")
 
 
-def main() -> None:
-    """Run the command with the process's arguments and exit with its code."""
+class OwnProcess:
+    """Click's object of a command that no application runs: how it logs holds until the process ends."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """
+    Run the command and exit with its code.
+
+    Args:
+        args: Those of the process by default, which is then the command's own. With others, an application runs the
+            command: its streams, signals and logs stay as they are.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
     # The viewer does without what the other commands import, which takes longer than its server to start.
-    viewer = sys.argv[1:2] == ["ui"]
+    viewer = arguments[:1] == ["ui"]
     try:
         command = _viewer() if viewer else _commands()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
         sys.exit(f"error: {MissingExtraError('The command nat-observability', 'cli')}")
+    if args is None:
+        _prepare_process()
+    command(
+        args=arguments[1:] if viewer else arguments,
+        prog_name="nat-observability ui" if viewer else "nat-observability",
+        obj=OwnProcess() if args is None else None,
+    )
+
+
+def _prepare_process() -> None:
     _prepare_streams()
     # A service manager's signal ends a command as Ctrl-C does: what was recorded until then is delivered.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A script's shell starts background jobs like this, and SIGTERM has to end those too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if viewer:
-        command(args=sys.argv[2:], prog_name="nat-observability ui")
-    command(prog_name="nat-observability")
 
 
 def _prepare_streams() -> None:

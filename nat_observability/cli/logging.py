@@ -1,4 +1,4 @@
-"""log_to_stderr(): structlog, configured for the command; the library itself never configures it."""
+"""logging_to_stderr(): structlog, configured for a command; the library itself never configures it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import click
 import structlog
+
+from nat_observability.cli.entry import OwnProcess
 
 
 class _Stderr:
@@ -20,8 +23,15 @@ class _Stderr:
         sys.stderr.flush()
 
 
-def log_to_stderr(*, verbose: bool) -> None:
-    """Write log lines to stderr: warnings and errors, or with `verbose` each step of every lifecycle too."""
+@contextmanager
+def logging_to_stderr(*, verbose: bool) -> Iterator[None]:
+    """
+    Write log lines to stderr: warnings and errors, or with `verbose` each step of every lifecycle too.
+
+    In an application that runs the command, its own configuration is back after the block.
+    """
+    context = click.get_current_context(silent=True)
+    before = structlog.get_config() if structlog.is_configured() else None
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -32,23 +42,16 @@ def log_to_stderr(*, verbose: bool) -> None:
         logger_factory=structlog.WriteLoggerFactory(_Stderr()),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
-
-
-def silence_logs_for_good() -> None:
-    """Write no log line from now on, and none of those at the process's end; not if lifecycles are to be logged."""
-    if structlog.get_config()["wrapper_class"] is not structlog.make_filtering_bound_logger(logging.INFO):
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-
-
-@contextmanager
-def silence_logs() -> Iterator[None]:
-    """Write no log line for a block, whose caller says itself what went wrong; not if lifecycles are to be logged."""
-    before = structlog.get_config()
-    if before["wrapper_class"] is structlog.make_filtering_bound_logger(logging.INFO):
-        yield
-        return
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         yield
     finally:
-        structlog.configure(**before)
+        if context is None or context.find_object(OwnProcess) is None:
+            structlog.reset_defaults()
+            if before is not None:
+                structlog.configure(**before)
+
+
+def silence_logs() -> None:
+    """Write no more log lines within `logging_to_stderr`; not if lifecycles are to be logged."""
+    if structlog.get_config()["wrapper_class"] is not structlog.make_filtering_bound_logger(logging.INFO):
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -12,7 +12,7 @@ from nat_observability.errors import MissingExtraError, SettingsError
 
 
 @click.command("ui")
-@click.argument("store", type=click.Path(path_type=Path), required=False)
+@click.argument("store", type=click.Path(path_type=Path, readable=False), required=False)
 @click.option(
     "--host",
     default="127.0.0.1",
@@ -28,7 +28,7 @@ from nat_observability.errors import MissingExtraError, SettingsError
 )
 @click.option(
     "--env-file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="Read settings from this file too, if no STORE is given; the environment wins over it.",
 )
 def ui(

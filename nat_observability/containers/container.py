@@ -24,11 +24,14 @@ from nat_observability.containers.lifetimes import (
     HeldSingleton,
     RuntimeResource,
     asynchronous,
+    check_same,
+    container_of,
     holding,
     names_given,
 )
+from nat_observability.errors import SettingsError
 from nat_observability.exporter.base_exporter import BaseExporter
-from nat_observability.exporter_manager import ExporterManager, check_exporter
+from nat_observability.exporter_manager import ExporterManager
 from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.settings import EnvFile, ObservabilitySettings
@@ -38,21 +41,34 @@ def _settings(env_file: EnvFile | None) -> ObservabilitySettings:
     return ObservabilitySettings() if env_file is None else ObservabilitySettings(_env_file=env_file)
 
 
+def _settings_of(given: Given, settings: providers.Provider[ObservabilitySettings]) -> ObservabilitySettings:
+    found: object = given.get("settings", settings)
+    if not isinstance(found, ObservabilitySettings):
+        # Not its repr, which may hold secrets.
+        kind = (
+            f"the class {found.__qualname__}" if isinstance(found, type) else f"a {type(found).__qualname__}"
+        )
+        raise SettingsError(
+            [f"settings= is {kind}: pass ObservabilitySettings(...), or a provider that gives one."]
+        )
+    return found
+
+
 def _exporters(
     given: Given,
     settings: providers.Provider[ObservabilitySettings],
     types: providers.Provider[Mapping[str, ExporterBuilder]],
     processing: providers.Provider[Mapping[str, OwnProcessing]],
 ) -> dict[str, BaseExporter]:
+    given.made_from(settings=settings, exporter_types=types, processing=processing)
     return build_exporters(
-        given.get("settings", settings),
+        _settings_of(given, settings),
         given.get("exporter_types", types),
         given.get("processing", processing),
     )
 
 
 def _runtime(
-    container: Any,
     exporters: Mapping[str, BaseExporter],
     given: Given,
     settings: providers.Provider[ObservabilitySettings],
@@ -63,15 +79,16 @@ def _runtime(
             f"What overrides the exporters gives a {type(found_exporters).__qualname__}, not a mapping of names to "
             "exporters. Pass providers.Object({'main': exporter}), for example."
         )
-    for name, exporter in exporters.items():
-        check_exporter(name, exporter)  # what overrides the exporters may give anything
-    found: ObservabilitySettings = given.get("settings", settings)
+    container = container_of("exporter_manager()", settings)
+    check_same(container, exporters)
+    found = _settings_of(given, settings)
     return ObservabilityRuntime(
         exporters,
         start_timeout=found.start_timeout,
         shutdown_timeout=found.shutdown_timeout,
         required=required_exporters(found),
-        on_empty=partial(warn_of_no_exporter, found),
+        on_empty=partial(warn_of_no_exporter, found) if found.enabled else None,
+        on_manager=given.warn_if_overridden,
         on_state=holding(
             container.given, container.exporters, container.runtime_object, container.manager_options
         ),
@@ -81,7 +98,7 @@ def _runtime(
 def _manager_options(
     given: Given, settings: providers.Provider[ObservabilitySettings], runtime: ObservabilityRuntime
 ) -> ManagerOptions:
-    found: ObservabilitySettings = given.get("settings", settings)
+    found = _settings_of(given, settings)
     return ManagerOptions(
         shutdown_timeout=found.shutdown_timeout,
         start_timeout=found.start_timeout,
@@ -91,7 +108,8 @@ def _manager_options(
     )
 
 
-def _validate(container: Any) -> None:
+def _validate(settings: providers.Provider[ObservabilitySettings]) -> None:
+    container = container_of("validate()", settings)
     container.check_dependencies()
     given = {name: getattr(container, name) for name in ("settings", "exporter_types", "processing")}
     if not any(map(asynchronous, given.values())):
@@ -126,11 +144,9 @@ class ObservabilityContainer(containers.DeclarativeContainer):
             self, resource_type: type[providers.BaseResource[Any]] = ...
         ) -> Awaitable[None]: ...
 
-    __self__ = providers.Self()
-
     env_file: Provider[EnvFile | None] = providers.Object(None)
     settings: Provider[ObservabilitySettings] = providers.Dependency(
-        instance_of=ObservabilitySettings, default=providers.ThreadSafeSingleton(_settings, env_file)
+        default=providers.ThreadSafeSingleton(_settings, env_file)
     )
     exporter_types: Provider[Mapping[str, ExporterBuilder]] = providers.Dependency(
         default=providers.Object({})
@@ -141,7 +157,7 @@ class ObservabilityContainer(containers.DeclarativeContainer):
         _exporters, given, settings.provider, exporter_types.provider, processing.provider
     )
     runtime_object: HeldSingleton[ObservabilityRuntime] = HeldSingleton(
-        _runtime, __self__, exporters, given, settings.provider
+        _runtime, exporters, given, settings.provider
     )
     unopened_runtime = runtime_object  # its name in 0.1.0
     manager_options: Provider[ManagerOptions] = HeldSingleton(
@@ -159,4 +175,4 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     exporter_manager: Provider[ExporterManager] = providers.Factory(
         ExporterManager.with_options, exporters, manager_options
     )
-    validate: Provider[None] = providers.Callable(_validate, __self__)
+    validate: Provider[None] = providers.Callable(_validate, settings.provider)

@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 
 from dependency_injector import providers, resources
 
-from nat_observability.errors import AsynchronousProviderError, NoEventLoopError
+from nat_observability.errors import AsynchronousProviderError, MissingContainerError, NoEventLoopError
 from nat_observability.health import RuntimeState
+from nat_observability.logs import get_logger
 from nat_observability.runtime import ObservabilityRuntime
 
 T = TypeVar("T")
+_log = get_logger()
 _AT_REST = (RuntimeState.NEW, RuntimeState.CLOSED)
 _RESOURCE = getattr(providers, "BaseResource", providers.Resource)  # 4.49 has the former
 
@@ -78,6 +80,30 @@ class Given:
 
     def __init__(self) -> None:
         self.awaited: dict[str, Any] = {}
+        self._links: list[tuple[str, providers.Provider[Any], providers.Provider[Any] | None]] = []
+        self._warned = False
+
+    def made_from(self, **given: providers.Provider[Any]) -> None:
+        """Note which providers give what the exporters are made from."""
+        self._links = [(name, *link) for name, provider in given.items() for link in _overriding(provider)]
+        self._warned = False
+
+    def overridden(self) -> str | None:
+        """Return the name of what another provider gives now than when the exporters were made; None if nothing."""
+        for name, provider, overriding in self._links:
+            if provider.last_overriding is not overriding:
+                return name
+        return None
+
+    def warn_if_overridden(self) -> None:
+        """Log, once, that an override came too late for the exporters. Called for each new manager."""
+        if not self._warned and (name := self.overridden()) is not None:
+            self._warned = True
+            _log.warning(
+                "override_came_late",
+                provider=name,
+                cure="Override it before the exporters are made, or shut down and initialise again after it.",
+            )
 
     def get(self, name: str, provider: providers.Provider[Any]) -> Any:
         """
@@ -104,6 +130,56 @@ class Given:
         found = {name: await provider() for name, provider in waiting.items()}
         self.awaited = found
         return bool(found)
+
+
+def container_of(feature: str, settings: Any) -> Any:
+    """
+    Return the container that settings belong to. A `Self` would be the class, in a container of a subclass.
+
+    Raises:
+        MissingContainerError: The class of the container was used, and not an object of it.
+        TypeError: A subclass replaces the settings, of which its other providers know nothing.
+    """
+    container = settings.parent
+    if getattr(container, "settings", None) is not settings:
+        raise _replaced("settings")
+    if isinstance(container, type):
+        raise MissingContainerError(feature, container, ["an environment of its own"])
+    return container
+
+
+def check_same(container: Any, exporters: Mapping[str, Any]) -> None:
+    """
+    Check that a container's managers get the exporters of its runtime.
+
+    Raises:
+        TypeError: What overrides the exporters makes new ones each time, or a subclass replaces them.
+    """
+    found = container.exporters()
+    if not isinstance(found, Mapping) or found.keys() != exporters.keys():
+        raise _replaced("exporters")
+    if any(found[name] is not each for name, each in exporters.items()):
+        raise TypeError(
+            "What overrides the exporters gives other ones each time. Pass providers.Object({...}), or "
+            "providers.Singleton instead of providers.Factory."
+        )
+
+
+def _replaced(name: str) -> TypeError:
+    return TypeError(
+        f"A subclass of ObservabilityContainer replaces {name!r}, of which its other providers know nothing. Leave it "
+        f"out there, and call container.{name}.override(...)."
+    )
+
+
+def _overriding(
+    provider: providers.Provider[Any],
+) -> Iterator[tuple[providers.Provider[Any], providers.Provider[Any] | None]]:
+    each: providers.Provider[Any] | None = provider
+    while each is not None:
+        last: providers.Provider[Any] | None = each.last_overriding
+        yield each, last
+        each = last
 
 
 def asynchronous(provider: providers.Provider[Any]) -> list[str]:
@@ -245,7 +321,7 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
         exporters, options, given = made
         if not runtime.is_held:
             awaited = await given().wait_for(self.kwargs)
-            if awaited or not runtime().is_for(exporters()):
+            if awaited or given().overridden() is not None or not runtime().is_for(exporters()):
                 for each in (exporters, runtime, options):
                     each.reset()
         opened: ObservabilityRuntime = runtime()

@@ -194,6 +194,8 @@ class Accounting:
     def hasten(self) -> None:
         """Have what waits written without waiting for more."""
         self.hurry = True
+        if self.wake_items == 1 and not self.queue.items:
+            return  # nothing waits here. What comes from its processors finds the hurry, and wakes the delivery.
         self.wake_up()
         if self.save is not None:
             self.save()

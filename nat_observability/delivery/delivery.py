@@ -19,7 +19,13 @@ from nat_observability.delivery.losses import log_all
 from nat_observability.delivery.pipeline.intake import Intake, intake_of
 from nat_observability.delivery.sending.periodic_work import RunFeed
 from nat_observability.delivery.sending.retry import BreakerState
-from nat_observability.delivery.sending.sink_adapters import WorkerSink, as_sink, destination_of, feed_of
+from nat_observability.delivery.sending.sink_adapters import (
+    WorkerSink,
+    as_sink,
+    destination_of,
+    feed_of,
+    given_sink,
+)
 from nat_observability.delivery.state import DeliveryState, Hold, State
 from nat_observability.delivery.threads import process_end
 from nat_observability.delivery.threads.delivery_thread import DeliveryThread, LoopSource, weak_call
@@ -138,6 +144,11 @@ class Delivery:
     def feed(self) -> RunFeed | None:
         """Where its runs are noted, if the sink is told of runs; else None."""
         return feed_of(self._sink)
+
+    @property
+    def sink(self) -> Sink | BlockingSink | None:
+        """The sink as it was given; None if it is a function."""
+        return given_sink(self._sink)
 
     @property
     def intake(self) -> Intake | None:

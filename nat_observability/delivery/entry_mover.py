@@ -14,7 +14,7 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sending.retry import Deferral, Outcome, Retry, longest_backoff
 from nat_observability.delivery.state import State
 from nat_observability.delivery.threads.worker import suppress_instrumentation
-from nat_observability.errors import RetryableWriteError, SinkError
+from nat_observability.errors import RetryableWriteError
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import Sink
@@ -146,6 +146,9 @@ class EntryMover:
                 move = self._next_move(self._loop.time())
                 if move is None:
                     state.closing()
+                    if self._spool is not None:
+                        # What a lease that is taken from now on accepts waits in the queue, to open this again.
+                        self._spool.stop_saving()
                     return True
             await move()
             self._accounting.log_losses()
@@ -175,7 +178,7 @@ class EntryMover:
             self._due_at = None
             self._fetch_is_next = True
             if accounting.saves_all or state.last_call:
-                return partial(self.save, accounting.take_to_save())
+                return self.save_queued
             accounting.spills = True
             accounting.wake_items = accounting.wake_bytes = NEVER
             return self._spill
@@ -241,22 +244,22 @@ class EntryMover:
         except TimeoutError:
             pass
 
-    def take_while_closed(self) -> list[Entry]:
-        """Take what to save while the sink is not open, and set when to be woken. Under the lock."""
+    def saves_while_closed(self) -> bool:
+        """Return whether to save while the sink is not open; set when to be woken. Under the lock."""
         accounting, queue = self._accounting, self._accounting.queue
         accounting.wake_items = accounting.wake_bytes = NEVER
         accounting.tell_room()
         if self._state.unwanted:
             accounting.wake_items = 1  # what is processed yet
         if self._spool is None or not self._spool.is_open:
-            return []
+            return False
         if accounting.saves_all or self._state.unwanted or accounting.is_filled(0.5):
             if len(queue):
-                return accounting.take_to_save()
+                return True
             accounting.wake_items = 1
         else:
             accounting.wake_items = (self._limits.queue_items + 1) // 2
-        return []
+        return False
 
     # Sending:
 
@@ -369,12 +372,10 @@ class EntryMover:
 
     # The spool:
 
-    async def save(self, entries: list[Entry]) -> None:
-        accounting, last_call = self._accounting, self._state.last_call
-        # What cannot be sent soon need not stay in memory: it is read again when its turn comes.
-        room = accounting.queue.held_bytes * 2 < self._limits.queue_bytes
-        if self._spool is not None and entries:
-            await self._try(self._spool.save(entries, stay=last_call or room))
+    async def save_queued(self) -> None:
+        """Save the oldest of what is queued."""
+        if self._spool is not None:
+            await self._try(self._spool.save_queued(stay=self._state.last_call))
 
     async def _save_deferred(self) -> None:
         """Move what the back end refuses for the moment to the spool; what the spool does not take has failed."""
@@ -439,7 +440,7 @@ class EntryMover:
         refused = False
         try:
             problem = await call
-        except SinkError as error:
+        except Exception as error:  # noqa: BLE001  memory may have run out, or the thread has died
             problem, refused = error, True
         if problem is not None and self._spool is not None:
             self._spool.log_failure(problem)

@@ -220,7 +220,8 @@ class DeliveryLoop:
             # Foreign code: opening a sink may raise anything, even SystemExit, and cancel this very task.
             with guard.lock:
                 if not self.dismissed:
-                    self._state.not_opened(as_exception(error))
+                    if self._state.phase.opening:
+                        self._state.not_opened(as_exception(error))
                     self._finish(DeliveryState.FAILED, as_exception(error), "not_open")
                     # What is being sent was given up, and is not to be counted once more.
                     self.dismiss()
@@ -286,13 +287,13 @@ class DeliveryLoop:
             with guard.lock:
                 if self.dismissed:
                     return False
-                entries, unwanted = self._mover.take_while_closed(), state.unwanted
+                saves, unwanted = self._mover.saves_while_closed(), state.unwanted
                 if unwanted and accounting.upstream:
                     accounting.hasten_upstream()
-                elif unwanted and not entries:
+                elif unwanted and not saves and (self._spool is None or not self._spool.is_saving):
                     return accounting.only_in_memory
-            if entries:
-                await self._mover.save(entries)
+            if saves:
+                await self._mover.save_queued()
                 continue
             try:
                 async with asyncio.timeout_at(deadline):
@@ -368,9 +369,9 @@ class DeliveryLoop:
     async def _save_or_wait(self) -> None:
         self._mover.signal.clear()
         with guard.lock:
-            entries = [] if self.dismissed else self._mover.take_while_closed()
-        if entries:
-            await self._mover.save(entries)
+            saves = not self.dismissed and self._mover.saves_while_closed()
+        if saves:
+            await self._mover.save_queued()
         else:
             await self._mover.signal.wait()
 

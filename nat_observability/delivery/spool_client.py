@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from nat_observability.delivery import guard
@@ -22,11 +19,10 @@ from nat_observability.errors import SinkError, ThreadRefusedError
 from nat_observability.events import Item, Run
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.spool.mark import Claim
 from nat_observability.spool.record import UnreadableRecordError, decode_item, encode_item
 from nat_observability.spool.recovery import RecoveryReport
 from nat_observability.spool.spool import Spool, SpoolDropReason
-from nat_observability.system.fork_hooks import at_fork
-from nat_observability.system.weak_registry import WeakRegistry
 
 ResultT = TypeVar("ResultT")
 _log = get_logger()
@@ -72,6 +68,7 @@ class SpoolClient:
             on_drop=lambda keys, reason: self._drops.append((keys, reason)),
             destination=destination,
         )
+        self._claim = Claim(self._spool.directory, name)
         self._max_bytes = limits.spool_bytes
         self._queue_bytes = limits.queue_bytes
         self._name = name
@@ -139,20 +136,47 @@ class SpoolClient:
         """Take over the files of processes that have died since."""
         await self._call(partial(self._recover, self._spool.adopt))
 
-    async def save(self, entries: Sequence[Entry], *, stay: bool) -> Exception | None:
+    async def save_queued(self, *, stay: bool) -> Exception | None:
         """
-        Put entries on the disk in one transaction. What the disk does not take is sent unsaved.
+        Put the oldest of what is queued on the disk in one transaction. What the disk does not take is sent unsaved.
+
+        It is taken from the queue on the worker thread, so that whatever saves it, it is saved in its order.
 
         Args:
-            stay: Whether they stay in memory too, to be sent.
+            stay: Whether it stays in memory too, to be sent, even if memory is short.
 
         Returns:
             Why an item was not stored: it could not be encoded, or there is no room; None if all were stored.
 
         Raises:
             SinkError: The disk refused. Nothing was stored.
+            ThreadRefusedError: The thread has died, and no other can be started. Nothing was stored.
         """
-        return await self._call(partial(self._save, entries, stay=stay))
+        try:
+            return await self._call(partial(self._save_queued, self._worker, stay=stay))
+        except ThreadRefusedError:
+            accounting = self._accounting
+            with guard.lock:
+                entries = accounting.take_to_save()
+                accounting.stored(entries, [None] * len(entries), stay=True)
+            raise
+
+    async def save(self, entries: Sequence[Entry], *, stay: bool) -> Exception | None:
+        """
+        Do as `save_queued` with entries that are in memory and not queued.
+
+        Args:
+            stay: Whether they stay in memory too, to be sent.
+        """
+        try:
+            return await self._call(partial(self._save, entries, stay=stay))
+        except Exception:
+            accounting = self._accounting
+            with guard.lock:
+                # The call was never made: the thread has died.
+                left = [entry for entry in entries if entry in accounting.saving]
+                accounting.stored(left, [None] * len(left), stay=True)
+            raise
 
     async def spill(self, next_entries: Callable[[], Sequence[Entry]]) -> Exception | None:
         """
@@ -194,18 +218,32 @@ class SpoolClient:
 
         def put_back() -> None:
             self._spool.put_back(keys)
-            self._report(returned=len(keys))
+            self._report()
+
+        def returned(done: Future[None]) -> None:
+            with guard.lock:
+                self._returning -= len(keys)
+                if isinstance(done.exception(), SinkError):
+                    self.put_back(keys)  # its thread has died
 
         with guard.lock:
-            if self._later(put_back):
+            if (done := self._later(put_back)) is not None:
                 self._returning += len(keys)
+                done.add_done_callback(returned)
+
+    def stop_saving(self) -> None:
+        """Save nothing more of what is queued by itself: it is about to close. Under the lock."""
+        self._is_ready = False
 
     async def close(self) -> None:
         """Let go of the files after the calls before this one."""
         if self._worker is not None:
             with guard.lock:
-                self._is_ready = False
-            await self._call(self._spool.close)
+                self.stop_saving()
+            try:
+                await self._call(self._spool.close)
+            except Exception as error:  # noqa: BLE001  its thread has died: what is in the files stays there
+                self.log_failure(error)
             with guard.lock:
                 # If the delivery opens again, they are read from there.
                 self._accounting.leave_to_spool()
@@ -229,22 +267,8 @@ class SpoolClient:
     # On the worker thread:
 
     def _open(self) -> RecoveryReport:
-        self._claim()
+        self._claim.take()
         return self._spool.open()
-
-    def _claim(self) -> None:
-        """Claim the directory for this exporter, for as long as this object lives."""
-        directory = self._spool.directory
-        with _claiming:
-            for other in _claims.all():
-                if other._name != self._name and _same(other._spool.directory, directory):
-                    raise SinkError(
-                        str(directory),
-                        f"is the spool of exporter {other._name!r}, and would let {self._name!r} send what that one "
-                        "has left there",
-                        "Give each exporter a spool_path of its own.",
-                    )
-            _claims.add(self)
 
     def _recover(self, look: Callable[[], RecoveryReport], *, opens: bool = False) -> None:
         report = look()
@@ -253,25 +277,20 @@ class SpoolClient:
             self._accounting.recovered(report.records - report.returned)
             self._is_ready = self._is_ready or opens
 
-    def _save_waiting(self) -> bool:
+    def _save_waiting(self, worker: Worker) -> bool:
         """Save some of what is queued; return whether to go on with the rest."""
         accounting = self._accounting
         with guard.lock:
-            entries = accounting.take_to_save() if self._has_waiting() else []
-            # What cannot be sent soon need not stay in memory: it is read again when its turn comes.
-            room = accounting.queue.held_bytes * 2 < self._queue_bytes
-        if not entries:
-            return False
+            if not self._has_waiting():
+                return False
         spills, goes_on = not accounting.saves_all, True
         problem: Exception | None
         try:
-            problem = self._save(entries, stay=room and not spills, spills=spills)
+            problem = self._save_queued(worker, spills=spills)
         except Exception as error:  # noqa: BLE001  the disk refuses, or memory has run out
             problem = error
-            with guard.lock:
-                if not isinstance(error, SinkError):
-                    accounting.stored(entries, [None] * len(entries), stay=True)
-                if spills:
+            if spills:
+                with guard.lock:
                     # Nothing makes room until the delivery's loop tries again.
                     accounting.spills = goes_on = False
                     accounting.tell_room()
@@ -279,6 +298,18 @@ class SpoolClient:
         if problem is not None:
             self.log_failure(problem)
         return goes_on
+
+    def _save_queued(
+        self, worker: Worker | None, *, stay: bool = False, spills: bool = False
+    ) -> Exception | None:
+        accounting = self._accounting
+        with guard.lock:
+            if self._worker is not worker:
+                return None  # it was given up, and what is queued since belongs to the next period
+            entries = accounting.take_to_save()
+            # What cannot be sent soon need not stay in memory: it is read again when its turn comes.
+            stay = stay or (not spills and accounting.queue.held_bytes * 2 < self._queue_bytes)
+        return self._save(entries, stay=stay, spills=spills)
 
     def _has_waiting(self) -> bool:
         accounting = self._accounting
@@ -297,6 +328,8 @@ class SpoolClient:
         with guard.lock:
             # Others were saved by another call while this one waited for the thread, or have been sent.
             entries = [entry for entry in entries if entry.key is None and not entry.settled]
+        if not entries:
+            return None
         records: dict[Entry, bytes] = {}
         problem: Exception | None = None
         for entry in entries:
@@ -306,7 +339,7 @@ class SpoolClient:
                 problem = as_exception(error)
         try:
             keys = self._spool.append(list(records.values()), taken=stay, durable=not spills)
-        except SinkError:
+        except BaseException:  # the disk refuses, or memory has run out
             with guard.lock:
                 if spills:
                     accounting.not_stored(entries)
@@ -344,7 +377,7 @@ class SpoolClient:
             self._spool.reject(unreadable)
             self._drops.append((unreadable, "spool_rejected"))
 
-    def _report(self, *, returned: int = 0) -> None:
+    def _report(self) -> None:
         """Book what the spool has dropped since the last report, and how much waits in it now."""
         accounting, spool = self._accounting, self._spool
         drops, self._drops = self._drops, []
@@ -361,7 +394,6 @@ class SpoolClient:
                     self._booked[reason] = count
                     accounting.drop_left_behind(reason, unnamed)
             self._waiting = spool.waiting
-            self._returning -= returned
 
     # On the delivery's loop:
 
@@ -382,7 +414,7 @@ class SpoolClient:
         # First: the garbage collector may end a run meanwhile, which comes here.
         self._saves_waiting = True
         try:
-            worker.submit(self._save_waiting).add_done_callback(self._end_save)
+            worker.submit(partial(self._save_waiting, worker)).add_done_callback(self._end_save)
         except ThreadRefusedError:  # its thread has died, and no other can be started
             self._saves_waiting = False
 
@@ -403,29 +435,10 @@ class SpoolClient:
                 accounting.hurry = accounting.hurry and accounting.upstream > 0
             accounting.wake_up()  # there may be something to send now
 
-    def _later(self, call: Callable[[], None]) -> bool:
-        if self._worker is None:
-            return False
+    def _later(self, call: Callable[[], None]) -> Future[None] | None:
+        if (worker := self._worker) is None:
+            return None
         try:
-            self._worker.submit(call)
+            return worker.submit(call)
         except ThreadRefusedError:
-            return False  # its thread has died, and no other can be started: the record is delivered again
-        return True
-
-
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:  # one of them does not exist
-        return os.path.realpath(one) == os.path.realpath(other)
-
-
-def _renew_lock() -> None:
-    global _claiming
-    _claiming = threading.Lock()
-
-
-_claims: WeakRegistry[SpoolClient] = WeakRegistry()
-_claiming = threading.Lock()
-# A thread that is not in the child may hold it.
-at_fork(after_in_child=_renew_lock)
+            return None  # its thread has died, and no other can be started: the record is delivered again

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -15,6 +14,7 @@ import msgspec
 
 from nat_observability.dialects.dialect import Attributes, Dialect
 from nat_observability.events import Run, Span, StepKind, TokenCost, TokenUsage
+from nat_observability.resource import Resource
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -127,7 +127,7 @@ def _own(_: Span, own: dict[str, Any]) -> Attributes:
     return found
 
 
-def langfuse_resource(resource: Mapping[str, str]) -> dict[str, str]:
+def langfuse_resource(resource: Resource) -> Resource:
     """Return the resource with what Langfuse calls environment, release and version."""
     added = {
         "langfuse.environment": resource.get("deployment.environment.name")

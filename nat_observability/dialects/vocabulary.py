@@ -21,6 +21,7 @@ from nat_observability.dialects.langfuse import LANGFUSE, langfuse_resource
 from nat_observability.dialects.messages import SPOKEN, Side, genai_payload
 from nat_observability.dialects.openinference import OPENINFERENCE
 from nat_observability.events import Captured, Run, Span, Status, StepKind, TokenUsage
+from nat_observability.resource import Resource
 
 DIALECTS: Final[Mapping[str, Dialect]] = {each.name: each for each in (GENAI, LANGFUSE, OPENINFERENCE)}
 """By name."""
@@ -223,7 +224,7 @@ class Vocabulary:
         target = attributes.get(named[-1], span.name) if named else span.name
         return f"{operation} {target}"
 
-    def resource(self, resource: Mapping[str, str]) -> Mapping[str, str]:
+    def resource(self, resource: Resource) -> Resource:
         """Return the attributes of the resource with what a dialect wants to find there."""
         return langfuse_resource(resource) if self.tells_run_tags else resource
 

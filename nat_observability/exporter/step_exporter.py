@@ -123,7 +123,7 @@ class StepExporter(BaseExporter):
             `lambda run: run.user_id == "u-1"`; by default all.
 
     Raises:
-        TypeError: `sink` is not a sink, or a processor cannot be called.
+        TypeError: `sink` is not a sink, a processor cannot be called, or `limits` or `sampling` is of another type.
         ValueError: There are both processors and a `Delivery`, or `flush` is not known.
         InvalidSelectionError: `select` is neither a mapping that can be used nor a function.
     """
@@ -145,6 +145,8 @@ class StepExporter(BaseExporter):
         if flush not in get_args(Flush):
             raise ValueError(f"flush is {' or '.join(map(repr, get_args(Flush)))}, not {flush!r}.")
         self.select = select
+        if not isinstance(limits, DeliveryLimits | None):
+            raise TypeError(f"limits is a DeliveryLimits(...), not of type {type(limits).__name__}.")
         processors = tuple(processors)
         if not isinstance(sink, Delivery):
             known_as = name or str(getattr(sink, "__name__", type(sink).__name__))
@@ -155,7 +157,7 @@ class StepExporter(BaseExporter):
             )
         self.delivery = sink
         self.flush = flush
-        self._sampling = sampling
+        self._sampling = _checked_sampling(sampling)
 
     @property
     def sampling(self) -> Sampling | None:
@@ -164,7 +166,7 @@ class StepExporter(BaseExporter):
 
     @sampling.setter
     def sampling(self, sampling: Sampling | None) -> None:
-        self._sampling = sampling
+        self._sampling = _checked_sampling(sampling)
         note_change()
 
     @property
@@ -188,6 +190,14 @@ class StepExporter(BaseExporter):
 
     def subscription(self, state: ContextState) -> Subscription:
         return sampled(StepSubscription, self, state, spans=False)
+
+
+def _checked_sampling(sampling: object) -> Sampling | None:
+    if not isinstance(sampling, Sampling | None):
+        raise TypeError(
+            f"sampling is a Sampling(...), such as Sampling(0.1), not of type {type(sampling).__name__}."
+        )
+    return sampling
 
 
 def sampled(

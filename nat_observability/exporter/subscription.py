@@ -10,7 +10,7 @@ from typing import Protocol, Self
 from nat_observability.context import ContextState
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.events import IntermediateStep
-from nat_observability.foreign_errors import describe, locate, reraise_signal
+from nat_observability.foreign_errors import describe, is_from_signal, locate
 from nat_observability.logs import get_logger
 from nat_observability.stream import EventStream
 
@@ -120,15 +120,25 @@ class ExportSubscription(Subscription):
             self._exporter.export(step)
         except BaseException as error:  # noqa: BLE001  foreign code: no exporter error reaches the workflow
             failure = error
+        interrupted = failure is not None and is_from_signal(failure)
         # Several threads may record at once.
         with self._lock:
             self._counted += 1
             if failure is None:
                 return
             self._failed += 1
-            is_first = self._error is None
+            is_first = self._error is None and not interrupted
             if is_first:
                 self._error = failure
+        if interrupted:
+            # Not the exporter's fault, but it may not have the step.
+            get_logger().warning(
+                "export_interrupted",
+                exporter=self._exporter.name,
+                workflow_run_id=self._state.run.run_id,
+                error=locate(failure),
+            )
+            raise failure
         if is_first:
             get_logger().warning(
                 "export_failed",
@@ -136,7 +146,6 @@ class ExportSubscription(Subscription):
                 workflow_run_id=self._state.run.run_id,
                 error=locate(failure),
             )
-        reraise_signal(failure)
 
     @property
     def ledger(self) -> LedgerSnapshot:

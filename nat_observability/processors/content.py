@@ -15,11 +15,16 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 # The attributes in which conventions and SDKs put inputs and outputs: OpenTelemetry GenAI (and its first versions),
-# OpenInference, OpenLLMetry, Langfuse, MLflow. Names that end in a dot stand for all that begin with them.
+# OpenInference, OpenLLMetry, Langfuse, MLflow, Logfire, Pydantic AI and Google's ADK. Names that end in a dot stand for
+# all that begin with them. Conversations hold both.
+_CONVERSATIONS = ("all_messages_events", "gcp.vertex.agent.data", "pydantic_ai.all_messages")
 _INPUTS = (
+    *_CONVERSATIONS,
     "input.value",
     "embedding.embeddings.",
     "embedding.text",
+    "gcp.vertex.agent.llm_request",
+    "gcp.vertex.agent.tool_call_args",
     "gen_ai.input.messages",
     "gen_ai.prompt",
     "gen_ai.prompt.",
@@ -36,12 +41,18 @@ _INPUTS = (
     "mlflow.spanInputs",
     "reranker.input_documents",
     "reranker.input_documents.",
+    "request_data",
     "reranker.query",
     "tool.parameters",
+    "tool_arguments",
     "traceloop.entity.input",
 )
 _OUTPUTS = (
+    *_CONVERSATIONS,
     "output.value",
+    "final_result",
+    "gcp.vertex.agent.llm_response",
+    "gcp.vertex.agent.tool_response",
     "gen_ai.completion",
     "gen_ai.completion.",
     "gen_ai.output.messages",
@@ -56,8 +67,10 @@ _OUTPUTS = (
     "mlflow.spanOutputs",
     "reranker.output_documents",
     "reranker.output_documents.",
+    "response_data",
     "retrieval.documents",
     "retrieval.documents.",
+    "tool_response",
     "traceloop.entity.output",
 )
 # Events of the GenAI conventions whose attributes are a message, except those that only say what kind of one.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,17 +17,16 @@ from nat_observability.processors.detail_limits import (
     shortened_details,
     within_counts,
 )
-from nat_observability.recording.details.step_details import LIMITS as RECORDED
 
 _LEAST_BYTES = 1024
+_RECORDED = 128  # the specification's default for each count, which is recorded in any case
 
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """
     How large an item may be, with the names and defaults of OpenTelemetry.
 
@@ -78,14 +76,18 @@ class Truncator:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits = Limits() if limits is None else limits
-        # What is not recorded cannot be kept.
-        RECORDED.allow(
-            attributes=limits.attribute_count_limit,
-            events=limits.event_count_limit,
-            links=limits.link_count_limit,
-            event_attributes=limits.event_attribute_count_limit,
-            link_attributes=limits.link_attribute_count_limit,
-        )
+        allowed = {
+            "attributes": limits.attribute_count_limit,
+            "events": limits.event_count_limit,
+            "links": limits.link_count_limit,
+            "event_attributes": limits.event_attribute_count_limit,
+            "link_attributes": limits.link_attribute_count_limit,
+        }
+        if max(allowed.values()) > _RECORDED:
+            # What is not recorded cannot be kept. Imported here, because only these limits need it.
+            from nat_observability.recording.details.step_details import LIMITS
+
+            LIMITS.allow(**allowed)
 
     def __call__(self, item: Item) -> Item:
         """Return `item` within the limits: the same object if it is within them already."""

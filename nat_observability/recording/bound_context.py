@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, TypeVar
 
 from nat_observability.recording.decorator import is_function_of_kind
+from nat_observability.recording.returned.native_generators import first_item
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -55,7 +56,7 @@ def bind_context(function: FunctionT) -> FunctionT:
             context = bound.copy()
             inner = context.run(function, *args, **kwargs)
             try:
-                item = await _Awaiting(context, anext(inner))
+                item = await _Awaiting(context, first_item(inner))
                 while True:
                     try:
                         sent = yield item

@@ -54,26 +54,27 @@ class ModelCallRecorder(StepRecorder):
         if found is None:
             note_unknown("answer", answer)
             if self.output is None:
-                self.output = capture(answer)
+                self.output = details.said = capture(answer)
             return
         if self.output is None and (said := found.messages or found.output):
             # As it is now: the parts may be the client's own objects.
-            self.output = capture_json(said)
+            self.output = details.said = capture_json(said)
         self._describe(details, found)
 
     def _describe(self, details: StepDetails, found: Answer) -> None:
         """Set what an answer says beside its messages."""
         if self.usage is None:
             self.usage = found.usage
+        attributes: dict[str, object] = {}
         if found.provider is not None and not details.has(PROVIDER):
-            details.set_attribute(PROVIDER, found.provider)
+            attributes[PROVIDER] = found.provider
         if found.response_id is not None:
-            details.set_attribute("gen_ai.response.id", found.response_id)
+            attributes["gen_ai.response.id"] = found.response_id
         if found.model is not None:
-            details.set_attribute("gen_ai.response.model", found.model)
+            attributes["gen_ai.response.model"] = found.model
         if found.finish_reasons:
-            details.set_attribute("gen_ai.response.finish_reasons", list(found.finish_reasons))
-        details.set_attributes(found.attributes)
+            attributes["gen_ai.response.finish_reasons"] = found.finish_reasons
+        details.set_attributes(attributes | found.attributes)
 
     def request(self, **parameters: object) -> None:
         """
@@ -186,7 +187,7 @@ class ModelCallRecorder(StepRecorder):
 
 def provided(attributes: object, provider: object) -> object:
     """Return the attributes that a step begins with, with its provider among them."""
-    name = provider_name(capture_label(provider))
+    name = provider_name(provider if type(provider) is str else capture_label(provider))
     if attributes is None:
         return {PROVIDER: name}
     pairs, _ = pairs_of(attributes, LIMITS.attributes)

@@ -20,7 +20,11 @@ _START, _CHUNK = Boundary.START, Boundary.CHUNK
 
 
 PASSED_OVER = object()
-"""In the place of the input of a step that is not begun, because no subscriber looks at it."""
+"""
+In the place of the input of a step that is not begun, because no subscriber looks at it.
+
+What counts its end is in the place of its metadata.
+"""
 
 
 class StepRecorder:
@@ -184,11 +188,9 @@ class StepRecorder:
             self._metadata,
             self._tags,
         )
-        return start if self._details is None else self._details.added_to_step(start)
-
-    def _end_passed_over(self) -> None:
-        audience, self._input, self._metadata = self._metadata, None, None
-        audience.passed_over()
+        if self._details is not None:
+            self._details.add_to_step(start)
+        return start
 
     def _begin_unheard(self, audience: Audience, stream: EventStream) -> None:
         # No subscriber looks at the step: nothing is captured, and nothing that was not captured may leave if one comes

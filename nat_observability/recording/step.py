@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -46,7 +46,7 @@ from nat_observability.recording.enclosing_step import (
 )
 from nat_observability.recording.model_calls import ModelCallRecorder, provided
 from nat_observability.recording.recorder import PASSED_OVER
-from nat_observability.recording.stray_steps import open_runs, report_stray_step
+from nat_observability.recording.stray_steps import open_runs, report_stray_step, report_unentered_step
 from nat_observability.stream import Audience, hand, report
 
 _frame, _clock_ns, _wall_ns = sys._getframe, time.perf_counter_ns, time.time_ns
@@ -54,6 +54,9 @@ _frame, _clock_ns, _wall_ns = sys._getframe, time.perf_counter_ns, time.time_ns
 _END, _OK, _ERROR, _CLIENT = Boundary.END, Status.OK, Status.ERROR, SpanKind.CLIENT
 _LLM, _EMBEDDING, _RETRIEVER = StepKind.LLM, StepKind.EMBEDDING, StepKind.RETRIEVER
 _NO_TAGS: tuple[str, ...] = ()
+_looks = iter(
+    range(1000)
+)  # at steps that are freed, to find one without a block; later ones do not pay for it
 
 
 class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, named like contextlib.suppress
@@ -146,8 +149,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
             state = head._state
         if state is not None:
             audience = state.stream.kept[0] or state.stream.gathered()
-            if not (audience.usual or audience.heeds) and bridge.installed is None:
-                self._input, self._metadata = PASSED_OVER, audience
+            if not audience.heeds and bridge.installed is None:
+                self._input, self._metadata = PASSED_OVER, audience.passed_over
                 audience.pass_over()
                 return self
         frame = _frame(1)
@@ -182,8 +185,10 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
     ) -> None:
         state = self._state
         if state is None:
+            self._previous = None  # it was entered
             if self._input is PASSED_OVER:
-                self._end_passed_over()
+                self._metadata()
+                self._input = self._metadata = None
             return
         generator = self._generator
         if generator is not None:
@@ -204,8 +209,18 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
     ) -> None:
         self.__exit__(exc_type, exc, traceback)
 
+    def __del__(self) -> None:
+        if hasattr(self, "_previous") or getattr(self, "_state", self) is not None or current.get() is None:
+            if next(_looks, None) is not None:
+                return
+        elif self._input is not PASSED_OVER:
+            report_unentered_step(self._kind)
+        with suppress(AttributeError):  # another thread did it
+            del step.__del__
+
     def __call__(self, function: FunctionT) -> FunctionT:
         """Return `function` with each call recorded as a step of this kind and name."""
+        self._previous = None  # it need not be entered
         return decorated(
             function, self._of_call, step._driven, step._suspended, follows=getattr(self, "_follow", True)
         )
@@ -249,6 +264,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
     def _driven(self) -> Iterator[AbstractContextManager[None]]:
         """Open the step around a generator; what it yields is entered each time the generator itself runs."""
         head = current.get()
+        self._previous = self._generator = None
         state = head._state if head is not None else None
         if head is None or state is None:
             if open_runs:
@@ -262,7 +278,6 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 yield nullcontext()
                 audience.passed_over()
                 return
-        self._previous = self._generator = None
         parent = enclosing(head, state.generator_steps, _frame())
         self._open(state, parent if bridge.installed is None else bridge.installed.innermost(state, parent))
         try:
@@ -282,7 +297,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         if bridge.installed is None:
             audience = state.stream.kept[0] or state.stream.gathered()
             if not audience.heeds:
-                self._input, self._metadata = PASSED_OVER, audience
+                self._input, self._metadata = PASSED_OVER, audience.passed_over
                 audience.pass_over()
                 return
         parent: Scope = head
@@ -360,9 +375,11 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 return
         end_ns = _clock_ns() + state.clock_offset_ns
         output: Any = self.output
-        usage, error = self.usage, None
-        if output is not None and not (
-            type(output) is str and len(output) <= LEAST_BYTES and output.isascii()
+        usage, error, details = self.usage, None, self._details
+        if (
+            output is not None
+            and not (type(output) is str and len(output) <= LEAST_BYTES and output.isascii())
+            and (details is None or output is not details.said)
         ):
             output = capture(output)
         if usage is not None:
@@ -376,7 +393,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
         metadata = whole = None if self.metadata is None else capture_json(self.metadata)
         if self._metadata is not None:
             whole = merged_json(self._metadata, metadata)
-        kind, step_id, details = self._kind, self.step_id or "", self._details
+        kind, step_id = self._kind, self.step_id or ""
         if audience.finished:
             status = _OK if error is None else _ERROR
             span = Span(
@@ -398,7 +415,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
             if kind is _LLM or kind is _EMBEDDING or kind is _RETRIEVER:  # as `kind.span_kind`, in less time
                 force_setattr(span, "span_kind", _CLIENT)
             if details is not None:
-                span = details.added_to_span(span)
+                details.add_to_span(span)
             for take in audience.finished:
                 try:
                     take(span)
@@ -421,7 +438,9 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
                 usage,
                 error,
             )
-            hand(audience.steps, end if details is None else details.added_to_step(end))
+            if details is not None:
+                details.add_to_step(end)
+            hand(audience.steps, end)
 
     def _leave_generator(self, state: ContextState, generator: GeneratorScope) -> None:
         steps = state.generator_steps.get(generator.frame)

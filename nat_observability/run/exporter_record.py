@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
 from nat_observability.delivery.ledger import LedgerSnapshot
@@ -11,8 +11,10 @@ from nat_observability.errors import StopTimeoutError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.subscription import Subscription
 from nat_observability.foreign_errors import describe, locate
+from nat_observability.logs import get_logger
 from nat_observability.run.report import ExporterReport, ExporterState
 
+_log = get_logger()
 _OURS = StopTimeoutError.__module__
 
 
@@ -68,6 +70,16 @@ class ExporterRecord:
         own = getattr(self.exporter, "delivery", None) is None and type(error).__module__ != _OURS
         return locate(error) if own and self.ready_at is not None else describe(error)
 
+    def log_end(self, run_id: str) -> None:
+        """Log how it has ended, unless it never started, which is logged then."""
+        name = self.name
+        if self.state is ExporterState.ABANDONED:
+            _log.warning("exporter_abandoned", exporter=name, workflow_run_id=run_id, error=self.problem)
+        elif self.state is ExporterState.FAILED and self.ready_at is not None:
+            _log.warning("exporter_stop_failed", exporter=name, workflow_run_id=run_id, error=self.problem)
+        elif self.state is ExporterState.STOPPED:
+            _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
+
     def report(self, began_at: float, ending_at: float | None) -> ExporterReport:
         """Return what is known of it now."""
         subscription = self.subscription
@@ -85,3 +97,22 @@ class ExporterRecord:
             problem,
             oddities,
         )
+
+
+def log_ends(
+    run_id: str, records: Iterable[ExporterRecord], members: Iterable[str], seconds: float | None
+) -> None:
+    """
+    Log how each exporter of a run has ended, and then the run.
+
+    Args:
+        run_id: The run's.
+        records: Of the exporters that have one.
+        members: The names of the others, which have stopped.
+        seconds: What the run's stop took.
+    """
+    for record in records:
+        record.log_end(run_id)
+    for name in members:
+        _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
+    _log.info("manager_stopped", workflow_run_id=run_id, duration_s=seconds)

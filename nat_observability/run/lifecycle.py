@@ -15,7 +15,7 @@ from nat_observability.exporter.subscription import Subscription
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.run.abandoned_tasks import abandon
 from nat_observability.run.exporter_record import ExporterRecord
-from nat_observability.run.report import ExporterState
+from nat_observability.run.report import ExporterReport, ExporterState
 from nat_observability.run.shutdown_event import ShutdownEvent, finish
 from nat_observability.system import clock
 
@@ -23,9 +23,11 @@ _HURRIED = 1.0  # seconds, at most, for a stop whose caller was cancelled
 _LAST_PART = 0.1  # the part of a stop's time left for cancelled tasks to end; at most this many seconds:
 _LAST_SECONDS = 1.0
 
-# What may be raised in a caller that waits. In each case the exporters' tasks must be ended; a coroutine that is closed
-# (GeneratorExit) must not wait any more.
-_INTERRUPTIONS = (Exception, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+INTERRUPTIONS = (Exception, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+"""
+What may be raised in a caller that waits. In each case the exporters' tasks must be ended; a coroutine that is closed
+(GeneratorExit) must not wait any more.
+"""
 
 _STARTING, _RUNNING, _STOPPED = ExporterState.STARTING, ExporterState.RUNNING, ExporterState.STOPPED
 _FAILED, _ABANDONED = ExporterState.FAILED, ExporterState.ABANDONED
@@ -84,10 +86,7 @@ class Lifecycle:
     @property
     def is_in_its_loop(self) -> bool:
         """Whether the calling code runs in the event loop in which the cycle began."""
-        try:
-            return asyncio.get_running_loop() is self._loop
-        except RuntimeError:  # no event loop runs in this thread
-            return False
+        return runs_in(self._loop)
 
     def begin_here(self, record: ExporterRecord, state: ContextState) -> bool:
         """
@@ -158,6 +157,9 @@ class Lifecycle:
                 raise
             self.left_out(record, error)
         except Exception as error:  # noqa: BLE001  foreign code: opening a sink may raise anything
+            if (trace := error.__traceback__) is not None:
+                # Every run that waits gets the same error: with this frame in it, it would keep all of them in memory.
+                error.__traceback__ = trace.tb_next
             self.left_out(record, error)
         else:
             self.ready(record)
@@ -228,13 +230,14 @@ class Lifecycle:
             # One turn of the loop lets what was cancelled clean up; what is left is stopped with the rest.
             await asyncio.sleep(0)
 
-    async def stopped(self, timeout: float, *, hurried: bool = False) -> BaseException | None:
+    async def stopped(self, timeout: float, began: float, *, hurried: bool = False) -> BaseException | None:
         """
         Tell every exporter to stop and wait for it: until shortly before the deadline, when what is left is
         cancelled, and from there to the deadline, when what is left is abandoned.
 
         Args:
-            timeout: Seconds from now to the deadline.
+            timeout: Seconds to the deadline.
+            began: From when on they count, by the clock of the loop: before now if something was waited for already.
             hurried: Whether the caller was cancelled, so that the deadline comes within a second.
 
         Returns:
@@ -242,7 +245,7 @@ class Lifecycle:
             when its own work is done.
         """
         self.ending_at = clock.perf_counter()
-        began = self._now()
+        began = self._now() if hurried else began
         interruption: BaseException | None = None
         if self._shutdown is not None:
             self._shutdown.set()
@@ -272,7 +275,7 @@ class Lifecycle:
                     turned = True
                     await asyncio.sleep(0)
                     self._notice_unbegun()
-            except _INTERRUPTIONS as error:
+            except INTERRUPTIONS as error:
                 interruption = error if interruption is None else interruption
                 if deadline > self._now() + _HURRIED:
                     cut_at, deadline = _within(_HURRIED, self._now())
@@ -314,6 +317,10 @@ class Lifecycle:
             reraise_signal(error)
         finally:
             self.ended(record)
+
+    def reports(self) -> dict[str, ExporterReport]:
+        """Return the exporters' reports as of now, by name."""
+        return {name: record.report(self.began_at, self.ending_at) for name, record in self.records.items()}
 
     def subscriptions(self) -> dict[str, Subscription]:
         """Return the subscriptions of those exporters that have one, by name."""
@@ -370,6 +377,14 @@ class Lifecycle:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def runs_in(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the calling code runs in this event loop."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:  # no event loop runs in this thread
+        return False
 
 
 def _within(seconds: float, began: float) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nat_observability.context import AdoptedState, ContextState, enter_run, leave_run, run_state
 from nat_observability.errors import ExporterEndedEarlyError, ExporterStartError, ManagerRunningError
@@ -14,12 +14,18 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.foreign_errors import describe, reraise_signal
 from nat_observability.logs import get_logger
-from nat_observability.recording.stray_steps import run_closed, run_opened
-from nat_observability.run.exporter_record import ExporterRecord
+from nat_observability.recording.stray_steps import (
+    refuse_block,
+    report_unentered_run,
+    report_unrecorded_run,
+    run_closed,
+    run_opened,
+)
+from nat_observability.run.exporter_record import ExporterRecord, log_ends
 from nat_observability.run.isolation import isolate, traits
-from nat_observability.run.lifecycle import Lifecycle
+from nat_observability.run.lifecycle import INTERRUPTIONS, Lifecycle, runs_in
 from nat_observability.run.readiness import Readiness
-from nat_observability.run.report import ExporterReport, ExporterState, FlushReceipt, ManagerReport
+from nat_observability.run.report import FlushReceipt, ManagerReport
 from nat_observability.run.run_slot import RunSlot
 from nat_observability.run.span_group import MemberSubscription, SpanGroup
 from nat_observability.system import clock
@@ -27,8 +33,8 @@ from nat_observability.system import clock
 ManagerT = TypeVar("ManagerT")
 
 _NONE: Mapping[str, SpanExporter] = MappingProxyType({})
+_PATIENCE = 1.0  # seconds in which a disk has usually written what a run's end waits for
 _log = get_logger()
-_STOPPED, _FAILED, _ABANDONED = ExporterState.STOPPED, ExporterState.FAILED, ExporterState.ABANDONED
 
 
 class RunContext(Generic[ManagerT]):
@@ -49,6 +55,7 @@ class RunContext(Generic[ManagerT]):
     __slots__ = (
         "_adopted",
         "_began_at",
+        "_entered",
         "_feeds",
         "_given",
         "_lifecycle",
@@ -60,6 +67,7 @@ class RunContext(Generic[ManagerT]):
         "_slot",
         "_started_s",
         "_stopped_s",
+        "_talkative",
         "group",
         "isolated_exporters",
         "registry",
@@ -77,9 +85,11 @@ class RunContext(Generic[ManagerT]):
         self._manager: ManagerT | None = manager
         self._slot: RunSlot[RunContext[Any]] | None = slot
         self._given = given
+        self._entered = False
         self._adopted: AdoptedState | None = None
         self._started_s: float | None = None
         self._stopped_s: float | None = None
+        self._talkative = False  # whether its start and its end are logged
         self._members = _NONE  # those of the group that have no record of their own
         self._lifecycle: Lifecycle | None = None
         self.group: SpanGroup | None = None
@@ -99,7 +109,15 @@ class RunContext(Generic[ManagerT]):
         """Whether the exporters are isolated instances, and not the registered ones."""
         return self._given is not None
 
+    def __del__(self) -> None:
+        if not self._entered:
+            report_unentered_run()
+
+    if not TYPE_CHECKING:  # a type checker knows that it is neither
+        __enter__ = __exit__ = __await__ = refuse_block
+
     async def __aenter__(self) -> ManagerT:
+        self._entered = True
         slot, manager = self._slot, self._manager
         if slot is None or manager is None:
             raise RuntimeError("This run has ended. Call start() again for another one.")
@@ -300,6 +318,8 @@ class RunContext(Generic[ManagerT]):
         slot.running = True
         if self.group is not None or self._lifecycle is not None:
             run_opened(id(self))
+        elif slot.registry or slot.options.observer is None:  # else the runtime has said so
+            report_unrecorded_run(state.run.run_id, has_exporters=bool(slot.registry))
 
     def _begin(self, slot: RunSlot[RunContext[Any]]) -> None:
         # The run is current by now: what an exporter starts belongs to it, and an exporter that is not bound to a
@@ -328,7 +348,7 @@ class RunContext(Generic[ManagerT]):
         lifecycle, group, required = self._lifecycle, self.group, slot.options.required
         began_at = self._began_at
         self._started_s = clock.perf_counter() - began_at
-        talkative = _log.is_enabled_for("info")
+        talkative = self._talkative = _log.is_enabled_for("info")
         if not (talkative or required or (lifecycle is not None and lifecycle.troubled)):
             return
         run_id = self.state.run.run_id
@@ -361,75 +381,60 @@ class RunContext(Generic[ManagerT]):
         run_closed(id(self))
         for feed in self._feeds:
             feed.ended(self)
+        began: float | None = None
         if (group := self.group) is not None:
             group.end()
-            if group.members.waits:
-                self.single_out()
-        stopped_s = 0.0
+            if group.members.waiting:
+                began = self._now()
+                interruption = await self._wait_for(group, slot.options.shutdown_timeout, hurried=hurried)
         if (lifecycle := self._lifecycle) is not None:
-            if lifecycle.is_in_its_loop:
-                now = clock.clock_of(asyncio.get_running_loop())
-                began = now()
-                interruption = await lifecycle.stopped(slot.options.shutdown_timeout, hurried=hurried)
-                stopped_s = now() - began
+            if (now := self._now()) is not None:
+                began = now if began is None else began
+                hurried = hurried or interruption is not None
+                later = await lifecycle.stopped(slot.options.shutdown_timeout, began, hurried=hurried)
+                interruption = interruption or later
             else:
                 # The loop has ended without cancelling it, and the garbage collector is destroying the coroutine.
                 lifecycle.dropped()
             self.isolated_exporters = {}
-        self._stopped_s = stopped_s
+        ended = None if began is None else self._now()
+        self._stopped_s = 0.0 if began is None or ended is None else ended - began
         if (observer := slot.options.observer) is not None:
             observer.run_ended()
-        if _log.is_enabled_for("info") or (lifecycle is not None and lifecycle.troubled):
-            self._tell_ended(lifecycle)
+        if self._talkative or (lifecycle is not None and lifecycle.troubled):
+            run_id = self.state.run.run_id
+            records = () if lifecycle is None else lifecycle.records.values()
+            log_ends(run_id, records, self._members, self._stopped_s)
         # The manager keeps its last run for the report: letting go of the manager here spares each finished run from
         # being a reference cycle, which only the garbage collector could free.
         self._manager = self._slot = self._run_exporter = None
         return interruption
 
-    def _tell_ended(self, lifecycle: Lifecycle | None) -> None:
-        """Log how each exporter has ended, and then the run."""
-        run_id = self.state.run.run_id
-        for name, record in () if lifecycle is None else lifecycle.records.items():
-            if record.state is _ABANDONED:
-                _log.warning(
-                    "exporter_abandoned", exporter=name, workflow_run_id=run_id, error=record.problem
-                )
-            elif record.state is _FAILED and record.ready_at is not None:
-                _log.warning(
-                    "exporter_stop_failed", exporter=name, workflow_run_id=run_id, error=record.problem
-                )
-            elif record.state is _STOPPED:
-                _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
-        for name in self._members:
-            _log.info("exporter_stopped", exporter=name, workflow_run_id=run_id)
-        _log.info("manager_stopped", workflow_run_id=run_id, duration_s=self._stopped_s)
+    def _now(self) -> float | None:
+        """Return the time by the clock of the run's event loop; None if the calling code does not run in it."""
+        return clock.clock_of(self._loop)() if runs_in(self._loop) else None
+
+    async def _wait_for(self, group: SpanGroup, timeout: float, *, hurried: bool) -> BaseException | None:
+        """
+        Wait for what the run's end has to, if there are no other exporters; return what interrupted the caller.
+
+        What takes longer, or is interrupted, goes on with a record of each exporter.
+        """
+        interruption: BaseException | None = None
+        if self._lifecycle is None and self._now() is not None and not hurried:
+            try:
+                if await group.wait_for_end(self._loop, min(_PATIENCE, timeout / 2)):
+                    return None
+            except INTERRUPTIONS as error:
+                interruption = error
+        self.single_out()
+        return interruption
 
     def report(self, *, running: bool) -> ManagerReport:
         """Return the run's report as of now."""
-        lifecycle, run, group = self._lifecycle, self.state.run, self.group
-        exporters = (
-            {}
-            if lifecycle is None
-            else {
-                name: record.report(lifecycle.began_at, lifecycle.ending_at)
-                for name, record in lifecycle.records.items()
-            }
-        )
-        if group is not None:
-            now = ExporterState.STOPPED if group.ended else ExporterState.RUNNING
-            stopped_s = 0.0 if group.ended else None
-            exporters |= {
-                name: ExporterReport(
-                    now, 0.0, stopped_s, group.ledger_of(member.delivery), None, group.oddities
-                )
-                for name, member in self._members.items()
-            }
-        return ManagerReport(
-            running,
-            run.run_id,
-            run.trace_id,
-            self._started_s,
-            self._stopped_s,
-            self.state.stream.unheard,
-            exporters,
-        )
+        lifecycle, run, unheard = self._lifecycle, self.state.run, self.state.stream.unheard
+        exporters = {} if lifecycle is None else lifecycle.reports()
+        if self.group is not None:
+            exporters |= self.group.reports(self._members, self._stopped_s)
+        ids = run.run_id, run.trace_id
+        return ManagerReport(running, *ids, self._started_s, self._stopped_s, unheard, exporters)

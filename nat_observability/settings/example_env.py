@@ -11,8 +11,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from nat_observability.settings.observability import BUILT_IN, ExporterSettings, ObservabilitySettings
-from nat_observability.settings.otlp import PresetExporterSettings
+from nat_observability.settings.exporters import BUILT_IN, ExporterSettings, PresetExporterSettings
+from nat_observability.settings.observability import ObservabilitySettings
 from nat_observability.settings.presets import PRESETS, Preset
 from nat_observability.settings.processing import ProcessingSettings
 from nat_observability.settings.variables import DELIMITER, EXPORTERS, allowed, bare, is_pairs, variable

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-from nat_observability.settings.exporters import ExporterSettings
-from nat_observability.settings.otlp import OtlpExporterSettings, SendingExporterSettings
+from nat_observability.settings.exporters.models import BUILT_IN
 from nat_observability.settings.standard_variables.opentelemetry import MOST
 from nat_observability.settings.variables import EXPORTERS, variable
 from nat_observability.validation import secret_text
 
 if TYPE_CHECKING:
+    from nat_observability.settings.exporters import AnyExporterSettings, OtlpExporterSettings
     from nat_observability.settings.observability import ObservabilitySettings
 
 _LONG = 1000.0  # seconds: a number as large is one of milliseconds
@@ -36,7 +36,7 @@ def likely_mistakes(settings: ObservabilitySettings) -> Iterator[str]:
         yield from _of_exporter(name, entry)
 
 
-def _of_exporter(name: str, entry: ExporterSettings) -> Iterator[str]:
+def _of_exporter(name: str, entry: AnyExporterSettings) -> Iterator[str]:
     if entry.spool == "off" and entry.spool_path is not None and "spool" not in entry.model_fields_set:
         yield (
             f"{variable(EXPORTERS, name, 'spool_path')} has no effect while "
@@ -46,18 +46,19 @@ def _of_exporter(name: str, entry: ExporterSettings) -> Iterator[str]:
     asked_for = os.environ.get("OTEL_TRACES_SAMPLER")  # always_off says what it means
     if entry.sampling_ratio == 0 and not kept and not asked_for:
         yield f"{variable(EXPORTERS, name)} takes no run: its sampling ratio is 0."
-    if isinstance(entry, SendingExporterSettings) and entry.timeout < _SHORT:
+    timeout = getattr(entry, "timeout", None) if entry.type in BUILT_IN else None
+    if timeout is not None and timeout < _SHORT:
         yield (
-            f"{variable(EXPORTERS, name, 'timeout')} is {entry.timeout:g} seconds, in which few back ends answer; "
+            f"{variable(EXPORTERS, name, 'timeout')} is {timeout:g} seconds, in which few back ends answer; "
             "OTEL_EXPORTER_OTLP_TIMEOUT counts milliseconds."
         )
-    if isinstance(entry, OtlpExporterSettings) and entry.traces_endpoint is None:
-        port = urlsplit(str(secret_text(entry.endpoint))).port
-        if port == _OTHER_PORT[entry.protocol]:
+    if entry.type == "otlp" and (otlp := cast("OtlpExporterSettings", entry)).traces_endpoint is None:
+        port = urlsplit(str(secret_text(otlp.endpoint))).port
+        if port == _OTHER_PORT[otlp.protocol]:
             other = "gRPC" if port == 4317 else "HTTP"
             yield (
                 f"{variable(EXPORTERS, name, 'endpoint')} has the port {port}, at which collectors take {other}, and "
-                f"{variable(EXPORTERS, name, 'protocol')} is {entry.protocol}."
+                f"{variable(EXPORTERS, name, 'protocol')} is {otlp.protocol}."
             )
 
 

@@ -1,27 +1,14 @@
 """The settings of a process: a frozen model, read from the environment, an env file and secret files."""
 
-# Annotations are evaluated here, not postponed, as in exporters.py.
+# Annotations are evaluated here, not postponed, as in exporters/base.py.
 import os
 import re
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from pydantic import (
-    BeforeValidator,
-    Discriminator,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    Tag,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -29,130 +16,35 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from nat_observability.errors import SettingsError, SettingsWarning
+from nat_observability.errors import InvalidExporterNameError, SettingsError, SettingsWarning
 from nat_observability.propagation.formats import CONVERSATION_KEYS, PROPAGATORS, USER_KEYS
-from nat_observability.settings.exporters import (
-    ConsoleExporterSettings,
-    CustomExporterSettings,
-    ExporterSettings,
-    FileExporterSettings,
-    FilePath,
-    MemoryExporterSettings,
-    MetricsExporterSettings,
-    Seconds,
-    SqliteExporterSettings,
-    Text,
-)
+from nat_observability.resource import DETECTORS, ResourceValue, detected
+from nat_observability.settings.exporters.base import ExporterSettings, FilePath, Seconds, Text
+from nat_observability.settings.exporters.models import BUILT_IN, MODELS, AnyExporterSettings
 from nat_observability.settings.likely_mistakes import likely_mistakes
-from nat_observability.settings.otlp import (
-    LangfuseExporterSettings,
-    OtlpExporterSettings,
-    PhoenixExporterSettings,
-    PresetExporterSettings,
-)
-from nat_observability.settings.presets import PRESETS
-from nat_observability.settings.processing import ProcessingSettings, Texts, built, name_list
-from nat_observability.settings.resource import DETECTORS, detected
+from nat_observability.settings.processing import ProcessingSettings, Texts, name_list
 from nat_observability.settings.sources import VariablesSource, note_exporters, with_env_file
 from nat_observability.settings.standard_variables.opentelemetry import MOST, SERVICE_NAME
 from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, problems, variable
 
+if TYPE_CHECKING:
+    from nat_observability.settings.exporters import FileExporterSettings, SqliteExporterSettings
+
+    _WithFile = FileExporterSettings | SqliteExporterSettings
+
 __all__ = [
     "BUILT_IN",
     "AnyExporterSettings",
-    "ConsoleExporterSettings",
-    "CustomExporterSettings",
+    "EnvFile",
     "ExporterSettings",
-    "FileExporterSettings",
-    "LangfuseExporterSettings",
-    "MemoryExporterSettings",
-    "MetricsExporterSettings",
     "ObservabilitySettings",
-    "OtlpExporterSettings",
-    "PhoenixExporterSettings",
-    "PresetExporterSettings",
-    "SqliteExporterSettings",
 ]
 
-BUILT_IN: Mapping[str, type[ExporterSettings]] = {
-    "memory": MemoryExporterSettings,
-    "metrics": MetricsExporterSettings,
-    "console": ConsoleExporterSettings,
-    "file": FileExporterSettings,
-    "sqlite": SqliteExporterSettings,
-    "otlp": OtlpExporterSettings,
-    "phoenix": PhoenixExporterSettings,
-    "langfuse": LangfuseExporterSettings,
-    **dict.fromkeys(PRESETS, PresetExporterSettings),
-}
-"""The built-in exporter types, and the settings of each."""
-
-# In names of exporters: what paths, patterns and lists are written with.
-_NOT_IN_NAMES = re.compile(r"""[/\\*?\[\]{},;='"\x00-\x1f\x7f]""")
 # In names of tags: what other lists than ours are written with.
 _NOT_IN_TAGS = re.compile(r"""[\s*?\[\]{};='"\x00-\x1f\x7f]""")
 
-_PRESET = "preset"
-_CUSTOM = "custom"
-
-
-_MODELS: Mapping[str, type[ExporterSettings]] = {
-    **BUILT_IN,
-    _PRESET: PresetExporterSettings,
-    _CUSTOM: CustomExporterSettings,
-}
-"""The models of exporters by their tag in the union."""
-
 EnvFile = str | Path | Sequence[str | Path]
 """One env file, or several of which the later ones win."""
-
-
-def _tag(entry: Any) -> str:
-    kind = entry.get("type") if isinstance(entry, Mapping) else getattr(entry, "type", None)
-    if not isinstance(kind, str) or kind not in BUILT_IN:
-        return _CUSTOM
-    return _PRESET if kind in PRESETS else kind
-
-
-def _validator(model: type[ExporterSettings]) -> CoreSchema:
-    def validate(entry: object) -> ExporterSettings:
-        built(model)
-        return model.model_validate(entry)
-
-    return core_schema.no_info_plain_validator_function(validate)
-
-
-class _ByType:
-    """
-    Validates an entry by the model of its type, and builds no other: building all takes as long as importing them.
-
-    What is reported about an entry has its tag after the exporter's name, as with a union of pydantic's.
-    """
-
-    @staticmethod
-    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        choices: dict[Hashable, CoreSchema] = {tag: _validator(model) for tag, model in _MODELS.items()}
-        return core_schema.tagged_union_schema(choices, _tag)
-
-    @staticmethod
-    def __get_pydantic_json_schema__(schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return handler(TypeAdapter(_Union).core_schema)
-
-
-_Union = Annotated[
-    Annotated[MemoryExporterSettings, Tag("memory")]
-    | Annotated[MetricsExporterSettings, Tag("metrics")]
-    | Annotated[ConsoleExporterSettings, Tag("console")]
-    | Annotated[FileExporterSettings, Tag("file")]
-    | Annotated[SqliteExporterSettings, Tag("sqlite")]
-    | Annotated[OtlpExporterSettings, Tag("otlp")]
-    | Annotated[PhoenixExporterSettings, Tag("phoenix")]
-    | Annotated[LangfuseExporterSettings, Tag("langfuse")]
-    | Annotated[PresetExporterSettings, Tag(_PRESET)]
-    | Annotated[CustomExporterSettings, Tag(_CUSTOM)],
-    Discriminator(_tag),
-]
-AnyExporterSettings = Annotated[_Union, _ByType]
 
 
 def _for_type(shared: Mapping[str, Any], entry: Mapping[Any, Any]) -> dict[str, Any]:
@@ -212,7 +104,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         description="The name of this service. Without it, OTEL_SERVICE_NAME is honoured, and then service.name in "
         "OTEL_RESOURCE_ATTRIBUTES.",
     )
-    resource_attributes: dict[str, str] = Field(
+    resource_attributes: dict[str, ResourceValue] = Field(
         default_factory=dict,
         description="Further attributes of this service, added to OTEL_RESOURCE_ATTRIBUTES.",
     )
@@ -273,7 +165,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             *,
             enabled: bool = ...,
             service_name: str = ...,
-            resource_attributes: Mapping[str, str] = ...,
+            resource_attributes: Mapping[str, ResourceValue] = ...,
             start_timeout: float = ...,
             shutdown_timeout: float = ...,
             secrets_dir: str | Path | None = ...,
@@ -289,7 +181,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             try:
                 super().__init__(**values)
             except ValidationError as error:
-                lines = problems(error, type(self), _MODELS)
+                lines = problems(error, type(self), MODELS)
             except UnicodeDecodeError:
                 lines = ["The env file is not UTF-8 text."]
             except OSError as error:
@@ -304,7 +196,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             raise SettingsError(lines)
 
     @property
-    def resource(self) -> dict[str, str]:
+    def resource(self) -> dict[str, ResourceValue]:
         """
         The attributes of the OpenTelemetry resource: `resource_attributes`, and the name as `service.name`.
 
@@ -318,7 +210,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
 
     @field_validator("resource_attributes")
     @classmethod
-    def _without_service_name(cls, attributes: dict[str, str]) -> dict[str, str]:
+    def _without_service_name(cls, attributes: dict[str, ResourceValue]) -> dict[str, ResourceValue]:
         # Already used for `service_name`, which is the only place for the name.
         return {key: value for key, value in attributes.items() if key != SERVICE_NAME}
 
@@ -350,7 +242,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         }
         if "" in lower:
             raise ValueError("holds an exporter without a name; allowed: names that are not empty")
-        if any(map(_NOT_IN_NAMES.search, lower)):
+        if any(map(InvalidExporterNameError.unusable.search, lower)):
             raise ValueError(
                 "holds an exporter whose name is a path, a pattern or a list; allowed: letters, digits and - . _"
             )
@@ -364,9 +256,9 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         cls, exporters: dict[str, AnyExporterSettings]
     ) -> dict[str, AnyExporterSettings]:
         paths = {
-            name: entry.path
+            name: cast("_WithFile", entry).path
             for name, entry in exporters.items()
-            if isinstance(entry, FileExporterSettings | SqliteExporterSettings)
+            if entry.type == "file" or entry.type == "sqlite"
         }
         files: dict[object, str] = {}
         for name, path in paths.items() if len(paths) > 1 else ():

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
 
-PresetName = Literal[
-    "arize",
-    "datadog",
-    "dynatrace",
-    "galileo",
-    "grafana",
-    "honeycomb",
-    "langsmith",
-    "mlflow",
-    "patronus",
-    "weave",
-]
+import msgspec
+
+from nat_observability.settings.exporters.models import PresetName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
+class Preset(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a maker's documentation asks of a client that sends spans over OTLP.
 
@@ -53,11 +41,11 @@ class Preset:
     endpoint_form: str | None = None
     path: str = ""
     traces_path: str | None = None
-    resource: Mapping[str, str] = field(default_factory=dict)
+    resource: Mapping[str, str] = msgspec.field(default_factory=dict)
     required: tuple[str, ...] = ("api_key",)
     project_is: str = "the project"
     account_is: str | None = None
-    variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    variables: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     site: tuple[str, str] | None = None
 
 

@@ -8,21 +8,17 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from nat_observability.errors import SettingsError, SettingsWarning
-from nat_observability.settings.standard_variables.configuration_file import (
-    VARIABLES as CONFIG_FILES,
-)
-from nat_observability.settings.standard_variables.configuration_file import (
-    Configuration,
-    read_configuration,
-)
-from nat_observability.settings.standard_variables.makers import maker_defaults
+from nat_observability.resource import Resource
+from nat_observability.settings.exporters.base import ExporterSettings
+from nat_observability.settings.exporters.models import BUILT_IN, MODELS, PRESET_NAMES, AnyExporterSettings
 from nat_observability.settings.standard_variables.opentelemetry import (
+    CONFIG_FILES,
     SERVICE_NAME,
     StandardVariables,
     otlp_defaults,
@@ -40,15 +36,21 @@ from nat_observability.settings.variables import (
     bare,
     corrected,
     is_pairs,
+    left_to_a_shell,
     nearest,
     variable,
 )
+
+if TYPE_CHECKING:
+    from nat_observability.settings.standard_variables.configuration_file import Configuration
 
 _OURS = PREFIX.lower()
 _ENV_FILE = variable("env_file")
 _ENV_FILE_ARGUMENT = "_env_file"
 _ATTRIBUTES = "resource_attributes"
 _PATTERNS = "redact_patterns"
+_MAKERS = frozenset({"phoenix", "langfuse", *PRESET_NAMES})
+"""The exporter types whose makers have variables of their own; their table is read only for these."""
 _PARTS: Mapping[str, Callable[[str], dict[str, str]]] = {"headers": parse_headers, _PATTERNS: parse_pairs}
 """Settings that are pairs, in one variable or several, and the parser for the pairs."""
 
@@ -103,9 +105,25 @@ class VariablesSource(EnvSettingsSource):
             # 5: this function, two of pydantic-settings, the constructor of the settings, its caller.
             warnings.warn(f"{note} It is ignored.", SettingsWarning, stacklevel=5)
         # A selection is read without them.
-        for note in _quoted({k: v for k, v in self.env_vars.items() if not k.endswith(f"{DELIMITER}select")}):
+        for note in left_to_a_shell(
+            {k: v for k, v in self.env_vars.items() if not k.endswith(f"{DELIMITER}select")}
+        ):
             warnings.warn(note, SettingsWarning, stacklevel=5)
         return found
+
+    def next_field(
+        self, field: FieldInfo | Any | None, key: str, case_sensitive: bool | None = None
+    ) -> FieldInfo | None:
+        """Return the field of an exporter's setting too, from the models of those types that are configured."""
+        if field != AnyExporterSettings:
+            return super().next_field(field, key, case_sensitive)
+        kinds = {value for name, value in self._variables.items() if name.endswith(f"{DELIMITER}type")}
+        # Any other is asked last, for the types that the arguments or a JSON object give.
+        for kind in ("", *(kind for kind in BUILT_IN if kind in kinds), *MODELS):
+            model = MODELS[kind] if kind else ExporterSettings
+            if (found := super().next_field(model, key, case_sensitive)) is not None:
+                return found
+        return None
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """Decode JSON objects and arrays, and lists of attributes; what does not parse is left for validation."""
@@ -291,16 +309,6 @@ def _hidden(settings_cls: type[BaseSettings], ours: Mapping[str, str | None]) ->
     return notes
 
 
-def _quoted(variables: Mapping[str, str | None]) -> Iterator[str]:
-    """Yield a sentence for each variable whose value has quotation marks around it, as a shell would have removed."""
-    for name, value in variables.items():
-        if value and len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
-            yield (
-                f"{name.upper()} begins and ends with a quotation mark, which is part of the value: "
-                "the env files of Docker are not read by a shell."
-            )
-
-
 def _written_twice(prefix: str) -> Iterator[str]:
     """Yield a sentence for each variable that the environment has twice, in upper and lower case, with two values."""
     found: dict[str, tuple[str, str]] = {}
@@ -348,10 +356,10 @@ def _completed(
         found.setdefault("enabled", False)
 
     attributes = {**_dict(found.get(_ATTRIBUTES)), **_dict(given.get(_ATTRIBUTES))}
-    resource = standard.resource_attributes if configuration is None else configuration.resource
+    resource: Resource = standard.resource_attributes if configuration is None else configuration.resource
     fallback = standard.service_name or resource.get(SERVICE_NAME)
     if name := attributes.get(SERVICE_NAME) or fallback:
-        found.setdefault("service_name", name)
+        found.setdefault("service_name", str(name))
     ours = found.get(_ATTRIBUTES, {})
     if isinstance(ours, dict):
         found[_ATTRIBUTES] = {**resource, **ours}
@@ -382,8 +390,12 @@ def _completed(
                 kind = str(both.get("type"))
                 if kind == "otlp":
                     more, wrong = otlp_defaults(variables, both)
-                else:
+                elif kind in _MAKERS:
+                    from nat_observability.settings.standard_variables.makers import maker_defaults
+
                     more, wrong = maker_defaults(kind, variables, both)
+                else:
+                    more, wrong = {}, []
                 defaults.update(more)
                 ignored.update(dict.fromkeys(wrong))
                 entries[exporter] = {**defaults, **mine}
@@ -396,6 +408,8 @@ def _configuration(variables: Mapping[str, str | None]) -> Configuration | None:
     path = next((found for name in CONFIG_FILES if (found := variables.get(name.lower()))), None)
     if path is None:
         return None
+    from nat_observability.settings.standard_variables.configuration_file import read_configuration
+
     # Names in the file are case-sensitive, those of an env file are kept in lower case.
     return read_configuration(path, lambda name: os.environ.get(name) or variables.get(name.lower()))
 

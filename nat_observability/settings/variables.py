@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import msgspec
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
@@ -19,8 +19,7 @@ EXPORTERS = "exporters"
 PAIRS = "name=value pairs with commas between them, percent-encoded where they hold a comma or a percent sign"
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(msgspec.Struct, frozen=True):
     """States, in the annotation of a setting that a function checks, which values it takes."""
 
     words: str
@@ -55,6 +54,8 @@ def variable(*path: object) -> str:
 
 def nearest(name: str, known: Iterable[str], *, below: str = PREFIX) -> str:
     """Return ` Did you mean NAME?` with the closest known variable; empty if none is close."""
+    import difflib  # slow to import, and needed only for what is misspelt
+
     # The common beginning does not count: with it, every name would be close to every other.
     ends = [other.removeprefix(below) for other in known]
     match = difflib.get_close_matches(name.removeprefix(below), ends, n=1)
@@ -72,6 +73,8 @@ def corrected(name: str, *, alike: float) -> str | None:
     upper = name.upper()
     if upper.startswith((PREFIX, "OTEL_")):
         return None
+    import difflib
+
     matcher = difflib.SequenceMatcher(b=PREFIX, autojunk=False)
     best, rest = alike, ""
     for end in range(len(PREFIX) - 5, min(len(upper) - 1, len(PREFIX) + 4) + 1):
@@ -130,7 +133,7 @@ def is_pairs(kind: Any) -> bool:
     if get_origin(kind) is not dict:
         return False
     value = get_args(kind)[1]
-    return value in (str, float, SecretStr) or get_args(value)[:1] == (SecretStr,)
+    return value in (str, float, SecretStr) or get_args(value)[:1] in ((SecretStr,), (str,))
 
 
 def _either(values: Sequence[object]) -> str:
@@ -195,3 +198,23 @@ def option_problems(error: ValidationError, exporter: str) -> list[str]:
         f"{variable(EXPORTERS, exporter, *detail['loc'])} {_WRONG.get(detail['type'], 'is not valid')}."
         for detail in details
     ]
+
+
+_COMMENT = re.compile(r"\s#\s")
+_REFERENCE = re.compile(r"\$[A-Za-z_{(]")
+
+
+def left_to_a_shell(variables: Mapping[str, str | None]) -> Iterator[str]:
+    """Yield a sentence for each variable whose value has what a shell would have removed or replaced."""
+    for name, value in variables.items():
+        if not value:
+            continue
+        if len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
+            has, of_it = "begins and ends with a quotation mark", "which is part of the value"
+        elif _COMMENT.search(value) and value[0] not in "{[" and "pattern" not in name:
+            has, of_it = "has a comment behind its value", "which is part of it"
+        elif name.endswith("path") and _REFERENCE.search(value):
+            has, of_it = "names another variable", "which is not replaced by its value"
+        else:
+            continue
+        yield f"{name.upper()} {has}, {of_it}: the env files of Docker are not read by a shell."

@@ -1,7 +1,8 @@
 """The sinks, one module per kind of back end, each loaded on demand, and their common protocol."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from nat_observability.lazy_names import lazily
 
 if TYPE_CHECKING:
     from nat_observability.sinks.console import ConsoleSink
@@ -28,21 +29,15 @@ __all__ = [
 
 # A delivery needs only the protocol: SQLite and OTLP would be most of the imports.
 _HOMES = {
-    "Batch": "protocol",
-    "BlockingSink": "protocol",
-    "ConsoleSink": "console",
-    "FileSink": "file",
-    "LoopSink": "loop",
-    "MemorySink": "memory",
-    "OtlpGrpcSink": "otlp.grpc",
-    "OtlpHttpSink": "otlp.http",
-    "Sink": "protocol",
-    "SqliteSink": "sqlite",
+    "nat_observability.sinks.console": ("ConsoleSink",),
+    "nat_observability.sinks.file": ("FileSink",),
+    "nat_observability.sinks.loop": ("LoopSink",),
+    "nat_observability.sinks.memory": ("MemorySink",),
+    "nat_observability.sinks.otlp.grpc": ("OtlpGrpcSink",),
+    "nat_observability.sinks.otlp.http": ("OtlpHttpSink",),
+    "nat_observability.sinks.protocol": ("Batch", "BlockingSink", "Sink"),
+    "nat_observability.sinks.sqlite": ("SqliteSink",),
 }
 
 if not TYPE_CHECKING:  # a type checker would accept every name as one of the module's
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from nat_observability.errors import PermanentWriteError, SinkError
 from nat_observability.events import Span
+from nat_observability.resource import Resource
 from nat_observability.sinks.protocol import Batch
 from nat_observability.system.disk import (
     HAS_FLOCK,
     OPEN_FLAGS,
     disk_error,
+    file_path,
     lock,
     lock_beside,
     make_private_directories,
@@ -61,6 +63,9 @@ class FileSink:
         format: "jsonl", the items as they are, or "otlp_json", which takes spans only.
         resource: The attributes of the resource, which OTLP has beside the spans.
         dialect: In which words OTLP has them: "genai", "openinference", "langfuse", or several with commas.
+
+    Raises:
+        ValueError: A setting is out of its range, or the path is that of no file, such as a URL.
     """
 
     def __init__(
@@ -70,7 +75,7 @@ class FileSink:
         max_bytes: int = 100 * 1024 * 1024,
         backups: int = 5,
         format: FileFormat = "jsonl",  # noqa: A002
-        resource: Mapping[str, str] | None = None,
+        resource: Resource | None = None,
         dialect: str | Iterable[str] = "genai,openinference",
     ) -> None:
         if max_bytes < 1:
@@ -90,7 +95,7 @@ class FileSink:
             from nat_observability.sinks.otlp.span_encoder import SpanEncoder
 
             self._otlp = SpanEncoder(resource or {}, vocabulary(dialect))
-        self.path = os.path.abspath(path)
+        self.path = file_path(path)
         self.max_bytes, self.backups = max_bytes, backups
         self._encoder = msgspec.json.Encoder()
         self._fd: int | None = None

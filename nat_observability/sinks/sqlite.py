@@ -15,6 +15,7 @@ from nat_observability.store.deletion import Retention, delete_runs, give_back
 from nat_observability.store.open_steps import OpenStepRows
 from nat_observability.store.writing import BatchRows, write_ledgers
 from nat_observability.system.clock import monotonic
+from nat_observability.system.disk import file_path
 
 Synchronous = Literal["off", "normal", "full"]
 
@@ -54,7 +55,7 @@ class SqliteSink:
             space goes back to the file system. None has no limit.
 
     Raises:
-        ValueError: A setting is out of its range.
+        ValueError: A setting is out of its range, or the path is that of no file, such as `:memory:` or a URL.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class SqliteSink:
             raise ValueError(f"keep_for is more than 0 seconds or None, not {keep_for!r}.")
         if keep_size is not None and not keep_size > 0:
             raise ValueError(f"keep_size is more than 0 bytes or None, not {keep_size!r}.")
-        self.path = os.path.abspath(path)
+        self.path = file_path(path)
         self._connection = WriterConnection(self.path, synchronous)
         self._retention = Retention(keep_for, keep_size)
         self._is_limited = bool(self._retention)

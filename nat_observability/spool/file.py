@@ -49,8 +49,8 @@ class SpoolFile:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the database is empty, with no erased records left in it."""
-        return not self.records and not self._unerased
+        """Whether every record was erased, though a full disk may have had no room to note that."""
+        return not self.records
 
     def whole(self, keys: Iterable[int]) -> list[int]:
         """Return keys of this file as keys of the spool, which include the file's number."""

@@ -1,10 +1,11 @@
-"""The spool's mark: a small file in its directory, which says whose records it holds and where they go."""
+"""Whose a spool is: a mark in its directory for other processes, and a claim on it for the exporters of this one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,8 @@ import msgspec
 from nat_observability.errors import SinkError
 from nat_observability.spool.database import PATTERN
 from nat_observability.spool.directory import alone_in
+from nat_observability.system.fork_hooks import at_fork
+from nat_observability.system.weak_registry import WeakRegistry
 
 NAME = "spool-owner.json"
 
@@ -68,6 +71,44 @@ def unclaim(directory: Path) -> None:
                 os.unlink(directory / NAME)
 
 
+class Claim:
+    """
+    One exporter's claim on a directory, once it is taken and for as long as this object lives.
+
+    Args:
+        directory: Absolute; it need not exist.
+        exporter: The exporter's name.
+    """
+
+    def __init__(self, directory: Path, exporter: str) -> None:
+        self._directory, self._exporter = directory, exporter
+
+    def take(self) -> None:
+        """
+        Claim the directory. From any thread.
+
+        Raises:
+            SinkError: Another exporter of this process has claimed it.
+        """
+        with _claiming:
+            for other in _claims.all():
+                if other._exporter != self._exporter and _same(other._directory, self._directory):
+                    raise SinkError(
+                        str(self._directory),
+                        f"is the spool of exporter {other._exporter!r}, and would let {self._exporter!r} send what "
+                        "that one has left there",
+                        "Give each exporter a spool_path of its own.",
+                    )
+            _claims.add(self)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them does not exist
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
 def _holds_records(directory: Path) -> bool:
     return next(directory.glob(PATTERN), None) is not None
 
@@ -90,3 +131,14 @@ def _write(path: Path, mark: _Mark) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
+
+
+def _renew_lock() -> None:
+    global _claiming
+    _claiming = threading.Lock()
+
+
+_claims: WeakRegistry[Claim] = WeakRegistry()
+_claiming = threading.Lock()
+# A thread that is not in the child may hold it.
+at_fork(after_in_child=_renew_lock)

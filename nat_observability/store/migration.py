@@ -57,8 +57,9 @@ def migrate(path: str | os.PathLike[str], advance: Callable[[int], object] = lam
     """
     Make a store one of the current version; return False if it was already.
 
-    Whatever ends it, the store is whole: of version 1 until the last moment, and else of version 2. Readers may look
-    on, and the exporters of this release that write to it wait, or have their batches tried again.
+    Whatever ends it, the store is whole: of version 1 until the last moment, and else of version 2. If it ended before
+    the space of the old tables was given back, the next call does that. Readers may look on, and the exporters of this
+    release that write to it wait, or have their batches tried again.
 
     Args:
         path: The store.
@@ -66,7 +67,7 @@ def migrate(path: str | os.PathLike[str], advance: Callable[[int], object] = lam
 
     Raises:
         SinkError: The file is missing, damaged, another program's or newer; another process is writing to it all the
-            time; or the disk has no room for a second copy of it.
+            time; or the disk has no room for three more copies of it.
     """
     path = os.path.abspath(path)
     if not has_store(path):
@@ -75,7 +76,10 @@ def migrate(path: str | os.PathLike[str], advance: Callable[[int], object] = lam
         connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None)
         try:
             if schema_version(connection) == SCHEMA_VERSION:
-                return False
+                if _gives_back(connection):
+                    return False
+                _rewrite(connection, path)  # an earlier call was ended before it
+                return True
             _check_room(path)
             connection.create_function("cost_of", 1, _cost, deterministic=True)
             connection.execute("BEGIN IMMEDIATE")
@@ -87,15 +91,31 @@ def migrate(path: str | os.PathLike[str], advance: Callable[[int], object] = lam
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-            # The way in which a file gives back space can only be changed by writing it anew.
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            _rewrite(connection, path)
         finally:
             connection.close()
     except DATABASE_ERRORS as error:
         raise database_error(path, "cannot be migrated", error) from error
     return True
+
+
+def _gives_back(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("PRAGMA auto_vacuum").fetchone()[0])
+
+
+def _rewrite(connection: sqlite3.Connection, path: str) -> None:
+    """Write the file anew, which alone changes whether it gives back space."""
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log has a copy of everything by now
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except DATABASE_ERRORS as error:
+        raise SinkError(
+            path,
+            f"is of version {SCHEMA_VERSION} now, but the space of its old tables could not be given back: {error}",
+            "Make room, end what holds the store open, and repeat: nat-observability migrate",
+        ) from error
 
 
 def span_count(path: str | os.PathLike[str]) -> int:
@@ -151,7 +171,8 @@ def _cost(attributes: object) -> float | None:
 
 
 def _check_room(path: str) -> None:
-    needed = 2 * sum(os.path.getsize(each) for each in (path, f"{path}-wal") if os.path.exists(each))
+    # The new tables beside the old ones, and in the log; then the file anew, in the log once more.
+    needed = 3 * sum(os.path.getsize(each) for each in (path, f"{path}-wal") if os.path.exists(each))
     free = shutil.disk_usage(os.path.dirname(path)).free
     if free < needed:
         raise SinkError(

@@ -119,11 +119,6 @@ class ReadConnection:
                 "The file is damaged: move it away, and a new one is made.",
             ) from error
 
-    def is_out_of_time(self, error: SinkError) -> bool:
-        """Whether a query was ended because the time had run out."""
-        cause = error.__cause__
-        return isinstance(cause, sqlite3.OperationalError) and primary_code(cause) == sqlite3.SQLITE_INTERRUPT
-
     def _is_late(self) -> bool:
         return self._until is not None and monotonic() >= self._until
 
@@ -148,3 +143,9 @@ class ReadConnection:
             ) from error
         except DATABASE_ERRORS as error:
             raise database_error(self.path, "cannot be read", error) from error
+
+
+def is_out_of_time(error: SinkError) -> bool:
+    """Whether a query was ended because the time had run out."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.OperationalError) and primary_code(cause) == sqlite3.SQLITE_INTERRUPT

@@ -375,13 +375,13 @@ class Store:
 
     def problems(self, seconds: float = 30.0) -> list[str]:
         """
-        Return what is wrong with the file, as SQLite finds it; nothing if it is sound.
+        Return what is wrong with the file and its indexes, as SQLite finds it; nothing if it is sound.
 
         Raises:
             SinkError: It took longer than `seconds`.
         """
         with self._query.limited(seconds):
-            return [text for (text,) in self._query.rows("PRAGMA quick_check(20)") if text != "ok"]
+            return [text for (text,) in self._query.rows("PRAGMA integrity_check(20)") if text != "ok"]
 
     @property
     def _query(self) -> ReadConnection:

@@ -228,6 +228,8 @@ def has_store(path: str) -> bool:
         raise SinkError(path, "is not a file", "Give the path of a file.")
     if not found.st_size:
         return False
+    if not os.access(path, os.R_OK):
+        raise SinkError(path, "cannot be read: permission denied", "Give this user read permission.")
     try:
         with contextlib.closing(connect_to_read(path)) as connection:
             (application,) = connection.execute("PRAGMA application_id").fetchone()

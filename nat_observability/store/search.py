@@ -9,7 +9,7 @@ from collections.abc import Collection
 import msgspec
 
 from nat_observability.errors import SinkError
-from nat_observability.store.query import ReadConnection
+from nat_observability.store.query import ReadConnection, is_out_of_time
 from nat_observability.store.records import FoundRuns, RunFilter, RunKey, StoredRun
 from nat_observability.store.selection import NextPage
 from nat_observability.system.clock import monotonic
@@ -54,7 +54,7 @@ def search_runs(
                 if len(page) < _PAGE:
                     return FoundRuns(found, complete=True)
     except SinkError as error:
-        if not query.is_out_of_time(error):
+        if not is_out_of_time(error):
             raise
         return FoundRuns(found, complete=False, scanned_to_ns=scanned and scanned.start_ns)
 

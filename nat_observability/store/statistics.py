@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from nat_observability.errors import SinkError
-from nat_observability.store.query import ReadConnection
+from nat_observability.store.query import ReadConnection, is_out_of_time
 from nat_observability.store.records import RunFilter, RunKey, Statistics, StatisticsRow, StoredRun
 from nat_observability.store.schema import RUNNING
 from nat_observability.store.selection import NextPage
@@ -162,7 +162,7 @@ def _run_through(query: ReadConnection, pages: _Pages, add: Any, seconds: float)
             for page in pages:
                 add(page)
     except SinkError as error:
-        if not query.is_out_of_time(error):
+        if not is_out_of_time(error):
             raise
         pages.complete = False
 

@@ -57,6 +57,27 @@ def disk_error(path: str | os.PathLike[str], doing: str, error: OSError) -> Sink
     return SinkError(str(path), f"{doing}: {error.strerror or error}", _CURES.get(error.errno or 0, ELSE))
 
 
+def file_path(path: str | os.PathLike[str]) -> str:
+    """
+    Return the absolute path of a file to write.
+
+    Raises:
+        ValueError: It is empty, a URL, or one of the names that databases have for what is no file.
+    """
+    text = os.fsdecode(path)
+    if not is_file_path(text):
+        raise ValueError(
+            f"{text!r} is not a path of a file. Write one without a scheme, as in 'var/spans.jsonl'; to keep spans in "
+            "memory use MemorySink."
+        )
+    return os.path.abspath(text)
+
+
+def is_file_path(text: str) -> bool:
+    """Whether a text names a file: it is not empty, no URL, and not one of the names that SQLite has for memory."""
+    return bool(text.strip()) and "://" not in text and not text.startswith((":memory:", "file:"))
+
+
 def make_private_directories(path: str) -> None:
     """
     Create the directory `path` and its missing parents, each with mode 0700; existing ones stay as they are.

@@ -33,9 +33,7 @@ async def changes(
     ledger = await store.read(_newest_ledger)
     while not ended.is_set():
         try:
-            newest, newest_ledger = await store.read(
-                lambda reader: (_newest_span(reader), _newest_ledger(reader))
-            )
+            newest, newest_ledger = await store.read(lambda reader: (reader.newest(), _newest_ledger(reader)))
             if newest < at:
                 at = 0  # another file is at the path now
             if newest > at or newest_ledger != ledger:
@@ -53,11 +51,7 @@ async def changes(
 
 
 async def _newest(store: StoreFile) -> int:
-    return await store.read(_newest_span)
-
-
-def _newest_span(reader: Reader) -> int:
-    return reader.value("SELECT max(rowid) FROM spans") or 0
+    return await store.read(lambda reader: reader.newest())
 
 
 def _newest_ledger(reader: Reader) -> int:

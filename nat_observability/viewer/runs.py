@@ -1,4 +1,4 @@
-"""The list of runs: filters, pages, facets and the histogram over time."""
+"""The list of runs: its pages, newest first, and one run with its neighbours."""
 
 from __future__ import annotations
 
@@ -9,35 +9,12 @@ from typing import Any
 
 import msgspec
 
+from nat_observability.viewer.filtering import LATEST_NS, SILENT_NS, Filter, select, window_end
 from nat_observability.viewer.store_file import Reader, ReadTimeoutError, Row, cut
 
 MOST_RUNS = 200
-_WINDOW = 20_000  # runs that a filter without an index looks at in one read
-_PATIENCE = 0.7  # seconds that a page of the list may take
-_BARS = 80
-_FACET_VALUES = 12
-_FEW = 2_000
-_ALIVE_NS = 15_000_000_000
-_STEPS_S = (
-    1,
-    2,
-    5,
-    10,
-    30,
-    60,
-    120,
-    300,
-    600,
-    1800,
-    3600,
-    7200,
-    14400,
-    43200,
-    86400,
-    172800,
-    604800,
-    2592000,
-)
+_WINDOW = 20_000  # runs that are looked at in one read, if many may not pass
+_PATIENCE = 0.15  # seconds that a page of the list may take
 
 _COUNTERS = (
     "span_count, error_count + incomplete_count, llm_calls, tool_calls, total_tokens, prompt_tokens, "
@@ -45,7 +22,7 @@ _COUNTERS = (
 )
 _COLUMNS = ", ".join(
     (
-        "rowid",
+        "runs.rowid",
         "CAST(run_id AS TEXT)",
         "CAST(trace_id AS TEXT)",
         *(cut(column, 1000) for column in ("name", "workflow_name", "user_id", "conversation_id")),
@@ -59,33 +36,6 @@ _COLUMNS = ", ".join(
         "{counters}",
     )
 )
-
-
-class Filter(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """What a list of runs is narrowed to; times are microseconds since the epoch."""
-
-    status: str | None = None
-    workflow: str | None = None
-    name: str | None = None
-    user: str | None = None
-    conversation: str | None = None
-    tag: str | None = None
-    q: str | None = None
-    from_: int | None = None
-    to: int | None = None
-    min_ms: float | None = None
-    max_ms: float | None = None
-
-    @classmethod
-    def of(cls, query: Mapping[str, str]) -> Filter:
-        """
-        Return the filter of a query string.
-
-        Raises:
-            msgspec.ValidationError: A value is not a number.
-        """
-        known = {name: query[name] for name in query if name in cls.__struct_encode_fields__ and query[name]}
-        return msgspec.convert(known, cls, strict=False)
 
 
 def run_columns(reader: Reader) -> str:
@@ -111,9 +61,16 @@ def living(reader: Reader) -> dict[str, Activity]:
     now = time.time_ns()
     activities = {}
     for process, beat, ended in reader.rows("SELECT process_id, heartbeat_ns, ended_ns FROM processes"):
-        alive = ended is None and _number(beat) > now - _ALIVE_NS
+        alive = ended is None and _number(beat) > now - SILENT_NS
         activities[process] = Activity(alive, now if alive else _number(beat if ended is None else ended))
     return activities
+
+
+def shown_status(status: str, process: str | None, alive: Mapping[str, Activity]) -> str:
+    """Return the status of a run as it is shown: an open one is running, or died, if its process is known."""
+    if status != "open" or process is None or process not in alive:
+        return status
+    return "running" if alive[process].alive else "died"
 
 
 def summary(row: Row, alive: Mapping[str, Activity]) -> dict[str, Any]:
@@ -135,8 +92,8 @@ def summary(row: Row, alive: Mapping[str, Activity]) -> dict[str, Any]:
         process,
     ) = row[:14]
     if status == "open" and process in alive:
-        status = "running" if alive[process].alive else "died"
         end = max(end, alive[process].until_ns)
+    status = shown_status(status, process, alive)
     names = ("spans", "errors", "models", "tools", "tokens", "prompt", "completion", "cost")
     return {
         "id": run_id,
@@ -159,73 +116,46 @@ def list_runs(reader: Reader, wanted: Filter, before: str | None, limit: int) ->
     """
     Return the newest runs that pass a filter, and the key of the next page.
 
-    A filter without an index looks at windows of runs, newest first, until its time is up: `complete` is then false,
-    and the next page goes on from there.
+    If many runs may not pass, windows of them are looked at, newest first, until the time is up: `complete` is then
+    false, `looked_back_to` says how far that went, and the next page goes on from there.
     """
     limit = max(1, min(limit, MOST_RUNS))
-    clauses, values, scans = _where(reader, wanted)
+    chosen = select(reader, wanted)
+    began = chosen.began
     top, row_id = _key(before)
     columns, alive = run_columns(reader), living(reader)
     found: list[Row] = []
-    began = time.monotonic()
+    until = time.monotonic() + _PATIENCE
+    key: str | None = None
+    looked_back_to = None
     while True:
-        bottom = None
-        if scans:
-            bottom = reader.value(
-                "SELECT start_ns FROM runs WHERE start_ns <= ? ORDER BY start_ns DESC LIMIT 1 OFFSET ?",
-                top,
-                _WINDOW,
-            )
-        conditions = [*clauses, "start_ns <= ?", "(start_ns < ? OR rowid < ?)"]
-        arguments = [*values, top, top, row_id]
+        bottom = window_end(reader, top, _WINDOW, wanted) if chosen.searches else None
+        place = [f"{began} <= ?", f"({began} < ? OR runs.rowid < ?)"]
+        arguments = [*chosen.values, top, top, row_id]
         if bottom is not None:
-            conditions.append("start_ns > ?")
+            place.append(f"{began} > ?")
             arguments.append(bottom)
-        rows = reader.rows(
-            f"SELECT {columns} FROM runs WHERE {' AND '.join(conditions)} "
-            f"ORDER BY start_ns DESC, rowid DESC LIMIT {limit + 1 - len(found)}",
+        found += reader.rows(
+            f"SELECT {columns}, {began} FROM {chosen.source} {chosen.where(*place)} "
+            f"ORDER BY {began} DESC, runs.rowid DESC LIMIT {limit + 1 - len(found)}",
             *arguments,
         )
-        found += rows
         if len(found) > limit:
             last = found[limit - 1]
-            key: str | None = f"{last[8]}.{last[0]}"
+            key = f"{last[-1]}.{last[0]}"
             break
-        if bottom is None or bottom == top:
-            key = None
+        if bottom is None:
             break
         top, row_id = bottom, 1 << 62
-        if time.monotonic() - began > _PATIENCE:
-            key = f"{top}.{row_id}"
+        if time.monotonic() > until:
+            key, looked_back_to = f"{top}.{row_id}", top // 1000
             break
-    complete = key is None or len(found) > limit
-    return {"runs": [summary(row, alive) for row in found[:limit]], "next": key, "complete": complete}
-
-
-def facets(reader: Reader, wanted: Filter) -> dict[str, Any]:
-    """Return how many runs pass a filter, by status, workflow and name, and over time, as far as time allows."""
-    clauses, values, _ = _where(reader, wanted)
-    where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
-    complete = True
-    answer: dict[str, Any] = {"total": 0, "status": [], "workflow": [], "name": []}
-    answer |= {"from": 0, "step": 1, "histogram": []}
-    try:
-        answer["status"] = reader.rows(
-            f"SELECT CAST(status AS TEXT), count(*) FROM runs {where} GROUP BY 1 ORDER BY 2 DESC LIMIT 10",
-            *values,
-        )
-        answer["total"] = sum(number for _, number in answer["status"])
-        answer |= _histogram(reader, where, values)
-        for name, column in (("workflow", "workflow_name"), ("name", "name")):
-            present = " AND ".join([*clauses, f"{column} IS NOT NULL"])
-            answer[name] = reader.rows(
-                f"SELECT {cut(column, 1000)}, count(*) FROM runs WHERE {present} "
-                f"GROUP BY {column} ORDER BY 2 DESC LIMIT {_FACET_VALUES}",
-                *values,
-            )
-    except ReadTimeoutError:
-        complete = False
-    return {**answer, "complete": complete}
+    return {
+        "runs": [summary(row[:-1], alive) for row in found[:limit]],
+        "next": key,
+        "complete": looked_back_to is None,
+        "looked_back_to": looked_back_to,
+    }
 
 
 def find_run(reader: Reader, run_id: str) -> Row | None:
@@ -282,93 +212,12 @@ def ledgers(reader: Reader, run_id: str) -> list[dict[str, Any]]:
     return [{**dict(zip(names, row, strict=False)), "dropped": _counts(row[5])} for row in rows]
 
 
-def _where(reader: Reader, wanted: Filter) -> tuple[list[str], list[object], bool]:
-    """Return conditions, their values, and whether they have to look at every run."""
-    clauses: list[str] = []
-    values: list[object] = []
-    scans = False
-
-    def add(clause: str, *arguments: object) -> None:
-        clauses.append(clause)
-        values.extend(arguments)
-
-    if wanted.status in ("running", "died"):
-        add("status = 'open'")
-    elif wanted.status:
-        add("status = ?", wanted.status)
-    for column, value in (
-        ("workflow_name", wanted.workflow),
-        ("name", wanted.name),
-        ("user_id", wanted.user),
-        ("conversation_id", wanted.conversation),
-    ):
-        if value:
-            add(f"{column} = ?", value)
-    if wanted.tag:
-        scans = _add_tag(reader, wanted.tag, add)
-    if wanted.from_ is not None:
-        add("start_ns >= ?", wanted.from_ * 1000)
-    if wanted.to is not None:
-        add("start_ns < ?", wanted.to * 1000)
-    if wanted.min_ms is not None:
-        add("end_ns - start_ns >= ?", int(wanted.min_ms * 1e6))
-        scans = True
-    if wanted.max_ms is not None:
-        add("end_ns - start_ns <= ?", int(wanted.max_ms * 1e6))
-        scans = True
-    if wanted.q:
-        # As text that may hold % and _, which LIKE would take for patterns.
-        columns = ("name", "run_id", "workflow_name", "user_id", "conversation_id", "trace_id", "error")
-        pattern = "%" + wanted.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        either = " OR ".join(f"{column} LIKE ? ESCAPE '\\'" for column in columns)
-        add(f"({either})", *([pattern] * len(columns)))
-        scans = True
-    return clauses, values, scans
-
-
-def _add_tag(reader: Reader, tag: str, add: Any) -> bool:
-    name, _, value = tag.partition(":")
-    if reader.version < 2:
-        add("EXISTS (SELECT 1 FROM json_each(tags) WHERE key = ? AND value = ?)", name, value)
-        return True
-    few = reader.value(
-        f"SELECT count(*) FROM (SELECT 1 FROM run_tags WHERE name = ? AND value = ? LIMIT {_FEW})",
-        name,
-        value,
-    )
-    if few < _FEW:
-        add("run_id IN (SELECT run_id FROM run_tags WHERE name = ? AND value = ?)", name, value)
-        return False
-    add(
-        "EXISTS (SELECT 1 FROM run_tags t WHERE t.run_id = runs.run_id AND t.name = ? AND t.value = ?)",
-        name,
-        value,
-    )
-    return True
-
-
-def _histogram(reader: Reader, where: str, values: list[object]) -> dict[str, Any]:
-    ends = reader.row(f"SELECT min(start_ns), max(start_ns) FROM runs {where}", *values)
-    if ends is None or ends[0] is None:
-        return {}
-    first, last = int(ends[0]), int(ends[1])
-    whole = (last - first) / 1e9
-    step = next((each for each in _STEPS_S if whole / each <= _BARS), int(whole / _BARS) + 1) * 1_000_000_000
-    begin = first - first % step
-    rows = reader.rows(
-        f"SELECT (start_ns - {begin}) / {step}, count(*), sum(status = 'error') FROM runs {where} "
-        f"GROUP BY 1 ORDER BY 1 LIMIT {_BARS + 2}",
-        *values,
-    )
-    return {"from": begin // 1000, "step": step // 1000, "histogram": rows}
-
-
 def _key(before: str | None) -> tuple[int, int]:
     start, _, row_id = (before or "").partition(".")
     try:
         return int(start), int(row_id)
     except ValueError:
-        return (1 << 63) - 1, 1 << 62
+        return LATEST_NS, 1 << 62
 
 
 def _tags(text: object) -> dict[str, str] | None:

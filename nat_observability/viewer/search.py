@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from nat_observability.viewer.index import BLOCK, SEARCHED, Index, blocks, searched_columns
 from nat_observability.viewer.runs import living, run_columns, summary
+from nat_observability.viewer.sidecar.index import BLOCK, SEARCHED, Index, blocks, searched_columns
 from nat_observability.viewer.store_file import Reader, ReadTimeoutError
 
 MOST_HITS = 50

@@ -12,9 +12,10 @@ import msgspec
 from aiohttp import web
 
 from nat_observability.errors import SinkError
-from nat_observability.viewer import comparison, export, live, runs, search, spans, statistics
-from nat_observability.viewer.index import Index
+from nat_observability.viewer import comparison, export, facets, live, runs, search, spans, statistics
+from nat_observability.viewer.filtering import Filter
 from nat_observability.viewer.security import Gate, add_headers, problem
+from nat_observability.viewer.sidecar.index import Index
 from nat_observability.viewer.store_facts import store_facts
 from nat_observability.viewer.store_file import Reader, ReadTimeoutError, StoreFile
 
@@ -87,6 +88,11 @@ async def _explain(request: web.Request, handler: Callable[..., Any]) -> web.Str
         return problem(404 if "does not exist" in str(error) else 500, str(error))
     except (msgspec.ValidationError, ValueError) as error:
         return problem(400, f"The address cannot be understood: {error}")
+    except (AttributeError, IndexError, OverflowError, TypeError) as error:
+        # A cell of a damaged page, which SQLite returns as it is.
+        return problem(
+            500, f"{request.app[_STORE].path}: holds a row that cannot be read: {error}. The file is damaged."
+        )
     return response
 
 
@@ -129,14 +135,15 @@ def _integer(request: web.Request, name: str, default: int) -> int:
 
 
 async def _runs(request: web.Request) -> web.Response:
-    wanted = runs.Filter.of(request.query)
+    wanted = Filter.of(request.query)
     before, limit = request.query.get("before"), _integer(request, "limit", 50)
     return _answer(await _read(request, lambda reader: runs.list_runs(reader, wanted, before, limit)))
 
 
 async def _facets(request: web.Request) -> web.Response:
-    wanted = runs.Filter.of(request.query)
-    return _answer(await _read(request, lambda reader: runs.facets(reader, wanted), 2.0))
+    wanted = Filter.of(request.query)
+    before, index = request.query.get("before"), request.app[_INDEX]
+    return _answer(await _read(request, lambda reader: facets.facets(reader, index, wanted, before), 3.0))
 
 
 async def _run(request: web.Request) -> web.Response:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from nat_observability.viewer.hours import DIMENSIONS, merge, percentiles
-from nat_observability.viewer.index import Index
+from nat_observability.viewer.sidecar.hours import DIMENSIONS, merge, percentiles
+from nat_observability.viewer.sidecar.index import Index
 
 _MOST_ROWS = 200
 _POINTS = 120

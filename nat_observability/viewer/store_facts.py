@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import time
 from typing import Any
 
 import msgspec
 
 from nat_observability.store.schema import SCHEMA_VERSION
-from nat_observability.viewer.index import Index
 from nat_observability.viewer.runs import living
+from nat_observability.viewer.sidecar.index import Index
 from nat_observability.viewer.store_file import Reader, ReadTimeoutError
 
 _PROCESSES = 50
@@ -20,17 +21,17 @@ _PROCESSES = 50
 def store_facts(reader: Reader, index: Index) -> dict[str, Any]:
     """Return what the page about the store shows; a count that would take long is None."""
     path = reader.path
-    ends = reader.row("SELECT min(start_ns), max(start_ns) FROM runs") or (None, None)
+    first, last = reader.ends()
     return {
         "path": path,
         "version": reader.version,
         "known": SCHEMA_VERSION,
         "size": _size(path),
         "wal": _size(f"{path}-wal"),
-        "runs": _counted(reader, "SELECT count(*) FROM runs"),
+        "runs": _runs(reader, index),
         "spans": _spans(reader),
-        "oldest": None if ends[0] is None else ends[0] // 1000,
-        "newest": None if ends[1] is None else ends[1] // 1000,
+        "oldest": None if first is None else first // 1000,
+        "newest": None if last is None else last // 1000,
         "readonly": not os.access(path, os.W_OK),
         "sidecar": {
             "path": index.path,
@@ -43,6 +44,13 @@ def store_facts(reader: Reader, index: Index) -> dict[str, Any]:
         "processes": _processes(reader),
         "exporters": _exporters(reader),
     }
+
+
+def _runs(reader: Reader, index: Index) -> int | None:
+    if index.problem is None and index.counts.covers(reader.newest()):
+        with contextlib.suppress(sqlite3.Error), index.reading() as connection:
+            return int(connection.execute("SELECT coalesce(sum(runs), 0) FROM cells").fetchone()[0])
+    return _counted(reader, "SELECT count(*) FROM runs")
 
 
 def _spans(reader: Reader) -> int | None:

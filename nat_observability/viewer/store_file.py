@@ -97,6 +97,19 @@ class Reader:
         row = self.row(query, *parameters)
         return None if row is None else row[0]
 
+    def newest(self) -> int:
+        """Return the id of the last span that was written, 0 if none was; also if it has been deleted since."""
+        if self.version >= 2:
+            return self.value("SELECT seq FROM sqlite_sequence WHERE name = 'spans'") or 0
+        return self.value("SELECT max(rowid) FROM spans") or 0
+
+    def ends(self) -> tuple[int | None, int | None]:
+        """Return the first and the last start of a run, in nanoseconds."""
+        # Each by its own query, because both in one would go through the whole index; text counts as above all numbers.
+        number = f"FROM runs WHERE start_ns <= {(1 << 63) - 1}"
+        row = self.row(f"SELECT (SELECT min(start_ns) {number}), (SELECT max(start_ns) {number})")
+        return (None, None) if row is None else (row[0], row[1])
+
     def close(self) -> None:
         self._connection.close()
 

@@ -150,6 +150,7 @@ def test_what_arrives_is_what_the_makers_require() -> None:
         ("langsmith", "https://host.example/otel/", "/otel/v1/traces"),
         ("weave", "https://acme.wandb.io/traces", "/traces/otel/v1/traces"),
         ("weave", "https://trace.wandb.ai/otel/v1/traces", "/otel/v1/traces"),
+        ("weave", "https://trace.wandb.ai/agents", "/agents/otel/v1/traces"),
         ("arize", "https://otlp.eu-west-1a.arize.com/v1", "/v1/traces"),
         ("galileo", "https://api.galileo.ai/otel/traces", "/otel/traces"),
         ("dynatrace", "https://x.live.dynatrace.com/api/v2/otlp", "/api/v2/otlp/v1/traces"),

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
+from nat_observability.cli import main
 from nat_observability.cli.demo.demo import own_file
 from nat_observability.events import SpanEvent, SpanLink, Status
 from nat_observability.settings.example_env import example_env
@@ -323,3 +328,37 @@ def test_importing_the_package_imports_no_command() -> None:
     program = "import sys, nat_observability; print(*{'click', 'containers', 'dependency_injector'} & {*sys.modules})"
     assert run_program(program, fresh=True).stdout == "\n"
     assert "click" in sys.modules
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_an_application_that_runs_a_command_keeps_its_logs(
+    store: Path, capsys: pytest.CaptureFixture[str], configured: bool
+) -> None:
+    """Streams, signals and the configuration of logs are as before, however the command is called, and ends."""
+    lines: list[str] = []
+
+    def keep(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> str:
+        lines.append(fields["event"])
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    was_configured = structlog.is_configured()
+    try:
+        structlog.reset_defaults()
+        if configured:
+            structlog.configure(processors=[keep])
+        mine, handler = structlog.get_config(), signal.getsignal(signal.SIGTERM)
+        for arguments in (["check", "--no-send"], ["runs", "--verbose"], ["show", "none"]):
+            with pytest.raises(SystemExit):
+                main(arguments)
+            invoke(*arguments)
+            assert structlog.get_config() == mine
+            assert structlog.is_configured() is configured
+            assert signal.getsignal(signal.SIGTERM) is handler
+        if configured:
+            structlog.get_logger().warning("said by the application")
+            assert lines == ["said by the application"]
+    finally:
+        structlog.reset_defaults()
+        if was_configured:
+            structlog.configure(**before)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nat_observability.cli.maintenance.cures import cure
 from nat_observability.events import Run, Span
 from nat_observability.sinks import SqliteSink
 from nat_observability.spool.record import encode_item
@@ -145,6 +146,12 @@ def test_check_says_what_to_do(monkeypatch: pytest.MonkeyPatch, settings: dict[s
     assert says in lines[0]
 
 
+def test_an_http_server_instead_of_grpc() -> None:
+    """It answers, but not in the protocol that was chosen: the port is wrong, and not the server down."""
+    said = "UNAVAILABLE: failed to connect to all addresses; last error: Failed parsing HTTP/2 (an http1.x server)"
+    assert "check http or https, the protocol, and the port" in str(cure("main", "otlp", said))
+
+
 def test_check_says_nothing_else(tmp_path: Path) -> None:
     """Nor does the process's end say once more that the test span was lost."""
     program = "from nat_observability.cli import main; main()"
@@ -171,6 +178,8 @@ def test_check_of_a_typo(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     configure(monkeypatch, type="sqlite", path=path)
     monkeypatch.setenv("NAT_OBSERVABILITY_SERVICE_NAM", "x")
     shown = invoke("check", "--json")
+    told = invoke("settings", "--json").json
+    assert {key: shown.json[key] for key in told} == told
     assert shown.exit_code == 1
     assert not shown.json["ok"]
     assert "Did you mean NAT_OBSERVABILITY_SERVICE_NAME?" in shown.json["problems"][0]
@@ -182,15 +191,28 @@ def test_check_of_a_typo(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
 
 
 def test_check_of_a_damaged_store(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    """A damaged store fails the check, with what to do."""
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xff" * 30_000)
+    """A damaged store, or index in it, fails the check, with what to do; nothing is written to it before."""
+    whole = path.read_bytes()
     configure(monkeypatch, type="sqlite", path=path)
-    shown, lines = checked()
-    assert shown.exit_code == 1
-    assert "FAILED" in lines[0]
-    assert "move it away" in lines[0].lower()
+    for damage in ("pages", "index"):
+        path.write_bytes(whole)
+        if damage == "pages":
+            with path.open("r+b") as file:
+                file.seek(4096)
+                file.write(b"\xff" * 30_000)
+        else:
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                connection.execute("PRAGMA writable_schema = ON")
+                connection.execute(
+                    "UPDATE sqlite_master SET sql = replace(sql, '(start_ns)', '(end_ns)') WHERE name = 'runs_by_time'"
+                )
+        before = path.read_bytes()
+        shown, lines = checked()
+        assert shown.exit_code == 1
+        assert "FAILED" in lines[0]
+        assert "move it away" in lines[0].lower()
+        assert path.read_bytes() == before
+    assert "is damaged: row 1 missing from index runs_by_time; row 2" in lines[0]
 
 
 def test_check_of_nothing() -> None:
@@ -213,6 +235,16 @@ def test_migrate(tmp_path: Path) -> None:
     sink.close()
     assert " ".join(invoke("migrate", path).stdout.split()).endswith("is of version 2 now: 1 runs, 1 steps.")
     assert " ".join(invoke("migrate", path).stdout.split()).endswith("is of version 2 already.")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        # As one that was ended before the space of the old tables was given back.
+        connection.execute("PRAGMA auto_vacuum = NONE")
+        connection.execute("VACUUM")
+    said = " ".join(invoke("migrate", path).stdout.split())
+    assert said.endswith("is of version 2 already; its space is given back now.")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    found = {"path": str(path), "version": 2, "migrated": False, "runs": 1, "spans": 1}
+    assert invoke("migrate", path, "--json").json == found
     assert invoke("migrate", tmp_path / "nowhere.db").exit_code == 2
 
 

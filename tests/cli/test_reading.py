@@ -476,7 +476,10 @@ def test_statistics_as_json(path: Path) -> None:
 
 
 def test_tail_follows_a_store_that_is_replaced(tmp_path: Path) -> None:
-    """It waits for a store, prints what comes as JSON lines, goes on with another file, and ends well with Ctrl-C."""
+    """
+    It waits for a store, prints what comes as JSON lines, goes on with another file, and ends well with Ctrl-C. What it
+    waits for is said again when that has changed.
+    """
     path = tmp_path / "s.db"
     with command("tail", "--follow", "--json", "--store", path, cwd=tmp_path) as process:
         assert process.stdout is not None and process.stderr is not None  # noqa: PT018
@@ -493,6 +496,10 @@ def test_tail_follows_a_store_that_is_replaced(tmp_path: Path) -> None:
             sink.close()
             for suffix in ("", "-wal", "-shm"):
                 (tmp_path / f"s.db{suffix}").unlink(missing_ok=True)
+            path.write_bytes(b"no database at all" * 200)
+            while "file is not a database" not in process.stderr.readline():
+                pass
+            path.unlink()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
 

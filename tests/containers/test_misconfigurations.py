@@ -6,28 +6,42 @@ import asyncio
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from dependency_injector import providers
+from dependency_injector import containers, providers
+from dependency_injector.wiring import Provide
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from nat_observability import ContextState, ExporterManager, ObservabilityRuntime, SpanExporter, step
-from nat_observability.containers import ObservabilityContainer
+from nat_observability import (
+    ContextState,
+    ExporterManager,
+    ObservabilityRuntime,
+    SpanExporter,
+    StepExporter,
+    step,
+)
+from nat_observability.containers import ObservabilityContainer, observability
 from nat_observability.errors import (
     InvalidExporterError,
     InvalidSelectionError,
+    MissingContainerError,
     ObservabilityError,
+    SettingsError,
     SettingsWarning,
     UnknownStepKindError,
 )
 from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.integrations import ProcessScope, run_scope
 from nat_observability.integrations.fastapi import instrument
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.sources import unused_hints
+from nat_observability.sinks import FileSink, MemorySink, SqliteSink
+from nat_observability.testing import CapturingExporter
+from tests.warm_interpreter import run_warm
 
 _PAGE = (
     (Path(__file__).parents[2] / "docs" / "misconfigurations.md").read_text().partition("\n## In code\n")[0]
@@ -126,6 +140,58 @@ def instrumented(**options: Any) -> None:
     instrument(FastAPI(), ObservabilityContainer(), **options)
 
 
+class Unfinished(SpanExporter):
+    """Its `__init__` does not call that of its base class."""
+
+    def __init__(self) -> None:
+        pass
+
+
+class Waiting(BaseExporter):
+    """No run waits for what `export` returns."""
+
+    async def export(self, event: Any) -> None:  # type: ignore[override]
+        pass
+
+
+class Service(containers.DeclarativeContainer):
+    """A service's container, with ours in it."""
+
+    observability = providers.Container(ObservabilityContainer)
+
+
+class Replacing(ObservabilityContainer):
+    """Replaces a provider that others have been given."""
+
+    exporters = providers.Object({"captured": CapturingExporter()})
+
+
+class ReplacingSettings(ObservabilityContainer):
+    """Likewise."""
+
+    settings = providers.Object(ObservabilitySettings())
+
+
+def own(build: object) -> providers.Provider[Any]:
+    """An exporter type of the service's own."""
+    return providers.Object({"own": build})
+
+
+def validated(**given: object) -> None:
+    """Validate a container that is given this, besides an exporter of the service's own type."""
+    settings = ObservabilitySettings(
+        exporters={"main": {"type": "own" if "exporter_types" in given else "memory"}}
+    )
+    ObservabilityContainer(**{"settings": settings, **given}).validate()
+
+
+def each_time() -> ObservabilityContainer:
+    """A container whose exporters are others each time."""
+    container = ObservabilityContainer(settings=ObservabilitySettings())
+    container.exporters.override(providers.Factory(lambda: {"captured": CapturingExporter()}))
+    return container
+
+
 IN_CODE: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: SpanExporter(print, select=selects), InvalidSelectionError, "a coroutine function"),  # type: ignore[arg-type]
     (lambda: SpanExporter(print, flush=cast(Any, "deliverd")), ValueError, "not 'deliverd'"),
@@ -139,6 +205,71 @@ IN_CODE: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: ExporterManager().add_exporter("a", cast(Any, SpanExporter)), InvalidExporterError, "the class"),
     (lambda: ContextState(tags="tenant=acme"), TypeError, "tags is a mapping"),  # type: ignore[arg-type]
     (lambda: step("lmm", "x"), UnknownStepKindError, "Did you mean 'llm'?"),
+    (
+        lambda: SpanExporter(print, sampling=cast(Any, 0.1)),
+        TypeError,
+        "such as Sampling(0.1), not of type float",
+    ),
+    (lambda: SpanExporter(print, limits=cast(Any, {})), TypeError, "limits is a DeliveryLimits(...)"),
+    (lambda: SqliteSink(":memory:"), ValueError, "':memory:' is not a path of a file"),
+    (lambda: SqliteSink("file:spans?mode=memory"), ValueError, "is not a path of a file"),
+    (lambda: FileSink("file:///tmp/spans.jsonl"), ValueError, "is not a path of a file"),
+    (lambda: FileSink(" "), ValueError, "' ' is not a path of a file"),
+    (
+        lambda: ObservabilityRuntime({"a": cast(Any, MemorySink())}),
+        InvalidExporterError,
+        "It is a sink: write SpanExporter(sink).",
+    ),
+    (
+        lambda: ObservabilityRuntime({"a": cast(Any, SpanExporter)}),
+        InvalidExporterError,
+        "is the class SpanEx",
+    ),
+    (
+        lambda: ExporterManager().add_exporter("a", cast(Any, Provide["pool"])),
+        InvalidExporterError,
+        "It was not injected: decorate the function with @inject, and call container.wire(modules=[...])",
+    ),
+    (
+        lambda: ExporterManager().add_exporter("a", cast(Any, providers.Factory(CapturingExporter))),
+        InvalidExporterError,
+        "It is a provider: call it",
+    ),
+    (
+        lambda: ExporterManager().add_exporter("a", Unfinished()),
+        InvalidExporterError,
+        "Call super().__init__(sink)",
+    ),
+    (lambda: ExporterManager().add_exporter("a", Waiting()), InvalidExporterError, "Write `def export`"),
+    (lambda: run_scope(cast(Any, Provide["x"])), MissingContainerError, "It was not injected"),
+    (
+        lambda: run_scope(cast(Any, providers.Singleton(ObservabilityContainer))),
+        MissingContainerError,
+        "It is a provider",
+    ),
+    (lambda: run_scope(Service()), MissingContainerError, "Pass the container inside it"),
+    (
+        lambda: ObservabilityContainer.exporter_manager(),
+        MissingContainerError,
+        "the class ObservabilityContainer",
+    ),
+    (lambda: ObservabilityContainer.validate(), MissingContainerError, "the class ObservabilityContainer"),
+    (lambda: validated(settings={"exporters": {}}), SettingsError, "settings= is a dict: pass Observabil"),
+    (lambda: validated(settings=ObservabilitySettings), SettingsError, "is the class ObservabilitySettings"),
+    (lambda: validated(settings=None), SettingsError, "settings= is a NoneType"),
+    (lambda: validated(exporter_types=providers.Object([1])), TypeError, "exporter_types is a mapping"),
+    (
+        lambda: validated(exporter_types=own(SpanExporter)),
+        TypeError,
+        "exporters of type 'own' cannot be called",
+    ),
+    (lambda: validated(exporter_types=own(CapturingExporter())), TypeError, "it is not a function"),
+    (lambda: validated(exporter_types=own(lambda: None)), TypeError, "takes these three"),
+    (lambda: validated(processing=providers.Object([1])), TypeError, "processing is a mapping"),
+    (lambda: validated(processing=providers.Object({"*": print})), TypeError, "to OwnProcessing"),
+    (lambda: Replacing().exporter_manager(), TypeError, "replaces 'exporters', of which"),
+    (lambda: ReplacingSettings().validate(), TypeError, "replaces 'settings', of which"),
+    (lambda: each_time().exporter_manager(), TypeError, "providers.Singleton instead of providers.Factory"),
 ]
 
 
@@ -174,3 +305,240 @@ async def test_an_exporter_that_comes_after_the_shutdown_is_warned_about() -> No
         with step("tool", "x"):
             pass
     assert [span.name for span in spans] == ["x"]
+
+
+def warnings_of(logs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The warnings among captured lines, each of which says what to do."""
+    found = [line for line in logs if line["log_level"] == "warning"]
+    assert all(line["cure"] for line in found)
+    return found
+
+
+def made_in_memory() -> ObservabilityContainer:
+    """A container with one exporter."""
+    return ObservabilityContainer(settings=ObservabilitySettings(exporters={"main": {"type": "memory"}}))
+
+
+@pytest.mark.may_block  # settings are read once, when the process starts
+async def test_a_run_without_a_block_is_named() -> None:
+    """By the line that lets go of it; one that failed to begin, or was entered wrongly, is an error already."""
+    container = made_in_memory()
+    with capture_logs() as logs:
+        async with ProcessScope(container, "test"):
+            container.exporter_manager().start(ContextState())
+            run_scope(container, job="job")
+            observability(container=container)
+            async with container.exporter_manager().start(ContextState()):
+                pass
+            with run_scope(container):
+                pass
+    assert [line["event"] for line in warnings_of(logs)] == ["run_not_entered"] * 3
+    assert all(line["place"].rpartition(":")[0] == __file__ for line in logs if "place" in line)
+
+
+@pytest.mark.may_block  # as above
+async def test_a_run_that_is_entered_without_async_is_an_error() -> None:
+    """It says how to write it."""
+    start: Any = made_in_memory().exporter_manager().start
+    with (
+        pytest.raises(TypeError, match=r"^start\(\) is for `async with`: write `async with manager.start"),
+        start(ContextState()),
+    ):
+        pass
+    with pytest.raises(TypeError, match=r"`with run_scope\(container\):`"):
+        await start(ContextState())
+
+
+def printed(code: str, directory: Path, *arguments: str) -> str:
+    """What a program writes to stderr in a process of its own."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith((P, "OTEL_"))}
+    ended = run_warm(code, arguments, cwd=directory, env=env, timeout=50.0)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stderr
+
+
+UNENTERED = """
+import asyncio, sys
+from nat_observability import ContextState, ExporterManager, step
+from nat_observability.testing import CapturingExporter
+from tests.warm_interpreter import run_warm
+
+@step("tool", "decorated")
+def decorated(): ...
+
+@step("tool", "generator")
+def generator(): yield 1
+
+async def main(forgets):
+    outside = step("tool", "outside")
+    with outside:
+        pass
+    async with ExporterManager.from_exporters({"captured": CapturingExporter()}).start(ContextState()):
+        del outside
+        for number in range(5):
+            with step("tool", "entered") as current:
+                current.output = number
+            async with step("tool", "entered"):
+                decorated()
+            list(generator())
+            step("tool", "decorator")(print)
+            try:
+                step("no-such-kind", "x")
+            except ValueError:
+                pass
+        if forgets:
+            step("tool", "forgotten")
+            step("tool", "forgotten")
+    if not forgets:
+        for _ in range(1000):
+            step("tool", "outside")
+        assert "__del__" not in vars(step)
+
+asyncio.run(main("forgets" in sys.argv))
+"""
+
+
+def test_a_step_without_a_block_is_named_once(tmp_path: Path) -> None:
+    """In the first thousand steps of a process: later ones are not looked at, and cost nothing more."""
+    told = [printed(UNENTERED, tmp_path, *arguments) for arguments in (["forgets"], [])]
+    assert told[0].startswith("step_not_entered kind=TOOL place=")
+    assert len(told[0].splitlines()) == 1
+    assert told[1] == ""
+
+
+@pytest.mark.may_block  # as above
+async def test_a_container_of_a_subclass_holds_its_objects() -> None:
+    """A reset while it is open waits until it is closed, and it can be validated, as in the class itself."""
+
+    class Mine(ObservabilityContainer):
+        answer = providers.Object(42)
+
+    container = Mine(settings=ObservabilitySettings(exporters={"main": {"type": "memory"}}))
+    container.validate()
+    await container.init_resources()
+    exporters = container.exporters()
+    container.reset_singletons()
+    assert container.exporters() is exporters
+    await container.shutdown_resources()
+    assert container.exporters() is not exporters
+
+
+def shared_sinks(folder: Path) -> dict[str, dict[str, BaseExporter]]:
+    """Exporters that write one file, or through one sink, by how they do it."""
+    sink = MemorySink()
+    (folder / "link.jsonl").symlink_to(folder / "one.jsonl")
+    (folder / "one.jsonl").touch()
+    return {
+        "file": {"a": SpanExporter(FileSink(folder / "x")), "b": SpanExporter(FileSink(f"{folder}/./x"))},
+        "store": {"c": SpanExporter(SqliteSink(folder / "y")), "d": SpanExporter(SqliteSink(folder / "y"))},
+        "sink": {"e": SpanExporter(sink), "f": SpanExporter(sink)},
+        "link": {
+            "g": SpanExporter(FileSink(folder / "one.jsonl")),
+            "h": SpanExporter(FileSink(folder / "link.jsonl")),
+        },
+    }
+
+
+@pytest.mark.may_block  # files are made here
+async def test_exporters_with_one_file_or_one_sink_are_named(tmp_path: Path) -> None:
+    """By the runtime, under every path of a file; and by a manager, which does not look at the disk."""
+    for how, exporters in shared_sinks(tmp_path).items():
+        with capture_logs() as logs:
+            async with ObservabilityRuntime(exporters):
+                pass
+            ExporterManager.from_exporters(exporters)  # said before
+        [said] = warnings_of(logs)
+        assert (said["event"], {said["exporter"], said["other"]}) == ("exporter_sink_shared", {*exporters}), (
+            how
+        )
+    (tmp_path / "again").mkdir()
+    for how, exporters in shared_sinks(tmp_path / "again").items():
+        with capture_logs() as logs:
+            ExporterManager.from_exporters({f"{how}-{name}": each for name, each in exporters.items()})
+        assert [line["event"] for line in warnings_of(logs)] == (
+            [] if how == "link" else ["exporter_sink_shared"]
+        )
+
+
+@pytest.mark.may_block  # as above
+async def test_exporters_that_may_share_a_file_are_not_named(tmp_path: Path) -> None:
+    """Those of tenants, those with one delivery, functions, and a device, which holds nothing."""
+    delivery = SpanExporter(FileSink(tmp_path / "shared")).delivery
+    exporters: dict[str, BaseExporter] = {
+        "acme": SpanExporter(SqliteSink(tmp_path / "s"), select={"tenant": "acme"}),
+        "globex": SpanExporter(SqliteSink(tmp_path / "s"), select={"tenant": "globex"}),
+        "spans": SpanExporter(delivery),
+        "steps": StepExporter(delivery),
+        "null": SpanExporter(FileSink("/dev/null")),
+        "nothing": SpanExporter(FileSink("/dev/null")),
+        "printed": SpanExporter(print),
+        "again": SpanExporter(print),
+    }
+    with capture_logs() as logs:
+        async with ObservabilityRuntime(exporters):
+            pass
+        ExporterManager.from_exporters(exporters)
+    assert warnings_of(logs) == []
+
+
+@pytest.mark.parametrize("name", ["A/B", "a,b", "a*", "a b=c", "line\nbreak"])
+def test_a_name_that_no_variable_can_hold_is_named(name: str) -> None:
+    """Once, however many managers have the exporter."""
+    with capture_logs() as logs:
+        for _ in range(3):
+            ExporterManager.from_exporters({name: CapturingExporter(), "plain-1.of_2": CapturingExporter()})
+    assert [(line["event"], line["exporter"]) for line in warnings_of(logs)] == [
+        ("exporter_name_unusable", name)
+    ]
+
+
+async def test_two_runs_with_one_state_are_named() -> None:
+    """Each gets the steps of both; one after the other they do not mix, and other exporters may look on."""
+    async with (
+        ObservabilityRuntime({"a": SpanExporter(MemorySink())}) as one,
+        ObservabilityRuntime({"b": SpanExporter(MemorySink())}) as two,
+    ):
+        manager = ExporterManager.from_exporters(dict(one.exporters))
+        other = ExporterManager.from_exporters(dict(two.exporters))
+        state = ContextState()
+        with capture_logs() as logs:
+            async with manager.start(state), other.start(state):
+                pass
+            async with manager.start(state):
+                pass
+        assert warnings_of(logs) == []
+        with capture_logs() as logs:
+            async with manager.start(state), manager.get().start(state):
+                pass
+        assert [line["event"] for line in warnings_of(logs)] == ["context_state_shared"]
+
+
+UNRECORDED = """
+import asyncio
+from nat_observability import ContextState, ExporterManager, SpanExporter
+from nat_observability.containers import ObservabilityContainer
+from nat_observability.settings import ObservabilitySettings
+
+async def main():
+    off = ObservabilityContainer(settings=ObservabilitySettings(enabled=False))
+    chosen = ExporterManager.from_exporters({"acme": SpanExporter(print, select={"tenant": "acme"})})
+    for manager in (off.exporter_manager(), ExporterManager(), ExporterManager(), chosen, chosen):
+        async with manager.start(ContextState(run_id="r")):
+            pass
+    container = ObservabilityContainer(settings=ObservabilitySettings())
+    for _ in range(2):
+        async with container.exporter_manager().start(ContextState()):
+            pass
+
+asyncio.run(main())
+"""
+
+
+def test_a_run_that_nothing_records_is_named_once(tmp_path: Path) -> None:
+    """For each reason: no exporter, none that selects it, a container that is not open; not if it is switched off."""
+    told = printed(UNRECORDED, tmp_path)
+    assert [line.partition(" cure=")[0] for line in told.splitlines()] == [
+        "run_not_recorded workflow_run_id=r reason=no_exporter",
+        "run_not_recorded workflow_run_id=r reason=none_selects_it",
+        "runtime_not_open feature='a run' state=new",
+    ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from nat_observability.containers import ObservabilityContainer, observability, run
 from nat_observability.errors import SettingsError, UnknownExporterTypeError
@@ -174,8 +175,14 @@ async def test_a_server_gets_one_line(
             raise RefusedError
 
     scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
-    with pytest.raises((RefusedError, UnknownExporterTypeError, ExceptionGroup)) as caught:
+    with (
+        capture_logs() as logs,
+        pytest.raises((RefusedError, UnknownExporterTypeError, ExceptionGroup)) as caught,
+    ):
         await web_applications()[framework](scope, receive, send)
+    # Before the traceback of a server that raises.
+    said = [line["error"] for line in logs if line["event"] == "application_not_started"]
+    assert said == ([sent[0]["message"]] if refusing else [])
     assert not refusing or (isinstance(caught.value, RefusedError) and caught.value.__suppress_context__)
     assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
     assert sent[0]["message"].startswith(f"{TYPE}: no exporter type 'consol'. Did you mean 'console'?")

@@ -130,6 +130,30 @@ async def test_g12_a_lease_that_outlasts_a_last_call_has_retries_again(keep: boo
         after.release()
 
 
+class _CancelsAtClose(ScriptedSink):
+    """Cancels the task that closes it, as code does that cancels all tasks."""
+
+    async def close(self) -> None:
+        await super().close()
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("delivery"):
+                task.cancel()
+        await asyncio.sleep(1.0)
+
+
+@virtual_time
+async def test_g6_a_delivery_that_failed_while_it_closed_opens_again_at_once() -> None:
+    """Its sink could be opened: the next run does not get an error of opening it."""
+    sink = _CancelsAtClose()
+    async with delivering(sink, batch_age=0.0) as delivery:
+        for _ in range(2):
+            lease = await opened(delivery)
+            accept(lease, 1)
+            lease.release()
+            await asyncio.wrap_future(delivery.closed())
+    assert delivery.health().ledger == LedgerSnapshot(accepted=2, delivered=2)
+
+
 # Opening again
 
 

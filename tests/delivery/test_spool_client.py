@@ -9,9 +9,8 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
 from nat_observability.delivery.spool_client import SpoolClient
 from nat_observability.delivery.state import DeliveryState
-from nat_observability.delivery.threads.worker import make_call
 from nat_observability.errors import ExporterStartError, RefusedForNowError, RetryableWriteError, SinkError
 from nat_observability.events import Item, Span
 from nat_observability.exporter.base_exporter import BaseExporter
@@ -39,6 +37,7 @@ from nat_observability.spool.spool import Spool
 from nat_observability.testing import until
 from tests.delivery import leases
 from tests.delivery.backends import Backend, exporter_of, in_spool, quick_limits, record
+from tests.delivery.by_hand import ByHand
 from tests.delivery.sinks import ScriptedSink
 from tests.delivery.virtual import RunningLoop, now, virtual_time
 from tests.processes import run_program
@@ -233,7 +232,9 @@ async def test_spill_touches_the_disk_only_if_it_has_to(tmp_path: Path) -> None:
 async def test_g7_spill_counts_what_is_being_written_as_memory(tmp_path: Path) -> None:
     """A large batch that hangs fills the queue's bytes as well: what comes then is spilled and not dropped."""
     sink = Backend(hangs=True)
-    limits = quick_limits(tmp_path, "spill", queue_bytes=100_000, batch_items=60, batch_bytes=60_000)
+    limits = quick_limits(
+        tmp_path, "spill", queue_bytes=100_000, batch_items=60, batch_bytes=60_000, batch_age=60.0
+    )
     exporters = exporter_of(sink, limits)
     runtime = runtime_of(exporters, shutdown_timeout=0.5)
     async with runtime:
@@ -850,28 +851,9 @@ async def test_g8_a_sink_that_blocks_its_own_loop_does_not_hold_up_the_ends_of_r
     assert len(taken) == 121
 
 
-class _ByHand:
-    """A worker whose calls are made by the test, one by one."""
-
-    def __init__(self) -> None:
-        self.calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-
-    def submit(self, call: Callable[[], Any]) -> Future[Any]:
-        future: Future[Any] = Future()
-        self.calls.append((future, call))
-        return future
-
-    def end(self) -> None:
-        """There is no thread to end."""
-
-    async def make_one(self) -> None:
-        future, call = self.calls.popleft()
-        await asyncio.to_thread(lambda: make_call(future, call))
-
-
-async def _client(directory: Path, accounting: Accounting) -> tuple[SpoolClient, _ByHand]:
+async def _client(directory: Path, accounting: Accounting) -> tuple[SpoolClient, ByHand]:
     """A spool that is open, and the worker that makes its calls."""
-    worker = _ByHand()
+    worker = ByHand()
     client = SpoolClient("main", quick_limits(directory, "always"), accounting, lambda *_: worker)
     opening = asyncio.create_task(client.open())
     await until(lambda: bool(worker.calls))

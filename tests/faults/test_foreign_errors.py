@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from nat_observability import BaseExporter, ContextState, DeliveryLimits, ExporterManager, SpanExporter, step
 from nat_observability.events import IntermediateStep, Item
@@ -183,27 +184,34 @@ class InterruptedExporter(BaseExporter):
 
 @pytest.mark.parametrize("of_the_run", [True, False], ids=["an exporter", "a subscriber"])
 def test_g4_a_signal_that_interrupts_an_exporter_reaches_the_program(*, of_the_run: bool) -> None:
-    """And the exporter's step counts as failed."""
+    """The exporter's step counts as failed, by the interruption and not by its fault; the others get theirs."""
     state, exporter = ContextState(), InterruptedExporter()
+    others: list[str] = []
     manager = ExporterManager.from_exporters({"interrupted": exporter} if of_the_run else {})
     if not of_the_run:
         state.stream.subscribe("own", exporter.export)
 
     async def workflow() -> None:
         async with manager.start(state):
+            state.stream.subscribe("other", lambda event: others.append(event.name))
             with step("tool", "search"):
                 pass
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         loop = asyncio.new_event_loop()
-        with pytest.raises(KeyboardInterrupt):
+        with capture_logs() as lines, pytest.raises(KeyboardInterrupt):
             loop.run_until_complete(workflow())
         loop.close()
     finally:
         signal.signal(signal.SIGINT, before)
+    assert others == ["search"]
+    blamed = {"export_interrupted", "export_failed", "subscriber_failed"}
+    events = [line["event"] for line in lines if line["event"] in blamed]
+    assert events == (["export_interrupted"] if of_the_run else [])
     if of_the_run:
         assert (manager.report.ledger.accepted, manager.report.ledger.failed) == (1, 1)
+        assert manager.report.exporters["interrupted"].error is None
 
 
 async def works(exporters: dict[str, BaseExporter]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from pathlib import Path
 
 from structlog.testing import capture_logs
@@ -19,6 +21,7 @@ from nat_observability import (
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.sinks.protocol import Batch
+from nat_observability.stream import EventStream
 from tests.delivery.virtual import RunningLoop, settle, virtual_time
 from tests.processes import run_program
 from tests.virtual_time import now
@@ -110,6 +113,36 @@ async def test_g20_what_a_late_exporter_misses_is_queued_or_counted() -> None:
     assert delivery.health().ledger == LedgerSnapshot(3, 2, dropped={"not_open": 1})
     events = [line["event"] for line in lines if line["log_level"] in ("warning", "error")]
     assert events == ["exporter_start_failed", "exporter_start_failed", "delivery_dropped"]
+
+
+async def test_g7_runs_whose_exporter_does_not_open_are_not_kept_in_memory() -> None:
+    """All of them get the one error that opening it has raised, which is kept: it must not keep them."""
+
+    class Fails:
+        async def open(self) -> None:
+            raise OSError("not there")
+
+        async def write(self, batch: Batch) -> None:
+            """Write nothing."""
+
+        async def close(self) -> None:
+            """Close nothing."""
+
+    delivery = Delivery("fails", Fails(), loop_source=RunningLoop())
+    manager = ExporterManager.from_exporters({"fails": SpanExporter(delivery)})
+    streams: list[weakref.ref[EventStream]] = []
+
+    async def record() -> None:
+        state = ContextState()
+        streams.append(weakref.ref(state.stream))
+        async with manager.get().start(state) as own:
+            pass
+        assert own.report.exporters["fails"].error == "OSError: not there"
+
+    for _ in range(5):
+        await record()
+    gc.collect()
+    assert [stream() for stream in streams] == [None] * 5
 
 
 async def test_g6_what_is_recorded_while_an_exporter_opens_goes_to_the_disk(tmp_path: Path) -> None:

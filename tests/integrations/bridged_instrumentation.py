@@ -13,12 +13,10 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
 from pathlib import Path
-from socketserver import StreamRequestHandler, ThreadingTCPServer
+from socketserver import ThreadingTCPServer
 from typing import Any
 
 from opentelemetry import trace
@@ -32,104 +30,19 @@ from nat_observability.integrations.opentelemetry import StepSpanProcessor
 from nat_observability.sinks.otlp.http import OtlpHttpSink
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.integrations.otlp_comparison import Seen, of_otlp
+from tests.integrations import bridged_clients, bridged_frameworks, bridged_services
+from tests.integrations.bridged_scenarios import PROCESSORS, Scenarios
+from tests.integrations.bridged_server import ASKED, TOOL, Cache, received, serving
+from tests.integrations.otlp_comparison import Seen
 
 # So that there is content to lose.
 os.environ["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] = "SPAN_AND_EVENT"
 os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "gen_ai_latest_experimental,http"
 os.environ["OPENAI_API_KEY"] = os.environ["ANTHROPIC_API_KEY"] = "none"
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "0"
-
-TOOL = {"type": "function", "function": {"name": "brew", "parameters": {"type": "object", "properties": {}}}}
-ASKED: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which tea? \u00fc"}]
-
-
-class Server(BaseHTTPRequestHandler):
-    """A model of OpenAI's and of Anthropic's, and the receiver of spans."""
-
-    protocol_version = "HTTP/1.1"
-    received: dict[str, list[bytes]] = {}  # noqa: RUF012
-
-    def do_GET(self) -> None:
-        self._send(404 if "missing" in self.path else 200, b"{}")
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if self.path.endswith("/v1/traces"):
-            self.received.setdefault(self.path.split("/")[1], []).append(body)
-            self._send(200, b"", "application/x-protobuf")
-            return
-        asked = json.loads(body)
-        answer = _message() if "messages" in self.path else _completion(asked)
-        status = 404 if asked.get("model") == "broken" else 200
-        if status == 404:
-            answer = {"type": "error", "error": {"type": "not_found_error", "message": "no such model"}}
-        self._send(status, json.dumps(answer).encode())
-
-    def _send(self, status: int, body: bytes, kind: str = "application/json") -> None:
-        self.send_response(status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Nothing."""
-
-
-def _completion(asked: dict[str, Any]) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": "green tea"}
-    calls = asked.get("tools") and not any(each["role"] == "tool" for each in asked["messages"])
-    if calls:
-        name = asked["tools"][0]["function"]["name"]
-        call = {
-            "id": "call-1",
-            "type": "function",
-            "function": {"name": name, "arguments": '{"leaf":"green"}'},
-        }
-        message = {"role": "assistant", "content": None, "tool_calls": [call]}
-    usage = {
-        "prompt_tokens": 7,
-        "completion_tokens": 3,
-        "total_tokens": 10,
-        "prompt_tokens_details": {"cached_tokens": 2},
-        "completion_tokens_details": {"reasoning_tokens": 1},
-    }
-    choice = {"index": 0, "finish_reason": "tool_calls" if calls else "stop", "message": message}
-    return {
-        "id": "c-1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "tea-model-2",
-        "choices": [choice],
-        "usage": usage,
-    }
-
-
-def _message() -> dict[str, Any]:
-    return {
-        "id": "m-1",
-        "type": "message",
-        "role": "assistant",
-        "model": "claude-tea",
-        "content": [{"type": "text", "text": "green tea"}],
-        "stop_reason": "end_turn",
-        "stop_sequence": None,
-        "usage": {"input_tokens": 7, "output_tokens": 3, "cache_read_input_tokens": 2},
-    }
-
-
-class Cache(StreamRequestHandler):
-    """Answers every command of Redis."""
-
-    def handle(self) -> None:
-        while (head := self.rfile.readline()).startswith(b"*"):
-            words = []
-            for _ in range(int(head[1:])):
-                length = int(self.rfile.readline()[1:])
-                words.append(self.rfile.read(length + 2)[:-2])
-            self.wfile.write(b"-ERR wrong type\r\n" if b"broken" in words else b"+OK\r\n")
-
+# Nobody is asked for prices, and nobody is told of the call.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
 # -- Scenarios: each instruments, and makes spans inside a run --------------------------------------------------------
 
@@ -342,8 +255,7 @@ async def google_adk_calls(_: str) -> None:
         pass
 
 
-Calls = Callable[[str], Awaitable[None]]
-SCENARIOS: dict[str, tuple[Calls, str, tuple[str, ...]]] = {
+SCENARIOS: Scenarios = {
     "openinference-openai": (openai_calls, "openinference.instrumentation.openai", ("OpenAIInstrumentor",)),
     "openllmetry-openai": (openai_calls, "opentelemetry.instrumentation.openai", ("OpenAIInstrumentor",)),
     "opentelemetry-openai": (
@@ -407,43 +319,28 @@ SCENARIOS: dict[str, tuple[Calls, str, tuple[str, ...]]] = {
         ("OpenAIAgentsInstrumentor",),
     ),
     "google-adk": (google_adk_calls, "", ()),
+    **bridged_clients.SCENARIOS,
+    **bridged_frameworks.SCENARIOS,
+    **bridged_services.SCENARIOS,
 }
-"""What is called, and the instrumentors of which module; none if it instruments itself."""
-
-
-@contextmanager
-def serving() -> Iterator[str]:
-    """Serve models and the receiver while the block runs."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def received(by: str) -> dict[bytes, Seen]:
-    """Return the spans that came one way."""
-    found: dict[bytes, Seen] = {}
-    for request in Server.received.get(by, ()):
-        found |= of_otlp(request)
-    return found
+"""By name."""
 
 
 async def run(name: str, url: str) -> None:
     """Instrument, and make the spans of a scenario inside a run."""
     calls, module, instrumentors = SCENARIOS[name]
     provider = TracerProvider()
-    provider.add_span_processor(StepSpanProcessor())
     sdk = OTLPSpanExporter(f"{url}/sdk/v1/traces", compression=Compression.NoCompression)
-    provider.add_span_processor(SimpleSpanProcessor(sdk))
+    PROCESSORS[:] = [StepSpanProcessor(), SimpleSpanProcessor(sdk)]
+    for each in PROCESSORS:
+        provider.add_span_processor(each)
     trace.set_tracer_provider(provider)
     if calls is openai_agents_calls:
         import agents
 
         agents.set_trace_processors([])  # it would send to OpenAI
-    for each in instrumentors:
-        getattr(__import__(module, fromlist=[each]), each)().instrument(
+    for kind in instrumentors:
+        getattr(__import__(module, fromlist=[kind]), kind)().instrument(
             tracer_provider=provider, skip_dep_check=True
         )
     sink = OtlpHttpSink(traces_endpoint=f"{url}/ours/v1/traces", compression="none")

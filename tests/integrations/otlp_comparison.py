@@ -67,7 +67,7 @@ def _spans(request: bytes) -> Iterator[tuple[trace_pb2.Span, trace_pb2.ScopeSpan
 
 
 def _seen(span: trace_pb2.Span, of: trace_pb2.ScopeSpans, *, ours_too: bool) -> Seen:
-    attributes = _decoded(span.attributes)
+    attributes = decoded(span.attributes)
     if not ours_too:
         attributes = {name: value for name, value in attributes.items() if not name.startswith(_OURS)}
     return Seen(
@@ -78,23 +78,24 @@ def _seen(span: trace_pb2.Span, of: trace_pb2.ScopeSpans, *, ours_too: bool) -> 
             span.status.message,
         ),
         attributes,
-        [(event.name, event.time_unix_nano, _decoded(event.attributes)) for event in span.events],
+        [(event.name, event.time_unix_nano, decoded(event.attributes)) for event in span.events],
         [
             (
                 int.from_bytes(link.trace_id),
                 int.from_bytes(link.span_id),
                 link.trace_state,
-                _decoded(link.attributes),
+                decoded(link.attributes),
             )
             for link in span.links
         ],
-        (of.scope.name, of.scope.version, of.schema_url, _decoded(of.scope.attributes)),
+        (of.scope.name, of.scope.version, of.schema_url, decoded(of.scope.attributes)),
         span.trace_state,
         (span.start_time_unix_nano, span.end_time_unix_nano),
     )
 
 
-def _decoded(pairs: Any) -> dict[str, Any]:
+def decoded(pairs: Any) -> dict[str, Any]:
+    """Return attributes of a message as Python values."""
     return {pair.key: _value(pair.value) for pair in pairs}
 
 
@@ -105,7 +106,7 @@ def _value(value: AnyValue) -> Any:
     if kind == "array_value":
         return [_value(each) for each in value.array_value.values]
     if kind == "kvlist_value":
-        return _decoded(value.kvlist_value.values)
+        return decoded(value.kvlist_value.values)
     found = getattr(value, kind)
     # Not a number is not equal to itself.
     return repr(found) if kind == "double_value" and found - found != 0 else found

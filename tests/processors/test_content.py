@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from nat_observability.errors import UnknownStepKindError
 from nat_observability.events import Boundary, StepKind
 from nat_observability.processors import ContentSwitch
+from nat_observability.recording.capture import capture_json
 from tests.processors.builders import a_span, a_step, an_error, identity
 
 
@@ -54,3 +56,36 @@ def test_an_unknown_kind_is_refused() -> None:
     """When the switch is made."""
     with pytest.raises(UnknownStepKindError, match="Did you mean 'TOOL'"):
         ContentSwitch(capture_inputs={"TOOLS": False})
+
+
+# What instrumentations of their own name their content by: Pydantic AI, Logfire and Google's ADK.
+_INPUT_NAMES = (
+    "request_data",
+    "tool_arguments",
+    "gcp.vertex.agent.llm_request",
+    "gcp.vertex.agent.tool_call_args",
+)
+_OUTPUT_NAMES = (
+    *("final_result", "response_data", "tool_response"),
+    *("gcp.vertex.agent.llm_response", "gcp.vertex.agent.tool_response"),
+)
+_BOTH_NAMES = ("all_messages_events", "pydantic_ai.all_messages", "gcp.vertex.agent.data")
+
+
+@pytest.mark.parametrize(
+    ("switch", "gone", "kept"),
+    [
+        (ContentSwitch(capture_inputs=False), _INPUT_NAMES + _BOTH_NAMES, _OUTPUT_NAMES),
+        (ContentSwitch(capture_outputs=False), _OUTPUT_NAMES + _BOTH_NAMES, _INPUT_NAMES),
+    ],
+    ids=["inputs", "outputs"],
+)
+def test_frameworks_own_names_of_content_are_left_out(
+    switch: ContentSwitch, gone: tuple[str, ...], kept: tuple[str, ...]
+) -> None:
+    """Of whole conversations too, which hold both."""
+    told = dict.fromkeys((*gone, *kept, "model_name"), "tea")
+    span = msgspec.structs.replace(a_span(), attributes=capture_json(told))
+    left = switch(span).attributes
+    assert left is not None
+    assert set(msgspec.json.decode(left)) == {*kept, "model_name"}

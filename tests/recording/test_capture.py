@@ -20,6 +20,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import msgspec
+import numpy
 import pydantic
 import pytest
 from hypothesis import given, settings
@@ -141,6 +142,7 @@ class ArrayLike:
         (Color.RED, "red"),
         ({1: "a", 2.5: "b", Color.RED: "c"}, {"1": "a", "2.5": "b", "red": "c"}),
         ({1: "a", None: "b", ("t",): "c", Text("d"): "d"}, {"1": "a", "None": "b", "('t',)": "c", "d": "d"}),
+        ({numpy.int64(1): "a", numpy.str_("b"): "c"}, {"1": "a", "b": "c"}),
         (MappingProxyType({"a": 1}), {"a": 1}),
         (Pair(a=1), {"a": 1}),
         (collections.OrderedDict(a=1), {"a": 1}),

@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import itertools
 import json
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -598,3 +599,40 @@ def test_deeply_nested_lists_end_in_a_mark() -> None:
     for _ in range(10_000):
         value = [value]
     assert b"<too deep>" in bytes(capture(value) or b"")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [["\x01" * 1000] * 1000, [object(), "\x01" * MAX_BYTES], {"a": "\x1b[0m" * MAX_BYTES, "b": object()}],
+    ids=["texts", "a text", "colours"],
+)
+def test_text_is_bounded_as_it_is_written(value: Any) -> None:
+    """A control character takes six bytes in JSON."""
+    assert size(value) <= 1.1 * MAX_BYTES
+
+
+@pytest.mark.parametrize("count", [20, 600])
+@pytest.mark.parametrize("last", [True, None, 1.5, -7, 2**63, -(10**30), "x", (1, "y")], ids=str)
+def test_a_list_of_numbers_keeps_what_is_among_them(count: int, last: object) -> None:
+    """Numbers are encoded together; anything else keeps its own form."""
+    numbers: list[Any] = [*range(count)]
+    expected = list(last) if isinstance(last, tuple) else last
+    for value in ([*numbers, last], [*numbers, last, 1.5], [last, *numbers]):
+        recorded = text(value)
+        assert recorded == [expected if each is last else each for each in value]
+        assert [type(each) for each in recorded] == [type(text(each)) for each in value]
+
+
+def test_long_integers_among_numbers_are_marked() -> None:
+    """Whatever the process allows Python to print."""
+    value = [*range(100), 10**5000]
+    before = sys.get_int_max_str_digits()
+    try:
+        for limit in (before, 0):
+            sys.set_int_max_str_digits(limit)
+            assert size([10**4000] * 1000) < MAX_BYTES // 4
+            recorded = bytes(capture(value) or b"")  # type: ignore[arg-type]
+            assert recorded.startswith(b"[0,1,2,")
+            assert (b"integer of" in recorded) == (limit > 0)
+    finally:
+        sys.set_int_max_str_digits(before)

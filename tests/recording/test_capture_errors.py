@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from nat_observability import ContextState, step
 from nat_observability.events import ErrorDetails, Run, Span, Status, StepKind
+from nat_observability.foreign_errors import describe, locate
 from nat_observability.processors import Redactor
 from nat_observability.recording.capture import step_error
 
@@ -246,3 +248,72 @@ def test_all_of_an_exception_is_redacted() -> None:
     assert "failed" in span.error.message
     assert secret not in span.error.message
     assert secret not in (span.error.traceback or "")
+
+
+@pytest.mark.parametrize(
+    ("notes", "shown"),
+    [
+        (("first", "second"), ["first", "second"]),
+        ("a note", ["a note"]),
+        (5, ["5"]),
+        ([b"x", None], ["b'x'", "None"]),
+        (None, []),
+    ],
+    ids=str,
+)
+def test_notes_that_are_no_list_of_texts_are_recorded(notes: object, shown: list[str]) -> None:
+    """Anything may be set under that name."""
+    error = ValueError("failed")
+    error.__notes__ = notes  # type: ignore[assignment]
+    lines = (step_error(error).traceback or "").splitlines()
+    assert lines == (["ValueError: failed", *shown] if shown else [])
+
+
+class Guarded(type):
+    """A class of this one does not say what it is called."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class UnnamedError(Exception, metaclass=Guarded):
+    pass
+
+
+class Module(str):
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError
+
+    def __format__(self, form: str) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (UnnamedError("failed"), f"{__name__}.UnnamedError"),
+        (type("Odd", (Exception,), {"__module__": 5})("failed"), "Odd"),
+        (type("Odd", (Exception,), {"__module__": Module("shop")})("failed"), "shop.Odd"),
+    ],
+    ids=["metaclass", "number", "text of a class of its own"],
+)
+def test_an_exception_of_an_odd_class_leaves_its_block_unchanged(error: Exception, name: str) -> None:
+    """Whatever its class does when it is asked for its name."""
+    state = ContextState()
+    steps: list[Any] = []
+    state.stream.subscribe("test", steps.append)
+    caught: BaseException | None = None
+    try:
+        with state.attach(), step("tool", "work"):
+            raise error
+    except BaseException as left:  # noqa: BLE001  whatever leaves the block
+        caught = left
+    state.stream.unsubscribe("test")
+    assert caught is error
+    assert steps[-1].error == step_error(error)
+    assert (steps[-1].error.type, steps[-1].error.message) == (name, "failed")
+    short = name.rpartition(".")[2]
+    assert describe(error) == f"{short}: failed"
+    assert locate(error).startswith(f"{short} at ")

@@ -366,7 +366,7 @@ def msgspec_struct(package: Any) -> Any:
     return package.defstruct("Record", [("password", str)])(SECRET)
 
 
-@row("postgresql://u:[redacted:url_password]@h/db", "sqlalchemy")
+@row("postgresql://u:***@h/db", "sqlalchemy")
 def sqlalchemy_address(sqlalchemy: Any) -> Any:
     """By its repr."""
     return sqlalchemy.make_url(f"postgresql://u:{SECRET}@h/db")

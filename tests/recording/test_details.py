@@ -304,6 +304,9 @@ ODD: list[Callable[[step], object]] = [
     lambda odd: odd.set_status("fine"),
     lambda odd: odd.set_status(Hostile()),  # type: ignore[arg-type]
     lambda odd: odd.set_status("incomplete"),
+    lambda odd: odd.set_attribute("raw", msgspec.Raw(b"{")),
+    lambda odd: odd.event("e", {"raw": msgspec.Raw(b"{")}),
+    lambda odd: odd.set_attributes({"raw": [msgspec.Raw(b"not JSON")], "b": 1}),
 ]
 
 
@@ -315,6 +318,22 @@ async def test_nothing_that_is_said_raises(say: Callable[[step], object]) -> Non
             say(open_step)
             open_step.set_attribute("after", 1)
     assert exporter.tree.one("tool").attributes["after"] == 1
+
+
+@pytest.mark.parametrize("raw", [b"{", b"", b"[1] 2", b'"half', b"\xff"], ids=repr)
+async def test_raw_data_that_is_not_json_is_recorded_as_text(raw: bytes) -> None:
+    """What a part of a value says of itself does not spoil the rest."""
+    value = msgspec.Raw(raw)
+    async with recorded_run() as exporter:
+        with step(
+            "tool", "x", input={"raw": value, "b": 1}, metadata={"a": 1}, attributes={"raw": value}
+        ) as odd:
+            odd.set_attributes({"list": [value], "b": 2})
+            odd.metadata = value
+    node = exporter.tree.one("tool")
+    text = "<1 bytes>" if raw == b"\xff" else raw.decode()
+    assert node.input == {"raw": text, "b": 1}
+    assert node.attributes == {"raw": text, "list": [text], "b": 2}
 
 
 ODD_PROGRAM = """

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nat_observability import ContextState, Status, step
+from nat_observability import ContextState, Status, bind_context, step
 from nat_observability.testing import CapturingExporter, recorded_run
 from tests.recording.streams import (
     AsyncPieces,
@@ -152,6 +152,32 @@ async def test_dropped_half_read_ends_the_step() -> None:
             await asyncio.sleep(0)
         gc.collect()
         assert [each.status for each in run.tree.all("llm", "ask")] == [Status.OK] * 2
+
+
+@pytest.mark.parametrize("wrap", [step("llm", "ask"), bind_context, returning, same], ids=lambda each: "")
+def test_the_end_of_the_event_loop_closes_it_once(wrap: Any, run: CapturingExporter) -> None:
+    """The loop does not learn of the generator inside, which it would close at the same time."""
+    closed: list[str] = []
+    problems: list[dict[str, Any]] = []
+
+    async def items() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+            closed.append("closed")
+
+    async def main() -> AsyncIterator[int]:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
+        given: AsyncIterator[int] = wrap(items) if wrap is returning else wrap(items)()
+        assert await anext(given) == 1
+        return given
+
+    with asyncio.Runner() as runner:
+        given = runner.run(main())
+    assert (closed, problems) == (["closed"], [])
+    del given
 
 
 async def test_an_async_generator_that_is_closed_unread() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -54,27 +55,83 @@ def test_what_is_wrong_in_an_entry_names_its_variable() -> None:
     assert "NAT_OBSERVABILITY_EXPORTERS__C is not a group of settings" in lines
 
 
-def test_starting_a_container_builds_and_imports_only_what_its_exporters_need() -> None:
-    """Neither clients of back ends nor OpenTelemetry nor the models of other exporters."""
+def test_starting_a_container_builds_and_imports_only_what_its_exporters_need(tmp_path: Path) -> None:
+    """Neither clients of back ends, other exporters, redaction nor recording; the first span gets what it needs."""
     run_program(
         """
 import asyncio, os, sys
-sys.modules["fastapi"] = None  # dependency-injector imports it, and it imports OpenTelemetry
-os.environ["NAT_OBSERVABILITY_EXPORTERS__MAIN__TYPE"] = "memory"
+
+def ours():
+    return {name for name in sys.modules if name.startswith("nat_observability.")}
+
+import nat_observability
+assert ours() == {"nat_observability.lazy_names"}
+# dependency-injector imports FastAPI, which imports OpenTelemetry; and pydantic-settings much of the standard library
+sys.modules["fastapi"] = None
+import dependency_injector.containers, dependency_injector.providers, pydantic_settings, structlog
+before = set(sys.modules)
+os.environ["NAT_OBSERVABILITY_EXPORTERS__MAIN__TYPE"] = "file"
+os.environ["NAT_OBSERVABILITY_EXPORTERS__MAIN__PATH"] = sys.argv[1]
 from nat_observability.containers import ObservabilityContainer
-from nat_observability.settings import MemoryExporterSettings, OtlpExporterSettings, SqliteExporterSettings
+
+UNUSED = (
+    "aiohttp", "click", "difflib", "email", "grpc", "importlib.metadata", "opentelemetry", "sqlite3", "ssl", "tomllib",
+    *(
+        f"nat_observability.{name}"
+        for name in (
+            "cli",
+            "containers.script",
+            "dialects",
+            "integrations",
+            "processors.pricing",
+            "processors.redaction.redactor",
+            "processors.redaction.scrubber",
+            "recording.answers",
+            "recording.capture.copiers",
+            "recording.returned",
+            "recording.step",
+            "settings.example_env",
+            "settings.exporters.custom",
+            "settings.exporters.sending",
+            "settings.presets",
+            "settings.standard_variables.configuration_file",
+            "settings.standard_variables.makers",
+            "sinks.console",
+            "sinks.memory",
+            "sinks.otlp",
+            "sinks.sqlite",
+            "spool.spool",
+            "store",
+            "testing",
+            "viewer",
+        )
+    ),
+)
 
 async def main():
     container = ObservabilityContainer()
     await container.init_resources()
+    found = {name for name in set(sys.modules) - before if name in UNUSED or name.rpartition(".")[0] in UNUSED}
+    assert not found, found
+    assert len(ours()) <= 130, sorted(ours())
+
+    from nat_observability import ContextState, step
+    from nat_observability.settings import FileExporterSettings, OtlpExporterSettings, SqliteExporterSettings
+
+    assert FileExporterSettings.__pydantic_complete__
+    assert not OtlpExporterSettings.__pydantic_complete__
+    assert not SqliteExporterSettings.__pydantic_complete__
+    async with container.exporter_manager().start(ContextState()) as manager:
+        with step("tool", "work", input={"password": "hunter2", "other": object}):
+            pass
+        assert (await manager.flush(10)).complete
+    assert "nat_observability.processors.redaction.scrubber" in sys.modules
     await container.shutdown_resources()
+    written = open(sys.argv[1]).read()
+    assert "[redacted:password]" in written and "hunter2" not in written, written
 
 asyncio.run(main())
-for module in ("aiohttp", "click", "grpc", "opentelemetry"):
-    assert module not in sys.modules, module
-assert MemoryExporterSettings.__pydantic_complete__
-assert not OtlpExporterSettings.__pydantic_complete__
-assert not SqliteExporterSettings.__pydantic_complete__
 """,
+        tmp_path / "spans.jsonl",
         fresh=True,
     )

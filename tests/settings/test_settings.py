@@ -16,6 +16,7 @@ from pydantic import SecretStr, ValidationError, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from nat_observability.errors import SettingsError, SettingsWarning
+from nat_observability.resource import ResourceValue
 from nat_observability.settings import (
     CustomExporterSettings,
     FileExporterSettings,
@@ -55,7 +56,7 @@ class SetOurs:
             self._monkeypatch.setenv(PREFIX + name, value)
 
 
-def own(settings: ObservabilitySettings) -> dict[str, str]:
+def own(settings: ObservabilitySettings) -> dict[str, ResourceValue]:
     """The resource without what every process of ours has."""
     return {key: text for key, text in settings.resource.items() if not key.startswith("telemetry.sdk.")}
 

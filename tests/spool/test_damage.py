@@ -440,6 +440,20 @@ def make_room():
     assert run_python(_REFUSED + code + _FULL, tmp_path) == "passed\n"
 
 
+def test_a_disk_that_is_full_still_gives_a_delivered_spool_back(tmp_path: Path) -> None:
+    """There is no room to note that its records are erased, but the files with nothing else in them can go."""
+    code = """
+spool.open()
+keys = spool.append([bytes(1000)] * 200, taken=True)
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+spool.done(keys)
+spool.close()
+print(os.listdir(directory))
+"""
+    assert run_python(_REFUSED + code, tmp_path).splitlines()[-1] == "[]"
+
+
 def test_what_the_disk_refuses_to_take_over_is_left_as_it_was(tmp_path: Path) -> None:
     """The next attempt gets all that can be read of a damaged file, and nothing half made is left behind."""
     path = leave_behind(tmp_path, 0, 200, size=1000)

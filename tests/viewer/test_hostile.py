@@ -39,6 +39,16 @@ async def test_every_hostile_run_is_answered(store: Path) -> None:
         assert (await shown.get("/api/compare", a="hostile-24", b="hostile-25"))["pairs"]
 
 
+async def test_hostile_runs_are_indexed_and_counted(store: Path) -> None:
+    """The index comes to its end over whatever cells hold, and counts every run."""
+    async with viewer(store, index=True) as shown:
+        await shown.indexed()
+        counts = await shown.get("/api/facets")
+        assert (counts["total"], counts["complete"]) == (len(HOSTILE), True)
+        assert sum(number for _, number in counts["workflow"]) == len(HOSTILE)
+        assert (await shown.get("/api/stats", by="kind"))["rows"]
+
+
 async def test_exported_html_holds_nothing_but_its_own_markup(store: Path) -> None:
     """No recorded text can end the data's element or begin another."""
     names = list(HOSTILE)

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from nat_observability.viewer.hours import bucket_of, merge, pack, percentiles
+from nat_observability.cli.maintenance.erasing import erase_runs
 from nat_observability.viewer.search import trigrams
+from nat_observability.viewer.sidecar.hours import bucket_of, merge, pack, percentiles
 from tests.viewer.client import Viewer, viewer
 from tests.viewer.stores import make_run, make_store, spans_of, write
 
@@ -149,6 +150,41 @@ async def test_the_file_is_private_and_can_be_deleted(tmp_path: Path) -> None:
     async with viewer(path, index=True) as shown:
         await shown.indexed()
         assert len(await _hits(shown, "find_documents")) == 1
+
+
+async def test_a_deleted_newest_run_leaves_the_index(tmp_path: Path) -> None:
+    """That the newest spans are gone, as after a check of the configuration, does not make the index anew."""
+    path = await asyncio.to_thread(make_store, tmp_path / "s.sqlite3", 3)
+    index = tmp_path / "s.sqlite3-index"
+    async with viewer(path, index=True) as shown:
+        await shown.indexed()
+        before = index.stat().st_ino
+        await asyncio.to_thread(erase_runs, path, ["run-000002"])
+        while (await shown.get("/api/facets"))["total"] != 2:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(write, path, spans_of(make_run(7), 7))
+        await shown.indexed()
+        assert index.stat().st_ino == before
+        assert {hit["run"] for hit in await _hits(shown, "parcel")} == {
+            "run-000000",
+            "run-000001",
+            "run-000007",
+        }
+
+
+async def test_the_index_of_a_store_that_is_replaced(tmp_path: Path) -> None:
+    """If a store goes and another one comes to its path, the index is that one's."""
+    path = await asyncio.to_thread(make_store, tmp_path / "s.sqlite3", 3)
+    async with viewer(path, index=True) as shown:
+        await shown.indexed()
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        while (await shown.get("/api/stats"))["problem"] is None:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(make_store, path, 5)
+        await shown.indexed()
+        assert (await shown.get("/api/facets"))["total"] == 5
+        assert len(await _hits(shown, "find_documents")) == 5
 
 
 async def test_a_long_text_is_searched_to_its_end(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -366,6 +367,25 @@ async def test_nothing_is_written_to_the_store(store: Path) -> None:
         ):
             await shown.get(path)
     assert hashlib.sha256(store.read_bytes()).digest() == before
+
+
+async def test_cells_of_a_wrong_type(tmp_path: Path) -> None:
+    """A run whose times and tags are none is a message, or shown as far as it goes; the others are as they were."""
+    path = await asyncio.to_thread(make_store, tmp_path / "s.sqlite3", 3)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE runs SET start_ns = 'soon', tags = '[' WHERE run_id = 'run-000002'")
+        connection.execute(
+            "UPDATE spans SET start_ns = 'soon', total_tokens = 'few', links = '[3]' WHERE id = 7"
+        )
+    async with viewer(path, index=True) as shown:
+        await shown.indexed()
+        listed = await shown.get("/api/runs")
+        assert {"run-000001", "run-000000"} <= {run["id"] for run in listed["runs"]}
+        assert (await shown.get("/api/facets"))["total"] == 3
+        for each in ("/api/runs/run-000002", "/api/runs/run-000001/spans", "/api/store", "/api/stats"):
+            response = await shown.ask(each)
+            answer = await response.json()
+            assert response.status == 200 or str(path) in answer["error"], each
 
 
 async def test_files_that_are_no_store(tmp_path: Path, store: Path) -> None:

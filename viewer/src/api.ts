@@ -48,14 +48,20 @@ export interface RunsAnswer {
   runs: RunSummary[];
   next: string | null;
   complete: boolean;
+  looked_back_to: number | null; // if there was no time to look at every run
 }
 
 export interface Facets {
   total: number;
   complete: boolean;
+  next: string | null; // where an answer goes on that has to be added to this one
+  looked_at: number | null; // runs, of all that there are, if not at all of them
+  of: number;
   status: [string, number][];
   workflow: [string, number][];
   name: [string, number][];
+  tag: [string, number | null][];
+  rest: Record<string, number>; // runs with further values
   from: number;
   step: number;
   histogram: [number, number, number][]; // bucket, runs, of which failed

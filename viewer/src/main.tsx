@@ -1,8 +1,10 @@
 // The page that the viewer's server gives.
 import { render } from "preact";
+import { useMemo } from "preact/hooks";
 import { server, takeToken } from "./api";
 import { ComparePage } from "./compare";
 import { ConversationPage } from "./conversation";
+import { joined } from "./joined";
 import { bind, listenToKeys } from "./keys";
 import { RunPage } from "./run";
 import { RunsPage } from "./runs";
@@ -13,14 +15,19 @@ import { StatisticsPage } from "./statistics";
 import { StorePage } from "./storepage";
 
 function App() {
-  const { page, id } = route.value;
-  return <Shell>{pageOf(page, id)}</Shell>;
+  const { page, id, query } = route.value;
+  return <Shell>{pageOf(page, id, query.has("joined"))}</Shell>;
 }
 
-function pageOf(page: string, id: string) {
+function Joined({ id }: { id: string }) {
+  const source = useMemo(() => joined(id), [id]);
+  return <RunPage source={source} id={id} />;
+}
+
+function pageOf(page: string, id: string, whole: boolean) {
   switch (page) {
     case "run":
-      return <RunPage key={id} source={server} id={id} />;
+      return whole ? <Joined key={`${id} joined`} id={id} /> : <RunPage key={id} source={server} id={id} />;
     case "conversation":
       return <ConversationPage key={id} id={id} />;
     case "compare":

@@ -27,7 +27,7 @@ export function draw(box: HTMLElement, answer: StatsAnswer, colours: Record<stri
         height: 140,
         cursor: { drag: { x: false, y: false } },
         legend: { live: true },
-        scales: { x: { time: true, range: () => [times[0] - step / 2, times[times.length - 1] + step * 1.5] }, y: { range: (_self, _low, high) => [0, Math.max(high * 1.08, 1)] } },
+        scales: { x: { time: true, range: () => [times[0] - step / 2, times[times.length - 1] + step * 1.5] }, y: { range: (_self, _low, high) => [0, high > 0 ? high * 1.08 : 1] } },
         axes: [
           { stroke: colours.axis, grid, ticks: grid, values: (_self, values) => values.map((value) => words.moment(value * 1e6).replace(/:00$/, "")) , space: 110 },
           { stroke: colours.axis, grid, ticks: grid, size: 66, values: (_self, values) => values.map(show) },

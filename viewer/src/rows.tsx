@@ -29,6 +29,7 @@ interface Kept {
   render: RowsProps["render"];
   slots: number;
   rows: { index: number; place: number; active: boolean; made: VNode }[];
+  apart?: { index: number; made: VNode }; // the active row, while it is out of sight
 }
 
 export function Rows(props: RowsProps) {
@@ -95,6 +96,9 @@ export function Rows(props: RowsProps) {
   // Moving elements costs more than changing them: they are in the order of the rows, for who reads them, at rest only.
   if (moving) rows.sort((a, b) => (a.key as number) - (b.key as number));
   const apart = active >= 0 && active < count && (active < first || active >= last);
+  if (apart && kept.current.apart?.index !== active) {
+    kept.current.apart = { index: active, made: <div key="apart" class="rows-apart" role="presentation">{props.render(active, true)}</div> };
+  }
   return (
     <div
       ref={box}
@@ -110,7 +114,7 @@ export function Rows(props: RowsProps) {
       {props.children}
       <div class="rows-space" role="presentation" style={{ height: `${pixels}px` }}>
         {rows}
-        {apart && <div key="apart" class="rows-apart" role="presentation">{props.render(active, true)}</div>}
+        {apart && kept.current.apart!.made}
       </div>
     </div>
   );

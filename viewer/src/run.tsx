@@ -14,6 +14,7 @@ import { RunTree } from "./tree";
 
 const ROW = 26;
 const MOST_INDENT = 22;
+const MOST_BARS = 200; // of one row
 const LIMIT = 100_000;
 const PIECE = 10_000; // spans of one answer
 
@@ -157,6 +158,9 @@ export function RunPage({ source, id }: { source: Source; id: string }) {
 
 function Head({ source, answer, tree, fresh, open }: { source: Source; answer: RunAnswer; tree: RunTree; fresh: number; open: boolean }) {
   const { run, ledgers } = answer;
+  const [allTags, setAllTags] = useState(false);
+  const tags = Object.entries(run.tags ?? {});
+  const shownTags = allTags ? tags.length : 30;
   const totals = useMemo(() => {
     let errors = 0;
     let used = 0;
@@ -184,6 +188,9 @@ function Head({ source, answer, tree, fresh, open }: { source: Source; answer: R
             <ExportMenu id={run.id} />
           </>
         )}
+        {route.value.page === "run" && answer.trace.length > 0 && (
+          <button aria-pressed={route.value.query.has("joined")} onClick={() => setQuery({ joined: route.value.query.has("joined") ? null : "1", span: null }, false)} title="The spans of all runs of this trace in one waterfall">Whole trace: {plural(answer.trace.length + 1, "run")}</button>
+        )}
       </div>
       <dl class="facts">
         <div><dt>Start</dt><dd title={fullMoment(run.start)}><Moment us={run.start} /> <Zone /></dd></div>
@@ -194,9 +201,10 @@ function Head({ source, answer, tree, fresh, open }: { source: Source; answer: R
         {run.cost !== null && <div><dt>Cost</dt><dd>{cost(run.cost)}</dd></div>}
         {run.user && <div><dt>User</dt><dd>{source.live ? <a href={address("runs", "", { user: run.user })}><Text value={run.user} limit={60} /></a> : <Text value={run.user} limit={60} />}</dd></div>}
         {run.conversation && <div><dt>Conversation</dt><dd>{source.live ? <a href={address("conversation", run.conversation)}><Text value={run.conversation} limit={40} /></a> : <Text value={run.conversation} limit={40} />}</dd></div>}
-        {Object.entries(run.tags ?? {}).slice(0, 30).map(([name, value]) => (
+        {tags.slice(0, shownTags).map(([name, value]) => (
           <div><dt><Text value={name} limit={40} /></dt><dd>{source.live ? <a href={address("runs", "", { tag: `${name}:${value}` })}><Text value={value} limit={60} /></a> : <Text value={value} limit={60} />}</dd></div>
         ))}
+        {tags.length > shownTags && <div><dt>Tags</dt><dd>{shownTags} of {count(tags.length)} are shown <button class="quiet" onClick={() => setAllTags(true)}>show all</button></dd></div>}
         <div><dt>Run</dt><dd><CopyId id={run.id} copy={(text) => void copy(text)} /></dd></div>
         {answer.trace.length > 0 && (
           <div><dt>Same trace</dt><dd>{answer.trace.slice(0, 6).map((other) => {
@@ -339,7 +347,7 @@ function Waterfall({ source, answer, tree, version }: { source: Source; answer: 
     setFollowing(true);
   };
   const neighbour = (by: number): void => {
-    if (!source.live) {
+    if (route.value.page === "offline") {
       say("This file has no list");
       return;
     }
@@ -619,11 +627,11 @@ function FoldRow({ tree, fold, row, zoom, scale, open, active, toggle, choose }:
         <span class="times">× {count(members.length)}</span>
       </div>
       <div class="cell-time" role="gridcell" aria-label={`${members.length} spans, ${duration(length)} in total`}>
-        {members.slice(0, 200).map((member) => {
+        {members.slice(0, MOST_BARS).map((member) => {
           const left = (100 * (tree.from[member] - zoom.from)) / scale;
           return left > 100 || left + (100 * tree.length[member]) / scale < 0 ? null : <span class={`bar thin ${kindClass(tree.kinds[member])}`} style={{ left: `${Math.max(0, left)}%`, width: `max(1px, ${Math.min(100 - Math.max(0, left), (100 * Math.max(0, tree.length[member])) / scale)}%)` }} />;
         })}
-        <span class="bar-label" style={{ right: "4px" }}>Σ {duration(length)}</span>
+        <span class="bar-label" style={{ right: "4px" }}>{members.length > MOST_BARS && `${MOST_BARS} of ${count(members.length)} are drawn · `}Σ {duration(length)}</span>
       </div>
     </div>
   );

@@ -5,10 +5,12 @@ import { cost, count, duration, fullMoment, moment, percent, plural, tokens } fr
 import { bind } from "./keys";
 import { Empty, Moment, Name, Problem, runName, StatusMark, Zone } from "./parts";
 import { Rows } from "./rows";
+import { titleOf } from "./content";
 import { address, copy, go, listed, mark, marked, paused, relativeTimes, route, say, setQuery } from "./state";
 import { plain, Text } from "./text";
 
 const ROW = 30;
+const FACET_VALUES = 12;
 const FILTERS = ["status", "workflow", "name", "user", "conversation", "tag", "q", "from", "to", "min_ms", "max_ms"];
 
 const filterOf = (query: URLSearchParams): Query => Object.fromEntries(FILTERS.map((name) => [name, query.get(name)]));
@@ -20,6 +22,7 @@ export function RunsPage() {
   const [list, setList] = useState<RunSummary[]>([]);
   const [next, setNext] = useState<string | null>(null);
   const [complete, setComplete] = useState(true);
+  const [backTo, setBackTo] = useState<number | null>(null);
   const [loading, setLoading] = useState(true);
   const [error, setError] = useState("");
   const [counts, setCounts] = useState<Facets | null>(null);
@@ -27,6 +30,7 @@ export function RunsPage() {
   const [active, setActive] = useState(0);
   const field = useRef<HTMLInputElement>(null);
   const asking = useRef(false);
+  const counted = useRef({ took: 0, at: 0 });
   const current = useRef({ list, key });
   current.current = { list, key };
 
@@ -35,12 +39,13 @@ export function RunsPage() {
     const abort = new AbortController();
     setLoading(true);
     setWaiting(0);
-    runs({ ...filter, limit: 100 }, abort.signal).then(
+    const shown = runs({ ...filter, limit: 100 }, abort.signal).then(
       (answer) => {
         if (abort.signal.aborted) return;
         setList(answer.runs);
         setNext(answer.next);
         setComplete(answer.complete);
+        setBackTo(answer.looked_back_to);
         setError("");
         setLoading(false);
         setActive(0);
@@ -51,7 +56,9 @@ export function RunsPage() {
         setLoading(false);
       },
     );
-    facets(filter, abort.signal).then((answer) => abort.signal.aborted || setCounts(answer), () => undefined);
+    setCounts((before) => before && { ...before, complete: false });
+    // The list first: counting takes the server longer.
+    void shown.then(() => keepCounting(filter, abort.signal, setCounts, counted.current)).catch(() => undefined);
     return () => abort.abort();
   }, [key]);
 
@@ -70,12 +77,18 @@ export function RunsPage() {
         setList([...current.current.list, ...answer.runs.filter((run) => !known.has(run.id))]);
         setNext(answer.next);
         setComplete(answer.complete);
+        setBackTo(answer.looked_back_to);
       }
     } catch (problem) {
       setError(problem instanceof Error ? problem.message : String(problem));
     }
     asking.current = false;
   };
+
+  // As long as few are found, the search goes on by itself; how far it has come is shown.
+  useEffect(() => {
+    if (next && !complete && list.length < 50 && !error) void more();
+  }, [next, complete]);
 
   /** Runs that are shown change where they are; new ones wait for the button. */
   const refresh = async (show: boolean): Promise<void> => {
@@ -101,8 +114,26 @@ export function RunsPage() {
     let abort = new AbortController();
     let busy = false;
     let again = false;
+    let counting = false;
+    let stale = false;
+    // Beside the list, which does not wait for it; what takes long is not done again for every change.
+    const recount = async (): Promise<void> => {
+      stale = true;
+      if (counting || performance.now() - counted.current.at < 10 * counted.current.took) return;
+      counting = true;
+      try {
+        do {
+          stale = false;
+          await keepCounting(filter, abort.signal, setCounts, counted.current, true);
+        } while (stale && counted.current.took < 500 && !abort.signal.aborted);
+      } catch {
+        // the next change counts again
+      }
+      counting = false;
+    };
     const update = async (): Promise<void> => {
       if (paused.value) return;
+      void recount();
       if (busy) {
         again = true;
         return;
@@ -112,7 +143,6 @@ export function RunsPage() {
         do {
           again = false;
           await refresh(false);
-          setCounts(await facets(filter, abort.signal));
         } while (again);
       } catch {
         // said by the next request of the reader's own
@@ -185,6 +215,7 @@ export function RunsPage() {
           <h1>Runs</h1>
           <span class="faint" role="status">
             {counts ? `${count(list.length)} of ${counts.complete ? "" : "at least "}${plural(counts.total, "run")}` : `${plural(list.length, "run")}`}
+            {counts && !counts.complete && counts.looked_at !== null && `, ${percent(Math.min(counts.looked_at, counts.of), counts.of)} counted`}
           </span>
           <input ref={field} type="search" class="wide" placeholder="Name, id, user, error…  /" aria-label="Search runs by name, id, user or error" value={query.get("q") ?? ""}
             onChange={(event) => setQuery({ q: (event.target as HTMLInputElement).value || null }, false)} />
@@ -198,7 +229,7 @@ export function RunsPage() {
         {filtered && <Chips />}
         {counts && counts.histogram.length > 0 && <Histogram counts={counts} />}
         {error && <Problem>{error}</Problem>}
-        {!loading && !error && !list.length && (filtered ? <Empty title="No run passes these filters."><button onClick={() => go(address("runs"))}>Clear the filters</button></Empty> : <Empty title="No runs yet">They appear here as soon as they are recorded.</Empty>)}
+        {!loading && !error && !list.length && !next && (filtered ? <Empty title="No run passes these filters."><button onClick={() => go(address("runs"))}>Clear the filters</button></Empty> : <Empty title="No runs yet">They appear here as soon as they are recorded.</Empty>)}
         {list.length > 0 && (
           <Rows
             count={list.length}
@@ -217,14 +248,61 @@ export function RunsPage() {
             </div>
           </Rows>
         )}
-        {next && !complete && <p class="notice" role="status">Not every run was looked at yet. <button onClick={() => void more()}>Look further back</button></p>}
+        {next && !complete && <p class="notice" role="status">Runs back to {backTo === null ? "here" : moment(backTo)} were looked at. {list.length < 50 ? "Looking further back…" : <button onClick={() => void more()}>Look further back</button>}</p>}
         {next && complete && <p class="more"><button onClick={() => void more()}>Load more</button> <span class="faint">{count(list.length)}{counts ? ` of ${count(counts.total)}` : ""}</span></p>}
       </section>
     </main>
   );
 }
 
+/** Counts until everything is counted, and gives each sum so far, or with `quiet` the last one; the rest of an index that is being made comes later. */
+async function keepCounting(filter: Query, signal: AbortSignal, take: (counts: Facets) => void, counted: { took: number; at: number }, quiet = false): Promise<void> {
+  for (;;) {
+    const began = performance.now();
+    let sum: Facets | null = null;
+    do {
+      const answer: Facets = await facets({ ...filter, before: sum?.next }, signal);
+      sum = sum ? added(sum, answer) : answer;
+      if (signal.aborted) return;
+      if (!quiet || sum.next === null) take(sum);
+    } while (sum.next !== null);
+    counted.at = performance.now();
+    counted.took = counted.at - began;
+    if (sum.complete) return;
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
+}
+
+/** The sum of two answers, of which the second goes on where the first ended. */
+function added(first: Facets, second: Facets): Facets {
+  const values = (a: [string, number][], b: [string, number][]): [string, number][] => {
+    const sums = new Map(a);
+    for (const [value, number] of b) sums.set(value, (sums.get(value) ?? 0) + number);
+    return [...sums].sort((one, other) => other[1] - one[1]);
+  };
+  const bars = new Map(first.histogram.map((bar) => [bar[0], bar]));
+  for (const [at, number, failed] of second.histogram) {
+    const known = bars.get(at);
+    bars.set(at, [at, number + (known?.[1] ?? 0), failed + (known?.[2] ?? 0)]);
+  }
+  const rest = { ...first.rest };
+  for (const [name, number] of Object.entries(second.rest)) rest[name] = (rest[name] ?? 0) + number;
+  return {
+    ...second,
+    total: first.total + second.total,
+    looked_at: (first.looked_at ?? 0) + (second.looked_at ?? 0),
+    status: values(first.status, second.status),
+    workflow: values(first.workflow, second.workflow),
+    name: values(first.name, second.name),
+    rest,
+    from: first.from,
+    step: first.step,
+    histogram: [...bars.values()].sort((a, b) => a[0] - b[0]),
+  };
+}
+
 export function RunRow({ run, index, active, choose }: { run: RunSummary; index: number; active: boolean; choose: () => void }) {
+  const tags = Object.entries(run.tags ?? {});
   return (
     <div id={`run-${index}`} role="row" aria-rowindex={index + 2} aria-selected={active} class={`row run-row ${active ? "active" : ""} ${run.status === "error" || run.status === "died" ? "failed" : ""} ${marked.value.includes(run.id) ? "marked" : ""}`} onClick={(event) => {
       choose();
@@ -235,7 +313,8 @@ export function RunRow({ run, index, active, choose }: { run: RunSummary; index:
         <a href={address("run", run.id)} tabIndex={-1} title={plain(runName(run))}><Name value={runName(run)} limit={120} /></a>
         {run.workflow && run.workflow !== run.name && <span class="faint"> <Text value={run.workflow} limit={60} /></span>}
         {run.error && <span class="run-row-error"> <Text value={run.error} limit={120} /></span>}
-        {run.tags && Object.entries(run.tags).slice(0, 3).map(([name, value]) => <span class="chip"><Text value={`${name}: ${value}`} limit={40} /></span>)}
+        {tags.slice(0, 3).map(([name, value]) => <span class="chip"><Text value={`${name}: ${value}`} limit={40} /></span>)}
+        {tags.length > 3 && <span class="faint" title={plain(tags.slice(3).map(([name, value]) => `${name}: ${value}`).join(", "))}>+{count(tags.length - 3)}</span>}
       </span>
       <span role="gridcell"><Moment us={run.start} /></span>
       <span role="gridcell" class="number">{duration(run.duration)}</span>
@@ -261,37 +340,40 @@ function FilterForm() {
       {field("conversation", "Conversation")}
       {field("tag", "Tag", { placeholder: "name:value" })}
       <div class="pair">
-        {field("min_ms", "From ms", { inputMode: "numeric", pattern: "[0-9]*" })}
-        {field("max_ms", "To ms", { inputMode: "numeric", pattern: "[0-9]*" })}
+        {field("min_ms", "At least ms", { inputMode: "numeric", pattern: "[0-9]*" })}
+        {field("max_ms", "At most ms", { inputMode: "numeric", pattern: "[0-9]*" })}
       </div>
     </form>
   );
 }
 
 function FacetLists({ counts }: { counts: Facets }) {
-  const { query } = route.value;
-  const list = (name: "status" | "workflow" | "name", title: string, values: [string, number][]) => values.length > 0 && (
-    <fieldset class="facet">
-      <legend>{title}</legend>
-      {values.map(([value, number]) => {
-        const chosen = query.get(name) === value;
-        return (
-          <button aria-pressed={chosen} class="facet-value" onClick={() => setQuery({ [name]: chosen ? null : value }, false)} title={plain(value)}>
-            <span class="facet-name">{name === "status" && <StatusMark status={value} />} <Text value={value} limit={60} /></span>
-            <span class="number">{count(number)}</span>
-            <span class="facet-bar" style={{ width: percent(number, counts.total) }} />
-          </button>
-        );
-      })}
-    </fieldset>
-  );
   return (
     <>
-      {!counts.complete && <p class="faint">Counting took too long: these are not all.</p>}
-      {list("status", "Status", counts.status)}
-      {list("workflow", "Workflow", counts.workflow)}
-      {list("name", "Name", counts.name)}
+      {(["status", "workflow", "name", "tag"] as const).map((name) => counts[name].length > 0 && <FacetList key={name} name={name} values={counts[name]} rest={counts.rest[name] ?? 0} total={counts.total} />)}
     </>
+  );
+}
+
+function FacetList({ name, values, rest, total }: { name: string; values: [string, number | null][]; rest: number; total: number }) {
+  const [most, setMost] = useState(FACET_VALUES);
+  const wanted = route.value.query.get(name);
+  const at = values.findIndex(([value]) => value === wanted);
+  // What is chosen stays in sight.
+  const shown = at >= most ? [values[at], ...values.slice(0, most - 1)] : values.slice(0, most);
+  return (
+    <fieldset class="facet">
+      <legend>{titleOf(name)}</legend>
+      {shown.map(([value, number]) => (
+        <button key={value} aria-pressed={wanted === value} class="facet-value" onClick={() => setQuery({ [name]: wanted === value ? null : value }, false)} title={plain(value)}>
+          <span class="facet-name">{name === "status" && <StatusMark status={value} />} <Text value={value} limit={60} /></span>
+          {number !== null && <span class="number">{count(number)}</span>}
+          {number !== null && <span class="facet-bar" style={{ width: percent(number, total) }} />}
+        </button>
+      ))}
+      {values.length > shown.length && <button class="quiet" onClick={() => setMost(most * 4)}>{count(shown.length)} of {count(values.length)}: show more</button>}
+      {rest > 0 && <p class="faint">and {plural(rest, "run")} with other values</p>}
+    </fieldset>
   );
 }
 

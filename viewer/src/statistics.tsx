@@ -40,6 +40,7 @@ export function StatisticsPage() {
       {value?.problem && <Problem>{value.problem}</Problem>}
       {value && !value.complete && !value.problem && <p class="notice" role="status">The index is being made: {percent(value.indexed, value.total)} of the store is counted so far, newest first.</p>}
       {value && value.over.length > 0 && <Charts answer={value} />}
+      {value && value.over.length > 0 && !only && <p class="faint">The charts are of all spans: choose a row for its own.</p>}
       {value && <Table answer={value} by={by} />}
       {value && !value.rows.length && <Empty title="Nothing in this period">{loading ? "Counting…" : "Choose a longer one."}</Empty>}
     </main>

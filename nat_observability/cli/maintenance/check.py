@@ -15,10 +15,10 @@ import msgspec
 
 from nat_observability.cli import listings, output
 from nat_observability.cli.common import command, env_file_option, json_option
-from nat_observability.cli.logging import silence_logs_for_good
+from nat_observability.cli.logging import silence_logs
 from nat_observability.cli.maintenance.cures import cure
 from nat_observability.cli.maintenance.erasing import erase_runs
-from nat_observability.cli.maintenance.sources import sourced_rows
+from nat_observability.cli.maintenance.sources import setting_objects, sourced_rows
 from nat_observability.cli.reading.objects import print_json
 from nat_observability.cli.session import build_container, open_session, read_settings
 from nat_observability.containers import ObservabilityContainer
@@ -27,11 +27,14 @@ from nat_observability.errors import ObservabilityError, SinkError
 from nat_observability.recording.step import step
 from nat_observability.settings import ExporterSettings, ObservabilitySettings
 from nat_observability.store import Store
+from nat_observability.store.query import is_out_of_time
+from nat_observability.store.schema import has_store
 from nat_observability.system.clock import monotonic
 from nat_observability.system.disk import ANOTHER_DISK
 
 _NAME = "nat-observability check"
 _EVERY = 0.05
+_MISSING = "missing"
 _CLASS = re.compile(r"^\w+Error: ")  # of an error that tells what happened in its own words
 _LEAST_FREE = 1 << 20  # bytes on the disk of a file
 _ALONE = {
@@ -82,7 +85,7 @@ def check(send: bool, seconds: float, as_json: bool, env_file: Path | None) -> N
         output.to_stdout(whole=True).print(listings.sources(rows))
         output.say()
     # What is lost of the test spans is said in the findings.
-    silence_logs_for_good()
+    silence_logs()
     findings: list[Finding] = []
     if not settings.exporters:
         ignored.append("No exporter is set: nothing is recorded. See: nat-observability settings --example")
@@ -98,9 +101,7 @@ def check(send: bool, seconds: float, as_json: bool, env_file: Path | None) -> N
         print_json(
             {
                 "ok": ok,
-                "settings": [
-                    {"name": name, "value": value, "source": source} for name, value, source in rows
-                ],
+                "settings": setting_objects(rows),
                 "problems": ignored,
                 "exporters": [msgspec.structs.asdict(finding) for finding in findings],
             }
@@ -117,10 +118,10 @@ def _checked(
 ) -> Finding:
     sends = send and entry.type not in ("file", "memory", "console")
     store = Path(entry.model_dump()["path"]) if entry.type == "sqlite" else None
-    existed = store is not None and store.exists()
     try:
         if (full := _full_disk(entry)) is not None:
             raise full
+        state = _MISSING if store is None else _state(store, seconds)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             container = _alone(settings, name, entry, seconds)
@@ -128,7 +129,7 @@ def _checked(
         if problem is not None:
             return _failed(name, entry, problem)
         if store is not None:
-            detail += _looked_into(store, existed=existed)
+            detail += _looked_into(store, state)
     except (ObservabilityError, OSError, ValueError) as error:
         return _failed(name, entry, str(error))
     return Finding(name, entry.type, True, detail)
@@ -198,19 +199,41 @@ def _full_disk(entry: ExporterSettings) -> SinkError | None:
     return SinkError(str(path), f"its disk is full: {usage.free:,} bytes are free", ANOTHER_DISK)
 
 
-def _looked_into(path: Path, *, existed: bool) -> str:
-    """Remove the test span, and check the store; return what was found."""
+def _state(path: Path, seconds: float) -> str:
+    """
+    Return what a store is before anything is written to it: missing, sound, or too large to be looked through.
+
+    Raises:
+        SinkError: What is there is damaged, or no store.
+    """
+    if not has_store(os.path.abspath(path)):
+        return _MISSING
+    with Store(path) as store:
+        try:
+            problems = store.problems(seconds)
+        except SinkError as error:
+            if is_out_of_time(error):
+                return f"was not looked through within {seconds:g} s"
+            raise
+    if problems:
+        # SQLite puts several lines, and a heading, into one.
+        found = [line for each in problems for line in each.splitlines() if not line.startswith("***")]
+        raise SinkError(
+            str(path), f"is damaged: {'; '.join(found[:2])}", "Move it away, and a new one is made."
+        )
+    return "is sound"
+
+
+def _looked_into(path: Path, state: str) -> str:
+    """Remove the test span; return what the store holds."""
     with Store(path) as store:
         ids = [run.run.run_id for run in store.runs(20, id_prefix="check-") if run.run.workflow_name == _NAME]
     erase_runs(path, ids)
     with Store(path) as store:
-        problems = store.problems()
-        if problems:
-            raise SinkError(str(path), f"is damaged: {problems[0]}", "Move it away, and a new one is made.")
         version = store.version
         counts = store.counts() if version > 1 else None
-    if not existed:
+    if state == _MISSING:
         return "; the store was made"
     runs = "" if counts is None else f" with {counts['runs']:,} runs"
     old = "" if version > 1 else f" (version 1: nat-observability migrate {path})"
-    return f"; the store{runs} is sound{old}"
+    return f"; the store{runs} {state}{old}"

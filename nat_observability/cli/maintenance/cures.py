@@ -18,8 +18,9 @@ _CURES: tuple[tuple[str, str], ...] = (
         "The host name is unknown: check it in {endpoint}, and the name server of this machine.",
     ),
     (
-        r"wrong.version.number|record layer|\[ssl\b|ssl_error|tlsv1|handshake|bad status line|no valid answer",
-        "It does not speak what the endpoint says: check http or https, and the port, in {endpoint}.",
+        r"wrong.version.number|record layer|\[ssl\b|ssl_error|tlsv1|handshake|bad status line|no valid answer|"
+        r"http1\.x server|parsing http/2",
+        "It does not speak what the endpoint says: check http or https, the protocol, and the port, in {endpoint}.",
     ),
     (
         r"\b(401|403)\b|unauthori[sz]ed|forbidden|unauthenticated|permission.?denied",

@@ -41,6 +41,11 @@ def sourced_rows(settings: ObservabilitySettings, env_file: Path | None) -> list
     return sourced
 
 
+def setting_objects(rows: list[tuple[str, str, str]]) -> list[dict[str, str]]:
+    """Return what `sourced_rows` gives as `--json` prints it."""
+    return [{"name": name, "value": value, "source": source} for name, value, source in rows]
+
+
 def _given(name: str, given: set[str]) -> str | None:
     """Return which variable sets a value: its own, or that of a whole of which it is a part."""
     while name.startswith(PREFIX):

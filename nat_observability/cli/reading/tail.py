@@ -52,22 +52,24 @@ def tail(
 
 def _stores(path: Path, number: int, *, follow: bool, running: bool):  # type: ignore[no-untyped-def]
     """Yield the store at the path and where to begin in it; with `follow`, each that takes its place."""
-    waiting = False
+    said = None
     first = True
     while True:
         # What comes into a store that is not there yet is all new.
         first = first and _has_content(path)
         try:
             with Store(path) as store:
-                waiting = False
+                said = None
                 yield store, store.cursor_before(number, running=running) if first else 0
                 first = False
         except SinkError as error:
             if not follow:
                 raise
-            if not waiting:
+            # A store that is being made is empty for a moment.
+            problem = "is missing" if error.problem in ("does not exist", "is empty") else error.problem
+            if problem != said:
                 output.complain(f"{error} Waiting for it.")
-            waiting = True
+            said = problem
         if not follow:
             return
         time.sleep(_EVERY)

@@ -83,7 +83,7 @@ class Intake:
         self._queue: BoundedQueue[Arrival] = BoundedQueue(self._max_items, self._max_bytes, self._policy)
         self._taken: Sequence[Arrival] = ()  # those being processed
         self._users = 0
-        self._hurry = False
+        self._hurry = self._lingers = False
         self._wake: Callable[[], object] | None = None
         self._wake_items = self._wake_bytes = NEVER
         self._due_at: float | None = None
@@ -164,8 +164,9 @@ class Intake:
 
     def hasten(self) -> None:
         """Have what waits processed at once. Under the lock."""
-        self._hurry = True
-        self._wake_up()
+        if self._queue.items:
+            self._hurry = True
+            self._wake_up()
 
     def forget(self, destination: Destination, reason: DropReason) -> int:
         """Drop what waits for one delivery; return how many items that were. Under the lock."""
@@ -266,14 +267,22 @@ class Intake:
     def _next(self, now: float) -> Sequence[Arrival]:
         """Take what is due, and set when to be woken. Under the lock."""
         queue = self._queue
+        enough, enough_bytes = min(STRETCH_ITEMS, (self._max_items + 1) // 2), (self._max_bytes + 1) // 2
         if not queue.items:
-            self._due_at, self._first_at, self._hurry, self._wake_items = None, None, False, 1
-            self._wake_bytes = NEVER
+            self._hurry = False
+            if self._lingers:
+                # Where one item came the next is near. It is looked for in a while, and does not wake this thread:
+                # waking takes longer than all the rest of recording it.
+                self._lingers = False
+                self._due_at, self._first_at = now + self._delay, now
+                self._wake_items, self._wake_bytes = enough, enough_bytes
+            else:
+                self._due_at, self._first_at = None, None
+                self._wake_items, self._wake_bytes = 1, NEVER
             return ()
         first_at = now if self._first_at is None else self._first_at
         if self._due_at is None:
             self._due_at = first_at + self._delay
-        enough = min(STRETCH_ITEMS, (self._max_items + 1) // 2)
         if (
             self._hurry
             or now >= self._due_at
@@ -283,8 +292,9 @@ class Intake:
             self._wake_items = self._wake_bytes = NEVER
             self._taken = queue.take(STRETCH_ITEMS, self._max_bytes)
             self._taken_since, self._first_at = first_at, now
+            self._lingers = True
             return self._taken
-        self._wake_items, self._wake_bytes = enough, (self._max_bytes + 1) // 2
+        self._wake_items, self._wake_bytes = enough, enough_bytes
         return ()
 
     async def _sleep(self, signal: asyncio.Event) -> None:

@@ -18,7 +18,7 @@ from nat_observability.errors import (
     ThreadRefusedError,
 )
 from nat_observability.events import Item
-from nat_observability.foreign_errors import describe
+from nat_observability.foreign_errors import describe, forget_frames
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.sinks.protocol import Sink
 from nat_observability.system.fork_hooks import at_fork
@@ -232,7 +232,8 @@ class Retry:
     def cut_saved(self) -> None:
         """Wait no longer than for a last try for writes under way whose items a spool has."""
         for write, saved in self._writes.items():
-            if saved() and (end := write.when()) is not None:
+            # One whose time is over may go on, if the sink swallows its cancellation.
+            if saved() and not write.expired() and (end := write.when()) is not None:
                 write.reschedule(min(end, self._time() + _LAST_TRY))
 
     def begin(self) -> None:
@@ -324,7 +325,7 @@ class Retry:
 
     def refused(self, error: BaseException, batch: Sequence[Item]) -> list[Outcome]:
         """Return that a batch was refused, for good or for the moment, and note why."""
-        self.last_error = error
+        self._note(error)
         outcome = Outcome.DEFERRED if isinstance(error, RefusedForNowError) else Outcome.FAILED
         self.failures[outcome] = Failure("refused", describe(error))
         return [outcome] * len(batch)
@@ -334,12 +335,16 @@ class Retry:
         self.failures[Outcome.UNSENT] = Failure(reason, None if error is None else describe(error))
         return [Outcome.UNSENT] * len(batch)
 
+    def _note(self, error: BaseException) -> None:
+        forget_frames(error)  # this is kept for as long as nothing else fails
+        self.last_error = error
+
     def _answered(self) -> None:
         if self._breaker.succeeded():
             _log.info("delivery_breaker_closed", exporter=self._name)
 
     def _failed(self, error: BaseException) -> None:
-        self.last_error = error
+        self._note(error)
         if self._breaker.failed():
             _log.warning("delivery_breaker_opened", exporter=self._name, error=describe(error))
 

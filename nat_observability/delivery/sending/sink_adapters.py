@@ -175,6 +175,13 @@ def as_sink(sink: Sink | BlockingSink | BatchFunction, new_worker: NewWorker = B
     return WorkerSink(cast("Callable[[Batch], int | None]", sink), new_worker)
 
 
+def given_sink(sink: Sink) -> Sink | BlockingSink | None:
+    """Return the sink that was given to `as_sink`; None if that was a function."""
+    if isinstance(sink, WorkerSink):
+        return sink.blocking if isinstance(sink.blocking, BlockingSink) else None
+    return None if isinstance(sink, FunctionSink) else sink
+
+
 def destination_of(sink: Sink) -> str | None:
     """Return the address that a sink shows as `where`; None if it shows none, as a function does."""
     own = sink.blocking if isinstance(sink, WorkerSink) else sink

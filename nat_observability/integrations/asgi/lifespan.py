@@ -29,7 +29,8 @@ def short_failures(send: Send) -> Send:
     Return a `send` for a lifespan, called where the exception of a failed start is handled.
 
     If that is an error of this package, the server gets its message. Frameworks send the whole traceback, in which the
-    cure comes last; and a server that raises in `send`, as Hypercorn does, would print it once more.
+    cure comes last. A server that raises in `send`, as Hypercorn does, ends with a traceback of its own: before it the
+    message is logged.
     """
 
     async def short(message: Message) -> None:
@@ -40,6 +41,7 @@ def short_failures(send: Send) -> Send:
         try:
             await send({**message, "message": str(error)})
         except Exception as refused:
+            _log.error("application_not_started", error=str(error))
             raise refused from None
 
     return short

@@ -194,7 +194,7 @@ class RequestMiddleware:
                     check_open(type(self).__name__, self._source)
                 except RuntimeNotOpenError as not_open:
                     refused = not_open
-                    await send({"type": "lifespan.startup.failed", "message": str(not_open)})
+                    await short_failures(send)({"type": "lifespan.startup.failed", "message": str(not_open)})
                     raise  # so that what the application opened is closed again
             await send(message)
 

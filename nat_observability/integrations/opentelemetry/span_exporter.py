@@ -11,6 +11,7 @@ from nat_observability.errors import MissingExtraError, SettingsError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter as OwnSpanExporter
 from nat_observability.integrations.opentelemetry.hand_over import HandOver
+from nat_observability.resource import ResourceValue
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.variables import EXPORTERS, variable
 from nat_observability.system.fork_hooks import at_fork
@@ -90,11 +91,10 @@ class _Way:
         if exporters is None:
             own = self.settings
             # What the SDK found out about the process, unless our settings say it.
-            found = {name: _text(value) for name, value in resource.attributes.items()}
+            found = {name: _of_resource(value) for name, value in resource.attributes.items()}
+            theirs = found.pop("service.name", None)
             name = (
-                own.service_name
-                if "service_name" in own.model_fields_set
-                else found.pop("service.name", None)
+                own.service_name if "service_name" in own.model_fields_set or theirs is None else str(theirs)
             )
             update = {"resource_attributes": {**found, **own.resource_attributes}}
             exporters = build_exporters(
@@ -243,7 +243,7 @@ def _checked(exporters: Mapping[str, BaseExporter]) -> None:
         raise SettingsError(problems)
 
 
-def _text(value: object) -> str:
+def _of_resource(value: Any) -> ResourceValue:
     if isinstance(value, tuple | list):
-        return ",".join(map(_text, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        return [_of_resource(each) for each in value]  # type: ignore[return-value]
+    return value if isinstance(value, str | bool | int | float) else str(value)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nat_observability.processors.redaction.marks import Found
+from nat_observability.processors.redaction.names.conditions import Condition, Conditions
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.names.places import NAME_CHARACTERS, Place
 from nat_observability.processors.redaction.text.windows import matches, search
@@ -39,7 +40,7 @@ class Recogniser:
         sign: What stands between a word, the name, and its value. All recognisers that have one share one search.
         opening: What must stand before the name, for those with a `sign`; it ends where the name begins.
         pattern: For the others: matches from the name, its last group, to where the value begins.
-        near: For those with a pattern: whether it may match with a name at a place.
+        near: For those with a pattern: what stands around a name if it matches.
         value_end: The literal at which the value ends, if its form does not tell.
         closings: One of them is in every text with the form.
     """
@@ -48,7 +49,7 @@ class Recogniser:
     sign: bytes = b""
     opening: re.Pattern[bytes] | None = None
     pattern: re.Pattern[bytes] | None = None
-    near: Callable[[bytes, Place], bool] | None = None
+    near: Condition | None = None
     value_end: bytes = b""
     closings: tuple[bytes, ...] = ()
 
@@ -66,7 +67,10 @@ _IN_TAG = re.compile(rb"[\w.:-]*")
 _BEFORE_YAML_PAIR = re.compile(rb"-[ +]-[ +](?:" + _QUOTE + rb")?" + rb"[A-Za-z0-9_. +\-\x80-\xff]{0,80}\Z")
 # What may stand between the last letters of a name and its sign.
 _TO_SIGN = re.compile(
-    rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'\]`]|["'\]`*\s+])*+(?:[?]?[:=,]|[?+|]{1,2}=|<-)"""
+    rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?"""
+    rb"""(?:(?:\\++[nrt"'\]`]|["'\]`*\s+])*+(?:[?]?[:=]|[?+|]{1,2}=|<-)|(?:\\*+["'\]]){1,3}+"""
+    + SPACE
+    + b",)"
 )
 _TO_VALUE = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'`]|["',\s+])*+[Vv]alue""")
 _LONGEST_TO_SIGN = 1024  # bytes
@@ -98,7 +102,10 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # {"name": "password", "value": "x"}, <a name="password" value="x"/>; in YAML on two lines
     Recogniser(
         name="name and value",
-        near=lambda data, place: _TO_VALUE.match(data, place.end, place.end + _LONGEST_TO_SIGN) is not None,
+        near=Condition(
+            lambda data, place: _TO_VALUE.match(data, place.end, place.end + _LONGEST_TO_SIGN) is not None,
+            b" \t\r\n\x0b\x0c+\\\"'`,",
+        ),
         pattern=re.compile(
             rb"""(?:["'](""" + _WORDS + rb")" + _QUOTE
             + rb"|(?<![A-Za-z0-9])(?:[Nn]ame|[Kk]ey|header):[ \t+]{1,8}+(" + _WORDS + rb")(?=\s|\\|,))"
@@ -110,8 +117,11 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     #   - x
     Recogniser(
         name="YAML pair",
-        near=lambda data, place: (
-            _BEFORE_YAML_PAIR.search(data, max(0, place.begin - 400), place.begin) is not None
+        near=Condition(
+            lambda data, place: (
+                _BEFORE_YAML_PAIR.search(data, max(0, place.begin - 400), place.begin) is not None
+            ),
+            ends=b" +\"'",
         ),
         pattern=re.compile(
             rb"-[ +]-[ +](?:" + _QUOTE + rb")?(" + _WORDS + rb")(?:" + _QUOTE + rb")?(?:\s|\\++[nr])" + SPACE + b"-[ +]"
@@ -120,21 +130,21 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # --password x, ["--password", "x"]; in YAML on two lines
     Recogniser(
         name="flag",
-        near=_is_flag,
+        near=Condition(_is_flag),
         pattern=re.compile(
             rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)"
             # Not the text of a help, in a column of its own.
             + rb"(?:(?![ \t]{2,}[A-Za-z]+[ ][a-z]+)[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
             # click.option("--password", "-p", default="x"), and not help="x".
-            + rb"""(?:\\*+["']-\w\\*+["'],\s{0,4})?(?:(?:default|value)\s?=\s?)?(?!\\*+[
-                "']-|[a-z_]{1,20}\s?=(?!"
-                "=)|[A-Za-z_]{1,40}[,)])|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)" + SPACE + rb"""-[ +](?!\\*+["']?-))"""
+            + rb"""(?:\\*+["']-\w\\*+["'],\s{0,4})?(?:(?:default|value)\s?=\s?)?(?!\\*+["']-|"""
+            + rb"""[a-z_]{1,20}\s?=(?!=)|[A-Za-z_]{1,40}[,)])|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)"
+            + SPACE + rb"""-[ +](?!\\*+["']?-))"""
         ),
     ),
     # <password>x</password>, or the end cut off
     Recogniser(
         name="tag",
-        near=_is_tag,
+        near=Condition(_is_tag, ends=b"<:"),
         pattern=re.compile(rb"<([\w.:-]++)(?:\s[^<>]{0,512})?>(?!</)"),
         value_end=b"</",
         # A tag is one only if some tag is closed, or may have been before a cut.
@@ -151,6 +161,9 @@ _KEYWORD_ARGUMENT = re.compile(rb"\s{0,8}(?!default|value)[a-z_]{1,24}\s?=(?!=)"
 
 _SIGNED = [recogniser for recogniser in RECOGNISERS if recogniser.sign]
 _SEARCHED = [recogniser for recogniser in RECOGNISERS if recogniser.pattern is not None]
+_CONDITIONS = Conditions(
+    (number, recogniser.near) for number, recogniser in enumerate(_SEARCHED) if recogniser.near is not None
+)
 _ASSIGNED = re.compile(
     _WORD_BEGIN + b"(" + _WORD + b")(?:" + b"|".join(b"(" + each.sign + b")" for each in _SIGNED) + b")"
 )
@@ -207,20 +220,21 @@ def is_recogniser_near(data: bytes, place: Place) -> bool:
 
 def is_searched_near(data: bytes, place: Place) -> bool:
     """Say whether one of the recognisers that have a pattern of their own may find something at a place."""
-    return any(each.near is not None and each.near(data, place) for each in _SEARCHED)
+    return _CONDITIONS.is_one_holding(data, place)
 
 
-def find_searched_at(data: bytes, places: Iterable[Place], keys: KeyMatcher) -> Iterator[Found]:
-    """Find what `find_searched` does, for the names at these places."""
-    places = tuple(places)
-    for recogniser in _SEARCHED:
-        if recogniser.near is None or recogniser.pattern is None:
-            continue
+def searched_near(data: bytes, places: Iterable[Place]) -> Mapping[int, Sequence[Place]]:
+    """Return the places at which such a recogniser may find something, in order, by its number."""
+    return _CONDITIONS.holding(data, places)
+
+
+def find_searched_at(data: bytes, near: Mapping[int, Sequence[Place]], keys: KeyMatcher) -> Iterator[Found]:
+    """Find what `find_searched` does, at the places that `searched_near` returned."""
+    for number, places in near.items():
+        recogniser = _SEARCHED[number]
         begun = -1
         stop = reached = 0
         for place in places:
-            if not recogniser.near(data, place):
-                continue
             start = max(0, place.begin - _LONGEST_BEFORE_NAME)
             if begun >= 0 and start > stop:
                 for found in _searched(recogniser, data, keys, max(begun, reached), stop):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -185,6 +185,12 @@ class Redactor:
         if all(getattr(item, field) is value for field, value in changes.items()):
             return item
         return msgspec.structs.replace(item, **changes)
+
+    def attributes(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return attributes of no run, such as a resource's, without their secrets; of types that JSON has."""
+        given = msgspec.Raw(msgspec.json.encode(values))
+        scrubbed = self._scrubbers[()].value(given)
+        return dict(values) if scrubbed is given else msgspec.json.decode(scrubbed or b"{}")
 
     def __repr__(self) -> str:
         personal = ", ".join(self._personal) or "none"

@@ -27,7 +27,7 @@ from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.rules import Pattern
 from nat_observability.processors.redaction.search import TOO_MANY, Search
 from nat_observability.processors.redaction.tables.secret_names import DEFAULT_KEYS
-from nat_observability.processors.redaction.text.encodings import MOST_LAYERS, decoded, escapes, is_escaped
+from nat_observability.processors.redaction.text.encodings import MOST_LAYERS, decoded, escapes
 from nat_observability.processors.redaction.text.folding import fold
 from nat_observability.processors.redaction.text.runs import LEAST_RUN
 from nat_observability.processors.redaction.text.windows import around
@@ -321,8 +321,9 @@ class Scrubber:
 
     def _plain(self, data: bytes) -> bytes:
         """Return text without its secrets, and without its escapes if they hid some."""
+        is_escaped = self.search.may_be_escaped(data)
         scrubbed = layer = self._cut(data)
-        if not is_escaped(data):
+        if not is_escaped:
             return scrubbed
         # In a long text with few escapes, what is around them is looked at first; but what a user's own pattern matches
         # may be longer than that.

@@ -27,7 +27,8 @@ from nat_observability.processors.redaction.recognisers import (
     find_searched,
     find_searched_at,
     is_recogniser_near,
-    is_searched_near,
+    searched_near,
+    sign_behind,
 )
 from nat_observability.processors.redaction.text.encodings import is_escaped, layers
 from nat_observability.processors.redaction.text.folding import fold, hides_letters, is_odd
@@ -127,6 +128,13 @@ class Search:
         """Say whether nothing in a text needs a further look."""
         return self.is_enabled and self._look(data) is None
 
+    def may_be_escaped(self, data: bytes) -> bool:
+        """Say whether a text may have escapes that hide something."""
+        if not self.is_enabled:
+            return is_escaped(data)
+        sights = self._look(data)
+        return sights is not None and sights.is_escaped
+
     def may_be_folded(self, data: bytes) -> bool:
         """Say whether a text may hold something that shows only as it looks."""
         if not self.is_enabled:
@@ -160,35 +168,40 @@ class Search:
         for find in self._finders:
             yield from find(data)
 
-    def _find_named(self, data: bytes, places: Iterable[Place]) -> Iterator[Found]:
+    def _find_named(self, data: bytes, places: Sequence[Place]) -> Iterator[Found]:
         """Find what the names at these places name, but for those that had no value before in the same surroundings."""
+        forms = forms_near(data, [place for place in places if not place.is_unsure])
+        searched = searched_near(data, places)
+        # A form may be a table whose values are far away.
+        others = {place for near in (forms, searched) for found_at in near.values() for place in found_at}
         harmless = self._harmless
-        new: list[Place] = []
-        keys: list[int] = []
+        assigned: list[Place] = []
+        unknown: list[tuple[Place, int]] = []
         for place in places:
-            start, end = max(0, place.begin - _BEFORE_PLACE), place.end + _BEHIND_PLACE
-            key = hash((data[start:end], place.begin - start, place.end - start, end < len(data)))
-            if harmless.get(key) is None:
-                new.append(place)
-                keys.append(key)
-        if not new:
+            if sign_behind(data, place) is None:
+                continue
+            if place not in others:
+                start, end = max(0, place.begin - _BEFORE_PLACE), place.end + _BEHIND_PLACE
+                key = hash((data[start:end], place.begin - start, place.end - start, end < len(data)))
+                if harmless.get(key) is not None:
+                    continue
+                unknown.append((place, key))
+            assigned.append(place)
+        if not assigned and not others:
             return
-        found = [*find_assigned_at(data, new, self._names), *find_searched_at(data, new, self._names)]
-        near = [() if place.is_unsure else forms_near(data, place) for place in new]
-        if any(near):
-            found += find_named(data, zip(new, near, strict=True), self._names)
+        keys = self._names
+        found = [
+            *find_assigned_at(data, assigned, keys),
+            *find_searched_at(data, searched, keys),
+            *find_named(data, forms, keys),
+        ]
         yield from found
         if len(found) > _MOST_FOUND:
             return  # comparing all of them with all places would take long
-        for place, key, forms in zip(new, keys, near, strict=True):
-            # A form may be a table whose values are far away.
-            if (
-                not forms
-                and not any(
-                    start < place.end + _BEHIND_PLACE and end > place.begin - _BEFORE_PLACE
-                    for start, end, _ in found
-                )
-                and not is_searched_near(data, place)
+        for place, key in unknown:
+            if not any(
+                start < place.end + _BEHIND_PLACE and end > place.begin - _BEFORE_PLACE
+                for start, end, _ in found
             ):
                 harmless.put(key, 1)
 

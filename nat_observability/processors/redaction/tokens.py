@@ -156,8 +156,17 @@ def _find_by_beginning(data: bytes, runs: Runs) -> Iterator[Found]:
         [begin for begin in begins if runs.joined.find(begin.letters) >= 0]
         for begins in (_ANYWHERE, _CHECKED)
     )
+    words = _BY_WORD.keys() & set(runs.joined.translate(_SEPARATORS).split(b"-"))
+    letters = {
+        begin.letters
+        for begins in (anywhere, checked, *(_BY_WORD[word] for word in words))
+        for begin in begins
+    }
+    if not letters:
+        return
     for start, end in runs.places:
-        yield from _tokens_in(data, start, end, _BEGINS, anywhere, checked)
+        if has_any(data[start:end], letters):
+            yield from _tokens_in(data, start, end, _BEGINS, anywhere, checked)
 
 
 def _find_around(data: bytes, runs: Runs) -> Iterator[Found]:
@@ -293,17 +302,9 @@ RUN_RECOGNISERS = (
     RunRecogniser(
         leads=(b":aa",), expressions=(rb"[0-9]{6}:AA[\w-]{16}",), find=_finder(_TELEGRAM, "telegram_token")
     ),
-    RunRecogniser(
-        leads=LEADS,
-        expressions=LEAD_EXPRESSIONS,
-        find=_find_led,
-    ),
+    RunRecogniser(leads=LEADS, expressions=LEAD_EXPRESSIONS, find=_find_led),
     RunRecogniser(find=_find_discord_tokens),
-    RunRecogniser(
-        find=_find_shapes,
-        shapes=SHAPES,
-        expressions=SHAPE_EXPRESSIONS,
-    ),
+    RunRecogniser(shapes=SHAPES, expressions=SHAPE_EXPRESSIONS, find=_find_shapes),
 )  # fmt: skip
 TEXT_RECOGNISERS = (
     TextRecogniser(

@@ -110,6 +110,9 @@ _PACKAGES = {
 }
 
 
+_WELL_KNOWN = frozenset(_PROVIDERS.values()) | frozenset(_PACKAGES.values())
+
+
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """
     What a model's answer says.
@@ -136,12 +139,16 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 def finish_word(reason: str) -> str:
     """Return the conventions' word for a finish reason, or the reason."""
-    lower = reason.lower().removeprefix("finish_reason_")
-    return _REASONS.get(lower, reason)
+    found = _REASONS.get(reason)
+    if found is None:
+        found = _REASONS.get(reason.lower().removeprefix("finish_reason_"), reason)
+    return found
 
 
 def provider_name(provider: str) -> str:
     """Return the well-known name of a provider, or the one that was given."""
+    if provider in _WELL_KNOWN:
+        return provider
     return _PROVIDERS.get(
         provider.strip().lower().replace("-", "_").replace(" ", "_").replace(".", "_"), provider
     )

@@ -20,7 +20,7 @@ from nat_observability.recording.capture import MAX_BYTES
 
 _MAX_PARTS = 1000
 _MAX_VISITS = 2000  # items of all the lists in an answer, or in a chunk
-_MAX_NAME = 1024  # characters of an id or a model's name
+MAX_NAME = 1024  # characters of an id or a model's name
 _MAX_STREAMED = MAX_BYTES * 3 // 4  # so that a capture, which keeps some room, does not cut it again
 _LONGEST_SECRET = 4096  # characters; see recording.capture
 
@@ -60,14 +60,15 @@ class Part:
         return f"{text[: -len(tail[-1])] if tail and not text[-1].isspace() else text}[cut:{self.size}]"
 
     def shown(self) -> dict[str, Any]:
-        if self.kind == "raw":
+        kind = self.kind
+        if kind == "raw":
             return self.fields
-        if self.kind == "tool_call":
+        if kind == "tool_call":
             call: dict[str, Any] = {"type": "tool_call", **self.fields}
             if "arguments" not in call:
                 call["arguments"] = json_or_text(self.text()) if self.has_text else None
             return call
-        return {"type": self.kind, "content": self.text(), **self.fields}
+        return {"type": kind, "content": self.text(), **self.fields}
 
 
 class Message:
@@ -125,8 +126,8 @@ class Message:
         if part is None:
             return
         if found:
-            part.fields["id"] = found[:_MAX_NAME]
-        part.fields["name"] = (text_of(name) or "")[:_MAX_NAME] or part.fields.get("name", "")
+            part.fields["id"] = found[:MAX_NAME]
+        part.fields["name"] = (text_of(name) or "")[:MAX_NAME] or part.fields.get("name", "")
         text = text_of(arguments)
         if text is not None:
             self._draft.add(part, text)
@@ -215,7 +216,7 @@ class Draft:
         """Add to a part; of a stream, as much as there is room for. An answer is there anyway, and captured at once."""
         part.size += len(text)
         if not self.streamed:
-            part.kept += len(text)
+            part.kept = part.size
             part.add(text)
             return
         self.delta.append(text)
@@ -244,10 +245,10 @@ class Draft:
         """Set the id and the model, each if it is a text."""
         found = text_of(response_id)
         if found:
-            self.response_id = found[:_MAX_NAME]
+            self.response_id = found[:MAX_NAME]
         found = text_of(model)
         if found:
-            self.model = found[:_MAX_NAME]
+            self.model = found[:MAX_NAME]
 
     def vectors(self, count: int, dimensions: int) -> None:
         """Record embeddings by their number and size: their numbers say nothing to a reader."""
@@ -273,23 +274,31 @@ class Draft:
 
     def answer(self) -> Answer:
         """Return what has been read so far."""
-        messages = [self._messages[index] for index in sorted(self._messages, key=lambda at: (at < 0, at))]
+        messages = [*self._messages.values()]
+        if len(messages) > 1:
+            messages = [
+                self._messages[index] for index in sorted(self._messages, key=lambda at: (at < 0, at))
+            ]
         if self.expects_finish:
             # The conventions' word for a stream that ended before its last event.
             for message in messages:
                 message.finish_reason = message.finish_reason or "error"
         shown = tuple([message.shown() for message in messages])
         reasons = [message.finish_reason for message in messages]
-        calls = [
-            part for message in shown for part in message["parts"] if text_of(part.get("type")) == "tool_call"
-        ]
         return Answer(
             response_id=self.response_id,
             model=self.model,
             provider=self.provider,
             finish_reasons=tuple([reason or "" for reason in reasons]) if any(reasons) else (),
             messages=shown,
-            tool_calls=tuple(calls),
+            tool_calls=tuple(
+                [
+                    part
+                    for message in shown
+                    for part in message["parts"]
+                    if text_of(part.get("type")) == "tool_call"
+                ]
+            ),
             output=self.output,
             usage=self.usage,
             attributes=self.attributes,

@@ -7,7 +7,7 @@ import enum
 import functools
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -21,6 +21,8 @@ MAX_CHOICES = 128
 """Most messages of one answer that are read."""
 
 _MAX_COUNT = 2**63 - 1
+# Classes of what stands for a field or a parameter that was not given.
+_NOT_GIVEN = frozenset({"NotGiven", "NotGivenType", "Omit", "OmitType", "Unset", "UnsetType"})
 _NUMBERS = (int, float, decimal.Decimal, str)
 _PROTOBUF = ("google.protobuf", "google._upb", "proto.")
 
@@ -30,15 +32,12 @@ def field(value: Any, *names: str) -> Any:
     kind: Any = type(value)
     if value is None or kind is str:
         return None
+    held = fields_of(value)
     for name in names:
         try:
-            if kind is dict:
-                found = value.get(name)
-            elif _is_model(kind) and name[0] != "_":
+            if held is not None and (kind is dict or name[0] != "_"):
                 # Not by `getattr`, which takes a model twenty times as long to say that there is none.
-                found = value.__dict__.get(name)
-                if found is None and (more := value.__pydantic_extra__) is not None:
-                    found = more.get(name)
+                found = held.get(name)
             elif issubclass(kind, Mapping):
                 found = value.get(name)
             else:
@@ -57,22 +56,38 @@ def reader(value: Any) -> Callable[[str], Any]:
     return functools.partial(field, value) if held is None else held.get
 
 
+def first_of(read: Callable[[str], Any], *names: str) -> Any:
+    """Return the first of these fields that is not None, by the reader of a value."""
+    for name in names:
+        found = read(name)
+        if found is not None:
+            return found
+    return None
+
+
+def is_given(value: object) -> bool:
+    """Return whether a value is neither None nor a client's own stand-in for a field that is not there."""
+    kind = type(value)
+    return kind is str or (value is not None and type.__dict__["__name__"].__get__(kind) not in _NOT_GIVEN)
+
+
 def fields_of(value: Any) -> dict[str, Any] | None:
     """Return the fields of a dict or a model by their names, None of anything else. Not to be changed; never raises."""
     kind: Any = type(value)
+    if kind is dict:
+        return value  # type: ignore[no-any-return]
     try:
-        if kind is dict:
-            return cast(dict[str, Any], value)
-        if _is_model(kind):
+        if is_model(kind):
             more = value.__pydantic_extra__
-            return cast(dict[str, Any], value.__dict__ | more if more else value.__dict__)
+            return value.__dict__ | more if more else value.__dict__  # type: ignore[no-any-return]
     except BaseException as error:  # noqa: BLE001  foreign code
         reraise_signal(error)
     return None
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_model(kind: Any) -> bool:
+def is_model(kind: Any) -> bool:
+    """Return whether values of a class are models of pydantic, which keep their fields in a dict."""
     return (
         isinstance(getattr(kind, "__pydantic_fields__", None), dict)
         and "__getattribute__" not in kind.__dict__
@@ -96,6 +111,8 @@ def items(value: Any, most: int = MAX_ITEMS) -> list[Any]:
 def some_items(value: Any, most: int = MAX_ITEMS) -> list[Any] | None:
     """Return the first items of a list, None of anything else. Never raises."""
     kind: Any = type(value)
+    if value is None:
+        return None
     try:
         if issubclass(kind, list):
             return list(list.__getitem__(value, slice(most)))
@@ -118,7 +135,11 @@ def length_of(value: Any) -> int:
 def text_of(value: Any) -> str | None:
     """Return a text, or what an enumeration member stands for; None of anything else."""
     kind: Any = type(value)
-    if kind is str or issubclass(kind, str):
+    if kind is str:
+        return value  # type: ignore[no-any-return]
+    if value is None:
+        return None
+    if issubclass(kind, str):
         return str.__str__(value)
     if issubclass(kind, enum.Enum):
         name = value._name_

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from nat_observability.recording.answers.draft import Message
-from nat_observability.recording.answers.fields import field, text_of, type_name
+from nat_observability.recording.answers.fields import field, first_of, is_given, reader, text_of, type_name
 
 _TEXTS = frozenset({"text", "output_text", "input_text", "text_delta"})
 _REASONING = frozenset({"thinking", "reasoning", "thinking_delta", "reasoning_content"})
@@ -31,10 +32,10 @@ def add_content(message: Message, content: object, key: object = "content") -> N
     Args:
         key: What a stream's pieces of the same part share.
     """
-    if content is None:
-        return
     if (text := text_of(content)) is not None:
         message.text("text", text, key)
+        return
+    if not is_given(content):
         return
     blocks = message.some_items(content)
     if blocks is None:
@@ -130,15 +131,19 @@ def size_of(data: object) -> str:
 def add_tool_calls(message: Message, calls: object) -> None:
     """Add the calls of tools that a message has beside its content."""
     for at, call in enumerate(message.items(calls)):
-        index = field(call, "index")
-        add_tool_call(message, call, ("call", index if type(index) is int else at))
+        of_call = reader(call)
+        index = of_call("index")
+        _add_call(message, of_call, ("call", index if type(index) is int else at))
 
 
 def add_tool_call(message: Message, call: object, key: object) -> None:
     """Add a call of a tool, or a piece of it: OpenAI's with a `function` in it, or one with its own name."""
-    function = field(call, "function", "custom")
-    if function is None:
-        function = call
-    arguments = field(function, "arguments", "args", "input", "parameters", "partial_json")
-    call_id = field(call, "call_id", "id", "tool_call_id", "tool_use_id")
-    message.tool(key, call_id, field(function, "name", "tool_name"), arguments)
+    _add_call(message, reader(call), key)
+
+
+def _add_call(message: Message, of_call: Callable[[str], Any], key: object) -> None:
+    function = first_of(of_call, "function", "custom")
+    of_function = of_call if function is None else reader(function)
+    arguments = first_of(of_function, "arguments", "args", "input", "parameters", "partial_json")
+    call_id = first_of(of_call, "call_id", "id", "tool_call_id", "tool_use_id")
+    message.tool(key, call_id, first_of(of_function, "name", "tool_name"), arguments)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
-from nat_observability.recording.answers.fields import MAX_ITEMS, field, some_items, text_of
+from nat_observability.recording.answers.fields import MAX_ITEMS, field, is_given, some_items, text_of
 
 # OpenTelemetry GenAI, docs/gen-ai/client-inference.md and client-embeddings.md; the makers' names for the same.
 _NAMES = {
@@ -51,9 +52,9 @@ _NESTED = frozenset(
 )
 _LISTS = frozenset({"gen_ai.request.stop_sequences", "gen_ai.request.encoding_formats"})
 _INSTRUCTIONS = frozenset({"instructions", "preamble", "system", "system_instruction", "systemInstruction"})
+_TOOLS = frozenset({"functions", "tool_config", "toolConfig", "tools"})
 _INPUTS = frozenset({"contents", "input", "messages", "prompt"})
-# What stands for a parameter that was not given.
-_NOT_GIVEN = frozenset({"NotGiven", "NotGivenType", "Omit", "OmitType", "Unset"})
+_SPECIAL = _NESTED | _TOOLS | _INSTRUCTIONS | _INPUTS | {"response_format", "reasoning"}
 _OUTPUT_TYPES = {"json_object": "json", "json_schema": "json", "json": "json", "text": "text"}
 
 
@@ -61,11 +62,14 @@ def request_attributes(parameters: Mapping[str, Any], *, nested: bool = False) -
     """Return the parameters of a call under the conventions' names; one without a name there keeps its own."""
     found: dict[str, Any] = {}
     for name, value in parameters.items():
-        if value is None or type(value).__name__ in _NOT_GIVEN:
+        if not is_given(value):
             continue
-        if name in _NESTED and not nested and (inside := _fields(value)) is not None:
+        key = None if nested else _key(name)
+        if key is not None:
+            found[key] = value
+        elif name in _NESTED and not nested and (inside := _fields(value)) is not None:
             found |= request_attributes(inside, nested=True)
-        elif name in ("tools", "functions", "toolConfig", "tool_config"):
+        elif name in _TOOLS:
             found["gen_ai.tool.definitions"] = tool_definitions(value)
         elif name in _INSTRUCTIONS:
             found["gen_ai.system_instructions"] = _instructions(value)
@@ -76,11 +80,21 @@ def request_attributes(parameters: Mapping[str, Any], *, nested: bool = False) -
         elif name == "reasoning" and (effort := text_of(field(value, "effort"))) is not None:
             found["gen_ai.request.reasoning.level"] = effort
         else:
-            key = _NAMES.get(name, f"gen_ai.request.{name}")
+            key = _named(name)
             if key in _LISTS and some_items(value, 1) is None:
                 value = [value]
             found[key] = value
     return found
+
+
+@functools.lru_cache(maxsize=256)
+def _key(name: str) -> str | None:
+    """Return the name of a parameter whose value is recorded as it is; None if its value may mean something else."""
+    return None if name in _SPECIAL or _named(name) in _LISTS else _named(name)
+
+
+def _named(name: str) -> str:
+    return _NAMES.get(name, f"gen_ai.request.{name}")
 
 
 def _fields(value: object) -> dict[str, Any] | None:

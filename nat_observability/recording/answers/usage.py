@@ -177,18 +177,23 @@ def _chosen(names: Iterable[object]) -> _Among:
     )
 
 
-def _may_be_remembered(held: dict[str, Any]) -> bool:
-    return len(held) <= _MAX_NAMES and set(map(type, held)) <= {str} and sum(map(len, held)) <= _MAX_NAMED
+def _names_of(source: Any, held: dict[str, Any]) -> Any:
+    """Return what may be remembered for the names of an object's fields: its class, or the names; None if nothing."""
+    kind: Any = type(source)
+    if kind is not dict and held is source.__dict__ and len(held) == len(kind.__pydantic_fields__):
+        return kind
+    is_small = len(held) <= _MAX_NAMES and set(map(type, held)) <= {str} and sum(map(len, held)) <= _MAX_NAMED
+    return tuple(held) if is_small else None
 
 
 @functools.lru_cache(maxsize=256)
-def _among(names: tuple[object, ...]) -> _Among:
-    return _chosen(names)
+def _among(names: Any) -> _Among:
+    return _chosen(names if type(names) is tuple else names.__pydantic_fields__)
 
 
 @functools.lru_cache(maxsize=256)
-def _inside(at: int, names: tuple[object, ...]) -> _Names:
-    return _present(_DETAILS[at].inside, names)
+def _inside(at: int, names: Any) -> _Names:
+    return _present(_DETAILS[at].inside, names if type(names) is tuple else names.__pydantic_fields__)
 
 
 class _Counts:
@@ -215,7 +220,12 @@ class _Counts:
                 self.is_wrong = True
         return "", 0
 
-    def of(self, read: Callable[[str], Any], names: Iterable[str]) -> int:
+    def of(self, read: Callable[[str], Any], names: tuple[str, ...]) -> int:
+        """Return the first count, 0 if there is none."""
+        value = read(names[0])
+        if type(value) is int and 0 <= value <= _MAX:
+            self.found = True
+            return value
         return self.named(read, names)[1]
 
 
@@ -229,12 +239,10 @@ def token_usage(usage: object) -> TokenUsage | None:
     """
     if type(usage) is TokenUsage:
         return _checked(usage)
-    # Cohere's, which has two: the conventions want the one that the customer pays for.
-    get = reader(usage)
-    billed, tokens = get("billed_units"), get("tokens")
     counts = _Counts(usage)
     read = _read(counts)
-    if not counts.found and (billed is not None or tokens is not None):
+    if not counts.found and (both := _billed_and_other(usage)) is not None:
+        billed, tokens = both
         counts = _Counts(billed)
         read = _read(counts)
         of_tokens = _read(also := _Counts(tokens))
@@ -247,18 +255,26 @@ def token_usage(usage: object) -> TokenUsage | None:
     return _usage(read) if counts.found else None
 
 
+def _billed_and_other(usage: object) -> tuple[object, object] | None:
+    """Return the two usages that Cohere's has: the conventions want the one that the customer pays for."""
+    get = reader(usage)
+    billed, tokens = get("billed_units"), get("tokens")
+    return None if billed is None and tokens is None else (billed, tokens)
+
+
 def _read(counts: _Counts) -> dict[str, int]:
     held = fields_of(counts.source)
     if held is None:
         get, among = reader(counts.source), _chosen(_ALL)
     else:
         # Most of the names are those of other makers.
-        get, among = held.get, _among(tuple(held)) if _may_be_remembered(held) else _chosen(held)
+        names = _names_of(counts.source, held)
+        get, among = held.get, _chosen(held) if names is None else _among(names)
     named, prompt = counts.named(get, among.prompt)
     read = _NONE.copy()
     read["prompt"] = prompt
     for what, names in among.counts:
-        read[what] = counts.named(get, names)[1]
+        read[what] = counts.of(get, names)
     for at, names in among.details:
         for name in names:
             if (inside := get(name)) is not None:
@@ -267,8 +283,10 @@ def _read(counts: _Counts) -> dict[str, int]:
         # By their time to live, if their sum is missing.
         read["cache_write"] = sum(counts.of(reader(written), (name,)) for name in _LIFETIMES)
         read["prompt"] += read["cache_write"] if named == "input_tokens" else 0
-    read["prompt"] += sum(counts.of(get, (name,)) for name in _APART.get(named, ()))
-    _add_reasoning(get, read)
+    for name in _APART.get(named, ()):
+        read["prompt"] += counts.of(get, (name,))
+    if read["reasoning"]:
+        _add_reasoning(get, read)
     return read
 
 
@@ -277,9 +295,9 @@ def _add_details(counts: _Counts, read: dict[str, int], at: int, held: object) -
     listed = some_items(held) if inside is None else None
     if listed is None:
         get = reader(held) if inside is None else inside.get
-        is_known = inside is not None and _may_be_remembered(inside)
-        for name, names in _inside(at, tuple(inside or ())) if is_known else _DETAILS[at].inside:
-            read[name] = read[name] or counts.named(get, names)[1]
+        known = None if inside is None else _names_of(held, inside)
+        for name, names in _DETAILS[at].inside if known is None else _inside(at, known):
+            read[name] = read[name] or counts.of(get, names)
         return
     modalities = _DETAILS[at].modalities
     for each in listed:
@@ -292,26 +310,27 @@ def _add_reasoning(get: Callable[[str], Any], read: dict[str, int]) -> None:
     """Make reasoning a part of the completion: Gemini and xAI count it apart, as their total shows."""
     prompt, completion, total = read["prompt"], read["completion"], read["total"]
     reasoning = read["reasoning"]
-    if not reasoning or (total and total == prompt + completion):
+    if total and total == prompt + completion:
         return
     if total == prompt + completion + reasoning or any(get(name) is not None for name in _REASONING_APART):
         read["completion"] += reasoning
 
 
 def _usage(read: dict[str, int]) -> TokenUsage:
-    prompt, completion = min(read["prompt"], _MAX), min(read["completion"], _MAX)
-    # Bedrock's total leaves out, or not, what was read from the cache.
-    total = max(read["total"], min(prompt + completion, _MAX))
+    if max(read.values()) > _MAX:  # sums may be
+        read = {name: min(count, _MAX) for name, count in read.items()}
+    prompt, completion = read["prompt"], read["completion"]
     return TokenUsage(
         prompt_tokens=prompt,
         completion_tokens=completion,
-        total_tokens=total,
+        # Bedrock's total leaves out, or not, what was read from the cache.
+        total_tokens=max(read["total"], min(prompt + completion, _MAX)),
         cached_tokens=read["cached"],
         reasoning_tokens=read["reasoning"],
-        cache_write_tokens=min(read["cache_write"], _MAX),
-        audio_input_tokens=min(read["audio_input"], _MAX),
-        audio_output_tokens=min(read["audio_output"], _MAX),
-        image_input_tokens=min(read["image_input"], _MAX),
+        cache_write_tokens=read["cache_write"],
+        audio_input_tokens=read["audio_input"],
+        audio_output_tokens=read["audio_output"],
+        image_input_tokens=read["image_input"],
     )
 
 

@@ -24,12 +24,11 @@ UNHASHED = 3500  # a class whose metaclass has no hash: what is known of it is f
 ESCAPED = 40  # lone surrogates in a text
 CHARACTERS = 50  # of a repr, for each node: it is made in full, however little of it is kept
 DIGITS = 20  # of a decimal number, for each node
+DIGITS_WRITTEN = 8  # of numbers in a list, for each node
 RAISED = 400
 FAILED = 3500  # raised in the middle of our own code, whose frames are looked through for a signal handler's
-# Bytes, of `MAX_BYTES`, of a number among others, which is not encoded to find out.
-FLOAT = 18
-NUMBER = 6
-BITS = 3  # of a long integer, for each node
+FLOAT = 18  # bytes, of `MAX_BYTES`
+BITS = 2  # of a long integer, for each node
 
 # Code of the objects themselves is charged for the time that it takes, as nodes, if it is not quick; a call that has to
 # wait, maybe for the interpreter, costs a part of all nodes, and all such calls together end the capture.

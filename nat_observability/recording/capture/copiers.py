@@ -39,7 +39,7 @@ from nat_observability.recording.capture.budget import (
 from nat_observability.recording.capture.kinds import BYTES, LEAVES, NATIVE, SEQUENCES, VIEWS
 from nat_observability.recording.capture.models import Scan, look_for_generator, model_info
 from nat_observability.recording.capture.reprs import own_methods
-from nat_observability.recording.capture.text import capture_name
+from nat_observability.recording.capture.text import capture_name, is_json
 from nat_observability.recording.capture.walk import Walk
 from nat_observability.recording.capture.web import is_web_class
 
@@ -71,6 +71,7 @@ def walked(value: object) -> Any:
 
 def _named_tuple(walk: Walk, value: Any, depth: int) -> Any:
     if hasattr(type(value), "geturl"):
+        walk.nodes_left -= OPAQUE
         return walk.value(value.geturl(), depth)
     return walk.fields_of(
         value,
@@ -253,6 +254,8 @@ def _raw(walk: Walk, value: Any, depth: int) -> Any:
         size = view.nbytes
     if size > walk.bytes_left:
         return f"[cut:{size}]"
+    if not is_json(value):
+        return walk.value(bytes(value), depth)
     walk.bytes_left -= size
     return value
 

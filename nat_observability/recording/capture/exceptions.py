@@ -9,7 +9,7 @@ from typing import Any, Final
 from nat_observability.events import ErrorDetails
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.limits import limits
-from nat_observability.recording.capture.text import class_name, cut_text, utf8_text
+from nat_observability.recording.capture.text import class_name, cut_text, module_name, utf8_text
 
 _FIRST_FRAMES = 31  # where it was caught
 _LAST_FRAMES = 32  # where it was raised
@@ -41,9 +41,9 @@ def step_error(error: BaseException) -> ErrorDetails:
 def error_name(error: BaseException) -> str:
     """Return the class of an exception, with its module."""
     kind = type(error)
-    module = kind.__module__
     name = class_name(kind)
-    return name if module in ("builtins", "__main__") else utf8_text(f"{module}.{name}")
+    module = module_name(kind)
+    return name if module in ("", "builtins", "__main__") else f"{module}.{name}"
 
 
 def error_text(error: BaseException) -> str:
@@ -153,7 +153,10 @@ def _notes(error: BaseException) -> list[object]:
     except BaseException as problem:  # noqa: BLE001  foreign code: an exception class of the application's
         reraise_signal(problem)
         return []
-    return notes[: _MAX_NOTES * 64] if type(notes) is list else []
+    if notes is None:
+        return []
+    # As Python prints them: what is not a list of notes is one.
+    return list(notes[: _MAX_NOTES * 64]) if type(notes) is list or type(notes) is tuple else [notes]
 
 
 def _add_frames(error: BaseException, lines: list[str], indent: str) -> None:

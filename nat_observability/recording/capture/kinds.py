@@ -16,6 +16,8 @@ SEQUENCES = (list, tuple, set, frozenset, deque)
 VIEWS = (KeysView, ValuesView, ItemsView)
 _TIMES = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta)
 FOREIGN_TRIES = 3
+_FEW = 16
+_LONG = 1 << 53
 NATIVE = frozenset({*_TIMES, decimal.Decimal, uuid.UUID})
 
 
@@ -46,3 +48,16 @@ def first(items: Callable[[], Iterable[Any]], count: int, tries: int = 100) -> l
         except RuntimeError:
             continue
     return list(itertools.islice(items(), count))
+
+
+def is_short_key(key: Any) -> bool:
+    """Return whether it is a tuple or a frozen set with a few texts and numbers in it."""
+    base = next((base for base in (tuple, frozenset) if issubclass(type(key), base)), None)
+    return (
+        base is not None
+        and base.__len__(key) <= _FEW
+        and all(
+            type(each) is str or type(each) in (float, bool) or (type(each) is int and -_LONG < each < _LONG)
+            for each in base.__iter__(key)
+        )
+    )

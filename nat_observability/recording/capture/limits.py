@@ -22,15 +22,16 @@ class Limits:
         size: Bytes that one capture keeps at most.
         reserved_nodes: Of the nodes, those for the values behind one that would take everything.
         reserved_size: Of the bytes, those for them.
+        walked_nodes: Of the nodes, those for a value that is not plain data; finding that out has taken the others.
     """
 
-    __slots__ = ("nodes", "reserved_nodes", "reserved_size", "size")
+    __slots__ = ("nodes", "reserved_nodes", "reserved_size", "size", "walked_nodes")
 
     def __init__(self) -> None:
         self.set(MAX_NODES, MAX_BYTES)
 
     def set(self, nodes: int, size: int) -> None:
-        self.nodes, self.reserved_nodes = nodes, nodes // 10
+        self.nodes, self.reserved_nodes, self.walked_nodes = nodes, nodes // 10, nodes * 2 // 3
         self.size, self.reserved_size = size, size // 16
 
 

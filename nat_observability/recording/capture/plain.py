@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import sys
 import types
 from typing import Annotated, Any
 
@@ -13,14 +15,16 @@ from nat_observability.recording.capture.budget import PLAIN_CONTAINER, PLAIN_LE
 from nat_observability.recording.capture.limits import limits
 
 _MAX_LEVELS = 256
-_FLAT = _MAX_LEVELS - 6  # deeper levels are charged for
+_FLAT = _MAX_LEVELS - 4  # deeper levels are charged for
 FEW = 16  # items: a loop over them takes less than the calls for many
 _FEW_IN_ALL = 16 * 16 * 8 * 4 * 2  # values in small containers that hold small containers
 _SOME = 5
 _MANY_ROWS = 32
 _MANY = 2048
 _SAMPLE = 256
-SHORT = 1024  # characters
+SHORT = 4096  # characters
+_NUMBER = 25  # bytes of the longest of 64 bits, or of a float, with a comma
+_MOST_NUMBERS = 8192  # that may turn out to be long ones
 _TOO_LARGE = 2**62
 _LONG = 2**63 - 1
 NUMBERS = frozenset({int, float, bool, types.NoneType})
@@ -48,6 +52,10 @@ class _Leaves(msgspec.Struct, array_like=True, gc=False):
     leaves: list[_Leaf]
 
 
+class _Numbers(msgspec.Struct, array_like=True, gc=False):
+    numbers: list[int | float | bool | None]
+
+
 def plain_json(value: Any, *, small: bool = False) -> bytes | None:
     """
     Return the JSON of a value of plain data, None if it is too large or anything else is in it.
@@ -57,22 +65,26 @@ def plain_json(value: Any, *, small: bool = False) -> bytes | None:
     """
     kind = type(value)
     try:
-        if kind in CONTAINERS:
+        if kind is dict or kind is list or kind is tuple:
             count = len(value)
             if (
                 count <= FEW
                 and (count < _SOME or kind is dict or type(value[0]) not in CONTAINERS)
-                and _size(value, FEW) <= limits.size
+                and _size(value, FEW) <= limits.size >> 2  # a character may take six bytes
             ):
                 data = _encode(value)
                 if limits.nodes < _FEW_IN_ALL and data.count(b",") > limits.nodes:
                     return None
                 return data if len(data) <= limits.size else None
-            if small:
+            if small or count > limits.nodes:
                 return None
-            if count > _MANY and kind is list and _exceeds(value[:_SAMPLE], count):
+            if kind is not dict and FEW < count <= _MOST_NUMBERS and type(value[0]) in NUMBERS:
+                numbers = numbers_json(value, limits.size)
+                if numbers is not None:
+                    return numbers
+            if count > _MANY and _exceeds(_sample(value, kind), count):
                 return None
-            return _bounded(value, limits.size) if _left(value, limits.nodes) >= 0 else None
+            return bounded(value, limits.size) if _left(value, limits.nodes) >= 0 else None
         if kind in _LEAVES and (kind is not str or len(value) <= limits.size):
             data = _encode(value)
             return data if len(data) <= limits.size else None
@@ -97,20 +109,44 @@ def plain_part(value: Any, most: int, nodes: int, *, small: bool) -> tuple[bytes
                 data.count(b"[") + data.count(b"{")
             )
         left = -1 if small else _left(value, nodes)
-        return None if left < 0 else (_bounded(value, most), nodes - left + PLAIN_LEVEL)
+        return None if left < 0 else (bounded(value, most), nodes - left + PLAIN_LEVEL)
     except BaseException as error:  # noqa: BLE001  as above
         reraise_signal(error)
         return None
 
 
-def _exceeds(sample: list[Any], count: int) -> bool:
+def _is_long(number: Any) -> bool:
+    return type(number) is int and not -_LONG <= number <= _LONG
+
+
+def numbers_json(value: Any, most: int) -> bytes | None:
+    """
+    Return the JSON of a list of numbers in at most so many bytes.
+
+    None if it holds anything else, or integers that take long to write.
+    """
+    if not sys.get_int_max_str_digits() or _is_long(value[0]) or _is_long(value[-1]):
+        return None
+    try:
+        # A copy that no other code can change.
+        numbers = _convert((value,), _Numbers).numbers
+        return bounded(numbers, min(most, _NUMBER * len(numbers)))
+    except (msgspec.ValidationError, BufferError, ValueError):
+        return None
+
+
+def _sample(value: Any, kind: Any) -> Any:
+    return dict(itertools.islice(value.items(), _SAMPLE)) if kind is dict else value[:_SAMPLE]
+
+
+def _exceeds(sample: Any, count: int) -> bool:
     """Return whether so many items like these are hardly within the bounds, or are anything else than plain data."""
     left = _left(sample, limits.nodes)
     if left < 0:
         return True
     times = count / len(sample)
     return (limits.nodes - left) * times > limits.nodes or len(
-        _bounded(sample, limits.size)
+        bounded(sample, limits.size)
     ) * times > limits.size
 
 
@@ -151,7 +187,7 @@ def _size(value: Any, few: int) -> int:
     return size
 
 
-def _bounded(value: object, most: int) -> bytes:
+def bounded(value: object, most: int) -> bytes:
     """
     Return the JSON of `value`.
 
@@ -215,7 +251,7 @@ def _after(level: Any, left: int, levels: int) -> int:
                 return -1
         levels -= 1
         if levels < _FLAT:
-            left -= PLAIN_LEVEL + len(inner)
+            left -= PLAIN_LEVEL + 2 * len(inner)
         # Before the next level is made: lists that come again and again may be endless.
         lengths = [*map(len, inner)]
         left -= sum(lengths)

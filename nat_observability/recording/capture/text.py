@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from nat_observability.recording.capture.budget import MAX_REPR
 
+_PIECE = 64 * 1024  # characters
+_skip = msgspec.json.Decoder(msgspec.Raw).decode
 _LONGEST_SECRET = 4096  # characters; a private key of 4096 bits has 3300
 
 
@@ -20,7 +24,7 @@ def cut_text(text: str, most: int) -> str:
             return kept
     else:
         # It may take more bytes than characters. A repr is measured in characters.
-        encoded = utf8_text(kept).encode()
+        encoded = _encoded(kept, most)
         if len(encoded) <= most or most <= MAX_REPR:
             kept = encoded.decode()
             if not following:
@@ -36,6 +40,19 @@ def cut_text(text: str, most: int) -> str:
     return f"{kept}[cut:{len(text)}]"
 
 
+def _encoded(text: str, most: int) -> bytes:
+    """Return a text as UTF-8; if it has lone surrogates, which take six bytes, not much more than so many bytes."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        encoded = b""
+        for start in range(0, len(text), _PIECE):
+            encoded += text[start : start + _PIECE].encode("utf-8", "backslashreplace")
+            if len(encoded) > most:
+                break
+        return encoded
+
+
 def utf8_text(text: str) -> str:
     """Return `text` with lone surrogates, which UTF-8 cannot hold, as backslash escapes."""
     if text.isascii():
@@ -47,9 +64,27 @@ def utf8_text(text: str) -> str:
     return text
 
 
+def is_json(data: msgspec.Raw) -> bool:
+    """Return whether what is said to be JSON is that; anything else would spoil what it becomes a part of."""
+    try:
+        _skip(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
 def class_name(kind: type) -> str:
     """Return the qualified name of a class, whatever its metaclass does."""
     return utf8_text(str.__str__(type.__dict__["__qualname__"].__get__(kind)))
+
+
+def module_name(kind: type) -> str:
+    """Return the module of a class, whatever its metaclass does; empty if it is not text."""
+    try:
+        module = type.__dict__["__module__"].__get__(kind)
+    except AttributeError:  # it has been deleted
+        return ""
+    return utf8_text(str.__str__(module)) if issubclass(type(module), str) else ""
 
 
 def capture_name(function: object) -> str:

@@ -8,14 +8,22 @@ import msgspec
 
 from nat_observability.events import Captured
 from nat_observability.foreign_errors import reraise_signal
-from nat_observability.recording.capture.copiers import walked
-from nat_observability.recording.capture.limits import LEAST_BYTES, limits
+from nat_observability.recording.capture.limits import limits
 from nat_observability.recording.capture.plain import FEW, NUMBERS, SHORT, plain_json
 from nat_observability.recording.capture.text import class_name, cut_text, utf8_text
+
+
+def walked(value: object) -> object:
+    """Do as `copiers.walked`, which is imported, with what it needs, for the first value that is not plain."""
+    from nat_observability.recording.capture.copiers import walked
+
+    return walked(value)
+
 
 _BYTES = (bytes, bytearray, memoryview)
 _encode = msgspec.json.Encoder().encode
 _Raw = msgspec.Raw
+_LONG = 2**63 - 1
 
 
 def capture(value: Any) -> Captured:
@@ -25,7 +33,8 @@ def capture(value: Any) -> Captured:
     Text is kept as text, None stays None; anything else becomes JSON at once, so a list that grows or a dict that
     is cleared afterwards changes nothing. Never raises: what JSON cannot hold (a lone surrogate, a recursive
     structure, an object of an unknown class, a dict key that is not text) is replaced by a readable mark, and only
-    that part of the value. Iterators are not consumed. A `msgspec.Raw` is JSON already and taken as it is.
+    that part of the value. Iterators are not consumed. A `msgspec.Raw` is JSON already and taken as it is; one that is
+    not is recorded as text.
 
     Takes a bounded time: at most `MAX_NODES` values are visited, and `MAX_BYTES` bytes of text kept; what is left out
     is marked with its size. An object that comes again is a mark the second time, arrays and frames are recorded by
@@ -59,12 +68,14 @@ def capture(value: Any) -> Captured:
                         break
                 else:
                     encoded = _encode(value)
-                    if len(encoded) <= LEAST_BYTES:
+                    if len(encoded) <= limits.size:
                         return _Raw(encoded)
             except BaseException as error:  # noqa: BLE001  what JSON lacks, changes by another thread, a metaclass's hash
                 reraise_signal(error)
         data = plain_json(value)
         return _Raw(_encode(walked(value)) if data is None else data)
+    if kind is bool or kind is float or (kind is int and -_LONG <= value <= _LONG):
+        return _Raw(_encode(value))
     try:
         if issubclass(kind, str):
             return cut_text(str.__str__(value), limits.size)
@@ -80,11 +91,7 @@ def capture(value: Any) -> Captured:
 def capture_json(value: object) -> msgspec.Raw:
     """Return `value` as JSON, text included, within the bounds of `capture`. Never raises."""
     data = plain_json(value)
-    if data is None:
-        if type(value) is msgspec.Raw:
-            return value
-        data = _encode(walked(value))
-    return msgspec.Raw(data)
+    return msgspec.Raw(_encode(walked(value)) if data is None else data)
 
 
 def joined_json(value: object) -> msgspec.Raw:
@@ -99,8 +106,11 @@ def merged_json(first: msgspec.Raw | None, second: msgspec.Raw | None) -> msgspe
     """Merge the JSON objects of a step's START and its END: of the same key the END's value, unless it is null."""
     if first is None or second is None:
         return first if second is None else second
-    before: Any = msgspec.json.decode(first)
-    after: Any = msgspec.json.decode(second)
+    try:
+        before: Any = msgspec.json.decode(first)
+        after: Any = msgspec.json.decode(second)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return second  # a Raw that the application made itself
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return second
     return joined_json(

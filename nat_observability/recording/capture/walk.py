@@ -13,15 +13,14 @@ from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.budget import (
     CHARACTERS,
     CONTAINER,
+    DIGITS_WRITTEN,
     ESCAPED,
     FAILED,
-    FLOAT,
     KEY,
     LARGE,
     MAX_DEPTH,
     MAX_REPR,
     NODE_NS,
-    NUMBER,
     OBJECT,
     OPAQUE,
     QUICK_NS,
@@ -38,14 +37,23 @@ from nat_observability.recording.capture.kinds import (
     SEQUENCES,
     VIEWS,
     first,
+    is_short_key,
     iterator,
     length_of,
 )
 from nat_observability.recording.capture.limits import limits
-from nat_observability.recording.capture.plain import CONTAINERS, FEW, PLAIN, plain_part
+from nat_observability.recording.capture.plain import (
+    CONTAINERS,
+    FEW,
+    NUMBERS,
+    PLAIN,
+    bounded,
+    numbers_json,
+    plain_part,
+)
 from nat_observability.recording.capture.reprs import MASK, own_methods
 from nat_observability.recording.capture.slow import report_slow
-from nat_observability.recording.capture.text import class_name, cut_text
+from nat_observability.recording.capture.text import class_name, cut_text, module_name
 from nat_observability.recording.capture.web import (
     is_scope,
     looks_like_web,
@@ -54,13 +62,15 @@ from nat_observability.recording.capture.web import (
     web_summary,
 )
 
-_NUMBERS = frozenset({int, float, bool, type(None)})
-_INTEGERS = {int}
 _OTHERS: set[type] = {object}
-_LONG = 1 << 53
 _LONGEST_KEY = 2048  # bits of an integer
 _PIECE = 512  # items of a list that are looked at together
 _SMALL_PIECE = 32
+_SHORT = 32  # characters of a text whose length in JSON does not matter
+_LONG_TEXT = 8192  # of one that is not written in full to find it out
+_QUOTES = 2
+_BYTES = 6  # of a character, at most
+_ESCAPES = 24  # a control character takes six bytes, and the more of them, the less they say
 _SEEN = "<seen above>"
 _RECURSIVE = "<recursive>"
 _clock_ns = time.perf_counter_ns
@@ -90,7 +100,7 @@ class Walk:
 
     def __init__(self, how: How, outer: Walk | None = None) -> None:
         self._how = how
-        self.nodes_left: int = limits.nodes if outer is None else outer.nodes_left
+        self.nodes_left: int = limits.walked_nodes if outer is None else outer.nodes_left
         self.bytes_left: int = limits.size if outer is None else outer.bytes_left
         self._tries = TRIES
         self._waited = 0  # nanoseconds, for the code of objects that takes long
@@ -105,7 +115,7 @@ class Walk:
         if value is None or kind is bool:
             return value
         if kind is str:
-            return self.text(value)
+            return self.text(value) if len(value) <= _SHORT else self._long_text(value)
         if self.nodes_left <= 0:
             return "[cut]"
         try:
@@ -139,6 +149,25 @@ class Walk:
         else:
             self.bytes_left -= len(kept.encode())
         return kept
+
+    def _long_text(self, text: str) -> msgspec.Raw:
+        """Return an exact `str` as JSON, which may be six times as long, in the length that is left."""
+        left = max(0, self.bytes_left - (limits.reserved_size if len(text) > LARGE else 0))
+        data = self._short_json(text) if len(text) <= min(_LONG_TEXT, left // _BYTES) else None
+        if data is None:
+            try:
+                data = bounded(cut_text(text, left), left + _QUOTES)
+            except BufferError:
+                data = _encode(cut_text(text, left // _ESCAPES))
+        self.bytes_left -= len(data)
+        return msgspec.Raw(data)
+
+    def _short_json(self, text: str) -> bytes | None:
+        try:
+            return _encode(text)
+        except UnicodeEncodeError:
+            self.nodes_left -= ESCAPED
+            return None
 
     # -- What is a container -----------------------------------------------------------------------------------------
 
@@ -177,19 +206,29 @@ class Walk:
 
     def _plain_piece(self, piece: list[Any]) -> msgspec.Raw | None:
         """Return the JSON of items of plain data, without the brackets around it; None if they are anything else."""
-        if self._tries <= 0:
+        if len(piece) <= FEW or not _kinds([piece[0], piece[-1]]) <= PLAIN:
             return None
         left = self.bytes_left - limits.reserved_size
-        found = plain_part(piece, left, max(0, self.nodes_left) // 4, small=False)
+        if type(piece[0]) in NUMBERS and len(piece) <= self.nodes_left:
+            data = numbers_json(piece, left)
+            if data is not None:
+                self.bytes_left -= len(data)
+                self.nodes_left -= max(len(piece), len(data) // DIGITS_WRITTEN)
+                return msgspec.Raw(data[1:-1])
+        if self._tries <= 0:
+            return None
+        # A part of both: it may be in vain.
+        found = plain_part(piece, left // 2, max(0, self.nodes_left) // 4, small=False)
         if found is None:
-            self._tries -= 1
+            if _kinds(piece) <= PLAIN:
+                self._tries -= 1
             return None
         data, nodes = found
         return self._kept(data[1:-1], nodes)
 
     def _kept(self, data: bytes, nodes: int) -> msgspec.Raw:
         self.bytes_left -= len(data)
-        self.nodes_left -= nodes + (nodes >> 1)
+        self.nodes_left -= nodes
         return msgspec.Raw(data)
 
     def sequence(self, value: Any, depth: int) -> Any:
@@ -217,29 +256,26 @@ class Walk:
         add = copies.append
         taken = 0
         reserved = limits.reserved_size if count > LARGE else 0
-        for piece, kinds in _pieces(items):
+        for start in range(0, len(items), _PIECE):
+            piece = items[start : start + _PIECE]
             if self.nodes_left <= 0 or self.bytes_left <= reserved:
                 break
-            if (
-                kinds <= _NUMBERS
-                and self.nodes_left >= len(piece)
-                and (int not in kinds or _are_short(piece, kinds))
-                and self.bytes_left - reserved >= (size := len(piece) * (FLOAT if float in kinds else NUMBER))
-            ):
-                self.nodes_left -= len(piece)
-                self.bytes_left -= size
-                copies += piece
-                taken += len(piece)
-                continue
-            if len(piece) > FEW and kinds <= PLAIN and (plain := self._plain_piece(piece)) is not None:
+            plain = self._plain_piece(piece)
+            if plain is not None:
                 add(plain)
                 taken += len(piece)
                 continue
-            for item in piece:
-                if self.nodes_left <= 0 or self.bytes_left <= reserved:
-                    break
-                add(self.value(item, depth))
-                taken += 1
+            for part in _parts(piece):
+                plain = self._plain_piece(part) if part is not piece else None
+                if plain is not None:
+                    add(plain)
+                    taken += len(part)
+                    continue
+                for item in part:
+                    if self.nodes_left <= 0 or self.bytes_left <= reserved:
+                        break
+                    add(self.value(item, depth))
+                    taken += 1
         if taken < count:
             add(f"[cut:{count}]")
         return copies
@@ -310,8 +346,8 @@ class Walk:
             return str(self.value(key))
         if kind is int and cast(int, key).bit_length() > _LONGEST_KEY:
             return f"<integer of {cast(int, key).bit_length()} bits>"  # Python may not print it
-        if issubclass(kind, (*SEQUENCES, dict)) and not _is_short_key(key):
-            return _encode(self.value(key)).decode()  # its repr has those of all that is in it
+        if (issubclass(kind, (*SEQUENCES, dict)) and not is_short_key(key)) or module_name(kind) == "numpy":
+            return _encode(self.value(key)).decode()  # its repr has those of all that is in it, or its class
         return self.shown(key)
 
     # -- What has fields ---------------------------------------------------------------------------------------------
@@ -391,17 +427,13 @@ class Walk:
             self.took(began_ns, value)
 
 
-def _pieces(items: list[Any]) -> Iterator[tuple[list[Any], set[type]]]:
-    """Return items that are looked at together, with their classes: fewer if anything else than plain data is there."""
-    for start in range(0, len(items), _PIECE):
-        piece = items[start : start + _PIECE]
-        kinds = _kinds(piece)
-        if kinds <= PLAIN or len(piece) <= _SMALL_PIECE:
-            yield piece, kinds
-            continue
-        for inner in range(0, len(piece), _SMALL_PIECE):
-            part = piece[inner : inner + _SMALL_PIECE]
-            yield part, _kinds(part)
+def _parts(piece: list[Any]) -> Iterator[list[Any]]:
+    """Return items that are not plain data, or not all of them, in parts of which some may be."""
+    if len(piece) <= _SMALL_PIECE or _kinds(piece) <= PLAIN:
+        yield piece
+        return
+    for start in range(0, len(piece), _SMALL_PIECE):
+        yield piece[start : start + _SMALL_PIECE]
 
 
 def _kinds(items: list[Any]) -> set[type]:
@@ -410,23 +442,3 @@ def _kinds(items: list[Any]) -> set[type]:
     except BaseException as error:  # noqa: BLE001  foreign code: a metaclass without a hash, or whose own raises
         reraise_signal(error)
         return _OTHERS
-
-
-def _is_short_key(key: Any) -> bool:
-    """Return whether it is a tuple or a frozen set with a few texts and numbers in it."""
-    base = next((base for base in (tuple, frozenset) if issubclass(type(key), base)), None)
-    return (
-        base is not None
-        and base.__len__(key) <= FEW
-        and all(
-            type(each) is str or type(each) in (float, bool) or (type(each) is int and -_LONG < each < _LONG)
-            for each in base.__iter__(key)
-        )
-    )
-
-
-def _are_short(numbers: list[Any], kinds: set[type]) -> bool:
-    """Return whether no integer may have more digits than Python prints."""
-    if kinds == _INTEGERS:
-        return bool(min(numbers) > -_LONG and max(numbers) < _LONG)
-    return all(type(each) is not int or -_LONG < each < _LONG for each in numbers)

@@ -13,6 +13,7 @@ from nat_observability.foreign_errors import reraise_signal
 from nat_observability.logs import RepeatedEvent, get_logger
 from nat_observability.recording.capture import LEAST_BYTES, capture, capture_json, capture_label
 from nat_observability.recording.capture.plain import plain_json
+from nat_observability.recording.capture.text import is_json
 
 UNNAMED = "<unnamed>"
 """The name of an attribute or an event that was given an empty one."""
@@ -51,6 +52,8 @@ def attribute_value(value: Any) -> Any:
         if b"null" in data and len(data) <= _MOST_BYTES:
             return capture_json(_with_named_numbers(value, 0))
         return msgspec.Raw(data)
+    if kind is msgspec.Raw and not is_json(value):
+        value = bytes(value)
     captured_value = capture(value)
     if isinstance(captured_value, msgspec.Raw) and len(captured_value) <= 32:
         return _simple(value, captured_value)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -58,7 +59,7 @@ def async_generator_function(start: Callable[..., Started]) -> Callable[..., Asy
         with opened as running:
             try:
                 with running:
-                    item = await anext(inner)
+                    item = await first_item(inner)
                 while True:
                     chunks.add(item)
                     try:
@@ -81,6 +82,23 @@ def async_generator_function(start: Callable[..., Started]) -> Callable[..., Asy
                     chunks.finish()
 
     return async_generator
+
+
+def first_item(items: Any) -> Awaitable[Any]:
+    """
+    Return what gives the first item of an async iterator that another generator drives.
+
+    The event loop does not learn of the inner generator: at its end it would close both at the same time, and report
+    that the inner one was running.
+    """
+    if type(items) is not types.AsyncGeneratorType:
+        return anext(items)
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return anext(items)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 def _returned(inner: Any, call: OpenCall) -> Started:
@@ -150,13 +168,15 @@ async def _async_body(inner: Any, call: OpenCall) -> AsyncIterator[Any]:
     with call.driving() as running:
         with running:
             items = aiter(inner)
+        ask: Callable[..., Awaitable[Any]] = first_item
         try:
             while True:
                 with running:
                     try:
-                        item = await anext(items)
+                        item = await ask(items)
                     except StopAsyncIteration:
                         return
+                ask = anext
                 call.chunks.add(item)
                 yield item
         finally:

@@ -6,20 +6,23 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
 from nat_observability.errors import SettingsError
-from nat_observability.settings.resource import DETECTORS
-from nat_observability.settings.standard_variables.opentelemetry import DEFAULT_LIMITS, MOST, parse_pairs
+from nat_observability.resource import DETECTORS, ResourceValue
+from nat_observability.settings.standard_variables.opentelemetry import (
+    CONFIG_FILES,
+    DEFAULT_LIMITS,
+    MOST,
+    parse_pairs,
+)
 from nat_observability.settings.standard_variables.sections import Findings, Section
 from nat_observability.settings.standard_variables.traces_exporter import OURS
 from nat_observability.settings.standard_variables.yaml_file import Lookup, load
 from nat_observability.validation import is_header_name, is_header_value, url_problem
-
-VARIABLES = ("OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE")
 
 _LEVELS = {
     "trace": "debug",
@@ -60,7 +63,7 @@ class Configuration:
     """
 
     settings: Mapping[str, Any]
-    resource: Mapping[str, str]
+    resource: Mapping[str, ResourceValue]
     exporters: Mapping[str, dict[str, Any]]
     notes: tuple[str, ...]
 
@@ -80,14 +83,16 @@ def read_configuration(path: str, lookup: Lookup) -> Configuration:
     try:
         content = load(Path(path.strip()), lookup)
     except ValueError as error:
-        problem = f"{VARIABLES[0]}: {path.strip()} {error}."
+        problem = f"{CONFIG_FILES[0]}: {path.strip()} {error}."
     else:
         found = _read(Section(content, "", findings))
         if not findings.problems:
-            return found(tuple(f"{VARIABLES[0]}: {note}" for note in findings.notes))
+            return found(tuple(f"{CONFIG_FILES[0]}: {note}" for note in findings.notes))
         problem = ""
     # Outside the handlers: a cause may hold values, and would travel along as the error's context.
-    raise SettingsError([problem] if problem else [f"{VARIABLES[0]}: {each}" for each in findings.problems])
+    raise SettingsError(
+        [problem] if problem else [f"{CONFIG_FILES[0]}: {each}" for each in findings.problems]
+    )
 
 
 def _read(file: Section) -> Callable[[tuple[str, ...]], Configuration]:
@@ -129,30 +134,58 @@ def _read(file: Section) -> Callable[[tuple[str, ...]], Configuration]:
     return lambda notes: Configuration(settings, resource, exporters, notes)
 
 
-def _resource(section: Section, settings: dict[str, Any]) -> dict[str, str]:
-    attributes: dict[str, str] = section.parsed("attributes_list", parse_pairs) or {}
+def _resource(section: Section, settings: dict[str, Any]) -> dict[str, ResourceValue]:
+    attributes: dict[str, ResourceValue] = {**(section.parsed("attributes_list", parse_pairs) or {})}
     for each in section.sections("attributes", named=True):
         name, value = each.text("name"), each.take("value")
-        each.take("type")
+        type_ = each.text("type") or "string"
         if name is None:
             each.problem("has no name")
         elif value is not None:
-            attributes[name] = value if isinstance(value, str) else json.dumps(value)
+            try:
+                attributes[name] = _attribute(value, type_)
+            except ValueError as error:
+                each.problem(str(error), "value")
         each.rest("it has no effect")
     detection = section.section("detection/development", "detection")
     detectors = []
     for each in detection.sections("detectors"):
-        if (kind := each.one()) is not None:
-            name = {"service": "service_instance"}.get(kind[0], kind[0])
+        if (detector := each.one()) is not None:
+            written = detector[0]
+            name = {"service": "service_instance"}.get(written, written)
             if name in DETECTORS:
                 detectors.append(name)
             else:
-                each.note("there is no such detector, and nothing is detected by it", kind[0])
+                each.note("there is no such detector, and nothing is detected by it", written)
     if detectors:
         settings["resource_detectors"] = tuple(detectors)
     detection.rest("everything that the detectors find is kept")
     section.rest("it has no effect")
     return attributes
+
+
+_TYPES: Mapping[str, Any] = {
+    "string": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "double": (float, int),
+}
+
+
+def _attribute(value: Any, kind: str) -> Any:
+    """Return an attribute's value as its type in the file says; without one, it is a string by the schema."""
+    single = kind.removesuffix("_array")
+    if single not in _TYPES:
+        raise ValueError(f"has a type that is none of {', '.join(_TYPES)}, each also with _array")
+    if single != kind:
+        if not isinstance(value, list):
+            raise ValueError(f"is not the list that {kind} is")
+        return [_attribute(each, single) for each in value]
+    if single == "string":
+        return value if isinstance(value, str) else json.dumps(value)
+    if type(value) not in _TYPES[single]:
+        raise ValueError(f"is not of the type {kind}")
+    return float(value) if single == "double" else cast("bool | int", value)
 
 
 def _propagator(file: Section, settings: dict[str, Any]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 from pydantic import SecretStr, TypeAdapter
 
 from nat_observability.delivery.limits import DeliveryLimits
@@ -18,6 +18,9 @@ MOST = 2**31 - 1
 """The largest integer that the OpenTelemetry specification asks for; in milliseconds, its stand-in for no limit."""
 
 SERVICE_NAME = "service.name"
+
+CONFIG_FILES = ("OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE")
+"""The variables that name a configuration file, the first of which counts."""
 
 DEFAULT_LIMITS = DeliveryLimits()
 """The default limits of an exporter's delivery, if neither our variables nor the standard ones set them."""
@@ -55,8 +58,7 @@ class StandardReader:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class StandardVariables:
+class StandardVariables(msgspec.Struct, frozen=True):
     """
     What the standard variables say; None or empty if one is not set or not valid.
 
@@ -66,7 +68,7 @@ class StandardVariables:
 
     disabled: bool = False
     service_name: str | None = None
-    resource_attributes: Mapping[str, str] = field(default_factory=dict)
+    resource_attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
     queue_items: int | None = None
     batch_items: int | None = None
     batch_age: float | None = None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nat_observability.propagation.formats import PROPAGATORS
-from nat_observability.settings.resource import DETECTORS
+from nat_observability.resource import DETECTORS
 from nat_observability.settings.standard_variables.opentelemetry import StandardReader
 
 _LEVELS = {

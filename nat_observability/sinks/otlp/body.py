@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from nat_observability.dialects.vocabulary import DEFAULT_DIALECT, Dialects, vocabulary
 from nat_observability.errors import PermanentWriteError
 from nat_observability.events import Span
+from nat_observability.resource import Resource
 from nat_observability.sinks.otlp.json import json_request
 from nat_observability.sinks.otlp.span_encoder import SLICE_BYTES, SLICE_SPANS, SpanEncoder
 from nat_observability.sinks.protocol import Batch
@@ -40,7 +41,7 @@ class BodyMaker:
 
     def __init__(
         self,
-        resource: Mapping[str, str] | None,
+        resource: Resource | None,
         compression: Compression,
         encoding: Encoding = "protobuf",
         dialect: Dialects = DEFAULT_DIALECT,

@@ -8,7 +8,6 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +21,7 @@ from nat_observability.errors import (
     RetryableWriteError,
     SinkError,
 )
+from nat_observability.resource import Resource
 from nat_observability.sinks.otlp.body import BodyMaker, Compression, check_compression
 from nat_observability.sinks.otlp.options import (
     ClientTls,
@@ -32,9 +32,9 @@ from nat_observability.sinks.otlp.options import (
     parse_endpoint,
 )
 from nat_observability.sinks.otlp.responses import AnswerReader, readable, retry_info
-from nat_observability.sinks.otlp.span_encoder import PACKAGE_VERSION
 from nat_observability.sinks.protocol import Batch
 from nat_observability.system.fork_hooks import at_fork
+from nat_observability.version import __version__
 
 if TYPE_CHECKING:
     import grpc
@@ -108,7 +108,7 @@ class OtlpGrpcSink:
         headers: Headers | None = None,
         compression: Compression = "none",
         timeout: float = 10.0,
-        resource: Mapping[str, str] | None = None,
+        resource: Resource | None = None,
         dialect: Dialects = DEFAULT_DIALECT,
         ca_file: FileName | None = None,
         client_certificate: FileName | None = None,
@@ -254,7 +254,7 @@ class OtlpGrpcSink:
 
     def _connect(self) -> grpc.Channel:
         options = [
-            ("grpc.primary_user_agent", f"nat-observability/{PACKAGE_VERSION}"),
+            ("grpc.primary_user_agent", f"nat-observability/{__version__}"),
             ("grpc.max_send_message_length", -1),
             # The delivery retries; and once the back end is up, a connection must not wait for two minutes.
             ("grpc.enable_retries", 0),

@@ -18,6 +18,7 @@ from nat_observability.errors import (
     RetryableWriteError,
     SinkError,
 )
+from nat_observability.resource import Resource
 from nat_observability.sinks.otlp.body import BodyMaker, Compression, Encoding
 from nat_observability.sinks.otlp.options import (
     ClientTls,
@@ -36,8 +37,8 @@ from nat_observability.sinks.otlp.responses import (
     readable,
     retry_after,
 )
-from nat_observability.sinks.otlp.span_encoder import PACKAGE_VERSION
 from nat_observability.sinks.protocol import Batch
+from nat_observability.version import __version__
 
 if TYPE_CHECKING:
     import aiohttp
@@ -116,7 +117,7 @@ class OtlpHttpSink:
         compression: Compression = "gzip",
         encoding: Encoding = "protobuf",
         timeout: float = 10.0,
-        resource: Mapping[str, str] | None = None,
+        resource: Resource | None = None,
         dialect: Dialects = DEFAULT_DIALECT,
         ca_file: FileName | None = None,
         client_certificate: FileName | None = None,
@@ -161,7 +162,7 @@ class OtlpHttpSink:
         self._proxy = proxy_arguments(self._url)
         context = await loop.run_in_executor(None, self._tls.context) if self._tls.secure else None
         headers = {
-            "user-agent": f"nat-observability/{PACKAGE_VERSION}",
+            "user-agent": f"nat-observability/{__version__}",
             **self._headers.plain(),
             "content-type": self._content_type,
         }

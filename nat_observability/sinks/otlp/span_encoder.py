@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from nat_observability.dialects.dialect import AttributeValue
 from nat_observability.dialects.messages import genai_payload, single_message
 from nat_observability.dialects.vocabulary import EVERYBODYS, Vocabulary, decoded_attributes
-from nat_observability.events import Run, Span, SpanKind, Status, StepKind, TokenUsage
-from nat_observability.recording.capture import capture_text
+from nat_observability.events import Captured, Run, Span, SpanKind, Status, StepKind, TokenUsage
+from nat_observability.resource import Resource
 from nat_observability.sinks.otlp.caches import ByName, PayloadHeaders, keep
 from nat_observability.sinks.otlp.scopes import scope_field, spans_by_scope
 from nat_observability.sinks.otlp.span_message import (
@@ -24,6 +24,7 @@ from nat_observability.sinks.otlp.span_message import (
     attribute,
     attribute_header,
     encodable,
+    encodable_attribute,
     events_and_links,
     exception_event,
     has_exception_event,
@@ -34,10 +35,9 @@ from nat_observability.sinks.otlp.span_message import (
     status_field,
 )
 from nat_observability.sinks.otlp.wire_format import length_delimited, varint
-from nat_observability.version import package_version
+from nat_observability.version import __version__
 
 # Read once, at import: it reads files, which must not happen on an event loop.
-PACKAGE_VERSION = package_version()
 """The version of this package, for the back end."""
 
 SLICE_SPANS = 64
@@ -52,6 +52,7 @@ SLICE_BYTES = 256 * 1024
 _TIMES = struct.Struct("<6sBQBQ")
 
 _INTERNAL, _INTERNAL_KIND = SpanKind.INTERNAL, SPAN_KINDS[SpanKind.INTERNAL]
+_LLM, _OK, _Raw = StepKind.LLM, Status.OK, msgspec.Raw  # looked up for every span
 
 # Sampled, which is what an exported span is, and 0x100 or 0x300 for a parent in this service or in another one.
 _LOCAL_PARENT, _REMOTE_PARENT = b"\x85\x01\x01\x01\x00\x00", b"\x85\x01\x01\x03\x00\x00"
@@ -70,7 +71,7 @@ _UNIQUE = frozenset(
 _CACHED_HEAD = 2048
 
 
-def encode(batch: Sequence[Span], resource: Mapping[str, str]) -> bytes:
+def encode(batch: Sequence[Span], resource: Resource) -> bytes:
     """Return an ExportTraceServiceRequest; to encode more than once, keep a `SpanEncoder`."""
     return SpanEncoder(resource).encode(batch)
 
@@ -95,15 +96,14 @@ class SpanEncoder:
         vocabulary: The dialects of the back end.
     """
 
-    def __init__(self, resource: Mapping[str, str], vocabulary: Vocabulary = EVERYBODYS) -> None:
+    def __init__(self, resource: Resource, vocabulary: Vocabulary = EVERYBODYS) -> None:
         self._vocabulary = vocabulary
         attributes = {"service.name": "unknown_service", **vocabulary.resource(resource)}
         encoded = b"".join(
-            attribute(1, capture_text(str(key)), capture_text(str(value)))
-            for key, value in attributes.items()
+            attribute(1, *encodable_attribute(str(key), value)) for key, value in attributes.items()
         )
         self._resource = length_delimited(1, encoded)
-        scope = length_delimited(1, b"nat_observability") + length_delimited(2, PACKAGE_VERSION.encode())
+        scope = length_delimited(1, b"nat_observability") + length_delimited(2, __version__.encode())
         self._scope = length_delimited(1, scope)
         if vocabulary.schema_url is not None:
             self._scope += length_delimited(3, vocabulary.schema_url.encode())
@@ -125,6 +125,7 @@ class SpanEncoder:
             {kind: PayloadHeaders(name) for kind, name in names.items()}
             for names in vocabulary.spoken.values()
         )
+        self._speaking = frozenset({*self._spoken_inputs, *self._spoken_outputs})
         # For each count of tokens: whether it is written if it is 0, and the bytes before its varint, by its length.
         self._usage = tuple(
             (
@@ -215,7 +216,8 @@ class SpanEncoder:
                     flags = _REMOTE_PARENT
         except ValueError:
             return None
-        head = (span.kind, name, run.workflow_name)
+        kind = span.kind
+        head = (kind, name, run.workflow_name)
         parts = [
             trace_id,
             ids,
@@ -229,28 +231,27 @@ class SpanEncoder:
             if self._vocabulary.is_derived(attributes):
                 return None
             self._add(parts, attributes)
-        if self._reads_every_call and span.kind is StepKind.LLM:
+        if self._reads_every_call and kind is _LLM:
             self._add_messages(parts, span)
-        if _has_more(span):
+        events = span.events
+        if (
+            events
+            or span.links
+            or span.dropped_attributes_count
+            or span.dropped_events_count
+            or span.dropped_links_count
+        ):
             parts.append(events_and_links(span))
         given, result = span.input, span.output
-        if given is not None and (spoken := self._spoken_inputs.get(span.kind)) is not None:
-            data = genai_payload(span, "input", given)
-            parts.append(spoken.get(len(data)) or spoken.header(len(data)))
-            parts.append(data)
-            given = None
-        if result is not None and (spoken := self._spoken_outputs.get(span.kind)) is not None:
-            data = genai_payload(span, "output", result)
-            parts.append(spoken.get(len(data)) or spoken.header(len(data)))
-            parts.append(data)
-            result = None
+        if kind in self._speaking:
+            given, result = self._add_spoken(parts, span)
         for value, (texts, documents) in ((given, self._input), (result, self._output)):
             if value is None:
                 continue
             if type(value) is str:
                 data = value.encode()
                 parts.append(texts.get(len(data)) or texts.header(len(data)))
-            elif type(value) is msgspec.Raw:
+            elif type(value) is _Raw:
                 data = bytes(value)
                 if not data.isascii():
                     str(data, "utf-8")  # raises if it is not UTF-8
@@ -264,18 +265,20 @@ class SpanEncoder:
                 str(data, "utf-8")
             parts.append(self._metadata.get(len(data)) or self._metadata.header(len(data)))
             parts.append(data)
-        if span.status is not Status.OK:
+        is_wrong = span.status is not _OK
+        if is_wrong:
             self._add_status(parts, span)
-        if span.usage is not None:
-            self._add_usage(parts, span.usage)
+        usage = span.usage
+        if usage is not None:
+            self._add_usage(parts, usage)
         if (
-            span.tags
+            is_wrong
+            or span.tags
             or span.first_chunk_ns is not None
             or span.error is not None
-            or span.status is not Status.OK
             or span.cost is not None
-            or span.events
-            or (self._tells_run_tags and span.usage is not None)
+            or events
+            or (usage is not None and self._tells_run_tags)
         ):
             self._add(parts, self._vocabulary.outcome_attributes(span))
         return b"".join(parts)
@@ -319,6 +322,21 @@ class SpanEncoder:
             parts.append(exception_event(span.error, span.end_ns))
         if span.status is Status.INCOMPLETE:
             parts.append(INCOMPLETE_MARK)
+
+    def _add_spoken(self, parts: list[bytes], span: Span) -> tuple[Captured, Captured]:
+        """Add input and output in the conventions' own attributes; return what of them has none."""
+        kind, given, result = span.kind, span.input, span.output
+        if given is not None and (spoken := self._spoken_inputs.get(kind)) is not None:
+            data = genai_payload(span, "input", given)
+            parts.append(spoken.get(len(data)) or spoken.header(len(data)))
+            parts.append(data)
+            given = None
+        if result is not None and (spoken := self._spoken_outputs.get(kind)) is not None:
+            data = genai_payload(span, "output", result)
+            parts.append(spoken.get(len(data)) or spoken.header(len(data)))
+            parts.append(data)
+            result = None
+        return given, result
 
     def _add_messages(self, parts: list[bytes], span: Span) -> None:
         """Add the messages of a model call in OpenInference's flat names."""

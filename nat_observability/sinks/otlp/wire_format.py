@@ -9,14 +9,17 @@ FIXED64 = Struct("<Q")
 DOUBLE = Struct("<d")
 
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
+_BYTES = tuple(bytes((number,)) for number in range(0x80))
 
 
 def varint(number: int) -> bytes:
     """Return a non-negative number as a varint; pass a negative `int64` as its two's complement."""
-    if number < 0x80:
-        return bytes((number,))
+    if 0 <= number < 0x80:
+        return _BYTES[number]
     if number < 0x4000:
         return bytes((number & 0x7F | 0x80, number >> 7))
+    if number < 0x200000:
+        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)

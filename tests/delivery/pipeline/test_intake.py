@@ -97,6 +97,39 @@ async def test_an_item_is_processed_once_for_all_and_reaches_each() -> None:
     assert side.source.users == 0
 
 
+@virtual_time
+async def test_items_that_follow_others_closely_wake_no_thread() -> None:
+    """The thread that records them pays for waking another one; they are processed within a tenth of a second."""
+    seen = Seen()
+    side = Side([seen], count=1, here=True, batch_age=10.0)
+    await side.open()
+    await settle()
+    loop, wakes = asyncio.get_running_loop(), Counter[str]()
+    woken = loop.call_soon_threadsafe
+
+    def count(*args: Any, **options: Any) -> asyncio.Handle:
+        wakes["now"] += 1
+        return woken(*args, **options)
+
+    loop.call_soon_threadsafe = count  # type: ignore[assignment, method-assign]
+    run = Lease(side.route)
+    for number in range(20):
+        accept(run, 1)
+        await asyncio.sleep(0.04)
+        assert len(seen.items) >= number - 3
+    assert wakes["now"] <= 2  # the first item wakes the processors, and its result the delivery
+    await asyncio.sleep(0.2)
+    assert len(seen.items) == 20
+    await asyncio.sleep(1.0)
+    wakes.clear()
+    accept(run, 1)  # long after the others
+    assert wakes["now"] == 1
+    await asyncio.wrap_future(run.settled())
+    assert run.ledger_of(side.deliveries[0].accounting) == LedgerSnapshot(accepted=21, delivered=21)
+    await side.close()
+    del loop.call_soon_threadsafe
+
+
 @pytest.mark.parametrize("field", ["input", "output", "metadata"])
 @virtual_time
 async def test_g13_a_result_that_cannot_be_measured_costs_itself_alone(field: str) -> None:

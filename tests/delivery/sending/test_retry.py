@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -405,6 +407,32 @@ async def test_g12_a_try_under_way_when_the_shutdown_comes_is_not_the_last() -> 
     one.end_within(None)
     assert await sending == [DELIVERED] * 8
     assert sink.times == pytest.approx([0.0, 5.0])
+
+
+@pytest.mark.parametrize("error", [OSError("down"), ValueError("no")], ids=["for the moment", "for good"])
+@virtual_time
+async def test_g7_the_last_error_keeps_nothing_of_what_was_being_written(error: Exception) -> None:
+    """It is kept for as long as nothing else fails; the variables of a client may hold a batch, encoded."""
+    bodies: list[weakref.ref[_Body]] = []
+
+    class Client(ScriptedSink):
+        async def write(self, batch: Batch) -> int | None:
+            body = _Body()
+            bodies.append(weakref.ref(body))
+            try:
+                raise KeyError
+            except KeyError:
+                raise error from ConnectionError()
+
+    retry = sender(Client(), DeliveryLimits(retry_for=0.0))
+    await retry.send(BATCH)
+    gc.collect()
+    assert retry.last_error is error
+    assert [body() for body in bodies] == [None]
+
+
+class _Body:
+    """What is sent for a batch."""
 
 
 @virtual_time

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import random
+import urllib.request
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.redaction_corpus.score import cases
 from nat_observability.processors import DEFAULT_KEYS, DEFAULT_PATTERNS, PERSONAL_SETS
 from nat_observability.processors.redaction.marks import Marks
 from nat_observability.processors.redaction.recognisers import RECOGNISERS, Recogniser
@@ -260,6 +263,20 @@ def test_the_words_of_a_name_may_be_in_different_pieces() -> None:
         text = f"{filler[:at]} saml response: hunter2x {filler[at:]}"
         assert "hunter2x" not in WITH.text(text)
         assert WITH.text(text) == WITHOUT.text(text)
+
+
+def test_the_prefilter_does_not_change_what_is_redacted_in_code() -> None:
+    """Where there are many names, most of them without a value: secrets of the corpus between lines of code."""
+    chosen = random.Random(11)
+    code = inspect.getsource(urllib.request)
+    redacted = 0
+    for case in chosen.sample([case for case in cases(0.001) if isinstance(case.given, str)], 24):
+        at = chosen.randrange(2000, len(code) - 2000)
+        text = f"{code[at - 1500 : at]}\n{case.given}\n{code[at : at + 1500]}"
+        without = WITHOUT.text(text)
+        assert WITH.text(text) == without
+        redacted += without != text
+    assert redacted > 12
 
 
 @pytest.mark.parametrize("sign", ["\uff1a", "\uff1d", " \u2192 "])

@@ -165,7 +165,7 @@ async def test_an_answer_that_is_not_understood_is_recorded_as_it_is(answer: obj
     """It is never silently empty, and nothing raises."""
     node = await recorded(lambda call: call.response(answer))
     assert node.output is not None
-    assert node.usage is None
+    assert (node.usage, node.attributes) == (None, {})
 
 
 async def test_an_answer_that_is_not_understood_is_logged_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,3 +74,58 @@ def test_each_maker_has_the_same_cases(maker: str) -> None:
     """An answer, a stream, a call of a tool and an empty answer."""
     cases = {case["case"] for of, case in CASES if of == maker}
     assert cases >= ({"answer", "stream", "tool call", "empty"})
+
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+USUAL = next(case["payload"] for maker, case in CASES if (maker, case["case"]) == ("openai_chat", "answer"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"content": ""},
+        {"content": None},
+        {"content": [{"type": "text", "text": "Hello"}]},
+        {"role": "tool"},
+        {"role": None},
+        {"tool_calls": []},
+        {"tool_calls": [CALL]},
+        {"tool_calls": [CALL, CALL | {"id": "call_2"}, CALL | {"id": ""}]},
+        {"tool_calls": [CALL | {"index": 1}, CALL | {"call_id": "other"}]},
+        {
+            "tool_calls": [
+                CALL | {"function": {"name": "x", "arguments": arguments}} for arguments in ("", "[1", None)
+            ]
+        },
+        {"tool_calls": [{"id": "call_1", "custom": {"name": "x", "input": "y"}}, CALL | {"function": None}]},
+        {"tool_calls": [CALL] * 40},
+        {"refusal": "No."},
+        {"reasoning_content": "Hm."},
+        {"function_call": {"name": "x", "arguments": "{}"}},
+        {"audio": {"transcript": "Hello"}},
+    ],
+    ids=itertools.count(),
+)
+@pytest.mark.parametrize(
+    "outer",
+    [
+        {},
+        {"id": None},
+        {"model": "m" * 2000},
+        {"object": None},
+        {"usage": None},
+        {"usage": {}},
+        {"service_tier": "", "system_fingerprint": "fp_1"},
+        {"choices": []},
+    ],
+    ids=lambda each: "".join(each),
+)
+def test_the_usual_answer_says_what_any_other_does(outer: dict[str, Any], change: dict[str, Any]) -> None:
+    """An answer with one message of text and calls of tools is read faster, from a dict or a model."""
+    choice = USUAL["choices"][0]
+    whole = USUAL | {"choices": [choice | {"message": choice["message"] | change}]} | outer
+    assert said(read_answer(whole)) == said(read_answer(objects(whole)))
+    for reason in (None, "", "length", "FINISH_REASON_STOP"):
+        ended = whole | {"choices": [each | {"finish_reason": reason} for each in whole["choices"]]}
+        assert said(read_answer(ended)) == said(read_answer(objects(ended)))

@@ -244,3 +244,32 @@ def test_a_joiner_without_a_chunk_says_nothing() -> None:
     assert joiner.answer() is None
     assert joiner.add({"rows": 1}) is None
     assert joiner.answer() is None
+
+
+async def test_events_of_a_helper_say_once_what_its_chunks_say() -> None:
+    """OpenAI's `chat.completions.stream()` gives the chunks, and after each of them what it means."""
+    async with recorded_run() as run:
+        with step("llm", "gpt-5") as call:
+            for each in stream():
+                call.chunk({"type": "chunk", "chunk": each, "snapshot": {"choices": []}})
+                if text := each["choices"] and each["choices"][0]["delta"].get("content"):
+                    call.chunk({"type": "content.delta", "delta": text, "snapshot": text})
+            call.chunk({"type": "content.done", "content": "It rains."})
+    node = run.tree.one("llm")
+    assert (node.output, node.usage) == (SAID, TokenUsage(20, 9, total_tokens=29))
+    assert node.chunks == ["It ", "", "rains.", "", "", "", ""]
+
+
+class Unset:
+    """In the place of a field that is not there, as Mistral's client has it."""
+
+
+async def test_a_field_that_is_not_there_is_no_part_of_the_message() -> None:
+    """Whatever stands in its place."""
+    async with recorded_run() as run:
+        with step("llm", "gpt-5") as call:
+            for each in stream():
+                for choice in each["choices"]:
+                    choice["delta"] = {"content": Unset(), "function_call": Unset()} | choice["delta"]
+                call.chunk(each)
+    check(run.tree.one("llm"))

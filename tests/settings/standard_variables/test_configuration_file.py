@@ -87,7 +87,7 @@ def test_every_part_about_traces_is_read(configure: Callable[[str], Path], set_t
     set_them(ENDPOINT="https://collector.example", KEY="s3cr3t")
     settings = ObservabilitySettings()
     assert settings.service_name == "unknown"
-    assert settings.resource_attributes == {"team": "a b", "zone": "2", "replicas": '["a", "b"]'}
+    assert settings.resource_attributes == {"team": "a b", "zone": 2, "replicas": ["a", "b"]}
     assert settings.resource_detectors == ("host", "service_instance")
     assert (settings.propagators, settings.log_level) == (("tracecontext", "baggage", "b3"), "warning")
     assert (settings.sampling_ratio, settings.sampling_parent_based) == (0.25, True)
@@ -219,6 +219,15 @@ WRONG = {
     "file_format: '1.0'\nlog_level: s3cr3t": "log_level is none of",
     "file_format: '1.0'\nresource: {attributes: [{value: s3cr3t}]}": "resource.attributes[0] has no name",
     "file_format: '1.0'\nresource: {attributes_list: s3cr3t}": "holds a member that is not key=value",
+    "file_format: '1.0'\nresource: {attributes: [{name: a, value: s3cr3t, type: int}]}": (
+        "resource.attributes[0].value is not of the type int"
+    ),
+    "file_format: '1.0'\nresource: {attributes: [{name: a, value: s3cr3t, type: bool_array}]}": (
+        "resource.attributes[0].value is not the list that bool_array is"
+    ),
+    "file_format: '1.0'\nresource: {attributes: [{name: a, value: s3cr3t, type: integer}]}": (
+        "resource.attributes[0].value has a type that is none of string, bool, int, double"
+    ),
     "file_format: '1.0'\ntracer_provider: {processors: [{simple: {exporter: {otlp_http: {endpoint: s3cr3t}}}}]}": (
         "endpoint does not begin with 'http://'"
     ),

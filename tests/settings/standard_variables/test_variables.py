@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,10 @@ from structlog.testing import capture_logs
 from nat_observability.builders import build_exporters
 from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.logs import get_logger
+from nat_observability.resource import DETECTORS, ResourceValue, detected
 from nat_observability.settings import ObservabilitySettings
-from nat_observability.settings.resource import DETECTORS, detected
 from nat_observability.settings.standard_variables.makers import IGNORED, MAKER_VARIABLES
-from nat_observability.version import package_version
+from nat_observability.version import __version__
 
 SetThem = Callable[..., None]
 OURS = "NAT_OBSERVABILITY_"
@@ -180,14 +181,15 @@ class TestResource:
         resource = ObservabilitySettings().resource
         assert resource["telemetry.sdk.name"] == "nat_observability"
         assert resource["telemetry.sdk.language"] == "python"
-        assert resource.get("telemetry.sdk.version", "") == package_version()
+        assert resource["telemetry.sdk.version"] == __version__
 
     def test_each_detector_finds_its_attributes(self) -> None:
         """All of them, and only names of the conventions; neither arguments nor the environment."""
         resource = ObservabilitySettings(resource_detectors=("*",)).resource
         assert {"process.pid", "process.runtime.name", "host.name", "os.type"} <= set(resource)
         assert "process.command_args" not in resource
-        assert re.fullmatch("[0-9a-f-]{36}", resource["service.instance.id"])
+        assert re.fullmatch("[0-9a-f-]{36}", str(resource["service.instance.id"]))
+        assert (resource["process.pid"], resource["process.parent_pid"]) == (os.getpid(), os.getppid())
         again = detected(["service_instance"])["service.instance.id"]
         assert resource["service.instance.id"] == again
 
@@ -386,7 +388,7 @@ def test_each_variable_of_opentelemetry_does_what_the_table_says(
             continue  # tests of their own
         exporters = None if name == "OTEL_TRACES_EXPORTER" else {"main": main}
 
-        def current(exporters: Any = exporters) -> tuple[str, dict[str, str]]:
+        def current(exporters: Any = exporters) -> tuple[str, dict[str, ResourceValue]]:
             settings = (
                 ObservabilitySettings() if exporters is None else ObservabilitySettings(exporters=exporters)
             )

@@ -106,14 +106,17 @@ def test_is_a_sink() -> None:
     assert isinstance(OtlpHttpSink(), Sink)
 
 
-@pytest.mark.parametrize("compression", ["gzip", "none"])
+@pytest.mark.parametrize(
+    ("compression", "encoding"), [("gzip", "protobuf"), ("none", "protobuf"), ("gzip", "json")]
+)
 async def test_a_collector_takes_and_forwards_every_span(
-    receiver: OtlpReceiver, tmp_path: Path, compression: str
+    receiver: OtlpReceiver, tmp_path: Path, compression: str, encoding: str
 ) -> None:
     """What a real collector understood and sent on is what was recorded."""
     spans = varied_spans() + [make_span(output="y" * number) for number in range(3 * SLICE_SPANS)]
     with running_rotel(receiver.url, tmp_path) as collector:
-        async with opened(collector.http, resource=RESOURCE, compression=compression) as sink:
+        options = {"compression": compression, "encoding": encoding}
+        async with opened(collector.http, resource=RESOURCE, **options) as sink:
             assert await sink.write(spans) == 0
         arrived(receiver, spans)
 

@@ -100,15 +100,17 @@ class Watched:
             self.page.wait_for_selector("main")
         return self.page
 
-    def axe(self) -> None:
-        """Check the page as it is now, by the rules of WCAG 2.2 AA."""
+    def axe(self, *rules: str) -> None:
+        """Check the page as it is now, by the rules of WCAG 2.2 AA, or by those that are named."""
         client = self.page.context.new_cdp_session(self.page)
-        client.send("Runtime.evaluate", {"expression": AXE.read_text(encoding="utf-8")})
+        if self.page.evaluate("typeof axe") == "undefined":
+            client.send("Runtime.evaluate", {"expression": AXE.read_text(encoding="utf-8")})
         tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+        only = {"type": "rule", "values": list(rules)} if rules else {"type": "tag", "values": tags}
         found = client.send(
             "Runtime.evaluate",
             {
-                "expression": f"axe.run(document, {{runOnly: {tags}}}).then(r => JSON.stringify(r.violations.map(v => "
+                "expression": f"axe.run(document, {{runOnly: {only}}}).then(r => JSON.stringify(r.violations.map(v => "
                 "[v.id, v.help, v.nodes.slice(0, 3).map(n => n.html.slice(0, 200) + ' ' + n.failureSummary)])))",
                 "awaitPromise": True,
                 "returnByValue": True,
@@ -116,6 +118,13 @@ class Watched:
         )
         client.detach()
         assert found["result"]["value"] == "[]", found["result"]["value"]
+
+    def axe_in_both_themes(self) -> None:
+        """Check the page as it is now; in the other theme only what differs there, its colours."""
+        self.axe()
+        self.page.emulate_media(color_scheme="dark")
+        self.axe("color-contrast")
+        self.page.emulate_media(color_scheme="light")
 
     def shot(self, name: str) -> None:
         SHOTS.mkdir(parents=True, exist_ok=True)

@@ -97,6 +97,27 @@ def test_filters_facets_and_histogram_are_in_the_address(watch: Opener, url: str
     page.locator(".toolbar [role=status]", has_text="301").wait_for()
 
 
+def test_a_facet_with_many_values(watch: Opener, growing: tuple[Path, str]) -> None:
+    """Of many values the most frequent are shown, and the rest on request; tags are a facet too."""
+    path, address = growing
+    for number in range(100, 120):
+        write(
+            path,
+            spans_of(make_run(number, workflow_name=f"flow-{number}", tags=(("tenant", "acme"),)), number),
+        )
+    page = watch(address).open("runs")
+    workflows = page.locator(".facet", has_text="Workflow")
+    expect(workflows.locator(".facet-value")).to_have_count(12)
+    workflows.get_by_role("button", name="12 of 22: show more").click()
+    expect(workflows.locator(".facet-value")).to_have_count(22)
+    page.locator(".facet-value", has_text="tenant:acme").click()
+    page.locator(".toolbar [role=status]", has_text="20 of 20 runs").wait_for()
+    assert "tag=tenant%3Aacme" in page.url
+    expect(page.locator(".facet-value[aria-pressed=true]")).to_contain_text("tenant:acme")
+    page.goto(f"{page.url.partition('?')[0]}?name=nothing%20like%20this")
+    page.get_by_text("No run passes these filters.").wait_for()
+
+
 def test_the_histogram_by_keyboard(watch: Opener, url: str) -> None:
     """The handles of the time range move by arrow keys, and Enter narrows the list."""
     page = watch(url).open("runs")

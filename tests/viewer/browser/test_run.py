@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
 from playwright.sync_api import expect
 
 from nat_observability.events import Status
@@ -265,6 +266,36 @@ def test_a_trace_in_one_file(watch: Opener, growing: tuple[Path, str], tmp_path:
     page.get_by_role("button", name="front", exact=True).wait_for()
     page.keyboard.press("]")
     page.get_by_text("This file has no list").wait_for()
+
+
+def test_a_trace_in_one_waterfall(watch: Opener, growing: tuple[Path, str]) -> None:
+    """The runs of a trace are shown joined: the spans of one below the step of the other that called it."""
+    path, address = growing
+    trace = "cd" * 16
+    write(path, spans_of(make_run(80, run_id="front", trace_id=trace, workflow_name="gateway"), 80))
+    caller = f"{80:012x}{3:04x}"
+    called = make_run(81, run_id="back", trace_id=trace, workflow_name="tracking", parent_span_id=caller)
+    root, *others = spans_of(called, 81)
+    write(path, [msgspec.structs.replace(root, parent_id=caller), *others])
+    watched = watch(address)
+    page = watched.open("run/front")
+    page.get_by_role("button", name="Whole trace: 2 runs").click()
+    page.wait_for_url(re.compile("joined=1"))
+    expect(page.locator(".spans .row")).to_have_count(10)
+    expect(page.locator(".spans .row[aria-level='3']", has_text="answer")).to_have_count(1)
+    expect(page.locator(".facts", has_text="Tokens").first).to_contain_text("740")
+    page.locator(".spans .row[aria-level='4']", has_text="track").click()
+    page.wait_for_selector(".detail[data-loaded=yes]")
+    expect(page.locator(".detail")).to_contain_text("81")
+    page.keyboard.press("/")
+    page.keyboard.type("parcel 81")
+    page.locator(".row.is-hit").first.wait_for()
+    watched.axe()
+    page.reload()
+    page.wait_for_selector(".detail[data-loaded=yes]")
+    expect(page.locator(".spans .row")).to_have_count(10)
+    page.get_by_role("button", name="Whole trace: 2 runs").click()
+    expect(page.locator(".spans .row")).to_have_count(5)
 
 
 def test_what_was_lost_is_said(watch: Opener, growing: tuple[Path, str]) -> None:

@@ -169,7 +169,7 @@ class Engine:
             return False
         needles = needles_of(self._rules.keys) or ()
         expressions = expressions_of(self._rules, needles)
-        likely = [each for needle in needles if needle.is_likely for each in name_expressions(needle)]
+        likely = name_expressions(needle for needle in needles if needle.is_likely)
         self._kinds = tuple(each.kind for each in expressions)
         self._built = tuple(_database(hyperscan, each) for each in (expressions, likely) if each)
         return True
@@ -259,7 +259,7 @@ at_fork(after_in_child=_renew_in_child)
 
 def expressions_of(rules: Rules, needles: Sequence[Needle]) -> Sequence[Expression]:
     """Return the expressions of which one is in every text in which something is redacted by these rules."""
-    found = [each for needle in needles if not needle.is_likely for each in name_expressions(needle)]
+    found = [*name_expressions(needle for needle in needles if not needle.is_likely)]
     if any(needle.is_likely for needle in needles):
         found += [Expression(pattern, ignores_case=False, kind=Kind.RANDOM) for pattern in _RANDOM]
     found += [Expression(escape, ignores_case=False, kind=Kind.ESCAPE) for escape in ESCAPES]
@@ -271,26 +271,44 @@ def expressions_of(rules: Rules, needles: Sequence[Needle]) -> Sequence[Expressi
     ]
     if needles:
         found += [
-            Expression(re.escape(literal), ignores_case=False, kind=Kind.FORM + number)
+            Expression(_any_of(map(re.escape, form.literals)), ignores_case=False, kind=Kind.FORM + number)
             for number, form in enumerate(UNNAMED)
-            for literal in form.literals
         ]
     if rules.tokens:
         found += token_expressions()
     return tuple(dict.fromkeys(found))
 
 
-def name_expressions(needle: Needle) -> Sequence[Expression]:
-    """Return expressions of which one is in every name with a needle, and where a value may follow."""
-    name = _BETWEEN.join(map(_of, needle.parts))
-    if needle.is_unsure:
-        return [
-            Expression(around.replace(b"%s", name), ignores_case=True, kind=Kind.UNSURE_NAME)
-            for around in _AROUND_UNSURE
-        ]
-    if needle.is_end:
-        return [Expression(name + _END_OF_NAME, ignores_case=True, kind=Kind.WHOLE_NAME)]
-    return [Expression(name, ignores_case=True, kind=Kind.NAME)]
+def name_expressions(needles: Iterable[Needle]) -> Sequence[Expression]:
+    """
+    Return expressions of which one is in every name with one of the needles, and where a value may follow.
+
+    All needles with the same last word are in one expression, which takes half the time of one each.
+    """
+    found: list[Expression] = []
+    whole: dict[str, dict[bytes, None]] = {}
+    open_: dict[str, dict[bytes, None]] = {}
+    for needle in needles:
+        *first, last = needle.parts
+        before = b"".join(_of(part) + _BETWEEN for part in first)
+        if needle.is_unsure:
+            found += [
+                Expression(
+                    around.replace(b"%s", before + _of(last)), ignores_case=True, kind=Kind.UNSURE_NAME
+                )
+                for around in _AROUND_UNSURE
+            ]
+        else:
+            (whole if needle.is_end else open_).setdefault(last, {})[before] = None
+    for by_last, behind, kind in ((whole, _END_OF_NAME, Kind.WHOLE_NAME), (open_, b"", Kind.NAME)):
+        for last, befores in by_last.items():
+            before = b"" if b"" in befores else _any_of(befores)
+            found.append(Expression(before + _of(last) + behind, ignores_case=True, kind=kind))
+    return found
+
+
+def _any_of(expressions: Iterable[bytes]) -> bytes:
+    return b"(?:" + b"|".join(expressions) + b")"
 
 
 def token_expressions() -> Sequence[Expression]:
@@ -351,8 +369,7 @@ def _of(letters: str) -> bytes:
     """Return an expression for letters in either case: without UTF-8, hyperscan knows that of ASCII only."""
     if letters.isascii():
         return re.escape(letters).encode()
-    written = (b"".join(b"\\x%02x" % code for code in each.encode()) for each in spellings(letters))
-    return b"(?:" + b"|".join(written) + b")"
+    return _any_of(b"".join(b"\\x%02x" % code for code in each.encode()) for each in spellings(letters))
 
 
 def _add(number: int, start: int, end: int, flags: int, found: list[tuple[int, int]]) -> None:

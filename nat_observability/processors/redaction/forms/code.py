@@ -38,11 +38,12 @@ BEHIND_LOOKED_UP = (
     rb"\\{0,64}[\"'`]?\s?[)\]]{0,2}\s{0,4}(?:\bor\b|\?\?=?|\|\|=?|\?:|,|\.unwrap_or(?:_else)?\((?:\|_?\|\s?)?|\.orElse\(|//|\{)\s{0,4}"
     rb"(?:default\s?=\s?)?\(?(\\{0,64}[\"'`])"
 )
-_OF_LOOKUP = re.compile(
+LOOKED_UP = (
     rb"(?:getenv|environ\.get|environ|env|ENV|process\.env|import\.meta\.env|Deno\.env\.get|Sys\.geten"
     rb"v|os\.Getenv|get|fetch|config|Getenv|env::var|GetEnvironmentVariable|getProperty)\s?[(\[.]\s?\\{0,64}[\"'`]?([A"
-    rb"-Za-z_]\w{0,100})" + BEHIND_LOOKED_UP
+    rb"-Za-z_]\w{0,100})"
 )
+_OF_LOOKUP = re.compile(LOOKED_UP + BEHIND_LOOKED_UP)
 
 
 def find_declared(data: bytes, keys: KeyMatcher) -> Iterator[Found]:

@@ -23,11 +23,11 @@ _SETTING = re.compile(
 )
 
 
-_FLAG = re.compile(rb"(?<![\w-])()-([A-Za-z][\w-]{2,60})[ \t]{1,8}(?![-\s])")
+FLAG = re.compile(rb"(?<![\w-])()-([A-Za-z][\w-]{2,60})[ \t]{1,8}(?![-\s])")
 
 
 def find_settings(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
-    for match in (*matches(_SETTING, data), *matches(_FLAG, data)):
+    for match in (*matches(_SETTING, data), *matches(FLAG, data)):
         label = label_of(match[2], keys)
         if label is not None and label != UNSURE:
             for start, end in secret_spans(data, match.start(2), match.end(), label, keys):

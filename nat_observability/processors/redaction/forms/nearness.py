@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
+from nat_observability.processors.redaction.forms.code import LOOKED_UP
+from nat_observability.processors.redaction.forms.commands import FLAG
 from nat_observability.processors.redaction.forms.prose import SPELLED
+from nat_observability.processors.redaction.forms.records import AUTOMATED
+from nat_observability.processors.redaction.forms.tabular import DECORATION
 from nat_observability.processors.redaction.names.places import Place
 from nat_observability.processors.redaction.text.runs import has_any
-
-Near = Callable[[bytes, Place], bool]
 
 # The words that may follow the letters of a name, and what may stand around names.
 MORE = rb"(?:[ +]{1,2}[\w.\-\x80-\xff]{1,64}+){0,4}?"
 AROUND = rb"[ \t:*`\"'\\]{0,12}"
-_LINE_END = rb"(?:\r?\n|\\{1,8}[nr])"
-
-
-def follows(expression: bytes, flags: int = 0) -> Near:
-    """Return whether an expression matches behind the name, and the further words of it."""
-    match = re.compile(expression, flags).match
-    return lambda data, place: match(data, place.end, place.end + 600) is not None
-
-
-def precedes(expression: bytes, longest: int, flags: int = 0) -> Near:
-    """Return whether an expression matches up to the name."""
-    search = re.compile(expression + rb"\Z", flags).search
-    return lambda data, place: search(data, max(0, place.begin - longest), place.begin) is not None
-
-
-def either(first: Near, second: Near) -> Near:
-    return lambda data, place: first(data, place) or second(data, place)
-
-
-def both(first: Near, second: Near) -> Near:
-    return lambda data, place: first(data, place) and second(data, place)
-
-
-def before(literals: tuple[bytes, ...], longest: int) -> Near:
-    return lambda data, place: has_any(data[max(0, place.begin - longest) : place.end], literals)
 
 
 def is_said_before(data: bytes, place: Place) -> bool:
@@ -51,10 +27,6 @@ def is_said_before(data: bytes, place: Place) -> bool:
 
 _LONGEST_SAID, _LONGEST_SAYING = 160, 48  # bytes
 _DIGIT = re.compile(rb"[0-9]")
-
-
-def ahead(literal: bytes, longest: int = 600) -> Near:
-    return lambda data, place: data.find(literal, place.end, place.end + longest) >= 0
 
 
 # What begins a setting, as it stands before the name; and the characters of what may stand between.
@@ -149,6 +121,8 @@ def _has_row_below(data: bytes, at: int, head: bytes) -> bool:
     line_end = _LINE_ENDS.search(data, at, stop)
     if line_end is None:
         return stop < len(data)
+    if data[at : line_end.start()].rstrip(DECORATION).endswith((b",", b";")):
+        return False  # a column without a name
     begin = line_end.end()
     next_end = _LINE_ENDS.search(data, begin, begin + _LONGEST_ROW)
     row = data[begin : begin + _LONGEST_ROW if next_end is None else next_end.start()]
@@ -174,6 +148,9 @@ def is_aligned_head(data: bytes, place: Place) -> bool:
 
 def has_bars(data: bytes, place: Place) -> bool:
     """Say whether there are bars in the line of a name."""
+    around = max(0, place.begin - 600), place.end + 600
+    if data.find(b"|", *around) < 0 and data.find(b"\xe2", *around) < 0:
+        return False
     begin = max(data.rfind(b"\n", max(0, place.begin - 600), place.begin), place.begin - 600, 0)
     end = data.find(b"\n", place.end, place.end + 600)
     line = data[begin : end if end >= 0 else place.end + 600]
@@ -193,7 +170,38 @@ def is_behind_cells(data: bytes, place: Place) -> bool:
     )
 
 
-SPELLED_OUT = re.compile(SPELLED)
+_SPELLED_OUT = re.compile(SPELLED)
+
+
+def is_spelled(data: bytes, place: Place) -> bool:
+    """Say whether a value follows a name of a language that writes no blank between them."""
+    return (
+        not data[place.begin : place.end].isascii()
+        and _SPELLED_OUT.search(data, place.begin, place.end + 160) is not None
+    )
+
+
+_LOOKED_UP = re.compile(LOOKED_UP + rb"\Z")
+_LONGEST_LOOKUP = 200  # bytes
+
+
+def is_looked_up(data: bytes, place: Place) -> bool:
+    """Say whether a name is what is looked up in an environment or a configuration."""
+    return _LOOKED_UP.search(data, max(0, place.end - _LONGEST_LOOKUP), place.end) is not None
+
+
+_AUTOMATED = re.compile(rb"[^\n;]{0,130}?" + AUTOMATED)
+
+
+def is_automated(data: bytes, place: Place) -> bool:
+    """Say whether something is done to a field of a form behind a name: fill("x")."""
+    end = place.end
+    return data.find(b").", end, end + 140) >= 0 and _AUTOMATED.match(data, end, end + 600) is not None
+
+
+def is_flagged(data: bytes, place: Place) -> bool:
+    """Say whether a name is an option with one dash."""
+    return FLAG.search(data, place.begin, place.end + 9) is not None
 
 
 def is_in_tag(data: bytes, place: Place) -> bool:

@@ -62,22 +62,23 @@ BELOW = (
     rb"|[0-9]{6,64}|[a-z]{3,14}(?: [a-z]{3,14}){2,11})\1(?=\r?\n|\\{1,8}[nr]|[\"'`]|\s{0,2}\Z|\\{1,8}\")"
 )
 _BELOW = re.compile(BELOW)
-_HEADING = re.compile(
-    rb"(?:^|(?<=\n)|(?<=\\n)|(?<=\"))#{1,6} ([\w -]{2,60})(?:\r?\n|\\{1,8}n){1,2}(\\{0,64}`?)((?![#>|*-])(?:[^\s`\"'"
-    rb"\\]{6,300}|[a-z]{3,14}(?:[ ][a-z]{3,14}){2,11}))\2(?=\r?\n|\\{1,8}[nr]|\"|\Z|\\{1,8}\")"
+UNDER_HEADING = (
+    rb"(?:\r?\n|\\{1,8}n){1,2}(\\{0,64}`?)((?![#>|*-])(?:[^\s`\"'"
+    rb"\\]{6,300}|[a-z]{3,14}(?:[ ][a-z]{3,14}){2,11}))\1(?=\r?\n|\\{1,8}[nr]|\"|\Z|\\{1,8}\")"
 )
+_UNDER_HEADING = re.compile(UNDER_HEADING)
+_HEADING = re.compile(rb"(?:^|(?<=\n)|(?<=\\n)|(?<=\"))#{1,6} ([\w -]{2,60})")
 
 
 # Twelve words or more, as the keys of wallets are written.
-SEED = rb"(?:[ ](?:is|was|are)|:)?[ ]{1,2}((?:[a-z]{3,8} ){11,23}[a-z]{3,8})"
-_SEED = re.compile(SEED)
+_SEED = re.compile(rb"(?:[ ](?:is|was|are)|:)?[ ]{1,2}((?:[a-z]{3,8} ){11,23}[a-z]{3,8})")
 
 
 def _is_value(text: bytes) -> bool:
     return STRONG.fullmatch(text) is not None or text.count(b"-") >= 2 or is_passphrase(text)
 
 
-def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_IS, data):
         named = label_before(data, match.start(), keys)
         if named is None:
@@ -112,24 +113,39 @@ def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 b"-"
             ) >= 2:
                 yield match.start(3), match.start(3) + len(text), label
+
+
+def find_beside(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_BESIDE, data):
         named = label_before(data, match.start(), keys)
         text = match[1].rstrip(b".,;:!?*_`\\")
         if named is not None and named[0] != LIKELY and is_mixed(text) and b"=" not in text:
             yield match.start(1), match.start(1) + len(text), named[0]
+
+
+def find_changed(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_FROM, data):
         named = label_before(data, match.start(), keys)
         if named is not None and named[0] != LIKELY:
             for group in (1, 2):
                 if STRONG.fullmatch(match[group]) is not None:
                     yield *match.span(group), named[0]
+
+
+def find_listed(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_LISTED, data):
         named = label_before(data, match.start(), keys)
         if named is not None and named[0].startswith(_LISTED_LABELS):
             yield match.start(1), match.start(1) + len(match[1].rstrip()), named[0]
+
+
+def find_spelled(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_SPELLED, data):
         if STRONG.fullmatch(match[1]) is not None:
             yield *match.span(1), "password"
+
+
+def find_described(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_AS, data):
         group = 2 if match[2] is not None else 4
         words = match[5].split()
@@ -147,13 +163,22 @@ def find_prose(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 ):
                     yield *match.span(group), known
                 break
+
+
+def find_below(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_BELOW, data):
         named = label_before(data, match.start(), keys)
         if named is None or named[0] == LIKELY or is_harmless(keys, named[0], match[2]):
             continue
         if b" " not in match[2] or is_passphrase(match[2]):
             yield *match.span(2), named[0]
-    for match in matches(_HEADING, data):
-        known = label_of(match[1], keys)
-        if known is not None and known != UNSURE and _is_value(match[3]):
-            yield *match.span(3), known
+
+
+def find_under_headings(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for heading in matches(_HEADING, data):
+        value = _UNDER_HEADING.match(data, heading.end())
+        if value is None:
+            continue
+        known = label_of(heading[1], keys)
+        if known is not None and known != UNSURE and _is_value(value[2]):
+            yield *value.span(2), known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nat_observability.processors.redaction.forms.calls import (
@@ -38,23 +38,19 @@ from nat_observability.processors.redaction.forms.nearness import (
     AROUND,
     LONGEST_LIST,
     MORE,
-    SPELLED_OUT,
-    Near,
-    ahead,
-    before,
-    both,
-    either,
-    follows,
     has_bars,
     is_aligned_head,
+    is_automated,
     is_behind_cells,
+    is_flagged,
     is_head,
     is_in_tag,
     is_inserted,
+    is_looked_up,
     is_row_of_pair,
     is_said_before,
     is_set,
-    precedes,
+    is_spelled,
 )
 from nat_observability.processors.redaction.forms.prose import (
     BELOW,
@@ -62,8 +58,15 @@ from nat_observability.processors.redaction.forms.prose import (
     FROM,
     IS,
     LISTED,
-    SEED,
-    find_prose,
+    UNDER_HEADING,
+    find_below,
+    find_beside,
+    find_changed,
+    find_described,
+    find_listed,
+    find_spelled,
+    find_stated,
+    find_under_headings,
 )
 from nat_observability.processors.redaction.forms.protocols import (
     BEHIND_COMPARED,
@@ -74,7 +77,6 @@ from nat_observability.processors.redaction.forms.protocols import (
     find_sql,
 )
 from nat_observability.processors.redaction.forms.records import (
-    AUTOMATED,
     find_automated,
     find_input_values,
     find_jwk,
@@ -85,6 +87,16 @@ from nat_observability.processors.redaction.forms.records import (
 from nat_observability.processors.redaction.forms.tabular import find_aligned, find_bars, find_columns
 from nat_observability.processors.redaction.forms.urls import find_key_lines, find_queries, find_xml_keys
 from nat_observability.processors.redaction.marks import Found
+from nat_observability.processors.redaction.names.conditions import (
+    Condition,
+    Conditions,
+    ahead,
+    before,
+    both,
+    either,
+    follows,
+    precedes,
+)
 from nat_observability.processors.redaction.names.keys import KeyMatcher
 from nat_observability.processors.redaction.names.places import Place
 
@@ -106,54 +118,62 @@ class Form:
     """
 
     find: Find
-    near: Near | None = None
+    near: Condition | None = None
     literals: tuple[bytes, ...] = ()
     before: int = 700
     behind: int = 4096
     is_from_line: bool = False
 
 
+# Signs with which what stands behind a name may begin.
+_BLANKS = b" \t\r\n\x0b\x0c"
+_BEGIN_AROUND = b" +\t:*`\"'\\"
+_BEGIN_AFTER_CELL = b" +\"'\\,;\t\r\n`"
+
 NAMED: tuple[Form, ...] = (
-    Form(find=find_tags, near=is_in_tag),
+    Form(find=find_tags, near=Condition(is_in_tag)),
     Form(
         find=find_led,
-        near=follows(MORE + AROUND + rb"(?:(?::| is| =)\s{0,4}|</b>:?\s{0,4}|</strong>:?\s{0,4})<[a-z]"),
+        near=follows(
+            MORE + AROUND + rb"(?:(?::| is| =)\s{0,4}|</b>:?\s{0,4}|</strong>:?\s{0,4})<[a-z]",
+            _BEGIN_AROUND + b"<",
+        ),
         before=200,
     ),
-    Form(find=find_cells, near=both(ahead(b"</"), follows(MORE + AROUND + rb"</")), before=200),
-    Form(find=find_html_columns, near=is_behind_cells),
-    Form(find=find_bars, near=has_bars),
-    Form(find=find_columns, near=is_head, is_from_line=True),
-    Form(find=find_columns, near=is_row_of_pair),
-    Form(find=find_aligned, near=is_aligned_head),
+    Form(
+        find=find_cells,
+        near=both(ahead(b"</"), follows(MORE + AROUND + rb"</", _BEGIN_AROUND + b"<")),
+        before=200,
+    ),
+    Form(find=find_html_columns, near=Condition(is_behind_cells)),
+    Form(find=find_bars, near=Condition(has_bars)),
+    Form(find=find_columns, near=Condition(is_head, _BEGIN_AFTER_CELL), is_from_line=True),
+    Form(find=find_columns, near=Condition(is_row_of_pair, _BEGIN_AFTER_CELL)),
+    Form(find=find_aligned, near=Condition(is_aligned_head, b" .-\n\\\r")),
     Form(
         find=find_settings,
         near=either(
-            is_set,
-            both(
-                lambda data, place: data.find(b"-", place.begin, place.end) >= 0,
-                follows(rb"[ \t]{1,8}(?![-\s])"),
-            ),
+            both(follows(rb"[\w./:-]{0,100}\\{0,64}[\"']?[ \t]", b" \t\\\"'/:"), Condition(is_set)),
+            Condition(is_flagged, b" \t"),
         ),
     ),
-    Form(
-        find=find_redirected,
-        near=both(before((b"> ", b">>", b">"), 100), before((b"echo", b"printf"), 400)),
-    ),
+    Form(find=find_redirected, near=both(before((b">",), 100), before((b"echo", b"printf"), 400))),
     Form(
         find=find_netrc,
         near=both(
-            lambda data, place: data.endswith(b"password", place.begin, place.end),
-            both(follows(rb"\s|\\"), before((b"login", b"user", b"machine", b"default"), 500)),
+            Condition(
+                lambda data, place: data.endswith(b"password", place.begin, place.end), _BLANKS + b"\\"
+            ),
+            before((b"login", b"user", b"machine", b"default"), 500),
         ),
     ),
     Form(
         find=find_comparisons,
         near=either(
-            follows(BEHIND_COMPARED, re.IGNORECASE),
+            follows(BEHIND_COMPARED, _BLANKS + b'\\`"]', re.IGNORECASE),
             both(
-                is_inserted,
-                both(follows(rb"[\s`\"\]\\]*[,)]"), before((b"into", b"INTO", b"Into"), 2300)),
+                both(follows(rb"[\s`\"\]\\]*[,)]", _BLANKS + b'`"]\\,)'), Condition(is_inserted)),
+                before((b"into", b"INTO", b"Into"), 2300),
             ),
         ),
         before=2300,
@@ -162,15 +182,12 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_multipart, near=before((b"form-data",), 200)),
     Form(
         find=find_input_values,
-        near=ahead(b"input"),
+        near=both(follows(rb"[\w.\[\]-]{0,120}(?::[ ]|\r?\n|\\{1,8}n)", b"[]:\r\n\\"), ahead(b"input")),
     ),
     Form(
         find=find_automated,
         near=either(
-            both(
-                ahead(b").", 140),
-                follows(rb"[^\n;]{0,130}?" + AUTOMATED),
-            ),
+            Condition(is_automated),
             both(
                 # The verb first: the expression takes longer.
                 before(
@@ -193,48 +210,66 @@ NAMED: tuple[Form, ...] = (
                     rb"(?:[\"'`]|[0-9][^\s]{0,64}?)\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?\\{0,64}[\""
                     rb"'`]?[\w #.:-]{0,80}",
                     200,
+                    _BLANKS + b"\"'`#:",
                 ),
             ),
         ),
     ),
-    Form(find=find_variables, near=follows(rb"\\{0,64}\"\s{0,4}\{")),
+    Form(find=find_variables, near=follows(rb"\\{0,64}\"\s{0,4}\{", b'\\"')),
     Form(
         find=find_declared,
-        near=follows(AROUND + b"(?:" + DECLARED + b")"),
+        near=follows(AROUND + b"(?:" + DECLARED + b")", _BEGIN_AROUND + _BLANKS + b"[{?|&.="),
     ),
     Form(
         find=find_calls,
-        near=follows(rb"(?:" + BEHIND_CALLED + b"|" + BEHIND_LOOKED_UP + b")"),
+        near=either(
+            follows(BEHIND_CALLED, b"({"),
+            both(follows(BEHIND_LOOKED_UP, _BLANKS + b"\\\"'`)]?|,.{/"), Condition(is_looked_up)),
+        ),
         before=400,
     ),
+    Form(find=find_spelled, near=Condition(is_spelled), before=200, behind=600),
+    Form(find=find_returned, near=follows(BEHIND_RETURNED, _BLANKS + b"(-:{="), before=100),
+    Form(find=find_arguments, near=follows(BEHIND_ARGUMENT, b"\\\"'`"), before=500),
+    Form(find=find_compared, near=precedes(COMPARED_BEFORE, 120, _BLANKS + b"=$"), before=300),
     Form(
-        find=find_prose,
-        near=lambda data, place: (
-            not data[place.begin : place.end].isascii()
-            and SPELLED_OUT.search(data, place.begin, place.end + 160) is not None
-        ),
-        before=200,
-    ),
-    Form(find=find_returned, near=follows(BEHIND_RETURNED), before=100),
-    Form(find=find_arguments, near=follows(BEHIND_ARGUMENT), before=500),
-    Form(find=find_compared, near=precedes(COMPARED_BEFORE, 120), before=300),
-    Form(
-        find=find_prose,
-        near=either(
-            either(
-                follows(MORE + AROUND + b"(?:" + IS + b"|" + BESIDE + b"|" + FROM + b"|" + SEED + b")"),
-                either(
-                    both(ahead(b"\n", 300), follows(MORE + AROUND + b"(?:" + LISTED + b")")),
-                    both(ahead(b":", 300), follows(MORE + AROUND + BELOW)),
-                ),
-            ),
-            either(
-                is_said_before,
-                both(before((b"# ",), 80), precedes(rb"#{1,6} [\w -]{0,60}", 80)),
-            ),
-        ),
-        before=500,
+        find=find_stated,
+        near=follows(MORE + AROUND + IS, _BEGIN_AROUND + b"-=\xe2"),
+        before=150,
         behind=1400,
+    ),
+    Form(
+        find=find_beside,
+        near=follows(MORE + AROUND + BESIDE, _BEGIN_AROUND + b"([<-~/\xe2"),
+        before=150,
+        behind=1400,
+    ),
+    Form(find=find_changed, near=follows(MORE + AROUND + FROM, _BEGIN_AROUND), before=150, behind=1400),
+    Form(
+        find=find_listed,
+        near=both(ahead(b"\n", 300), follows(MORE + AROUND + LISTED, _BEGIN_AROUND + b"\r\n")),
+        before=150,
+    ),
+    Form(
+        find=find_below,
+        near=both(ahead(b":", 300), follows(MORE + AROUND + BELOW, _BEGIN_AROUND)),
+        before=150,
+        behind=1200,
+    ),
+    Form(
+        find=find_described,
+        near=Condition(is_said_before),
+        before=700,
+        behind=150,
+    ),
+    Form(
+        find=find_under_headings,
+        near=both(
+            both(before((b"# ",), 80), precedes(rb"#{1,6} [\w -]{0,60}", 80, b" ")),
+            follows(rb"[\w -]{0,60}" + UNDER_HEADING, b" \r\n\\"),
+        ),
+        before=150,
+        behind=1200,
     ),
 )
 """The forms with a name."""
@@ -281,17 +316,20 @@ UNNAMED: tuple[Form, ...] = (
 """The forms without one."""
 
 
-def forms_near(data: bytes, place: Place) -> Sequence[int]:
-    """Return the numbers of the forms with a name that may be at a place."""
-    return [number for number, form in enumerate(NAMED) if form.near is not None and form.near(data, place)]
+_CONDITIONS = Conditions((number, form.near) for number, form in enumerate(NAMED) if form.near is not None)
 
 
-def find_named(data: bytes, near: Iterable[tuple[Place, Sequence[int]]], keys: KeyMatcher) -> Iterator[Found]:
-    """Find the values in the forms that may be at these places, each with the numbers of its forms, in order."""
-    by_form: dict[int, list[tuple[int, int]]] = {}
-    for place, numbers in near:
-        for number in numbers:
-            form = NAMED[number]
+def forms_near(data: bytes, places: Iterable[Place]) -> Mapping[int, Sequence[Place]]:
+    """Return the places at which a form with a name may be, in order, by the number of the form."""
+    return _CONDITIONS.holding(data, places)
+
+
+def find_named(data: bytes, near: Mapping[int, Sequence[Place]], keys: KeyMatcher) -> Iterator[Found]:
+    """Find the values in the forms that may be at these places, by the numbers of the forms."""
+    for number, places in near.items():
+        form = NAMED[number]
+        windows: list[tuple[int, int]] = []
+        for place in places:
             if form.is_from_line:
                 begin = max(
                     0,
@@ -300,15 +338,14 @@ def find_named(data: bytes, near: Iterable[tuple[Place, Sequence[int]]], keys: K
                 )
             else:
                 begin = _begin_of_line(data, place.begin - form.before)
-            _add(by_form.setdefault(number, []), begin, place.end + form.behind)
-    for number in sorted(by_form):
-        for start, end in by_form[number]:
-            yield from _find_in(NAMED[number], data, start, end, keys)
+            _add(windows, begin, place.end + form.behind)
+        for start, end in windows:
+            yield from _find_in(form, data, start, end, keys)
 
 
 def is_form_near(data: bytes, place: Place) -> bool:
     """Say whether one of the forms with a name may be at a place."""
-    return any(form.near is not None and form.near(data, place) for form in NAMED)
+    return _CONDITIONS.is_one_holding(data, place)
 
 
 def find_unnamed(data: bytes, literals: Iterable[tuple[int, int]], keys: KeyMatcher) -> Iterator[Found]:

@@ -16,7 +16,7 @@ _LINE_END = re.compile(rb"\n|\r\n|\\\\{0,7}(?:r\\{1,8})?n")
 _RULE = re.compile(rb"[-+|:= \t\xe2\x94\x80-\x8c\xbc\xa4\xb4\x9c\xac\xb8\x90\x98\x94]{2,4000}")
 _BAR = re.compile(rb"\||\xe2\x94\x82|\xe2\x95\x91")
 _NAMES_ALONE = re.compile(rb"[A-Za-z_][A-Za-z_ ]{0,40}(?:\|[A-Za-z_][A-Za-z_ ]{0,40}){1,24}")
-_DECORATION = b" \t`*_\"'\\"
+DECORATION = b" \t`*_\"'\\"
 _MOST_CELLS = 256
 
 
@@ -41,8 +41,8 @@ def _cells(data: bytes, start: int, end: int, separator: re.Pattern[bytes]) -> l
     stripped = []
     for begin, stop in cells:
         text = data[begin:stop]
-        lead = len(text) - len(text.lstrip(_DECORATION))
-        stripped.append((begin + lead, begin + max(lead, len(text.rstrip(_DECORATION)))))
+        lead = len(text) - len(text.lstrip(DECORATION))
+        stripped.append((begin + lead, begin + max(lead, len(text.rstrip(DECORATION)))))
     return stripped
 
 

@@ -24,6 +24,7 @@ _PATH = re.compile(r"[.:/\\\[\]#=@'\"()]+")
 _NOT_IN_WORDS = re.compile(r"[^\w.-]+")
 _LONGEST_REMEMBERED = 128  # characters
 _LONGEST = 256  # characters of a name
+_LONGEST_END = 6  # letters by which keys are found
 # Bytes of a name of several words: of a longer one only the end counts, which is what the prefilter sees.
 LONGEST_PHRASE = 96
 
@@ -33,13 +34,33 @@ def normalised(name: str) -> str:
     return name.lower().translate(_SEPARATORS)
 
 
-def _word_begins(name: str) -> frozenset[int]:
-    """Return where the words of `name` begin, and where it ends, in its normalised form."""
-    begins, length = [0], 0
-    for word in _WORD_BEGIN.split(name):
-        length += len(normalised(word))
-        begins.append(length)
-    return frozenset(begins)
+class _Name:
+    """
+    The name of a field, as keys are compared with it.
+
+    Args:
+        name: As it was written.
+
+    Attributes:
+        plain: In its normalised form.
+    """
+
+    __slots__ = ("_begins", "_name", "plain")
+
+    def __init__(self, name: str, plain: str) -> None:
+        self._name, self.plain = name, plain
+        self._begins: frozenset[int] | None = None
+
+    def begins_at(self, places: Iterable[int]) -> bool:
+        """Say whether a word begins, or the name ends, at all these places of the normalised form."""
+        begins = self._begins
+        if begins is None:
+            found, length = [0], 0
+            for word in _WORD_BEGIN.split(self._name):
+                length += len(normalised(word))
+                found.append(length)
+            begins = self._begins = frozenset(found)
+        return begins.issuperset(places)
 
 
 class _Glob:
@@ -71,26 +92,26 @@ class _Glob:
         if "*" in stripped or "?" in stripped or not (glob.startswith("*") or glob.endswith("*")):
             self.expression = re.compile(_expression(glob.replace("^", "")), re.DOTALL)
 
-    def matches_at(self, at: int, words: frozenset[int]) -> bool:
-        return all(at + begin in words for begin in self.begins)
+    def matches_at(self, at: int, name: _Name) -> bool:
+        return not self.begins or name.begins_at([at + begin for begin in self.begins])
 
-    def matches_inside(self, plain: str, words: frozenset[int]) -> bool:
-        at = plain.find(self.letters)
+    def matches_inside(self, name: _Name) -> bool:
+        at = name.plain.find(self.letters)
         while at >= 0:
-            if self.matches_at(at, words):
+            if self.matches_at(at, name):
                 return True
-            at = plain.find(self.letters, at + 1)
+            at = name.plain.find(self.letters, at + 1)
         return False
 
 
 class _Keys:
     """Keys of one sign, which stood beside each other."""
 
-    __slots__ = ("_anywhere", "_begin", "_by_end", "_exact", "_lengths", "_others", "letters")
+    __slots__ = ("_anywhere", "_begin", "_by_end", "_exact", "_has_any", "_lengths", "_others", "letters")
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._exact: dict[str, str] = {}
-        # By what they end with, so that most names are compared with few of them.
+        # By the last letters of what they end with, so that most names are compared with few of them.
         self._by_end: dict[str, list[_Glob]] = {}
         self._anywhere: list[_Glob] = []
         self._begin: list[_Glob] = []
@@ -109,11 +130,16 @@ class _Keys:
             elif glob.endswith("*"):
                 (self._anywhere if glob.startswith("*") else self._begin).append(each)
             else:
-                self._by_end.setdefault(each.letters, []).append(each)
+                self._by_end.setdefault(each.letters[-_LONGEST_END:], []).append(each)
         self._lengths = sorted({len(end) for end in self._by_end})
+        self._has_any = re.compile(
+            # The letters of an asterisk alone are empty, and everywhere.
+            "|".join(re.escape(each.letters) for each in self._anywhere) if self._anywhere else "(?!)"
+        )
 
-    def label(self, plain: str, words: frozenset[int]) -> str | None:
-        """Return the label of a normalised name, in which words begin at these places."""
+    def label(self, name: _Name) -> str | None:
+        """Return the label of a name."""
+        plain = name.plain
         found = self._exact.get(plain)
         if found is not None:
             return found
@@ -121,17 +147,18 @@ class _Keys:
             each for each in self._others if each.expression is not None and each.expression.fullmatch(plain)
         ]
         for length in self._lengths:
-            globs += [
-                each
-                for each in self._by_end.get(plain[-length:], ())
-                if each.matches_at(len(plain) - length, words)
-            ]
-        globs += [
-            each for each in self._anywhere if each.letters in plain and each.matches_inside(plain, words)
-        ]
-        globs += [
-            each for each in self._begin if plain.startswith(each.letters) and each.matches_at(0, words)
-        ]
+            by_end = self._by_end.get(plain[-length:])
+            if by_end is not None:
+                globs += [
+                    each
+                    for each in by_end
+                    if plain.endswith(each.letters) and each.matches_at(len(plain) - len(each.letters), name)
+                ]
+        if self._has_any.search(plain) is not None:
+            globs += [each for each in self._anywhere if each.letters in plain and each.matches_inside(name)]
+        for each in self._begin:
+            if plain.startswith(each.letters) and each.matches_at(0, name):
+                globs.append(each)
         return min(globs, key=_order).label if globs else None
 
 
@@ -221,9 +248,9 @@ class KeyMatcher:
             return False, next((label for needle, label in letters if needle in plain), None)
         if self._stems is not None and plain.isascii() and self._stems.search(plain.encode()) is None:
             return False, None
-        words = _word_begins(name)
+        named = _Name(name, plain)
         for is_kept, group in self._groups:
-            label = group.label(plain, words)
+            label = group.label(named)
             if label is not None:
                 return is_kept, None if is_kept else label
         return False, None

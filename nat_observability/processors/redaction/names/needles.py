@@ -121,14 +121,9 @@ def joined_letters(keys: Iterable[str]) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def phrases_of(needles: Iterable[Needle]) -> dict[bytes, re.Pattern[bytes]]:
-    """Return, for each last word of the needles that have several, an expression that finds them without separators."""
-    phrases: dict[bytes, list[bytes]] = {}
-    for needle in needles:
-        parts = needle.parts
-        if len(parts) > 1:
-            phrases.setdefault(parts[-1].encode(), []).append(re.escape("".join(parts)).encode())
-    return {last: re.compile(b"|".join(each)) for last, each in phrases.items()}
+def phrases_of(needles: Iterable[Needle]) -> Sequence[bytes]:
+    """Return the letters of the needles that have several words."""
+    return tuple(dict.fromkeys("".join(each.parts).encode() for each in needles if len(each.parts) > 1))
 
 
 def spellings(word: str) -> Sequence[str]:

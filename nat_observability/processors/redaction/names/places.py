@@ -61,7 +61,7 @@ class Places:
 
     def __init__(self, keys: KeyMatcher, needles: Sequence[Needle]) -> None:
         self._keys = keys
-        self._phrases = phrases_of(needles)
+        self._phrases = any_of(phrases_of(needles))[0]
         self._open = tuple("".join(needle.words).encode() for needle in needles if needle.is_open)
         words = {part.encode() for needle in needles if len(needle.parts) > 1 for part in needle.parts}
         self._in_phrases = any_of([*sorted(words), *self._open])[0]
@@ -159,10 +159,11 @@ class Places:
         found: set[bytes] = set()
         for part, names in self._parts.items():
             if part in lower:
-                found.update(
-                    max((each for each in name if each not in lower), key=len, default=b"") for name in names
-                )
-        return tuple(found) if b"" not in found and len(found) <= _MOST_PARTNERS else ()
+                for name in names:
+                    found.add(max((each for each in name if each not in lower), key=len, default=b""))
+                    if len(found) > _MOST_PARTNERS:
+                        return ()
+        return () if b"" in found else tuple(found)
 
     @staticmethod
     def _sureness(label: str | None) -> int:
@@ -184,9 +185,7 @@ class Places:
         if not before and not behind:
             return _NOT_A_NAME
         joined = b"".join([*before, word, *behind]).lower().translate(None, _SEPARATORS)
-        if not any(letters in joined for letters in self._open) and not any(
-            phrases.search(joined) is not None for part, phrases in self._phrases.items() if part in joined
-        ):
+        if self._phrases.search(joined) is None and not any(letters in joined for letters in self._open):
             return _NOT_A_NAME
         best = _NOT_A_NAME
         for first in range(len(before), -1, -1):

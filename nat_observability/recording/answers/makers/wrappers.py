@@ -6,7 +6,7 @@ from typing import Any
 
 from nat_observability.recording.answers.answer import provider_of_module
 from nat_observability.recording.answers.draft import Draft
-from nat_observability.recording.answers.fields import field, items, module_of, some_items, text_of
+from nat_observability.recording.answers.fields import field, is_model, items, module_of, some_items, text_of
 from nat_observability.recording.answers.makers import chat_completions
 from nat_observability.recording.answers.parts import add_media
 
@@ -15,13 +15,16 @@ _OF_PYDANTIC_AI = frozenset(
 )
 
 
-def inner(answer: object) -> Any:
+def inner(answer: Any) -> Any:
     """Return the maker's answer that an object keeps, None if it keeps none."""
     module = module_of(answer)
     if module.startswith("llama_index"):
         return field(answer, "raw")
-    if type(answer) is dict or module == "builtins":
+    kind: Any = type(answer)
+    if kind is dict or module == "builtins":
         return None
+    if is_model(kind):
+        return answer.__dict__.get("_raw_response")
     try:
         # Instructor's, on a model of the application's. Not by its attributes: a stand-in has all of them.
         held = object.__getattribute__(answer, "_raw_response")

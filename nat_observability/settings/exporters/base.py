@@ -1,30 +1,19 @@
-"""The settings of exporters: those of every exporter, of each local type, and of custom types."""
+"""ExporterSettings: the settings of every exporter, of any type, and the kinds of values that several types have."""
 
 # Annotations are evaluated here, not postponed: some versions of pydantic evaluate the text of a model's annotation for
 # extra settings again in the module of a subclass, where the names do not exist.
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    Secret,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from nat_observability.delivery.limits import QueuePolicy, SpoolMode
 from nat_observability.settings.processing import ProcessingSettings, name_list
 from nat_observability.settings.standard_variables.opentelemetry import DEFAULT_LIMITS, MOST, unquoted
 from nat_observability.settings.variables import Allowed
+from nat_observability.system.disk import is_file_path
 
 # Some platforms cannot wait longer than about 24 days, which in milliseconds fill 31 bits.
 _LONGEST = MOST / 1000
@@ -54,7 +43,7 @@ DialectNames = Annotated[
 
 
 def _local(value: object) -> object:
-    if isinstance(value, str) and ("://" in value or value == ":memory:"):
+    if isinstance(value, str) and value and not is_file_path(value):
         raise ValueError(
             "is not a path of a file: write it without a scheme, as in var/observability.sqlite3"
         )
@@ -91,7 +80,7 @@ def _selected(value: object) -> object:
                 name = unquoted(head)
             elif not head:
                 continue
-            if not name:
+            if not name or ";" in member or text.startswith("="):
                 raise ValueError(f"holds a member that is not name=value; allowed: {_RUNS}")
             pairs.setdefault(name, []).append(unquoted(text if equals else head))
         value = pairs
@@ -211,165 +200,3 @@ class ExporterSettings(ProcessingSettings):
         if batch_items > info.data.get("queue_items", batch_items):
             raise PydanticCustomError("above_sibling", "above queue_items", {"sibling": "queue_items"})
         return batch_items
-
-
-class MemoryExporterSettings(ExporterSettings):
-    """Keeps items in the process's memory."""
-
-    type: Literal["memory"] = Field(default="memory", description="Keeps items in this process's memory.")
-    limit: Count = Field(default=10_000, description="Items kept at most; the oldest goes first.")
-
-
-class ConsoleExporterSettings(ExporterSettings):
-    """Prints items to a stream of the process."""
-
-    type: Literal["console"] = Field(default="console", description="Prints items for people to read.")
-    stream: Literal["stdout", "stderr"] = Field(default="stderr", description="Where it prints.")
-    color: Literal["auto", "always", "never"] = Field(
-        default="auto", description="Whether the output is coloured; auto colours it on a terminal."
-    )
-
-
-class FileExporterSettings(ExporterSettings):
-    """Appends items to a file, as JSON lines of ours or of OTLP."""
-
-    type: Literal["file"] = Field(
-        default="file", description="Appends items to a file, one JSON object a line."
-    )
-    path: FilePath = Field(description="The file.", examples=["var/observability.jsonl"])
-    max_bytes: Bytes = Field(
-        default=100 * 2**20, description="Bytes at which the file rolls over to path.1, path.2 and so on."
-    )
-    backups: Annotated[int, Field(ge=0, le=1000)] = Field(
-        default=5, description="Number of rolled files to keep."
-    )
-    dialect: DialectNames = Field(
-        default=("genai", "openinference"), description="In which words OTLP has the spans."
-    )
-    format: Literal["jsonl", "otlp_json"] = Field(
-        default="jsonl",
-        description="What a line is: an item as it was recorded, or an OTLP request of many spans as JSON, which "
-        "collectors read.",
-    )
-
-    @field_validator("format")
-    @classmethod
-    def _carries_what_is_recorded(cls, format: str, info: ValidationInfo) -> str:  # noqa: A002
-        if format == "otlp_json" and info.data.get("record") == "steps":
-            raise ValueError(
-                "cannot be otlp_json if RECORD is steps, which OTLP does not carry; allowed: jsonl"
-            )
-        return format
-
-
-class SqliteExporterSettings(ExporterSettings):
-    """Stores spans in an SQLite file, which the command and `Store` read."""
-
-    type: Literal["sqlite"] = Field(
-        default="sqlite", description="Stores spans in an SQLite file, which the command and Store read."
-    )
-    path: FilePath = Field(description="The database file.", examples=["var/observability.sqlite3"])
-    record: SpansOnly = Field(
-        default="spans", description="What it gets: finished spans; it cannot record steps."
-    )
-    synchronous: Literal["normal", "full", "off"] = Field(
-        default="normal",
-        description="What a batch survives: normal the end of the process, full a power cut too; "
-        "with off, a power cut can damage the file.",
-    )
-    keep_for: Annotated[float, Field(gt=0, le=3_155_760_000, allow_inf_nan=False)] | None = Field(
-        default=None,
-        description="Seconds after its end for which a run is kept; by default for ever.",
-        examples=[604800],
-    )
-    keep_size: Annotated[int, Field(ge=64 * 1024, le=2**53)] | None = Field(
-        default=None,
-        description="Bytes that the store may hold; whole finished runs go when it is more, the oldest first. By "
-        "default it may grow for ever.",
-        examples=[1073741824],
-    )
-
-
-class MetricsExporterSettings(ExporterSettings):
-    """Records the durations and tokens of finished spans as OpenTelemetry metrics."""
-
-    type: Literal["metrics"] = Field(
-        default="metrics",
-        description="Records durations and tokens as the GenAI conventions' metrics, by the application's meter "
-        "provider; of every run, whatever the sampling of others leaves out.",
-    )
-    record: SpansOnly = Field(
-        default="spans", description="What it gets: finished spans; it cannot record steps."
-    )
-    # Content is never looked at, so it need not be searched for secrets.
-    redact: bool = Field(default=False, description="Whether secrets are redacted; no content is measured.")
-    capture_inputs: bool = Field(default=False, description="Whether inputs reach it; it does not need them.")
-    capture_outputs: bool = Field(
-        default=False, description="Whether outputs reach it; it does not need them."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _takes_every_run(cls, data: object) -> object:
-        # That of the process is for what is sent: a number of calls would be wrong without the others.
-        if not isinstance(data, Mapping):
-            return data
-        return {name: value for name, value in data.items() if not str(name).startswith("sampling_")}
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _masked(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_masked(inner) for inner in value]
-    return str(value) if isinstance(value, SecretStr | Secret) else value
-
-
-class CustomExporterSettings(ExporterSettings):
-    """
-    An exporter of a type that the embedding service or an entry point adds.
-
-    The container checks whether the type exists. Its own settings are kept as they came, text from variables as text.
-    What looks like a secret, by its name or as part of a URL or a connection string, is wrapped, so that no repr, dump
-    or log shows it.
-    """
-
-    model_config = ConfigDict(extra="allow")
-    # Without it, some versions of pydantic cannot write a secret of an undeclared type as JSON.
-    __pydantic_extra__: dict[str, Annotated[Any, PlainSerializer(_masked, when_used="json")]]
-
-    def options(self) -> dict[str, Any]:
-        """Return the entry's own settings with secrets in the clear, for the type's model to validate."""
-        return {name: _opened(value) for name, value in (self.model_extra or {}).items()}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _seal_secrets(cls, data: object) -> object:
-        if not isinstance(data, Mapping):
-            return data
-        return {k: v if k in cls.model_fields else _sealed(str(k), v, secret=False) for k, v in data.items()}
-
-
-# Deliberately wide: sealing a name without need costs nothing, missing one is a leak.
-_WORDS = "key|token|secret|pass|pwd|authorization|header|credential|cookie|dsn"
-_SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
-_SECRET_VALUE = re.compile(rf"://\S*@|({_WORDS})[^=\s]*=", re.IGNORECASE)
-
-
-def _sealed(name: str, value: Any, *, secret: bool) -> Any:
-    secret = secret or _SECRET_NAME.search(name) is not None
-    if isinstance(value, Mapping):
-        return {key: _sealed(str(key), inner, secret=secret) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_sealed(name, inner, secret=secret) for inner in value]
-    if isinstance(value, str):
-        return SecretStr(value) if secret or _SECRET_VALUE.search(value) else value
-    return Secret(value) if secret and not isinstance(value, bool | None | SecretStr | Secret) else value
-
-
-def _opened(value: Any) -> Any:
-    if isinstance(value, SecretStr | Secret):
-        return value.get_secret_value()
-    if isinstance(value, dict):
-        return {key: _opened(inner) for key, inner in value.items()}
-    return [_opened(inner) for inner in value] if isinstance(value, list) else value

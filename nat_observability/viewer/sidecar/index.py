@@ -1,4 +1,4 @@
-"""Index: a file beside a store with what search and statistics need, made by the viewer alone and safe to delete."""
+"""Index: follows a store and keeps its sidecar: trigrams for search, counts for statistics and for the list of runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from nat_observability.logs import get_logger
 from nat_observability.store.schema import INDEX_SUFFIX
 from nat_observability.system.disk import OPEN_FLAGS
 from nat_observability.system.sqlite_errors import is_busy
-from nat_observability.viewer.hours import HOURS_SCHEMA, Hours
+from nat_observability.viewer.sidecar.hours import HOURS_SCHEMA, Hours
+from nat_observability.viewer.sidecar.run_counts import HOUR_NS, RUN_COUNTS_SCHEMA, RunCounts
 from nat_observability.viewer.store_file import Reader, ReadTimeoutError, StoreFile, cut
 
 BLOCK = 100_000
@@ -43,8 +44,9 @@ SEARCHED = (
 
 log = get_logger()
 
-_VERSION = "1"
+_VERSION = "2"
 _PERIOD = 0.5
+_COUNTING = 1.0  # seconds of a batch for the counts of runs, which take far less than the rest
 _LEAST, _MOST = 50, 2_000  # spans of one transaction
 _WANTED_BYTES = 2_000_000
 
@@ -53,6 +55,7 @@ _SCHEMA = (
     "CREATE TABLE long (id INTEGER PRIMARY KEY)",
     "CREATE TABLE seen (key INTEGER PRIMARY KEY, block INTEGER NOT NULL)",
     *HOURS_SCHEMA,
+    *RUN_COUNTS_SCHEMA,
 )
 
 
@@ -66,6 +69,7 @@ class Index:
     Attributes:
         low, high: The ids that are covered; both 0 before the first batch.
         newest: The newest id of the store at the last look.
+        counts: Which runs are counted.
         problem: Why there is no index, in a sentence; None while it works.
     """
 
@@ -74,12 +78,15 @@ class Index:
         self.path = store.path + INDEX_SUFFIX
         self.enabled = enabled
         self.low = self.high = self.newest = 0
+        self.counts = RunCounts(store)
         self.problem: str | None = None if enabled else "It is switched off."
         self._folder: str | None = None
         self._identity = ""
         self._inode = 0
+        self._renewed = False  # since something last worked
         self._connection: sqlite3.Connection | None = None
-        self._ended = threading.Event()
+        self._ended = False
+        self._wanted = threading.Event()  # ends a pause
         self._thread: threading.Thread | None = None
         self._batch = _LEAST
         self._pruned = 0.0
@@ -103,7 +110,8 @@ class Index:
 
     def close(self) -> None:
         """Stop, and wait for the batch under way."""
-        self._ended.set()
+        self._ended = True
+        self._wanted.set()
         if self._thread is not None:
             self._thread.join()
         if self._folder is not None:
@@ -113,6 +121,16 @@ class Index:
         """Return whether it covers the whole store within so many seconds."""
         with self._caught_up:
             return self._caught_up.wait_for(lambda: self.complete or self.problem is not None, timeout)
+
+    def wait_counted(self, newest: int, timeout: float) -> bool:
+        """Return whether the runs are counted as they were with this newest span, within so many seconds."""
+        if not self.counts.covers(newest):
+            self._wanted.set()
+            with self._caught_up:
+                self._caught_up.wait_for(
+                    lambda: self.counts.covers(newest) or self.problem is not None, timeout
+                )
+        return self.problem is None and self.counts.covers(newest)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -132,16 +150,18 @@ class Index:
         return 0, 0
 
     def size(self) -> int:
-        """Return the bytes that it takes on disk."""
-        with contextlib.suppress(OSError):
-            return os.stat(self.path).st_size
-        return 0
+        """Return the bytes that it takes on disk, with its log."""
+        size = 0
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(OSError):
+                size += os.stat(self.path + suffix).st_size
+        return size
 
     def _follow(self) -> None:
-        while not self._ended.is_set():
+        while not self._ended:
             try:
                 worked = self._step()
-                self.problem = None
+                self.problem, self._renewed = None, False
             except ReadTimeoutError:
                 self._batch, worked = _LEAST, False
             except SinkError as error:
@@ -152,20 +172,28 @@ class Index:
                 worked = False
                 if not is_busy(error):
                     self._give_up(error)
-            with self._caught_up:
-                self._caught_up.notify_all()
+            self._tell()
             if not worked:
-                self._ended.wait(_PERIOD)
+                self._wanted.wait(_PERIOD)
+                self._wanted.clear()
         self._disconnect()
 
+    def _tell(self) -> None:
+        with self._caught_up:
+            self._caught_up.notify_all()
+
     def _step(self) -> bool:
-        """Index one batch. Returns whether there was one."""
+        """Count and index one batch. Returns whether there was one."""
         connection = self._connected()
-        newest = self.store.read_here(lambda reader: reader.value("SELECT max(rowid) FROM spans") or 0)
+        newest = self.store.read_here(lambda reader: reader.newest())
         self.newest = newest
         low, high = self._covered(connection)
         if newest < high:
             raise sqlite3.DatabaseError("the store was replaced")
+        until = time.monotonic() + _COUNTING
+        while (counted := self.counts.step(connection)) and time.monotonic() < until and not self._ended:
+            pass
+        self._tell()
         if high == 0 and newest:
             low = high = newest
         if newest > high:
@@ -177,7 +205,7 @@ class Index:
         else:
             self.low, self.high = low, high
             self._prune(connection)
-            return False
+            return counted
         rows = self.store.read_here(lambda reader: _texts(reader, first, last), 10.0)
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -239,7 +267,8 @@ class Index:
             )
             connection.execute("COMMIT")
         if start is not None:
-            connection.execute("DELETE FROM hours WHERE hour < ?", (start // 3_600_000_000_000,))
+            connection.execute("DELETE FROM hours WHERE hour < ?", (start // HOUR_NS,))
+        self.counts.prune(connection)
         if gone:
             connection.executescript("PRAGMA incremental_vacuum")
 
@@ -256,6 +285,7 @@ class Index:
                     return self._connection
             self._disconnect()
         self.low = self.high = 0
+        self.counts.forget()
         try:
             self._connection = self._open(identity)
         except (OSError, sqlite3.OperationalError):
@@ -303,7 +333,9 @@ class Index:
         """Make a new file in place of one that cannot be used; without success, do without until the next look."""
         self._disconnect()
         self.low = self.high = 0
-        if self.problem is None:
+        self.counts.forget()
+        if not self._renewed:
+            self._renewed = True
             log.info("viewer_index_renewed", path=self.path, reason=str(error))
             for suffix in ("", "-wal", "-shm"):
                 with contextlib.suppress(OSError):
@@ -331,8 +363,10 @@ def _texts(reader: Reader, first: int, last: int) -> list[tuple[Any, ...]]:
     columns = searched_columns(reader)
     # A running span comes again under another id when it has ended.
     return reader.rows(
-        "SELECT spans.rowid, spans.run_id, span_id, kind, spans.status, spans.start_ns, spans.end_ns, "
-        f"spans.total_tokens, spans.prompt_tokens, spans.completion_tokens, {cost}, workflow, "
+        "SELECT spans.rowid, CAST(spans.run_id AS TEXT), CAST(span_id AS TEXT), CAST(kind AS TEXT), "
+        "CAST(spans.status AS TEXT), CAST(spans.start_ns AS INTEGER), CAST(spans.end_ns AS INTEGER), "
+        "CAST(spans.total_tokens AS INTEGER), CAST(spans.prompt_tokens AS INTEGER), "
+        f"CAST(spans.completion_tokens AS INTEGER), CAST({cost} AS REAL), CAST(workflow AS TEXT), "
         f"parent_id IS NULL OR parent_id IS above, {columns} FROM spans LEFT JOIN (SELECT run_id AS r, "
         "workflow_name AS workflow, parent_span_id AS above FROM runs) ON r = spans.run_id "
         "WHERE spans.rowid > ? AND spans.rowid <= ? AND spans.status <> 'running' ORDER BY spans.rowid",

@@ -1,4 +1,4 @@
-"""detected(): what can be found out about this process for its OpenTelemetry resource, by detector."""
+"""The OpenTelemetry resource: the types of its attributes, and what detectors find out about this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from nat_observability.version import package_version
+from nat_observability.version import __version__
+
+ResourceValue = str | bool | int | float | list[str] | list[bool] | list[int] | list[float]
+Resource = Mapping[str, ResourceValue]
+"""The attributes of a resource, of the types that OpenTelemetry allows there."""
 
 _ROOT = Path("/")
 
@@ -35,7 +39,7 @@ _ARCHITECTURES = {
 _instance: tuple[int, str] | None = None
 
 
-def detected(detectors: Collection[str], root: Path = _ROOT) -> dict[str, str]:
+def detected(detectors: Collection[str], root: Path = _ROOT) -> dict[str, ResourceValue]:
     """
     Return what these detectors find, by the names of the OpenTelemetry conventions, and always `telemetry.sdk.*`.
 
@@ -45,18 +49,18 @@ def detected(detectors: Collection[str], root: Path = _ROOT) -> dict[str, str]:
         detectors: Some of `DETECTORS`; `*` stands for all.
         root: The root of the file system.
     """
-    found = {key: text for key, text in _SDK.items() if text}
+    found: dict[str, ResourceValue] = {**_SDK}
     for name in _DETECTORS if "*" in detectors else detectors:
         with suppress(OSError, ValueError):
-            found.update({key: text for key, text in _DETECTORS[name](root).items() if text})
+            found.update({key: value for key, value in _DETECTORS[name](root).items() if value})
     return found
 
 
-def _process(root: Path) -> dict[str, str]:
+def _process(root: Path) -> dict[str, ResourceValue]:
     # Neither the arguments nor the environment: both may hold secrets.
     return {
-        "process.pid": str(os.getpid()),
-        "process.parent_pid": str(os.getppid()),
+        "process.pid": os.getpid(),
+        "process.parent_pid": os.getppid(),
         "process.executable.name": os.path.basename(sys.executable),
         "process.executable.path": sys.executable,
         "process.command": sys.argv[0] if sys.argv else "",
@@ -110,9 +114,9 @@ _SDK = {
     # By the conventions, the name "opentelemetry" is for its own SDKs.
     "telemetry.sdk.name": "nat_observability",
     "telemetry.sdk.language": "python",
-    "telemetry.sdk.version": package_version(),
+    "telemetry.sdk.version": __version__,
 }
-_DETECTORS: Mapping[str, Callable[[Path], dict[str, str]]] = {
+_DETECTORS: Mapping[str, Callable[[Path], Mapping[str, ResourceValue]]] = {
     "process": _process,
     "host": _host,
     "os": _os,
