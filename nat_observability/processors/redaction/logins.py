@@ -24,6 +24,7 @@ _USERINFO = re.compile(
     rb"|[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}(?P<more>:\d{2,5}\b|/\w)?)"
 )
 _LEAST_USERINFO = re.compile(rb":[^\s:@/\"'`<>,;()]{4,128}@[\w]")
+_NUMBER = re.compile(rb"[0-9]{6,32}")
 _STRONG = re.compile(rb"(?=[^ ]{0,128}[0-9])(?=[^ ]{0,128}[A-Za-z])[^ ]{6,128}")
 
 
@@ -64,9 +65,12 @@ def find_userinfo(data: bytes) -> Iterator[Found]:
                     or match["host"].endswith((b"(", b"localhost"))
                     or match["host"][:1].isdigit()
                 )
-                is_password = (is_host and _STRONG.fullmatch(value) is not None) or (
-                    b"." in match["host"] and is_mixed_token(value)
+                tells = (
+                    _STRONG.fullmatch(value) is not None
+                    or value.count(b"-") >= 2
+                    or _NUMBER.fullmatch(value) is not None
                 )
+                is_password = (is_host and tells) or (b"." in match["host"] and is_mixed_token(value))
                 if is_password and _NO_PASSWORD.fullmatch(value) is None:
                     yield *match.span(1), "url_password"
         at = data.find(b"@", at + 1)

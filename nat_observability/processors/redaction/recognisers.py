@@ -156,6 +156,9 @@ RECOGNISERS: tuple[Recogniser, ...] = (
 _LONGEST_BEFORE_NAME = 320  # bytes, with quotes
 _LOOK_AHEAD = 4  # bytes behind a sign on which it depends
 
+# option("--password", help="x"): another argument, not the value.
+_KEYWORD_ARGUMENT = re.compile(rb"\s{0,8}(?!default|value)[a-z_]{1,24}\s?=(?!=)")
+
 _SIGNED = [recogniser for recogniser in RECOGNISERS if recogniser.sign]
 _SEARCHED = [recogniser for recogniser in RECOGNISERS if recogniser.pattern is not None]
 _CONDITIONS = Conditions(
@@ -177,7 +180,10 @@ def find_assigned(data: bytes, keys: KeyMatcher, start: int = 0, stop: int | Non
             continue
         label, name_begin = named
         opening = _SIGNED[(match.lastindex or 0) - 2].opening
-        if opening is not None and opening.search(data, max(0, match.start() - 512), match.start()) is None:
+        if opening is not None and (
+            opening.search(data, max(0, match.start() - 512), match.start()) is None
+            or _KEYWORD_ARGUMENT.match(data, match.end()) is not None
+        ):
             continue
         if label == UNSURE:
             spans: Iterable[tuple[int, int]] = (password_span(data, match, name_begin),)

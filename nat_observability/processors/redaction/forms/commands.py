@@ -83,7 +83,7 @@ _USER_VALUE = re.compile(
     rb"[ \t](?:-[a-zA-Z]{0,6}u|--user)[ \t=]{1,8}[^\s:\"'\\]{1,100}:(\\{0,64}[\"'])([^\"'\n]{1,300})"
 )
 _PASS_IN = re.compile(
-    rb"(?:-pass(?:in|out|word)?|-passin|-passout)[ \t](\\{0,64}[\"']?)pass:([^\s\"'\\]{1,200})"
+    rb"(?:-pass(?:in|out|word)?|-passin|-passout)[ \t](\\{0,64}[\"']?)pass:(?:\\{0,64}[\"'])?([^\s\"'\\]{1,200})"
 )
 _ARGUMENT = rb"(\\{0,64}[\"']?)([^\s\"'\\|<>;-][^\s\"'\\|<>;]{2,300})"
 # Words of commands with a password behind them, or before a bar.

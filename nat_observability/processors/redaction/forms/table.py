@@ -189,13 +189,29 @@ NAMED: tuple[Form, ...] = (
         near=either(
             Condition(is_automated),
             both(
+                # The verb first: the expression takes longer.
+                before(
+                    (
+                        b"yped ",
+                        b"ype ",
+                        b"ntered ",
+                        b"nter ",
+                        b"ntering ",
+                        b"yping ",
+                        b"ill ",
+                        b"illed ",
+                        b"illing ",
+                        b"nput ",
+                        b"Put ",
+                    ),
+                    300,
+                ),
                 precedes(
                     rb"(?:[\"'`]|[0-9][^\s]{0,64}?)\s{1,4}(?:in|into|to|for|as)\s{1,4}(?:the\s{1,4})?\\{0,64}[\""
                     rb"'`]?[\w #.:-]{0,80}",
                     200,
                     _BLANKS + b"\"'`#:",
                 ),
-                before((b"yped", b"ntered", b"yping", b"ill", b"nput", b"nter", b"ype", b"ut "), 500),
             ),
         ),
     ),

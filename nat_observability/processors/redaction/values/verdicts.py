@@ -68,7 +68,10 @@ _WORDLIKE = re.compile(
     rb"[A-Za-z\x80-\xff]{1,40}(?:[ _-][A-Za-z\x80-\xff]{1,40}){0,1}|(?i:mot de passe)|[A-Za-z_]{1,60}"
 )
 # Words about a secret, as the labels of forms have them: Create API key.
-_ABOUT_IT = re.compile(rb"[A-Za-z\x80-\xff']{1,24}(?: [A-Za-z\x80-\xff']{1,24}){1,4}[.:?!]?")
+_ABOUT_IT = re.compile(
+    rb"(?:[A-Z]{2,4}|[A-Za-z\x80-\xff][a-z\x80-\xff']{0,23})"
+    rb"(?: (?:[A-Z]{2,4}|[A-Za-z\x80-\xff][a-z\x80-\xff']{0,23})){1,4}[.:?!]?"
+)
 _ALGORITHM = re.compile(
     rb"(?:sha|md|hs|rs|es|ps|aes|hmac|hmac-sha|pbkdf|argon|oauth|tls|utf|base)[-_]?[0-9]{1,4}(?:[-_./][A-Za-z0-9]{1,8}){0,3}"
     rb"|ed25519|rsa|ecdsa|eddsa|bcrypt|scrypt|pbkdf2|argon2(?:id|i|d)?|oauth2?|basic|bearer|digest|saml|oidc|ldap|jwt",
@@ -94,9 +97,6 @@ _OF_WORDS = frozenset(
         "jwe",
         "csrf",
         "xsrf",
-        "credentials",
-        "creds",
-        "credential",
         "bearer",
         "bearertoken",
         "otp",
@@ -107,7 +107,6 @@ _OF_WORDS = frozenset(
         "csc",
         "hmac",
         "sign",
-        "psk",
     ]
 )
 _WORD_ALONE = re.compile(rb"[A-Za-z\x80-\xff']{1,14}(?:[- ][A-Za-z]{1,14})?")
@@ -302,6 +301,8 @@ _TOKEN_LIKE = re.compile(rb"(?=[^ ]*[0-9])(?=[^ ]*[A-Za-z])[^\s/.]{12,}")
 def is_harmless_structure(keys: KeyMatcher, label: str, value: object, depth: int = 0) -> bool:
     """Say whether nothing is secret by the name of all in a JSON value: {"min_length": 12}, ["must have a digit"]."""
     if label not in _labels() or depth > _DEEPEST:
+        return False
+    if not value:
         return False
     if isinstance(value, dict):
         return all(
