@@ -88,9 +88,8 @@ class Given:
         self._links = [(name, *link) for name, provider in given.items() for link in _overriding(provider)]
         self._warned = False
 
-    @property
     def overridden(self) -> str | None:
-        """The name of what another provider gives now than when the exporters were made; None if nothing."""
+        """Return the name of what another provider gives now than when the exporters were made; None if nothing."""
         for name, provider, overriding in self._links:
             if provider.last_overriding is not overriding:
                 return name
@@ -98,7 +97,7 @@ class Given:
 
     def warn_if_overridden(self) -> None:
         """Log, once, that an override came too late for the exporters. Called for each new manager."""
-        if not self._warned and (name := self.overridden) is not None:
+        if not self._warned and (name := self.overridden()) is not None:
             self._warned = True
             _log.warning(
                 "override_came_late",
@@ -322,7 +321,7 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
         exporters, options, given = made
         if not runtime.is_held:
             awaited = await given().wait_for(self.kwargs)
-            if awaited or given().overridden is not None or not runtime().is_for(exporters()):
+            if awaited or given().overridden() is not None or not runtime().is_for(exporters()):
                 for each in (exporters, runtime, options):
                     each.reset()
         opened: ObservabilityRuntime = runtime()

@@ -1,4 +1,4 @@
-"""Stray steps: those recorded outside every run while one is open; and steps and runs that never had a block."""
+"""Stray steps and runs: a line about steps outside every run, those without a block, and runs without exporters."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ open_runs: dict[int, None] = {}
 """The runs that are open, until the first stray step was reported; for `step`, which cannot afford a call."""
 
 _reported: list[bool] = []
+_unrecorded: set[str] = set()
 
 
 def run_opened(run: int) -> None:
@@ -65,6 +66,17 @@ def report_unentered_run() -> None:
         place=_place(),
         cure="A run is a block: write `async with manager.start(...):`, or `with run_scope(container):`.",
     )
+
+
+def report_unrecorded_run(run_id: str, *, has_exporters: bool) -> None:
+    """Log, once in a process for each reason, that no exporter takes part in a run."""
+    if has_exporters:
+        what, cure = "none_selects_it", "Give the run the tags or ids that one of the exporters selects."
+    else:
+        what, cure = "no_exporter", "Call add_exporter(), or take the manager from a container."
+    if what not in _unrecorded:
+        _unrecorded.add(what)
+        get_logger().warning("run_not_recorded", workflow_run_id=run_id, reason=what, cure=cure)
 
 
 def refuse_block(run: object, *_: object) -> NoReturn:

@@ -15,7 +15,7 @@ from nat_observability.exporter.subscription import Subscription
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.run.abandoned_tasks import abandon
 from nat_observability.run.exporter_record import ExporterRecord
-from nat_observability.run.report import ExporterState
+from nat_observability.run.report import ExporterReport, ExporterState
 from nat_observability.run.shutdown_event import ShutdownEvent, finish
 from nat_observability.system import clock
 
@@ -317,6 +317,10 @@ class Lifecycle:
             reraise_signal(error)
         finally:
             self.ended(record)
+
+    def reports(self) -> dict[str, ExporterReport]:
+        """Return the exporters' reports as of now, by name."""
+        return {name: record.report(self.began_at, self.ending_at) for name, record in self.records.items()}
 
     def subscriptions(self) -> dict[str, Subscription]:
         """Return the subscriptions of those exporters that have one, by name."""

@@ -14,7 +14,13 @@ from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.foreign_errors import describe, reraise_signal
 from nat_observability.logs import get_logger
-from nat_observability.recording.stray_steps import refuse_block, report_unentered_run, run_closed, run_opened
+from nat_observability.recording.stray_steps import (
+    refuse_block,
+    report_unentered_run,
+    report_unrecorded_run,
+    run_closed,
+    run_opened,
+)
 from nat_observability.run.exporter_record import ExporterRecord, log_ends
 from nat_observability.run.isolation import isolate, traits
 from nat_observability.run.lifecycle import INTERRUPTIONS, Lifecycle, runs_in
@@ -22,7 +28,6 @@ from nat_observability.run.readiness import Readiness
 from nat_observability.run.report import FlushReceipt, ManagerReport
 from nat_observability.run.run_slot import RunSlot
 from nat_observability.run.span_group import MemberSubscription, SpanGroup
-from nat_observability.run.unrecorded import note_unrecorded
 from nat_observability.system import clock
 
 ManagerT = TypeVar("ManagerT")
@@ -313,8 +318,8 @@ class RunContext(Generic[ManagerT]):
         slot.running = True
         if self.group is not None or self._lifecycle is not None:
             run_opened(id(self))
-        else:
-            note_unrecorded(state.run, slot.registry, slot.options)
+        elif slot.registry or slot.options.observer is None:  # else the runtime has said so
+            report_unrecorded_run(state.run.run_id, has_exporters=bool(slot.registry))
 
     def _begin(self, slot: RunSlot[RunContext[Any]]) -> None:
         # The run is current by now: what an exporter starts belongs to it, and an exporter that is not bound to a
@@ -427,23 +432,9 @@ class RunContext(Generic[ManagerT]):
 
     def report(self, *, running: bool) -> ManagerReport:
         """Return the run's report as of now."""
-        lifecycle, run, group = self._lifecycle, self.state.run, self.group
-        exporters = (
-            {}
-            if lifecycle is None
-            else {
-                name: record.report(lifecycle.began_at, lifecycle.ending_at)
-                for name, record in lifecycle.records.items()
-            }
-        )
-        if group is not None:
-            exporters |= group.reports(self._members, self._stopped_s or 0.0)
-        return ManagerReport(
-            running,
-            run.run_id,
-            run.trace_id,
-            self._started_s,
-            self._stopped_s,
-            self.state.stream.unheard,
-            exporters,
-        )
+        lifecycle, run, unheard = self._lifecycle, self.state.run, self.state.stream.unheard
+        exporters = {} if lifecycle is None else lifecycle.reports()
+        if self.group is not None:
+            exporters |= self.group.reports(self._members, self._stopped_s)
+        ids = run.run_id, run.trace_id
+        return ManagerReport(running, *ids, self._started_s, self._stopped_s, unheard, exporters)

@@ -221,9 +221,9 @@ class SpanGroup:
         """Return the outcome of the run's items in a member's delivery."""
         return total(lease.ledger_of(delivery.accounting) for lease in self.leases_of(delivery))
 
-    def reports(self, members: Mapping[str, SpanExporter], stop_s: float) -> dict[str, ExporterReport]:
+    def reports(self, members: Mapping[str, SpanExporter], stop_s: float | None) -> dict[str, ExporterReport]:
         """Return the reports of members by name; `stop_s` is what the run's end has taken, in seconds."""
-        state, stopped_s = (_STOPPED, stop_s) if self.ended else (ExporterState.RUNNING, None)
+        state, stopped_s = (_STOPPED, stop_s or 0.0) if self.ended else (ExporterState.RUNNING, None)
         return {
             name: ExporterReport(state, 0.0, stopped_s, self.ledger_of(each.delivery), None, self.oddities)
             for name, each in members.items()

@@ -62,6 +62,12 @@ def name_list(known: tuple[str, ...]) -> Callable[[object], object]:
     return check
 
 
+def _names(value: object) -> object:
+    if isinstance(value, str) and ";" in value:
+        raise ValueError("holds a name with a semicolon; allowed: names with commas between them")
+    return _listed(value)
+
+
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 """Several texts, or one text with commas between them."""
 
@@ -164,7 +170,7 @@ class ProcessingSettings(BaseModel):
         default=True,
         description="Whether secrets are redacted: keys, tokens, passwords. It also withholds chunks of steps.",
     )
-    redact_keys: Texts = Field(
+    redact_keys: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
         default=(),
         description="Further names of fields whose values are secret, exact or with * and ?; a ! before one says "
         "that it is not secret.",

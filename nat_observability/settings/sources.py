@@ -36,6 +36,7 @@ from nat_observability.settings.variables import (
     bare,
     corrected,
     is_pairs,
+    left_to_a_shell,
     nearest,
     variable,
 )
@@ -104,7 +105,9 @@ class VariablesSource(EnvSettingsSource):
             # 5: this function, two of pydantic-settings, the constructor of the settings, its caller.
             warnings.warn(f"{note} It is ignored.", SettingsWarning, stacklevel=5)
         # A selection is read without them.
-        for note in _quoted({k: v for k, v in self.env_vars.items() if not k.endswith(f"{DELIMITER}select")}):
+        for note in left_to_a_shell(
+            {k: v for k, v in self.env_vars.items() if not k.endswith(f"{DELIMITER}select")}
+        ):
             warnings.warn(note, SettingsWarning, stacklevel=5)
         return found
 
@@ -304,16 +307,6 @@ def _hidden(settings_cls: type[BaseSettings], ours: Mapping[str, str | None]) ->
         if value and field not in pairs and field not in _PARTS and not value.startswith("{"):
             notes.append(f"{name.upper()} is not a setting: {above.upper()} is a value, not a group.")
     return notes
-
-
-def _quoted(variables: Mapping[str, str | None]) -> Iterator[str]:
-    """Yield a sentence for each variable whose value has quotation marks around it, as a shell would have removed."""
-    for name, value in variables.items():
-        if value and len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
-            yield (
-                f"{name.upper()} begins and ends with a quotation mark, which is part of the value: "
-                "the env files of Docker are not read by a shell."
-            )
 
 
 def _written_twice(prefix: str) -> Iterator[str]:

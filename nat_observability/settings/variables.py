@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -197,3 +198,23 @@ def option_problems(error: ValidationError, exporter: str) -> list[str]:
         f"{variable(EXPORTERS, exporter, *detail['loc'])} {_WRONG.get(detail['type'], 'is not valid')}."
         for detail in details
     ]
+
+
+_COMMENT = re.compile(r"\s#\s")
+_REFERENCE = re.compile(r"\$[A-Za-z_{(]")
+
+
+def left_to_a_shell(variables: Mapping[str, str | None]) -> Iterator[str]:
+    """Yield a sentence for each variable whose value has what a shell would have removed or replaced."""
+    for name, value in variables.items():
+        if not value:
+            continue
+        if len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
+            has, of_it = "begins and ends with a quotation mark", "which is part of the value"
+        elif _COMMENT.search(value) and value[0] not in "{[" and "pattern" not in name:
+            has, of_it = "has a comment behind its value", "which is part of it"
+        elif name.endswith("path") and _REFERENCE.search(value):
+            has, of_it = "names another variable", "which is not replaced by its value"
+        else:
+            continue
+        yield f"{name.upper()} {has}, {of_it}: the env files of Docker are not read by a shell."

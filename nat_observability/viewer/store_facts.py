@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import time
 from typing import Any
 
@@ -27,7 +28,7 @@ def store_facts(reader: Reader, index: Index) -> dict[str, Any]:
         "known": SCHEMA_VERSION,
         "size": _size(path),
         "wal": _size(f"{path}-wal"),
-        "runs": _counted(reader, "SELECT count(*) FROM runs"),
+        "runs": _runs(reader, index),
         "spans": _spans(reader),
         "oldest": None if first is None else first // 1000,
         "newest": None if last is None else last // 1000,
@@ -43,6 +44,13 @@ def store_facts(reader: Reader, index: Index) -> dict[str, Any]:
         "processes": _processes(reader),
         "exporters": _exporters(reader),
     }
+
+
+def _runs(reader: Reader, index: Index) -> int | None:
+    if index.problem is None and index.counts.covers(reader.newest()):
+        with contextlib.suppress(sqlite3.Error), index.reading() as connection:
+            return int(connection.execute("SELECT coalesce(sum(runs), 0) FROM cells").fetchone()[0])
+    return _counted(reader, "SELECT count(*) FROM runs")
 
 
 def _spans(reader: Reader) -> int | None:

@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from dependency_injector import containers, providers
@@ -38,6 +38,11 @@ _PAGE = (_ROOT / "docs" / "embedding.md").read_text()
 
 Scenario = Callable[[], Awaitable[None]]
 SCENARIOS: dict[str, Scenario] = {}
+
+
+def configured(name: str) -> ObservabilitySettings:
+    """Settings with one exporter of this name."""
+    return ObservabilitySettings(exporters={name: {"type": "memory"}})
 
 
 def row(text: str) -> Callable[[Scenario], Scenario]:
@@ -274,6 +279,40 @@ async def _override_before() -> None:
     await works(container, sink)
     assert list(runtime_of(container).health().exporters) == ["main"]
     assert other.taken == 1
+
+
+@row("`settings`, `exporter_types` or `processing` overridden before `init_resources()`")
+async def _settings_before() -> None:
+    container = ObservabilityContainer(settings=configured("main"))
+    assert [*container.exporters()] == ["main"]
+    with capture_logs() as logs, container.settings.override(providers.Object(configured("other"))):
+        await container.init_resources()
+        assert [*runtime_of(container).exporters] == [*container.exporters()] == ["other"]
+        container.exporter_manager()
+        await container.shutdown_resources()
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == []
+
+
+@row("the same while open")
+async def _settings_while_open() -> None:
+    # Of the container itself, and of the service around it.
+    settings = providers.Singleton(configured, "main")
+    container = ObservabilityContainer(settings=settings)
+    for overridden in (container.settings, settings):
+        await container.init_resources()
+        container.exporter_manager()
+        with (
+            capture_logs() as logs,
+            cast(Any, overridden).override(providers.Object(configured("other"))),
+        ):
+            for _ in range(2):
+                assert [*await container.exporter_manager().get_all_exporters()] == ["main"]
+            await container.shutdown_resources()
+            await container.init_resources()
+            assert [*await container.exporter_manager().get_all_exporters()] == ["other"]
+            await container.shutdown_resources()
+        [said] = [line for line in logs if line["log_level"] == "warning"]
+        assert (said["event"], said["provider"]) == ("override_came_late", "settings")
 
 
 @row("`exporters.override(...)` while open")

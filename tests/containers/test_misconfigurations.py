@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -43,6 +41,7 @@ from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.sources import unused_hints
 from nat_observability.sinks import FileSink, MemorySink, SqliteSink
 from nat_observability.testing import CapturingExporter
+from tests.warm_interpreter import run_warm
 
 _PAGE = (
     (Path(__file__).parents[2] / "docs" / "misconfigurations.md").read_text().partition("\n## In code\n")[0]
@@ -244,7 +243,7 @@ IN_CODE: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: ExporterManager().add_exporter("a", Waiting()), InvalidExporterError, "Write `def export`"),
     (lambda: run_scope(cast(Any, Provide["x"])), MissingContainerError, "It was not injected"),
     (
-        lambda: run_scope(providers.Singleton(ObservabilityContainer)),
+        lambda: run_scope(cast(Any, providers.Singleton(ObservabilityContainer))),
         MissingContainerError,
         "It is a provider",
     ),
@@ -350,10 +349,19 @@ async def test_a_run_that_is_entered_without_async_is_an_error() -> None:
         await start(ContextState())
 
 
+def printed(code: str, directory: Path, *arguments: str) -> str:
+    """What a program writes to stderr in a process of its own."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith((P, "OTEL_"))}
+    ended = run_warm(code, arguments, cwd=directory, env=env, timeout=50.0)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stderr
+
+
 UNENTERED = """
 import asyncio, sys
 from nat_observability import ContextState, ExporterManager, step
 from nat_observability.testing import CapturingExporter
+from tests.warm_interpreter import run_warm
 
 @step("tool", "decorated")
 def decorated(): ...
@@ -390,54 +398,12 @@ asyncio.run(main("forgets" in sys.argv))
 """
 
 
-def test_a_step_without_a_block_is_named_once() -> None:
+def test_a_step_without_a_block_is_named_once(tmp_path: Path) -> None:
     """In the first thousand steps of a process: later ones are not looked at, and cost nothing more."""
-    told = [
-        subprocess.run(
-            [sys.executable, "-c", UNENTERED, *arguments], capture_output=True, text=True, check=True
-        ).stderr
-        for arguments in (["forgets"], [])
-    ]
-    assert told[0].startswith("step_not_entered kind=TOOL place=<string>:")
+    told = [printed(UNENTERED, tmp_path, *arguments) for arguments in (["forgets"], [])]
+    assert told[0].startswith("step_not_entered kind=TOOL place=")
     assert len(told[0].splitlines()) == 1
     assert told[1] == ""
-
-
-@pytest.mark.may_block  # as above
-async def test_settings_that_are_overridden_before_the_start_take_effect() -> None:
-    """Even if the exporters were made before: they are made anew."""
-    container = made_in_memory()
-    assert [*container.exporters()] == ["main"]
-    other = ObservabilitySettings(exporters={"other": {"type": "memory"}})
-    with capture_logs() as logs, container.settings.override(providers.Object(other)):
-        await container.init_resources()
-        assert [*container.runtime_object().exporters] == [*container.exporters()] == ["other"]
-        container.exporter_manager()
-        await container.shutdown_resources()
-    assert warnings_of(logs) == []
-
-
-@pytest.mark.may_block  # as above
-@pytest.mark.parametrize("where", ["own", "around"])
-async def test_settings_that_are_overridden_while_open_are_named(where: str) -> None:
-    """Once, whether the container's own provider is overridden or the one that the service has given it."""
-    settings = providers.Singleton(ObservabilitySettings, exporters={"main": {"type": "memory"}})
-    container = ObservabilityContainer(settings=settings)
-    overridden: Any = container.settings if where == "own" else settings
-    await container.init_resources()
-    with capture_logs() as logs:
-        container.exporter_manager()
-        with overridden.override(
-            providers.Object(ObservabilitySettings(exporters={"b": {"type": "memory"}}))
-        ):
-            assert [*await container.exporter_manager().get_all_exporters()] == ["main"]
-            container.exporter_manager()
-            await container.shutdown_resources()
-            await container.init_resources()
-            assert [*await container.exporter_manager().get_all_exporters()] == ["b"]
-    await container.shutdown_resources()
-    [said] = warnings_of(logs)
-    assert (said["event"], said["provider"]) == ("override_came_late", "settings")
 
 
 @pytest.mark.may_block  # as above
@@ -568,11 +534,9 @@ asyncio.run(main())
 """
 
 
-def test_a_run_that_nothing_records_is_named_once() -> None:
+def test_a_run_that_nothing_records_is_named_once(tmp_path: Path) -> None:
     """For each reason: no exporter, none that selects it, a container that is not open; not if it is switched off."""
-    told = subprocess.run(
-        [sys.executable, "-c", UNRECORDED], capture_output=True, text=True, check=True
-    ).stderr
+    told = printed(UNRECORDED, tmp_path)
     assert [line.partition(" cure=")[0] for line in told.splitlines()] == [
         "run_not_recorded workflow_run_id=r reason=no_exporter",
         "run_not_recorded workflow_run_id=r reason=none_selects_it",

@@ -39,7 +39,7 @@ export function RunsPage() {
     const abort = new AbortController();
     setLoading(true);
     setWaiting(0);
-    runs({ ...filter, limit: 100 }, abort.signal).then(
+    const shown = runs({ ...filter, limit: 100 }, abort.signal).then(
       (answer) => {
         if (abort.signal.aborted) return;
         setList(answer.runs);
@@ -57,7 +57,8 @@ export function RunsPage() {
       },
     );
     setCounts((before) => before && { ...before, complete: false });
-    void keepCounting(filter, abort.signal, setCounts, counted.current).catch(() => undefined);
+    // The list first: counting takes the server longer.
+    void shown.then(() => keepCounting(filter, abort.signal, setCounts, counted.current)).catch(() => undefined);
     return () => abort.abort();
   }, [key]);
 
@@ -113,8 +114,26 @@ export function RunsPage() {
     let abort = new AbortController();
     let busy = false;
     let again = false;
+    let counting = false;
+    let stale = false;
+    // Beside the list, which does not wait for it; what takes long is not done again for every change.
+    const recount = async (): Promise<void> => {
+      stale = true;
+      if (counting || performance.now() - counted.current.at < 10 * counted.current.took) return;
+      counting = true;
+      try {
+        do {
+          stale = false;
+          await keepCounting(filter, abort.signal, setCounts, counted.current, true);
+        } while (stale && counted.current.took < 500 && !abort.signal.aborted);
+      } catch {
+        // the next change counts again
+      }
+      counting = false;
+    };
     const update = async (): Promise<void> => {
       if (paused.value) return;
+      void recount();
       if (busy) {
         again = true;
         return;
@@ -124,9 +143,6 @@ export function RunsPage() {
         do {
           again = false;
           await refresh(false);
-          // Counting that takes long is not done again for every change.
-          const { took, at } = counted.current;
-          if (performance.now() - at > 10 * took) await keepCounting(filter, abort.signal, setCounts, counted.current, true);
         } while (again);
       } catch {
         // said by the next request of the reader's own

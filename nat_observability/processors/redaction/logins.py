@@ -64,11 +64,11 @@ def find_userinfo(data: bytes) -> Iterator[Found]:
                     or match["host"].endswith((b"(", b"localhost"))
                     or match["host"][:1].isdigit()
                 )
-                if (is_host and _STRONG.fullmatch(value) is not None) or (
+                is_password = (is_host and _STRONG.fullmatch(value) is not None) or (
                     b"." in match["host"] and is_mixed_token(value)
-                ):
-                    if _NO_PASSWORD.fullmatch(value) is None:
-                        yield *match.span(1), "url_password"
+                )
+                if is_password and _NO_PASSWORD.fullmatch(value) is None:
+                    yield *match.span(1), "url_password"
         at = data.find(b"@", at + 1)
 
 

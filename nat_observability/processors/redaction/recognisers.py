@@ -68,7 +68,9 @@ _BEFORE_YAML_PAIR = re.compile(rb"-[ +]-[ +](?:" + _QUOTE + rb")?" + rb"[A-Za-z0
 # What may stand between the last letters of a name and its sign.
 _TO_SIGN = re.compile(
     rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?"""
-    rb"""(?:(?:\\++[nrt"'\]`]|["'\]`*\s+])*+(?:[?]?[:=]|[?+|]{1,2}=|<-)|(?:\\*+["'\]]){1,3}+""" + SPACE + b",)"
+    rb"""(?:(?:\\++[nrt"'\]`]|["'\]`*\s+])*+(?:[?]?[:=]|[?+|]{1,2}=|<-)|(?:\\*+["'\]]){1,3}+"""
+    + SPACE
+    + b",)"
 )
 _TO_VALUE = re.compile(rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?(?:\\++[nrt"'`]|["',\s+])*+[Vv]alue""")
 _LONGEST_TO_SIGN = 1024  # bytes
@@ -135,7 +137,8 @@ RECOGNISERS: tuple[Recogniser, ...] = (
             + rb"(?:(?![ \t]{2,}[A-Za-z]+[ ][a-z]+)[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
             # click.option("--password", "-p", default="x"), and not help="x".
             + rb"""(?:\\*+["']-\w\\*+["'],\s{0,4})?(?:(?:default|value)\s?=\s?)?(?!\\*+["']-|"""
-            + rb"""[a-z_]{1,20}\s?=(?!=)|[A-Za-z_]{1,40}[,)])|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)" + SPACE + rb"""-[ +](?!\\*+["']?-))"""
+            + rb"""[a-z_]{1,20}\s?=(?!=)|[A-Za-z_]{1,40}[,)])|(?:""" + _QUOTE + rb")?(?:\r?\n|\\++n)"
+            + SPACE + rb"""-[ +](?!\\*+["']?-))"""
         ),
     ),
     # <password>x</password>, or the end cut off

@@ -16,7 +16,13 @@ from nat_observability.processors.redaction.logins import (
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.tables.models import MODEL_AROUND, MODEL_TOKENS
 from nat_observability.processors.redaction.tables.services import SERVICE_AROUND, SERVICE_TOKENS
-from nat_observability.processors.redaction.tables.shapes import SHAPE_EXPRESSIONS, SHAPES
+from nat_observability.processors.redaction.tables.shapes import (
+    LEAD_EXPRESSIONS,
+    LEADS,
+    LED,
+    SHAPE_EXPRESSIONS,
+    SHAPES,
+)
 from nat_observability.processors.redaction.tables.token import Around, Token, TokenStart, expression_of
 from nat_observability.processors.redaction.text.runs import LEAST_RUN, RUN_CHARACTERS, Runs, has_any
 from nat_observability.processors.redaction.text.token_words import is_mixed_token, is_random_token
@@ -72,14 +78,6 @@ _REST_OF_TOKEN = re.compile(rb"[A-Za-z0-9_\-.+/~=:$]*+")
 
 _SCHEME = re.compile(_BEGIN + rb"(bearer|basic)[ \t+]{1,16}+([\w.~+/=-]{6,})", re.IGNORECASE)
 _TELEGRAM = re.compile(rb"(?<!\d)\d{6,12}:AA[\w-]{30,}")
-# Tokens with colons and dollar signs, of which only a part is a run.
-_LED = re.compile(
-    rb"(?P<astra_token>AstraCS:[A-Za-z0-9]{20,}:[0-9a-f]{40,})"
-    rb"|(?P<paypal_token>access_token\$(?:production|sandbox)\$[a-z0-9]{16}\$[0-9a-f]{32})"
-    rb"|(?P<firebase_key>(?<![\w-])[\w-]{8,32}:APA91b[\w-]{60,})"
-    rb"|(?P<twitch_token>\boauth:[a-z0-9]{24,40})|(?P<amazon_token>At(?:za|zr|c)\|[\w+/=-]{30,})|(?P<azure_key>git&[0-9]{12}&[A-Za-z0-9+/]{80,}={0,2})"
-    rb"|(?P<snowflake_token>ver:\d{1,4}-hint:\d{1,20}-ETMsDgAAA[A-Za-z0-9+/=]{40,})"
-)
 _SALESFORCE = re.compile(_BEGIN + rb"00D[A-Za-z0-9]{12,15}![\w.]{60,}")
 # What goes on with percent-encoded signs of base64.
 _ENCODED_REST = re.compile(rb"(?:%(?:2[BbFf]|3[Dd])[A-Za-z0-9_.~=-]{0,512}+){1,64}+")
@@ -154,7 +152,6 @@ def _tokens_in(
 
 
 def _find_by_beginning(data: bytes, runs: Runs) -> Iterator[Found]:
-    # In few texts is more than a handful of them.
     anywhere, checked = (
         [begin for begin in begins if runs.joined.find(begin.letters) >= 0]
         for begins in (_ANYWHERE, _CHECKED)
@@ -196,7 +193,6 @@ def _find_azure_secrets(data: bytes, runs: Runs) -> Iterator[Found]:
 def _find_schemes(data: bytes, runs: Runs) -> Iterator[Found]:
     for match in matches(_SCHEME, data):
         basic, token = match[1].lower() == b"basic", match[2].rstrip(b".~")
-        # Shorter ones are not told from words: "basic authentication".
         if len(token.partition(b"=")[0]) < LEAST_RUN:
             continue
         if (_is_basic(token) or is_mixed_token(token)) if basic else is_random_token(token):
@@ -212,7 +208,7 @@ def _find_discord_tokens(data: bytes, runs: Runs) -> Iterator[Found]:
 
 
 def _find_led(data: bytes, runs: Runs) -> Iterator[Found]:
-    for match in matches(_LED, data):
+    for match in matches(LED, data):
         if match.lastgroup is not None:
             yield *match.span(), match.lastgroup
 
@@ -306,17 +302,9 @@ RUN_RECOGNISERS = (
     RunRecogniser(
         leads=(b":aa",), expressions=(rb"[0-9]{6}:AA[\w-]{16}",), find=_finder(_TELEGRAM, "telegram_token")
     ),
-    RunRecogniser(
-        leads=(b"atza|", b"atzr|", b"atc|", b"oauth:", b"git&", b"astracs:", b"$production$", b"$sandbox$", b":apa91b", b"-hint:"),
-        expressions=(rb"at(?:za|zr|c)\|", rb"git&[0-9]{12}&", rb"oauth:[a-z0-9]{16}", rb"astracs:", rb"\$production\$", rb"\$sandbox\$", rb":apa91b", rb"-hint:"),
-        find=_find_led,
-    ),
+    RunRecogniser(leads=LEADS, expressions=LEAD_EXPRESSIONS, find=_find_led),
     RunRecogniser(find=_find_discord_tokens),
-    RunRecogniser(
-        find=_find_shapes,
-        shapes=SHAPES,
-        expressions=SHAPE_EXPRESSIONS,
-    ),
+    RunRecogniser(shapes=SHAPES, expressions=SHAPE_EXPRESSIONS, find=_find_shapes),
 )  # fmt: skip
 TEXT_RECOGNISERS = (
     TextRecogniser(
@@ -346,7 +334,7 @@ DEFAULT_PATTERNS: tuple[str, ...] = (
         {
             *(token.name for token in TOKENS),
             *(token.name for token in AROUND),
-            *_LED.groupindex,
+            *LED.groupindex,
             *SHAPES.groupindex,
             "basic_auth",
             "bearer_token",

@@ -80,7 +80,7 @@ def _selected(value: object) -> object:
                 name = unquoted(head)
             elif not head:
                 continue
-            if not name:
+            if not name or ";" in member or text.startswith("="):
                 raise ValueError(f"holds a member that is not name=value; allowed: {_RUNS}")
             pairs.setdefault(name, []).append(unquoted(text if equals else head))
         value = pairs

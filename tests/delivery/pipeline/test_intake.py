@@ -111,7 +111,7 @@ async def test_items_that_follow_others_closely_wake_no_thread() -> None:
         wakes["now"] += 1
         return woken(*args, **options)
 
-    loop.call_soon_threadsafe = count  # type: ignore[method-assign]
+    loop.call_soon_threadsafe = count  # type: ignore[assignment, method-assign]
     run = Lease(side.route)
     for number in range(20):
         accept(run, 1)
@@ -127,7 +127,7 @@ async def test_items_that_follow_others_closely_wake_no_thread() -> None:
     await asyncio.wrap_future(run.settled())
     assert run.ledger_of(side.deliveries[0].accounting) == LedgerSnapshot(accepted=21, delivered=21)
     await side.close()
-    del loop.call_soon_threadsafe  # type: ignore[method-assign]
+    del loop.call_soon_threadsafe
 
 
 @pytest.mark.parametrize("field", ["input", "output", "metadata"])

@@ -12,8 +12,8 @@ from nat_observability.processors.redaction.text.windows import matches
 
 # Each function, and which of its arguments is secret. The first column says where the others may be names alone.
 _ARGUMENTS = {
-    1: b"""login signIn sign_in authenticate auth set_basic_auth setBasicAuth SetBasicAuth basic_auth basicAuth BasicAuth
-        HTTPBasicAuth HTTPDigestAuth DigestAuth HTTPProxyAuth NTLMAuth HttpNtlmAuth Credentials Credential
+    1: b"""login signIn sign_in authenticate auth set_basic_auth setBasicAuth SetBasicAuth basic_auth basicAuth
+        BasicAuth HTTPBasicAuth HTTPDigestAuth DigestAuth HTTPProxyAuth NTLMAuth HttpNtlmAuth Credentials Credential
         NetworkCredential
         UsernamePasswordCredentials UsernamePasswordAuthenticationToken PasswordAuthentication PlainTextAuthProvider
         UserPassAuth jwt.encode jwt.sign jwt.verify jwt.decode JWT.encode JWT.decode createHmac pgp_sym_encrypt

@@ -84,9 +84,9 @@ def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         if named is None:
             continue
         label = named[0]
-        words = _SEED.match(data, match.start())
-        if words is not None and label.startswith(_LISTED_LABELS):
-            yield *words.span(1), label
+        listed = _SEED.match(data, match.start())
+        if listed is not None and label.startswith(_LISTED_LABELS):
+            yield *listed.span(1), label
             continue
         quote, value = match[1], match[2]
         if quote is not None:

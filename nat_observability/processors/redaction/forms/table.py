@@ -182,9 +182,7 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_multipart, near=before((b"form-data",), 200)),
     Form(
         find=find_input_values,
-        near=both(
-            follows(rb"[\w.\[\]-]{0,120}(?::[ ]|\r?\n|\\{1,8}n)", b"[]:\r\n\\"), ahead(b"input")
-        ),
+        near=both(follows(rb"[\w.\[\]-]{0,120}(?::[ ]|\r?\n|\\{1,8}n)", b"[]:\r\n\\"), ahead(b"input")),
     ),
     Form(
         find=find_automated,
@@ -269,20 +267,29 @@ UNNAMED: tuple[Form, ...] = (
             b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:", b"<<<", b"--with-token", b"sudo -S",
             b"chpasswd", b"cargo login", b"wandb login", b"railway login", b"authtoken ", b"auth init", b"-oauth.",
             b"-token.", b"http-basic.", b"bundle config", b"mc alias", b"mc config", b"net user", b"wpa_passphrase",
-            b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString", b"assword", b"ickServ", b"ICKSERV",
+            b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString", b"assword",
+            b"ickServ", b"ICKSERV",
             b"sqlplus", b"thin:", b"@//", b"WIFI:", b"rclone", b"secret put", b"| passwd", b"kinit",
         ),
         before=1400,
         behind=1400,
     ),
     Form(find=find_pgpass, literals=(b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), before=400, behind=700),
-    Form(find=find_mail, literals=(b"PASS ", b"AUTH ", b"LOGIN ", b"AUTH\r", b"AUTH\\r", b"334 UGFzc3dvcmQ6"), before=500, behind=2400),
+    Form(
+        find=find_mail,
+        literals=(b"PASS ", b"AUTH ", b"LOGIN ", b"AUTH\r", b"AUTH\\r", b"334 UGFzc3dvcmQ6"),
+        before=500,
+        behind=2400,
+    ),
     Form(find=find_sql, literals=(b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), before=100),
     Form(find=find_jwk, literals=(b"kty",), before=4096, behind=8192),
     Form(find=find_kubernetes, literals=(b"Secret",), before=4096 + 200, behind=8192),
     Form(
         find=find_queries,
-        literals=(b"?code=", b"&code=", b"?key=", b"&key=", b"?appid=", b"&appid=", b"?tk=", b"&tk=", b"?sso=", b"?magic=", b"grant_type="),
+        literals=(
+            b"?code=", b"&code=", b"?key=", b"&key=", b"?appid=", b"&appid=", b"?tk=", b"&tk=", b"?sso=",
+            b"?magic=", b"grant_type=",
+        ),
         before=500,
         behind=1200,
     ),

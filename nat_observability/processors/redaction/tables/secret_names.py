@@ -120,17 +120,16 @@ Names of fields whose values never leave the process by default. A `!` marks exc
 """
 
 # How much has passed, or whether it has; whether a token is valid; what a field must be.
-VERDICTS = (
-    rb"""
+VERDICTS = """
 yes no y n on off ok true false none null nil undefined pass passed passes passing fail failed fails failure failing
 success succeeded error errors skip skipped warn warning partial pending unknown done all always never required
 optional valid invalid expired missing empty unset set present absent enabled disabled active inactive revoked changed
 unchanged updated wrong incorrect correct accepted rejected denied needed unused used default redacted hidden masked
 removed omitted todo tbd obrigatorio obrigatoria obligatorio obligatoria obligatoire requerido requerida requis requise
 erforderlich pflichtfeld vereist verplicht richiesto richiesta obbligatorio obbligatoria include same-origin lax
-""".split()
-    + ["obrigatória".encode(), "obrigatório".encode(), "必填".encode(), "必須".encode(), "필수".encode()]
-)
+obrigatória obrigatório
+必填 必須 필수
+""".encode().split()
 TYPES = rb"""
 str string text bytes int integer number float bool boolean object array list dict map any char varchar byte secretstr
 secretbytes uuid buffer unknown never void function null id hex base64 base64url utf8 utf-8 ascii latin1 binary

@@ -34,3 +34,23 @@ SHAPE_EXPRESSIONS: tuple[bytes, ...] = (
     rb"[0-9a-f]{24}:[0-9a-f]{32}", rb"[0-9]\|[\w-]{27}", rb"\.[\w-]{6}:[\w-]{40}", rb"[a-z0-9]{26}:[0-9a-f]{8}-",
 )  # fmt: skip
 """One of them, in either case, is in every text with such a token."""
+
+
+# Tokens with colons and dollar signs, of which only a part is a run.
+LED = re.compile(
+    rb"(?P<astra_token>AstraCS:[A-Za-z0-9]{20,}:[0-9a-f]{40,})"
+    rb"|(?P<paypal_token>access_token\$(?:production|sandbox)\$[a-z0-9]{16}\$[0-9a-f]{32})"
+    rb"|(?P<firebase_key>(?<![\w-])[\w-]{8,32}:APA91b[\w-]{60,})"
+    rb"|(?P<twitch_token>\boauth:[a-z0-9]{24,40})|(?P<amazon_token>At(?:za|zr|c)\|[\w+/=-]{30,})|(?P<azure_key>git&[0-9]{12}&[A-Za-z0-9+/]{80,}={0,2})"
+    rb"|(?P<snowflake_token>ver:\d{1,4}-hint:\d{1,20}-ETMsDgAAA[A-Za-z0-9+/=]{40,})"
+)
+LEADS = (
+    b"atza|", b"atzr|", b"atc|", b"oauth:", b"git&", b"astracs:", b"$production$", b"$sandbox$", b":apa91b", b"-hint:",
+)  # fmt: skip
+"""One of them is before each of those, in lower case."""
+
+LEAD_EXPRESSIONS = (
+    rb"at(?:za|zr|c)\|", rb"git&[0-9]{12}&", rb"oauth:[a-z0-9]{16}", rb"astracs:", rb"\$production\$", rb"\$sandbox\$",
+    rb":apa91b", rb"-hint:",
+)  # fmt: skip
+"""And one of these matches there."""

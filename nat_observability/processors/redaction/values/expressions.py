@@ -79,7 +79,8 @@ _DIGITS = re.compile(rb"\d")
 _LIKELY_LONGEST = 300  # bytes
 _STOP = re.compile(rb"\\{0,64}[\"'`]|[\r\n;]|\\{1,8}n|[()\[\]{},]")
 _JOIN = re.compile(
-    rb"""(?:[ \t]{0,64}(?:(?:\+|\.\.?|&|<>|\|\|)(?:[ \t]{0,8}\\(?=\r?\n))?(?:[\s+]|\\{1,8}[nrt]){0,64}|\.concat\([ ]{0,4})()|[ \t]{0,64}\\?(?:\r?\n|\\"""
+    rb"""(?:[ \t]{0,64}(?:(?:\+|\.\.?|&|<>|\|\|)(?:[ \t]{0,8}\\(?=\r?\n))?(?:[\s+]|\\{1,8}[nrt]){0,64}"""
+    rb"""|\.concat\([ ]{0,4})()|[ \t]{0,64}\\?(?:\r?\n|\\"""
     rb"""{1,8}n)[\s+]{0,64}|[ \t]{1,64}(?=\\{0,64}["']))[bBrRuUfF]{0,2}(\\{0,64})(["'`])"""
 )
 # A cast, a type in quotes, or the head of a function that returns the value.
@@ -213,9 +214,9 @@ def secret_spans(
         ):
             yield start, end
         return
-    if data[start - 1 : start] in b"\r\n" or data[at:start].find(b"\n") >= 0 or data[at : at + 1] in b"\r\n":
-        if is_harmless_block(keys, label, data[start:end].strip(b"\r\n")):
-            return
+    is_block = data[at:start].find(b"\n") >= 0 or data[at : at + 1] in b"\r\n"
+    if is_block and is_harmless_block(keys, label, data[start:end].strip(b"\r\n")):
+        return
     if bare is None:
         instead = _instead(data, begin, at, start, label, keys, depth, end.__gt__)
         if instead is not None:

@@ -111,8 +111,8 @@ _OF_WORDS = frozenset(
     ]
 )
 _WORD_ALONE = re.compile(rb"[A-Za-z\x80-\xff']{1,14}(?:[- ][A-Za-z]{1,14})?")
-_CODES = ("pin", "otp", "cvv", "cvc", "csc", "sms_code", "mfa_code", "door_code", "access_code", "unlock_code", "verification_code",
-          "security_code", "pin_code", "pin_number")  # fmt: skip
+_CODES = ("pin", "otp", "cvv", "cvc", "csc", "sms_code", "mfa_code", "door_code", "access_code", "unlock_code",
+          "verification_code",           "security_code", "pin_code", "pin_number")  # fmt: skip
 _SENTENCE = re.compile(rb"[A-Za-z'][A-Za-z']*+")
 _IS_PATH = re.compile(rb"(?:[A-Za-z]:[\\/]|~?/|\./|\.\./)[^\s]{0,500}")
 _FUNCTION = re.compile(rb"(?:async )?(?:def|function|fn|func)\b.{0,400}", re.DOTALL)
@@ -288,7 +288,7 @@ def is_harmless_block(keys: KeyMatcher, label: str, text: bytes) -> bool:
 
 
 def _is_about(keys: KeyMatcher, name: str, value: bytes) -> bool:
-    """Say whether a value in an object under the name of a secret is none by that name: its length, whether it is on."""
+    """Say whether a value is about the secret whose name its object has: its length, whether it is on."""
     plain = value.strip(b"\"' ,")
     if not keys.is_kept(f"secret_{name}"):
         return plain.lower() in _FLAGS

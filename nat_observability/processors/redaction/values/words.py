@@ -74,8 +74,8 @@ def _end_behind_sign(data: bytes, start: int, end: int) -> int:
         if _IN_TAG.match(data, end) is not None:
             return end
     elif sign == b">":
-        line = data[max(0, start - _LONGEST_BEFORE_QUOTE) : start].rpartition(b"\n")[2]
-        if line.rfind(b"<") > line.rfind(b">") or b"<" in data[start:end]:
+        before_it = data[max(0, start - _LONGEST_BEFORE_QUOTE) : start].rpartition(b"\n")[2]
+        if before_it.rfind(b"<") > before_it.rfind(b">") or b"<" in data[start:end]:
             return end
     else:
         return end
