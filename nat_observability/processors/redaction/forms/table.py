@@ -161,8 +161,9 @@ NAMED: tuple[Form, ...] = (
     Form(
         find=find_netrc,
         near=both(
-            Condition(
-                lambda data, place: data.endswith(b"password", place.begin, place.end), _BLANKS + b"\\"
+            both(
+                follows(rb"\s|\\", _BLANKS + b"\\"),
+                Condition(lambda data, place: data.endswith(b"password", place.begin, place.end)),
             ),
             before((b"login", b"user", b"machine", b"default"), 500),
         ),
