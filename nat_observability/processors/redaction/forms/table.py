@@ -162,7 +162,12 @@ NAMED: tuple[Form, ...] = (
         find=find_netrc,
         near=both(
             Condition(
-                lambda data, place: data.endswith(b"password", place.begin, place.end), _BLANKS + b"\\"
+                lambda data, place: (
+                    data.endswith(b"password", place.begin, place.end)
+                    and place.end < len(data)
+                    and data[place.end] in _BLANKS + b"\\"
+                ),
+                _BLANKS + b"\\",
             ),
             before((b"login", b"user", b"machine", b"default"), 500),
         ),
