@@ -161,9 +161,13 @@ NAMED: tuple[Form, ...] = (
     Form(
         find=find_netrc,
         near=both(
-            both(
-                follows(rb"\s|\\", _BLANKS + b"\\"),
-                Condition(lambda data, place: data.endswith(b"password", place.begin, place.end)),
+            Condition(
+                lambda data, place: (
+                    data.endswith(b"password", place.begin, place.end)
+                    and place.end < len(data)
+                    and data[place.end] in _BLANKS + b"\\"
+                ),
+                _BLANKS + b"\\",
             ),
             before((b"login", b"user", b"machine", b"default"), 500),
         ),
