@@ -46,7 +46,8 @@ _DEFAULT = frozenset(DEFAULT_KEYS)
 _any = msgspec.json.Decoder().decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_OBJECTS = msgspec.Raw(b"[{}]")  # in place of a list of objects in which there is nothing
+# In place of a list of objects in which there is nothing: under the name of a secret it is one, as the list would be.
+_OBJECTS = msgspec.Raw(b'[{"-":0}]')
 _LONG = 2048  # bytes: it takes longer to look for a shorter one
 _LONGEST = 1024 * 1024  # bytes that are kept
 
