@@ -17,15 +17,9 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.loop import DeliveryLoop, finish, report
 from nat_observability.delivery.losses import log_all
 from nat_observability.delivery.pipeline.intake import Intake, intake_of
+from nat_observability.delivery.sending import sink_adapters
 from nat_observability.delivery.sending.periodic_work import RunFeed
 from nat_observability.delivery.sending.retry import BreakerState
-from nat_observability.delivery.sending.sink_adapters import (
-    WorkerSink,
-    as_sink,
-    destination_of,
-    feed_of,
-    given_sink,
-)
 from nat_observability.delivery.state import DeliveryState, Hold, State
 from nat_observability.delivery.threads import process_end
 from nat_observability.delivery.threads.delivery_thread import DeliveryThread, LoopSource, weak_call
@@ -111,7 +105,7 @@ class Delivery:
             self._new_worker = loop_source.workers()
             loop_source = loop_source.thread()
             loop_source.notify(self._loop_broke)
-        self._sink = as_sink(sink, self._new_worker)
+        self._sink = sink_adapters.as_sink(sink, self._new_worker)
         self._loop_source = loop_source or DeliveryThread(
             f"nat-observability-delivery-{name}", on_broken=weak_call(self._loop_broke)
         )
@@ -129,7 +123,7 @@ class Delivery:
                 # SQLite and the rest of the spool are a quarter of the package's import time, and most exporters have
                 # no spool.
                 from nat_observability.delivery.spool_client import SpoolClient
-            where = destination_of(self._sink)
+            where = sink_adapters.destination_of(self._sink)
             self._spool = SpoolClient(self.name, self.limits, self._accounting, self._new_worker, where)
         self._loop: DeliveryLoop | None = None  # the last one, if none is at work
 
@@ -143,12 +137,12 @@ class Delivery:
     @property
     def feed(self) -> RunFeed | None:
         """Where its runs are noted, if the sink is told of runs; else None."""
-        return feed_of(self._sink)
+        return sink_adapters.feed_of(self._sink)
 
     @property
     def sink(self) -> Sink | BlockingSink | None:
         """The sink as it was given; None if it is a function."""
-        return given_sink(self._sink)
+        return sink_adapters.given_sink(self._sink)
 
     @property
     def intake(self) -> Intake | None:
@@ -386,9 +380,8 @@ class Delivery:
 
     def _start_clean(self) -> None:
         """Forget what belongs to the parent, in a forked child."""
-        # The parent writes what it accepted. Its open files and connections are inherited as they are: closing them
-        # here could break what the parent still does with them, so they are kept and never touched.
-        sink = self._sink.blocking if isinstance(self._sink, WorkerSink) else self._sink
+        # The parent writes what it accepted. What it has open is kept and never touched: closing it could break that.
+        sink = self._sink.blocking if isinstance(self._sink, sink_adapters.WorkerSink) else self._sink
         _inherited.append((copy.copy(sink), self._loop))
         if self._loop is not None:
             self._loop.dismiss()

@@ -54,9 +54,7 @@ _frame, _clock_ns, _wall_ns = sys._getframe, time.perf_counter_ns, time.time_ns
 _END, _OK, _ERROR, _CLIENT = Boundary.END, Status.OK, Status.ERROR, SpanKind.CLIENT
 _LLM, _EMBEDDING, _RETRIEVER = StepKind.LLM, StepKind.EMBEDDING, StepKind.RETRIEVER
 _NO_TAGS: tuple[str, ...] = ()
-_looks = iter(
-    range(1000)
-)  # at steps that are freed, to find one without a block; later ones do not pay for it
+_looks = iter(range(1000))  # at freed steps, to find one without a block; later ones do not pay for it
 
 
 class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, named like contextlib.suppress

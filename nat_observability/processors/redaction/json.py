@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from nat_observability.processors.redaction.forms.argument_lists import find_in_words, is_command
 from nat_observability.processors.redaction.marks import Marks, is_mark
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.values.verdicts import is_harmless, is_harmless_structure
 
 _MAX_DEPTH = 48  # of JSON in JSON, including strings that hold JSON
+_BEFORE_COMMAND = 8  # words, such as sudo and its options
 _TOO_DEEP = b'"[redacted:too_deep]"'
 _QUOTE, _BRACKET = ord('"'), ord("[")
 _SURE_NAMES = frozenset(("name", "key", "Name", "Key", "header", "k"))
@@ -272,7 +274,22 @@ class JsonScrubber:
                         label = None  # ["pass", "fail"]
             changed = changed or new != value
             scrubbed.append(msgspec.Raw(new))
+        for index, new in self._arguments([bytes(raw) for raw in scrubbed]):
+            changed = True
+            scrubbed[index] = msgspec.Raw(new)
         return _encode(scrubbed) if changed else data
+
+    def _arguments(self, items: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+        """Return what changes in ["mysql", "-px1"], by its places."""
+        first = next((at for at, item in enumerate(items[:_BEFORE_COMMAND]) if is_command(item[1:-1])), None)
+        if first is None:
+            return
+        words = [_string(item).encode() if item[0] == _QUOTE else item for item in items[first:]]
+        for number, start, end, label in find_in_words(words, self._keys):
+            word = words[number]
+            if b"[redacted:" not in word[start:]:
+                words[number] = word[:start] + self._marks.mark(label, word[start:end]).encode() + word[end:]
+                yield first + number, _encode(words[number].decode(errors="replace"))
 
     def _label_of_flat(self, name: bytes, value: bytes) -> str | None:
         """Return the label of a value in ["user", "bob", "password", "x1"], unless it may be a further name."""

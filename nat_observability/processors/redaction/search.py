@@ -238,7 +238,15 @@ class Search:
 
     def _layer_passes(self, data: bytes) -> bool:
         sights = self._look(data)
-        return sights is not None and self._may_hold(data, sights)
+        if sights is None:
+            return False
+        if self._may_hold(data, sights):
+            return True
+        folded = fold(data) if self._is_folded(data, sights) else None
+        if folded is None:
+            return False
+        sights = self._look(folded.data)
+        return sights is not None and self._may_hold(folded.data, sights)
 
     def _places_in(self, data: bytes, sights: Sights) -> list[Place]:
         """Return the names in a text, but for those behind the first that is too many."""

@@ -86,6 +86,10 @@ def test_it_knows_every_form_and_every_name() -> None:
         "pass\u2009=\u20099RWtOyJl8Xc1",
         "pass\uff1a2Oib5qS9w8wM",
         '{"a": "\\\\u0070assword: hunter2x"}',
+        '{"a": "pass\\u0000word: hunter2x"}',
+        '{"a": "pass\\u200bword: hunter2x"}',
+        '{"a": "{\\\\"pass\\\\u0000word\\\\": 1}"}',
+        "pass%00word%3Dhunter2x",
     ],
 )
 def test_what_escapes_hide_is_looked_at(hidden: str) -> None:

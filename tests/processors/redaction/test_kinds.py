@@ -28,6 +28,18 @@ KINDS: dict[str, list[str]] = {
     'Basic credentials': [
         'Basic bob-k9Xm2Qw7Tzxyzabcd12',
     ],
+    'lists of arguments': [
+        "Command '['mysql', '-pk9Xm2Qw7Tz']' returned non-zero exit status 1.",
+        '["mysqldump", "-u", "root", "-pk9Xm2Qw7Tz", "shop"]',
+        '{"args": ["/usr/bin/curl", "-u", "bob:k9Xm2Qw7Tz", "http://x.io"]}',
+        'ran ["sudo", "curl", "-sSu", "bob:k9Xm2Qw7Tz", "http://x.io"]',
+        '["sudo", "-n", "redis-cli", "-a", "k9Xm2Qw7Tz"]',
+        'subprocess.run(["sshpass", "-p", "k9Xm2Qw7Tz", "ssh", "host"], check=True)',
+        "spawn('docker', ['login', '-u', 'bob', '-p', 'k9Xm2Qw7Tz'])",
+        'CMD ["docker", "login", "-p", "k9Xm2Qw7Tz", "registry.example"]',
+        '{"cmd": "[\\"mysql\\", \\"-pk9Xm2Qw7Tz\\"]"}',
+        '[["zip", "-P", "k9Xm2Qw7Tz", "a.zip"]]',
+    ],
     'entities': [
         'password&quot;:&quot;k9Xm2Qw7Tz&quot;',
         '{&quot;user&quot;:&quot;bob&quot;,&quot;password&quot;:&quot;k9Xm2Qw7Tz&quot;}',

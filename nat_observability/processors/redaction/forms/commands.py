@@ -35,8 +35,8 @@ def find_settings(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 
 
 # Options of some commands that have a password: after a blank, or directly behind the letter.
-_COMMAND = re.compile(
-    rb"\b(sshpass|mysql|mysqldump|mysqladmin|mariadb|7z|7za|rar|unrar|zip|unzip|sqlcmd|bcp|mosquitto_p"
+COMMANDS = (
+    rb"(sshpass|mysql|mysqldump|mysqladmin|mariadb|7z|7za|rar|unrar|zip|unzip|sqlcmd|bcp|mosquitto_p"
     rb"ub|mosquitto_sub|snowsql|"
     rb"redis-cli|docker|podman|helm|buildah|skopeo|nerdctl|oras|crane|az|mongo|mongosh|mongodump|mongo"
     rb"restore|ldapsearch|ldapmodify|"
@@ -45,9 +45,9 @@ _COMMAND = re.compile(
     rb"clickhouse-client|clickhouse|impala-shell|beeline|hdbsql|isql|tsql|ftp|lftp|ncftp|rclone|restic"
     rb"|borg|gpg|ssh-keygen|kinit|"
     rb"net use|psql|influx|oc|kubectl|doctl|rsync|svn|hg|cadaver|expect|passwd|chpasswd|wpa_passphrase"
-    rb"|nmcli|iwconfig|sqlplus|useradd|usermod|twine|psexec|rdesktop|winexe|ipmitool|snmpwalk|snmpget|snmpset|xfreerdp|winrm)\b"
-    rb"((?:[^\r\n\\|]|\\(?:\r?\n|\\n|[\"'$ \\])){1,1000})"
+    rb"|nmcli|iwconfig|sqlplus|useradd|usermod|twine|psexec|rdesktop|winexe|ipmitool|snmpwalk|snmpget|snmpset|xfreerdp|winrm)"
 )
+_COMMAND = re.compile(rb"\b" + COMMANDS + rb"\b((?:[^\r\n\\|]|\\(?:\r?\n|\\n|[\"'$ \\])){1,1000})")
 _ATTACHED = re.compile(rb"[ \t]-[pw](\\{0,64}[\"']?)([^\s\"'\\-][^\s\"'\\]{2,512})")
 _OPTIONS = {
     b"p": b"useradd usermod twine psexec rdesktop winexe sshpass docker podman helm buildah skopeo nerdctl oras "

@@ -6,6 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from nat_observability.processors.redaction.forms.argument_lists import (
+    ARGUMENT_LITERALS,
+    find_in_argument_lists,
+)
 from nat_observability.processors.redaction.forms.calls import (
     BEHIND_ARGUMENT,
     BEHIND_RETURNED,
@@ -295,6 +299,7 @@ UNNAMED: tuple[Form, ...] = (
         before=1400,
         behind=1400,
     ),
+    Form(find=find_in_argument_lists, literals=ARGUMENT_LITERALS, before=1400, behind=1400),
     Form(find=find_pgpass, literals=(b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), before=400, behind=700),
     Form(
         find=find_mail,
