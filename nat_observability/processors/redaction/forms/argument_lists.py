@@ -22,22 +22,11 @@ _WORD = re.compile(rb"(\\{0,64}[\"'])((?:(?!\1)[^\n]){0,400})\1")
 # A word of the list is one word of the command, whatever is in it.
 _APART = b" \t\"'`|<>;\\"
 _AS_ONE_WORD = bytes.maketrans(_APART, b"_" * len(_APART))
-OPTIONS = (
-    b"-u",
-    b"-p",
-    b"-P",
-    b"-a",
-    b"-w",
-    b"-k",
-    b"-N",
-    b"-U",
-    b"--user",
-    b"--proxy-user",
-    b"-pass",
-    b"-A",
-    b"-X",
+_OPTIONS = b"-u -p -P -a -w -k -N -U --user --proxy-user -pass -A -X".split()
+ARGUMENT_LITERALS = (
+    *(quote + option for quote in (b'"', b"'") for option in _OPTIONS),
+    *(b"curl" + behind for behind in (b'"', b"'", b"\\")),  # its options may be joined, as in -sSu
 )
-ARGUMENT_LITERALS = tuple(quote + option for quote in (b'"', b"'") for option in OPTIONS)
 """One of them is in every list in which something is found."""
 
 
