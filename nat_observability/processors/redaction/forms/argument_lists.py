@@ -11,11 +11,11 @@ from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
 
-# ["mysql", "-pk9Xm2Qw7"], ['curl', '-u', 'bob:k9Xm2Qw7'], and the same inside JSON
+# ["mysql", "-pk9Xm2Qw7"], spawn('curl', ['-u', 'bob:k9Xm2Qw7']), and the same inside JSON
 _LIST = re.compile(
     rb"(\\{0,64}[\"'])(?:[^\s\"'\\]{0,100}/)?"
     + COMMANDS
-    + rb"(?:\.exe)?\1((?:\s{0,8},\s{0,8}\1(?:(?!\1)[^\n]){0,400}\1){1,64})"
+    + rb"(?:\.exe)?\1((?:\s{0,8},\s{0,8}\[?\1(?:(?!\1)[^\n]){0,400}\1){1,64})"
 )
 _PROGRAM = re.compile(rb"(?:[^\s\"'\\]{0,100}[/\\])?" + COMMANDS + rb"(?:\.exe)?")
 _WORD = re.compile(rb"(\\{0,64}[\"'])((?:(?!\1)[^\n]){0,400})\1")
