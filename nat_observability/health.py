@@ -8,7 +8,7 @@ import msgspec
 
 from nat_observability.delivery.delivery import DeliveryHealth
 from nat_observability.delivery.ledger import LedgerSnapshot, total
-from nat_observability.delivery.sending.retry import BreakerState
+from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.delivery.state import DeliveryState
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from nat_observability.delivery.ledger import FailureReason, NamedDropReason
+from nat_observability.delivery.loss_reasons import FailureReason, NamedDropReason
 
 _ROOT = Path(__file__).parent.parent
 _CONCEPTS = (_ROOT / "docs" / "concepts.md").read_text()

@@ -28,11 +28,12 @@ from nat_observability.exporter_manager import check_exporter
 from nat_observability.logs import RepeatedEvent, get_logger, set_level
 from nat_observability.propagation.formats import use_propagators
 from nat_observability.recording.capture.limits import set_limits
+from nat_observability.settings.error_messages import option_problems
 from nat_observability.settings.exporters.models import PRESET_NAMES
 from nat_observability.settings.observability import ObservabilitySettings
 from nat_observability.settings.sources import unused_hints
 from nat_observability.settings.standard_variables.opentelemetry import SERVICE_NAME
-from nat_observability.settings.variables import EXPORTERS, option_problems, variable
+from nat_observability.settings.variables import EXPORTERS, variable
 from nat_observability.sinks.protocol import BlockingSink, Sink
 from nat_observability.validation import secret_text
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nat_observability.delivery.lease import NEVER, Entry, Inlet, Lease, Route, count_all_delivered
-from nat_observability.delivery.ledger import DropReason, Ledger, LedgerSnapshot, NamedDropReason
+from nat_observability.delivery.ledger import Ledger, LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.loss_reasons import DropReason, NamedDropReason
 from nat_observability.delivery.losses import Losses
 from nat_observability.delivery.queue import BoundedQueue
 from nat_observability.delivery.sending.retry import Failure, Outcome
@@ -35,8 +36,8 @@ class Accounting:
     """
     The queue, what was taken from it, and the ledger, of one delivery.
 
-    Every method, and every access to an attribute, is under the lock of `guard`, which is never held while foreign
-    code runs.
+    Every method, and every access to an attribute, is under the deliveries' lock, which is never held while
+    foreign code runs.
 
     Args:
         name: The exporter's, for logs.

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nat_observability.delivery import guard
+from nat_observability.delivery import locking
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.lease import Lease, Route
-from nat_observability.delivery.ledger import LedgerSnapshot, NamedDropReason
+from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.loop import DeliveryLoop, finish, report
+from nat_observability.delivery.loss_reasons import NamedDropReason
 from nat_observability.delivery.losses import log_all
 from nat_observability.delivery.pipeline.intake import Intake, intake_of
 from nat_observability.delivery.sending import sink_adapters
+from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.delivery.sending.periodic_work import RunFeed
-from nat_observability.delivery.sending.retry import BreakerState
 from nat_observability.delivery.state import DeliveryState, Hold, State
 from nat_observability.delivery.threads import process_end
 from nat_observability.delivery.threads.delivery_thread import DeliveryThread, LoopSource, weak_call
@@ -163,7 +164,7 @@ class Delivery:
             TypeError: One of them cannot be called.
         """
         intake = intake_of(self.name, processors, None)
-        with guard.lock:
+        with locking.lock:
             phase = self._state.phase
             if phase is not DeliveryState.NEW:
                 raise RuntimeStateError(
@@ -184,7 +185,7 @@ class Delivery:
             run_id: Of the run, to be named if it loses anything.
         """
         started: DeliveryLoop | None = None
-        with guard.lock:
+        with locking.lock:
             state = self._state
             hold = state.hold(keep=keep)
             lease = Lease(self._accounting.route, hold, self._give_back, run_id)
@@ -207,7 +208,7 @@ class Delivery:
         try:
             loop.start()
         except Exception as error:  # noqa: BLE001  its event loop is closed, or memory has run out
-            with guard.lock:
+            with locking.lock:
                 if self._loop is loop and not loop.dismissed:
                     loop.dismiss()
                     self._refused(error)
@@ -221,7 +222,7 @@ class Delivery:
     def _loop_broke(self, error: Exception, had_begun: bool) -> None:
         """Move to another event loop, because this one no longer runs; fail if it never ran."""
         loop, lost = None, 0
-        with guard.lock:
+        with locking.lock:
             broken = self._loop
             if broken is None or broken.dismissed or not self.at_work or not broken.is_cut_off:
                 return
@@ -257,14 +258,14 @@ class Delivery:
     @property
     def not_open(self) -> BaseException | None:
         """Why the sink of a delivery at work is not open; None if it is."""
-        with guard.lock:
+        with locking.lock:
             if not self._state.phase.opening:
                 return None
             return self._state.open_error or StartTimeoutError(self.name, self.limits.open_timeout)
 
     def closed(self) -> Future[None]:
         """Return a future that is done when the delivery has closed, or at once if it is not open."""
-        with guard.lock:
+        with locking.lock:
             return self._state.closed()
 
     def close(self, until: float | None = None) -> Future[None]:
@@ -277,7 +278,7 @@ class Delivery:
         Args:
             until: When that time is over, in seconds of `time.monotonic()`. Without it each batch has one last try.
         """
-        with guard.lock:
+        with locking.lock:
             state, accounting, loop = self._state, self._accounting, self._loop
             state.note_last_call(until)
             if loop is not None and state.phase.opening and not (accounting.in_memory or accounting.upstream):
@@ -301,7 +302,7 @@ class Delivery:
         Args:
             timeout: Seconds that it had; `drain_timeout` by default.
         """
-        with guard.lock:
+        with locking.lock:
             loop = self._loop
             if loop is None or not self._state.phase.at_work:
                 return 0
@@ -327,7 +328,7 @@ class Delivery:
 
     def health(self) -> DeliveryHealth:
         """Return state, counts and last error as they are now. From any thread."""
-        with guard.lock:
+        with locking.lock:
             accounting, loop, state = self._accounting, self._loop, self._state
             # Compare with None, not by truth: an error is foreign code, and its `__bool__` may raise.
             error = None if loop is None else loop.retry.last_error
@@ -359,7 +360,7 @@ class Delivery:
         return lease.ledger
 
     def _give_back(self, hold: Hold) -> None:
-        with guard.lock:
+        with locking.lock:
             if self._state.give_back(hold):
                 self._accounting.wake_up()
 
@@ -402,7 +403,7 @@ def route_to(deliveries: Sequence[Delivery]) -> Route:
         return first.accounting.route
     if any(each.intake is not first.intake for each in deliveries):
         raise ValueError("Deliveries of one route have the same processors.")
-    with guard.lock:
+    with locking.lock:
         accountings = tuple(each.accounting for each in deliveries)
         for route in first.accounting.routes:
             if route.destinations == accountings:
@@ -423,7 +424,7 @@ def deliveries() -> list[Delivery]:
 
 
 def _start_clean_in_child() -> None:
-    guard.renew()
+    locking.renew()
     all_of_them = deliveries()
     for intake in {id(each.intake): each.intake for each in all_of_them if each.intake is not None}.values():
         intake.renew()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from nat_observability.delivery import guard
+from nat_observability.delivery import locking
 from nat_observability.delivery.accounting import SAVE_ITEMS, Accounting
 from nat_observability.delivery.lease import NEVER, Entry
 from nat_observability.delivery.limits import DeliveryLimits
@@ -140,7 +140,7 @@ class EntryMover:
                 await self._save_what_is_sent()
                 self.retry.cut_saved()
                 self._try_deferred_again()
-            with guard.lock:
+            with locking.lock:
                 if self.dismissed:
                     return False
                 move = self._next_move(self._loop.time())
@@ -288,7 +288,7 @@ class EntryMover:
                     on_batch(duration, self.retry.last_error if failed else None)
                 except BaseException as error:  # noqa: BLE001  foreign code: the application's meter may raise anything
                     _log.warning("batch_not_measured", exporter=self._name, error=describe(error))
-            with guard.lock:
+            with locking.lock:
                 if not self.dismissed:
                     self._settle(batch, outcomes)
             self._accounting.log_losses()
@@ -307,7 +307,7 @@ class EntryMover:
         except BaseException as error:
             # A send is cancelled for good only after the loop was dismissed. Here the sink has cancelled the task that
             # it runs in.
-            with guard.lock:
+            with locking.lock:
                 if self.dismissed:
                     raise
             return self.retry.refused(error, items)
@@ -380,14 +380,14 @@ class EntryMover:
     async def _save_deferred(self) -> None:
         """Move what the back end refuses for the moment to the spool; what the spool does not take has failed."""
         spool, accounting = self._spool, self._accounting
-        with guard.lock:
+        with locking.lock:
             # What was being saved while it was sent has come back, to be sent again: it is not saved twice.
             entries = [entry for entry in self._to_defer if entry in accounting.saving]
             self._to_defer = []
         if spool is None:
             return
         await self._try(spool.save(entries, stay=False))
-        with guard.lock:
+        with locking.lock:
             unsaved = set(entries).intersection(accounting.ready)
             if self.dismissed or not unsaved:
                 return
@@ -402,7 +402,7 @@ class EntryMover:
         accounting = self._accounting
 
         def next_entries() -> list[Entry]:
-            with guard.lock:
+            with locking.lock:
                 accounting.tell_room()
                 # Until there is room again, or something else to do.
                 if self.signal.is_set() or self.dismissed or not accounting.is_filled(0.25):
@@ -418,7 +418,7 @@ class EntryMover:
         spool, accounting = self._spool, self._accounting
         if spool is None:
             return
-        with guard.lock:
+        with locking.lock:
             entries = [entry for entry in (*accounting.in_flight, *accounting.ready) if entry.key is None]
         for start in range(0, len(entries), SAVE_ITEMS):
             if not await self._try(spool.save(entries[start : start + SAVE_ITEMS], stay=True)):

@@ -10,8 +10,9 @@ from typing import Protocol
 
 import msgspec
 
-from nat_observability.delivery import guard
-from nat_observability.delivery.ledger import DropReason, LedgerSnapshot, NamedDropReason
+from nat_observability.delivery import locking
+from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.loss_reasons import DropReason, NamedDropReason
 from nat_observability.delivery.queue import weigh
 from nat_observability.delivery.state import Hold, all_of, resolve, resolved
 from nat_observability.events import Item
@@ -189,7 +190,7 @@ class Lease:
 
     def accept(self, item: Item) -> None:
         """Queue `item`; the ledger counts its outcome. Never blocks, never raises."""
-        lock, size = guard.lock, weigh(item)
+        lock, size = locking.lock, weigh(item)
         route = self.route
         # As `with` does, in a third of the time: an interruption may come while this waits for the lock, or right
         # after.
@@ -216,7 +217,7 @@ class Lease:
     def accept_within(self, item: Item, limit: int) -> None:
         """Queue `item`, unless with those before it exceeds so many bytes: then it is dropped as `run_too_large`."""
         size = weigh(item)
-        with guard.lock:
+        with locking.lock:
             fits = self._accepted_bytes + size <= limit
             if fits:
                 self._accepted_bytes += size
@@ -227,7 +228,7 @@ class Lease:
 
     def discard(self, reason: NamedDropReason, items: int) -> None:
         """Count items that are not to be queued as accepted and dropped, in every delivery of the route."""
-        with guard.lock:
+        with locking.lock:
             for destination in self.route.destinations:
                 destination.discard(self, reason, items)
         for destination in self.route.destinations:
@@ -241,7 +242,7 @@ class Lease:
     def ledger_of(self, destination: Destination) -> LedgerSnapshot:
         """Return the outcome of its items in one of the deliveries."""
         position = self._position(destination)
-        with guard.lock:
+        with locking.lock:
             rare = self._rare.get(position) if self._rare is not None else None
             delivered = 0 if self._delivered is None else self._delivered[position]
             if rare is None:
@@ -261,7 +262,7 @@ class Lease:
     def settled_in(self, destination: Destination) -> Future[None]:
         """Return a future that is done when nothing of this lease is pending in one of the deliveries."""
         position = self._position(destination)
-        with guard.lock:
+        with locking.lock:
             if not self._pending(position):
                 return resolved()
             future = self._hastened(destination)
@@ -271,7 +272,7 @@ class Lease:
     def saved_in(self, destination: Destination) -> Future[None]:
         """Return a future that is done when everything of this lease is on the disk, if `spool` is `always`."""
         position = self._position(destination)
-        with guard.lock:
+        with locking.lock:
             if not self._unsaved(position):
                 return resolved()
             future = self._hastened(destination)
@@ -289,7 +290,7 @@ class Lease:
         A run that waits for it at its end keeps new runs from outpacing the disk, so that nothing is dropped while the
         back end is down. None if there is room, or no spool to make it.
         """
-        with guard.lock:
+        with locking.lock:
             waiting = [room for each in self.route.destinations if (room := each.room()) is not None]
         return all_of(waiting) if waiting else None
 

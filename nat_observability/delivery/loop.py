@@ -8,11 +8,11 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from nat_observability.delivery import guard
+from nat_observability.delivery import locking
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.entry_mover import BatchObserver, EntryMover
-from nat_observability.delivery.ledger import NamedDropReason
 from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.loss_reasons import NamedDropReason
 from nat_observability.delivery.pipeline.intake import Intake
 from nat_observability.delivery.sending.retry import Retry, backoff, cancelled
 from nat_observability.delivery.state import DeliveryState, State, resolve
@@ -179,7 +179,7 @@ class DeliveryLoop:
         self._task.add_done_callback(self._end)
 
     def _end(self, _: asyncio.Task[None]) -> None:
-        with guard.lock:
+        with locking.lock:
             if not self.dismissed and self._state.phase.at_work and not self._has_run:
                 # A sink has cancelled every task of the loop, this one before it began.
                 error = RuntimeError("A task of the delivery was cancelled before it began.")
@@ -208,7 +208,7 @@ class DeliveryLoop:
                 if self._spool is not None:
                     await self._spool.close()
                 await self._close()
-                with guard.lock:
+                with locking.lock:
                     if self.dismissed:
                         return
                     waiting = len(self._accounting.queue) + self._accounting.upstream
@@ -218,7 +218,7 @@ class DeliveryLoop:
                         return
         except BaseException as error:
             # Foreign code: opening a sink may raise anything, even SystemExit, and cancel this very task.
-            with guard.lock:
+            with locking.lock:
                 if not self.dismissed:
                     if self._state.phase.opening:
                         self._state.not_opened(as_exception(error))
@@ -249,7 +249,7 @@ class DeliveryLoop:
                     raise
                 problem = as_exception(error)
             else:
-                with guard.lock:
+                with locking.lock:
                     if self.dismissed:
                         return False
                     self._state.opened()
@@ -258,7 +258,7 @@ class DeliveryLoop:
                     _log.info("exporter_reopened", exporter=self._name, tries=tries)
                 return True
             tries += 1
-            with guard.lock:
+            with locking.lock:
                 if self.dismissed:
                     return False
                 goes_on = self._state.not_opened(problem)
@@ -268,7 +268,7 @@ class DeliveryLoop:
                 if self._spool is not None:
                     with suppress(SinkError):
                         await self._spool.close()
-                with guard.lock:
+                with locking.lock:
                     if not self.dismissed:
                         self._finish(DeliveryState.FAILED, problem, "not_open")
                 return False
@@ -284,7 +284,7 @@ class DeliveryLoop:
         deadline = self._loop.time() + seconds
         while True:
             signal.clear()
-            with guard.lock:
+            with locking.lock:
                 if self.dismissed:
                     return False
                 saves, unwanted = self._mover.saves_while_closed(), state.unwanted
@@ -368,7 +368,7 @@ class DeliveryLoop:
 
     async def _save_or_wait(self) -> None:
         self._mover.signal.clear()
-        with guard.lock:
+        with locking.lock:
             saves = not self.dismissed and self._mover.saves_while_closed()
         if saves:
             await self._mover.save_queued()
@@ -410,5 +410,5 @@ def finish(
 def report(state: State, accounting: Accounting) -> None:
     """Log every loss, and then wake those who wait for the end of a delivery that is at rest."""
     accounting.log_losses(last=True)
-    with guard.lock:
+    with locking.lock:
         state.reported()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from nat_observability.delivery import guard
+from nat_observability.delivery import locking
 from nat_observability.delivery.lease import Destination, Lease
-from nat_observability.delivery.ledger import DropReason, FailureReason, Ledger, is_intended
+from nat_observability.delivery.ledger import Ledger
+from nat_observability.delivery.loss_reasons import DropReason, FailureReason, is_intended
 from nat_observability.logs import RepeatedEvent, get_logger, is_writing
 from nat_observability.system.fork_hooks import at_fork
 
@@ -32,7 +33,7 @@ class Losses:
     Attributes:
         unlogged: Whether there is something that is not logged yet.
 
-    `fail`, `drop` and `kept_without` are called under the lock of `guard`. It is not held while a line is written,
+    `fail`, `drop` and `kept_without` are called under the deliveries' lock. It is not held while a line is written,
     because the application's log processors are foreign code.
     """
 
@@ -93,7 +94,7 @@ class Losses:
         dropped: dict[str, int] = {}
         failed_runs: dict[str, None] = {}
         dropped_runs: dict[str, None] = {}
-        with guard.lock:
+        with locking.lock:
             if self._failed and (self._failed_event.due() is not None or last):
                 failed, self._failed = dict(self._failed), Counter()
                 failed_runs, self._failed_runs = self._failed_runs, {}
@@ -132,7 +133,7 @@ def log_all() -> None:
     """
     for losses in list(_unlogged):
         losses.log(last=True)
-    with guard.lock:
+    with locking.lock:
         totals = {name: dict(_totals[name]) for name in sorted(_totals)}
         _totals.clear()
     for name, reasons in totals.items():

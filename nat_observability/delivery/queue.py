@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from nat_observability.delivery.ledger import NamedDropReason
 from nat_observability.delivery.limits import QueuePolicy
+from nat_observability.delivery.loss_reasons import NamedDropReason
 from nat_observability.events import Item, Span
 
 # Bytes of an item with its ids and its entry, and of the heads of its name, input and output: sys.getsizeof("") each.

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from nat_observability.delivery import guard
+from nat_observability.delivery import locking
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.lease import Entry
 from nat_observability.delivery.limits import DeliveryLimits
@@ -101,7 +101,7 @@ class SpoolClient:
             SinkError: The directory cannot be used, or is that of another exporter.
             ThreadRefusedError: No thread can be started for it.
         """
-        with guard.lock:
+        with locking.lock:
             if self._worker is None:
                 # The previous worker may still have to close the spool.
                 try:
@@ -156,7 +156,7 @@ class SpoolClient:
             return await self._call(partial(self._save_queued, self._worker, stay=stay))
         except ThreadRefusedError:
             accounting = self._accounting
-            with guard.lock:
+            with locking.lock:
                 entries = accounting.take_to_save()
                 accounting.stored(entries, [None] * len(entries), stay=True)
             raise
@@ -172,7 +172,7 @@ class SpoolClient:
             return await self._call(partial(self._save, entries, stay=stay))
         except Exception:
             accounting = self._accounting
-            with guard.lock:
+            with locking.lock:
                 # The call was never made: the thread has died.
                 left = [entry for entry in entries if entry in accounting.saving]
                 accounting.stored(left, [None] * len(left), stay=True)
@@ -221,12 +221,12 @@ class SpoolClient:
             self._report()
 
         def returned(done: Future[None]) -> None:
-            with guard.lock:
+            with locking.lock:
                 self._returning -= len(keys)
                 if isinstance(done.exception(), SinkError):
                     self.put_back(keys)  # its thread has died
 
-        with guard.lock:
+        with locking.lock:
             if (done := self._later(put_back)) is not None:
                 self._returning += len(keys)
                 done.add_done_callback(returned)
@@ -238,20 +238,20 @@ class SpoolClient:
     async def close(self) -> None:
         """Let go of the files after the calls before this one."""
         if self._worker is not None:
-            with guard.lock:
+            with locking.lock:
                 self.stop_saving()
             try:
                 await self._call(self._spool.close)
             except Exception as error:  # noqa: BLE001  its thread has died: what is in the files stays there
                 self.log_failure(error)
-            with guard.lock:
+            with locking.lock:
                 # If the delivery opens again, they are read from there.
                 self._accounting.leave_to_spool()
             self.end()
 
     def end(self) -> None:
         """Let go of the files in the background, and let the thread end. From any thread; returns at once."""
-        with guard.lock:
+        with locking.lock:
             worker, self._worker = self._worker, None
             self._is_ready = False
         if worker is not None:
@@ -272,7 +272,7 @@ class SpoolClient:
 
     def _recover(self, look: Callable[[], RecoveryReport], *, opens: bool = False) -> None:
         report = look()
-        with guard.lock:
+        with locking.lock:
             # Records that this process left at the last close were never settled: they are still pending.
             self._accounting.recovered(report.records - report.returned)
             self._is_ready = self._is_ready or opens
@@ -280,7 +280,7 @@ class SpoolClient:
     def _save_waiting(self, worker: Worker) -> bool:
         """Save some of what is queued; return whether to go on with the rest."""
         accounting = self._accounting
-        with guard.lock:
+        with locking.lock:
             if not self._has_waiting():
                 return False
         spills, goes_on = not accounting.saves_all, True
@@ -290,7 +290,7 @@ class SpoolClient:
         except Exception as error:  # noqa: BLE001  the disk refuses, or memory has run out
             problem = error
             if spills:
-                with guard.lock:
+                with locking.lock:
                     # Nothing makes room until the delivery's loop tries again.
                     accounting.spills = goes_on = False
                     accounting.tell_room()
@@ -303,7 +303,7 @@ class SpoolClient:
         self, worker: Worker | None, *, stay: bool = False, spills: bool = False
     ) -> Exception | None:
         accounting = self._accounting
-        with guard.lock:
+        with locking.lock:
             if self._worker is not worker:
                 return None  # it was given up, and what is queued since belongs to the next period
             entries = accounting.take_to_save()
@@ -325,7 +325,7 @@ class SpoolClient:
 
     def _save(self, entries: Sequence[Entry], *, stay: bool, spills: bool = False) -> Exception | None:
         accounting = self._accounting
-        with guard.lock:
+        with locking.lock:
             # Others were saved by another call while this one waited for the thread, or have been sent.
             entries = [entry for entry in entries if entry.key is None and not entry.settled]
         if not entries:
@@ -340,7 +340,7 @@ class SpoolClient:
         try:
             keys = self._spool.append(list(records.values()), taken=stay, durable=not spills)
         except BaseException:  # the disk refuses, or memory has run out
-            with guard.lock:
+            with locking.lock:
                 if spills:
                     accounting.not_stored(entries)
                 else:
@@ -349,7 +349,7 @@ class SpoolClient:
         if None in keys:
             problem = problem or self._no_room(keys.count(None))
         key_of = dict(zip(records, keys, strict=True))
-        with guard.lock:
+        with locking.lock:
             done = accounting.stored(entries, [key_of.get(entry) for entry in entries], stay=stay)
         self._spool.done(done)
         return problem
@@ -371,7 +371,7 @@ class SpoolClient:
                 items.append((key, decode_item(record, runs)))
             except UnreadableRecordError:
                 unreadable.append(key)
-        with guard.lock:
+        with locking.lock:
             accounting.fetch(items, age)
         if unreadable:
             self._spool.reject(unreadable)
@@ -383,10 +383,10 @@ class SpoolClient:
         drops, self._drops = self._drops, []
         for keys, reason in drops:
             for start in range(0, len(keys), _DROP_AT_ONCE):
-                with guard.lock:
+                with locking.lock:
                     accounting.drop_records(keys[start : start + _DROP_AT_ONCE], reason)
             self._booked[reason] += len(keys)
-        with guard.lock:
+        with locking.lock:
             for reason, count in spool.dropped.items():
                 # It reports no keys for records of former processes.
                 unnamed = count - self._booked[reason]
@@ -425,7 +425,7 @@ class SpoolClient:
             self.log_failure(error)
         goes_on = error is None and save.result()
         accounting = self._accounting
-        with guard.lock:
+        with locking.lock:
             worker = self._worker
             self._saves_waiting = False
             accounting.tell_room()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
@@ -65,3 +66,23 @@ def _of_exporter(name: str, entry: AnyExporterSettings) -> Iterator[str]:
 def _long(name: str, seconds: float) -> Iterator[str]:
     if _LONG < seconds < _NO_LIMIT:
         yield f"{name} is {seconds:g} seconds: if milliseconds were meant, write {seconds / 1000:g}."
+
+
+_COMMENT = re.compile(r"\s#\s")
+_REFERENCE = re.compile(r"\$[A-Za-z_{(]")
+
+
+def left_to_a_shell(variables: Mapping[str, str | None]) -> Iterator[str]:
+    """Yield a sentence for each variable whose value has what a shell would have removed or replaced."""
+    for name, value in variables.items():
+        if not value:
+            continue
+        if len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
+            has, of_it = "begins and ends with a quotation mark", "which is part of the value"
+        elif _COMMENT.search(value) and value[0] not in "{[" and "pattern" not in name:
+            has, of_it = "has a comment behind its value", "which is part of it"
+        elif name.endswith("path") and _REFERENCE.search(value):
+            has, of_it = "names another variable", "which is not replaced by its value"
+        else:
+            continue
+        yield f"{name.upper()} {has}, {of_it}: the env files of Docker are not read by a shell."

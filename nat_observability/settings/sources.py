@@ -17,6 +17,7 @@ from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.resource import Resource
 from nat_observability.settings.exporters.base import ExporterSettings
 from nat_observability.settings.exporters.models import BUILT_IN, MODELS, PRESET_NAMES, AnyExporterSettings
+from nat_observability.settings.likely_mistakes import left_to_a_shell
 from nat_observability.settings.standard_variables.opentelemetry import (
     CONFIG_FILES,
     SERVICE_NAME,
@@ -36,7 +37,6 @@ from nat_observability.settings.variables import (
     bare,
     corrected,
     is_pairs,
-    left_to_a_shell,
     nearest,
     variable,
 )

@@ -1,16 +1,14 @@
-"""The variables that settings come from: their names, the values they take, and the words for what is wrong."""
+"""The variables that settings come from: their names, and the values they take."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 PREFIX = "NAT_OBSERVABILITY_"
 DELIMITER = "__"
@@ -23,28 +21,6 @@ class Allowed(msgspec.Struct, frozen=True):
     """States, in the annotation of a setting that a function checks, which values it takes."""
 
     words: str
-
-
-_WRONG = {
-    "missing": "is not set",
-    "int_type": "is not a whole number",
-    "int_parsing": "is not a whole number",
-    "int_from_float": "is not a whole number",
-    "int_parsing_size": "is too large",
-    "float_type": "is not a number",
-    "float_parsing": "is not a number",
-    "finite_number": "is not a finite number",
-    "bool_type": "is neither true nor false",
-    "bool_parsing": "is neither true nor false",
-    "greater_than": "is too small",
-    "greater_than_equal": "is too small",
-    "less_than_equal": "is too large",
-    "dict_type": "is not what it has to be",
-    "string_type": "is not text",
-    "string_too_short": "is empty",
-    "too_short": "is empty",
-    "path_type": "is not a path",
-}
 
 
 def variable(*path: object) -> str:
@@ -139,82 +115,3 @@ def is_pairs(kind: Any) -> bool:
 def _either(values: Sequence[object]) -> str:
     *first, last = map(str, values)
     return f"{', '.join(first)} or {last}" if first else last
-
-
-def problems(
-    error: ValidationError, settings: type[BaseModel], entries: Mapping[str, type[BaseModel]]
-) -> list[str]:
-    """
-    Return one line per problem of a failed validation.
-
-    Args:
-        error: The error of the failed validation.
-        settings: The model that did not validate.
-        entries: The tag of each member of the union of exporters, and its model.
-    """
-    # Neither pydantic's messages nor the input are used: both may hold the value.
-    details = error.errors(include_url=False, include_input=False)
-    # A default that depends on a wrong value is wrong only because of it.
-    return [
-        _problem(detail, settings, entries)
-        for detail in details
-        if detail["type"] != "default_factory_not_called"
-    ]
-
-
-def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[str, type[BaseModel]]) -> str:
-    path, model, depth = list(detail["loc"]), settings, 0
-    if path[:1] == [EXPORTERS]:
-        # After the exporter's name, pydantic puts the tag of the union's member, which is not part of the variable.
-        depth, model = (2, entries[str(path.pop(2))]) if len(path) > 2 else (0, settings)
-    name, context = variable(*path) if path else "The whole", detail.get("ctx", {})
-    if "error" in context:
-        return f"{name} {context['error']}."
-    if detail["type"] == "unusable":
-        return f"{name} {context['problem']}; allowed: {allowed(model.model_fields[str(path[depth])])}."
-    if detail["type"] == "above_sibling":
-        return f"{name} is above {variable(*path[:-1], context['sibling'])}: lower it, or raise the other."
-    if detail["type"] == "missing_sibling":
-        return f"{variable(*path, context['of'])} needs {variable(*path, context['sibling'])}: set it too."
-    if detail["type"] == "extra_forbidden":
-        known = [
-            variable(*path[:-1], key) for key in sorted(model.model_fields, key=lambda key: key != "type")
-        ]
-        near = nearest(name, known, below=variable(*path[:-1], ""))
-        ends = ", ".join(each.rpartition(DELIMITER)[2] for each in known)
-        return f"{name} is not a setting.{near or f' Known there: {ends}.'}"
-    if len(path) == depth:
-        return (
-            f"{name} is not a group of settings; allowed: a JSON object, or variables such as {name}__TYPE."
-        )
-    wrong = _WRONG.get(detail["type"], "is not valid")
-    return f"{name} {wrong}; allowed: {allowed(model.model_fields[str(path[depth])])}."
-
-
-def option_problems(error: ValidationError, exporter: str) -> list[str]:
-    """Return one line per problem in a custom type's own settings, without any of their values."""
-    details = error.errors(include_url=False, include_input=False, include_context=False)
-    return [
-        f"{variable(EXPORTERS, exporter, *detail['loc'])} {_WRONG.get(detail['type'], 'is not valid')}."
-        for detail in details
-    ]
-
-
-_COMMENT = re.compile(r"\s#\s")
-_REFERENCE = re.compile(r"\$[A-Za-z_{(]")
-
-
-def left_to_a_shell(variables: Mapping[str, str | None]) -> Iterator[str]:
-    """Yield a sentence for each variable whose value has what a shell would have removed or replaced."""
-    for name, value in variables.items():
-        if not value:
-            continue
-        if len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
-            has, of_it = "begins and ends with a quotation mark", "which is part of the value"
-        elif _COMMENT.search(value) and value[0] not in "{[" and "pattern" not in name:
-            has, of_it = "has a comment behind its value", "which is part of it"
-        elif name.endswith("path") and _REFERENCE.search(value):
-            has, of_it = "names another variable", "which is not replaced by its value"
-        else:
-            continue
-        yield f"{name.upper()} {has}, {of_it}: the env files of Docker are not read by a shell."

@@ -13,7 +13,7 @@ from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.queue import weigh
-from nat_observability.delivery.sending.retry import BreakerState
+from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.delivery.state import DeliveryState
 from nat_observability.errors import (
     PermanentWriteError,
@@ -895,7 +895,7 @@ def test_g5_an_interruption_while_an_item_waits_for_the_lock_leaves_it_free() ->
     run_program("""
         import signal, threading
         from nat_observability import ContextState, Delivery, Span, Status, StepKind
-        from nat_observability.delivery import guard
+        from nat_observability.delivery import locking
 
         delivery = Delivery("interrupted", print)
         lease = delivery.lease()
@@ -903,7 +903,7 @@ def test_g5_an_interruption_while_an_item_waits_for_the_lock_leaves_it_free() ->
         held, interrupted = threading.Event(), threading.Event()
 
         def hold():
-            with guard.lock:
+            with locking.lock:
                 held.set()
                 waits = threading.main_thread().ident
                 threading.Timer(0.2, signal.pthread_kill, (waits, signal.SIGINT)).start()

@@ -19,8 +19,9 @@ from structlog.testing import capture_logs
 from nat_observability import ContextState, ExporterManager, SpanExporter, step
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
-from nat_observability.delivery.ledger import FailureReason, LedgerSnapshot, NamedDropReason
+from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.loss_reasons import FailureReason, NamedDropReason
 from nat_observability.delivery.pipeline.tail_sampling import TailSamplingBuffer
 from nat_observability.delivery.queue import weigh
 from nat_observability.errors import BatchTooLargeError, PermanentWriteError, RetryableWriteError

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from nat_observability.delivery import guard
+from nat_observability.delivery import locking
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
 from nat_observability.delivery.lease import Entry, Lease, Route
@@ -864,7 +864,7 @@ async def _client(directory: Path, accounting: Accounting) -> tuple[SpoolClient,
 
 def _queue(accounting: Accounting, count: int) -> None:
     lease = Lease(Route([accounting], None))
-    with guard.lock:
+    with locking.lock:
         accounting.accept_all([Entry(make_step(), 1, lease) for _ in range(count)], count)
 
 
@@ -875,7 +875,7 @@ async def test_g8_saving_much_lets_the_other_calls_of_the_spool_have_their_turns
     client, worker = await _client(tmp_path, accounting)
     try:
         _queue(accounting, 3000)
-        with guard.lock:
+        with locking.lock:
             accounting.hasten()
         turns: list[int] = []
         worker.submit(lambda: turns.append(len(accounting.queue)))
@@ -900,13 +900,13 @@ async def test_g20_a_save_whose_thread_dies_is_logged_and_made_again(tmp_path: P
     client, worker = await _client(tmp_path, accounting)
     try:
         _queue(accounting, 3)
-        with guard.lock:
+        with locking.lock:
             accounting.hasten()
         lost, _ = worker.calls.popleft()
         with capture_logs() as logs:
             lost.set_exception(SinkError("The thread 'spool'", "ended", "The next call has a new one."))
         assert [line["event"] for line in logs] == ["spool_failed"]
-        with guard.lock:
+        with locking.lock:
             accounting.hasten()
         while worker.calls:
             await worker.make_one()
@@ -924,7 +924,7 @@ async def test_g5_a_save_that_waited_stores_nothing_twice(tmp_path: Path) -> Non
     client, worker = await _client(tmp_path, accounting)
     try:
         _queue(accounting, 3)
-        with guard.lock:
+        with locking.lock:
             entries = list(accounting.queue.waiting)
             accounting.hasten()
         waiting = asyncio.create_task(client.save(entries, stay=True))

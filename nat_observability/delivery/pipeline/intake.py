@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nat_observability.delivery import guard
+from nat_observability.delivery import locking
 from nat_observability.delivery.lease import NEVER, Arrival, Destination, Entry, Route, all_left_inlet
-from nat_observability.delivery.ledger import DropReason, ProcessorDropReason
 from nat_observability.delivery.limits import DeliveryLimits, QueuePolicy
+from nat_observability.delivery.loss_reasons import DropReason, ProcessorDropReason
 from nat_observability.delivery.pipeline.processor_pipeline import STRETCH_ITEMS, ProcessorPipeline
 from nat_observability.delivery.queue import BoundedQueue
 from nat_observability.delivery.threads.delivery_thread import (
@@ -95,7 +95,7 @@ class Intake:
 
     def widen(self, limits: DeliveryLimits) -> None:
         """Make room for what a delivery of these limits can queue."""
-        with guard.lock:
+        with locking.lock:
             self._max_items = max(self._max_items, limits.queue_items)
             self._max_bytes = max(self._max_bytes, limits.queue_bytes)
             self._delay = min(self._delay, limits.batch_age / 10)
@@ -112,7 +112,7 @@ class Intake:
         Raises:
             RuntimeError: No thread could be started.
         """
-        with guard.lock:
+        with locking.lock:
             self._users += 1
             if self._wake is not None:
                 return
@@ -143,7 +143,7 @@ class Intake:
 
     def release(self) -> None:
         """Run for one delivery less; with the last one the loop ends."""
-        with guard.lock:
+        with locking.lock:
             self._users -= 1
             self._wake_up()
 
@@ -182,7 +182,7 @@ class Intake:
 
     def _loop_broke(self, error: Exception, had_begun: bool) -> None:
         """Move to another event loop, because this one no longer runs; stop if it never ran."""
-        with guard.lock:
+        with locking.lock:
             if self._wake is None:
                 return
             # None of it was handed on yet: the stretch would otherwise be over.
@@ -223,7 +223,7 @@ class Intake:
 
     def _end(self, run_of: object) -> None:
         problem: Exception | None = None
-        with guard.lock:
+        with locking.lock:
             if self._run_of is run_of:
                 # It was cancelled, by foreign code that cancels every task. Nothing is being processed then, but if it
                 # failed, the same items would have it fail again.
@@ -246,7 +246,7 @@ class Intake:
     async def _run(self, loop: asyncio.AbstractEventLoop, signal: asyncio.Event, run_of: object) -> None:
         while True:
             signal.clear()
-            with guard.lock:
+            with locking.lock:
                 if self._run_of is not run_of:
                     return
                 if not self._users:
@@ -316,14 +316,14 @@ class Intake:
         self, arrivals: Sequence[Arrival], results: Sequence[tuple[Item, int] | ProcessorDropReason]
     ) -> None:
         done, left = arrivals[: len(results)], arrivals[len(results) :]
-        with guard.lock:
+        with locking.lock:
             self._queue.put_back(left)
             self._taken = done
         unlogged: dict[Destination, None] = {}
         step = max(1, _ENTRIES // max(len(arrival.lease.route.destinations) for arrival in done))
         for start in range(0, len(done), step):
             part = done[start : start + step]
-            with guard.lock:
+            with locking.lock:
                 self.passing_since = self._taken_since
                 try:
                     for route, passed in _together(part, results[start : start + step]):

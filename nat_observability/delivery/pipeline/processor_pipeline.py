@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from nat_observability.delivery.ledger import ProcessorDropReason
+from nat_observability.delivery.loss_reasons import ProcessorDropReason
 from nat_observability.delivery.queue import weigh
 from nat_observability.events import Item
 from nat_observability.foreign_errors import place, reraise_signal

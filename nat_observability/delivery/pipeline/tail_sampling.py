@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from nat_observability.delivery import guard
+from nat_observability.delivery import locking
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.queue import weigh
@@ -60,7 +60,7 @@ class TailSamplingBuffer:
         if self._kept is None and item.error is not None:
             self.decide(keep=True)
         size = weigh(item)
-        with guard.lock:
+        with locking.lock:
             kept = self._kept
             lost = self._hold(item, size) if kept is None else 0
         if kept:
@@ -72,7 +72,7 @@ class TailSamplingBuffer:
 
     def decide(self, *, keep: bool) -> None:
         """Accept or discard what is held, and what comes from now on; the first decision holds."""
-        with guard.lock:
+        with locking.lock:
             if self._kept is None:
                 self._kept = keep
                 if keep and self._lost:
@@ -90,7 +90,7 @@ class TailSamplingBuffer:
             return
         # One at a time: a thread that records a step meanwhile waits for the lock.
         while True:
-            with guard.lock:
+            with locking.lock:
                 item = self._next() if self._items else None
             if item is None:
                 break

@@ -1,15 +1,16 @@
-"""Retry, with its circuit breaker, and Deferral: when a batch is sent, sent again, or set aside."""
+"""Retry and Deferral: when a batch is sent, sent again, or set aside."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import NamedTuple
 
-from nat_observability.delivery.ledger import FailureReason
 from nat_observability.delivery.limits import DeliveryLimits
+from nat_observability.delivery.loss_reasons import FailureReason
+from nat_observability.delivery.sending.circuit_breaker import BreakerState, CircuitBreaker
 from nat_observability.errors import (
     BatchTooLargeError,
     RefusedForNowError,
@@ -48,67 +49,6 @@ at_fork(after_in_child=_random.seed)
 _LAST_TRY = 2.0  # seconds at most for the last try of what a spool has
 _END_EARLY = 0.5  # seconds before the end in which no try begins, so that its failure is still logged
 _RETRYABLE = (RetryableWriteError, SinkError, ThreadRefusedError, OSError, TimeoutError)
-
-
-class BreakerState(StrEnum):
-    """Whether batches go through: all, none, or one as a probe."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-
-
-class CircuitBreaker:
-    """
-    Opens after so many failures in a row, lets one probe through after a while, closes when a probe succeeds.
-
-    Not synchronized: it belongs to one event loop.
-
-    Args:
-        failures: Failures in a row that open it.
-        open_for: Seconds from opening, or from a failed probe, to the next probe.
-        clock: A monotonic clock, in seconds.
-    """
-
-    def __init__(self, failures: int, open_for: float, clock: Callable[[], float]) -> None:
-        self._threshold = failures
-        self._open_for = open_for
-        self._clock = clock
-        self._failed = 0
-        self._probe_at = 0.0
-        self.state = BreakerState.CLOSED
-
-    def wait(self) -> float:
-        """
-        Return how many seconds to wait before asking again, 0 if the caller may go through.
-
-        The caller that is let through while the breaker is open is the probe: until it reports, others wait.
-        """
-        if self.state is BreakerState.CLOSED:
-            return 0.0
-        now = self._clock()
-        if self.state is BreakerState.OPEN and now >= self._probe_at:
-            self.state = BreakerState.HALF_OPEN
-            self._probe_at = now + self._open_for
-            return 0.0
-        return max(0.05, self._probe_at - now)
-
-    def succeeded(self) -> bool:
-        """Report that the back end answered; return whether that closed the breaker."""
-        closed = self.state is not BreakerState.CLOSED
-        self.state = BreakerState.CLOSED
-        self._failed = 0
-        return closed
-
-    def failed(self) -> bool:
-        """Report that the back end did not take a batch; return whether that opened the breaker."""
-        self._failed += 1
-        if self.state is BreakerState.CLOSED and self._failed < self._threshold:
-            return False
-        opened = self.state is BreakerState.CLOSED
-        self.state = BreakerState.OPEN
-        self._probe_at = self._clock() + self._open_for
-        return opened
 
 
 class Deferral:

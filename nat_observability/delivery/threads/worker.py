@@ -217,7 +217,7 @@ class BlockingWorker:
 
 def start_thread(thread: threading.Thread) -> None:
     """Start a thread, as `thread.start()` does."""
-    # The caller may hold the lock of `guard`, and waits for the new thread to begin. If the garbage collector closed a
+    # The caller may hold the deliveries' lock, and waits for the new thread to begin. If the garbage collector closed a
     # generator with an open step on that thread before, the step would wait for the lock.
     was_enabled = gc.isenabled()
     gc.disable()

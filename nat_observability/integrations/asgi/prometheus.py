@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from nat_observability.delivery.delivery import DeliveryHealth
-from nat_observability.delivery.sending.retry import BreakerState
+from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.health import RuntimeHealth, RuntimeState
 
 _Sample = tuple[Mapping[str, str], float]

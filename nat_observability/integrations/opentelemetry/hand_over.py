@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
-from nat_observability.delivery.ledger import DropReason, is_intended
+from nat_observability.delivery.loss_reasons import DropReason, is_intended
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.foreign_errors import describe

@@ -9,11 +9,12 @@ if TYPE_CHECKING:
     from nat_observability.settings.exporters.console import ConsoleExporterSettings
     from nat_observability.settings.exporters.custom import CustomExporterSettings
     from nat_observability.settings.exporters.file import FileExporterSettings
-    from nat_observability.settings.exporters.makers import LangfuseExporterSettings, PhoenixExporterSettings
+    from nat_observability.settings.exporters.langfuse import LangfuseExporterSettings
     from nat_observability.settings.exporters.memory import MemoryExporterSettings
     from nat_observability.settings.exporters.metrics import MetricsExporterSettings
     from nat_observability.settings.exporters.models import BUILT_IN, MODELS, AnyExporterSettings
     from nat_observability.settings.exporters.otlp import OtlpExporterSettings
+    from nat_observability.settings.exporters.phoenix import PhoenixExporterSettings
     from nat_observability.settings.exporters.preset import PresetExporterSettings
     from nat_observability.settings.exporters.sending import SendingExporterSettings
     from nat_observability.settings.exporters.sqlite import SqliteExporterSettings
@@ -41,10 +42,8 @@ _HOMES = {
     "nat_observability.settings.exporters.console": ("ConsoleExporterSettings",),
     "nat_observability.settings.exporters.custom": ("CustomExporterSettings",),
     "nat_observability.settings.exporters.file": ("FileExporterSettings",),
-    "nat_observability.settings.exporters.makers": (
-        "LangfuseExporterSettings",
-        "PhoenixExporterSettings",
-    ),
+    "nat_observability.settings.exporters.langfuse": ("LangfuseExporterSettings",),
+    "nat_observability.settings.exporters.phoenix": ("PhoenixExporterSettings",),
     "nat_observability.settings.exporters.memory": ("MemoryExporterSettings",),
     "nat_observability.settings.exporters.metrics": ("MetricsExporterSettings",),
     "nat_observability.settings.exporters.models": (

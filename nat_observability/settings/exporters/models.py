@@ -63,8 +63,8 @@ _OWN = {
     "file": ("file", "FileExporterSettings"),
     "sqlite": ("sqlite", "SqliteExporterSettings"),
     "otlp": ("otlp", "OtlpExporterSettings"),
-    "phoenix": ("makers", "PhoenixExporterSettings"),
-    "langfuse": ("makers", "LangfuseExporterSettings"),
+    "phoenix": ("phoenix", "PhoenixExporterSettings"),
+    "langfuse": ("langfuse", "LangfuseExporterSettings"),
 }
 _OF_PRESETS = ("preset", "PresetExporterSettings")
 
@@ -124,10 +124,11 @@ if TYPE_CHECKING:
     from nat_observability.settings.exporters.console import ConsoleExporterSettings
     from nat_observability.settings.exporters.custom import CustomExporterSettings
     from nat_observability.settings.exporters.file import FileExporterSettings
-    from nat_observability.settings.exporters.makers import LangfuseExporterSettings, PhoenixExporterSettings
+    from nat_observability.settings.exporters.langfuse import LangfuseExporterSettings
     from nat_observability.settings.exporters.memory import MemoryExporterSettings
     from nat_observability.settings.exporters.metrics import MetricsExporterSettings
     from nat_observability.settings.exporters.otlp import OtlpExporterSettings
+    from nat_observability.settings.exporters.phoenix import PhoenixExporterSettings
     from nat_observability.settings.exporters.preset import PresetExporterSettings
     from nat_observability.settings.exporters.sqlite import SqliteExporterSettings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nat_observability.delivery.sending.retry import BreakerState, CircuitBreaker
+from nat_observability.delivery.sending.circuit_breaker import BreakerState, CircuitBreaker
 
 
 class Clock:

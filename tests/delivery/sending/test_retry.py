@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.sending.retry import BreakerState, Outcome, Retry
+from nat_observability.delivery.sending.circuit_breaker import BreakerState
+from nat_observability.delivery.sending.retry import Outcome, Retry
 from nat_observability.delivery.sending.sink_adapters import as_sink
 from nat_observability.errors import BatchTooLargeError, PermanentWriteError, RetryableWriteError, SinkError
 from nat_observability.sinks.protocol import Batch, Sink
