@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
@@ -63,7 +64,7 @@ ExporterBuilder = Callable[[str, Any, ObservabilitySettings], BaseExporter]
 ENTRY_POINT_GROUP = "nat_observability.exporters"
 """Entry points of this group add exporter types: the name is the type, the object an `ExporterBuilder`."""
 
-_NO_SECRET = 16  # characters: shorter ones are secret only by their name
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,15}")  # as long a text is secret only by its name
 
 
 # Of the sinks, and of what they need, only those are imported that are configured.
@@ -72,9 +73,10 @@ _NO_SECRET = 16  # characters: shorter ones are secret only by their name
 def _resource(own: ExporterSettings, settings: ObservabilitySettings) -> Resource:
     """Return the resource's attributes, those that somebody wrote without their secrets."""
     written = {SERVICE_NAME: settings.service_name, **settings.resource_attributes}
-    if len(settings.service_name) <= _NO_SECRET and not settings.resource_attributes:
+    if _PLAIN.fullmatch(settings.service_name) is not None and not settings.resource_attributes:
         return settings.resource
-    return {**settings.resource, **without_secrets(own, written)}
+    found = {name: value for name, value in settings.resource.items() if name not in written}
+    return {**found, **without_secrets(own, written)}
 
 
 def _memory(name: str, own: MemoryExporterSettings, settings: ObservabilitySettings) -> BaseExporter:

@@ -94,6 +94,7 @@ _SCHEMA = re.compile(
 _LARGE = 512  # bytes: the prefilter takes less time than decoding
 _WITH_TEXT = b'{["'
 _LONGEST_NAME = 256  # bytes
+_CODE = re.compile(rb'"(?=[^"]*[0-9A-Z])[^"\s]{6,512}"')  # and not "invalid_grant", or a status
 _FLAT_NAME = re.compile(rb'"[A-Za-z][\w.:-]{0,64}"')
 _NOT_A_WORD = re.compile(rb"[^A-Za-z_ -]")
 _MOST_FLAT = 256  # names and values in turn
@@ -188,7 +189,12 @@ class JsonScrubber:
                 label, beside = named, ()
             if label is None and key in _PRIVATE and "kty" in fields and value[0] == _QUOTE:
                 label = "private_key"
-            elif label is None and key == "code" and "grant_type" in fields:
+            elif (
+                label is None
+                and key == "code"
+                and "grant_type" in fields
+                and _CODE.fullmatch(value) is not None
+            ):
                 label = "authorization_code"
             if label is not None and self._is_harmless(label, value, beside, key):
                 label = None

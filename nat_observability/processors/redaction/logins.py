@@ -13,17 +13,17 @@ _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
 # What examples have in place of a password.
 _NO_PASSWORD = re.compile(
-    rb"pass(?:word|wd)?|pwd|secret|token|x{3,32}|\*{1,32}|\.{3}|(?:your|my)[-_]?(?:pass(?:word)?|secret|token)|%"
-    rb"s|<[\w .-]{1,40}>|\[[\w .-]{1,40}\]"
-    rb"|\$?\{{1,2}[\w .:-]{1,60}\}{1,2}|\$\(?[A-Z_][A-Z0-9_]{0,40}\)?|%[A-Z_]{1,40}%",
-    re.IGNORECASE,
+    rb"(?i:x{3,32}|\*{1,32}|\.{3}|(?:your|my)[-_]?(?:pass(?:word)?|secret|token))|%s|PASS(?:WORD)?|<[\w .-]{1,40}>"
+    rb"|\[(?i:your |my )?(?i:pass(?:word)?|secret|token)\]"
+    rb"|\$?\{{1,2}[A-Za-z_][A-Za-z_ .:-]{0,59}\}{1,2}|\$\(?[A-Z_][A-Z0-9_]{0,40}\)?|%[A-Z_]{1,40}%"
 )
 # bob:password@host without a scheme, with what tells that it is no e-mail address.
 _USERINFO = re.compile(
-    rb"(?<![\w/:.@+$-])[\w.$-]{1,64}:([^\s:@/\"'`<>,;()]{4,128})@(?P<host>(?:tcp|unix)\(|localhost\b|\d{1,3}(?:\.\d{1,3}){3}(?![\w.])"
+    rb"(?<![\w/:.@+$-])(?!(?:npm|jsr|node|pkg|docker|oci|git|file|mailto):)[\w.$-]{1,64}:([^\s:@/\"'`<>,;()]{4,128})@(?P<host>(?:tcp|unix)\(|localhost\b|\d{1,3}(?:\.\d{1,3}){3}(?![\w.])"
     rb"|[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}(?P<more>:\d{2,5}\b|/\w)?)"
 )
 _LEAST_USERINFO = re.compile(rb":[^\s:@/\"'`<>,;()]{4,128}@[\w]")
+_ADDRESS = re.compile(rb"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _NUMBER = re.compile(rb"[0-9]{6,32}")
 _STRONG = re.compile(rb"(?=[^ ]{0,128}[0-9])(?=[^ ]{0,128}[A-Za-z])[^ ]{6,128}")
 
@@ -63,7 +63,7 @@ def find_userinfo(data: bytes) -> Iterator[Found]:
                 is_host = (
                     match["more"] is not None
                     or match["host"].endswith((b"(", b"localhost"))
-                    or match["host"][:1].isdigit()
+                    or _ADDRESS.fullmatch(match["host"]) is not None
                 )
                 tells = (
                     _STRONG.fullmatch(value) is not None

@@ -17,6 +17,7 @@ from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.tables.models import MODEL_AROUND, MODEL_TOKENS
 from nat_observability.processors.redaction.tables.services import SERVICE_AROUND, SERVICE_TOKENS
 from nat_observability.processors.redaction.tables.shapes import (
+    HASH_BESIDE,
     LEAD_EXPRESSIONS,
     LEADS,
     LED,
@@ -221,7 +222,11 @@ def _find_shapes(data: bytes, runs: Runs) -> Iterator[Found]:
         for match in matches(
             SHAPES, data, max(0, start - _LONGEST_FIRST), min(len(data), end + _LONGEST_LAST)
         ):
-            if match.lastgroup is not None and is_random_token(match[0]):
+            if (
+                match.lastgroup is not None
+                and is_random_token(match[0])
+                and not HASH_BESIDE.fullmatch(match[0])
+            ):
                 yield *match.span(), match.lastgroup
 
 

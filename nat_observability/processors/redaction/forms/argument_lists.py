@@ -22,10 +22,15 @@ _WORD = re.compile(rb"(\\{0,64}[\"'])((?:(?!\1)[^\n]){0,400})\1")
 # A word of the list is one word of the command, whatever is in it.
 _APART = b" \t\"'`|<>;\\"
 _AS_ONE_WORD = bytes.maketrans(_APART, b"_" * len(_APART))
-_OPTIONS = b"-u -p -P -a -w -k -N -U --user --proxy-user -pass -A -X".split()
+_OPTIONS = b"-u -p -P -a -w -k -N -U -E -c --user --proxy-user --auth --cert -pass -A -X".split()
+# Their options may be joined, as in -sSu, or their words are known by their place.
+_PROGRAMS = (
+    b"curl wget lftp smbclient http https xh vault rabbitmqctl sqlplus htpasswd wpa_passphrase nmcli snmpget snmpwalk "
+    b"cargo wandb railway".split()
+)
 ARGUMENT_LITERALS = (
     *(quote + option for quote in (b'"', b"'") for option in _OPTIONS),
-    *(b"curl" + behind for behind in (b'"', b"'", b"\\")),  # its options may be joined, as in -sSu
+    *(program + behind for program in _PROGRAMS for behind in (b'"', b"'", b"\\")),
 )
 """One of them is in every list in which something is found."""
 

@@ -134,7 +134,8 @@ def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             )
             for match in option.finditer(data, begin, end):
                 if name in (b"docker", b"podman", b"nerdctl") and (
-                    b"login" not in command[2] or re.fullmatch(rb"[\d:./-]+", match[2])
+                    b" login" not in data[begin : match.start()]
+                    or re.fullmatch(rb"[\d:./-]+(?:/tcp|/udp)?", match[2])
                 ):
                     continue
                 if name in (b"helm", b"az", b"oc") and b"login" not in command[2]:

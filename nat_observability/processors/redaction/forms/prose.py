@@ -145,21 +145,27 @@ def find_spelled(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             yield *match.span(1), "password"
 
 
+_CODES = ("pin", "otp", "code", "cvv", "cvc", "csc", "mfa", "2fa")
+
+
 def find_described(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_AS, data):
         group = 2 if match[2] is not None else 4
         words = match[5].split()
         for count in range(min(4, len(words)), 0, -1):
-            known = keys.label(b" ".join(words[:count]).decode())
+            is_kept, known = keys.of(b" ".join(words[:count]).decode())
+            if is_kept:
+                break  # 4096 as the token limit
             if known is not None and known not in (UNSURE, LIKELY):
                 is_code = (
-                    re.fullmatch(rb"(?:[A-Z]-)?[0-9]{4,8}|[0-9]{3}[- ][0-9]{3}", match[group]) is not None
+                    known.endswith(_CODES)
+                    and re.fullmatch(rb"(?:[A-Z]-)?[0-9]{4,8}|[0-9]{3}[- ][0-9]{3}", match[group]) is not None
                 )
                 is_said = (
                     re.search(rb" (?:as|for|is) ", match[0][match.end(group) - match.start() :]) is not None
                 )
                 if not is_harmless(keys, known, match[group]) and (
-                    (group == 2 and is_said) or STRONG.fullmatch(match[group]) is not None or is_code
+                    (group == 2 and is_said) or is_mixed(match[group]) or is_code
                 ):
                     yield *match.span(group), known
                 break

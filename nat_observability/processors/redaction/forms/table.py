@@ -314,7 +314,7 @@ UNNAMED: tuple[Form, ...] = (
         find=find_queries,
         literals=(
             b"?code=", b"&code=", b"?key=", b"&key=", b"?appid=", b"&appid=", b"?tk=", b"&tk=", b"?sso=",
-            b"?magic=", b"grant_type=",
+            b"?magic=", b"grant_type=", b'grant_type"', b"grant_type\\",
         ),
         before=500,
         behind=1200,

@@ -121,7 +121,7 @@ Names of fields whose values never leave the process by default. A `!` marks exc
 
 # How much has passed, or whether it has; whether a token is valid; what a field must be.
 VERDICTS = """
-yes no y n on off ok true false none null nil undefined pass passed passes passing fail failed fails failure failing
+n/a yes no y n on off ok true false none null nil undefined pass passed passes passing fail failed fails failure failing
 success succeeded error errors skip skipped warn warning partial pending unknown done all always never required
 optional valid invalid expired missing empty unset set present absent enabled disabled active inactive revoked changed
 unchanged updated wrong incorrect correct accepted rejected denied needed unused used default redacted hidden masked

@@ -23,6 +23,10 @@ SHAPES = re.compile(
 )
 """The name of each is the label of its mark."""
 
+# Tables and names of images have such pairs.
+HASH_BESIDE = re.compile(rb"[0-9]{1,20}[|-][0-9a-f]{32,64}|[0-9a-f]{32}\.[0-9a-f]{16}")
+"""A number and the hash of something, which is no token although it has the shape of one."""
+
 SHAPE_EXPRESSIONS: tuple[bytes, ...] = (
     rb"[0-9a-f]{8}-[0-9a-f]{8}[^\w-]", rb"[0-9a-f]{8}-[0-9a-f]{8}$", rb"[0-9a-f]{8}-[0-9a-f]{20}",
         rb"[0-9a-f]{1"

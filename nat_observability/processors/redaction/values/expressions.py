@@ -12,6 +12,7 @@ from nat_observability.processors.redaction.values.verdicts import (
     is_harmless,
     is_harmless_block,
     is_keyword,
+    is_mixed,
     is_passphrase,
     is_prose,
     is_word_of_prose,
@@ -62,7 +63,7 @@ _ROOTS = frozenset(
 )
 _LOOKUP = re.compile(
     rb"(?:^|[.:_>])(?:getenv|get|environ|env|getEnv|config|setting|get_secret|lookup|fetch|read|open|i"
-    rb"nput\w*|prompt\w*|ask\w*|getpass\w*|"
+    rb"nput|prompt|ask|ask_?pass\w*|getpass\w*|"
     rb"load\w*|read\w*|find\w*|get\w*|generate\w*|create\w*|resolve\w*|require|t|i18n|gettext|_|ref|va"
     rb"r|join|Path|file|File|"
     rb"getProperty|GetEnvironmentVariable|Sys|ENV|argument|add_argument|Argument|Option|Lookup\w*|Get\w"
@@ -325,7 +326,11 @@ def _is_expression(
     if parts[0].split(b" ")[-1].lower() in _ROOTS:
         return True
     # random_password.main.result
-    if len(parts) >= _LEAST_PARTS and all(_IDENTIFIER.fullmatch(part) is not None for part in parts):
+    if (
+        len(parts) >= _LEAST_PARTS
+        and all(_IDENTIFIER.fullmatch(part) is not None for part in parts)
+        and b"_" in text
+    ):
         return True
     return keys.label(parts[-1].decode()) is not None
 
@@ -365,7 +370,7 @@ def _is_secret(data: bytes, start: int, at: int, value: bytes, label: str, keys:
         return True
     keyword = _KEYWORD.search(before[-48:])
     if keyword is not None:
-        return keyword[1] in _HOLDING or keys.label(keyword[1].decode()) is not None
+        return keyword[1] in _HOLDING or keys.label(keyword[1].decode()) is not None or is_mixed(value)
     opening = before.rstrip()
     if opening.endswith(b"["):
         return _LIST.search(opening[-16:]) is not None

@@ -88,7 +88,9 @@ def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
         return heredoc.end(), _end_of_heredoc(data, heredoc)
     quoted = _QUOTED.match(data, at)
     if quoted is not None and _closes(data, begin, at, quoted):
-        return at, at
+        # print("token:", "x1"), "password=" + "x1"
+        apart = _IN_NEXT_QUOTES.match(data, quoted.end(), quoted.end() + _LONGEST_APART)
+        return (at, at) if apart is None else apart.span(2)
     if quoted is not None:
         start = quoted.end()
         signs = quoted[0].count(b"#")
@@ -269,6 +271,12 @@ def _end_of_escaped_line(data: bytes, at: int, escapes: int) -> int:
                     return match.start()
                 inner = quote
     return len(data)
+
+
+_IN_NEXT_QUOTES = re.compile(
+    rb"\s{0,8}[,+]?\s{0,8}[bBfFrRuU]{0,2}(\\{0,64}[\"'`])((?=[^\s\"'`]{0,128}[0-9])(?=[^\s\"'`]{0,128}[A-Za-z])[^\s\"'`\\]{6,256})\1"
+)
+_LONGEST_APART = 360  # bytes
 
 
 def _closes(data: bytes, begin: int, at: int, quoted: re.Match[bytes]) -> bool:

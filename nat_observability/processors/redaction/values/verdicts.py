@@ -18,13 +18,15 @@ from nat_observability.processors.redaction.text.randomness import LEAST_CHANGES
 
 _VERDICTS, _TYPES, _WORDS = frozenset(VERDICTS), frozenset(TYPES), frozenset(SENTENCE_WORDS)
 _FIRST_WORDS = frozenset(FIRST_WORDS)
+# Their values are words.
+_OF_PHRASES = ("mnemonic", "seed", "recovery", "wallet")
 # Longer ones would not fit an expression that has no limit.
 _LONGEST = 512  # bytes
 
 # How much has passed.
 _COUNT = re.compile(rb"[0-9]{0,5}(?:[./,:][0-9]{1,6})?\s?(?:%|m?s)?|n/?a", re.IGNORECASE)
 _SMALL = re.compile(rb"-?[0-9]{1,3}(?:\.[0-9]{0,18})?(?:e-?[0-9]{1,3})?")
-_DIGIT = re.compile(rb"[0-9]")
+_SHORT_WORD = re.compile(rb"[A-Z]?[a-z]{1,6}")
 _LEAST_DIGITS = 3  # of a code
 _NUMBERS = (
     "pass",
@@ -47,9 +49,9 @@ _DURATION = re.compile(
 )
 _PLACEHOLDER = re.compile(
     rb"""
-    -{1,2}[A-Za-z][A-Za-z-]{0,30}            # an option
-    |\{[a-z_-]{1,32}(?:[,|][a-z_-]{1,32}){1,20}\} # a choice of words
-    |\$\((?!echo\b|printf\b)[^\n]{1,200}\)|
+    -[A-Za-z]|--[a-z][a-z-]{0,30}            # an option
+    |\{[a-z_-]{1,32}(?:(?:\|[a-z_-]{1,32}){1,20}|(?:,[a-z_-]{1,32}){2,20})\} # a choice of words
+    |\$\((?!echo\b|printf\b)[a-z][\w./-]{0,40}[ ][^\n]{1,200}\)| # what a command says
     [*.\-_?#~=+/|!:;,\s\\]{1,256}            # ***, ..., ---
     |x{3,64}|X{3,64}|x{2,64}(?:[-_]x{2,64}){1,16}
     |\$\{[A-Za-z_][\w.]{0,100}\}|\$\(?[A-Z_][A-Z0-9_]{0,100}\)?|\$env:\w{1,100}|%[A-Z_][A-Z0-9_]{0,100}%
@@ -58,7 +60,7 @@ _PLACEHOLDER = re.compile(
     |(?:<|\[)?(?:your|my-own|insert|enter|put|replace|paste|choose|fill)[-_ ].{0,100}
     |.{0,60}[-_ ](?:here|goes[-_ ]here|placeholder)(?:>|\])?
     |[\w-]{0,24}(?:\.{3}|x{4,64}|X{4,64}|\*{3,64}|\xe2\x80\xa6|(?:\xe2\x80\xa2){3,64})[\w]{0,6}
-    |change[-_ ]?(?:me|it)(?:[-_ ]\w{1,20}){0,4}
+    |change[-_ ]?me(?:[-_ ](?:or|not|set|now|please|later|before|use|in|production)){0,4}
     |vault:[\w/.:-]{1,100}|op://[\w/. -]{1,100}|arn:aws:[\w:/.*-]{1,200}|secretref:[\w-]{1,100}|projects/[\w/.-]{1,200}
     """,
     re.VERBOSE | re.DOTALL,
@@ -72,14 +74,26 @@ _ABOUT_IT = re.compile(
     rb"(?:[A-Z]{2,4}|[A-Za-z\x80-\xff][a-z\x80-\xff']{0,23})"
     rb"(?: (?:[A-Z]{2,4}|[A-Za-z\x80-\xff][a-z\x80-\xff']{0,23})){1,4}[.:?!]?"
 )
+_VERBS = frozenset(
+    b"create enter confirm new current old forgot reset change repeat show hide update set your choose invalid missing "
+    b"wrong api access copy generate add remove delete view edit manage please retype use save incorrect".split()
+)
 _ALGORITHM = re.compile(
-    rb"(?:sha|md|hs|rs|es|ps|aes|hmac|hmac-sha|pbkdf|argon|oauth|tls|utf|base)[-_]?[0-9]{1,4}(?:[-_./][A-Za-z0-9]{1,8}){0,3}"
+    rb"(?:sha|md|hs|rs|es|ps|aes|hmac|hmac-sha|pbkdf|argon|oauth|tls|utf|base)[-_]?[0-9]{1,4}(?:[-_./](?:[0-9]{1,4}|bit|[cegx][cbft][bcmrs]|hmac|sha[0-9]{0,3}|pkcs[0-9]{0,2}|rsa|padding|url|id|v[0-9])){0,3}"
     rb"|ed25519|rsa|ecdsa|eddsa|bcrypt|scrypt|pbkdf2|argon2(?:id|i|d)?|oauth2?|basic|bearer|digest|saml|oidc|ldap|jwt",
     re.IGNORECASE,
 )
 _WINDOWS_ID = re.compile(rb"S-1-[0-9]{1,2}(?:-[0-9]{1,10}){1,15}")
-# What matches texts, rather than being one: (?i)\S+, [A-Za-z0-9]{20}
-_PATTERN = re.compile(rb"\\[sSwWdDb][*+{\])]|\[\^?[A-Za-z0-9_]-|\(\?[:iPms<=!]|\[\^")
+# What matches texts, rather than being one: (?i)\S+, [A-Za-z0-9]{20}; all of it, as passwords have brackets too.
+_QUANTITY = rb"(?:[*+?]{1,2}|\{[0-9]{1,4}(?:,[0-9]{0,4})?\})"
+_CLASS = rb"(?:\[\^?[^\]\s]{1,40}\]|\\{1,2}[sSwWdDb.])"
+_PATTERN = re.compile(
+    rb"(?=.{0,200}?" + _CLASS + _QUANTITY + rb")"
+    rb"/?(?:"
+    + _CLASS
+    + _QUANTITY
+    + rb"?|\(\?(?:[a-z]{1,4}\)|[:=!]|<[=!])|[()|$^]|[A-Za-z_:.-]{1,8}){1,40}(?:/[gimsuy]{0,4})?"
+)
 _PLAIN_URL = re.compile(rb"(?:https?|file|wss?)://[^\s@]{1,400}")
 # Names under which a word is more often a word than a secret.
 _OF_WORDS = frozenset(
@@ -109,7 +123,7 @@ _OF_WORDS = frozenset(
         "sign",
     ]
 )
-_WORD_ALONE = re.compile(rb"[A-Za-z\x80-\xff']{1,14}(?:[- ][A-Za-z]{1,14})?")
+_WORD_ALONE = re.compile(rb"[A-Za-z]?[a-z']{1,7}")
 _CODES = ("pin", "otp", "cvv", "cvc", "csc", "sms_code", "mfa_code", "door_code", "access_code", "unlock_code",
           "verification_code",           "security_code", "pin_code", "pin_number")  # fmt: skip
 _SENTENCE = re.compile(rb"[A-Za-z'][A-Za-z']*+")
@@ -144,6 +158,13 @@ def is_mixed(value: bytes) -> bool:
         and _IS_PATH.fullmatch(plain) is None
         and _ALGORITHM.fullmatch(plain) is None
     )
+
+
+def _has_mixed_part(url: bytes) -> bool:
+    return any(map(is_mixed, _PARTS_OF_URL.split(url)))
+
+
+_PARTS_OF_URL = re.compile(rb"[/?&=%#:;,.]")
 
 
 def is_prose(text: bytes) -> bool:
@@ -195,7 +216,9 @@ def is_harmless(
         return False
     plain = value.strip(b" \t\r\n)]},;.!*\"'`")
     if label == LIKELY:
-        return not is_random(value.strip(b" \t\r\n)]},;.!*\"'`")) or _PLAIN_URL.fullmatch(plain) is not None
+        return not is_random(plain) and not (
+            _PLAIN_URL.fullmatch(plain) is not None and _has_mixed_part(plain)
+        )
     if len(plain) > _LONGEST:
         return False
     if not plain:
@@ -203,9 +226,9 @@ def is_harmless(
     lower = plain.lower().lstrip(b"([<")
     if lower in _VERDICTS or lower in _TYPES or _ALGORITHM.fullmatch(plain) is not None:
         return True
-    if _WINDOWS_ID.fullmatch(plain) is not None or _PATTERN.search(value) is not None:
+    if _WINDOWS_ID.fullmatch(plain) is not None or _PATTERN.fullmatch(plain) is not None:
         return True
-    if label in _CODES and _DIGIT.search(plain) is None:
+    if label in _CODES and _SHORT_WORD.fullmatch(plain) is not None:
         return True
     if (
         name
@@ -228,11 +251,11 @@ def is_harmless(
         and keys.label(plain.rstrip(b":? ").decode(errors="replace")) is not None
     ):
         return True
-    if _PLAIN_URL.fullmatch(plain) is not None and not is_random(plain):
+    if _PLAIN_URL.fullmatch(plain) is not None and not is_random(plain) and not _has_mixed_part(plain):
         return True
-    if label.startswith(("mnemonic", "seed", "recovery", "wallet")):
+    if label.startswith(_OF_PHRASES):
         return False
-    if may_be_prose and _ABOUT_IT.fullmatch(plain) is not None and plain[:1].isupper():
+    if may_be_prose and _ABOUT_IT.fullmatch(plain) is not None and lower.split(b" ")[0] in _VERBS:
         words = plain.decode(errors="replace").strip(".:?!").split()
         pairs = (" ".join(words[at : at + 2]) for at in range(len(words)))
         if any(keys.label(each) not in (None, LIKELY, UNSURE) for each in (*words, *pairs)):
@@ -289,13 +312,29 @@ def is_harmless_block(keys: KeyMatcher, label: str, text: bytes) -> bool:
 def _is_about(keys: KeyMatcher, name: str, value: bytes) -> bool:
     """Say whether a value is about the secret whose name its object has: its length, whether it is on."""
     plain = value.strip(b"\"' ,")
+    lower = plain.lower()
     if not keys.is_kept(f"secret_{name}"):
-        return plain.lower() in _FLAGS
-    return _TOKEN_LIKE.fullmatch(plain) is None
+        return lower in _FLAGS
+    return (
+        lower in _FLAGS
+        or lower in _VERDICTS
+        or lower in _TYPES
+        or _NUMBER.fullmatch(plain) is not None
+        or _DURATION.fullmatch(plain) is not None
+        or _ALGORITHM.fullmatch(plain) is not None
+        or _ABOUT_PATH.fullmatch(plain) is not None
+        or (name in _OF_KINDS and _PLAIN_NAME.fullmatch(plain) is not None)
+        or is_prose(plain)
+    )
 
 
 _FLAGS = frozenset((b"true", b"false", b"yes", b"no", b"on", b"off", b"lax", b"strict"))
-_TOKEN_LIKE = re.compile(rb"(?=[^ ]*[0-9])(?=[^ ]*[A-Za-z])[^\s/.]{12,}")
+_NUMBER = re.compile(
+    rb"-?[0-9]{1,6}(?:\.[0-9]{1,6})?|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9:.]{5,15}(?:Z|[+-][0-9:]{4,6})?)?"
+)
+_ABOUT_PATH = re.compile(rb"\.{0,2}/(?:[a-z_.-]{1,40}/){0,12}[a-z_.-]{1,40}")
+_OF_KINDS = frozenset(("name", "provider", "type", "kind", "method", "strategy", "driver", "mode"))
+_PLAIN_NAME = re.compile(rb"[a-z]{1,12}(?:[-_][a-z]{1,12}){0,3}")
 
 
 def is_harmless_structure(keys: KeyMatcher, label: str, value: object, depth: int = 0) -> bool:
@@ -308,10 +347,12 @@ def is_harmless_structure(keys: KeyMatcher, label: str, value: object, depth: in
         return all(
             is_harmless_structure(keys, label, each, depth + 1)
             if isinstance(each, dict | list)
-            else keys.label(name) is not None or _is_about(keys, name, _encoded(each))
+            else keys.label(name) not in (None, LIKELY, UNSURE) or _is_about(keys, name, _encoded(each))
             for name, each in value.items()
         )
     if isinstance(value, list):
+        if label.startswith(_OF_PHRASES):
+            return False
         return all(
             is_harmless_structure(keys, label, each, depth + 1)
             if isinstance(each, dict | list)
