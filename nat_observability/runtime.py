@@ -120,7 +120,7 @@ class ObservabilityRuntime:
         try:
             if not self._exporters and self._on_empty is not None:
                 await call_elsewhere(self._on_empty)
-            await warn_of_shared(self._exporters)
+            warn_of_shared(self._exporters)
             opened = await self._open(began + self._start_timeout)
         except ExporterStartError:
             await self._close(clock() + self._shutdown_timeout)

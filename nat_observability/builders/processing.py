@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from nat_observability.delivery.pipeline.intake import Intake
-from nat_observability.delivery.pipeline.processor_pipeline import LateProcessor
 from nat_observability.delivery.threads.thread_group import DeliveryThreadGroup
 from nat_observability.errors import InvalidPatternError, UnknownExporterError
 from nat_observability.exporter.sampling import Sampling
@@ -22,10 +20,7 @@ if TYPE_CHECKING:
     from nat_observability.processors import PriceTable, Processor, Redactor, Rule
     from nat_observability.processors.content import Capture
 
-# The modules of processors are imported only if they are needed, and those of the redaction, which is half of all that
-# a process imports, when there is something to redact.
-
-_REDACT = "redact"
+# The modules of processors are imported only if they are needed.
 
 EVERY = "*"
 """Stands for every exporter, in place of an exporter's name."""
@@ -167,16 +162,7 @@ def processors_of(
         chosen.append(ContentSwitch(capture_inputs=inputs, capture_outputs=outputs))
     chosen += processors
     if settings.redact:
-        make = partial(redactor_of, settings, rules, exporter=exporter)
-        # What a user adds can be wrong, which is reported now.
-        is_default = not (
-            rules
-            or settings.redact_keys
-            or settings.redact_patterns
-            or settings.redact_without
-            or settings.redact_personal
-        )
-        chosen.append(LateProcessor(_REDACT, make) if is_default else make())
+        chosen.append(redactor_of(settings, rules, exporter=exporter))
     chosen.append(
         Truncator(
             Limits(

@@ -231,6 +231,8 @@ class Accounting:
         future: Future[None] = Future()
         self._room.append(future)
         self.hasten()
+        if not len(self.queue):
+            self.tell_room()  # what fills it was taken already, and makes room when it is written
         return future
 
     def tell_room(self) -> None:

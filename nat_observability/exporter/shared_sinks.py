@@ -6,19 +6,19 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 
-from nat_observability.delivery.threads.worker import call_elsewhere
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.logs import get_logger
 
 _log = get_logger()
+_DEVICES = "/dev/"  # they hold nothing that could be there twice
 
 
 def warn_if_shared(name: str, exporter: BaseExporter, others: Mapping[str, BaseExporter]) -> None:
     """
     Log that another exporter writes the same file, or through the same sink.
 
-    Paths are compared as they are, without a look at the disk. An exporter that takes part in some runs only may share
-    its file, as those of tenants do; and exporters may share a whole delivery.
+    Paths are compared as they are, without a look at the disk, which may hang. An exporter that takes part in some runs
+    only may share its file, as those of tenants do; and exporters may share a whole delivery.
     """
     if (key := _key_of(exporter)) is None:
         return
@@ -28,29 +28,18 @@ def warn_if_shared(name: str, exporter: BaseExporter, others: Mapping[str, BaseE
             return
 
 
-async def warn_of_shared(exporters: Mapping[str, BaseExporter]) -> None:
-    """Log likewise of all the exporters of a process, for files under any of their paths."""
-    keys = {name: key for name, each in exporters.items() if (key := _key_of(each)) is not None}
-    if len(keys) < 2:
-        return
-
-    def look() -> None:
-        seen: dict[object, str] = {}
-        for name, key in keys.items():
-            other = seen.setdefault(_place(key) if isinstance(key, str) else key, name)
-            if exporters[other].delivery is not exporters[name].delivery:
+def warn_of_shared(exporters: Mapping[str, BaseExporter]) -> None:
+    """Log likewise of all the exporters of a process."""
+    seen: dict[str | int, str] = {}
+    for name, exporter in exporters.items():
+        if (key := _key_of(exporter)) is not None:
+            other = seen.setdefault(key, name)
+            if exporters[other].delivery is not exporter.delivery:
                 _warn(name, other, key)
-
-    if any(isinstance(key, str) for key in keys.values()):
-        await call_elsewhere(look)  # it reads the disk
-    else:
-        look()
 
 
 @lru_cache(maxsize=256)  # once for each pair, not for each manager
 def _warn(name: str, other: str, key: str | int) -> None:
-    if isinstance(key, str) and os.path.exists(key) and not os.path.isfile(key):
-        return  # a device holds nothing that could be there twice
     _log.warning(
         "exporter_sink_shared",
         exporter=name,
@@ -65,13 +54,12 @@ def _key_of(exporter: object) -> str | int | None:
     if not isinstance(exporter, BaseExporter) or exporter.delivery is None or exporter.select is not None:
         return None
     sink = exporter.delivery.sink
-    path = getattr(sink, "path", None)
-    return path if type(path) is str else None if sink is None else id(sink)
-
-
-def _place(path: str) -> object:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return os.path.realpath(path)
-    return found.st_dev, found.st_ino
+    if sink is None:
+        return None
+    # Of others, a path may be anything, and asking for it may do anything.
+    path = (
+        getattr(sink, "path", None) if type(sink).__module__.startswith("nat_observability.sinks.") else None
+    )
+    if type(path) is not str:
+        return id(sink)
+    return None if path.startswith(_DEVICES) else os.path.normpath(path)

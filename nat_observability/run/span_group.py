@@ -223,7 +223,7 @@ class SpanGroup:
 
     def reports(self, members: Mapping[str, SpanExporter], stop_s: float | None) -> dict[str, ExporterReport]:
         """Return the reports of members by name; `stop_s` is what the run's end has taken, in seconds."""
-        state, stopped_s = (_STOPPED, stop_s or 0.0) if self.ended else (ExporterState.RUNNING, None)
+        state, stopped_s = (ExporterState.RUNNING, None) if stop_s is None else (_STOPPED, stop_s)
         return {
             name: ExporterReport(state, 0.0, stopped_s, self.ledger_of(each.delivery), None, self.oddities)
             for name, each in members.items()

@@ -281,7 +281,6 @@ PLACES = {
     "",  # the body itself
     "ExporterManager.flush > RunContext.flush > wait",
     "ObservabilityRuntime.__aenter__ > ObservabilityRuntime.init > ObservabilityRuntime._open > _all_done > wait",
-    "ObservabilityRuntime.__aenter__ > ObservabilityRuntime.init > warn_of_shared > call_elsewhere",
     "ObservabilityRuntime.__aexit__ > ObservabilityRuntime.shutdown > ObservabilityRuntime._close > _all_done > wait",
     "RunContext.__aenter__ > Lifecycle.started",
     "RunContext.__aenter__ > Lifecycle.started > Lifecycle._wait",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from nat_observability.delivery.loss_reasons import ProcessorDropReason
 from nat_observability.delivery.queue import weigh
 from nat_observability.events import Item
-from nat_observability.foreign_errors import place, reraise_signal
+from nat_observability.foreign_errors import place
 from nat_observability.logs import RepeatedEvent, get_logger
-from nat_observability.spool.fork_safety import loading
 from nat_observability.system.clock import perf_counter
 
 if TYPE_CHECKING:
@@ -35,41 +33,6 @@ class LooksAhead(Protocol):
         """See as many of the items that come next as it likes; return how many. From the same thread."""
 
 
-class LateProcessor:
-    """
-    Stands in a pipeline for a processor that is made when the first item comes, because it takes long to import.
-
-    Args:
-        name: The processor's name.
-        make: Makes it. If that raises, the item is dropped, as if the processor had raised, and the next one tries it
-            again.
-    """
-
-    __slots__ = ("_made", "_make", "name")
-
-    def __init__(self, name: str, make: Callable[[], Processor]) -> None:
-        self.name = name
-        self._make = make
-        self._made: Processor | None = None
-
-    def made(self) -> Processor:
-        """Return the processor, from any thread."""
-        if self._made is None:
-            # A child that is forked meanwhile could never import what is half imported.
-            with loading:
-                if self._made is None:
-                    try:
-                        self._made = self._make()
-                    except ImportError:
-                        # Without a file handle a directory looks empty, and would be remembered so.
-                        importlib.invalidate_caches()
-                        raise
-        return self._made
-
-    def __call__(self, item: Item) -> Item | None:
-        return self.made()(item)
-
-
 class ProcessorPipeline:
     """
     Applies processors in order, each to the result of the one before.
@@ -88,17 +51,13 @@ class ProcessorPipeline:
 
     def __init__(self, name: str, processors: Iterable[Processor]) -> None:
         self.name = name
-        self._use(tuple(processors))
+        self.processors = tuple(processors)
+        self._processors = [(name_of(processor), processor) for processor in self.processors]
+        # Only the first: those before another could change what it has seen.
+        first: object = self.processors[0] if self.processors else None
+        self._ahead: LooksAhead | None = first if isinstance(first, LooksAhead) else None
         self._failed = RepeatedEvent()
         self._turn = threading.Lock()
-
-    def _use(self, processors: tuple[Processor, ...]) -> None:
-        self.processors = processors
-        self._processors = [(name_of(processor), processor) for processor in processors]
-        self._has_late = any(isinstance(each, LateProcessor) for each in processors)
-        # Only the first: those before another could change what it has seen.
-        first: object = processors[0] if processors else None
-        self._ahead: LooksAhead | None = first if isinstance(first, LooksAhead) else None
 
     def renew(self) -> None:
         """Begin anew in a forked child, where the thread that held the lock may not exist."""
@@ -110,8 +69,6 @@ class ProcessorPipeline:
     def stretch(self, items: Sequence[Item]) -> list[Item | ProcessorDropReason]:
         """Return, for as many of the first items as the time allows, the result, or why there is none."""
         with self._turn:
-            if self._has_late:
-                self._make_late()
             results: list[Item | ProcessorDropReason] = []
             end = perf_counter() + STRETCH_SECONDS
             seen = 0
@@ -126,18 +83,7 @@ class ProcessorPipeline:
     def apply_apart(self, item: Item) -> Item | ProcessorDropReason:
         """Do as `apply` with an item that is not on its way through, from any thread."""
         with self._turn:
-            if self._has_late:
-                self._make_late()
             return self.apply(item)
-
-    def _make_late(self) -> None:
-        """Put the processors that are not made yet into their places; those that cannot be made raise in theirs."""
-        try:
-            self._use(
-                tuple(each.made() if isinstance(each, LateProcessor) else each for each in self.processors)
-            )
-        except BaseException as error:  # noqa: BLE001  as a processor's own
-            reraise_signal(error)
 
     def _show(self, processor: LooksAhead, items: Sequence[Item]) -> int:
         try:

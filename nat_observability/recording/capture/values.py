@@ -8,17 +8,10 @@ import msgspec
 
 from nat_observability.events import Captured
 from nat_observability.foreign_errors import reraise_signal
+from nat_observability.recording.capture.copiers import walked
 from nat_observability.recording.capture.limits import limits
 from nat_observability.recording.capture.plain import FEW, NUMBERS, SHORT, plain_json
 from nat_observability.recording.capture.text import class_name, cut_text, utf8_text
-
-
-def walked(value: object) -> object:
-    """Do as `copiers.walked`, which is imported, with what it needs, for the first value that is not plain."""
-    from nat_observability.recording.capture.copiers import walked
-
-    return walked(value)
-
 
 _BYTES = (bytes, bytearray, memoryview)
 _encode = msgspec.json.Encoder().encode

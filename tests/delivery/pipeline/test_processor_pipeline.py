@@ -16,7 +16,6 @@ from structlog.testing import capture_logs
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
-from nat_observability.delivery.pipeline.processor_pipeline import LateProcessor
 from nat_observability.delivery.queue import weigh
 from nat_observability.errors import RetryableWriteError
 from nat_observability.events import Item
@@ -112,59 +111,6 @@ class Hurried:
     def __call__(self, item: Item) -> Item:
         self.got += 1
         return item
-
-
-@virtual_time
-async def test_a_late_processor_is_made_once_and_for_the_first_item() -> None:
-    """From then on it is in its place: it looks ahead as any other."""
-    made: list[Hurried] = []
-
-    def make() -> Processor:
-        made.append(Hurried())
-        return made[-1]
-
-    late = LateProcessor("hurried", make)
-    sink = ScriptedSink()
-    delivery = Delivery("main", sink, processors=[late], loop_source=RunningLoop())
-    assert list(delivery.processors) == [late]
-    assert not made
-    await delivered(sink, [late, renamed("-after")], [make_step(name=str(n)) for n in range(100)])
-    (processor,) = made
-    assert processor.seen == processor.got == 100
-    assert [item.name for item in sink.taken] == [f"{n}-after" for n in range(100)]
-
-
-@virtual_time
-async def test_g13_a_late_processor_that_cannot_be_made_lets_nothing_out() -> None:
-    """The item is dropped, counted and logged as if it had raised; the next one has it made, and is delivered."""
-    tries: list[Hurried] = []
-
-    def make() -> Processor:
-        tries.append(Hurried())
-        if len(tries) < 3:
-            raise ModuleNotFoundError("No module named 'x'")
-        return tries[-1]
-
-    sink, source = ScriptedSink(), RunningLoop()
-    delivery = Delivery(
-        "main",
-        sink,
-        limits=DeliveryLimits(batch_age=0.0),
-        loop_source=source,
-        processors=[LateProcessor("hurried", make)],
-    )
-    lease = delivery.lease()
-    with capture_logs() as lines:
-        lease.accept(make_step(name="lost"))
-        await asyncio.wrap_future(lease.settled())
-    lease.accept(make_step(name="kept"))
-    await asyncio.wrap_future(lease.settled())
-    lease.release()
-    await asyncio.wrap_future(delivery.closed())
-    assert [item.name for item in sink.taken] == ["kept"]
-    assert lease.ledger == LedgerSnapshot(accepted=2, delivered=1, dropped={"processor_failed:hurried": 1})
-    (line,) = [line for line in lines if line["event"] == "processor_failed"]
-    assert (line["processor"], line["error"]) == ("hurried", "ModuleNotFoundError")
 
 
 class PanicError(BaseException):
