@@ -30,6 +30,7 @@ from nat_observability.logs import RepeatedEvent, get_logger, set_level
 from nat_observability.propagation.formats import use_propagators
 from nat_observability.recording.capture.limits import set_limits
 from nat_observability.settings.error_messages import option_problems
+from nat_observability.settings.exporters.base import ExporterSettings
 from nat_observability.settings.exporters.models import PRESET_NAMES
 from nat_observability.settings.observability import ObservabilitySettings
 from nat_observability.settings.sources import unused_hints
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from nat_observability.resource import Resource
     from nat_observability.settings import (
         ConsoleExporterSettings,
-        ExporterSettings,
         FileExporterSettings,
         LangfuseExporterSettings,
         MemoryExporterSettings,

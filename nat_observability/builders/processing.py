@@ -12,12 +12,14 @@ from nat_observability.delivery.threads.thread_group import DeliveryThreadGroup
 from nat_observability.errors import InvalidPatternError, UnknownExporterError
 from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.step_exporter import StepExporter
+from nat_observability.processors.processor import Processor
+from nat_observability.processors.redaction.rules import Rule
 from nat_observability.processors.truncator import Limits, Truncator
 from nat_observability.settings.processing import ProcessingSettings
 from nat_observability.settings.variables import EXPORTERS, variable
 
 if TYPE_CHECKING:
-    from nat_observability.processors import PriceTable, Processor, Redactor, Rule
+    from nat_observability.processors import PriceTable, Redactor
     from nat_observability.processors.content import Capture
 
 # The modules of processors are imported only if they are needed.

@@ -291,9 +291,12 @@ class JsonScrubber:
         if first is None:
             return
         words = [_string(item).encode() if item[0] == _QUOTE else item for item in items[first:]]
-        for number, start, end, label in find_in_words(words, self._keys):
+        reached = (len(words), 0)
+        # From the last to the first, so that the places of those before stay what they are.
+        for number, start, end, label in sorted(find_in_words(words, self._keys), reverse=True):
             word = words[number]
-            if b"[redacted:" not in word[start:]:
+            if (number, end) <= reached and not word.startswith(b"[redacted:", start):
+                reached = number, start
                 words[number] = word[:start] + self._marks.mark(label, word[start:end]).encode() + word[end:]
                 yield first + number, _encode(words[number].decode(errors="replace"))
 

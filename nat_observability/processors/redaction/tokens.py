@@ -215,19 +215,13 @@ def _find_led(data: bytes, runs: Runs) -> Iterator[Found]:
 
 
 def _find_shapes(data: bytes, runs: Runs) -> Iterator[Found]:
-    for start, end in runs.places:
-        if end - start < _LEAST_SHAPE:
-            continue
+    for start, end in (place for place in runs.places if place[1] - place[0] >= _LEAST_SHAPE):
         # Their first part may stand before the run.
-        for match in matches(
-            SHAPES, data, max(0, start - _LONGEST_FIRST), min(len(data), end + _LONGEST_LAST)
-        ):
-            if (
-                match.lastgroup is not None
-                and is_random_token(match[0])
-                and not HASH_BESIDE.fullmatch(match[0])
-            ):
-                yield *match.span(), match.lastgroup
+        first, last = max(0, start - _LONGEST_FIRST), min(len(data), end + _LONGEST_LAST)
+        for match in matches(SHAPES, data, first, last):
+            token, label = match[0], match.lastgroup
+            if label is not None and is_random_token(token) and not HASH_BESIDE.fullmatch(token):
+                yield *match.span(), label
 
 
 _LEAST_SHAPE, _LONGEST_FIRST, _LONGEST_LAST = 24, 40, 80  # characters

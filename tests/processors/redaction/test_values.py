@@ -86,6 +86,8 @@ SECRET: list[tuple[str, str]] = [
     ('["sudo","wget","-qu","bob:k9Xm2Qw7Tz"]', "k9Xm2"),
     ("ran ['rabbitmqctl','add_user','bob','k9Xm2Qw7Tz']", "k9Xm2"),
     ("ran ['snmpget','-c','k9Xm2Qw7Tz']", "k9Xm2"),
+    ('["curl","-ubob:scott/k9Xm2Qw7Tz@//db"]', "k9Xm2"),
+    ('["curl","-u","bob:k9Xm2Qw7Tz","-u","al:k9Xm2Qw7Tz"]', "k9Xm2"),
 ]  # fmt: skip
 
 HARMLESS: list[str] = [
@@ -102,6 +104,10 @@ HARMLESS: list[str] = [
     '{"grant_type":"authorization_code","code":404}',
     '{"grant_type":"authorization_code","code":"invalid_grant"}',
     '["docker","run","-p","127.0.0.1:8080:80/tcp","login"]',
+    "access token issued 2024-01-15T10:22:31Z",
+    "password changed 2h15m30s ago",
+    "The token gpt4o-mini-2024x is used",
+    "Private key (ed25519-v2x) used",
     r'{"password_pattern": "[A-Za-z0-9]{20}", "password": "(?i)\\S+"}',
 ]  # fmt: skip
 

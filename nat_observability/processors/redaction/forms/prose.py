@@ -13,6 +13,7 @@ from nat_observability.processors.redaction.values.verdicts import (
     is_harmless,
     is_mixed,
     is_passphrase,
+    is_random,
     is_words,
 )
 
@@ -78,6 +79,11 @@ def _is_value(text: bytes) -> bool:
     return STRONG.fullmatch(text) is not None or text.count(b"-") >= 2 or is_passphrase(text)
 
 
+_WHEN = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}|(?:[0-9]{1,5}(?:ms|[smhdwy])){1,4}\Z")  # it was changed
+# Names before which, or behind which, the name of a kind often stands.
+_OF_KINDS = frozenset(("token", "auth_token", "signature", "cookie", "private_key"))
+
+
 def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_IS, data):
         named = label_before(data, match.start(), keys)
@@ -105,6 +111,8 @@ def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 yield *match.span(2), label
         elif match[3] is not None:
             text = match[3].rstrip(b".,;:!?*_`\\")
+            if _WHEN.match(text) is not None:
+                continue
             if b"(" in text and match[0].startswith(b" ="):
                 continue  # a call, whose texts are found by themselves
             if text.endswith((b")", b"]", b"}")) and not any(sign in text for sign in b"([{"):
@@ -119,6 +127,8 @@ def find_beside(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_BESIDE, data):
         named = label_before(data, match.start(), keys)
         text = match[1].rstrip(b".,;:!?*_`\\")
+        if named is not None and named[0] in _OF_KINDS and not is_random(text):
+            continue  # token gpt4o-mini-2024x
         if named is not None and named[0] != LIKELY and is_mixed(text) and b"=" not in text:
             yield match.start(1), match.start(1) + len(text), named[0]
 
