@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 
-from nat_observability.system.loading import loading
-
 
 def lazily(
     package: str, homes: Mapping[str, Iterable[str]], *, modules: Iterable[str] = ()
@@ -26,12 +24,11 @@ def lazily(
     known = frozenset(modules)
 
     def get(name: str) -> object:
-        if name not in known and name not in home_of:
+        if name in known:
+            return import_module(f"{package}.{name}")
+        if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        with loading:
-            if name in known:
-                return import_module(f"{package}.{name}")
-            found = getattr(import_module(home_of[name]), name)
+        found = getattr(import_module(home_of[name]), name)
         setattr(sys.modules[package], name, found)  # it is not asked for again
         return found
 

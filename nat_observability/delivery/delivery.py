@@ -30,9 +30,9 @@ from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopT
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import BatchFunction, BlockingSink, Sink
+from nat_observability.spool import fork_safety
 from nat_observability.system.clock import monotonic
 from nat_observability.system.fork_hooks import at_fork
-from nat_observability.system.loading import loading
 from nat_observability.system.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Delivery:
         self._accounting = Accounting(self.name, self.limits, self._intake)
         self._spool: SpoolClient | None = None
         if self.limits.spool != "off":
-            with loading:
+            with fork_safety.loading:
                 # SQLite and the rest of the spool are a quarter of the package's import time, and most exporters have
                 # no spool.
                 from nat_observability.delivery.spool_client import SpoolClient

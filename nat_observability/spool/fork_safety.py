@@ -13,6 +13,9 @@ from nat_observability.system.fork_hooks import at_fork
 
 _PATIENCE = 1.0  # seconds
 
+loading = threading.RLock()
+"""Held while the spool's modules are imported: a child forked meanwhile could never import them."""
+
 
 class OverFork(Protocol):
     """An object that a fork must not catch in the middle of a call."""
@@ -57,6 +60,7 @@ def watch(spool: OverFork) -> None:
 
 def _before_fork() -> None:
     # A fork must not catch SQLite in the middle: its own locks would stay held in the child for ever.
+    loading.acquire()
     _registry.acquire()
     deadline = monotonic() + _PATIENCE
     _held.extend(
@@ -69,6 +73,7 @@ def _after_fork_in_parent() -> None:
         spool.lock.release()
     _held.clear()
     _registry.release()
+    loading.release()
 
 
 def _after_fork_in_child() -> None:
@@ -79,6 +84,7 @@ def _after_fork_in_child() -> None:
         spool.start_clean()
     _held.clear()
     _registry.release()
+    loading.release()
 
 
 at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

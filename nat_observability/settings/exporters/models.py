@@ -12,7 +12,6 @@ from pydantic_core import CoreSchema, core_schema
 
 from nat_observability.settings.exporters.base import ExporterSettings
 from nat_observability.settings.processing import built
-from nat_observability.system.loading import loading
 
 PresetName = Literal[
     "arize",
@@ -45,8 +44,7 @@ class ExporterModels(Mapping[str, type[ExporterSettings]]):
 
     def __getitem__(self, name: str) -> type[ExporterSettings]:
         module, model = self._homes[name]
-        with loading:
-            return cast(type[ExporterSettings], getattr(import_module(f"{__package__}.{module}"), model))
+        return cast(type[ExporterSettings], getattr(import_module(f"{__package__}.{module}"), model))
 
     def __contains__(self, name: object) -> bool:
         return name in self._homes
