@@ -10,7 +10,8 @@ from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.logs import get_logger
 
 _log = get_logger()
-_DEVICES = "/dev/"  # they hold nothing that could be there twice
+# They hold nothing that could be there twice; what is in /dev/shm are files.
+_DEVICES = ("/dev/null", "/dev/std", "/dev/fd/", "/dev/tty", "/dev/pts/", "/proc/self/fd/")
 
 
 def warn_if_shared(name: str, exporter: BaseExporter, others: Mapping[str, BaseExporter]) -> None:

@@ -457,12 +457,15 @@ def shared_sinks(folder: Path) -> dict[str, dict[str, BaseExporter]]:
 
 @pytest.mark.may_block  # files are made here
 async def test_exporters_with_one_file_or_one_sink_are_named(tmp_path: Path) -> None:
-    """By the runtime, under every path of a file; and by a manager, which does not look at the disk."""
+    """By the runtime and by a manager; neither looks at the disk, which may hang, so a link is another file."""
     for how, exporters in shared_sinks(tmp_path).items():
         with capture_logs() as logs:
             async with ObservabilityRuntime(exporters):
                 pass
             ExporterManager.from_exporters(exporters)  # said before
+        if how == "link":
+            assert warnings_of(logs) == []
+            continue
         [said] = warnings_of(logs)
         assert (said["event"], {said["exporter"], said["other"]}) == ("exporter_sink_shared", {*exporters}), (
             how
