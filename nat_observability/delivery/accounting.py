@@ -36,8 +36,7 @@ class Accounting:
     """
     The queue, what was taken from it, and the ledger, of one delivery.
 
-    Every method, and every access to an attribute, is under the deliveries' lock, which is never held while
-    foreign code runs.
+    Every access is under the deliveries' lock, which is never held while foreign code runs.
 
     Args:
         name: The exporter's, for logs.
@@ -53,8 +52,7 @@ class Accounting:
         fetched: Entries that were read from the spool, for the next batch.
         in_flight: Entries that are being sent.
         age: How often everything was given up; calls still under way from an earlier age no longer count.
-        wake_items: The queue length at which to wake the delivery; out of reach while it is awake anyway.
-        wake_bytes: The same in bytes.
+        wake_items, wake_bytes: The size of the queue at which to wake the delivery; out of reach while it is awake.
         wake: Wakes the delivery; None while it is not at work.
         refusal: The reason for which items are dropped while it is not at work.
         hurry: Whether what waits is to be written without waiting for more.
@@ -232,7 +230,7 @@ class Accounting:
         self._room.append(future)
         self.hasten()
         if not len(self.queue):
-            self.tell_room()  # what fills it was taken already, and makes room when it is written
+            self.tell_room()  # what fills it is being written
         return future
 
     def tell_room(self) -> None:

@@ -62,7 +62,7 @@ SECRET: list[tuple[str, str]] = [
     # arguments of calls
     ('password=f(arg="k9Xm2Qw7Tz!")', "k9Xm2"),
     ('secret = Secret(id="k9Xm2Qw7Tz")', "k9Xm2"),
-    # not placeholders
+    # no placeholders
     ('{"client_secret":"changeme_9f8e7d6c5b4a"}', "9f8e7d"),
     ('{"password":"change-me-k9Xm2Qw7Tz"}', "k9Xm2"),
     ('{"password":"$(Summer2024!)"}', "Summer"),
