@@ -143,8 +143,20 @@ def records() -> list[Row]:
     text = msgspec.Raw(msgspec.json.encode({"messages": [{"role": "user", "content": "x" * 200}]}))
     run = Run("run", "0" * 32, "conversation", "user", "workflow")
     usage = TokenUsage(12, 30, total_tokens=42)
+    kind = StepKind.LLM
     span = Span(
-        run, StepKind.LLM, "model", "1" * 16, "2" * 16, 1, 2, Status.OK, text, "answer" * 20, usage=usage
+        run,
+        kind,
+        "model",
+        "1" * 16,
+        "2" * 16,
+        1,
+        2,
+        Status.OK,
+        text,
+        "answer" * 20,
+        usage=usage,
+        span_kind=kind.span_kind,
     )
     record, count = encode_item(span), 2000
     runs: dict[bytes, Run] = {}

@@ -167,8 +167,9 @@ def decode_item(record: bytes, runs: dict[bytes, Run] | None = None) -> Item:
 
 
 def _fields(item: Item, run: bytes) -> tuple[object, ...]:
+    usual: tuple[object, ...]
     if isinstance(item, Span):
-        return (
+        usual = (
             0,
             run,
             item.kind,
@@ -186,9 +187,12 @@ def _fields(item: Item, run: bytes) -> tuple[object, ...]:
             item.error,
             item.chunks,
             item.first_chunk_ns,
-            *_details(item, None if item.span_kind is item.kind.span_kind else item.span_kind, item.cost),
         )
-    return (
+        span_kind = None if item.span_kind is item.kind.span_kind else item.span_kind
+        if _has_details(item) or span_kind is not None or item.cost is not None:
+            return usual + _details(item, span_kind, item.cost)
+        return usual
+    usual = (
         1,
         run,
         item.kind,
@@ -204,30 +208,34 @@ def _fields(item: Item, run: bytes) -> tuple[object, ...]:
         item.tags,
         item.usage,
         item.error,
-        *_details(item, item.span_kind, item.status),
+    )
+    if _has_details(item) or item.span_kind is not None or item.status is not None:
+        return usual + _details(item, item.span_kind, item.status)
+    return usual
+
+
+def _has_details(item: Item) -> bool:
+    return bool(
+        item.attributes is not None
+        or item.events
+        or item.links
+        or item.status_message is not None
+        or item.origin is not None
+        or item.dropped_attributes_count
+        or item.dropped_events_count
+        or item.dropped_links_count
     )
 
 
 def _details(item: Item, span_kind: SpanKind | None, more: TokenCost | Status | None) -> tuple[object, ...]:
     """
-    Return what only some items have; nothing if this one has none of it.
+    Return what only some items have.
 
     Args:
         span_kind: None for that of the item's kind.
         more: A span's cost, or a step's status.
     """
     dropped = item.dropped_attributes_count, item.dropped_events_count, item.dropped_links_count
-    if not (
-        item.attributes is not None
-        or item.events
-        or item.links
-        or span_kind is not None
-        or item.status_message is not None
-        or any(dropped)
-        or more is not None
-        or item.origin is not None
-    ):
-        return ()
     origin = None if item.origin is None else _origin(item.origin)
     return (
         _value(item.attributes),
@@ -303,17 +311,10 @@ def _mended(value: Any) -> Any:
 
 
 def _item(fields: _SpanRecord | _StepRecord, run: Run) -> Item:
-    details = (
-        _raw(fields.attributes),
-        tuple(
-            SpanEvent(name, time_ns, _raw(attributes), dropped)
-            for name, time_ns, attributes, dropped in fields.events
-        ),
-        tuple(
-            SpanLink(trace_id, span_id, _raw(attributes), state, flags, dropped)
-            for trace_id, span_id, attributes, state, flags, dropped in fields.links
-        ),
-    )
+    attributes = None if fields.attributes is None else msgspec.Raw(fields.attributes)
+    events = _events(fields.events) if fields.events else ()
+    links = _links(fields.links) if fields.links else ()
+    details = (attributes, events, links)
     origin = None
     if fields.origin is not None:
         name, version, scope_attributes, schema_url, trace_state, ok, retyped = fields.origin
@@ -366,6 +367,19 @@ def _item(fields: _SpanRecord | _StepRecord, run: Run) -> Item:
         fields.status_message,
         *fields.dropped,
         origin,
+    )
+
+
+def _events(records: tuple[_EventRecord, ...]) -> tuple[SpanEvent, ...]:
+    return tuple(
+        SpanEvent(name, time_ns, _raw(attributes), dropped) for name, time_ns, attributes, dropped in records
+    )
+
+
+def _links(records: tuple[_LinkRecord, ...]) -> tuple[SpanLink, ...]:
+    return tuple(
+        SpanLink(trace_id, span_id, _raw(attributes), state, flags, dropped)
+        for trace_id, span_id, attributes, state, flags, dropped in records
     )
 
 
