@@ -1,4 +1,9 @@
-"""Which files and functions of the product one step and one setting pass: `python -m benchmarks.hops` prints them."""
+"""
+Which files and functions of the product one step and one setting pass: `python -m benchmarks.hops` prints them.
+
+A sink's upkeep has a timer of its own, twice a second, and its round may fall into the time of a step. What the round
+calls is not on the step's way and is left out.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,7 @@ from typing import Any
 import nat_observability
 from nat_observability import ContextState, step
 from nat_observability.containers import ObservabilityContainer
+from nat_observability.delivery.sending.periodic_work import Upkeep
 
 _PRODUCT = str(Path(nat_observability.__file__).parent)
 _PREFIX = "NAT_OBSERVABILITY_EXPORTERS__MAIN__"
@@ -23,27 +29,48 @@ _MOST = {"SQLite": 12, "OTLP": 14}
 
 
 class Hops:
-    """The functions of the product that are called while it looks, by file, in the order of their first calls."""
+    """
+    The functions of the product that are called while it looks, by file, in the order of their first calls.
+
+    What is called below `Upkeep.round` is left out. `stop` ends the look: threads that go on are no longer noted.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, dict[str, None]] = {}
+        self._looks = True
 
     def note(self, frame: FrameType, event: str, arg: Any) -> None:
         """Note a call; for `sys.setprofile`."""
         code = frame.f_code
-        if event == "call" and code.co_filename.startswith(_PRODUCT):
+        if self._looks and event == "call" and code.co_filename.startswith(_PRODUCT) and not _is_upkeep(frame):
             file = os.path.relpath(code.co_filename, _PRODUCT)
             self.files.setdefault(file, {})[code.co_qualname] = None
 
     def clear(self) -> None:
         """Forget what was noted."""
-        self.files.clear()
+        self.files = {}
+
+    def stop(self) -> None:
+        """Note nothing any more."""
+        self._looks = False
+        # Another thread may be in the middle of a note, and goes on with the dicts that it has.
+        self.files = {file: functions.copy() for file, functions in self.files.copy().items()}
 
     def print(self, title: str) -> None:
         """Print how many files and functions there are, and which."""
         print(f"{title}: {len(self.files)} files, {sum(map(len, self.files.values()))} functions")
         for file, functions in self.files.items():
             print(f"  {file}: {', '.join(functions)}")
+
+
+def _is_upkeep(frame: FrameType) -> bool:
+    """Say whether a call is a part of the round that a sink's upkeep makes on its own timer."""
+    caller: FrameType | None = frame
+    while caller is not None:
+        if caller.f_code is Upkeep.round.__code__:
+            return True
+        caller = caller.f_back
+    return False
 
 
 class _Answering(BaseHTTPRequestHandler):
@@ -84,9 +111,8 @@ async def hops_of_one_step() -> Hops:
         sys.setprofile(None)
         while runtime.health().ledger.pending:  # noqa: ASYNC110  a ledger is asked, and has no event
             await asyncio.sleep(0.02)
-        passed, hops.files = hops.files, {}
+        hops.stop()
     await _done(container.shutdown_resources())
-    hops.files = passed
     return hops
 
 
@@ -96,6 +122,7 @@ def hops_of_one_setting() -> Hops:
     sys.setprofile(hops.note)
     container.exporters()
     sys.setprofile(None)
+    hops.stop()
     return hops
 
 
@@ -116,6 +143,7 @@ def main() -> int:
             hops.print(f"one step to {destination}, at most {_MOST[destination]} files")
             hops_of_one_setting().print(f"one environment variable to an exporter for {destination}")
         server.shutdown()
+    print("left out: what Upkeep.round calls, twice a second, on its own timer")
     return 1 if any(counted[destination] > most for destination, most in _MOST.items()) else 0
 
 
