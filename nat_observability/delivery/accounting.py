@@ -58,6 +58,7 @@ class Accounting:
         hurry: Whether what waits is to be written without waiting for more.
         held_back: Bytes of items that runs hold back until sampling decides whether to keep them.
         losses: Items that were given up and not logged yet.
+        awaiting_room: Those who wait for room in the queue; see `room`.
         saves_all: Whether everything is saved to the spool before it is sent.
         awaits_disk: Whether a run's end waits until its items are on the disk.
         spills: Whether the spool makes room when the queue is half full.
@@ -87,7 +88,7 @@ class Accounting:
         self.spills = limits.spool == "spill"
         self.save: Callable[[], None] | None = None
         self._limits = limits
-        self._room: list[Future[None]] = []
+        self.awaiting_room: list[Future[None]] = []
         self.gone = 0
         self.inlet = inlet
         self.route = Route([self], inlet)
@@ -227,7 +228,7 @@ class Accounting:
         if not self.spills or self.wake is None or not self.is_filled(0.5):
             return None
         future: Future[None] = Future()
-        self._room.append(future)
+        self.awaiting_room.append(future)
         self.hasten()
         if not len(self.queue):
             self.tell_room()  # what fills it is being written
@@ -235,10 +236,10 @@ class Accounting:
 
     def tell_room(self) -> None:
         """Wake those who wait for room, if there is some or nothing will make any."""
-        if self._room and not (
+        if self.awaiting_room and not (
             self.spills and self.wake is not None and len(self.queue) and self.is_filled(0.5)
         ):
-            waiters, self._room = self._room, []
+            waiters, self.awaiting_room = self.awaiting_room, []
             resolve(waiters)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -117,11 +118,16 @@ class EntryMover:
         self.retry.begin()
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
 
-    def note_arrival(self, since: float | None) -> None:
-        """Let the age of the next batch begin, with an item that has come now or at `since`. Under the lock."""
+    def wake(self) -> None:
+        """Have the queue looked at again, and let the age of the next batch begin. From any thread, under the lock."""
         if self._due_at is None:
             # Beside a thread that computes, it takes the loop a while to notice it.
+            inlet = self._accounting.inlet
+            since = None if inlet is None else inlet.passing_since
             self._due_at = (self._loop.time() if since is None else since) + self._limits.batch_age
+        # This one and its event loop have ended meanwhile; or the loop broke, and another one is about to take over.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.signal.set)
 
     async def run(self) -> bool:
         """
@@ -151,7 +157,8 @@ class EntryMover:
                         self._spool.stop_saving()
                     return True
             await move()
-            self._accounting.log_losses()
+            if self._accounting.losses.unlogged:
+                self._accounting.log_losses()
 
     def _next_move(self, now: float) -> Callable[[], Awaitable[None]] | None:
         """Take what is due, and return the calls to make with it; None if everything is done. Under the lock."""
@@ -165,7 +172,8 @@ class EntryMover:
         free = len(self._sends) < limits.batches_in_flight and not self._gave_up
         free = free and (now >= self._send_at or state.last_call)
         queued = self._is_due(now)
-        accounting.tell_room()
+        if accounting.awaiting_room:
+            accounting.tell_room()
         spooled = spool is not None and spool.waiting > 0
         saves = queued and self._is_to_be_saved(now, free=free)
         in_memory = bool(accounting.ready) or (queued and not saves)
@@ -291,7 +299,8 @@ class EntryMover:
             with locking.lock:
                 if not self.dismissed:
                     self._settle(batch, outcomes)
-            self._accounting.log_losses()
+            if self._accounting.losses.unlogged:
+                self._accounting.log_losses()
             if Outcome.DEFERRED in outcomes:
                 self._deferral.log(self.retry.failures[Outcome.DEFERRED].error)
         finally:

@@ -115,10 +115,10 @@ class DeliveryLoop:
             if not is_forgotten(self._loop):
                 raise
 
-    def wake(self) -> None:
-        """Look at the queue again. Under the lock."""
-        self._mover.note_arrival(None if self._intake is None else self._intake.passing_since)
-        self._soon(self._mover.signal.set)
+    @property
+    def wake(self) -> Callable[[], None]:
+        """Has the queue looked at again. Called under the lock."""
+        return self._mover.wake
 
     @property
     def dismissed(self) -> bool:
@@ -203,7 +203,8 @@ class DeliveryLoop:
                 suppress_instrumentation()
                 if not await self._open_at_last():
                     return
-                if not await self._mover.run():
+                # In a task of its own: with each entry the event loop then resumes the mover alone.
+                if not await self._loop.create_task(self._mover.run()):
                     return
                 if self._spool is not None:
                     await self._spool.close()
