@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from nat_observability.dialects.vocabulary import decoded_attributes
 from nat_observability.events import Span, SpanOrigin
 from nat_observability.recording.capture import capture_text
-from nat_observability.sinks.otlp.span_message import attribute, encodable_attribute
+from nat_observability.sinks.otlp.attributes import attribute
+from nat_observability.sinks.otlp.span_message import encodable_attribute
 from nat_observability.sinks.otlp.wire_format import length_delimited
 
 

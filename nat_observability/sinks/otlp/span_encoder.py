@@ -13,17 +13,21 @@ from nat_observability.dialects.messages import genai_payload, single_message
 from nat_observability.dialects.vocabulary import EVERYBODYS, Vocabulary, decoded_attributes
 from nat_observability.events import Captured, Run, Span, SpanKind, Status, StepKind, TokenUsage
 from nat_observability.resource import Resource
-from nat_observability.sinks.otlp.caches import ByName, PayloadHeaders, keep
+from nat_observability.sinks.otlp.attributes import (
+    NOT_ENCODABLE,
+    VALUE_BYTES,
+    ByName,
+    PayloadHeaders,
+    attribute,
+    attribute_header,
+    keep,
+)
 from nat_observability.sinks.otlp.scopes import scope_field, spans_by_scope
 from nat_observability.sinks.otlp.span_message import (
     INCOMPLETE_MARK,
     NO_SPAN,
-    NOT_ENCODABLE,
     SPAN_KINDS,
     STATUS_OK,
-    VALUE_BYTES,
-    attribute,
-    attribute_header,
     encodable,
     encodable_attribute,
     events_and_links,
