@@ -221,7 +221,7 @@ class Accounting:
     def is_filled(self, part: float) -> bool:
         """Whether the queue, with what was taken from it and is in memory still, has reached a part of its bounds."""
         queue, limits = self.queue, self._limits
-        return len(queue) >= limits.queue_items * part or queue.held_bytes >= limits.queue_bytes * part
+        return queue.items >= limits.queue_items * part or queue.held_bytes >= limits.queue_bytes * part
 
     def room(self) -> Future[None] | None:
         """Return a future that is done when the queue has room; None if it has, or if nothing will make room."""
@@ -230,14 +230,14 @@ class Accounting:
         future: Future[None] = Future()
         self.awaiting_room.append(future)
         self.hasten()
-        if not len(self.queue):
+        if not self.queue.items:
             self.tell_room()  # what fills it is being written
         return future
 
     def tell_room(self) -> None:
         """Wake those who wait for room, if there is some or nothing will make any."""
         if self.awaiting_room and not (
-            self.spills and self.wake is not None and len(self.queue) and self.is_filled(0.5)
+            self.spills and self.wake is not None and self.queue.items and self.is_filled(0.5)
         ):
             waiters, self.awaiting_room = self.awaiting_room, []
             resolve(waiters)
@@ -245,14 +245,14 @@ class Accounting:
     @property
     def in_memory(self) -> int:
         """The number of entries."""
-        taken = len(self.saving) + len(self.ready) + len(self.fetched) + len(self.in_flight)
-        return len(self.queue) + taken
+        taken = self.saving, self.ready, self.fetched, self.in_flight
+        return self.queue.items + sum(map(len, taken))
 
     @property
     def only_in_memory(self) -> bool:
         """Whether any entry is in memory and not in the spool."""
         taken = (*self.saving, *self.ready, *self.in_flight)
-        return len(self.queue) > 0 or any(entry.key is None for entry in taken)
+        return self.queue.items > 0 or any(entry.key is None for entry in taken)
 
     def take_ready(self, max_items: int, max_bytes: int) -> list[Entry]:
         """Take the oldest ready entries, up to these bounds, but always one."""
@@ -367,10 +367,9 @@ class Accounting:
 
     def saved(self, entry: Entry) -> None:
         """Count an entry as on the disk, or as one that never will be."""
-        if not entry.unsaved:
-            return
-        entry.unsaved = False
-        entry.lease.count_unsaved(self, -1)
+        if entry.unsaved:
+            entry.unsaved = False
+            entry.lease.count_unsaved(self, -1)
 
     # What the spool says:
 

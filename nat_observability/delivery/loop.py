@@ -53,7 +53,7 @@ class DeliveryLoop:
         loop_source: Where its event loop comes from.
         spool: None if nothing is spooled.
         intake: Where items wait for their processors; None if there are no processors.
-        observer: Is notified of each batch, on the loop.
+        observer: Measures each batch, on the loop.
         after: A loop that was given up, and may still have to close the sink.
 
     Raises:
