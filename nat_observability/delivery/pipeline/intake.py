@@ -309,7 +309,8 @@ class Intake:
     ) -> None:
         done, left = arrivals[: len(results)], arrivals[len(results) :]
         with locking.lock:
-            self._queue.put_back(left)
+            if left:
+                self._queue.put_back(left)
             self._taken = done
         unlogged: dict[Destination, None] = {}
         step = max(1, _ENTRIES // max(len(arrival.lease.route.destinations) for arrival in done))
