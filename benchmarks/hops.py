@@ -157,6 +157,7 @@ def main() -> int:
         }.items():
             for name in [name for name in os.environ if name.startswith(_PREFIX)]:
                 del os.environ[name]
+            variables["BATCH_AGE"] = "0.2"  # seconds: six steps are waited for, one after the other
             os.environ.update({_PREFIX + name: value for name, value in variables.items()})
             first, like_it = asyncio.run(hops_of_one_step())
             counted[destination] = len(first.files)
