@@ -61,14 +61,14 @@ def row(ours: float, theirs: float, **options: Any) -> Row:
 
 @pytest.mark.slow
 def test_a_step_passes_no_more_files_than_it_did() -> None:
-    """What a reader opens to follow a step to its back end; without OpenTelemetry, OTLP looks for it in one more."""
-    printed = run_program("from benchmarks.hops import main; main()").stdout
+    """What a reader opens to follow a step to its back end; OpenTelemetry is loaded, or it would be looked for."""
+    printed = run_program("import opentelemetry.metrics\nfrom benchmarks.hops import main; main()").stdout
     counted = dict(re.findall(r"one step to (\w+), at most \d+ files: (\d+) files", printed))
-    again = re.findall(r"another one like it: (\d+) files", printed)
+    sqlite_again, otlp_again = re.findall(r"another one like it: (\d+) files", printed)
     assert int(counted["SQLite"]) <= 18, printed
-    assert int(counted["OTLP"]) <= 20, printed
-    assert len(again) == 2, printed
-    assert max(map(int, again)) <= 17, printed
+    assert int(counted["OTLP"]) <= 19, printed
+    assert int(sqlite_again) <= 17, printed
+    assert int(otlp_again) <= 16, printed
 
 
 def test_each_module_that_measures_is_run() -> None:

@@ -203,8 +203,7 @@ class DeliveryLoop:
                 suppress_instrumentation()
                 if not await self._open_at_last():
                     return
-                # In a task of its own: with each entry the event loop then resumes the mover alone.
-                if not await self._loop.create_task(self._mover.run()):
+                if not await self._mover.run():
                     return
                 if self._spool is not None:
                     await self._spool.close()

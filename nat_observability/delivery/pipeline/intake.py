@@ -313,7 +313,8 @@ class Intake:
                 self._queue.put_back(left)
             self._taken = done
         unlogged: dict[Destination, None] = {}
-        step = max(1, _ENTRIES // max(len(arrival.lease.route.destinations) for arrival in done))
+        routes = {arrival.lease.route for arrival in done}
+        step = max(1, _ENTRIES // max([len(route.destinations) for route in routes]))
         for start in range(0, len(done), step):
             part = done[start : start + step]
             with locking.lock:
