@@ -15,22 +15,12 @@ from nat_observability.base_error import (
 )
 from nat_observability.foreign_errors import describe
 from nat_observability.recorded_errors import (
-    ClientDisconnectedError as ClientDisconnectedError,
-)
-from nat_observability.recorded_errors import (
-    ResponseIncompleteError as ResponseIncompleteError,
-)
-from nat_observability.recorded_errors import (
-    RpcFailedError as RpcFailedError,
-)
-from nat_observability.recorded_errors import (
-    ServerStatusError as ServerStatusError,
-)
-from nat_observability.recorded_errors import (
-    ToolFailedError as ToolFailedError,
-)
-from nat_observability.recorded_errors import (
-    WebsocketClosedError as WebsocketClosedError,
+    ClientDisconnectedError,
+    ResponseIncompleteError,
+    RpcFailedError,
+    ServerStatusError,
+    ToolFailedError,
+    WebsocketClosedError,
 )
 
 __all__ = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nat_observability.delivery.delivery import Delivery, DeliveryHealth
@@ -80,45 +79,51 @@ def watch(deliveries: Iterable[Delivery]) -> None:
     """
     for delivery in deliveries:
         _watched.add(delivery)
-        delivery.on_batch = partial(_record, delivery.name)
+        delivery.measured_as = _attributes(delivery.name, {})
+        delivery.measure = _record or _record_if_loaded
     _instruments()
 
 
 _watched: WeakRegistry[Delivery] = WeakRegistry()
 _tried = False
-_duration: Any = None
+_record: Callable[..., object] | None = None  # the histogram's own, once that is there
 _log = get_logger()
 
 
-def _instruments() -> Any:
+def _instruments() -> Callable[..., object] | None:
     """
-    Return the histogram, making it and the other instruments if OpenTelemetry is there; None if it is not.
+    Return what records a duration, and make the instruments if OpenTelemetry is there; None if it is not.
 
     They are made once in a process: the SDK would never read a second one of the same name.
     """
-    global _tried, _duration
+    global _tried, _record
     if _tried:
-        return _duration
+        return _record
     # Not imported here: another thread may be importing it, and this one would have to wait until that is done.
     metrics = loaded("opentelemetry.metrics")
     if metrics is None:
         return None
     _tried = True
     try:
-        _duration = _make_instruments(metrics)
+        _record = _make_instruments(metrics)
     except BaseException as error:  # noqa: BLE001  foreign code: the application's meter provider may raise anything
         reraise_signal(error)
         _log.warning("metrics_not_reported", error=describe(error))
-    return _duration
+    for delivery in _watched.all():
+        delivery.measure = _record  # each batch calls it without us
+    return _record
 
 
-def _make_instruments(metrics: Any) -> Any:
+def _make_instruments(metrics: Any) -> Callable[..., object]:
     meter = metrics.get_meter("nat_observability")
     for name, (unit, description, read) in _COUNTERS.items():
         meter.create_observable_counter(name, [_callback(metrics, read)], unit, description)
     for name, (unit, description, read) in _GAUGES.items():
         meter.create_observable_up_down_counter(name, [_callback(metrics, read)], unit, description)
-    return meter.create_histogram(_DURATION, "s", "How long the export of a batch took.")
+    record: Callable[..., object] = meter.create_histogram(
+        _DURATION, "s", "How long the export of a batch took."
+    ).record
+    return record
 
 
 def _callback(metrics: Any, read: _Read) -> Callable[[CallbackOptions], Iterable[Observation]]:
@@ -132,12 +137,11 @@ def _callback(metrics: Any, read: _Read) -> Callable[[CallbackOptions], Iterable
     return observe
 
 
-def _record(name: str, seconds: float, error: BaseException | None) -> None:
-    duration = _instruments()
-    if duration is None:
-        return
-    more = {"error.type": type(error).__name__} if error is not None else {}
-    duration.record(seconds, _attributes(name, more))
+def _record_if_loaded(seconds: float, attributes: Mapping[str, str]) -> None:
+    """Record what a batch took, if the application has loaded OpenTelemetry meanwhile."""
+    record = _instruments()
+    if record is not None:
+        record(seconds, attributes)
 
 
 def _attributes(name: str, more: Mapping[str, str]) -> dict[str, str]:

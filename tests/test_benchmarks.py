@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from benchmarks.pages import PAGES, headlines, main_table, rewritten
 from benchmarks.payloads import Message, Payloads
 from benchmarks.report import Row, missing, of_rounds
 from benchmarks.results import Result, Saved, merged
+from tests.processes import run_program
 
 ROOT = Path(benchmarks.__main__.__file__).parents[1]
 MACHINE = {"cores": 2, "python": "3.11", "architecture": "any", "versions": {"peer": "1"}}
@@ -55,6 +57,18 @@ def row(ours: float, theirs: float, **options: Any) -> Row:
     return of_rounds(
         "work", "µs", [ours] * 3, "peer", [theirs] * 3, options.pop("ratio", 0.5), **options
     ).under("bare", [ours / 2])
+
+
+@pytest.mark.slow
+def test_a_step_passes_no_more_files_than_it_did() -> None:
+    """What a reader opens to follow a step to its back end; OpenTelemetry is loaded, or it would be looked for."""
+    printed = run_program("import opentelemetry.metrics\nfrom benchmarks.hops import main; main()").stdout
+    counted = dict(re.findall(r"one step to (\w+), at most \d+ files: (\d+) files", printed))
+    sqlite_again, otlp_again = re.findall(r"another one like it: (\d+) files", printed)
+    assert int(counted["SQLite"]) <= 18, printed
+    assert int(counted["OTLP"]) <= 19, printed
+    assert int(sqlite_again) <= 17, printed
+    assert int(otlp_again) <= 16, printed
 
 
 def test_each_module_that_measures_is_run() -> None:

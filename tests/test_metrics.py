@@ -16,7 +16,9 @@ from nat_observability import (
     SpanExporter,
     step,
 )
+from nat_observability.errors import PermanentWriteError
 from nat_observability.sinks.protocol import Batch
+from tests.processes import run_program
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +86,64 @@ async def test_g16_metrics_tell_what_was_exported_and_what_failed(reader: InMemo
     assert seen["otel.sdk.exporter.span.inflight", ""] == 0
     assert seen["otel.sdk.exporter.operation.duration", ""].count == 1
     assert seen["nat_observability.exporter.breaker.open", ""] == 0
+
+
+async def test_g16_the_duration_of_a_failed_batch_names_the_error(reader: InMemoryMetricReader) -> None:
+    """As the convention says: `error.type` is the class of what the back end's refusal raised."""
+
+    async def refuse(batch: Batch) -> None:
+        raise PermanentWriteError("no")
+
+    exporters = {"refused": SpanExporter(refuse, name="refused")}
+    async with (
+        ObservabilityRuntime(exporters),
+        ExporterManager.from_exporters(exporters).start(ContextState()) as manager,
+    ):
+        with step("tool", "a"):
+            pass
+        await manager.flush()
+        seen = points(reader, "refused")
+    assert seen["otel.sdk.exporter.operation.duration", "PermanentWriteError"].count == 1
+    assert ("otel.sdk.exporter.operation.duration", "") not in seen
+
+
+def test_g16_metrics_that_are_loaded_later_measure_the_next_batch() -> None:
+    """An application that sets its meter provider after the exporters were opened sees what they do from then on."""
+    run_program(
+        """
+        import asyncio, sys
+        from nat_observability import ContextState, ExporterManager, ObservabilityRuntime, SpanExporter, step
+
+        async def ignore(batch):
+            pass
+
+        async def main():
+            exporters = {"late": SpanExporter(ignore, name="late")}
+            async with ObservabilityRuntime(exporters):
+                reader = None
+                for _ in range(3):
+                    async with ExporterManager.from_exporters(exporters).start(ContextState()) as manager:
+                        with step("tool", "a"):
+                            pass
+                        await manager.flush()
+                    if reader is None:
+                        assert "opentelemetry.metrics" not in sys.modules, "it was loaded before"
+                        from opentelemetry import metrics
+                        from opentelemetry.sdk.metrics import MeterProvider
+                        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+                        reader = InMemoryMetricReader()
+                        metrics.set_meter_provider(MeterProvider([reader]))
+                [of_resource] = reader.get_metrics_data().resource_metrics
+                durations = [
+                    point.count
+                    for scope in of_resource.scope_metrics
+                    for metric in scope.metrics
+                    if metric.name == "otel.sdk.exporter.operation.duration"
+                    for point in metric.data.data_points
+                ]
+                assert durations == [2], durations
+
+        asyncio.run(main())
+        """,
+        fresh=True,
+    )

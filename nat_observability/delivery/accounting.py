@@ -58,6 +58,7 @@ class Accounting:
         hurry: Whether what waits is to be written without waiting for more.
         held_back: Bytes of items that runs hold back until sampling decides whether to keep them.
         losses: Items that were given up and not logged yet.
+        awaiting_room: Those who wait for room in the queue; see `room`.
         saves_all: Whether everything is saved to the spool before it is sent.
         awaits_disk: Whether a run's end waits until its items are on the disk.
         spills: Whether the spool makes room when the queue is half full.
@@ -87,7 +88,7 @@ class Accounting:
         self.spills = limits.spool == "spill"
         self.save: Callable[[], None] | None = None
         self._limits = limits
-        self._room: list[Future[None]] = []
+        self.awaiting_room: list[Future[None]] = []
         self.gone = 0
         self.inlet = inlet
         self.route = Route([self], inlet)
@@ -220,38 +221,38 @@ class Accounting:
     def is_filled(self, part: float) -> bool:
         """Whether the queue, with what was taken from it and is in memory still, has reached a part of its bounds."""
         queue, limits = self.queue, self._limits
-        return len(queue) >= limits.queue_items * part or queue.held_bytes >= limits.queue_bytes * part
+        return queue.items >= limits.queue_items * part or queue.held_bytes >= limits.queue_bytes * part
 
     def room(self) -> Future[None] | None:
         """Return a future that is done when the queue has room; None if it has, or if nothing will make room."""
         if not self.spills or self.wake is None or not self.is_filled(0.5):
             return None
         future: Future[None] = Future()
-        self._room.append(future)
+        self.awaiting_room.append(future)
         self.hasten()
-        if not len(self.queue):
+        if not self.queue.items:
             self.tell_room()  # what fills it is being written
         return future
 
     def tell_room(self) -> None:
         """Wake those who wait for room, if there is some or nothing will make any."""
-        if self._room and not (
-            self.spills and self.wake is not None and len(self.queue) and self.is_filled(0.5)
+        if self.awaiting_room and not (
+            self.spills and self.wake is not None and self.queue.items and self.is_filled(0.5)
         ):
-            waiters, self._room = self._room, []
+            waiters, self.awaiting_room = self.awaiting_room, []
             resolve(waiters)
 
     @property
     def in_memory(self) -> int:
         """The number of entries."""
-        taken = len(self.saving) + len(self.ready) + len(self.fetched) + len(self.in_flight)
-        return len(self.queue) + taken
+        taken = self.saving, self.ready, self.fetched, self.in_flight
+        return self.queue.items + sum(map(len, taken))
 
     @property
     def only_in_memory(self) -> bool:
         """Whether any entry is in memory and not in the spool."""
         taken = (*self.saving, *self.ready, *self.in_flight)
-        return len(self.queue) > 0 or any(entry.key is None for entry in taken)
+        return self.queue.items > 0 or any(entry.key is None for entry in taken)
 
     def take_ready(self, max_items: int, max_bytes: int) -> list[Entry]:
         """Take the oldest ready entries, up to these bounds, but always one."""
@@ -366,10 +367,9 @@ class Accounting:
 
     def saved(self, entry: Entry) -> None:
         """Count an entry as on the disk, or as one that never will be."""
-        if not entry.unsaved:
-            return
-        entry.unsaved = False
-        entry.lease.count_unsaved(self, -1)
+        if entry.unsaved:
+            entry.unsaved = False
+            entry.lease.count_unsaved(self, -1)
 
     # What the spool says:
 

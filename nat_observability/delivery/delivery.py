@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -81,7 +81,7 @@ class Delivery:
             `Intake` that several deliveries share processes an item once for all of them.
 
     Attributes:
-        on_batch: Called on the delivery's loop with the seconds that a batch took and the error it failed with.
+        measure, measured_as: Called on the delivery's loop with the seconds that a batch took, and these attributes.
 
     Raises:
         TypeError: `sink` is none of these, or a processor cannot be called.
@@ -99,7 +99,8 @@ class Delivery:
     ) -> None:
         self.name = name
         self.limits = limits or DeliveryLimits()
-        self.on_batch: Callable[[float, BaseException | None], None] | None = None
+        self.measure: Callable[[float, Mapping[str, str]], object] | None = None
+        self.measured_as: Mapping[str, str] = {}
         self._new_worker: NewWorker = BlockingWorker
         group = loop_source if isinstance(loop_source, DeliveryThreadGroup) else None
         if isinstance(loop_source, DeliveryThreadGroup):
@@ -303,17 +304,16 @@ class Delivery:
             timeout: Seconds that it had; `drain_timeout` by default.
         """
         with locking.lock:
-            loop = self._loop
-            if loop is None or not self._state.phase.at_work:
+            loop, state = self._loop, self._state
+            if loop is None or not state.phase.at_work:
                 return 0
             loop.dismiss()
             seconds = self.limits.drain_timeout if timeout is None else timeout
             error = StopTimeoutError(self.name, seconds)
-            lost = finish(
-                self._state, self._accounting, self._spool, DeliveryState.FAILED, error, "shutdown_timeout"
-            )
+            failed = DeliveryState.FAILED
+            lost = finish(state, self._accounting, self._spool, failed, error, "shutdown_timeout")
         loop.cancel()
-        report(self._state, self._accounting)
+        report(state, self._accounting)
         return lost
 
     @property
@@ -331,9 +331,8 @@ class Delivery:
         with locking.lock:
             accounting, loop, state = self._accounting, self._loop, self._state
             # Compare with None, not by truth: an error is foreign code, and its `__bool__` may raise.
-            error = None if loop is None else loop.retry.last_error
-            error = state.open_error if error is None else error
-            error = state.end_error if error is None else error
+            errors = (None if loop is None else loop.retry.last_error, state.open_error, state.end_error)
+            error = next((each for each in errors if each is not None), None)
             return DeliveryHealth(
                 state.phase,
                 accounting.snapshot(),
@@ -344,7 +343,7 @@ class Delivery:
                 None if loop is None else loop.last_batch_s,
                 max(0, accounting.ledger.pending - accounting.in_memory),
                 BreakerState.CLOSED if loop is None or not state.phase.at_work else loop.retry.breaker_state,
-                describe(error) if error is not None else None,
+                None if error is None else describe(error),
                 loop is not None and loop.last_batch_failed,
                 None if loop is None or not state.phase.at_work else loop.last_success_s,
             )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,14 +30,10 @@ _log = get_logger()
 
 
 class BatchObserver(Protocol):
-    """
-    Is notified of each batch, if its `on_batch` is set.
+    """Measures each batch, if `measure` is set: called with the seconds that it took, and with these attributes."""
 
-    Attributes:
-        on_batch: Called with the seconds that a batch took and the error it failed with.
-    """
-
-    on_batch: Callable[[float, BaseException | None], None] | None
+    measure: Callable[[float, Mapping[str, str]], object] | None
+    measured_as: Mapping[str, str]
 
 
 class EntryMover:
@@ -56,12 +53,13 @@ class EntryMover:
         limits: Of batches, tries, times and the spool.
         loop: The event loop, on which everything here is called.
         spool: None if nothing is spooled.
-        observer: Is notified of each batch.
+        observer: Measures each batch.
 
     Attributes:
         dismissed: Whether it was given up. What is under way then no longer counts. Set under the lock.
         signal: Set to have the queue looked at again.
         retry: Writes each batch.
+        sends: The tasks of the batches that are being sent.
         last_batch_s: Seconds that the last batch took.
         last_batch_failed: Whether the back end took nothing of the last batch.
         last_success: The loop's time when the back end last took something, or else when this began.
@@ -96,7 +94,7 @@ class EntryMover:
         self.retry = Retry(name, sink, limits, loop)
         self._deferral = Deferral(name, limits, loop.time)
         self._to_defer: list[Entry] = []  # not yet in the spool, where they have to wait
-        self._sends: set[asyncio.Task[None]] = set()
+        self.sends: set[asyncio.Task[None]] = set()
         self._gave_up = False
         self._unsent = 0  # batches in a row that came back
         self._memory_is_next = self._fetch_is_next = False
@@ -105,11 +103,6 @@ class EntryMover:
         # left.
         self._send_at = self._fetch_at = self._spill_at = self._adopt_at = 0.0
 
-    @property
-    def sends(self) -> tuple[asyncio.Task[None], ...]:
-        """The tasks of the batches that are being sent."""
-        return tuple(self._sends)
-
     def begin(self) -> None:
         """Begin with a sink that was just opened."""
         self._gave_up = False
@@ -117,11 +110,16 @@ class EntryMover:
         self.retry.begin()
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
 
-    def note_arrival(self, since: float | None) -> None:
-        """Let the age of the next batch begin, with an item that has come now or at `since`. Under the lock."""
+    def wake(self) -> None:
+        """Have the queue looked at again, and let the age of the next batch begin. From any thread, under the lock."""
         if self._due_at is None:
             # Beside a thread that computes, it takes the loop a while to notice it.
+            inlet = self._accounting.inlet
+            since = None if inlet is None else inlet.passing_since
             self._due_at = (self._loop.time() if since is None else since) + self._limits.batch_age
+        # This one and its event loop have ended meanwhile; or the loop broke, and another one is about to take over.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.signal.set)
 
     async def run(self) -> bool:
         """
@@ -151,7 +149,8 @@ class EntryMover:
                         self._spool.stop_saving()
                     return True
             await move()
-            self._accounting.log_losses()
+            if self._accounting.losses.unlogged:
+                self._accounting.log_losses()
 
     def _next_move(self, now: float) -> Callable[[], Awaitable[None]] | None:
         """Take what is due, and return the calls to make with it; None if everything is done. Under the lock."""
@@ -162,10 +161,11 @@ class EntryMover:
         deferred_until = self._deferral.due_at
         if deferred_until is not None and now >= deferred_until and not state.unwanted:
             self._try_deferred_again()
-        free = len(self._sends) < limits.batches_in_flight and not self._gave_up
+        free = len(self.sends) < limits.batches_in_flight and not self._gave_up
         free = free and (now >= self._send_at or state.last_call)
         queued = self._is_due(now)
-        accounting.tell_room()
+        if accounting.awaiting_room:
+            accounting.tell_room()
         spooled = spool is not None and spool.waiting > 0
         saves = queued and self._is_to_be_saved(now, free=free)
         in_memory = bool(accounting.ready) or (queued and not saves)
@@ -196,7 +196,7 @@ class EntryMover:
             return self._send_soon(accounting.queue.take(limits.batch_items, limits.batch_bytes))
         if state.unwanted and accounting.upstream:
             accounting.hasten_upstream()
-        elif state.unwanted and not self._sends and not len(accounting.queue):
+        elif state.unwanted and not self.sends and not accounting.queue.items:
             left = spooled or accounting.ready or accounting.fetched
             saves_itself = spool is not None and spool.is_saving
             if not saves_itself and (self._gave_up or not left):
@@ -208,14 +208,14 @@ class EntryMover:
     def _is_due(self, now: float) -> bool:
         """Return whether what is queued is due now; set when to be woken."""
         accounting, limits, queue = self._accounting, self._limits, self._accounting.queue
-        if not len(queue):
+        if not queue.items:
             accounting.hurry = accounting.hurry and accounting.upstream > 0
             self._due_at = None
             accounting.wake_items, accounting.wake_bytes = 1, NEVER
             return False
         if self._due_at is None:
             self._due_at = now + limits.batch_age
-        full = len(queue) >= limits.batch_items or queue.queued_bytes >= self._due_bytes
+        full = queue.items >= limits.batch_items or queue.queued_bytes >= self._due_bytes
         if full or accounting.hurry or self._state.unwanted or now >= self._due_at:
             # Nothing more can be done until a batch comes back, unless the queue should spill.
             spills = self._spool is not None and not accounting.saves_all and now >= self._spill_at
@@ -254,7 +254,7 @@ class EntryMover:
         if self._spool is None or not self._spool.is_open:
             return False
         if accounting.saves_all or self._state.unwanted or accounting.is_filled(0.5):
-            if len(queue):
+            if queue.items:
                 return True
             accounting.wake_items = 1
         else:
@@ -269,7 +269,7 @@ class EntryMover:
         async def start() -> None:
             # For the tasks that send, each in a copy of this context.
             self._is_suppressed = self._is_suppressed or suppress_instrumentation()
-            self._sends.add(self._loop.create_task(self._send(batch)))
+            self.sends.add(self._loop.create_task(self._send(batch)))
 
         return start
 
@@ -281,23 +281,26 @@ class EntryMover:
             self.last_batch_failed = failed = Outcome.DELIVERED not in outcomes
             if not failed:
                 self.last_success = self._loop.time()
-            on_batch = None if self._observer is None else self._observer.on_batch
-            if on_batch is not None:
+            observer = self._observer
+            if observer is not None and observer.measure is not None:
                 # Before the items are settled: a caller that waits for them then finds the batch measured.
+                last_error = self.retry.last_error if failed else None
+                more = {} if last_error is None else {"error.type": type(last_error).__name__}
                 try:
-                    on_batch(duration, self.retry.last_error if failed else None)
+                    observer.measure(duration, {**observer.measured_as, **more})
                 except BaseException as error:  # noqa: BLE001  foreign code: the application's meter may raise anything
                     _log.warning("batch_not_measured", exporter=self._name, error=describe(error))
             with locking.lock:
                 if not self.dismissed:
                     self._settle(batch, outcomes)
-            self._accounting.log_losses()
+            if self._accounting.losses.unlogged:
+                self._accounting.log_losses()
             if Outcome.DEFERRED in outcomes:
                 self._deferral.log(self.retry.failures[Outcome.DEFERRED].error)
         finally:
             task = asyncio.current_task(self._loop)
             if task is not None:
-                self._sends.discard(task)
+                self.sends.discard(task)
             self.signal.set()
 
     async def _outcomes(self, batch: Sequence[Entry]) -> list[Outcome]:

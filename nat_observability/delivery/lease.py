@@ -68,7 +68,10 @@ class Destination(Protocol):
 
 
 class Inlet(Protocol):
-    """Where items wait for their processors, as a lease sees it."""
+    """Where items wait for their processors, as a lease and a delivery see it."""
+
+    passing_since: float | None
+    """While results are queued in deliveries, when the first of their items has come; else None."""
 
     def put(self, arrival: Arrival) -> bool:
         """Queue an arrival; return whether it, or another one for it, was refused for all of its destinations."""

@@ -53,7 +53,7 @@ class DeliveryLoop:
         loop_source: Where its event loop comes from.
         spool: None if nothing is spooled.
         intake: Where items wait for their processors; None if there are no processors.
-        observer: Is notified of each batch, on the loop.
+        observer: Measures each batch, on the loop.
         after: A loop that was given up, and may still have to close the sink.
 
     Raises:
@@ -115,10 +115,10 @@ class DeliveryLoop:
             if not is_forgotten(self._loop):
                 raise
 
-    def wake(self) -> None:
-        """Look at the queue again. Under the lock."""
-        self._mover.note_arrival(None if self._intake is None else self._intake.passing_since)
-        self._soon(self._mover.signal.set)
+    @property
+    def wake(self) -> Callable[[], None]:
+        """Has the queue looked at again. Called under the lock."""
+        return self._mover.wake
 
     @property
     def dismissed(self) -> bool:

@@ -11,8 +11,9 @@ from nat_observability.delivery.limits import QueuePolicy
 from nat_observability.delivery.loss_reasons import NamedDropReason
 from nat_observability.events import Item, Span
 
-# Bytes of an item with its ids and its entry, and of the heads of its name, input and output: sys.getsizeof("") each.
-_BARE_ITEM = 640 + 3 * 49
+BARE_ITEM = 640 + 3 * 49
+"""Bytes of an item with its ids and its entry, and of the heads of name, input and output: sys.getsizeof("") each."""
+
 _BARE_PART = 200  # an event or a link
 
 
@@ -26,9 +27,9 @@ EntryT = TypeVar("EntryT", bound=Entry)
 
 
 def weigh(item: Item) -> int:
-    """Return about how many bytes of memory an item holds."""
+    """Return about how many bytes of memory an item holds: `BARE_ITEM`, and one or more for each character in it."""
     # Written out, because it is called for each item while the workflow waits.
-    size, name, given, result = _BARE_ITEM, item.name, item.input, item.output
+    size, name, given, result = BARE_ITEM, item.name, item.input, item.output
     size += len(name) if type(name) is str and name.isascii() else sys.getsizeof(name)
     if given is not None:
         size += len(given) if type(given) is not str or given.isascii() else sys.getsizeof(given)
@@ -36,6 +37,8 @@ def weigh(item: Item) -> int:
         size += len(result) if type(result) is not str or result.isascii() else sys.getsizeof(result)
     if item.metadata is not None:
         size += len(item.metadata)
+    if item.status_message is not None:
+        size += sys.getsizeof(item.status_message)
     if not isinstance(item, Span) and (chunk := item.chunk) is not None:
         size += sys.getsizeof(chunk) if type(chunk) is str else len(chunk)
     if item.tags:

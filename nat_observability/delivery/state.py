@@ -79,6 +79,7 @@ class State:
         end_error: Why it was given up; None if it was closed in order.
         last_call: Whether a last call has come that is not answered yet.
         last_call_until: When its caller stops waiting, in seconds of `time.monotonic()`; None if that is unknown.
+        unwanted: Whether the delivery is to close as soon as nothing waits: nothing holds it, or a last call has come.
     """
 
     def __init__(self, name: str, *, kept: int = 0, kept_term: object | None = None) -> None:
@@ -93,6 +94,7 @@ class State:
         self._given_up_on = False  # whether a waiter has stopped waiting for it to open
         self.last_call = False
         self.last_call_until: float | None = None
+        self._note_demand()
         self._taken = False  # whether a lease was taken since this began to close, or since the last call
         self._opening: list[Future[None]] = []
         self._closing: list[Future[None]] = []
@@ -116,6 +118,7 @@ class State:
         self.leases += 1
         self.kept += keep
         self._taken = True
+        self._note_demand()
         if keep:
             note_change()
         if self.phase in _OPEN or (self.phase.opening and not waits):
@@ -142,16 +145,12 @@ class State:
             return False
         self.leases -= 1
         self.kept -= hold.keep
+        self._note_demand()
         if hold.keep:
             note_change()
         if hold.opening is not None and not hold.opening.done():
             self._given_up_on = True
         return not self.leases
-
-    @property
-    def unwanted(self) -> bool:
-        """Whether the delivery is to close as soon as nothing waits: nothing holds it, or a last call has come."""
-        return self.last_call or not self.leases
 
     def note_last_call(self, until: float | None) -> None:
         """End the term: no lease counts any more but those that are taken from now on."""
@@ -160,8 +159,12 @@ class State:
         self.leases = self.kept = 0
         self.last_call, self._taken = True, False
         self.last_call_until = until
+        self._note_demand()
         if self.phase is DeliveryState.OPEN:
             self.phase = DeliveryState.DRAINING
+
+    def _note_demand(self) -> None:
+        self.unwanted = self.last_call or not self.leases  # kept, because each batch asks for it
 
     # Those who wait:
 
@@ -179,6 +182,7 @@ class State:
     def begin(self) -> None:
         """A loop was started."""
         self.last_call = self._given_up_on = False
+        self._note_demand()
         self.phase = DeliveryState.OPENING
         note_change()
 
@@ -223,6 +227,7 @@ class State:
             # A server answers requests while its process shuts down: their runs find an open delivery once more. The
             # last call was answered all the same.
             self.last_call = False
+            self._note_demand()
             closing, self._closing = self._closing, []
             resolve(closing)
         self.phase = DeliveryState.OPENING
@@ -233,6 +238,7 @@ class State:
         self.phase, self.end_error = phase, error
         note_change()
         self._given_up_on = self.last_call = False
+        self._note_demand()
         opening, self._opening = self._opening, []
         if error is None:
             error = RuntimeStateError(f"The delivery of {self._name!r} was closed while it opened.")

@@ -88,7 +88,7 @@ class Vocabulary:
             each.of_outcome for each in self.dialects if each.of_outcome is not no_attributes
         )
         self._owns = tuple(each.of_own for each in self.dialects)
-        self._runs = tuple(each.of_run for each in self.dialects)
+        self._runs = tuple(each.of_run for each in self.dialects if each.of_run is not no_attributes)
         # Of the GenAI conventions too: recorded under their names, and read by the others.
         prefixes = {prefix for each in (*self.dialects, GENAI) for prefix in each.prefixes}
         self._prefixes = (

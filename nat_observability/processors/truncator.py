@@ -70,9 +70,12 @@ class Truncator:
 
     A cut splits neither a UTF-8 character nor a redaction mark, and JSON stays JSON. If an item has too many bytes, its
     longest parts are cut first. A traceback keeps its end. Ids and times stay as they are.
+
+    Attributes:
+        leaves_up_to: An item in which so many bytes are recorded, or fewer, is within the limits, whatever they are.
     """
 
-    __slots__ = ("limits",)
+    __slots__ = ("leaves_up_to", "limits")
 
     name = "truncate"
 
@@ -85,6 +88,7 @@ class Truncator:
             "event_attributes": limits.event_attribute_count_limit,
             "link_attributes": limits.link_attribute_count_limit,
         }
+        self.leaves_up_to = _surely_within(limits) if type(self) is Truncator else -1
         if max(allowed.values()) > _RECORDED:
             # What is not recorded cannot be kept. Imported here, because only these limits need it.
             from nat_observability.recording.details.step_details import LIMITS
@@ -112,6 +116,23 @@ def _check(name: str, value: object, least: int, *, optional: bool = False) -> N
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InvalidLimitError(name, value, least, optional=optional)
+
+
+def _surely_within(limits: Limits) -> int:
+    """Return how many bytes, at least one for each character, are within all limits, whatever they are."""
+    most = [
+        # An empty field takes five bytes, "":1, and an item of a list two.
+        5 * limits.attribute_count_limit,
+        2 * limits.event_count_limit,
+        2 * limits.link_count_limit,
+        5 * limits.event_attribute_count_limit,
+        5 * limits.link_attribute_count_limit,
+    ]
+    if limits.attribute_value_length_limit is not None:
+        most.append(limits.attribute_value_length_limit)
+    if limits.span_bytes_limit is not None:
+        most.append(limits.span_bytes_limit // 4)  # bytes of a character in UTF-8
+    return min(most)
 
 
 # -- Counts ----------------------------------------------------------------------------------------------------------

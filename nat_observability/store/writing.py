@@ -92,8 +92,7 @@ _OK, _ERROR, _INCOMPLETE = Status.OK, Status.ERROR, Status.INCOMPLETE
 _LLM, _TOOL = StepKind.LLM, StepKind.TOOL
 _SUMS = (StepKind.AGENT, StepKind.CHAIN, StepKind.WORKFLOW)
 _NO_TOKENS = (None,) * 9
-_NO_ERROR = (None,) * 3
-_NO_COST = (None,) * 3
+_NO_ERROR = _NO_COST = (None,) * 3
 _MOST = 2**63 - 1
 _COSTS = ("gen_ai.usage.cost", "llm.cost.total", "gen_ai.usage.total_cost")
 
@@ -228,9 +227,11 @@ class BatchRows:
             "AND depth IS NULL AND status <> 'open' AND span_count <= ?",
             (_json(list(self._runs)), _DEEPEST),
         ).fetchall()
-        depths = [(depth_of(connection.execute(_NESTED, run)), *run) for run in unknown]
-        if depths:
-            connection.executemany("UPDATE runs SET depth = ? WHERE run_id = ?", depths)
+        for run in unknown:
+            spans = connection.execute(_NESTED, run).fetchall()
+            if (depth := _depth(dict(spans))) is None:
+                depth = depth_of(spans)
+            connection.execute("UPDATE runs SET depth = ? WHERE run_id = ?", (depth, *run))
 
     def _count_kind(self, span: Span) -> None:
         kind = _KINDS[span.kind]

@@ -202,11 +202,13 @@ def test_g7_an_item_weighs_at_least_what_varies_in_it(
         assert weigh(item) >= payload + 2 * _bytes(name) + sum(map(_bytes, tags)) + _bytes("".join(tags))
 
 
-def test_g7_chunks_and_metadata_count() -> None:
-    """A chunk and metadata are payloads too."""
+def test_g7_chunks_metadata_and_status_messages_count() -> None:
+    """A chunk and metadata are payloads too, and a status message is as long as another instrumentation makes it."""
     bare = weigh(make_step())
     assert weigh(make_step(chunk="x" * 1000)) >= bare + 1000
     assert weigh(make_step(metadata=msgspec.Raw(b"1" * 1000))) >= bare + 1000
+    assert weigh(make_step(status_message="x" * 1000)) >= bare + 1000
+    assert weigh(make_span(status_message="x" * 1000)) >= weigh(make_span()) + 1000
 
 
 def _bytes(text: str | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self
 
@@ -131,13 +131,13 @@ def _span_exporter(name: str, raiser: Raiser, sink: Any) -> SpanExporter:
         raiser.at("select")
         return True
 
-    def measures(seconds: float, error: BaseException | None) -> None:
+    def measures(seconds: float, attributes: Mapping[str, str]) -> None:
         raiser.at("meter")
 
     exporter = SpanExporter(
         sink, name=name, select=selects, processors=[LooksAhead(raiser._place, raiser._kind)]
     )
-    exporter.delivery.on_batch = measures
+    exporter.delivery.measure = measures
     return exporter
 
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nat_observability.delivery.queue import BARE_ITEM, weigh
 from nat_observability.errors import InvalidLimitError
-from nat_observability.events import Captured, Item
+from nat_observability.events import Captured, Item, SpanEvent, SpanLink
 from nat_observability.processors import Limits, Redactor, Truncator
 from nat_observability.processors.cuts import MARK, cut_json, cut_text
 from tests.processors.builders import a_span, a_step, an_error, identity
@@ -253,3 +254,70 @@ def test_tags_that_are_too_many_and_too_long_are_cut_both_ways() -> None:
     limits = Limits(attribute_count_limit=2, attribute_value_length_limit=20, span_bytes_limit=None)
     cut = Truncator(limits)(a_span(tags=("a" * 50, "b" * 50, "c")))
     assert cut.tags == ("a" * 12 + "[cut:50]", "[cut:3]")
+
+
+raw_attributes = st.builds(
+    lambda names, value: msgspec.Raw(msgspec.json.encode(dict.fromkeys(names, value))),
+    st.lists(st.sampled_from(("", "a", "b", "é", "ab", "ba")), max_size=6),
+    st.sampled_from((1, None, "", "é" * 9, "x" * 61, [1, 1, 1, 1, 1], {"": {"": "x" * 30}})),
+)
+few = st.integers(0, 4)
+limits = st.builds(
+    Limits,
+    attribute_count_limit=few,
+    attribute_value_length_limit=st.none() | st.integers(0, 60),
+    event_count_limit=few,
+    link_count_limit=few,
+    event_attribute_count_limit=few,
+    link_attribute_count_limit=few,
+    span_bytes_limit=st.none() | st.integers(1024, 1100),
+) | st.just(Limits())
+
+
+@given(
+    limits=limits,
+    value=st.sampled_from((None, "", "why", "x" * 61, "é" * 300, [1] * 9, {"a": "b" * 61, "c": ["d"]})),
+    name=st.sampled_from(("", "a", "é" * 30)),
+    tags=st.lists(st.sampled_from(("", "a", "é" * 9)), max_size=6),
+    metadata=st.none() | raw_attributes | st.just(msgspec.Raw(b'{"otel.events":[' + b"1," * 140 + b"1]}")),
+    attributes=st.none() | raw_attributes,
+    parts=st.lists(raw_attributes, max_size=6),
+    message=st.sampled_from((None, "", "a", "é" * 80)),
+)
+@EXAMPLES
+def test_what_weighs_little_is_within_the_limits(
+    limits: Limits,
+    value: object,
+    name: str,
+    tags: list[str],
+    metadata: msgspec.Raw | None,
+    attributes: msgspec.Raw | None,
+    parts: list[msgspec.Raw],
+    message: str | None,
+) -> None:
+    """Whatever is recorded in an item of so few bytes, a Truncator leaves it as it is: it need not be asked."""
+    truncator = Truncator(limits)
+    fields: dict[str, Any] = {
+        "name": name,
+        "tags": tuple(tags),
+        "attributes": attributes,
+        "events": tuple(SpanEvent(name, 1, each) for each in parts),
+        "links": tuple(SpanLink("1" * 32, "2" * 16, each) for each in parts[1:]),
+        "status_message": message,
+        "error": None if message is None else an_error(message, message),
+    }
+    for item in (a_span(value, **fields), a_step(value, chunk=value, **fields)):
+        for each in (item, msgspec.structs.replace(item, metadata=metadata), a_span(value, name=name)):
+            if weigh(each) - BARE_ITEM <= truncator.leaves_up_to:
+                assert truncator(each) is each
+
+
+def test_a_step_of_short_texts_weighs_little_and_a_subclass_is_always_asked() -> None:
+    """The defaults leave what most steps hold; a class with other ideas of what to cut promises nothing."""
+
+    class Own(Truncator):
+        """Cuts something else too."""
+
+    span = a_span("why", "because")
+    assert weigh(span) - BARE_ITEM <= Truncator().leaves_up_to
+    assert weigh(a_span()) - BARE_ITEM > Own().leaves_up_to

@@ -257,10 +257,10 @@ class Intake:
                 await self._sleep(signal)
                 continue
             # Outside the lock: it is foreign code.
-            results = self.pipeline.stretch([arrival.item for arrival in arrivals])
-            self._distribute(
-                arrivals, [self._measured(*each) for each in zip(arrivals, results, strict=False)]
+            results = self.pipeline.stretch(
+                [arrival.item for arrival in arrivals], [arrival.size for arrival in arrivals]
             )
+            self._distribute(arrivals, results)
             # A stretch that had to end early holds the interpreter lock for long: off the processor for a moment.
             await asyncio.sleep(_GIVE_WAY if len(results) < len(arrivals) else 0)
 
@@ -304,23 +304,17 @@ class Intake:
         except TimeoutError:
             pass
 
-    def _measured(
-        self, arrival: Arrival, result: Item | ProcessorDropReason
-    ) -> tuple[Item, int] | ProcessorDropReason:
-        """Return a result with its size in bytes, or the reason for having none."""
-        if isinstance(result, str):
-            return result
-        return (result, arrival.size) if result is arrival.item else self.pipeline.measured(result)
-
     def _distribute(
         self, arrivals: Sequence[Arrival], results: Sequence[tuple[Item, int] | ProcessorDropReason]
     ) -> None:
         done, left = arrivals[: len(results)], arrivals[len(results) :]
         with locking.lock:
-            self._queue.put_back(left)
+            if left:
+                self._queue.put_back(left)
             self._taken = done
         unlogged: dict[Destination, None] = {}
-        step = max(1, _ENTRIES // max(len(arrival.lease.route.destinations) for arrival in done))
+        routes = {arrival.lease.route for arrival in done}
+        step = max(1, _ENTRIES // max([len(route.destinations) for route in routes]))
         for start in range(0, len(done), step):
             part = done[start : start + step]
             with locking.lock:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from nat_observability.delivery.loss_reasons import ProcessorDropReason
-from nat_observability.delivery.queue import weigh
+from nat_observability.delivery.queue import BARE_ITEM, weigh
 from nat_observability.events import Item
 from nat_observability.foreign_errors import place
 from nat_observability.logs import RepeatedEvent, get_logger
@@ -33,6 +34,19 @@ class LooksAhead(Protocol):
         """See as many of the items that come next as it likes; return how many. From the same thread."""
 
 
+@runtime_checkable
+class LeavesLight(Protocol):
+    """
+    A processor that returns light items as they are, so that it need not be called for them.
+
+    Attributes:
+        leaves_up_to: The most bytes of everything recorded in such an item, one for each character at least.
+    """
+
+    @property
+    def leaves_up_to(self) -> int: ...
+
+
 class ProcessorPipeline:
     """
     Applies processors in order, each to the result of the one before.
@@ -52,7 +66,8 @@ class ProcessorPipeline:
     def __init__(self, name: str, processors: Iterable[Processor]) -> None:
         self.name = name
         self.processors = tuple(processors)
-        self._processors = [(name_of(processor), processor) for processor in self.processors]
+        # Each with its name, and with the weight up to which it leaves items as they are.
+        self._processors = [(name_of(each), each, _weight_left(each)) for each in self.processors]
         # Only the first: those before another could change what it has seen.
         first: object = self.processors[0] if self.processors else None
         self._ahead: LooksAhead | None = first if isinstance(first, LooksAhead) else None
@@ -66,16 +81,28 @@ class ProcessorPipeline:
     def __bool__(self) -> bool:
         return bool(self._processors)
 
-    def stretch(self, items: Sequence[Item]) -> list[Item | ProcessorDropReason]:
-        """Return, for as many of the first items as the time allows, the result, or why there is none."""
+    def stretch(
+        self, items: Sequence[Item], weights: Sequence[int]
+    ) -> list[tuple[Item, int] | ProcessorDropReason]:
+        """
+        Return, for as many of the first items as the time allows, the result and its weight, or why there is none.
+
+        Args:
+            weights: Of the items, as `weigh` returns them.
+        """
         with self._turn:
-            results: list[Item | ProcessorDropReason] = []
+            results: list[tuple[Item, int] | ProcessorDropReason] = []
             end = perf_counter() + STRETCH_SECONDS
             seen = 0
             for number, item in enumerate(items):
                 if number == seen and self._ahead is not None:
                     seen += self._show(self._ahead, items[number:] if number else items)
-                results.append(self.apply(item))
+                weight = weights[number]
+                result = self.apply(item, weight)
+                if result is item:
+                    results.append((item, weight))
+                else:
+                    results.append(result if isinstance(result, str) else self._measured(result))
                 if perf_counter() >= end:
                     break
             return results
@@ -92,9 +119,16 @@ class ProcessorPipeline:
             self._ahead = None
             return 1
 
-    def apply(self, item: Item) -> Item | ProcessorDropReason:
-        """Return the result for `item`, or the reason for which it is dropped."""
-        for name, processor in self._processors:
+    def apply(self, item: Item, weight: float = inf) -> Item | ProcessorDropReason:
+        """
+        Return the result for `item`, or the reason for which it is dropped.
+
+        Args:
+            weight: Of the item, as `weigh` returns it, if it is known.
+        """
+        for name, processor, weight_left in self._processors:
+            if weight <= weight_left:
+                continue
             try:
                 result = processor(item)
             except BaseException as error:  # noqa: BLE001  foreign code may raise anything, and must not end the thread
@@ -107,11 +141,12 @@ class ProcessorPipeline:
                     name, f"returned a {type(result).__name__} for a {type(item).__name__}", None
                 )
                 return ProcessorDropReason(f"processor_failed:{name}")
-            item = result
+            if result is not item:
+                item, weight = result, inf
         return item
 
-    def measured(self, item: Item) -> tuple[Item, int] | ProcessorDropReason:
-        """Return the processors' result with its size in bytes, or the reason for which it is dropped."""
+    def _measured(self, item: Item) -> tuple[Item, int] | ProcessorDropReason:
+        """Return the processors' result with its weight, or the reason for which it is dropped."""
         try:
             return item, weigh(item)
         except BaseException as error:  # noqa: BLE001  they may have put anything at all into a field
@@ -133,6 +168,13 @@ class ProcessorPipeline:
                 place=place,
                 suppressed=suppressed,
             )
+
+
+def _weight_left(processor: object) -> int:
+    # Its class is asked too: an object that hands on what it is asked, and does more, has to be called.
+    if isinstance(processor, LeavesLight) and hasattr(type(processor), "leaves_up_to"):
+        return BARE_ITEM + processor.leaves_up_to
+    return -1
 
 
 def name_of(processor: object) -> str:

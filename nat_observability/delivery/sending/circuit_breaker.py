@@ -24,13 +24,17 @@ class CircuitBreaker:
         failures: Failures in a row that open it.
         open_for: Seconds from opening, or from a failed probe, to the next probe.
         clock: A monotonic clock, in seconds.
+
+    Attributes:
+        state: Whether batches go through.
+        failures: In a row. While it is 0, everything goes through, and `wait` and `succeeded` have nothing to say.
     """
 
     def __init__(self, failures: int, open_for: float, clock: Callable[[], float]) -> None:
         self._threshold = failures
         self._open_for = open_for
         self._clock = clock
-        self._failed = 0
+        self.failures = 0
         self._probe_at = 0.0
         self.state = BreakerState.CLOSED
 
@@ -53,13 +57,13 @@ class CircuitBreaker:
         """Report that the back end answered; return whether that closed the breaker."""
         closed = self.state is not BreakerState.CLOSED
         self.state = BreakerState.CLOSED
-        self._failed = 0
+        self.failures = 0
         return closed
 
     def failed(self) -> bool:
         """Report that the back end did not take a batch; return whether that opened the breaker."""
-        self._failed += 1
-        if self.state is BreakerState.CLOSED and self._failed < self._threshold:
+        self.failures += 1
+        if self.state is BreakerState.CLOSED and self.failures < self._threshold:
             return False
         opened = self.state is BreakerState.CLOSED
         self.state = BreakerState.OPEN

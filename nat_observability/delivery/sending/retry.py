@@ -195,7 +195,7 @@ class Retry:
         tries = 0
         while True:
             last_try = self._hurry.is_set()
-            if not last_try and (pause := self._breaker.wait()):
+            if self._breaker.failures and not last_try and (pause := self._breaker.wait()):
                 if self._time() + pause > give_up_at:
                     return self._unsent("breaker_open", batch)
                 await self._pause(pause)
@@ -280,7 +280,7 @@ class Retry:
         self.last_error = error
 
     def _answered(self) -> None:
-        if self._breaker.succeeded():
+        if self._breaker.failures and self._breaker.succeeded():
             _log.info("delivery_breaker_closed", exporter=self._name)
 
     def _failed(self, error: BaseException) -> None:

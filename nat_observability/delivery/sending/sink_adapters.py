@@ -48,6 +48,8 @@ class WorkerSink:
         self, sink: BlockingSink | Callable[[Batch], int | None], new_worker: NewWorker = BlockingWorker
     ) -> None:
         self.blocking = sink
+        # None for a function. Asked once, because it takes longer than a call.
+        self._as_object = sink if isinstance(sink, BlockingSink) else None
         self._new_worker = new_worker
         self._worker: Worker | None = None
         self._latest: Worker | None = None
@@ -61,8 +63,8 @@ class WorkerSink:
         self._worker = self._latest = worker = self._new_worker(
             f"nat-observability-{type(self.blocking).__name__}", self._latest
         )
-        if isinstance(self.blocking, BlockingSink):
-            sink = _Opening(self.blocking)
+        if self._as_object is not None:
+            sink = _Opening(self._as_object)
             try:
                 await _call(worker, sink.open)
             except BaseException:
@@ -76,7 +78,8 @@ class WorkerSink:
     async def write(self, batch: Batch) -> int | None:
         if self._worker is None:
             raise RuntimeError("The sink is not open. The delivery opens it with its first lease.")
-        write = self.blocking.write if isinstance(self.blocking, BlockingSink) else self.blocking
+        function = cast("Callable[[Batch], int | None]", self.blocking)
+        write = function if self._as_object is None else self._as_object.write
         rejected: int | None = await _call(self._worker, partial(write, batch))
         return rejected
 
@@ -88,8 +91,8 @@ class WorkerSink:
         try:
             if self.upkeep is not None:
                 await _call(worker, self.upkeep.last_round)
-            if isinstance(self.blocking, BlockingSink):
-                await _call(worker, self.blocking.close)
+            if self._as_object is not None:
+                await _call(worker, self._as_object.close)
         finally:
             worker.end()
 

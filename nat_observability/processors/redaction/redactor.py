@@ -263,10 +263,12 @@ class _Group:
     def _look(self, begin: int, end: int, found: dict[int, Item]) -> None:
         if end == begin:
             return
-        if not self._scrubber.passes(b"\n".join(self._parts[begin:end])):
+        scrubber = self._scrubber
+        if not scrubber.search.passes(b"\n".join(self._parts[begin:end])):
             found.update({id(span): span for span in self._spans[begin:end]})
             for span in self._spans[begin:end]:
-                self._scrubber.add_clean_name(span.name)
+                if span.name not in scrubber.clean_names:
+                    scrubber.add_clean_name(span.name)
             return
         if end - begin > _FEW:
             middle = (begin + end) // 2

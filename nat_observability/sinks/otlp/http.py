@@ -214,6 +214,8 @@ class OtlpHttpSink:
             problem = f"{self.where} answered {status} with a web page, so it takes no spans."
             raise RefusedForNowError(f"{problem} Check the endpoint.")
         if 200 <= status < 300:
+            if answer == b"":
+                return 0  # as nearly always: in either encoding it says that all were accepted
             return self._answers.rejected(answer, len(batch), content_type)
         message = failure_message(answer or b"", content_type, hide=self._headers.hide)
         raise self._refusal(status, message, headers)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 
 from nat_observability.dialects.vocabulary import decoded_attributes
 from nat_observability.events import Span, SpanOrigin
 from nat_observability.recording.capture import capture_text
-from nat_observability.sinks.otlp.span_message import attribute, encodable_attribute
+from nat_observability.sinks.otlp.attributes import attribute
+from nat_observability.sinks.otlp.span_message import encodable_attribute
 from nat_observability.sinks.otlp.wire_format import length_delimited
-
-_origin = attrgetter("origin")
 
 
 def spans_by_scope(batch: Sequence[Span]) -> list[tuple[SpanOrigin | None, Sequence[Span]]]:
     """Return the spans of each instrumentation scope, ours as None and first."""
-    if not any(map(_origin, batch)):
-        return [(None, batch)]
     scopes: dict[tuple[object, ...], tuple[SpanOrigin | None, list[Span]]] = {(): (None, [])}
     for span in batch:
         origin = span.origin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -12,17 +13,21 @@ from nat_observability.dialects.messages import genai_payload, single_message
 from nat_observability.dialects.vocabulary import EVERYBODYS, Vocabulary, decoded_attributes
 from nat_observability.events import Captured, Run, Span, SpanKind, Status, StepKind, TokenUsage
 from nat_observability.resource import Resource
-from nat_observability.sinks.otlp.caches import ByName, PayloadHeaders, keep
+from nat_observability.sinks.otlp.attributes import (
+    NOT_ENCODABLE,
+    VALUE_BYTES,
+    ByName,
+    PayloadHeaders,
+    attribute,
+    attribute_header,
+    keep,
+)
 from nat_observability.sinks.otlp.scopes import scope_field, spans_by_scope
 from nat_observability.sinks.otlp.span_message import (
     INCOMPLETE_MARK,
     NO_SPAN,
-    NOT_ENCODABLE,
     SPAN_KINDS,
     STATUS_OK,
-    VALUE_BYTES,
-    attribute,
-    attribute_header,
     encodable,
     encodable_attribute,
     events_and_links,
@@ -36,9 +41,6 @@ from nat_observability.sinks.otlp.span_message import (
 )
 from nat_observability.sinks.otlp.wire_format import length_delimited, varint
 from nat_observability.version import __version__
-
-# Read once, at import: it reads files, which must not happen on an event loop.
-"""The version of this package, for the back end."""
 
 SLICE_SPANS = 64
 """Spans encoded in one stretch, about a third of a millisecond."""
@@ -69,6 +71,7 @@ _UNIQUE = frozenset(
     }
 )
 _CACHED_HEAD = 2048
+_origin = attrgetter("origin")
 
 
 def encode(batch: Sequence[Span], resource: Resource) -> bytes:
@@ -114,6 +117,8 @@ class SpanEncoder:
         # What spans of one kind and name have in common, and the length of a span as an encoded field.
         self._heads: dict[tuple[StepKind, str, str | None], bytes] = {}
         self._lengths: dict[int, bytes] = {}
+        # The last run of the batch before, which a long one goes on with.
+        self._last_run: tuple[Run | None, tuple[bytes, bytes]] = None, (b"", b"")
         self._input, self._output = (
             _payload_headers(vocabulary.payload_name(side)) for side in ("input", "output")
         )
@@ -152,7 +157,8 @@ class SpanEncoder:
         """
         pieces = [b""]
         length = 0
-        for scope, spans in spans_by_scope(batch):
+        is_ours = not any(map(_origin, batch))
+        for scope, spans in [(None, batch)] if is_ours else spans_by_scope(batch):
             place = len(pieces) - 1
             slices: list[bytes] = []
             for encoded in self._slices(spans):
@@ -381,6 +387,10 @@ class SpanEncoder:
 
     def _run(self, run: Run, runs: dict[int, tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
         """Return the trace id, empty if it is not valid, and the attributes shared by all spans of a run."""
+        last, known = self._last_run
+        if last is run:
+            runs[id(run)] = known
+            return known
         trace_id = id_bytes(run.trace_id, 16)
         known = (
             b"\x0a\x10" + trace_id if trace_id.hex() == run.trace_id.lower() else b"",
@@ -389,6 +399,7 @@ class SpanEncoder:
             ),
         )
         runs[id(run)] = known
+        self._last_run = run, known
         return known
 
     def _head(self, kind: StepKind, name: str, workflow_name: str | None) -> bytes:

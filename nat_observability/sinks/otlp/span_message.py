@@ -1,4 +1,4 @@
-"""The parts of an OTLP Span message: attributes, ids, status and the exception event, each as a protobuf field."""
+"""The parts of an OTLP Span message: ids, status, events and links as protobuf fields, and what stands for a value."""
 
 # Written by hand, because the messages of opentelemetry-proto take 2.3 times as long, which is too slow; the tests
 # decode with them. Field numbers and types: opentelemetry/proto/trace/v1/trace.proto and common/v1/common.proto,
@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import base64
-import math
 import struct
 from collections.abc import Callable
 from hashlib import blake2b
@@ -15,28 +14,17 @@ from typing import Any
 
 import msgspec
 
-from nat_observability.dialects.dialect import Attributes, AttributeValue
+from nat_observability.dialects.dialect import Attributes
 from nat_observability.dialects.vocabulary import decoded_attributes
 from nat_observability.events import Captured, ErrorDetails, Span, SpanEvent, SpanKind, SpanLink, Status
 from nat_observability.recording.capture import capture, capture_json, capture_text
-from nat_observability.sinks.otlp.wire_format import DOUBLE, FIXED64, length_delimited, varint
+from nat_observability.sinks.otlp.attributes import NOT_ENCODABLE, OddDouble, any_value, attribute
+from nat_observability.sinks.otlp.wire_format import FIXED64, length_delimited, varint
 
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 """The ids that OpenTelemetry calls invalid."""
 
-NOT_ENCODABLE = (
-    LookupError,
-    OverflowError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    struct.error,
-)
-"""The exceptions for a span with a value that cannot be encoded; `encodable` replaces the value."""
-
 _MAX_TIME = 2**64 - 1
-_MAX_INT = 2**63
 _MAX_COUNT = 2**32 - 1
 _MAX_DEPTH = 64  # twice what a capture records; a processor may make more
 _STATUS_ERROR = b"\x18\x02"
@@ -44,90 +32,6 @@ STATUS_OK = b"\x7a\x02\x18\x01"
 """The status of a span of another instrumentation that set it to OK."""
 
 _INCOMPLETE = "The run ended before this step did."
-
-
-def attribute_header(key: str, kind: type, length: int) -> bytes:
-    """Return the bytes before the `length` bytes of a value in the attribute of a span."""
-    tag = _tag(kind, length)
-    key_value = length_delimited(1, key.encode()) + b"\x12" + varint(len(tag) + length) + tag
-    return b"\x4a" + varint(len(key_value) + length) + key_value
-
-
-def attribute(number: int, key: str, value: AttributeValue) -> bytes:
-    """Return a KeyValue as the field `number`: 9 in a span, 3 in an event, 1 in a resource."""
-    return length_delimited(
-        number, length_delimited(1, key.encode()) + length_delimited(2, _any_value(value))
-    )
-
-
-def _any_value(value: AttributeValue) -> bytes:
-    data = VALUE_BYTES[type(value)](value)
-    return _tag(type(value), len(data)) + data
-
-
-def _tag(kind: type, length: int) -> bytes:
-    return _TAGS[kind] + varint(length) if kind in _SIZED else _TAGS[kind]
-
-
-def _integer(value: int) -> bytes:
-    if 0 <= value < _MAX_INT:
-        return varint(value)
-    if not -_MAX_INT <= value < 0:
-        raise OverflowError("not a 64-bit integer")
-    return varint(value + 2**64)
-
-
-def _double(value: float) -> bytes:
-    # A protobuf double can be NaN, but the JSON in which most back ends store attributes has no such number.
-    if not math.isfinite(value):
-        raise ValueError("not a finite number")
-    return DOUBLE.pack(value)
-
-
-def _array(value: tuple[Any, ...] | list[Any]) -> bytes:
-    return b"".join([length_delimited(1, _any_value(item)) for item in value])
-
-
-def _mapping(value: dict[str, Any]) -> bytes:
-    return b"".join([attribute(1, key, item) for key, item in value.items()])
-
-
-class OddDouble(float):
-    """NaN or an infinity of another instrumentation, which is sent as it was given."""
-
-
-def _nothing(value: None) -> bytes:
-    return b""
-
-
-# The fields of AnyValue; a value that is not there has none.
-_TAGS: dict[type, bytes] = {
-    str: b"\x0a",
-    bool: b"\x10",
-    int: b"\x18",
-    float: b"\x21",
-    tuple: b"\x2a",
-    list: b"\x2a",
-    dict: b"\x32",
-    bytes: b"\x3a",
-    OddDouble: b"\x21",
-    type(None): b"",
-}
-_SIZED = frozenset({str, bytes, tuple, list, dict})
-VALUE_BYTES: dict[type, Callable[[Any], bytes]] = {
-    str: str.encode,
-    bool: {False: b"\x00", True: b"\x01"}.__getitem__,
-    int: _integer,
-    float: _double,
-    tuple: _array,
-    list: _array,
-    dict: _mapping,
-    bytes: bytes,
-    OddDouble: DOUBLE.pack,
-    type(None): _nothing,
-}
-"""The encoders of attribute values, by type; what they raise is in `NOT_ENCODABLE`."""
-
 
 SPAN_KINDS = {
     SpanKind.INTERNAL: b"\x30\x01",
@@ -396,7 +300,7 @@ def _value(value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict):
         return {_text(key): _value(item, depth + 1) for key, item in value.items()}
     try:
-        _any_value(value)
+        any_value(value)
     except NOT_ENCODABLE:
         return _text(value)
     return value

@@ -395,3 +395,48 @@ def test_a_delivery_keeps_its_own_processors() -> None:
     """Processors next to a delivery that has its own would be ignored silently, so they are refused."""
     with pytest.raises(ValueError, match="Delivery 'shared' has its own processors"):
         SpanExporter(Delivery("shared", Backend()), processors=[clean])
+
+
+class LeavesLight(Mute):
+    """A processor that says up to which weight it leaves items as they are, and runs a given function."""
+
+    leaves_up_to = 100
+
+
+class HandsOn:
+    """A processor that notes each item, and otherwise is what another one is."""
+
+    def __init__(self, inner: LeavesLight) -> None:
+        self.noted: list[str] = []
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __call__(self, item: Item) -> Item:
+        self.noted.append(item.name)
+        return item
+
+
+@virtual_time
+async def test_a_processor_that_leaves_light_items_is_called_for_the_others_alone() -> None:
+    """What it is not called for goes on as it is; an item that another processor has changed is shown to it."""
+    seen: list[str] = []
+
+    def note(item: Item) -> Item:
+        seen.append(item.name)
+        return item
+
+    items = [make_span(name="light"), make_span(name="heavy", input="x" * 101), make_span(name="changed")]
+
+    def change(item: Item) -> Item:
+        return msgspec.structs.replace(item, input=None) if item.name == "changed" else item
+
+    hands_on, sink = HandsOn(LeavesLight(note)), ScriptedSink()
+    ledger, _ = await delivered(sink, (change, LeavesLight(note), hands_on), items)
+    assert seen == ["heavy", "changed"]
+    assert hands_on.noted == ["light", "heavy", "changed"], (
+        "one that only hands the promise on has to be called"
+    )
+    assert ledger.delivered == 3
+    assert [item.name for item in sink.taken] == ["light", "heavy", "changed"]

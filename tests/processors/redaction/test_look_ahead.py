@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.redaction_corpus.score import cases
 from nat_observability.delivery.pipeline.processor_pipeline import ProcessorPipeline
+from nat_observability.delivery.queue import weigh
 from nat_observability.events import ErrorDetails, Item, Run, Span, SpanEvent, SpanLink, Status, StepKind
 from nat_observability.processors import Redactor, Rule
 from nat_observability.recording.capture import capture
@@ -39,7 +40,9 @@ def through(processors: Sequence[object], items: Sequence[Item]) -> list[Item | 
     pipeline = ProcessorPipeline("test", processors)  # type: ignore[arg-type]
     results: list[Item | str] = []
     while len(results) < len(items):
-        results += pipeline.stretch(items[len(results) : len(results) + 256])
+        some = items[len(results) : len(results) + 256]
+        done = pipeline.stretch(some, [weigh(item) for item in some])
+        results += [each if isinstance(each, str) else each[0] for each in done]
     return results
 
 
