@@ -21,6 +21,7 @@ from nat_observability.builders import (
 from nat_observability.builders.processing import OwnProcessing
 from nat_observability.containers.lifetimes import (
     Given,
+    HeldExporters,
     HeldSingleton,
     RuntimeResource,
     asynchronous,
@@ -70,6 +71,7 @@ def _exporters(
 
 def _runtime(
     exporters: Mapping[str, BaseExporter],
+    exporters_provider: providers.Provider[dict[str, BaseExporter]],
     given: Given,
     settings: providers.Provider[ObservabilitySettings],
 ) -> ObservabilityRuntime:
@@ -80,7 +82,7 @@ def _runtime(
             "exporters. Pass providers.Object({'main': exporter}), for example."
         )
     container = container_of("exporter_manager()", settings)
-    check_same(container, exporters)
+    check_same(container, exporters_provider)
     found = _settings_of(given, settings)
     return ObservabilityRuntime(
         exporters,
@@ -153,11 +155,11 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     )
     processing: Provider[Mapping[str, OwnProcessing]] = providers.Dependency(default=providers.Object({}))
     given: Provider[Given] = HeldSingleton(Given)
-    exporters: Provider[dict[str, BaseExporter]] = HeldSingleton(
+    exporters: Provider[dict[str, BaseExporter]] = HeldExporters(
         _exporters, given, settings.provider, exporter_types.provider, processing.provider
     )
     runtime_object: HeldSingleton[ObservabilityRuntime] = HeldSingleton(
-        _runtime, exporters, given, settings.provider
+        _runtime, exporters, exporters.provider, given, settings.provider
     )
     unopened_runtime = runtime_object  # its name in 0.1.0
     manager_options: Provider[ManagerOptions] = HeldSingleton(

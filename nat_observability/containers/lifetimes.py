@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from dependency_injector import providers, resources
 
 from nat_observability.errors import AsynchronousProviderError, MissingContainerError, NoEventLoopError
+from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.health import RuntimeState
 from nat_observability.logs import get_logger
 from nat_observability.runtime import ObservabilityRuntime
@@ -17,6 +19,7 @@ from nat_observability.runtime import ObservabilityRuntime
 T = TypeVar("T")
 _log = get_logger()
 _AT_REST = (RuntimeState.NEW, RuntimeState.CLOSED)
+_KEEPING = (providers.BaseSingleton, providers.Object)  # these give the same object each time
 _RESOURCE = getattr(providers, "BaseResource", providers.Resource)  # 4.49 has the former
 
 
@@ -57,6 +60,43 @@ class HeldSingleton(providers.ThreadSafeSingleton[T]):
         return providers.SingletonResetContext(self)
 
 
+class HeldExporters(HeldSingleton[dict[str, BaseExporter]]):
+    """
+    The exporters: those of a provider that overrides them are the same ones for the runtime and for every manager.
+
+    So what would make new ones each time, such as a `Factory`, is called once for each override and reset.
+    """
+
+    def __init__(self, provides: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> None:
+        self._asking = threading.RLock()
+        self._asked: tuple[providers.Provider[Any], Mapping[str, BaseExporter]] | None = None
+        super().__init__(provides, *args, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the exporters by name, or whatever an override gives instead."""
+        last: providers.Provider[Any] | None = self.last_overriding
+        source: Any = last
+        if last is None:
+            return super().__call__(*args, **kwargs)
+        while source.last_overriding is not None:
+            source = source.last_overriding
+        if isinstance(source, _KEEPING):
+            return super().__call__(*args, **kwargs)
+        with self._asking:
+            if self._asked is None or self._asked[0] is not source:
+                given = super().__call__(*args, **kwargs)
+                if not isinstance(given, Mapping):
+                    return given
+                self._asked = source, given
+            return self._asked[1]
+
+    def reset(self) -> Any:
+        """Forget the exporters, now or when they are no longer held."""
+        if not self.is_held:
+            self._asked = None
+        return super().reset()
+
+
 def holding(*held: HeldSingleton[Any]) -> Callable[[RuntimeState], None]:
     """Return a function that holds these objects while a runtime is open, to be called when its state changes."""
 
@@ -80,7 +120,7 @@ class Given:
 
     def __init__(self) -> None:
         self.awaited: dict[str, Any] = {}
-        self._links: list[tuple[str, providers.Provider[Any], providers.Provider[Any] | None]] = []
+        self._links: list[tuple[str, providers.Provider[Any], tuple[providers.Provider[Any], ...]]] = []
         self._warned = False
 
     def made_from(self, **given: providers.Provider[Any]) -> None:
@@ -90,14 +130,22 @@ class Given:
 
     def overridden(self) -> str | None:
         """Return the name of what another provider gives now than when the exporters were made; None if nothing."""
-        for name, provider, overriding in self._links:
-            if provider.last_overriding is not overriding:
+        for name, provider, then in self._links:
+            if provider.last_overriding is not (then[-1] if then else None):
+                return name
+        return None
+
+    def overridden_late(self) -> str | None:
+        """Return the name of what is overridden now, and was not when the exporters were made; None if nothing."""
+        for name, provider, then in self._links:
+            now = provider.last_overriding
+            if now is not None and all(now is not each for each in then):
                 return name
         return None
 
     def warn_if_overridden(self) -> None:
         """Log, once, that an override came too late for the exporters. Called for each new manager."""
-        if not self._warned and (name := self.overridden()) is not None:
+        if not self._warned and (name := self.overridden_late()) is not None:
             self._warned = True
             _log.warning(
                 "override_came_late",
@@ -148,21 +196,15 @@ def container_of(feature: str, settings: Any) -> Any:
     return container
 
 
-def check_same(container: Any, exporters: Mapping[str, Any]) -> None:
+def check_same(container: Any, exporters: providers.Provider[Any]) -> None:
     """
-    Check that a container's managers get the exporters of its runtime.
+    Check that a container's managers get the exporters of its runtime, from this provider.
 
     Raises:
-        TypeError: What overrides the exporters makes new ones each time, or a subclass replaces them.
+        TypeError: A subclass replaces them.
     """
-    found = container.exporters()
-    if not isinstance(found, Mapping) or found.keys() != exporters.keys():
+    if container.exporters is not exporters:
         raise _replaced("exporters")
-    if any(found[name] is not each for name, each in exporters.items()):
-        raise TypeError(
-            "What overrides the exporters gives other ones each time. Pass providers.Object({...}), or "
-            "providers.Singleton instead of providers.Factory."
-        )
 
 
 def _replaced(name: str) -> TypeError:
@@ -174,12 +216,11 @@ def _replaced(name: str) -> TypeError:
 
 def _overriding(
     provider: providers.Provider[Any],
-) -> Iterator[tuple[providers.Provider[Any], providers.Provider[Any] | None]]:
-    each: providers.Provider[Any] | None = provider
+) -> Iterator[tuple[providers.Provider[Any], tuple[providers.Provider[Any], ...]]]:
+    each: Any = provider
     while each is not None:
-        last: providers.Provider[Any] | None = each.last_overriding
-        yield each, last
-        each = last
+        yield each, tuple(each.overridden)
+        each = each.last_overriding
 
 
 def asynchronous(provider: providers.Provider[Any]) -> list[str]:

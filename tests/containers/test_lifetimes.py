@@ -315,6 +315,18 @@ async def _settings_while_open() -> None:
         assert (said["event"], said["provider"]) == ("override_came_late", "settings")
 
 
+@row("`exporters.override(...)` with a `Factory`")
+async def _override_by_factory() -> None:
+    container, taking = container_of(Taking()), Taking()
+    made = providers.Factory(lambda: {"other": SpanExporter(taking)})
+    with container.exporters.override(made):
+        await works(container, taking)
+        exporters = container.exporters()
+        assert exporters is container.exporters()
+        container.reset_singletons()
+        assert exporters is not container.exporters()
+
+
 @row("`exporters.override(...)` while open")
 async def _override_while_open() -> None:
     container, other = container_of(sink := Taking()), Taking()

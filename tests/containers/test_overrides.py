@@ -1,0 +1,147 @@
+"""What overrides a container's providers is asked as often as needed, and warned about only if it has no effect."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+import pytest
+from dependency_injector import providers
+from structlog.testing import capture_logs
+
+from nat_observability import ContextState, ExporterManager, SpanExporter, step
+from nat_observability.containers import ObservabilityContainer, observability
+from nat_observability.exporter.base_exporter import BaseExporter
+from nat_observability.integrations import run_scope
+from nat_observability.settings import ObservabilitySettings
+from nat_observability.testing import CapturingExporter
+
+pytestmark = pytest.mark.may_block  # settings are read once, when the process starts
+
+
+def configured(*names: str) -> ObservabilitySettings:
+    """Settings with exporters of these names."""
+    return ObservabilitySettings(exporters={name: {"type": "memory"} for name in names})
+
+
+async def recorded(container: ObservabilityContainer) -> dict[str, BaseExporter]:
+    """Record a step in a run of a container; return the run's exporters."""
+    async with container.exporter_manager().start(ContextState()) as manager:
+        with step("tool", "work"):
+            pass
+    return await manager.get_all_exporters()
+
+
+Make = Callable[[], dict[str, BaseExporter]]
+FACTORIES: dict[str, Callable[[Make], providers.Provider[Any]]] = {
+    "factory": lambda make: providers.Factory(make),
+    "callable": lambda make: providers.Callable(make),
+    "dict": lambda make: providers.Dict(captured=providers.Factory(lambda: make()["captured"])),
+    "chain": lambda make: _chained(providers.Factory(make)),
+}
+
+
+def _chained(overriding: providers.Provider[Any]) -> providers.Provider[Any]:
+    first: Any = providers.Object({})
+    first.override(overriding)
+    return cast("providers.Provider[Any]", first)
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+async def test_what_makes_new_exporters_each_time_is_asked_once(kind: str) -> None:
+    """The runtime, the managers and the caller have the same ones, and they are made anew for another override."""
+    made: list[CapturingExporter] = []
+
+    def make() -> dict[str, BaseExporter]:
+        made.append(CapturingExporter())
+        return {"captured": made[-1]}
+
+    container = ObservabilityContainer(settings=configured("main"))
+    container.exporters.override(FACTORIES[kind](make))
+    before = container.exporter_manager()
+    await container.init_resources()
+    assert [*container.runtime_object().exporters.values()] == made
+    assert (await before.get_all_exporters()) == (await recorded(container)) == container.exporters()
+    container.reset_singletons()  # takes effect when it is closed
+    assert len(await recorded(container)) == len(made) == 1
+    assert len(made[0].steps) == 4
+    await container.shutdown_resources()
+    await container.init_resources()
+    await recorded(container)
+    assert [len(each.steps) for each in made] == [4, 2]
+    container.exporters.reset_override()
+    assert [*container.exporters()] == ["main"]
+    container.exporters.override(FACTORIES[kind](make))
+    assert [*(await recorded(container)).values()] == made[2:]
+    await container.shutdown_resources()
+
+
+async def test_what_keeps_its_exporters_is_asked_each_time() -> None:
+    """So a singleton that is reset between two runs gives its new ones to the next."""
+    container = ObservabilityContainer(settings=configured("main"))
+    own = providers.Singleton(lambda: {"captured": CapturingExporter()})
+    container.exporters.override(own)
+    first = container.exporters()
+    assert container.exporters() is first
+    own.reset()
+    assert await recorded(container) is not first
+    assert container.exporters() is own()
+
+
+async def test_an_override_that_has_ended_is_no_late_one() -> None:
+    """A block in which the container was opened; another that begins while it is open is named."""
+    container = ObservabilityContainer(settings=configured("main"))
+    with capture_logs() as logs:
+        with container.settings.override(providers.Object(configured("other"))):
+            with container.settings.override(providers.Object(configured("inner"))):
+                await container.init_resources()
+            assert [*await recorded(container)] == ["inner"]
+        assert [*await recorded(container)] == ["inner"]
+        await container.shutdown_resources()
+        await container.init_resources()
+        assert [*await recorded(container)] == ["main"]
+        assert _warnings(logs) == []
+        with container.settings.override(providers.Object(configured("late"))):
+            assert [*await recorded(container)] == ["main"]
+        await container.shutdown_resources()
+    assert _warnings(logs) == ["override_came_late"]
+
+
+async def test_what_is_left_out_on_purpose_is_not_warned_about() -> None:
+    """Runs that no exporter selects, and runs and steps that are made and then not needed."""
+
+    @step("tool", "generator")
+    def generator(count: int) -> Any:
+        yield from range(count)
+
+    wrong = cast(Any, generator)
+    container = ObservabilityContainer(settings=configured("main"))
+    selecting = ExporterManager.from_exporters({"acme": SpanExporter(print, select={"tenant": "acme"})})
+    await container.init_resources()
+    with capture_logs() as logs:
+        async with selecting.start(ContextState()):
+            pass
+        container.exporter_manager().start(ContextState())
+        run_scope(container)
+        observability(container=container)
+        async with container.exporter_manager().start(ContextState()):
+            with pytest.raises(TypeError):
+                list(wrong(1, 2, 3))
+            step("tool", "not needed")
+    await container.shutdown_resources()
+    assert _warnings(logs) == []
+
+
+def test_a_run_is_what_it_can_be_used_as() -> None:
+    """Neither awaitable nor for `with`: containers and fixtures look at that."""
+    run: Any = ExporterManager().start()
+    assert not inspect.isawaitable(run)
+    assert not isinstance(run, AbstractContextManager)
+    with pytest.raises(TypeError, match="RunContext"), run:
+        pass
+
+
+def _warnings(logs: Any) -> list[str]:
+    return [line["event"] for line in logs if line["log_level"] == "warning"]
