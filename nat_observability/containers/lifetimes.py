@@ -84,7 +84,7 @@ class HeldExporters(HeldSingleton[dict[str, BaseExporter]]):
             return super().__call__(*args, **kwargs)
         with self._asking:
             if self._asked is None or self._asked[0] is not source:
-                given = super().__call__(*args, **kwargs)
+                given: Any = super().__call__(*args, **kwargs)
                 if not isinstance(given, Mapping):
                     return given
                 self._asked = source, given
