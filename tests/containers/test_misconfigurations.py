@@ -208,6 +208,7 @@ IN_CODE: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: SqliteSink("file:spans?mode=memory"), ValueError, "is not a path of a file"),
     (lambda: FileSink("file:///tmp/spans.jsonl"), ValueError, "is not a path of a file"),
     (lambda: FileSink(" "), ValueError, "' ' is not a path of a file"),
+    (lambda: SqliteSink("spans/"), ValueError, "'spans/' is not a path of a file"),
     (
         lambda: ObservabilityRuntime({"a": cast(Any, MemorySink())}),
         InvalidExporterError,
