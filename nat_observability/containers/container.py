@@ -75,12 +75,6 @@ def _runtime(
     given: Given,
     settings: providers.Provider[ObservabilitySettings],
 ) -> ObservabilityRuntime:
-    found_exporters: object = exporters
-    if not isinstance(found_exporters, Mapping):
-        raise TypeError(
-            f"What overrides the exporters gives a {type(found_exporters).__qualname__}, not a mapping of names to "
-            "exporters. Pass providers.Object({'main': exporter}), for example."
-        )
     container = container_of("exporter_manager()", settings)
     check_same(container, exporters_provider)
     found = _settings_of(given, settings)

@@ -73,7 +73,12 @@ class HeldExporters(HeldSingleton[dict[str, BaseExporter]]):
         super().__init__(provides, *args, **kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the exporters by name, or whatever an override gives instead."""
+        """
+        Return the exporters by name.
+
+        Raises:
+            TypeError: An override gives something else.
+        """
         last: providers.Provider[Any] | None = self.last_overriding
         source: Any = last
         if last is None:
@@ -81,13 +86,10 @@ class HeldExporters(HeldSingleton[dict[str, BaseExporter]]):
         while source.last_overriding is not None:
             source = source.last_overriding
         if isinstance(source, _KEEPING):
-            return super().__call__(*args, **kwargs)
+            return _mapping(super().__call__(*args, **kwargs))
         with self._asking:
             if self._asked is None or self._asked[0] is not source:
-                given: Any = super().__call__(*args, **kwargs)
-                if not isinstance(given, Mapping):
-                    return given
-                self._asked = source, given
+                self._asked = source, _mapping(super().__call__(*args, **kwargs))
             return self._asked[1]
 
     def reset(self) -> Any:
@@ -95,6 +97,19 @@ class HeldExporters(HeldSingleton[dict[str, BaseExporter]]):
         if not self.is_held:
             self._asked = None
         return super().reset()
+
+
+def _mapping(given: object) -> Mapping[str, BaseExporter]:
+    if isinstance(given, Mapping):
+        return given
+    if isinstance(given, asyncio.Future):
+        given.cancel()  # it would never be awaited
+    elif inspect.iscoroutine(given):
+        given.close()
+    raise TypeError(
+        f"What overrides the exporters gives a {type(given).__qualname__}, not a mapping of names to exporters. Pass "
+        "providers.Object({'main': exporter}), for example."
+    )
 
 
 def holding(*held: HeldSingleton[Any]) -> Callable[[RuntimeState], None]:

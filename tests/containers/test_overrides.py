@@ -78,6 +78,23 @@ async def test_what_makes_new_exporters_each_time_is_asked_once(kind: str) -> No
     await container.shutdown_resources()
 
 
+async def test_what_would_have_to_be_awaited_is_refused() -> None:
+    """Nothing that runs is left behind."""
+
+    async def later() -> dict[str, BaseExporter]:
+        raise AssertionError("it has begun")
+
+    for provider in (providers.Coroutine(later), providers.Callable(later), providers.Object(None)):
+        container = ObservabilityContainer(settings=configured("main"))
+        container.exporters.override(provider)
+        with pytest.raises(
+            TypeError, match=r"What overrides the exporters gives a (Task|coroutine|NoneType), "
+        ):
+            await container.init_resources()
+        with pytest.raises(TypeError, match="What overrides"):
+            container.exporter_manager()
+
+
 async def test_what_keeps_its_exporters_is_asked_each_time() -> None:
     """So a singleton that is reset between two runs gives its new ones to the next."""
     container = ObservabilityContainer(settings=configured("main"))
