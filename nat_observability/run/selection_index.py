@@ -102,7 +102,7 @@ class SelectionIndexCache:
 def _selected(name: str, exporter: BaseExporter, run: Run) -> bool:
     try:
         select = exporter.select
-        answer = True if select is None else select(run)
+        answer: object = True if select is None else select(run)
         if answer is True or answer is False or not isawaitable(answer):
             return bool(answer)
         if iscoroutine(answer):

@@ -84,7 +84,8 @@ async def test_what_would_have_to_be_awaited_is_refused() -> None:
     async def later() -> dict[str, BaseExporter]:
         raise AssertionError("it has begun")
 
-    for provider in (providers.Coroutine(later), providers.Callable(later), providers.Object(None)):
+    given: list[Any] = [providers.Coroutine(later), providers.Callable(later), providers.Object(None)]
+    for provider in given:
         container = ObservabilityContainer(settings=configured("main"))
         container.exporters.override(provider)
         with pytest.raises(
