@@ -21,10 +21,10 @@ from nat_observability.builders import (
 from nat_observability.builders.processing import OwnProcessing
 from nat_observability.containers.lifetimes import (
     Given,
-    HeldExporters,
     HeldSingleton,
     RuntimeResource,
     asynchronous,
+    check_mapping,
     check_same,
     container_of,
     holding,
@@ -71,12 +71,12 @@ def _exporters(
 
 def _runtime(
     exporters: Mapping[str, BaseExporter],
-    exporters_provider: providers.Provider[dict[str, BaseExporter]],
     given: Given,
     settings: providers.Provider[ObservabilitySettings],
 ) -> ObservabilityRuntime:
+    check_mapping(exporters)
     container = container_of("exporter_manager()", settings)
-    check_same(container, exporters_provider)
+    check_same(container, exporters)
     found = _settings_of(given, settings)
     return ObservabilityRuntime(
         exporters,
@@ -149,11 +149,11 @@ class ObservabilityContainer(containers.DeclarativeContainer):
     )
     processing: Provider[Mapping[str, OwnProcessing]] = providers.Dependency(default=providers.Object({}))
     given: Provider[Given] = HeldSingleton(Given)
-    exporters: Provider[dict[str, BaseExporter]] = HeldExporters(
+    exporters: Provider[dict[str, BaseExporter]] = HeldSingleton(
         _exporters, given, settings.provider, exporter_types.provider, processing.provider
     )
     runtime_object: HeldSingleton[ObservabilityRuntime] = HeldSingleton(
-        _runtime, exporters, exporters.provider, given, settings.provider
+        _runtime, exporters, given, settings.provider
     )
     unopened_runtime = runtime_object  # its name in 0.1.0
     manager_options: Provider[ManagerOptions] = HeldSingleton(

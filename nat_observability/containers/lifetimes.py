@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from dependency_injector import providers, resources
 
 from nat_observability.errors import AsynchronousProviderError, MissingContainerError, NoEventLoopError
-from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.health import RuntimeState
 from nat_observability.logs import get_logger
 from nat_observability.runtime import ObservabilityRuntime
@@ -19,7 +17,6 @@ from nat_observability.runtime import ObservabilityRuntime
 T = TypeVar("T")
 _log = get_logger()
 _AT_REST = (RuntimeState.NEW, RuntimeState.CLOSED)
-_KEEPING = (providers.BaseSingleton, providers.Object)  # these give the same object each time
 _RESOURCE = getattr(providers, "BaseResource", providers.Resource)  # 4.49 has the former
 
 
@@ -58,58 +55,6 @@ class HeldSingleton(providers.ThreadSafeSingleton[T]):
             return super().reset()
         self._reset_put_off = True
         return providers.SingletonResetContext(self)
-
-
-class HeldExporters(HeldSingleton[dict[str, BaseExporter]]):
-    """
-    The exporters: those of a provider that overrides them are the same ones for the runtime and for every manager.
-
-    So what would make new ones each time, such as a `Factory`, is called once for each override and reset.
-    """
-
-    def __init__(self, provides: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> None:
-        self._asking = threading.RLock()
-        self._asked: tuple[providers.Provider[Any], Mapping[str, BaseExporter]] | None = None
-        super().__init__(provides, *args, **kwargs)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """
-        Return the exporters by name.
-
-        Raises:
-            TypeError: An override gives something else.
-        """
-        last: providers.Provider[Any] | None = self.last_overriding
-        source: Any = last
-        if last is None:
-            return super().__call__(*args, **kwargs)
-        while source.last_overriding is not None:
-            source = source.last_overriding
-        if isinstance(source, _KEEPING):
-            return _mapping(super().__call__(*args, **kwargs))
-        with self._asking:
-            if self._asked is None or self._asked[0] is not source:
-                self._asked = source, _mapping(super().__call__(*args, **kwargs))
-            return self._asked[1]
-
-    def reset(self) -> Any:
-        """Forget the exporters, now or when they are no longer held."""
-        if not self.is_held:
-            self._asked = None
-        return super().reset()
-
-
-def _mapping(given: object) -> Mapping[str, BaseExporter]:
-    if isinstance(given, Mapping):
-        return given
-    if isinstance(given, asyncio.Future):
-        given.cancel()  # it would never be awaited
-    elif inspect.iscoroutine(given):
-        given.close()
-    raise TypeError(
-        f"What overrides the exporters gives a {type(given).__qualname__}, not a mapping of names to exporters. Pass "
-        "providers.Object({'main': exporter}), for example."
-    )
 
 
 def holding(*held: HeldSingleton[Any]) -> Callable[[RuntimeState], None]:
@@ -211,15 +156,40 @@ def container_of(feature: str, settings: Any) -> Any:
     return container
 
 
-def check_same(container: Any, exporters: providers.Provider[Any]) -> None:
+def check_mapping(exporters: object) -> None:
     """
-    Check that a container's managers get the exporters of its runtime, from this provider.
+    Check what overrides a container's exporters.
 
     Raises:
-        TypeError: A subclass replaces them.
+        TypeError: It gives something else than a mapping.
     """
-    if container.exporters is not exporters:
+    if isinstance(exporters, Mapping):
+        return
+    if isinstance(exporters, asyncio.Future):
+        exporters.cancel()  # it would never be awaited
+    elif inspect.iscoroutine(exporters):
+        exporters.close()
+    raise TypeError(
+        f"What overrides the exporters gives a {type(exporters).__qualname__}, not a mapping of names to exporters. "
+        "Pass providers.Object({'main': exporter}), for example."
+    )
+
+
+def check_same(container: Any, exporters: Mapping[str, Any]) -> None:
+    """
+    Check that a container's managers get the exporters of its runtime.
+
+    Raises:
+        TypeError: What overrides the exporters makes new ones each time, or a subclass replaces them.
+    """
+    found = container.exporters()
+    if not isinstance(found, Mapping) or found.keys() != exporters.keys():
         raise _replaced("exporters")
+    if any(found[name] is not each for name, each in exporters.items()):
+        raise TypeError(
+            "What overrides the exporters gives other ones each time. Pass providers.Object({...}), or "
+            "providers.Singleton instead of providers.Factory."
+        )
 
 
 def _replaced(name: str) -> TypeError:
@@ -377,6 +347,7 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
         exporters, options, given = made
         if not runtime.is_held:
             awaited = await given().wait_for(self.kwargs)
+            check_mapping(exporters())
             if awaited or given().overridden() is not None or not runtime().is_for(exporters()):
                 for each in (exporters, runtime, options):
                     each.reset()

@@ -61,6 +61,12 @@ def report_unrecorded_run(run_id: str, *, has_exporters: bool) -> None:
         get_logger().warning("run_not_recorded", workflow_run_id=run_id, reason=reason, cure=cure)
 
 
+def report_unselected_run(run_id: str) -> None:
+    """Log one of the runs of a runtime that has recorded none, because no exporter selects them."""
+    cure = "Give the runs the tags or ids that one of the exporters selects."
+    get_logger().warning("run_not_recorded", workflow_run_id=run_id, reason="none_selects_it", cure=cure)
+
+
 def _place() -> str:
     """Return the innermost line of code outside this package."""
     frame = sys._getframe(1)

@@ -308,6 +308,8 @@ class RunContext(Generic[ManagerT]):
             run_opened(id(self))
         elif slot.registry or slot.options.observer is None:  # else the runtime has said so
             report_unrecorded_run(state.run.run_id, has_exporters=bool(slot.registry))
+            if slot.options.observer is not None:
+                slot.options.observer.run_left_out(state.run.run_id)
 
     def _begin(self, slot: RunSlot[RunContext[Any]]) -> None:
         # The run is current by now: what an exporter starts belongs to it, and an exporter that is not bound to a

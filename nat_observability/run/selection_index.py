@@ -107,7 +107,7 @@ def _selected(name: str, exporter: BaseExporter, run: Run) -> bool:
             return bool(answer)
         if iscoroutine(answer):
             answer.close()  # it would never be awaited
-        problem = "the answer would have to be awaited, and no run waits for it"
+        problem = "select must not be asynchronous: no run waits for its answer"
     except BaseException as error:  # noqa: BLE001  foreign code may raise anything
         reraise_signal(error)
         problem = locate(error)

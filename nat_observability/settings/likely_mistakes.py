@@ -64,9 +64,11 @@ def _of_exporter(name: str, entry: AnyExporterSettings) -> Iterator[str]:
 
 
 def unreadable_lines(file: str, encoding: str | None) -> Iterator[int]:
-    """Yield the number of each line of an env file that is not `NAME=value`; none if it is not text."""
+    """Yield the number of each line of an env file that is not `NAME=value`; none if it is not text, or no file."""
     from dotenv.parser import parse_stream
 
+    if not os.path.isfile(file):  # a pipe can be read but once
+        return
     try:
         with open(file, encoding=encoding or "utf-8") as lines:
             for each in parse_stream(lines):
@@ -92,7 +94,7 @@ def left_to_a_shell(variables: Mapping[str, str | None]) -> Iterator[str]:
         if not value:
             continue
         if name.endswith("__path") and value.endswith("/"):
-            yield f"{name.upper()} ends with a slash, and is the path of a file: write its name behind it."
+            yield f"{name.upper()} ends with a slash, and is the path of a file: add the file's name."
         if len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
             has, of_it = "begins and ends with a quotation mark", "which is part of the value"
         elif _COMMENT.search(value) and value[0] not in "{[" and "pattern" not in name:

@@ -268,8 +268,8 @@ def _is_known(settings_cls: type[BaseSettings], name: str) -> bool:
 
 
 def _unknown(settings_cls: type[BaseSettings], name: str) -> str:
-    upper = name.upper()
-    if not NAME.fullmatch(name):  # such as a line of JSON, with its values
+    upper = name.strip().upper()  # env files of containers keep a blank before the `=`
+    if not NAME.fullmatch(upper):  # such as a line of JSON, with its values
         return f"A variable that begins with {PREFIX} has a name that no setting can have."
     return f"{upper} is not a setting.{nearest(upper, _candidates(settings_cls, upper))}"
 
