@@ -157,8 +157,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return a question after the known name that is most like this one; empty if none is like it."""
     import difflib  # slow to import, and needed only here
 
-    match = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {match[0]!r}?" if match else ""
+    by_lower = {each.lower(): each for each in known}
+    match = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return f" Did you mean {by_lower[match[0]]!r}?" if match else ""
 
 
 def listed(names: Iterable[str]) -> str:

@@ -12,6 +12,10 @@ from typing import Any, Self
 
 import msgspec
 
+# Imported before any run, though nothing here calls them: a process that is forked while another thread imports them
+# could never do so itself.
+import nat_observability.recording.bound_context
+import nat_observability.recording.step  # noqa: F401
 from nat_observability.context import ContextState, run_state
 from nat_observability.errors import (
     InvalidExporterError,

@@ -27,13 +27,12 @@ from nat_observability.foreign_errors import describe
 from nat_observability.health import RuntimeHealth, RuntimeReport, RuntimeState
 from nat_observability.logs import get_logger
 from nat_observability.metrics import watch
+from nat_observability.recording.stray_steps import report_unselected_run
 from nat_observability.system.clock import clock_of, monotonic, wait
 from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
 _log = get_logger()
-
-
 _AT_REST = (RuntimeState.NEW, RuntimeState.CLOSED)
 _HOLDING = (RuntimeState.OPENING, RuntimeState.OPEN)
 
@@ -89,6 +88,7 @@ class ObservabilityRuntime:
         self._on_manager = on_manager
         self._state = RuntimeState.NEW
         self._said_not_open = False
+        self._unselected: str | None = None  # a run that no exporter selects
         self._leases: dict[str, Lease] = {}
         # Reentrant: the garbage collector may end a run while it is held.
         self._lock = threading.RLock()
@@ -111,9 +111,8 @@ class ObservabilityRuntime:
         """
         with self._lock:
             if self._state not in _AT_REST:
-                raise RuntimeStateError(
-                    f"The runtime is {self._state}. Shut it down before it is opened again."
-                )
+                problem = f"The runtime is {self._state}. Shut it down before it is opened again."
+                raise RuntimeStateError(problem)
             self._enter(RuntimeState.OPENING)
         clock = clock_of(asyncio.get_running_loop())
         began = clock()
@@ -157,13 +156,12 @@ class ObservabilityRuntime:
                 self._enter(RuntimeState.CLOSED)
                 raise
             abandoned = await self._close(began + self._shutdown_timeout)
-            _log.info(
-                "runtime_drained",
-                duration_s=clock() - began,
-                abandoned=list(abandoned),
-                live_managers=self._live_managers,
-            )
-        return RuntimeReport(clock() - began, abandoned, self._live_managers, self.health().exporters)
+            counts = {"abandoned": [*abandoned], "live_managers": self._live_managers}
+            _log.info("runtime_drained", duration_s=clock() - began, **counts)
+        health = self.health()
+        if draining and self._unselected is not None and not health.ledger.accepted:
+            report_unselected_run(self._unselected)
+        return RuntimeReport(clock() - began, abandoned, self._live_managers, health.exporters)
 
     def begin_shutdown(self) -> None:
         """
@@ -295,6 +293,10 @@ class ObservabilityRuntime:
         """Log that something needs an open runtime, and that this one is not open; a run does so once. Any thread."""
         self._said_not_open = True
         _log.warning("runtime_not_open", feature=feature, state=str(self._state), cure=cure)
+
+    def run_left_out(self, run_id: str) -> None:
+        """Note that no exporter selects a run. From any thread."""
+        self._unselected = run_id
 
     def run_ended(self) -> None:
         """Count one live manager fewer. From any thread."""

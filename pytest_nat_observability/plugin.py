@@ -55,6 +55,28 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_checking_everything(), "nat_observability_checking_everything")
 
 
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    step_tree = sys.modules.get("nat_observability.testing.step_tree")
+    if step_tree is None or op != "==":
+        return None
+    tree, text = (left, right) if isinstance(left, step_tree.StepTree) else (right, left)
+    if not (isinstance(tree, step_tree.StepTree) and isinstance(text, str)):
+        return None
+    recorded, expected = tree.snapshot.splitlines(), step_tree.plain_snapshot(text).splitlines()
+    return [
+        "what was recorded == what is expected",
+        *_differences(expected, recorded, "expected"),
+        "",
+        *recorded,
+    ]
+
+
+def _differences(expected: list[str], recorded: list[str], name: str) -> Iterator[str]:
+    import difflib
+
+    return difflib.unified_diff(expected, recorded, name, "recorded", lineterm="")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not (isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj)):
@@ -142,11 +164,7 @@ def step_snapshot(request: pytest.FixtureRequest) -> Callable[[StepTree], None]:
         elif not path.exists():
             pytest.fail(f"There is no {path}. Run pytest with {_UPDATE} to write it.", pytrace=False)
         elif (expected := path.read_text(encoding="utf-8").rstrip("\n")) != tree.snapshot:
-            import difflib
-
-            lines = difflib.unified_diff(
-                expected.splitlines(), tree.snapshot.splitlines(), str(path), "recorded", lineterm=""
-            )
+            lines = _differences(expected.splitlines(), tree.snapshot.splitlines(), str(path))
             pytest.fail("\n".join([*lines, f"If that is right, run pytest with {_UPDATE}."]), pytrace=False)
 
     return compare

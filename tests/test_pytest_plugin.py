@@ -207,10 +207,14 @@ def test_a_failure_prints_the_tree(suite: pytest.Pytester) -> None:
             answer("tea")
             search("milk")
             recorded_run.tree.one("tool", "search")
+
+        def test_b(recorded_run):
+            search("milk")
+            assert recorded_run.tree == "└─ tool 'search'"
         """
     )
     result = run(suite)
-    result.assert_outcomes(failed=1)
+    result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(
         [
             "E * AssertionError: Expected 1 step: tool 'search'. Found 2.",
@@ -218,6 +222,9 @@ def test_a_failure_prints_the_tree(suite: pytest.Pytester) -> None:
             "E * ├─ llm 'gpt' input={'query': 'tea'} output='TEA'",
             "E * │  └─ tool 'search' input={'query': 'tea'} output='TEA'  <-- found",
             "E * └─ tool 'search' input={'query': 'milk'} output='MILK'  <-- found",
+            "E * assert what was recorded == what is expected",
+            "E * -└─ tool 'search'",
+            "E * +└─ tool 'search' input={'query': 'milk'} output='MILK'",
         ]
     )
     result.stdout.no_fnmatch_line("*testing_tree.py*")

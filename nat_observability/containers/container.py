@@ -24,6 +24,7 @@ from nat_observability.containers.lifetimes import (
     HeldSingleton,
     RuntimeResource,
     asynchronous,
+    check_mapping,
     check_same,
     container_of,
     holding,
@@ -73,12 +74,7 @@ def _runtime(
     given: Given,
     settings: providers.Provider[ObservabilitySettings],
 ) -> ObservabilityRuntime:
-    found_exporters: object = exporters
-    if not isinstance(found_exporters, Mapping):
-        raise TypeError(
-            f"What overrides the exporters gives a {type(found_exporters).__qualname__}, not a mapping of names to "
-            "exporters. Pass providers.Object({'main': exporter}), for example."
-        )
+    check_mapping(exporters)
     container = container_of("exporter_manager()", settings)
     check_same(container, exporters)
     found = _settings_of(given, settings)

@@ -80,7 +80,7 @@ class Given:
 
     def __init__(self) -> None:
         self.awaited: dict[str, Any] = {}
-        self._links: list[tuple[str, providers.Provider[Any], providers.Provider[Any] | None]] = []
+        self._links: list[tuple[str, providers.Provider[Any], tuple[providers.Provider[Any], ...]]] = []
         self._warned = False
 
     def made_from(self, **given: providers.Provider[Any]) -> None:
@@ -90,14 +90,22 @@ class Given:
 
     def overridden(self) -> str | None:
         """Return the name of what another provider gives now than when the exporters were made; None if nothing."""
-        for name, provider, overriding in self._links:
-            if provider.last_overriding is not overriding:
+        for name, provider, then in self._links:
+            if provider.last_overriding is not (then[-1] if then else None):
+                return name
+        return None
+
+    def overridden_late(self) -> str | None:
+        """Return the name of what is overridden now, and was not when the exporters were made; None if nothing."""
+        for name, provider, then in self._links:
+            now = provider.last_overriding
+            if now is not None and all(now is not each for each in then):
                 return name
         return None
 
     def warn_if_overridden(self) -> None:
         """Log, once, that an override came too late for the exporters. Called for each new manager."""
-        if not self._warned and (name := self.overridden()) is not None:
+        if not self._warned and (name := self.overridden_late()) is not None:
             self._warned = True
             _log.warning(
                 "override_came_late",
@@ -148,6 +156,25 @@ def container_of(feature: str, settings: Any) -> Any:
     return container
 
 
+def check_mapping(exporters: object) -> None:
+    """
+    Check what overrides a container's exporters.
+
+    Raises:
+        TypeError: It gives something else than a mapping.
+    """
+    if isinstance(exporters, Mapping):
+        return
+    if isinstance(exporters, asyncio.Future):
+        exporters.cancel()  # it would never be awaited
+    elif inspect.iscoroutine(exporters):
+        exporters.close()
+    raise TypeError(
+        f"What overrides the exporters gives a {type(exporters).__qualname__}, not a mapping of names to exporters. "
+        "Pass providers.Object({'main': exporter}), for example."
+    )
+
+
 def check_same(container: Any, exporters: Mapping[str, Any]) -> None:
     """
     Check that a container's managers get the exporters of its runtime.
@@ -174,12 +201,11 @@ def _replaced(name: str) -> TypeError:
 
 def _overriding(
     provider: providers.Provider[Any],
-) -> Iterator[tuple[providers.Provider[Any], providers.Provider[Any] | None]]:
-    each: providers.Provider[Any] | None = provider
+) -> Iterator[tuple[providers.Provider[Any], tuple[providers.Provider[Any], ...]]]:
+    each: Any = provider
     while each is not None:
-        last: providers.Provider[Any] | None = each.last_overriding
-        yield each, last
-        each = last
+        yield each, tuple(each.overridden)
+        each = each.last_overriding
 
 
 def asynchronous(provider: providers.Provider[Any]) -> list[str]:
@@ -321,6 +347,7 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
         exporters, options, given = made
         if not runtime.is_held:
             awaited = await given().wait_for(self.kwargs)
+            check_mapping(exporters())
             if awaited or given().overridden() is not None or not runtime().is_for(exporters()):
                 for each in (exporters, runtime, options):
                     each.reset()

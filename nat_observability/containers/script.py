@@ -77,11 +77,7 @@ class observability:  # noqa: N801  a context manager, named like contextlib.sup
         return run_scope(self.container, job=job, **ids)
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._process.open()
-        except BaseException:
-            self._scope.forgo()
-            raise
+        await self._process.open()
         try:
             await self._scope.__aenter__()
         except BaseException:
@@ -99,11 +95,7 @@ class observability:  # noqa: N801  a context manager, named like contextlib.sup
 
     def __enter__(self) -> Self:
         with short_start_errors():
-            try:
-                self._process.open_now()
-            except BaseException:
-                self._scope.forgo()
-                raise
+            self._process.open_now()
             try:
                 self._scope.__enter__()
             except BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -46,7 +46,7 @@ from nat_observability.recording.enclosing_step import (
 )
 from nat_observability.recording.model_calls import ModelCallRecorder, provided
 from nat_observability.recording.recorder import PASSED_OVER
-from nat_observability.recording.stray_steps import open_runs, report_stray_step, report_unentered_step
+from nat_observability.recording.stray_steps import open_runs, report_stray_step
 from nat_observability.stream import Audience, hand, report
 
 _frame, _clock_ns, _wall_ns = sys._getframe, time.perf_counter_ns, time.time_ns
@@ -54,7 +54,6 @@ _frame, _clock_ns, _wall_ns = sys._getframe, time.perf_counter_ns, time.time_ns
 _END, _OK, _ERROR, _CLIENT = Boundary.END, Status.OK, Status.ERROR, SpanKind.CLIENT
 _LLM, _EMBEDDING, _RETRIEVER = StepKind.LLM, StepKind.EMBEDDING, StepKind.RETRIEVER
 _NO_TAGS: tuple[str, ...] = ()
-_looks = iter(range(1000))  # at freed steps, to find one without a block; later ones do not pay for it
 
 
 class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, named like contextlib.suppress
@@ -183,7 +182,6 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
     ) -> None:
         state = self._state
         if state is None:
-            self._previous = None  # it was entered
             if self._input is PASSED_OVER:
                 self._metadata()
                 self._input = self._metadata = None
@@ -207,18 +205,8 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
     ) -> None:
         self.__exit__(exc_type, exc, traceback)
 
-    def __del__(self) -> None:
-        if hasattr(self, "_previous") or getattr(self, "_state", self) is not None or current.get() is None:
-            if next(_looks, None) is not None:
-                return
-        elif self._input is not PASSED_OVER:
-            report_unentered_step(self._kind)
-        with suppress(AttributeError):  # another thread did it
-            del step.__del__
-
     def __call__(self, function: FunctionT) -> FunctionT:
         """Return `function` with each call recorded as a step of this kind and name."""
-        self._previous = None  # it need not be entered
         return decorated(
             function, self._of_call, step._driven, step._suspended, follows=getattr(self, "_follow", True)
         )

@@ -1,10 +1,9 @@
-"""Stray steps and runs: a line about steps outside every run, those without a block, and runs without exporters."""
+"""Stray steps and runs: a line about steps outside every run, and about runs without exporters."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from typing import NoReturn
 
 from nat_observability.events import StepKind
 from nat_observability.logs import get_logger
@@ -49,42 +48,23 @@ def report_stray_step(kind: StepKind) -> None:
     )
 
 
-def report_unentered_step(kind: StepKind) -> None:
-    """Log a step that was made in a run and freed without a block. It names the line of code that freed it."""
-    get_logger().warning(
-        "step_not_entered",
-        kind=kind.value,
-        place=_place(),
-        cure="Nothing is recorded without a block: write `with step(...):`, or `@step(...)` above a function.",
-    )
-
-
-def report_unentered_run() -> None:
-    """Log a run that was made and freed without a block. It names the line of code that freed it."""
-    get_logger().warning(
-        "run_not_entered",
-        place=_place(),
-        cure="A run is a block: write `async with manager.start(...):`, or `with run_scope(container):`.",
-    )
-
-
 def report_unrecorded_run(run_id: str, *, has_exporters: bool) -> None:
     """Log, once in a process for each reason, that no exporter takes part in a run."""
-    if has_exporters:
-        what, cure = "none_selects_it", "Give the run the tags or ids that one of the exporters selects."
+    reason = "none_selects_it" if has_exporters else "no_exporter"
+    if reason in _unrecorded:
+        return
+    _unrecorded.add(reason)
+    if has_exporters:  # a selection may leave a run out on purpose
+        get_logger().info("run_not_recorded", workflow_run_id=run_id, reason=reason)
     else:
-        what, cure = "no_exporter", "Call add_exporter(), or take the manager from a container."
-    if what not in _unrecorded:
-        _unrecorded.add(what)
-        get_logger().warning("run_not_recorded", workflow_run_id=run_id, reason=what, cure=cure)
+        cure = "Call add_exporter(), or take the manager from a container."
+        get_logger().warning("run_not_recorded", workflow_run_id=run_id, reason=reason, cure=cure)
 
 
-def refuse_block(run: object, *_: object) -> NoReturn:
-    """Stand for `__enter__` and `__await__` of a run that begins and ends in an event loop."""
-    raise TypeError(
-        "start() is for `async with`: write `async with manager.start(...):`, or without an event loop "
-        "`with run_scope(container):` of nat_observability.integrations."
-    )
+def report_unselected_run(run_id: str) -> None:
+    """Log one of the runs of a runtime that has recorded none, because no exporter selects them."""
+    cure = "Give the runs the tags or ids that one of the exporters selects."
+    get_logger().warning("run_not_recorded", workflow_run_id=run_id, reason="none_selects_it", cure=cure)
 
 
 def _place() -> str:

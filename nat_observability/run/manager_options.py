@@ -11,9 +11,11 @@ from nat_observability.run.span_group import MembersCache
 
 
 class RunObserver(Protocol):
-    """Is called when a run begins and when it ends, and for a new manager's exporters; the runtime is one."""
+    """Is called when a run begins or ends, or no exporter selects it, and for a new manager's exporters: the runtime."""
 
     def run_started(self) -> None: ...
+
+    def run_left_out(self, run_id: str) -> None: ...
 
     def run_ended(self) -> None: ...
 

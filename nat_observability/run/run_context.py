@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from nat_observability.context import AdoptedState, ContextState, enter_run, leave_run, run_state
 from nat_observability.errors import ExporterEndedEarlyError, ExporterStartError, ManagerRunningError
@@ -15,8 +15,6 @@ from nat_observability.exporter.step_exporter import StepExporter
 from nat_observability.foreign_errors import describe, reraise_signal
 from nat_observability.logs import get_logger
 from nat_observability.recording.stray_steps import (
-    refuse_block,
-    report_unentered_run,
     report_unrecorded_run,
     run_closed,
     run_opened,
@@ -55,7 +53,6 @@ class RunContext(Generic[ManagerT]):
     __slots__ = (
         "_adopted",
         "_began_at",
-        "_entered",
         "_feeds",
         "_given",
         "_lifecycle",
@@ -85,7 +82,6 @@ class RunContext(Generic[ManagerT]):
         self._manager: ManagerT | None = manager
         self._slot: RunSlot[RunContext[Any]] | None = slot
         self._given = given
-        self._entered = False
         self._adopted: AdoptedState | None = None
         self._started_s: float | None = None
         self._stopped_s: float | None = None
@@ -109,15 +105,7 @@ class RunContext(Generic[ManagerT]):
         """Whether the exporters are isolated instances, and not the registered ones."""
         return self._given is not None
 
-    def __del__(self) -> None:
-        if not self._entered:
-            report_unentered_run()
-
-    if not TYPE_CHECKING:  # a type checker knows that it is neither
-        __enter__ = __exit__ = __await__ = refuse_block
-
     async def __aenter__(self) -> ManagerT:
-        self._entered = True
         slot, manager = self._slot, self._manager
         if slot is None or manager is None:
             raise RuntimeError("This run has ended. Call start() again for another one.")
@@ -320,6 +308,8 @@ class RunContext(Generic[ManagerT]):
             run_opened(id(self))
         elif slot.registry or slot.options.observer is None:  # else the runtime has said so
             report_unrecorded_run(state.run.run_id, has_exporters=bool(slot.registry))
+            if slot.options.observer is not None:
+                slot.options.observer.run_left_out(state.run.run_id)
 
     def _begin(self, slot: RunSlot[RunContext[Any]]) -> None:
         # The run is current by now: what an exporter starts belongs to it, and an exporter that is not bound to a

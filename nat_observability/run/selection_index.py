@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import isawaitable, iscoroutine
 
 from nat_observability.events import Run
 from nat_observability.exporter import selection
@@ -101,15 +102,21 @@ class SelectionIndexCache:
 def _selected(name: str, exporter: BaseExporter, run: Run) -> bool:
     try:
         select = exporter.select
-        return select is None or bool(select(run))
+        answer: object = True if select is None else select(run)
+        if answer is True or answer is False or not isawaitable(answer):
+            return bool(answer)
+        if iscoroutine(answer):
+            answer.close()  # it would never be awaited
+        problem = "select must not be asynchronous: no run waits for its answer"
     except BaseException as error:  # noqa: BLE001  foreign code may raise anything
         reraise_signal(error)
-        if (suppressed := _log_selection.due()) is not None:
-            _log.warning(
-                "exporter_selection_failed",
-                exporter=name,
-                workflow_run_id=run.run_id,
-                error=locate(error),
-                suppressed=suppressed,
-            )
-        return False
+        problem = locate(error)
+    if (suppressed := _log_selection.due()) is not None:
+        _log.warning(
+            "exporter_selection_failed",
+            exporter=name,
+            workflow_run_id=run.run_id,
+            error=problem,
+            suppressed=suppressed,
+        )
+    return False

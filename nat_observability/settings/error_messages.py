@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from nat_observability.settings.variables import DELIMITER, EXPORTERS, allowed, nearest, variable
+from nat_observability.settings.variables import DELIMITER, EXPORTERS, PAIRS, allowed, nearest, variable
 
 _WRONG = {
     "missing": "is not set",
@@ -23,7 +23,6 @@ _WRONG = {
     "greater_than": "is too small",
     "greater_than_equal": "is too small",
     "less_than_equal": "is too large",
-    "dict_type": "is not what it has to be",
     "string_type": "is not text",
     "string_too_short": "is empty",
     "too_short": "is empty",
@@ -77,8 +76,11 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
         return (
             f"{name} is not a group of settings; allowed: a JSON object, or variables such as {name}__TYPE."
         )
+    may_be = allowed(model.model_fields[str(path[depth])])
     wrong = _WRONG.get(detail["type"], "is not valid")
-    return f"{name} {wrong}; allowed: {allowed(model.model_fields[str(path[depth])])}."
+    if detail["type"] == "dict_type":
+        wrong = "holds a member that is not key=value" if may_be == PAIRS else "is not a JSON object"
+    return f"{name} {wrong}; allowed: {may_be}."
 
 
 def option_problems(error: ValidationError, exporter: str) -> list[str]:

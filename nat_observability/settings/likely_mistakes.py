@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from nat_observability.settings.exporters.models import BUILT_IN
 from nat_observability.settings.standard_variables.opentelemetry import MOST
-from nat_observability.settings.variables import EXPORTERS, variable
+from nat_observability.settings.variables import EXPORTERS, NAME, PREFIX, variable
 from nat_observability.validation import secret_text
 
 if TYPE_CHECKING:
@@ -63,6 +63,22 @@ def _of_exporter(name: str, entry: AnyExporterSettings) -> Iterator[str]:
             )
 
 
+def unreadable_lines(file: str, encoding: str | None) -> Iterator[int]:
+    """Yield the number of each line of an env file that is not `NAME=value`; none if it is not text, or no file."""
+    from dotenv.parser import parse_stream
+
+    if not os.path.isfile(file):  # a pipe can be read but once
+        return
+    try:
+        with open(file, encoding=encoding or "utf-8") as lines:
+            for each in parse_stream(lines):
+                key = each.key or ""
+                if each.error or (PREFIX in key.upper() and not NAME.fullmatch(key.lstrip("\ufeff"))):
+                    yield each.original.line
+    except (OSError, UnicodeDecodeError):
+        return
+
+
 def _long(name: str, seconds: float) -> Iterator[str]:
     if _LONG < seconds < _NO_LIMIT:
         yield f"{name} is {seconds:g} seconds: if milliseconds were meant, write {seconds / 1000:g}."
@@ -77,6 +93,8 @@ def left_to_a_shell(variables: Mapping[str, str | None]) -> Iterator[str]:
     for name, value in variables.items():
         if not value:
             continue
+        if name.endswith("__path") and value.endswith("/"):
+            yield f"{name.upper()} ends with a slash, and is the path of a file: add the file's name."
         if len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
             has, of_it = "begins and ends with a quotation mark", "which is part of the value"
         elif _COMMENT.search(value) and value[0] not in "{[" and "pattern" not in name:

@@ -17,7 +17,7 @@ from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.resource import Resource
 from nat_observability.settings.exporters.base import ExporterSettings
 from nat_observability.settings.exporters.models import BUILT_IN, MODELS, PRESET_NAMES, AnyExporterSettings
-from nat_observability.settings.likely_mistakes import left_to_a_shell
+from nat_observability.settings.likely_mistakes import left_to_a_shell, unreadable_lines
 from nat_observability.settings.standard_variables.opentelemetry import (
     CONFIG_FILES,
     SERVICE_NAME,
@@ -33,6 +33,7 @@ from nat_observability.settings.standard_variables.traces_exporter import VARIAB
 from nat_observability.settings.variables import (
     DELIMITER,
     EXPORTERS,
+    NAME,
     PREFIX,
     bare,
     corrected,
@@ -48,6 +49,8 @@ _OURS = PREFIX.lower()
 _ENV_FILE = variable("env_file")
 _ENV_FILE_ARGUMENT = "_env_file"
 _ATTRIBUTES = "resource_attributes"
+_FIRST_TYPE = variable(EXPORTERS, "main", "type")
+_OF_MAKERS = {"PHOENIX_COLLECTOR_ENDPOINT": "phoenix", "LANGFUSE_PUBLIC_KEY": "langfuse"}
 _PATTERNS = "redact_patterns"
 _MAKERS = frozenset({"phoenix", "langfuse", *PRESET_NAMES})
 """The exporter types whose makers have variables of their own; their table is read only for these."""
@@ -140,7 +143,7 @@ class VariablesSource(EnvSettingsSource):
         notes = [
             f"{name.upper()} is not a setting. Did you mean {_meant(self.settings_cls, meant)}?"
             for name in self._env_file
-            if (meant := corrected(name, alike=_SURELY)) is not None
+            if NAME.fullmatch(name) and (meant := corrected(name, alike=_SURELY)) is not None
         ]
         _misspelt_in_files.update(dict.fromkeys(notes))
         if _ENV_FILE.lower() in self._env_file:
@@ -178,7 +181,12 @@ def with_env_file(arguments: dict[str, Any], default: Any) -> dict[str, Any]:
     ]
     if problems:
         raise SettingsError(problems)
-    _note_read(listed)
+    for path in _note_read(listed):
+        for line in unreadable_lines(path, arguments.get("_env_file_encoding")):
+            # 3: this function, the constructor of the settings, its caller.
+            warnings.warn(
+                f"{path}, line {line} is not NAME=value. It is ignored.", SettingsWarning, stacklevel=3
+            )
     return {**arguments, _ENV_FILE_ARGUMENT: files}
 
 
@@ -188,11 +196,12 @@ def _listed(files: Any) -> list[Any]:
     return list(files)
 
 
-def _note_read(files: Iterable[Any]) -> None:
-    for file in files:
-        path = os.path.realpath(os.path.expanduser(file))
-        if os.path.exists(path):
-            _env_files.setdefault(path, False)
+def _note_read(files: Iterable[Any]) -> list[str]:
+    paths = [os.path.realpath(os.path.expanduser(file)) for file in files]
+    found = [path for path in paths if os.path.exists(path)]
+    for path in found:
+        _env_files.setdefault(path, False)
+    return found
 
 
 def note_exporters() -> None:
@@ -233,6 +242,8 @@ def unused_hints(settings_cls: type[BaseSettings]) -> list[str]:
                 if OURS in os.environ[name].lower()
                 else f"{name} names no exporter of this package: set it to otlp or console."
             )
+        elif (maker := _OF_MAKERS.get(name.upper())) is not None:
+            hints.append(f"{name} is read by an exporter of the type {maker}: set {_FIRST_TYPE}={maker}.")
         elif (meant := corrected(name, alike=_PERHAPS)) is not None:
             hints.append(f"{name} is not a setting. Did you mean {_meant(settings_cls, meant)}?")
     hints += _misspelt_in_files
@@ -257,7 +268,9 @@ def _is_known(settings_cls: type[BaseSettings], name: str) -> bool:
 
 
 def _unknown(settings_cls: type[BaseSettings], name: str) -> str:
-    upper = name.upper()
+    upper = name.strip().upper()  # env files of containers keep a blank before the `=`
+    if not NAME.fullmatch(upper):  # such as a line of JSON, with its values
+        return f"A variable that begins with {PREFIX} has a name that no setting can have."
     return f"{upper} is not a setting.{nearest(upper, _candidates(settings_cls, upper))}"
 
 

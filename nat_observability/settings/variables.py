@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -13,6 +14,8 @@ from pydantic.fields import FieldInfo
 PREFIX = "NAT_OBSERVABILITY_"
 DELIMITER = "__"
 EXPORTERS = "exporters"
+NAME = re.compile(r"[\w.-]{1,200}")
+"""A name that may be shown: a line of a file that is not `NAME=value` counts as one, with what is secret in it."""
 
 PAIRS = "name=value pairs with commas between them, percent-encoded where they hold a comma or a percent sign"
 

@@ -65,7 +65,7 @@ def file_path(path: str | os.PathLike[str]) -> str:
         ValueError: It is empty, a URL, or one of the names that databases have for what is no file.
     """
     text = os.fsdecode(path)
-    if not is_file_path(text):
+    if not is_file_path(text) or text.endswith(("/", os.sep)):
         raise ValueError(
             f"{text!r} is not a path of a file. Write one without a scheme, as in 'var/spans.jsonl'; to keep spans in "
             "memory use MemorySink."

@@ -255,8 +255,11 @@ class StepTree:
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
-            return self.snapshot == textwrap.dedent(other).strip("\n").rstrip()
+            return self.snapshot == plain_snapshot(other)
         return self is other
+
+    def __repr__(self) -> str:
+        return f"<StepTree\n{self.snapshot}\n>"
 
     __hash__ = object.__hash__
 
@@ -268,6 +271,11 @@ class StepTree:
             lines.append(f"run {run_id}")
             _draw([root for root in self.roots if root.run.run_id == run_id], marked, lines)
         return "\n".join(lines)
+
+
+def plain_snapshot(text: str) -> str:
+    """Return a text that a tree is compared with, without its indentation and the empty lines around it."""
+    return textwrap.dedent(text).strip("\n").rstrip()
 
 
 def _take(node: StepNode, each: IntermediateStep) -> None:

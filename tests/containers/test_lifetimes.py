@@ -212,6 +212,19 @@ async def _never_awaited() -> None:
     assert sink.taken == 1
 
 
+@row("`init_resources()` called, but not awaited")
+async def _opening_never_awaited() -> None:
+    container = container_of(sink := Taking())
+    with capture_logs() as logs:
+        container.init_resources()
+        await record(container)
+        await until(lambda: runtime_of(container).state is RuntimeState.OPEN)
+        await record(container)
+        await container.shutdown_resources()
+    assert sink.taken == 2
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["runtime_not_open"]
+
+
 @row("`init_resources()` without an event loop")
 async def _no_loop() -> None:
     container = container_of(sink := Taking())
@@ -313,6 +326,14 @@ async def _settings_while_open() -> None:
             await container.shutdown_resources()
         [said] = [line for line in logs if line["log_level"] == "warning"]
         assert (said["event"], said["provider"]) == ("override_came_late", "settings")
+
+
+@row("`exporters.override(...)` with a `Factory`")
+async def _override_by_factory() -> None:
+    container = container_of(Taking())
+    container.exporters.override(providers.Factory(lambda: {"other": SpanExporter(Taking())}))
+    with pytest.raises(TypeError, match="gives other ones each time"):
+        await container.init_resources()
 
 
 @row("`exporters.override(...)` while open")

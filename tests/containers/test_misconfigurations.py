@@ -24,7 +24,7 @@ from nat_observability import (
     StepExporter,
     step,
 )
-from nat_observability.containers import ObservabilityContainer, observability
+from nat_observability.containers import ObservabilityContainer
 from nat_observability.errors import (
     InvalidExporterError,
     InvalidSelectionError,
@@ -35,7 +35,7 @@ from nat_observability.errors import (
     UnknownStepKindError,
 )
 from nat_observability.exporter.base_exporter import BaseExporter
-from nat_observability.integrations import ProcessScope, run_scope
+from nat_observability.integrations import run_scope
 from nat_observability.integrations.fastapi import instrument
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.sources import unused_hints
@@ -185,13 +185,6 @@ def validated(**given: object) -> None:
     ObservabilityContainer(**{"settings": settings, **given}).validate()
 
 
-def each_time() -> ObservabilityContainer:
-    """A container whose exporters are others each time."""
-    container = ObservabilityContainer(settings=ObservabilitySettings())
-    container.exporters.override(providers.Factory(lambda: {"captured": CapturingExporter()}))
-    return container
-
-
 IN_CODE: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: SpanExporter(print, select=selects), InvalidSelectionError, "a coroutine function"),  # type: ignore[arg-type]
     (lambda: SpanExporter(print, flush=cast(Any, "deliverd")), ValueError, "not 'deliverd'"),
@@ -215,6 +208,7 @@ IN_CODE: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: SqliteSink("file:spans?mode=memory"), ValueError, "is not a path of a file"),
     (lambda: FileSink("file:///tmp/spans.jsonl"), ValueError, "is not a path of a file"),
     (lambda: FileSink(" "), ValueError, "' ' is not a path of a file"),
+    (lambda: SqliteSink("spans/"), ValueError, "'spans/' is not a path of a file"),
     (
         lambda: ObservabilityRuntime({"a": cast(Any, MemorySink())}),
         InvalidExporterError,
@@ -269,7 +263,6 @@ IN_CODE: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: validated(processing=providers.Object({"*": print})), TypeError, "to OwnProcessing"),
     (lambda: Replacing().exporter_manager(), TypeError, "replaces 'exporters', of which"),
     (lambda: ReplacingSettings().validate(), TypeError, "replaces 'settings', of which"),
-    (lambda: each_time().exporter_manager(), TypeError, "providers.Singleton instead of providers.Factory"),
 ]
 
 
@@ -319,36 +312,6 @@ def made_in_memory() -> ObservabilityContainer:
     return ObservabilityContainer(settings=ObservabilitySettings(exporters={"main": {"type": "memory"}}))
 
 
-@pytest.mark.may_block  # settings are read once, when the process starts
-async def test_a_run_without_a_block_is_named() -> None:
-    """By the line that lets go of it; one that failed to begin, or was entered wrongly, is an error already."""
-    container = made_in_memory()
-    with capture_logs() as logs:
-        async with ProcessScope(container, "test"):
-            container.exporter_manager().start(ContextState())
-            run_scope(container, job="job")
-            observability(container=container)
-            async with container.exporter_manager().start(ContextState()):
-                pass
-            with run_scope(container):
-                pass
-    assert [line["event"] for line in warnings_of(logs)] == ["run_not_entered"] * 3
-    assert all(line["place"].rpartition(":")[0] == __file__ for line in logs if "place" in line)
-
-
-@pytest.mark.may_block  # as above
-async def test_a_run_that_is_entered_without_async_is_an_error() -> None:
-    """It says how to write it."""
-    start: Any = made_in_memory().exporter_manager().start
-    with (
-        pytest.raises(TypeError, match=r"^start\(\) is for `async with`: write `async with manager.start"),
-        start(ContextState()),
-    ):
-        pass
-    with pytest.raises(TypeError, match=r"`with run_scope\(container\):`"):
-        await start(ContextState())
-
-
 def printed(code: str, directory: Path, *arguments: str) -> str:
     """What a program writes to stderr in a process of its own."""
     env = {name: value for name, value in os.environ.items() if not name.startswith((P, "OTEL_"))}
@@ -357,72 +320,7 @@ def printed(code: str, directory: Path, *arguments: str) -> str:
     return ended.stderr
 
 
-UNENTERED = """
-import asyncio, sys
-from nat_observability import ContextState, ExporterManager, step
-from nat_observability.containers import ObservabilityContainer
-from nat_observability.errors import ExporterStartError
-from nat_observability.integrations import run_scope
-from nat_observability.settings import ObservabilitySettings
-from nat_observability.testing import CapturingExporter
-
-broken = ObservabilityContainer(settings=ObservabilitySettings(
-    exporters={"broken": {"type": "file", "path": "/proc/none/x.jsonl", "required": True}}
-))
-from tests.warm_interpreter import run_warm
-
-@step("tool", "decorated")
-def decorated(): ...
-
-@step("tool", "generator")
-def generator(): yield 1
-
-async def main(forgets):
-    outside = step("tool", "outside")
-    with outside:
-        pass
-    async with ExporterManager.from_exporters({"captured": CapturingExporter()}).start(ContextState()):
-        del outside
-        for number in range(5):
-            with step("tool", "entered") as current:
-                current.output = number
-            async with step("tool", "entered"):
-                decorated()
-            list(generator())
-            step("tool", "decorator")(print)
-            try:
-                step("no-such-kind", "x")
-            except ValueError:
-                pass
-            try:
-                async with run_scope(broken, job="never begins"):
-                    pass
-            except ExporterStartError:
-                pass
-        if forgets:
-            step("tool", "forgotten")
-            step("tool", "forgotten")
-    if not forgets:
-        for _ in range(1000):
-            step("tool", "outside")
-        assert "__del__" not in vars(step)
-
-asyncio.run(main("forgets" in sys.argv))
-"""
-
-
-def test_a_step_without_a_block_is_named_once(tmp_path: Path) -> None:
-    """In the first thousand steps of a process: later ones are not looked at, and cost nothing more."""
-    told = [
-        [line for line in printed(UNENTERED, tmp_path, *arguments).splitlines() if "_not_entered" in line]
-        for arguments in (["forgets"], [])
-    ]
-    assert len(told[0]) == 1
-    assert told[0][0].startswith("step_not_entered kind=TOOL place=")
-    assert told[1] == []
-
-
-@pytest.mark.may_block  # as above
+@pytest.mark.may_block  # settings are read once, when the process starts
 async def test_a_container_of_a_subclass_holds_its_objects() -> None:
     """A reset while it is open waits until it is closed, and it can be validated, as in the class itself."""
 
@@ -554,10 +452,9 @@ asyncio.run(main())
 
 
 def test_a_run_that_nothing_records_is_named_once(tmp_path: Path) -> None:
-    """For each reason: no exporter, none that selects it, a container that is not open; not if it is switched off."""
+    """No exporter, a container that is not open; not if it is switched off, or a selection leaves it out."""
     told = printed(UNRECORDED, tmp_path)
     assert [line.partition(" cure=")[0] for line in told.splitlines()] == [
         "run_not_recorded workflow_run_id=r reason=no_exporter",
-        "run_not_recorded workflow_run_id=r reason=none_selects_it",
         "runtime_not_open feature='a run' state=new",
     ]

@@ -222,6 +222,9 @@ class Observer:
         self.live += 1
         self.runs += 1
 
+    def run_left_out(self, run_id: str) -> None:
+        raise AssertionError(f"{run_id} has exporters, or their start has failed")
+
     def run_ended(self) -> None:
         self.live -= 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -128,6 +128,18 @@ async def test_a_selection_that_fails_selects_nothing() -> None:
         # The place where it was raised, and not its message, which may be about the tenant.
         assert "LookupError" in line["error"]
         assert "no such tenant" not in line["error"]
+
+
+async def test_a_selection_that_would_have_to_be_awaited_selects_nothing() -> None:
+    """What it gives is true whatever its answer will be."""
+    exporter = CapturingExporter()
+
+    async def select(run: Run) -> bool:
+        return False
+
+    exporter.select = cast(Any, lambda run: select(run))
+    await record(ExporterManager.from_exporters({"a": exporter}))
+    assert not exporter.steps
 
 
 async def test_a_required_exporter_is_required_only_if_it_takes_part() -> None:

@@ -185,7 +185,7 @@ class TestHeaders:
                 {"HEADERS": "s3cr3t key=a"},
                 "HEADERS holds a name that is not made of letters, digits and hyphens.",
             ),
-            ({"HEADERS": '["s3cr3t"]'}, f"HEADERS is not what it has to be; allowed: {PAIRS}."),
+            ({"HEADERS": '["s3cr3t"]'}, f"HEADERS holds a member that is not key=value; allowed: {PAIRS}."),
             ({"HEADERS": '{"a": ["s3cr3t"]}'}, f"HEADERS__A is not text; allowed: {PAIRS}."),
             (
                 {"HEADERS": '{"A": "s3cr3t", "a": "s3cr3t"}'},

@@ -180,11 +180,11 @@ class TestWrongValues:
             ("SHUTDOWN_TIMEOUT", "1e300", "too large", "a number above 0 to 2147483.647"),
             ("START_TIMEOUT", "5s", "not a number", "a number above 0 to 2147483.647"),
             ("ENABLED", "perhaps", "neither true nor false", "true or false"),
-            ("RESOURCE_ATTRIBUTES", "s3cr3t", "not what it has to be", "name=value pairs"),
-            ("RESOURCE_ATTRIBUTES", "a=%zz", "not what it has to be", "name=value pairs"),
-            ("EXPORTERS", "{s3cr3t", "not what it has to be", "a JSON object"),
-            ("EXPORTERS", "[1]", "not what it has to be", "a JSON object"),
-            ("EXPORTERS", "[" * 100_000, "not what it has to be", "a JSON object"),
+            ("RESOURCE_ATTRIBUTES", "s3cr3t", "holds a member that is not key=value", "name=value pairs"),
+            ("RESOURCE_ATTRIBUTES", "a=%zz", "holds a member that is not key=value", "name=value pairs"),
+            ("EXPORTERS", "{s3cr3t", "not a JSON object", "a JSON object"),
+            ("EXPORTERS", "[1]", "not a JSON object", "a JSON object"),
+            ("EXPORTERS", "[" * 100_000, "not a JSON object", "a JSON object"),
             (
                 "EXPORTERS__MAIN",
                 "memory",
@@ -207,7 +207,7 @@ class TestWrongValues:
         with pytest.raises(SettingsError) as caught:
             ObservabilitySettings()
         (line,) = caught.value.problems
-        assert line.startswith(f"{PREFIX}{name} is ")
+        assert line.startswith(f"{PREFIX}{name} ")
         assert wrong in line
         assert f"allowed: {allowed}" in line
 
@@ -296,7 +296,7 @@ class TestWrongValues:
     def test_a_wrong_argument_names_the_variable(self) -> None:
         """An argument of the wrong type is reported as its variable is, whatever was read before validation."""
         assert "NAT_OBSERVABILITY_SECRETS_DIR is not a path" in problems(secrets_dir=5)
-        assert "NAT_OBSERVABILITY_EXPORTERS is not what it has to be" in problems(exporters=5)
+        assert "NAT_OBSERVABILITY_EXPORTERS is not a JSON object" in problems(exporters=5)
         assert "NAT_OBSERVABILITY_EXPORTERS__A is not a group" in problems(exporters={"a": None})
 
     def test_a_direct_model_error_hides_the_input(self) -> None:
@@ -425,6 +425,28 @@ class TestUnknownVariables:
         with pytest.warns(SettingsWarning, match="Did you mean NAT_OBSERVABILITY_ENABLED?") as caught:
             ObservabilitySettings(_env_file=tmp_path / ".env")
         assert len(caught) == 1
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "NAT_OBSERVABILITY_SERVICE_NAME: s3cr3t",
+            'NAT_OBSERVABILITY_SERVICE_NAME="s3cr3t',
+            "set NAT_OBSERVABILITY_SERVICE_NAME=s3cr3t",
+            '{"NAT_OBSERVABILITY_SERVICE_NAME": "s3cr3t"}',
+            '{"NAT_OBSERVABILITY_SERVICE_NAME": "s3cr3t=", "x": 1}',
+            "https://nat_observability_s3cr3t/",
+        ],
+    )
+    def test_a_line_of_the_env_file_that_is_no_variable_is_named(self, tmp_path: Path, line: str) -> None:
+        """By its number alone, at the caller: it may hold a secret. Names without a value are left alone."""
+        (tmp_path / ".env").write_text(f"# ours\nHOME\n{line}\nNAT_OBSERVABILITY_ENABLED=false\n")
+        with pytest.warns(SettingsWarning) as caught:
+            settings = ObservabilitySettings(_env_file=tmp_path / ".env")
+        assert [str(each.message) for each in caught] == [
+            f"{tmp_path / '.env'}, line 3 is not NAME=value. It is ignored."
+        ]
+        assert caught[0].filename == __file__
+        assert (settings.enabled, settings.service_name) == (False, "unknown_service")
 
 
 class TestStandardVariables:

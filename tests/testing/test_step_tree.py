@@ -271,6 +271,7 @@ async def test_a_tree_is_equal_to_its_text() -> None:
     )
     assert exporter.tree != "└─ workflow 'w'"
     assert exporter.tree == exporter.tree.snapshot
+    assert exporter.tree.snapshot in repr(exporter.tree)
     assert StepTree() == ""
     assert {exporter.tree: 1}[exporter.tree] == 1
     async with recorded_run() as other:

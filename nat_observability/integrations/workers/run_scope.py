@@ -14,7 +14,6 @@ from nat_observability.integrations.shared.container_argument import Embedded
 from nat_observability.integrations.workers.run_thread import BackgroundRun, LooplessRun, sync_run
 from nat_observability.propagation.headers import read_headers
 from nat_observability.recording.step import step
-from nat_observability.recording.stray_steps import report_unentered_run
 from nat_observability.run.manager_options import ManagerOptions
 from nat_observability.run.report import ManagerReport
 from nat_observability.run.run_context import RunContext
@@ -121,14 +120,6 @@ class RunScope:
         self._end_job(exc)
         if (background := self._leave()) is not None:
             background.stop(self._timeout)
-
-    def __del__(self) -> None:
-        if not self._entered:
-            report_unentered_run()
-
-    def forgo(self) -> None:
-        """Note that the block does not begin, because something else has failed before it."""
-        self._entered = True
 
     def let_go(self) -> None:
         """End the run as a `with` block does, without waiting for its exporters, where nothing may wait."""
