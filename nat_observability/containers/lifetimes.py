@@ -81,37 +81,40 @@ class Given:
     def __init__(self) -> None:
         self.awaited: dict[str, Any] = {}
         self._links: list[tuple[str, providers.Provider[Any], tuple[providers.Provider[Any], ...]]] = []
+        self._last: list[tuple[providers.Provider[Any], providers.Provider[Any] | None]] = []
         self._warned = False
 
     def made_from(self, **given: providers.Provider[Any]) -> None:
         """Note which providers give what the exporters are made from."""
         self._links = [(name, *link) for name, provider in given.items() for link in _overriding(provider)]
+        self._last = [(provider, provider.last_overriding) for _, provider, _ in self._links]
         self._warned = False
 
-    def overridden(self) -> str | None:
-        """Return the name of what another provider gives now than when the exporters were made; None if nothing."""
-        for name, provider, then in self._links:
-            if provider.last_overriding is not (then[-1] if then else None):
-                return name
-        return None
+    def overridden(self) -> bool:
+        """Whether other providers give now what the exporters were made from."""
+        for provider, last in self._last:  # a loop, for it is asked for each manager
+            if provider.last_overriding is not last:
+                return True
+        return False
 
-    def overridden_late(self) -> str | None:
-        """Return the name of what is overridden now, and was not when the exporters were made; None if nothing."""
+    def warn_if_overridden(self) -> None:
+        """
+        Log, once, that an override came too late for the exporters, unless it was there when they were made.
+
+        Called for each new manager.
+        """
+        if self._warned or not self.overridden():
+            return
         for name, provider, then in self._links:
             now = provider.last_overriding
             if now is not None and all(now is not each for each in then):
-                return name
-        return None
-
-    def warn_if_overridden(self) -> None:
-        """Log, once, that an override came too late for the exporters. Called for each new manager."""
-        if not self._warned and (name := self.overridden_late()) is not None:
-            self._warned = True
-            _log.warning(
-                "override_came_late",
-                provider=name,
-                cure="Override it before the exporters are made, or shut down and initialise again after it.",
-            )
+                self._warned = True
+                _log.warning(
+                    "override_came_late",
+                    provider=name,
+                    cure="Override it before the exporters are made, or shut down and initialise again after it.",
+                )
+                return
 
     def get(self, name: str, provider: providers.Provider[Any]) -> Any:
         """
@@ -348,7 +351,7 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
         if not runtime.is_held:
             awaited = await given().wait_for(self.kwargs)
             check_mapping(exporters())
-            if awaited or given().overridden() is not None or not runtime().is_for(exporters()):
+            if awaited or given().overridden() or not runtime().is_for(exporters()):
                 for each in (exporters, runtime, options):
                     each.reset()
         opened: ObservabilityRuntime = runtime()

@@ -11,7 +11,7 @@ from nat_observability.run.span_group import MembersCache
 
 
 class RunObserver(Protocol):
-    """Is called when a run begins or ends, or no exporter selects it, and for a new manager's exporters: the runtime."""
+    """Is called when a run begins or ends, or no exporter selects it, and for a manager's exporters: the runtime."""
 
     def run_started(self) -> None: ...
 
