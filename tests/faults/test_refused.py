@@ -196,6 +196,8 @@ def test_g4_whatever_is_refused_at_whatever_moment_the_job_is_done(
     runs_of(warm, how, 1)  # to have everything imported that the first use imports
     closed(warm)
     assert not threads()
+    gc.collect()
+    gc.freeze()  # what imports have made, which every collection would go through
 
     went_well = False
     for spare in range(40):
