@@ -38,7 +38,7 @@ VIEWER := .venv-viewer/.installed
 # Running the command needs less than developing it does, unless the rest is there already.
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
-.PHONY: help demo test test-all test-nat test-viewer viewer bench-viewer test-repeated test-floors test-pythons check check-types check-types-pyright check-constraints check-example-env \
+.PHONY: help demo test test-all test-nat test-viewer viewer bench-viewer test-repeated test-floors test-pythons check check-own-types check-types check-types-pyright check-constraints check-example-env \
 	coverage mutants soak bench bench-pages bench-redaction example-env constraints constraints-peers clean
 
 help: ## List the targets
@@ -92,10 +92,12 @@ test-pythons: ## Run the tests on every supported Python that is installed
 check: check-constraints $(DEV) ## Check format, lint, types, layers and the generated files
 	@$(BIN)/ruff format --check --quiet . || { echo "Cure: $(BIN)/ruff format ." >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python -c "$$CHECK_FLOORS"
-	@$(MAKE) --no-print-directory check-example-env check-types check-types-pyright
+	@$(MAKE) --no-print-directory -j 2 check-own-types check-types check-types-pyright check-example-env
+
+check-own-types: $(DEV)
+	@$(BIN)/mypy
 
 check-types: $(DEV) ## Check the types of every block of the pages and every example, as a user's checker would
 	@$(BIN)/python -m tests.block_types mypy
