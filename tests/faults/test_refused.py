@@ -11,6 +11,9 @@ import pytest
 
 from tests.processes import run_program, skip_without
 
+# Processes that open and close exporters again and again, some of them a dozen times.
+pytestmark = pytest.mark.timeout(60)
+
 # What every program begins with. `refusing(kind, spare)` is a block in which the system gives so many more of a kind.
 _BEGIN = """
     import asyncio, contextlib, gc, logging, os, resource, sys, threading, time, warnings
@@ -171,7 +174,6 @@ def _mostly_slow(cases: Iterable[tuple[str, str]], *each_time: tuple[str, str]) 
     return [pytest.param(*case, marks=() if case in each_time else pytest.mark.slow) for case in cases]
 
 
-@pytest.mark.timeout(60)  # some dozen attempts, each of which opens and closes all exporters
 @pytest.mark.parametrize(
     ("kind", "how"),
     _mostly_slow(
