@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# Each starts an interpreter or two, which import everything anew.
+pytestmark = pytest.mark.timeout(90)
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -21,7 +24,7 @@ def run(arguments: list[str], folder: Path, **variables: str) -> subprocess.Comp
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **variables},
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=60,
         check=False,
     )
 
