@@ -18,6 +18,8 @@ PYTHON ?= $(shell for c in python3.11 python3; do \
 	$$c -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$c; break; }; done)
 # More arguments for pytest: make test ARGS="-k ledger -x"
 ARGS ?=
+# How many processes the tests run in: one more than two processors, because many a test waits for another process.
+WORKERS ?= 3
 # How often `make test-repeated` runs the tests.
 TIMES ?= 20
 
@@ -36,7 +38,7 @@ VIEWER := .venv-viewer/.installed
 # Running the command needs less than developing it does, unless the rest is there already.
 RUN = $(firstword $(wildcard $(DEV)) .venv/.cli-installed)
 
-.PHONY: help demo test test-all test-nat test-viewer viewer bench-viewer test-repeated test-floors test-pythons check check-types check-types-pyright check-constraints check-example-env \
+.PHONY: help demo test test-all test-nat test-viewer viewer bench-viewer test-repeated test-floors test-pythons check check-own-types check-types check-types-pyright check-constraints check-example-env \
 	coverage mutants soak bench bench-pages bench-redaction example-env constraints constraints-peers clean
 
 help: ## List the targets
@@ -46,11 +48,11 @@ demo: $(RUN) ## Run the demonstration
 	@$(BIN)/nat-observability demo
 
 test: $(DEV) ## Run the tests, without the slow ones
-	@$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) -m "not slow" $(ARGS)
 
 test-all: $(DEV) $(PHOENIX) $(MLFLOW) $(SEMCONV) $(NAT) $(INSTRUMENTATIONS) $(CLIENTS) $(VIEWER) ## Run all tests, with a real Phoenix, MLflow, toolkit, instrumentations and clients too
-	@$(BIN)/pytest -n 2 $(ARGS)
-	@$(MAKE) --no-print-directory test-nat
+	@TESTS_THOROUGH=1 $(BIN)/pytest -n $(WORKERS) $(ARGS)
+	@TESTS_THOROUGH=1 $(MAKE) --no-print-directory test-nat
 
 test-nat: $(NAT) ## Run the tests of the integration with the NeMo Agent Toolkit, which is installed apart
 	@.venv-nat/bin/pytest tests/integrations/test_nat*.py $(ARGS)
@@ -67,10 +69,10 @@ bench-viewer: viewer/node_modules/.installed ## Make a store of 100,000 runs and
 	@.venv-viewer/bin/python -m tests.viewer.bench $(ARGS)
 
 test-repeated: $(DEV) ## Run the tests TIMES (20) times in a row, and name each that failed in any of them
-	@$(BIN)/python -m tests.repeated --times $(TIMES) -- -n 2 -m "not slow" $(ARGS)
+	@$(BIN)/python -m tests.repeated --times $(TIMES) -- -n $(WORKERS) -m "not slow" $(ARGS)
 
 test-floors: $(FLOORS) ## Run the tests with the lowest supported versions
-	@.venv-floors/bin/pytest -n 2 -m "not slow" $(ARGS)
+	@.venv-floors/bin/pytest -n $(WORKERS) -m "not slow" $(ARGS)
 
 test-pythons: ## Run the tests on every supported Python that is installed
 	@ran=; missing=; \
@@ -78,7 +80,7 @@ test-pythons: ## Run the tests on every supported Python that is installed
 		if python=$$($(call find_python,$$version)); then \
 			echo "== Python $$version"; \
 			$(MAKE) --no-print-directory PYTHON="$$python" .venv-$$version/.installed; \
-			.venv-$$version/bin/pytest -n 2 -m "not slow" $(ARGS); \
+			.venv-$$version/bin/pytest -n $(WORKERS) -m "not slow" $(ARGS); \
 			ran="$$ran $$version"; \
 		else \
 			missing="$$missing $$version"; \
@@ -90,10 +92,12 @@ test-pythons: ## Run the tests on every supported Python that is installed
 check: check-constraints $(DEV) ## Check format, lint, types, layers and the generated files
 	@$(BIN)/ruff format --check --quiet . || { echo "Cure: $(BIN)/ruff format ." >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python -c "$$CHECK_FLOORS"
-	@$(MAKE) --no-print-directory check-example-env check-types check-types-pyright
+	@$(MAKE) --no-print-directory -j 2 check-own-types check-types check-types-pyright check-example-env
+
+check-own-types: $(DEV)
+	@$(BIN)/mypy
 
 check-types: $(DEV) ## Check the types of every block of the pages and every example, as a user's checker would
 	@$(BIN)/python -m tests.block_types mypy
@@ -112,7 +116,7 @@ check-constraints:
 # What is measured takes longer, hence the time-out. The toolkit's tests run in their own environment, and add to it.
 MEASURED := --cov --cov-report= --cov-fail-under=0 --timeout 120
 coverage: $(DEV) $(NAT) ## Run the tests, write build/coverage/index.html and fail below 95% in total or 85% in a file
-	@$(BIN)/pytest -n 2 -m "not slow" $(MEASURED) $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) -m "not slow" $(MEASURED) $(ARGS)
 	@.venv-nat/bin/pytest $(MEASURED) --cov-append tests/integrations/test_nat*.py
 	@$(BIN)/coverage html --quiet --fail-under=0
 	@$(BIN)/coverage report

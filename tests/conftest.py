@@ -9,23 +9,28 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 import structlog
-from blockbuster import BlockingError, blockbuster_ctx
+from blockbuster import BlockBuster, BlockingError
 from hypothesis import HealthCheck, settings
 
 from tests.random_waits import RandomWaits
+from tests.thorough import THOROUGH
 from tests.warm_interpreter import close_warm
 
 # How long an example takes, or its making, is the machine's affair: no test asserts a time.
 settings.register_profile(
-    "quick", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+    "ours",
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=not THOROUGH,
 )
-settings.load_profile("quick")
+settings.load_profile("ours")
 
 _TESTS_BETWEEN_FREEZES = 250
 _ended = itertools.count(1)
@@ -65,6 +70,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.observability_may_leak("tasks", "subscriptions", "leases"))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    # What collecting makes stays: looking for garbage in it takes a tenth of the time.
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
     _freeze()
 
@@ -102,25 +117,51 @@ def nothing_goes_unheard(request: pytest.FixtureRequest) -> Iterator[None]:
     assert may_leave_tasks or not errors.lines, f"asyncio reported: {errors.lines}"
 
 
-@pytest.fixture(autouse=True)
-def nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A blocking call that this package makes on an event loop raises, and fails the test even if that is caught."""
-    if request.node.get_closest_marker("may_block"):
-        yield
-        return
-    calls: list[str] = []
+class _BlockingCalls:
+    """The blocking calls that this package makes on an event loop. Each raises, and is noted even if that is caught."""
 
-    def note(error: BlockingError, call: str) -> None:
-        calls.append(call)
-        Exception.__init__(error, f"Blocking call to {call}")
-
-    with patch.object(BlockingError, "__init__", note), blockbuster_ctx("nat_observability") as blockbuster:
-        for function in blockbuster.functions.values():
+    def __init__(self) -> None:
+        self.noted: list[str] = []
+        self._blockbuster = BlockBuster("nat_observability")
+        for function in self._blockbuster.functions.values():
             # The application decides where a log line goes.
             function.can_block_in("logging/__init__.py", "callHandlers")
             function.can_block_in("coverage/collector.py", "lock_data")  # of `make coverage` itself
-        yield
-    assert not calls, f"blocking calls on an event loop: {calls}"
+        noted = self.noted
+
+        def note(error: BlockingError, call: str) -> None:
+            noted.append(call)
+            Exception.__init__(error, f"Blocking call to {call}")
+
+        self._noting = patch.object(BlockingError, "__init__", note)
+        self._are_watched = False
+
+    def watch(self, wanted: bool) -> None:
+        """Watch for them, or let them pass; that takes milliseconds, so it stays as it is from test to test."""
+        if wanted and not self._are_watched:
+            self._noting.start()
+            self._blockbuster.activate()
+        elif self._are_watched and not wanted:
+            self._blockbuster.deactivate()
+            self._noting.stop()
+        self._are_watched = wanted
+
+
+@pytest.fixture(scope="session")
+def blocking_calls() -> Iterator[_BlockingCalls]:
+    calls = _BlockingCalls()
+    yield calls
+    calls.watch(False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks(request: pytest.FixtureRequest, blocking_calls: _BlockingCalls) -> Iterator[None]:
+    """A blocking call that this package makes on an event loop raises, and fails the test even if that is caught."""
+    may_block = request.node.get_closest_marker("may_block") is not None
+    blocking_calls.watch(not may_block)
+    blocking_calls.noted.clear()
+    yield
+    assert not blocking_calls.noted, f"blocking calls on an event loop: {blocking_calls.noted}"
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -13,6 +14,7 @@ _PRINTED = re.compile(r"(?<=\n## Modules\n).*?```\n(.*?)```\n", re.DOTALL)
 _COLUMN = 34
 
 
+@cache
 def first_sentence(path: Path) -> str:
     """Return the first paragraph of a module's docstring, on one line."""
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""

@@ -6,6 +6,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +16,7 @@ _ROOT = Path(__file__).parent.parent
 _CONCEPTS = (_ROOT / "docs" / "concepts.md").read_text()
 _OPERATIONS = (_ROOT / "docs" / "operations.md").read_text()
 _LEVELS = ("warning", "error", "exception")
+_CALL = re.compile(rf"\.({'|'.join(_LEVELS)})\(")
 _LOGGER = re.compile(r"\b_?log(ger)?\b|get_logger\(\)")
 _BOUND = {"self._logger": {"exporter"}, "logger": {"exporter"}}  # what the spool's logger adds to every line
 
@@ -22,7 +24,10 @@ _BOUND = {"self._logger": {"exporter"}, "logger": {"exporter"}}  # what the spoo
 def calls() -> Iterator[ast.Call]:
     """Every call of the package's logger at one of these levels."""
     for path in (_ROOT / "nat_observability").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        source = path.read_text()
+        if not _CALL.search(source):  # which is quicker than parsing it
+            continue
+        for node in ast.walk(ast.parse(source)):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
@@ -32,6 +37,7 @@ def calls() -> Iterator[ast.Call]:
                 yield node
 
 
+@cache
 def logged() -> dict[tuple[str, str], set[str]]:
     """The keys of each event that the code can log, by event and level."""
     found: dict[tuple[str, str], set[str]] = defaultdict(set)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -261,11 +262,12 @@ def test_star_import_works() -> None:
     assert set(nat_observability.__all__) <= set(names)
 
 
-def imported_by(*statements: str) -> set[str]:
+@cache
+def imported_by(*statements: str) -> frozenset[str]:
     """Return the modules that are loaded in a new interpreter after these statements."""
     code = "\n".join([*statements, "import sys", "print(*sys.modules)"])
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(ran.stdout.split())
+    return frozenset(ran.stdout.split())
 
 
 def test_importing_imports_no_other_library() -> None:

@@ -35,8 +35,9 @@ class WarmInterpreter:
     """
     An interpreter that has imported the package and runs each program in a fork of itself.
 
-    A program ends as any other does: its interpreter is finalized, with threads joined and exit handlers called. What
-    depends on how the package is imported, or on a process that was never forked, needs a fresh interpreter instead.
+    A program ends as any other does: its interpreter is finalized, with threads joined and exit handlers called. Its
+    garbage collector leaves alone what was imported before. What depends on that, on how the package is imported, or on
+    a process that was never forked, needs a fresh interpreter instead.
     """
 
     def __init__(self) -> None:
@@ -173,6 +174,7 @@ def serve(descriptor: int) -> None:
         for name in package.__all__:
             getattr(package, name)
 
+    # A program's collections, the one at its end included, would otherwise copy every page of what was imported.
     gc.freeze()
     with socket.socket(fileno=descriptor) as calls:
         while True:
@@ -216,7 +218,6 @@ def _run(
     if strict:
         warnings.filterwarnings("error")
         warnings.filterwarnings("ignore", "This process", DeprecationWarning)
-    gc.unfreeze()
     exec(compile(code, "<string>", "exec"), vars(main))
 
 

@@ -35,6 +35,9 @@ KEYS = (
 
 _ROOT = Path(__file__).parents[2]
 
+# The command, for a warm interpreter.
+COMMAND = "import runpy; runpy.run_module('nat_observability.cli', run_name='__main__', alter_sys=True)"
+
 
 def expected() -> dict[str, Any]:
     """The true counts of both recorded files, as far as a reader can know them."""
@@ -112,5 +115,4 @@ def command(*arguments: object, cwd: Path, **variables: str) -> Iterator[subproc
 
 def run_command(*arguments: object, cwd: Path, **variables: str) -> Ended:
     """Run the command to its end, as `command` does."""
-    code = "import runpy; runpy.run_module('nat_observability.cli', run_name='__main__', alter_sys=True)"
-    return run_warm(code, list(map(str, arguments)), cwd=cwd, env=_environment(variables), timeout=18)
+    return run_warm(COMMAND, list(map(str, arguments)), cwd=cwd, env=_environment(variables), timeout=18)

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
-import pty
 import re
-import struct
-import subprocess
-import sys
-import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +20,8 @@ from nat_observability.events import Run, Span, Status, StepKind
 from nat_observability.recording.capture import step_error
 from nat_observability.sinks.sqlite import SqliteSink
 from nat_observability.store import SpanNode, StoredRun
+from tests.cli.builders import COMMAND
+from tests.warm_interpreter import run_warm
 
 IDS = ["3502a8ee-607e-42a9-b555-e8a4f4a7f022", "order-2024-000017", "order-2024-000018"]
 NAME = "answer a question about tea"
@@ -90,9 +86,9 @@ def chain(depth: int) -> list[SpanNode]:
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_deep_tree_fits_a_terminal(width: int) -> None:
     """Deeper than there is room for lines, a number says how many levels there are besides."""
-    lines = printed(width, lambda width: output.tree(chain(3000), width))
+    lines = printed(width, lambda width: output.tree(chain(1200), width))
     assert max(map(cell_len, lines)) <= width
-    assert "+2" in lines[-1]
+    assert "+11" in lines[-1]
     assert "step-" in lines[-1]
 
 
@@ -115,39 +111,54 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in left_out}
 
 
+# Runs the command in a terminal of its own, of so many columns, and prints what the command has written there.
+IN_A_TERMINAL = """
+import fcntl, os, pty, runpy, struct, sys, termios
+
+ours, theirs = pty.openpty()
+fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, int(sys.argv.pop(1)), 0, 0))
+pipe = os.dup(1)
+for descriptor in range(3):
+    os.dup2(theirs, descriptor)
+os.close(theirs)
+try:
+    runpy.run_module("nat_observability.cli", run_name="__main__", alter_sys=True)
+finally:
+    sys.stdout.flush()
+    os.set_blocking(ours, False)
+    os.write(pipe, os.read(ours, 65536))
+"""
+
+
 @pytest.mark.parametrize("columns", [None, "40"])
 def test_a_pipe_gets_everything(store: Path, columns: str | None) -> None:
     """Whole ids, whole names, no codes: a pipe has no width, whatever the terminal has whose shell it is in."""
-    program = [sys.executable, "-m", "nat_observability.cli"]
     env = environment() | ({"COLUMNS": columns} if columns is not None else {})
-    listed = subprocess.run(
-        [*program, "runs", "--store", store], env=env, capture_output=True, text=True, check=True
+    listed, shown = (
+        run_warm(COMMAND, [*arguments, "--store", str(store)], cwd=store.parent, env=env, timeout=18)
+        for arguments in (["runs"], ["show", IDS[0]])
     )
+    assert (listed.returncode, shown.returncode) == (0, 0), listed.stderr + shown.stderr
     assert len(listed.stdout.splitlines()) == 1 + len(IDS)
     for run_id in IDS:
         assert f"{run_id} " in listed.stdout
     assert listed.stdout.count(NAME * 8) == len(IDS)
     assert "\x1b" not in listed.stdout
-    shown = subprocess.run(
-        [*program, "show", IDS[0], "--store", store], env=env, capture_output=True, text=True, check=True
-    )
     assert NAME * 8 in shown.stdout
 
 
 @pytest.mark.parametrize("width", [80, 60])
 def test_a_terminal_gets_what_it_has_room_for(store: Path, width: int) -> None:
     """A real terminal's own width counts, and ids are whole there too."""
-    ours, theirs = pty.openpty()
-    try:
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-        program = [sys.executable, "-m", "nat_observability.cli", "runs", "--store", str(store)]
-        env = {**environment(), "TERM": "xterm"}
-        subprocess.run(program, env=env, stdin=theirs, stdout=theirs, stderr=theirs, check=True)
-        os.set_blocking(ours, False)
-        text = re.sub(r"\x1b\[[0-9;]*m", "", os.read(ours, 65536).decode())
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    listed = run_warm(
+        IN_A_TERMINAL,
+        [str(width), "runs", "--store", str(store)],
+        cwd=store.parent,
+        env={**environment(), "TERM": "xterm"},
+        timeout=18,
+    )
+    assert listed.returncode == 0, listed
+    text = re.sub(r"\x1b\[[0-9;]*m", "", listed.stdout)
     lines = text.splitlines()
     assert max(map(cell_len, lines)) <= width
     assert all(each in text for each in IDS)

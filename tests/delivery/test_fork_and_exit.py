@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import run_program
+from tests.thorough import examples
 
 # Each takes a second or two, and more on a busy machine.
 pytestmark = pytest.mark.timeout(60)
@@ -530,8 +531,9 @@ asyncio.run(main())
 
 def test_g7_g8_a_burst_against_a_slow_exporter_makes_no_task_per_event(out: Path) -> None:
     """The reference's case: 200,000 events cost it 200,001 tasks and a stall; here the run has only its own tasks."""
+    thousands = examples(25, thoroughly=100)
     run(
-        """
+        f"""
 async def crawl(batch):
     await asyncio.sleep(0.05)
 
@@ -545,10 +547,10 @@ async def main():
             await asyncio.sleep(0)
             ticks += 1
     ticker = asyncio.create_task(tick())
-    manager = ExporterManager.from_exporters({"slow": exporter})
+    manager = ExporterManager.from_exporters({{"slow": exporter}})
     async with manager.start(ContextState()):
         tasks = len(asyncio.all_tasks())
-        for number in range(100):
+        for number in range({thousands}):
             for _ in range(1000):
                 with step("tool", "s"):
                     pass
@@ -558,7 +560,7 @@ async def main():
             assert len(asyncio.all_tasks()) == tasks
     ticker.cancel()
     ledger = exporter.delivery.health().ledger
-    assert ledger.accepted == 200_000
+    assert ledger.accepted == 2_000 * {thousands}
     assert ledger.adds_up
 
 asyncio.run(main())

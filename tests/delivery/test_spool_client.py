@@ -248,6 +248,7 @@ async def test_g7_spill_counts_what_is_being_written_as_memory(tmp_path: Path) -
     assert health_of(runtime).ledger.pending == 260
 
 
+@pytest.mark.timeout(90)  # a second or two, which a machine that does much else draws out
 async def test_g7_runs_that_end_wait_for_the_disk_rather_than_lose_steps(tmp_path: Path) -> None:
     """If runs record faster than the disk can write, they end a little later, and nothing is dropped."""
     sink = Backend(down=True)
@@ -255,12 +256,12 @@ async def test_g7_runs_that_end_wait_for_the_disk_rather_than_lose_steps(tmp_pat
     runtime = runtime_of(exporters)
     async with runtime:
         manager = ExporterManager.from_exporters(exporters)
-        for _ in range(200):
+        for _ in range(100):
             await record(manager, numbers(50))
         assert health_of(runtime).ledger.dropped == {}
         sink.down = False
-        await until(lambda: health_of(runtime).ledger.delivered == 10_000)
-    assert len(set(sink.ids)) == len(sink.ids) == 10_000
+        await until(lambda: health_of(runtime).ledger.delivered == 5_000, timeout=60.0)
+    assert len(set(sink.ids)) == len(sink.ids) == 5_000
 
 
 # What a process leaves behind

@@ -117,11 +117,13 @@ class Storm:
         seed: Of everything that is left to chance.
         seconds: For how long there are faults.
         workers: How many processes there are at any time; the first of them is never killed.
+        disturbances: It storms until there were at least so many, however long that takes.
     """
 
     seed: int
     seconds: float
     workers: int = 3
+    disturbances: int = 0
     kills: int = 0
     weathers: dict[str, int] = field(default_factory=dict)
     ended: list[Ended] = field(default_factory=list)
@@ -167,11 +169,11 @@ class Storm:
         spool: Path,
     ) -> None:
         end = time.monotonic() + self.seconds
-        while (left := end - time.monotonic()) > 0:
+        while (left := end - time.monotonic()) > 0 or proxy.disturbed < self.disturbances:
             proxy.weather = dice.choice(WEATHER)
             self.weathers[proxy.weather] = self.weathers.get(proxy.weather, 0) + 1
             # The moment of a death is what varies; nothing is waited for.
-            time.sleep(min(left, dice.uniform(0.2, 2.0)))
+            time.sleep(min(max(left, 0.2), dice.uniform(0.2, 2.0)))
             if len(living) > 1 and dice.random() < 0.6:
                 at = dice.randrange(1, len(living))
                 living[at].kill()

@@ -17,7 +17,7 @@ from tests.faults.kills import Kills
 @pytest.mark.timeout(120)
 def test_every_run_that_ended_arrives_unaltered(tmp_path: Path) -> None:
     """Through resets, black holes, throttling, delays and kills: nothing acknowledged is lost, and it clears up."""
-    storm = Storm(seed=7, seconds=6, workers=2)
+    storm = Storm(seed=7, seconds=4, workers=2, disturbances=1)
     storm.run(tmp_path)
     storm.check()
     assert storm.ended

@@ -189,16 +189,17 @@ def test_g8_a_shutdown_delivers_what_is_beside_a_sink_that_blocks_the_delivery_t
     path = tmp_path / "steps.jsonl"
     run_program(
         """
-        import asyncio, sys, threading, time
+        import asyncio, pathlib, sys, threading, time
         from nat_observability import ContextState, ExporterManager, SpanExporter, step
         from nat_observability.runtime import ObservabilityRuntime
         from nat_observability.sinks import FileSink
 
-        blocks = threading.Event()
+        blocks, path = threading.Event(), pathlib.Path(sys.argv[1])
 
         async def stuck(batch):
             blocks.set()
-            time.sleep(60)
+            while not path.exists() or path.read_text().count("\\n") < 20:
+                time.sleep(0.01)
 
         guilty = {"stuck": SpanExporter(stuck, name="stuck")}
         both = guilty | {"file": SpanExporter(FileSink(sys.argv[1]), name="file")}
@@ -210,7 +211,7 @@ def test_g8_a_shutdown_delivers_what_is_beside_a_sink_that_blocks_the_delivery_t
                         pass
 
         async def main():
-            async with ObservabilityRuntime(both, shutdown_timeout=4.0):
+            async with ObservabilityRuntime(both, shutdown_timeout=10.0):
                 await record(guilty, 1)
                 assert await asyncio.to_thread(blocks.wait, 10)
                 await record(both, 20)

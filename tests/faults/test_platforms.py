@@ -8,6 +8,9 @@ import pytest
 
 from tests.processes import run_program
 
+# Each imports a dozen frameworks anew, which takes long on a busy machine.
+pytestmark = pytest.mark.timeout(60)
+
 # Before anything of ours is imported. The standard library of a system that lacks a name does not need it either, and
 # gets what it has here from what it imported before.
 _WITHOUT_POSIX = """

@@ -11,6 +11,9 @@ import pytest
 
 from tests.processes import run_program, skip_without
 
+# Processes that open and close exporters again and again, some of them a dozen times.
+pytestmark = pytest.mark.timeout(60)
+
 # What every program begins with. `refusing(kind, spare)` is a block in which the system gives so many more of a kind.
 _BEGIN = """
     import asyncio, contextlib, gc, logging, os, resource, sys, threading, time, warnings
@@ -171,7 +174,6 @@ def _mostly_slow(cases: Iterable[tuple[str, str]], *each_time: tuple[str, str]) 
     return [pytest.param(*case, marks=() if case in each_time else pytest.mark.slow) for case in cases]
 
 
-@pytest.mark.timeout(60)  # some dozen attempts, each of which opens and closes all exporters
 @pytest.mark.parametrize(
     ("kind", "how"),
     _mostly_slow(
@@ -196,6 +198,8 @@ def test_g4_whatever_is_refused_at_whatever_moment_the_job_is_done(
     runs_of(warm, how, 1)  # to have everything imported that the first use imports
     closed(warm)
     assert not threads()
+    gc.collect()
+    gc.freeze()  # what imports have made, which every collection would go through
 
     went_well = False
     for spare in range(40):

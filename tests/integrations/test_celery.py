@@ -181,7 +181,7 @@ def test_a_warm_shutdown_loses_nothing(redis: str, tmp_path: Path) -> None:
     """SIGTERM while tasks are executed and a slow back end has not yet taken those before: all of them arrive."""
     receiver = OtlpReceiver()
     with receiver:
-        receiver.behave(*(100 * [Answer(delay=0.8)]))
+        receiver.behave(*(100 * [Answer(delay=0.3)]))
         settings = {
             "NAT_OBSERVABILITY_EXPORTERS__OTLP__TYPE": "otlp",
             "NAT_OBSERVABILITY_EXPORTERS__OTLP__ENDPOINT": receiver.url,

@@ -75,7 +75,7 @@ def stored(path: Path, name: str) -> list[Span]:
     "example",
     [
         "asyncio_orders",
-        "faststream_orders",
+        pytest.param("faststream_orders", marks=pytest.mark.slow),
         pytest.param("taskiq_orders", marks=pytest.mark.slow),
         pytest.param("celery_orders", marks=pytest.mark.slow),
         pytest.param("arq_orders", marks=pytest.mark.slow),

@@ -27,6 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nat_observability.recording.capture import capture, capture_json, capture_text
+from tests.thorough import examples
 
 
 def read(value: object) -> Any:
@@ -455,7 +456,7 @@ def test_only_the_bad_part_is_replaced(name: str) -> None:
     assert recorded[1]["bad"] is not None
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(60, thoroughly=150))
 @given(evil)
 def test_nothing_makes_it_raise(value: object) -> None:
     """Arbitrary structures of arbitrary objects are recorded as valid UTF-8 JSON."""
@@ -463,7 +464,7 @@ def test_nothing_makes_it_raise(value: object) -> None:
 
 
 @pytest.mark.timeout(120)
-@settings(max_examples=150)
+@settings(max_examples=examples(40, thoroughly=150))
 @given(st.lists(evil))
 def test_good_neighbours_survive(values: list[object]) -> None:
     """A list keeps its length and its order, whatever its items are."""

@@ -45,6 +45,7 @@ from nat_observability.recording.capture import capture, capture_json
 
 SECRET = "hunter2-and-more"
 BYTES = SECRET.encode()
+DEFAULT = Redactor()
 
 
 def sent(value: object) -> str:
@@ -52,7 +53,7 @@ def sent(value: object) -> str:
     recorded = capture(value)
     run = Run(run_id="1", trace_id="1" * 32)
     span = Span(run, StepKind.TOOL, "tool", "1" * 16, None, 0, 1, Status.OK, input=recorded)
-    redacted = Redactor()(span)
+    redacted = DEFAULT(span)
     assert isinstance(redacted, Span)
     return redacted.input if isinstance(redacted.input, str) else bytes(redacted.input or b"").decode()
 

@@ -50,7 +50,13 @@ class Client:
 def container_of(sink: object, **limits: Any) -> ObservabilityContainer:
     """A container with one exporter on this sink, which tries again at once."""
     assert isinstance(sink, Sink)
-    limits = {"batch_age": 0.001, "retry_initial": 0.001, "retry_max": 0.001, **limits}
+    limits = {
+        "batch_age": 0.001,
+        "retry_initial": 0.001,
+        "retry_max": 0.001,
+        "breaker_open_for": 0.001,
+        **limits,
+    }
     exporter = SpanExporter(sink, name="loop", limits=DeliveryLimits(**limits))
     container = ObservabilityContainer()
     container.exporters.override(providers.Object({"main": exporter}))

@@ -53,7 +53,7 @@ def seconds(text: str, personal: Sequence[str] = ()) -> float:
 @pytest.mark.parametrize("unit", mostly_slow(UNITS, 9))
 def test_time_is_in_proportion_to_the_length(unit: str) -> None:
     """A text that is eight times as long takes about eight times the time; quadratic time would be 64 times."""
-    short, long = (unit * (size // len(unit) + 1) for size in (3 * 1024, 24 * 1024))
+    short, long = (unit * (size // len(unit) + 1) for size in (2 * 1024, 16 * 1024))
 
     def growth() -> float:
         """How many times as long it takes, in the best of several tries: the machine may be busy."""

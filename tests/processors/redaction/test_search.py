@@ -17,6 +17,7 @@ from nat_observability.processors import DEFAULT_KEYS, DEFAULT_PATTERNS, PERSONA
 from nat_observability.processors.redaction.marks import Marks
 from nat_observability.processors.redaction.recognisers import RECOGNISERS, Recogniser
 from nat_observability.processors.redaction.scrubber import Scrubber
+from tests.thorough import examples
 
 KEYS = (*DEFAULT_KEYS, "patient_*", "?x")
 WITH, WITHOUT = (
@@ -154,7 +155,9 @@ anything = st.lists(st.sampled_from(PARTS), max_size=8).map("".join)
 texts = st.lists(
     prose | joined(FIELD) | joined(TWO_FIELDS) | joined(TAG) | anything, min_size=1, max_size=6
 ).map("".join)
-EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = settings(
+    max_examples=examples(60, thoroughly=150), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 @given(texts)

@@ -37,9 +37,10 @@ from tests.rotel import running_rotel
 from tests.sinks.builders import make_span, make_step
 from tests.sinks.otlp.test_http import RESOURCE, arrived, varied_spans
 from tests.sinks.otlp.test_responses import SECRETS_AT_A_CUT, delay, status_with
+from tests.thorough import examples
 
 SECRET = "sk-very-secret-0123456789"
-_FORKS = 10
+_FORKS = examples(4, thoroughly=10)
 _EXPORT = "Export"
 _SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 

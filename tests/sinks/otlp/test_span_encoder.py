@@ -426,6 +426,7 @@ def test_slices_are_bounded_and_make_one_request(count: int, output: Captured, s
     assert [span.span_id.hex() for span in decode(b"".join(pieces))] == [span.span_id for span in batch]
 
 
+@pytest.mark.timeout(60)  # under tracemalloc, on a machine that may do much else
 def test_the_caches_are_bounded() -> None:
     """Values that never recur replace each other: the encoder does not grow with what it encodes."""
     encoder = SpanEncoder(RESOURCE)

@@ -13,7 +13,7 @@ _PASSWORDS = _rows("""
 *admin_pass *app_pass *become_pass *bind_pass *db_pass *ftp_pass *http_pass *imap_pass *ldap_pass *login_pass
 *mail_pass *mongo_pass *mqtt_pass *proxy_pass_word *redis_pass *root_pass *smtp_pass *sql_pass *ssh_pass *sudo_pass
 *user_pass *wifi_pass *storepass *keypass *keystore_pass *default_pass *krb_pass *pop3_pass *rsync_pass *vault_pass
-*master_pass *masterpass *pwhash *pw_hash *secret_question_answer *maiden_name *rediscli_auth *secret_answer
+*master_pass *masterpass *pwhash *pw_hash *secret_question_answer *rediscli_auth *secret_answer
 *secret_word *security_answer *htpasswd* *passwort* *kennwort* *wachtwoord*
 *lösenord* *losenord* *salasana* *passord* *adgangskode* *contraseña* *contrasena* *^clave *mot_de_passe* *^mdp *senha*
 *^parola *parolă *parola_chiave *palavra_passe *palavra_chave *clave_secreta *clave_privada *clave_de_acceso
@@ -110,9 +110,9 @@ DEFAULT_KEYS: tuple[str, ...] = (
     *_AUTH,
     *_KEYS,
     *(f"!{key}" for key in _KEPT),
-    *_rows(
-        "~*^session^id *docker_auth_config *auth_header *secret_bytes *password_bytes ~*key_bytes ~*token_bytes"
-    ),
+    *_rows("""
+    ~*^session^id *maiden_name *docker_auth_config *auth_header *secret_bytes *password_bytes ~*key_bytes ~*token_bytes
+    """),
 )
 """
 Names of fields whose values never leave the process by default. A `!` marks exceptions, `*` stands for any characters,
