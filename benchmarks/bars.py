@@ -194,8 +194,8 @@ BARS = (
         "dependency-injector, pydantic-settings and structlog, which every container needs",
         "What is over the bar is code that is read (some 220 modules, of about 430), the two models of settings that "
         "pydantic builds, msgspec, and a full run of the garbage collector, which so many new objects bring about. "
-        "Redaction is a third of it, recording some 12 ms: a forked process must not have to import it. Settings without "
-        "pydantic would be most of what could go.",
+        "Redaction is a third of it, recording some 12 ms: a forked process must not have to import it. Settings "
+        "without pydantic would be most of what could go.",
     ),
     *(
         Bar(

@@ -12,9 +12,9 @@ from nat_observability.delivery.threads.thread_group import DeliveryThreadGroup
 from nat_observability.errors import InvalidPatternError, UnknownExporterError
 from nat_observability.exporter.sampling import Sampling
 from nat_observability.exporter.step_exporter import StepExporter
+from nat_observability.processors.item_limits import Limits, Truncator
 from nat_observability.processors.processor import Processor
 from nat_observability.processors.redaction.rules import Rule
-from nat_observability.processors.truncator import Limits, Truncator
 from nat_observability.settings.processing import ProcessingSettings
 from nat_observability.settings.variables import EXPORTERS, variable
 

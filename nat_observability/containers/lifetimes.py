@@ -92,7 +92,7 @@ class Given:
 
     def overridden(self) -> bool:
         """Whether other providers give now what the exporters were made from."""
-        for provider, last in self._last:  # a loop, for it is asked for each manager
+        for provider, last in self._last:  # noqa: SIM110  it is asked for each manager
             if provider.last_overriding is not last:
                 return True
         return False

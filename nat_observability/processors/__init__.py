@@ -6,6 +6,7 @@ from nat_observability.lazy_names import lazily
 
 if TYPE_CHECKING:
     from nat_observability.processors.content import Capture, ContentSwitch
+    from nat_observability.processors.item_limits import Limits, Truncator
     from nat_observability.processors.pricing import Price, Pricer, PriceTable
     from nat_observability.processors.processor import Processor
     from nat_observability.processors.redaction.personal import PERSONAL_SETS
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from nat_observability.processors.redaction.tables.secret_names import DEFAULT_KEYS
     from nat_observability.processors.redaction.tokens import DEFAULT_PATTERNS
     from nat_observability.processors.tagger import PrivacyLevel, Tagger
-    from nat_observability.processors.truncator import Limits, Truncator
 
 __all__ = [
     "DEFAULT_KEYS",
@@ -62,7 +62,7 @@ _HOMES = {
         "PrivacyLevel",
         "Tagger",
     ),
-    "nat_observability.processors.truncator": (
+    "nat_observability.processors.item_limits": (
         "Limits",
         "Truncator",
     ),

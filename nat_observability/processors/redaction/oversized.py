@@ -9,8 +9,8 @@ import msgspec
 
 from nat_observability.events import Captured, Item, Span
 from nat_observability.processors.cuts import outside_marks
+from nat_observability.processors.item_limits import within_bytes
 from nat_observability.processors.redaction.json import places_of_strings
-from nat_observability.processors.truncator import within_bytes
 
 # What is before a cut is searched and then left out, because what ends there may be a half of a secret.
 _MARGIN = 512  # characters
