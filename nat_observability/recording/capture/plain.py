@@ -23,6 +23,7 @@ _MANY_ROWS = 32
 _MANY = 2048
 _SAMPLE = 256
 SHORT = 4096  # characters
+_MOST_TEXTS = 256  # of at most so many
 _NUMBER = 25  # bytes of the longest of 64 bits, or of a float, with a comma
 _MOST_NUMBERS = 8192  # that may turn out to be long ones
 _TOO_LARGE = 2**62
@@ -31,6 +32,7 @@ NUMBERS = frozenset({int, float, bool, types.NoneType})
 _LEAVES = NUMBERS | {str}
 CONTAINERS = frozenset({list, dict, tuple})
 PLAIN = _LEAVES | CONTAINERS
+_DICT = frozenset({dict})
 _KEYS = frozenset({str, int})
 
 _encoder = msgspec.json.Encoder()
@@ -50,6 +52,10 @@ _Leaf = str | _Integer | float | bool | None
 
 class _Leaves(msgspec.Struct, array_like=True, gc=False):
     leaves: list[_Leaf]
+
+
+class _ShortTexts(msgspec.Struct, array_like=True, gc=False):
+    texts: list[Annotated[str, msgspec.Meta(max_length=SHORT)]]
 
 
 class _Numbers(msgspec.Struct, array_like=True, gc=False):
@@ -78,10 +84,17 @@ def plain_json(value: Any, *, small: bool = False) -> bytes | None:
                 return data if len(data) <= limits.size else None
             if small or count > limits.nodes:
                 return None
-            if kind is not dict and FEW < count <= _MOST_NUMBERS and type(value[0]) in NUMBERS:
-                numbers = numbers_json(value, limits.size)
-                if numbers is not None:
-                    return numbers
+            if kind is not dict and count <= _MOST_NUMBERS:
+                first = type(value[0])
+                data = None
+                if first is str and count <= _MOST_TEXTS:
+                    data = _texts_json(value)
+                elif first is dict:
+                    data = _rows_json(value)
+                elif first in NUMBERS and count > FEW:
+                    data = numbers_json(value, limits.size)
+                if data is not None:
+                    return data
             if count > _MANY and _exceeds(_sample(value, kind), count):
                 return None
             return bounded(value, limits.size) if _left(value, limits.nodes) >= 0 else None
@@ -133,6 +146,29 @@ def numbers_json(value: Any, most: int) -> bytes | None:
         return bounded(numbers, min(most, _NUMBER * len(numbers)))
     except (msgspec.ValidationError, BufferError, ValueError):
         return None
+
+
+def _texts_json(value: Any) -> bytes | None:
+    """Return the JSON of a list of short texts; None if it is not one."""
+    try:
+        data = _encode(_convert((value,), _ShortTexts).texts)
+    except msgspec.ValidationError:
+        return None
+    return data if len(data) <= limits.size else None
+
+
+def _rows_json(value: Any) -> bytes | None:
+    """Return the JSON of a list of dicts of texts and numbers, such as the messages of a chat; None if it is not one."""
+    if not _DICT.issuperset(map(type, value)):
+        return None
+    count = sum(map(len, value))
+    if len(value) + count > limits.nodes:
+        return None
+    cells = _referents(*value)
+    # More if there are keys among them, which are not text.
+    if len(cells) != count or not count or type(cells[0]) in CONTAINERS or type(cells[-1]) in CONTAINERS:
+        return None
+    return bounded(value, limits.size) if _are_leaves(cells) else None
 
 
 def _sample(value: Any, kind: Any) -> Any:
@@ -199,13 +235,14 @@ def bounded(value: object, most: int) -> bytes:
     except IndexError:
         buffer = bytearray(limits.size)
     # To its full size: the encoder fills it up to there without writing to it.
-    _encode_into(None, buffer, max(most, 2 * _NULL) - _NULL)
+    _encode_into(None, buffer, most - _NULL if most > 2 * _NULL else _NULL)
+    # A buffer with a view of it cannot grow, so that the encoder stops at its end.
+    view = memoryview(buffer)
     try:
-        # A buffer with a view of it cannot grow, so that the encoder stops at its end.
-        with memoryview(buffer):
-            _encode_into(value, buffer)
+        _encode_into(value, buffer)
         return bytes(buffer)
     finally:
+        view.release()
         if len(_buffers) < _MAX_BUFFERS:
             _buffers.append(buffer)
 
@@ -223,7 +260,10 @@ def _left(value: Any, left: int) -> int:
         return -1
     if type(value) is dict:
         level = _referents(value)
-        if len(level) > len(value):  # keys too
+        if len(level) == len(value):
+            if CONTAINERS.isdisjoint((type(level[0]), type(level[-1]))) and _are_leaves(level):
+                return left
+        else:  # keys too
             if not set(map(type, value)) <= _KEYS:
                 return -1
             left -= len(value)
@@ -251,7 +291,7 @@ def _after(level: Any, left: int, levels: int) -> int:
                 return -1
         levels -= 1
         if levels < _FLAT:
-            left -= PLAIN_LEVEL + 2 * len(inner)
+            left -= PLAIN_LEVEL + 5 * len(inner)
         # Before the next level is made: lists that come again and again may be endless.
         lengths = [*map(len, inner)]
         left -= sum(lengths)
