@@ -636,3 +636,55 @@ def test_long_integers_among_numbers_are_marked() -> None:
             assert (b"integer of" in recorded) == (limit > 0)
     finally:
         sys.set_int_max_str_digits(before)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\1" * MAX_BYTES,
+        bytearray(b"\1" * (4 * MAX_BYTES)),
+        array.array("u", "\1" * MAX_BYTES),
+        type("Text", (str,), {})("\1" * MAX_BYTES),
+        {"\1" * MAX_BYTES: 1},
+        {b"\1" * MAX_BYTES: 1},
+        numpy.zeros(3, dtype=f"V{MAX_BYTES}"),
+        b"\1" * MAX_BYTES + b" " + b"\xff",
+        ["\ud800" * MAX_BYTES],
+        "\ud800" * MAX_BYTES,
+        ["\ud800\U0001f600" * MAX_BYTES],
+        ValueError("\1" * MAX_BYTES),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_json_escapes_is_counted_as_it_is_written(value: object) -> None:
+    """A control character takes six bytes, in bytes, keys and texts of subclasses too, alone and in containers."""
+    for each in (value, [value], {"a": value, "b": [value, 1, object()]}):
+        assert size(each) <= MAX_BYTES
+
+
+@pytest.mark.parametrize("dtype", ["U100000", "S100000", [("name", "U100000")], [("rows", "f8", (100_000,))]], ids=str)
+def test_arrays_of_few_large_items_are_their_shape(dtype: Any) -> None:
+    """However few they are: each item may be a text, or an array, of any length."""
+    recorded = text(numpy.zeros(20, dtype=dtype))
+    assert (recorded["__type__"], recorded["shape"]) == ("ndarray", [20])
+    assert size([numpy.zeros(20, dtype=dtype)] * 3) < 2000
+
+
+def test_an_array_of_short_texts_is_recorded_in_full() -> None:
+    """So that its words are there to be read, and to be redacted."""
+    assert text(numpy.array(["red", "green"])) == ["red", "green"]
+
+
+def test_a_view_that_is_put_together_is_cut_sooner() -> None:
+    """Each of its bytes is copied on its own."""
+    recorded = text(memoryview(b"drow " * MAX_BYTES)[::-1])
+    assert recorded.startswith(" word word")
+    assert recorded.endswith(f"[cut:{5 * MAX_BYTES}]")
+    assert len(recorded) <= MAX_BYTES // 16 + 32
+
+
+def test_a_broken_emoji_does_not_cost_the_text() -> None:
+    """A lone surrogate in a long text is a mark, and all else stays as it is."""
+    words = "word " * 40_000
+    assert text(f"{words}\ud83d {words}") == f"{words}\\ud83d {words}"
+    assert text([f"{words}\ud83d {words}"]) == [f"{words}\\ud83d {words}"]

@@ -21,6 +21,8 @@ from nat_observability.recording.capture.text import cut_text
 from nat_observability.recording.capture.walk import Walk
 
 _BUILTIN = (str, int, float, list, tuple, dict, *BYTES)
+_MAX_ARRAY = 64 * 1024  # bytes of an array that is recorded in full
+_MARK = len("[cut:]") + 20
 _TEXT_LIKE = 8  # bytes: fewer are numbers, however they look
 _MEDIA: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -72,6 +74,10 @@ def _array(walk: Walk, value: Any, depth: int) -> Any:
     if isinstance(shape, tuple | list):
         count = math.prod(map(int, shape))
         names = getattr(dtype, "names", None)
+        # Items may be texts or arrays of any length.
+        size = getattr(dtype, "itemsize", 1)
+        if isinstance(size, int) and count * size > _MAX_ARRAY:
+            count = MAX_ITEMS + 1
         if isinstance(names, tuple):
             if count <= MAX_ITEMS // max(1, len(names)) and len(shape) <= 1:
                 return walk.inside(value, depth, functools.partial(_records, walk, names))
@@ -103,7 +109,7 @@ def _is_text(numbers: Any) -> bool:
 
 def array_array(walk: Walk, value: Any, depth: int) -> Any:
     if value.typecode in "uw":
-        return walk.text(value[: limits.size + 1].tounicode())
+        return walk.value(value[: limits.size + 1].tounicode(), depth)
     if value.typecode in "bB":
         text = buffer(walk, value, depth)
         if type(text) is str and text.isprintable():
@@ -121,7 +127,9 @@ def buffer(walk: Walk, value: Any, depth: int) -> Any:
                 return walk.value(view.tolist(), depth)
             return walk.summary(value, depth, dtype=view.format, shape=list(view.shape or ()))
         size = view.nbytes
-        head = view[: limits.size + 1].tobytes()
+        # What is not in one piece is put together byte by byte.
+        most = limits.size if view.contiguous else limits.size // 16
+        head = view[: most + 1].tobytes()
     media = _media_type(head)
     try:
         if media and not (head.isascii() and b"\0" not in head[:64]):
@@ -131,11 +139,13 @@ def buffer(walk: Walk, value: Any, depth: int) -> Any:
         return f"<{size} bytes>"
     if size > len(head):
         # The mark counts all of it, the text is what has been looked at.
-        kept = cut_text(text, min(len(text) - 1, max(0, walk.bytes_left - limits.reserved_size)))
+        left = walk.bytes_left - limits.reserved_size - (_MARK if depth else 0)
+        kept = cut_text(text, min(len(text) - 1, max(0, left)))
         text = f"{kept[: kept.rindex('[cut:')]}[cut:{size}]"
-        walk.bytes_left -= len(text.encode())
-        return text
-    return walk.text(text)
+    elif not depth:
+        text = walk.text(text)
+    # At the top it is recorded as text, which is not escaped.
+    return walk.value(text, depth) if depth else text
 
 
 def _media_type(head: bytes) -> str:

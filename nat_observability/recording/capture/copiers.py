@@ -192,7 +192,7 @@ def _enum(walk: Walk, value: Any, depth: int) -> Any:
 
 def _string(walk: Walk, value: Any, depth: int) -> Any:
     walk.nodes_left -= CONVERTED
-    return walk.text(str.__str__(value))
+    return walk.value(str.__str__(value), depth)
 
 
 def _integer(walk: Walk, value: Any, depth: int) -> Any:

@@ -17,6 +17,7 @@ from nat_observability.recording.capture.budget import (
     CONVERTED,
     DIGITS_WRITTEN,
     ESCAPED,
+    ESCAPES,
     FAILED,
     KEY,
     LARGE,
@@ -70,6 +71,7 @@ _PIECE = 512  # items of a list that are looked at together
 _SMALL_PIECE = 32
 _SHORT = 32  # characters of a text whose length in JSON does not matter
 _LONG_TEXT = 8192  # of one that is not written in full to find it out
+_SAMPLE = 1024
 _QUOTES = 2
 _BYTES = 6  # of a character, at most
 _ESCAPES = 24  # a control character takes six bytes, and the more of them, the less they say
@@ -157,12 +159,20 @@ class Walk:
         left = max(0, self.bytes_left - (limits.reserved_size if len(text) > LARGE else 0))
         data = self._short_json(text) if len(text) <= min(_LONG_TEXT, left // _BYTES) else None
         if data is None:
-            try:
-                data = bounded(cut_text(text, left), left + _QUOTES)
-            except BufferError:
-                data = _encode(cut_text(text, left // _ESCAPES))
+            data = self._cut_json(text, left)
         self.bytes_left -= len(data)
+        if len(data) > len(text) * 2:
+            self.nodes_left -= len(data) // ESCAPES
         return msgspec.Raw(data)
+
+    def _cut_json(self, text: str, left: int) -> bytes:
+        # Not in vain if it looks as if it were mostly control characters.
+        if len(self._short_json(text[:_SAMPLE]) or b"") <= _SAMPLE * 3:
+            try:
+                return bounded(cut_text(text, left), left + _QUOTES)
+            except BufferError:
+                pass
+        return _encode(cut_text(text, left // _ESCAPES))
 
     def _short_json(self, text: str) -> bytes | None:
         try:
@@ -336,16 +346,16 @@ class Walk:
     def key(self, key: object) -> str:
         self.nodes_left -= KEY
         if type(key) is str:
-            return self.text(key)
+            return self.text(key) if len(key) <= LARGE else self._long_key(key)
         # By the type: `isinstance` asks the object for its class, and a lazy one may raise then.
         kind = type(key)
         if issubclass(kind, enum.Enum):
             key = cast(enum.Enum, key)._value_
             kind = type(key)
         if issubclass(kind, str):
-            return self.text(str.__str__(cast(str, key)))
+            return self.key(str.__str__(cast(str, key)))
         if issubclass(kind, BYTES):
-            return str(self.value(key))
+            return self.key(self.value(key))
         if kind is int:
             bits = cast(int, key).bit_length()
             if bits > _LONGEST_KEY:
@@ -355,6 +365,17 @@ class Walk:
         if (issubclass(kind, (*SEQUENCES, dict)) and not is_short_key(key)) or module_name(kind) == "numpy":
             return _encode(self.value(key)).decode()  # its repr has those of all that is in it, or its class
         return self.shown(key)
+
+    def _long_key(self, key: str) -> str:
+        left = max(0, self.bytes_left - limits.reserved_size)
+        kept = cut_text(key, left)
+        try:
+            size = len(bounded(kept, left + _QUOTES))
+        except BufferError:
+            kept = cut_text(key, left // _ESCAPES)
+            size = len(_encode(kept))
+        self.bytes_left -= size
+        return kept
 
     # -- What has fields ---------------------------------------------------------------------------------------------
 
