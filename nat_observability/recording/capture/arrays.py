@@ -22,7 +22,7 @@ from nat_observability.recording.capture.walk import Walk
 
 _BUILTIN = (str, int, float, list, tuple, dict, *BYTES)
 _MAX_ARRAY = 64 * 1024  # bytes of an array that is recorded in full
-_MARK = len("[cut:]") + 20
+_MARK = len("[cut:]") + 19
 _TEXT_LIKE = 8  # bytes: fewer are numbers, however they look
 _MEDIA: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),

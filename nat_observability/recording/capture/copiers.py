@@ -45,6 +45,9 @@ from nat_observability.recording.capture.web import is_web_class
 
 _BUILTIN = (str, int, float, list, tuple, dict, *BYTES)
 _HIDDEN = "<hidden>"
+_HEADERS = ("Headers", "HTTPMessage")
+_COOKIE_MODULES = ("http.cookie", "litestar.")
+_WRAPT = ("wrapt.proxies", "wrapt.wrappers", "_wrappers")
 
 # Without a hook for unknown objects: it would run Python code, an application's `__repr__` for example, while the
 # encoder walks through a list or dict, and if that code or another thread changes the list the process crashes.
@@ -264,6 +267,15 @@ def _proxy(walk: Walk, value: Any, depth: int) -> Any:
     return walk.value(value._get_current_object(), depth + 1) if depth < MAX_DEPTH else "<too deep>"
 
 
+def _wrapped(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.value(value.__wrapped__, depth + 1) if depth < MAX_DEPTH else "<too deep>"
+
+
+def _cookie(walk: Walk, value: Any, depth: int) -> Any:
+    name = getattr(value, "key", None)
+    return walk.summary(value, depth, name=walk.key(getattr(value, "name", "") if name is None else name))
+
+
 def _data(walk: Walk, value: Any, depth: int) -> Any:
     return walk.inside(value, depth, lambda value, depth: walk.value(value.data, depth))
 
@@ -339,8 +351,12 @@ def _chosen(kind: Any) -> _Copy:
     module = kind.__module__ if isinstance(kind.__module__, str) else ""
     if kind.__name__.endswith(("Cookies", "CookieJar", "SimpleCookie")) and hasattr(kind, "__iter__"):
         return _cookies
+    if kind.__name__ in ("Cookie", "Morsel") and module.startswith(_COOKIE_MODULES):
+        return _cookie
     if kind.__name__ == "LocalProxy" and module.startswith("werkzeug"):
         return _proxy
+    if any(base.__name__ == "ObjectProxy" and base.__module__ in _WRAPT for base in kind.__mro__):
+        return _wrapped
     if hasattr(kind, "model_dump"):
         return _model
     if hasattr(kind, "__fields_set__") and isinstance(getattr(kind, "__fields__", None), dict):
@@ -359,7 +375,7 @@ def _chosen(kind: Any) -> _Copy:
         return Walk.sequence
     if issubclass(kind, dict):
         return Walk.dictionary
-    if issubclass(kind, Mapping) or (kind.__name__.endswith("Headers") and hasattr(kind, "items")):
+    if issubclass(kind, Mapping) or (kind.__name__.endswith(_HEADERS) and hasattr(kind, "items")):
         return Walk.mapping
     if dataclasses.is_dataclass(kind):
         return _dataclass

@@ -13,6 +13,7 @@ import msgspec
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.budget import PLAIN_CONTAINER, PLAIN_LEVEL
 from nat_observability.recording.capture.limits import limits
+from nat_observability.recording.capture.text import cut_text, utf8_text
 
 _MAX_LEVELS = 256
 _FLAT = _MAX_LEVELS - 4  # deeper levels are charged for
@@ -27,6 +28,15 @@ _MOST_TEXTS = 256  # of at most so many
 _NUMBER = 25  # bytes of the longest of 64 bits, or of a float, with a comma
 _MOST_NUMBERS = 8192  # that may turn out to be long ones
 _TOO_LARGE = 2**62
+_LONG_TEXT = 8192  # characters of one that is not written in full to find out its length in JSON
+_PIECE = 256
+_PIECES = 16
+_MOSTLY_CONTROL = 4
+_SHARES = (1, 7 / 8, 1 / 2)
+_QUOTES = 2
+_MARK = len("[cut:]") + 19
+_BYTES = 6  # of a character, at most
+_ESCAPES = 24  # a control character takes six bytes, and the more of them, the less they say
 _LONG = 2**63 - 1
 NUMBERS = frozenset({int, float, bool, types.NoneType})
 _LEAVES = NUMBERS | {str}
@@ -78,15 +88,15 @@ def plain_json(value: Any, *, small: bool = False) -> bytes | None:
                 and (count < _SOME or kind is dict or type(value[0]) not in CONTAINERS)
                 and _size(value, FEW) <= limits.size >> 2  # a character may take six bytes
             ):
-                data = _encode(value)
-                if limits.nodes < _FEW_IN_ALL and data.count(b",") > limits.nodes:
+                encoded = _encode(value)
+                if limits.nodes < _FEW_IN_ALL and encoded.count(b",") > limits.nodes:
                     return None
-                return data if len(data) <= limits.size else None
+                return encoded if len(encoded) <= limits.size else None
             if small or count > limits.nodes:
                 return None
             if kind is not dict and count <= _MOST_NUMBERS:
                 first = type(value[0])
-                data = None
+                data: bytes | None = None
                 if first is str and count <= _MOST_TEXTS:
                     data = _texts_json(value)
                 elif first is dict:
@@ -99,8 +109,8 @@ def plain_json(value: Any, *, small: bool = False) -> bytes | None:
                 return None
             return bounded(value, limits.size) if _left(value, limits.nodes) >= 0 else None
         if kind in _LEAVES and (kind is not str or len(value) <= limits.size):
-            data = _encode(value)
-            return data if len(data) <= limits.size else None
+            encoded = _encode(value)
+            return encoded if len(encoded) <= limits.size else None
     except BaseException as error:  # noqa: BLE001  what JSON lacks, the bounds, and a metaclass's own hash
         reraise_signal(error)
     return None
@@ -158,7 +168,7 @@ def _texts_json(value: Any) -> bytes | None:
 
 
 def _rows_json(value: Any) -> bytes | None:
-    """Return the JSON of a list of dicts of texts and numbers, such as the messages of a chat; None if it is not one."""
+    """Return the JSON of a list of dicts of texts and numbers, such as a chat's messages; None if it is not one."""
     if not _DICT.issuperset(map(type, value)):
         return None
     count = sum(map(len, value))
@@ -247,6 +257,37 @@ def bounded(value: object, most: int) -> bytes:
             _buffers.append(buffer)
 
 
+def text_json(text: str, most: int) -> bytes:
+    """Return an exact `str` as JSON, which may be six times as long, cut to so many bytes."""
+    data = _short_json(text) if len(text) <= min(_LONG_TEXT, most // _BYTES) else None
+    if data is not None:
+        return data
+    ratio = _ratio(text[:most])
+    if ratio <= _MOSTLY_CONTROL:
+        for share in _SHARES:
+            try:
+                return bounded(cut_text(text, max(0, int(most * share / ratio) - _MARK)), most + _QUOTES)
+            except BufferError:
+                continue  # there are more escapes elsewhere
+    return _encode(cut_text(text, most // _ESCAPES))
+
+
+def _ratio(text: str) -> float:
+    """Return how much longer a text is in JSON, by samples of it."""
+    pieces = [
+        text[start : start + _PIECE] for start in range(0, len(text), max(_PIECE, len(text) // _PIECES))
+    ]
+    sample = utf8_text("".join(pieces))
+    return (len(_encode(sample)) - _QUOTES) / max(1, len(sample.encode()))
+
+
+def _short_json(text: str) -> bytes | None:
+    try:
+        return _encode(text)
+    except UnicodeEncodeError:
+        return None
+
+
 def _left(value: Any, left: int) -> int:
     """
     Return how many of so many nodes plain data in a list, dict or tuple leaves; negative if anything else is in it.
@@ -264,7 +305,7 @@ def _left(value: Any, left: int) -> int:
             if CONTAINERS.isdisjoint((type(level[0]), type(level[-1]))) and _are_leaves(level):
                 return left
         else:  # keys too
-            if not set(map(type, value)) <= _KEYS:
+            if _mixed(value) or not set(map(type, value)) <= _KEYS:
                 return -1
             left -= len(value)
         return _after(level, left, _MAX_LEVELS)
@@ -294,10 +335,13 @@ def _after(level: Any, left: int, levels: int) -> int:
             left -= PLAIN_LEVEL + 5 * len(inner)
         # Before the next level is made: lists that come again and again may be endless.
         lengths = [*map(len, inner)]
-        left -= sum(lengths)
+        count = sum(lengths)
+        left -= count
         if left < 0:
             return -1
         level = _referents(*inner)
+        if len(level) > count and any(_mixed(each) for each in inner if type(each) is dict):
+            return -1
         width = lengths[0]
         if (
             len(lengths) >= _MANY_ROWS
@@ -313,6 +357,11 @@ def _after(level: Any, left: int, levels: int) -> int:
                     break
             return left
     return left
+
+
+def _mixed(value: Any) -> bool:
+    """Return whether a dict has keys of several types: 1 and "1" are one name in JSON."""
+    return len(set(map(type, value))) > 1
 
 
 def _are_leaves(level: Any) -> bool:

@@ -50,9 +50,9 @@ from nat_observability.recording.capture.plain import (
     FEW,
     NUMBERS,
     PLAIN,
-    bounded,
     numbers_json,
     plain_part,
+    text_json,
 )
 from nat_observability.recording.capture.reprs import MASK, own_methods
 from nat_observability.recording.capture.slow import report_slow
@@ -70,11 +70,6 @@ _LONGEST_KEY = 2048  # bits of an integer
 _PIECE = 512  # items of a list that are looked at together
 _SMALL_PIECE = 32
 _SHORT = 32  # characters of a text whose length in JSON does not matter
-_LONG_TEXT = 8192  # of one that is not written in full to find it out
-_SAMPLE = 1024
-_QUOTES = 2
-_BYTES = 6  # of a character, at most
-_ESCAPES = 24  # a control character takes six bytes, and the more of them, the less they say
 _SEEN = "<seen above>"
 _RECURSIVE = "<recursive>"
 _clock_ns = time.perf_counter_ns
@@ -157,29 +152,13 @@ class Walk:
     def _long_text(self, text: str) -> msgspec.Raw:
         """Return an exact `str` as JSON, which may be six times as long, in the length that is left."""
         left = max(0, self.bytes_left - (limits.reserved_size if len(text) > LARGE else 0))
-        data = self._short_json(text) if len(text) <= min(_LONG_TEXT, left // _BYTES) else None
-        if data is None:
-            data = self._cut_json(text, left)
+        data = text_json(text, left)
         self.bytes_left -= len(data)
         if len(data) > len(text) * 2:
             self.nodes_left -= len(data) // ESCAPES
-        return msgspec.Raw(data)
-
-    def _cut_json(self, text: str, left: int) -> bytes:
-        # Not in vain if it looks as if it were mostly control characters.
-        if len(self._short_json(text[:_SAMPLE]) or b"") <= _SAMPLE * 3:
-            try:
-                return bounded(cut_text(text, left), left + _QUOTES)
-            except BufferError:
-                pass
-        return _encode(cut_text(text, left // _ESCAPES))
-
-    def _short_json(self, text: str) -> bytes | None:
-        try:
-            return _encode(text)
-        except UnicodeEncodeError:
+        if not text.isascii() and b"\\\\ud" in data:
             self.nodes_left -= ESCAPED
-            return None
+        return msgspec.Raw(data)
 
     # -- What is a container -----------------------------------------------------------------------------------------
 
@@ -367,15 +346,9 @@ class Walk:
         return self.shown(key)
 
     def _long_key(self, key: str) -> str:
-        left = max(0, self.bytes_left - limits.reserved_size)
-        kept = cut_text(key, left)
-        try:
-            size = len(bounded(kept, left + _QUOTES))
-        except BufferError:
-            kept = cut_text(key, left // _ESCAPES)
-            size = len(_encode(kept))
-        self.bytes_left -= size
-        return kept
+        data = text_json(key, max(0, self.bytes_left - limits.reserved_size))
+        self.bytes_left -= len(data)
+        return msgspec.json.decode(data, type=str)
 
     # -- What has fields ---------------------------------------------------------------------------------------------
 
