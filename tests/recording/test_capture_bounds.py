@@ -676,6 +676,8 @@ def test_arrays_of_few_large_items_are_their_shape(dtype: Any) -> None:
 def test_an_array_of_short_texts_is_recorded_in_full() -> None:
     """So that its words are there to be read, and to be redacted."""
     assert text(numpy.array(["red", "green"])) == ["red", "green"]
+    words = [f"word {number}" * 8 for number in range(1000)]
+    assert text(numpy.array(words)) == words
 
 
 def test_a_view_that_is_put_together_is_cut_sooner() -> None:
@@ -699,3 +701,22 @@ def test_text_in_a_container_fills_the_bytes_that_there_are(character: str) -> N
     words = f"{character * 9} " * (MAX_BYTES // 4)
     for value in ([words], {"a": words}, {words: 1}):
         assert MAX_BYTES * 3 // 4 <= size(value) <= MAX_BYTES
+
+
+@pytest.mark.parametrize("base", [dict, list, frozenset, collections.UserDict, collections.deque])
+def test_a_large_container_is_not_printed_to_see_whether_it_masks_itself(base: Any) -> None:
+    """Its own repr may have those of all that is in it."""
+    looks = 0
+
+    def printed(_: object) -> str:
+        nonlocal looks
+        looks += 1
+        return "..."
+
+    numbers: Any = range(2000)
+    kind = type("Printed", (base,), {"__repr__": printed})
+    is_mapping = issubclass(base, dict | collections.UserDict)
+    capture(kind(dict.fromkeys(map(str, numbers)) if is_mapping else numbers))
+    assert looks == 0
+    capture(kind({"1": 1} if is_mapping else [1]))
+    assert looks == 1

@@ -419,3 +419,41 @@ def test_what_looks_like_a_request_is_recorded_as_one() -> None:
     """An object with a method, a URL and headers; one with fields of its own keeps them."""
     assert text(Unknown()) == {"__type__": "Unknown", "method": "GET", "url": "https://host/a"}
     assert text({"type": "http", "path": "/", "size": object})["path"] == "/"
+
+
+class MaskedList(list[str]):
+    """A list that hides what it holds."""
+
+    def __repr__(self) -> str:
+        return "[***]"
+
+
+class MaskedSet(frozenset[str]):
+    """A set that does."""
+
+    def __repr__(self) -> str:
+        return "{***}"
+
+
+class MaskedMapping(collections.UserDict[str, str]):
+    """A mapping that does."""
+
+    def __repr__(self) -> str:
+        return "{pin: ***}"
+
+
+@pytest.mark.parametrize(
+    ("value", "recorded"),
+    [
+        (MaskedList(["0000"]), "[***]"),
+        (MaskedSet(["0000"]), "{***}"),
+        (MaskedMapping(pin="0000"), "{pin: ***}"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_container_that_masks_itself_is_its_repr(value: object, recorded: str) -> None:
+    """As an object with fields is, alone and in other containers."""
+    for holder in (value, [value], {"a": value}, [1, [2, value]]):
+        captured = bytes(capture(holder) or b"").decode()  # type: ignore[arg-type]
+        assert "0000" not in captured
+        assert recorded in captured

@@ -22,6 +22,7 @@ from nat_observability.recording.capture.walk import Walk
 
 _BUILTIN = (str, int, float, list, tuple, dict, *BYTES)
 _MAX_ARRAY = 64 * 1024  # bytes of an array that is recorded in full
+_MAX_TEXTS = 512 * 1024  # of one of texts, of which each character takes four
 _MARK = len("[cut:]") + 19
 _TEXT_LIKE = 8  # bytes: fewer are numbers, however they look
 _MEDIA: Final = (
@@ -76,7 +77,8 @@ def _array(walk: Walk, value: Any, depth: int) -> Any:
         names = getattr(dtype, "names", None)
         # Items may be texts or arrays of any length.
         size = getattr(dtype, "itemsize", 1)
-        if isinstance(size, int) and count * size > _MAX_ARRAY:
+        most = _MAX_TEXTS if getattr(dtype, "kind", None) in ("U", "S") else _MAX_ARRAY
+        if isinstance(size, int) and count * size > most:
             count = MAX_ITEMS + 1
         if isinstance(names, tuple):
             if count <= MAX_ITEMS // max(1, len(names)) and len(shape) <= 1:

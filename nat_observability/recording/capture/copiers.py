@@ -271,6 +271,10 @@ def _wrapped(walk: Walk, value: Any, depth: int) -> Any:
     return walk.value(value.__wrapped__, depth + 1) if depth < MAX_DEPTH else "<too deep>"
 
 
+def _headers(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.mapping(value, depth, is_headers=True)
+
+
 def _cookie(walk: Walk, value: Any, depth: int) -> Any:
     name = getattr(value, "key", None)
     return walk.summary(value, depth, name=walk.key(getattr(value, "name", "") if name is None else name))
@@ -375,7 +379,9 @@ def _chosen(kind: Any) -> _Copy:
         return Walk.sequence
     if issubclass(kind, dict):
         return Walk.dictionary
-    if issubclass(kind, Mapping) or (kind.__name__.endswith(_HEADERS) and hasattr(kind, "items")):
+    if kind.__name__.endswith(_HEADERS) and hasattr(kind, "items"):
+        return _headers
+    if issubclass(kind, Mapping):
         return Walk.mapping
     if dataclasses.is_dataclass(kind):
         return _dataclass

@@ -42,6 +42,7 @@ from nat_observability.recording.capture.kinds import (
     first,
     is_short_key,
     iterator,
+    kinds_of,
     length_of,
 )
 from nat_observability.recording.capture.limits import limits
@@ -65,7 +66,6 @@ from nat_observability.recording.capture.web import (
     web_summary,
 )
 
-_OTHERS: set[type] = {object}
 _LONGEST_KEY = 2048  # bits of an integer
 _PIECE = 512  # items of a list that are looked at together
 _SMALL_PIECE = 32
@@ -197,7 +197,7 @@ class Walk:
 
     def _plain_piece(self, piece: list[Any]) -> msgspec.Raw | None:
         """Return the JSON of items of plain data, without the brackets around it; None if they are anything else."""
-        if len(piece) <= FEW or not _kinds([piece[0], piece[-1]]) <= PLAIN:
+        if len(piece) <= FEW or not kinds_of([piece[0], piece[-1]]) <= PLAIN:
             return None
         left = self.bytes_left - limits.reserved_size
         if type(piece[0]) in NUMBERS and len(piece) <= self.nodes_left:
@@ -211,7 +211,7 @@ class Walk:
         # A part of both: it may be in vain.
         found = plain_part(piece, left // 2, max(0, self.nodes_left) // 4, small=False)
         if found is None:
-            if _kinds(piece) <= PLAIN:
+            if kinds_of(piece) <= PLAIN:
                 self._tries -= 1
             return None
         data, nodes = found
@@ -226,9 +226,11 @@ class Walk:
         plain = self._plain(value, depth)
         return self.inside(value, depth, self._items) if plain is None else plain
 
-    def _items(self, value: Any, depth: int) -> list[Any]:
+    def _items(self, value: Any, depth: int) -> Any:
         kind = type(value)
         count = length_of(kind)(value)
+        if (shown := self._masked_container(value, count)) is not None:
+            return shown
         room = self._room(count)
         # A copy first: what the items do while they are looked at may change the container that they come from.
         if issubclass(kind, list):
@@ -281,21 +283,28 @@ class Walk:
         return self.inside(value, depth, self._dict_fields) if plain is None else plain
 
     def _dict_fields(self, value: Any, depth: int) -> Any:
-        shown = self.masked(value)
-        return self.fields(dict.items(value), dict.__len__(value), depth) if shown is None else shown
+        count = dict.__len__(value)
+        shown = self._masked_container(value, count)
+        return self.fields(dict.items(value), count, depth) if shown is None else shown
 
-    def mapping(self, value: Any, depth: int) -> Any:
+    def mapping(self, value: Any, depth: int, *, is_headers: bool = False) -> Any:
         def copy(value: Any, depth: int) -> Any:
             self.nodes_left -= OBJECT
             began_ns = _clock_ns()
             try:
                 count = len(value)
+                # That of httpx's headers masks one of them; the others would be lost.
+                if not is_headers and (shown := self._masked_container(value, count)) is not None:
+                    return shown
                 items = first(value.items, self._fields_room(count), FOREIGN_TRIES)
             finally:
                 self.took(began_ns, value)
             return self.fields(items, count, depth)
 
         return self.inside(value, depth, copy)
+
+    def _masked_container(self, value: object, count: int) -> str | None:
+        return self.masked(value) if count <= LARGE else None  # the repr of a larger one takes too long
 
     def _fields_room(self, count: int) -> int:
         return min(self._room(count), max(0, self.nodes_left) // KEY)
@@ -429,16 +438,8 @@ class Walk:
 
 def _parts(piece: list[Any]) -> Iterator[list[Any]]:
     """Return items that are not plain data, or not all of them, in parts of which some may be."""
-    if len(piece) <= _SMALL_PIECE or _kinds(piece) <= PLAIN:
+    if len(piece) <= _SMALL_PIECE or kinds_of(piece) <= PLAIN:
         yield piece
         return
     for start in range(0, len(piece), _SMALL_PIECE):
         yield piece[start : start + _SMALL_PIECE]
-
-
-def _kinds(items: list[Any]) -> set[type]:
-    try:
-        return set(map(type, items))
-    except BaseException as error:  # noqa: BLE001  foreign code: a metaclass without a hash, or whose own raises
-        reraise_signal(error)
-        return _OTHERS
