@@ -457,3 +457,27 @@ def test_a_container_that_masks_itself_is_its_repr(value: object, recorded: str)
         captured = bytes(capture(holder) or b"").decode()  # type: ignore[arg-type]
         assert "0000" not in captured
         assert recorded in captured
+
+
+class Attributes(dict[str, Any]):
+    """A dict with a repr of its own, which masks nothing."""
+
+    def __repr__(self) -> str:
+        return f"Attributes({dict(self)})"
+
+
+class Listed(list[Any]):
+    """A list with one."""
+
+    def __repr__(self) -> str:
+        return f"Listed({list(self)})"
+
+
+def test_what_the_items_mask_is_not_their_container_s() -> None:
+    """A mark in the data, or an object inside that masks itself, leaves the other items their names."""
+    secret = pydantic.SecretStr("0000")
+    recorded = msgspec.json.decode(bytes(capture(Attributes(user="ann", pin="***", key=secret)) or b""))  # type: ignore[arg-type]
+    assert (recorded["user"], recorded["pin"]) == ("ann", "***")
+    assert "0000" not in str(recorded)
+    assert msgspec.json.decode(bytes(capture(Listed(["***", 1])) or b"")) == ["***", 1]  # type: ignore[arg-type]
+    assert msgspec.json.decode(bytes(capture(collections.UserDict(pin="***")) or b"")) == {"pin": "***"}  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ from nat_observability.recording.capture.web import is_web_class
 
 _BUILTIN = (str, int, float, list, tuple, dict, *BYTES)
 _HIDDEN = "<hidden>"
-_HEADERS = ("Headers", "HTTPMessage")
+_HEADERS = ("Headers", "HeaderDict", "HTTPMessage", "CaseInsensitiveDict")
 _COOKIE_MODULES = ("http.cookie", "litestar.")
 _WRAPT = ("wrapt.proxies", "wrapt.wrappers", "_wrappers")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import types
+from collections.abc import Iterable
 from typing import Any
 
 from nat_observability.foreign_errors import reraise_signal
@@ -39,6 +40,19 @@ def _own_method(kind: type, name: str) -> object | None:
             return None
         return method
     return None
+
+
+def masks_more(shown: str, items: Iterable[object]) -> bool:
+    """Return whether a container's repr masks anything that its items show in their own."""
+    held = list(items)
+    if not held:
+        return True
+    try:
+        inside = repr(held)
+    except BaseException as error:  # noqa: BLE001  foreign code
+        reraise_signal(error)
+        return True
+    return len(MASK.findall(shown)) > len(MASK.findall(inside))
 
 
 def own_methods(kind: Any) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ from nat_observability.recording.capture.plain import (
     plain_part,
     text_json,
 )
-from nat_observability.recording.capture.reprs import MASK, own_methods
+from nat_observability.recording.capture.reprs import MASK, masks_more, own_methods
 from nat_observability.recording.capture.slow import report_slow
 from nat_observability.recording.capture.text import class_name, cut_text, module_name
 from nat_observability.recording.capture.web import (
@@ -229,8 +229,6 @@ class Walk:
     def _items(self, value: Any, depth: int) -> Any:
         kind = type(value)
         count = length_of(kind)(value)
-        if (shown := self._masked_container(value, count)) is not None:
-            return shown
         room = self._room(count)
         # A copy first: what the items do while they are looked at may change the container that they come from.
         if issubclass(kind, list):
@@ -245,6 +243,8 @@ class Walk:
                 self.took(began_ns, value)
             else:
                 items = first(lambda: iterator(value), room)
+        if count <= LARGE and (shown := self.masked(value, items)) is not None:
+            return shown
         copies: list[Any] = []
         add = copies.append
         taken = 0
@@ -284,7 +284,8 @@ class Walk:
 
     def _dict_fields(self, value: Any, depth: int) -> Any:
         count = dict.__len__(value)
-        shown = self._masked_container(value, count)
+        # The repr of a larger one takes too long.
+        shown = self.masked(value, dict.items(value)) if count <= LARGE else None
         return self.fields(dict.items(value), count, depth) if shown is None else shown
 
     def mapping(self, value: Any, depth: int, *, is_headers: bool = False) -> Any:
@@ -293,18 +294,15 @@ class Walk:
             began_ns = _clock_ns()
             try:
                 count = len(value)
-                # That of httpx's headers masks one of them; the others would be lost.
-                if not is_headers and (shown := self._masked_container(value, count)) is not None:
-                    return shown
                 items = first(value.items, self._fields_room(count), FOREIGN_TRIES)
             finally:
                 self.took(began_ns, value)
+            # The repr of httpx's headers masks one of them; the others would be lost.
+            if count <= LARGE and not is_headers and (shown := self.masked(value, items)) is not None:
+                return shown
             return self.fields(items, count, depth)
 
         return self.inside(value, depth, copy)
-
-    def _masked_container(self, value: object, count: int) -> str | None:
-        return self.masked(value) if count <= LARGE else None  # the repr of a larger one takes too long
 
     def _fields_room(self, count: int) -> int:
         return min(self._room(count), max(0, self.nodes_left) // KEY)
@@ -403,8 +401,8 @@ class Walk:
             self.took(began_ns, value)
         return self.value(summary, depth)
 
-    def masked(self, value: object) -> str | None:
-        """Return the repr of an object with fields if it masks something, None otherwise."""
+    def masked(self, value: object, items: Iterable[object] = ()) -> str | None:
+        """Return the repr of an object if it masks something, and not only what its items mask; None otherwise."""
         for name in own_methods(type(value)):
             self.nodes_left -= OPAQUE
             began_ns = _clock_ns()
@@ -418,7 +416,11 @@ class Walk:
                 self.took(began_ns, value)
             self.nodes_left -= str.__len__(shown) // CHARACTERS
             if MASK.search(shown, 0, limits.size):
-                return self.text(cut_text(str.__str__(shown), MAX_REPR))
+                began_ns = _clock_ns()
+                is_own = masks_more(shown, items)
+                self.took(began_ns, value)
+                if is_own:
+                    return self.text(cut_text(str.__str__(shown), MAX_REPR))
         return None
 
     def shown(self, value: object) -> str:
