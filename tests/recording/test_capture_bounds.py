@@ -720,3 +720,11 @@ def test_a_large_container_is_not_printed_to_see_whether_it_masks_itself(base: A
     assert looks == 0
     capture(kind({"1": 1} if is_mapping else [1]))
     assert looks == 1
+
+
+def test_a_chain_of_maps_is_not_printed() -> None:
+    """Its repr has those of all its maps, and is the standard library's."""
+    Counting.looks = 0
+    chain = collections.ChainMap(*({"a": Counting()} for _ in range(100)))
+    assert text(chain) == {"a": {"__type__": "Counting", "__repr__": "Counting()"}}
+    assert Counting.looks == 1

@@ -19,9 +19,11 @@ _PLAIN_REPRS = (
     "dataclasses",
     "enum",
     "msgspec",
+    "os",
     "pydantic",
     "types",
     "typing",
+    "weakref",
     "_collections_abc",
 )
 
@@ -36,6 +38,8 @@ def _own_method(kind: type, name: str) -> object | None:
             return None
         code = getattr(method, "__wrapped__", method).__code__
         module = method.__globals__.get("__name__", "")
+        if module == "reprlib":
+            module = method.__module__  # of what `recursive_repr` is around
         if code.co_filename.startswith("<") or str(module).partition(".")[0] in _PLAIN_REPRS:
             return None
         return method
