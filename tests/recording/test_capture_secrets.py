@@ -481,3 +481,69 @@ def test_what_the_items_mask_is_not_their_container_s() -> None:
     assert "0000" not in str(recorded)
     assert msgspec.json.decode(bytes(capture(Listed(["***", 1])) or b"")) == ["***", 1]  # type: ignore[arg-type]
     assert msgspec.json.decode(bytes(capture(collections.UserDict(pin="***")) or b"")) == {"pin": "***"}  # type: ignore[arg-type]
+
+
+class Mixin:
+    """Hides what a class with it is."""
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+def test_a_proxy_that_prints_itself_is_not_opened() -> None:
+    """Whatever it stands for, alone and in other values; one that does not is what it stands for."""
+    wrapt = pytest.importorskip("wrapt")
+
+    def proxy(*bases: Any, **methods: Any) -> Any:
+        return types.new_class("Proxy", bases, exec_body=lambda body: body.update(methods))
+
+    hiding = proxy(wrapt.ObjectProxy, __repr__=lambda _: "***")
+    for kind in (
+        hiding,
+        proxy(hiding),
+        proxy(wrapt.ObjectProxy, __str__=lambda _: "<hidden>"),
+        proxy(wrapt.CallableObjectProxy, __repr__=lambda _: "<hidden>"),
+        proxy(Mixin, wrapt.ObjectProxy),
+    ):
+        for held in ({"x": "0000"}, "0000", ["0000"], functools.partial(print, "0000"), Data(b"0000")):
+            for value in (kind(held), {"a": kind(held)}, [1, kind(held)], {kind("0000"): 1}):
+                recorded = bytes(capture_json(value)).decode()
+                assert "0000" not in recorded
+                assert "***" in recorded or "<hidden>" in recorded or "Proxy at 0x" in recorded
+    assert text({"a": hiding({"x": 1})}) == {"a": {"__type__": "Proxy", "__repr__": "***"}}
+    assert text({"a": proxy(wrapt.ObjectProxy)({"x": 1})}) == {"a": {"x": 1}}
+
+
+class Account:
+    """An object with attributes, one of which hides a field."""
+
+    def __init__(self, count: int) -> None:
+        self.__dict__.update({f"a{number}": number for number in range(count)})
+        self.login = Login("ann", "0000")
+
+
+@dataclasses.dataclass
+class Login:
+    """Hides its password."""
+
+    user: str
+    password: str = dataclasses.field(repr=False)
+
+
+def test_the_attributes_of_a_living_object_are_looked_at() -> None:
+    """Python 3.13 does not tell the garbage collector what they are, beside dicts of which it tells more, too."""
+    many, *few = [Account(25), *[Account(2) for _ in range(20)]]
+    plain = [{"a": 1, "b": 2, "c": 3} for _ in range(20)]
+    numbered = {1: "x", 2: "y", 3: "z"}
+    values: list[Any] = [
+        vars(many),
+        {"a": {"b": vars(many)}, **{str(number): number for number in range(20)}},
+        [vars(each) for each in few],
+        [numbered, vars(few[0]), *plain],
+        [*plain, vars(few[0]), numbered, {"a": 1}],
+        {"a": vars(few[0]), "b": numbered, **{str(number): [number] for number in range(20)}},
+    ]
+    for value in values:
+        recorded = bytes(capture_json(value)).decode()
+        assert '"login":{"user":"ann","password":"<hidden>"}' in recorded
+        assert "0000" not in recorded

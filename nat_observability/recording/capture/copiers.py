@@ -359,8 +359,9 @@ def _chosen(kind: Any) -> _Copy:
         return _cookie
     if kind.__name__ == "LocalProxy" and module.startswith("werkzeug"):
         return _proxy
-    if any(base.__name__ == "ObjectProxy" and base.__module__ in _WRAPT for base in kind.__mro__):
-        return _wrapped
+    if any(map(_is_wrapt, kind.__mro__)):
+        # One that prints itself may hide what it stands for.
+        return Walk.opaque if _prints_itself(kind) else _wrapped
     if hasattr(kind, "model_dump"):
         return _model
     if hasattr(kind, "__fields_set__") and isinstance(getattr(kind, "__fields__", None), dict):
@@ -396,6 +397,16 @@ def _chosen(kind: Any) -> _Copy:
         if issubclass(kind, known):
             return method
     return Walk.opaque
+
+
+def _is_wrapt(kind: Any) -> bool:
+    return kind.__name__ == "ObjectProxy" and kind.__module__ in _WRAPT
+
+
+def _prints_itself(kind: Any) -> bool:
+    """Return whether a class of proxies has a `__repr__` or a `__str__` that is not that of its proxy base."""
+    own = itertools.takewhile(lambda base: not _is_wrapt(base), kind.__mro__)
+    return any(name in base.__dict__ for base in own for name in ("__repr__", "__str__"))
 
 
 def _names_all_items(kind: Any) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
+import operator
 import sys
 import types
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -50,6 +52,17 @@ _encode = _encoder.encode
 _encode_into = _encoder.encode_into
 _convert = msgspec.convert
 _referents = gc.get_referents
+
+
+def _are_hidden() -> bool:
+    """Return whether the interpreter keeps the attributes of an object where the garbage collector names none."""
+    living: Any = type("Living", (), {})()
+    living.attribute = []
+    return not _referents(vars(living))
+
+
+# Of Python 3.13 and later, which the encoder would still find in the `vars()` of the object.
+_HIDDEN = _are_hidden()
 _NULL = len(b"null")
 _buffers: list[bytearray] = []
 _MAX_BUFFERS = 4
@@ -178,7 +191,7 @@ def _rows_json(value: Any) -> bytes | None:
     # More if there are keys among them, which are not text.
     if len(cells) != count or not count or type(cells[0]) in CONTAINERS or type(cells[-1]) in CONTAINERS:
         return None
-    return bounded(value, limits.size) if _are_leaves(cells) else None
+    return bounded(value, limits.size) if _are_leaves(cells) and _are_named(value) else None
 
 
 def _sample(value: Any, kind: Any) -> Any:
@@ -301,6 +314,8 @@ def _left(value: Any, left: int) -> int:
         return -1
     if type(value) is dict:
         level = _referents(value)
+        if len(level) < len(value):
+            return -1
         if len(level) == len(value):
             if CONTAINERS.isdisjoint((type(level[0]), type(level[-1]))) and _are_leaves(level):
                 return left
@@ -340,6 +355,10 @@ def _after(level: Any, left: int, levels: int) -> int:
         if left < 0:
             return -1
         level = _referents(*inner)
+        if len(level) < count or (
+            _HIDDEN and dict in kinds and not _are_named([each for each in inner if type(each) is dict])
+        ):
+            return -1
         if len(level) > count and any(_mixed(each) for each in inner if type(each) is dict):
             return -1
         width = lengths[0]
@@ -357,6 +376,15 @@ def _after(level: Any, left: int, levels: int) -> int:
                     break
             return left
     return left
+
+
+def _are_named(dicts: Iterable[Any]) -> bool:
+    """
+    Return whether the garbage collector names all values of each of the dicts.
+
+    One by one: the keys that it names of one would make up for the values that it does not name of another.
+    """
+    return not _HIDDEN or all(map(operator.le, map(len, dicts), map(len, map(_referents, dicts))))
 
 
 def _mixed(value: Any) -> bool:
