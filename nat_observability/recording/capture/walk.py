@@ -72,7 +72,6 @@ _SMALL_PIECE = 32
 _SHORT = 32  # characters of a text whose length in JSON does not matter
 _SEEN = "<seen above>"
 _RECURSIVE = "<recursive>"
-_clock_ns = time.perf_counter_ns
 _encode = msgspec.json.Encoder().encode
 
 How = Callable[[Any], Callable[["Walk", Any, int], Any]]
@@ -127,7 +126,7 @@ class Walk:
     def took(self, began_ns: int, value: object) -> None:
         """Charge for the time that an object's own code has taken, if that is long."""
         # Called beside that code and not around it: `reraise_signal` looks through the frames of what it raises.
-        took = _clock_ns() - began_ns
+        took = time.perf_counter_ns() - began_ns
         if took > QUICK_NS:
             self.nodes_left -= min(took // NODE_NS, limits.nodes // SLOW_CALLS)
             self._waited += took
@@ -237,7 +236,7 @@ class Walk:
             items = list(tuple.__getitem__(value, slice(room)))
         else:
             self.nodes_left -= OBJECT
-            began_ns = _clock_ns()
+            began_ns = time.perf_counter_ns()
             if issubclass(kind, VIEWS):
                 items = first(lambda: iterator(value), room, FOREIGN_TRIES)
                 self.took(began_ns, value)
@@ -291,7 +290,7 @@ class Walk:
     def mapping(self, value: Any, depth: int, *, is_headers: bool = False) -> Any:
         def copy(value: Any, depth: int) -> Any:
             self.nodes_left -= OBJECT
-            began_ns = _clock_ns()
+            began_ns = time.perf_counter_ns()
             try:
                 count = len(value)
                 items = first(value.items, self._fields_room(count), FOREIGN_TRIES)
@@ -368,7 +367,7 @@ class Walk:
             return shown
 
         def copy(value: Any, depth: int) -> Any:
-            began_ns = _clock_ns()
+            began_ns = time.perf_counter_ns()
             try:
                 fields = list(names(value))
             finally:
@@ -394,7 +393,7 @@ class Walk:
 
     def web(self, value: object, depth: int) -> Any:
         self.nodes_left -= OPAQUE
-        began_ns = _clock_ns()
+        began_ns = time.perf_counter_ns()
         try:
             summary = web_summary(value)
         finally:
@@ -405,7 +404,7 @@ class Walk:
         """Return the repr of an object if it masks something, and not only what its items mask; None otherwise."""
         for name in own_methods(type(value)):
             self.nodes_left -= OPAQUE
-            began_ns = _clock_ns()
+            began_ns = time.perf_counter_ns()
             try:
                 shown = repr(value) if name == "__repr__" else str(value)
             except BaseException as error:  # noqa: BLE001  foreign code
@@ -416,7 +415,7 @@ class Walk:
                 self.took(began_ns, value)
             self.nodes_left -= str.__len__(shown) // CHARACTERS
             if MASK.search(shown, 0, limits.size):
-                began_ns = _clock_ns()
+                began_ns = time.perf_counter_ns()
                 is_own = masks_more(shown, items)
                 self.took(began_ns, value)
                 if is_own:
@@ -425,7 +424,7 @@ class Walk:
 
     def shown(self, value: object) -> str:
         self.nodes_left -= OPAQUE
-        began_ns = _clock_ns()
+        began_ns = time.perf_counter_ns()
         try:
             shown = repr(value)
             self.nodes_left -= str.__len__(shown) // CHARACTERS
