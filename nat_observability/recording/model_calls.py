@@ -125,7 +125,7 @@ class ModelCallRecorder(StepRecorder):
             read: dict[str, Any] = {"id": capture_label(call)}
         else:
             read = read_tool_call(call)
-        if not read and call is not None:
+        if call is not None and not (read.get("id") or read.get("name") or read.get("arguments") is not None):
             note_unknown("tool_call", call)
         if read.get("id"):
             details.set_attribute("gen_ai.tool.call.id", read["id"])

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 from unittest.mock import MagicMock
@@ -600,3 +600,15 @@ def test_a_list_that_its_items_change_does_no_harm(what: str, where: str) -> Non
         [sys.executable, "-c", CHANGING, what, where], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "inside", [lambda value: value, lambda value: {"a": [1, value, 2]}, lambda value: [value] * 40]
+)
+def test_names_that_are_one_in_json_are_kept_apart(inside: Callable[[Any], Any]) -> None:
+    """1 and "1" are two keys of a dict; a reader of JSON would see the last of them."""
+    for value in ({1: "a", "1": "b"}, {1: "a", "1": "b"} | {str(each): each for each in range(2, 40)}):
+        recorded = capture(inside(value))
+        assert isinstance(recorded, msgspec.Raw)
+        assert bytes(recorded).count(b'"1":') == 1
+        assert b'"1":["a","b"]' in bytes(recorded)

@@ -99,12 +99,48 @@ def test_plain_items_beside_an_object_are_all_recorded() -> None:
         assert [each for each in recorded if "id" in each] == rows
 
 
+class Clock:
+    """Stands still, because code that runs for long, or is interrupted, is charged for the time."""
+
+    now_ns = 0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    stopped = Clock()
+    monkeypatch.setattr("time.perf_counter_ns", lambda: stopped.now_ns)
+    return stopped
+
+
+@pytest.mark.usefixtures("clock")
 def test_objects_that_run_code_use_up_the_budget_sooner() -> None:
     """Of a hundred thousand whose reprs are Python code some hundreds are looked at, and the rest is counted."""
     Counting.looks = 0
     recorded = text([Counting() for _ in range(100_000)])
     assert recorded[-1] == "[cut:100000]"
     assert 200 <= Counting.looks <= 400
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "looks"), [(20, 200), (100, 25), (500, 7), (60_000, 2), (200_000, 1)]
+)
+def test_objects_are_charged_for_the_time_that_their_code_takes(
+    clock: Clock, microseconds: int, looks: int
+) -> None:
+    """A call that is quick costs what any does; a call of half a millisecond a seventh of the values."""
+
+    class Slow:
+        visits = 0
+
+        def __repr__(self) -> str:
+            Slow.visits += 1
+            clock.now_ns += microseconds * 1000
+            return "Slow()"
+
+    # Each class is logged once in a process.
+    Slow.__qualname__ = f"Slow{uuid.uuid4()}"
+    assert text([Slow() for _ in range(1000)])[-1] == "[cut:1000]"
+    assert looks <= Slow.visits <= looks * 3 // 2
 
 
 def test_an_object_that_comes_again_is_a_mark() -> None:
@@ -191,6 +227,7 @@ class Visited:
         return "visited"
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_bounded_number_of_values_is_visited() -> None:
     """However many there are, and however they are nested."""
     for value in (
@@ -318,6 +355,7 @@ def test_ordinary_values_are_recorded_in_full() -> None:
     assert text(mixed | {1: "a", 2: ["b"]})["1"] == "a"
 
 
+@pytest.mark.usefixtures("clock")
 def test_values_that_take_long_are_charged_more() -> None:
     """What runs Python code, prints itself or raises uses up the bound sooner than plain data does."""
 
@@ -636,3 +674,142 @@ def test_long_integers_among_numbers_are_marked() -> None:
             assert (b"integer of" in recorded) == (limit > 0)
     finally:
         sys.set_int_max_str_digits(before)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\1" * MAX_BYTES,
+        bytearray(b"\1" * (4 * MAX_BYTES)),
+        array.array("u", "\1" * MAX_BYTES),
+        type("Text", (str,), {})("\1" * MAX_BYTES),
+        {"\1" * MAX_BYTES: 1},
+        {b"\1" * MAX_BYTES: 1},
+        numpy.zeros(3, dtype=f"V{MAX_BYTES}"),
+        b"\1" * MAX_BYTES + b" " + b"\xff",
+        ["\ud800" * MAX_BYTES],
+        "\ud800" * MAX_BYTES,
+        ["\ud800\U0001f600" * MAX_BYTES],
+        ValueError("\1" * MAX_BYTES),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_json_escapes_is_counted_as_it_is_written(value: object) -> None:
+    """A control character takes six bytes, in bytes, keys and texts of subclasses too, alone and in containers."""
+    for each in (value, [value], {"a": value, "b": [value, 1, object()]}):
+        assert size(each) <= MAX_BYTES
+
+
+@pytest.mark.parametrize("dtype", ["V100000", "U2000000", [("rows", "f8", (100_000,))]], ids=str)
+def test_arrays_of_few_large_items_are_their_shape(dtype: Any) -> None:
+    """However few they are: each item may be a text, or an array, of any length."""
+    recorded = text(numpy.zeros(20, dtype=dtype))
+    assert (recorded["__type__"], recorded["shape"]) == ("ndarray", [20])
+    assert size([numpy.zeros(20, dtype=dtype)] * 3) < 2000
+
+
+@pytest.mark.parametrize(
+    ("count", "dtype", "fitting"),
+    [
+        (20, "U100000", 10),
+        (20, [("name", "U100000")], 10),
+        (20, [("rows", "f8", (1000,))], 8),
+        (20, [("a", [("b", "f8", (1000,))])], 8),
+        (2000, "U5", 1024),
+        (2000, [("a", "i8"), ("b", "U5")], 512),
+        ((20, 2), "U100000", 5),
+        ((20, 300), "U1", 3),
+    ],
+    ids=str,
+)
+def test_of_many_texts_and_records_the_first_are_recorded(count: Any, dtype: Any, fitting: int) -> None:
+    """As many as are within the bounds, and how many there are."""
+    value = numpy.zeros(count, dtype=dtype)
+    recorded = text([value])[0]
+    assert recorded == [*text(value[:fitting]), f"[cut:{len(value)}]"]
+    assert len(recorded) == fitting + 1
+
+
+def test_the_first_texts_end_where_the_capture_is_full() -> None:
+    """The mark is that of the whole array."""
+    recorded = text(numpy.array(["\1" * 20_000] * 100))
+    assert recorded[0] == "\1" * 20_000
+    assert recorded[-1] == "[cut:100]"
+    assert size([numpy.array(["word " * 20_000] * 20)] * 3) <= MAX_BYTES
+
+
+def test_texts_beside_a_long_one_are_recorded() -> None:
+    """Each takes as much room in an array as the longest does."""
+    words = ["doc" * 7000, *["short"] * 9]
+    assert text(numpy.array(words)) == words
+    assert text(numpy.array([word.encode() for word in words])) == words
+    records = [(number, word) for number, word in enumerate(words)]
+    value = numpy.array(records, dtype=[("a", int), ("b", "U21000")])
+    assert text(value) == [{"a": number, "b": word} for number, word in records]
+    assert text(value[0]) == {"a": 0, "b": words[0]}
+
+
+def test_an_array_of_short_texts_is_recorded_in_full() -> None:
+    """So that its words are there to be read, and to be redacted."""
+    assert text(numpy.array(["red", "green"])) == ["red", "green"]
+    words = [f"word {number}" * 8 for number in range(1000)]
+    assert text(numpy.array(words)) == words
+
+
+def test_a_view_that_is_put_together_is_cut_sooner() -> None:
+    """Each of its bytes is copied on its own."""
+    recorded = text(memoryview(b"drow " * MAX_BYTES)[::-1])
+    assert recorded.startswith(" word word")
+    assert recorded.endswith(f"[cut:{5 * MAX_BYTES}]")
+    assert len(recorded) <= MAX_BYTES // 2 + 32
+    assert text(memoryview(b"ab" * 100_000)[::2]) == "a" * 100_000
+    assert [len(each) for each in text([memoryview(b"a " * 100_000)[::2]] * 3)] == [100_000] * 3
+    assert size([memoryview(b"drow " * MAX_BYTES)[::-1]] * 100) <= MAX_BYTES
+
+
+def test_a_broken_emoji_does_not_cost_the_text() -> None:
+    """A lone surrogate in a long text is a mark, and all else stays as it is."""
+    words = "word " * 40_000
+    assert text(f"{words}\ud83d {words}") == f"{words}\\ud83d {words}"
+    assert text([f"{words}\ud83d {words}"]) == [f"{words}\\ud83d {words}"]
+
+
+def test_texts_that_are_broken_throughout_are_all_recorded() -> None:
+    """As far as there are bytes for them."""
+    for count in range(1, 5):
+        assert text(["\ud800" * 33_000 + "TAIL"] * count) == ["\\ud800" * 33_000 + "TAIL"] * count
+
+
+@pytest.mark.parametrize("character", ["a", '"', "\n", "\u00fc", "\u4e2d", "\U0001f600"], ids=ascii)
+def test_text_in_a_container_fills_the_bytes_that_there_are(character: str) -> None:
+    """However many bytes a character takes; only control characters, which say nothing, are given up sooner."""
+    words = f"{character * 9} " * (MAX_BYTES // 4)
+    for value in ([words], {"a": words}, {words: 1}):
+        assert MAX_BYTES * 3 // 4 <= size(value) <= MAX_BYTES
+
+
+@pytest.mark.parametrize("base", [dict, list, frozenset, collections.UserDict, collections.deque])
+def test_a_large_container_is_not_printed_to_see_whether_it_masks_itself(base: Any) -> None:
+    """Its own repr may have those of all that is in it."""
+    looks = 0
+
+    def printed(_: object) -> str:
+        nonlocal looks
+        looks += 1
+        return "..."
+
+    numbers: Any = range(2000)
+    kind = type("Printed", (base,), {"__repr__": printed})
+    is_mapping = issubclass(base, dict | collections.UserDict)
+    capture(kind(dict.fromkeys(map(str, numbers)) if is_mapping else numbers))
+    assert looks == 0
+    capture(kind({"1": 1} if is_mapping else [1]))
+    assert looks == 1
+
+
+def test_a_chain_of_maps_is_not_printed() -> None:
+    """Its repr has those of all its maps, and is the standard library's."""
+    Counting.looks = 0
+    chain = collections.ChainMap(*({"a": Counting()} for _ in range(100)))
+    assert text(chain) == {"a": {"__type__": "Counting", "__repr__": "Counting()"}}
+    assert Counting.looks == 1

@@ -364,3 +364,13 @@ def test_small_arguments_are_printed_as_python_does() -> None:
     ):
         assert step_error(error).message == str(error)
     assert step_error(OwnError([0] * 100_000)).message == "mine"
+
+
+def test_the_error_in_groups_in_groups_is_named() -> None:
+    """A group for each task group on its way: what went wrong is in the innermost."""
+    error: Exception = ValueError("what went wrong")
+    for depth in range(8):
+        error = ExceptionGroup(f"group {depth}", [error])
+    recorded = step_error(error)
+    assert recorded.message == "group 7 (1 sub-exception): ValueError: what went wrong"
+    assert (recorded.traceback or "").endswith("ValueError: what went wrong")

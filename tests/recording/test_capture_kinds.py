@@ -15,6 +15,7 @@ import decimal
 import email.message
 import enum
 import fractions
+import http.client
 import http.cookies
 import importlib
 import importlib.util
@@ -539,6 +540,40 @@ def multidict_pairs(multidict: Any) -> Any:
 def yarl_address(yarl: Any) -> Any:
     """By its repr."""
     return yarl.URL(f"https://u:{SECRET}@h")
+
+
+@row(PASSWORD, "wrapt")
+def wrapt_proxy(wrapt: Any) -> Any:
+    return wrapt.ObjectProxy({"password": SECRET})
+
+
+@row({"__type__": "Request", "method": "GET", "url": "https://host/"}, "wrapt", "httpx")
+def wrapt_proxy_of_a_request(wrapt: Any, httpx: Any) -> Any:
+    request = httpx.Request("GET", "https://host/", headers={"authorization": SECRET})
+    return wrapt.ObjectProxy(request)
+
+
+@row(Shown("ObjectProxy"), "wrapt")
+def wrapt_proxy_of_nothing(wrapt: Any) -> Any:
+    return wrapt.ObjectProxy.__new__(wrapt.ObjectProxy)
+
+
+@row({"__type__": "Morsel", "name": "session"})
+def morsel() -> Any:
+    return http.cookies.SimpleCookie({"session": SECRET})["session"]
+
+
+@row({"__type__": "Cookie", "name": "session"}, "litestar.datastructures")
+def litestar_cookie(datastructures: Any) -> Any:
+    return datastructures.Cookie(key="session", value=SECRET)
+
+
+@row({"X-Api-Key": "[redacted:api_key]", "Accept": ["a", "b"]})
+def http_message() -> Any:
+    message = http.client.HTTPMessage()
+    for name, value in (("X-Api-Key", SECRET), ("Accept", "a"), ("Accept", "b")):
+        message[name] = value
+    return message
 
 
 @pytest.mark.parametrize("name", ROWS)

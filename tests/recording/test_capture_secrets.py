@@ -420,3 +420,131 @@ def test_what_looks_like_a_request_is_recorded_as_one() -> None:
     """An object with a method, a URL and headers; one with fields of its own keeps them."""
     assert text(Unknown()) == {"__type__": "Unknown", "method": "GET", "url": "https://host/a"}
     assert text({"type": "http", "path": "/", "size": object})["path"] == "/"
+
+
+class MaskedList(list[str]):
+    """A list that hides what it holds."""
+
+    def __repr__(self) -> str:
+        return "[***]"
+
+
+class MaskedSet(frozenset[str]):
+    """A set that does."""
+
+    def __repr__(self) -> str:
+        return "{***}"
+
+
+class MaskedMapping(collections.UserDict[str, str]):
+    """A mapping that does."""
+
+    def __repr__(self) -> str:
+        return "{pin: ***}"
+
+
+@pytest.mark.parametrize(
+    ("value", "recorded"),
+    [
+        (MaskedList(["0000"]), "[***]"),
+        (MaskedSet(["0000"]), "{***}"),
+        (MaskedMapping(pin="0000"), "{pin: ***}"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_container_that_masks_itself_is_its_repr(value: object, recorded: str) -> None:
+    """As an object with fields is, alone and in other containers."""
+    for holder in (value, [value], {"a": value}, [1, [2, value]]):
+        captured = bytes(capture(holder) or b"").decode()  # type: ignore[arg-type]
+        assert "0000" not in captured
+        assert recorded in captured
+
+
+class Attributes(dict[str, Any]):
+    """A dict with a repr of its own, which masks nothing."""
+
+    def __repr__(self) -> str:
+        return f"Attributes({dict(self)})"
+
+
+class Listed(list[Any]):
+    """A list with one."""
+
+    def __repr__(self) -> str:
+        return f"Listed({list(self)})"
+
+
+def test_what_the_items_mask_is_not_their_container_s() -> None:
+    """A mark in the data, or an object inside that masks itself, leaves the other items their names."""
+    secret = pydantic.SecretStr("0000")
+    recorded = msgspec.json.decode(bytes(capture(Attributes(user="ann", pin="***", key=secret)) or b""))  # type: ignore[arg-type]
+    assert (recorded["user"], recorded["pin"]) == ("ann", "***")
+    assert "0000" not in str(recorded)
+    assert msgspec.json.decode(bytes(capture(Listed(["***", 1])) or b"")) == ["***", 1]  # type: ignore[arg-type]
+    assert msgspec.json.decode(bytes(capture(collections.UserDict(pin="***")) or b"")) == {"pin": "***"}  # type: ignore[arg-type]
+
+
+class Mixin:
+    """Hides what a class with it is."""
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+def test_a_proxy_that_prints_itself_is_not_opened() -> None:
+    """Whatever it stands for, alone and in other values; one that does not is what it stands for."""
+    wrapt = pytest.importorskip("wrapt")
+
+    def proxy(*bases: Any, **methods: Any) -> Any:
+        return types.new_class("Proxy", bases, exec_body=lambda body: body.update(methods))
+
+    hiding = proxy(wrapt.ObjectProxy, __repr__=lambda _: "***")
+    for kind in (
+        hiding,
+        proxy(hiding),
+        proxy(wrapt.ObjectProxy, __str__=lambda _: "<hidden>"),
+        proxy(wrapt.CallableObjectProxy, __repr__=lambda _: "<hidden>"),
+        proxy(Mixin, wrapt.ObjectProxy),
+    ):
+        for held in ({"x": "0000"}, "0000", ["0000"], functools.partial(print, "0000"), Data(b"0000")):
+            for value in (kind(held), {"a": kind(held)}, [1, kind(held)], {kind("0000"): 1}):
+                recorded = bytes(capture_json(value)).decode()
+                assert "0000" not in recorded
+                assert "***" in recorded or "<hidden>" in recorded or "Proxy at 0x" in recorded
+    assert text({"a": hiding({"x": 1})}) == {"a": {"__type__": "Proxy", "__repr__": "***"}}
+    assert text({"a": proxy(wrapt.ObjectProxy)({"x": 1})}) == {"a": {"x": 1}}
+
+
+class Account:
+    """An object with attributes, one of which hides a field."""
+
+    def __init__(self, count: int) -> None:
+        self.__dict__.update({f"a{number}": number for number in range(count)})
+        self.login = Login("ann", "0000")
+
+
+@dataclasses.dataclass
+class Login:
+    """Hides its password."""
+
+    user: str
+    password: str = dataclasses.field(repr=False)
+
+
+def test_the_attributes_of_a_living_object_are_looked_at() -> None:
+    """Python 3.13 does not tell the garbage collector what they are, beside dicts of which it tells more, too."""
+    many, *few = [Account(25), *[Account(2) for _ in range(20)]]
+    plain = [{"a": 1, "b": 2, "c": 3} for _ in range(20)]
+    numbered = {1: "x", 2: "y", 3: "z"}
+    values: list[Any] = [
+        vars(many),
+        {"a": {"b": vars(many)}, **{str(number): number for number in range(20)}},
+        [vars(each) for each in few],
+        [numbered, vars(few[0]), *plain],
+        [*plain, vars(few[0]), numbered, {"a": 1}],
+        {"a": vars(few[0]), "b": numbered, **{str(number): [number] for number in range(20)}},
+    ]
+    for value in values:
+        recorded = bytes(capture_json(value)).decode()
+        assert '"login":{"user":"ann","password":"<hidden>"}' in recorded
+        assert "0000" not in recorded

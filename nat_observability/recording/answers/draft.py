@@ -261,10 +261,10 @@ class Draft:
         self._left = _MAX_STREAMED
         self._parts = 0
 
-    def used(self, usage: object) -> None:
-        """Set the usage, if there is one."""
+    def used(self, usage: object, *, only_input: bool = False) -> None:
+        """Set the usage, if there is one. If the answer has no tokens, a total may be all that is counted."""
         if usage is not None:
-            self.usage = token_usage(usage) or self.usage
+            self.usage = token_usage(usage, only_input=only_input) or self.usage
 
     def attribute(self, name: str, value: object) -> None:
         """Set an attribute, if there is a value."""

@@ -121,6 +121,8 @@ def read_tool_call(call: object) -> dict[str, Any]:
     """Return the id, the name and the arguments of a call of a tool that a model has asked for. Never raises."""
     draft = Draft()
     try:
+        inner = field(call, "functionCall", "function_call")  # in a part of Gemini's
+        call = call if inner is None else inner
         used = field(call, "toolUse")  # Bedrock's
         if used is not None:
             draft.message().tool(0, field(used, "toolUseId"), field(used, "name"), field(used, "input"))

@@ -229,13 +229,17 @@ class _Counts:
         return self.named(read, names)[1]
 
 
-def token_usage(usage: object) -> TokenUsage | None:
+def token_usage(usage: object, *, only_input: bool = False) -> TokenUsage | None:
     """
     Return `usage` as `TokenUsage`: from one, or from the object or mapping that a model client gives. Never raises.
 
     Tokens of a cache are part of the prompt, and reasoning is part of the completion, whether the maker counts them
-    so or apart. A missing total is the sum of prompt and completion. What is not a count (a bool, a negative number,
-    one with a fraction, a stand-in's attribute) is 0 and logged. None if nothing in it is a count.
+    so or apart. A missing total is the sum of prompt and completion; a total alone is logged. What is not a count (a
+    bool, a negative number, one with a fraction, a stand-in's attribute) is 0 and logged. None if nothing in it is a
+    count.
+
+    Args:
+        only_input: Whether the call has nothing but a prompt, which is then the total too.
     """
     if type(usage) is TokenUsage:
         return _checked(usage)
@@ -250,7 +254,10 @@ def token_usage(usage: object) -> TokenUsage | None:
         counts.is_wrong = counts.is_wrong or also.is_wrong
         for name, count in of_tokens.items():
             read[name] = read[name] or count
-    if not counts.found or counts.is_wrong:
+    is_total_alone = bool(read["total"]) and not (read["prompt"] or read["completion"])
+    if is_total_alone and only_input:
+        read["prompt"] = read["total"]
+    elif not counts.found or counts.is_wrong or is_total_alone:
         note_unknown("usage", usage)
     return _usage(read) if counts.found else None
 

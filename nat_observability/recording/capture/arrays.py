@@ -6,14 +6,16 @@ import codecs
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from nat_observability.recording.capture.budget import (
     CONTAINER,
+    GATHERED,
     MAX_COLUMNS,
     MAX_ITEMS,
     OBJECT,
+    TEXTS,
 )
 from nat_observability.recording.capture.kinds import BYTES
 from nat_observability.recording.capture.limits import limits
@@ -21,6 +23,9 @@ from nat_observability.recording.capture.text import cut_text
 from nat_observability.recording.capture.walk import Walk
 
 _BUILTIN = (str, int, float, list, tuple, dict, *BYTES)
+_MAX_ARRAY = 64 * 1024  # bytes of an array that is recorded in full
+_TEXT = 64  # times as many of texts, of which each character takes four
+_MARK = len("[cut:]") + 19
 _TEXT_LIKE = 8  # bytes: fewer are numbers, however they look
 _MEDIA: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -70,22 +75,68 @@ def _array(walk: Walk, value: Any, depth: int) -> Any:
     walk.nodes_left -= 2 * OBJECT
     shape, dtype = value.shape, value.dtype
     if isinstance(shape, tuple | list):
-        count = math.prod(map(int, shape))
+        lengths = [*map(int, shape)]
         names = getattr(dtype, "names", None)
-        if isinstance(names, tuple):
-            if count <= MAX_ITEMS // max(1, len(names)) and len(shape) <= 1:
+        names = names if isinstance(names, tuple) else ()
+        has_rows = len(lengths) == 1 or (bool(lengths) and not names)
+        most = MAX_ITEMS // max(1, len(names))
+        weight = _weight(dtype) if most else _MAX_ARRAY
+        count = math.prod(lengths)
+        if count <= most and count * weight <= _MAX_ARRAY and (has_rows or not lengths):
+            if names:
                 return walk.inside(value, depth, functools.partial(_records, walk, names))
-        elif count <= MAX_ITEMS and not (str(dtype).endswith("int8") and _is_text(value.tolist())):
-            return converted(walk, value, depth)
+            if not (str(dtype).endswith("int8") and _is_text(value.tolist())):
+                walk.nodes_left -= _nodes(dtype, count)
+                return converted(walk, value, depth)
+        elif has_rows and (names or _holds_text(dtype)):
+            columns = max(1, math.prod(lengths[1:]))
+            fitting = min(lengths[0], most // columns, int(_MAX_ARRAY / max(weight, 1 / _TEXT) / columns))
+            if fitting:
+                return walk.inside(value, depth, functools.partial(_first_items, walk, names, fitting))
     return walk.summary(value, depth, dtype=str(dtype), shape=[int(each) for each in shape])
+
+
+def _holds_text(dtype: Any) -> bool:
+    return getattr(dtype, "kind", None) in ("U", "S")
+
+
+def _weight(dtype: Any) -> float:
+    """Return how many bytes an item of an array takes; those of texts, which are copied fast, count as few."""
+    names, fields = getattr(dtype, "names", None), getattr(dtype, "fields", None)
+    if isinstance(names, tuple) and isinstance(fields, Mapping):
+        return sum(_weight(fields[name][0]) for name in names)
+    part = getattr(dtype, "subdtype", None)
+    if isinstance(part, tuple):
+        return _weight(part[0]) * math.prod(part[1])
+    size = getattr(dtype, "itemsize", 1)
+    return (size / _TEXT if _holds_text(dtype) else size) if isinstance(size, int) else 0
+
+
+def _nodes(dtype: Any, count: int) -> int:
+    """Return what so many items of an array cost to copy, beside what each costs as a value."""
+    is_wide = _holds_text(dtype) or isinstance(getattr(dtype, "names", None), tuple)
+    return count * int(getattr(dtype, "itemsize", 0)) // TEXTS if is_wide else 0
 
 
 def _records(walk: Walk, names: tuple[str, ...], value: Any, depth: int) -> Any:
     """Return what an array of records holds, with the names of its fields."""
+    walk.nodes_left -= _nodes(value.dtype, math.prod(map(int, value.shape)))
     rows = value.tolist()
     if isinstance(rows, tuple):
         return walk.value(dict(zip(names, rows, strict=False)), depth)
     return walk.value([dict(zip(names, row, strict=False)) for row in rows], depth)
+
+
+def _first_items(walk: Walk, names: tuple[str, ...], fitting: int, value: Any, depth: int) -> Any:
+    """Return so many items of an array of texts or records, and the mark of a cut."""
+    first = value[:fitting]
+    walk.nodes_left -= _nodes(first.dtype, math.prod(map(int, first.shape)))
+    copies: list[Any] = []
+    for row in first.tolist():
+        if walk.nodes_left <= 0 or walk.bytes_left <= limits.reserved_size:
+            break
+        copies.append(walk.value(dict(zip(names, row, strict=False)) if names else row, depth))
+    return [*copies, f"[cut:{int(value.shape[0])}]"]
 
 
 def _is_text(numbers: Any) -> bool:
@@ -103,7 +154,7 @@ def _is_text(numbers: Any) -> bool:
 
 def array_array(walk: Walk, value: Any, depth: int) -> Any:
     if value.typecode in "uw":
-        return walk.text(value[: limits.size + 1].tounicode())
+        return walk.value(value[: limits.size + 1].tounicode(), depth)
     if value.typecode in "bB":
         text = buffer(walk, value, depth)
         if type(text) is str and text.isprintable():
@@ -121,7 +172,13 @@ def buffer(walk: Walk, value: Any, depth: int) -> Any:
                 return walk.value(view.tolist(), depth)
             return walk.summary(value, depth, dtype=view.format, shape=list(view.shape or ()))
         size = view.nbytes
-        head = view[: limits.size + 1].tobytes()
+        most = limits.size
+        if not view.contiguous:
+            # It is put together byte by byte.
+            room = walk.nodes_left - limits.reserved_nodes
+            most = max(0, min(most // 2, walk.bytes_left, room * GATHERED))
+            walk.nodes_left -= min(size, most) // GATHERED
+        head = view[: most + 1].tobytes()
     media = _media_type(head)
     try:
         if media and not (head.isascii() and b"\0" not in head[:64]):
@@ -131,11 +188,13 @@ def buffer(walk: Walk, value: Any, depth: int) -> Any:
         return f"<{size} bytes>"
     if size > len(head):
         # The mark counts all of it, the text is what has been looked at.
-        kept = cut_text(text, min(len(text) - 1, max(0, walk.bytes_left - limits.reserved_size)))
+        left = walk.bytes_left - limits.reserved_size - (_MARK if depth else 0)
+        kept = cut_text(text, min(len(text) - 1, max(0, left)))
         text = f"{kept[: kept.rindex('[cut:')]}[cut:{size}]"
-        walk.bytes_left -= len(text.encode())
-        return text
-    return walk.text(text)
+    elif not depth:
+        text = walk.text(text)
+    # At the top it is recorded as text, which is not escaped.
+    return walk.value(text, depth) if depth else text
 
 
 def _media_type(head: bytes) -> str:

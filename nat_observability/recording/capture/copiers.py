@@ -45,6 +45,9 @@ from nat_observability.recording.capture.web import is_web_class
 
 _BUILTIN = (str, int, float, list, tuple, dict, *BYTES)
 _HIDDEN = "<hidden>"
+_HEADERS = ("Headers", "HeaderDict", "HTTPMessage", "CaseInsensitiveDict")
+_COOKIE_MODULES = ("http.cookie", "litestar.")
+_WRAPT = ("wrapt.proxies", "wrapt.wrappers", "_wrappers")
 
 # Without a hook for unknown objects: it would run Python code, an application's `__repr__` for example, while the
 # encoder walks through a list or dict, and if that code or another thread changes the list the process crashes.
@@ -192,7 +195,7 @@ def _enum(walk: Walk, value: Any, depth: int) -> Any:
 
 def _string(walk: Walk, value: Any, depth: int) -> Any:
     walk.nodes_left -= CONVERTED
-    return walk.text(str.__str__(value))
+    return walk.value(str.__str__(value), depth)
 
 
 def _integer(walk: Walk, value: Any, depth: int) -> Any:
@@ -262,6 +265,19 @@ def _raw(walk: Walk, value: Any, depth: int) -> Any:
 
 def _proxy(walk: Walk, value: Any, depth: int) -> Any:
     return walk.value(value._get_current_object(), depth + 1) if depth < MAX_DEPTH else "<too deep>"
+
+
+def _wrapped(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.value(value.__wrapped__, depth + 1) if depth < MAX_DEPTH else "<too deep>"
+
+
+def _headers(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.mapping(value, depth, is_headers=True)
+
+
+def _cookie(walk: Walk, value: Any, depth: int) -> Any:
+    name = getattr(value, "key", None)
+    return walk.summary(value, depth, name=walk.key(getattr(value, "name", "") if name is None else name))
 
 
 def _data(walk: Walk, value: Any, depth: int) -> Any:
@@ -339,8 +355,13 @@ def _chosen(kind: Any) -> _Copy:
     module = kind.__module__ if isinstance(kind.__module__, str) else ""
     if kind.__name__.endswith(("Cookies", "CookieJar", "SimpleCookie")) and hasattr(kind, "__iter__"):
         return _cookies
+    if kind.__name__ in ("Cookie", "Morsel") and module.startswith(_COOKIE_MODULES):
+        return _cookie
     if kind.__name__ == "LocalProxy" and module.startswith("werkzeug"):
         return _proxy
+    if any(map(_is_wrapt, kind.__mro__)):
+        # One that prints itself may hide what it stands for.
+        return Walk.opaque if _prints_itself(kind) else _wrapped
     if hasattr(kind, "model_dump"):
         return _model
     if hasattr(kind, "__fields_set__") and isinstance(getattr(kind, "__fields__", None), dict):
@@ -359,7 +380,9 @@ def _chosen(kind: Any) -> _Copy:
         return Walk.sequence
     if issubclass(kind, dict):
         return Walk.dictionary
-    if issubclass(kind, Mapping) or (kind.__name__.endswith("Headers") and hasattr(kind, "items")):
+    if kind.__name__.endswith(_HEADERS) and hasattr(kind, "items"):
+        return _headers
+    if issubclass(kind, Mapping):
         return Walk.mapping
     if dataclasses.is_dataclass(kind):
         return _dataclass
@@ -374,6 +397,16 @@ def _chosen(kind: Any) -> _Copy:
         if issubclass(kind, known):
             return method
     return Walk.opaque
+
+
+def _is_wrapt(kind: Any) -> bool:
+    return kind.__name__ == "ObjectProxy" and kind.__module__ in _WRAPT
+
+
+def _prints_itself(kind: Any) -> bool:
+    """Return whether a class of proxies has a `__repr__` or a `__str__` that is not that of its proxy base."""
+    own = itertools.takewhile(lambda base: not _is_wrapt(base), kind.__mro__)
+    return any(name in base.__dict__ for base in own for name in ("__repr__", "__str__"))
 
 
 def _names_all_items(kind: Any) -> bool:

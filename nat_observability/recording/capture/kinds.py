@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
 from typing import Any
 
+from nat_observability.foreign_errors import reraise_signal
+
 LEAVES = frozenset({str, int, float, bool, type(None)})
 BYTES = (bytes, bytearray, memoryview)
 SEQUENCES = (list, tuple, set, frozenset, deque)
@@ -19,6 +21,7 @@ FOREIGN_TRIES = 3
 _FEW = 16
 _LONG = 1 << 53
 NATIVE = frozenset({*_TIMES, decimal.Decimal, uuid.UUID})
+_OTHERS: set[type] = {object}
 
 
 def length_of(kind: type) -> Callable[[Any], int]:
@@ -48,6 +51,15 @@ def first(items: Callable[[], Iterable[Any]], count: int, tries: int = 100) -> l
         except RuntimeError:
             continue
     return list(itertools.islice(items(), count))
+
+
+def kinds_of(items: list[Any]) -> set[type]:
+    """Return the types of values, `object` alone if that cannot be found out."""
+    try:
+        return set(map(type, items))
+    except BaseException as error:  # noqa: BLE001  foreign code: a metaclass without a hash, or whose own raises
+        reraise_signal(error)
+        return _OTHERS
 
 
 def is_short_key(key: Any) -> bool:

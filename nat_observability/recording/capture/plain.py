@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
+import operator
 import sys
 import types
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +15,7 @@ import msgspec
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.budget import PLAIN_CONTAINER, PLAIN_LEVEL
 from nat_observability.recording.capture.limits import limits
+from nat_observability.recording.capture.text import cut_text, utf8_text
 
 _MAX_LEVELS = 256
 _FLAT = _MAX_LEVELS - 4  # deeper levels are charged for
@@ -23,14 +26,25 @@ _MANY_ROWS = 32
 _MANY = 2048
 _SAMPLE = 256
 SHORT = 4096  # characters
+_MOST_TEXTS = 256  # of at most so many
 _NUMBER = 25  # bytes of the longest of 64 bits, or of a float, with a comma
 _MOST_NUMBERS = 8192  # that may turn out to be long ones
 _TOO_LARGE = 2**62
+_LONG_TEXT = 8192  # characters of one that is not written in full to find out its length in JSON
+_PIECE = 256
+_PIECES = 16
+_MOSTLY_CONTROL = 4
+_SHARES = (1, 7 / 8, 1 / 2)
+_QUOTES = 2
+_MARK = len("[cut:]") + 19
+_BYTES = 6  # of a character, at most
+_ESCAPES = 24  # a control character takes six bytes, and the more of them, the less they say
 _LONG = 2**63 - 1
 NUMBERS = frozenset({int, float, bool, types.NoneType})
 _LEAVES = NUMBERS | {str}
 CONTAINERS = frozenset({list, dict, tuple})
 PLAIN = _LEAVES | CONTAINERS
+_DICT = frozenset({dict})
 _KEYS = frozenset({str, int})
 
 _encoder = msgspec.json.Encoder()
@@ -38,6 +52,17 @@ _encode = _encoder.encode
 _encode_into = _encoder.encode_into
 _convert = msgspec.convert
 _referents = gc.get_referents
+
+
+def _are_hidden() -> bool:
+    """Return whether the interpreter keeps the attributes of an object where the garbage collector names none."""
+    living: Any = type("Living", (), {})()
+    living.attribute = []
+    return not _referents(vars(living))
+
+
+# Of Python 3.13 and later, which the encoder would still find in the `vars()` of the object.
+_HIDDEN = _are_hidden()
 _NULL = len(b"null")
 _buffers: list[bytearray] = []
 _MAX_BUFFERS = 4
@@ -50,6 +75,10 @@ _Leaf = str | _Integer | float | bool | None
 
 class _Leaves(msgspec.Struct, array_like=True, gc=False):
     leaves: list[_Leaf]
+
+
+class _ShortTexts(msgspec.Struct, array_like=True, gc=False):
+    texts: list[Annotated[str, msgspec.Meta(max_length=SHORT)]]
 
 
 class _Numbers(msgspec.Struct, array_like=True, gc=False):
@@ -72,22 +101,29 @@ def plain_json(value: Any, *, small: bool = False) -> bytes | None:
                 and (count < _SOME or kind is dict or type(value[0]) not in CONTAINERS)
                 and _size(value, FEW) <= limits.size >> 2  # a character may take six bytes
             ):
-                data = _encode(value)
-                if limits.nodes < _FEW_IN_ALL and data.count(b",") > limits.nodes:
+                encoded = _encode(value)
+                if limits.nodes < _FEW_IN_ALL and encoded.count(b",") > limits.nodes:
                     return None
-                return data if len(data) <= limits.size else None
+                return encoded if len(encoded) <= limits.size else None
             if small or count > limits.nodes:
                 return None
-            if kind is not dict and FEW < count <= _MOST_NUMBERS and type(value[0]) in NUMBERS:
-                numbers = numbers_json(value, limits.size)
-                if numbers is not None:
-                    return numbers
+            if kind is not dict and count <= _MOST_NUMBERS:
+                first = type(value[0])
+                data: bytes | None = None
+                if first is str and count <= _MOST_TEXTS:
+                    data = _texts_json(value)
+                elif first is dict:
+                    data = _rows_json(value)
+                elif first in NUMBERS and count > FEW:
+                    data = numbers_json(value, limits.size)
+                if data is not None:
+                    return data
             if count > _MANY and _exceeds(_sample(value, kind), count):
                 return None
             return bounded(value, limits.size) if _left(value, limits.nodes) >= 0 else None
         if kind in _LEAVES and (kind is not str or len(value) <= limits.size):
-            data = _encode(value)
-            return data if len(data) <= limits.size else None
+            encoded = _encode(value)
+            return encoded if len(encoded) <= limits.size else None
     except BaseException as error:  # noqa: BLE001  what JSON lacks, the bounds, and a metaclass's own hash
         reraise_signal(error)
     return None
@@ -133,6 +169,29 @@ def numbers_json(value: Any, most: int) -> bytes | None:
         return bounded(numbers, min(most, _NUMBER * len(numbers)))
     except (msgspec.ValidationError, BufferError, ValueError):
         return None
+
+
+def _texts_json(value: Any) -> bytes | None:
+    """Return the JSON of a list of short texts; None if it is not one."""
+    try:
+        data = _encode(_convert((value,), _ShortTexts).texts)
+    except msgspec.ValidationError:
+        return None
+    return data if len(data) <= limits.size else None
+
+
+def _rows_json(value: Any) -> bytes | None:
+    """Return the JSON of a list of dicts of texts and numbers, such as a chat's messages; None if it is not one."""
+    if not _DICT.issuperset(map(type, value)):
+        return None
+    count = sum(map(len, value))
+    if len(value) + count > limits.nodes:
+        return None
+    cells = _referents(*value)
+    # More if there are keys among them, which are not text.
+    if len(cells) != count or not count or type(cells[0]) in CONTAINERS or type(cells[-1]) in CONTAINERS:
+        return None
+    return bounded(value, limits.size) if _are_leaves(cells) and _are_named(value) else None
 
 
 def _sample(value: Any, kind: Any) -> Any:
@@ -199,15 +258,47 @@ def bounded(value: object, most: int) -> bytes:
     except IndexError:
         buffer = bytearray(limits.size)
     # To its full size: the encoder fills it up to there without writing to it.
-    _encode_into(None, buffer, max(most, 2 * _NULL) - _NULL)
+    _encode_into(None, buffer, most - _NULL if most > 2 * _NULL else _NULL)
+    # A buffer with a view of it cannot grow, so that the encoder stops at its end.
+    view = memoryview(buffer)
     try:
-        # A buffer with a view of it cannot grow, so that the encoder stops at its end.
-        with memoryview(buffer):
-            _encode_into(value, buffer)
+        _encode_into(value, buffer)
         return bytes(buffer)
     finally:
+        view.release()
         if len(_buffers) < _MAX_BUFFERS:
             _buffers.append(buffer)
+
+
+def text_json(text: str, most: int) -> bytes:
+    """Return an exact `str` as JSON, which may be six times as long, cut to so many bytes."""
+    data = _short_json(text) if len(text) <= min(_LONG_TEXT, most // _BYTES) else None
+    if data is not None:
+        return data
+    ratio = _ratio(text[:most])
+    if ratio <= _MOSTLY_CONTROL:
+        for share in _SHARES:
+            try:
+                return bounded(cut_text(text, max(0, int(most * share / ratio) - _MARK)), most + _QUOTES)
+            except BufferError:
+                continue  # there are more escapes elsewhere
+    return _encode(cut_text(text, most // _ESCAPES))
+
+
+def _ratio(text: str) -> float:
+    """Return how much longer a text is in JSON, by samples of it."""
+    pieces = [
+        text[start : start + _PIECE] for start in range(0, len(text), max(_PIECE, len(text) // _PIECES))
+    ]
+    sample = utf8_text("".join(pieces))
+    return (len(_encode(sample)) - _QUOTES) / max(1, len(sample.encode()))
+
+
+def _short_json(text: str) -> bytes | None:
+    try:
+        return _encode(text)
+    except UnicodeEncodeError:
+        return None
 
 
 def _left(value: Any, left: int) -> int:
@@ -223,8 +314,13 @@ def _left(value: Any, left: int) -> int:
         return -1
     if type(value) is dict:
         level = _referents(value)
-        if len(level) > len(value):  # keys too
-            if not set(map(type, value)) <= _KEYS:
+        if len(level) < len(value):
+            return -1
+        if len(level) == len(value):
+            if CONTAINERS.isdisjoint((type(level[0]), type(level[-1]))) and _are_leaves(level):
+                return left
+        else:  # keys too
+            if _mixed(value) or not set(map(type, value)) <= _KEYS:
                 return -1
             left -= len(value)
         return _after(level, left, _MAX_LEVELS)
@@ -251,13 +347,20 @@ def _after(level: Any, left: int, levels: int) -> int:
                 return -1
         levels -= 1
         if levels < _FLAT:
-            left -= PLAIN_LEVEL + 2 * len(inner)
+            left -= PLAIN_LEVEL + 5 * len(inner)
         # Before the next level is made: lists that come again and again may be endless.
         lengths = [*map(len, inner)]
-        left -= sum(lengths)
+        count = sum(lengths)
+        left -= count
         if left < 0:
             return -1
         level = _referents(*inner)
+        if len(level) < count or (
+            _HIDDEN and dict in kinds and not _are_named([each for each in inner if type(each) is dict])
+        ):
+            return -1
+        if len(level) > count and any(_mixed(each) for each in inner if type(each) is dict):
+            return -1
         width = lengths[0]
         if (
             len(lengths) >= _MANY_ROWS
@@ -273,6 +376,20 @@ def _after(level: Any, left: int, levels: int) -> int:
                     break
             return left
     return left
+
+
+def _are_named(dicts: Iterable[Any]) -> bool:
+    """
+    Return whether the garbage collector names all values of each of the dicts.
+
+    One by one: the keys that it names of one would make up for the values that it does not name of another.
+    """
+    return not _HIDDEN or all(map(operator.le, map(len, dicts), map(len, map(_referents, dicts))))
+
+
+def _mixed(value: Any) -> bool:
+    """Return whether a dict has keys of several types: 1 and "1" are one name in JSON."""
+    return len(set(map(type, value))) > 1
 
 
 def _are_leaves(level: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import types
+from collections.abc import Iterable
 from typing import Any
 
 from nat_observability.foreign_errors import reraise_signal
@@ -18,9 +19,11 @@ _PLAIN_REPRS = (
     "dataclasses",
     "enum",
     "msgspec",
+    "os",
     "pydantic",
     "types",
     "typing",
+    "weakref",
     "_collections_abc",
 )
 
@@ -35,10 +38,25 @@ def _own_method(kind: type, name: str) -> object | None:
             return None
         code = getattr(method, "__wrapped__", method).__code__
         module = method.__globals__.get("__name__", "")
+        if module == "reprlib":
+            module = method.__module__  # of what `recursive_repr` is around
         if code.co_filename.startswith("<") or str(module).partition(".")[0] in _PLAIN_REPRS:
             return None
         return method
     return None
+
+
+def masks_more(shown: str, items: Iterable[object]) -> bool:
+    """Return whether a container's repr masks anything that its items show in their own."""
+    held = list(items)
+    if not held:
+        return True
+    try:
+        inside = repr(held)
+    except BaseException as error:  # noqa: BLE001  foreign code
+        reraise_signal(error)
+        return True
+    return len(MASK.findall(shown)) > len(MASK.findall(inside))
 
 
 def own_methods(kind: Any) -> tuple[str, ...]:

@@ -6,8 +6,10 @@ import msgspec
 
 from nat_observability.recording.capture.budget import MAX_REPR
 
-_PIECE = 64 * 1024  # characters
+_PIECE = 16 * 1024  # characters
+_ESCAPE = len("\\ud800")
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
+_MOST_ESCAPED = 32 * 1024  # lone surrogates of one text: each is found by code that is slow
 _LONGEST_SECRET = 4096  # characters; a private key of 4096 bits has 3300
 
 
@@ -17,15 +19,15 @@ def cut_text(text: str, most: int) -> str:
 
     If it was longer, a mark like `[cut:12345]` says how many characters it had.
     """
-    kept = text[:most]
     following = text[most : most + 1]
-    if kept.isascii():
+    if text.isascii():
+        kept = text[:most]
         if not following:
             return kept
     else:
         # It may take more bytes than characters. A repr is measured in characters.
-        encoded = _encoded(kept, most)
-        if len(encoded) <= most or most <= MAX_REPR:
+        encoded, is_whole = _encoded(text if most > MAX_REPR else text[:most], most)
+        if is_whole and (len(encoded) <= most or most <= MAX_REPR):
             kept = encoded.decode()
             if not following:
                 return kept
@@ -40,17 +42,28 @@ def cut_text(text: str, most: int) -> str:
     return f"{kept}[cut:{len(text)}]"
 
 
-def _encoded(text: str, most: int) -> bytes:
-    """Return a text as UTF-8; if it has lone surrogates, which take six bytes, not much more than so many bytes."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        encoded = b""
-        for start in range(0, len(text), _PIECE):
-            encoded += text[start : start + _PIECE].encode("utf-8", "backslashreplace")
-            if len(encoded) > most:
-                break
-        return encoded
+def _encoded(text: str, most: int) -> tuple[bytes, bool]:
+    """Return a text as UTF-8, not much more than so many bytes of it, and whether that is all."""
+    if len(text) <= _PIECE:
+        try:
+            return text.encode(), True
+        except UnicodeEncodeError:
+            pass
+    pieces: list[bytes] = []
+    size = escaped = taken = 0
+    for start in range(0, len(text), _PIECE):
+        if size > most or escaped > _MOST_ESCAPED:
+            break
+        piece = text[start : start + _PIECE]
+        taken += len(piece)
+        try:
+            encoded = piece.encode()
+        except UnicodeEncodeError:
+            encoded = piece.encode("utf-8", "backslashreplace")
+            escaped += (len(encoded) - len(piece.encode("utf-8", "ignore"))) // _ESCAPE
+        pieces.append(encoded)
+        size += len(encoded)
+    return b"".join(pieces), taken == len(text)
 
 
 def utf8_text(text: str) -> str:

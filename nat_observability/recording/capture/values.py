@@ -84,7 +84,12 @@ def capture(value: Any) -> Captured:
 def capture_json(value: object) -> msgspec.Raw:
     """Return `value` as JSON, text included, within the bounds of `capture`. Never raises."""
     data = plain_json(value)
-    return msgspec.Raw(_encode(walked(value)) if data is None else data)
+    if data is None:
+        recorded = walked(value)
+        if type(recorded) is str and len(recorded) > SHORT:
+            recorded = walked(recorded)  # its characters may take six bytes each
+        data = _encode(recorded)
+    return msgspec.Raw(data)
 
 
 def joined_json(value: object) -> msgspec.Raw:

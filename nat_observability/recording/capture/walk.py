@@ -17,6 +17,7 @@ from nat_observability.recording.capture.budget import (
     CONVERTED,
     DIGITS_WRITTEN,
     ESCAPED,
+    ESCAPES,
     FAILED,
     KEY,
     LARGE,
@@ -41,6 +42,7 @@ from nat_observability.recording.capture.kinds import (
     first,
     is_short_key,
     iterator,
+    kinds_of,
     length_of,
 )
 from nat_observability.recording.capture.limits import limits
@@ -49,11 +51,11 @@ from nat_observability.recording.capture.plain import (
     FEW,
     NUMBERS,
     PLAIN,
-    bounded,
     numbers_json,
     plain_part,
+    text_json,
 )
-from nat_observability.recording.capture.reprs import MASK, own_methods
+from nat_observability.recording.capture.reprs import MASK, masks_more, own_methods
 from nat_observability.recording.capture.slow import report_slow
 from nat_observability.recording.capture.text import class_name, cut_text, module_name
 from nat_observability.recording.capture.web import (
@@ -64,18 +66,12 @@ from nat_observability.recording.capture.web import (
     web_summary,
 )
 
-_OTHERS: set[type] = {object}
 _LONGEST_KEY = 2048  # bits of an integer
 _PIECE = 512  # items of a list that are looked at together
 _SMALL_PIECE = 32
 _SHORT = 32  # characters of a text whose length in JSON does not matter
-_LONG_TEXT = 8192  # of one that is not written in full to find it out
-_QUOTES = 2
-_BYTES = 6  # of a character, at most
-_ESCAPES = 24  # a control character takes six bytes, and the more of them, the less they say
 _SEEN = "<seen above>"
 _RECURSIVE = "<recursive>"
-_clock_ns = time.perf_counter_ns
 _encode = msgspec.json.Encoder().encode
 
 How = Callable[[Any], Callable[["Walk", Any, int], Any]]
@@ -130,7 +126,7 @@ class Walk:
     def took(self, began_ns: int, value: object) -> None:
         """Charge for the time that an object's own code has taken, if that is long."""
         # Called beside that code and not around it: `reraise_signal` looks through the frames of what it raises.
-        took = _clock_ns() - began_ns
+        took = time.perf_counter_ns() - began_ns
         if took > QUICK_NS:
             self.nodes_left -= min(took // NODE_NS, limits.nodes // SLOW_CALLS)
             self._waited += took
@@ -155,21 +151,13 @@ class Walk:
     def _long_text(self, text: str) -> msgspec.Raw:
         """Return an exact `str` as JSON, which may be six times as long, in the length that is left."""
         left = max(0, self.bytes_left - (limits.reserved_size if len(text) > LARGE else 0))
-        data = self._short_json(text) if len(text) <= min(_LONG_TEXT, left // _BYTES) else None
-        if data is None:
-            try:
-                data = bounded(cut_text(text, left), left + _QUOTES)
-            except BufferError:
-                data = _encode(cut_text(text, left // _ESCAPES))
+        data = text_json(text, left)
         self.bytes_left -= len(data)
-        return msgspec.Raw(data)
-
-    def _short_json(self, text: str) -> bytes | None:
-        try:
-            return _encode(text)
-        except UnicodeEncodeError:
+        if len(data) > len(text) * 2:
+            self.nodes_left -= len(data) // ESCAPES
+        if not text.isascii() and b"\\\\ud" in data:
             self.nodes_left -= ESCAPED
-            return None
+        return msgspec.Raw(data)
 
     # -- What is a container -----------------------------------------------------------------------------------------
 
@@ -208,7 +196,7 @@ class Walk:
 
     def _plain_piece(self, piece: list[Any]) -> msgspec.Raw | None:
         """Return the JSON of items of plain data, without the brackets around it; None if they are anything else."""
-        if len(piece) <= FEW or not _kinds([piece[0], piece[-1]]) <= PLAIN:
+        if len(piece) <= FEW or not kinds_of([piece[0], piece[-1]]) <= PLAIN:
             return None
         left = self.bytes_left - limits.reserved_size
         if type(piece[0]) in NUMBERS and len(piece) <= self.nodes_left:
@@ -222,7 +210,7 @@ class Walk:
         # A part of both: it may be in vain.
         found = plain_part(piece, left // 2, max(0, self.nodes_left) // 4, small=False)
         if found is None:
-            if _kinds(piece) <= PLAIN:
+            if kinds_of(piece) <= PLAIN:
                 self._tries -= 1
             return None
         data, nodes = found
@@ -237,7 +225,7 @@ class Walk:
         plain = self._plain(value, depth)
         return self.inside(value, depth, self._items) if plain is None else plain
 
-    def _items(self, value: Any, depth: int) -> list[Any]:
+    def _items(self, value: Any, depth: int) -> Any:
         kind = type(value)
         count = length_of(kind)(value)
         room = self._room(count)
@@ -248,12 +236,14 @@ class Walk:
             items = list(tuple.__getitem__(value, slice(room)))
         else:
             self.nodes_left -= OBJECT
-            began_ns = _clock_ns()
+            began_ns = time.perf_counter_ns()
             if issubclass(kind, VIEWS):
                 items = first(lambda: iterator(value), room, FOREIGN_TRIES)
                 self.took(began_ns, value)
             else:
                 items = first(lambda: iterator(value), room)
+        if count <= LARGE and (shown := self.masked(value, items)) is not None:
+            return shown
         copies: list[Any] = []
         add = copies.append
         taken = 0
@@ -292,18 +282,23 @@ class Walk:
         return self.inside(value, depth, self._dict_fields) if plain is None else plain
 
     def _dict_fields(self, value: Any, depth: int) -> Any:
-        shown = self.masked(value)
-        return self.fields(dict.items(value), dict.__len__(value), depth) if shown is None else shown
+        count = dict.__len__(value)
+        # The repr of a larger one takes too long.
+        shown = self.masked(value, dict.items(value)) if count <= LARGE else None
+        return self.fields(dict.items(value), count, depth) if shown is None else shown
 
-    def mapping(self, value: Any, depth: int) -> Any:
+    def mapping(self, value: Any, depth: int, *, is_headers: bool = False) -> Any:
         def copy(value: Any, depth: int) -> Any:
             self.nodes_left -= OBJECT
-            began_ns = _clock_ns()
+            began_ns = time.perf_counter_ns()
             try:
                 count = len(value)
                 items = first(value.items, self._fields_room(count), FOREIGN_TRIES)
             finally:
                 self.took(began_ns, value)
+            # The repr of httpx's headers masks one of them; the others would be lost.
+            if count <= LARGE and not is_headers and (shown := self.masked(value, items)) is not None:
+                return shown
             return self.fields(items, count, depth)
 
         return self.inside(value, depth, copy)
@@ -336,16 +331,16 @@ class Walk:
     def key(self, key: object) -> str:
         self.nodes_left -= KEY
         if type(key) is str:
-            return self.text(key)
+            return self.text(key) if len(key) <= LARGE else self._long_key(key)
         # By the type: `isinstance` asks the object for its class, and a lazy one may raise then.
         kind = type(key)
         if issubclass(kind, enum.Enum):
             key = cast(enum.Enum, key)._value_
             kind = type(key)
         if issubclass(kind, str):
-            return self.text(str.__str__(cast(str, key)))
+            return self.key(str.__str__(cast(str, key)))
         if issubclass(kind, BYTES):
-            return str(self.value(key))
+            return self.key(self.value(key))
         if kind is int:
             bits = cast(int, key).bit_length()
             if bits > _LONGEST_KEY:
@@ -355,6 +350,11 @@ class Walk:
         if (issubclass(kind, (*SEQUENCES, dict)) and not is_short_key(key)) or module_name(kind) == "numpy":
             return _encode(self.value(key)).decode()  # its repr has those of all that is in it, or its class
         return self.shown(key)
+
+    def _long_key(self, key: str) -> str:
+        data = text_json(key, max(0, self.bytes_left - limits.reserved_size))
+        self.bytes_left -= len(data)
+        return msgspec.json.decode(data, type=str)
 
     # -- What has fields ---------------------------------------------------------------------------------------------
 
@@ -367,7 +367,7 @@ class Walk:
             return shown
 
         def copy(value: Any, depth: int) -> Any:
-            began_ns = _clock_ns()
+            began_ns = time.perf_counter_ns()
             try:
                 fields = list(names(value))
             finally:
@@ -393,18 +393,18 @@ class Walk:
 
     def web(self, value: object, depth: int) -> Any:
         self.nodes_left -= OPAQUE
-        began_ns = _clock_ns()
+        began_ns = time.perf_counter_ns()
         try:
             summary = web_summary(value)
         finally:
             self.took(began_ns, value)
         return self.value(summary, depth)
 
-    def masked(self, value: object) -> str | None:
-        """Return the repr of an object with fields if it masks something, None otherwise."""
+    def masked(self, value: object, items: Iterable[object] = ()) -> str | None:
+        """Return the repr of an object if it masks something, and not only what its items mask; None otherwise."""
         for name in own_methods(type(value)):
             self.nodes_left -= OPAQUE
-            began_ns = _clock_ns()
+            began_ns = time.perf_counter_ns()
             try:
                 shown = repr(value) if name == "__repr__" else str(value)
             except BaseException as error:  # noqa: BLE001  foreign code
@@ -415,12 +415,16 @@ class Walk:
                 self.took(began_ns, value)
             self.nodes_left -= str.__len__(shown) // CHARACTERS
             if MASK.search(shown, 0, limits.size):
-                return self.text(cut_text(str.__str__(shown), MAX_REPR))
+                began_ns = time.perf_counter_ns()
+                is_own = masks_more(shown, items)
+                self.took(began_ns, value)
+                if is_own:
+                    return self.text(cut_text(str.__str__(shown), MAX_REPR))
         return None
 
     def shown(self, value: object) -> str:
         self.nodes_left -= OPAQUE
-        began_ns = _clock_ns()
+        began_ns = time.perf_counter_ns()
         try:
             shown = repr(value)
             self.nodes_left -= str.__len__(shown) // CHARACTERS
@@ -435,16 +439,8 @@ class Walk:
 
 def _parts(piece: list[Any]) -> Iterator[list[Any]]:
     """Return items that are not plain data, or not all of them, in parts of which some may be."""
-    if len(piece) <= _SMALL_PIECE or _kinds(piece) <= PLAIN:
+    if len(piece) <= _SMALL_PIECE or kinds_of(piece) <= PLAIN:
         yield piece
         return
     for start in range(0, len(piece), _SMALL_PIECE):
         yield piece[start : start + _SMALL_PIECE]
-
-
-def _kinds(items: list[Any]) -> set[type]:
-    try:
-        return set(map(type, items))
-    except BaseException as error:  # noqa: BLE001  foreign code: a metaclass without a hash, or whose own raises
-        reraise_signal(error)
-        return _OTHERS

@@ -431,6 +431,10 @@ async def test_documents_that_are_not_understood_are_recorded(found: object) -> 
         },
         {"name": "weather", "args": {"city": "Rome"}, "id": "call_1", "type": "tool_call"},
         {"toolUse": {"toolUseId": "call_1", "name": "weather", "input": {"city": "Rome"}}},
+        {"functionCall": {"id": "call_1", "name": "weather", "args": {"city": "Rome"}}},
+        SimpleNamespace(
+            text=None, function_call=SimpleNamespace(id="call_1", name="weather", args={"city": "Rome"})
+        ),
         SimpleNamespace(id="call_1", name="weather", args={"city": "Rome"}),
         MESSAGES[0]["parts"][1],
     ],
@@ -445,6 +449,18 @@ async def test_a_tool_carries_out_a_call(call: object) -> None:
         "gen_ai.tool.call.id": "call_1",
         "gen_ai.tool.call.arguments": {"city": "Rome"},
     }
+
+
+async def test_a_call_that_is_not_understood_is_logged() -> None:
+    """Once for its type: nothing else says that the step has neither id nor arguments."""
+
+    class Odd:
+        """Anything but a call."""
+
+    with capture_logs() as lines:
+        node = await recorded(lambda current: current.tool_call(Odd()), "tool")
+    assert node.attributes == {}
+    assert [line["what"] for line in lines if line["event"] == "answer_not_understood"] == ["tool_call"]
 
 
 async def test_a_call_by_its_id() -> None:

@@ -157,7 +157,7 @@ def test_each_makers_usage(made: Any, given: dict[str, Any], usage: TokenUsage) 
     """As a dict and as an object; cached tokens are part of the prompt, and reasoning of the completion."""
     with capture_logs() as lines:
         assert token_usage(made(given)) == usage
-    assert lines == []
+    assert [line for line in lines if line["event"] == "answer_not_understood"] == []
 
 
 class Hostile:
@@ -256,3 +256,31 @@ async def test_a_usage_that_is_not_understood_is_logged_once() -> None:
     ]
     assert "secret" not in str(lines)
     assert [call.usage for call in run.tree] == [None, TokenUsage(0, 4, total_tokens=4)] * 3
+
+
+async def test_a_total_alone_is_logged() -> None:
+    """It is kept, and the line says that prompt and completion, which would be 0, are not known."""
+
+    class Alone(SimpleNamespace):
+        """A type of its own: each is logged once."""
+
+    with capture_logs() as lines:
+        assert token_usage(Alone(total_tokens=8)) == TokenUsage(total_tokens=8)
+    assert [line["what"] for line in lines] == ["usage"]
+
+
+async def test_the_total_of_a_ranking_is_its_prompt() -> None:
+    """As that of embeddings: the answer has no tokens."""
+
+    class Ranking(SimpleNamespace):
+        """As Voyage's."""
+
+    ranking = Ranking(
+        data=[Usage(index=0, relevance_score=0.5)], model="rerank-2", usage=Ranking(total_tokens=26)
+    )
+    with capture_logs() as lines:
+        async with recorded_run() as run:
+            with step("reranker", "rerank-2") as current:
+                current.response(ranking)
+    assert run.tree.one().usage == TokenUsage(26, total_tokens=26)
+    assert [line for line in lines if line["event"] == "answer_not_understood"] == []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from nat_observability.recording.answers.draft import Draft
 from nat_observability.recording.answers.fields import (
     field,
@@ -27,11 +25,7 @@ def read_embeddings(draft: Draft, answer: object) -> bool:
     if data and (first := field(data[0], "embedding")) is not None:
         draft.head(field(answer, "id"), field(answer, "model"))
         draft.vectors(length_of(field(answer, "data")), length_of(first))
-        draft.used(field(answer, "usage"))
-        usage = draft.usage
-        if usage is not None and not usage.prompt_tokens and not usage.completion_tokens:
-            # An embedding has no completion; some count the total alone.
-            draft.usage = msgspec.structs.replace(usage, prompt_tokens=usage.total_tokens)
+        draft.used(field(answer, "usage"), only_input=True)
         return True
     shape = _shape(answer)
     if shape is None:
@@ -108,7 +102,7 @@ def read_ranking(draft: Draft, answer: object) -> bool:
         ranked.append(each if text is None else each | {"content": text})
     draft.output = ranked
     draft.attribute("gen_ai.retrieval.documents", ranked)
-    draft.used(field(answer, "usage"))
+    draft.used(field(answer, "usage"), only_input=True)
     return True
 
 
