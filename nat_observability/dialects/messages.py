@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from nat_observability.dialects.message_parts import message_of
 from nat_observability.events import Captured, Span, Status, StepKind
 
 Side = Literal["input", "output"]
@@ -64,7 +65,11 @@ def genai_payload(span: Span, side: Side, value: Captured) -> bytes:
             str(data, "utf-8")
         return role + _BETWEEN + text[:-2] + end + b"]"
     if data[:1] in (b"[", b"{") and len(data) <= _MOST_BYTES:
-        if data.startswith(b'[{"role":') and b'"parts":[' in data and b'"content":"' not in data[:32]:
+        if (
+            data.startswith(b'[{"role":')
+            and b'"content":"' not in data[:32]
+            and 0 < data.count(b'"parts":[') == data.count(b'"parts":[{"type":')
+        ):
             str(data, "utf-8")
             return data  # the conventions' messages, as a step records a model's answer
         found = _plain(data, end) or _converted(span, side, data)
@@ -124,77 +129,47 @@ def _converted(span: Span, side: Side, data: bytes) -> bytes | None:
         found = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if isinstance(found, dict):
-        found = found["messages"] if isinstance(found.get("messages"), list) else [found]
-    if not isinstance(found, list) or not found or not all(map(_is_message, found)):
+    messages = messages_of(found)
+    if messages is None:
         return None
-    return _encode([_message(span, side, each) for each in found])
+    if side == "output":
+        reason = _FINISHED[span.status]
+        messages = [{"finish_reason": reason} | message for message in messages]
+    return _encode(messages)
 
 
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("role"), str)
+def messages_of(value: Any) -> list[dict[str, Any]] | None:
+    """
+    Return a message, a list of them or an object that has such a list as the conventions' messages, or None.
+
+    What such an object has beside the list goes with the first message, as `beside_messages`.
+    """
+    beside: dict[str, Any] = {}
+    if isinstance(value, dict):
+        if isinstance(listed := value.get("messages"), list):
+            beside = {name: each for name, each in value.items() if name != "messages"}
+            value = listed
+        else:
+            value = [value]
+    if not isinstance(value, list) or not value:
+        return None
+    found = [message for each in value if (message := message_of(each)) is not None]
+    if len(found) < len(value):
+        return None
+    if beside:
+        found[0]["beside_messages"] = beside
+    return found
 
 
-def _message(span: Span, side: Side, message: dict[str, Any]) -> dict[str, Any]:
-    parts = message.get("parts")
-    if not isinstance(parts, list):
-        parts = _parts(message)
-    found: dict[str, Any] = {"role": message["role"], "parts": parts}
-    if isinstance(name := message.get("name"), str):
-        found["name"] = name
-    if isinstance(reason := message.get("finish_reason"), str):
-        found["finish_reason"] = reason
-    return _finished(span, found) if side == "output" else found
+def conventional(value: Any) -> Any:
+    """Return messages that were recorded as an attribute in the conventions' form, as far as they are known."""
+    if isinstance(value, str):
+        # Of the conventions' own JSON there is nothing to convert.
+        return value if value[:1] in ("[", "{") else [_said(value)]
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return [_said(*value)]
+    return messages_of(value) or value
 
 
-def _finished(span: Span, message: dict[str, Any]) -> dict[str, Any]:
-    return {"finish_reason": _FINISHED[span.status]} | message
-
-
-def _parts(message: dict[str, Any]) -> list[Any]:
-    content, call_id = message.get("content"), message.get("tool_call_id")
-    if isinstance(call_id, str):
-        return [{"type": "tool_call_response", "id": call_id, "response": content}]
-    parts: list[Any] = []
-    if isinstance(content, str):
-        parts.append({"type": "text", "content": content})
-    elif isinstance(content, list):
-        parts += [_part(each) for each in content]
-    elif content is not None:
-        parts.append({"type": "text", "content": _encode(content).decode()})
-    calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list) else []:
-        if isinstance(call, dict):
-            function = call.get("function")
-            named = function if isinstance(function, dict) else call
-            parts.append(
-                {
-                    "type": "tool_call",
-                    "id": call.get("id"),
-                    "name": named.get("name") if isinstance(named.get("name"), str) else "",
-                    "arguments": _arguments(named.get("arguments")),
-                }
-            )
-    return parts
-
-
-def _part(part: Any) -> Any:
-    if isinstance(part, str):
-        return {"type": "text", "content": part}
-    if isinstance(part, dict):
-        if isinstance(text := part.get("text"), str) and part.get("type", "text") in _TEXTS:
-            return {"type": "text", "content": text}
-        return part if isinstance(part.get("type"), str) else {"type": "unknown", "content": part}
-    return {"type": "unknown", "content": part}
-
-
-_TEXTS = frozenset({"text", "input_text", "output_text"})
-
-
-def _arguments(arguments: Any) -> Any:
-    if isinstance(arguments, str) and arguments[:1] in ("{", "["):
-        try:
-            return _decode(arguments)
-        except (msgspec.DecodeError, RecursionError):
-            return arguments
-    return arguments
+def _said(*texts: str) -> dict[str, Any]:
+    return {"role": "user", "parts": [{"type": "text", "content": text} for text in texts]}

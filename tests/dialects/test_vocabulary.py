@@ -152,8 +152,16 @@ def text(role: str, content: str, **more: str) -> dict[str, Any]:
         (raw([text("user", "Tea?")]), [text("user", "Tea?")]),
         (raw({"city": "Paris"}), [text("user", '{"city":"Paris"}')]),
         (raw([1, 2]), [text("user", "[1,2]")]),
-        (raw([{"role": "user", "text": "Tea?"}]), [{"role": "user", "parts": []}]),
-        (raw([{"role": "a", "b": ',"content":'}]), [{"role": "a", "parts": []}]),
+        (raw([{"role": "user", "text": "Tea?"}]), [text("user", '[{"role":"user","text":"Tea?"}]')]),
+        (raw({"role": "admin", "city": "Paris"}), [text("user", '{"role":"admin","city":"Paris"}')]),
+        (
+            raw([{"role": "a", "b": ',"content":'}]),
+            [text("user", '[{"role":"a","b":",\\"content\\":"}]')],
+        ),
+        (
+            raw({"messages": CHAT[1:], "plan": "pro"}),
+            [text("user", "Tea?") | {"beside_messages": {"plan": "pro"}}],
+        ),
         (
             raw(TALK),
             [
@@ -161,7 +169,7 @@ def text(role: str, content: str, **more: str) -> dict[str, Any]:
                     "role": "user",
                     "parts": [
                         {"type": "text", "content": "Weather?"},
-                        {"type": "image_url", "image_url": "x"},
+                        {"type": "uri", "modality": "image", "uri": "x"},
                     ],
                 },
                 {
@@ -179,6 +187,147 @@ def test_an_input_is_messages(given: Captured, expected: list[dict[str, Any]]) -
     attributes = sent(span, "genai")[1]
     assert json.loads(attributes["gen_ai.input.messages"]) == expected
     assert "input.value" not in attributes
+
+
+CALLED = {"type": "tool_call", "id": "1", "name": "w", "arguments": {"city": "Paris"}}
+
+
+def uri(modality: str, where: str, **more: str) -> dict[str, str]:
+    """Return a part of the conventions that says where something is."""
+    return {"type": "uri", "modality": modality, **more, "uri": where}
+
+
+def blob(modality: str, mime: str, data: str) -> dict[str, str]:
+    """Return a part of the conventions that holds something."""
+    return {"type": "blob", "modality": modality, "mime_type": mime, "content": data}
+
+
+def answered(response: object, **more: object) -> dict[str, Any]:
+    """Return a part of the conventions with the result of a tool."""
+    return {"type": "tool_call_response", "id": "1", "response": response, **more}
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        # Anthropic
+        ({"type": "tool_use", "id": "1", "name": "w", "input": {"city": "Paris"}}, CALLED),
+        ({"type": "tool_result", "tool_use_id": "1", "content": "rain"}, answered("rain")),
+        (
+            {"type": "tool_result", "tool_use_id": "1", "content": "no", "is_error": True},
+            answered("no", is_error=True),
+        ),
+        (
+            {"type": "thinking", "thinking": "Hm.", "signature": "s"},
+            {"type": "reasoning", "content": "Hm.", "signature": "s"},
+        ),
+        (
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
+            blob("image", "image/png", "aGk="),
+        ),
+        ({"type": "image", "source": {"type": "url", "url": "https://a/b"}}, uri("image", "https://a/b")),
+        (
+            {"type": "document", "source": {"type": "text", "data": "x"}},
+            {"type": "text", "content": "x"},
+        ),
+        # OpenAI, of chats and of the Responses API
+        ({"type": "image_url", "image_url": {"url": "https://a/b"}}, uri("image", "https://a/b")),
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
+            blob("image", "image/png", "aGk="),
+        ),
+        ({"type": "input_image", "image_url": "https://a/b"}, uri("image", "https://a/b")),
+        (
+            {"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}},
+            blob("audio", "audio/wav", "aGk="),
+        ),
+        (
+            {"type": "file", "file": {"file_id": "f-1"}},
+            {"type": "file", "modality": "document", "file_id": "f-1"},
+        ),
+        # Google
+        ({"text": "Tea?"}, {"type": "text", "content": "Tea?"}),
+        ({"text": "Hm.", "thought": True}, {"type": "reasoning", "content": "Hm.", "thought": True}),
+        ({"functionCall": {"id": "1", "name": "w", "args": {"city": "Paris"}}}, CALLED),
+        ({"function_response": {"id": "1", "name": "w", "response": {"a": 1}}}, answered({"a": 1})),
+        (
+            {"inline_data": {"mime_type": "audio/wav", "data": "aGk="}},
+            blob("audio", "audio/wav", "aGk="),
+        ),
+        (
+            {"fileData": {"mimeType": "application/pdf", "fileUri": "gs://a/b"}},
+            uri("document", "gs://a/b", mime_type="application/pdf"),
+        ),
+        # Bedrock
+        ({"toolUse": {"toolUseId": "1", "name": "w", "input": {"city": "Paris"}}}, CALLED),
+        (
+            {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "s"}}},
+            {"type": "reasoning", "content": "Hm.", "signature": "s"},
+        ),
+        # The conventions' own, and what nobody knows
+        (uri("image", "https://a/b"), uri("image", "https://a/b")),
+        (
+            {"type": "file", "modality": "audio", "file_id": "f"},
+            {"type": "file", "modality": "audio", "file_id": "f"},
+        ),
+        ({"type": "mine", "x": 1}, {"type": "mine", "x": 1}),
+        ({"x": 1}, {"type": "unknown", "content": {"x": 1}}),
+        (
+            {"type": "text", "text": "Tea?", "cache_control": {"type": "ephemeral"}},
+            {"type": "text", "content": "Tea?", "cache_control": {"type": "ephemeral"}},
+        ),
+    ],
+)
+def test_parts_of_every_client_are_those_of_the_conventions(part: dict[str, Any], expected: object) -> None:
+    """Under `content`, and what has no type under `parts` as Google has it; nothing of a part is lost."""
+    for body in ("content",) if "type" in part else ("content", "parts"):
+        given = raw([{"role": "user", body: [part]}])
+        attributes = sent(make_span(kind=StepKind.LLM, name="gpt-5", input=given), "genai")[1]
+        assert json.loads(attributes["gen_ai.input.messages"]) == [{"role": "user", "parts": [expected]}]
+
+
+def test_items_of_the_responses_api_are_messages() -> None:
+    """A call of a tool and its result have a type in place of a role."""
+    given = [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Weather?"}]},
+        {"type": "function_call", "call_id": "1", "name": "w", "arguments": '{"city":"Paris"}'},
+        {"type": "function_call_output", "call_id": "1", "output": "rain"},
+    ]
+    attributes = sent(make_span(kind=StepKind.LLM, name="gpt-5", input=raw(given)), "genai")[1]
+    assert json.loads(attributes["gen_ai.input.messages"]) == [
+        text("user", "Weather?"),
+        {"role": "assistant", "parts": [CALLED]},
+        {"role": "tool", "parts": [answered("rain")]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "expected"),
+    [
+        (CHAT, [text("system", "Be brief."), text("user", "Tea?")]),
+        ("Tea?", [text("user", "Tea?")]),
+        (["Tea?"], [text("user", "Tea?")]),
+        ([text("user", "Tea?")], [text("user", "Tea?")]),
+        ({"a": 1}, {"a": 1}),
+    ],
+)
+def test_messages_that_are_an_attribute_have_the_conventions_form_too(
+    recorded: object, expected: object
+) -> None:
+    """As `call.request(messages=…)` sets them; with another dialect alone they stay as they are."""
+    span = make_span(kind=StepKind.LLM, name="gpt-5", attributes=raw({"gen_ai.input.messages": recorded}))
+    for dialect, written in (("genai", expected), ("langfuse", recorded)):
+        assert json.loads(json.dumps(sent(span, dialect)[1]["gen_ai.input.messages"])) == written
+
+
+def test_a_retrieval_is_called_by_its_source() -> None:
+    """As the conventions have it, if one was recorded."""
+    span = make_span(kind=StepKind.RETRIEVER, name="docs")
+    assert sent(span, "genai")[0] == "retrieval docs"
+    of_source = make_span(
+        kind=StepKind.RETRIEVER, name="docs", attributes=raw({"gen_ai.data_source.id": "H7STPQYOND"})
+    )
+    assert sent(of_source, "genai")[0] == "retrieval H7STPQYOND"
 
 
 @pytest.mark.parametrize(("status", "reason"), [(Status.OK, "stop"), (Status.ERROR, "error")])
