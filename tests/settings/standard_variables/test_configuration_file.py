@@ -305,6 +305,12 @@ def test_a_file_that_is_not_there_stops_the_start(set_them: SetThem, tmp_path: P
         ObservabilitySettings()
 
 
+def test_a_blank_name_of_a_file_is_none(set_them: SetThem) -> None:
+    """As an empty one is: a template without a value leaves a space behind."""
+    set_them(OTEL_CONFIG_FILE=" ", OTEL_SERVICE_NAME="shop")
+    assert ObservabilitySettings().service_name == "shop"
+
+
 class TestSubstitution:
     """https://opentelemetry.io/docs/specs/otel/configuration/data-model/#environment-variable-substitution"""
 
