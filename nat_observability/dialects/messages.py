@@ -173,3 +173,13 @@ def conventional(value: Any) -> Any:
 
 def _said(*texts: str) -> dict[str, Any]:
     return {"role": "user", "parts": [{"type": "text", "content": text} for text in texts]}
+
+
+def conventional_documents(value: Any) -> Any:
+    """Return documents with ids that are texts, as the conventions' schema wants them."""
+    if not isinstance(value, list):
+        return value
+    return [
+        each | {"id": str(each["id"])} if isinstance(each, dict) and type(each.get("id")) is int else each
+        for each in value
+    ]

@@ -87,6 +87,11 @@ def openinference_attributes(kind: StepKind, own: dict[str, Any], given: Capture
         if isinstance(call_id := own.get("gen_ai.tool.call.id"), str):
             found["tool.id"] = call_id
     elif kind is StepKind.EMBEDDING:
+        parameters = _parameters(own)
+        if (dimensions := own.get("gen_ai.embeddings.dimension.count")) is not None:
+            parameters["dimensions"] = dimensions
+        if parameters:
+            found["embedding.invocation_parameters"] = _text(parameters)
         texts = [given] if isinstance(given, str) else _small(given)
         for index, text in _fitting(texts if isinstance(texts, list) else []):
             if isinstance(text, str):
@@ -122,12 +127,7 @@ def _model_call(found: Flat, own: dict[str, Any], given: Captured, output: Captu
     reasons = own.get("gen_ai.response.finish_reasons")
     if isinstance(reasons, list) and reasons and isinstance(reasons[0], str):
         found["llm.finish_reason"] = reasons[0]
-    parameters = {
-        name.removeprefix("gen_ai.request."): value
-        for name, value in own.items()
-        if name.startswith("gen_ai.request.") and name != "gen_ai.request.model"
-    }
-    if parameters:
+    if parameters := _parameters(own):
         found["llm.invocation_parameters"] = _text(parameters)
     tools = own.get("gen_ai.tool.definitions")
     for index, tool in _fitting(tools if isinstance(tools, list) else []):
@@ -147,6 +147,14 @@ def _model_call(found: Flat, own: dict[str, Any], given: Captured, output: Captu
         for index, message in _fitting(messages if isinstance(messages, list) else []):
             if (read := message_of(message)) is not None:
                 _message(found, f"{name}.{index}.message", read)
+
+
+def _parameters(own: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name.removeprefix("gen_ai.request."): value
+        for name, value in own.items()
+        if name.startswith("gen_ai.request.") and name != "gen_ai.request.model"
+    }
 
 
 def _message(found: Flat, prefix: str, message: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -19,7 +19,13 @@ from nat_observability.dialects.genai import (
     maker_of,
 )
 from nat_observability.dialects.langfuse import LANGFUSE, langfuse_resource
-from nat_observability.dialects.messages import SPOKEN, Side, conventional, genai_payload
+from nat_observability.dialects.messages import (
+    SPOKEN,
+    Side,
+    conventional,
+    conventional_documents,
+    genai_payload,
+)
 from nat_observability.dialects.openinference import OPENINFERENCE
 from nat_observability.events import Captured, Run, Span, Status, StepKind, TokenUsage
 from nat_observability.resource import Resource
@@ -38,7 +44,12 @@ _KINDS = {kind: kind.value for kind in StepKind}
 _COUNTS = TokenUsage.__struct_fields__
 _ALWAYS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _decode = msgspec.json.Decoder().decode
-_MESSAGES = ("gen_ai.input.messages", "gen_ai.output.messages")
+# What an application records as it has it, and the conventions have a schema for.
+_CONVENTIONAL: Mapping[str, Callable[[Any], Any]] = {
+    "gen_ai.input.messages": conventional,
+    "gen_ai.output.messages": conventional,
+    "gen_ai.retrieval.documents": conventional_documents,
+}
 # What no dialect of a vocabulary has a word for is written in one that many back ends know.
 _COMMON = {"input": "input.value", "output": "output.value", "metadata": "metadata"}
 
@@ -207,9 +218,7 @@ class Vocabulary:
         own = decoded_attributes(span.attributes)
         attributes |= self.own_attributes(span, own)
         if self._with_provider:
-            for name in _MESSAGES:
-                if name in own:
-                    own[name] = conventional(own[name])
+            own |= {name: read(own[name]) for name, read in _CONVENTIONAL.items() if name in own}
         # The application's own say it as it wants it said.
         return attributes | own
 

@@ -217,6 +217,14 @@ def test_texts_of_embeddings() -> None:
     }
 
 
+def test_parameters_of_embeddings() -> None:
+    """They have a name of their own."""
+    attributes = {"gen_ai.embeddings.dimension.count": 3, "gen_ai.request.encoding_formats": ["float"]}
+    assert names(StepKind.EMBEDDING, attributes) == {
+        "embedding.invocation_parameters": '{"encoding_formats":["float"],"dimensions":3}'
+    }
+
+
 def test_a_step_without_the_conventions_attributes_has_none_of_it() -> None:
     """Its payload is not even read."""
     message = [{"role": "user", "content": "hello"}]

@@ -320,6 +320,14 @@ def test_messages_that_are_an_attribute_have_the_conventions_form_too(
         assert json.loads(json.dumps(sent(span, dialect)[1]["gen_ai.input.messages"])) == written
 
 
+def test_ids_of_documents_are_texts() -> None:
+    """As the conventions' schema has them; what is no document stays as it is."""
+    documents = [{"id": 7, "score": 0.5}, {"id": "a"}, {"content": "tea"}, "odd"]
+    span = make_span(kind=StepKind.RETRIEVER, attributes=raw({"gen_ai.retrieval.documents": documents}))
+    found = sent(span, "genai")[1]["gen_ai.retrieval.documents"]
+    assert [*found] == [{"id": "7", "score": 0.5}, *documents[1:]]
+
+
 def test_a_retrieval_is_called_by_its_source() -> None:
     """As the conventions have it, if one was recorded."""
     span = make_span(kind=StepKind.RETRIEVER, name="docs")
