@@ -145,8 +145,24 @@ def _model_call(found: Flat, own: dict[str, Any], given: Captured, output: Captu
         if isinstance(messages, dict):
             messages = messages.get("messages")
         for index, message in _fitting(messages if isinstance(messages, list) else []):
-            if (read := message_of(message)) is not None:
+            if (text := _only_text(message)) is not None:
+                found[f"{name}.{index}.message.role"] = message["role"]
+                found[f"{name}.{index}.message.content"] = text
+            elif (read := message_of(message)) is not None:
                 _message(found, f"{name}.{index}.message", read)
+
+
+def _only_text(message: Any) -> str | None:
+    """Return the text of a message that has nothing else, which most are; None of any other."""
+    if type(message) is not dict or type(message.get("role")) is not str or "name" in message:
+        return None
+    if (parts := message.get("parts")) is None:
+        text = message.get("content") if len(message) == 2 else None
+    elif type(parts) is list and len(parts) == 1 and type(parts[0]) is dict:
+        text = parts[0].get("content") if parts[0].get("type") == "text" else None
+    else:
+        return None
+    return text if type(text) is str else None
 
 
 def _parameters(own: dict[str, Any]) -> dict[str, Any]:
