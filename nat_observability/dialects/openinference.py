@@ -131,7 +131,7 @@ def _model_call(found: Flat, own: dict[str, Any], given: Captured, output: Captu
         found["llm.invocation_parameters"] = _text(parameters)
     tools = own.get("gen_ai.tool.definitions")
     for index, tool in _fitting(tools if isinstance(tools, list) else []):
-        found[f"llm.tools.{index}.tool.json_schema"] = _text(tool)
+        found[f"llm.tools.{index}.tool.json_schema"] = _text(_definition(tool))
         for name in ("name", "description"):
             if isinstance(tool, dict) and isinstance(told := tool.get(name), str):
                 found[f"llm.tools.{index}.tool.{name}"] = told
@@ -150,6 +150,13 @@ def _model_call(found: Flat, own: dict[str, Any], given: Captured, output: Captu
                 found[f"{name}.{index}.message.content"] = text
             elif (read := message_of(message)) is not None:
                 _message(found, f"{name}.{index}.message", read)
+
+
+def _definition(tool: Any) -> Any:
+    """Return a function's definition as OpenInference has it, with the function in an object of its own."""
+    if not isinstance(tool, dict) or tool.get("type") != "function" or "name" not in tool:
+        return tool
+    return {"type": "function", "function": {name: each for name, each in tool.items() if name != "type"}}
 
 
 def _only_text(message: Any) -> str | None:
@@ -292,18 +299,24 @@ def _annotations(span: Span) -> Flat:
         told = _small(event.attributes)
         if not isinstance(told, dict) or not isinstance(told.get("gen_ai.evaluation.name"), str):
             continue
-        for name, attribute in _EVALUATION.items():
-            if isinstance(value := told.get(attribute), str | int | float):
-                found[f"annotations.{index}.annotation.{name}"] = value
+        results = {
+            name: value
+            for name, (attribute, types) in _EVALUATION.items()
+            if isinstance(value := told.get(attribute), types) and type(value) is not bool
+        }
+        # "Each object MUST have `name` and at least one of `score`, `label`, or `explanation`."
+        if len(results) < 2:
+            continue
+        found |= {f"annotations.{index}.annotation.{name}": value for name, value in results.items()}
         index += 1
     return found
 
 
-_EVALUATION = {
-    "name": "gen_ai.evaluation.name",
-    "score": "gen_ai.evaluation.score.value",
-    "label": "gen_ai.evaluation.score.label",
-    "explanation": "gen_ai.evaluation.explanation",
+_EVALUATION: dict[str, tuple[str, tuple[type, ...]]] = {
+    "name": ("gen_ai.evaluation.name", (str,)),
+    "score": ("gen_ai.evaluation.score.value", (int, float)),
+    "label": ("gen_ai.evaluation.score.label", (str,)),
+    "explanation": ("gen_ai.evaluation.explanation", (str,)),
 }
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from nat_observability.dialects.span_attributes import span_attributes
-from nat_observability.events import Run, Span, Status, StepKind
+from nat_observability.events import Run, Span, SpanEvent, Status, StepKind
 from nat_observability.sinks.otlp.span_encoder import encode
 
 RUN = Run("run-1", "1" * 32)
@@ -151,7 +151,9 @@ def test_parameters_and_tools() -> None:
     }
     assert names(StepKind.LLM, attributes) == {
         "llm.invocation_parameters": '{"temperature":0.5}',
-        "llm.tools.0.tool.json_schema": '{"type":"function","name":"search","description":"Finds."}',
+        "llm.tools.0.tool.json_schema": (
+            '{"type":"function","function":{"name":"search","description":"Finds."}}'
+        ),
         "llm.tools.0.tool.name": "search",
         "llm.tools.0.tool.description": "Finds.",
     }
@@ -214,6 +216,37 @@ def test_texts_of_embeddings() -> None:
     assert names(StepKind.EMBEDDING, attributes, ["a", 1, "b"]) == {
         f"{prefix}.0.embedding.text": "a",
         f"{prefix}.2.embedding.text": "b",
+    }
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ({"score.value": 1}, {"score": 1}),
+        ({"score.label": "good", "explanation": "It is."}, {"label": "good", "explanation": "It is."}),
+        ({"score.value": "a lot", "explanation": "It is."}, {"explanation": "It is."}),
+        ({}, None),
+        ({"score.value": "a lot"}, None),
+        ({"score.value": True}, None),
+    ],
+)
+def test_an_annotation_has_a_result(results: dict[str, Any], expected: dict[str, Any] | None) -> None:
+    """One at least, and the score is a number; one without any is left out, and is no gap among the others."""
+
+    def event(name: str, results: dict[str, Any]) -> SpanEvent:
+        told = {f"gen_ai.evaluation.{key}": value for key, value in {"name": name, **results}.items()}
+        return SpanEvent("gen_ai.evaluation.result", 1, msgspec.Raw(msgspec.json.encode(told)))
+
+    span = msgspec.structs.replace(
+        span_of(StepKind.EVALUATOR, None), events=(event("a", results), event("b", {"score.value": 0.5}))
+    )
+    found = {name: value for name, value in span_attributes(span).items() if name.startswith("annotations.")}
+    first = {} if expected is None else {"name": "a", **expected}
+    both = [each for each in (first, {"name": "b", "score": 0.5}) if each]
+    assert found == {
+        f"annotations.{index}.annotation.{name}": value
+        for index, each in enumerate(both)
+        for name, value in each.items()
     }
 
 
