@@ -299,10 +299,10 @@ def _annotations(span: Span) -> Flat:
         told = _small(event.attributes)
         if not isinstance(told, dict) or not isinstance(told.get("gen_ai.evaluation.name"), str):
             continue
-        results = {
-            name: value
+        results: Flat = {
+            name: told[attribute]
             for name, (attribute, types) in _EVALUATION.items()
-            if isinstance(value := told.get(attribute), types) and type(value) is not bool
+            if type(told.get(attribute)) in types
         }
         # "Each object MUST have `name` and at least one of `score`, `label`, or `explanation`."
         if len(results) < 2:
