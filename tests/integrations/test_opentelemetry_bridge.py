@@ -248,7 +248,8 @@ async def test_a_span_that_its_run_does_not_see_end(traced: Traced) -> None:
     (seen,) = of_otlp(SpanEncoder({}).encode([span])).values()
     assert span.status is Status.INCOMPLETE
     assert (seen.name, seen.kind, seen.scope[:2]) == ("a", "CLIENT", ("t", "1"))
-    assert seen.attributes == {"a": b"x", "error.type": "incomplete"}
+    (theirs,) = traced.finished.values()  # the oldest SDK that is supported makes text of bytes
+    assert seen.attributes == {"a": theirs.attributes["a"], "error.type": "incomplete"}
     assert len(seen.links) == 1
 
 
@@ -266,10 +267,11 @@ async def test_what_redaction_changes_is_marked_and_nothing_else_changes(traced:
     request = SpanEncoder({}).encode(traced.spans)
     assert key.encode() not in request
     (seen,) = of_otlp(request).values()
-    assert (seen.attributes["kept"], seen.attributes["bytes"]) == (1, b"plain")
+    (theirs,) = traced.finished.values()  # the oldest SDK that is supported makes text of bytes
+    assert (seen.attributes["kept"], seen.attributes["bytes"]) == (1, theirs.attributes["bytes"])
     assert "[redacted" in seen.attributes["password"]
     assert "[redacted" in seen.attributes["said"]
-    assert b"[redacted" in seen.events[0][2]["token"]
+    assert "[redacted" in str(seen.events[0][2]["token"])
     assert seen.events[0][2]["n"] == 1
     assert "[redacted" in seen.links[0][3]["secret"]
     assert "[redacted" in seen.status[1]
