@@ -16,9 +16,14 @@ _decode = msgspec.json.Decoder().decode
 Part = dict[str, Any]
 
 # Items of a list of messages that have a type in place of a role: who says it.
-_ITEMS = {"function_call": "assistant", "function_call_output": "tool", "reasoning": "assistant"}
+_ITEMS = {
+    "custom_tool_call": "assistant",
+    "custom_tool_call_output": "tool",
+    "function_call": "assistant",
+    "function_call_output": "tool",
+    "reasoning": "assistant",
+}
 _BODIES = ("parts", "content", "tool_calls", "function_call", "tool_call_id", "refusal", "reasoning_content")
-_READ = frozenset({"role", *_BODIES})
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 _TEXTS = frozenset({"text", "input_text", "output_text", "summary_text"})
 _MEDIA = {
@@ -34,10 +39,30 @@ _MEDIA = {
     "video": "video",
     "video_url": "video",
 }
+_INNER = ("source", "s3Location")
 _PLACES = ("source", "image_url", "input_audio", "audio_url", "video_url")
 _URLS = ("url", "uri", "file_uri", "fileUri", "file_url", "image_url")
 _MIMES = ("mime_type", "media_type", "mimeType")
 _DATA = ("data", "file_data", "bytes")
+# MIME types of formats that are not their modality and their name.
+_FORMATS = {
+    "csv": "text/csv",
+    "doc": "application/msword",
+    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "flv": "video/x-flv",
+    "html": "text/html",
+    "jpg": "image/jpeg",
+    "md": "text/markdown",
+    "mkv": "video/x-matroska",
+    "mov": "video/quicktime",
+    "mpg": "video/mpeg",
+    "pdf": "application/pdf",
+    "three_gp": "video/3gpp",
+    "txt": "text/plain",
+    "wmv": "video/x-ms-wmv",
+    "xls": "application/vnd.ms-excel",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
 
 
 def message_of(value: Any) -> dict[str, Any] | None:
@@ -51,35 +76,68 @@ def message_of(value: Any) -> dict[str, Any] | None:
     # A role alone is any application's word.
     if not any(name in value for name in _BODIES):
         return None
-    rest = {name: each for name, each in value.items() if name not in _READ and each not in _NOTHING}
-    if kind == "message":
-        del rest["type"]
-    return {"role": role, "parts": _parts(value)} | rest
+    parts, read = _parts(value)
+    rest = _rest(value, "role", *read)
+    if isinstance(kind, str) and kind and kind != "message":
+        rest["type"] = kind
+    return _with({"role": role, "parts": parts}, rest)
 
 
-def _parts(message: dict[str, Any]) -> list[Part]:
-    listed = message.get("parts")
-    if isinstance(listed, list):
-        return [part_of(each) for each in listed]
-    content, call_id = message.get("content"), message.get("tool_call_id")
-    if isinstance(call_id, str):
-        return [{"type": "tool_call_response", "id": call_id, "response": content}]
+def item_of(value: Any) -> dict[str, Any] | None:
+    """Return an item of a history that only its type names as a message with that part; None if it has no type."""
+    if not isinstance(value, dict) or not isinstance(kind := value.get("type"), str):
+        return None
+    role = value.get("role")
+    if not isinstance(role, str):
+        role = "tool" if kind.endswith("_output") else "assistant"
+    return {"role": role, "parts": [part_of(value)]}
+
+
+def _parts(message: dict[str, Any]) -> tuple[list[Part], list[str]]:
+    """Return the parts of a message and the names that they were read from."""
+    read: list[str] = []
     parts: list[Part] = []
-    if isinstance(reasoning := message.get("reasoning_content"), str) and reasoning:
-        parts.append({"type": "reasoning", "content": reasoning})
-    if isinstance(content, str):
+    listed = message.get("parts")
+    if listed is not None:
+        read.append("parts")
+        parts = [part_of(each) for each in (listed if isinstance(listed, list) else [listed])]
+    body = _body(message, read)
+    # A message that has both forms has often the same twice.
+    return (parts + [each for each in body if each not in parts] if parts else body), read
+
+
+def _body(message: dict[str, Any], read: list[str]) -> list[Part]:
+    parts: list[Part] = []
+    if isinstance(reasoning := message.get("reasoning_content"), str):
+        read.append("reasoning_content")
+        if reasoning:
+            parts.append({"type": "reasoning", "content": reasoning})
+    content = message.get("content")
+    name, call_id = _id(message, ("tool_call_id",))
+    read += ["content", name]
+    if call_id is not None:
+        parts.append({"type": "tool_call_response", "id": call_id, "response": content} | _failure(message))
+    elif isinstance(content, str):
         parts.append({"type": "text", "content": content})
     elif isinstance(content, list):
         parts += [part_of(each) for each in content]
     elif content is not None:
         parts.append(_as_text(content))
-    if isinstance(refusal := message.get("refusal"), str) and refusal:
-        parts.append({"type": "refusal", "content": refusal})
-    calls = message.get("tool_calls")
-    calls = calls if isinstance(calls, list) else []
-    if isinstance(call := message.get("function_call"), dict):
-        calls = [*calls, call]
-    return parts + [_call(each) for each in calls if isinstance(each, dict)]
+    if isinstance(refusal := message.get("refusal"), str):
+        read.append("refusal")
+        if refusal:
+            parts.append({"type": "refusal", "content": refusal})
+    for name in ("tool_calls", "function_call"):
+        read.append(name)
+        if calls := message.get(name):
+            parts += [_called(each) for each in (calls if isinstance(calls, list) else [calls])]
+    return parts
+
+
+def _called(call: Any) -> Part:
+    if not isinstance(call, dict):
+        return {"type": "unknown", "content": call}
+    return _call(call) if "function" in call or "name" in call or "custom" in call else part_of(call)
 
 
 def part_of(part: Any) -> Part:
@@ -93,7 +151,7 @@ def part_of(part: Any) -> Part:
         return _typed(kind, part)
     for name, read in _UNTYPED.items():
         if name in part and (found := read(part, part[name])) is not None:
-            return found
+            return _with(found, _rest(part, name))
     return {"type": "unknown", "content": part}
 
 
@@ -105,9 +163,9 @@ def _typed(kind: str, part: Part) -> Part:
         return _medium(_MEDIA[kind], part) or part
     if kind == "thinking" or (kind == "reasoning" and not isinstance(part.get("content"), str)):
         return _reasoning(part)
-    if kind in ("tool_use", "function_call"):
+    if kind in ("tool_use", "function_call", "custom_tool_call"):
         return _call(part)
-    if kind in ("tool_result", "function_call_output"):
+    if kind in ("tool_result", "function_call_output", "custom_tool_call_output"):
         return _response(part)
     return part
 
@@ -121,78 +179,132 @@ def _as_text(content: Any) -> Part:
 
 def _text(part: Part, text: str) -> Part:
     kind = "reasoning" if part.get("thought") is True else "text"
-    return {"type": kind, "content": text} | _rest(part, "text")
+    return _with({"type": kind, "content": text}, _rest(part, "text"))
 
 
 def _reasoning(part: Part) -> Part:
-    held = next((part[name] for name in ("thinking", "text", "summary", "content") if part.get(name)), "")
+    name = next((name for name in ("thinking", "text", "content", "summary") if part.get(name)), "")
+    held = part.get(name, "")
     pieces = held if isinstance(held, list) else [held]
     texts = [piece.get("text") if isinstance(piece, dict) else piece for piece in pieces]
     content = "\n".join(text for text in texts if isinstance(text, str))
-    return {"type": "reasoning", "content": content} | _rest(part, "thinking", "text", "summary", "content")
+    whole = all(
+        isinstance(text, str) and (isinstance(piece, str) or piece.keys() <= {"type", "text"})
+        for text, piece in zip(texts, pieces, strict=True)
+    )
+    return _with({"type": "reasoning", "content": content}, _rest(part, name if whole else ""))
 
 
 def _bedrock_reasoning(held: Part) -> Part:
     text = held.get("reasoningText")
-    return _reasoning(text if isinstance(text, dict) else held)
+    return (
+        _with(_reasoning(text), _rest(held, "reasoningText")) if isinstance(text, dict) else _reasoning(held)
+    )
 
 
 def _call(call: Part) -> Part:
-    function = call.get("function")
-    named = function if isinstance(function, dict) else call
+    inner = "function" if isinstance(call.get("function"), dict) else "custom"
+    inner = inner if isinstance(call.get(inner), dict) else ""
+    named: Part = call[inner] if inner else call
     name = named.get("name")
-    arguments = next((named[each] for each in ("arguments", "input", "args") if each in named), None)
-    return {
+    arguments = next((each for each in ("arguments", "input", "args") if each in named), "")
+    id_name, call_id = _id(call, ("call_id", "id", "toolUseId"))
+    found = {
         "type": "tool_call",
-        "id": _first(call, ("call_id", "id", "toolUseId")),
+        "id": call_id,
         "name": name if isinstance(name, str) else "",
-        "arguments": _arguments(arguments),
+        "arguments": _arguments(named.get(arguments)),
     }
+    read = ("name" if isinstance(name, str) else "", arguments)
+    if inner:
+        return _with(found, _rest(named, *read), _rest(call, inner, id_name))
+    return _with(found, _rest(call, *read, id_name))
 
 
 def _response(part: Part) -> Part:
-    answered = next(
-        (part[name] for name in ("content", "output", "response") if part.get(name) is not None), None
-    )
-    call_id = _first(part, ("tool_use_id", "call_id", "toolUseId", "id", "name"))
-    failed = {"is_error": True} if part.get("is_error") is True else {}
-    return {"type": "tool_call_response", "id": call_id, "response": answered} | failed
+    answered = next((name for name in ("content", "output", "response") if part.get(name) is not None), "")
+    id_name, call_id = _id(part, ("tool_use_id", "call_id", "toolUseId", "id", "name"))
+    found = {"type": "tool_call_response", "id": call_id, "response": part.get(answered)}
+    return _with(found, _failure(part), _rest(part, answered, id_name))
+
+
+def _failure(answer: Part) -> Part:
+    failed = answer.get("is_error") is True or answer.get("status") in ("error", "failed")
+    return {"is_error": True} if failed else {}
 
 
 def _medium(modality: str, part: Part, held: Any = None) -> Part | None:
     """Return an image, a sound or a document by its address, its id or its data; None if it has none of them."""
     if "modality" in part:
         return None  # the conventions' own
-    places = (*_PLACES, part["type"]) if isinstance(part.get("type"), str) else _PLACES
+    # What was read of each of the objects that are one in another.
+    layers: list[tuple[Part, list[str]]] = []
     if held is None:
-        held = next((part[name] for name in places if part.get(name) is not None), part)
-    source = held if isinstance(held, dict) else part
-    if isinstance(inner := source.get("source"), dict):
-        source = inner
-    where = held if isinstance(held, str) else _first(source, _URLS)
-    data, file_id = _first(source, _DATA), _first(source, ("file_id",))
-    mime = _first(source, _MIMES)
-    if mime is None and modality == "audio" and isinstance(encoding := source.get("format"), str):
-        mime = f"audio/{encoding}"
+        places = (*_PLACES, part["type"]) if isinstance(part.get("type"), str) else _PLACES
+        place = next((name for name in places if part.get(name) is not None), "")
+        held = part.get(place, part)
+        if held is not part:
+            layers.append((part, [place]))
+    if isinstance(held, dict):
+        layers.append((held, []))
+        while inner := next((name for name in _INNER if isinstance(layers[-1][0].get(name), dict)), None):
+            layers[-1][1].append(inner)
+            layers.append((layers[-1][0][inner], []))
+    found = _placed(modality, held if isinstance(held, str) else None, layers)
+    return None if found is None else _with(found, *(_rest(layer, *read) for layer, read in layers))
+
+
+def _placed(modality: str, where: str | None, layers: list[tuple[Part, list[str]]]) -> Part | None:
+    source, read = layers[-1] if layers else ({}, [])
+    name = ""
+    if where is None:
+        name, where = _first(source, _URLS)
+    data_name, data = _first(source, _DATA)
     if source.get("type") == "text" and data is not None:
+        read.append(data_name)
         return {"type": "text", "content": data}
     if where is None and data is not None and data.startswith("data:"):
-        where = data
-    if where is not None and where.startswith("data:"):
-        head, _, data = where.partition(",")
-        where, mime = None, mime or head[5:].partition(";")[0]
+        name, where = data_name, data
+    file_name, file_id = _first(source, ("file_id",))
+    mime = _mime(modality, layers)
     found: Part = {"modality": modality} | ({"mime_type": mime} if mime else {})
     if where is not None:
-        return {"type": "uri", **found, "uri": where}
+        read.append(name)
+        head, comma, content = where.partition(",")
+        if not head.startswith("data:") or not comma or not head.endswith(";base64"):
+            return {"type": "uri", **found, "uri": where}
+        own = head[5:-7]
+        found = {"type": "blob", "modality": modality} | ({"mime_type": mime or own} if mime or own else {})
+        return _with(found | {"content": content}, {"mime_type": own} if own else {})
     if file_id is not None:
+        read.append(file_name)
         return {"type": "file", **found, "file_id": file_id}
+    read.append(data_name)
     return None if data is None else {"type": "blob", **found, "content": data}
+
+
+def _mime(modality: str, layers: list[tuple[Part, list[str]]]) -> str | None:
+    for layer, read in reversed(layers):
+        name, mime = _first(layer, _MIMES)
+        if mime:
+            read.append(name)
+            return mime
+    for layer, read in reversed(layers):
+        encoding = layer.get("format")
+        if isinstance(encoding, str) and encoding:
+            known = encoding if "/" in encoding else _FORMATS.get(encoding)
+            if known is None and modality != "document":
+                known = f"{modality}/{encoding}"
+            if known is not None:
+                read.append("format")
+            return known
+    return None
 
 
 def _by_mime(part: Part, held: Any) -> Part | None:
     if not isinstance(held, dict):
         return None
-    kind = (_first(held, _MIMES) or "").partition("/")[0]
+    kind = (_first(held, _MIMES)[1] or "").partition("/")[0]
     return _medium(kind if kind in ("image", "audio", "video") else "document", part, held)
 
 
@@ -202,7 +314,9 @@ def _inside(read: Callable[[Part], Part]) -> Callable[[Part, Any], Part | None]:
 
 # Parts that are named by what they hold: Google's and Bedrock's.
 _UNTYPED: Mapping[str, Callable[[Part, Any], Part | None]] = {
-    "text": lambda part, held: _text(part, held) if isinstance(held, str) else None,
+    "text": lambda part, held: (
+        _text({"thought": part.get("thought")}, held) if isinstance(held, str) else None
+    ),
     "function_call": _inside(_call),
     "functionCall": _inside(_call),
     "toolUse": _inside(_call),
@@ -222,11 +336,41 @@ _UNTYPED: Mapping[str, Callable[[Part, Any], Part | None]] = {
 
 def _rest(part: Part, *read: str) -> Part:
     """Return what a part has beside what was read; the conventions allow more."""
-    return {name: each for name, each in part.items() if name not in ("type", *read) and each not in _NOTHING}
+    return {
+        name: part[name]
+        for name in part
+        if name not in read and name != "type" and part[name] not in _NOTHING
+    }
 
 
-def _first(held: Part, names: tuple[str, ...]) -> str | None:
-    return next((held[name] for name in names if isinstance(held.get(name), str)), None)
+def _with(found: Part, rest: Part, *others: Part) -> Part:
+    """Add what else there is to a part; what has the name of something else in it goes under `beside`."""
+    clashes: list[Part] = []
+    for more in (rest, *others):
+        if not more:
+            continue
+        if found.keys().isdisjoint(more):
+            found.update(more)
+            continue
+        clashes.append({name: each for name, each in more.items() if name in found and found[name] != each})
+        found |= {name: each for name, each in more.items() if name not in found}
+    if any(clashes):
+        beside = [*filter(None, clashes), *([found["beside"]] if "beside" in found else [])]
+        found["beside"] = beside if len(beside) > 1 else beside[0]
+    return found
+
+
+def _first(held: Part, names: tuple[str, ...]) -> tuple[str, str | None]:
+    """Return the first of these names that has a text, and the text."""
+    return next(((name, held[name]) for name in names if isinstance(held.get(name), str)), ("", None))
+
+
+def _id(held: Part, names: tuple[str, ...]) -> tuple[str, str | None]:
+    """Return the first of these names that has an id, and the id as a text."""
+    for name in names:
+        if name in held and type(found := held[name]) in (str, int):
+            return name, str(found)
+    return "", None
 
 
 def _arguments(arguments: Any) -> Any:

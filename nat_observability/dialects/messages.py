@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from nat_observability.dialects.message_parts import message_of
+from nat_observability.dialects.message_parts import item_of, message_of
 from nat_observability.events import Captured, Span, Status, StepKind
 
 Side = Literal["input", "output"]
@@ -40,8 +41,57 @@ _INPUT_END = b"}]}"
 _FINISHED = {Status.OK: "stop", Status.ERROR: "error", Status.INCOMPLETE: "error"}
 _ENDS = {status: b'}],"finish_reason":"%b"}' % word.encode() for status, word in _FINISHED.items()}
 
-
 _decode_plain = msgspec.json.Decoder(list[dict[str, str]]).decode
+
+
+# The conventions' own messages: with parts of known types, and nothing that only clients' messages have.
+class _Text(msgspec.Struct, tag="text", gc=False):
+    content: msgspec.Raw
+
+
+class _Reasoning(msgspec.Struct, tag="reasoning", gc=False):
+    content: str
+
+
+class _Call(msgspec.Struct, tag="tool_call", gc=False):
+    name: str
+
+
+class _Response(msgspec.Struct, tag="tool_call_response", gc=False):
+    response: msgspec.Raw
+
+
+class _Blob(msgspec.Struct, tag="blob", gc=False):
+    content: str
+
+
+class _Uri(msgspec.Struct, tag="uri", gc=False):
+    uri: str
+
+
+class _File(msgspec.Struct, tag="file", gc=False):
+    modality: str
+
+
+class _Input(msgspec.Struct, gc=False):
+    role: str
+    parts: list[_Text | _Reasoning | _Call | _Response | _Blob | _Uri | _File]
+    content: UnsetType = UNSET
+    tool_calls: UnsetType = UNSET
+    function_call: UnsetType = UNSET
+    tool_call_id: UnsetType = UNSET
+    refusal: UnsetType = UNSET
+    reasoning_content: UnsetType = UNSET
+
+
+class _Output(_Input, gc=False, kw_only=True):
+    finish_reason: str
+
+
+_CONVENTIONAL = {
+    "input": msgspec.json.Decoder(list[_Input]).decode,
+    "output": msgspec.json.Decoder(list[_Output]).decode,
+}
 
 
 def genai_payload(span: Span, side: Side, value: Captured) -> bytes:
@@ -65,13 +115,9 @@ def genai_payload(span: Span, side: Side, value: Captured) -> bytes:
             str(data, "utf-8")
         return role + _BETWEEN + text[:-2] + end + b"]"
     if data[:1] in (b"[", b"{") and len(data) <= _MOST_BYTES:
-        if (
-            data.startswith(b'[{"role":')
-            and b'"content":"' not in data[:32]
-            and 0 < data.count(b'"parts":[') == data.count(b'"parts":[{"type":')
-        ):
+        if b'"parts":[{"type":' in data and _conventional(side, data):
             str(data, "utf-8")
-            return data  # the conventions' messages, as a step records a model's answer
+            return data  # as a step records a model's answer
         found = _plain(data, end) or _converted(span, side, data)
         if found is not None:
             return found
@@ -100,6 +146,13 @@ def _single(data: bytes) -> tuple[bytes, bytes] | None:
         if between and text[:1] == b'"':
             return role, text
     return None
+
+
+def _conventional(side: Side, data: bytes) -> bool:
+    try:
+        return bool(_CONVENTIONAL[side](data))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _plain(data: bytes, end: bytes) -> bytes | None:
@@ -153,7 +206,11 @@ def messages_of(value: Any) -> list[dict[str, Any]] | None:
             value = [value]
     if not isinstance(value, list) or not value:
         return None
-    found = [message for each in value if (message := message_of(each)) is not None]
+    read = [message_of(each) for each in value]
+    if not any(read):
+        return None
+    # An item that is not known leaves the others of a history what they are.
+    found = [message for each, known in zip(value, read, strict=True) if (message := known or item_of(each))]
     if len(found) < len(value):
         return None
     if beside:

@@ -230,7 +230,79 @@ def answered(response: object, **more: object) -> dict[str, Any]:
             {"type": "document", "source": {"type": "text", "data": "x"}},
             {"type": "text", "content": "x"},
         ),
+        (
+            {"type": "tool_use", "id": 7, "name": "w", "input": {}, "cache_control": {"type": "ephemeral"}},
+            CALLED | {"id": "7", "arguments": {}, "cache_control": {"type": "ephemeral"}},
+        ),
+        (
+            {
+                "type": "document",
+                "source": {"type": "url", "url": "https://a/b"},
+                "title": "t",
+                "context": "c",
+                "citations": {"enabled": True},
+            },
+            uri("document", "https://a/b") | {"title": "t", "context": "c", "citations": {"enabled": True}},
+        ),
+        (
+            {
+                "type": "document",
+                "source": {"type": "text", "media_type": "text/plain", "data": "x"},
+                "title": "t",
+            },
+            {"type": "text", "content": "x", "title": "t", "media_type": "text/plain"},
+        ),
         # OpenAI, of chats and of the Responses API
+        (
+            {"type": "image_url", "image_url": {"url": "https://a/b", "detail": "high"}},
+            uri("image", "https://a/b", detail="high"),
+        ),
+        (
+            {"type": "file", "file": {"filename": "f.pdf", "file_data": "data:application/pdf;base64,aGk="}},
+            blob("document", "application/pdf", "aGk=") | {"filename": "f.pdf"},
+        ),
+        (
+            {"type": "image_url", "image_url": "data:image/svg+xml,%3Csvg/%3E"},
+            uri("image", "data:image/svg+xml,%3Csvg/%3E"),
+        ),
+        (
+            {"type": "input_image", "mime_type": "image/png", "image_url": "data:image/gif;base64,aGk="},
+            blob("image", "image/png", "aGk=") | {"beside": {"mime_type": "image/gif"}},
+        ),
+        (
+            {
+                "type": "function_call",
+                "id": "fc",
+                "call_id": "1",
+                "name": "w",
+                "arguments": '{"city":"Paris"}',
+            },
+            CALLED | {"beside": {"id": "fc"}},
+        ),
+        (
+            {"type": "function_call_output", "call_id": "1", "output": "no", "status": "failed"},
+            answered("no", is_error=True, status="failed"),
+        ),
+        (
+            {
+                "type": "reasoning",
+                "summary": [{"type": "summary_text", "text": "Short."}],
+                "content": [{"type": "reasoning_text", "text": "Long."}],
+            },
+            {
+                "type": "reasoning",
+                "content": "Long.",
+                "summary": [{"type": "summary_text", "text": "Short."}],
+            },
+        ),
+        (
+            {"type": "reasoning", "summary": [{"text": "Hm.", "lang": "en"}]},
+            {"type": "reasoning", "content": "Hm.", "summary": [{"text": "Hm.", "lang": "en"}]},
+        ),
+        (
+            {"type": "text", "text": "a", "content": "b"},
+            {"type": "text", "content": "a", "beside": {"content": "b"}},
+        ),
         ({"type": "image_url", "image_url": {"url": "https://a/b"}}, uri("image", "https://a/b")),
         (
             {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
@@ -249,7 +321,7 @@ def answered(response: object, **more: object) -> dict[str, Any]:
         ({"text": "Tea?"}, {"type": "text", "content": "Tea?"}),
         ({"text": "Hm.", "thought": True}, {"type": "reasoning", "content": "Hm.", "thought": True}),
         ({"functionCall": {"id": "1", "name": "w", "args": {"city": "Paris"}}}, CALLED),
-        ({"function_response": {"id": "1", "name": "w", "response": {"a": 1}}}, answered({"a": 1})),
+        ({"function_response": {"id": "1", "name": "w", "response": {"a": 1}}}, answered({"a": 1}, name="w")),
         (
             {"inline_data": {"mime_type": "audio/wav", "data": "aGk="}},
             blob("audio", "audio/wav", "aGk="),
@@ -258,7 +330,31 @@ def answered(response: object, **more: object) -> dict[str, Any]:
             {"fileData": {"mimeType": "application/pdf", "fileUri": "gs://a/b"}},
             uri("document", "gs://a/b", mime_type="application/pdf"),
         ),
+        (
+            {"functionCall": {"id": "1", "name": "w", "args": {"city": "Paris"}}, "thoughtSignature": "s"},
+            CALLED | {"thoughtSignature": "s"},
+        ),
         # Bedrock
+        (
+            {"toolResult": {"toolUseId": "1", "content": [{"text": "no"}], "status": "error"}},
+            answered([{"text": "no"}], is_error=True, status="error"),
+        ),
+        (
+            {"image": {"format": "png", "source": {"bytes": "aGk="}}},
+            blob("image", "image/png", "aGk="),
+        ),
+        (
+            {"document": {"format": "pdf", "name": "n", "source": {"s3Location": {"uri": "s3://a/b"}}}},
+            uri("document", "s3://a/b", mime_type="application/pdf", name="n"),
+        ),
+        (
+            {"document": {"format": "odd", "source": {"bytes": "aGk="}}},
+            {"type": "blob", "modality": "document", "content": "aGk=", "format": "odd"},
+        ),
+        (
+            {"video": {"format": "mov", "source": {"s3Location": {"uri": "s3://a/b", "bucketOwner": "o"}}}},
+            uri("video", "s3://a/b", mime_type="video/quicktime", bucketOwner="o"),
+        ),
         ({"toolUse": {"toolUseId": "1", "name": "w", "input": {"city": "Paris"}}}, CALLED),
         (
             {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "s"}}},
@@ -298,6 +394,120 @@ def test_items_of_the_responses_api_are_messages() -> None:
         text("user", "Weather?"),
         {"role": "assistant", "parts": [CALLED]},
         {"role": "tool", "parts": [answered("rain")]},
+    ]
+
+
+RAW = {"type": "tool_call", "id": "1", "name": "f", "arguments": "raw"}
+SAID = {"type": "text", "content": "Tea?"}
+
+
+@pytest.mark.parametrize(
+    ("message", "parts", "more"),
+    [
+        (
+            {"tool_calls": [{"id": "1", "type": "custom", "custom": {"name": "f", "input": "raw"}}]},
+            [RAW],
+            {},
+        ),
+        ({"tool_calls": {"id": 1, "function": {"name": "f", "arguments": "raw"}}}, [RAW], {}),
+        (
+            {"tool_calls": ["a", 7, {"x": 1}]},
+            [
+                {"type": "unknown", "content": "a"},
+                {"type": "unknown", "content": 7},
+                {"type": "unknown", "content": {"x": 1}},
+            ],
+            {},
+        ),
+        (
+            {
+                "tool_calls": [
+                    {"id": "1", "index": 2, "function": {"name": "f", "arguments": "raw", "strict": True}}
+                ]
+            },
+            [RAW | {"strict": True, "index": 2}],
+            {},
+        ),
+        ({"function_call": "auto"}, [{"type": "unknown", "content": "auto"}], {}),
+        (
+            {
+                "tool_call_id": 1,
+                "content": "rain",
+                "status": "error",
+                "refusal": "No.",
+                "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "raw"}}],
+            },
+            [answered("rain", is_error=True), {"type": "refusal", "content": "No."}, RAW],
+            {"status": "error"},
+        ),
+        (
+            {"parts": [{"text": "Tea?"}], "content": "Now!", "tool_calls": [RAW]},
+            [SAID, {"type": "text", "content": "Now!"}, RAW],
+            {},
+        ),
+        ({"parts": [SAID], "content": "Tea?"}, [SAID], {}),
+        ({"parts": "Tea?"}, [SAID], {}),
+        ({"content": "Tea?", "refusal": {"x": 1}}, [SAID], {"refusal": {"x": 1}}),
+        ({"content": "Tea?", "tool_call_id": {"x": 1}}, [SAID], {"tool_call_id": {"x": 1}}),
+    ],
+)
+def test_nothing_of_a_message_is_lost(
+    message: dict[str, Any], parts: list[dict[str, Any]], more: dict[str, Any]
+) -> None:
+    """All forms that it has become parts, and what is no part stays beside them."""
+    given = raw([{"role": "assistant", **message}])
+    attributes = sent(make_span(kind=StepKind.LLM, name="gpt-5", input=given), "genai")[1]
+    assert json.loads(attributes["gen_ai.input.messages"]) == [{"role": "assistant", "parts": parts, **more}]
+
+
+USED = {"type": "tool_use", "id": "1", "name": "w", "input": {"city": "Paris"}}
+SEARCHED = {"type": "web_search_call", "id": "ws", "status": "completed"}
+SHOWN = {"type": "shell_call_output", "output": "x"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            [text("user", "Tea?"), {"role": "assistant", "content": [USED]}],
+            [text("user", "Tea?"), {"role": "assistant", "parts": [CALLED]}],
+        ),
+        (
+            [{"role": "user", "parts": [SAID, {"text": "google"}]}],
+            [{"role": "user", "parts": [SAID, {"type": "text", "content": "google"}]}],
+        ),
+        ([{"role": "assistant", "parts": [USED]}], [{"role": "assistant", "parts": [CALLED]}]),
+        (
+            [text("user", "Tea?"), {"role": "user", "content": "Now!"}],
+            [text("user", "Tea?"), text("user", "Now!")],
+        ),
+        (
+            [CHAT[1], SEARCHED, SHOWN, {"role": "assistant", "content": "Yes."}],
+            [
+                text("user", "Tea?"),
+                {"role": "assistant", "parts": [SEARCHED]},
+                {"role": "tool", "parts": [SHOWN]},
+                text("assistant", "Yes."),
+            ],
+        ),
+        ([SEARCHED], [text("user", json.dumps([SEARCHED], separators=(",", ":")))]),
+    ],
+)
+def test_messages_that_are_not_all_the_conventions_are_converted(
+    given: list[Any], expected: list[dict[str, Any]]
+) -> None:
+    """Each of them, whatever the others are."""
+    attributes = sent(make_span(kind=StepKind.LLM, name="gpt-5", input=raw(given)), "genai")[1]
+    assert json.loads(attributes["gen_ai.input.messages"]) == expected
+
+
+def test_an_output_of_the_conventions_has_the_reason_that_it_lacks() -> None:
+    """The one that it has is kept."""
+    output = [text("assistant", "Yes.", finish_reason="length"), text("assistant", "No.")]
+    span = make_span(kind=StepKind.LLM, name="gpt-5", output=raw(output))
+    assert json.loads(sent(span, "genai")[1]["gen_ai.output.messages"]) == [
+        output[0],
+        text("assistant", "No.", finish_reason="stop"),
     ]
 
 
