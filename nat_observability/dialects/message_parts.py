@@ -24,6 +24,7 @@ _ITEMS = {
     "reasoning": "assistant",
 }
 _BODIES = ("parts", "content", "tool_calls", "function_call", "tool_call_id", "refusal", "reasoning_content")
+_READ = frozenset({"role", *_BODIES})
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 _TEXTS = frozenset({"text", "input_text", "output_text", "summary_text"})
 _MEDIA = {
@@ -76,11 +77,15 @@ def message_of(value: Any) -> dict[str, Any] | None:
     # A role alone is any application's word.
     if not any(name in value for name in _BODIES):
         return None
-    parts, read = _parts(value)
-    rest = _rest(value, "role", *read)
-    if isinstance(kind, str) and kind and kind != "message":
-        rest["type"] = kind
-    return _with({"role": role, "parts": parts}, rest)
+    odd: Part = {}
+    message = {"role": role, "parts": _parts(value, odd)}
+    if not value.keys() <= _READ:
+        message |= {
+            name: each
+            for name, each in value.items()
+            if name not in _READ and each not in _NOTHING and (name != "type" or each != "message")
+        }
+    return _with(message, odd) if odd else message
 
 
 def item_of(value: Any) -> dict[str, Any] | None:
@@ -93,42 +98,41 @@ def item_of(value: Any) -> dict[str, Any] | None:
     return {"role": role, "parts": [part_of(value)]}
 
 
-def _parts(message: dict[str, Any]) -> tuple[list[Part], list[str]]:
-    """Return the parts of a message and the names that they were read from."""
-    read: list[str] = []
-    parts: list[Part] = []
+def _parts(message: dict[str, Any], odd: Part) -> list[Part]:
+    """Return the parts of a message; what has one of their names and cannot be one goes to `odd`."""
     listed = message.get("parts")
-    if listed is not None:
-        read.append("parts")
-        parts = [part_of(each) for each in (listed if isinstance(listed, list) else [listed])]
-    body = _body(message, read)
+    if listed is None:
+        return _body(message, odd)
+    parts = [part_of(each) for each in (listed if isinstance(listed, list) else [listed])]
     # A message that has both forms has often the same twice.
-    return (parts + [each for each in body if each not in parts] if parts else body), read
+    return parts + [each for each in _body(message, odd) if each not in parts]
 
 
-def _body(message: dict[str, Any], read: list[str]) -> list[Part]:
+def _body(message: dict[str, Any], odd: Part) -> list[Part]:
     parts: list[Part] = []
-    if isinstance(reasoning := message.get("reasoning_content"), str):
-        read.append("reasoning_content")
-        if reasoning:
+    if reasoning := message.get("reasoning_content"):
+        if isinstance(reasoning, str):
             parts.append({"type": "reasoning", "content": reasoning})
+        else:
+            odd["reasoning_content"] = reasoning
     content = message.get("content")
-    name, call_id = _id(message, ("tool_call_id",))
-    read += ["content", name]
+    if (call_id := message.get("tool_call_id")) is not None and type(call_id) not in (str, int):
+        odd["tool_call_id"], call_id = call_id, None
     if call_id is not None:
-        parts.append({"type": "tool_call_response", "id": call_id, "response": content} | _failure(message))
+        answer = {"type": "tool_call_response", "id": str(call_id), "response": content}
+        parts.append(answer | _failure(message))
     elif isinstance(content, str):
         parts.append({"type": "text", "content": content})
     elif isinstance(content, list):
         parts += [part_of(each) for each in content]
     elif content is not None:
         parts.append(_as_text(content))
-    if isinstance(refusal := message.get("refusal"), str):
-        read.append("refusal")
-        if refusal:
+    if refusal := message.get("refusal"):
+        if isinstance(refusal, str):
             parts.append({"type": "refusal", "content": refusal})
+        else:
+            odd["refusal"] = refusal
     for name in ("tool_calls", "function_call"):
-        read.append(name)
         if calls := message.get(name):
             parts += [_called(each) for each in (calls if isinstance(calls, list) else [calls])]
     return parts
@@ -204,8 +208,9 @@ def _bedrock_reasoning(held: Part) -> Part:
 
 def _call(call: Part) -> Part:
     inner = "function" if isinstance(call.get("function"), dict) else "custom"
-    inner = inner if isinstance(call.get(inner), dict) else ""
-    named: Part = call[inner] if inner else call
+    named = call.get(inner)
+    if not isinstance(named, dict):
+        inner, named = "", call
     name = named.get("name")
     arguments = next((each for each in ("arguments", "input", "args") if each in named), "")
     id_name, call_id = _id(call, ("call_id", "id", "toolUseId"))
@@ -216,9 +221,11 @@ def _call(call: Part) -> Part:
         "arguments": _arguments(named.get(arguments)),
     }
     read = ("name" if isinstance(name, str) else "", arguments)
-    if inner:
-        return _with(found, _rest(named, *read), _rest(call, inner, id_name))
-    return _with(found, _rest(call, *read, id_name))
+    if not inner:
+        return _with(found, _rest(call, *read, id_name))
+    if len(named) == 2 and len(call) == 3 and arguments and found["name"] and id_name and "type" in call:
+        return found  # as nearly all are
+    return _with(found, _rest(named, *read), _rest(call, inner, id_name))
 
 
 def _response(part: Part) -> Part:
@@ -335,7 +342,9 @@ _UNTYPED: Mapping[str, Callable[[Part, Any], Part | None]] = {
 
 
 def _rest(part: Part, *read: str) -> Part:
-    """Return what a part has beside what was read; the conventions allow more."""
+    """Return what a part has beside what was read; the conventions allow more. `read` are names in it, or empty."""
+    if len(part) - ("type" in part) == len(read) and "" not in read:
+        return {}  # the names that were read are all there are
     return {
         name: part[name]
         for name in part
@@ -343,26 +352,27 @@ def _rest(part: Part, *read: str) -> Part:
     }
 
 
-def _with(found: Part, rest: Part, *others: Part) -> Part:
+def _with(found: Part, *rests: Part) -> Part:
     """Add what else there is to a part; what has the name of something else in it goes under `beside`."""
     clashes: list[Part] = []
-    for more in (rest, *others):
-        if not more:
-            continue
-        if found.keys().isdisjoint(more):
-            found.update(more)
-            continue
-        clashes.append({name: each for name, each in more.items() if name in found and found[name] != each})
-        found |= {name: each for name, each in more.items() if name not in found}
-    if any(clashes):
-        beside = [*filter(None, clashes), *([found["beside"]] if "beside" in found else [])]
+    for rest in rests:
+        if rest:
+            clash = {name: each for name, each in rest.items() if name in found and found[name] != each}
+            if clash:
+                clashes.append(clash)
+            found = found | {name: each for name, each in rest.items() if name not in found}
+    if clashes:
+        beside = [*clashes, found["beside"]] if "beside" in found else clashes
         found["beside"] = beside if len(beside) > 1 else beside[0]
     return found
 
 
 def _first(held: Part, names: tuple[str, ...]) -> tuple[str, str | None]:
     """Return the first of these names that has a text, and the text."""
-    return next(((name, held[name]) for name in names if isinstance(held.get(name), str)), ("", None))
+    for name in names:
+        if name in held and isinstance(found := held[name], str):
+            return name, found
+    return "", None
 
 
 def _id(held: Part, names: tuple[str, ...]) -> tuple[str, str | None]:

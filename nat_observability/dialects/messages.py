@@ -44,9 +44,10 @@ _ENDS = {status: b'}],"finish_reason":"%b"}' % word.encode() for status, word in
 _decode_plain = msgspec.json.Decoder(list[dict[str, str]]).decode
 
 
-# The conventions' own messages: with parts of known types, and nothing that only clients' messages have.
+# The conventions' own messages: with parts of known types, and nothing that only clients' messages have. Of what a part
+# holds only what decides is read: a text is copied for each field.
 class _Text(msgspec.Struct, tag="text", gc=False):
-    content: msgspec.Raw
+    text: UnsetType = UNSET
 
 
 class _Reasoning(msgspec.Struct, tag="reasoning", gc=False):
@@ -54,19 +55,19 @@ class _Reasoning(msgspec.Struct, tag="reasoning", gc=False):
 
 
 class _Call(msgspec.Struct, tag="tool_call", gc=False):
-    name: str
+    pass
 
 
 class _Response(msgspec.Struct, tag="tool_call_response", gc=False):
-    response: msgspec.Raw
+    pass
 
 
 class _Blob(msgspec.Struct, tag="blob", gc=False):
-    content: str
+    pass
 
 
 class _Uri(msgspec.Struct, tag="uri", gc=False):
-    uri: str
+    pass
 
 
 class _File(msgspec.Struct, tag="file", gc=False):
@@ -115,10 +116,13 @@ def genai_payload(span: Span, side: Side, value: Captured) -> bytes:
             str(data, "utf-8")
         return role + _BETWEEN + text[:-2] + end + b"]"
     if data[:1] in (b"[", b"{") and len(data) <= _MOST_BYTES:
-        if b'"parts":[{"type":' in data and _conventional(side, data):
+        start = data[:64]
+        if b'"parts":[{"type":' in start and _conventional(side, data):
             str(data, "utf-8")
             return data  # as a step records a model's answer
-        found = _plain(data, end) or _converted(span, side, data)
+        # A list of objects in a message is more than a text.
+        found = None if b'":[{' in start else _plain(data, end)
+        found = found or _converted(span, side, data)
         if found is not None:
             return found
     return _BEFORE[side] + _encode(str(data, "utf-8")) + end + b"]"

@@ -360,6 +360,11 @@ def answered(response: object, **more: object) -> dict[str, Any]:
             {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "s"}}},
             {"type": "reasoning", "content": "Hm.", "signature": "s"},
         ),
+        ({"image": "https://a/b", "x": 1}, uri("image", "https://a/b") | {"x": 1}),
+        (
+            {"text": "Tea?", "beside": 1, "type": "text", "content": "b"},
+            {"type": "text", "content": "Tea?", "beside": [{"content": "b"}, 1]},
+        ),
         # The conventions' own, and what nobody knows
         (uri("image", "https://a/b"), uri("image", "https://a/b")),
         (
@@ -428,6 +433,25 @@ SAID = {"type": "text", "content": "Tea?"}
             [RAW | {"strict": True, "index": 2}],
             {},
         ),
+        (
+            {
+                "tool_calls": [
+                    {"id": "1", "type": "function", "function": {"name": "f", "parameters": {"x": 1}}}
+                ]
+            },
+            [RAW | {"arguments": None, "parameters": {"x": 1}}],
+            {},
+        ),
+        (
+            {"tool_calls": [{"id": "1", "type": "function", "function": {"name": {"x": 1}, "input": "raw"}}]},
+            [RAW | {"name": "", "beside": {"name": {"x": 1}}}],
+            {},
+        ),
+        (
+            {"tool_calls": [{"id": "1", "x": "y", "function": {"name": "f", "input": "raw"}}]},
+            [RAW | {"x": "y"}],
+            {},
+        ),
         ({"function_call": "auto"}, [{"type": "unknown", "content": "auto"}], {}),
         (
             {
@@ -447,6 +471,8 @@ SAID = {"type": "text", "content": "Tea?"}
         ),
         ({"parts": [SAID], "content": "Tea?"}, [SAID], {}),
         ({"parts": "Tea?"}, [SAID], {}),
+        ({"content": "Tea?", "reasoning_content": ["Hm."]}, [SAID], {"reasoning_content": ["Hm."]}),
+        ({"content": "Tea?", "type": "mine"}, [SAID], {"type": "mine"}),
         ({"content": "Tea?", "refusal": {"x": 1}}, [SAID], {"refusal": {"x": 1}}),
         ({"content": "Tea?", "tool_call_id": {"x": 1}}, [SAID], {"tool_call_id": {"x": 1}}),
     ],
