@@ -271,8 +271,8 @@ $(NAT): pyproject.toml constraints-nat.txt
 
 # What other people's instrumentations instrument, for the slow tests.
 INSTRUMENTED := openai anthropic langchain-core 'pydantic-ai-slim[openai]' openai-agents google-adk \
-	boto3 celery cohere django dspy fastapi flask groq haystack-ai jinja2 litellm llama-index-core logfire mistralai ollama \
-	portkey-ai requests smolagents starlette urllib3 \
+	boto3 celery cohere django dspy fastapi flask groq haystack-ai jinja2 litellm llama-index-core llama-index-llms-ollama logfire \
+	mistralai ollama portkey-ai requests smolagents starlette urllib3 \
 	grpcio httpx redis sqlalchemy greenlet opentelemetry-exporter-otlp-proto-http opentelemetry-util-genai \
 	openinference-instrumentation-openai openinference-instrumentation-anthropic \
 	openinference-instrumentation-langchain openinference-instrumentation-openai-agents \

@@ -165,9 +165,9 @@ class SpanOrigin(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         schema_url: The schema of the conventions that the instrumentation follows.
         trace_state: Of its own context, as in the W3C header.
         ok: Whether its status was set to OK, and not left unset.
-        retyped: Where its attributes, or those of its events and links, have a value that JSON has no type for, and
-            what it was: "bytes" that are recorded as UTF-8, "base64" for other bytes, "double" for NaN or an infinity.
-            A place is names and indices with a line feed after each: `attributes`, `a.b`, `0`.
+        retyped: Where its attributes, or those of its events, links and scope, have a value that JSON has no type for,
+            and what it was: "bytes" that are recorded as UTF-8, "base64" for other bytes, "double" for NaN or an
+            infinity. A place is names and indices with a line feed after each: `attributes`, `a.b`, `0`.
     """
 
     scope_name: str = ""

@@ -237,7 +237,7 @@ def test_phoenix_shows_chat_tools_documents_cost_and_annotations(server: Phoenix
         "llm.input_messages.0.message.role": "system",
         "llm.input_messages.1.message.content": "Will it rain?",
         "llm.output_messages.0.message.tool_calls.0.tool_call.function.name": "weather",
-        "llm.model_name": "gpt-5",
+        "llm.model_name": "gpt-5-2025",
         "llm.provider": "openai",
         "llm.cost.total": 0.0004,
         "llm.finish_reason": "tool_calls",

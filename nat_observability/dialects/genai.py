@@ -17,6 +17,9 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai/1.42.0"
 PROVIDER: Final = "gen_ai.provider.name"
 UNKNOWN_PROVIDER: Final = "_OTHER"
 
+DATA_SOURCE: Final = "gen_ai.data_source.id"
+"""What names the span of a retrieval, if it was recorded."""
+
 MODEL_CALLS: Final = (StepKind.LLM, StepKind.EMBEDDING)
 """The kinds of steps that have a provider."""
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from nat_observability.dialects.message_parts import item_of, message_of
 from nat_observability.events import Captured, Span, Status, StepKind
 
 Side = Literal["input", "output"]
@@ -39,8 +41,58 @@ _INPUT_END = b"}]}"
 _FINISHED = {Status.OK: "stop", Status.ERROR: "error", Status.INCOMPLETE: "error"}
 _ENDS = {status: b'}],"finish_reason":"%b"}' % word.encode() for status, word in _FINISHED.items()}
 
-
 _decode_plain = msgspec.json.Decoder(list[dict[str, str]]).decode
+
+
+# The conventions' own messages: with parts of known types, and nothing that only clients' messages have. Of what a part
+# holds only what decides is read: a text is copied for each field.
+class _Text(msgspec.Struct, tag="text", gc=False):
+    text: UnsetType = UNSET
+
+
+class _Reasoning(msgspec.Struct, tag="reasoning", gc=False):
+    content: str
+
+
+class _Call(msgspec.Struct, tag="tool_call", gc=False):
+    pass
+
+
+class _Response(msgspec.Struct, tag="tool_call_response", gc=False):
+    pass
+
+
+class _Blob(msgspec.Struct, tag="blob", gc=False):
+    pass
+
+
+class _Uri(msgspec.Struct, tag="uri", gc=False):
+    pass
+
+
+class _File(msgspec.Struct, tag="file", gc=False):
+    modality: str
+
+
+class _Input(msgspec.Struct, gc=False):
+    role: str
+    parts: list[_Text | _Reasoning | _Call | _Response | _Blob | _Uri | _File]
+    content: UnsetType = UNSET
+    tool_calls: UnsetType = UNSET
+    function_call: UnsetType = UNSET
+    tool_call_id: UnsetType = UNSET
+    refusal: UnsetType = UNSET
+    reasoning_content: UnsetType = UNSET
+
+
+class _Output(_Input, gc=False, kw_only=True):
+    finish_reason: str
+
+
+_CONVENTIONAL = {
+    "input": msgspec.json.Decoder(list[_Input]).decode,
+    "output": msgspec.json.Decoder(list[_Output]).decode,
+}
 
 
 def genai_payload(span: Span, side: Side, value: Captured) -> bytes:
@@ -64,10 +116,13 @@ def genai_payload(span: Span, side: Side, value: Captured) -> bytes:
             str(data, "utf-8")
         return role + _BETWEEN + text[:-2] + end + b"]"
     if data[:1] in (b"[", b"{") and len(data) <= _MOST_BYTES:
-        if data.startswith(b'[{"role":') and b'"parts":[' in data and b'"content":"' not in data[:32]:
+        start = data[:64]
+        if b'"parts":[{"type":' in start and _conventional(side, data):
             str(data, "utf-8")
-            return data  # the conventions' messages, as a step records a model's answer
-        found = _plain(data, end) or _converted(span, side, data)
+            return data  # as a step records a model's answer
+        # A list of objects in a message is more than a text.
+        found = None if b'":[{' in start else _plain(data, end)
+        found = found or _converted(span, side, data)
         if found is not None:
             return found
     return _BEFORE[side] + _encode(str(data, "utf-8")) + end + b"]"
@@ -97,6 +152,13 @@ def _single(data: bytes) -> tuple[bytes, bytes] | None:
     return None
 
 
+def _conventional(side: Side, data: bytes) -> bool:
+    try:
+        return bool(_CONVENTIONAL[side](data))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+
 def _plain(data: bytes, end: bytes) -> bytes | None:
     """Return messages with a role and a text each, which most are; None if it is anything else."""
     try:
@@ -124,77 +186,61 @@ def _converted(span: Span, side: Side, data: bytes) -> bytes | None:
         found = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if isinstance(found, dict):
-        found = found["messages"] if isinstance(found.get("messages"), list) else [found]
-    if not isinstance(found, list) or not found or not all(map(_is_message, found)):
+    messages = messages_of(found)
+    if messages is None:
         return None
-    return _encode([_message(span, side, each) for each in found])
+    if side == "output":
+        reason = _FINISHED[span.status]
+        messages = [{"finish_reason": reason} | message for message in messages]
+    return _encode(messages)
 
 
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("role"), str)
+def messages_of(value: Any) -> list[dict[str, Any]] | None:
+    """
+    Return a message, a list of them or an object that has such a list as the conventions' messages, or None.
+
+    What such an object has beside the list goes with the first message, as `beside_messages`.
+    """
+    beside: dict[str, Any] = {}
+    if isinstance(value, dict):
+        if isinstance(listed := value.get("messages"), list):
+            beside = {name: each for name, each in value.items() if name != "messages"}
+            value = listed
+        else:
+            value = [value]
+    if not isinstance(value, list) or not value:
+        return None
+    read = [message_of(each) for each in value]
+    if not any(read):
+        return None
+    # An item that is not known leaves the others of a history what they are.
+    found = [message for each, known in zip(value, read, strict=True) if (message := known or item_of(each))]
+    if len(found) < len(value):
+        return None
+    if beside:
+        found[0]["beside_messages"] = beside
+    return found
 
 
-def _message(span: Span, side: Side, message: dict[str, Any]) -> dict[str, Any]:
-    parts = message.get("parts")
-    if not isinstance(parts, list):
-        parts = _parts(message)
-    found: dict[str, Any] = {"role": message["role"], "parts": parts}
-    if isinstance(name := message.get("name"), str):
-        found["name"] = name
-    if isinstance(reason := message.get("finish_reason"), str):
-        found["finish_reason"] = reason
-    return _finished(span, found) if side == "output" else found
+def conventional(value: Any) -> Any:
+    """Return messages that were recorded as an attribute in the conventions' form, as far as they are known."""
+    if isinstance(value, str):
+        # Of the conventions' own JSON there is nothing to convert.
+        return value if value[:1] in ("[", "{") else [_said(value)]
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return [_said(*value)]
+    return messages_of(value) or value
 
 
-def _finished(span: Span, message: dict[str, Any]) -> dict[str, Any]:
-    return {"finish_reason": _FINISHED[span.status]} | message
+def _said(*texts: str) -> dict[str, Any]:
+    return {"role": "user", "parts": [{"type": "text", "content": text} for text in texts]}
 
 
-def _parts(message: dict[str, Any]) -> list[Any]:
-    content, call_id = message.get("content"), message.get("tool_call_id")
-    if isinstance(call_id, str):
-        return [{"type": "tool_call_response", "id": call_id, "response": content}]
-    parts: list[Any] = []
-    if isinstance(content, str):
-        parts.append({"type": "text", "content": content})
-    elif isinstance(content, list):
-        parts += [_part(each) for each in content]
-    elif content is not None:
-        parts.append({"type": "text", "content": _encode(content).decode()})
-    calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list) else []:
-        if isinstance(call, dict):
-            function = call.get("function")
-            named = function if isinstance(function, dict) else call
-            parts.append(
-                {
-                    "type": "tool_call",
-                    "id": call.get("id"),
-                    "name": named.get("name") if isinstance(named.get("name"), str) else "",
-                    "arguments": _arguments(named.get("arguments")),
-                }
-            )
-    return parts
-
-
-def _part(part: Any) -> Any:
-    if isinstance(part, str):
-        return {"type": "text", "content": part}
-    if isinstance(part, dict):
-        if isinstance(text := part.get("text"), str) and part.get("type", "text") in _TEXTS:
-            return {"type": "text", "content": text}
-        return part if isinstance(part.get("type"), str) else {"type": "unknown", "content": part}
-    return {"type": "unknown", "content": part}
-
-
-_TEXTS = frozenset({"text", "input_text", "output_text"})
-
-
-def _arguments(arguments: Any) -> Any:
-    if isinstance(arguments, str) and arguments[:1] in ("{", "["):
-        try:
-            return _decode(arguments)
-        except (msgspec.DecodeError, RecursionError):
-            return arguments
-    return arguments
+def conventional_documents(value: Any) -> Any:
+    """Return documents with ids that are texts, as the conventions' schema wants them."""
+    if not isinstance(value, list):
+        return value
+    return [
+        each | {"id": str(each["id"])} if isinstance(each, dict) and type(each.get("id")) is int else each
+        for each in value
+    ]

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from nat_observability.dialects.dialect import Attributes, Dialect
+from nat_observability.dialects.message_parts import message_of
 from nat_observability.events import Captured, Span, StepKind
 
 Flat = Attributes
@@ -43,7 +44,29 @@ _SAME_WORDS = frozenset(
         *("LLM", "PROMPT", "RERANKER", "RETRIEVER", "TOOL"),
     }
 )
-_TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
+_TEXT_PARTS = frozenset({"text", "refusal"})
+# Its well-known values where the GenAI conventions have others: who hosts a model, and whose product it is.
+_PROVIDERS = {
+    "aws.bedrock": "aws",
+    "azure.ai.inference": "azure",
+    "azure.ai.openai": "azure",
+    "gcp.gemini": "google",
+    "gcp.gen_ai": "google",
+    "gcp.vertex_ai": "google",
+    "mistral_ai": "mistralai",
+    "moonshot_ai": "moonshot",
+    "x_ai": "xai",
+}
+_SYSTEMS = {
+    "anthropic": "anthropic",
+    "azure.ai.openai": "openai",
+    "cohere": "cohere",
+    "deepseek": "deepseek",
+    "gcp.vertex_ai": "vertexai",
+    "mistral_ai": "mistralai",
+    "openai": "openai",
+    "x_ai": "xai",
+}
 
 
 def openinference_attributes(kind: StepKind, own: dict[str, Any], given: Captured, output: Captured) -> Flat:
@@ -64,6 +87,11 @@ def openinference_attributes(kind: StepKind, own: dict[str, Any], given: Capture
         if isinstance(call_id := own.get("gen_ai.tool.call.id"), str):
             found["tool.id"] = call_id
     elif kind is StepKind.EMBEDDING:
+        parameters = _parameters(own)
+        if (dimensions := own.get("gen_ai.embeddings.dimension.count")) is not None:
+            parameters["dimensions"] = dimensions
+        if parameters:
+            found["embedding.invocation_parameters"] = _text(parameters)
         texts = [given] if isinstance(given, str) else _small(given)
         for index, text in _fitting(texts if isinstance(texts, list) else []):
             if isinstance(text, str):
@@ -90,22 +118,23 @@ def openinference_attributes(kind: StepKind, own: dict[str, Any], given: Capture
 
 def _model_call(found: Flat, own: dict[str, Any], given: Captured, output: Captured) -> None:
     if isinstance(provider := own.get("gen_ai.provider.name"), str):
-        found["llm.provider"] = provider
+        found["llm.provider"] = _PROVIDERS.get(provider, provider)
+        if (system := _SYSTEMS.get(provider)) is not None:
+            found["llm.system"] = system
     if isinstance(model := own.get("gen_ai.response.model"), str):
-        found["llm.response.model_name"] = model
+        # "It should equal llm.response.model_name when known."
+        found["llm.model_name"] = found["llm.response.model_name"] = model
     reasons = own.get("gen_ai.response.finish_reasons")
     if isinstance(reasons, list) and reasons and isinstance(reasons[0], str):
         found["llm.finish_reason"] = reasons[0]
-    parameters = {
-        name.removeprefix("gen_ai.request."): value
-        for name, value in own.items()
-        if name.startswith("gen_ai.request.") and name != "gen_ai.request.model"
-    }
-    if parameters:
+    if parameters := _parameters(own):
         found["llm.invocation_parameters"] = _text(parameters)
     tools = own.get("gen_ai.tool.definitions")
     for index, tool in _fitting(tools if isinstance(tools, list) else []):
-        found[f"llm.tools.{index}.tool.json_schema"] = _text(tool)
+        found[f"llm.tools.{index}.tool.json_schema"] = _text(_definition(tool))
+        for name in ("name", "description"):
+            if isinstance(tool, dict) and isinstance(told := tool.get(name), str):
+                found[f"llm.tools.{index}.tool.{name}"] = told
     for name, payload, attribute in (
         ("llm.input_messages", given, "gen_ai.input.messages"),
         ("llm.output_messages", output, "gen_ai.output.messages"),
@@ -116,46 +145,97 @@ def _model_call(found: Flat, own: dict[str, Any], given: Captured, output: Captu
         if isinstance(messages, dict):
             messages = messages.get("messages")
         for index, message in _fitting(messages if isinstance(messages, list) else []):
-            if isinstance(message, dict) and isinstance(message.get("role"), str):
-                _message(found, f"{name}.{index}.message", message)
+            if (text := _only_text(message)) is not None:
+                found[f"{name}.{index}.message.role"] = message["role"]
+                found[f"{name}.{index}.message.content"] = text
+            elif (read := message_of(message)) is not None:
+                _message(found, f"{name}.{index}.message", read)
+
+
+def _definition(tool: Any) -> Any:
+    """Return a function's definition as OpenInference has it, with the function in an object of its own."""
+    if not isinstance(tool, dict) or tool.get("type") != "function" or "name" not in tool:
+        return tool
+    return {"type": "function", "function": {name: each for name, each in tool.items() if name != "type"}}
+
+
+def _only_text(message: Any) -> str | None:
+    """Return the text of a message that has nothing else, which most are; None of any other."""
+    if type(message) is not dict or type(message.get("role")) is not str or "name" in message:
+        return None
+    if (parts := message.get("parts")) is None:
+        text = message.get("content") if len(message) == 2 else None
+    elif type(parts) is list and len(parts) == 1 and type(parts[0]) is dict:
+        text = parts[0].get("content") if parts[0].get("type") == "text" else None
+    else:
+        return None
+    return text if type(text) is str else None
+
+
+def _parameters(own: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name.removeprefix("gen_ai.request."): value
+        for name, value in own.items()
+        if name.startswith("gen_ai.request.") and name != "gen_ai.request.model"
+    }
 
 
 def _message(found: Flat, prefix: str, message: dict[str, Any]) -> None:
     found[f"{prefix}.role"] = message["role"]
     if isinstance(name := message.get("name"), str):
         found[f"{prefix}.name"] = name
-    if isinstance(call_id := message.get("tool_call_id"), str):
-        found[f"{prefix}.tool_call_id"] = call_id
     texts: list[str] = []
-    calls = message.get("tool_calls")
-    calls = list(calls) if isinstance(calls, list) else []
-    content = message.get("parts", message.get("content"))
-    if isinstance(content, str):
-        texts.append(content)
-    for part in content if isinstance(content, list) else []:
-        if not isinstance(part, dict):
-            continue
+    contents: list[Flat] = []
+    calls = 0
+    for part in message["parts"]:
         kind = part.get("type")
-        if kind in _TEXT_PARTS and isinstance(text := part.get("content", part.get("text")), str):
+        if kind in _TEXT_PARTS and isinstance(text := part.get("content"), str):
             texts.append(text)
+            contents.append({"message_content.type": "text", "message_content.text": text})
         elif kind == "tool_call":
-            calls.append(part)
+            _tool_call(found, f"{prefix}.tool_calls.{calls}.tool_call", part)
+            calls += 1
         elif kind == "tool_call_response":
             if isinstance(part.get("id"), str):
                 found[f"{prefix}.tool_call_id"] = part["id"]
             texts.append(_text(part.get("response", part.get("result"))))
-    if texts:
+        elif (content := _content(part)) is not None:
+            contents.append(content)
+    if len(contents) > sum(content["message_content.type"] == "text" for content in contents):
+        # By the specification of multimodal messages, in place of `content`.
+        for index, content in enumerate(contents):
+            found |= {f"{prefix}.contents.{index}.{name}": value for name, value in content.items()}
+    elif texts:
         found[f"{prefix}.content"] = "\n".join(texts)
-    for index, call in enumerate([each for each in calls if isinstance(each, dict)]):
-        function = call.get("function")
-        named = function if isinstance(function, dict) else call
-        of_call = f"{prefix}.tool_calls.{index}.tool_call"
-        if isinstance(call.get("id"), str):
-            found[f"{of_call}.id"] = call["id"]
-        if isinstance(named.get("name"), str):
-            found[f"{of_call}.function.name"] = named["name"]
-        if named.get("arguments") is not None:
-            found[f"{of_call}.function.arguments"] = _text(named["arguments"])
+
+
+def _tool_call(found: Flat, prefix: str, call: dict[str, Any]) -> None:
+    if isinstance(call.get("id"), str):
+        found[f"{prefix}.id"] = call["id"]
+    if isinstance(call.get("name"), str):
+        found[f"{prefix}.function.name"] = call["name"]
+    if call.get("arguments") is not None:
+        found[f"{prefix}.function.arguments"] = _text(call["arguments"])
+
+
+def _content(part: dict[str, Any]) -> Flat | None:
+    """Return reasoning, or an image, a sound or a video that can be shown; None of any other part."""
+    kind, content = part.get("type"), part.get("content")
+    if kind == "reasoning" and isinstance(content, str):
+        return {"message_content.type": "reasoning", "message_content.text": content}
+    medium, mime = part.get("modality"), part.get("mime_type")
+    if medium not in ("image", "audio", "video"):
+        return None
+    url = part.get("uri") if kind == "uri" else None
+    # Of data that was left out only its size is there.
+    if kind == "blob" and isinstance(content, str) and isinstance(mime, str) and content[:1] not in ("", "<"):
+        url = f"data:{mime};base64,{content}"
+    if not isinstance(url, str):
+        return None
+    found: Flat = {"message_content.type": medium, f"message_content.{medium}.{medium}.url": url}
+    if medium == "audio" and isinstance(mime, str):
+        found["message_content.audio.audio.mime_type"] = mime
+    return found
 
 
 def _document(found: Flat, prefix: str, document: dict[str, Any]) -> None:
@@ -219,18 +299,24 @@ def _annotations(span: Span) -> Flat:
         told = _small(event.attributes)
         if not isinstance(told, dict) or not isinstance(told.get("gen_ai.evaluation.name"), str):
             continue
-        for name, attribute in _EVALUATION.items():
-            if isinstance(value := told.get(attribute), str | int | float):
-                found[f"annotations.{index}.annotation.{name}"] = value
+        results: Flat = {
+            name: told[attribute]
+            for name, (attribute, types) in _EVALUATION.items()
+            if type(told.get(attribute)) in types
+        }
+        # "Each object MUST have `name` and at least one of `score`, `label`, or `explanation`."
+        if len(results) < 2:
+            continue
+        found |= {f"annotations.{index}.annotation.{name}": value for name, value in results.items()}
         index += 1
     return found
 
 
-_EVALUATION = {
-    "name": "gen_ai.evaluation.name",
-    "score": "gen_ai.evaluation.score.value",
-    "label": "gen_ai.evaluation.score.label",
-    "explanation": "gen_ai.evaluation.explanation",
+_EVALUATION: dict[str, tuple[str, tuple[type, ...]]] = {
+    "name": ("gen_ai.evaluation.name", (str,)),
+    "score": ("gen_ai.evaluation.score.value", (int, float)),
+    "label": ("gen_ai.evaluation.score.label", (str,)),
+    "explanation": ("gen_ai.evaluation.explanation", (str,)),
 }
 
 

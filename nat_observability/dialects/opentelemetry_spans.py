@@ -36,7 +36,9 @@ _KINDS: Mapping[str, Mapping[str, StepKind]] = {
         "generate_content": StepKind.LLM,
         "invoke_agent": StepKind.AGENT,
         "invoke_workflow": StepKind.WORKFLOW,
+        "plan": StepKind.TASK,
         "retrieval": StepKind.RETRIEVER,
+        "search_memory": StepKind.RETRIEVER,
         "text_completion": StepKind.LLM,
     },
     # OpenLLMetry: opentelemetry.semconv_ai, TraceloopSpanKindValues and LLMRequestTypeValues
@@ -97,9 +99,11 @@ _USAGE: Mapping[str, tuple[str, ...]] = {
         "llm.token_count.prompt_details.cache_write",
         "gen_ai.usage.cache_creation.input_tokens",
         "gen_ai.usage.cache_creation_input_tokens",
+        "gen_ai.usage.cache_write.input_tokens",
     ),
-    "audio_input_tokens": ("llm.token_count.prompt_details.audio",),
-    "audio_output_tokens": ("llm.token_count.completion_details.audio",),
+    "audio_input_tokens": ("llm.token_count.prompt_details.audio", "gen_ai.usage.audio.input_tokens"),
+    "audio_output_tokens": ("llm.token_count.completion_details.audio", "gen_ai.usage.audio.output_tokens"),
+    "image_input_tokens": ("gen_ai.usage.image.input_tokens",),
     "total_tokens": ("llm.token_count.total", "gen_ai.usage.total_tokens", "llm.usage.total_tokens"),
 }
 _INDEX = re.compile(r"(\d{1,6})\.(.+)", re.ASCII)

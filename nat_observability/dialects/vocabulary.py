@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import msgspec
 
 from nat_observability.dialects.dialect import Attributes, Dialect, no_attributes
 from nat_observability.dialects.genai import (
+    DATA_SOURCE,
     GENAI,
     MODEL_CALLS,
     PART_OF_A_WORKFLOW,
@@ -18,7 +19,13 @@ from nat_observability.dialects.genai import (
     maker_of,
 )
 from nat_observability.dialects.langfuse import LANGFUSE, langfuse_resource
-from nat_observability.dialects.messages import SPOKEN, Side, genai_payload
+from nat_observability.dialects.messages import (
+    SPOKEN,
+    Side,
+    conventional,
+    conventional_documents,
+    genai_payload,
+)
 from nat_observability.dialects.openinference import OPENINFERENCE
 from nat_observability.events import Captured, Run, Span, Status, StepKind, TokenUsage
 from nat_observability.resource import Resource
@@ -37,6 +44,12 @@ _KINDS = {kind: kind.value for kind in StepKind}
 _COUNTS = TokenUsage.__struct_fields__
 _ALWAYS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _decode = msgspec.json.Decoder().decode
+# What an application records as it has it, and the conventions have a schema for.
+_CONVENTIONAL: Mapping[str, Callable[[Any], Any]] = {
+    "gen_ai.input.messages": conventional,
+    "gen_ai.output.messages": conventional,
+    "gen_ai.retrieval.documents": conventional_documents,
+}
 # What no dialect of a vocabulary has a word for is written in one that many back ends know.
 _COMMON = {"input": "input.value", "output": "output.value", "metadata": "metadata"}
 
@@ -204,6 +217,8 @@ class Vocabulary:
         attributes |= self.outcome_attributes(span)
         own = decoded_attributes(span.attributes)
         attributes |= self.own_attributes(span, own)
+        if self._with_provider:
+            own |= {name: read(own[name]) for name, read in _CONVENTIONAL.items() if name in own}
         # The application's own say it as it wants it said.
         return attributes | own
 
@@ -221,7 +236,7 @@ class Vocabulary:
             return span.name
         operation = attributes.get("gen_ai.operation.name", first)
         named = GENAI.named.get(span.kind)
-        target = attributes.get(named[-1], span.name) if named else span.name
+        target = attributes.get(named[-1] if named else DATA_SOURCE, span.name)
         return f"{operation} {target}"
 
     def resource(self, resource: Resource) -> Resource:

@@ -418,7 +418,10 @@ def _completed(
 
 def _configuration(variables: Mapping[str, str | None]) -> Configuration | None:
     """Return what the configuration file says, if a variable names one."""
-    path = next((found for name in CONFIG_FILES if (found := variables.get(name.lower()))), None)
+    path = next(
+        (found for name in CONFIG_FILES if (found := (variables.get(name.lower()) or "").strip())),
+        None,
+    )
     if path is None:
         return None
     from nat_observability.settings.standard_variables.configuration_file import read_configuration

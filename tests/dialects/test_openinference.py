@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from nat_observability.dialects.span_attributes import span_attributes
-from nat_observability.events import Run, Span, Status, StepKind
+from nat_observability.events import Run, Span, SpanEvent, Status, StepKind
 from nat_observability.sinks.otlp.span_encoder import encode
 
 RUN = Run("run-1", "1" * 32)
@@ -67,6 +67,65 @@ CALLED = {
             {"role": "assistant", "content": "a", **CALLED},
         ),
         (
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What is it?"},
+                    {"type": "image_url", "image_url": {"url": "https://a/b.png"}},
+                    {"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}},
+                ],
+            },
+            {
+                "role": "user",
+                "contents.0.message_content.type": "text",
+                "contents.0.message_content.text": "What is it?",
+                "contents.1.message_content.type": "image",
+                "contents.1.message_content.image.image.url": "https://a/b.png",
+                "contents.2.message_content.type": "audio",
+                "contents.2.message_content.audio.audio.url": "data:audio/wav;base64,aGk=",
+                "contents.2.message_content.audio.audio.mime_type": "audio/wav",
+            },
+        ),
+        (
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "Hm."},
+                    {"type": "text", "text": "a"},
+                    {"type": "tool_use", "id": "c1", "name": "search", "input": {"q": 1}},
+                ],
+            },
+            {
+                "role": "assistant",
+                "contents.0.message_content.type": "reasoning",
+                "contents.0.message_content.text": "Hm.",
+                "contents.1.message_content.type": "text",
+                "contents.1.message_content.text": "a",
+                **CALLED,
+            },
+        ),
+        (
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "found"}]},
+            {"role": "user", "tool_call_id": "c1", "content": "found"},
+        ),
+        ({"role": "model", "parts": [{"text": "a"}]}, {"role": "model", "content": "a"}),
+        (
+            # Of what was left out there is only its size.
+            {
+                "role": "user",
+                "parts": [
+                    {
+                        "type": "blob",
+                        "modality": "image",
+                        "mime_type": "image/png",
+                        "content": "<7 bytes>",
+                    },
+                    {"type": "text", "content": "a"},
+                ],
+            },
+            {"role": "user", "content": "a"},
+        ),
+        (
             {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": {"a": 1}}]},
             {"role": "tool", "tool_call_id": "c1", "content": '{"a":1}'},
         ),
@@ -76,7 +135,7 @@ def test_messages(message: dict[str, Any], expected: dict[str, Any]) -> None:
     """As clients have them, and as the conventions do, in the input, the output and the attributes."""
     given = {f"llm.input_messages.1.message.{name}": value for name, value in expected.items()}
     output = {f"llm.output_messages.0.message.{name}": value for name, value in expected.items()}
-    provider = {"llm.provider": "openai"}
+    provider = {"llm.provider": "openai", "llm.system": "openai"}
     before = ["not a message", message]
     assert names(StepKind.LLM, PROVIDER, before, [message]) == {**provider, **given, **output}
     assert names(StepKind.LLM, PROVIDER, {"messages": before}) == {**provider, **given}
@@ -88,14 +147,45 @@ def test_parameters_and_tools() -> None:
     attributes = {
         "gen_ai.request.model": "m",
         "gen_ai.request.temperature": 0.5,
-        "gen_ai.tool.definitions": [{"type": "function", "name": "search"}],
+        "gen_ai.tool.definitions": [{"type": "function", "name": "search", "description": "Finds."}],
     }
     assert names(StepKind.LLM, attributes) == {
         "llm.invocation_parameters": '{"temperature":0.5}',
-        "llm.tools.0.tool.json_schema": '{"type":"function","name":"search"}',
+        "llm.tools.0.tool.json_schema": (
+            '{"type":"function","function":{"name":"search","description":"Finds."}}'
+        ),
+        "llm.tools.0.tool.name": "search",
+        "llm.tools.0.tool.description": "Finds.",
     }
     called = {"gen_ai.tool.call.id": "c1", "gen_ai.tool.call.arguments": {"q": 1}}
     assert names(StepKind.TOOL, called) == {"tool.id": "c1", "tool.parameters": '{"q":1}'}
+
+
+@pytest.mark.parametrize(
+    ("provider", "hosted_by", "system"),
+    [
+        ("openai", "openai", "openai"),
+        ("azure.ai.openai", "azure", "openai"),
+        ("aws.bedrock", "aws", None),
+        ("gcp.vertex_ai", "google", "vertexai"),
+        ("gcp.gen_ai", "google", None),
+        ("mistral_ai", "mistralai", "mistralai"),
+        ("x_ai", "xai", "xai"),
+        ("moonshot_ai", "moonshot", None),
+        ("mine", "mine", None),
+    ],
+)
+def test_a_provider_has_its_well_known_value(provider: str, hosted_by: str, system: str | None) -> None:
+    """ "If one of them applies, then the respective value MUST be used", and they are not those of the conventions."""
+    found = names(StepKind.LLM, {"gen_ai.provider.name": provider})
+    assert (found["llm.provider"], found.get("llm.system")) == (hosted_by, system)
+
+
+def test_the_model_is_the_one_that_answered() -> None:
+    """And the one that was asked, if no answer says which it was."""
+    attributes = {"gen_ai.response.model": "gpt-5-2025"}
+    assert span_attributes(span_of(StepKind.LLM, attributes))["llm.model_name"] == "gpt-5-2025"
+    assert span_attributes(span_of(StepKind.LLM, PROVIDER))["llm.model_name"] == "x"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +219,45 @@ def test_texts_of_embeddings() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ({"score.value": 1}, {"score": 1}),
+        ({"score.label": "good", "explanation": "It is."}, {"label": "good", "explanation": "It is."}),
+        ({"score.value": "a lot", "explanation": "It is."}, {"explanation": "It is."}),
+        ({}, None),
+        ({"score.value": "a lot"}, None),
+        ({"score.value": True}, None),
+    ],
+)
+def test_an_annotation_has_a_result(results: dict[str, Any], expected: dict[str, Any] | None) -> None:
+    """One at least, and the score is a number; one without any is left out, and is no gap among the others."""
+
+    def event(name: str, results: dict[str, Any]) -> SpanEvent:
+        told = {f"gen_ai.evaluation.{key}": value for key, value in {"name": name, **results}.items()}
+        return SpanEvent("gen_ai.evaluation.result", 1, msgspec.Raw(msgspec.json.encode(told)))
+
+    span = msgspec.structs.replace(
+        span_of(StepKind.EVALUATOR, None), events=(event("a", results), event("b", {"score.value": 0.5}))
+    )
+    found = {name: value for name, value in span_attributes(span).items() if name.startswith("annotations.")}
+    first = {} if expected is None else {"name": "a", **expected}
+    both = [each for each in (first, {"name": "b", "score": 0.5}) if each]
+    assert found == {
+        f"annotations.{index}.annotation.{name}": value
+        for index, each in enumerate(both)
+        for name, value in each.items()
+    }
+
+
+def test_parameters_of_embeddings() -> None:
+    """They have a name of their own."""
+    attributes = {"gen_ai.embeddings.dimension.count": 3, "gen_ai.request.encoding_formats": ["float"]}
+    assert names(StepKind.EMBEDDING, attributes) == {
+        "embedding.invocation_parameters": '{"encoding_formats":["float"],"dimensions":3}'
+    }
+
+
 def test_a_step_without_the_conventions_attributes_has_none_of_it() -> None:
     """Its payload is not even read."""
     message = [{"role": "user", "content": "hello"}]
@@ -138,13 +267,19 @@ def test_a_step_without_the_conventions_attributes_has_none_of_it() -> None:
 
 def test_what_the_application_says_wins() -> None:
     """Under the same name."""
-    assert names(StepKind.LLM, PROVIDER | {"llm.provider": "mine"}) == {"llm.provider": "mine"}
+    assert names(StepKind.LLM, PROVIDER | {"llm.provider": "mine"}) == {
+        "llm.provider": "mine",
+        "llm.system": "openai",
+    }
 
 
 def test_what_is_large_is_not_repeated() -> None:
     """Of a list the first items that there is room for; a payload is all or nothing."""
     message = {"role": "user", "content": "x" * 1000}
-    assert names(StepKind.LLM, PROVIDER, [message] * 100) == {"llm.provider": "openai"}
+    assert names(StepKind.LLM, PROVIDER, [message] * 100) == {
+        "llm.provider": "openai",
+        "llm.system": "openai",
+    }
     documents = names(StepKind.RETRIEVER, {"gen_ai.retrieval.documents": [{"content": "x" * 1000}] * 1000})
     assert 60 < len(documents) < 66
     assert len(names(StepKind.RETRIEVER, {"gen_ai.retrieval.documents": [{"content": "x"}] * 1000})) == 100

@@ -43,6 +43,8 @@ def plain(value: Any) -> Any:
         ({"gen_ai.operation.name": "invoke_agent"}, StepKind.AGENT),
         ({"gen_ai.operation.name": "embeddings"}, StepKind.EMBEDDING),
         ({"gen_ai.operation.name": "retrieval"}, StepKind.RETRIEVER),
+        ({"gen_ai.operation.name": "search_memory"}, StepKind.RETRIEVER),
+        ({"gen_ai.operation.name": "plan"}, StepKind.TASK),
         ({"llm.request.type": "rerank"}, StepKind.RERANKER),
         ({"gen_ai.operation.name": "invoke_workflow"}, StepKind.WORKFLOW),
         ({"traceloop.span.kind": "workflow"}, StepKind.WORKFLOW),
@@ -130,6 +132,31 @@ def test_usage(counts: dict[str, int]) -> None:
     assert model.usage == TokenUsage(7, 3, 2, 1, 10)
     agent = mapped({"gen_ai.operation.name": "invoke_agent", **counts})
     assert agent.usage is None
+
+
+@pytest.mark.parametrize("written", ["cache_creation", "cache_write"])
+def test_tokens_by_what_they_are_of(written: str) -> None:
+    """As the GenAI conventions count them; they have renamed those that were written to a cache."""
+    counts = {
+        "gen_ai.usage.input_tokens": 7,
+        "gen_ai.usage.output_tokens": 3,
+        f"gen_ai.usage.{written}.input_tokens": 1,
+        "gen_ai.usage.audio.input_tokens": 2,
+        "gen_ai.usage.image.input_tokens": 4,
+        "gen_ai.usage.audio.output_tokens": 3,
+    }
+    usage = mapped({"gen_ai.operation.name": "chat", **counts}).usage
+    assert usage == TokenUsage(
+        7,
+        3,
+        0,
+        0,
+        10,
+        cache_write_tokens=1,
+        audio_input_tokens=2,
+        audio_output_tokens=3,
+        image_input_tokens=4,
+    )
 
 
 def test_tags_and_metadata() -> None:

@@ -152,8 +152,16 @@ def text(role: str, content: str, **more: str) -> dict[str, Any]:
         (raw([text("user", "Tea?")]), [text("user", "Tea?")]),
         (raw({"city": "Paris"}), [text("user", '{"city":"Paris"}')]),
         (raw([1, 2]), [text("user", "[1,2]")]),
-        (raw([{"role": "user", "text": "Tea?"}]), [{"role": "user", "parts": []}]),
-        (raw([{"role": "a", "b": ',"content":'}]), [{"role": "a", "parts": []}]),
+        (raw([{"role": "user", "text": "Tea?"}]), [text("user", '[{"role":"user","text":"Tea?"}]')]),
+        (raw({"role": "admin", "city": "Paris"}), [text("user", '{"role":"admin","city":"Paris"}')]),
+        (
+            raw([{"role": "a", "b": ',"content":'}]),
+            [text("user", '[{"role":"a","b":",\\"content\\":"}]')],
+        ),
+        (
+            raw({"messages": CHAT[1:], "plan": "pro"}),
+            [text("user", "Tea?") | {"beside_messages": {"plan": "pro"}}],
+        ),
         (
             raw(TALK),
             [
@@ -161,7 +169,7 @@ def text(role: str, content: str, **more: str) -> dict[str, Any]:
                     "role": "user",
                     "parts": [
                         {"type": "text", "content": "Weather?"},
-                        {"type": "image_url", "image_url": "x"},
+                        {"type": "uri", "modality": "image", "uri": "x"},
                     ],
                 },
                 {
@@ -179,6 +187,391 @@ def test_an_input_is_messages(given: Captured, expected: list[dict[str, Any]]) -
     attributes = sent(span, "genai")[1]
     assert json.loads(attributes["gen_ai.input.messages"]) == expected
     assert "input.value" not in attributes
+
+
+CALLED = {"type": "tool_call", "id": "1", "name": "w", "arguments": {"city": "Paris"}}
+
+
+def uri(modality: str, where: str, **more: str) -> dict[str, str]:
+    """Return a part of the conventions that says where something is."""
+    return {"type": "uri", "modality": modality, **more, "uri": where}
+
+
+def blob(modality: str, mime: str, data: str) -> dict[str, str]:
+    """Return a part of the conventions that holds something."""
+    return {"type": "blob", "modality": modality, "mime_type": mime, "content": data}
+
+
+def answered(response: object, **more: object) -> dict[str, Any]:
+    """Return a part of the conventions with the result of a tool."""
+    return {"type": "tool_call_response", "id": "1", "response": response, **more}
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        # Anthropic
+        ({"type": "tool_use", "id": "1", "name": "w", "input": {"city": "Paris"}}, CALLED),
+        ({"type": "tool_result", "tool_use_id": "1", "content": "rain"}, answered("rain")),
+        (
+            {"type": "tool_result", "tool_use_id": "1", "content": "no", "is_error": True},
+            answered("no", is_error=True),
+        ),
+        (
+            {"type": "thinking", "thinking": "Hm.", "signature": "s"},
+            {"type": "reasoning", "content": "Hm.", "signature": "s"},
+        ),
+        (
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
+            blob("image", "image/png", "aGk="),
+        ),
+        ({"type": "image", "source": {"type": "url", "url": "https://a/b"}}, uri("image", "https://a/b")),
+        (
+            {"type": "document", "source": {"type": "text", "data": "x"}},
+            {"type": "text", "content": "x"},
+        ),
+        (
+            {"type": "tool_use", "id": 7, "name": "w", "input": {}, "cache_control": {"type": "ephemeral"}},
+            CALLED | {"id": "7", "arguments": {}, "cache_control": {"type": "ephemeral"}},
+        ),
+        (
+            {
+                "type": "document",
+                "source": {"type": "url", "url": "https://a/b"},
+                "title": "t",
+                "context": "c",
+                "citations": {"enabled": True},
+            },
+            uri("document", "https://a/b") | {"title": "t", "context": "c", "citations": {"enabled": True}},
+        ),
+        (
+            {
+                "type": "document",
+                "source": {"type": "text", "media_type": "text/plain", "data": "x"},
+                "title": "t",
+            },
+            {"type": "text", "content": "x", "title": "t", "media_type": "text/plain"},
+        ),
+        # OpenAI, of chats and of the Responses API
+        (
+            {"type": "image_url", "image_url": {"url": "https://a/b", "detail": "high"}},
+            uri("image", "https://a/b", detail="high"),
+        ),
+        (
+            {"type": "file", "file": {"filename": "f.pdf", "file_data": "data:application/pdf;base64,aGk="}},
+            blob("document", "application/pdf", "aGk=") | {"filename": "f.pdf"},
+        ),
+        (
+            {"type": "image_url", "image_url": "data:image/svg+xml,%3Csvg/%3E"},
+            uri("image", "data:image/svg+xml,%3Csvg/%3E"),
+        ),
+        (
+            {"type": "input_image", "mime_type": "image/png", "image_url": "data:image/gif;base64,aGk="},
+            blob("image", "image/png", "aGk=") | {"beside": {"mime_type": "image/gif"}},
+        ),
+        (
+            {
+                "type": "function_call",
+                "id": "fc",
+                "call_id": "1",
+                "name": "w",
+                "arguments": '{"city":"Paris"}',
+            },
+            CALLED | {"beside": {"id": "fc"}},
+        ),
+        (
+            {"type": "function_call_output", "call_id": "1", "output": "no", "status": "failed"},
+            answered("no", is_error=True, status="failed"),
+        ),
+        (
+            {
+                "type": "reasoning",
+                "summary": [{"type": "summary_text", "text": "Short."}],
+                "content": [{"type": "reasoning_text", "text": "Long."}],
+            },
+            {
+                "type": "reasoning",
+                "content": "Long.",
+                "summary": [{"type": "summary_text", "text": "Short."}],
+            },
+        ),
+        (
+            {"type": "reasoning", "summary": [{"text": "Hm.", "lang": "en"}]},
+            {"type": "reasoning", "content": "Hm.", "summary": [{"text": "Hm.", "lang": "en"}]},
+        ),
+        (
+            {"type": "text", "text": "a", "content": "b"},
+            {"type": "text", "content": "a", "beside": {"content": "b"}},
+        ),
+        ({"type": "image_url", "image_url": {"url": "https://a/b"}}, uri("image", "https://a/b")),
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
+            blob("image", "image/png", "aGk="),
+        ),
+        ({"type": "input_image", "image_url": "https://a/b"}, uri("image", "https://a/b")),
+        (
+            {"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}},
+            blob("audio", "audio/wav", "aGk="),
+        ),
+        (
+            {"type": "file", "file": {"file_id": "f-1"}},
+            {"type": "file", "modality": "document", "file_id": "f-1"},
+        ),
+        # Google
+        ({"text": "Tea?"}, {"type": "text", "content": "Tea?"}),
+        ({"text": "Hm.", "thought": True}, {"type": "reasoning", "content": "Hm.", "thought": True}),
+        ({"functionCall": {"id": "1", "name": "w", "args": {"city": "Paris"}}}, CALLED),
+        ({"function_response": {"id": "1", "name": "w", "response": {"a": 1}}}, answered({"a": 1}, name="w")),
+        (
+            {"inline_data": {"mime_type": "audio/wav", "data": "aGk="}},
+            blob("audio", "audio/wav", "aGk="),
+        ),
+        (
+            {"fileData": {"mimeType": "application/pdf", "fileUri": "gs://a/b"}},
+            uri("document", "gs://a/b", mime_type="application/pdf"),
+        ),
+        (
+            {"functionCall": {"id": "1", "name": "w", "args": {"city": "Paris"}}, "thoughtSignature": "s"},
+            CALLED | {"thoughtSignature": "s"},
+        ),
+        # Bedrock
+        (
+            {"toolResult": {"toolUseId": "1", "content": [{"text": "no"}], "status": "error"}},
+            answered([{"text": "no"}], is_error=True, status="error"),
+        ),
+        (
+            {"image": {"format": "png", "source": {"bytes": "aGk="}}},
+            blob("image", "image/png", "aGk="),
+        ),
+        (
+            {"document": {"format": "pdf", "name": "n", "source": {"s3Location": {"uri": "s3://a/b"}}}},
+            uri("document", "s3://a/b", mime_type="application/pdf", name="n"),
+        ),
+        (
+            {"document": {"format": "odd", "source": {"bytes": "aGk="}}},
+            {"type": "blob", "modality": "document", "content": "aGk=", "format": "odd"},
+        ),
+        (
+            {"video": {"format": "mov", "source": {"s3Location": {"uri": "s3://a/b", "bucketOwner": "o"}}}},
+            uri("video", "s3://a/b", mime_type="video/quicktime", bucketOwner="o"),
+        ),
+        ({"toolUse": {"toolUseId": "1", "name": "w", "input": {"city": "Paris"}}}, CALLED),
+        (
+            {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "s"}}},
+            {"type": "reasoning", "content": "Hm.", "signature": "s"},
+        ),
+        ({"image": "https://a/b", "x": 1}, uri("image", "https://a/b") | {"x": 1}),
+        (
+            {"text": "Tea?", "beside": 1, "type": "text", "content": "b"},
+            {"type": "text", "content": "Tea?", "beside": [{"content": "b"}, 1]},
+        ),
+        # The conventions' own, and what nobody knows
+        (uri("image", "https://a/b"), uri("image", "https://a/b")),
+        (
+            {"type": "file", "modality": "audio", "file_id": "f"},
+            {"type": "file", "modality": "audio", "file_id": "f"},
+        ),
+        ({"type": "mine", "x": 1}, {"type": "mine", "x": 1}),
+        ({"x": 1}, {"type": "unknown", "content": {"x": 1}}),
+        (
+            {"type": "text", "text": "Tea?", "cache_control": {"type": "ephemeral"}},
+            {"type": "text", "content": "Tea?", "cache_control": {"type": "ephemeral"}},
+        ),
+    ],
+)
+def test_parts_of_every_client_are_those_of_the_conventions(part: dict[str, Any], expected: object) -> None:
+    """Under `content`, and what has no type under `parts` as Google has it; nothing of a part is lost."""
+    for body in ("content",) if "type" in part else ("content", "parts"):
+        given = raw([{"role": "user", body: [part]}])
+        attributes = sent(make_span(kind=StepKind.LLM, name="gpt-5", input=given), "genai")[1]
+        assert json.loads(attributes["gen_ai.input.messages"]) == [{"role": "user", "parts": [expected]}]
+
+
+def test_items_of_the_responses_api_are_messages() -> None:
+    """A call of a tool and its result have a type in place of a role."""
+    given = [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Weather?"}]},
+        {"type": "function_call", "call_id": "1", "name": "w", "arguments": '{"city":"Paris"}'},
+        {"type": "function_call_output", "call_id": "1", "output": "rain"},
+    ]
+    attributes = sent(make_span(kind=StepKind.LLM, name="gpt-5", input=raw(given)), "genai")[1]
+    assert json.loads(attributes["gen_ai.input.messages"]) == [
+        text("user", "Weather?"),
+        {"role": "assistant", "parts": [CALLED]},
+        {"role": "tool", "parts": [answered("rain")]},
+    ]
+
+
+RAW = {"type": "tool_call", "id": "1", "name": "f", "arguments": "raw"}
+SAID = {"type": "text", "content": "Tea?"}
+
+
+@pytest.mark.parametrize(
+    ("message", "parts", "more"),
+    [
+        (
+            {"tool_calls": [{"id": "1", "type": "custom", "custom": {"name": "f", "input": "raw"}}]},
+            [RAW],
+            {},
+        ),
+        ({"tool_calls": {"id": 1, "function": {"name": "f", "arguments": "raw"}}}, [RAW], {}),
+        (
+            {"tool_calls": ["a", 7, {"x": 1}]},
+            [
+                {"type": "unknown", "content": "a"},
+                {"type": "unknown", "content": 7},
+                {"type": "unknown", "content": {"x": 1}},
+            ],
+            {},
+        ),
+        (
+            {
+                "tool_calls": [
+                    {"id": "1", "index": 2, "function": {"name": "f", "arguments": "raw", "strict": True}}
+                ]
+            },
+            [RAW | {"strict": True, "index": 2}],
+            {},
+        ),
+        (
+            {
+                "tool_calls": [
+                    {"id": "1", "type": "function", "function": {"name": "f", "parameters": {"x": 1}}}
+                ]
+            },
+            [RAW | {"arguments": None, "parameters": {"x": 1}}],
+            {},
+        ),
+        (
+            {"tool_calls": [{"id": "1", "type": "function", "function": {"name": {"x": 1}, "input": "raw"}}]},
+            [RAW | {"name": "", "beside": {"name": {"x": 1}}}],
+            {},
+        ),
+        (
+            {"tool_calls": [{"id": "1", "x": "y", "function": {"name": "f", "input": "raw"}}]},
+            [RAW | {"x": "y"}],
+            {},
+        ),
+        ({"function_call": "auto"}, [{"type": "unknown", "content": "auto"}], {}),
+        (
+            {
+                "tool_call_id": 1,
+                "content": "rain",
+                "status": "error",
+                "refusal": "No.",
+                "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "raw"}}],
+            },
+            [answered("rain", is_error=True), {"type": "refusal", "content": "No."}, RAW],
+            {"status": "error"},
+        ),
+        (
+            {"parts": [{"text": "Tea?"}], "content": "Now!", "tool_calls": [RAW]},
+            [SAID, {"type": "text", "content": "Now!"}, RAW],
+            {},
+        ),
+        ({"parts": [SAID], "content": "Tea?"}, [SAID], {}),
+        ({"parts": "Tea?"}, [SAID], {}),
+        ({"content": "Tea?", "reasoning_content": ["Hm."]}, [SAID], {"reasoning_content": ["Hm."]}),
+        ({"content": "Tea?", "type": "mine"}, [SAID], {"type": "mine"}),
+        ({"content": "Tea?", "refusal": {"x": 1}}, [SAID], {"refusal": {"x": 1}}),
+        ({"content": "Tea?", "tool_call_id": {"x": 1}}, [SAID], {"tool_call_id": {"x": 1}}),
+    ],
+)
+def test_nothing_of_a_message_is_lost(
+    message: dict[str, Any], parts: list[dict[str, Any]], more: dict[str, Any]
+) -> None:
+    """All forms that it has become parts, and what is no part stays beside them."""
+    given = raw([{"role": "assistant", **message}])
+    attributes = sent(make_span(kind=StepKind.LLM, name="gpt-5", input=given), "genai")[1]
+    assert json.loads(attributes["gen_ai.input.messages"]) == [{"role": "assistant", "parts": parts, **more}]
+
+
+USED = {"type": "tool_use", "id": "1", "name": "w", "input": {"city": "Paris"}}
+SEARCHED = {"type": "web_search_call", "id": "ws", "status": "completed"}
+SHOWN = {"type": "shell_call_output", "output": "x"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            [text("user", "Tea?"), {"role": "assistant", "content": [USED]}],
+            [text("user", "Tea?"), {"role": "assistant", "parts": [CALLED]}],
+        ),
+        (
+            [{"role": "user", "parts": [SAID, {"text": "google"}]}],
+            [{"role": "user", "parts": [SAID, {"type": "text", "content": "google"}]}],
+        ),
+        ([{"role": "assistant", "parts": [USED]}], [{"role": "assistant", "parts": [CALLED]}]),
+        (
+            [text("user", "Tea?"), {"role": "user", "content": "Now!"}],
+            [text("user", "Tea?"), text("user", "Now!")],
+        ),
+        (
+            [CHAT[1], SEARCHED, SHOWN, {"role": "assistant", "content": "Yes."}],
+            [
+                text("user", "Tea?"),
+                {"role": "assistant", "parts": [SEARCHED]},
+                {"role": "tool", "parts": [SHOWN]},
+                text("assistant", "Yes."),
+            ],
+        ),
+        ([SEARCHED], [text("user", json.dumps([SEARCHED], separators=(",", ":")))]),
+    ],
+)
+def test_messages_that_are_not_all_the_conventions_are_converted(
+    given: list[Any], expected: list[dict[str, Any]]
+) -> None:
+    """Each of them, whatever the others are."""
+    attributes = sent(make_span(kind=StepKind.LLM, name="gpt-5", input=raw(given)), "genai")[1]
+    assert json.loads(attributes["gen_ai.input.messages"]) == expected
+
+
+def test_an_output_of_the_conventions_has_the_reason_that_it_lacks() -> None:
+    """The one that it has is kept."""
+    output = [text("assistant", "Yes.", finish_reason="length"), text("assistant", "No.")]
+    span = make_span(kind=StepKind.LLM, name="gpt-5", output=raw(output))
+    assert json.loads(sent(span, "genai")[1]["gen_ai.output.messages"]) == [
+        output[0],
+        text("assistant", "No.", finish_reason="stop"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "expected"),
+    [
+        (CHAT, [text("system", "Be brief."), text("user", "Tea?")]),
+        ("Tea?", [text("user", "Tea?")]),
+        (["Tea?"], [text("user", "Tea?")]),
+        ([text("user", "Tea?")], [text("user", "Tea?")]),
+        ({"a": 1}, {"a": 1}),
+    ],
+)
+def test_messages_that_are_an_attribute_have_the_conventions_form_too(
+    recorded: object, expected: object
+) -> None:
+    """As `call.request(messages=…)` sets them; with another dialect alone they stay as they are."""
+    span = make_span(kind=StepKind.LLM, name="gpt-5", attributes=raw({"gen_ai.input.messages": recorded}))
+    for dialect, written in (("genai", expected), ("langfuse", recorded)):
+        assert json.loads(json.dumps(sent(span, dialect)[1]["gen_ai.input.messages"])) == written
+
+
+def test_ids_of_documents_are_texts() -> None:
+    """As the conventions' schema has them; what is no document stays as it is."""
+    documents = [{"id": 7, "score": 0.5}, {"id": "a"}, {"content": "tea"}, "odd"]
+    span = make_span(kind=StepKind.RETRIEVER, attributes=raw({"gen_ai.retrieval.documents": documents}))
+    found = sent(span, "genai")[1]["gen_ai.retrieval.documents"]
+    assert [*found] == [{"id": "7", "score": 0.5}, *documents[1:]]
+
+
+def test_a_retrieval_is_called_by_its_source() -> None:
+    """As the conventions have it, if one was recorded."""
+    span = make_span(kind=StepKind.RETRIEVER, name="docs")
+    assert sent(span, "genai")[0] == "retrieval docs"
+    of_source = make_span(
+        kind=StepKind.RETRIEVER, name="docs", attributes=raw({"gen_ai.data_source.id": "H7STPQYOND"})
+    )
+    assert sent(of_source, "genai")[0] == "retrieval H7STPQYOND"
 
 
 @pytest.mark.parametrize(("status", "reason"), [(Status.OK, "stop"), (Status.ERROR, "error")])

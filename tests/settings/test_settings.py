@@ -520,6 +520,7 @@ class TestStandardVariables:
             ("OTEL_BSP_EXPORT_TIMEOUT", "9" * 5000),
             ("OTEL_SDK_DISABLED", "yes"),
             ("OTEL_RESOURCE_ATTRIBUTES", "a=b,s3cr3t"),
+            ("OTEL_RESOURCE_ATTRIBUTES", '"s3cr3t=b"'),
             ("OTEL_RESOURCE_ATTRIBUTES", "a=%s3cr3t"),
         ],
     )

@@ -45,6 +45,8 @@ def retyped_values(span: ReadableSpan) -> Iterator[tuple[str, str]]:
         yield from _retyped(f"events\n{index}", event.attributes)
     for index, link in enumerate(span.links):
         yield from _retyped(f"links\n{index}", link.attributes)
+    if span.instrumentation_scope is not None:
+        yield from _retyped("scope", span.instrumentation_scope.attributes)
 
 
 def _retyped(place: str, attributes: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:

@@ -47,6 +47,12 @@ _OTHER_SIGNALS = {
     "instrumentation/development": "instrumentations read it themselves",
     "distribution": "it is for the SDK's distribution",
 }
+_OF_PARENTS = {
+    "remote_parent_sampled": "always_on",
+    "remote_parent_not_sampled": "always_off",
+    "local_parent_sampled": "always_on",
+    "local_parent_not_sampled": "always_off",
+}
 _PROPAGATORS = ("tracecontext", "baggage", "b3", "b3multi")
 
 
@@ -213,6 +219,9 @@ def _sampler(section: Section, settings: dict[str, Any]) -> None:
         if "root" in own:
             _sampler(own.section("root"), settings)
             settings["sampling_parent_based"] = True
+        for parent, usual in _OF_PARENTS.items():
+            if parent in own and own.names_one(parent, usual):
+                own.take(parent)  # what happens anyway, and what every template spells out
         own.rest("a run that continues a trace does as its caller says")
         return
     settings.setdefault("sampling_parent_based", False)
@@ -317,11 +326,13 @@ def _otlp(kind: str, own: Section) -> dict[str, Any]:
         entry["compression"] = compression
     if (timeout := own.whole("timeout")) is not None:
         entry["timeout"] = (timeout or MOST) / 1000
-    entry["ca_file"] = tls.text("ca_file") or own.text("certificate_file", "certificate")
-    entry["client_certificate"] = tls.text("cert_file") or own.text(
-        "client_certificate_file", "client_certificate"
-    )
-    entry["client_key"] = tls.text("key_file") or own.text("client_key_file", "client_key")
+    # The second of each is that of release candidates of the format, beside `tls` of those before them.
+    for key, names in (
+        ("ca_file", ("ca_file", "certificate_file", "certificate")),
+        ("client_certificate", ("cert_file", "client_certificate_file", "client_certificate")),
+        ("client_key", ("key_file", "client_key_file", "client_key")),
+    ):
+        entry[key] = tls.text(*names[:2]) or own.text(*names[1:])
     tls.rest("connections are verified")
     own.rest("it has no effect")
     return entry

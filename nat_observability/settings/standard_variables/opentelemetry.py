@@ -196,6 +196,8 @@ def parse_pairs(text: str) -> dict[str, str]:
         key, equals, value = (part.strip() for part in member.partition("="))
         if not (key and equals) and member.strip():
             raise ValueError("holds a member that is not key=value")
+        if '"' in key:
+            raise ValueError("holds a key with a quotation mark: write it without quotation marks around it")
         if key:
             attributes[unquoted(key)] = unquoted(value)
     return attributes

@@ -29,6 +29,8 @@ _CONTENT = {
     "false": False,
     "no_content": False,
     "event_only": False,
+    "1": True,
+    "0": False,
 }
 # The names of detectors in the Python SDK, where they differ. Its own is what is always there.
 _DETECTOR_NAMES = {"service": "service_instance", "serviceinstance": "service_instance"}

@@ -87,6 +87,11 @@ class Section:
         (key,) = self._left
         return key, self.section(key)
 
+    def names_one(self, key: str, kind: str) -> bool:
+        """Whether a key holds a choice of this kind, without options."""
+        value = self._left.get(key)
+        return isinstance(value, Mapping) and [*value] == [kind] and not value[kind]
+
     def text(self, *keys: str) -> str | None:
         """Return a text, or a number or a switch as text."""
         value = self.take(*keys)

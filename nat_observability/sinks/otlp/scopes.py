@@ -8,7 +8,7 @@ from nat_observability.dialects.vocabulary import decoded_attributes
 from nat_observability.events import Span, SpanOrigin
 from nat_observability.recording.capture import capture_text
 from nat_observability.sinks.otlp.attributes import attribute
-from nat_observability.sinks.otlp.span_message import encodable_attribute
+from nat_observability.sinks.otlp.span_message import encodable_attribute, retyped
 from nat_observability.sinks.otlp.wire_format import length_delimited
 
 
@@ -30,7 +30,10 @@ def scope_field(origin: SpanOrigin) -> bytes:
     scope = length_delimited(1, capture_text(origin.scope_name).encode())
     if origin.scope_version is not None:
         scope += length_delimited(2, capture_text(origin.scope_version).encode())
-    for name, value in decoded_attributes(origin.scope_attributes).items():
+    attributes = decoded_attributes(origin.scope_attributes)
+    if origin.retyped:
+        attributes |= retyped(origin, "scope", attributes)
+    for name, value in attributes.items():
         scope += attribute(3, *encodable_attribute(name, value))
     field = length_delimited(1, scope)
     if origin.schema_url is not None:

@@ -318,7 +318,7 @@ class SpanEncoder:
     def _attributes(self, span: Span) -> dict[str, AttributeValue]:
         attributes = self._vocabulary.span_attributes(span)
         if span.origin is not None and span.origin.retyped:
-            attributes |= retyped(span, "attributes", attributes)
+            attributes |= retyped(span.origin, "attributes", attributes)
         return attributes
 
     def _add_status(self, parts: list[bytes], span: Span) -> None:

@@ -16,7 +16,16 @@ import msgspec
 
 from nat_observability.dialects.dialect import Attributes
 from nat_observability.dialects.vocabulary import decoded_attributes
-from nat_observability.events import Captured, ErrorDetails, Span, SpanEvent, SpanKind, SpanLink, Status
+from nat_observability.events import (
+    Captured,
+    ErrorDetails,
+    Span,
+    SpanEvent,
+    SpanKind,
+    SpanLink,
+    SpanOrigin,
+    Status,
+)
 from nat_observability.recording.capture import capture, capture_json, capture_text
 from nat_observability.sinks.otlp.attributes import NOT_ENCODABLE, OddDouble, any_value, attribute
 from nat_observability.sinks.otlp.wire_format import FIXED64, length_delimited, varint
@@ -119,13 +128,13 @@ def exception_event(error: ErrorDetails, time_ns: int) -> bytes:
 
 def events_and_links(span: Span) -> bytes:
     """Return the events and links of a span, and the counts of what was dropped."""
-    odd = span.origin is not None and bool(span.origin.retyped)
+    origin = span.origin if span.origin is not None and span.origin.retyped else None
     parts = [
-        length_delimited(11, _event(event, _of_part(span, f"events\n{index}", event, odd=odd)))
+        length_delimited(11, _event(event, _of_part(origin, f"events\n{index}", event)))
         for index, event in enumerate(span.events)
     ]
     parts += [
-        length_delimited(13, _link(link, _of_part(span, f"links\n{index}", link, odd=odd)))
+        length_delimited(13, _link(link, _of_part(origin, f"links\n{index}", link)))
         for index, link in enumerate(span.links)
     ]
     for number, count in (
@@ -137,12 +146,12 @@ def events_and_links(span: Span) -> bytes:
     return b"".join(parts)
 
 
-def _of_part(span: Span, place: str, part: SpanEvent | SpanLink, *, odd: bool) -> Attributes:
+def _of_part(origin: SpanOrigin | None, place: str, part: SpanEvent | SpanLink) -> Attributes:
     attributes = decoded_attributes(part.attributes)
-    return attributes | retyped(span, place, attributes) if odd else attributes
+    return attributes if origin is None else attributes | retyped(origin, place, attributes)
 
 
-def retyped(span: Span, place: str, attributes: Attributes) -> Attributes:
+def retyped(origin: SpanOrigin, place: str, attributes: Attributes) -> Attributes:
     """
     Return those attributes whose values JSON has no type for, as another instrumentation gave them.
 
@@ -152,10 +161,14 @@ def retyped(span: Span, place: str, attributes: Attributes) -> Attributes:
         place: Of the attributes in the span, as in `SpanOrigin.retyped`.
     """
     found: Attributes = {}
-    for path, kind in span.origin.retyped if span.origin is not None else ():
+    for path, kind in origin.retyped:
         if not path.startswith(f"{place}\n"):
             continue
-        name, *inner = path[len(place) + 1 :].split("\n")
+        rest = path[len(place) + 1 :]
+        name, *inner = rest.split("\n")
+        if name not in attributes:  # it may have line feeds itself
+            name = next((each for each in attributes if f"{rest}\n".startswith(f"{each}\n")), name)
+            inner = rest[len(name) + 1 :].split("\n") if len(rest) > len(name) else []
         if name in attributes:
             found[name] = _retyped(found.get(name, attributes[name]), inner, kind)
     return found
@@ -200,8 +213,9 @@ def _event(event: SpanEvent, attributes: Attributes) -> bytes:
 def _link(link: SpanLink, attributes: Attributes) -> bytes:
     return b"".join(
         [
-            length_delimited(1, id_bytes(link.trace_id, 16)),
-            length_delimited(2, id_bytes(link.span_id, 8)),
+            # OpenTelemetry has links to no span, which have attributes or a trace state.
+            length_delimited(1, bytes(16) if link.trace_id == NO_TRACE else id_bytes(link.trace_id, 16)),
+            length_delimited(2, bytes(8) if link.span_id == NO_SPAN else id_bytes(link.span_id, 8)),
             length_delimited(3, link.trace_state.encode()) if link.trace_state else b"",
             *(attribute(4, key, value) for key, value in attributes.items()),
             _count(5, link.dropped_attributes_count),

@@ -305,6 +305,44 @@ def test_a_file_that_is_not_there_stops_the_start(set_them: SetThem, tmp_path: P
         ObservabilitySettings()
 
 
+def test_the_usual_answers_to_parents_are_no_part_that_is_missing(
+    configure: Callable[[str], Path], recwarn: pytest.WarningsRecorder
+) -> None:
+    """As OpenTelemetry's templates spell them out; any other is named."""
+    usual = """
+      remote_parent_sampled: {always_on: }
+      remote_parent_not_sampled: {always_off: {}}
+      local_parent_sampled: {always_on: }
+      local_parent_not_sampled: {always_off: }
+"""
+    sampler = "tracer_provider:\n  sampler:\n    parent_based:\n      root: {always_on: }"
+    configure(body(f"{sampler}{usual}"))
+    assert ObservabilitySettings().sampling_parent_based
+    assert [str(each.message) for each in recwarn] == []
+    configure(body(f"{sampler}{usual.replace('always_off: {}', 'always_on: ')}"))
+    with pytest.warns(SettingsWarning, match="remote_parent_not_sampled is not supported: a run that conti"):
+        ObservabilitySettings()
+
+
+def test_certificates_of_release_candidates_of_the_format(configure: Callable[[str], Path]) -> None:
+    """Their names within `tls` were those that the variables have."""
+    tls = "{certificate_file: /ca.pem, client_key_file: /k.pem, client_certificate_file: /c.pem}"
+    exporter = f"{{otlp_http: {{endpoint: 'https://a/v1/traces', tls: {tls}}}}}"
+    configure(body(f"tracer_provider: {{processors: [{{batch: {{exporter: {exporter}}}}}]}}"))
+    otlp: Any = ObservabilitySettings().exporters["otlp"]
+    assert [str(path) for path in (otlp.ca_file, otlp.client_certificate, otlp.client_key)] == [
+        "/ca.pem",
+        "/c.pem",
+        "/k.pem",
+    ]
+
+
+def test_a_blank_name_of_a_file_is_none(set_them: SetThem) -> None:
+    """As an empty one is: a template without a value leaves a space behind."""
+    set_them(OTEL_CONFIG_FILE=" ", OTEL_SERVICE_NAME="shop")
+    assert ObservabilitySettings().service_name == "shop"
+
+
 class TestSubstitution:
     """https://opentelemetry.io/docs/specs/otel/configuration/data-model/#environment-variable-substitution"""
 

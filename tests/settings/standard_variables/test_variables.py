@@ -158,6 +158,8 @@ class TestOfTheProcess:
             ("false", False),
             ("NO_CONTENT", False),
             ("EVENT_ONLY", False),
+            ("0", False),
+            ("1", True),
         ],
     )
     def test_message_content(self, set_them: SetThem, text: str, captured: bool) -> None:
