@@ -19,12 +19,13 @@ from pydantic_settings import (
 from nat_observability.errors import InvalidExporterNameError, SettingsError, SettingsWarning
 from nat_observability.propagation.formats import CONVERSATION_KEYS, PROPAGATORS, USER_KEYS
 from nat_observability.resource import DETECTORS, ResourceValue, detected
+from nat_observability.settings.env_file import note_exporters, with_env_file
 from nat_observability.settings.error_messages import problems
 from nat_observability.settings.exporters.base import ExporterSettings, FilePath, Seconds, Text
 from nat_observability.settings.exporters.models import BUILT_IN, MODELS, AnyExporterSettings
 from nat_observability.settings.likely_mistakes import likely_mistakes
 from nat_observability.settings.processing import ProcessingSettings, Texts, name_list
-from nat_observability.settings.sources import VariablesSource, note_exporters, with_env_file
+from nat_observability.settings.sources import VariablesSource
 from nat_observability.settings.standard_variables.opentelemetry import MOST, SERVICE_NAME
 from nat_observability.settings.variables import DELIMITER, EXPORTERS, PREFIX, variable
 

@@ -15,9 +15,10 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.resource import Resource
+from nat_observability.settings.env_file import ENV_FILE, READ_FILES
 from nat_observability.settings.exporters.base import ExporterSettings
 from nat_observability.settings.exporters.models import BUILT_IN, MODELS, PRESET_NAMES, AnyExporterSettings
-from nat_observability.settings.likely_mistakes import left_to_a_shell, unreadable_lines
+from nat_observability.settings.likely_mistakes import left_to_a_shell
 from nat_observability.settings.standard_variables.opentelemetry import (
     CONFIG_FILES,
     SERVICE_NAME,
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from nat_observability.settings.standard_variables.configuration_file import Configuration
 
 _OURS = PREFIX.lower()
-_ENV_FILE = variable("env_file")
-_ENV_FILE_ARGUMENT = "_env_file"
 _ATTRIBUTES = "resource_attributes"
 _FIRST_TYPE = variable(EXPORTERS, "main", "type")
 _OF_MAKERS = {"PHOENIX_COLLECTOR_ENDPOINT": "phoenix", "LANGFUSE_PUBLIC_KEY": "langfuse"}
@@ -98,7 +97,7 @@ class VariablesSource(EnvSettingsSource):
         notes = [
             _unknown(self.settings_cls, name)
             for name in ours
-            if name not in self.env_vars and name.upper() != _ENV_FILE
+            if name not in self.env_vars and name.upper() != ENV_FILE
         ]
         notes += _hidden(self.settings_cls, known)
         notes += self._misplaced()
@@ -146,82 +145,9 @@ class VariablesSource(EnvSettingsSource):
             if NAME.fullmatch(name) and (meant := corrected(name, alike=_SURELY)) is not None
         ]
         _misspelt_in_files.update(dict.fromkeys(notes))
-        if _ENV_FILE.lower() in self._env_file:
-            notes.append(f"{_ENV_FILE} is read from the environment, not from an env file.")
+        if ENV_FILE.lower() in self._env_file:
+            notes.append(f"{ENV_FILE} is read from the environment, not from an env file.")
         return notes
-
-
-def with_env_file(arguments: dict[str, Any], default: Any) -> dict[str, Any]:
-    """
-    Return the arguments of the settings, completed by the env file that a variable names if they have none.
-
-    Args:
-        arguments: The arguments of the settings.
-        default: The env files of a class of settings, which need not exist.
-
-    Raises:
-        SettingsError: The file does not exist, or cannot be read.
-    """
-    name, files = _ENV_FILE_ARGUMENT, arguments.get(_ENV_FILE_ARGUMENT, _NOT_GIVEN)
-    if files == _NOT_GIVEN:
-        # Names are not case-sensitive, here as everywhere.
-        files = next(
-            (value for each, value in os.environ.items() if each.upper() == _ENV_FILE and value.strip()), None
-        )
-        if files is None:
-            _note_read(_listed(default))
-            return arguments
-        name, files = _ENV_FILE, files.strip()
-    listed = _listed(files)
-    depth = arguments.get("_env_file_depth") or 0
-    problems = [
-        f"{name} names {file}, {problem}; allowed: an env file that exists, or nothing."
-        for file in listed
-        if (problem := _problem_of(Path(file), depth)) is not None
-    ]
-    if problems:
-        raise SettingsError(problems)
-    for path in _note_read(listed):
-        for line in unreadable_lines(path, arguments.get("_env_file_encoding")):
-            # 3: this function, the constructor of the settings, its caller.
-            warnings.warn(
-                f"{path}, line {line} is not NAME=value. It is ignored.", SettingsWarning, stacklevel=3
-            )
-    return {**arguments, _ENV_FILE_ARGUMENT: files}
-
-
-def _listed(files: Any) -> list[Any]:
-    if files is None or isinstance(files, str | os.PathLike):
-        return [files] if files and os.fspath(files) else []
-    return list(files)
-
-
-def _note_read(files: Iterable[Any]) -> list[str]:
-    paths = [os.path.realpath(os.path.expanduser(file)) for file in files]
-    found = [path for path in paths if os.path.exists(path)]
-    for path in found:
-        _env_files.setdefault(path, False)
-    return found
-
-
-def note_exporters() -> None:
-    """Note that the env files read so far were read by settings with exporters."""
-    _env_files.update(dict.fromkeys(_env_files, True))
-
-
-def _problem_of(file: Path, depth: int) -> str | None:
-    try:
-        path = file.expanduser()
-        if depth and not path.is_absolute():
-            folders = (Path.cwd(), *Path.cwd().parents[:depth])
-            path = next((folder / path for folder in folders if (folder / path).exists()), path)
-        if not path.exists():
-            return f"which does not exist{'' if path.is_absolute() else f' in {Path.cwd()}'}"
-        if path.is_dir():
-            return "which is a directory"
-    except (OSError, RuntimeError):
-        return "which cannot be read"
-    return None if os.access(path, os.R_OK) else "which cannot be read"
 
 
 def unused_hints(settings_cls: type[BaseSettings]) -> list[str]:
@@ -234,7 +160,7 @@ def unused_hints(settings_cls: type[BaseSettings]) -> list[str]:
     for name in sorted(os.environ):
         lower = name.lower()
         if lower.startswith(_OURS):
-            if not _is_known(settings_cls, lower) and name.upper() != _ENV_FILE:
+            if not _is_known(settings_cls, lower) and name.upper() != ENV_FILE:
                 hints.append(_unknown(settings_cls, lower))
         elif name.upper() == TRACES_EXPORTER:
             hints.append(
@@ -247,19 +173,17 @@ def unused_hints(settings_cls: type[BaseSettings]) -> list[str]:
         elif (meant := corrected(name, alike=_PERHAPS)) is not None:
             hints.append(f"{name} is not a setting. Did you mean {_meant(settings_cls, meant)}?")
     hints += _misspelt_in_files
-    hints += [f"{file} was read, and names no exporter." for file, names in _env_files.items() if not names]
+    hints += [f"{file} was read, and names no exporter." for file, names in READ_FILES.items() if not names]
     ours = os.path.realpath(".env")
-    if os.path.isfile(ours) and ours not in _env_files:
-        hints.append(f"{ours} is not read: set {_ENV_FILE}=.env.")
+    if os.path.isfile(ours) and ours not in READ_FILES:
+        hints.append(f"{ours} is not read: set {ENV_FILE}=.env.")
     return hints
 
 
-_NOT_GIVEN = Path()  # pydantic-settings' stand-in for an env file that was not given
 # In an env file, other programs' variables are theirs. If nothing is configured, a mere similarity is a hint.
 _SURELY, _PERHAPS = 0.9, 0.85
-# For the hints: the env files that were read, whether there were exporters then, and misspelt names in them.
-_env_files: dict[str, bool] = {}
 _misspelt_in_files: dict[str, None] = {}
+"""For the hints: the misspelt names in the env files that were read."""
 
 
 def _is_known(settings_cls: type[BaseSettings], name: str) -> bool:
@@ -288,7 +212,7 @@ def _candidates(settings_cls: type[BaseSettings], name: str) -> list[str]:
     nested = (bare.split(DELIMITER)[1:], bare.split("_", 2)[1:])
     return [
         *map(variable, settings_cls.model_fields),
-        _ENV_FILE,
+        ENV_FILE,
         *(variable(EXPORTERS, *n) for n in nested if n),
     ]
 
