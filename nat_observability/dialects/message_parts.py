@@ -248,7 +248,7 @@ def _medium(modality: str, part: Part, held: Any = None) -> Part | None:
     layers: list[tuple[Part, list[str]]] = []
     if held is None:
         places = (*_PLACES, part["type"]) if isinstance(part.get("type"), str) else _PLACES
-        place = next((name for name in places if part.get(name) is not None), "")
+        place = next((name for name in places if isinstance(part.get(name), (str, dict))), "")
         held = part.get(place, part)
         if held is not part:
             layers.append((part, [place]))

@@ -118,10 +118,12 @@ def genai_payload(span: Span, side: Side, value: Captured) -> bytes:
     if data[:1] in (b"[", b"{") and len(data) <= _MOST_BYTES:
         start = data[:64]
         if b'"parts":[{"type":' in start and _conventional(side, data):
-            str(data, "utf-8")
+            if not data.isascii():
+                str(data, "utf-8")
             return data  # as a step records a model's answer
-        # A list of objects in a message is more than a text.
-        found = None if b'":[{' in start else _plain(data, end)
+        # A list of objects in a message, or anything but a text at the end, is more than messages with a text each.
+        plain = data.endswith(b'"}]') and b'":[{' not in start
+        found = _plain(data, end) if plain else None
         found = found or _converted(span, side, data)
         if found is not None:
             return found

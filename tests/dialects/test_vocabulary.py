@@ -360,6 +360,10 @@ def answered(response: object, **more: object) -> dict[str, Any]:
             {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "s"}}},
             {"type": "reasoning", "content": "Hm.", "signature": "s"},
         ),
+        (
+            {"type": "input_image", "image_url": ["x"], "file_id": "f"},
+            {"type": "file", "modality": "image", "file_id": "f", "image_url": ["x"]},
+        ),
         ({"image": "https://a/b", "x": 1}, uri("image", "https://a/b") | {"x": 1}),
         (
             {"text": "Tea?", "beside": 1, "type": "text", "content": "b"},
