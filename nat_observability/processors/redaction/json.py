@@ -96,6 +96,7 @@ _WITH_TEXT = b'{["'
 _LONGEST_NAME = 256  # bytes
 _CODE = re.compile(rb'"(?=[^"]*[0-9A-Z])[^"\s]{6,512}"')  # and not "invalid_grant", or a status
 _FLAT_NAME = re.compile(rb'"[A-Za-z][\w.:-]{0,64}"')
+_DIGITS = re.compile(rb'"?[0-9]{7,19}"?')
 _NOT_A_WORD = re.compile(rb"[^A-Za-z_ -]")
 _MOST_FLAT = 256  # names and values in turn
 _LONGEST_HEAD = 16 * 1024  # bytes of the names of columns
@@ -201,7 +202,7 @@ class JsonScrubber:
             if columns and label is None and key in _ROWS and value[:1] == b"[":
                 new = self._rows(value, columns, depth)
             else:
-                new = self._part(value, depth) if label is None else self._marked(label, value)
+                new = self._field(key, value, depth) if label is None else self._marked(label, value)
             new_key = self._name(key, depth)
             changed = changed or new != value or new_key != key
             scrubbed[new_key] = msgspec.Raw(new)
@@ -376,6 +377,15 @@ class JsonScrubber:
             else:
                 new.append(self._marked(label, cell))
         return data if new == cells else _encode([msgspec.Raw(cell) for cell in new])
+
+    def _field(self, key: str, value: bytes, depth: int) -> bytes:
+        """Return the value of a name that is not secret, without what is personal in digits under such a name."""
+        if self._number is not None and _DIGITS.fullmatch(value) is not None:
+            name = key.encode(errors="replace") + b": "
+            cut = self._number(name + value.strip(b'"'))
+            if cut.startswith(name) and cut[len(name) :] != value.strip(b'"'):
+                return _encode(cut[len(name) :].decode())
+        return self._part(value, depth)
 
     def _part(self, value: bytes, depth: int) -> bytes:
         if value[0] not in _WITH_TEXT and self._number is None:

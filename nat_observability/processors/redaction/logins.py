@@ -13,7 +13,7 @@ _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
 # What examples have in place of a password.
 _NO_PASSWORD = re.compile(
-    rb"(?i:x{3,32}|\*{1,32}|\.{3}|(?:your|my)[-_]?(?:pass(?:word)?|secret|token))|%s|PASS(?:WORD)?|<[\w .-]{1,40}>"
+    rb"(?i:x{3,32}|\*{1,32}|\.{3}|(?:your|my)[-_]?(?:pass(?:word)?|secret|token))|%s|PASS(?:WORD)?|pass(?:word)?|<[\w .-]{1,40}>"
     rb"|\[(?i:your |my )?(?i:pass(?:word)?|secret|token)\]"
     rb"|\$?\{{1,2}[A-Za-z_][A-Za-z_ .:-]{0,59}\}{1,2}|\$\(?[A-Z_][A-Z0-9_]{0,40}\)?|%[A-Z_]{1,40}%"
 )

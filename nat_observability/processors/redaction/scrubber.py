@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -387,6 +388,8 @@ class Scrubber:
                     continue
                 # The value goes on after the mark, and that is secret too.
                 start = max(mark[0], reached)
+            elif marks and _is_mark_alone(data, start, end, marks):
+                continue
             pieces += (data[reached:start], self._marks.mark(label, data[start:end]).encode())
             reached = end
         pieces.append(data[reached:])
@@ -401,6 +404,17 @@ class Scrubber:
                 pieces += (text[reached:start], self._marks.mark(pattern.name, text[start:end].encode()))
                 reached = end
         return "".join((*pieces, text[reached:])) if pieces else text
+
+
+def _is_mark_alone(data: bytes, start: int, end: int, marks: Sequence[tuple[int, int]]) -> bool:
+    """Say whether nothing but a mark is in a part, with brackets and quotes around it."""
+    return any(
+        start <= begin
+        and stop <= end
+        and _TEXT.search(data, start, begin) is None
+        and _TEXT.search(data, stop, end) is None
+        for begin, stop in marks[bisect_left(marks, (start, 0)) :][:1]
+    )
 
 
 def _merged(found: list[Found]) -> Iterator[Found]:

@@ -170,7 +170,7 @@ class Search:
 
     def _find_named(self, data: bytes, places: Sequence[Place]) -> Iterator[Found]:
         """Find what the names at these places name, but for those that had no value before in the same surroundings."""
-        forms = forms_near(data, [place for place in places if not place.is_unsure])
+        forms = forms_near(data, places)
         searched = searched_near(data, places)
         # A form may be a table whose values are far away.
         others = {place for near in (forms, searched) for found_at in near.values() for place in found_at}
@@ -311,4 +311,4 @@ def _is_near(data: bytes, place: Place) -> bool:
         data.rfind(b'"', max(0, place.begin - _IN_STRING), place.begin) >= 0
     ):
         return True
-    return not place.is_unsure and is_form_near(data, place)
+    return is_form_near(data, place)

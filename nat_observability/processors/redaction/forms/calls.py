@@ -83,7 +83,7 @@ BEHIND_RETURNED = (
     rb"(?:\(\)|\([^()\"'\n]{1,80}\))?(?:\s?(?:->|:)\s?[\w.<>\[\]?]{1,30})?(?: by lazy| string| String)?\s{0,4}"
     rb"(?:\{|:|=>|=\s?\([^()\"'\n]{0,60}\)\s?=>)(?:\s|\\{1,8}n){0,16}(?:return\s{1,4})?(?=\\{0,64}[\"'`])"
 )
-_RETURNED = re.compile(rb"(?<![A-Za-z0-9_])([A-Za-z_]\w{0,60})" + BEHIND_RETURNED)
+_RETURNED = re.compile(rb"(?<![A-Za-z0-9_\x80-\xff])([A-Za-z_\x80-\xff][\w\x80-\xff]{0,60})" + BEHIND_RETURNED)
 _QUOTE = re.compile(QUOTE)
 
 
@@ -103,7 +103,7 @@ BEHIND_ARGUMENT = rb"\\{0,64}[\"'`](?:,\s?[^()\n]{0,200}?\bdefault\s?=\s?|,\s{0,
 _ARGUED = re.compile(
     rb"\b(?:getattr|setattr|add_argument|option|Option|Argument|argument|\w{0,20}[Mm]ap\.?[Oo]f|ofEntries|json_object|JSON_OBJECT"
     rb"|jsonb_build_object|hset|HSET|hmset|HMSET|set_default|SetDefault|getOrDefault|updateIn|assoc)\s?\(([^()\n]{0,300}?)"
-    rb"\\{0,64}[\"'`]([\w.-]{1,60})" + BEHIND_ARGUMENT
+    rb"\\{0,64}[\"'`]([\w.\x80-\xff-]{1,60})" + BEHIND_ARGUMENT
 )
 
 

@@ -18,7 +18,7 @@ _SETTING = re.compile(
     rb"crets?|variables?|env) (?:set|add|put|create)|"
     rb"\bgit config(?: --\w{1,20}){0,3}|\bproxy_set_header|\badd_header|\bRequestHeader set|\bfastcgi_"
     rb"param|\brequire)[ \t]{1,16}"
-    rb"(\\{0,64}[\"']?)(?://[\w./-]{1,100}:)?([A-Za-z_][\w./:-]{0,100})\1[ \t]{1,64}(?:--(?:body|value|data)[ =]"
+    rb"(\\{0,64}[\"']?)(?://[\w./-]{1,100}:)?([A-Za-z_\x80-\xff][\w./:\x80-\xff-]{0,100})\1[ \t]{1,64}(?:--(?:body|value|data)[ =]"
     rb"|-[bv] ?|<<< ?)?(?=[^\s=:<])"
 )
 
@@ -48,7 +48,8 @@ COMMANDS = (
     rb"|nmcli|iwconfig|sqlplus|useradd|usermod|twine|psexec|rdesktop|winexe|ipmitool|snmpwalk|snmpget|snmpset|xfreerdp|winrm)"
 )
 _COMMAND = re.compile(rb"\b" + COMMANDS + rb"\b((?:[^\r\n\\|]|\\(?:\r?\n|\\n|[\"'$ \\])){1,1000})")
-_ATTACHED = re.compile(rb"[ \t]-[pw](\\{0,64}[\"']?)([^\s\"'\\-][^\s\"'\\]{2,512})")
+# Options of other commands that begin with the same letter.
+_ATTACHED = re.compile(rb"[ \t]-[pw](?!(?:rod|rofile|roject|rint|ort|ath|refix|retty|lugin|rotocol|arallel|ackage|erl|ython|eriod)(?:[\s\"']|\Z))(\\{0,64}[\"']?)([^\s\"'\\-][^\s\"'\\]{2,512})")
 _OPTIONS = {
     b"p": b"useradd usermod twine psexec rdesktop winexe sshpass docker podman helm buildah skopeo nerdctl oras "
     b"crane az mongo mongosh mongodump mongore"
@@ -67,6 +68,8 @@ _OPTION_OF = {
     for commands in _OPTIONS.values()
     for command in commands
 }
+_MONGO = frozenset(b"mongo mongosh mongodump mongorestore".split())
+_PORT = re.compile(rb"270[0-9]{2}")
 _ATTACHING = frozenset(
     b"mysql mysqldump mysqladmin mariadb 7z 7za rar unrar sshpass ldapsearch ldapmodify ldapadd ldappasswd".split()
 )
@@ -137,6 +140,8 @@ def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                     b" login" not in data[begin : match.start()]
                     or re.fullmatch(rb"[\d:./-]+(?:/tcp|/udp)?", match[2])
                 ):
+                    continue
+                if name in _MONGO and _PORT.fullmatch(match[2]) is not None:
                     continue
                 if name in (b"helm", b"az", b"oc") and b"login" not in command[2]:
                     continue

@@ -71,14 +71,14 @@ def is_inserted(data: bytes, place: Place) -> bool:
     )
 
 
-_IN_HEADS = re.compile(rb"[\w .\x80-\xff\-\"'\\,;\t]{0,2000}+(?=(.))?", re.DOTALL)
-_HEAD_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ .-\"'\\,;\t" + bytes(
+_IN_HEADS = re.compile(rb"[\w .\x80-\xff\-\"'\\,;\t`*]{0,2000}+(?=(.))?", re.DOTALL)
+_HEAD_CHARACTERS = b"`*abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ .-\"'\\,;\t" + bytes(
     range(0x80, 0x100)
 )
 _SEPARATORS = re.compile(rb"[,;\t]|\\t")
-_BEGIN_OF_ROW = re.compile(rb"(?:\A|\n|\\n)[\"'\\]{0,4}\Z")
+_BEGIN_OF_ROW = re.compile(rb"(?:\A|\n|\\n)[^\n,;\t]{0,96}\Z")
 _AFTER_CELL = re.compile(
-    rb"(?:[ +]{1,2}[\w.\-\x80-\xff]{1,64}+){0,4}[\"'\\ ]{0,12}(?:[,;\t]|\\{1,8}[tnr]|\r?\n|\Z|[\"'`])"
+    rb"(?:[ +]{1,2}[\w.\-\x80-\xff]{1,64}+){0,4}[\"'\\ `*]{0,64}(?:[,;\t]|\\{1,8}[tnr]|\r?\n|\Z|[\"'`])"
 )
 
 
@@ -103,7 +103,7 @@ def is_head(data: bytes, place: Place) -> bool:
 def is_row_of_pair(data: bytes, place: Place) -> bool:
     """Say whether a name may begin a row, of a table with names and values."""
     return (
-        _BEGIN_OF_ROW.search(data, max(0, place.begin - 8), place.begin) is not None
+        _BEGIN_OF_ROW.search(data, max(0, place.begin - 100), place.begin) is not None
         and _AFTER_CELL.match(data, place.end) is not None
         and data.find(b"alue", max(0, place.begin - 4096), place.begin) >= 0
     )
@@ -130,7 +130,7 @@ def _has_row_below(data: bytes, at: int, head: bytes) -> bool:
     return any(separator in head and separator in row for separator in (b",", b";", b"\t", b"\\t"))
 
 
-_ALIGNED = re.compile(rb"[\w. -]{0,400}(?=(\n|\\{1,8}n|\r)(\d)?)")
+_ALIGNED = re.compile(rb"[\w. \x80-\xff-]{0,400}(?=(\n|\\{1,8}n|\r)(\d)?)")
 
 
 def is_aligned_head(data: bytes, place: Place) -> bool:

@@ -33,7 +33,7 @@ _SQL = re.compile(
 BEHIND_COMPARED = (
     rb"\\{0,64}[`\"\]]?\s{1,4}(?:I?LIKE|IN\s?\(|<>|!=|IS|SIMILAR TO|REGEXP)\s{0,4}\(?N?(\\{0,64}')"
 )
-_COMPARED = re.compile(rb"([A-Za-z_][\w.]{0,60})" + BEHIND_COMPARED, re.IGNORECASE)
+_COMPARED = re.compile(rb"([A-Za-z_\x80-\xff][\w.\x80-\xff]{0,60})" + BEHIND_COMPARED, re.IGNORECASE)
 _FURTHER = re.compile(rb",\s{0,4}N?(\\{0,64}')")
 _INSERT = re.compile(
     rb"\binto\s{1,8}[\w.`\"\[\]\\]{1,100}\s{0,8}\(([^()]{1,2000})\)\s{0,8}(?:\\{1,8}n\s{0,8})?(?:OUTPU"

@@ -16,7 +16,7 @@ _MULTIPART = re.compile(
     rb"\\{1,8}n)[^\r\n\\]{1,200}){0,6}(?:\r?\n|(?:\\{1,8}r)?\\{1,8}n){2}([^\r\n\\]{1,4000})"
 )
 _INPUT_VALUE = re.compile(
-    rb"(?:\A|\n|\\n|-> )[ \t]{0,8}([\w.\[\]-]{1,120})(?::[ ]|(?:\r?\n|\\{1,8}n)[ \t]{1,8})[^\n\\]{0,300}?[\[,; ]"
+    rb"(?:\A|\n|\\n|-> )[ \t]{0,8}([\w.\x80-\xff\[\]-]{1,120})(?::[ ]|(?:\r?\n|\\{1,8}n)[ \t]{1,8})[^\n\\]{0,300}?[\[,; ]"
     rb"input(?:_value)?"
     rb"=(?=(\\{0,64}['\"])?)"
 )
@@ -35,7 +35,7 @@ _TYPED = re.compile(
     rb"([\w #.:-]{1,80})"
 )
 _VARIABLE = re.compile(
-    rb"\b(?:variable|output|resource|data|secret|parameter)\s{1,4}\\{0,64}\"([\w-]{1,100})\\{0,64}\"\s"
+    rb"\b(?:variable|output|resource|data|secret|parameter)\s{1,4}\\{0,64}\"([\w\x80-\xff-]{1,100})\\{0,64}\"\s"
     rb"{0,4}\{[^{}]{0,600}?\b(?:default|value)\s{0,16}=\s{0,4}(\\{0,64}\")"
 )
 _JWK = re.compile(rb"(\\{0,64}[\"'])(?:d|p|q|dp|dq|qi|k)\1\s{0,4}:\s{0,4}(\\{0,64}[\"'])([\w-]{16,2000})")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from nat_observability.processors.redaction.forms.argument_lists import (
     ARGUMENT_LITERALS,
@@ -101,8 +102,9 @@ from nat_observability.processors.redaction.names.conditions import (
     follows,
     precedes,
 )
-from nat_observability.processors.redaction.names.keys import KeyMatcher
+from nat_observability.processors.redaction.names.keys import STRONG, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.names.places import Place
+from nat_observability.processors.redaction.values.verdicts import is_strong
 
 Find = Callable[[bytes, KeyMatcher], Iterator[Found]]
 
@@ -132,7 +134,7 @@ class Form:
 # Signs with which what stands behind a name may begin.
 _BLANKS = b" \t\r\n\x0b\x0c"
 _BEGIN_AROUND = b" +\t:*`\"'\\"
-_BEGIN_AFTER_CELL = b" +\"'\\,;\t\r\n`"
+_BEGIN_AFTER_CELL = b" +\"'\\,;\t\r\n`*"
 
 NAMED: tuple[Form, ...] = (
     Form(find=find_tags, near=Condition(is_in_tag)),
@@ -157,7 +159,7 @@ NAMED: tuple[Form, ...] = (
     Form(
         find=find_settings,
         near=either(
-            both(follows(rb"[\w./:-]{0,100}\\{0,64}[\"']?[ \t]", b" \t\\\"'/:"), Condition(is_set)),
+            both(follows(rb"[\w./:\x80-\xff-]{0,100}\\{0,64}[\"']?[ \t]", b" \t\\\"'/:"), Condition(is_set)),
             Condition(is_flagged, b" \t"),
         ),
     ),
@@ -191,7 +193,7 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_multipart, near=before((b"form-data",), 200)),
     Form(
         find=find_input_values,
-        near=both(follows(rb"[\w.\[\]-]{0,120}(?::[ ]|\r?\n|\\{1,8}n)", b"[]:\r\n\\"), ahead(b"input")),
+        near=both(follows(rb"[\w.\x80-\xff\[\]-]{0,120}(?::[ ]|\r?\n|\\{1,8}n)", b"[]:\r\n\\"), ahead(b"input")),
     ),
     Form(
         find=find_automated,
@@ -326,18 +328,50 @@ UNNAMED: tuple[Form, ...] = (
 """The forms without one."""
 
 
-_CONDITIONS = Conditions((number, form.near) for number, form in enumerate(NAMED) if form.near is not None)
+def _find_strong(find: Find, data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    """Find what can only be a password, under the name that also means that something has passed."""
+    for start, end, label in find(data, keys.with_unsure(STRONG)):
+        if label == STRONG and is_strong(data[start:end]):
+            yield start, end, UNSURE
+
+
+# In a sentence that name says nothing.
+_STRUCTURED = frozenset((
+    find_tags, find_cells, find_html_columns, find_bars, find_columns, find_aligned, find_settings, find_comparisons,
+    find_multipart, find_input_values, find_automated, find_variables, find_declared, find_calls, find_arguments,
+))  # fmt: skip
+UNSURE_NAMED = tuple(
+    replace(form, find=partial(_find_strong, form.find)) for form in NAMED if form.find in _STRUCTURED
+)
+"""The forms with the name that means either a password or that something has passed."""
+
+_ALL_NAMED = (*NAMED, *UNSURE_NAMED)
+_CONDITIONS, _UNSURE_CONDITIONS = (
+    Conditions(
+        (number, form.near)
+        for number, form in enumerate(_ALL_NAMED)
+        if form.near is not None and (number >= len(NAMED)) is is_unsure
+    )
+    for is_unsure in (False, True)
+)
 
 
 def forms_near(data: bytes, places: Iterable[Place]) -> Mapping[int, Sequence[Place]]:
     """Return the places at which a form with a name may be, in order, by the number of the form."""
-    return _CONDITIONS.holding(data, places)
+    sure: list[Place] = []
+    unsure: list[Place] = []
+    for place in places:
+        (unsure if place.is_unsure else sure).append(place)
+    found = _CONDITIONS.holding(data, sure)
+    if unsure:
+        found.update(_UNSURE_CONDITIONS.holding(data, unsure))
+    return found
 
 
 def find_named(data: bytes, near: Mapping[int, Sequence[Place]], keys: KeyMatcher) -> Iterator[Found]:
     """Find the values in the forms that may be at these places, by the numbers of the forms."""
     for number, places in near.items():
-        form = NAMED[number]
+        form = _ALL_NAMED[number]
         windows: list[tuple[int, int]] = []
         for place in places:
             if form.is_from_line:
@@ -355,7 +389,7 @@ def find_named(data: bytes, near: Mapping[int, Sequence[Place]], keys: KeyMatche
 
 def is_form_near(data: bytes, place: Place) -> bool:
     """Say whether one of the forms with a name may be at a place."""
-    return _CONDITIONS.is_one_holding(data, place)
+    return (_UNSURE_CONDITIONS if place.is_unsure else _CONDITIONS).is_one_holding(data, place)
 
 
 def find_unnamed(data: bytes, literals: Iterable[tuple[int, int]], keys: KeyMatcher) -> Iterator[Found]:
@@ -381,7 +415,7 @@ def find_unnamed(data: bytes, literals: Iterable[tuple[int, int]], keys: KeyMatc
 
 def find_anywhere(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     """Find the values in all forms, without a look at where they may be."""
-    for form in (*NAMED, *UNNAMED):
+    for form in (*_ALL_NAMED, *UNNAMED):
         if not form.literals or any(data.find(literal) >= 0 for literal in form.literals):
             yield from form.find(data, keys)
 

@@ -15,7 +15,7 @@ from nat_observability.processors.redaction.values.verdicts import is_harmless
 _LINE_END = re.compile(rb"\n|\r\n|\\\\{0,7}(?:r\\{1,8})?n")
 _RULE = re.compile(rb"[-+|:= \t\xe2\x94\x80-\x8c\xbc\xa4\xb4\x9c\xac\xb8\x90\x98\x94]{2,4000}")
 _BAR = re.compile(rb"\||\xe2\x94\x82|\xe2\x95\x91")
-_NAMES_ALONE = re.compile(rb"[A-Za-z_][A-Za-z_ ]{0,40}(?:\|[A-Za-z_][A-Za-z_ ]{0,40}){1,24}")
+_NAMES_ALONE = re.compile(rb"[A-Za-z_\x80-\xff][A-Za-z_ \x80-\xff]{0,60}(?:\|[A-Za-z_\x80-\xff][A-Za-z_ \x80-\xff]{0,60}){1,24}")
 DECORATION = b" \t`*_\"'\\"
 _MOST_CELLS = 256
 
@@ -123,7 +123,7 @@ def _cell(
 
 
 _SEPARATED = re.compile(rb",|;|\t|\\{1,8}t")
-_CSV_HEAD = re.compile(rb"[\"'\\]{0,8}[A-Za-z_][\w .\"'\\-]{0,60}(?:[,;\t]|\\{1,8}t)")
+_CSV_HEAD = re.compile(rb"[\"'\\`*]{0,64}[A-Za-z_\x80-\xff][\w .\"'\\`*\x80-\xff-]{0,120}(?:[,;\t]|\\{1,8}t)")
 _MOST_ROWS = 10_000
 
 
@@ -176,7 +176,7 @@ def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 
 # NAME  TOKEN, or as data frames are shown: "  user password".
 _ALIGNED_HEAD = re.compile(
-    rb"[ ]{0,64}[A-Za-z_][\w.-]{0,60}(?:[ ]{1,200}[A-Za-z_][\w.-]{0,60}){0,24}[ ]{0,200}"
+    rb"[ ]{0,64}[A-Za-z_\x80-\xff][\w.\x80-\xff-]{0,60}(?:[ ]{1,200}[A-Za-z_\x80-\xff][\w.\x80-\xff-]{0,60}){0,24}[ ]{0,200}"
 )
 _WORD = re.compile(rb"[^ ]+")
 _MOST_ALIGNED = 1000  # rows

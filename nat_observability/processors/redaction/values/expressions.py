@@ -17,7 +17,7 @@ from nat_observability.processors.redaction.values.verdicts import (
     is_prose,
     is_word_of_prose,
 )
-from nat_observability.processors.redaction.values.words import end_of_quotes
+from nat_observability.processors.redaction.values.words import end_of_quotes, end_of_word
 
 Span = tuple[int, int]
 
@@ -163,7 +163,7 @@ def secret_spans(
         substituted = _SUBSTITUTED.match(data, start, start + 400)
         if substituted is not None:
             if not is_harmless(keys, label, substituted[2]):
-                yield substituted.span(2)
+                yield substituted.start(2), _end_behind_substitution(data, substituted)
             return
         if _PASSPHRASE_ONLY.match(data, start) is not None and is_passphrase(
             _LINE.match(data, start)[0].strip()  # type: ignore[index]
@@ -267,6 +267,20 @@ def _instead(
     if data[at - 1 : at] == b":" and _is_sentence(data, start):
         return ()
     return None
+
+
+def _end_behind_substitution(data: bytes, substituted: re.Match[bytes]) -> int:
+    """Return where a value ends that begins with what a command says: $(echo x)y."""
+    end = substituted.end(2)
+    closing = _SUBSTITUTION_END.match(data, end)
+    if closing is None:
+        return end
+    word_end = end_of_word(data, closing.end())
+    return word_end if _LETTERS.search(data, closing.end(), word_end) is not None else end
+
+
+_SUBSTITUTION_END = re.compile(rb"[\"']?[)`]")
+_LETTERS = re.compile(rb"[A-Za-z0-9\x80-\xff]")
 
 
 def _end_of_passphrase(data: bytes, start: int, end: int) -> int:

@@ -37,6 +37,8 @@ _LONGEST_BEFORE_CLOSING = 4  # bytes between a sign and a quote
 _LONGEST_EMPHASIS = 64  # bytes before the name
 _BRACKET = re.compile(SPACE + rb"(?=[{\[]|\([\s\\nr]{0,16}[bBrRuUfF]{0,2}\\{0,16}[\"'])(?!\[redacted:)")
 _BLANKS = re.compile(rb"[ \t+]{0,64}+")
+# <x> is mostly the name of what is to be put there.
+_IN_ANGLES = re.compile(rb"<(?![/!?])([^\s<>\"'=]{8,200})>(?![^\n]{0,400}</)")
 _LINE = re.compile(rb"[^\r\n]*+")
 _ITEM = re.compile(rb"(?:[^\r\n;\"']|;(?!\s|\Z|[\w .-]{1,64}=))*+")
 # YAML: the sign of a block, and the beginning of a line.
@@ -121,6 +123,9 @@ def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
     if around == b";":
         # In a connection string, a value may have spaces.
         return start, end_at(_ITEM, data, start)
+    angled = _IN_ANGLES.match(data, start, start + 256)
+    if angled is not None and is_mixed(angled[1]):
+        return angled.span(1)
     end = end_of_word(data, start)
     return (start, start) if data[start:end].lower().rstrip(b")]},;.") in _EMPTY else (start, end)
 

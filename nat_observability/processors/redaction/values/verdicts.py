@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
+from nat_observability.processors.redaction.names.keys import LIKELY, STRONG, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.tables.secret_names import (
     DEFAULT_KEYS,
     FIRST_WORDS,
@@ -80,6 +80,7 @@ _VERBS = frozenset(
 )
 _ALGORITHM = re.compile(
     rb"(?:sha|md|hs|rs|es|ps|aes|hmac|hmac-sha|pbkdf|argon|oauth|tls|utf|base)[-_]?[0-9]{1,4}(?:[-_./](?:[0-9]{1,4}|bit|[cegx][cbft][bcmrs]|hmac|sha[0-9]{0,3}|pkcs[0-9]{0,2}|rsa|padding|url|id|v[0-9])){0,3}"
+    rb"|(?:sha|md)-?[0-9]{1,3}[-_]?with[-_]?(?:rsa|dsa|ecdsa)(?:[-_]?(?:encryption|[0-9]{2,4}|pss|and[-_]?mgf1))?"
     rb"|ed25519|rsa|ecdsa|eddsa|bcrypt|scrypt|pbkdf2|argon2(?:id|i|d)?|oauth2?|basic|bearer|digest|saml|oidc|ldap|jwt",
     re.IGNORECASE,
 )
@@ -126,6 +127,8 @@ _OF_WORDS = frozenset(
 _WORD_ALONE = re.compile(rb"[A-Za-z]?[a-z']{1,7}")
 _CODES = ("pin", "otp", "cvv", "cvc", "csc", "sms_code", "mfa_code", "door_code", "access_code", "unlock_code",
           "verification_code",           "security_code", "pin_code", "pin_number")  # fmt: skip
+_OF_COOKIES = ("cookie", "cookies")
+_WORDS_ALONE = re.compile(rb"[A-Za-z]{2,20}(?: [A-Za-z]{2,20}){1,5}")
 _SENTENCE = re.compile(rb"[A-Za-z'][A-Za-z']*+")
 _IS_PATH = re.compile(rb"(?:[A-Za-z]:[\\/]|~?/|\./|\.\./)[^\s]{0,500}")
 _FUNCTION = re.compile(rb"(?:async )?(?:def|function|fn|func)\b.{0,400}", re.DOTALL)
@@ -158,6 +161,22 @@ def is_mixed(value: bytes) -> bool:
         and _IS_PATH.fullmatch(plain) is None
         and _ALGORITHM.fullmatch(plain) is None
     )
+
+
+def is_strong(value: bytes) -> bool:
+    """Say whether a value can only be a password: one word with letters, digits and more."""
+    plain = value.strip(b" \t\r\n)]},;.!?*\"'`")
+    return is_mixed(plain) or (
+        _STRONG.fullmatch(plain) is not None
+        and _IS_PATH.fullmatch(plain) is None
+        and _ALGORITHM.fullmatch(plain) is None
+        and _PLACEHOLDER.fullmatch(plain) is None
+    )
+
+
+_STRONG = re.compile(
+    rb"(?=[^\s]{0,128}[0-9])(?=[^\s]{0,128}[A-Za-z])(?=[^\s]{0,128}[!@#$%^&*=?~+_])[^\s\"'`<>(){}\[\]]{8,128}"
+)
 
 
 def _has_mixed_part(url: bytes) -> bool:
@@ -198,7 +217,7 @@ def is_words(text: bytes) -> bool:
 
 @cache
 def _labels() -> frozenset[str]:
-    return KeyMatcher(DEFAULT_KEYS).labels
+    return KeyMatcher(DEFAULT_KEYS).labels | {STRONG}
 
 
 def is_harmless(
@@ -255,6 +274,8 @@ def is_harmless(
         return True
     if label.startswith(_OF_PHRASES):
         return False
+    if label.endswith(_OF_COOKIES) and _WORDS_ALONE.fullmatch(plain) is not None:
+        return True  # one of a browser has an equals sign
     if may_be_prose and _ABOUT_IT.fullmatch(plain) is not None and lower.split(b" ")[0] in _VERBS:
         words = plain.decode(errors="replace").strip(".:?!").split()
         pairs = (" ".join(words[at : at + 2]) for at in range(len(words)))
