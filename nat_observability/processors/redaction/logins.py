@@ -13,10 +13,11 @@ _AUTHORITY = re.compile(rb"[^\s/?#\\\"'<>`]*+")
 _REST_OF_URL = re.compile(rb"[^\s\"'<>`]{0,512}+")
 # What examples have in place of a password.
 _NO_PASSWORD = re.compile(
-    rb"(?i:x{3,32}|\*{1,32}|\.{3}|(?:your|my)[-_]?(?:pass(?:word)?|secret|token))|%s|PASS(?:WORD)?|pass(?:word)?|<[\w .-]{1,40}>"
+    rb"(?i:x{3,32}|\*{1,32}|\.{3}|(?:your|my)[-_]?(?:pass(?:word)?|secret|token))|%s|PASS(?:WORD)?|<[\w .-]{1,40}>"
     rb"|\[(?i:your |my )?(?i:pass(?:word)?|secret|token)\]"
     rb"|\$?\{{1,2}[A-Za-z_][A-Za-z_ .:-]{0,59}\}{1,2}|\$\(?[A-Z_][A-Z0-9_]{0,40}\)?|%[A-Z_]{1,40}%"
 )
+_NO_LOGIN = re.compile(rb"(?:user(?:name)?|usr|login|name):pass(?:word|wd)?")
 # bob:password@host without a scheme, with what tells that it is no e-mail address.
 _USERINFO = re.compile(
     rb"(?<![\w/:.@+$-])(?!(?:npm|jsr|node|pkg|docker|oci|git|file|mailto):)[\w.$-]{1,64}:([^\s:@/\"'`<>,;()]{4,128})@(?P<host>(?:tcp|unix)\(|localhost\b|\d{1,3}(?:\.\d{1,3}){3}(?![\w.])"
@@ -39,9 +40,11 @@ def find_url_credentials(data: bytes) -> Iterator[Found]:
             # Not a port: a password with a slash that should be encoded and is not.
             host = data.rfind(b"@", authority, _end(_REST_OF_URL, data, authority))
         if host > begin:
-            colon = data.find(b":", begin, host)
+            # A token in place of the user may have been marked before.
+            user_end = data.find(b"]", begin, host) if data.startswith(b"[redacted:", begin) else begin
+            colon = data.find(b":", max(user_end, begin), host)
             if 0 <= colon < host - 1:
-                if _NO_PASSWORD.fullmatch(data, colon + 1, host) is None:
+                if _NO_PASSWORD.fullmatch(data, colon + 1, host) is None and _NO_LOGIN.fullmatch(data, begin, host) is None:
                     yield colon + 1, host, "url_password"
             elif colon < 0 and host - begin >= LEAST_RUN and is_random_token(data[begin:host]):
                 yield begin, host, "url_token"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nat_observability.processors.redaction.forms.near import QUOTE, STRONG, label_before, label_of, quoted
+from nat_observability.processors.redaction.forms.near import QUOTE, is_telling, label_before, label_of, quoted
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
@@ -75,7 +75,7 @@ def find_calls(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 for last in _THIRD.finditer(data, end, end + 400):
                     yield from quoted(data, last.end(), last[1], label, keys)
                     break
-            if (is_pair or is_plain) and STRONG.fullmatch(data, quote.end(), end) is None:
+            if (is_pair or is_plain) and not is_telling(data[quote.end() : end]):
                 continue
             yield from quoted(data, quote.end(), quote[0], label, keys)
     for match in matches(_OF_LOOKUP, data):

@@ -13,9 +13,9 @@ from nat_observability.processors.redaction.values.expressions import secret_spa
 
 _SETTING = re.compile(
     rb"(?:\bsetx(?: /[mM])?|\bread(?: -\w{1,4}){0,3}|\b(?:poetry|composer|bundle|yarn|pnpm|pip|conan|gem|ngrok|g"
-    rb"lab|pulumi|dvc|cargo) config(?: --\w{1,20}){0,2}|#define|\bENV|\bARG|\bSetEnv|\bset(?:env)?(?: -\w{1,8}){"
+    rb"lab|pulumi|dvc|cargo) config(?: set| add)?(?: --\w[\w-]{0,20}){0,3}|#define|\bENV|\bARG|\bSetEnv|\bset(?:env)?(?: -\w{1,8}){"
     rb"0,3}|\b(?:configure|config|se"
-    rb"crets?|variables?|env) (?:set|add|put|create)|"
+    rb"crets?|variables?|env) (?:set|add|put|create)(?: --?\w[\w-]{0,20}){0,3}|"
     rb"\bgit config(?: --\w{1,20}){0,3}|\bproxy_set_header|\badd_header|\bRequestHeader set|\bfastcgi_"
     rb"param|\brequire)[ \t]{1,16}"
     rb"(\\{0,64}[\"']?)(?://[\w./-]{1,100}:)?([A-Za-z_\x80-\xff][\w./:\x80-\xff-]{0,100})\1[ \t]{1,64}(?:--(?:body|value|data)[ =]"
@@ -100,7 +100,7 @@ _POSITIONAL = (
     rb"\bnet use (?:\S{1,8} ){0,1}\S{1,200} /user:\S{1,100} " + _ARGUMENT,
     rb"\bnet user \S{1,64} " + _ARGUMENT,
     rb"htpasswd (?:-\w{1,8} ){1,4}\S{1,200} \S{1,100} " + _ARGUMENT,
-    rb"\b(?:vault|cargo|wandb|railway) login (?:-\S{1,80} ){0,4}" + _ARGUMENT,
+    rb"\b(?:(?:vault|cargo|wandb|railway) login|snyk auth) (?:-\S{1,80} ){0,4}" + _ARGUMENT,
     rb"\b(?:add-)?authtoken " + _ARGUMENT,
     rb"\bdoctl auth init -t " + _ARGUMENT,
     rb"rabbitmqctl (?:add_user|change_password) \S{1,100} " + _ARGUMENT,
@@ -117,13 +117,34 @@ _POSITIONAL = (
     rb"\bwinr[ms]\b[^\n]{0,80}? -p:" + _ARGUMENT,
     rb"assword[^\n]{0,20}[\"';:\]}\s]{1,8}(?:exp_)?send(?:line)?[ (]{1,2}(\\{0,64}\")([^\"\\\n]{3,200})",
     rb"\bConvertTo-SecureString (?:-\w{1,20} ){0,3}(\\{0,64}[\"'])([^\"'\n]{3,200})",
-    rb"(?:\bsqlplus(?: -\w{1,4}){0,3} |\bthin:|\b(?:CONNECT|connect|expdp|impdp|sqlldr) )[\w$#]{1,30}/()([^\s@/"
+    rb"(?:\bsqlplus(?: -\w{1,4}){0,3} |\bthin:|\b(?:CONNECT|connect|expdp|impdp|sqlldr) )[\w$#]{1,30}/()([^\s@"
     rb"\"']{3,100})(?=@)",
     rb"\b[\w$#]{1,30}/()([^\s@/\"']{3,100})(?=@//)",
     rb"\b(?i:nickserv) (?i:identify|register) (?:[\w-]{1,30} (?=\S))?" + _ARGUMENT,
     rb"\bWIFI:[^\n]{0,100}?;P:()((?:[^;\\\n]|\\.){3,100})(?=;)",
 )
-_WORDS = [re.compile(expression) for expression in _POSITIONAL]
+# The same, each only if a word is there, which is found in no time.
+_POSITIONAL_BEHIND = {
+    b"earer": rb"\b(?:https?|xh)\b[^\n|;]{0,80}? (?:-A|--auth-type)[ =](?:bearer|jwt)[^\n|;]{0,40}? (?:-a|--auth)[ =]" + _ARGUMENT,
+    b"keyvault": rb"\bkeyvault secret set[^\n|;]{1,200}? --value[ =]" + _ARGUMENT,
+    b"secret": rb"\bsecrets? (?:set|put)[^\n|;]{1,200}? (?:--body|-b|--value|--string|--secret-string|--data)[ =]" + _ARGUMENT,
+    b"put-secret-value": rb"\bput-secret-value[^\n|;]{1,300}? --secret-string[ =]" + _ARGUMENT,
+    b"unseal": rb"\boperator unseal (?:-\S{1,80} ){0,4}" + _ARGUMENT,
+    b"from-literal": rb"\bcreate secret generic[^\n|;]{1,400}? --from-literal[ =]\\{0,64}[\"']?[\w.-]{1,80}=" + _ARGUMENT,
+    b"chpasswd": rb"\bchpasswd <<<? ?\\{0,64}[\"']?[\w.-]{1,64}:()([^\s\"'\\]{3,300})",
+    b"lftp": rb"\blftp[^\n|;]{0,200}? -u \\{0,64}[\"']?[^\s,\"']{1,64},()([^\s\"'\\]{3,300})",
+    b"@": rb"\b(?:sftp|scp|rsync) (?:-\S{1,20} ){0,3}[\w.-]{1,64}:()((?=[^\s@/]{0,100}[0-9])(?=[^\s@/]{0,100}[A-Za-z])[^\s@/:\"'\\]{8,100})(?=@[\w.-])",
+    b"signtool": rb"\bsigntool\b[^\n|;]{0,200}? /p " + _ARGUMENT,
+    b"security": rb"\bsecurity [a-z-]{4,40}[^\n|;]{0,200}? -[pwP] " + _ARGUMENT,
+    b"schtasks": rb"\bschtasks\b[^\n|;]{0,300}? /rp " + _ARGUMENT,
+    b"runas": rb"\brunas\b[^\n|;]{0,120}? /user:\S{1,100} " + _ARGUMENT,
+    b"net use": rb"\bnet use (?:\S{1,8} ){0,1}\S{1,200} (?!/)([\"']?)([^\s\"'\\]{3,300}) /user:",
+    b"equirepass": rb"\b[Rr]equirepass " + _ARGUMENT,
+}
+_WORDS = [
+    *((b"", re.compile(expression)) for expression in _POSITIONAL),
+    *((word, re.compile(expression)) for word, expression in _POSITIONAL_BEHIND.items()),
+]
 _PAIRS = re.compile(rb"\brclone config (?:create|update) ([^\n|;]{1,400})")
 _PAIR = re.compile(rb"([A-Za-z_]{1,60})[ =]([^\s\"'=]{3,200})")
 
@@ -138,7 +159,7 @@ def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             for match in option.finditer(data, begin, end):
                 if name in (b"docker", b"podman", b"nerdctl") and (
                     b" login" not in data[begin : match.start()]
-                    or re.fullmatch(rb"[\d:./-]+(?:/tcp|/udp)?", match[2])
+                    or re.fullmatch(rb"[\d./-]+:[\d:./-]+(?:/tcp|/udp)?", match[2])
                 ):
                     continue
                 if name in _MONGO and _PORT.fullmatch(match[2]) is not None:
@@ -158,7 +179,9 @@ def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 yield from argument(data, match.start(2), match.end(2), match[1], keys)
         for match in _PASS_IN.finditer(data, begin, end):
             yield from argument(data, match.start(2), match.end(2), match[1], keys)
-    for expression in _WORDS:
+    for word, expression in _WORDS:
+        if word and data.find(word) < 0:
+            continue
         for match in matches(expression, data):
             if match[1] or _TELLS.search(match[2]) is not None:
                 yield from argument(data, match.start(2), match.end(2), match[1], keys)
@@ -170,6 +193,20 @@ def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 
 
 _TELLS = re.compile(rb"[^A-Za-z]|[a-z][A-Z]")
+_OPTIONED = re.compile(
+    rb" --(?:name|key|parameter-name|secret-id)[ =](\\{0,64}[\"']?)([\w./:-]{1,120})\1[^\n|;]{0,200}? --(?:value|body|data|string|"
+    rb"secret-string)[ =](\\{0,64}[\"']?)([^\s\"'\\]{3,300})"
+)
+
+
+def find_options(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    """Find the values of options beside one with their name: --name db-password --value x."""
+    for match in matches(_OPTIONED, data):
+        label = label_of(match[2].replace(b"/", b"."), keys)
+        if label not in (None, UNSURE, LIKELY):
+            yield from argument(data, *match.span(4), match[3], keys)
+
+
 _REDIRECTED = re.compile(
     rb"\b(?:echo|printf)(?: -\w{1,4}){0,2} (\\{0,64}[\"']?)([^\s\"'\\|$][^\"'\\|\n]{2,300}?)(?:\\n)?\1 {0,4}>{1,"
     rb"2} {0,4}[\w./~-]{0,80}?([\w-]{1,60})(?:\.\w{1,10})?(?![\w/.-])"

@@ -21,6 +21,7 @@ QUOTE = rb"\\{0,64}[\"'`]"
 STRONG = re.compile(
     rb"(?=[^\s]{0,200}[0-9!@#$%^&*+_~])(?=[^\s]{0,200}[A-Za-z])[^\s\"'`<>]{6,512}|[0-9]{6,64}(?![0-9:.])"
 )
+_DASHED = re.compile(rb"(?:[A-Za-z]{3,20}-){2,12}[A-Za-z]{3,20}")
 _BLANKS = re.compile(rb"[ \t]{0,32}")
 _WORD = re.compile(rb"[^\s\"'`<>,;|)\]}\\]{1,512}")
 
@@ -49,6 +50,11 @@ def label_before(
             break
         at = begin - 1
     return None if found is None or found[0] == UNSURE else found
+
+
+def is_telling(value: bytes) -> bool:
+    """Say whether a value shows that it is secret: by its signs and digits, or as a passphrase with dashes."""
+    return STRONG.fullmatch(value) is not None or _DASHED.fullmatch(value) is not None
 
 
 def label_of(name: bytes, keys: KeyMatcher) -> str | None:

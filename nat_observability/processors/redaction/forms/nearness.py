@@ -21,7 +21,10 @@ def is_said_before(data: bytes, place: Place) -> bool:
     """Say whether a sentence may say a value before its name: x1y2 is the password, "x" as the password."""
     window = data[max(0, place.begin - _LONGEST_SAID) : place.begin]
     return has_any(window[-_LONGEST_SAYING:], (b" as ", b" for ", b" is ", b", the ", b" (")) and (
-        has_any(window, (b'"', b"'", b"`")) or not window.isascii() or _DIGIT.search(window) is not None
+        has_any(window, (b'"', b"'", b"`"))
+        or not window.isascii()
+        or _DIGIT.search(window) is not None
+        or window.count(b"-") >= 2
     )
 
 
@@ -76,7 +79,11 @@ _HEAD_CHARACTERS = b"`*abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234
     range(0x80, 0x100)
 )
 _SEPARATORS = re.compile(rb"[,;\t]|\\t")
-_BEGIN_OF_ROW = re.compile(rb"(?:\A|\n|\\n)[^\n,;\t]{0,96}\Z")
+_PAIR_HEAD = re.compile(
+    rb"(?:[,;\t]|\\t)[ \"'`*_\\]{0,64}[Vv][Aa][Ll](?:[Uu][Ee])?[ \"'`*_\\]{0,64}(?:[\r\n]|(?<=\\)[nr])"
+)
+_BEGIN_OF_ROW = re.compile(rb"(?:\A|\n|\\n)[^\n]{0,96}\Z")
+_AFTER_FIRST = re.compile(rb"[^\n,;\t]{0,96}?(?:[,;\t]|\\{1,8}t)")
 _AFTER_CELL = re.compile(
     rb"(?:[ +]{1,2}[\w.\-\x80-\xff]{1,64}+){0,4}[\"'\\ `*]{0,64}(?:[,;\t]|\\{1,8}[tnr]|\r?\n|\Z|[\"'`])"
 )
@@ -103,9 +110,9 @@ def is_head(data: bytes, place: Place) -> bool:
 def is_row_of_pair(data: bytes, place: Place) -> bool:
     """Say whether a name may begin a row, of a table with names and values."""
     return (
-        _BEGIN_OF_ROW.search(data, max(0, place.begin - 100), place.begin) is not None
-        and _AFTER_CELL.match(data, place.end) is not None
-        and data.find(b"alue", max(0, place.begin - 4096), place.begin) >= 0
+        _AFTER_FIRST.match(data, place.end) is not None
+        and _BEGIN_OF_ROW.search(data, max(0, place.begin - 100), place.begin) is not None
+        and _PAIR_HEAD.search(data, max(0, place.begin - 4096), place.begin) is not None
     )
 
 

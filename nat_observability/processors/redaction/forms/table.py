@@ -30,6 +30,7 @@ from nat_observability.processors.redaction.forms.code import (
 )
 from nat_observability.processors.redaction.forms.commands import (
     find_commands,
+    find_options,
     find_redirected,
     find_settings,
 )
@@ -69,6 +70,7 @@ from nat_observability.processors.redaction.forms.prose import (
     find_changed,
     find_described,
     find_listed,
+    find_refused,
     find_spelled,
     find_stated,
     find_under_headings,
@@ -90,7 +92,12 @@ from nat_observability.processors.redaction.forms.records import (
     find_variables,
 )
 from nat_observability.processors.redaction.forms.tabular import find_aligned, find_bars, find_columns
-from nat_observability.processors.redaction.forms.urls import find_key_lines, find_queries, find_xml_keys
+from nat_observability.processors.redaction.forms.urls import (
+    find_key_lines,
+    find_links,
+    find_queries,
+    find_xml_keys,
+)
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.conditions import (
     Condition,
@@ -154,7 +161,7 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_html_columns, near=Condition(is_behind_cells)),
     Form(find=find_bars, near=Condition(has_bars)),
     Form(find=find_columns, near=Condition(is_head, _BEGIN_AFTER_CELL), is_from_line=True),
-    Form(find=find_columns, near=Condition(is_row_of_pair, _BEGIN_AFTER_CELL)),
+    Form(find=find_columns, near=Condition(is_row_of_pair)),
     Form(find=find_aligned, near=Condition(is_aligned_head, b" .-\n\\\r")),
     Form(
         find=find_settings,
@@ -162,6 +169,12 @@ NAMED: tuple[Form, ...] = (
             both(follows(rb"[\w./:\x80-\xff-]{0,100}\\{0,64}[\"']?[ \t]", b" \t\\\"'/:"), Condition(is_set)),
             Condition(is_flagged, b" \t"),
         ),
+    ),
+    Form(
+        find=find_options,
+        near=both(before((b"--name", b"--key", b"--parameter-name", b"--secret-id"), 140), ahead(b" --", 300)),
+        before=150,
+        behind=700,
     ),
     Form(find=find_redirected, near=both(before((b">",), 100), before((b"echo", b"printf"), 400))),
     Form(
@@ -251,7 +264,7 @@ NAMED: tuple[Form, ...] = (
     ),
     Form(
         find=find_beside,
-        near=follows(MORE + AROUND + BESIDE, _BEGIN_AROUND + b"([<-~/\xe2"),
+        near=follows(MORE + AROUND + BESIDE, _BEGIN_AROUND + b"([<-~/?\xe2"),
         before=150,
         behind=1400,
     ),
@@ -266,6 +279,15 @@ NAMED: tuple[Form, ...] = (
         near=both(ahead(b":", 300), follows(MORE + AROUND + BELOW, _BEGIN_AROUND)),
         before=150,
         behind=1200,
+    ),
+    Form(
+        find=find_refused,
+        near=both(
+            follows(rb"s?:?[ ]\\{0,64}[\"'`]", b"s: "),
+            before((b"nvalid ", b"nknown ", b"ad ", b"xpired ", b"evoked ", b"nized ", b"nised ", b"rong "), 60),
+        ),
+        before=80,
+        behind=600,
     ),
     Form(
         find=find_described,
@@ -296,6 +318,8 @@ UNNAMED: tuple[Form, ...] = (
             b"-token.", b"http-basic.", b"bundle config", b"mc alias", b"mc config", b"net user", b"wpa_passphrase",
             b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString", b"assword",
             b"ickServ", b"ICKSERV",
+            b"keyvault secret", b"secret set", b"secrets set", b"secrets put", b"put-secret", b" unseal ", b"from-literal",
+            b"sftp ", b"lftp ", b" /rp ", b" /p ", b"runas ", b"security unlock-", b"security add-", b"security set-", b"security create-", b"equirepass ", b"snyk auth",
             b"sqlplus", b"thin:", b"@//", b"WIFI:", b"rclone", b"secret put", b"| passwd", b"kinit",
         ),
         before=1400,
@@ -320,6 +344,15 @@ UNNAMED: tuple[Form, ...] = (
         ),
         before=500,
         behind=1200,
+    ),
+    Form(
+        find=find_links,
+        literals=(
+            b"assword/", b"assword-reset/", b"assword_reset/", b"asswordreset/", b"/reset/", b"agic-link/", b"agic_link/",
+            b"agiclink/", b"mail/", b"ctivate/", b"nvite/", b"ASSWORD/",
+        ),
+        before=200,
+        behind=700,
     ),
     Form(find=find_xml_keys, literals=(b"RSAKeyValue",), before=4096),
     Form(find=find_key_lines, literals=(b"Private-Lines:", b"---- BEGIN SSH2"), before=100, behind=8192),

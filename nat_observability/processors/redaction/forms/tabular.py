@@ -152,7 +152,9 @@ def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             names = [data[first:last].lower() for first, last in head]
             if not all(re.fullmatch(rb"[A-Za-z_\x80-\xff][\w .\x80-\xff-]{0,60}", name) for name in names):
                 continue
-            is_pairs = len(head) == 2 and names[1] in (b"value", b"val") and not columns
+            is_pairs = (
+                len(head) == 2 and names[1] in (b"value", b"val") and set(columns.values()) <= {LIKELY}
+            )
             if not columns and not is_pairs:
                 continue
             while index < len(lines):

@@ -135,7 +135,7 @@ class Places:
                 if place is not None:
                     yield place
                 continue
-            for first, last in _pieces(data, begin, reached):
+            for first, last in ((begin, reached), *_pieces(data, begin, reached)):
                 place = self._place(data, first, last, near)
                 if place is not None:
                     yield place

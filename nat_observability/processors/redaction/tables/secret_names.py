@@ -23,6 +23,15 @@ _PASSWORDS = _rows("""
 *пароль*
 *пароля *密码* *密碼* *口令 *パスワード* *暗証番号* *비밀번호* *암호 *รหัสผ่าน* *पासवर्ड* *كلمة_المرور* *كلمة_السر* *סיסמה*
 *κωδικός* *密钥 *令牌
+*chave_secreta *chave_api *chave_de_api *chave_de_acesso *chave_privada *llave_secreta *llave_privada *clave_api
+*clave_de_api *token_de_acesso *token_de_acceso *hemlig_nyckel *api_nyckel *hemmelig_nøkkel *api_nøkkel *api_nøgle
+*api_sleutel *geheime_sleutel *toegangscode *toegangssleutel *wlan_schlüssel *wlan_schluessel *schlüssel_api
+*privater_schlüssel *zugriffsschlüssel *zugriffsschluessel *klucz_api *tajny_klucz *klucz_prywatny *klucz_dostępu
+*klíč_api *klic_api *api_klíč *tajný_klíč *gizli_anahtar *api_anahtarı *api_anahtari *erişim_anahtarı *пин_код
+*код_доступа *секретний_ключ *приватный_ключ *закрытый_ключ *토큰 *비밀키 *api_키 *액세스_키 *pääsyavain *api_avain
+*salainen_avain *kunci_rahasia *kunci_api *khóa_bí_mật *khóa_api *mã_bí_mật *गुप्त_कुंजी *सीक्रेट_कुंजी *مفتاح_api *مفتاح_سري
+*رمز_الدخول *κλειδί_api *μυστικό_κλειδί *chiave_api *chiave_segreta *chiave_privata *codice_di_accesso *clé_privée
+*cle_privee *cle_secrete *code_secret *phrase_secrète *apiキー *シークレット *访问密钥 *秘钥 *私鑰 *金鑰 *requirepass *masterauth
 *секрет *токен *ключ_доступа *секретный_ключ *ключ_api *秘密鍵 *私钥 *인증키 *トークン *アクセスキー
 """)
 _SECRETS = _rows("""
@@ -57,7 +66,7 @@ _KEYS = _rows("""
 *registration_key *root_key *rsa_key *sas_key *sdk_key *sealing_key *security_key *server_key *service_key
 *session_key *shared_key *sign_key *signing_key *ssh_key *ssl_key *storage_key *stripe_key *subscription_key *tls_key
 *unseal_key* *vault_key *webhook_key *wep_key *wifi_key *wpa_key *wpa2_key *wrapping_key *write_key *zapier_key
-*unlock_key *wlan_key *fcm_key *gcm_key *apns_key *firebase_key *fastly_key *tacacs_key *radius_key
+*unlock_key *wlan_key *service_role_key *anon_key *fcm_key *gcm_key *apns_key *firebase_key *fastly_key *tacacs_key *radius_key
 *ipsec_key *ike_key *vpn_key *tavily_key *qdrant_key *weaviate_key *serpapi_key *exa_key *jina_key *voyage_key
 *replicate_key *together_key *fireworks_key *perplexity_key *xai_key *deepseek_key *openrouter_key *langchain_key
 *langsmith_key *langfuse_key *elevenlabs_key *deepgram_key *assemblyai_key *nvidia_key *huggingface_key *notion_key

@@ -80,13 +80,13 @@ _DIGITS = re.compile(rb"\d")
 _LIKELY_LONGEST = 300  # bytes
 _STOP = re.compile(rb"\\{0,64}[\"'`]|[\r\n;]|\\{1,8}n|[()\[\]{},]")
 _JOIN = re.compile(
-    rb"""(?:[ \t]{0,64}(?:(?:\+|\.\.?|&|<>|\|\|)(?:[ \t]{0,8}\\(?=\r?\n))?(?:[\s+]|\\{1,8}[nrt]){0,64}"""
+    rb"""(?:[ \t]{0,64}(?:(?:\+|\.\.?|&|<>|\|\||->|\xe2\x86\x92)(?:[ \t]{0,8}\\(?=\r?\n))?(?:[\s+]|\\{1,8}[nrt]){0,64}"""
     rb"""|\.concat\([ ]{0,4})()|[ \t]{0,64}\\?(?:\r?\n|\\"""
     rb"""{1,8}n)[\s+]{0,64}|[ \t]{1,64}(?=\\{0,64}["']))[bBrRuUfF]{0,2}(\\{0,64})(["'`])"""
 )
 # A cast, a type in quotes, or the head of a function that returns the value.
 _BEFORE = re.compile(
-    rb"""\s{0,4}(?:<\w{1,20}>(?=\\{0,64}["'`])|["']\w{1,20}["'][ ]{0,4}=(?![=>~])[ ]{0,4}(?=\\{0,64}["'`])"""
+    rb"""\s{0,4}(?:string\([0-9]{1,6}\)\s{1,4}(?=\\{0,64}["])|<\w{1,20}>(?=\\{0,64}["'`])|["']\w{1,20}["'][ ]{0,4}=(?![=>~])[ ]{0,4}(?=\\{0,64}["'`])"""
     rb"""|lambda[\w, ]{0,40}:\s{0,4}(?=\\{0,64}["'`])|(?:async )?\([\w, :]{0,60}\)\s{0,4}=>\s{0,4}(?=\\{0,64}["'`]))"""
 )
 _NUMBER = rb"(?:0[xX][0-9a-fA-F]{1,2}|[0-9]{1,3})"
@@ -104,6 +104,9 @@ _SUBSTITUTED = re.compile(
     rb"""(?:\$\(|`)(?:echo|printf|cat <<<)(?: -\w{1,4}){0,2} {1,4}(["']?)([^\s"'`)]{1,300})"""
 )
 _CONDITIONAL = re.compile(rb"[\w.]{1,40} if [^\n]{1,100}? else (?=[\"'])")
+# auth=(user, password)
+_NAMES_ALONE = re.compile(rb"\([a-z_][a-z_.]{0,40}(?:,[ ]?[a-z_][a-z_.]{0,40}){1,4}\)(?![\w])")
+_FIELD = re.compile(rb"\n[ \t-]{0,64}[\"']?[\w.-]{1,64}[\"']?:[ \t\r\n]")
 _LIST = re.compile(rb"\.join\(\[\Z")
 _KEYWORD = re.compile(rb"([A-Za-z_]\w{0,40})\s?=\s?\Z")
 _HOLDING = frozenset(
@@ -173,6 +176,8 @@ def secret_spans(
                 yield start, end
                 return
         if data[start : start + 1] in b"{[(":
+            if _NAMES_ALONE.match(data, start, start + 256) is not None:
+                return
             if _SCHEMA.match(data, start, start + 512) is not None:
                 return
             if data[start : start + 1] == b"(":
@@ -230,9 +235,13 @@ def secret_spans(
     ):
         return  # the name of what follows, which is found by itself: "auth: Authorization: Basic x"
     if not is_harmless(
-        keys, label, data[start:end], name=_name_at(data, begin), may_be_prose=data[at - 1 : at] != b"="
+        keys,
+        label,
+        data[start:end],
+        name=_name_at(data, begin),
+        may_be_prose=data[at - 1 : at] != b"=" and not (is_block and _FIELD.search(data, start, end) is not None),
     ):
-        yield start, _end_of_passphrase(data, start, end)
+        yield start, _end_of_login(data, end) if label.startswith("cred") else _end_of_passphrase(data, start, end)
 
 
 def _instead(
@@ -267,6 +276,15 @@ def _instead(
     if data[at - 1 : at] == b":" and _is_sentence(data, start):
         return ()
     return None
+
+
+def _end_of_login(data: bytes, end: int) -> int:
+    """Return where a login ends whose first word ends at `end`: creds: bob x1y2z3."""
+    rest = _REST_OF_LOGIN.match(data, end)
+    return end if rest is None else rest.end()
+
+
+_REST_OF_LOGIN = re.compile(rb"(?:[ ]?[:/,])?[ ][^\s\"'`<>:=]{4,128}={0,2}(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))")
 
 
 def _end_behind_substitution(data: bytes, substituted: re.Match[bytes]) -> int:
@@ -417,6 +435,6 @@ def _is_sentence(data: bytes, start: int) -> bool:
     if word is None:
         return False
     behind = text[word.end() :]
-    if is_word_of_prose(word[0]) and (behind[:1] == b" " and behind[1:2].isalpha()):
-        return True
+    if is_word_of_prose(word[0]) and behind[:1] == b" " and behind[1:2].isalnum():
+        return behind[1:2].isalpha() or not is_mixed(behind.split()[0])
     return behind[:1] == b" " and is_prose(re.split(rb"[.,;!?]\s|[:=]", text)[0])

@@ -37,6 +37,8 @@ _LONGEST_BEFORE_CLOSING = 4  # bytes between a sign and a quote
 _LONGEST_EMPHASIS = 64  # bytes before the name
 _BRACKET = re.compile(SPACE + rb"(?=[{\[]|\([\s\\nr]{0,16}[bBrRuUfF]{0,2}\\{0,16}[\"'])(?!\[redacted:)")
 _BLANKS = re.compile(rb"[ \t+]{0,64}+")
+# t=1767225600,v1=5257a8
+_STAMPED = re.compile(rb"t=[0-9]{1,14}(?:,v[0-9]=[^\s,;\"'`\\]{1,256}){1,8}")
 # <x> is mostly the name of what is to be put there.
 _IN_ANGLES = re.compile(rb"<(?![/!?])([^\s<>\"'=]{8,200})>(?![^\n]{0,400}</)")
 _LINE = re.compile(rb"[^\r\n]*+")
@@ -123,6 +125,9 @@ def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
     if around == b";":
         # In a connection string, a value may have spaces.
         return start, end_at(_ITEM, data, start)
+    stamped = _STAMPED.match(data, start, start + _LONGEST_HEADER) if label.endswith("signature") else None
+    if stamped is not None:
+        return stamped.span()
     angled = _IN_ANGLES.match(data, start, start + 256)
     if angled is not None and is_mixed(angled[1]):
         return angled.span(1)

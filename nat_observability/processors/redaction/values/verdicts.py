@@ -127,6 +127,7 @@ _OF_WORDS = frozenset(
 _WORD_ALONE = re.compile(rb"[A-Za-z]?[a-z']{1,7}")
 _CODES = ("pin", "otp", "cvv", "cvc", "csc", "sms_code", "mfa_code", "door_code", "access_code", "unlock_code",
           "verification_code",           "security_code", "pin_code", "pin_number")  # fmt: skip
+_COLOUR = re.compile(rb"#[0-9a-fA-F]{3}(?:[0-9a-fA-F]{3})?")
 _OF_COOKIES = ("cookie", "cookies")
 _WORDS_ALONE = re.compile(rb"[A-Za-z]{2,20}(?: [A-Za-z]{2,20}){1,5}")
 _SENTENCE = re.compile(rb"[A-Za-z'][A-Za-z']*+")
@@ -161,6 +162,14 @@ def is_mixed(value: bytes) -> bool:
         and _IS_PATH.fullmatch(plain) is None
         and _ALGORITHM.fullmatch(plain) is None
     )
+
+
+def is_cased(value: bytes) -> bool:
+    """Say whether small letters, capitals and digits change again and again in a value, with no sign between them."""
+    return _CASED.fullmatch(value) is not None and len(_MIXED.findall(value)) > LEAST_CHANGES
+
+
+_CASED = re.compile(rb"(?=[^A-Z]*[A-Z][^A-Z]*[A-Z])(?=[^a-z]*[a-z][^a-z]*[a-z])[A-Za-z0-9]{10,64}")
 
 
 def is_strong(value: bytes) -> bool:
@@ -274,6 +283,8 @@ def is_harmless(
         return True
     if label.startswith(_OF_PHRASES):
         return False
+    if label.endswith("token") and _COLOUR.fullmatch(plain) is not None:
+        return True
     if label.endswith(_OF_COOKIES) and _WORDS_ALONE.fullmatch(plain) is not None:
         return True  # one of a browser has an equals sign
     if may_be_prose and _ABOUT_IT.fullmatch(plain) is not None and lower.split(b" ")[0] in _VERBS:
