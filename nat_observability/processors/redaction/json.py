@@ -91,6 +91,8 @@ _SCHEMA = re.compile(
     rb"""\{(?:[^{}]{0,512},)?\s*"(?:type"\s*:\s*(?:\[\s*)?"(?:string|object|array|number|integer|bo"""
     rb"""olean|null|apiKey|http|oauth2)"|\$ref"|anyOf"|oneOf"|allOf")"""
 )
+# {"value": "x", "type": "string"} describes no value, but is one.
+_HOLDS_VALUE = re.compile(rb'"(?:value|current|plaintext|secret_?value)"\s*:\s*"[^"]')
 _LARGE = 512  # bytes: the prefilter takes less time than decoding
 _WITH_TEXT = b'{["'
 _LONGEST_NAME = 256  # bytes
@@ -225,7 +227,7 @@ class JsonScrubber:
         if label in (UNSURE, LIKELY):
             return True
         if value[0] in _WITH_TEXT:
-            return _SCHEMA.match(value) is not None or (
+            return (_SCHEMA.match(value) is not None and _HOLDS_VALUE.search(value, 0, _LARGE) is None) or (
                 len(value) <= _LONGEST_NAME * 8 and is_harmless_structure(self._keys, label, _any(value))
             )
         return is_harmless(self._keys, label, value)

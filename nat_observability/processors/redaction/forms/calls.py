@@ -30,7 +30,7 @@ _CALL = re.compile(
     rb"(?<![A-Za-z0-9_])((?:[A-Za-z_]\w{0,40}\.)?[A-Za-z_]\w{0,60})\((?:\s|\\{1,8}n){0,8}"
     rb"(?=[bBrRuUfF@$]{0,2}(?:\\{0,64}[\"'`]|[\w$.]{1,60}\s?,))"
 )
-_ARGUMENT = re.compile(rb"(?:\s|\\{1,8}n){0,8}(?:[bBrRuUfF@$]{0,2}(\\{0,64}[\"'`])|[\w$.]{1,60}(?=\s?[,)]))")
+_ARGUMENT = re.compile(rb"(?:\s|\\{1,8}n){0,8}(?:(?:Some\()?[bBrRuUfF@$]{0,2}(\\{0,64}[\"'`])|[\w$.]{1,60}(?=\s?[,)]))")
 _NEXT = re.compile(rb"\s?,")
 LITERALS = (
     b"Auth(", b"auth(", b"redential(", b"redentials(", b"ogin(", b"ign_in(", b"ignIn(", b"uthenticate(", b"Token(",
@@ -101,8 +101,8 @@ def find_returned(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 # A name as one argument, and its value as the next or as the default: setattr(x, "password", "y").
 BEHIND_ARGUMENT = rb"(?:\\{0,64}[\"']\])?\\{0,64}[\"'`](?:,\s?[^()\n]{0,200}?\bdefault\s?=\s?|,\s{0,4})(?=\\{0,64}[\"'`])"
 _ARGUED = re.compile(
-    rb"\b(?:getattr|setattr|type|fill|sendKeys|send_keys|setValue|set_value|add_argument|option|Option|Argument|argument|\w{0,20}[Mm]ap\.?[Oo]f|ofEntries|json_object|JSON_OBJECT"
-    rb"|jsonb_build_object|hset|HSET|hmset|HMSET|set_default|SetDefault|getOrDefault|updateIn|assoc)\s?\(([^()\n]{0,300}?)"
+    rb"\b(?:getattr|setattr|type|fill|sendKeys|send_keys|setValue|set_value|add_argument|option|Option|Argument|argument|buildConfigField|resValue|\w{0,20}[Mm]ap\.?[Oo]f|ofEntries|json_object|JSON_OBJECT"
+    rb"|jsonb_build_object|hset|HSET|hmset|HMSET|set_default|SetDefault|getOrDefault|updateIn|assoc)(?:\s?\(|(?<=Field) |(?<=resValue) )([^()\n]{0,300}?)"
     rb"\\{0,64}[\"'`]([\w.\x80-\xff-]{1,60})" + BEHIND_ARGUMENT
 )
 

@@ -27,6 +27,7 @@ _SETTER = re.compile(
 )
 # A method of a builder or a constructor with the name itself: .password("x"), std::string password("x").
 _THIRD = re.compile(rb"\\{0,64}[\"'`],\s?\\{0,64}[\"'`][^\"'`\n]{1,100}\\{0,64}[\"'`],\s?(\\{0,64}[\"'`])")
+_SECOND = re.compile(rb"\\{0,64}[\"'`],\s?(\\{0,64}[\"'`])([^\"'`\n\\]{6,200})\1\s?\)")
 _LOOKS_UP = re.compile(
     rb"^_{0,2}(?:get|fetch|load|read|find|create|generate|make|new|parse|require|request|issue|revoke|refresh|decode|has|is|on"
     rb"|handle|render|show|hide|forgot|count|list|delete|remove|rotate|ask|prompt|input|env|lookup|resolve|build|format|mask"
@@ -75,6 +76,9 @@ def find_calls(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 for last in _THIRD.finditer(data, end, end + 400):
                     yield from quoted(data, last.end(), last[1], label, keys)
                     break
+                second = _SECOND.match(data, end)
+                if second is not None and not is_plain and is_telling(second[2]):
+                    yield *second.span(2), label
             if (is_pair or is_plain) and not is_telling(data[quote.end() : end]):
                 continue
             yield from quoted(data, quote.end(), quote[0], label, keys)

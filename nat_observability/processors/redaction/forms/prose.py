@@ -31,7 +31,7 @@ IS = (
 _IS = re.compile(IS)
 _AS = re.compile(
     rb"(?:(\\{0,64}[\"'`])([^\"'`\n ]{4,300})\1|(?<![^\s(>])()((?:(?=[^\s]{0,64}[0-9])|(?=(?:[a-z]{3,20}-){2}))[^\s\"'`<>()]{4,128}?)),? "
-    rb"(?:(?:as|for|is) |(?=the |\())\(?(?:(?:the|your|my|our|its|a)(?: new)? )?([\w ]{1,60})"
+    rb"(?:(?:as|for|is) |(?=the |\())\(?(?:(?:not )?(?:the|your|my|our|its|an?)(?: new| valid)? )?([\w ]{1,60})"
 )
 # password k9Xm2Qw7Tz, password (k9Xm2Qw7Tz), password - k9Xm2Qw7Tz, creds bob:k9Xm2Qw7Tz
 BESIDE = (

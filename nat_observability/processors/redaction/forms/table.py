@@ -335,7 +335,7 @@ UNNAMED: tuple[Form, ...] = (
     ),
     Form(find=find_sql, literals=(b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), before=100),
     Form(find=find_jwk, literals=(b"kty",), before=4096, behind=8192),
-    Form(find=find_kubernetes, literals=(b"Secret",), before=4096 + 200, behind=8192),
+    Form(find=find_kubernetes, literals=(b"Secret", b"stringData"), before=4096 + 200, behind=8192),
     Form(
         find=find_queries,
         literals=(
@@ -371,7 +371,7 @@ def _find_strong(find: Find, data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 # In a sentence that name says nothing.
 _STRUCTURED = frozenset((
     find_tags, find_cells, find_html_columns, find_bars, find_columns, find_aligned, find_settings, find_comparisons,
-    find_multipart, find_input_values, find_automated, find_variables, find_declared, find_calls, find_arguments,
+    find_stated, find_multipart, find_input_values, find_automated, find_variables, find_declared, find_calls, find_arguments,
 ))  # fmt: skip
 UNSURE_NAMED = tuple(
     replace(form, find=partial(_find_strong, form.find)) for form in NAMED if form.find in _STRUCTURED

@@ -66,7 +66,7 @@ _KEYS = _rows("""
 *registration_key *root_key *rsa_key *sas_key *sdk_key *sealing_key *security_key *server_key *service_key
 *session_key *shared_key *sign_key *signing_key *ssh_key *ssl_key *storage_key *stripe_key *subscription_key *tls_key
 *unseal_key* *vault_key *webhook_key *wep_key *wifi_key *wpa_key *wpa2_key *wrapping_key *write_key *zapier_key
-*unlock_key *wlan_key *service_role_key *anon_key *fcm_key *gcm_key *apns_key *firebase_key *fastly_key *tacacs_key *radius_key
+*unlock_key *wlan_key *azure_account_key* *service_role_key *anon_key *fcm_key *gcm_key *apns_key *firebase_key *fastly_key *tacacs_key *radius_key
 *ipsec_key *ike_key *vpn_key *tavily_key *qdrant_key *weaviate_key *serpapi_key *exa_key *jina_key *voyage_key
 *replicate_key *together_key *fireworks_key *perplexity_key *xai_key *deepseek_key *openrouter_key *langchain_key
 *langsmith_key *langfuse_key *elevenlabs_key *deepgram_key *assemblyai_key *nvidia_key *huggingface_key *notion_key
@@ -135,8 +135,9 @@ success succeeded error errors skip skipped warn warning partial pending unknown
 optional valid invalid expired missing empty unset set present absent enabled disabled active inactive revoked changed
 unchanged updated wrong incorrect correct accepted rejected denied needed unused used default redacted hidden masked
 removed omitted todo tbd obrigatorio obrigatoria obligatorio obligatoria obligatoire requerido requerida requis requise
-erforderlich pflichtfeld vereist verplicht richiesto richiesta obbligatorio obbligatoria include same-origin lax
+erforderlich pflichtfeld vereist verplicht richiesto richiesta obbligatorio obbligatoria include same-origin same-site inherit lax
 obrigatória obrigatório
+обязателен обязательно обязательный обязательна требуется неверный верный истёк истек нет да
 必填 必須 필수
 """.encode().split()
 TYPES = rb"""

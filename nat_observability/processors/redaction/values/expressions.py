@@ -126,7 +126,7 @@ _GROUPS = re.compile(
 )
 _REST_OF_PASSPHRASE = re.compile(rb"(?:[ ][a-z]{3,14}){2,11}(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))")
 _SCHEMA = re.compile(
-    rb"""\{[^{}]{0,200}?["']?(?:type\\{0,64}["']?\s*:\s*(?:\[\s*)?\\{0,64}["']?(?:string|object|arr"""
+    rb"""\{(?![^{}]{0,200}?["'](?:value|current|plaintext)\\{0,64}["']\s*:\s*\\{0,64}["'][^"'])[^{}]{0,200}?["']?(?:type\\{0,64}["']?\s*:\s*(?:\[\s*)?\\{0,64}["']?(?:string|object|arr"""
     rb"""ay|number|integer|boolean|apiKey|http|oauth2)\b|\$ref\b|anyOf\b)"""
 )
 _BESIDE_WORDS = re.compile(
