@@ -45,20 +45,8 @@ _NAMES = (
     "column", "k",
 )  # fmt: skip
 _VALUES = (
-    "value",
-    "Value",
-    "val",
-    "text",
-    "content",
-    "input",
-    "input_text",
-    "keys",
-    "data",
-    "body",
-    "Text",
-    "Val",
-    "v",
-)
+    "value", "Value", "val", "text", "content", "input", "input_text", "keys", "data", "body", "Text", "Val", "v",
+)  # fmt: skip
 # Columns of a table beside its rows, as databases and data frames answer.
 _HEADS = (
     "columns", "column_names", "columnNames", "cols", "header", "headers", "fields", "field_names", "names", "keys",

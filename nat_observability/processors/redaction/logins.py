@@ -44,7 +44,10 @@ def find_url_credentials(data: bytes) -> Iterator[Found]:
             user_end = data.find(b"]", begin, host) if data.startswith(b"[redacted:", begin) else begin
             colon = data.find(b":", max(user_end, begin), host)
             if 0 <= colon < host - 1:
-                if _NO_PASSWORD.fullmatch(data, colon + 1, host) is None and _NO_LOGIN.fullmatch(data, begin, host) is None:
+                if (
+                    _NO_PASSWORD.fullmatch(data, colon + 1, host) is None
+                    and _NO_LOGIN.fullmatch(data, begin, host) is None
+                ):
                     yield colon + 1, host, "url_password"
             elif colon < 0 and host - begin >= LEAST_RUN and is_random_token(data[begin:host]):
                 yield begin, host, "url_token"

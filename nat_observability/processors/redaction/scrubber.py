@@ -267,7 +267,9 @@ class Scrubber:
         Args:
             depth: The number of JSON values around it.
         """
-        if len(text) < self._shortest or (self._plain_words and len(text) < LEAST_RUN and text.isalnum() and text.isascii()):
+        if len(text) < self._shortest or (
+            self._plain_words and len(text) < LEAST_RUN and text.isalnum() and text.isascii()
+        ):
             return text
         try:
             data = text.encode()

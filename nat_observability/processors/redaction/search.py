@@ -8,14 +8,14 @@ from itertools import islice
 from nat_observability.processors.redaction.first_look.engine import Engine
 from nat_observability.processors.redaction.first_look.sights import Sights
 from nat_observability.processors.redaction.first_look.words import Words
-from nat_observability.processors.redaction.forms.table import (
-    UNNAMED,
+from nat_observability.processors.redaction.forms.finding import (
     find_anywhere,
     find_named,
     find_unnamed,
     forms_near,
     is_form_near,
 )
+from nat_observability.processors.redaction.forms.table import UNNAMED
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.memory import Memory
 from nat_observability.processors.redaction.names.keys import KeyMatcher

@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nat_observability.processors.redaction.forms.near import QUOTE, is_telling, label_before, label_of, quoted
+from nat_observability.processors.redaction.forms.near import (
+    QUOTE,
+    is_telling,
+    label_before,
+    label_of,
+    quoted,
+)
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches

@@ -13,12 +13,14 @@ from nat_observability.processors.redaction.values.expressions import secret_spa
 
 _SETTING = re.compile(
     rb"(?:\bsetx(?: /[mM])?|\bread(?: -\w{1,4}){0,3}|\b(?:poetry|composer|bundle|yarn|pnpm|pip|conan|gem|ngrok|g"
-    rb"lab|pulumi|dvc|cargo) config(?: set| add)?(?: --\w[\w-]{0,20}){0,3}|#define|\bENV|\bARG|\bSetEnv|\bset(?:env)?(?: -\w{1,8}){"
+    rb"lab|pulumi|dvc|cargo) config(?: set| add)?(?: --\w[\w-]{0,20}){0,3}|#define|\bENV|\bARG|\bSetEnv|\bset(?:"
+    rb"env)?(?: -\w{1,8}){"
     rb"0,3}|\b(?:configure|config|se"
     rb"crets?|variables?|env) (?:set|add|put|create)(?: --?\w[\w-]{0,20}){0,3}|"
     rb"\bgit config(?: --\w{1,20}){0,3}|\bproxy_set_header|\badd_header|\bRequestHeader set|\bfastcgi_"
     rb"param|\brequire)[ \t]{1,16}"
-    rb"(\\{0,64}[\"']?)(?://[\w./-]{1,100}:)?([A-Za-z_\x80-\xff][\w./:\x80-\xff-]{0,100})\1[ \t]{1,64}(?:--(?:body|value|data)[ =]"
+    rb"(\\{0,64}[\"']?)(?://[\w./-]{1,100}:)?([A-Za-z_\x80-\xff][\w./:\x80-\xff-]{0,100})\1[ \t]{1,64}(?:--(?:bo"
+    rb"dy|value|data)[ =]"
     rb"|-[bv] ?|<<< ?)?(?=[^\s=:<])"
 )
 
@@ -49,7 +51,10 @@ COMMANDS = (
 )
 _COMMAND = re.compile(rb"\b" + COMMANDS + rb"\b((?:[^\r\n\\|]|\\(?:\r?\n|\\n|[\"'$ \\])){1,1000})")
 # Options of other commands that begin with the same letter.
-_ATTACHED = re.compile(rb"[ \t]-[pw](?!(?:rod|rofile|roject|rint|ort|ath|refix|retty|lugin|rotocol|arallel|ackage|erl|ython|eriod)(?:[\s\"']|\Z))(\\{0,64}[\"']?)([^\s\"'\\-][^\s\"'\\]{2,512})")
+_ATTACHED = re.compile(
+    rb"[ \t]-[pw](?!(?:rod|rofile|roject|rint|ort|ath|refix|retty|lugin|rotocol|arallel|ackage|erl|ython|eriod)("
+    rb"?:[\s\"']|\Z))(\\{0,64}[\"']?)([^\s\"'\\-][^\s\"'\\]{2,512})"
+)
 _OPTIONS = {
     b"p": b"useradd usermod twine psexec rdesktop winexe sshpass docker podman helm buildah skopeo nerdctl oras "
     b"crane az mongo mongosh mongodump mongore"
@@ -125,15 +130,19 @@ _POSITIONAL = (
 )
 # The same, each only if a word is there, which is found in no time.
 _POSITIONAL_BEHIND = {
-    b"earer": rb"\b(?:https?|xh)\b[^\n|;]{0,80}? (?:-A|--auth-type)[ =](?:bearer|jwt)[^\n|;]{0,40}? (?:-a|--auth)[ =]" + _ARGUMENT,
+    b"earer": rb"\b(?:https?|xh)\b[^\n|;]{0,80}? (?:-A|--auth-type)[ =](?:bearer|jwt)[^\n|;]{0,40}? (?:-a|--auth)[ =]"
+    + _ARGUMENT,
     b"keyvault": rb"\bkeyvault secret set[^\n|;]{1,200}? --value[ =]" + _ARGUMENT,
-    b"secret": rb"\bsecrets? (?:set|put)[^\n|;]{1,200}? (?:--body|-b|--value|--string|--secret-string|--data)[ =]" + _ARGUMENT,
+    b"secret": rb"\bsecrets? (?:set|put)[^\n|;]{1,200}? (?:--body|-b|--value|--string|--secret-string|--data)[ =]"
+    + _ARGUMENT,
     b"put-secret-value": rb"\bput-secret-value[^\n|;]{1,300}? --secret-string[ =]" + _ARGUMENT,
     b"unseal": rb"\boperator unseal (?:-\S{1,80} ){0,4}" + _ARGUMENT,
-    b"from-literal": rb"\bcreate secret generic[^\n|;]{1,400}? --from-literal[ =]\\{0,64}[\"']?[\w.-]{1,80}=" + _ARGUMENT,
+    b"from-literal": rb"\bcreate secret generic[^\n|;]{1,400}? --from-literal[ =]\\{0,64}[\"']?[\w.-]{1,80}="
+    + _ARGUMENT,
     b"chpasswd": rb"\bchpasswd <<<? ?\\{0,64}[\"']?[\w.-]{1,64}:()([^\s\"'\\]{3,300})",
     b"lftp": rb"\blftp[^\n|;]{0,200}? -u \\{0,64}[\"']?[^\s,\"']{1,64},()([^\s\"'\\]{3,300})",
-    b"@": rb"\b(?:sftp|scp|rsync) (?:-\S{1,20} ){0,3}[\w.-]{1,64}:()((?=[^\s@/]{0,100}[0-9])(?=[^\s@/]{0,100}[A-Za-z])[^\s@/:\"'\\]{8,100})(?=@[\w.-])",
+    b"@": rb"\b(?:sftp|scp|rsync) (?:-\S{1,20} ){0,3}[\w.-]{1,64}:()((?=[^\s@/]{0,100}[0-9])(?=[^\s@/]{0,100}[A-"
+    rb"Za-z])[^\s@/:\"'\\]{8,100})(?=@[\w.-])",
     b"signtool": rb"\bsigntool\b[^\n|;]{0,200}? /p " + _ARGUMENT,
     b"security": rb"\bsecurity [a-z-]{4,40}[^\n|;]{0,200}? -[pwP] " + _ARGUMENT,
     b"schtasks": rb"\bschtasks\b[^\n|;]{0,300}? /rp " + _ARGUMENT,
@@ -194,7 +203,8 @@ def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 
 _TELLS = re.compile(rb"[^A-Za-z]|[a-z][A-Z]")
 _OPTIONED = re.compile(
-    rb" --(?:name|key|parameter-name|secret-id)[ =](\\{0,64}[\"']?)([\w./:-]{1,120})\1[^\n|;]{0,200}? --(?:value|body|data|string|"
+    rb" --(?:name|key|parameter-name|secret-id)[ =](\\{0,64}[\"']?)([\w./:-]{1,120})\1[^\n|;]{0,200}? --(?:value"
+    rb"|body|data|string|"
     rb"secret-string)[ =](\\{0,64}[\"']?)([^\s\"'\\]{3,300})"
 )
 

@@ -30,12 +30,14 @@ IS = (
 )
 _IS = re.compile(IS)
 _AS = re.compile(
-    rb"(?:(\\{0,64}[\"'`])([^\"'`\n ]{4,300})\1|(?<![^\s(>])()((?:(?=[^\s]{0,64}[0-9])|(?=(?:[a-z]{3,20}-){2}))[^\s\"'`<>()]{4,128}?)),? "
+    rb"(?:(\\{0,64}[\"'`])([^\"'`\n ]{4,300})\1|(?<![^\s(>])()((?:(?=[^\s]{0,64}[0-9])|(?=(?:[a-z]{3,20}-){2}))["
+    rb"^\s\"'`<>()]{4,128}?)),? "
     rb"(?:(?:as|for|is) |(?=the |\())\(?(?:(?:not )?(?:the|your|my|our|its|an?)(?: new| valid)? )?([\w ]{1,60})"
 )
 # password k9Xm2Qw7Tz, password (k9Xm2Qw7Tz), password - k9Xm2Qw7Tz, creds bob:k9Xm2Qw7Tz
 BESIDE = (
-    rb"(?:(?:[ ]{1,2}|\t|\?[ ])(?:[\w.@-]{1,40}[:/])?|[ ]?[(\[<]|[ ](?:-|\xe2\x80\x93|\xe2\x80\x94|\xe2\x87\x92|\xe2\x89\x94)"
+    rb"(?:(?:[ ]{1,2}|\t|\?[ ])(?:[\w.@-]{1,40}[:/])?|[ ]?[(\[<]|[ ](?:-|\xe2\x80\x93|\xe2\x80\x94|\xe2\x87\x92|"
+    rb"\xe2\x89\x94)"
     rb"[ ]?[\"'`]?"
     rb"|[ ]?(?:~|/|<<=)[ ]?[\"'`]?)((?:(?=[^\s]{0,64}[0-9][^\s]{0,64}[A-Za-z])|(?=[^\s]{0,64}[A-Za-z][^\s]{0,64}[0-9])"
     rb"|(?=[0-9]{6,12}(?![\w:/.-]*[\w:/-]))|(?=(?:[a-z]{3,20}-){2}))(?!\[redacted:)[^\s\"'`<>()\[\]]{6,256})"
@@ -78,7 +80,9 @@ _SEED = re.compile(rb"(?:[ ](?:is|was|are)|:)?[ ]{1,2}((?:[a-z]{3,8} ){11,23}[a-
 
 
 # As a sentence says it, four words or more to its end.
-_PHRASE = re.compile(rb"[ ](?:is|was|are)[ ]((?:[a-z]{3,14}[ ]){3,11}[a-z]{3,14})(?=[.!?]?\s*(?:\n|\Z|\\|\"))")
+_PHRASE = re.compile(
+    rb"[ ](?:is|was|are)[ ]((?:[a-z]{3,14}[ ]){3,11}[a-z]{3,14})(?=[.!?]?\s*(?:\n|\Z|\\|\"))"
+)
 
 
 _SIGNED = re.compile(rb"(?=[^\s]{0,64}[!@#$%^&*+])(?!/|[a-z]{1,12}://)[^\s\"'`<>()\[\]:]{8,256}")
@@ -87,7 +91,18 @@ _SIGNED = re.compile(rb"(?=[^\s]{0,64}[!@#$%^&*+])(?!/|[a-z]{1,12}://)[^\s\"'`<>
 _CASED_AND_SIGNED = re.compile(
     rb"(?=[^\s]{0,64}[0-9])(?=[^\s]{0,64}[a-z])(?=[^\s]{0,64}[A-Z])(?=[^\s]{0,64}[!@#$%^&*+=])[^\s\"'`<>()\[\]:]{8,256}"
 )
-_PASSWORDS = ("password", "passwd", "pwd", "passcode", "passwort", "senha", "contrase_a", "kennwort", "wachtwoord", "_")
+_PASSWORDS = (
+    "password",
+    "passwd",
+    "pwd",
+    "passcode",
+    "passwort",
+    "senha",
+    "contrase_a",
+    "kennwort",
+    "wachtwoord",
+    "_",
+)
 _DIGITS = re.compile(rb"[0-9]{6,12}")
 # Words of compounds about passwords: reset-link-sent, man-in-the-middle.
 _OF_COMPOUNDS = frozenset(
@@ -101,7 +116,8 @@ _OF_COMPOUNDS = frozenset(
 def _is_passphrase(text: bytes) -> bool:
     """Say whether a text is words with dashes between them, none of which is about passwords or of a sentence."""
     return _is_dashed(text) and all(
-        word.islower() and word not in _OF_COMPOUNDS and not is_word_of_prose(word) for word in text.split(b"-")
+        word.islower() and word not in _OF_COMPOUNDS and not is_word_of_prose(word)
+        for word in text.split(b"-")
     )
 
 
@@ -173,8 +189,10 @@ def find_beside(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_BESIDE, data):
         named = label_before(data, match.start(), keys)
         text = match[1].rstrip(b".,;:!?*_`\\")
-        if named is not None and named[0] in _OF_KINDS and not (
-            is_random(text) or is_cased(text) or _CASED_AND_SIGNED.fullmatch(text) is not None
+        if (
+            named is not None
+            and named[0] in _OF_KINDS
+            and not (is_random(text) or is_cased(text) or _CASED_AND_SIGNED.fullmatch(text) is not None)
         ):
             continue  # token gpt4o-mini-2024x
         if named is None or named[0] == LIKELY or b"=" in text.rstrip(b"="):
@@ -182,13 +200,17 @@ def find_beside(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         if (
             is_mixed(text)
             or _SIGNED.fullmatch(text) is not None
-            or (named[0].endswith(_PASSWORDS) and (_DIGITS.fullmatch(text) is not None or _is_passphrase(text)))
+            or (
+                named[0].endswith(_PASSWORDS)
+                and (_DIGITS.fullmatch(text) is not None or _is_passphrase(text))
+            )
         ):
             yield match.start(1), match.start(1) + len(text), named[0]
 
 
 _REFUSED = re.compile(
-    rb"\b(?:[Ii]nvalid|[Uu]nknown|[Bb]ad|[Ee]xpired|[Rr]evoked|[Uu]nrecogni[sz]ed|[Ww]rong)(?: [\w-]{1,16}){0,2}? (?:token|key|secret|"
+    rb"\b(?:[Ii]nvalid|[Uu]nknown|[Bb]ad|[Ee]xpired|[Rr]evoked|[Uu]nrecogni[sz]ed|[Ww]rong)(?: [\w-]{1,16}){0,2}"
+    rb"? (?:token|key|secret|"
     rb"credential|session|signature)s?:?[ ](\\{0,64}[\"'`])([\w+/=.~-]{8,512})\1"
 )
 
@@ -244,9 +266,10 @@ def find_described(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                     re.search(rb" (?:as|for|is) ", match[0][match.end(group) - match.start() :]) is not None
                 )
                 if not is_harmless(keys, known, match[group]) and (
-                    (group == 2 and is_said) or is_mixed(match[group]) or is_code or (
-                        is_said and _is_dashed(match[group])
-                    )
+                    (group == 2 and is_said)
+                    or is_mixed(match[group])
+                    or is_code
+                    or (is_said and _is_dashed(match[group]))
                 ):
                     yield *match.span(group), known
                 break

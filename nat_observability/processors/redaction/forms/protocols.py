@@ -31,7 +31,8 @@ _SQL = re.compile(
     re.IGNORECASE,
 )
 BEHIND_COMPARED = (
-    rb"\\{0,64}[`\"\]]?\s{1,4}(?:(?:I?LIKE|IN\s?\(|<>|IS|SIMILAR TO|REGEXP)\s{0,4}\(?N?|!==?\s{0,4}(?=[\"']))(\\{0,64}[\"'])"
+    rb"\\{0,64}[`\"\]]?\s{1,4}(?:(?:I?LIKE|IN\s?\(|<>|IS|SIMILAR TO|REGEXP)\s{0,4}\(?N?|!==?\s{0,4"
+    rb"}(?=[\"']))(\\{0,64}[\"'])"
 )
 _COMPARED = re.compile(rb"([A-Za-z_\x80-\xff][\w.\x80-\xff]{0,60})" + BEHIND_COMPARED, re.IGNORECASE)
 _FURTHER = re.compile(rb",\s{0,4}N?(\\{0,64}')")

@@ -15,7 +15,9 @@ from nat_observability.processors.redaction.values.verdicts import is_harmless
 _LINE_END = re.compile(rb"\n|\r\n|\\\\{0,7}(?:r\\{1,8})?n")
 _RULE = re.compile(rb"[-+|:= \t\xe2\x94\x80-\x8c\xbc\xa4\xb4\x9c\xac\xb8\x90\x98\x94]{2,4000}")
 _BAR = re.compile(rb"\||\xe2\x94\x82|\xe2\x95\x91")
-_NAMES_ALONE = re.compile(rb"[A-Za-z_\x80-\xff][A-Za-z_ \x80-\xff]{0,60}(?:\|[A-Za-z_\x80-\xff][A-Za-z_ \x80-\xff]{0,60}){1,24}")
+_NAMES_ALONE = re.compile(
+    rb"[A-Za-z_\x80-\xff][A-Za-z_ \x80-\xff]{0,60}(?:\|[A-Za-z_\x80-\xff][A-Za-z_ \x80-\xff]{0,60}){1,24}"
+)
 DECORATION = b" \t`*_\"'\\"
 _MOST_CELLS = 256
 
@@ -152,9 +154,7 @@ def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             names = [data[first:last].lower() for first, last in head]
             if not all(re.fullmatch(rb"[A-Za-z_\x80-\xff][\w .\x80-\xff-]{0,60}", name) for name in names):
                 continue
-            is_pairs = (
-                len(head) == 2 and names[1] in (b"value", b"val") and set(columns.values()) <= {LIKELY}
-            )
+            is_pairs = len(head) == 2 and names[1] in (b"value", b"val") and set(columns.values()) <= {LIKELY}
             if not columns and not is_pairs:
                 continue
             while index < len(lines):
@@ -178,7 +178,8 @@ def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 
 # NAME  TOKEN, or as data frames are shown: "  user password".
 _ALIGNED_HEAD = re.compile(
-    rb"[ ]{0,64}[A-Za-z_\x80-\xff][\w.\x80-\xff-]{0,60}(?:[ ]{1,200}[A-Za-z_\x80-\xff][\w.\x80-\xff-]{0,60}){0,24}[ ]{0,200}"
+    rb"[ ]{0,64}[A-Za-z_\x80-\xff][\w.\x80-\xff-]{0,60}(?:[ ]{1,200}[A-Za-z_\x80-\xff][\w.\x80-\xff-]{0,60}){0,2"
+    rb"4}[ ]{0,200}"
 )
 _WORD = re.compile(rb"[^ ]+")
 _MOST_ALIGNED = 1000  # rows

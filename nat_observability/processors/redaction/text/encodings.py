@@ -9,7 +9,8 @@ from html.entities import html5
 
 MOST_LAYERS = 8  # of escapes inside escapes
 
-# \u0041, \u{41}, \x{41}, \U00000041, \x41, \101, \N{LATIN CAPITAL LETTER A} and \/, with the backslashes of JSON in JSON.
+# \u0041, \u{41}, \x{41}, \U00000041, \x41, \101, \N{LATIN CAPITAL LETTER A} and \/, with the backslashes of JSON in
+# JSON.
 _ESCAPE = re.compile(
     rb"(?<!\\)(\\++)(?:u{1,8}([0-9a-fA-F]{4})|[ux]\{([0-9a-fA-F]{1,6})\}|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2})"
     rb"|([0-3][0-7]{2})|N\{([A-Z0-9 -]{2,80})\}|/)"

@@ -36,14 +36,20 @@ _LOOKALIKES = str.maketrans(
     "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0405\u0406\u0408"
     "\u03bf\u03b1\u03b5\u03b9\u03ba\u03bd\u03c1\u03c4\u03c5\u03c7\u03c9\u03f2\u03f3"
     "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
-    "aeopcyxsijdqwhktbmv" "ABEKMHOPCTYXSIJ" "oaeikvptuxwcj" "ABEZHIKMNOPTYX",
+    "aeopcyxsijdqwhktbmvABEKMHOPCTYXSIJoaeikvptuxwcjABEZHIKMNOPTYX",
 )
 _LOOKING = "[" + "".join(map(chr, _LOOKALIKES)) + "]"
 # In a word of one script they are what they are: only a word of both hides something.
 _MIXED = re.compile(f"(?<=[A-Za-z]){_LOOKING}+|{_LOOKING}+(?=[A-Za-z])")
 _LEADS = tuple(bytes((code,)) for code in range(0xCD, 0xD5))  # the first bytes of Greek and Cyrillic letters
 _SCRIPTS = bytes(
-    97 if chr(code).isalpha() and code < 0x80 else 99 if 0xCD <= code <= 0xD4 else 120 if 0x80 <= code <= 0xBF else 32
+    97
+    if chr(code).isalpha() and code < 0x80
+    else 99
+    if 0xCD <= code <= 0xD4
+    else 120
+    if 0x80 <= code <= 0xBF
+    else 32
     for code in range(256)
 )
 _PLAIN = {

@@ -80,13 +80,15 @@ _DIGITS = re.compile(rb"\d")
 _LIKELY_LONGEST = 300  # bytes
 _STOP = re.compile(rb"\\{0,64}[\"'`]|[\r\n;]|\\{1,8}n|[()\[\]{},]")
 _JOIN = re.compile(
-    rb"""(?:[ \t]{0,64}(?:(?:\+|\.\.?|&|<>|\|\||->|\xe2\x86\x92)(?:[ \t]{0,8}\\(?=\r?\n))?(?:[\s+]|\\{1,8}[nrt]){0,64}"""
+    rb"""(?:[ \t]{0,64}(?:(?:\+|\.\.?|&|<>|\|\||->|\xe2\x86\x92)(?:[ \t]{0,8}\\(?=\r?\n))?(?:[\s+]|\\{1,8}[nrt])"""
+    rb"""{0,64}"""
     rb"""|\.concat\([ ]{0,4})()|[ \t]{0,64}\\?(?:\r?\n|\\"""
     rb"""{1,8}n)[\s+]{0,64}|[ \t]{1,64}(?=\\{0,64}["']))[bBrRuUfF]{0,2}(\\{0,64})(["'`])"""
 )
 # A cast, a type in quotes, or the head of a function that returns the value.
 _BEFORE = re.compile(
-    rb"""\s{0,4}(?:string\([0-9]{1,6}\)\s{1,4}(?=\\{0,64}["])|<\w{1,20}>(?=\\{0,64}["'`])|["']\w{1,20}["'][ ]{0,4}=(?![=>~])[ ]{0,4}(?=\\{0,64}["'`])"""
+    rb"""\s{0,4}(?:string\([0-9]{1,6}\)\s{1,4}(?=\\{0,64}["])|<\w{1,20}>(?=\\{0,64}["'`])|["']\w{1,20}["'][ ]{0,"""
+    rb"""4}=(?![=>~])[ ]{0,4}(?=\\{0,64}["'`])"""
     rb"""|lambda[\w, ]{0,40}:\s{0,4}(?=\\{0,64}["'`])|(?:async )?\([\w, :]{0,60}\)\s{0,4}=>\s{0,4}(?=\\{0,64}["'`]))"""
 )
 _NUMBER = rb"(?:0[xX][0-9a-fA-F]{1,2}|[0-9]{1,3})"
@@ -239,9 +241,13 @@ def secret_spans(
         label,
         data[start:end],
         name=_name_at(data, begin),
-        may_be_prose=data[at - 1 : at] != b"=" and not (is_block and _FIELD.search(data, start, end) is not None),
+        may_be_prose=data[at - 1 : at] != b"="
+        and not (is_block and _FIELD.search(data, start, end) is not None),
     ):
-        yield start, _end_of_login(data, end) if label.startswith("cred") else _end_of_passphrase(data, start, end)
+        yield (
+            start,
+            _end_of_login(data, end) if label.startswith("cred") else _end_of_passphrase(data, start, end),
+        )
 
 
 def _instead(
@@ -284,7 +290,9 @@ def _end_of_login(data: bytes, end: int) -> int:
     return end if rest is None else rest.end()
 
 
-_REST_OF_LOGIN = re.compile(rb"(?:[ ]?[:/,])?[ ][^\s\"'`<>:=]{4,128}={0,2}(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))")
+_REST_OF_LOGIN = re.compile(
+    rb"(?:[ ]?[:/,])?[ ][^\s\"'`<>:=]{4,128}={0,2}(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))"
+)
 
 
 def _end_behind_substitution(data: bytes, substituted: re.Match[bytes]) -> int:
