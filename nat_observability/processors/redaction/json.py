@@ -12,7 +12,11 @@ import msgspec
 from nat_observability.processors.redaction.forms.argument_lists import find_in_words, is_command
 from nat_observability.processors.redaction.marks import Marks, is_mark
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
-from nat_observability.processors.redaction.values.verdicts import is_harmless, is_harmless_structure
+from nat_observability.processors.redaction.values.verdicts import (
+    is_harmless,
+    is_harmless_structure,
+    is_strong,
+)
 
 _MAX_DEPTH = 48  # of JSON in JSON, including strings that hold JSON
 _BEFORE_COMMAND = 8  # words, such as sudo and its options
@@ -268,7 +272,10 @@ class JsonScrubber:
                 if len(items) == 2 or (name.startswith("--") and "=" not in name):
                     label = self._keys.label(name.lstrip("-"))
                     if label in (UNSURE, LIKELY) and not name.startswith("--"):
-                        label = None  # ["pass", "fail"]
+                        is_password = (
+                            label == UNSURE and index + 1 < len(items) and is_strong(items[index + 1])
+                        )
+                        label = UNSURE if is_password else None  # ["pass", "fail"]
             changed = changed or new != value
             scrubbed.append(msgspec.Raw(new))
         for index, new in self._arguments([bytes(raw) for raw in scrubbed]):

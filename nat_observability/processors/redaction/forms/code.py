@@ -48,7 +48,7 @@ BEHIND_LOOKED_UP = (
 LOOKED_UP = (
     rb"(?:getenv|environ\.get|environ|env|ENV|process\.env|import\.meta\.env|Deno\.env\.get|Sys\.geten"
     rb"v|os\.Getenv|get|fetch|config|Getenv|env::var|GetEnvironmentVariable|getProperty)\s?[(\[.]\s?\\{0,64}[\"'`]?([A"
-    rb"-Za-z_]\w{0,100})"
+    rb"-Za-z_\x80-\xff][\w\x80-\xff]{0,100})"
 )
 _OF_LOOKUP = re.compile(LOOKED_UP + BEHIND_LOOKED_UP)
 

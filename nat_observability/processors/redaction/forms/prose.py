@@ -26,13 +26,15 @@ IS = (
     rb": to| as| successfully)?:?(?=[ ]))|[ ]?(?:->|\xe2\x86\x92|=>)|[ ]for"
     rb" [\w ]{1,40}? is:?|(?:'s|\xe2\x80\x99s)?[ ](?=\\{0,64}[\"'`])|'s(?=[ ]))[ ]{0,2}(?:\*\*)?"
     rb"(?:(\\{0,64}[\"'`]|\xe2\x80\x9c)([^\"'`\n]{3,300}?)(?:\1|\xe2\x80\x9d)|(?=(?:[^\s]{0,200}[0-9!@"
-    rb"#$%^&*+~])|(?:[a-z]{3,20}-){2}|(?:[a-z]{3,14}[ ]){3})(?!\[redacted:)([^\s\"'`<>]{4,512}))"
+    rb"#$%^&*+~])|(?:[a-z]{3,20}-){2}|(?:[a-z]{3,14}[ ]){3}|[A-Za-z]{10,64}(?![A-Za-z]))(?!\[redacted:)([^\s\"'`"
+    rb"<>]{4,512}))"
 )
 _IS = re.compile(IS)
 _AS = re.compile(
-    rb"(?:(\\{0,64}[\"'`])([^\"'`\n ]{4,300})\1|(?<![^\s(>])()((?:(?=[^\s]{0,64}[0-9])|(?=(?:[a-z]{3,20}-){2}))["
+    rb"(?:(\\{0,64}[\"'`])((?:(?!\1)[^\n]){4,300}?)\1|(?<![^\s(>])()((?:(?=[^\s]{0,64}[0-9])|(?=(?:[a-z]{3,20}-){2}))["
     rb"^\s\"'`<>()]{4,128}?)),? "
-    rb"(?:(?:as|for|is) |(?=the |\())\(?(?:(?:not )?(?:the|your|my|our|its|an?)(?: new| valid)? )?([\w ]{1,60})"
+    rb"(?:(?:as|for|is) |(?=the |\())\(?(?:(?:not )?(?:the|your|my|our|its|an?)(?: new| valid)? )?([\w \x80-\xff"
+    rb"]{1,60})"
 )
 # password k9Xm2Qw7Tz, password (k9Xm2Qw7Tz), password - k9Xm2Qw7Tz, creds bob:k9Xm2Qw7Tz
 BESIDE = (
@@ -63,7 +65,7 @@ SPELLED = (
 _SPELLED = re.compile(SPELLED)
 BELOW = (
     rb":(?:\*\*)?(?:\r?\n|\\{1,8}n){1,2}[ >]{0,4}(?:```\w{0,10}(?:\r?\n|\\{1,8}n))?(\\{0,64}[`\"']?)"
-    rb"((?:(?=[^\s]{0,200}[0-9])(?=[^\s]{0,200}[A-Za-z])|(?=(?:[a-z]{3,20}-){2}))[^\s\"'`<>\\:={}()\[\],]{8,512}={0,2}"
+    rb"((?:(?=[^\s]{0,200}[0-9])(?=[^\s]{0,200}[A-Za-z])|(?=(?:[a-z]{3,20}-){2}))[^\s\"'`<>\\:={}()\[\]]{8,512}={0,2}"
     rb"|[0-9]{6,64}|[a-z]{3,14}(?: [a-z]{3,14}){2,11})\1(?=\r?\n|\\{1,8}[nr]|[\"'`]|\s{0,2}\Z|\\{1,8}\")"
 )
 _BELOW = re.compile(BELOW)
@@ -72,7 +74,7 @@ UNDER_HEADING = (
     rb"\\]{6,300}|[a-z]{3,14}(?:[ ][a-z]{3,14}){2,11}))\1(?=\r?\n|\\{1,8}[nr]|\"|\Z|\\{1,8}\")"
 )
 _UNDER_HEADING = re.compile(UNDER_HEADING)
-_HEADING = re.compile(rb"(?:^|(?<=\n)|(?<=\\n)|(?<=\"))#{1,6} ([\w -]{2,60})")
+_HEADING = re.compile(rb"(?:^|(?<=\n)|(?<=\\n)|(?<=\"))#{1,6} ([\w \x80-\xff-]{2,120})")
 
 
 # Twelve words or more, as the keys of wallets are written.
@@ -156,7 +158,7 @@ def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 match[0].startswith(b" ")
                 and match[0].lstrip(b" ")[:1] in b"\\\"'`"
                 and (
-                    (STRONG.fullmatch(value) is None and value.count(b"-") < 2 and not is_passphrase(value))
+                    (not is_telling(value) and value.count(b"-") < 2 and not is_passphrase(value))
                     or data[match.end() : match.end() + 2].lstrip()[:1] in (b":", b"=")
                 )
             ):
@@ -179,9 +181,7 @@ def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 yield match.start(3), match.start(3) + len(text), label
             elif len(text) < _LEAST_STATED:
                 continue
-            elif (not is_harmless(keys, label, text) and STRONG.fullmatch(text) is not None) or text.count(
-                b"-"
-            ) >= 2:
+            elif (not is_harmless(keys, label, text) and is_telling(text)) or text.count(b"-") >= 2:
                 yield match.start(3), match.start(3) + len(text), label
 
 
@@ -252,7 +252,7 @@ def find_described(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         group = 2 if match[2] is not None else 4
         words = match[5].split()
         for count in range(min(4, len(words)), 0, -1):
-            is_kept, known = keys.of(b" ".join(words[:count]).decode())
+            is_kept, known = keys.of(b" ".join(words[:count]).decode(errors="replace"))
             if is_kept:
                 break  # 4096 as the token limit
             if known is not None and known not in (UNSURE, LIKELY):
@@ -265,6 +265,7 @@ def find_described(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 is_said = (
                     re.search(rb" (?:as|for|is) ", match[0][match.end(group) - match.start() :]) is not None
                 )
+                is_said = is_said and (b" " not in match[group] or is_passphrase(match[group]))
                 if not is_harmless(keys, known, match[group]) and (
                     (group == 2 and is_said)
                     or is_mixed(match[group])

@@ -299,8 +299,8 @@ NAMED: tuple[Form, ...] = (
     Form(
         find=find_under_headings,
         near=both(
-            both(before((b"# ",), 80), precedes(rb"#{1,6} [\w -]{0,60}", 80, b" ")),
-            follows(rb"[\w -]{0,60}" + UNDER_HEADING, b" \r\n\\"),
+            both(before((b"# ",), 80), precedes(rb"#{1,6} [\w \x80-\xff-]{0,60}", 80, b" #")),
+            follows(rb"[\w \x80-\xff-]{0,60}" + UNDER_HEADING, b" \r\n\\"),
         ),
         before=150,
         behind=1200,

@@ -119,7 +119,9 @@ def _cell(
 ) -> Iterator[Found]:
     start, end = cell
     if end > start and end - start <= LONGEST_VALUE * 4 and _RULE.fullmatch(data[start:end]) is None:
-        if _heads(data, [cell], keys) or is_harmless(keys, label, data[start:end], name=name):
+        if _heads(data, [cell], keys).get(0, "pepper") != "pepper" or is_harmless(
+            keys, label, data[start:end], name=name
+        ):
             return
         yield start, end, label
 
@@ -166,7 +168,7 @@ def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 if is_pairs:
                     label = _heads(data, row[:1], keys).get(0)
                     if label is not None:
-                        yield from _cell(data, row[1], label, keys)
+                        yield from _cell(data, (row[1][0], row[-1][1]), label, keys)
                 elif len(row) == len(head):
                     for column, label in columns.items():
                         yield from _cell(data, row[column], label, keys, names[column])

@@ -34,7 +34,7 @@ _PASSWORDS = _rows("""
 *مفتاح_سري
 *رمز_الدخول *κλειδί_api *μυστικό_κλειδί *chiave_api *chiave_segreta *chiave_privata *codice_di_accesso *clé_privée
 *cle_privee *cle_secrete *code_secret *phrase_secrète *apiキー *シークレット *访问密钥 *秘钥 *私鑰 *金鑰
-*requirepass *masterauth
+*requirepass *masterauth *set_pass *x_pass
 *секрет *токен *ключ_доступа *секретный_ключ *ключ_api *秘密鍵 *私钥 *인증키 *トークン *アクセスキー
 """)
 _SECRETS = _rows("""
@@ -125,7 +125,8 @@ DEFAULT_KEYS: tuple[str, ...] = (
     *_KEYS,
     *(f"!{key}" for key in _KEPT),
     *_rows(
-        "~*^session^id *docker_auth_config *auth_header *secret_bytes *password_bytes ~*key_bytes ~*token_bytes"
+        "~*^session^id *facebook_page_token *fb_page_token"
+        " *docker_auth_config *auth_header *secret_bytes *password_bytes ~*key_bytes ~*token_bytes"
     ),
 )
 """

@@ -42,6 +42,8 @@ _ANNOTATION = re.compile(
     + _TYPE
     + rb")){0,3}\s{0,4}(?:=(?![=>~])|:=)"
 )
+# With no blank around the sign, what stands behind it is in quotes.
+_UNLIKE_TYPE = re.compile(rb"[A-Z][\w.]{0,40}=[^\s\"'`]")
 _TYPE_ALONE = re.compile(
     rb"(?:\*|&)?"
     + rb"(?:str|string|String|bytes|int|SecretStr|Optional|Option|Union|Annotated|Vec|List|Dict|Mapped)"
@@ -244,10 +246,7 @@ def secret_spans(
         may_be_prose=data[at - 1 : at] != b"="
         and not (is_block and _FIELD.search(data, start, end) is not None),
     ):
-        yield (
-            start,
-            _end_of_login(data, end) if label.startswith("cred") else _end_of_passphrase(data, start, end),
-        )
+        yield start, max(_end_of_passphrase(data, start, end), _end_of_login(data, end, label))
 
 
 def _instead(
@@ -268,6 +267,8 @@ def _instead(
     """
     if depth < _MOST_ANNOTATIONS:
         annotation = _ANNOTATION.match(data, start, start + 256)
+        if annotation is not None and _UNLIKE_TYPE.match(data, start, annotation.end() + 1) is not None:
+            annotation = None  # password: A=b
         annotation = annotation or _BEFORE.match(data, start, start + 256)
         if annotation is not None:
             return secret_spans(data, begin, annotation.end(), label, keys, depth + 1)
@@ -284,9 +285,9 @@ def _instead(
     return None
 
 
-def _end_of_login(data: bytes, end: int) -> int:
+def _end_of_login(data: bytes, end: int, label: str) -> int:
     """Return where a login ends whose first word ends at `end`: creds: bob x1y2z3."""
-    rest = _REST_OF_LOGIN.match(data, end)
+    rest = _REST_OF_LOGIN.match(data, end) if label.startswith("cred") else None
     return end if rest is None else rest.end()
 
 

@@ -132,7 +132,7 @@ _OF_COOKIES = ("cookie", "cookies")
 _WORDS_ALONE = re.compile(rb"[A-Za-z]{2,20}(?: [A-Za-z]{2,20}){1,5}")
 _SENTENCE = re.compile(rb"[A-Za-z'][A-Za-z']*+")
 _IS_PATH = re.compile(rb"(?:[A-Za-z]:[\\/]|~?/|\./|\.\./)[^\s]{0,500}")
-_FUNCTION = re.compile(rb"(?:async )?(?:def|function|fn|func)\b.{0,400}", re.DOTALL)
+_FUNCTION = re.compile(rb"(?:async )?(?:def|function|fn|func)(?:[ ]?\(|[ ]\w).{0,400}", re.DOTALL)
 
 _TOKEN_CHARACTERS = re.compile(rb"[A-Za-z0-9_+/=~.:$-]{16,512}")
 _UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
