@@ -10,7 +10,9 @@ from nat_observability.processors.redaction.marks import Marks
 from nat_observability.processors.redaction.scrubber import Scrubber
 
 SCRUBBER = Scrubber(DEFAULT_KEYS, DEFAULT_PATTERNS, (), Marks(None))
-WRITINGS: dict[str, list[str]] = json.loads(Path(__file__).with_name("writings.json").read_text(encoding="utf-8"))
+WRITINGS: dict[str, list[str]] = json.loads(
+    Path(__file__).with_name("writings.json").read_text(encoding="utf-8")
+)
 SECRET = "k9Xm2Qw7Tz"
 
 

@@ -50,6 +50,9 @@ COMMANDS = (
     rb"|nmcli|iwconfig|sqlplus|useradd|usermod|twine|psexec|rdesktop|winexe|ipmitool|snmpwalk|snmpget|snmpset|xfreerdp|winrm)"
 )
 _COMMAND = re.compile(rb"\b" + COMMANDS + rb"\b((?:[^\r\n\\|]|\\(?:\r?\n|\\n|[\"'$ \\])){1,1000})")
+LISTED_COMMAND = re.compile(rb"\b" + COMMANDS + rb"\b([^\n]+)")
+"""The same, however long, if the line is nothing but its words."""
+
 # Options of other commands that begin with the same letter.
 _ATTACHED = re.compile(
     rb"[ \t]-[pw](?!(?:rod|rofile|roject|rint|ort|ath|refix|retty|lugin|rotocol|arallel|ackage|erl|ython|eriod)("
@@ -158,8 +161,16 @@ _PAIRS = re.compile(rb"\brclone config (?:create|update) ([^\n|;]{1,400})")
 _PAIR = re.compile(rb"([A-Za-z_]{1,60})[ =]([^\s\"'=]{3,200})")
 
 
-def find_commands(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
-    for command in matches(_COMMAND, data):
+def find_commands(
+    data: bytes, keys: KeyMatcher, command_line: re.Pattern[bytes] = _COMMAND
+) -> Iterator[Found]:
+    """
+    Find the values of options and words that commands take.
+
+    Args:
+        command_line: Matches the name of a command and its words, in two groups.
+    """
+    for command in matches(command_line, data):
         name, begin, end = command[1], command.start(2), command.end(2)
         for letter in _OPTION_OF.get(name, ()):
             option = re.compile(

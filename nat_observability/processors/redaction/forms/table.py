@@ -328,7 +328,7 @@ UNNAMED: tuple[Form, ...] = (
         before=1400,
         behind=1400,
     ),
-    Form(find=find_in_argument_lists, literals=ARGUMENT_LITERALS, before=1400, behind=1400),
+    Form(find=find_in_argument_lists, literals=ARGUMENT_LITERALS, before=8192, behind=4096),
     Form(find=find_pgpass, literals=(b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), before=400, behind=700),
     Form(
         find=find_mail,
