@@ -100,9 +100,16 @@ def is_head(data: bytes, place: Place) -> bool:
     if _SEPARATORS.search(before) is None and _SEPARATORS.search(after) is None:
         return False
     bound = data[place.begin - len(before) - 1 : place.begin - len(before)]
-    is_line = len(before) == place.begin or bound in (b"\n", b"\r") or b'"' in before or b"\\" in before
+    is_line = (
+        len(before) == place.begin
+        or (bound != b"" and bound in b"\n\r>#/;")
+        or has_any(before, (b'"', b"'", b"\\"))
+    )
     ends = (
-        behind is None or behind[1] is None or behind[1] in (b"\n", b"\r") or b"\\" in after or b'"' in after
+        behind is None
+        or behind[1] is None
+        or behind[1] in (b"\n", b"\r")
+        or has_any(after, (b"\\", b'"', b"'"))
     )
     return is_line and ends and _has_row_below(data, place.end, before + b" " + after)
 

@@ -30,6 +30,16 @@ def _lines(data: bytes) -> Iterator[tuple[int, int]]:
     yield at, len(data)
 
 
+# What stands before each line of a table that is quoted, commented out or indented.
+_MARGIN = re.compile(rb"(?:[ ]{0,64}(?:>{1,4}|#{1,4}|//|\*|;)(?=[ ]))?[ ]{1,64}|")
+
+
+def _lines_behind_margin(data: bytes) -> Iterator[tuple[int, int]]:
+    for start, end in _lines(data):
+        margin = _MARGIN.match(data, start, end)
+        yield start if margin is None else margin.end(), end
+
+
 def _cells(data: bytes, start: int, end: int, separator: re.Pattern[bytes]) -> list[tuple[int, int]]:
     """Return where the cells of a line are, without blanks and decoration."""
     cells: list[tuple[int, int]] = []
@@ -64,7 +74,7 @@ def find_bars(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     names: dict[int, bytes] = {}
     count = 0
     before: list[tuple[int, int]] | None = None
-    lines = list(_lines(data))
+    lines = list(_lines_behind_margin(data))
     for (start, end), (next_start, next_end) in zip(lines, [*lines[1:], (0, 0)], strict=True):
         line = data[start:end]
         if _BAR.search(line) is None:
@@ -126,6 +136,8 @@ def _cell(
         yield start, end, label
 
 
+# In a text in quotes or behind a tag, a table begins there.
+_LAST_OPENING = re.compile(rb"[^\n]{0,400}[\"'>]")
 _SEPARATED = re.compile(rb",|;|\t|\\{1,8}t")
 _CSV_HEAD = re.compile(rb"[\"'\\`*]{0,64}[A-Za-z_\x80-\xff][\w .\"'\\`*\x80-\xff-]{0,120}(?:[,;\t]|\\{1,8}t)")
 _MOST_ROWS = 10_000
@@ -133,7 +145,7 @@ _MOST_ROWS = 10_000
 
 def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     """Find the values in comma-separated values and the like, under the name of their column or beside their own."""
-    lines = list(_lines(data)) if len(data) < 1024 * 1024 else []
+    lines = list(_lines_behind_margin(data)) if len(data) < 1024 * 1024 else []
     index = 0
     while index < len(lines):
         start, end = lines[index]
@@ -144,7 +156,9 @@ def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             if b": " in data[start:end] or b'":' in data[start:end]
             else start - 1
         )
-        for begin in dict.fromkeys((quote + 1, start)):
+        first = _SEPARATED.search(data, start, end)
+        inner = _LAST_OPENING.match(data, start, end if first is None else first.start())
+        for begin in dict.fromkeys((quote + 1, start, start if inner is None else inner.end())):
             if end - begin > 2000 or _CSV_HEAD.match(data, begin, end) is None:
                 continue
             found = _SEPARATED.search(data, begin, end)

@@ -269,6 +269,8 @@ def is_harmless(
     if _SMALL.fullmatch(plain) is not None:
         return len(plain) < _LEAST_DIGITS or not label.endswith(_NUMBERS)
     stripped = _SCHEME.sub(b"", value.strip())
+    if stripped.startswith(b"<") and is_mixed(stripped.strip(b"<>/")):
+        return False
     if _PLACEHOLDER.fullmatch(stripped) is not None or _DURATION.fullmatch(plain) is not None:
         return True
     if label.endswith("pwd") and _IS_PATH.fullmatch(plain) is not None:
