@@ -259,13 +259,13 @@ NAMED: tuple[Form, ...] = (
         find=find_stated,
         near=follows(MORE + AROUND + IS, _BEGIN_AROUND + b"-=\xe2"),
         before=150,
-        behind=1400,
+        behind=900,
     ),
     Form(
         find=find_beside,
         near=follows(MORE + AROUND + BESIDE, _BEGIN_AROUND + b"([<-~/?\xe2"),
         before=150,
-        behind=1400,
+        behind=600,
     ),
     Form(find=find_changed, near=follows(MORE + AROUND + FROM, _BEGIN_AROUND), before=150, behind=1400),
     Form(
@@ -328,7 +328,7 @@ UNNAMED: tuple[Form, ...] = (
         before=1400,
         behind=1400,
     ),
-    Form(find=find_in_argument_lists, literals=ARGUMENT_LITERALS, before=8192, behind=4096),
+    Form(find=find_in_argument_lists, literals=ARGUMENT_LITERALS, before=4096, behind=1400),
     Form(find=find_pgpass, literals=(b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), before=400, behind=700),
     Form(
         find=find_mail,
