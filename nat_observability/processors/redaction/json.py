@@ -24,24 +24,10 @@ _TOO_DEEP = b'"[redacted:too_deep]"'
 _QUOTE, _BRACKET = ord('"'), ord("[")
 _SURE_NAMES = frozenset(("name", "key", "Name", "Key", "header", "k"))
 _NOT_IN_WORDS = re.compile(r"[^\w-]+")
-_OF_FORMS = frozenset(
-    (
-        "input",
-        "field",
-        "textbox",
-        "box",
-        "text",
-        "type",
-        "form",
-        "the",
-        "of",
-        "div",
-        "label",
-        "id",
-        "name",
-        "class",
-    )
-)
+_OF_FORMS = frozenset((
+    "input", "field", "textbox", "box", "text", "type", "form", "the", "of", "div", "label", "id", "name", "class",
+))  # fmt: skip
+_MARK = b"[redacted:"
 _TELLS_NOTHING = frozenset((b"null", b"true", b"false", b'""', b"[]", b"{}"))
 _NAMES = (
     "name", "key", "Name", "Key", "header", "field", "label", "selector", "id", "element", "placeholder", "locator",
@@ -264,8 +250,10 @@ class JsonScrubber:
             label = None
             if is_flat and index % 2 == 0:
                 label = self._label_of_flat(value, items[index + 1])
-            elif len(value) <= _LONGEST_NAME and (
-                value.startswith(b'"--') or (index == 0 and len(items) == 2 and value.startswith(b'"'))
+            elif (
+                len(value) <= _LONGEST_NAME
+                and _MARK not in value
+                and (value.startswith(b'"--') or (index == 0 and len(items) == 2 and value.startswith(b'"')))
             ):
                 # ["--password", "x"], ["password", "x"]
                 name = _string(value)

@@ -31,8 +31,8 @@ _SQL = re.compile(
     re.IGNORECASE,
 )
 BEHIND_COMPARED = (
-    rb"\\{0,64}[`\"\]]?\s{1,4}(?:(?:I?LIKE|IN\s?\(|<>|IS|SIMILAR TO|REGEXP)\s{0,4}\(?N?|!==?\s{0,4"
-    rb"}(?=[\"']))(\\{0,64}[\"'])"
+    rb"\\{0,64}[`\"\]]?(?:\s{1,4}(?:(?:NOT\s{1,4})?(?:I?LIKE|IN\s?\(|SIMILAR\s{1,4}TO|REGEXP|RLIKE)|IS(?:\s{1,4}"
+    rb"NOT)?(?:\s{1,4}DISTINCT\s{1,4}FROM)?)|\s{0,4}(?:<>|!==?))\s{0,4}\(?N?(\\{0,64}[\"'])"
 )
 _COMPARED = re.compile(rb"([A-Za-z_\x80-\xff][\w.\x80-\xff]{0,60})" + BEHIND_COMPARED, re.IGNORECASE)
 _FURTHER = re.compile(rb",\s{0,4}N?(\\{0,64}')")

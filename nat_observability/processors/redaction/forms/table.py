@@ -191,7 +191,7 @@ NAMED: tuple[Form, ...] = (
     Form(
         find=find_comparisons,
         near=either(
-            follows(BEHIND_COMPARED, _BLANKS + b'\\`"]', re.IGNORECASE),
+            follows(BEHIND_COMPARED, _BLANKS + b'\\`"]<!', re.IGNORECASE),
             both(
                 both(follows(rb"[\s`\"\]\\]*[,)]", _BLANKS + b'`"]\\,)'), Condition(is_inserted)),
                 before((b"into", b"INTO", b"Into"), 2300),

@@ -11,7 +11,7 @@ from nat_observability.errors import InvalidPatternError
 from nat_observability.processors.redaction.memory import Memory
 from nat_observability.processors.redaction.names.needles import UNSURE as UNSURE
 from nat_observability.processors.redaction.names.needles import any_of, needles_of, stems_of
-from nat_observability.processors.redaction.text.folding import folded_name
+from nat_observability.processors.redaction.text.folding import folded_names
 
 LIKELY = "likely_secret"
 """The label of names that have a secret value only if it looks random."""
@@ -223,7 +223,8 @@ class KeyMatcher:
         """Return whether an exception says that a field of that name is not secret, and the label for its value."""
         found = self._memo.get(name)
         if found is None:
-            found = self._find(folded_name(name))
+            readings = [self._find(reading) for reading in folded_names(name)]
+            found = next((each for each in readings if each[1] is not None), readings[0])
             if len(name) <= _LONGEST_REMEMBERED:
                 self._memo.put(name, found)
         return found

@@ -83,11 +83,17 @@ def hides_letters(data: bytes) -> bool:
     return _HIDING.search(data) is not None or _is_mixed(data) or has_any(data, CONTROLS)
 
 
-def folded_name(name: str) -> str:
-    """Return a name without invisible characters, and in plain letters."""
+def folded_names(name: str) -> Sequence[str]:
+    """
+    Return a name as it can be read: without invisible characters, and then also in plain letters.
+
+    Where letters of two scripts meet, a word in one of them may stand beside one in the other.
+    """
     if name.isascii() and name.isprintable():
-        return name
-    return _MIXED.sub(_plain_letters, _ODD.sub(_folded_character, name))
+        return (name,)
+    seen = _ODD.sub(_folded_character, name)
+    plain = _MIXED.sub(_plain_letters, seen)
+    return (seen,) if plain == seen else (seen, plain)
 
 
 def _plain_letters(match: re.Match[str]) -> str:

@@ -7,6 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from nat_observability.processors.redaction.names.keys import LIKELY, KeyMatcher
+from nat_observability.processors.redaction.values.sentences import (
+    end_of_counted,
+    end_of_passphrase,
+    is_sentence,
+)
 from nat_observability.processors.redaction.values.spans import bare_value, goes_on, value_span
 from nat_observability.processors.redaction.values.verdicts import (
     is_harmless,
@@ -14,8 +19,6 @@ from nat_observability.processors.redaction.values.verdicts import (
     is_keyword,
     is_mixed,
     is_passphrase,
-    is_prose,
-    is_word_of_prose,
 )
 from nat_observability.processors.redaction.values.words import end_of_quotes, end_of_word
 
@@ -123,12 +126,6 @@ _PASSPHRASE_ONLY = re.compile(
     rb"correct (?=[a-z]{3,14} [a-z]{3,14} [a-z]{3,14}[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))"
 )
 # Groups that belong together: AbC1 dEf2 GhI3, 1a2b-3c4d 5e6f-7g8h; and what goes on with signs and digits.
-_GROUPS = re.compile(
-    rb"(?:[ ](?=[^\s=:]{0,64}[0-9])(?=[^\s=:]{0,64}[A-Za-z&!@#$%^*-])(?![\w-]{1,40}[=:])[^\s\"'`<>=:,;|]{3,64}|["
-    rb" ][A-Za-z0-9]{3,6}(?=[ \r\n]|\Z)){1,24}"
-    rb"(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))"
-)
-_REST_OF_PASSPHRASE = re.compile(rb"(?:[ ][a-z]{3,14}){2,11}(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))")
 _SCHEMA = re.compile(
     rb"""\{(?![^{}]{0,200}?["'](?:value|current|plaintext)\\{0,64}["']\s*:\s*\\{0,64}["'][^"'])[^{}]{0,200}?["']?(?:type\\{0,64}["']?\s*:\s*(?:\[\s*)?\\{0,64}["']?(?:string|object|arr"""
     rb"""ay|number|integer|boolean|apiKey|http|oauth2)\b|\$ref\b|anyOf\b)"""
@@ -139,8 +136,6 @@ _BESIDE_WORDS = re.compile(
     re.DOTALL,
 )
 _WORD = re.compile(rb"[A-Za-z_]\w*+")
-_LEAST_GROUPS = 3
-_STRONG_PART = re.compile(rb"[0-9](?=[^ ]*[A-Za-z!@#$%^&*])|[A-Za-z!@#$%^&*](?=[^ ]*[0-9])")
 
 
 def secret_spans(
@@ -175,7 +170,7 @@ def secret_spans(
         if _PASSPHRASE_ONLY.match(data, start) is not None and is_passphrase(
             _LINE.match(data, start)[0].strip()  # type: ignore[index]
         ):
-            end = _end_of_passphrase(data, start, start + data[start : start + 32].find(b" "))
+            end = end_of_passphrase(data, start, start + data[start : start + 32].find(b" "))
             if end > start and b" " in data[start:end]:
                 yield start, end
                 return
@@ -246,7 +241,14 @@ def secret_spans(
         may_be_prose=data[at - 1 : at] != b"="
         and not (is_block and _FIELD.search(data, start, end) is not None),
     ):
-        yield start, max(_end_of_passphrase(data, start, end), _end_of_login(data, end, label))
+        yield (
+            start,
+            max(
+                end_of_passphrase(data, start, end),
+                _end_of_login(data, end, label),
+                end_of_counted(data, start, end),
+            ),
+        )
 
 
 def _instead(
@@ -280,7 +282,7 @@ def _instead(
     head = _HEAD.match(data, start, start + 256)
     if head is not None and _is_expression(data, head, keys, is_inside):
         return _literals(data, head.start(), label, keys)
-    if data[at - 1 : at] == b":" and _is_sentence(data, start):
+    if data[at - 1 : at] == b":" and is_sentence(data, start):
         return ()
     return None
 
@@ -308,20 +310,6 @@ def _end_behind_substitution(data: bytes, substituted: re.Match[bytes]) -> int:
 
 _SUBSTITUTION_END = re.compile(rb"[\"']?[)`]")
 _LETTERS = re.compile(rb"[A-Za-z0-9\x80-\xff]")
-
-
-def _end_of_passphrase(data: bytes, start: int, end: int) -> int:
-    """Return where the words of a passphrase end, if a value without quotes is one to the end of its line."""
-    line = _REST_OF_PASSPHRASE.match(data, end)
-    if line is not None and is_passphrase(data[start : line.end()]):
-        return line.end()
-    groups = _GROUPS.match(data, end)
-    if groups is None:
-        return end
-    parts = data[start : groups.end()].split(b" ")
-    is_even = len(parts) >= _LEAST_GROUPS and len({len(part) for part in parts}) == 1
-    is_strong = all(_STRONG_PART.search(part) is not None for part in parts[1:])
-    return groups.end() if is_even or is_strong else end
 
 
 def _end_of_joined(data: bytes, end: int, start: int) -> int:
@@ -435,15 +423,3 @@ def _name_at(data: bytes, begin: int) -> bytes:
     """Return the name that begins at a place, if it is one word."""
     match = _NAME.match(data, begin)
     return b"" if match is None else match[0]
-
-
-def _is_sentence(data: bytes, start: int) -> bool:
-    line = _LINE.match(data, start)
-    text = b"" if line is None else line[0]
-    word = _WORD.match(text)
-    if word is None:
-        return False
-    behind = text[word.end() :]
-    if is_word_of_prose(word[0]) and behind[:1] == b" " and behind[1:2].isalnum():
-        return behind[1:2].isalpha() or not is_mixed(behind.split()[0])
-    return behind[:1] == b" " and is_prose(re.split(rb"[.,;!?]\s|[:=]", text)[0])

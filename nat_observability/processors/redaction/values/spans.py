@@ -38,7 +38,11 @@ _LONGEST_EMPHASIS = 64  # bytes before the name
 _BRACKET = re.compile(SPACE + rb"(?=[{\[]|\([\s\\nr]{0,16}[bBrRuUfF]{0,2}\\{0,16}[\"'])(?!\[redacted:)")
 _BLANKS = re.compile(rb"[ \t+]{0,64}+")
 # t=1767225600,v1=5257a8
-_STAMPED = re.compile(rb"t=[0-9]{1,14}(?:,v[0-9]=[^\s,;\"'`\\]{1,256}){1,8}")
+_STAMPED = re.compile(
+    rb"(?:t|ts|timestamp|v[0-9]{1,2}|sha[0-9]{1,3})=[^\s,;\"'`\\\[]{1,256}"
+    rb"(?:[,;](?:[A-Za-z][\w-]{0,15}|[ ](?:v[0-9]{1,2}|s|t|ts|sig|signature|sha[0-9]{1,3}|hmac))=[^\s,;\"'`\\]{1,256}"
+    rb"){1,16}"
+)
 # <x> is mostly the name of what is to be put there.
 _IN_ANGLES = re.compile(rb"<(?![/!?])([^\s<>\"'=]{8,200})>(?![^\n]{0,400}</)")
 _LINE = re.compile(rb"[^\r\n]*+")

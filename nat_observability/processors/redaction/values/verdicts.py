@@ -129,6 +129,10 @@ _CODES = ("pin", "otp", "cvv", "cvc", "csc", "sms_code", "mfa_code", "door_code"
           "verification_code",           "security_code", "pin_code", "pin_number")  # fmt: skip
 _COLOUR = re.compile(rb"#[0-9a-fA-F]{3}(?:[0-9a-fA-F]{3})?")
 _OF_COOKIES = ("cookie", "cookies")
+_ABOUT_COOKIES = frozenset(
+    b"strictly necessary essential functional performance analytics marketing advertising tracking consent accepted "
+    b"rejected declined allowed blocked disabled enabled required optional preferences third party policy".split()
+)
 _WORDS_ALONE = re.compile(rb"[A-Za-z]{2,20}(?: [A-Za-z]{2,20}){1,5}")
 _SENTENCE = re.compile(rb"[A-Za-z'][A-Za-z']*+")
 _IS_PATH = re.compile(rb"(?:[A-Za-z]:[\\/]|~?/|\./|\.\./)[^\s]{0,500}")
@@ -175,7 +179,7 @@ _CASED = re.compile(rb"(?=[^A-Z]*[A-Z][^A-Z]*[A-Z])(?=[^a-z]*[a-z][^a-z]*[a-z])[
 def is_strong(value: bytes) -> bool:
     """Say whether a value can only be a password: one word with letters, digits and more."""
     plain = value.strip(b" \t\r\n)]},;.!?*\"'`")
-    return is_mixed(plain) or (
+    return (_ONE_WORD.fullmatch(plain) is not None and is_mixed(plain)) or (
         _STRONG.fullmatch(plain) is not None
         and _IS_PATH.fullmatch(plain) is None
         and _ALGORITHM.fullmatch(plain) is None
@@ -183,9 +187,32 @@ def is_strong(value: bytes) -> bool:
     )
 
 
+# Signs that code and the names of files have inside of words count for nothing.
+_SIGN = rb"[!@#$%^&*?~+]"
+_IN_WORD = rb"[^\s\"'`<>(){}\[\]]"
+_ONE_WORD = re.compile(_IN_WORD + rb"{8,256}")
 _STRONG = re.compile(
-    rb"(?=[^\s]{0,128}[0-9])(?=[^\s]{0,128}[A-Za-z])(?=[^\s]{0,128}[!@#$%^&*=?~+_])[^\s\"'`<>(){}\[\]]{8,128}"
+    rb"(?=[^\s]{0,128}[0-9])(?=[^\s]{0,128}[A-Za-z])(?=[^\s]{0,128}" + _SIGN + b")" + _IN_WORD + b"{8,128}"
 )
+_DIGIT, _REST_OF_WORD = re.compile(rb"[0-9]"), re.compile(_IN_WORD + b"*+")
+_OF_WORDS_ALONE = bytes(code for code in range(256) if code not in b" \t\n\r\x0b\x0c\"'`<>(){}[]")
+_TELLS = re.compile(_SIGN)
+
+
+def next_strong(data: bytes, start: int, end: int) -> int:
+    """Return where the next word begins, or one of its parts, in which `is_strong` may hold; -1 if there is none."""
+    end = min(end, len(data))
+    while (digit := _DIGIT.search(data, start, end)) is not None:
+        at = digit.start()
+        before = data[max(0, at - _LONGEST) : at]
+        rest = _REST_OF_WORD.match(data, at)
+        word = before[len(before.rstrip(_OF_WORDS_ALONE)) :] + (b"" if rest is None else rest[0])
+        if len(word) >= _LEAST_MIXED and (
+            len(_MIXED.findall(word)) >= LEAST_CHANGES or _TELLS.search(word) is not None
+        ):
+            return at
+        start = at + 1 if rest is None else max(at + 1, rest.end())
+    return -1
 
 
 def _has_mixed_part(url: bytes) -> bool:
@@ -287,8 +314,12 @@ def is_harmless(
         return False
     if label.endswith("token") and _COLOUR.fullmatch(plain) is not None:
         return True
-    if label.endswith(_OF_COOKIES) and _WORDS_ALONE.fullmatch(plain) is not None:
-        return True  # one of a browser has an equals sign
+    if (
+        label.endswith(_OF_COOKIES)
+        and _WORDS_ALONE.fullmatch(plain) is not None
+        and not _ABOUT_COOKIES.isdisjoint(lower.split(b" "))
+    ):
+        return True
     if may_be_prose and _ABOUT_IT.fullmatch(plain) is not None and lower.split(b" ")[0] in _VERBS:
         words = plain.decode(errors="replace").strip(".:?!").split()
         pairs = (" ".join(words[at : at + 2]) for at in range(len(words)))
