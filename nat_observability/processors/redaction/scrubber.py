@@ -359,12 +359,13 @@ class Scrubber:
         searched = without_labels(data, self._labels) if _MARK in data else data
         search = self.search
         found = list(search.find(searched))
-        if (
-            search.may_be_folded(searched)
-            and (folded := fold(searched)) is not None
-            and any(map(self._finds, around(folded.data, folded.changes)))
-        ):
-            found += [(*folded.original(start, end), label) for start, end, label in search.find(folded.data)]
+        if search.may_be_folded(searched) and (folded := fold(searched)) is not None:
+            parts = around(folded.data, folded.changes)
+            # If one part is all of it, looking at that first would take the time twice.
+            if len(parts) == 1 or any(map(self._finds, parts)):
+                found += [
+                    (*folded.original(start, end), label) for start, end, label in search.find(folded.data)
+                ]
         found.sort()
         if found:
             data = self._replaced(data, found)

@@ -88,6 +88,11 @@ def test_a_password_that_begins_with_a_word_of_prose_is_redacted_whole(value: st
         "password: the 3 rules apply",
         "password: at most 128 bytes",
         "cookies: strictly necessary",
+        "docker login; docker run -p 8080 x",
+        "signtool sign /p out.exe",
+        "render pass: shadow_map_v2",
+        "password 12345678 characters",
+        "API key: see 1Password",
         "https://user:password@example.com/x",
         "http://user:pass@localhost:8080/",
         "postgresql://user:password@localhost/db",
@@ -128,6 +133,28 @@ def test_default_logins_of_services_are_redacted() -> None:
         "redis://user:pass@localhost.evil.example/0",
     ]
     assert kept(urls, (":pass",)) == []
+
+
+def test_what_can_only_be_a_password_is_found_behind_many_that_passed() -> None:
+    """The name of a password that also means that something has passed, near and far from what looks strong."""
+    passed = "the checks pass here and there and all of it is fine. " * 400
+    for form in ("<pass>{}</pass>", "| user | pass |\n|---|---|\n| bob | {} |\n", 'form.set("pass", "{}")'):
+        hidden = form.format(SECRET)
+        for text in (
+            hidden,
+            passed + "\n" + hidden,
+            hidden + "\n" + passed,
+            passed + "\n" + hidden + "\n" + passed,
+        ):
+            assert SECRET not in SCRUBBER.text(text)
+
+
+def test_alike_surroundings_hide_as_much_everywhere() -> None:
+    """Names in the same surroundings are looked at once if nothing is found, and all of them otherwise."""
+    assert SECRET not in SCRUBBER.text(f"password: {SECRET} " * 800)
+    text = "auth_token: null " * 1000
+    assert SCRUBBER.text(text) == text
+    assert SECRET not in SCRUBBER.text(text + f"auth_token: {SECRET}")
 
 
 def test_the_words_of_a_cookie_are_redacted() -> None:

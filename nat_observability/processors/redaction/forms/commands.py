@@ -146,7 +146,7 @@ _POSITIONAL_BEHIND = {
     b"lftp": rb"\blftp[^\n|;]{0,200}? -u \\{0,64}[\"']?[^\s,\"']{1,64},()([^\s\"'\\]{3,300})",
     b"@": rb"\b(?:sftp|scp|rsync) (?:-\S{1,20} ){0,3}[\w.-]{1,64}:()((?=[^\s@/]{0,100}[0-9])(?=[^\s@/]{0,100}[A-"
     rb"Za-z])[^\s@/:\"'\\]{8,100})(?=@[\w.-])",
-    b"signtool": rb"\bsigntool\b[^\n|;]{0,200}? /p " + _ARGUMENT,
+    b"signtool": rb"\bsigntool\b[^\n|;]{0,200}? /p (?!\S{1,200}\.(?:exe|dll|msi|cab|sys)(?!\S))" + _ARGUMENT,
     b"security": rb"\bsecurity [a-z-]{4,40}[^\n|;]{0,200}? -[pwP] " + _ARGUMENT,
     b"schtasks": rb"\bschtasks\b[^\n|;]{0,300}? /rp " + _ARGUMENT,
     b"runas": rb"\brunas\b[^\n|;]{0,120}? /user:\S{1,100} " + _ARGUMENT,
@@ -157,6 +157,7 @@ _WORDS = [
     *((b"", re.compile(expression)) for expression in _POSITIONAL),
     *((word, re.compile(expression)) for word, expression in _POSITIONAL_BEHIND.items()),
 ]
+_NEXT_COMMAND = re.compile(rb"[;&|]\s")
 _PAIRS = re.compile(rb"\brclone config (?:create|update) ([^\n|;]{1,400})")
 _PAIR = re.compile(rb"([A-Za-z_]{1,60})[ =]([^\s\"'=]{3,200})")
 
@@ -178,7 +179,7 @@ def find_commands(
             )
             for match in option.finditer(data, begin, end):
                 if name in (b"docker", b"podman", b"nerdctl") and (
-                    b" login" not in data[begin : match.start()]
+                    b" login" not in _NEXT_COMMAND.split(data[begin : match.start()])[-1]
                     or re.fullmatch(rb"[\d./-]+:[\d:./-]+(?:/tcp|/udp)?", match[2])
                 ):
                     continue

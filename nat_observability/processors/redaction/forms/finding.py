@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,7 +26,7 @@ from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.conditions import Conditions
 from nat_observability.processors.redaction.names.keys import STRONG, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.names.places import Place
-from nat_observability.processors.redaction.values.verdicts import is_strong
+from nat_observability.processors.redaction.values.verdicts import is_strong, next_strong
 
 
 def _find_strong(find: Find, data: bytes, keys: KeyMatcher) -> Iterator[Found]:
@@ -46,6 +47,9 @@ UNSURE_NAMED = tuple(
 )
 """The forms with the name that means either a password or that something has passed."""
 
+# As many bytes as one of them looks at, with the rest of a line.
+_BEFORE_UNSURE = max(form.before for form in UNSURE_NAMED) + LONGEST_LIST
+_BEHIND_UNSURE = max(form.behind for form in UNSURE_NAMED)
 _ALL_NAMED = (*NAMED, *UNSURE_NAMED)
 _CONDITIONS, _UNSURE_CONDITIONS = (
     Conditions(
@@ -67,6 +71,51 @@ def forms_near(data: bytes, places: Iterable[Place]) -> Mapping[int, Sequence[Pl
     if unsure:
         found.update(_UNSURE_CONDITIONS.holding(data, unsure))
     return found
+
+
+def telling_places(data: bytes, places: Sequence[Place]) -> tuple[Sequence[Place], Sequence[Place]]:
+    """Return those of some places, in order, at which a name may have a value, and at which that may be in a form."""
+    unsure = [place for place in places if place.is_unsure]
+    if not unsure:
+        return places, places
+    strong = frozenset(_with_strong_near(data, unsure))
+    shaped = [place for place in places if not place.is_unsure or place in strong]
+    if len(shaped) == len(places):
+        return places, places
+    return [
+        place for place in places if not place.is_unsure or place in strong or _is_signed(data, place)
+    ], shaped
+
+
+_SIGN_BEHIND = re.compile(
+    rb"[-_. ]{0,4}(?:(?:[\"'`\]*_\\\s+|?]|\\[nrt]){0,64}[:=,<>]|\\{0,64}[\"']|\[[0-9]|[\x80-\xff]"
+    rb"|(?:[\s+]|\\++[nrt]){1,64}[\w.-]{1,64}[ ]?[:=])"
+)
+
+
+def _is_signed(data: bytes, place: Place) -> bool:
+    """Say whether a sign is behind a name, or before it, without which it says nothing."""
+    return (
+        _SIGN_BEHIND.match(data, place.end) is not None
+        or data.rfind(b"<", max(0, place.begin - 256), place.begin) >= 0
+        or data.find(b"--", max(0, place.begin - 40), place.end) >= 0
+        or data.find(b"- -", max(0, place.begin - 90), place.begin) >= 0
+        or data.find(b"-+-", max(0, place.begin - 90), place.begin) >= 0
+    )
+
+
+def _with_strong_near(data: bytes, places: Iterable[Place]) -> list[Place]:
+    """Return the places near which something can only be a password."""
+    near: list[Place] = []
+    reached, at = 0, -1
+    for place in places:
+        begin, end = place.begin - _BEFORE_UNSURE, place.end + _BEHIND_UNSURE
+        if at < max(begin, 0):
+            at = next_strong(data, max(begin, reached, 0), end)
+            reached = end if at < 0 else at + 1
+        if at >= 0:
+            near.append(place)
+    return near
 
 
 def find_named(data: bytes, near: Mapping[int, Sequence[Place]], keys: KeyMatcher) -> Iterator[Found]:

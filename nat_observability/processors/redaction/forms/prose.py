@@ -202,10 +202,20 @@ def find_beside(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             or _SIGNED.fullmatch(text) is not None
             or (
                 named[0].endswith(_PASSWORDS)
-                and (_DIGITS.fullmatch(text) is not None or _is_passphrase(text))
+                and (_is_number(data, match.start(1), text) or _is_passphrase(text))
             )
         ):
             yield match.start(1), match.start(1) + len(text), named[0]
+
+
+_COUNTED = re.compile(
+    rb" (?:characters|chars|digits|bytes|times|attempts|resets|users|entries|rows|seconds|ms)\b"
+)
+
+
+def _is_number(data: bytes, start: int, text: bytes) -> bool:
+    """Say whether a text is digits that count nothing."""
+    return _DIGITS.fullmatch(text) is not None and _COUNTED.match(data, start + len(text)) is None
 
 
 _REFUSED = re.compile(

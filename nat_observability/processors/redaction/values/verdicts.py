@@ -130,7 +130,7 @@ _CODES = ("pin", "otp", "cvv", "cvc", "csc", "sms_code", "mfa_code", "door_code"
 _COLOUR = re.compile(rb"#[0-9a-fA-F]{3}(?:[0-9a-fA-F]{3})?")
 _OF_COOKIES = ("cookie", "cookies")
 _ABOUT_COOKIES = frozenset(
-    b"strictly necessary essential functional performance analytics marketing advertising tracking consent accepted "
+    b"chocolate strictly necessary essential functional performance analytics advertising tracking consent accepted "
     b"rejected declined allowed blocked disabled enabled required optional preferences third party policy".split()
 )
 _WORDS_ALONE = re.compile(rb"[A-Za-z]{2,20}(?: [A-Za-z]{2,20}){1,5}")
