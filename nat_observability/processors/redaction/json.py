@@ -12,7 +12,11 @@ import msgspec
 from nat_observability.processors.redaction.forms.argument_lists import find_in_words, is_command
 from nat_observability.processors.redaction.marks import Marks, is_mark
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
-from nat_observability.processors.redaction.values.verdicts import is_harmless, is_harmless_structure
+from nat_observability.processors.redaction.values.verdicts import (
+    is_harmless,
+    is_harmless_structure,
+    is_strong,
+)
 
 _MAX_DEPTH = 48  # of JSON in JSON, including strings that hold JSON
 _BEFORE_COMMAND = 8  # words, such as sudo and its options
@@ -20,24 +24,10 @@ _TOO_DEEP = b'"[redacted:too_deep]"'
 _QUOTE, _BRACKET = ord('"'), ord("[")
 _SURE_NAMES = frozenset(("name", "key", "Name", "Key", "header", "k"))
 _NOT_IN_WORDS = re.compile(r"[^\w-]+")
-_OF_FORMS = frozenset(
-    (
-        "input",
-        "field",
-        "textbox",
-        "box",
-        "text",
-        "type",
-        "form",
-        "the",
-        "of",
-        "div",
-        "label",
-        "id",
-        "name",
-        "class",
-    )
-)
+_OF_FORMS = frozenset((
+    "input", "field", "textbox", "box", "text", "type", "form", "the", "of", "div", "label", "id", "name", "class",
+))  # fmt: skip
+_MARK = b"[redacted:"
 _TELLS_NOTHING = frozenset((b"null", b"true", b"false", b'""', b"[]", b"{}"))
 _NAMES = (
     "name", "key", "Name", "Key", "header", "field", "label", "selector", "id", "element", "placeholder", "locator",
@@ -45,20 +35,8 @@ _NAMES = (
     "column", "k",
 )  # fmt: skip
 _VALUES = (
-    "value",
-    "Value",
-    "val",
-    "text",
-    "content",
-    "input",
-    "input_text",
-    "keys",
-    "data",
-    "body",
-    "Text",
-    "Val",
-    "v",
-)
+    "value", "Value", "val", "text", "content", "input", "input_text", "keys", "data", "body", "Text", "Val", "v",
+)  # fmt: skip
 # Columns of a table beside its rows, as databases and data frames answer.
 _HEADS = (
     "columns", "column_names", "columnNames", "cols", "header", "headers", "fields", "field_names", "names", "keys",
@@ -91,11 +69,14 @@ _SCHEMA = re.compile(
     rb"""\{(?:[^{}]{0,512},)?\s*"(?:type"\s*:\s*(?:\[\s*)?"(?:string|object|array|number|integer|bo"""
     rb"""olean|null|apiKey|http|oauth2)"|\$ref"|anyOf"|oneOf"|allOf")"""
 )
+# {"value": "x", "type": "string"} describes no value, but is one.
+_HOLDS_VALUE = re.compile(rb'"(?:value|current|plaintext|secret_?value)"\s*:\s*"[^"]')
 _LARGE = 512  # bytes: the prefilter takes less time than decoding
 _WITH_TEXT = b'{["'
 _LONGEST_NAME = 256  # bytes
 _CODE = re.compile(rb'"(?=[^"]*[0-9A-Z])[^"\s]{6,512}"')  # and not "invalid_grant", or a status
 _FLAT_NAME = re.compile(rb'"[A-Za-z][\w.:-]{0,64}"')
+_DIGITS = re.compile(rb'"?[0-9]{7,19}"?')
 _NOT_A_WORD = re.compile(rb"[^A-Za-z_ -]")
 _MOST_FLAT = 256  # names and values in turn
 _LONGEST_HEAD = 16 * 1024  # bytes of the names of columns
@@ -201,7 +182,7 @@ class JsonScrubber:
             if columns and label is None and key in _ROWS and value[:1] == b"[":
                 new = self._rows(value, columns, depth)
             else:
-                new = self._part(value, depth) if label is None else self._marked(label, value)
+                new = self._field(key, value, depth) if label is None else self._marked(label, value)
             new_key = self._name(key, depth)
             changed = changed or new != value or new_key != key
             scrubbed[new_key] = msgspec.Raw(new)
@@ -224,7 +205,7 @@ class JsonScrubber:
         if label in (UNSURE, LIKELY):
             return True
         if value[0] in _WITH_TEXT:
-            return _SCHEMA.match(value) is not None or (
+            return (_SCHEMA.match(value) is not None and _HOLDS_VALUE.search(value, 0, _LARGE) is None) or (
                 len(value) <= _LONGEST_NAME * 8 and is_harmless_structure(self._keys, label, _any(value))
             )
         return is_harmless(self._keys, label, value)
@@ -269,15 +250,20 @@ class JsonScrubber:
             label = None
             if is_flat and index % 2 == 0:
                 label = self._label_of_flat(value, items[index + 1])
-            elif len(value) <= _LONGEST_NAME and (
-                value.startswith(b'"--') or (index == 0 and len(items) == 2 and value.startswith(b'"'))
+            elif (
+                len(value) <= _LONGEST_NAME
+                and _MARK not in value
+                and (value.startswith(b'"--') or (index == 0 and len(items) == 2 and value.startswith(b'"')))
             ):
                 # ["--password", "x"], ["password", "x"]
                 name = _string(value)
                 if len(items) == 2 or (name.startswith("--") and "=" not in name):
                     label = self._keys.label(name.lstrip("-"))
                     if label in (UNSURE, LIKELY) and not name.startswith("--"):
-                        label = None  # ["pass", "fail"]
+                        is_password = (
+                            label == UNSURE and index + 1 < len(items) and is_strong(items[index + 1])
+                        )
+                        label = UNSURE if is_password else None  # ["pass", "fail"]
             changed = changed or new != value
             scrubbed.append(msgspec.Raw(new))
         for index, new in self._arguments([bytes(raw) for raw in scrubbed]):
@@ -376,6 +362,15 @@ class JsonScrubber:
             else:
                 new.append(self._marked(label, cell))
         return data if new == cells else _encode([msgspec.Raw(cell) for cell in new])
+
+    def _field(self, key: str, value: bytes, depth: int) -> bytes:
+        """Return the value of a name that is not secret, without what is personal in digits under such a name."""
+        if self._number is not None and _DIGITS.fullmatch(value) is not None:
+            name = key.encode(errors="replace") + b": "
+            cut = self._number(name + value.strip(b'"'))
+            if cut.startswith(name) and cut[len(name) :] != value.strip(b'"'):
+                return _encode(cut[len(name) :].decode())
+        return self._part(value, depth)
 
     def _part(self, value: bytes, depth: int) -> bytes:
         if value[0] not in _WITH_TEXT and self._number is None:

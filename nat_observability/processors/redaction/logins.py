@@ -17,6 +17,12 @@ _NO_PASSWORD = re.compile(
     rb"|\[(?i:your |my )?(?i:pass(?:word)?|secret|token)\]"
     rb"|\$?\{{1,2}[A-Za-z_][A-Za-z_ .:-]{0,59}\}{1,2}|\$\(?[A-Z_][A-Z0-9_]{0,40}\)?|%[A-Z_]{1,40}%"
 )
+# What examples have in place of a login, at a host of examples or, where no service takes it for its own, the same one.
+_NO_LOGIN = re.compile(
+    rb"(?:user(?:name)?|usr|login|name):pass(?:word|wd)?@(?:localhost|127\.0\.0\.1|\[::1\]|host(?:name)?"
+    rb"|(?P<example>(?:www\.|api\.)?example\.(?:com|org|net)))(?![\w.-])"
+)
+_OF_PAGES = (b"http", b"https", b"ws", b"wss", b"ftp", b"scheme", b"proto", b"protocol")
 # bob:password@host without a scheme, with what tells that it is no e-mail address.
 _USERINFO = re.compile(
     rb"(?<![\w/:.@+$-])(?!(?:npm|jsr|node|pkg|docker|oci|git|file|mailto):)[\w.$-]{1,64}:([^\s:@/\"'`<>,;()]{4,128})@(?P<host>(?:tcp|unix)\(|localhost\b|\d{1,3}(?:\.\d{1,3}){3}(?![\w.])"
@@ -39,13 +45,23 @@ def find_url_credentials(data: bytes) -> Iterator[Found]:
             # Not a port: a password with a slash that should be encoded and is not.
             host = data.rfind(b"@", authority, _end(_REST_OF_URL, data, authority))
         if host > begin:
-            colon = data.find(b":", begin, host)
+            # A token in place of the user may have been marked before.
+            user_end = data.find(b"]", begin, host) if data.startswith(b"[redacted:", begin) else begin
+            colon = data.find(b":", max(user_end, begin), host)
             if 0 <= colon < host - 1:
-                if _NO_PASSWORD.fullmatch(data, colon + 1, host) is None:
+                if _NO_PASSWORD.fullmatch(data, colon + 1, host) is None and not _is_example(data, begin):
                     yield colon + 1, host, "url_password"
             elif colon < 0 and host - begin >= LEAST_RUN and is_random_token(data[begin:host]):
                 yield begin, host, "url_token"
         at = data.find(b"://", max(host, begin))
+
+
+def _is_example(data: bytes, begin: int) -> bool:
+    """Say whether a URL whose scheme ends before a place has the login of an example: user:password@localhost."""
+    match = _NO_LOGIN.match(data, begin)
+    return match is not None and (
+        match["example"] is None or data[max(0, begin - 16) : begin - 3].lower().endswith(_OF_PAGES)
+    )
 
 
 def find_userinfo(data: bytes) -> Iterator[Found]:

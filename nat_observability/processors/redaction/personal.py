@@ -65,8 +65,10 @@ _NATIONAL = re.compile(rb"(?:\(0\d{2,5}\)|0\d{2,5})(?:[ /-]\d{2,8}){1,4}|0\d(?:[
 
 # Digits in a row, behind a word that says what they are.
 _BARE = re.compile(
-    rb"(?<![A-Za-z])(?:tele)?(?:phone|telefon|tel|mobile?|cell|handy|portable|whatsapp|sms|fax|call|ring|dial|viber)"
-    rb"(?:[_ ]?(?:number|nummer|num|nr|no))?\\{0,8}[\"'.:=)]{0,4}\s{0,4}(?:(?:me|us|her|him|them|is|at|on|under)"
+    rb"(?:(?<![A-Za-z])|(?-i:(?<=[a-z])(?=[A-Z])))(?:tele)?(?:phone|telefono?|tel|t\xc3\xa9l(?:\xc3\xa9phone)?|mobile?|movil|celular"
+    rb"|cell|handy|portable|whatsapp|sms|fax|call|ring|dial|viber|msisdn)"
+    rb"(?:[_ -]?(?:number|nummer|numero|num|nr|no|phone|home|work|office|private|[0-9]))?\\{0,8}[\"'.:=)>]{0,4}\s{0,4}"
+    rb"(?:(?:me|us|her|him|them|is|at|on|under)"
     rb" ){0,3}\\{0,8}[\"']?"
     rb"(\d{9,12})(?![\w]|[.-]\d)",
     re.IGNORECASE,

@@ -13,7 +13,7 @@ from nat_observability.processors.redaction.names.places import NAME_CHARACTERS,
 from nat_observability.processors.redaction.text.windows import matches, search
 from nat_observability.processors.redaction.values.expressions import secret_spans
 from nat_observability.processors.redaction.values.spans import SPACE, password_span, value_span
-from nat_observability.processors.redaction.values.verdicts import is_harmless
+from nat_observability.processors.redaction.values.verdicts import is_harmless, is_strong
 
 # A name begins where a word begins and takes the whole word at once, so that no word is tried twice.
 _WORD = rb"[A-Za-z0-9_\x80-\xff][A-Za-z0-9_.\-\x80-\xff]*+"
@@ -63,12 +63,12 @@ def _is_tag(data: bytes, place: Place) -> bool:
     return at >= 0 and _IN_TAG.fullmatch(data, at + 1, place.begin) is not None
 
 
-_IN_TAG = re.compile(rb"[\w.:-]*")
+_IN_TAG = re.compile(rb"[\w.:\x80-\xff-]*")
 _BEFORE_YAML_PAIR = re.compile(rb"-[ +]-[ +](?:" + _QUOTE + rb")?" + rb"[A-Za-z0-9_. +\-\x80-\xff]{0,80}\Z")
 # What may stand between the last letters of a name and its sign.
 _TO_SIGN = re.compile(
-    rb"""(?:[ +]{1,8}[\w.\-\x80-\xff]++){0,6}?"""
-    rb"""(?:(?:\\++[nrt"'\]`]|["'\]`*\s+])*+(?:[?]?[:=]|[?+|]{1,2}=|<-)|(?:\\*+["'\]]){1,3}+"""
+    rb"""(?:[ +]{1,64}[\w.\-\x80-\xff]++){0,6}?"""
+    rb"""(?:(?:\[[0-9]{1,4}\])?(?:\\++[nrt"'\]`]|["'\]`*\s+])*+(?:[?]?[:=]|[?+|]{1,2}=|<-)|(?:\\*+["'\]]){1,3}+"""
     + SPACE
     + b",)"
 )
@@ -97,7 +97,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # password=x, password: x, X-API-Key: x, ?password=x&, Password=x;, --password=x
     Recogniser(
         name="assignment",
-        sign=rb"(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|\?:|[?+|]{0,2}+:?={1,3}+|<-(?=\s)|:(?!//|:[A-Za-z_]{1,40}(?![A-Za-z_0-9])))",
+        sign=rb"(?:\[[0-9]{1,4}\])?+(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|\?:|[?+|]{0,2}+:?={1,3}+|<-(?=\s)|:(?!//|:[A-Za-z_]{1,40}(?![A-Za-z_0-9])))",
     ),
     # {"name": "password", "value": "x"}, <a name="password" value="x"/>; in YAML on two lines
     Recogniser(
@@ -145,7 +145,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     Recogniser(
         name="tag",
         near=Condition(_is_tag, ends=b"<:"),
-        pattern=re.compile(rb"<([\w.:-]++)(?:\s[^<>]{0,512})?>(?!</)"),
+        pattern=re.compile(rb"<([\w.:\x80-\xff-]++)(?:\s[^<>]{0,512})?>(?!</)"),
         value_end=b"</",
         # A tag is one only if some tag is closed, or may have been before a cut.
         closings=(b"</", b"[cut:"),
@@ -175,6 +175,11 @@ def find_assigned(data: bytes, keys: KeyMatcher, start: int = 0, stop: int | Non
     reached = start
     while reached < stop and (match := search(_ASSIGNED, data, reached, stop)) is not None:
         reached = match.end()
+        if reached == stop < len(data):
+            # The sign may go on.
+            match = _ASSIGNED.match(data, match.start())
+            if match is None:
+                continue
         named = _label(data, match, keys)
         if named is None:
             continue
@@ -186,13 +191,29 @@ def find_assigned(data: bytes, keys: KeyMatcher, start: int = 0, stop: int | Non
         ):
             continue
         if label == UNSURE:
-            spans: Iterable[tuple[int, int]] = (password_span(data, match, name_begin),)
+            spans: Iterable[tuple[int, int]] = _unsure_spans(data, match, name_begin, keys)
         else:
             spans = secret_spans(data, name_begin, match.end(), label, keys)
         for begin, end in spans:
             if end > begin:
                 yield begin, end, label
                 reached = end
+
+
+def _unsure_spans(
+    data: bytes, match: re.Match[bytes], begin: int, keys: KeyMatcher
+) -> Iterable[tuple[int, int]]:
+    """Return where the value of the name `pass` is: a password by its place, or one by how it looks."""
+    start, end = password_span(data, match, begin)
+    if end > start:
+        return ((start, end),)
+    first = max(0, begin - _LONGEST_TO_SIGN)
+    window = data[first : match.end() + _LONGEST_TO_SIGN]
+    return [
+        (start + first, end + first)
+        for start, end in secret_spans(window, begin - first, match.end() - first, UNSURE, keys)
+        if is_strong(window[start:end])
+    ]
 
 
 def sign_behind(data: bytes, place: Place) -> int | None:
@@ -205,8 +226,9 @@ def find_assigned_at(data: bytes, places: Iterable[Place], keys: KeyMatcher) -> 
     """Find what `find_assigned` does, for the names at these places."""
     reached = 0
     for place in places:
-        sign_end = sign_behind(data, place) if place.end > reached else None
-        if sign_end is None:
+        # A name may be the value of another: pass=password a=x.
+        sign_end = sign_behind(data, place)
+        if sign_end is None or sign_end <= reached:
             continue
         for found in find_assigned(data, keys, max(reached, place.begin), sign_end + _LOOK_AHEAD):
             reached = found[1]
@@ -287,6 +309,11 @@ def _searched(
                 yield begin, end, label
 
 
+_DATE = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2})?")
+_HOUR = re.compile(rb"[0-9]{1,2}")
+_MINUTE = re.compile(rb":[0-9]{2}(?![0-9A-Za-z])")
+
+
 def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, int] | None:
     """Return the label of a name, and where the name begins; None if it is not secret."""
     name = _text(match[1])
@@ -298,6 +325,10 @@ def _label(data: bytes, match: re.Match[bytes], keys: KeyMatcher) -> tuple[str, 
         and data.find(b"arn:", max(0, start - 100), start) >= 0
     ):
         return None  # a part of the name of a resource
+    if _DATE.fullmatch(match[1]) is not None or (
+        _HOUR.fullmatch(match[1]) is not None and _MINUTE.match(data, match.end() - 1) is not None
+    ):
+        return None  # API key created 2026-05-01T10:00
     if label is not None and label not in (UNSURE, LIKELY):
         if start and data[start - 1] in _BLANK:
             # The next token: x, the API key name: x.

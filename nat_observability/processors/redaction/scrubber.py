@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -266,7 +267,9 @@ class Scrubber:
         Args:
             depth: The number of JSON values around it.
         """
-        if len(text) < self._shortest or (self._plain_words and len(text) < LEAST_RUN and text.isalnum()):
+        if len(text) < self._shortest or (
+            self._plain_words and len(text) < LEAST_RUN and text.isalnum() and text.isascii()
+        ):
             return text
         try:
             data = text.encode()
@@ -356,12 +359,13 @@ class Scrubber:
         searched = without_labels(data, self._labels) if _MARK in data else data
         search = self.search
         found = list(search.find(searched))
-        if (
-            search.may_be_folded(searched)
-            and (folded := fold(searched)) is not None
-            and any(map(self._finds, around(folded.data, folded.changes)))
-        ):
-            found += [(*folded.original(start, end), label) for start, end, label in search.find(folded.data)]
+        if search.may_be_folded(searched) and (folded := fold(searched)) is not None:
+            parts = around(folded.data, folded.changes)
+            # If one part is all of it, looking at that first would take the time twice.
+            if len(parts) == 1 or any(map(self._finds, parts)):
+                found += [
+                    (*folded.original(start, end), label) for start, end, label in search.find(folded.data)
+                ]
         found.sort()
         if found:
             data = self._replaced(data, found)
@@ -387,6 +391,8 @@ class Scrubber:
                     continue
                 # The value goes on after the mark, and that is secret too.
                 start = max(mark[0], reached)
+            elif marks and _is_mark_alone(data, start, end, marks):
+                continue
             pieces += (data[reached:start], self._marks.mark(label, data[start:end]).encode())
             reached = end
         pieces.append(data[reached:])
@@ -401,6 +407,17 @@ class Scrubber:
                 pieces += (text[reached:start], self._marks.mark(pattern.name, text[start:end].encode()))
                 reached = end
         return "".join((*pieces, text[reached:])) if pieces else text
+
+
+def _is_mark_alone(data: bytes, start: int, end: int, marks: Sequence[tuple[int, int]]) -> bool:
+    """Say whether nothing but a mark is in a part, with brackets and quotes around it."""
+    return any(
+        start <= begin
+        and stop <= end
+        and _TEXT.search(data, start, begin) is None
+        and _TEXT.search(data, stop, end) is None
+        for begin, stop in marks[bisect_left(marks, (start, 0)) :][:1]
+    )
 
 
 def _merged(found: list[Found]) -> Iterator[Found]:

@@ -8,14 +8,15 @@ from itertools import islice
 from nat_observability.processors.redaction.first_look.engine import Engine
 from nat_observability.processors.redaction.first_look.sights import Sights
 from nat_observability.processors.redaction.first_look.words import Words
-from nat_observability.processors.redaction.forms.table import (
-    UNNAMED,
+from nat_observability.processors.redaction.forms.finding import (
     find_anywhere,
     find_named,
     find_unnamed,
     forms_near,
     is_form_near,
+    telling_places,
 )
+from nat_observability.processors.redaction.forms.table import UNNAMED
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.memory import Memory
 from nat_observability.processors.redaction.names.keys import KeyMatcher
@@ -170,13 +171,15 @@ class Search:
 
     def _find_named(self, data: bytes, places: Sequence[Place]) -> Iterator[Found]:
         """Find what the names at these places name, but for those that had no value before in the same surroundings."""
-        forms = forms_near(data, [place for place in places if not place.is_unsure])
+        places, shaped = telling_places(data, places)
+        forms = forms_near(data, shaped)
         searched = searched_near(data, places)
         # A form may be a table whose values are far away.
         others = {place for near in (forms, searched) for found_at in near.values() for place in found_at}
         harmless = self._harmless
         assigned: list[Place] = []
-        unknown: list[tuple[Place, int]] = []
+        unknown: dict[int, Place] = {}
+        alike: list[Place] = []
         for place in places:
             if sign_behind(data, place) is None:
                 continue
@@ -185,20 +188,26 @@ class Search:
                 key = hash((data[start:end], place.begin - start, place.end - start, end < len(data)))
                 if harmless.get(key) is not None:
                     continue
-                unknown.append((place, key))
+                if key in unknown:
+                    alike.append(place)
+                    continue
+                unknown[key] = place
             assigned.append(place)
         if not assigned and not others:
             return
         keys = self._names
+        values = list(find_assigned_at(data, assigned, keys))
+        if values and alike:
+            values = list(find_assigned_at(data, sorted((*assigned, *alike)), keys))
         found = [
-            *find_assigned_at(data, assigned, keys),
+            *values,
             *find_searched_at(data, searched, keys),
             *find_named(data, forms, keys),
         ]
         yield from found
         if len(found) > _MOST_FOUND:
             return  # comparing all of them with all places would take long
-        for place, key in unknown:
+        for key, place in unknown.items():
             if not any(
                 start < place.end + _BEHIND_PLACE and end > place.begin - _BEFORE_PLACE
                 for start, end, _ in found
@@ -311,4 +320,4 @@ def _is_near(data: bytes, place: Place) -> bool:
         data.rfind(b'"', max(0, place.begin - _IN_STRING), place.begin) >= 0
     ):
         return True
-    return not place.is_unsure and is_form_near(data, place)
+    return is_form_near(data, place)

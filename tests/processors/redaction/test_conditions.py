@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.redaction_corpus.harmless import HARMLESS
 from benchmarks.redaction_corpus.score import cases
-from nat_observability.processors.redaction.forms.table import NAMED, forms_near
+from nat_observability.processors.redaction.forms.finding import forms_near
+from nat_observability.processors.redaction.forms.table import NAMED
 from nat_observability.processors.redaction.names.conditions import Condition, Conditions, both, either
 from nat_observability.processors.redaction.names.places import Place
 from nat_observability.processors.redaction.recognisers import RECOGNISERS, searched_near

@@ -19,6 +19,7 @@ from nat_observability.processors.redaction.marks import Marks
 from nat_observability.processors.redaction.scrubber import Scrubber
 from nat_observability.recording.capture import capture
 from nat_observability.testing import until
+from tests.processors.redaction.test_search import NEARLY_MISSED
 
 pytestmark = pytest.mark.timeout(60)  # two seconds, which a machine that does much else draws out
 
@@ -62,6 +63,11 @@ def test_it_lets_everything_through_in_which_something_is_redacted() -> None:
     changed = changed_without_engine(values)
     assert len(changed) > 200
     assert [data for data in changed if not passes(data)] == []
+
+
+def test_it_sees_names_with_unusual_surroundings() -> None:
+    """As the first look without it does."""
+    assert [text for text in NEARLY_MISSED if not passes(text.encode())] == []
 
 
 def test_it_knows_every_form_and_every_name() -> None:

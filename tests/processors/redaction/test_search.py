@@ -282,6 +282,38 @@ def test_the_prefilter_does_not_change_what_is_redacted_in_code() -> None:
     assert redacted > 12
 
 
+# Each once passed the first look although something was in it: what is around the name is unusual.
+NEARLY_MISSED = (
+    "<pass a>x</",
+    '"pass\\\\"value:a',
+    '"pass "value\\n:x',
+    'pass\\\\\\\\"  \\n \\n \\n \\n \\n :d',
+    "pass" + "\\" * 14 + '"`:a',
+    "accesskey" + "\\" * 13 + ",e\\ns,",
+    "a\\ttoken\\n=\\tW",
+    "pass=PASSWD a=u",
+    "PASSORD         V=a",
+    "PRIVATEKEY->10.1ti",
+    "PRIVATEKEY-->pard10",
+    "Bearer ]=sig==%",
+    "e,Value\n:apiKey,e",
+    "r,value\n;pwd,V",
+    "e,value\\npasswd],b",
+    "a,**password**\n1,hunter2x\n",
+    "password\u2192k9Xm2Qw7Tz",
+    "token\u00a0=\u00a0k9Xm2Qw7Tz",
+    "api-------key: hunter2x",
+    "suite,pass\nunit,k9Xm2Qw7Tz\n",
+)
+
+
+@pytest.mark.parametrize("text", NEARLY_MISSED)
+def test_unusual_surroundings_of_a_name_are_near_it(text: str) -> None:
+    """What stands around it is looked at as far as what finds its value looks."""
+    without = WITHOUT.text(text)
+    assert WITH.text(text) == without != text
+
+
 @pytest.mark.parametrize("sign", ["\uff1a", "\uff1d", " \u2192 "])
 def test_a_sign_beyond_ascii_may_be_between_name_and_value(sign: str) -> None:
     """It is in one word with both of them."""

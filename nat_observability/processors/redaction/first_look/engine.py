@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from nat_observability.processors.redaction.first_look.sights import Sights
 from nat_observability.processors.redaction.forms.table import UNNAMED
-from nat_observability.processors.redaction.names.needles import UNSURE, Needle, needles_of, spellings
+from nat_observability.processors.redaction.names.needles import Needle, needles_of, spellings
 from nat_observability.processors.redaction.tables.token import Token
 from nat_observability.processors.redaction.text.encodings import ESCAPES
 from nat_observability.processors.redaction.text.folding import CONTROLS
@@ -25,22 +25,13 @@ BYTES_BEFORE_COMPILING = 1024 * 1024
 
 _MOST_ENGINES = 16  # sets of rules in one process
 # Between the words of a name: also blanks and dashes beyond ASCII.
-_BETWEEN = rb"[-_. \t+\x80-\xaf\xc2\xe2\xe3]{0,4}"
-_END_OF_NAME = rb"[-_.]{0,4}(?:[^A-Za-z0-9_\x80-\xff]|[\xc2-\xef][\x80-\xbf]|$)"
+_BETWEEN = rb"[-_. \t+\x80-\xaf\xc2\xe2\xe3]*"
+_END_OF_NAME = rb"[-_.]*(?:[^A-Za-z0-9_\x80-\xff]|[\xc2-\xef][\x80-\xbf]|$)"
 _MOST_COUNTED = 8  # characters of one part of a token: more take more time to compile, and more memory
 _BEFORE_TOKEN = rb"(?:^|[^A-Za-z0-9]|\\[nrtbf]|\\x..)"
 _DISCORD = rb"[MNO][\w-]{23}[\w-]{0,4}\.[\w-]{6}\.[\w-]{16}"
-# What stands behind a name that is none without a sign, or before it.
-_AROUND_UNSURE = (
-    rb"%s[-_.]{0,4}(?:[\"'`\]*_\\\s+]|\\[nrt]){0,16}[:=,>]",
-    rb"%s[-_.]{0,4}(?:\"|'|\\\"|\\')",
-    rb"--[\w.-]{0,40}%s",
-    rb"-[ +]-[ +]%s",
-    # A sign or a blank beyond ASCII, which only looks like one.
-    rb"%s[-_. ]{0,4}[\xc2\xd8\xe1\xe2\xe3\xef\xf0\xf3]",
-)
-_UNSURE = UNSURE.encode()
-_LONGEST_UNSURE = 96  # bytes of what is around it
+# Before the name that means either a password or that something has passed: as a part of a word it is none.
+_BEFORE_UNSURE = rb"(?:^|[^A-Za-z0-9]|\\[nrtbf])"
 _RANDOM = (
     rb"[0-9][A-Za-z]{1,64}[0-9]{1,64}[A-Za-z]",
     rb"[A-Za-z][0-9]{1,64}[A-Za-z]{1,64}[0-9]",
@@ -58,9 +49,7 @@ class Kind(IntEnum):
     CONTROL = 5
     WHOLE_NAME = 6
     """It ends with the character behind the name."""
-    UNSURE_NAME = 7
-    """It has the name somewhere."""
-    FORM = 8
+    FORM = 7
     """And the next ones: each form without a name."""
 
 
@@ -136,10 +125,6 @@ class Engine:
                 tokens.append(end)
             elif kind == 6:
                 names.append(end - 1)
-            elif kind == 7:
-                first = max(0, end - _LONGEST_UNSURE)
-                names.append(first + data[first:end].lower().rfind(_UNSURE) + 1)
-                is_sorted = False
             elif kind >= Kind.FORM:
                 forms.append((kind - Kind.FORM, end))
             elif kind == Kind.LITERAL:
@@ -292,12 +277,8 @@ def name_expressions(needles: Iterable[Needle]) -> Sequence[Expression]:
         *first, last = needle.parts
         before = b"".join(_of(part) + _BETWEEN for part in first)
         if needle.is_unsure:
-            found += [
-                Expression(
-                    around.replace(b"%s", before + _of(last)), ignores_case=True, kind=Kind.UNSURE_NAME
-                )
-                for around in _AROUND_UNSURE
-            ]
+            pattern = _BEFORE_UNSURE + before + _of(last) + _END_OF_NAME
+            found.append(Expression(pattern, ignores_case=True, kind=Kind.WHOLE_NAME))
         else:
             (whole if needle.is_end else open_).setdefault(last, {})[before] = None
     for by_last, behind, kind in ((whole, _END_OF_NAME, Kind.WHOLE_NAME), (open_, b"", Kind.NAME)):

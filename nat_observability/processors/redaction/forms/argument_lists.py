@@ -6,7 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
-from nat_observability.processors.redaction.forms.commands import COMMANDS, find_commands
+from nat_observability.processors.redaction.forms.commands import COMMANDS, LISTED_COMMAND, find_commands
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
@@ -15,12 +15,12 @@ from nat_observability.processors.redaction.text.windows import matches
 _LIST = re.compile(
     rb"(\\{0,64}[\"'])(?:[^\s\"'\\]{0,100}/)?"
     + COMMANDS
-    + rb"(?:\.exe)?\1((?:\s{0,8},\s{0,8}\[?\1(?:(?!\1)[^\n]){0,400}\1){1,64})"
+    + rb"(?:\.exe)?\1((?:\s{0,8},\s{0,8}\[?\1(?:(?!\1)[^\n]){0,4000}\1){1,256})"
 )
 _PROGRAM = re.compile(rb"(?:[^\s\"'\\]{0,100}[/\\])?" + COMMANDS + rb"(?:\.exe)?")
-_WORD = re.compile(rb"(\\{0,64}[\"'])((?:(?!\1)[^\n]){0,400})\1")
+_WORD = re.compile(rb"(\\{0,64}[\"'])((?:(?!\1)[^\n]){0,4000})\1")
 # A word of the list is one word of the command, whatever is in it.
-_APART = b" \t\"'`|<>;\\"
+_APART = b" \t\r\n\"'`|<>;\\"
 _AS_ONE_WORD = bytes.maketrans(_APART, b"_" * len(_APART))
 _OPTIONS = b"-u -p -P -a -w -k -N -U -E -c --user --proxy-user --auth --cert -pass -A -X".split()
 # Their options may be joined, as in -sSu, or their words are known by their place.
@@ -46,7 +46,7 @@ def find_in_words(words: Sequence[bytes], keys: KeyMatcher) -> Iterator[tuple[in
     for word in words:
         begins.append(len(line))
         line += word.translate(_AS_ONE_WORD) + b" "
-    for start, end, label in find_commands(bytes(line), keys):
+    for start, end, label in find_commands(bytes(line), keys, LISTED_COMMAND):
         number = bisect_right(begins, start) - 1
         yield number, start - begins[number], min(end - begins[number], len(words[number])), label
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nat_observability.processors.redaction.forms.near import QUOTE, STRONG, label_before, label_of, quoted
+from nat_observability.processors.redaction.forms.near import (
+    QUOTE,
+    is_telling,
+    label_before,
+    label_of,
+    quoted,
+)
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
@@ -30,7 +36,9 @@ _CALL = re.compile(
     rb"(?<![A-Za-z0-9_])((?:[A-Za-z_]\w{0,40}\.)?[A-Za-z_]\w{0,60})\((?:\s|\\{1,8}n){0,8}"
     rb"(?=[bBrRuUfF@$]{0,2}(?:\\{0,64}[\"'`]|[\w$.]{1,60}\s?,))"
 )
-_ARGUMENT = re.compile(rb"(?:\s|\\{1,8}n){0,8}(?:[bBrRuUfF@$]{0,2}(\\{0,64}[\"'`])|[\w$.]{1,60}(?=\s?[,)]))")
+_ARGUMENT = re.compile(
+    rb"(?:\s|\\{1,8}n){0,8}(?:(?:Some\()?[bBrRuUfF@$]{0,2}(\\{0,64}[\"'`])|[\w$.]{1,60}(?=\s?[,)]))"
+)
 _NEXT = re.compile(rb"\s?,")
 LITERALS = (
     b"Auth(", b"auth(", b"redential(", b"redentials(", b"ogin(", b"ign_in(", b"ignIn(", b"uthenticate(", b"Token(",
@@ -67,7 +75,7 @@ def find_positional(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         for start, end, label in quoted(data, argument.end(), argument[1], "password", keys):
             # After names alone it may be anything: login(request, "home").
             is_sure = place == 1 and data[match.end() : match.end() + 1] in (b'"', b"'", b"`", b"\\")
-            if is_sure or STRONG.fullmatch(data, start, end) is not None:
+            if is_sure or is_telling(data[start:end]):
                 yield start, end, label
 
 
@@ -83,7 +91,9 @@ BEHIND_RETURNED = (
     rb"(?:\(\)|\([^()\"'\n]{1,80}\))?(?:\s?(?:->|:)\s?[\w.<>\[\]?]{1,30})?(?: by lazy| string| String)?\s{0,4}"
     rb"(?:\{|:|=>|=\s?\([^()\"'\n]{0,60}\)\s?=>)(?:\s|\\{1,8}n){0,16}(?:return\s{1,4})?(?=\\{0,64}[\"'`])"
 )
-_RETURNED = re.compile(rb"(?<![A-Za-z0-9_])([A-Za-z_]\w{0,60})" + BEHIND_RETURNED)
+_RETURNED = re.compile(
+    rb"(?<![A-Za-z0-9_\x80-\xff])([A-Za-z_\x80-\xff][\w\x80-\xff]{0,60})" + BEHIND_RETURNED
+)
 _QUOTE = re.compile(QUOTE)
 
 
@@ -94,16 +104,19 @@ def find_returned(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         if label in (None, UNSURE, LIKELY) or quote is None:
             continue
         for start, end, _ in quoted(data, quote.end(), quote[0], label, keys):
-            if STRONG.fullmatch(data, start, end) is not None:
+            if is_telling(data[start:end]):
                 yield start, end, label
 
 
 # A name as one argument, and its value as the next or as the default: setattr(x, "password", "y").
-BEHIND_ARGUMENT = rb"\\{0,64}[\"'`](?:,\s?[^()\n]{0,200}?\bdefault\s?=\s?|,\s{0,4})(?=\\{0,64}[\"'`])"
+BEHIND_ARGUMENT = (
+    rb"(?:\\{0,64}[\"']\])?\\{0,64}[\"'`](?:,\s?[^()\n]{0,200}?\bdefault\s?=\s?|,\s{0,4})(?=\\{0,64}[\"'`])"
+)
 _ARGUED = re.compile(
-    rb"\b(?:getattr|setattr|add_argument|option|Option|Argument|argument|\w{0,20}[Mm]ap\.?[Oo]f|ofEntries|json_object|JSON_OBJECT"
-    rb"|jsonb_build_object|hset|HSET|hmset|HMSET|set_default|SetDefault|getOrDefault|updateIn|assoc)\s?\(([^()\n]{0,300}?)"
-    rb"\\{0,64}[\"'`]([\w.-]{1,60})" + BEHIND_ARGUMENT
+    rb"\b(?:getattr|setattr|type|fill|sendKeys|send_keys|setValue|set_value|add_argument|option|Option|Argument|argument|buildConfigField|resValue|\w{0,20}[Mm]ap\.?[Oo]f|ofEntries|json_object|JSON_OBJECT"
+    rb"|jsonb_build_object|hset|HSET|hmset|HMSET|set_default|SetDefault|getOrDefault|updateIn|assoc)(?:\s?\(|(?<"
+    rb"=Field) |(?<=resValue) )([^()\n]{0,300}?)"
+    rb"\\{0,64}[\"'`]([\w.\x80-\xff-]{1,60})" + BEHIND_ARGUMENT
 )
 
 
@@ -125,5 +138,5 @@ _COMPARED = re.compile(
 def find_compared(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_COMPARED, data):
         named = label_before(data, match.end(3), keys, 1)
-        if named is not None and named[0] != LIKELY and STRONG.fullmatch(match[2]) is not None:
+        if named is not None and named[0] != LIKELY and is_telling(match[2]):
             yield *match.span(2), named[0]

@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nat_observability.processors.redaction.forms.near import QUOTE, STRONG, label_before, label_of, quoted
+from nat_observability.processors.redaction.forms.near import (
+    QUOTE,
+    is_telling,
+    label_before,
+    label_of,
+    quoted,
+)
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
@@ -27,6 +33,7 @@ _SETTER = re.compile(
 )
 # A method of a builder or a constructor with the name itself: .password("x"), std::string password("x").
 _THIRD = re.compile(rb"\\{0,64}[\"'`],\s?\\{0,64}[\"'`][^\"'`\n]{1,100}\\{0,64}[\"'`],\s?(\\{0,64}[\"'`])")
+_SECOND = re.compile(rb"\\{0,64}[\"'`],\s?(\\{0,64}[\"'`])([^\"'`\n\\]{6,200})\1\s?\)")
 _LOOKS_UP = re.compile(
     rb"^_{0,2}(?:get|fetch|load|read|find|create|generate|make|new|parse|require|request|issue|revoke|refresh|decode|has|is|on"
     rb"|handle|render|show|hide|forgot|count|list|delete|remove|rotate|ask|prompt|input|env|lookup|resolve|build|format|mask"
@@ -41,7 +48,7 @@ BEHIND_LOOKED_UP = (
 LOOKED_UP = (
     rb"(?:getenv|environ\.get|environ|env|ENV|process\.env|import\.meta\.env|Deno\.env\.get|Sys\.geten"
     rb"v|os\.Getenv|get|fetch|config|Getenv|env::var|GetEnvironmentVariable|getProperty)\s?[(\[.]\s?\\{0,64}[\"'`]?([A"
-    rb"-Za-z_]\w{0,100})"
+    rb"-Za-z_\x80-\xff][\w\x80-\xff]{0,100})"
 )
 _OF_LOOKUP = re.compile(LOOKED_UP + BEHIND_LOOKED_UP)
 
@@ -75,7 +82,10 @@ def find_calls(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 for last in _THIRD.finditer(data, end, end + 400):
                     yield from quoted(data, last.end(), last[1], label, keys)
                     break
-            if (is_pair or is_plain) and STRONG.fullmatch(data, quote.end(), end) is None:
+                second = _SECOND.match(data, end)
+                if second is not None and not is_plain and is_telling(second[2]):
+                    yield *second.span(2), label
+            if (is_pair or is_plain) and not is_telling(data[quote.end() : end]):
                 continue
             yield from quoted(data, quote.end(), quote[0], label, keys)
     for match in matches(_OF_LOOKUP, data):

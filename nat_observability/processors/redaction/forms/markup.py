@@ -16,8 +16,10 @@ from nat_observability.processors.redaction.names.keys import UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
 from nat_observability.processors.redaction.values.verdicts import is_harmless, is_mixed
 
-_TAG = re.compile(rb"<([A-Za-z][\w:.-]{0,40})([ \t=][^<>]{1,600}|(?=>))>")
-_ATTRIBUTE = re.compile(rb"([\w:.-]{1,40})\s?=\s?(\\{0,64}[\"'])(.{0,512}?)\2|=([\w.:-]{1,80})\Z", re.DOTALL)
+_TAG = re.compile(rb"<([A-Za-z\x80-\xff][\w:.\x80-\xff-]{0,80})([ \t=][^<>]{1,600}|(?=>))>")
+_ATTRIBUTE = re.compile(
+    rb"([\w:.-]{1,40})\s?=\s?(\\{0,64}[\"'])(.{0,512}?)\2|=([\w.:\x80-\xff-]{1,80})\Z", re.DOTALL
+)
 _NAMING = frozenset(
     (
         b"name",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.names.places import NAME_CHARACTERS
+from nat_observability.processors.redaction.text.token_words import is_random_token
 from nat_observability.processors.redaction.values.verdicts import is_harmless
 from nat_observability.processors.redaction.values.words import end_of_pieces, end_of_quotes
 
@@ -21,6 +22,8 @@ QUOTE = rb"\\{0,64}[\"'`]"
 STRONG = re.compile(
     rb"(?=[^\s]{0,200}[0-9!@#$%^&*+_~])(?=[^\s]{0,200}[A-Za-z])[^\s\"'`<>]{6,512}|[0-9]{6,64}(?![0-9:.])"
 )
+_DASHED = re.compile(rb"(?:[A-Za-z]{3,20}-){2,12}[A-Za-z]{3,20}")
+_LETTERS = re.compile(rb"[A-Za-z]{10,128}")
 _BLANKS = re.compile(rb"[ \t]{0,32}")
 _WORD = re.compile(rb"[^\s\"'`<>,;|)\]}\\]{1,512}")
 
@@ -49,6 +52,15 @@ def label_before(
             break
         at = begin - 1
     return None if found is None or found[0] == UNSURE else found
+
+
+def is_telling(value: bytes) -> bool:
+    """Say whether a value shows that it is secret: by its signs and digits, or as a passphrase with dashes."""
+    return (
+        STRONG.fullmatch(value) is not None
+        or _DASHED.fullmatch(value) is not None
+        or (_LETTERS.fullmatch(value) is not None and is_random_token(value))
+    )
 
 
 def label_of(name: bytes, keys: KeyMatcher) -> str | None:

@@ -21,7 +21,10 @@ def is_said_before(data: bytes, place: Place) -> bool:
     """Say whether a sentence may say a value before its name: x1y2 is the password, "x" as the password."""
     window = data[max(0, place.begin - _LONGEST_SAID) : place.begin]
     return has_any(window[-_LONGEST_SAYING:], (b" as ", b" for ", b" is ", b", the ", b" (")) and (
-        has_any(window, (b'"', b"'", b"`")) or not window.isascii() or _DIGIT.search(window) is not None
+        has_any(window, (b'"', b"'", b"`"))
+        or not window.isascii()
+        or _DIGIT.search(window) is not None
+        or window.count(b"-") >= 2
     )
 
 
@@ -71,14 +74,18 @@ def is_inserted(data: bytes, place: Place) -> bool:
     )
 
 
-_IN_HEADS = re.compile(rb"[\w .\x80-\xff\-\"'\\,;\t]{0,2000}+(?=(.))?", re.DOTALL)
-_HEAD_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ .-\"'\\,;\t" + bytes(
+_IN_HEADS = re.compile(rb"[\w .\x80-\xff\-\"'\\,;\t`*]{0,2000}+(?=(.))?", re.DOTALL)
+_HEAD_CHARACTERS = b"`*abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ .-\"'\\,;\t" + bytes(
     range(0x80, 0x100)
 )
 _SEPARATORS = re.compile(rb"[,;\t]|\\t")
-_BEGIN_OF_ROW = re.compile(rb"(?:\A|\n|\\n)[\"'\\]{0,4}\Z")
+_PAIR_HEAD = re.compile(
+    rb"(?:[,;\t]|\\t)[ \"'`*_\\]{0,64}[Vv][Aa][Ll](?:[Uu][Ee])?[ \"'`*_\\]{0,64}(?:[\r\n]|(?<=\\)[nr])"
+)
+_BEGIN_OF_ROW = re.compile(rb"(?:\A|\n|\\n)[^\n]{0,96}\Z")
+_AFTER_FIRST = re.compile(rb"[^\n,;\t]{0,96}?(?:[,;\t]|\\{1,8}t)")
 _AFTER_CELL = re.compile(
-    rb"(?:[ +]{1,2}[\w.\-\x80-\xff]{1,64}+){0,4}[\"'\\ ]{0,12}(?:[,;\t]|\\{1,8}[tnr]|\r?\n|\Z|[\"'`])"
+    rb"(?:[ +]{1,2}[\w.\-\x80-\xff]{1,64}+){0,4}[\"'\\ `*]{0,64}(?:[,;\t]|\\{1,8}[tnr]|\r?\n|\Z|[\"'`])"
 )
 
 
@@ -93,9 +100,16 @@ def is_head(data: bytes, place: Place) -> bool:
     if _SEPARATORS.search(before) is None and _SEPARATORS.search(after) is None:
         return False
     bound = data[place.begin - len(before) - 1 : place.begin - len(before)]
-    is_line = len(before) == place.begin or bound in (b"\n", b"\r") or b'"' in before or b"\\" in before
+    is_line = (
+        len(before) == place.begin
+        or (bound != b"" and bound in b"\n\r>#/;")
+        or has_any(before, (b'"', b"'", b"\\"))
+    )
     ends = (
-        behind is None or behind[1] is None or behind[1] in (b"\n", b"\r") or b"\\" in after or b'"' in after
+        behind is None
+        or behind[1] is None
+        or behind[1] in (b"\n", b"\r")
+        or has_any(after, (b"\\", b'"', b"'"))
     )
     return is_line and ends and _has_row_below(data, place.end, before + b" " + after)
 
@@ -103,9 +117,9 @@ def is_head(data: bytes, place: Place) -> bool:
 def is_row_of_pair(data: bytes, place: Place) -> bool:
     """Say whether a name may begin a row, of a table with names and values."""
     return (
-        _BEGIN_OF_ROW.search(data, max(0, place.begin - 8), place.begin) is not None
-        and _AFTER_CELL.match(data, place.end) is not None
-        and data.find(b"alue", max(0, place.begin - 4096), place.begin) >= 0
+        _AFTER_FIRST.match(data, place.end) is not None
+        and _BEGIN_OF_ROW.search(data, max(0, place.begin - 100), place.begin) is not None
+        and _PAIR_HEAD.search(data, max(0, place.begin - 4096), place.begin) is not None
     )
 
 
@@ -130,7 +144,7 @@ def _has_row_below(data: bytes, at: int, head: bytes) -> bool:
     return any(separator in head and separator in row for separator in (b",", b";", b"\t", b"\\t"))
 
 
-_ALIGNED = re.compile(rb"[\w. -]{0,400}(?=(\n|\\{1,8}n|\r)(\d)?)")
+_ALIGNED = re.compile(rb"[\w. \x80-\xff-]{0,400}(?=(\n|\\{1,8}n|\r)(\d)?)")
 
 
 def is_aligned_head(data: bytes, place: Place) -> bool:

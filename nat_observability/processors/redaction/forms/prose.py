@@ -5,38 +5,44 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nat_observability.processors.redaction.forms.near import STRONG, label_before, label_of
+from nat_observability.processors.redaction.forms.near import STRONG, is_telling, label_before, label_of
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
 from nat_observability.processors.redaction.values.verdicts import (
+    is_cased,
     is_harmless,
     is_mixed,
     is_passphrase,
     is_random,
+    is_word_of_prose,
     is_words,
 )
 
 IS = (
-    rb"(?:(?:[ ]|'s[ ]?|\xe2\x80\x99s[ ]?)(?:(?:is|was|to|as|=|ist|war|lautet|est|es|era|\xc3\xa9|\xc3\xa8|jest|"
+    rb"(?:(?:[ ]|'s[ ]?|\xe2\x80\x99s[ ]?)(?:(?:is|are|was|to|as|=|ist|war|lautet|est|es|era|\xc3\xa9|\xc3\xa8|jest|"
     rb"\xc3\xa4r)(?: now| still| set to| currently)?:?(?=[ ])"
     rb"|(?:(?:has been|have been|was|is|now) )?(?:created|generated|set|reset|changed|updated|issued|assigned)(?"
     rb": to| as| successfully)?:?(?=[ ]))|[ ]?(?:->|\xe2\x86\x92|=>)|[ ]for"
     rb" [\w ]{1,40}? is:?|(?:'s|\xe2\x80\x99s)?[ ](?=\\{0,64}[\"'`])|'s(?=[ ]))[ ]{0,2}(?:\*\*)?"
     rb"(?:(\\{0,64}[\"'`]|\xe2\x80\x9c)([^\"'`\n]{3,300}?)(?:\1|\xe2\x80\x9d)|(?=(?:[^\s]{0,200}[0-9!@"
-    rb"#$%^&*+~])|(?:[a-z]{3,20}-){2})(?!\[redacted:)([^\s\"'`<>]{5,512}))"
+    rb"#$%^&*+~])|(?:[a-z]{3,20}-){2}|(?:[a-z]{3,14}[ ]){3}|[A-Za-z]{10,64}(?![A-Za-z]))(?!\[redacted:)([^\s\"'`"
+    rb"<>]{4,512}))"
 )
 _IS = re.compile(IS)
 _AS = re.compile(
-    rb"(?:(\\{0,64}[\"'`])([^\"'`\n ]{4,300})\1|(?<![^\s(>])()((?=[^\s]{0,64}[0-9])[^\s\"'`<>()]{4,128}?)),? "
-    rb"(?:(?:as|for|is) |(?=the |\())\(?(?:(?:the|your|my|our|its|a)(?: new)? )?([\w ]{1,60})"
+    rb"(?:(\\{0,64}[\"'`])((?:(?!\1)[^\n]){4,300}?)\1|(?<![^\s(>])()((?:(?=[^\s]{0,64}[0-9])|(?=(?:[a-z]{3,20}-){2}))["
+    rb"^\s\"'`<>()]{4,128}?)),? "
+    rb"(?:(?:as|for|is) |(?=the |\())\(?(?:(?:not )?(?:the|your|my|our|its|an?)(?: new| valid)? )?([\w \x80-\xff"
+    rb"]{1,60})"
 )
 # password k9Xm2Qw7Tz, password (k9Xm2Qw7Tz), password - k9Xm2Qw7Tz, creds bob:k9Xm2Qw7Tz
 BESIDE = (
-    rb"(?:[ ]{1,2}(?:[\w.@-]{1,40}[:/])?|[ ]?[(\[<]|[ ](?:-|\xe2\x80\x93|\xe2\x80\x94|\xe2\x87\x92|\xe2\x89\x94)"
+    rb"(?:(?:[ ]{1,2}|\t|\?[ ])(?:[\w.@-]{1,40}[:/])?|[ ]?[(\[<]|[ ](?:-|\xe2\x80\x93|\xe2\x80\x94|\xe2\x87\x92|"
+    rb"\xe2\x89\x94)"
     rb"[ ]?[\"'`]?"
-    rb"|[ ]?(?:~|/|<<=)[ ]?[\"'`]?)((?=[^\s]{0,64}[0-9][^\s]{0,64}[A-Za-z])(?=[^\s]{0,64}[A-Za-z][^\s]{0,64}[0-9])"
-    rb"(?!\[redacted:)[^\s\"'`<>()\[\]]{8,256})"
+    rb"|[ ]?(?:~|/|<<=)[ ]?[\"'`]?)((?:(?=[^\s]{0,64}[0-9][^\s]{0,64}[A-Za-z])|(?=[^\s]{0,64}[A-Za-z][^\s]{0,64}[0-9])"
+    rb"|(?=[0-9]{6,12}(?![\w:/.-]*[\w:/-]))|(?=(?:[a-z]{3,20}-){2}))(?!\[redacted:)[^\s\"'`<>()\[\]]{6,256})"
 )
 _BESIDE = re.compile(BESIDE)
 FROM = rb"(?: \w{1,12}){1,3} from [\"'`]?([^\s\"'`]{5,200})[\"'`]? to [\"'`]?([^\s\"'`]{5,200})"
@@ -59,7 +65,7 @@ SPELLED = (
 _SPELLED = re.compile(SPELLED)
 BELOW = (
     rb":(?:\*\*)?(?:\r?\n|\\{1,8}n){1,2}[ >]{0,4}(?:```\w{0,10}(?:\r?\n|\\{1,8}n))?(\\{0,64}[`\"']?)"
-    rb"((?:(?=[^\s]{0,200}[0-9])(?=[^\s]{0,200}[A-Za-z])|(?=(?:[a-z]{3,20}-){2}))[^\s\"'`<>\\:={}()\[\],]{8,512}={0,2}"
+    rb"((?:(?=[^\s]{0,200}[0-9])(?=[^\s]{0,200}[A-Za-z])|(?=(?:[a-z]{3,20}-){2}))[^\s\"'`<>\\:={}()\[\]]{8,512}={0,2}"
     rb"|[0-9]{6,64}|[a-z]{3,14}(?: [a-z]{3,14}){2,11})\1(?=\r?\n|\\{1,8}[nr]|[\"'`]|\s{0,2}\Z|\\{1,8}\")"
 )
 _BELOW = re.compile(BELOW)
@@ -68,17 +74,65 @@ UNDER_HEADING = (
     rb"\\]{6,300}|[a-z]{3,14}(?:[ ][a-z]{3,14}){2,11}))\1(?=\r?\n|\\{1,8}[nr]|\"|\Z|\\{1,8}\")"
 )
 _UNDER_HEADING = re.compile(UNDER_HEADING)
-_HEADING = re.compile(rb"(?:^|(?<=\n)|(?<=\\n)|(?<=\"))#{1,6} ([\w -]{2,60})")
+_HEADING = re.compile(rb"(?:^|(?<=\n)|(?<=\\n)|(?<=\"))#{1,6} ([\w \x80-\xff-]{2,120})")
 
 
 # Twelve words or more, as the keys of wallets are written.
 _SEED = re.compile(rb"(?:[ ](?:is|was|are)|:)?[ ]{1,2}((?:[a-z]{3,8} ){11,23}[a-z]{3,8})")
 
 
+# As a sentence says it, four words or more to its end.
+_PHRASE = re.compile(
+    rb"[ ](?:is|was|are)[ ]((?:[a-z]{3,14}[ ]){3,11}[a-z]{3,14})(?=[.!?]?\s*(?:\n|\Z|\\|\"))"
+)
+
+
+_SIGNED = re.compile(rb"(?=[^\s]{0,64}[!@#$%^&*+])(?!/|[a-z]{1,12}://)[^\s\"'`<>()\[\]:]{8,256}")
+
+
+_CASED_AND_SIGNED = re.compile(
+    rb"(?=[^\s]{0,64}[0-9])(?=[^\s]{0,64}[a-z])(?=[^\s]{0,64}[A-Z])(?=[^\s]{0,64}[!@#$%^&*+=])[^\s\"'`<>()\[\]:]{8,256}"
+)
+_PASSWORDS = (
+    "password",
+    "passwd",
+    "pwd",
+    "passcode",
+    "passwort",
+    "senha",
+    "contrase_a",
+    "kennwort",
+    "wachtwoord",
+    "_",
+)
+_DIGITS = re.compile(rb"[0-9]{6,12}")
+# Words of compounds about passwords: reset-link-sent, man-in-the-middle.
+_OF_COMPOUNDS = frozenset(
+    rb"""reset change based manager policy free less protected only hash hashing strength checker generator recovery
+    rotation auth login user token key access api grant flow end man state brute force sent link required update
+    encrypted secure safe field form input page screen dialog file secret password stuffing spraying cracking guessing
+    rule rules length limit time one two multi single first last sign log out""".split()
+)
+
+
+def _is_passphrase(text: bytes) -> bool:
+    """Say whether a text is words with dashes between them, none of which is about passwords or of a sentence."""
+    return _is_dashed(text) and all(
+        word.islower() and word not in _OF_COMPOUNDS and not is_word_of_prose(word)
+        for word in text.split(b"-")
+    )
+
+
+def _is_dashed(text: bytes) -> bool:
+    return is_telling(text) and text.count(b"-") >= 2
+
+
 def _is_value(text: bytes) -> bool:
     return STRONG.fullmatch(text) is not None or text.count(b"-") >= 2 or is_passphrase(text)
 
 
+_CODE = re.compile(rb"[0-9]{4,8}")
+_LEAST_STATED = 5  # characters
 _WHEN = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}|(?:[0-9]{1,5}(?:ms|[smhdwy])){1,4}\Z")  # it was changed
 # Names before which, or behind which, the name of a kind often stands.
 _OF_KINDS = frozenset(("token", "auth_token", "signature", "cookie", "private_key"))
@@ -90,6 +144,10 @@ def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         if named is None:
             continue
         label = named[0]
+        phrase = _PHRASE.match(data, match.start()) if label.endswith("phrase") else None
+        if phrase is not None and is_passphrase(phrase[1]):
+            yield *phrase.span(1), label
+            continue
         listed = _SEED.match(data, match.start())
         if listed is not None and label.startswith(_LISTED_LABELS):
             yield *listed.span(1), label
@@ -100,7 +158,7 @@ def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 match[0].startswith(b" ")
                 and match[0].lstrip(b" ")[:1] in b"\\\"'`"
                 and (
-                    (STRONG.fullmatch(value) is None and value.count(b"-") < 2 and not is_passphrase(value))
+                    (not is_telling(value) and value.count(b"-") < 2 and not is_passphrase(value))
                     or data[match.end() : match.end() + 2].lstrip()[:1] in (b":", b"=")
                 )
             ):
@@ -115,11 +173,15 @@ def find_stated(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 continue
             if b"(" in text and match[0].startswith(b" ="):
                 continue  # a call, whose texts are found by themselves
+            if text.rpartition(b"[redacted:")[0].endswith((b"=", b":")):
+                continue  # the value of another name
             if text.endswith((b")", b"]", b"}")) and not any(sign in text for sign in b"([{"):
                 text = text.rstrip(b")]}.,;")
-            if (not is_harmless(keys, label, text) and STRONG.fullmatch(text) is not None) or text.count(
-                b"-"
-            ) >= 2:
+            if label.endswith(_CODES) and _CODE.fullmatch(text) is not None:
+                yield match.start(3), match.start(3) + len(text), label
+            elif len(text) < _LEAST_STATED:
+                continue
+            elif (not is_harmless(keys, label, text) and is_telling(text)) or text.count(b"-") >= 2:
                 yield match.start(3), match.start(3) + len(text), label
 
 
@@ -127,10 +189,47 @@ def find_beside(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_BESIDE, data):
         named = label_before(data, match.start(), keys)
         text = match[1].rstrip(b".,;:!?*_`\\")
-        if named is not None and named[0] in _OF_KINDS and not is_random(text):
+        if (
+            named is not None
+            and named[0] in _OF_KINDS
+            and not (is_random(text) or is_cased(text) or _CASED_AND_SIGNED.fullmatch(text) is not None)
+        ):
             continue  # token gpt4o-mini-2024x
-        if named is not None and named[0] != LIKELY and is_mixed(text) and b"=" not in text:
+        if named is None or named[0] == LIKELY or b"=" in text.rstrip(b"="):
+            continue
+        if (
+            is_mixed(text)
+            or _SIGNED.fullmatch(text) is not None
+            or (
+                named[0].endswith(_PASSWORDS)
+                and (_is_number(data, match.start(1), text) or _is_passphrase(text))
+            )
+        ):
             yield match.start(1), match.start(1) + len(text), named[0]
+
+
+_COUNTED = re.compile(
+    rb" (?:characters|chars|digits|bytes|times|attempts|resets|users|entries|rows|seconds|ms)\b"
+)
+
+
+def _is_number(data: bytes, start: int, text: bytes) -> bool:
+    """Say whether a text is digits that count nothing."""
+    return _DIGITS.fullmatch(text) is not None and _COUNTED.match(data, start + len(text)) is None
+
+
+_REFUSED = re.compile(
+    rb"\b(?:[Ii]nvalid|[Uu]nknown|[Bb]ad|[Ee]xpired|[Rr]evoked|[Uu]nrecogni[sz]ed|[Ww]rong)(?: [\w-]{1,16}){0,2}"
+    rb"? (?:token|key|secret|"
+    rb"credential|session|signature)s?:?[ ](\\{0,64}[\"'`])([\w+/=.~-]{8,512})\1"
+)
+
+
+def find_refused(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    """Find what an error quotes: Invalid token 'x'. Those of parsers quote words and signs."""
+    for match in matches(_REFUSED, data):
+        if is_random(match[2]) or is_cased(match[2]):
+            yield *match.span(2), "token"
 
 
 def find_changed(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
@@ -151,7 +250,7 @@ def find_listed(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 
 def find_spelled(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     for match in matches(_SPELLED, data):
-        if STRONG.fullmatch(match[1]) is not None:
+        if is_telling(match[1]):
             yield *match.span(1), "password"
 
 
@@ -163,7 +262,7 @@ def find_described(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         group = 2 if match[2] is not None else 4
         words = match[5].split()
         for count in range(min(4, len(words)), 0, -1):
-            is_kept, known = keys.of(b" ".join(words[:count]).decode())
+            is_kept, known = keys.of(b" ".join(words[:count]).decode(errors="replace"))
             if is_kept:
                 break  # 4096 as the token limit
             if known is not None and known not in (UNSURE, LIKELY):
@@ -171,11 +270,17 @@ def find_described(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                     known.endswith(_CODES)
                     and re.fullmatch(rb"(?:[A-Z]-)?[0-9]{4,8}|[0-9]{3}[- ][0-9]{3}", match[group]) is not None
                 )
+                if known.endswith(_PASSWORDS) and _DIGITS.fullmatch(match[group]) is not None:
+                    is_code = True
                 is_said = (
                     re.search(rb" (?:as|for|is) ", match[0][match.end(group) - match.start() :]) is not None
                 )
+                is_said = is_said and (b" " not in match[group] or is_passphrase(match[group]))
                 if not is_harmless(keys, known, match[group]) and (
-                    (group == 2 and is_said) or is_mixed(match[group]) or is_code
+                    (group == 2 and is_said)
+                    or is_mixed(match[group])
+                    or is_code
+                    or (is_said and _is_dashed(match[group]))
                 ):
                     yield *match.span(group), known
                 break

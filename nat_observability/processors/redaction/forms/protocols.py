@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nat_observability.processors.redaction.forms.near import STRONG, argument, label_of, quoted
+from nat_observability.processors.redaction.forms.near import STRONG, argument, is_telling, label_of, quoted
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.keys import UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
@@ -31,9 +31,10 @@ _SQL = re.compile(
     re.IGNORECASE,
 )
 BEHIND_COMPARED = (
-    rb"\\{0,64}[`\"\]]?\s{1,4}(?:I?LIKE|IN\s?\(|<>|!=|IS|SIMILAR TO|REGEXP)\s{0,4}\(?N?(\\{0,64}')"
+    rb"\\{0,64}[`\"\]]?(?:\s{1,4}(?:(?:NOT\s{1,4})?(?:I?LIKE|IN\s?\(|SIMILAR\s{1,4}TO|REGEXP|RLIKE)|IS(?:\s{1,4}"
+    rb"NOT)?(?:\s{1,4}DISTINCT\s{1,4}FROM)?)|\s{0,4}(?:<>|!==?))\s{0,4}\(?N?(\\{0,64}[\"'])"
 )
-_COMPARED = re.compile(rb"([A-Za-z_][\w.]{0,60})" + BEHIND_COMPARED, re.IGNORECASE)
+_COMPARED = re.compile(rb"([A-Za-z_\x80-\xff][\w.\x80-\xff]{0,60})" + BEHIND_COMPARED, re.IGNORECASE)
 _FURTHER = re.compile(rb",\s{0,4}N?(\\{0,64}')")
 _INSERT = re.compile(
     rb"\binto\s{1,8}[\w.`\"\[\]\\]{1,100}\s{0,8}\(([^()]{1,2000})\)\s{0,8}(?:\\{1,8}n\s{0,8})?(?:OUTPU"
@@ -76,7 +77,7 @@ def find_mail(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 not any(
                     each in data[max(0, match.start() - 300) : match.start()] for each in (b"USER ", b"331 ")
                 )
-                or b"/" in value
+                or (b"/" in value and b"." in value)
             )
         ) or (
             not is_pass
@@ -87,7 +88,7 @@ def find_mail(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             and b'"' not in match[1]
         ):
             continue
-        if b"AUTH " in match[0] and STRONG.fullmatch(value) is None and b"=" not in value:
+        if b"AUTH " in match[0] and not is_telling(value) and b"=" not in value:
             continue
         yield from argument(data, match.start(2), match.end(2), match[1], keys)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from nat_observability.processors.redaction.forms.argument_lists import (
@@ -29,6 +29,7 @@ from nat_observability.processors.redaction.forms.code import (
 )
 from nat_observability.processors.redaction.forms.commands import (
     find_commands,
+    find_options,
     find_redirected,
     find_settings,
 )
@@ -40,7 +41,6 @@ from nat_observability.processors.redaction.forms.markup import (
 )
 from nat_observability.processors.redaction.forms.nearness import (
     AROUND,
-    LONGEST_LIST,
     MORE,
     has_bars,
     is_aligned_head,
@@ -68,6 +68,7 @@ from nat_observability.processors.redaction.forms.prose import (
     find_changed,
     find_described,
     find_listed,
+    find_refused,
     find_spelled,
     find_stated,
     find_under_headings,
@@ -89,11 +90,15 @@ from nat_observability.processors.redaction.forms.records import (
     find_variables,
 )
 from nat_observability.processors.redaction.forms.tabular import find_aligned, find_bars, find_columns
-from nat_observability.processors.redaction.forms.urls import find_key_lines, find_queries, find_xml_keys
+from nat_observability.processors.redaction.forms.urls import (
+    find_key_lines,
+    find_links,
+    find_queries,
+    find_xml_keys,
+)
 from nat_observability.processors.redaction.marks import Found
 from nat_observability.processors.redaction.names.conditions import (
     Condition,
-    Conditions,
     ahead,
     before,
     both,
@@ -102,7 +107,6 @@ from nat_observability.processors.redaction.names.conditions import (
     precedes,
 )
 from nat_observability.processors.redaction.names.keys import KeyMatcher
-from nat_observability.processors.redaction.names.places import Place
 
 Find = Callable[[bytes, KeyMatcher], Iterator[Found]]
 
@@ -132,7 +136,7 @@ class Form:
 # Signs with which what stands behind a name may begin.
 _BLANKS = b" \t\r\n\x0b\x0c"
 _BEGIN_AROUND = b" +\t:*`\"'\\"
-_BEGIN_AFTER_CELL = b" +\"'\\,;\t\r\n`"
+_BEGIN_AFTER_CELL = b" +\"'\\,;\t\r\n`*"
 
 NAMED: tuple[Form, ...] = (
     Form(find=find_tags, near=Condition(is_in_tag)),
@@ -152,14 +156,22 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_html_columns, near=Condition(is_behind_cells)),
     Form(find=find_bars, near=Condition(has_bars)),
     Form(find=find_columns, near=Condition(is_head, _BEGIN_AFTER_CELL), is_from_line=True),
-    Form(find=find_columns, near=Condition(is_row_of_pair, _BEGIN_AFTER_CELL)),
+    Form(find=find_columns, near=Condition(is_row_of_pair)),
     Form(find=find_aligned, near=Condition(is_aligned_head, b" .-\n\\\r")),
     Form(
         find=find_settings,
         near=either(
-            both(follows(rb"[\w./:-]{0,100}\\{0,64}[\"']?[ \t]", b" \t\\\"'/:"), Condition(is_set)),
+            both(follows(rb"[\w./:\x80-\xff-]{0,100}\\{0,64}[\"']?[ \t]", b" \t\\\"'/:"), Condition(is_set)),
             Condition(is_flagged, b" \t"),
         ),
+    ),
+    Form(
+        find=find_options,
+        near=both(
+            before((b"--name", b"--key", b"--parameter-name", b"--secret-id"), 140), ahead(b" --", 300)
+        ),
+        before=150,
+        behind=700,
     ),
     Form(find=find_redirected, near=both(before((b">",), 100), before((b"echo", b"printf"), 400))),
     Form(
@@ -179,7 +191,7 @@ NAMED: tuple[Form, ...] = (
     Form(
         find=find_comparisons,
         near=either(
-            follows(BEHIND_COMPARED, _BLANKS + b'\\`"]', re.IGNORECASE),
+            follows(BEHIND_COMPARED, _BLANKS + b'\\`"]<!', re.IGNORECASE),
             both(
                 both(follows(rb"[\s`\"\]\\]*[,)]", _BLANKS + b'`"]\\,)'), Condition(is_inserted)),
                 before((b"into", b"INTO", b"Into"), 2300),
@@ -191,7 +203,9 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_multipart, near=before((b"form-data",), 200)),
     Form(
         find=find_input_values,
-        near=both(follows(rb"[\w.\[\]-]{0,120}(?::[ ]|\r?\n|\\{1,8}n)", b"[]:\r\n\\"), ahead(b"input")),
+        near=both(
+            follows(rb"[\w.\x80-\xff\[\]-]{0,120}(?::[ ]|\r?\n|\\{1,8}n)", b"[]:\r\n\\"), ahead(b"input")
+        ),
     ),
     Form(
         find=find_automated,
@@ -245,13 +259,13 @@ NAMED: tuple[Form, ...] = (
         find=find_stated,
         near=follows(MORE + AROUND + IS, _BEGIN_AROUND + b"-=\xe2"),
         before=150,
-        behind=1400,
+        behind=900,
     ),
     Form(
         find=find_beside,
-        near=follows(MORE + AROUND + BESIDE, _BEGIN_AROUND + b"([<-~/\xe2"),
+        near=follows(MORE + AROUND + BESIDE, _BEGIN_AROUND + b"([<-~/?\xe2"),
         before=150,
-        behind=1400,
+        behind=600,
     ),
     Form(find=find_changed, near=follows(MORE + AROUND + FROM, _BEGIN_AROUND), before=150, behind=1400),
     Form(
@@ -266,6 +280,17 @@ NAMED: tuple[Form, ...] = (
         behind=1200,
     ),
     Form(
+        find=find_refused,
+        near=both(
+            follows(rb"s?:?[ ]\\{0,64}[\"'`]", b"s: "),
+            before(
+                (b"nvalid ", b"nknown ", b"ad ", b"xpired ", b"evoked ", b"nized ", b"nised ", b"rong "), 60
+            ),
+        ),
+        before=80,
+        behind=600,
+    ),
+    Form(
         find=find_described,
         near=Condition(is_said_before),
         before=700,
@@ -274,8 +299,8 @@ NAMED: tuple[Form, ...] = (
     Form(
         find=find_under_headings,
         near=both(
-            both(before((b"# ",), 80), precedes(rb"#{1,6} [\w -]{0,60}", 80, b" ")),
-            follows(rb"[\w -]{0,60}" + UNDER_HEADING, b" \r\n\\"),
+            both(before((b"# ",), 80), precedes(rb"#{1,6} [\w \x80-\xff-]{0,60}", 80, b" #")),
+            follows(rb"[\w \x80-\xff-]{0,60}" + UNDER_HEADING, b" \r\n\\"),
         ),
         before=150,
         behind=1200,
@@ -294,12 +319,16 @@ UNNAMED: tuple[Form, ...] = (
             b"-token.", b"http-basic.", b"bundle config", b"mc alias", b"mc config", b"net user", b"wpa_passphrase",
             b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString", b"assword",
             b"ickServ", b"ICKSERV",
+            b"keyvault secret", b"secret set", b"secrets set", b"secrets put", b"put-secret", b" unseal ",
+            b"from-literal",
+            b"sftp ", b"lftp ", b" /rp ", b" /p ", b"runas ",
+            b"security unlock-", b"security add-", b"security set-", b"security create-", b"equirepass ", b"snyk auth",
             b"sqlplus", b"thin:", b"@//", b"WIFI:", b"rclone", b"secret put", b"| passwd", b"kinit",
         ),
         before=1400,
         behind=1400,
     ),
-    Form(find=find_in_argument_lists, literals=ARGUMENT_LITERALS, before=1400, behind=1400),
+    Form(find=find_in_argument_lists, literals=ARGUMENT_LITERALS, before=4096, behind=1400),
     Form(find=find_pgpass, literals=(b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), before=400, behind=700),
     Form(
         find=find_mail,
@@ -309,7 +338,7 @@ UNNAMED: tuple[Form, ...] = (
     ),
     Form(find=find_sql, literals=(b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), before=100),
     Form(find=find_jwk, literals=(b"kty",), before=4096, behind=8192),
-    Form(find=find_kubernetes, literals=(b"Secret",), before=4096 + 200, behind=8192),
+    Form(find=find_kubernetes, literals=(b"Secret", b"stringData"), before=4096 + 200, behind=8192),
     Form(
         find=find_queries,
         literals=(
@@ -319,90 +348,18 @@ UNNAMED: tuple[Form, ...] = (
         before=500,
         behind=1200,
     ),
+    Form(
+        find=find_links,
+        literals=(
+            b"assword/", b"assword-reset/", b"assword_reset/", b"asswordreset/", b"/reset/", b"agic-link/",
+            b"agic_link/",
+            b"agiclink/", b"mail/", b"ctivate/", b"nvite/", b"ASSWORD/",
+        ),
+        before=200,
+        behind=700,
+    ),
     Form(find=find_xml_keys, literals=(b"RSAKeyValue",), before=4096),
     Form(find=find_key_lines, literals=(b"Private-Lines:", b"---- BEGIN SSH2"), before=100, behind=8192),
     Form(find=find_positional, literals=LITERALS, before=100),
 )  # fmt: skip
 """The forms without one."""
-
-
-_CONDITIONS = Conditions((number, form.near) for number, form in enumerate(NAMED) if form.near is not None)
-
-
-def forms_near(data: bytes, places: Iterable[Place]) -> Mapping[int, Sequence[Place]]:
-    """Return the places at which a form with a name may be, in order, by the number of the form."""
-    return _CONDITIONS.holding(data, places)
-
-
-def find_named(data: bytes, near: Mapping[int, Sequence[Place]], keys: KeyMatcher) -> Iterator[Found]:
-    """Find the values in the forms that may be at these places, by the numbers of the forms."""
-    for number, places in near.items():
-        form = NAMED[number]
-        windows: list[tuple[int, int]] = []
-        for place in places:
-            if form.is_from_line:
-                begin = max(
-                    0,
-                    data.rfind(b"\n", max(0, place.begin - LONGEST_LIST), place.begin) + 1,
-                    place.begin - LONGEST_LIST,
-                )
-            else:
-                begin = _begin_of_line(data, place.begin - form.before)
-            _add(windows, begin, place.end + form.behind)
-        for start, end in windows:
-            yield from _find_in(form, data, start, end, keys)
-
-
-def is_form_near(data: bytes, place: Place) -> bool:
-    """Say whether one of the forms with a name may be at a place."""
-    return _CONDITIONS.is_one_holding(data, place)
-
-
-def find_unnamed(data: bytes, literals: Iterable[tuple[int, int]], keys: KeyMatcher) -> Iterator[Found]:
-    """
-    Find the values in the forms without a name.
-
-    Args:
-        literals: The number of a form, and where one of its literals ends, in order.
-    """
-    by_form: dict[int, list[tuple[int, int]]] = {}
-    for number, end in literals:
-        form = UNNAMED[number]
-        windows = by_form.setdefault(number, [])
-        if windows and end - form.before <= windows[-1][1]:
-            # Wherever its line begins.
-            windows[-1] = (windows[-1][0], max(end + form.behind, windows[-1][1]))
-        else:
-            _add(windows, _begin_of_line(data, end - form.before), end + form.behind)
-    for number, windows in by_form.items():
-        for start, stop in windows:
-            yield from _find_in(UNNAMED[number], data, start, stop, keys)
-
-
-def find_anywhere(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
-    """Find the values in all forms, without a look at where they may be."""
-    for form in (*NAMED, *UNNAMED):
-        if not form.literals or any(data.find(literal) >= 0 for literal in form.literals):
-            yield from form.find(data, keys)
-
-
-def _add(windows: list[tuple[int, int]], start: int, end: int) -> None:
-    """Add a window, joined with the last one if they overlap."""
-    if windows and start <= windows[-1][1]:
-        windows[-1] = (windows[-1][0], max(end, windows[-1][1]))
-    else:
-        windows.append((start, end))
-
-
-def _begin_of_line(data: bytes, at: int) -> int:
-    """Return where a window may begin: with a line, if one begins shortly before."""
-    if at <= 0:
-        return 0
-    line = data.rfind(b"\n", max(0, at - 300), at)
-    return line + 1 if line >= 0 else at
-
-
-def _find_in(form: Form, data: bytes, start: int, end: int, keys: KeyMatcher) -> Iterator[Found]:
-    part = data[start:end] if start or end < len(data) else data
-    for begin, stop, label in form.find(part, keys):
-        yield start + begin, start + stop, label

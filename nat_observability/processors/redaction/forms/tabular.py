@@ -15,7 +15,9 @@ from nat_observability.processors.redaction.values.verdicts import is_harmless
 _LINE_END = re.compile(rb"\n|\r\n|\\\\{0,7}(?:r\\{1,8})?n")
 _RULE = re.compile(rb"[-+|:= \t\xe2\x94\x80-\x8c\xbc\xa4\xb4\x9c\xac\xb8\x90\x98\x94]{2,4000}")
 _BAR = re.compile(rb"\||\xe2\x94\x82|\xe2\x95\x91")
-_NAMES_ALONE = re.compile(rb"[A-Za-z_][A-Za-z_ ]{0,40}(?:\|[A-Za-z_][A-Za-z_ ]{0,40}){1,24}")
+_NAMES_ALONE = re.compile(
+    rb"[A-Za-z_\x80-\xff][A-Za-z_ \x80-\xff]{0,60}(?:\|[A-Za-z_\x80-\xff][A-Za-z_ \x80-\xff]{0,60}){1,24}"
+)
 DECORATION = b" \t`*_\"'\\"
 _MOST_CELLS = 256
 
@@ -26,6 +28,16 @@ def _lines(data: bytes) -> Iterator[tuple[int, int]]:
         yield at, match.start()
         at = match.end()
     yield at, len(data)
+
+
+# What stands before each line of a table that is quoted, commented out or indented.
+_MARGIN = re.compile(rb"(?:[ ]{0,64}(?:>{1,4}|#{1,4}|//|\*|;)(?=[ ]))?[ ]{1,64}|")
+
+
+def _lines_behind_margin(data: bytes) -> Iterator[tuple[int, int]]:
+    for start, end in _lines(data):
+        margin = _MARGIN.match(data, start, end)
+        yield start if margin is None else margin.end(), end
 
 
 def _cells(data: bytes, start: int, end: int, separator: re.Pattern[bytes]) -> list[tuple[int, int]]:
@@ -62,7 +74,7 @@ def find_bars(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     names: dict[int, bytes] = {}
     count = 0
     before: list[tuple[int, int]] | None = None
-    lines = list(_lines(data))
+    lines = list(_lines_behind_margin(data))
     for (start, end), (next_start, next_end) in zip(lines, [*lines[1:], (0, 0)], strict=True):
         line = data[start:end]
         if _BAR.search(line) is None:
@@ -117,19 +129,23 @@ def _cell(
 ) -> Iterator[Found]:
     start, end = cell
     if end > start and end - start <= LONGEST_VALUE * 4 and _RULE.fullmatch(data[start:end]) is None:
-        if _heads(data, [cell], keys) or is_harmless(keys, label, data[start:end], name=name):
+        if _heads(data, [cell], keys).get(0, "pepper") != "pepper" or is_harmless(
+            keys, label, data[start:end], name=name
+        ):
             return
         yield start, end, label
 
 
+# In a text in quotes or behind a tag, a table begins there.
+_LAST_OPENING = re.compile(rb"[^\n]{0,400}[\"'>]")
 _SEPARATED = re.compile(rb",|;|\t|\\{1,8}t")
-_CSV_HEAD = re.compile(rb"[\"'\\]{0,8}[A-Za-z_][\w .\"'\\-]{0,60}(?:[,;\t]|\\{1,8}t)")
+_CSV_HEAD = re.compile(rb"[\"'\\`*]{0,64}[A-Za-z_\x80-\xff][\w .\"'\\`*\x80-\xff-]{0,120}(?:[,;\t]|\\{1,8}t)")
 _MOST_ROWS = 10_000
 
 
 def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     """Find the values in comma-separated values and the like, under the name of their column or beside their own."""
-    lines = list(_lines(data)) if len(data) < 1024 * 1024 else []
+    lines = list(_lines_behind_margin(data)) if len(data) < 1024 * 1024 else []
     index = 0
     while index < len(lines):
         start, end = lines[index]
@@ -140,7 +156,9 @@ def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             if b": " in data[start:end] or b'":' in data[start:end]
             else start - 1
         )
-        for begin in dict.fromkeys((quote + 1, start)):
+        first = _SEPARATED.search(data, start, end)
+        inner = _LAST_OPENING.match(data, start, end if first is None else first.start())
+        for begin in dict.fromkeys((quote + 1, start, start if inner is None else inner.end())):
             if end - begin > 2000 or _CSV_HEAD.match(data, begin, end) is None:
                 continue
             found = _SEPARATED.search(data, begin, end)
@@ -152,7 +170,7 @@ def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             names = [data[first:last].lower() for first, last in head]
             if not all(re.fullmatch(rb"[A-Za-z_\x80-\xff][\w .\x80-\xff-]{0,60}", name) for name in names):
                 continue
-            is_pairs = len(head) == 2 and names[1] in (b"value", b"val") and not columns
+            is_pairs = len(head) == 2 and names[1] in (b"value", b"val") and set(columns.values()) <= {LIKELY}
             if not columns and not is_pairs:
                 continue
             while index < len(lines):
@@ -164,7 +182,7 @@ def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
                 if is_pairs:
                     label = _heads(data, row[:1], keys).get(0)
                     if label is not None:
-                        yield from _cell(data, row[1], label, keys)
+                        yield from _cell(data, (row[1][0], row[-1][1]), label, keys)
                 elif len(row) == len(head):
                     for column, label in columns.items():
                         yield from _cell(data, row[column], label, keys, names[column])
@@ -176,7 +194,8 @@ def find_columns(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 
 # NAME  TOKEN, or as data frames are shown: "  user password".
 _ALIGNED_HEAD = re.compile(
-    rb"[ ]{0,64}[A-Za-z_][\w.-]{0,60}(?:[ ]{1,200}[A-Za-z_][\w.-]{0,60}){0,24}[ ]{0,200}"
+    rb"[ ]{0,64}[A-Za-z_\x80-\xff][\w.\x80-\xff-]{0,60}(?:[ ]{1,200}[A-Za-z_\x80-\xff][\w.\x80-\xff-]{0,60}){0,2"
+    rb"4}[ ]{0,200}"
 )
 _WORD = re.compile(rb"[^ ]+")
 _MOST_ALIGNED = 1000  # rows

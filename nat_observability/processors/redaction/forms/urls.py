@@ -42,6 +42,21 @@ def find_queries(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             yield match.start(2), match.start(2) + len(value), label
 
 
+# Links that let their reader in, whose token is a part of the path.
+_LINK = re.compile(
+    rb"/(?:reset[-_]?password|password[-_]?reset|password/reset|forgot[-_]?password|set[-_]?password|magic[-_]?link|verify"
+    rb"[-_]?email|confirm[-_]?email|activate|accept[-_]?invite)/([\w.~-]{8,512})",
+    re.IGNORECASE,
+)
+
+
+def find_links(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_LINK, data):
+        value = match[1].rstrip(b".")
+        if is_mixed(value) or _UUID.fullmatch(value) is not None:
+            yield match.start(1), match.start(1) + len(value), "token"
+
+
 _XML_KEY = re.compile(rb"<(D|P|Q|DP|DQ|InverseQ)>([^<>]{4,2000})</\1>")
 
 

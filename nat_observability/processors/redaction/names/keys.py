@@ -11,10 +11,13 @@ from nat_observability.errors import InvalidPatternError
 from nat_observability.processors.redaction.memory import Memory
 from nat_observability.processors.redaction.names.needles import UNSURE as UNSURE
 from nat_observability.processors.redaction.names.needles import any_of, needles_of, stems_of
-from nat_observability.processors.redaction.text.folding import folded_name
+from nat_observability.processors.redaction.text.folding import folded_names
 
 LIKELY = "likely_secret"
 """The label of names that have a secret value only if it looks random."""
+
+STRONG = "strong_pass"
+"""The label of the name `pass` where only a value that can be nothing but a password counts."""
 
 # The dot is what is left of a Turkish capital letter that is made lower-case.
 _SEPARATORS = str.maketrans("", "", "-_. \t\u0307")
@@ -175,14 +178,15 @@ class KeyMatcher:
         keys: Names; `*` stands for any characters, `?` for one, `^` for the beginning of a word. A `~` before a name
             means that only a value that looks random is secret, a `!` that the name is not secret although another key
             before it matches. Case and separators do not matter.
+        unsure: The label of the name that means either a password or that something has passed.
 
     Raises:
         InvalidPatternError: A key is not a text, or is empty.
     """
 
-    __slots__ = ("_groups", "_memo", "_stems", "labels")
+    __slots__ = ("_groups", "_keys", "_memo", "_other", "_stems", "_unsure", "labels")
 
-    def __init__(self, keys: Iterable[object]) -> None:
+    def __init__(self, keys: Iterable[object], *, unsure: str = UNSURE) -> None:
         known: list[str] = []
         for key in keys:
             if not isinstance(key, str) or not normalised(
@@ -192,6 +196,8 @@ class KeyMatcher:
                     key, "a key must be a non-empty text", "Use the name of a field, such as 'x-api-key'."
                 )
             known.append(key)
+        self._keys = tuple(known)
+        self._other: KeyMatcher | None = None
         # The last group that knows a name decides.
         self._groups = [
             (is_kept, _compiled(tuple(key.removeprefix("!") for key in group)))
@@ -206,6 +212,7 @@ class KeyMatcher:
             if needles is None
             else any_of(stem.encode() for stem in stems_of(needles) if stem.isascii())[0]
         )
+        self._unsure = unsure
         self.labels = frozenset((LIKELY, *(label for group in secret for _, label in group.letters)))
 
     def label(self, name: str) -> str | None:
@@ -216,10 +223,17 @@ class KeyMatcher:
         """Return whether an exception says that a field of that name is not secret, and the label for its value."""
         found = self._memo.get(name)
         if found is None:
-            found = self._find(folded_name(name))
+            readings = [self._find(reading) for reading in folded_names(name)]
+            found = next((each for each in readings if each[1] is not None), readings[0])
             if len(name) <= _LONGEST_REMEMBERED:
                 self._memo.put(name, found)
         return found
+
+    def with_unsure(self, label: str) -> KeyMatcher:
+        """Return the same keys, with another label for the name that means a password or that something has passed."""
+        if self._other is None:
+            self._other = KeyMatcher(self._keys, unsure=label)
+        return self._other
 
     def is_kept(self, name: str) -> bool:
         """Say whether an exception says that a field of that name is not secret."""
@@ -252,7 +266,7 @@ class KeyMatcher:
         for is_kept, group in self._groups:
             label = group.label(named)
             if label is not None:
-                return is_kept, None if is_kept else label
+                return is_kept, None if is_kept else self._unsure if label == UNSURE else label
         return False, None
 
 

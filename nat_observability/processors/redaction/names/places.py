@@ -29,6 +29,10 @@ _RANDOM_BEFORE, _RANDOM_BEHIND = 2048, 4608  # bytes
 _NOT_A_NAME, _UNSURE, _LIKELY, _SURE = range(4)
 _IN_PHRASE = 4
 _ESCAPED = b"nrtbf"
+# Signs beyond ASCII, which end a name as those of ASCII do.
+_SIGNS = re.compile(
+    rb"\xc2[\xa0-\xbf]|\xe2[\x80-\xaf][\x80-\xbf]|\xe3\x80[\x80-\x84\x88-\x9f]|\xef\xbc[\x80-\x8f\x9a-\xa0]"
+)
 _STRIPPED = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
 _SEPARATORS = b"-_. \t+"
 
@@ -46,6 +50,32 @@ class Place(NamedTuple):
     begin: int
     end: int
     is_unsure: bool
+
+
+class _RandomValues:
+    """
+    The values in a text that look random.
+
+    Args:
+        data: The text.
+        places: Where they are, in order; None if that is not known.
+        anywhere: Whether they count wherever they are.
+    """
+
+    __slots__ = ("_anywhere", "_data", "_places")
+
+    def __init__(self, data: bytes, places: Sequence[int] | None, *, anywhere: bool) -> None:
+        self._data, self._places, self._anywhere = data, places, anywhere
+
+    def has_one(self, begin: int, end: int) -> bool:
+        """Say whether one is near a name."""
+        places = self._places
+        if places is None:
+            places = self._places = list(random_places(self._data))
+        if self._anywhere or not places:
+            return bool(places)
+        first = bisect_left(places, begin - _RANDOM_BEFORE)
+        return first < len(places) and places[first] <= end + _RANDOM_BEHIND
 
 
 class Places:
@@ -91,7 +121,8 @@ class Places:
             anywhere: Whether such a value may be anywhere rather than near its name.
         """
         reached = -1
-        kinds = self._kinds
+        is_ascii = data.isascii()
+        near = _RandomValues(data, random, anywhere=anywhere)
         for end in ends:
             if end <= reached:
                 continue
@@ -99,32 +130,36 @@ class Places:
             begin = end - (len(window) - len(window.rstrip(NAME_CHARACTERS)))
             rest = _REST_OF_WORD.match(data, end)
             reached = end if rest is None else rest.end()
-            word = data[begin:reached]
-            kind = kinds.get(word)
-            if kind is None:
-                kind = self._kind(word)
-                if len(word) <= _LONGEST_REMEMBERED:
-                    kinds.put(word, kind)
-            sureness = kind & 3
-            if sureness != _SURE and begin and data[begin - 1] == 0x5C and word[:1] in b"nrtbf":
-                sureness = max(sureness, self._kind(word[1:]) & 3)
-            if sureness != _SURE and begin > 1 and data[begin - 2] == 0x5C:
-                # The sign behind a backslash is read as a part of the name.
-                sureness = max(sureness, self._kind(data[begin - 1 : reached]) & 3)
-            if sureness != _SURE and kind & _IN_PHRASE:
-                sureness = max(sureness, self._kind_of_phrase(data, begin, reached))
-            if sureness == _NOT_A_NAME:
+            if is_ascii or _SIGNS.search(data, begin, reached) is None:
+                place = self._place(data, begin, reached, near)
+                if place is not None:
+                    yield place
                 continue
-            if sureness == _LIKELY:
-                if random is None:
-                    random = list(random_places(data))
-                if not random:
-                    continue
-                if not anywhere:
-                    near = bisect_left(random, begin - _RANDOM_BEFORE)
-                    if near == len(random) or random[near] > reached + _RANDOM_BEHIND:
-                        continue
-            yield Place(begin, reached, sureness == _UNSURE)
+            for first, last in ((begin, reached), *_pieces(data, begin, reached)):
+                place = self._place(data, first, last, near)
+                if place is not None:
+                    yield place
+
+    def _place(self, data: bytes, begin: int, end: int, near: _RandomValues) -> Place | None:
+        """Return the place of a word, None if it belongs to no secret name."""
+        word = data[begin:end]
+        kind = self._known_kind(word)
+        sureness = kind & 3
+        if begin and data[begin - 1] == 0x5C and word[:1] in _ESCAPED:
+            # The letter of an escape is not a part of the name behind it.
+            inner = self._known_kind(word[1:]) & 3
+            if inner and inner >= sureness:
+                begin, sureness = begin + 1, inner
+        if sureness != _SURE and begin > 1 and data[begin - 2] == 0x5C:
+            # The sign behind a backslash is read as a part of the name.
+            sureness = max(sureness, self._known_kind(data[begin - 1 : end]) & 3)
+        if sureness != _SURE and kind & _IN_PHRASE:
+            sureness = max(sureness, self._kind_of_phrase(data, begin, end))
+        if sureness == _NOT_A_NAME or (sureness == _LIKELY and not near.has_one(begin, end)):
+            return None
+        if data[end : end + 1] == b">" and word.endswith(b"-"):
+            end -= 1  # an arrow
+        return Place(begin, end, sureness == _UNSURE)
 
     def needed_near(self, word: bytes) -> tuple[bytes, ...] | None:
         """
@@ -136,6 +171,14 @@ class Places:
         if kind == _NOT_A_NAME:
             return None
         return self._others(word) or () if kind == _IN_PHRASE else ()
+
+    def _known_kind(self, word: bytes) -> int:
+        kind = self._kinds.get(word)
+        if kind is None:
+            kind = self._kind(word)
+            if len(word) <= _LONGEST_REMEMBERED:
+                self._kinds.put(word, kind)
+        return kind
 
     def _kind(self, word: bytes) -> int:
         if len(word) >= _LONGEST_WORD:
@@ -196,6 +239,17 @@ class Places:
                     if best == _SURE:
                         return best
         return best
+
+
+def _pieces(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Return the parts of a word between its signs beyond ASCII."""
+    at = begin
+    for sign in _SIGNS.finditer(data, begin, end):
+        if sign.start() > at:
+            yield at, sign.start()
+        at = sign.end()
+    if end > at:
+        yield at, end
 
 
 def _words_before(data: bytes, at: int) -> list[bytes]:

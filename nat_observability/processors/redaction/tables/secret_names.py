@@ -15,7 +15,8 @@ _PASSWORDS = _rows("""
 *user_pass *wifi_pass *storepass *keypass *keystore_pass *default_pass *krb_pass *pop3_pass *rsync_pass *vault_pass
 *master_pass *masterpass *pwhash *pw_hash *secret_question_answer *rediscli_auth *secret_answer
 *secret_word *security_answer *htpasswd* *passwort* *kennwort* *wachtwoord*
-*lösenord* *losenord* *salasana* *passord* *adgangskode* *contraseña* *contrasena* *^clave *mot_de_passe* *^mdp *senha*
+*lösenord* *losenord* *salasana* *passord* *adgangskode* *contraseña* *contrasena* *^clave *mot_de_passe* *^mdp
+*senha*
 *^parola *parolă *parola_chiave *palavra_passe *palavra_chave *clave_secreta *clave_privada *clave_de_acceso
 *zugangscode *zugangsschlüssel *zugangsschluessel *api_schlüssel *api_schluessel *geheimer_schlüssel *clé_secrète
 *clé_api
@@ -23,6 +24,17 @@ _PASSWORDS = _rows("""
 *пароль*
 *пароля *密码* *密碼* *口令 *パスワード* *暗証番号* *비밀번호* *암호 *รหัสผ่าน* *पासवर्ड* *كلمة_المرور* *كلمة_السر* *סיסמה*
 *κωδικός* *密钥 *令牌
+*chave_secreta *chave_api *chave_de_api *chave_de_acesso *chave_privada *llave_secreta *llave_privada *clave_api
+*clave_de_api *token_de_acesso *token_de_acceso *hemlig_nyckel *api_nyckel *hemmelig_nøkkel *api_nøkkel *api_nøgle
+*api_sleutel *geheime_sleutel *toegangscode *toegangssleutel *wlan_schlüssel *wlan_schluessel *schlüssel_api
+*privater_schlüssel *zugriffsschlüssel *zugriffsschluessel *klucz_api *tajny_klucz *klucz_prywatny *klucz_dostępu
+*klíč_api *klic_api *api_klíč *tajný_klíč *gizli_anahtar *api_anahtar* *erişim_anahtar* *пин_код
+*код_доступа *секретний_ключ *приватный_ключ *закрытый_ключ *토큰 *비밀키 *api_키 *액세스_키 *pääsyavain *api_avain
+*salainen_avain *kunci_rahasia *kunci_api *khóa_bí_mật *khóa_api *mã_bí_mật *गुप्त_कुंजी *सीक्रेट_कुंजी *مفتاح_api
+*مفتاح_سري
+*رمز_الدخول *κλειδί_api *μυστικό_κλειδί *chiave_api *chiave_segreta *chiave_privata *codice_di_accesso *clé_privée
+*cle_privee *cle_secrete *code_secret *phrase_secrète *apiキー *シークレット *访问密钥 *秘钥 *私鑰 *金鑰
+*requirepass *masterauth *set_pass *x_pass
 *секрет *токен *ключ_доступа *секретный_ключ *ключ_api *秘密鍵 *私钥 *인증키 *トークン *アクセスキー
 """)
 _SECRETS = _rows("""
@@ -37,7 +49,8 @@ _TOKENS = _rows("""
 *token *token_value *token_secret *token_hash *auth_tokens *access_tokens *api_tokens *refresh_tokens *session_tokens
 *bearer_tokens *bearer *^jwt *^jwe *^pat *csrf *xsrf *csrf_value *magic_link_token *^tok *session_cookie
 *sessionid_cookie *phpsessid *jsessionid *aspsessionid* *connect_sid *^sid *sessionid *^sessid *cookie *cookies
-*signature sig *^sig x_*_signature *signature_256 *jwt_assertion *oidc_data *^dpop *sec_websocket_protocol *^subprotocol
+*signature sig *^sig x_*_signature *signature_256 *jwt_assertion *oidc_data *^dpop *sec_websocket_protocol
+*^subprotocol
 *^subprotocols
 """)
 _AUTH = _rows("""
@@ -57,7 +70,8 @@ _KEYS = _rows("""
 *registration_key *root_key *rsa_key *sas_key *sdk_key *sealing_key *security_key *server_key *service_key
 *session_key *shared_key *sign_key *signing_key *ssh_key *ssl_key *storage_key *stripe_key *subscription_key *tls_key
 *unseal_key* *vault_key *webhook_key *wep_key *wifi_key *wpa_key *wpa2_key *wrapping_key *write_key *zapier_key
-*unlock_key *wlan_key *fcm_key *gcm_key *apns_key *firebase_key *fastly_key *tacacs_key *radius_key
+*unlock_key *wlan_key *azure_account_key* *service_role_key *anon_key *fcm_key *gcm_key *apns_key *firebase_key
+*fastly_key *tacacs_key *radius_key
 *ipsec_key *ike_key *vpn_key *tavily_key *qdrant_key *weaviate_key *serpapi_key *exa_key *jina_key *voyage_key
 *replicate_key *together_key *fireworks_key *perplexity_key *xai_key *deepseek_key *openrouter_key *langchain_key
 *langsmith_key *langfuse_key *elevenlabs_key *deepgram_key *assemblyai_key *nvidia_key *huggingface_key *notion_key
@@ -111,23 +125,29 @@ DEFAULT_KEYS: tuple[str, ...] = (
     *_KEYS,
     *(f"!{key}" for key in _KEPT),
     *_rows("""
-    ~*^session^id *maiden_name *docker_auth_config *auth_header *secret_bytes *password_bytes ~*key_bytes ~*token_bytes
+    ~*^session^id *maiden_name *facebook_page_token *fb_page_token *docker_auth_config *auth_header *secret_bytes
+    *password_bytes ~*key_bytes ~*token_bytes
     """),
 )
 """
-Names of fields whose values never leave the process by default. A `!` marks exceptions, `*` stands for any characters,
+Names of fields whose values never leave the process by default. A `!` marks exceptions, `*` stands for any
+characters,
 `^` for the beginning of a word, and a `~` says that only a value that looks random is secret.
 """
 
 # How much has passed, or whether it has; whether a token is valid; what a field must be.
 VERDICTS = """
-n/a yes no y n on off ok true false none null nil undefined pass passed passes passing fail failed fails failure failing
+n/a yes no y n on off ok true false none null nil undefined pass passed passes passing fail failed fails failure
+failing
 success succeeded error errors skip skipped warn warning partial pending unknown done all always never required
 optional valid invalid expired missing empty unset set present absent enabled disabled active inactive revoked changed
 unchanged updated wrong incorrect correct accepted rejected denied needed unused used default redacted hidden masked
-removed omitted todo tbd obrigatorio obrigatoria obligatorio obligatoria obligatoire requerido requerida requis requise
-erforderlich pflichtfeld vereist verplicht richiesto richiesta obbligatorio obbligatoria include same-origin lax
+removed omitted todo tbd obrigatorio obrigatoria obligatorio obligatoria obligatoire requerido requerida requis
+requise
+erforderlich pflichtfeld vereist verplicht richiesto richiesta obbligatorio obbligatoria include same-origin
+same-site inherit lax
 obrigatória obrigatório
+обязателен обязательно обязательный обязательна требуется неверный верный истёк истек нет да
 必填 必須 필수
 """.encode().split()
 TYPES = rb"""
@@ -143,7 +163,8 @@ keep type two one three first second how best all any each every no only same
 """.split()
 # Those with which one begins behind a colon, and which a passphrase may have.
 FIRST_WORDS = rb"""
-nobody somebody anybody everybody someone anyone everyone nothing something ask tell see sent send stored written write
+nobody somebody anybody everybody someone anyone everyone nothing something ask tell see sent send stored written
+write
 generated given goes comes depends make sure just let also both either neither after before during until while because
 """.split()
 KEYWORDS = rb"""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from html.entities import html5
 
 MOST_LAYERS = 8  # of escapes inside escapes
 
-# \u0041, \u{41}, \U00000041, \x41 and \/, with the backslashes of JSON in JSON.
+# \u0041, \u{41}, \x{41}, \U00000041, \x41, \101, \N{LATIN CAPITAL LETTER A} and \/, with the backslashes of JSON in
+# JSON.
 _ESCAPE = re.compile(
-    rb"(?<!\\)(\\++)(?:u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2})|/)"
+    rb"(?<!\\)(\\++)(?:u{1,8}([0-9a-fA-F]{4})|[ux]\{([0-9a-fA-F]{1,6})\}|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2})"
+    rb"|([0-3][0-7]{2})|N\{([A-Z0-9 -]{2,80})\}|/)"
 )
 _COLOUR = re.compile(
     rb"(?:\x1b|(?<!\\)\\++(?:x1b|033|e))(?:\[[0-9;]{0,32}+[mK]|\]8;[^\x07\x1b\s]{0,512}(?:\x07|\x1b\\))"
@@ -69,7 +72,7 @@ _NAMED = {
 ESCAPES = (
     rb"%[0-9a-fA-F]{2}",
     rb"\x1b[\[\]]",
-    rb"\\(?:u[0-9a-fA-F]{4}|u\{[0-9a-fA-F]|U000|x[0-9a-fA-F]{2}|033\[|e\[|/)",
+    rb"\\(?:u{1,8}[0-9a-fA-F]{4}|[ux]\{[0-9a-fA-F]|U000|x[0-9a-fA-F]{2}|[0-3][0-7]{2}|N\{[A-Z]|e\[|/)",
     rb"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|quot|apos|amp|lt|gt|nbsp|colon|equals|lowbar|QUOT|LT|AMP);",
 )
 """Expressions of which one is in every text in which escapes may hide another."""
@@ -128,7 +131,7 @@ def decoded(data: bytes) -> bytes:
 
 def unescaped(data: bytes) -> bytes:
     r"""
-    Return `data` with the characters that JSON and code escape as `\uXXXX`, `\xXX` or `\/`, with any number of
+    Return `data` with the characters that JSON and code escape as `\uXXXX`, `\xXX`, `\ooo` or `\/`, with any number of
     backslashes.
 
     Half a surrogate pair becomes a question mark: no secret contains one.
@@ -168,6 +171,13 @@ def _character(match: re.Match[bytes]) -> bytes:
     elif match[5] is not None:
         # In the bytes of Python, one of UTF-8.
         character = bytes((int(match[5], 16),))
+    elif match[6] is not None:
+        character = bytes((int(match[6], 8),))
+    elif match[7] is not None:
+        try:
+            character = unicodedata.lookup(match[7].decode()).encode()
+        except KeyError:
+            return match[0]
     else:
         character = b"/"
     # Each level of JSON around it doubles the backslashes of an even number, down to the odd one that escapes. Of three

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nat_observability.processors.redaction.text.runs import has_any
 
@@ -13,22 +13,44 @@ from nat_observability.processors.redaction.text.runs import has_any
 CONTROLS = tuple(bytes((code,)) for code in (0x00, 0x08, 0x0B, 0x0C, 0x7F, 0x01, 0x02, 0x1F))
 # The bytes of all characters that are folded, and of some that are not.
 ODD_BYTES = re.compile(
-    rb"\xc2[\x80-\xa0\xad\xab\xbb]|\xcb\x90|\xe2\x88\xb6|\xea\x9e\x89|\xd8\x9c|\xe1(?:\x9a\x80|\xa0\x8e|\xa0[\x8b-\x8f])|\xe2(?:\x80|\x81"
+    rb"\xc2[\x80-\xa0\xad\xab\xbb]|\xcb\x90|\xcc[\x80-\xbf]|\xcd[\x80-\xaf]|\xe2\x88\xb6|\xea\x9e\x89|\xd8\x9c|\xe1(?:\x9a\x80|\xa0\x8e|\xa0[\x8b-\x8f])|\xe2(?:\x80|\x81"
     rb"|\x82[\x80-\x9f]|\x84|\x85|\x88\x92|\x91|\x92|\x93)"
     rb"|\xe3\x80\x80|\xe3\x85\xa4|\xef(?:[\xb8-\xbe]|\xac)|\xf0\x9d[\x90-\x9f]|\xf0\x9f[\x84\x85]|\xf3\xa0"
 )
 # Those that hide letters: invisible ones between letters, and letters in other shapes.
 _HIDING = re.compile(
-    rb"\xc2[\x80-\x84\x86-\x9f\xad]|\xd8\x9c|\xe1\xa0[\x8b-\x8f]|\xe2\x80[\x8b-\x8f\xaa-\xae]|\xe2\x81[\xa0-\xbf]"
+    rb"\xc2[\x80-\x84\x86-\x9f\xad]|\xcc[\x80-\xbf]|\xcd[\x80-\xaf]|\xd8\x9c|\xe1\xa0[\x8b-\x8f]|\xe2\x80[\x8b-\x8f\xaa-\xae]|\xe2\x81[\xa0-\xbf]"
     rb"|\xe2\x82[\x80-\x9f]|\xe2(?:\x84|\x85|\x91|\x92|\x93)|\xe3\x85\xa4"
     rb"|\xef(?:\xb8[\x80-\x8f]|\xb9[\x90-\xaf]|\xbb\xbf|\xac|\xbc[\x90-\x99\xa1-\xba\xbf]|\xbd[\x81-\x9a]|\xbd[\xa1-\xbf]|\xbe)"
     rb"|\xf0\x9d[\x90-\x9f]|\xf0\x9f[\x84\x85]|\xf3\xa0"
 )
 _ODD = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\xa0\xab\xad\xbb\u061c\u1680\u180b-\u180f\u2000-\u206f"
-    "\u2070-\u209f\u2100-\u215f\u2212\u2236\u02d0\ua789"
+    "\u2070-\u209f\u2100-\u215f\u2212\u2236\u02d0\ua789\u0300-\u036f"
     "\u2460-\u24ff\u3000\u3164\ufb00-\ufb06\ufe00-\ufe0f\ufe50-\ufe6f\ufeff\uff01-\uffef"
     "\U0001d400-\U0001d7ff\U0001f100-\U0001f1ff\U000e0000-\U000e01ef]"
+)
+# Letters of other scripts that look like those of ASCII, and these.
+_LOOKALIKES = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0455\u0456\u0458\u0501\u051b\u051d\u04bb\u043a\u0442\u0432\u043c\u0475"
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0405\u0406\u0408"
+    "\u03bf\u03b1\u03b5\u03b9\u03ba\u03bd\u03c1\u03c4\u03c5\u03c7\u03c9\u03f2\u03f3"
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
+    "aeopcyxsijdqwhktbmvABEKMHOPCTYXSIJoaeikvptuxwcjABEZHIKMNOPTYX",
+)
+_LOOKING = "[" + "".join(map(chr, _LOOKALIKES)) + "]"
+# In a word of one script they are what they are: only a word of both hides something.
+_MIXED = re.compile(f"(?<=[A-Za-z]){_LOOKING}+|{_LOOKING}+(?=[A-Za-z])")
+_LEADS = tuple(bytes((code,)) for code in range(0xCD, 0xD5))  # the first bytes of Greek and Cyrillic letters
+_SCRIPTS = bytes(
+    97
+    if chr(code).isalpha() and code < 0x80
+    else 99
+    if 0xCD <= code <= 0xD4
+    else 120
+    if 0x80 <= code <= 0xBF
+    else 32
+    for code in range(256)
 )
 _PLAIN = {
     **dict.fromkeys("\u2028\u2029\x85\x0b\x0c", "\n"),
@@ -41,19 +63,41 @@ _PLAIN = {
 
 def is_odd(data: bytes) -> bool:
     """Say whether a text may have characters that `fold` changes."""
-    return (not data.isascii() and ODD_BYTES.search(data) is not None) or has_any(data, CONTROLS)
+    return (not data.isascii() and (ODD_BYTES.search(data) is not None or _is_mixed(data))) or has_any(
+        data, CONTROLS
+    )
+
+
+def _is_mixed(data: bytes) -> bool:
+    """Say whether Greek or Cyrillic letters may stand beside those of ASCII."""
+    if not has_any(data, _LEADS):
+        return False
+    classes = data.translate(_SCRIPTS)
+    return classes.find(b"ac") >= 0 or classes.find(b"cxa") >= 0
 
 
 def hides_letters(data: bytes) -> bool:
     """Say whether a text has characters that may hide the letters of a name, rather than signs and blanks."""
     if data.isascii():
         return is_odd(data)
-    return _HIDING.search(data) is not None or has_any(data, CONTROLS)
+    return _HIDING.search(data) is not None or _is_mixed(data) or has_any(data, CONTROLS)
 
 
-def folded_name(name: str) -> str:
-    """Return a name without invisible characters, and in plain letters."""
-    return name if name.isascii() and name.isprintable() else _ODD.sub(_folded_character, name)
+def folded_names(name: str) -> Sequence[str]:
+    """
+    Return a name as it can be read: without invisible characters, and then also in plain letters.
+
+    Where letters of two scripts meet, a word in one of them may stand beside one in the other.
+    """
+    if name.isascii() and name.isprintable():
+        return (name,)
+    seen = _ODD.sub(_folded_character, name)
+    plain = _MIXED.sub(_plain_letters, seen)
+    return (seen,) if plain == seen else (seen, plain)
+
+
+def _plain_letters(match: re.Match[str]) -> str:
+    return match[0].translate(_LOOKALIKES)
 
 
 def _folded_character(match: re.Match[str]) -> str:
@@ -65,6 +109,21 @@ def _folded_character(match: re.Match[str]) -> str:
     if kind in ("Cf", "Cc", "Mn") or character == "\u3164":
         return ""
     return " " if kind == "Zs" else unicodedata.normalize("NFKC", character)
+
+
+def _changes(text: str) -> Iterable[tuple[int, int, str]]:
+    """Return the characters that look like others, or like nothing, in order: begin, end, and what they look like."""
+    found = [(*match.span(), _folded_character(match)) for match in _ODD.finditer(text)]
+    if has_any(text.encode(errors="replace"), _LEADS):
+        odd = frozenset(start for start, _, _ in found)
+        # Without what is invisible between them, so that nothing hides that they are in one word.
+        seen = [at for at in range(len(text)) if at not in odd] if odd else range(len(text))
+        for match in _MIXED.finditer("".join([text[at] for at in seen]) if odd else text):
+            for place in range(*match.span()):
+                at = seen[place]
+                found.append((at, at + 1, text[at].translate(_LOOKALIKES)))
+        found.sort()
+    return found
 
 
 class Folded:
@@ -84,16 +143,15 @@ class Folded:
         self._at: list[int] = []
         self._original: list[int] = []
         here = there = reached = 0
-        for match in _ODD.finditer(text):
-            before = text[reached : match.start()].encode()
-            plain = _folded_character(match).encode()
-            for piece, length in ((before, len(before)), (plain, len(match[0].encode()))):
+        for start, end, plain in _changes(text):
+            before = text[reached:start].encode()
+            for piece, length in ((before, len(before)), (plain.encode(), len(text[start:end].encode()))):
                 self._at.append(here)
                 self._original.append(there)
                 pieces.append(piece)
                 here += len(piece)
                 there += length
-            reached = match.end()
+            reached = end
         self._at.append(here)
         self._original.append(there)
         pieces.append(text[reached:].encode())

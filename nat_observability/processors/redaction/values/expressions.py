@@ -7,6 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from nat_observability.processors.redaction.names.keys import LIKELY, KeyMatcher
+from nat_observability.processors.redaction.values.sentences import (
+    end_of_counted,
+    end_of_passphrase,
+    is_sentence,
+)
 from nat_observability.processors.redaction.values.spans import bare_value, goes_on, value_span
 from nat_observability.processors.redaction.values.verdicts import (
     is_harmless,
@@ -14,10 +19,8 @@ from nat_observability.processors.redaction.values.verdicts import (
     is_keyword,
     is_mixed,
     is_passphrase,
-    is_prose,
-    is_word_of_prose,
 )
-from nat_observability.processors.redaction.values.words import end_of_quotes
+from nat_observability.processors.redaction.values.words import end_of_quotes, end_of_word
 
 Span = tuple[int, int]
 
@@ -42,6 +45,8 @@ _ANNOTATION = re.compile(
     + _TYPE
     + rb")){0,3}\s{0,4}(?:=(?![=>~])|:=)"
 )
+# With no blank around the sign, what stands behind it is in quotes.
+_UNLIKE_TYPE = re.compile(rb"[A-Z][\w.]{0,40}=[^\s\"'`]")
 _TYPE_ALONE = re.compile(
     rb"(?:\*|&)?"
     + rb"(?:str|string|String|bytes|int|SecretStr|Optional|Option|Union|Annotated|Vec|List|Dict|Mapped)"
@@ -80,13 +85,15 @@ _DIGITS = re.compile(rb"\d")
 _LIKELY_LONGEST = 300  # bytes
 _STOP = re.compile(rb"\\{0,64}[\"'`]|[\r\n;]|\\{1,8}n|[()\[\]{},]")
 _JOIN = re.compile(
-    rb"""(?:[ \t]{0,64}(?:(?:\+|\.\.?|&|<>|\|\|)(?:[ \t]{0,8}\\(?=\r?\n))?(?:[\s+]|\\{1,8}[nrt]){0,64}"""
+    rb"""(?:[ \t]{0,64}(?:(?:\+|\.\.?|&|<>|\|\||->|\xe2\x86\x92)(?:[ \t]{0,8}\\(?=\r?\n))?(?:[\s+]|\\{1,8}[nrt])"""
+    rb"""{0,64}"""
     rb"""|\.concat\([ ]{0,4})()|[ \t]{0,64}\\?(?:\r?\n|\\"""
     rb"""{1,8}n)[\s+]{0,64}|[ \t]{1,64}(?=\\{0,64}["']))[bBrRuUfF]{0,2}(\\{0,64})(["'`])"""
 )
 # A cast, a type in quotes, or the head of a function that returns the value.
 _BEFORE = re.compile(
-    rb"""\s{0,4}(?:<\w{1,20}>(?=\\{0,64}["'`])|["']\w{1,20}["'][ ]{0,4}=(?![=>~])[ ]{0,4}(?=\\{0,64}["'`])"""
+    rb"""\s{0,4}(?:string\([0-9]{1,6}\)\s{1,4}(?=\\{0,64}["])|<\w{1,20}>(?=\\{0,64}["'`])|["']\w{1,20}["'][ ]{0,"""
+    rb"""4}=(?![=>~])[ ]{0,4}(?=\\{0,64}["'`])"""
     rb"""|lambda[\w, ]{0,40}:\s{0,4}(?=\\{0,64}["'`])|(?:async )?\([\w, :]{0,60}\)\s{0,4}=>\s{0,4}(?=\\{0,64}["'`]))"""
 )
 _NUMBER = rb"(?:0[xX][0-9a-fA-F]{1,2}|[0-9]{1,3})"
@@ -104,6 +111,9 @@ _SUBSTITUTED = re.compile(
     rb"""(?:\$\(|`)(?:echo|printf|cat <<<)(?: -\w{1,4}){0,2} {1,4}(["']?)([^\s"'`)]{1,300})"""
 )
 _CONDITIONAL = re.compile(rb"[\w.]{1,40} if [^\n]{1,100}? else (?=[\"'])")
+# auth=(user, password)
+_NAMES_ALONE = re.compile(rb"\([a-z_][a-z_.]{0,40}(?:,[ ]?[a-z_][a-z_.]{0,40}){1,4}\)(?![\w])")
+_FIELD = re.compile(rb"\n[ \t-]{0,64}[\"']?[\w.-]{1,64}[\"']?:[ \t\r\n]")
 _LIST = re.compile(rb"\.join\(\[\Z")
 _KEYWORD = re.compile(rb"([A-Za-z_]\w{0,40})\s?=\s?\Z")
 _HOLDING = frozenset(
@@ -116,14 +126,8 @@ _PASSPHRASE_ONLY = re.compile(
     rb"correct (?=[a-z]{3,14} [a-z]{3,14} [a-z]{3,14}[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))"
 )
 # Groups that belong together: AbC1 dEf2 GhI3, 1a2b-3c4d 5e6f-7g8h; and what goes on with signs and digits.
-_GROUPS = re.compile(
-    rb"(?:[ ](?=[^\s=:]{0,64}[0-9])(?=[^\s=:]{0,64}[A-Za-z&!@#$%^*-])(?![\w-]{1,40}[=:])[^\s\"'`<>=:,;|]{3,64}|["
-    rb" ][A-Za-z0-9]{3,6}(?=[ \r\n]|\Z)){1,24}"
-    rb"(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))"
-)
-_REST_OF_PASSPHRASE = re.compile(rb"(?:[ ][a-z]{3,14}){2,11}(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))")
 _SCHEMA = re.compile(
-    rb"""\{[^{}]{0,200}?["']?(?:type\\{0,64}["']?\s*:\s*(?:\[\s*)?\\{0,64}["']?(?:string|object|arr"""
+    rb"""\{(?![^{}]{0,200}?["'](?:value|current|plaintext)\\{0,64}["']\s*:\s*\\{0,64}["'][^"'])[^{}]{0,200}?["']?(?:type\\{0,64}["']?\s*:\s*(?:\[\s*)?\\{0,64}["']?(?:string|object|arr"""
     rb"""ay|number|integer|boolean|apiKey|http|oauth2)\b|\$ref\b|anyOf\b)"""
 )
 _BESIDE_WORDS = re.compile(
@@ -132,8 +136,6 @@ _BESIDE_WORDS = re.compile(
     re.DOTALL,
 )
 _WORD = re.compile(rb"[A-Za-z_]\w*+")
-_LEAST_GROUPS = 3
-_STRONG_PART = re.compile(rb"[0-9](?=[^ ]*[A-Za-z!@#$%^&*])|[A-Za-z!@#$%^&*](?=[^ ]*[0-9])")
 
 
 def secret_spans(
@@ -163,16 +165,18 @@ def secret_spans(
         substituted = _SUBSTITUTED.match(data, start, start + 400)
         if substituted is not None:
             if not is_harmless(keys, label, substituted[2]):
-                yield substituted.span(2)
+                yield substituted.start(2), _end_behind_substitution(data, substituted)
             return
         if _PASSPHRASE_ONLY.match(data, start) is not None and is_passphrase(
             _LINE.match(data, start)[0].strip()  # type: ignore[index]
         ):
-            end = _end_of_passphrase(data, start, start + data[start : start + 32].find(b" "))
+            end = end_of_passphrase(data, start, start + data[start : start + 32].find(b" "))
             if end > start and b" " in data[start:end]:
                 yield start, end
                 return
         if data[start : start + 1] in b"{[(":
+            if _NAMES_ALONE.match(data, start, start + 256) is not None:
+                return
             if _SCHEMA.match(data, start, start + 512) is not None:
                 return
             if data[start : start + 1] == b"(":
@@ -230,9 +234,21 @@ def secret_spans(
     ):
         return  # the name of what follows, which is found by itself: "auth: Authorization: Basic x"
     if not is_harmless(
-        keys, label, data[start:end], name=_name_at(data, begin), may_be_prose=data[at - 1 : at] != b"="
+        keys,
+        label,
+        data[start:end],
+        name=_name_at(data, begin),
+        may_be_prose=data[at - 1 : at] != b"="
+        and not (is_block and _FIELD.search(data, start, end) is not None),
     ):
-        yield start, _end_of_passphrase(data, start, end)
+        yield (
+            start,
+            max(
+                end_of_passphrase(data, start, end),
+                _end_of_login(data, end, label),
+                end_of_counted(data, start, end),
+            ),
+        )
 
 
 def _instead(
@@ -253,6 +269,8 @@ def _instead(
     """
     if depth < _MOST_ANNOTATIONS:
         annotation = _ANNOTATION.match(data, start, start + 256)
+        if annotation is not None and _UNLIKE_TYPE.match(data, start, annotation.end() + 1) is not None:
+            annotation = None  # password: A=b
         annotation = annotation or _BEFORE.match(data, start, start + 256)
         if annotation is not None:
             return secret_spans(data, begin, annotation.end(), label, keys, depth + 1)
@@ -264,23 +282,34 @@ def _instead(
     head = _HEAD.match(data, start, start + 256)
     if head is not None and _is_expression(data, head, keys, is_inside):
         return _literals(data, head.start(), label, keys)
-    if data[at - 1 : at] == b":" and _is_sentence(data, start):
+    if data[at - 1 : at] == b":" and is_sentence(data, start):
         return ()
     return None
 
 
-def _end_of_passphrase(data: bytes, start: int, end: int) -> int:
-    """Return where the words of a passphrase end, if a value without quotes is one to the end of its line."""
-    line = _REST_OF_PASSPHRASE.match(data, end)
-    if line is not None and is_passphrase(data[start : line.end()]):
-        return line.end()
-    groups = _GROUPS.match(data, end)
-    if groups is None:
+def _end_of_login(data: bytes, end: int, label: str) -> int:
+    """Return where a login ends whose first word ends at `end`: creds: bob x1y2z3."""
+    rest = _REST_OF_LOGIN.match(data, end) if label.startswith("cred") else None
+    return end if rest is None else rest.end()
+
+
+_REST_OF_LOGIN = re.compile(
+    rb"(?:[ ]?[:/,])?[ ][^\s\"'`<>:=]{4,128}={0,2}(?=[ \t]*+(?:\r|\n|\\++[nr]|\\*+[\"'`]|\Z))"
+)
+
+
+def _end_behind_substitution(data: bytes, substituted: re.Match[bytes]) -> int:
+    """Return where a value ends that begins with what a command says: $(echo x)y."""
+    end = substituted.end(2)
+    closing = _SUBSTITUTION_END.match(data, end)
+    if closing is None:
         return end
-    parts = data[start : groups.end()].split(b" ")
-    is_even = len(parts) >= _LEAST_GROUPS and len({len(part) for part in parts}) == 1
-    is_strong = all(_STRONG_PART.search(part) is not None for part in parts[1:])
-    return groups.end() if is_even or is_strong else end
+    word_end = end_of_word(data, closing.end())
+    return word_end if _LETTERS.search(data, closing.end(), word_end) is not None else end
+
+
+_SUBSTITUTION_END = re.compile(rb"[\"']?[)`]")
+_LETTERS = re.compile(rb"[A-Za-z0-9\x80-\xff]")
 
 
 def _end_of_joined(data: bytes, end: int, start: int) -> int:
@@ -394,15 +423,3 @@ def _name_at(data: bytes, begin: int) -> bytes:
     """Return the name that begins at a place, if it is one word."""
     match = _NAME.match(data, begin)
     return b"" if match is None else match[0]
-
-
-def _is_sentence(data: bytes, start: int) -> bool:
-    line = _LINE.match(data, start)
-    text = b"" if line is None else line[0]
-    word = _WORD.match(text)
-    if word is None:
-        return False
-    behind = text[word.end() :]
-    if is_word_of_prose(word[0]) and (behind[:1] == b" " and behind[1:2].isalpha()):
-        return True
-    return behind[:1] == b" " and is_prose(re.split(rb"[.,;!?]\s|[:=]", text)[0])

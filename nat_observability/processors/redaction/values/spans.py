@@ -37,6 +37,14 @@ _LONGEST_BEFORE_CLOSING = 4  # bytes between a sign and a quote
 _LONGEST_EMPHASIS = 64  # bytes before the name
 _BRACKET = re.compile(SPACE + rb"(?=[{\[]|\([\s\\nr]{0,16}[bBrRuUfF]{0,2}\\{0,16}[\"'])(?!\[redacted:)")
 _BLANKS = re.compile(rb"[ \t+]{0,64}+")
+# t=1767225600,v1=5257a8
+_STAMPED = re.compile(
+    rb"(?:t|ts|timestamp|v[0-9]{1,2}|sha[0-9]{1,3})=[^\s,;\"'`\\\[]{1,256}"
+    rb"(?:[,;](?:[A-Za-z][\w-]{0,15}|[ ](?:v[0-9]{1,2}|s|t|ts|sig|signature|sha[0-9]{1,3}|hmac))=[^\s,;\"'`\\]{1,256}"
+    rb"){1,16}"
+)
+# <x> is mostly the name of what is to be put there.
+_IN_ANGLES = re.compile(rb"<(?![/!?])([^\s<>\"'=]{8,200})>(?![^\n]{0,400}</)")
 _LINE = re.compile(rb"[^\r\n]*+")
 _ITEM = re.compile(rb"(?:[^\r\n;\"']|;(?!\s|\Z|[\w .-]{1,64}=))*+")
 # YAML: the sign of a block, and the beginning of a line.
@@ -121,6 +129,12 @@ def value_span(data: bytes, begin: int, at: int, label: str) -> tuple[int, int]:
     if around == b";":
         # In a connection string, a value may have spaces.
         return start, end_at(_ITEM, data, start)
+    stamped = _STAMPED.match(data, start, start + _LONGEST_HEADER) if label.endswith("signature") else None
+    if stamped is not None:
+        return stamped.span()
+    angled = _IN_ANGLES.match(data, start, start + 256)
+    if angled is not None and is_mixed(angled[1]):
+        return angled.span(1)
     end = end_of_word(data, start)
     return (start, start) if data[start:end].lower().rstrip(b")]},;.") in _EMPTY else (start, end)
 

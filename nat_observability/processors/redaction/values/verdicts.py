@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
+from nat_observability.processors.redaction.names.keys import LIKELY, STRONG, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.tables.secret_names import (
     DEFAULT_KEYS,
     FIRST_WORDS,
@@ -80,6 +80,7 @@ _VERBS = frozenset(
 )
 _ALGORITHM = re.compile(
     rb"(?:sha|md|hs|rs|es|ps|aes|hmac|hmac-sha|pbkdf|argon|oauth|tls|utf|base)[-_]?[0-9]{1,4}(?:[-_./](?:[0-9]{1,4}|bit|[cegx][cbft][bcmrs]|hmac|sha[0-9]{0,3}|pkcs[0-9]{0,2}|rsa|padding|url|id|v[0-9])){0,3}"
+    rb"|(?:sha|md)-?[0-9]{1,3}[-_]?with[-_]?(?:rsa|dsa|ecdsa)(?:[-_]?(?:encryption|[0-9]{2,4}|pss|and[-_]?mgf1))?"
     rb"|ed25519|rsa|ecdsa|eddsa|bcrypt|scrypt|pbkdf2|argon2(?:id|i|d)?|oauth2?|basic|bearer|digest|saml|oidc|ldap|jwt",
     re.IGNORECASE,
 )
@@ -126,9 +127,16 @@ _OF_WORDS = frozenset(
 _WORD_ALONE = re.compile(rb"[A-Za-z]?[a-z']{1,7}")
 _CODES = ("pin", "otp", "cvv", "cvc", "csc", "sms_code", "mfa_code", "door_code", "access_code", "unlock_code",
           "verification_code",           "security_code", "pin_code", "pin_number")  # fmt: skip
+_COLOUR = re.compile(rb"#[0-9a-fA-F]{3}(?:[0-9a-fA-F]{3})?")
+_OF_COOKIES = ("cookie", "cookies")
+_ABOUT_COOKIES = frozenset(
+    b"chocolate strictly necessary essential functional performance analytics advertising tracking consent accepted "
+    b"rejected declined allowed blocked disabled enabled required optional preferences third party policy".split()
+)
+_WORDS_ALONE = re.compile(rb"[A-Za-z]{2,20}(?: [A-Za-z]{2,20}){1,5}")
 _SENTENCE = re.compile(rb"[A-Za-z'][A-Za-z']*+")
 _IS_PATH = re.compile(rb"(?:[A-Za-z]:[\\/]|~?/|\./|\.\./)[^\s]{0,500}")
-_FUNCTION = re.compile(rb"(?:async )?(?:def|function|fn|func)\b.{0,400}", re.DOTALL)
+_FUNCTION = re.compile(rb"(?:async )?(?:def|function|fn|func)(?:[ ]?\(|[ ]\w).{0,400}", re.DOTALL)
 
 _TOKEN_CHARACTERS = re.compile(rb"[A-Za-z0-9_+/=~.:$-]{16,512}")
 _UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -158,6 +166,53 @@ def is_mixed(value: bytes) -> bool:
         and _IS_PATH.fullmatch(plain) is None
         and _ALGORITHM.fullmatch(plain) is None
     )
+
+
+def is_cased(value: bytes) -> bool:
+    """Say whether small letters, capitals and digits change again and again in a value, with no sign between them."""
+    return _CASED.fullmatch(value) is not None and len(_MIXED.findall(value)) > LEAST_CHANGES
+
+
+_CASED = re.compile(rb"(?=[^A-Z]*[A-Z][^A-Z]*[A-Z])(?=[^a-z]*[a-z][^a-z]*[a-z])[A-Za-z0-9]{10,64}")
+
+
+def is_strong(value: bytes) -> bool:
+    """Say whether a value can only be a password: one word with letters, digits and more."""
+    plain = value.strip(b" \t\r\n)]},;.!?*\"'`")
+    return (_ONE_WORD.fullmatch(plain) is not None and is_mixed(plain)) or (
+        _STRONG.fullmatch(plain) is not None
+        and _IS_PATH.fullmatch(plain) is None
+        and _ALGORITHM.fullmatch(plain) is None
+        and _PLACEHOLDER.fullmatch(plain) is None
+    )
+
+
+# Signs that code and the names of files have inside of words count for nothing.
+_SIGN = rb"[!@#$%^&*?~+]"
+_IN_WORD = rb"[^\s\"'`<>(){}\[\]]"
+_ONE_WORD = re.compile(_IN_WORD + rb"{8,256}")
+_STRONG = re.compile(
+    rb"(?=[^\s]{0,128}[0-9])(?=[^\s]{0,128}[A-Za-z])(?=[^\s]{0,128}" + _SIGN + b")" + _IN_WORD + b"{8,128}"
+)
+_DIGIT, _REST_OF_WORD = re.compile(rb"[0-9]"), re.compile(_IN_WORD + b"*+")
+_OF_WORDS_ALONE = bytes(code for code in range(256) if code not in b" \t\n\r\x0b\x0c\"'`<>(){}[]")
+_TELLS = re.compile(_SIGN)
+
+
+def next_strong(data: bytes, start: int, end: int) -> int:
+    """Return where the next word begins, or one of its parts, in which `is_strong` may hold; -1 if there is none."""
+    end = min(end, len(data))
+    while (digit := _DIGIT.search(data, start, end)) is not None:
+        at = digit.start()
+        before = data[max(0, at - _LONGEST) : at]
+        rest = _REST_OF_WORD.match(data, at)
+        word = before[len(before.rstrip(_OF_WORDS_ALONE)) :] + (b"" if rest is None else rest[0])
+        if len(word) >= _LEAST_MIXED and (
+            len(_MIXED.findall(word)) >= LEAST_CHANGES or _TELLS.search(word) is not None
+        ):
+            return at
+        start = at + 1 if rest is None else max(at + 1, rest.end())
+    return -1
 
 
 def _has_mixed_part(url: bytes) -> bool:
@@ -198,7 +253,7 @@ def is_words(text: bytes) -> bool:
 
 @cache
 def _labels() -> frozenset[str]:
-    return KeyMatcher(DEFAULT_KEYS).labels
+    return KeyMatcher(DEFAULT_KEYS).labels | {STRONG}
 
 
 def is_harmless(
@@ -241,6 +296,8 @@ def is_harmless(
     if _SMALL.fullmatch(plain) is not None:
         return len(plain) < _LEAST_DIGITS or not label.endswith(_NUMBERS)
     stripped = _SCHEME.sub(b"", value.strip())
+    if stripped.startswith(b"<") and is_mixed(stripped.strip(b"<>/")):
+        return False
     if _PLACEHOLDER.fullmatch(stripped) is not None or _DURATION.fullmatch(plain) is not None:
         return True
     if label.endswith("pwd") and _IS_PATH.fullmatch(plain) is not None:
@@ -255,6 +312,14 @@ def is_harmless(
         return True
     if label.startswith(_OF_PHRASES):
         return False
+    if label.endswith("token") and _COLOUR.fullmatch(plain) is not None:
+        return True
+    if (
+        label.endswith(_OF_COOKIES)
+        and _WORDS_ALONE.fullmatch(plain) is not None
+        and not _ABOUT_COOKIES.isdisjoint(lower.split(b" "))
+    ):
+        return True
     if may_be_prose and _ABOUT_IT.fullmatch(plain) is not None and lower.split(b" ")[0] in _VERBS:
         words = plain.decode(errors="replace").strip(".:?!").split()
         pairs = (" ".join(words[at : at + 2]) for at in range(len(words)))

@@ -6,7 +6,8 @@ import re
 
 # A comma, semicolon or ampersand ends a value if another field follows.
 WORD = re.compile(
-    rb"""(?:[^\s"'`<>&;,]|&(?![\w.%\[\]-]{1,64}=)|;(?!\s|\Z|[\w .-]{1,64}=)|,(?!\s|\Z|[\w."'-]{1,64}[=:]))++"""
+    rb"""(?:[^\s"'`<>&;,]|&(?![\w.%\[\]-]{1,64}=)|;(?!\s|\Z|[\w .-]{1,64}=)|,(?!\s|\Z|["'][\w."'-]{0,64}[=:]|[A-"""
+    rb"""Za-z_][A-Za-z_"'][\w."'-]{0,62}[=:]))++"""
 )
 QUOTES = frozenset((b'"', b"'", b"`"))
 OPENING = {ord("{"): ord("}"), ord("["): ord("]"), ord("("): ord(")")}
