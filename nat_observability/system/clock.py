@@ -45,17 +45,11 @@ def call_after(
     if not _is_frozen(loop):
         return loop.call_later(seconds, callback, *args, context=context)
 
-    def call() -> None:
-        with suppress(RuntimeError):  # closed meanwhile
-            loop.call_soon_threadsafe(partial(callback, *args), context=context)
-
-    timer = threading.Timer(seconds, call)
-    timer.daemon = True
+    call = partial(callback, *args)
     try:
-        timer.start()
+        return _WatchedTimer(loop, seconds, call, context)
     except (RuntimeError, MemoryError):
-        return _PolledTimer(loop, monotonic() + seconds, partial(callback, *args), context)
-    return timer
+        return _PolledTimer(loop, monotonic() + seconds, call, context)
 
 
 async def wait(futures: Iterable[FutureT], timeout: float | None) -> tuple[set[FutureT], set[FutureT]]:
@@ -88,6 +82,40 @@ async def sleep(seconds: float) -> None:
         await over
     finally:
         timer.cancel()
+
+
+class _WatchedTimer:
+    """
+    A timer whose time a thread waits for.
+
+    Raises:
+        RuntimeError, MemoryError: The system refuses the thread.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        seconds: float,
+        callback: Callable[[], object],
+        context: Context | None,
+    ) -> None:
+        self._loop, self._callback, self._context = loop, callback, context
+        self._is_cancelled = False
+        self._thread = threading.Timer(seconds, self._hand_over)
+        self._thread.daemon = True
+        self._thread.start()
+
+    def cancel(self) -> None:
+        self._is_cancelled = True  # the thread may have handed it over to the loop
+        self._thread.cancel()
+
+    def _hand_over(self) -> None:
+        with suppress(RuntimeError):  # closed meanwhile
+            self._loop.call_soon_threadsafe(self._call, context=self._context)
+
+    def _call(self) -> None:
+        if not self._is_cancelled:
+            self._callback()
 
 
 class _PolledTimer:

@@ -93,6 +93,20 @@ async def test_what_is_cancelled_is_not_called(frozen: None) -> None:
     assert called == [1]
 
 
+async def test_what_is_due_and_then_cancelled_is_not_called(frozen: None) -> None:
+    """Nor what its thread has handed over to a loop that has not come to it yet."""
+    loop = asyncio.get_running_loop()
+    called: list[str] = []
+    timer = clock.call_after(loop, 0, called.append, "cancelled")
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+    timer.cancel()
+    clock.call_after(loop, 0, called.append, "due")
+    await until(lambda: called)
+    assert called == ["due"]
+
+
 @pytest.mark.parametrize("refused", [RuntimeError("can't start new thread"), MemoryError()], ids=repr)
 async def test_g4_a_deadline_needs_no_thread(
     frozen: None, monkeypatch: pytest.MonkeyPatch, refused: Exception
