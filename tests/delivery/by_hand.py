@@ -44,7 +44,9 @@ class ByHand:
 
     async def make_one(self) -> None:
         future, call = self.calls.popleft()
-        await asyncio.to_thread(lambda: make_call(future, call))
+        # Shielded: a cancelled wait would take a call that no thread has begun away from the executor, and lose it.
+        making = asyncio.get_running_loop().run_in_executor(None, lambda: make_call(future, call))
+        await asyncio.shield(making)
 
     def die(self) -> None:
         """Fail every call, as a thread does that is ended from outside."""
