@@ -61,7 +61,8 @@ def _weigh_parts(item: Item) -> int:
     for event in item.events:
         size += _BARE_PART + len(event.name) + (0 if event.attributes is None else len(event.attributes))
     for link in item.links:
-        size += _BARE_PART + (0 if link.attributes is None else len(link.attributes))
+        size += _BARE_PART + len(link.trace_state or "")
+        size += 0 if link.attributes is None else len(link.attributes)
     return size
 
 

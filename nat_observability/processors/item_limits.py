@@ -72,15 +72,15 @@ class Truncator:
     longest parts are cut first. A traceback keeps its end. Ids and times stay as they are.
 
     Attributes:
-        leaves_up_to: An item in which so many bytes are recorded, or fewer, is within the limits, whatever they are.
+        leaves_up_to: Items with at most this many recorded bytes are always within the limits.
     """
 
-    __slots__ = ("leaves_up_to", "limits")
+    __slots__ = ("_limits", "leaves_up_to")
 
     name = "truncate"
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = limits = Limits() if limits is None else limits
+        self._limits = limits = Limits() if limits is None else limits
         allowed = {
             "attributes": limits.attribute_count_limit,
             "events": limits.event_count_limit,
@@ -95,9 +95,14 @@ class Truncator:
 
             LIMITS.allow(**allowed)
 
+    @property
+    def limits(self) -> Limits:
+        """How large an item may be; for other limits, make another one."""
+        return self._limits
+
     def __call__(self, item: Item) -> Item:
         """Return `item` within the limits: the same object if it is within them already."""
-        limits = self.limits
+        limits = self._limits
         changes = _counted(item, limits)
         if item.attributes is not None or item.events or item.links:
             changes |= within_counts(item, limits)
@@ -108,7 +113,7 @@ class Truncator:
         return msgspec.structs.replace(item, **changes) if changes else item
 
     def __repr__(self) -> str:
-        return f"Truncator({self.limits!r})"
+        return f"Truncator({self._limits!r})"
 
 
 def _check(name: str, value: object, least: int, *, optional: bool = False) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nat_observability.delivery.limits import QueuePolicy
 from nat_observability.delivery.queue import BoundedQueue, weigh
-from nat_observability.events import ErrorDetails
+from nat_observability.events import ErrorDetails, SpanLink
 from tests.sinks.builders import make_span, make_step
 
 
@@ -202,13 +202,15 @@ def test_g7_an_item_weighs_at_least_what_varies_in_it(
         assert weigh(item) >= payload + 2 * _bytes(name) + sum(map(_bytes, tags)) + _bytes("".join(tags))
 
 
-def test_g7_chunks_metadata_and_status_messages_count() -> None:
-    """A chunk and metadata are payloads too, and a status message is as long as another instrumentation makes it."""
+def test_g7_chunks_metadata_and_what_other_instrumentations_record_count() -> None:
+    """A chunk and metadata are payloads too; status messages and trace states are as long as others make them."""
     bare = weigh(make_step())
     assert weigh(make_step(chunk="x" * 1000)) >= bare + 1000
     assert weigh(make_step(metadata=msgspec.Raw(b"1" * 1000))) >= bare + 1000
     assert weigh(make_step(status_message="x" * 1000)) >= bare + 1000
     assert weigh(make_span(status_message="x" * 1000)) >= weigh(make_span()) + 1000
+    link = SpanLink("1" * 32, "2" * 16, trace_state="x" * 1000)
+    assert weigh(make_span(links=(link,))) >= weigh(make_span()) + 1000
 
 
 def _bytes(text: str | None) -> int:

@@ -302,7 +302,7 @@ def test_what_weighs_little_is_within_the_limits(
         "tags": tuple(tags),
         "attributes": attributes,
         "events": tuple(SpanEvent(name, 1, each) for each in parts),
-        "links": tuple(SpanLink("1" * 32, "2" * 16, each) for each in parts[1:]),
+        "links": tuple(SpanLink("1" * 32, "2" * 16, each, name) for each in parts[1:]),
         "status_message": message,
         "error": None if message is None else an_error(message, message),
     }
@@ -319,5 +319,8 @@ def test_a_step_of_short_texts_weighs_little_and_a_subclass_is_always_asked() ->
         """Cuts something else too."""
 
     span = a_span("why", "because")
-    assert weigh(span) - BARE_ITEM <= Truncator().leaves_up_to
+    truncator: Any = Truncator()
+    assert weigh(span) - BARE_ITEM <= truncator.leaves_up_to
+    with pytest.raises(AttributeError):
+        truncator.limits = Limits(attribute_value_length_limit=10)
     assert weigh(a_span()) - BARE_ITEM > Own().leaves_up_to

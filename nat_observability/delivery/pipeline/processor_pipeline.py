@@ -171,8 +171,9 @@ class ProcessorPipeline:
 
 
 def _weight_left(processor: object) -> int:
-    # Its class is asked too: an object that hands on what it is asked, and does more, has to be called.
-    if isinstance(processor, LeavesLight) and hasattr(type(processor), "leaves_up_to"):
+    # Its class is asked first: an object that hands on what it is asked, and does more, has to be called; and it may
+    # raise anything when it is asked.
+    if hasattr(type(processor), "leaves_up_to") and isinstance(processor, LeavesLight):
         return BARE_ITEM + processor.leaves_up_to
     return -1
 

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
+from nat_observability.delivery.pipeline.processor_pipeline import ProcessorPipeline
 from nat_observability.delivery.queue import weigh
 from nat_observability.errors import RetryableWriteError
 from nat_observability.events import Item
@@ -440,3 +441,21 @@ async def test_a_processor_that_leaves_light_items_is_called_for_the_others_alon
     )
     assert ledger.delivered == 3
     assert [item.name for item in sink.taken] == ["light", "heavy", "changed"]
+
+
+def test_a_processor_that_answers_no_question_is_taken() -> None:
+    """Whatever it raises when it is asked for what its class does not have."""
+
+    class Silent:
+        """Raises what no question for an attribute is meant to raise."""
+
+        name = "silent"
+
+        def __getattr__(self, name: str) -> Any:
+            raise KeyError(name)
+
+        def __call__(self, item: Item) -> Item:
+            return item
+
+    silent = Silent()
+    assert ProcessorPipeline("main", [clean, silent]).processors == (clean, silent)
