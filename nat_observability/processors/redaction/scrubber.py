@@ -128,7 +128,7 @@ class Scrubber:
             text=self.text,
             name=self.name,
             number=self._cut if personal else None,
-            passes=self.passes,
+            passes=self.search.part_passes,
         )
 
     def passes(self, data: bytes) -> bool:
@@ -162,7 +162,8 @@ class Scrubber:
         if self.is_clean(key) or not search.passes(data):
             return value
         try:
-            scrubbed = self._json.scrub(data)
+            with search.taken_apart(data):
+                scrubbed = self._json.scrub(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             # The application made this Raw itself, so it may be anything.
             return self.text(data.decode(errors="replace"))
@@ -219,18 +220,19 @@ class Scrubber:
         # All of it at once takes less time than one object after the other, but more than those that are known.
         if (not items or not self.is_clean(hash(bytes(items[0])))) and not self.search.passes(data):
             return True
-        for raw in items:
-            item = bytes(raw)
-            key = hash(item)
-            if not self.is_clean(key):
-                if not item.startswith(b"{") or self._holds(item):
-                    return False
-                self.add_clean(key)
+        with self.search.taken_apart(data):
+            for raw in items:
+                item = bytes(raw)
+                key = hash(item)
+                if not self.is_clean(key):
+                    if not item.startswith(b"{") or self._holds(item):
+                        return False
+                    self.add_clean(key)
         return True
 
     def _holds(self, data: bytes) -> bool:
         """Say whether something is secret in valid JSON."""
-        return self.search.passes(data) and self._json.scrub(data) != data
+        return self.search.part_passes(data) and self._json.scrub(data) != data
 
     def chunked(self, value: Captured) -> Captured:
         """
@@ -289,10 +291,8 @@ class Scrubber:
 
     def _without_secrets(self, data: bytes, depth: int) -> bytes:
         if data.lstrip()[:1] in _OPENINGS:
-            try:
+            with suppress(msgspec.DecodeError, UnicodeDecodeError), self.search.taken_apart(data):
                 return self._json.scrub(data, depth + 1)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                pass
         return self._plain(data)
 
     def name(self, name: str, depth: int = 0) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 
 from nat_observability.processors.redaction.first_look.engine import Engine
 from nat_observability.processors.redaction.first_look.sights import Sights
+from nat_observability.processors.redaction.first_look.whole import Whole
 from nat_observability.processors.redaction.first_look.words import Words
 from nat_observability.processors.redaction.forms.finding import (
     find_anywhere,
@@ -50,6 +52,7 @@ _SHORT = 512  # bytes
 _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_\n"
 _LEAST_TOKEN = 16  # characters
 _IN_STRING = 256  # bytes: longer strings of JSON are not names
+_MOST_KEPT = 64  # places of one text
 _NOTHING = Sights([], [], [], [], False, False, False)
 
 
@@ -70,7 +73,7 @@ class Search:
 
     __slots__ = (
         "_engine", "_finders", "_harmless", "_is_default", "_joined", "_last", "_literals", "_names", "_places",
-        "_tokens", "_words", "is_enabled",
+        "_seen", "_tokens", "_whole", "_words", "is_enabled",
     )  # fmt: skip
 
     def __init__(
@@ -107,12 +110,50 @@ class Search:
         )
         self._harmless: Memory[int, int] = Memory()
         self._last: tuple[bytes, Sights | None] = (b"", None)
+        self._whole: Whole | None = None
+        self._seen: Memory[int, tuple[Sights | None]] = Memory()
 
     def passes(self, data: bytes) -> bool:
         """Say whether text or encoded JSON can hold anything to redact, in any encoding."""
-        if not self.is_enabled:
-            return True
-        sights = self._look(data)
+        return not self.is_enabled or self._passes(data, self._look(data))
+
+    @contextmanager
+    def taken_apart(self, data: bytes) -> Iterator[None]:
+        """Remember what was seen in JSON while its parts are asked for, which are then not looked at again."""
+        before = self._whole
+        sights = self._look(data) if self.is_enabled else None
+        self._whole = None if sights is None else self._whole_of(data, sights)
+        try:
+            yield
+        finally:
+            self._whole = before
+
+    def lines_that_pass(self, lines: Sequence[bytes]) -> Sequence[bool]:
+        """Say of each of some lines, or groups of lines, whether it can hold anything: one look takes less than many."""
+        data = b"\n".join(lines)
+        sights = self._look(data) if self.is_enabled else _NOTHING
+        if sights is None:
+            return [False] * len(lines)
+        whole = self._whole_of(data, sights)
+        passes: list[bool] = []
+        begin = 0
+        for line in lines:
+            passes.append(not self.is_enabled or self._passes(line, whole.sights_at(begin, line)))
+            begin += len(line) + 1
+        return passes
+
+    def _whole_of(self, data: bytes, sights: Sights) -> Whole:
+        return Whole(data, sights, is_odd_alone=bool(self._finders or self._literals))
+
+    def part_passes(self, data: bytes) -> bool:
+        """Say whether a part of the JSON that is taken apart can hold anything to redact, in any encoding."""
+        whole = self._whole
+        if whole is not None:
+            with suppress(LookupError):
+                return self._passes(data, whole.sights_of(data))
+        return self.passes(data)
+
+    def _passes(self, data: bytes, sights: Sights | None) -> bool:
         if sights is None:
             return False
         if self._may_hold(data, sights):
@@ -281,12 +322,16 @@ class Search:
         else:
             if engine is not None:
                 engine.count(len(data))
-            sights = self._look_slowly(data)
+            key = hash(data)
+            seen = self._seen.get(key)
+            sights = self._look_slowly(data) if seen is None else seen[0]
+            if seen is None and (sights is None or len(sights.names) + len(sights.forms) <= _MOST_KEPT):
+                self._seen.put(key, (sights,))
         self._last = (data, sights)
         return sights
 
     def _look_slowly(self, data: bytes) -> Sights | None:
-        """Do the same without the engine."""
+        """Do the same without the engine, which takes so long that it is remembered."""
         names, forms = self._words.look(data)
         is_hidden = is_escaped(data)
         odd = is_odd(data)
