@@ -11,6 +11,7 @@ from nat_observability.processors.redaction.first_look.sights import Sights
 from nat_observability.processors.redaction.first_look.whole import Whole
 from nat_observability.processors.redaction.first_look.words import Words
 from nat_observability.processors.redaction.forms.finding import (
+    begun,
     find_anywhere,
     find_named,
     find_unnamed,
@@ -315,6 +316,8 @@ class Search:
             sights = None
         elif engine is not None and engine.is_ready:
             sights = engine.look(data)
+            if sights is not None and sights.forms:
+                sights = _with_begun_forms(data, sights)
             if not data.isascii() and is_odd(data):
                 sights = (sights or _NOTHING)._replace(is_odd=True)
             if sights is None and (self._finders or self._joined):
@@ -333,6 +336,7 @@ class Search:
     def _look_slowly(self, data: bytes) -> Sights | None:
         """Do the same without the engine, which takes so long that it is remembered."""
         names, forms = self._words.look(data)
+        forms = begun(data, forms) if forms else forms
         is_hidden = is_escaped(data)
         odd = is_odd(data)
         has_literal = False
@@ -345,6 +349,12 @@ class Search:
         ):  # fmt: skip
             return None
         return Sights(names, None, None, forms, has_literal, is_hidden, odd)
+
+
+def _with_begun_forms(data: bytes, sights: Sights) -> Sights | None:
+    """Return what could be secret, without the forms of which nothing but a literal is there; None if that is nothing."""
+    forms = begun(data, sights.forms)
+    return sights._replace(forms=forms) if forms or any((*sights[:3], *sights[4:])) else None
 
 
 def _is_plain(data: bytes) -> bool:

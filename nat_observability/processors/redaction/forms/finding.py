@@ -163,6 +163,22 @@ def find_unnamed(data: bytes, literals: Iterable[tuple[int, int]], keys: KeyMatc
             yield from _find_in(UNNAMED[number], data, start, stop, keys)
 
 
+_BEHIND_LITERALS = {
+    number: form.behind_literal for number, form in enumerate(UNNAMED) if form.behind_literal is not None
+}
+
+
+def begun(data: bytes, literals: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return those of some literals, each with the number of its form, behind which stands what the form needs."""
+    if _BEHIND_LITERALS.keys().isdisjoint([number for number, _ in literals]):
+        return literals
+    return [
+        (number, end)
+        for number, end in literals
+        if (behind := _BEHIND_LITERALS.get(number)) is None or behind.match(data, end) is not None
+    ]
+
+
 def find_anywhere(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
     """Find the values in all forms, without a look at where they may be."""
     for form in (*_ALL_NAMED, *UNNAMED):

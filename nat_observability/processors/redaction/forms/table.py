@@ -75,6 +75,7 @@ from nat_observability.processors.redaction.forms.prose import (
 )
 from nat_observability.processors.redaction.forms.protocols import (
     BEHIND_COMPARED,
+    IDENTIFIED_BY,
     find_comparisons,
     find_mail,
     find_netrc,
@@ -120,6 +121,7 @@ class Form:
         find: Finds the values in a part of a text.
         near: Says whether the form may be at a name.
         literals: For forms without a name: one of them is in every text with the form.
+        behind_literal: What then stands behind it, in this text or in JSON; None if that may be anything.
         before: Bytes before the name, or the literal, in which the form is.
         behind: Bytes behind it.
         is_from_line: Whether the form begins with the line of the name.
@@ -128,6 +130,7 @@ class Form:
     find: Find
     near: Condition | None = None
     literals: tuple[bytes, ...] = ()
+    behind_literal: re.Pattern[bytes] | None = None
     before: int = 700
     behind: int = 4096
     is_from_line: bool = False
@@ -336,7 +339,13 @@ UNNAMED: tuple[Form, ...] = (
         before=500,
         behind=2400,
     ),
-    Form(find=find_sql, literals=(b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), before=100),
+    Form(
+        find=find_sql,
+        literals=(b"DENTIFIED", b"dentified"),
+        behind_literal=IDENTIFIED_BY,
+        before=100,
+    ),
+    Form(find=find_sql, literals=(b"PASSWORD '", b"PASSWORD \\"), before=100),
     Form(find=find_jwk, literals=(b"kty",), before=4096, behind=8192),
     Form(find=find_kubernetes, literals=(b"Secret", b"stringData"), before=4096 + 200, behind=8192),
     Form(
