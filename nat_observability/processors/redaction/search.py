@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 
 from nat_observability.processors.redaction.first_look.engine import Engine
@@ -149,10 +149,12 @@ class Search:
     def part_passes(self, data: bytes) -> bool:
         """Say whether a part of the JSON that is taken apart can hold anything to redact, in any encoding."""
         whole = self._whole
-        if whole is not None:
-            with suppress(LookupError):
-                return self._passes(data, whole.sights_of(data))
-        return self.passes(data)
+        if whole is None or (begin := whole.begin_of(data)) < 0:
+            return self.passes(data)
+        passes = self._passes(data, whole.sights_at(begin, data))
+        if not passes:
+            whole.pass_by(begin + len(data))
+        return passes
 
     def _passes(self, data: bytes, sights: Sights | None) -> bool:
         if sights is None:
@@ -188,7 +190,9 @@ class Search:
     def _is_folded(self, data: bytes, sights: Sights) -> bool:
         """Say whether a text is also searched as it looks."""
         return sights.is_odd and (
-            bool(sights.names or sights.forms or self._finders or self._literals) or hides_letters(data)
+            bool(sights.forms or self._finders or self._literals)
+            or next(self._places.at(data, sights.names, sights.random, anywhere=True), None) is not None
+            or hides_letters(data)
         )
 
     def find(self, data: bytes) -> Iterator[Found]:
@@ -213,8 +217,8 @@ class Search:
 
     def _find_named(self, data: bytes, places: Sequence[Place]) -> Iterator[Found]:
         """Find what the names at these places name, but for those that had no value before in the same surroundings."""
-        places, shaped = telling_places(data, places)
-        forms = forms_near(data, shaped)
+        forms = forms_near(data, places)
+        places = telling_places(data, places)
         searched = searched_near(data, places)
         # A form may be a table whose values are far away.
         others = {place for near in (forms, searched) for found_at in near.values() for place in found_at}
@@ -314,6 +318,8 @@ class Search:
         engine = self._engine
         if len(data) <= _SHORT and self._is_default and _is_plain(data):
             sights = None
+        elif (whole := self._whole) is not None and (begin := whole.begin_of(data)) >= 0:
+            sights = whole.sights_at(begin, data)
         elif engine is not None and engine.is_ready:
             sights = engine.look(data)
             if sights is not None and sights.forms:

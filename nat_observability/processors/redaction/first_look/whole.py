@@ -9,8 +9,8 @@ from nat_observability.processors.redaction.text.encodings import is_escaped
 from nat_observability.processors.redaction.text.folding import hides_letters, is_odd
 from nat_observability.processors.redaction.tokens import may_have_token
 
-# What stands around a value in JSON: nothing that is before or behind it belongs to what is in it.
-_BEFORE, _BEHIND = b"[{,: \n", b"]}, \n"
+# What stands around a value or a text in JSON: no part of what is in it.
+_AROUND = frozenset([*((begin, end) for begin in b"[{,: \n" for end in b"]}, \n"), (0x22, 0x22)])
 _FIRST = 48  # bytes by which a part is found
 _FARTHEST = 16 * 1024  # bytes behind the last part in which the next one is looked for
 _MOST_TRIED = 8
@@ -41,20 +41,8 @@ class Whole:
         # Other odd characters matter only near what was seen.
         self._hides = sights.is_odd and (is_odd_alone or hides_letters(data))
 
-    def sights_of(self, part: bytes) -> Sights | None:
-        """
-        Return what could be secret in a value in it, at least; None if nothing could be.
-
-        Raises:
-            LookupError: It is not found in it.
-        """
-        begin = self._begin_of(part)
-        sights = self.sights_at(begin, part)
-        self._at = begin + len(part) if sights is None else begin
-        return sights
-
     def sights_at(self, begin: int, part: bytes) -> Sights | None:
-        """Return the same of a part that begins there, with no letter or digit next to it."""
+        """Return what could be secret in a part that begins there, at least; None if nothing could be."""
         end = begin + len(part)
         seen = self._sights
         # An expression that ends with the end of a text, or with what is behind that, ends one place later.
@@ -86,21 +74,23 @@ class Whole:
             self._is_odd and is_odd(part),
         )
 
-    def _begin_of(self, part: bytes) -> int:
+    def begin_of(self, part: bytes) -> int:
+        """Return where the next value, or the text of a string, begins; -1 if it is not found soon."""
         data, at = self._data, self._at
         first = part[:_FIRST]
         for _ in range(_MOST_TRIED):
             at = data.find(first, at, at + _FARTHEST + _FIRST)
-            if at <= 0:
-                break
-            if (
-                data.startswith(part, at)
-                and data[at - 1] in _BEFORE
-                and data[at + len(part) : at + len(part) + 1] in _BEHIND
-            ):
+            if at <= 0 or at + len(part) >= len(data):
+                return -1
+            if data.startswith(part, at) and (data[at - 1], data[at + len(part)]) in _AROUND:
+                self._at = at
                 return at
             at += 1
-        raise LookupError
+        return -1
+
+    def pass_by(self, end: int) -> None:
+        """Go on behind a part of which no part is asked for."""
+        self._at = end
 
     def _has_token(self, part: bytes) -> bool:
         """Say whether a token may be in a part, if the first look does not tell."""

@@ -68,23 +68,18 @@ def forms_near(data: bytes, places: Iterable[Place]) -> Mapping[int, Sequence[Pl
     for place in places:
         (unsure if place.is_unsure else sure).append(place)
     found = _CONDITIONS.holding(data, sure)
-    if unsure:
-        found.update(_UNSURE_CONDITIONS.holding(data, unsure))
+    if unsure and (shaped := _UNSURE_CONDITIONS.holding(data, unsure)):
+        # What takes longest is asked last.
+        strong = frozenset(_with_strong_near(data, sorted({place for near in shaped.values() for place in near})))
+        for number, near in shaped.items():
+            if telling := [place for place in near if place in strong]:
+                found[number] = telling
     return found
 
 
-def telling_places(data: bytes, places: Sequence[Place]) -> tuple[Sequence[Place], Sequence[Place]]:
-    """Return those of some places, in order, at which a name may have a value, and at which that may be in a form."""
-    unsure = [place for place in places if place.is_unsure]
-    if not unsure:
-        return places, places
-    strong = frozenset(_with_strong_near(data, unsure))
-    shaped = [place for place in places if not place.is_unsure or place in strong]
-    if len(shaped) == len(places):
-        return places, places
-    return [
-        place for place in places if not place.is_unsure or place in strong or _is_signed(data, place)
-    ], shaped
+def telling_places(data: bytes, places: Sequence[Place]) -> Sequence[Place]:
+    """Return those of some places, in order, at which a name that a sign follows may have a value."""
+    return [place for place in places if not place.is_unsure or _is_signed(data, place)]
 
 
 _SIGN_BEHIND = re.compile(
