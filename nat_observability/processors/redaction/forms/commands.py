@@ -123,7 +123,6 @@ _POSITIONAL = (
     rb"\bgem push [^\n|;]{0,80}?--key " + _ARGUMENT,
     rb"[ ]/p:" + _ARGUMENT,
     rb"\bwinr[ms]\b[^\n]{0,80}? -p:" + _ARGUMENT,
-    rb"assword[^\n]{0,20}[\"';:\]}\s]{1,8}(?:exp_)?send(?:line)?[ (]{1,2}(\\{0,64}\")([^\"\\\n]{3,200})",
     rb"\bConvertTo-SecureString (?:-\w{1,20} ){0,3}(\\{0,64}[\"'])([^\"'\n]{3,200})",
     rb"(?:\bsqlplus(?: -\w{1,4}){0,3} |\bthin:|\b(?:CONNECT|connect|expdp|impdp|sqlldr) )[\w$#]{1,30}/()([^\s@"
     rb"\"']{3,100})(?=@)",
@@ -157,6 +156,11 @@ _WORDS = [
     *((b"", re.compile(expression)) for expression in _POSITIONAL),
     *((word, re.compile(expression)) for word, expression in _POSITIONAL_BEHIND.items()),
 ]
+# What is sent when a program asks for a password, and what of that is behind the question in JSON too.
+_ANSWERED = re.compile(
+    rb"assword[^\n]{0,20}[\"';:\]}\s]{1,8}(?:exp_)?send(?:line)?[ (]{1,2}(\\{0,64}\")([^\"\\\n]{3,200})"
+)
+SENDS = re.compile(rb"[^\n]{0,240}?(?:\n[^\n]{0,40}?){0,8}?send")
 _NEXT_COMMAND = re.compile(rb"[;&|]\s")
 _PAIRS = re.compile(rb"\brclone config (?:create|update) ([^\n|;]{1,400})")
 _PAIR = re.compile(rb"([A-Za-z_]{1,60})[ =]([^\s\"'=]{3,200})")
@@ -211,6 +215,12 @@ def find_commands(
             label = label_of(pair[1], keys)
             if label not in (None, UNSURE):
                 yield from argument(data, *pair.span(2), b"", keys)
+
+
+def find_answers(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    """Find what a script sends to a program that asks for a password."""
+    for match in matches(_ANSWERED, data):
+        yield from argument(data, match.start(2), match.end(2), match[1], keys)
 
 
 _TELLS = re.compile(rb"[^A-Za-z]|[a-z][A-Z]")

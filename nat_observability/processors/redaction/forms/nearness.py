@@ -119,6 +119,7 @@ def is_row_of_pair(data: bytes, place: Place) -> bool:
     return (
         _AFTER_FIRST.match(data, place.end) is not None
         and _BEGIN_OF_ROW.search(data, max(0, place.begin - 100), place.begin) is not None
+        and data[max(0, place.begin - 4096) : place.begin].lower().find(b"val") >= 0
         and _PAIR_HEAD.search(data, max(0, place.begin - 4096), place.begin) is not None
     )
 

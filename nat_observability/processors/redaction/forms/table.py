@@ -28,6 +28,8 @@ from nat_observability.processors.redaction.forms.code import (
     find_declared,
 )
 from nat_observability.processors.redaction.forms.commands import (
+    SENDS,
+    find_answers,
     find_commands,
     find_options,
     find_redirected,
@@ -320,7 +322,7 @@ UNNAMED: tuple[Form, ...] = (
             b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:", b"<<<", b"--with-token", b"sudo -S",
             b"chpasswd", b"cargo login", b"wandb login", b"railway login", b"authtoken ", b"auth init", b"-oauth.",
             b"-token.", b"http-basic.", b"bundle config", b"mc alias", b"mc config", b"net user", b"wpa_passphrase",
-            b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString", b"assword",
+            b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString",
             b"ickServ", b"ICKSERV",
             b"keyvault secret", b"secret set", b"secrets set", b"secrets put", b"put-secret", b" unseal ",
             b"from-literal",
@@ -331,6 +333,7 @@ UNNAMED: tuple[Form, ...] = (
         before=1400,
         behind=1400,
     ),
+    Form(find=find_answers, literals=(b"assword",), behind_literal=SENDS, before=100, behind=700),
     Form(find=find_in_argument_lists, literals=ARGUMENT_LITERALS, before=4096, behind=1400),
     Form(find=find_pgpass, literals=(b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), before=400, behind=700),
     Form(
