@@ -139,9 +139,14 @@ class Search:
         passes: list[bool] = []
         begin = 0
         for line in lines:
-            passes.append(not self.is_enabled or self._passes(line, whole.sights_at(begin, line)))
+            passes.append(not self.is_enabled or self._passes(line, self._sights_of(whole, begin, line)))
             begin += len(line) + 1
         return passes
+
+    def _sights_of(self, whole: Whole, begin: int, part: bytes) -> Sights | None:
+        sights = whole.sights_at(begin, part)
+        # What these look for is not among the sights.
+        return _NOTHING if sights is None and (self._finders or self._joined) else sights
 
     def _whole_of(self, data: bytes, sights: Sights) -> Whole:
         return Whole(data, sights, is_odd_alone=bool(self._finders or self._literals))
@@ -151,7 +156,7 @@ class Search:
         whole = self._whole
         if whole is None or (begin := whole.begin_of(data)) < 0:
             return self.passes(data)
-        passes = self._passes(data, whole.sights_at(begin, data))
+        passes = self._passes(data, self._sights_of(whole, begin, data))
         if not passes:
             whole.pass_by(begin + len(data))
         return passes
@@ -319,7 +324,7 @@ class Search:
         if len(data) <= _SHORT and self._is_default and _is_plain(data):
             sights = None
         elif (whole := self._whole) is not None and (begin := whole.begin_of(data)) >= 0:
-            sights = whole.sights_at(begin, data)
+            sights = self._sights_of(whole, begin, data)
         elif engine is not None and engine.is_ready:
             sights = engine.look(data)
             if sights is not None and sights.forms:
