@@ -133,7 +133,7 @@ class Redactor:
                 run = item.run
                 scrubber = self._clean_run(run)
                 if scrubber is not None:
-                    names = scrubber.clean_names
+                    names = scrubber.search.clean_names
             if scrubber is not None and type(item) is Span:
                 if item.name in names and _is_bare(item):
                     bare[id(item)] = item
@@ -255,13 +255,13 @@ class _Group:
 
     def clean(self) -> dict[int, Item]:
         """Return those in which nothing is found, by their ids."""
-        scrubber = self._scrubber
+        search = self._scrubber.search
         found: dict[int, Item] = {}
-        for span, passes in zip(self._spans, scrubber.search.lines_that_pass(self._parts), strict=True):
+        for span, passes in zip(self._spans, search.lines_that_pass(self._parts), strict=True):
             if not passes:
                 found[id(span)] = span
-                if span.name not in scrubber.clean_names:
-                    scrubber.add_clean_name(span.name)
+                if span.name not in search.clean_names:
+                    search.add_clean_name(span.name)
         return found
 
 

@@ -40,8 +40,6 @@ _MARK = b"[redacted:"
 _ENDED = re.compile(rb"""\s*+(?:[\])}]|\\++[nrt])""")
 _TEXT = re.compile(rb"[A-Za-z0-9\x80-\xff]")
 _OPENINGS = frozenset((b"{", b"[", b'"'))
-_REMEMBERED = 4096  # names of fields
-_LONGEST_REMEMBERED = 128  # characters
 
 _DEFAULT = frozenset(DEFAULT_KEYS)
 _any = msgspec.json.Decoder().decode
@@ -66,7 +64,6 @@ class Scrubber:
             the same without it.
 
     Attributes:
-        clean_names: Texts that recur in which there is nothing.
         search: Finds what is secret in a text.
     """
 
@@ -81,7 +78,6 @@ class Scrubber:
         "_patterns",
         "_plain_words",
         "_shortest",
-        "clean_names",
         "search",
     )
 
@@ -98,7 +94,6 @@ class Scrubber:
         self._builtin = frozenset(name for name in patterns if isinstance(name, str))
         self._patterns = tuple(pattern for pattern in patterns if isinstance(pattern, Pattern))
         self._marks = marks
-        self.clean_names: set[str] = set()
         self._clean: Memory[int, int] = Memory()
         self._beginnings = Beginnings()
         # Text that looks like a mark is one only if it has one of these labels.
@@ -297,19 +292,12 @@ class Scrubber:
 
     def name(self, name: str, depth: int = 0) -> str:
         """Return what `text` does, for a text that recurs, such as the name of a step or of a field."""
-        if name in self.clean_names:
+        if name in self.search.clean_names:
             return name
         scrubbed = self.text(name, depth)
         if scrubbed == name:
-            self.add_clean_name(name)
+            self.search.add_clean_name(name)
         return scrubbed
-
-    def add_clean_name(self, name: str) -> None:
-        """Remember that nothing is to be found in a text that recurs."""
-        if len(name) <= _LONGEST_REMEMBERED:
-            if len(self.clean_names) >= _REMEMBERED:
-                self.clean_names.clear()
-            self.clean_names.add(name)
 
     def named(self, name: str, text: str) -> str:
         """Return the text of a field of that name without its secrets."""

@@ -53,7 +53,11 @@ _SHORT = 512  # bytes
 _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_\n"
 _LEAST_TOKEN = 16  # characters
 _IN_STRING = 256  # bytes: longer strings of JSON are not names
-_MOST_KEPT = 64  # places of one text
+# What is remembered of looks without the engine.
+_LONGEST_KEPT = 64 * 1024  # bytes of a text
+_MOST_KEPT = 64  # places in it
+_MOST_CLEAN_NAMES = 4096
+_LONGEST_NAME = 128  # characters of one that is remembered
 _NOTHING = Sights([], [], [], [], False, False, False)
 
 
@@ -70,11 +74,15 @@ class Search:
         finders: What finds personal data.
         is_enabled: If false, all of a text is searched.
         engine: Looks first, once it is ready.
+
+    Attributes:
+        clean_names: Texts that recur in which there is nothing.
+        is_enabled: If false, all of a text is searched.
     """
 
     __slots__ = (
         "_engine", "_finders", "_harmless", "_is_default", "_joined", "_last", "_literals", "_names", "_places",
-        "_seen", "_tokens", "_whole", "_words", "is_enabled",
+        "_seen", "_tokens", "_whole", "_words", "clean_names", "is_enabled",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +120,7 @@ class Search:
         self._harmless: Memory[int, int] = Memory()
         self._last: tuple[bytes, Sights | None] = (b"", None)
         self._whole: Whole | None = None
+        self.clean_names: set[str] = set()
         self._seen: Memory[int, tuple[Sights | None]] = Memory()
 
     def passes(self, data: bytes) -> bool:
@@ -130,7 +139,7 @@ class Search:
             self._whole = before
 
     def lines_that_pass(self, lines: Sequence[bytes]) -> Sequence[bool]:
-        """Say of each of some lines, or groups of lines, whether it can hold anything: one look takes less than many."""
+        """Say of each of some groups of lines whether it can hold anything: one look takes less than many."""
         data = b"\n".join(lines)
         sights = self._look(data) if self.is_enabled else _NOTHING
         if sights is None:
@@ -173,6 +182,13 @@ class Search:
             if folded is not None:
                 return self._layer_passes(folded.data) or any(map(self._layer_passes, layers(folded.data)))
         return False
+
+    def add_clean_name(self, name: str) -> None:
+        """Remember that nothing is to be found in a text that recurs."""
+        if len(name) <= _LONGEST_NAME:
+            if len(self.clean_names) >= _MOST_CLEAN_NAMES:
+                self.clean_names.clear()
+            self.clean_names.add(name)
 
     def is_clean(self, data: bytes) -> bool:
         """Say whether nothing in a text needs a further look."""
@@ -336,16 +352,22 @@ class Search:
         else:
             if engine is not None:
                 engine.count(len(data))
-            key = hash(data)
-            seen = self._seen.get(key)
-            sights = self._look_slowly(data) if seen is None else seen[0]
-            if seen is None and (sights is None or len(sights.names) + len(sights.forms) <= _MOST_KEPT):
-                self._seen.put(key, (sights,))
+            sights = self._look_slowly(data) if len(data) > _LONGEST_KEPT else self._remembered_look(data)
         self._last = (data, sights)
         return sights
 
+    def _remembered_look(self, data: bytes) -> Sights | None:
+        key = hash(data)
+        seen = self._seen.get(key)
+        if seen is not None:
+            return seen[0]
+        sights = self._look_slowly(data)
+        if sights is None or len(sights.names) + len(sights.forms) <= _MOST_KEPT:
+            self._seen.put(key, (sights,))
+        return sights
+
     def _look_slowly(self, data: bytes) -> Sights | None:
-        """Do the same without the engine, which takes so long that it is remembered."""
+        """Do the same without the engine."""
         names, forms = self._words.look(data)
         forms = begun(data, forms) if forms else forms
         is_hidden = is_escaped(data)
@@ -363,7 +385,7 @@ class Search:
 
 
 def _with_begun_forms(data: bytes, sights: Sights) -> Sights | None:
-    """Return what could be secret, without the forms of which nothing but a literal is there; None if that is nothing."""
+    """Return what could be secret without the forms of which only a literal is there; None if that is nothing."""
     forms = begun(data, sights.forms)
     return sights._replace(forms=forms) if forms or any((*sights[:3], *sights[4:])) else None
 

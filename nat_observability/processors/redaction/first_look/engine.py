@@ -328,7 +328,7 @@ def text_token_expressions() -> Sequence[Expression]:
 
 
 def run_token_expressions() -> Sequence[Expression]:
-    """Return expressions of which one is in every text with a token; they count only if it has a run of its characters."""
+    """Return expressions of which one is in every text with a token, if that has a run of its characters."""
     patterns: dict[tuple[bytes, bool], None] = {}
     for token in TOKENS:
         rest = _rest_of(token)

@@ -1,4 +1,4 @@
-"""Whole: JSON or lines that were looked at, and know what could be secret in their parts without another look at them."""
+"""Whole: JSON or lines that were looked at, of whose parts it is known what could be secret in them."""
 
 from __future__ import annotations
 

@@ -112,12 +112,12 @@ class Words:
             spelling.encode() for stem in stems if not stem.isascii() for spelling in spellings(stem)
         )
         found = [_literal(number, literal) for number, literal in literals]
-        literals = tuple(each for each in found if each.part)
+        parted = tuple(each for each in found if each.part)
         self._anywhere = tuple(each for each in found if not each.part)
-        self._parts, letters = any_of(dict.fromkeys(each.part for each in literals))
+        self._parts, letters = any_of(dict.fromkeys(each.part for each in parted))
         # By the letter at which the expression finds their parts.
         self._literals: dict[int, list[_Literal]] = {}
-        for each in literals:
+        for each in parted:
             self._literals.setdefault(each.part[letters[each.part]], []).append(each)
         self._seen = _Seen(set(), set(), {})
         self._pieces: Memory[int, tuple[list[int], list[tuple[int, int]]]] = Memory()

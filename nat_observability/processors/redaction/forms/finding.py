@@ -70,7 +70,9 @@ def forms_near(data: bytes, places: Iterable[Place]) -> Mapping[int, Sequence[Pl
     found = _CONDITIONS.holding(data, sure)
     if unsure and (shaped := _UNSURE_CONDITIONS.holding(data, unsure)):
         # What takes longest is asked last.
-        strong = frozenset(_with_strong_near(data, sorted({place for near in shaped.values() for place in near})))
+        strong = frozenset(
+            _with_strong_near(data, sorted({place for near in shaped.values() for place in near}))
+        )
         for number, near in shaped.items():
             if telling := [place for place in near if place in strong]:
                 found[number] = telling
