@@ -348,7 +348,7 @@ class Scrubber:
         search = self.search
         found = list(search.find(searched))
         if search.may_be_folded(searched) and (folded := fold(searched)) is not None:
-            parts = around(folded.data, folded.changes)
+            parts = folded.parts_around_changes()
             # If one part is all of it, looking at that first would take the time twice.
             if len(parts) == 1 or any(map(self._finds, parts)):
                 found += [

@@ -156,11 +156,10 @@ _WORDS = [
     *((b"", re.compile(expression)) for expression in _POSITIONAL),
     *((word, re.compile(expression)) for word, expression in _POSITIONAL_BEHIND.items()),
 ]
-# What is sent when a program asks for a password, and what of that is behind the question in JSON too.
+# What is sent when a program asks for a password.
 _ANSWERED = re.compile(
     rb"assword[^\n]{0,20}[\"';:\]}\s]{1,8}(?:exp_)?send(?:line)?[ (]{1,2}(\\{0,64}\")([^\"\\\n]{3,200})"
 )
-SENDS = re.compile(rb"[^\n]{0,240}?(?:\n[^\n]{0,40}?){0,8}?send")
 _NEXT_COMMAND = re.compile(rb"[;&|]\s")
 _PAIRS = re.compile(rb"\brclone config (?:create|update) ([^\n|;]{1,400})")
 _PAIR = re.compile(rb"([A-Za-z_]{1,60})[ =]([^\s\"'=]{3,200})")
@@ -215,6 +214,14 @@ def find_commands(
             label = label_of(pair[1], keys)
             if label not in (None, UNSURE):
                 yield from argument(data, *pair.span(2), b"", keys)
+
+
+def may_send(data: bytes, at: int) -> bool:
+    """Say whether what is sent may be behind a question that ends there."""
+    return data.find(b"send", at, at + _LONGEST_QUESTION) >= 0
+
+
+_LONGEST_QUESTION = 300  # bytes of its end
 
 
 def find_answers(data: bytes, keys: KeyMatcher) -> Iterator[Found]:

@@ -160,19 +160,18 @@ def find_unnamed(data: bytes, literals: Iterable[tuple[int, int]], keys: KeyMatc
             yield from _find_in(UNNAMED[number], data, start, stop, keys)
 
 
-_BEHIND_LITERALS = {
-    number: form.behind_literal for number, form in enumerate(UNNAMED) if form.behind_literal is not None
-}
+_MAY_FOLLOW = {number: form.may_follow for number, form in enumerate(UNNAMED) if form.may_follow is not None}
+_MOST_COMPARED = 512  # of the literals of a text: to compare more takes longer than it saves
 
 
 def begun(data: bytes, literals: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return those of some literals, each with the number of its form, behind which stands what the form needs."""
-    if _BEHIND_LITERALS.keys().isdisjoint([number for number, _ in literals]):
+    if len(literals) > _MOST_COMPARED or _MAY_FOLLOW.keys().isdisjoint([number for number, _ in literals]):
         return literals
     return [
         (number, end)
         for number, end in literals
-        if (behind := _BEHIND_LITERALS.get(number)) is None or behind.match(data, end) is not None
+        if (may_follow := _MAY_FOLLOW.get(number)) is None or may_follow(data, end)
     ]
 
 

@@ -28,8 +28,8 @@ from nat_observability.processors.redaction.forms.code import (
     find_declared,
 )
 from nat_observability.processors.redaction.forms.commands import (
-    SENDS,
     find_answers,
+    may_send,
     find_commands,
     find_options,
     find_redirected,
@@ -77,7 +77,7 @@ from nat_observability.processors.redaction.forms.prose import (
 )
 from nat_observability.processors.redaction.forms.protocols import (
     BEHIND_COMPARED,
-    IDENTIFIED_BY,
+    is_identified_by,
     find_comparisons,
     find_mail,
     find_netrc,
@@ -123,7 +123,8 @@ class Form:
         find: Finds the values in a part of a text.
         near: Says whether the form may be at a name.
         literals: For forms without a name: one of them is in every text with the form.
-        behind_literal: What then stands behind it, in this text or in JSON; None if that may be anything.
+        may_follow: Says whether what follows it may be what the form needs, in this text or in JSON; None if that is not
+            known.
         before: Bytes before the name, or the literal, in which the form is.
         behind: Bytes behind it.
         is_from_line: Whether the form begins with the line of the name.
@@ -132,7 +133,7 @@ class Form:
     find: Find
     near: Condition | None = None
     literals: tuple[bytes, ...] = ()
-    behind_literal: re.Pattern[bytes] | None = None
+    may_follow: Callable[[bytes, int], bool] | None = None
     before: int = 700
     behind: int = 4096
     is_from_line: bool = False
@@ -333,7 +334,7 @@ UNNAMED: tuple[Form, ...] = (
         before=1400,
         behind=1400,
     ),
-    Form(find=find_answers, literals=(b"assword",), behind_literal=SENDS, before=100, behind=700),
+    Form(find=find_answers, literals=(b"assword",), may_follow=may_send, before=100, behind=700),
     Form(find=find_in_argument_lists, literals=ARGUMENT_LITERALS, before=4096, behind=1400),
     Form(find=find_pgpass, literals=(b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), before=400, behind=700),
     Form(
@@ -345,7 +346,7 @@ UNNAMED: tuple[Form, ...] = (
     Form(
         find=find_sql,
         literals=(b"DENTIFIED", b"dentified"),
-        behind_literal=IDENTIFIED_BY,
+        may_follow=is_identified_by,
         before=100,
     ),
     Form(find=find_sql, literals=(b"PASSWORD '", b"PASSWORD \\"), before=100),
