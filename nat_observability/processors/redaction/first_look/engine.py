@@ -16,7 +16,7 @@ from nat_observability.processors.redaction.forms.table import UNNAMED
 from nat_observability.processors.redaction.names.needles import Needle, needles_of, spellings
 from nat_observability.processors.redaction.tables.token import Token
 from nat_observability.processors.redaction.text.encodings import ESCAPES
-from nat_observability.processors.redaction.text.folding import CONTROLS
+from nat_observability.processors.redaction.text.folding import CONTROLS, ELISIONS
 from nat_observability.processors.redaction.text.runs import LEAST_RUN, RUN_CHARACTERS
 from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TEXT_RECOGNISERS, TOKENS
 from nat_observability.system.fork_hooks import at_fork
@@ -278,6 +278,7 @@ def expressions_of(rules: Rules, needles: Sequence[Needle]) -> Sequence[Expressi
     found += [Expression(escape, ignores_case=False, kind=Kind.ESCAPE) for escape in ESCAPES]
     controls = b"".join(b"\\x%02x" % control[0] for control in CONTROLS)
     found.append(Expression(b"[" + controls + b"]", ignores_case=False, kind=Kind.CONTROL))
+    found += [Expression(each, ignores_case=False, kind=Kind.CONTROL) for each in ELISIONS]
     found += [
         Expression(re.escape(literal), ignores_case=True, kind=Kind.LITERAL) for literal in rules.literals
     ]

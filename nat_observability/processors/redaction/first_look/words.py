@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nat_observability.processors.redaction.memory import Memory
 from nat_observability.processors.redaction.names.needles import Needle, any_of, spellings, stems_of
-from nat_observability.processors.redaction.text.runs import has_any
+from nat_observability.processors.redaction.text.runs import has_any, lower_case
 
 _LONG = 128  # bytes: of a longer word each letter of a name counts
 _LONGEST_REMEMBERED = 64  # bytes
@@ -157,7 +157,7 @@ class Words:
             self._add_cut(blank, names)
         if suspicions:
             padded = b" " + blank + b" "
-            lower = blank.lower()
+            lower = lower_case(blank)
             literals: dict[_Literal, None] = {}
             is_spelled = False
             # Many words need the same ones.

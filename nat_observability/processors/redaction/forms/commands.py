@@ -93,6 +93,9 @@ _USER_QUOTED = re.compile(
 _USER_VALUE = re.compile(
     rb"[ \t](?:-[a-zA-Z]{0,6}u|--user)[ \t=]{1,8}[^\s:\"'\\]{1,100}:(\\{0,64}[\"'])([^\"'\n]{1,300})"
 )
+_COOKIE = re.compile(
+    rb"[ \t]-b[ \t]{1,8}(?:(\\{0,64}[\"'])(?=[\w.-]{1,100}=))?((?(1)(?:(?!\1).){4,2000}?(?=\1)|[\w.-]{1,100}=[^\s\"'\\]{3,1000}))"
+)
 _PASS_IN = re.compile(
     rb"(?:-pass(?:in|out|word)?|-passin|-passout)[ \t](\\{0,64}[\"']?)pass:(?:\\{0,64}[\"'])?([^\s\"'\\]{1,200})"
 )
@@ -201,6 +204,9 @@ def find_commands(
                 yield from argument(data, match.start(3), match.end(3), match[1], keys)
             for match in _USER_VALUE.finditer(data, begin, end):
                 yield from argument(data, match.start(2), match.end(2), match[1], keys)
+        if name == b"curl":
+            for match in _COOKIE.finditer(data, begin, end):
+                yield *match.span(2), "cookie"
         for match in _PASS_IN.finditer(data, begin, end):
             yield from argument(data, match.start(2), match.end(2), match[1], keys)
     for word, expression in _WORDS:
@@ -214,6 +220,15 @@ def find_commands(
             label = label_of(pair[1], keys)
             if label not in (None, UNSURE):
                 yield from argument(data, *pair.span(2), b"", keys)
+
+
+_MASKED = re.compile(rb"(?:::add-mask::|##vso\[task\.setsecret\])()([^\s\"'\\]{3,300})")
+
+
+def find_masked(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    """Find what a job asks its runner to mask."""
+    for match in matches(_MASKED, data):
+        yield from argument(data, match.start(2), match.end(2), match[1], keys)
 
 
 def may_send(data: bytes, at: int) -> bool:

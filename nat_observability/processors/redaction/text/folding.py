@@ -55,6 +55,10 @@ _SCRIPTS = bytes(
     else 32
     for code in range(256)
 )
+# What stands in French before a word that begins with a vowel, between the words of a name: clé d'API.
+_ELIDED = r"(?:cl(?:\xe9|e|ef)s?|codes?|jetons?|secrets?|phrase) (d(?:'|\u2019))(?=[a-z\xe0-\xff])"
+_ELISION = re.compile(_ELIDED, re.IGNORECASE)
+ELISIONS = (b" d'", b" D'", b" d\xe2\x80\x99", b" D\xe2\x80\x99")
 _PLAIN = {
     **dict.fromkeys("\u2028\u2029\x85\x0b\x0c", "\n"),
     **dict.fromkeys("\u201c\u201d\u201e\u201f\xab\xbb\u2033", '"'),
@@ -66,9 +70,15 @@ _PLAIN = {
 
 def is_odd(data: bytes) -> bool:
     """Say whether a text may have characters that `fold` changes."""
-    return (not data.isascii() and (ODD_BYTES.search(data) is not None or _is_mixed(data))) or has_any(
-        data, CONTROLS
+    return (
+        (not data.isascii() and (ODD_BYTES.search(data) is not None or _is_mixed(data)))
+        or has_any(data, CONTROLS)
+        or _has_elision(data)
     )
+
+
+def _has_elision(data: bytes) -> bool:
+    return has_any(data, ELISIONS) and _ELISION.search(data.decode(errors="replace")) is not None
 
 
 def _is_mixed(data: bytes) -> bool:
@@ -83,7 +93,9 @@ def hides_letters(data: bytes) -> bool:
     """Say whether a text has characters that may hide the letters of a name, rather than signs and blanks."""
     if data.isascii():
         return is_odd(data)
-    return _HIDING.search(data) is not None or _is_mixed(data) or has_any(data, CONTROLS)
+    return (
+        _HIDING.search(data) is not None or _is_mixed(data) or has_any(data, CONTROLS) or _has_elision(data)
+    )
 
 
 def folded_names(name: str) -> Sequence[str]:
@@ -92,6 +104,8 @@ def folded_names(name: str) -> Sequence[str]:
 
     Where letters of two scripts meet, a word in one of them may stand beside one in the other.
     """
+    for elision in _ELISION.findall(name):
+        name = name.replace(f" {elision}", " ")
     if name.isascii() and name.isprintable():
         return (name,)
     seen = _ODD.sub(_folded_character, name)
@@ -134,7 +148,14 @@ def _looks_like(character: str) -> str:
 
 def _changes(text: str) -> Iterable[tuple[int, int, str]]:
     """Return the characters that look like others, or like nothing, in order: begin, end, and what they look like."""
-    found = [(*match.span(), _folded_character(match)) for match in _ODD.finditer(text)]
+    elisions = [match.span(1) for match in _ELISION.finditer(text)]
+    elided = frozenset(at for span in elisions for at in range(*span))
+    found = [
+        (*match.span(), _folded_character(match))
+        for match in _ODD.finditer(text)
+        if match.start() not in elided
+    ]
+    found = sorted((*found, *((*span, "") for span in elisions))) if elisions else found
     if has_any(text.encode(errors="replace"), _LEADS):
         odd = frozenset(start for start, _, _ in found)
         # Without what is invisible between them, so that nothing hides that they are in one word.
@@ -187,8 +208,8 @@ class Folded:
     def __init__(self, data: bytes) -> None:
         text = self._text = data.decode(errors="replace")
         self._pieces: dict[int, _Pieces] = {}
-        if has_any(data, _LEADS):
-            # Letters of two scripts: what one looks like depends on those beside it.
+        if has_any(data, _LEADS) or _has_elision(data):
+            # What a letter looks like depends on those beside it.
             changes = list(_changes(text))
             reached, parts = 0, []
             for start, end, plain in changes:
