@@ -97,7 +97,8 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # password=x, password: x, X-API-Key: x, ?password=x&, Password=x;, --password=x
     Recogniser(
         name="assignment",
-        sign=rb"(?:\[[0-9]{1,4}\])?+(?:[ \t]{0,64}+\s{0,8}+|\+(?=[=:]\+))(?:=>|\?:|[?+|]{0,2}+:?={1,3}+|<-(?=\s)|:(?!//|:[A-Za-z_]{1,40}(?![A-Za-z_0-9])))",
+        sign=rb"(?:\[[0-9]{1,4}\])?+(?:[ \t]{0,64}+\s{0,8}+|\+(?=[=:]\+))"
+        rb"(?:=>|\?:|[?+|]{0,2}+:?={1,3}+|<-(?=\s)|:(?!//|:[A-Za-z_]{1,40}(?![A-Za-z_0-9])))",
     ),
     # {"name": "password", "value": "x"}, <a name="password" value="x"/>; in YAML on two lines
     Recogniser(

@@ -48,12 +48,16 @@ BESIDE = (
 _BESIDE = re.compile(BESIDE)
 # password (bob): x1y2z3, api key (staging) = x1y2z3, token[prod]: x1y2z3
 QUALIFIED = (
-    rb"[*`]{0,3}[ ]?(?:\([^()\n\"'`\\]{1,48}\)|\[[A-Za-z][^\[\]\n\"'`\\]{0,48}\])[*`]{0,3}[ \t]{0,4}(?::|=(?![=>~]))[*]{0,3}[ \t]{1,16}"
+    rb"[*`]{0,3}[ ]?(?:\([^()\n\"'`\\]{1,48}\)|\[[A-Za-z][^\[\]\n\"'`\\]{0,48}\])[*`]{0,3}[ \t]{0,4}"
+    rb"(?::|=(?![=>~]))[*]{0,3}[ \t]{1,16}"
     rb"(\\{0,64}[\"'`]?)(?!\[redacted:)(?=[^\s]{0,64}[0-9])(?=[^\s]{0,64}[A-Za-z])([^\s\"'`<>()]{6,512})"
 )
 _QUALIFIED = re.compile(QUALIFIED)
 # my+password+is+x1y2z3, in a form
-SAID_IN_FORM = rb"(?:\+for\+\w{1,20})?\+(?:is|was|are|=)\+(?!\[redacted:)(?=[^\s&+]{0,64}[0-9])(?=[^\s&+]{0,64}[A-Za-z])([^\s&+\"'\\]{5,256})"
+SAID_IN_FORM = (
+    rb"(?:\+for\+\w{1,20})?\+(?:is|was|are|=)\+(?!\[redacted:)(?=[^\s&+]{0,64}[0-9])(?=[^\s&+]{0,64}[A-Za-z])"
+    rb"([^\s&+\"'\\]{5,256})"
+)
 _SAID_IN_FORM = re.compile(SAID_IN_FORM)
 _DECLARES = (b"def ", b"func ", b"function ", b"fn ", b"fun ", b"sub ", b"void ", b"async ")
 FROM = rb"(?: \w{1,12}){1,3} from [\"'`]?([^\s\"'`]{5,200})[\"'`]? to [\"'`]?([^\s\"'`]{5,200})"

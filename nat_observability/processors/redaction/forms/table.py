@@ -29,12 +29,12 @@ from nat_observability.processors.redaction.forms.code import (
 )
 from nat_observability.processors.redaction.forms.commands import (
     find_answers,
-    may_send,
     find_commands,
     find_masked,
     find_options,
     find_redirected,
     find_settings,
+    may_send,
 )
 from nat_observability.processors.redaction.forms.comparing import NEAR_COMPARED, find_asserted, is_text
 from nat_observability.processors.redaction.forms.markup import (
@@ -83,12 +83,12 @@ from nat_observability.processors.redaction.forms.prose import (
 )
 from nat_observability.processors.redaction.forms.protocols import (
     BEHIND_COMPARED,
-    is_identified_by,
     find_comparisons,
     find_mail,
     find_netrc,
     find_pgpass,
     find_sql,
+    is_identified_by,
 )
 from nat_observability.processors.redaction.forms.records import (
     find_automated,
@@ -129,8 +129,7 @@ class Form:
         find: Finds the values in a part of a text.
         near: Says whether the form may be at a name.
         literals: For forms without a name: one of them is in every text with the form.
-        may_follow: Says whether what follows it may be what the form needs, in this text or in JSON; None if that is not
-            known.
+        may_follow: Says whether what the form needs may follow it, in this text or in JSON; None if that is not known.
         before: Bytes before the name, or the literal, in which the form is.
         behind: Bytes behind it.
         is_from_line: Whether the form begins with the line of the name.
@@ -338,7 +337,8 @@ UNNAMED: tuple[Form, ...] = (
     Form(
         find=find_commands,
         literals=(
-            b" -u", b" -p", b" -P", b" -b ", b" -a", b" -w ", b" -k ", b" -N ", b" -U", b"--user", b"--proxy-user", b"-pass",
+            b" -u", b" -p", b" -P", b" -b ",
+            b" -a", b" -w ", b" -k ", b" -N ", b" -U", b"--user", b"--proxy-user", b"-pass",
             b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:", b"<<<", b"--with-token", b"sudo -S",
             b"chpasswd", b"cargo login", b"wandb login", b"railway login", b"authtoken ", b"auth init", b"-oauth.",
             b"-token.", b"http-basic.", b"bundle config", b"mc alias", b"mc config", b"net user", b"wpa_passphrase",

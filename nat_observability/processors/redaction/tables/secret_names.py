@@ -20,7 +20,8 @@ _PASSWORDS = _rows("""
 *^parola *parolă *parola_chiave *palavra_passe *palavra_chave *clave_secreta *clave_privada *clave_de_acceso
 *zugangscode *zugangsschlüssel *zugangsschluessel *api_schlüssel *api_schluessel *geheimer_schlüssel *clé_secrète
 *clé_api *clé_accès *clé_authentification *code_accès *jeton_accès *clé_de_chiffrement *clé_de_sécurité
-*cle_api *cle_acces *code_acces *jeton_acces *jeton *lozinka* *lozenka* *heslo* *haslo *hasło *jelszó* *jelszo* *^sifre *şifre* *kata_sandi* *mật_khẩu*
+*cle_api *cle_acces *code_acces *jeton_acces
+*jeton *lozinka* *lozenka* *heslo* *haslo *hasło *jelszó* *jelszo* *^sifre *şifre* *kata_sandi* *mật_khẩu*
 *пароль*
 *пароля *密码* *密碼* *口令 *パスワード* *暗証番号* *비밀번호* *암호 *รหัสผ่าน* *पासवर्ड* *كلمة_المرور* *كلمة_السر* *סיסמה*
 *κωδικός* *密钥 *令牌

@@ -211,7 +211,8 @@ class Folded:
         if has_any(data, _LEADS) or _has_elision(data):
             # What a letter looks like depends on those beside it.
             changes = list(_changes(text))
-            reached, parts = 0, []
+            parts: list[str] = []
+            reached = 0
             for start, end, plain in changes:
                 parts += (text[reached:start], plain)
                 reached = end
