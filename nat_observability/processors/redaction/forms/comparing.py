@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 from nat_observability.processors.redaction.forms.near import is_telling, label_before, quoted
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.names.conditions import before, both, either, follows, precedes
+from nat_observability.processors.redaction.names.conditions import Condition, both, either, follows
 from nat_observability.processors.redaction.names.keys import LIKELY, KeyMatcher
+from nat_observability.processors.redaction.names.places import Place
+from nat_observability.processors.redaction.text.runs import has_any
 from nat_observability.processors.redaction.text.windows import matches
 from nat_observability.processors.redaction.values.verdicts import is_random, is_strong
 
@@ -51,25 +53,33 @@ _TURNED = re.compile(
     + _NAME
     + rb")\s?\)"
 )
+_NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.&*$@>-"
+_ENDS = (b"", b",", b")", b"\r", b"\n", b"\\", b"(", b" ")
+_TURNS = re.compile(rb"\.(?:equals|equalsIgnoreCase|Equals|compareTo|eq|eql\?)\(\s?\Z")
+
+
+def _is_behind_text(data: bytes, place: Place) -> bool:
+    """Say whether a name is the argument behind a text: assertEquals("x", password), "x".equals(password)."""
+    if data[place.end : place.end + 1] not in _ENDS:
+        return False
+    rest = data[max(0, place.begin - _LONGEST_BEFORE) : place.begin].rstrip(_NAME_CHARACTERS)
+    if rest.endswith(b"("):
+        return rest.rfind(b".", -24) > 0 and _TURNS.search(rest, max(0, len(rest) - 24)) is not None
+    rest = rest.rstrip(b" \t\r\n")
+    return rest.endswith(b",") and rest[-2:-1] in (b'"', b"'", b"`") and _is_in_comparison(data, place)
+
+
+def _is_in_comparison(data: bytes, place: Place) -> bool:
+    return has_any(data[max(0, place.begin - 360) : place.begin], _COMPARES)
+
+
+_LONGEST_BEFORE = 140  # bytes
 NEAR_COMPARED = either(
     either(
-        both(follows(_BEFORE_TEXT + _QUOTE, b" ,("), before(_COMPARES, 180)),
-        both(
-            both(
-                precedes(rb"[\"'`]\s?," + _GAP + rb"[\w.&*$@>-]{0,90}", 140, b" \t\n,.&*$@>"),
-                before(_COMPARES, 360),
-            ),
-            follows(rb"(?:\(\))?(?:\s?[,)\r\n]|\\{1,8}n|\s?\Z)?", b" ,)\r\n\\("),
-        ),
+        both(follows(_BEFORE_TEXT + _QUOTE, b",("), Condition(_is_in_comparison)),
+        follows(_METHOD + _QUOTE, b")("),
     ),
-    either(
-        follows(_METHOD + _QUOTE, b").F(fIiBb"),
-        precedes(
-            rb"[\"'`]\.(?:equals|equalsIgnoreCase|Equals|compareTo|eq|eql\?)\(\s?[\w.&*$@>-]{0,90}",
-            140,
-            b" (.&*$@>",
-        ),
-    ),
+    Condition(_is_behind_text),
 )
 _DIGIT = re.compile(rb"[0-9]")
 
