@@ -59,6 +59,10 @@ KINDS: dict[str, list[str]] = {
         "curl -b 'theme=dark; sid=k9Xm2Qw7Tz' https://x.io",
         'curl -b session=k9Xm2Qw7Tz https://x.io',
     ],
+    'labels of fields': [
+        '<label>Password</label><input value="k9Xm2Qw7Tz">',
+        '<label for="x">API key:</label>\n  <div class="f"><input type="text" value="k9Xm2Qw7Tz"></div>',
+    ],
     'masks of jobs': [
         '::add-mask::k9Xm2Qw7Tz',
         'note=my+password+is+k9Xm2Qw7Tz&x=1',
@@ -352,6 +356,7 @@ HARMLESS: list[Any] = [
     'Password (required): text\nsecret (optional): string\nAPI key (32 chars): abc\ntokens (per minute): 1000\npassword (min 8 chars):',
     'def password(self): return1\nfunction token(value): Node2\npassword[i] = buf2[j]\ntoken[idx] = line2',
     "le code d'accès est obligatoire\ncode d'erreur: E1234x7\nun mot d'ordre: bonjour",
+    '<label>Token</label><input value="Search"><label>Password</label><input type="password" value="">',
     'curl -b cookies.txt https://x.io\nsend_keys("abc")\nThe objects identified by the user and those identified here.',
     'PASSWORD=changeme',
     'postgres://USER:PASSWORD@HOST/DB',

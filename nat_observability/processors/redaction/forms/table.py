@@ -38,8 +38,10 @@ from nat_observability.processors.redaction.forms.commands import (
 )
 from nat_observability.processors.redaction.forms.comparing import NEAR_COMPARED, find_asserted, is_text
 from nat_observability.processors.redaction.forms.markup import (
+    LABELLED,
     find_cells,
     find_html_columns,
+    find_labelled,
     find_led,
     find_tags,
 )
@@ -159,6 +161,7 @@ NAMED: tuple[Form, ...] = (
         ),
         before=200,
     ),
+    Form(find=find_labelled, near=follows(LABELLED, b" :*<", re.IGNORECASE), before=200, behind=1200),
     Form(
         find=find_cells,
         near=both(ahead(b"</"), follows(MORE + AROUND + rb"</", _BEGIN_AROUND + b"<")),
