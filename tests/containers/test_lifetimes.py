@@ -182,6 +182,8 @@ async def _shutdown_cancelled() -> None:
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
+        begun = runtime_of(container).state is not RuntimeState.OPEN
+        assert begun is (turns > 0)  # what a task has not begun was not called
         sink.hangs.set()
         await container.shutdown_resources()
         assert runtime_of(container).state is RuntimeState.CLOSED
