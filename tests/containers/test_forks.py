@@ -8,7 +8,7 @@ from tests.processes import run_program
 
 
 def test_g15_a_child_makes_what_another_thread_was_making_at_the_fork(tmp_path: Path) -> None:
-    """All singletons of dependency-injector share a lock, all overrides another; the child lacks the thread that has it."""
+    """Singletons share one lock, and overrides another; the child does not have the thread that holds it."""
     run_program(
         """
         import asyncio, os, signal, threading

@@ -132,6 +132,10 @@ async def main():
     assert FileExporterSettings.__pydantic_complete__
     assert not OtlpExporterSettings.__pydantic_complete__
     assert not SqliteExporterSettings.__pydantic_complete__
+    from nat_observability.sinks import FileSink
+
+    FileSink(sys.argv[1] + "l", format="otlp_json")
+    assert "nat_observability.sinks.otlp.json" in sys.modules  # before the first batch
     written = open(sys.argv[1]).read()
     assert "[redacted:password]" in written and "hunter2" not in written, written
 
