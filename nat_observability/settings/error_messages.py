@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from nat_observability.settings.variables import DELIMITER, EXPORTERS, PAIRS, allowed, nearest, variable
+from nat_observability.settings.exporters.models import TAGS_OF_SEVERAL
+from nat_observability.settings.variables import (
+    DELIMITER,
+    EXPORTERS,
+    PAIRS,
+    allowed,
+    nearest,
+    setting_meant,
+    variable,
+)
 
 _WRONG = {
     "missing": "is not set",
@@ -69,10 +78,18 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
         known = [
             variable(*path[:-1], key) for key in sorted(model.model_fields, key=lambda key: key != "type")
         ]
+        types = [tag for tag, other in entries.items() if depth and path[-1] in other.model_fields]
+        types = [each for each in types if each not in TAGS_OF_SEVERAL]
+        if types:
+            return f"{name} is a setting of exporters of the type {' or '.join(types)}, and this one is of another."
         near = nearest(name, known, below=variable(*path[:-1], ""))
         ends = ", ".join(each.rpartition(DELIMITER)[2] for each in known)
         return f"{name} is not a setting.{near or f' Known there: {ends}.'}"
     if len(path) == depth:
+        if meant := setting_meant(
+            str(path[-1]), {key for each in entries.values() for key in each.model_fields}
+        ):
+            return f"{name} is not a group of settings. Did you mean {meant}?"
         return (
             f"{name} is not a group of settings; allowed: a JSON object, or variables such as {name}__TYPE."
         )
