@@ -138,8 +138,8 @@ def _write_waiting() -> None:
     atexit.unregister(_write_waiting)
     with suppress(IndexError):  # there is none left
         for _ in range(len(_waiting)):
-            logger, *line = _waiting.popleft()
-            logger._write_now(*line)
+            logger, method, number, event, keys = _waiting.popleft()
+            logger._write_now(method, number, event, keys)
 
 
 def _note_collection(phase: str, info: object) -> None:

@@ -14,6 +14,7 @@ from nat_observability.logs import get_logger
 T = TypeVar("T")
 _log = get_logger()
 _RESOURCE = getattr(providers, "BaseResource", providers.Resource)  # 4.49 has the former
+_CALLING = (providers.Callable, providers.Factory, providers.BaseSingleton)
 
 
 class CountedDependency(providers.Dependency[T]):
@@ -177,10 +178,8 @@ def _overriding(
 
 
 def asynchronous(provider: providers.Provider[Any]) -> list[str]:
-    """Return the names of the asynchronous resources that a provider gets objects from."""
-    return [
-        _name(each) for each in _sources(provider) if isinstance(each, _RESOURCE) and _is_asynchronous(each)
-    ]
+    """Return the names of the asynchronous resources and functions that a provider gets objects from."""
+    return [_name(each) for each in _sources(provider) if _is_asynchronous(each)]
 
 
 def resources_of(*given: providers.Provider[Any]) -> Iterator[providers.Provider[Any]]:
@@ -212,8 +211,12 @@ def _sources(provider: providers.Provider[Any]) -> Iterator[providers.Provider[A
         waiting += [each.overridden[-1]] if each.overridden else list(each.related)
 
 
-def _is_asynchronous(resource: Any) -> bool:
-    provides = inspect.unwrap(resource.provides)
+def _is_asynchronous(provider: Any) -> bool:
+    if not isinstance(provider, (_RESOURCE, *_CALLING)) or provider.provides is None:
+        return False
+    provides = inspect.unwrap(provider.provides)
+    if not isinstance(provider, _RESOURCE):
+        return inspect.iscoroutinefunction(provides)
     if isinstance(provides, type):
         return issubclass(provides, resources.AsyncResource) or (
             hasattr(provides, "__aenter__") and not hasattr(provides, "__enter__")
@@ -221,6 +224,6 @@ def _is_asynchronous(resource: Any) -> bool:
     return inspect.iscoroutinefunction(provides) or inspect.isasyncgenfunction(provides)
 
 
-def _name(resource: Any) -> str:
-    provides = inspect.unwrap(resource.provides)
+def _name(provider: Any) -> str:
+    provides = inspect.unwrap(provider.provides)
     return getattr(provides, "__qualname__", repr(provides))

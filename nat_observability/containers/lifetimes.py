@@ -266,7 +266,8 @@ def _loop(call: str) -> asyncio.AbstractEventLoop:
 def _free_locks() -> None:
     """In a forked child: free dependency-injector's locks, if a thread that is not in this process holds them."""
     # One of each for all providers: a singleton that another thread was making would block every other for ever.
-    for lock in (providers.ThreadSafeSingleton.storage_lock, providers.Provider.overriding_lock):
+    kinds: Any = providers  # of whose locks its stubs say nothing
+    for lock in (kinds.ThreadSafeSingleton.storage_lock, kinds.Provider.overriding_lock):
         if lock.acquire(blocking=False):
             lock.release()  # free, or held by the thread that forked, which goes on
         else:

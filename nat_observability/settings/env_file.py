@@ -61,6 +61,10 @@ def with_env_file(arguments: dict[str, Any], default: Any) -> dict[str, Any]:
 def _listed(files: Any) -> list[Any]:
     if files is None or isinstance(files, str | os.PathLike):
         return [files] if files and os.fspath(files) else []
+    if not isinstance(files, Iterable):
+        raise SettingsError(
+            [f"{_ARGUMENT} is of type {type(files).__name__}; allowed: a path, or a list of paths."]
+        )
     return list(files)
 
 

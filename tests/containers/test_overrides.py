@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from nat_observability import ContextState, ExporterManager, SpanExporter, step
 from nat_observability.containers import ObservabilityContainer, observability
+from nat_observability.errors import AsynchronousProviderError
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.integrations import run_scope
 from nat_observability.settings import ObservabilitySettings
@@ -62,6 +63,25 @@ async def test_what_would_have_to_be_awaited_is_refused() -> None:
             TypeError, match=r"What overrides the exporters gives a (Task|coroutine|NoneType), "
         ):
             await container.init_resources()
+
+
+async def test_settings_of_an_asynchronous_function_are_awaited() -> None:
+    """As those of an asynchronous resource are, each time it is opened."""
+
+    async def make(name: str) -> ObservabilitySettings:
+        made.append(name)
+        return configured(name)
+
+    for kind in (providers.Coroutine, providers.Callable, providers.Factory, providers.Singleton):
+        made: list[str] = []
+        container = ObservabilityContainer(settings=kind(make, "main"))
+        container.validate()
+        with pytest.raises(AsynchronousProviderError, match=r"'settings' gives a future.*make\.provider"):
+            container.exporters()
+        await container.init_resources()
+        assert [*await recorded(container)] == ["main"]
+        await container.shutdown_resources()
+        assert made == ["main"]
 
 
 async def test_what_keeps_its_exporters_is_asked_each_time() -> None:
