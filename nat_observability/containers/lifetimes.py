@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from dependency_injector import providers
@@ -14,6 +17,7 @@ from nat_observability.errors import MissingContainerError, NoEventLoopError
 from nat_observability.health import RuntimeState
 from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.system.fork_hooks import at_fork
+from nat_observability.system.weak_registry import WeakRegistry
 
 T = TypeVar("T")
 _AT_REST = (RuntimeState.NEW, RuntimeState.CLOSED)
@@ -165,8 +169,10 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
     ) -> None:
         self._opening: asyncio.Task[ObservabilityRuntime] | None = None
         self._opened: ObservabilityRuntime | None = None
+        self._waiting: list[Future[None]] = []  # for the opening, in other event loops than its own
         super().__init__(runtime, *made, **awaited)
         self.enable_async_mode()  # so that there is always something to await
+        _resources.add(self)
 
     @property
     def initialized(self) -> bool:
@@ -186,16 +192,26 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
         Raises:
             NoEventLoopError: No event loop is running.
         """
-        opening, opened = self._opening, self._opened
-        if opening is None:
-            return _Nothing()
-        closing = _loop("shutdown_resources()").create_task(_close(opening, opened))
-        self._opening = self._opened = None
+        with _turn:
+            opening, opened = self._opening, self._opened
+            if opening is None:
+                return _Nothing()
+            if opened is None and opening.get_loop().is_closed():  # it never will be
+                self._opening = None
+                return _Nothing()
+            loop = _loop("shutdown_resources()")
+            ready = None if opened is not None else self._ready(opening, loop)
+            self._opening = self._opened = None
+        closing = loop.create_task(_close(opening, opened, ready))
 
         def ended(task: asyncio.Task[None]) -> None:
             # Its first step may never have been executed.
             if task.cancelled():
-                opening.cancel()
+                if opening.get_loop() is loop:
+                    opening.cancel()
+                else:
+                    with suppress(RuntimeError):  # its loop is closed
+                        opening.get_loop().call_soon_threadsafe(opening.cancel)
                 if opened is not None:
                     opened.begin_shutdown()
 
@@ -203,20 +219,51 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
         return closing
 
     def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._opening is None:
-            self._opening = _loop("init_resources()").create_task(self._open())
-            self._opening.add_done_callback(self._has_opened)
-        return self._opening if self._opened is None else self._opened
+        with _turn:
+            if self._opened is not None:
+                return self._opened
+            loop = _loop("init_resources()")
+            opening = self._opening
+            if opening is None or opening.get_loop().is_closed():
+                self._opening = opening = loop.create_task(self._open())
+                opening.add_done_callback(self._has_opened)
+            ready = self._ready(opening, loop)
+        return opening if ready is None else loop.create_task(self._opened_elsewhere(ready))
+
+    def _ready(self, opening: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> Future[None] | None:
+        """Return what is done when the opening is, if that belongs to another event loop than this."""
+        if opening.get_loop() is loop:
+            return None
+        ready = Future[None]()
+        self._waiting.append(ready)
+        return ready
+
+    async def _opened_elsewhere(self, ready: Future[None]) -> ObservabilityRuntime:
+        await asyncio.wrap_future(ready)
+        # If that has failed, this tries it itself.
+        found = self._provide((), {})
+        runtime: ObservabilityRuntime = await found if isinstance(found, asyncio.Task) else found
+        return runtime
 
     def _has_opened(self, opening: asyncio.Task[ObservabilityRuntime]) -> None:
         # It may have been cancelled before its first step. After a shutdown, this is not the current one.
         failed = opening.cancelled() or opening.exception() is not None
-        if self._opening is not opening:
-            return
-        if failed:
+        with _turn:
+            if self._opening is opening:
+                if failed:
+                    self._opening = None
+                else:
+                    self._opened = opening.result()
+            waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if each.set_running_or_notify_cancel():
+                each.set_result(None)
+
+    def forget_opening(self) -> None:
+        """In a forked child: what the parent was opening is not opened here."""
+        self._waiting = []
+        if self._opened is None:
             self._opening = None
-        else:
-            self._opened = opening.result()
 
     async def _open(self) -> ObservabilityRuntime:
         runtime = await self._current()
@@ -239,11 +286,15 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
         return opened
 
 
-async def _close(opening: asyncio.Task[ObservabilityRuntime], opened: ObservabilityRuntime | None) -> None:
+async def _close(
+    opening: asyncio.Task[ObservabilityRuntime],
+    opened: ObservabilityRuntime | None,
+    ready: Future[None] | None,
+) -> None:
     if opened is None:
-        await asyncio.wait([opening])
+        await asyncio.wait([opening if ready is None else asyncio.wrap_future(ready)])
         # What went wrong is raised by its own `init()`.
-        if not opening.cancelled() and opening.exception() is None:
+        if opening.done() and not opening.cancelled() and opening.exception() is None:
             opened = opening.result()
     if opened is not None:
         await opened.shutdown()
@@ -263,9 +314,18 @@ def _loop(call: str) -> asyncio.AbstractEventLoop:
         raise NoEventLoopError(call) from None
 
 
-def _free_locks() -> None:
-    """In a forked child: free dependency-injector's locks, if a thread that is not in this process holds them."""
-    # One of each for all providers: a singleton that another thread was making would block every other for ever.
+_resources: WeakRegistry[RuntimeResource] = WeakRegistry()
+# For a moment each: threads may open one container, each in its own event loop. Reentrant: an eager task runs in it.
+_turn = threading.RLock()
+
+
+def _start_clean_in_child() -> None:
+    global _turn
+    _turn = threading.RLock()
+    for resource in _resources.all():
+        resource.forget_opening()
+    # One of each for all of dependency-injector's providers: a singleton that a thread was making which is not in this
+    # process would block every other for ever.
     kinds: Any = providers  # of whose locks its stubs say nothing
     for lock in (kinds.ThreadSafeSingleton.storage_lock, kinds.Provider.overriding_lock):
         if lock.acquire(blocking=False):
@@ -274,4 +334,4 @@ def _free_locks() -> None:
             lock._at_fork_reinit()  # as the standard library does with its own
 
 
-at_fork(after_in_child=_free_locks)
+at_fork(after_in_child=_start_clean_in_child)
