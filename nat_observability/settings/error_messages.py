@@ -82,13 +82,13 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
         types = [each for each in types if each not in TAGS_OF_SEVERAL]
         if types:
             return f"{name} is a setting of exporters of the type {' or '.join(types)}, and this one is of another."
+        if not depth and path[-1] in (others := _settings_of(entries)):
+            return f"{name} is not a setting. Did you mean {setting_meant(str(path[-1]), others)}?"
         near = nearest(name, known, below=variable(*path[:-1], ""))
         ends = ", ".join(each.rpartition(DELIMITER)[2] for each in known)
         return f"{name} is not a setting.{near or f' Known there: {ends}.'}"
     if len(path) == depth:
-        if meant := setting_meant(
-            str(path[-1]), {key for each in entries.values() for key in each.model_fields}
-        ):
+        if meant := setting_meant(str(path[-1]), _settings_of(entries)):
             return f"{name} is not a group of settings. Did you mean {meant}?"
         return (
             f"{name} is not a group of settings; allowed: a JSON object, or variables such as {name}__TYPE."
@@ -98,6 +98,10 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
     if detail["type"] == "dict_type":
         wrong = "holds a member that is not key=value" if may_be == PAIRS else "is not a JSON object"
     return f"{name} {wrong}; allowed: {may_be}."
+
+
+def _settings_of(entries: Mapping[str, type[BaseModel]]) -> set[str]:
+    return {key for each in entries.values() for key in each.model_fields}
 
 
 def option_problems(error: ValidationError, exporter: str) -> list[str]:

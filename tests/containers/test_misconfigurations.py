@@ -39,7 +39,7 @@ from nat_observability.integrations import run_scope
 from nat_observability.integrations.fastapi import instrument
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.settings.sources import unused_hints
-from nat_observability.sinks import FileSink, MemorySink, SqliteSink
+from nat_observability.sinks import FileSink, MemorySink, OtlpHttpSink, SqliteSink
 from nat_observability.testing import CapturingExporter
 from tests.warm_interpreter import run_warm
 
@@ -207,6 +207,11 @@ IN_CODE: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: SqliteSink(":memory:"), ValueError, "':memory:' is not a path of a file"),
     (lambda: SqliteSink("file:spans?mode=memory"), ValueError, "is not a path of a file"),
     (lambda: FileSink("file:///tmp/spans.jsonl"), ValueError, "is not a path of a file"),
+    (lambda: SpanExporter(print, processors=cast(Any, str)), TypeError, "Pass processors=[...]"),
+    (lambda: OtlpHttpSink(headers=cast(Any, "a=s3cr3t")), TypeError, "Pass headers as {'name': 'value'}"),
+    (lambda: OtlpHttpSink(timeout=cast(Any, "3")), ValueError, "timeout is a positive, finite number"),
+    (lambda: ObservabilityRuntime({}, required="main"), TypeError, "Pass required=['main']"),
+    (lambda: ObservabilitySettings(required=["main"]), SettingsError, "EXPORTERS__MAIN__REQUIRED"),  # type: ignore[call-arg]
     (lambda: FileSink(" "), ValueError, "' ' is not a path of a file"),
     (lambda: SqliteSink("spans/"), ValueError, "'spans/' is not a path of a file"),
     (
