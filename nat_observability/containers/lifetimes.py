@@ -242,7 +242,7 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
         await asyncio.wrap_future(ready)
         # If that has failed, this tries it itself.
         found = self._provide((), {})
-        runtime: ObservabilityRuntime = await found if isinstance(found, asyncio.Task) else found
+        runtime: ObservabilityRuntime = await found if asyncio.isfuture(found) else found
         return runtime
 
     def _has_opened(self, opening: asyncio.Task[ObservabilityRuntime]) -> None:
